@@ -1,0 +1,193 @@
+"""Everything this package raises, as one tree.
+
+::
+
+    HeliconeError
+    ├─ ConfigurationError(ValueError)      no key, region and base_url both given, reused on another loop
+    │  └─ MissingExtra(ImportError)        an optional dependency is not installed
+    ├─ FilterError                         a filter or query that cannot be built or sent
+    │  ├─ FilterTypeError(TypeError)       wrong value or operand; `and`/`or`/`not`; a chained comparison
+    │  └─ FilterValueError(ValueError)     no inverse, NaN, nothing it could match, too large
+    ├─ TransportError                      no answer
+    │  ├─ RequestTimeout(TimeoutError)     which limit, how long, which attempt
+    │  └─ ConnectionFailed(ConnectionError)
+    └─ APIError                            an answer; .status .request_id .attempts .body_excerpt
+       ├─ AuthenticationError              401, 403
+       ├─ InvalidRequest                   400, 404, 422
+       ├─ RateLimited                      429 after the retries; .retry_after
+       ├─ QueryFailed                      the envelope's error text; .message
+       ├─ ServerError                      5xx without an envelope
+       └─ UnexpectedResponse               a body that is not what the contract says; its JSON path
+
+Every class also derives from the closest builtin, so that either can be caught. All of them can be
+pickled and copied, and none holds an API key.
+"""
+
+from typing import Any
+
+
+class HeliconeError(Exception):
+    """The root of all errors of this package."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
+    @property
+    def message(self) -> str:
+        """The text of the error, without status or request id."""
+        return str(self.args[0])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exception's own way calls the class with `args` and so loses keyword arguments.
+        return _rebuild, (type(self), self.args, self.__dict__.copy())
+
+
+def _rebuild(kind: type[HeliconeError], args: tuple[Any, ...], state: dict[str, Any]) -> HeliconeError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class ConfigurationError(HeliconeError, ValueError):
+    """The client or the engine was set up in a way that cannot work."""
+
+
+class MissingExtra(ConfigurationError, ImportError):
+    """A part of the package needs a dependency that is not installed.
+
+    Args:
+        extra: The extra of ``helicone-sessions`` that brings it.
+        package: The package that was looked for.
+        purpose: What it is needed for.
+
+    >>> print(MissingExtra("local", package="chdb", purpose="the embedded engine"))
+    the embedded engine needs the package 'chdb', which is not installed; install it with: python -m pip install "helicone-sessions[local]"
+    """  # noqa: E501 - a doctest shows the message whole
+
+    def __init__(self, extra: str, *, package: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package '{package}', which is not installed; "
+            f'install it with: python -m pip install "helicone-sessions[{extra}]"'
+        )
+        self.extra = extra
+
+
+class FilterError(HeliconeError):
+    """A filter or a query that cannot be built or sent."""
+
+
+class FilterTypeError(FilterError, TypeError):
+    """A value or an operand of the wrong type."""
+
+
+class FilterValueError(FilterError, ValueError):
+    """A value that the column cannot hold, or a condition that the API cannot express."""
+
+
+class TransportError(HeliconeError):
+    """No answer came; ``attempts`` says how often it was tried."""
+
+    def __init__(self, message: str, *, attempts: int = 1) -> None:
+        super().__init__(message)
+        self.attempts = attempts
+
+    def __str__(self) -> str:
+        return f"{self.message} (after {self.attempts} attempts)" if self.attempts > 1 else self.message
+
+
+class RequestTimeout(TransportError, TimeoutError):
+    """A limit of time was reached before the answer was there.
+
+    Args:
+        message: What happened.
+        limit: The name of the limit, as it is spelt in the client's arguments.
+        seconds: How long the limit is.
+        attempts: How often it was tried.
+    """
+
+    def __init__(self, message: str, *, limit: str, seconds: float, attempts: int = 1) -> None:
+        super().__init__(message, attempts=attempts)
+        self.limit = limit
+        self.seconds = seconds
+
+
+class ConnectionFailed(TransportError, ConnectionError):
+    """The connection could not be made, or broke before the answer was complete."""
+
+
+class APIError(HeliconeError):
+    """The service answered, and the answer is not metrics.
+
+    Args:
+        message: What the service said, or what is wrong with its answer.
+        status: The HTTP status.
+        request_id: The service's or its gateway's id of the request, if a header gave one.
+        attempts: How often it was asked.
+        body_excerpt: The first characters of the body.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        request_id: str | None = None,
+        attempts: int = 1,
+        body_excerpt: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.request_id = request_id
+        self.attempts = attempts
+        self.body_excerpt = body_excerpt
+
+    def __str__(self) -> str:
+        facts = [f"status {self.status}"]
+        if self.request_id:
+            facts.append(f"request id {self.request_id}")
+        if self.attempts > 1:
+            facts.append(f"after {self.attempts} attempts")
+        return f"{self.message} ({', '.join(facts)})"
+
+
+class AuthenticationError(APIError):
+    """The key is missing, unknown, or may not read (401, 403)."""
+
+
+class InvalidRequest(APIError):
+    """The service refused the request as malformed, or does not know the address (400, 404, 422)."""
+
+
+class RateLimited(APIError):
+    """The rate limit was still reached after the retries (429).
+
+    ``retry_after`` is the wait in seconds that the service asked for, or None if it named none.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None, **answer: Any) -> None:
+        super().__init__(message, **answer)
+        self.retry_after = retry_after
+
+
+class QueryFailed(APIError):
+    """The service understood the query and could not answer it; ``message`` is its own text."""
+
+
+class ServerError(APIError):
+    """The service or a gateway in front of it failed (5xx without an envelope).
+
+    ``retry_after`` is the wait in seconds that it asked for, or None if it named none.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None, **answer: Any) -> None:
+        super().__init__(message, **answer)
+        self.retry_after = retry_after
+
+
+class UnexpectedResponse(APIError):
+    """An answer that is not what the contract says; ``path`` is the JSON path of what is off."""
+
+    def __init__(self, message: str, *, path: str = "$", **answer: Any) -> None:
+        super().__init__(message, **answer)
+        self.path = path

@@ -1,0 +1,327 @@
+"""`Filter`, the face of the language, and the operators that filters and columns share."""
+
+from datetime import datetime
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from typing import Any, ClassVar, Final, NoReturn, Self
+from uuid import UUID
+
+from helicone_sessions.errors import FilterTypeError
+from helicone_sessions.filters.nodes import (
+    EVERYTHING,
+    NOTHING,
+    And,
+    Node,
+    Not,
+    Or,
+    from_program,
+    join,
+    program,
+    simplify,
+)
+from helicone_sessions.filters.precedence import (
+    Open,
+    Terms,
+    closed,
+    combined,
+    compared,
+    inverted,
+    is_open,
+    spell,
+)
+from helicone_sessions.filters.text import explain, to_source
+from helicone_sessions.filters.wire import WireFilter, from_wire, to_wire
+
+_CONSTANTS: Final = (bool, int, float, str, datetime, Decimal, Fraction, Enum, UUID)
+
+
+class Operand:
+    """What may stand in a filter expression: a filter, a column, or a comparison still to be completed."""
+
+    __slots__ = ()
+
+    # numpy scalars on the left of an operator hand over to ours.
+    __array_ufunc__: ClassVar[None] = None
+    # Without it `in` and unpacking would fall into __getitem__(0), (1), …
+    __iter__: ClassVar[None] = None
+
+    def _terms(self, *, alone: bool) -> Terms:
+        """This operand for `precedence`; *alone* on its side of a comparison, or beside & or |."""
+        raise NotImplementedError
+
+    def __and__(self, other: Any) -> "Filter":
+        return _joined("&", self, other)
+
+    def __rand__(self, other: Any) -> Any:
+        return _joined("&", other, self)
+
+    def __or__(self, other: Any) -> "Filter":
+        return _joined("|", self, other)
+
+    def __ror__(self, other: Any) -> Any:
+        return _joined("|", other, self)
+
+    def __lt__(self, other: Any) -> "Filter":
+        return _compared(self, "<", other)
+
+    def __le__(self, other: Any) -> "Filter":
+        return _compared(self, "<=", other)
+
+    def __gt__(self, other: Any) -> "Filter":
+        return _compared(self, ">", other)
+
+    def __ge__(self, other: Any) -> "Filter":
+        return _compared(self, ">=", other)
+
+    def __eq__(self, other: Any) -> "Filter":  # type: ignore[override]
+        return _compared(self, "==", other)
+
+    def __ne__(self, other: Any) -> "Filter":  # type: ignore[override]
+        return _compared(self, "!=", other)
+
+    def __hash__(self) -> int:
+        raise FilterTypeError(
+            f"{self!r} cannot be hashed: a set or dict would compare it with ==, which builds a filter."
+            " Use .is_in([...]) for membership, and the column's name as a key"
+        )
+
+    def __bool__(self) -> NoReturn:
+        raise FilterTypeError(
+            f"{self!r} has no truth value, so it cannot stand before or after and, or, not, if."
+            " Use & for and, | for or, ~ for not, and put each comparison in parentheses;"
+            " use .between(low, high) for low <= x <= high; test an optional filter with `is None`"
+        )
+
+    def __contains__(self, item: object) -> NoReturn:
+        raise FilterTypeError(f"{item!r} in {self!r} has no meaning: use .contains({item!r})")
+
+    def __xor__(self, other: object) -> NoReturn:
+        raise FilterTypeError("^ has no meaning in a filter: use & for and, | for or, ~ for not")
+
+    __rxor__ = __xor__
+
+
+class Filter(Operand):
+    """A condition on requests and sessions; immutable, hashable, picklable.
+
+    Filters are made by comparing the columns of ``F`` and joined by ``&``, ``|`` and ``~``.
+
+    >>> from helicone_sessions import F
+    >>> F.cost > 0.1 & F.model.contains("gpt")
+    (F.cost > 0.1) & F.model.contains('gpt')
+    """
+
+    __slots__ = ("_node",)
+    _node: Node
+
+    def __new__(cls, *_: object) -> Self:
+        """Refuse to be called: filters come from ``F``, `all_of`, `any_of` and `from_wire`."""
+        raise FilterTypeError(
+            "a filter is made by comparing a column, as F.cost > 0.1, by all_of() or any_of(),"
+            " or by Filter.from_wire()"
+        )
+
+    @classmethod
+    def _of(cls, node: Node) -> "Filter":
+        new = object.__new__(cls)
+        object.__setattr__(new, "_node", node)
+        return new
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"a filter cannot be changed; {name!r} was not set")
+
+    __delattr__ = __setattr__  # type: ignore[assignment]
+
+    def _terms(self, *, alone: bool) -> Terms:  # noqa: ARG002 - the same on either side
+        return [[self._node]]
+
+    def __invert__(self) -> "Filter":
+        node = self._node
+        return Filter._of(node.child if isinstance(node, Not) else Not(node))
+
+    def __eq__(self, other: object) -> bool:  # type: ignore[override]
+        if isinstance(other, Filter):
+            return self._node is other._node or program(self._node) == program(other._node)
+        if isinstance(other, (Operand, *_CONSTANTS)):
+            return _compared(self, "==", other)  # type: ignore[return-value] - it raises
+        return NotImplemented
+
+    def __ne__(self, other: object) -> bool:  # type: ignore[override]
+        equal = self.__eq__(other)
+        return equal if equal is NotImplemented else not equal
+
+    def __hash__(self) -> int:
+        return hash(program(self._node))
+
+    def __repr__(self) -> str:
+        return to_source(self._node)
+
+    def __copy__(self) -> "Filter":
+        return self
+
+    def __deepcopy__(self, _memo: object) -> "Filter":
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # As one flat tuple: pickle's own way down a nested tree meets the recursion limit.
+        return _from_program, (program(self._node),)
+
+    def to_wire(self) -> WireFilter:
+        """The filter as the API takes it: one column and one operator in each leaf, or ``"all"``.
+
+        Raises:
+            FilterValueError: A negated condition has no inverse in the API, or the filter is nested too
+                deeply to be sent.
+
+        >>> from helicone_sessions import F
+        >>> (F.status == 200).to_wire()
+        {'request_response_rmt': {'status': {'equals': 200}}}
+        """
+        return to_wire(self._node)
+
+    @classmethod
+    def from_wire(cls, wire: object, *, expand: bool = False) -> "Filter":
+        """The filter that a decoded JSON value stands for.
+
+        Args:
+            wire: A leaf, a branch or ``"all"``.
+            expand: Take a leaf with several conditions as all of them joined by ``&``; without it such
+                a leaf is refused, because the open-source server reads only the first.
+
+        Raises:
+            FilterError: It is not a filter of the API; the message gives the JSON path.
+
+        >>> Filter.from_wire({"request_response_rmt": {"status": {"gte": 200, "lt": 300}}}, expand=True)
+        (F.status >= 200) & (F.status < 300)
+        """
+        return cls._of(from_wire(wire, expand=expand))
+
+    def explain(self) -> str:
+        """The filter as an indented tree under the API's own names, with units.
+
+        >>> from helicone_sessions import F
+        >>> print((F.threat | F.cost > 0.1).explain())
+        any of
+          threat equals True
+          cost gt 0.1 dollars
+        """
+        return explain(self._node)
+
+    @property
+    def matches_nothing(self) -> bool:
+        """Whether no row can match, as for an empty `any_of`.
+
+        >>> from helicone_sessions import F, any_of
+        >>> any_of().matches_nothing, F.threat.is_true().matches_nothing
+        (True, False)
+        """
+        return simplify(self._node) is NOTHING
+
+
+def _from_program(steps: tuple[Any, ...]) -> Filter:
+    return Filter._of(from_program(steps))
+
+
+class Unfinished(Operand):
+    """Operands of ``&`` and ``|`` of which one still waits for its comparison; never a filter."""
+
+    __slots__ = ("_open",)
+    __hash__ = Operand.__hash__
+
+    def __init__(self, terms: Terms) -> None:
+        self._open = terms
+
+    def _terms(self, *, alone: bool) -> Terms:  # noqa: ARG002 - the same on either side
+        return self._open
+
+    def __invert__(self) -> Any:
+        return _finished(inverted(self._open))
+
+    def __repr__(self) -> str:
+        return f"<unfinished: {spell(self._open)}>"
+
+
+def _finished(terms: Terms) -> Any:
+    return Unfinished(terms) if is_open(terms) else Filter._of(closed(terms))
+
+
+def _joined(sign: str, left: object, right: object) -> Any:
+    return _finished(combined(sign, _terms_of(left, alone=False), _terms_of(right, alone=False)))
+
+
+def _compared(left: object, sign: str, right: object) -> Filter:
+    return Filter._of(compared(_terms_of(left, alone=True), sign, _terms_of(right, alone=True)))
+
+
+def _terms_of(value: object, *, alone: bool) -> Terms:
+    if isinstance(value, Operand):
+        return value._terms(alone=alone)
+    if alone or isinstance(value, _CONSTANTS) or type(value).__module__ == "numpy":
+        return [[Open(value, is_column=False)]]
+    raise FilterTypeError(f"a filter cannot be joined with {type(value).__name__} {value!r}")
+
+
+def as_filter(value: object) -> Filter:
+    """*value* as a filter: a filter itself, or a boolean column.
+
+    Raises:
+        FilterTypeError: It is anything else.
+    """
+    if isinstance(value, Filter):
+        return value
+    if isinstance(value, Operand):
+        terms = value._terms(alone=False)
+        if not is_open(terms):
+            return Filter._of(closed(terms))
+        raise FilterTypeError(f"{value!r} is not a condition yet: compare it with something, as F.cost > 0.1")
+    if isinstance(value, bool):
+        hint = (
+            f"{value} is not a filter. `is`, `in` and chained comparisons give a bool before a filter can be"
+            " made of them; ALL matches everything, NONE nothing"
+        )
+    elif isinstance(value, str):
+        hint = f"a filter is built from F, as F.model == 'gpt-4o'; got the text {value!r}"
+    else:
+        hint = (
+            f"a filter is due, not {type(value).__name__} {value!r}; Filter.from_wire() reads the API's JSON"
+        )
+    raise FilterTypeError(hint)
+
+
+ALL: Final = Filter._of(EVERYTHING)
+NONE: Final = Filter._of(NOTHING)
+
+
+def all_of(*filters: Any) -> Filter:
+    """The filter that matches where all of *filters* do; None among them is skipped.
+
+    Without any it is ``ALL``. Thousands may be given: the cost is linear.
+
+    >>> from helicone_sessions import F
+    >>> user = None
+    >>> all_of(F.status == 200, F.user_id == user if user else None, ~F.cached)
+    (F.status == 200) & ~F.cached
+    """
+    return _all_or_any(And, filters)
+
+
+def any_of(*filters: Any) -> Filter:
+    """The filter that matches where at least one of *filters* does; None among them is skipped.
+
+    Without any it is ``NONE``, never everything.
+
+    >>> from helicone_sessions import F
+    >>> any_of(*(F.model == name for name in ["gpt-4o", "o3"]))
+    (F.model == 'gpt-4o') | (F.model == 'o3')
+    """
+    return _all_or_any(Or, filters)
+
+
+def _all_or_any(kind: type[And | Or], filters: tuple[Any, ...]) -> Filter:
+    given = [item for item in filters if item is not None]
+    if len(given) == 1 and isinstance(given[0], (list, tuple)):
+        raise FilterTypeError(
+            f"give the filters one by one: {kind.__name__.lower()} … (*filters), with a star"
+        )
+    return Filter._of(join(kind, [as_filter(item)._node for item in given]))

@@ -1,0 +1,258 @@
+"""A filter as data: conditions joined by and, or and not, and what can be done to any such tree.
+
+Nodes are immutable and know nothing of operators, JSON or SQL. Every walk over them is one of the two
+loops here (`fold` and `_flatten`), so that ten thousand conditions, however they were joined, never meet
+the recursion limit.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import Any, Final, TypeVar
+
+import attrs
+
+from helicone_sessions.errors import FilterValueError
+from helicone_sessions.filters.patterns import like_inside, unescape_like
+from helicone_sessions.filters.schema import ColumnFacts, Kind, Operator
+from helicone_sessions.filters.spelling import spell_leaf
+from helicone_sessions.filters.values import Value
+
+
+class Node:
+    """A node of the tree."""
+
+    __slots__ = ()
+
+    @property
+    def children(self) -> "tuple[Node, ...]":
+        """The nodes that this one joins."""
+        return ()
+
+
+@attrs.frozen
+class Leaf(Node):
+    """One condition: a column, an operator, a constant."""
+
+    column: ColumnFacts
+    operator: Operator
+    value: Value
+    key: str | None = None
+
+    def __str__(self) -> str:
+        return spell_leaf(self.column, self.operator, self.value, self.key)
+
+
+@attrs.frozen
+class Everything(Node):
+    """The condition that always holds."""
+
+
+@attrs.frozen
+class Nothing(Node):
+    """The condition that never holds."""
+
+
+@attrs.frozen
+class Not(Node):
+    """The complement of a node; kept as written until the filter is compiled."""
+
+    child: Node
+
+    @property
+    def children(self) -> tuple[Node, ...]:
+        """The one node that is negated."""
+        return (self.child,)
+
+
+@attrs.frozen(eq=False)
+class Branch(Node):
+    """Several nodes joined by one word, in the order in which they were written."""
+
+    parts: tuple[Node, ...]
+
+    @cached_property
+    def children(self) -> tuple[Node, ...]:
+        """The joined nodes; a part of the same class is replaced by its own parts."""
+        return tuple(_flatten(self.parts, type(self)))
+
+
+@attrs.frozen(eq=False)
+class And(Branch):
+    """All of the nodes hold."""
+
+
+@attrs.frozen(eq=False)
+class Or(Branch):
+    """At least one of the nodes holds."""
+
+
+T = TypeVar("T")
+
+EVERYTHING: Final = Everything()
+NOTHING: Final = Nothing()
+
+_OPPOSITE: Final[dict[type[Branch], type[Branch]]] = {And: Or, Or: And}
+_INVERSE: Final[dict[Operator, Operator]] = {
+    "equals": "not-equals",
+    "not-equals": "equals",
+    "contains": "not-contains",
+    "not-contains": "contains",
+    "gt": "lte",
+    "lte": "gt",
+    "lt": "gte",
+    "gte": "lt",
+}
+
+
+def _flatten(parts: Iterable[Node], kind: type[Branch]) -> Iterable[Node]:
+    waiting = list(parts)[::-1]
+    while waiting:
+        node = waiting.pop()
+        if type(node) is kind:
+            waiting.extend(node.parts[::-1])
+        else:
+            yield node
+
+
+def join(kind: type[Branch], nodes: Iterable[Node]) -> Node:
+    """The *nodes* joined, without the constant that changes nothing; of none it is that constant."""
+    neutral = EVERYTHING if kind is And else NOTHING
+    parts = tuple(node for node in nodes if node is not neutral)
+    if len(parts) > 1:
+        return kind(parts)
+    return parts[0] if parts else neutral
+
+
+def fold(
+    root: Node,
+    combine: Callable[[Node, list[T]], T],
+    *,
+    prepare: Callable[[Node], Node] = lambda node: node,
+) -> T:
+    """Work out a result from the leaves up, without recursion.
+
+    Args:
+        root: The tree.
+        combine: Called with a node and the results of its children.
+        prepare: Called on the way down; gives the node that stands for the one met.
+    """
+    results: list[T] = []
+    waiting: list[tuple[Node, bool]] = [(root, False)]
+    while waiting:
+        node, below_is_done = waiting.pop()
+        if below_is_done:
+            first = len(results) - len(node.children)
+            result = combine(node, results[first:])
+            del results[first:]
+            results.append(result)
+            continue
+        node = prepare(node)
+        if children := node.children:
+            waiting.append((node, True))
+            waiting.extend((child, False) for child in reversed(children))
+        else:
+            results.append(combine(node, []))
+    return results[0]
+
+
+def program(root: Node) -> tuple[Any, ...]:
+    """The tree as one flat tuple, children before parents; equal trees have equal programs."""
+    steps: list[Any] = []
+
+    def note(node: Node, _below: list[None]) -> None:
+        steps.append((type(node), len(node.children)) if node.children else node)
+
+    fold(root, note)
+    return tuple(steps)
+
+
+def from_program(steps: Iterable[Any]) -> Node:
+    """The tree whose `program` is *steps*."""
+    done: list[Node] = []
+    for step in steps:
+        if isinstance(step, Node):
+            done.append(step)
+            continue
+        kind, count = step
+        parts = tuple(done[-count:])
+        del done[-count:]
+        done.append(Not(parts[0]) if kind is Not else kind(parts))
+    return done[0]
+
+
+@attrs.frozen
+class _Numbered:
+    """A simplified node; equal nodes of one tree have equal numbers."""
+
+    node: Node
+    number: int
+    parts: "tuple[_Numbered, ...]" = ()
+
+
+def simplify(root: Node) -> Node:
+    """The same condition without `Not`, without constants inside and without repetition.
+
+    Raises:
+        FilterValueError: A negated condition has no inverse in the API.
+    """
+    numbers: dict[Any, int] = {}
+
+    def simplified(node: Node, below: list[_Numbered]) -> _Numbered:
+        if not isinstance(node, Branch):
+            return _Numbered(node, numbers.setdefault(node, len(numbers)))
+        kind = type(node)
+        settles, neutral = (NOTHING, EVERYTHING) if kind is And else (EVERYTHING, NOTHING)
+        kept: dict[int, _Numbered] = {}
+        for child in below:
+            for part in child.parts if type(child.node) is kind else (child,):
+                if part.node is settles:
+                    return part
+                if part.node is not neutral:
+                    kept.setdefault(part.number, part)
+        parts = tuple(kept.values())
+        if len(parts) == 1:
+            return parts[0]
+        joined = join(kind, (part.node for part in parts))
+        return _Numbered(joined, numbers.setdefault((kind, *kept), len(numbers)), parts)
+
+    return fold(root, simplified, prepare=_push_not).node
+
+
+def _push_not(node: Node) -> Node:
+    while isinstance(node, Not):
+        child = node.child
+        if isinstance(child, Not):
+            node = child.child
+        elif isinstance(child, Branch):
+            return _OPPOSITE[type(child)](tuple(Not(part) for part in child.children))
+        elif isinstance(child, Leaf):
+            return inverse(child)
+        else:
+            return NOTHING if child is EVERYTHING else EVERYTHING
+    return node
+
+
+def inverse(leaf: Leaf) -> Node:
+    """The condition that holds where *leaf* does not.
+
+    The API has no "not". A number, a text, a boolean and most comparisons of time have an opposite
+    operator; a row that holds null matches neither of the two, as in SQL.
+
+    Raises:
+        FilterValueError: There is none.
+    """
+    column, value = leaf.column, leaf.value
+    if column.kind is Kind.BOOLEAN:
+        return attrs.evolve(leaf, value=not value)
+    if column.kind is Kind.TIMESTAMP and leaf.operator == "equals":
+        return Or((attrs.evolve(leaf, operator="lt"), attrs.evolve(leaf, operator="gt")))
+    if leaf.operator in _INVERSE and column.kind is not Kind.KEY:
+        return attrs.evolve(leaf, operator=_INVERSE[leaf.operator])
+    if leaf.operator == "ilike" and (inside := like_inside(str(value))):
+        return attrs.evolve(leaf, operator="not-contains", value=inside)
+    if leaf.operator == "like" and (plain := unescape_like(str(value))) is not None:
+        return attrs.evolve(leaf, operator="not-equals", value=plain)
+    raise FilterValueError(
+        f"~({leaf}) cannot be sent: the API has no opposite of this condition."
+        " ==, contains, comparisons and booleans can be negated"
+    )

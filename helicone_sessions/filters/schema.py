@@ -1,0 +1,237 @@
+"""The facts: every column that a filter can name, and what is known of it.
+
+Names, tables, kinds and operators are the contract's (its OpenAPI page). Units and the reading of the
+open-source server are read in the public source of that server; they were not checked against the
+hosted service.
+"""
+
+from enum import StrEnum
+from typing import Final, Literal
+
+import attrs
+
+Table = Literal["request_response_rmt", "sessions_request_response_rmt"]
+REQUESTS: Final = "request_response_rmt"
+SESSIONS: Final = "sessions_request_response_rmt"
+
+Operator = Literal[
+    "equals", "not-equals", "like", "ilike", "contains", "not-contains", "gt", "gte", "lt", "lte"
+]
+
+
+class Kind(StrEnum):
+    """What a column holds, and so which operators it has."""
+
+    TEXT = "text"
+    NUMBER = "number"
+    TIMESTAMP = "timestamp"
+    BOOLEAN = "boolean"
+    MAP = "map of text"
+    KEY = "map key"
+
+
+class Reading(StrEnum):
+    """What the open-source server makes of a condition on a column in the metrics query."""
+
+    READ = "read"
+    IGNORED = "ignored: the condition becomes true"
+    FAILS = "fails: the query ends with an error"
+
+
+_TEXT_OPERATORS: Final[tuple[Operator, ...]] = (
+    "equals",
+    "not-equals",
+    "like",
+    "ilike",
+    "contains",
+    "not-contains",
+)
+OPERATORS: Final[dict[Kind, tuple[Operator, ...]]] = {
+    Kind.TEXT: _TEXT_OPERATORS,
+    Kind.NUMBER: ("equals", "not-equals", "gt", "gte", "lt", "lte"),
+    Kind.TIMESTAMP: ("equals", "gt", "gte", "lt", "lte"),
+    Kind.BOOLEAN: ("equals",),
+    Kind.MAP: _TEXT_OPERATORS,
+    Kind.KEY: ("equals",),
+}
+
+
+@attrs.frozen(eq=False)
+class ColumnFacts:
+    """One column of the contract.
+
+    Args:
+        name: Its name in the API.
+        table: The table whose leaves hold it.
+        kind: What it holds.
+        about: One phrase for people.
+        unit: The unit of a number, for people.
+        whole: A number that has no fraction.
+        negative: A number that may be below zero.
+        on_server: What the open-source server makes of a condition on it.
+        server_refuses: Operators with which that server's query fails, although it reads the column.
+        server_note: What else is known of that server's reading.
+    """
+
+    name: str
+    table: Table
+    kind: Kind
+    about: str
+    unit: str | None = None
+    whole: bool = False
+    negative: bool = False
+    on_server: Reading = Reading.READ
+    server_refuses: tuple[Operator, ...] = ()
+    server_note: str = ""
+
+    @property
+    def operators(self) -> tuple[Operator, ...]:
+        """The operators that the contract gives this column."""
+        return OPERATORS[self.kind]
+
+    @property
+    def attribute(self) -> str:
+        """The name of the column as an attribute of ``F``."""
+        return self.name.replace("-", "_")
+
+    def __reduce__(self) -> str | tuple[object, ...]:
+        return column_facts, (self.name,)
+
+
+def column_facts(name: str) -> ColumnFacts:
+    """The facts of the column called *name* in the API."""
+    return COLUMNS[name]
+
+
+_PATTERNS: Final[tuple[Operator, ...]] = ("like", "ilike", "contains", "not-contains")
+_UUID_NOTE = "ClickHouse refuses patterns on a UUID (code 43)"
+_MISSING_NOTE = "the column was not found in the table's migrations, so the query probably fails"
+_SCORE_NOTE = "a request without the score never matches, not under not-equals either"
+_SESSION_NOTE = "session conditions are computed and then not passed on by the metrics query"
+_SECONDS_NOTE = "bound with whole seconds; a fraction is dropped"
+
+
+def _text(name: str, about: str, **facts: object) -> ColumnFacts:
+    return ColumnFacts(name, REQUESTS, Kind.TEXT, about, **facts)  # type: ignore[arg-type]
+
+
+def _number(name: str, about: str, unit: str, **facts: object) -> ColumnFacts:
+    return ColumnFacts(name, REQUESTS, Kind.NUMBER, about, unit=unit, **facts)  # type: ignore[arg-type]
+
+
+def _time(name: str, about: str) -> ColumnFacts:
+    return ColumnFacts(name, REQUESTS, Kind.TIMESTAMP, about, server_note=_SECONDS_NOTE)
+
+
+def _flag(name: str, about: str, note: str = "") -> ColumnFacts:
+    return ColumnFacts(name, REQUESTS, Kind.BOOLEAN, about, server_note=note)
+
+
+def _map(name: str, about: str, **facts: object) -> ColumnFacts:
+    return ColumnFacts(name, REQUESTS, Kind.MAP, about, **facts)  # type: ignore[arg-type]
+
+
+def _session(name: str, kind: Kind, about: str, **facts: object) -> ColumnFacts:
+    given = {"on_server": Reading.IGNORED, "server_note": _SESSION_NOTE, **facts}
+    return ColumnFacts(name, SESSIONS, kind, about, **given)  # type: ignore[arg-type]
+
+
+_ALL: Final[tuple[ColumnFacts, ...]] = (
+    _text("country_code", "country of the caller, two letters"),
+    _number("latency", "time from request to full answer", "milliseconds", whole=True),
+    _number(
+        "cost",
+        "price of the request",
+        "dollars",
+        server_note="multiplied by 1e9, floored and bound as Int32: above 2.147483647 it wraps around",
+    ),
+    _text("provider", "who served the model, as OPENAI or ANTHROPIC"),
+    _number("time_to_first_token", "time from request to the first token", "milliseconds", whole=True),
+    _number("status", "HTTP status of the answer", "code", whole=True, negative=True),
+    _time("request_created_at", "when the request was made"),
+    _time("response_created_at", "when the answer was complete"),
+    _text("model", "name of the model"),
+    _text("user_id", "the user that the application named"),
+    _text(
+        "organization_id",
+        "UUID of the organisation",
+        server_refuses=_PATTERNS,
+        server_note=_UUID_NOTE,
+    ),
+    _text("node_id", "id of a node", on_server=Reading.FAILS, server_note=_MISSING_NOTE),
+    _text("job_id", "id of a job", on_server=Reading.FAILS, server_note=_MISSING_NOTE),
+    _flag("threat", "the request was marked as a threat"),
+    _text("request_id", "UUID of the request", server_refuses=_PATTERNS, server_note=_UUID_NOTE),
+    _number("prompt_tokens", "tokens sent", "tokens", whole=True),
+    _number("completion_tokens", "tokens received", "tokens", whole=True),
+    _number("prompt_cache_read_tokens", "tokens read from the provider's cache", "tokens", whole=True),
+    _number("prompt_cache_write_tokens", "tokens written to the provider's cache", "tokens", whole=True),
+    _number("total_tokens", "tokens sent and received", "tokens", whole=True),
+    _text("target_url", "address that the request was sent on to"),
+    ColumnFacts(
+        "property_key",
+        REQUESTS,
+        Kind.KEY,
+        "the request has a property of this name",
+        on_server=Reading.IGNORED,
+        server_note="the column is not in the server's map",
+    ),
+    _map("properties", "properties of the request by key, as Helicone-Session-Id"),
+    _map(
+        "search_properties",
+        "searchable properties by key",
+        on_server=Reading.FAILS,
+        server_note="it reads a column that the table lacks",
+    ),
+    _map("scores", "scores of the request by key, whole numbers", server_note=_SCORE_NOTE),
+    _text(
+        "scores_column",
+        "the map of scores as a whole",
+        server_refuses=_PATTERNS,
+        server_note="ClickHouse refuses patterns on a map (code 43)",
+    ),
+    _text("request_body", "text of the request"),
+    _text("response_body", "text of the answer"),
+    _flag("cache_enabled", "the request asked for Helicone's cache"),
+    _text("cache_reference_id", "UUID of the request whose answer the cache gave"),
+    _flag("cached", "the answer came from Helicone's cache", "the cache reference is not the zero UUID"),
+    _text(
+        "assets",
+        "ids of the assets of the request",
+        on_server=Reading.FAILS,
+        server_note=_MISSING_NOTE,
+    ),
+    _flag("helicone-score-feedback", "the user's feedback: true is good"),
+    _text("prompt_id", "id of the prompt template"),
+    _text("prompt_version", "version of the prompt template"),
+    _text("request_referrer", "referrer of the request"),
+    _flag("is_passthrough_billing", "the provider's bill was passed through"),
+    _session("session_session_id", Kind.TEXT, "id of the session"),
+    _session("session_session_name", Kind.TEXT, "name of the session"),
+    _session("session_total_cost", Kind.NUMBER, "price of all requests of the session", unit="dollars"),
+    _session("session_total_tokens", Kind.NUMBER, "all tokens of the session", unit="tokens", whole=True),
+    _session("session_prompt_tokens", Kind.NUMBER, "tokens sent in the session", unit="tokens", whole=True),
+    _session(
+        "session_completion_tokens",
+        Kind.NUMBER,
+        "tokens received in the session",
+        unit="tokens",
+        whole=True,
+    ),
+    _session("session_total_requests", Kind.NUMBER, "requests of the session", unit="requests", whole=True),
+    _session("session_created_at", Kind.TIMESTAMP, "when the first request of the session was made"),
+    _session(
+        "session_latest_request_created_at",
+        Kind.TIMESTAMP,
+        "when the latest request of the session was made",
+    ),
+    _session(
+        "session_tag",
+        Kind.TEXT,
+        "tag of the session",
+        on_server=Reading.READ,
+        server_note="looked up in a tag table: contains adds no %, not-equals means another tag",
+    ),
+)
+
+COLUMNS: Final[dict[str, ColumnFacts]] = {column.name: column for column in _ALL}

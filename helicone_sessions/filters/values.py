@@ -1,0 +1,134 @@
+"""A constant of a comparison, checked and brought into the one form that a leaf holds."""
+
+import math
+import numbers
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+from helicone_sessions.errors import FilterTypeError, FilterValueError
+from helicone_sessions.filters.schema import ColumnFacts, Kind
+
+Value = str | int | float | bool | datetime
+
+# Above it a JSON number no longer names one whole number.
+_LARGEST_WHOLE = 2**53
+
+
+def check(column: ColumnFacts, value: object, *, spelling: str) -> Value:
+    """The *value* as a leaf on *column* holds it.
+
+    Args:
+        column: The column that it is compared with.
+        value: What the caller wrote.
+        spelling: The column as the caller wrote it, for the message.
+
+    Raises:
+        FilterTypeError: The type is wrong for the column.
+        FilterValueError: The type is right and the value is not.
+    """
+    kind = type(value)
+    # The plain cases first: they are nearly all, and cost one look each.
+    if kind is str and column.kind in _TEXTUAL and value.isascii():  # type: ignore[attr-defined]
+        return value  # type: ignore[return-value]
+    if isinstance(value, Enum):
+        return check(column, value.value, spelling=spelling)
+    if value is None:
+        raise FilterTypeError(f"{spelling} cannot be compared with None: the API has no null in a comparison")
+    if kind.__module__ == "numpy" and hasattr(value, "item"):
+        return check(column, value.item(), spelling=spelling)
+    return _CHECKS[column.kind](column, value, spelling)
+
+
+def _text(_column: ColumnFacts, value: object, spelling: str) -> Value:
+    if isinstance(value, UUID):
+        return str(value)
+    if not isinstance(value, str):
+        raise _wrong_type(spelling, "text", value, hint="write it as text, in quotes")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise FilterValueError(
+            f"{spelling} cannot be compared with {_short(value)}: half a surrogate pair is no text"
+        ) from error
+    return str(value)
+
+
+def _score(column: ColumnFacts, value: object, spelling: str) -> Value:
+    if column.name != "scores" or isinstance(value, (str, UUID, bool)):
+        return _text(column, value, spelling)
+    number = _number(column, value, spelling)
+    return str(int(number)) if number == int(number) else repr(number)  # type: ignore[arg-type]
+
+
+def _number(column: ColumnFacts, value: object, spelling: str) -> Value:
+    if isinstance(value, bool):
+        raise _wrong_type(spelling, "a number", value)
+    if isinstance(value, int):
+        number: int | float = int(value)
+    elif isinstance(value, (float, Decimal, numbers.Rational)):
+        number = float(value)
+        if not math.isfinite(number):
+            raise FilterValueError(
+                f"{spelling} cannot be compared with {value!r}: only finite numbers can be sent"
+            )
+    else:
+        raise _wrong_type(spelling, "a number", value)
+    if abs(number) > _LARGEST_WHOLE and isinstance(number, int):
+        raise FilterValueError(
+            f"{spelling} cannot be compared with {number}: JSON keeps whole numbers up to 2**53"
+        )
+    if number < 0 and column.kind is Kind.NUMBER and not column.negative:
+        raise FilterValueError(
+            f"{spelling} cannot be compared with {number}: it is never below zero"
+            " (a ~ before a whole number is computed by Python: ~1 is -2)"
+        )
+    return number
+
+
+def _timestamp(_column: ColumnFacts, value: object, spelling: str) -> Value:
+    if isinstance(value, datetime):
+        if value.tzinfo is None or value.utcoffset() is None:
+            raise FilterTypeError(
+                f"{spelling} cannot be compared with the naive datetime {value.isoformat()}:"
+                " say which zone it is in, for example .replace(tzinfo=datetime.UTC)"
+            )
+        return value.astimezone(UTC)
+    if isinstance(value, date):
+        hint = "a day starts at another instant in each zone: give a datetime with tzinfo"
+    elif isinstance(value, str):
+        hint = "turn it into one with datetime.fromisoformat()"
+    else:
+        hint = ""
+    raise _wrong_type(spelling, "an aware datetime", value, hint=hint)
+
+
+def _boolean(_column: ColumnFacts, value: object, spelling: str) -> Value:
+    if isinstance(value, bool):
+        return value
+    raise _wrong_type(spelling, "True or False", value)
+
+
+def _wrong_type(spelling: str, wanted: str, value: object, hint: str = "") -> FilterTypeError:
+    mend = f"; {hint}" if hint else ""
+    return FilterTypeError(
+        f"{spelling} is compared with {wanted}, not with {type(value).__name__} {_short(value)}{mend}"
+    )
+
+
+def _short(value: object, most: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+_TEXTUAL = frozenset({Kind.TEXT, Kind.MAP, Kind.KEY})
+_CHECKS: dict[Kind, Any] = {
+    Kind.TEXT: _text,
+    Kind.KEY: _text,
+    Kind.MAP: _score,
+    Kind.NUMBER: _number,
+    Kind.TIMESTAMP: _timestamp,
+    Kind.BOOLEAN: _boolean,
+}

@@ -1,0 +1,260 @@
+"""Filters to and from the JSON of the API.
+
+The server reads only the first column and the first operator of a leaf, so a leaf that is written here
+holds one of each. Branches join two nodes; many are paired level by level, which keeps their order and
+makes ten thousand conditions fifteen levels deep.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, Optional
+
+from helicone_sessions.errors import FilterError, FilterTypeError, FilterValueError
+from helicone_sessions.filters.nodes import (
+    EVERYTHING,
+    NOTHING,
+    And,
+    Leaf,
+    Node,
+    Or,
+    fold,
+    join,
+    simplify,
+)
+from helicone_sessions.filters.patterns import escape_like, like_inside, unescape_literal
+from helicone_sessions.filters.schema import COLUMNS, REQUESTS, SESSIONS, ColumnFacts, Kind, Operator
+from helicone_sessions.filters.values import Value
+
+WireFilter = dict[str, Any] | Literal["all"]
+
+# The way to a node, last step first; it is spelt out only in an error.
+_Trail = tuple[str, Optional["_Trail"]]
+
+# JSON encoders and the service's SQL give up not far above it; only alternating & and | nests at all.
+DEEPEST: Final = 200
+
+_STATUS: Final = COLUMNS["status"]
+_CONTRADICTION: Final = And((Leaf(_STATUS, "lt", 0), Leaf(_STATUS, "gt", 0)))
+
+
+def to_wire(root: Node) -> WireFilter:
+    """The filter as the API takes it.
+
+    Raises:
+        FilterValueError: A negated condition has no inverse, or the tree is more than `DEEPEST` deep.
+    """
+    node = simplify(root)
+    if node is EVERYTHING:
+        return "all"
+    # A filter that matches nothing must never become one that is left out.
+    wire, depth = fold(_CONTRADICTION if node is NOTHING else node, _encode)
+    if depth > DEEPEST:
+        raise FilterValueError(
+            f"the filter is {depth} levels deep, and more than {DEEPEST} cannot be sent:"
+            " join conditions with all_of() and any_of() rather than by turns"
+        )
+    return wire
+
+
+def _encode(node: Node, below: list[tuple[dict[str, Any], int]]) -> tuple[dict[str, Any], int]:
+    if isinstance(node, Leaf):
+        return _encode_leaf(node), 1
+    word = "and" if isinstance(node, And) else "or"
+    while len(below) > 1:
+        pairs = [
+            (
+                {"left": left, "operator": word, "right": right},
+                1 + max(left_depth, right_depth),
+            )
+            for (left, left_depth), (right, right_depth) in zip(below[::2], below[1::2], strict=False)
+        ]
+        below = pairs + below[len(pairs) * 2 :]
+    return below[0]
+
+
+def _encode_leaf(leaf: Leaf) -> dict[str, Any]:
+    operator, value = leaf.operator, leaf.value
+    if isinstance(value, datetime):
+        value = _timestamp(value)
+    elif operator == "contains" and (escaped := escape_like(str(value))) != value:
+        # The server puts % around the value of `contains` without escaping it.
+        operator, value = "ilike", f"%{escaped}%"
+    elif operator == "not-contains":
+        value = escape_like(str(value))
+    condition: dict[str, Any] = {operator: value}
+    if leaf.key is not None:
+        condition = {leaf.key: condition}
+    return {leaf.column.table: {leaf.column.name: condition}}
+
+
+def _timestamp(value: datetime) -> str:
+    whole = value.microsecond % 1000 == 0
+    text = value.astimezone(UTC).isoformat(timespec="milliseconds" if whole else "microseconds")
+    return text.replace("+00:00", "Z")
+
+
+def from_wire(wire: object, *, expand: bool = False, path: str = "$") -> Node:
+    """The filter that *wire* stands for.
+
+    Args:
+        wire: A leaf, a branch or ``"all"``, as decoded from JSON.
+        expand: Take a leaf with several conditions, or none, as all of them joined by "and". The
+            open-source server would read only the first.
+        path: Where *wire* lies in its document, for messages.
+
+    Raises:
+        FilterTypeError: Something has the wrong type; the message gives its JSON path.
+        FilterValueError: Something is unknown or not one condition; likewise.
+    """
+    done: list[Node] = []
+    waiting: list[tuple[object, _Trail] | type[And | Or]] = [(wire, (path, None))]
+    while waiting:
+        step = waiting.pop()
+        if isinstance(step, type):
+            right, left = done.pop(), done.pop()
+            done.append(step((left, right)))
+            continue
+        item, trail = step
+        try:
+            if item == "all":
+                done.append(EVERYTHING)
+            elif not isinstance(item, Mapping):
+                raise FilterTypeError(f': a filter is a leaf, a branch or "all", not {_json_name(item)}')
+            elif item.keys() & {"left", "right", "operator"}:
+                waiting.append(_branch_kind(item))
+                waiting.append((item["right"], (".right", trail)))
+                waiting.append((item["left"], (".left", trail)))
+            else:
+                done.append(_decode_leaf(item, expand=expand))
+        except FilterError as error:
+            raise type(error)(f"{_spell(trail)}{error.message}") from None
+    return done[0]
+
+
+def _spell(trail: _Trail) -> str:
+    steps = []
+    rest: _Trail | None = trail
+    while rest:
+        step, rest = rest
+        steps.append(step)
+    return "".join(reversed(steps))
+
+
+def _branch_kind(item: Mapping[str, Any]) -> type[And | Or]:
+    if item.keys() != {"left", "operator", "right"}:
+        raise FilterValueError(
+            f": a branch has left, operator and right, and nothing else; got {_listed(item)}"
+        )
+    if item["operator"] not in ("and", "or"):
+        raise FilterValueError(f'.operator: "and" or "or" is due, not {item["operator"]!r}')
+    return And if item["operator"] == "and" else Or
+
+
+def _decode_leaf(item: Mapping[str, Any], *, expand: bool) -> Node:
+    conditions = list(_conditions(item))
+    if len(conditions) != 1 and not expand:
+        found = "no condition" if not conditions else f"{len(conditions)} conditions"
+        raise FilterValueError(
+            f": a leaf with {found}. The service reads only the first of several, and a leaf without one"
+            " as everything; pass expand=True to have all of them joined by &"
+        )
+    return join(And, conditions)
+
+
+def _conditions(item: Mapping[str, Any]) -> Iterator[Leaf]:
+    for table, columns in item.items():
+        if table not in (REQUESTS, SESSIONS):
+            raise FilterValueError(f": {table!r} is no table; there are {REQUESTS} and {SESSIONS}")
+        for name, below in _object(columns, f".{table}").items():
+            column = COLUMNS.get(name)
+            if column is None or column.table != table:
+                raise FilterValueError(f".{table}: there is no column {name!r} in this table")
+            where = f".{table}.{name}"
+            if column.kind is Kind.MAP:
+                for key, operators in _object(below, where).items():
+                    yield from _operators(column, operators, f"{where}[{key!r}]", key)
+            else:
+                yield from _operators(column, below, where, None)
+
+
+def _operators(column: ColumnFacts, below: object, here: str, key: str | None) -> Iterator[Leaf]:
+    for operator, value in _object(below, here).items():
+        if operator not in column.operators:
+            raise FilterValueError(
+                f"{here}: {column.kind} columns have no operator {operator!r}; they have {', '.join(column.operators)}"
+            )
+        yield _decode_condition(column, operator, _decode_value(column, value, f"{here}.{operator}"), key)
+
+
+def _decode_condition(column: ColumnFacts, operator: Operator, value: Value, key: str | None) -> Leaf:
+    # The inverse of what `_encode_leaf` writes for text with % _ or \ in it.
+    if operator == "not-contains":
+        value = unescape_literal(str(value))
+    elif operator == "ilike" and (inside := like_inside(str(value))) and escape_like(inside) != inside:
+        operator, value = "contains", inside
+    return Leaf(column, operator, value, key)
+
+
+def _decode_value(column: ColumnFacts, value: object, here: str) -> Value:
+    match column.kind:
+        case Kind.NUMBER:
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                if abs(value) < float("inf") and value == value:  # noqa: PLR0124 - NaN differs from itself
+                    return _within_double(value, here)
+                raise FilterValueError(f"{here}: only finite numbers, not {value!r}")
+            wanted = "a number"
+        case Kind.BOOLEAN:
+            if isinstance(value, bool):
+                return value
+            wanted = "true or false"
+        case Kind.TIMESTAMP:
+            if isinstance(value, str):
+                return _decode_timestamp(value, here)
+            wanted = "an ISO 8601 time"
+        case _:
+            if isinstance(value, str):
+                return value
+            wanted = "a string"
+    raise FilterTypeError(f"{here}: {wanted} is due, not {_json_name(value)}")
+
+
+def _within_double(value: float, here: str) -> int | float:
+    try:
+        float(value)
+    except OverflowError as error:
+        raise FilterValueError(f"{here}: a number of {len(str(value))} digits is too large") from error
+    return value
+
+
+def _decode_timestamp(text: str, here: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise FilterValueError(
+            f"{here}: an ISO 8601 time with its zone is due, as 2026-11-01T00:00:00Z, not {text!r}"
+        )
+    return moment.astimezone(UTC)
+
+
+def _object(value: object, here: str) -> Mapping[str, Any]:
+    if isinstance(value, Mapping):
+        return value
+    raise FilterTypeError(f"{here}: an object is due, not {_json_name(value)}")
+
+
+def _json_name(value: object) -> str:
+    names = {
+        type(None): "null",
+        bool: "a boolean",
+        str: "a string",
+        list: "a list",
+        int: "a number",
+        float: "a number",
+    }
+    return names.get(type(value), "an object")
+
+
+def _listed(item: Mapping[str, Any]) -> str:
+    return ", ".join(sorted(item)) or "nothing"
