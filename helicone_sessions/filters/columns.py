@@ -11,7 +11,7 @@ from helicone_sessions.filters.filter import Filter, Operand, Unfinished
 from helicone_sessions.filters.nodes import And, Leaf, Node, Not, Or, join
 from helicone_sessions.filters.patterns import escape_like
 from helicone_sessions.filters.precedence import Open, Terms
-from helicone_sessions.filters.schema import COLUMNS, ColumnFacts, Kind, Operator
+from helicone_sessions.filters.schema import COLUMNS, ColumnFacts, Operator
 from helicone_sessions.filters.spelling import spell_column
 from helicone_sessions.filters.values import check
 

@@ -51,13 +51,13 @@ class Operand:
         raise NotImplementedError
 
     def __and__(self, other: Any) -> "Filter":
-        return _joined("&", self, other)
+        return _joined("&", self, other)  # type: ignore[no-any-return]
 
     def __rand__(self, other: Any) -> Any:
         return _joined("&", other, self)
 
     def __or__(self, other: Any) -> "Filter":
-        return _joined("|", self, other)
+        return _joined("|", self, other)  # type: ignore[no-any-return]
 
     def __ror__(self, other: Any) -> Any:
         return _joined("|", other, self)
@@ -74,10 +74,10 @@ class Operand:
     def __ge__(self, other: Any) -> "Filter":
         return _compared(self, ">=", other)
 
-    def __eq__(self, other: Any) -> "Filter":  # type: ignore[override]
+    def __eq__(self, other: object) -> "Filter":  # type: ignore[override]
         return _compared(self, "==", other)
 
-    def __ne__(self, other: Any) -> "Filter":  # type: ignore[override]
+    def __ne__(self, other: object) -> "Filter":  # type: ignore[override]
         return _compared(self, "!=", other)
 
     def __hash__(self) -> int:
@@ -144,7 +144,7 @@ class Filter(Operand):
         if isinstance(other, Filter):
             return self._node is other._node or program(self._node) == program(other._node)
         if isinstance(other, (Operand, *_CONSTANTS)):
-            return _compared(self, "==", other)  # type: ignore[return-value] - it raises
+            _compared(self, "==", other)  # it raises: a condition has no value to compare
         return NotImplemented
 
     def __ne__(self, other: object) -> bool:  # type: ignore[override]
@@ -181,13 +181,14 @@ class Filter(Operand):
         return to_wire(self._node)
 
     @classmethod
-    def from_wire(cls, wire: object, *, expand: bool = False) -> "Filter":
+    def from_wire(cls, wire: object, *, expand: bool = False, path: str = "$") -> "Filter":
         """The filter that a decoded JSON value stands for.
 
         Args:
             wire: A leaf, a branch or ``"all"``.
             expand: Take a leaf with several conditions as all of them joined by ``&``; without it such
                 a leaf is refused, because the open-source server reads only the first.
+            path: Where *wire* lies in its document, for messages.
 
         Raises:
             FilterError: It is not a filter of the API; the message gives the JSON path.
@@ -195,7 +196,7 @@ class Filter(Operand):
         >>> Filter.from_wire({"request_response_rmt": {"status": {"gte": 200, "lt": 300}}}, expand=True)
         (F.status >= 200) & (F.status < 300)
         """
-        return cls._of(from_wire(wire, expand=expand))
+        return cls._of(from_wire(wire, expand=expand, path=path))
 
     def explain(self) -> str:
         """The filter as an indented tree under the API's own names, with units.
@@ -207,6 +208,11 @@ class Filter(Operand):
           cost gt 0.1 dollars
         """
         return explain(self._node)
+
+    @property
+    def node(self) -> Node:
+        """The filter as plain data, for what turns it into something else, as into SQL."""
+        return self._node
 
     @property
     def matches_nothing(self) -> bool:
@@ -247,6 +253,7 @@ def _finished(terms: Terms) -> Any:
 
 
 def _joined(sign: str, left: object, right: object) -> Any:
+    # What comes out may still wait for a comparison: the annotations of & and | say what it becomes.
     return _finished(combined(sign, _terms_of(left, alone=False), _terms_of(right, alone=False)))
 
 

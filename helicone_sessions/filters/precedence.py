@@ -96,7 +96,7 @@ def combined(sign: str, left: Terms, right: Terms) -> Terms:
         raise FilterTypeError(_alone(right[0][0], sign))
     if sign == "&":
         # An open operand inside "|" or on the right of "&" stood in parentheses of its own.
-        if is_open(left) and len(left) > 1 or is_open(right) and is_compound(right):
+        if (is_open(left) and len(left) > 1) or (is_open(right) and is_compound(right)):
             raise FilterTypeError(_dangling(left if is_open(left) and len(left) > 1 else right))
         left = _as_factor(left)
         right = _as_factor(right)

@@ -2,10 +2,10 @@
 
 import math
 import numbers
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Any
 from uuid import UUID
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError
@@ -124,7 +124,7 @@ def _short(value: object, most: int = 60) -> str:
 
 
 _TEXTUAL = frozenset({Kind.TEXT, Kind.MAP, Kind.KEY})
-_CHECKS: dict[Kind, Any] = {
+_CHECKS: dict[Kind, Callable[[ColumnFacts, object, str], Value]] = {
     Kind.TEXT: _text,
     Kind.KEY: _text,
     Kind.MAP: _score,

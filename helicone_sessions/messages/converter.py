@@ -1,0 +1,252 @@
+"""The one converter between the classes of this package and the JSON of the API."""
+
+import math
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import attrs
+import cattrs
+from cattrs.gen import make_dict_structure_fn, override
+
+from helicone_sessions.errors import FilterTypeError, FilterValueError
+from helicone_sessions.filters.filter import Filter
+from helicone_sessions.messages.metrics import (
+    UNITS,
+    Histogram,
+    HistogramRow,
+    SessionAverages,
+    SessionMetrics,
+)
+from helicone_sessions.messages.query import SessionMetricsQuery, TimeFilter
+
+T = TypeVar("T")
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+@attrs.frozen
+class Failure:
+    """The envelope of a query that failed; ``error`` is the service's text."""
+
+    error: str
+
+
+def envelope(body: Any) -> SessionMetrics | Failure | None:
+    """What an answer's JSON holds: metrics, the service's error, or None if it is no envelope.
+
+    The contract tells the two apart by nothing but which of ``data`` and ``error`` is null.
+
+    Raises:
+        Exception: cattrs' own; `where` says what is off.
+    """
+    if not isinstance(body, Mapping):
+        return None
+    if body.get("data") is not None:
+        return converter.structure(body["data"], SessionMetrics)
+    if "data" in body and isinstance(body.get("error"), str):
+        return Failure(body["error"])
+    return None
+
+
+def where(error: BaseException) -> tuple[str, str]:
+    """The JSON path and the description of the first thing that was off in an envelope."""
+    first = cattrs.transform_error(error, path="$.data", format_exception=_describe)[0]
+    description, _, path = first.rpartition(" @ ")
+    return path, description
+
+
+def _describe(error: BaseException, kind: type | None) -> str:
+    if isinstance(error, KeyError):
+        return f"the field {error} is missing"
+    if isinstance(error, TypeError) and error.args and str(error).startswith(_EXPECTED):
+        return str(error)
+    return f"{kind.__name__ if kind else 'a value'} is due"
+
+
+_EXPECTED = "expected "
+
+
+def _number(value: object, _kind: object) -> float:
+    """A finite number; text of one is taken too, as older ClickHouse quotes 64-bit integers."""
+    if isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except (ValueError, OverflowError):
+            number = math.nan
+        if math.isfinite(number):
+            return number
+    raise TypeError(f"{_EXPECTED}a number, got {str(value)[:50]!r}")
+
+
+def _histogram_in(unit: str) -> Callable[[object, object], Histogram]:
+    def hook(value: object, _kind: object) -> Histogram:
+        if not isinstance(value, list):
+            raise TypeError(f"{_EXPECTED}a list of bars, got {type(value).__name__}")
+        return Histogram(tuple(converter.structure(value, list[HistogramRow])), unit=unit)
+
+    return hook
+
+
+def _average(value: object, _kind: object) -> float | None:
+    """``[{"average": 1.5}]`` as 1.5; an average of nothing comes as null or as an empty list."""
+    if value is None or value == []:
+        return None
+    if isinstance(value, list) and isinstance(value[0], Mapping) and "average" in value[0]:
+        only = value[0]["average"]
+        return None if only is None else _number(only, float)
+    raise TypeError(f"{_EXPECTED}a list with one average, got {str(value)[:50]!r}")
+
+
+def _keeping_unknown(kind: type[T], **overrides: Any) -> Callable[[Any, object], T]:
+    """A hook that puts the fields it does not know into ``extra``."""
+    structure = make_dict_structure_fn(kind, converter, extra=override(omit=True), **overrides)
+    known = {field.name for field in attrs.fields(kind)} - {"extra"}  # type: ignore[misc]
+
+    def hook(value: Any, _kind: object) -> T:
+        if not isinstance(value, Mapping):
+            raise TypeError(f"{_EXPECTED}an object, got {type(value).__name__}")
+        made = structure(value, kind)
+        if not value.keys() <= known:
+            made.extra.update({name: value[name] for name in value.keys() - known})  # type: ignore[attr-defined]
+        return made
+
+    return hook
+
+
+def _time_filter_to_wire(time_filter: TimeFilter) -> dict[str, int]:
+    # Requests are stored to the millisecond: rounded outwards, the exclusive ends leave out none of them.
+    return {
+        "startTimeUnixMs": (time_filter.start - _EPOCH) // _MILLISECOND,
+        "endTimeUnixMs": -((_EPOCH - time_filter.end) // _MILLISECOND),
+    }
+
+
+def _time_filter_from_wire(value: Any, _kind: object) -> TimeFilter:
+    _only_keys(value, ("startTimeUnixMs", "endTimeUnixMs"), "$.timeFilter", required=2)
+    return TimeFilter(
+        *(_instant(value[name], f"$.timeFilter.{name}") for name in ("startTimeUnixMs", "endTimeUnixMs"))
+    )
+
+
+def _instant(value: object, path: str) -> datetime:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise FilterTypeError(f"{path}: milliseconds since 1970 are due, as a number")
+    try:
+        return _EPOCH + timedelta(milliseconds=value)
+    except (OverflowError, ValueError) as error:
+        raise FilterValueError(f"{path}: {value} milliseconds since 1970 is no date") from error
+
+
+def _query_from_wire(value: Any, _kind: object) -> SessionMetricsQuery:
+    """A request body, held to the contract; messages give the JSON path."""
+    _only_keys(value, tuple(_WIRE_NAMES.values()), "$", required=2)
+    wire_filter, time_filter = value.get("filter"), value.get("timeFilter")
+    given = {name: value[wire] for name, wire in _WIRE_NAMES.items() if wire in value}
+    for name in ("filter", "time_filter", "p_size", "use_interquartile"):
+        if name in given and given[name] is None:
+            raise FilterTypeError(f"$.{_WIRE_NAMES[name]}: null is not a value of it; leave it out")
+    if "filter" in given:
+        # The contract lets a leaf hold several conditions: all of them count.
+        given["filter"] = Filter.from_wire(wire_filter, expand=True, path="$.filter")
+    if "time_filter" in given:
+        given["time_filter"] = converter.structure(time_filter, TimeFilter)
+    return SessionMetricsQuery(**given)
+
+
+def _only_keys(value: Any, allowed: tuple[str, ...], path: str, *, required: int) -> None:
+    if not isinstance(value, Mapping):
+        raise FilterTypeError(f"{path}: an object is due")
+    for name in allowed[:required]:
+        if name not in value:
+            raise FilterValueError(f"{path}: the field {name!r} is missing")
+    for name in value:
+        if name not in allowed:
+            raise FilterValueError(f"{path}: there is no field {name!r}; there are {', '.join(allowed)}")
+
+
+def js_number(value: float) -> str:
+    """The number as JavaScript writes it, which is how the service writes the ends of a bar.
+
+    >>> js_number(5.0), js_number(0.1), js_number(1e-7), js_number(1e21)
+    ('5', '0.1', '1e-7', '1e+21')
+    """
+    if value == 0:
+        return "0"
+    text = repr(float(value))
+    if 1e-6 <= abs(value) < 1e21:
+        return format(Decimal(text), "f").removesuffix(".0")
+    mantissa, _, power = text.partition("e")
+    return f"{mantissa.removesuffix('.0')}e{int(power):+d}"
+
+
+_WIRE_NAMES = {
+    "name_contains": "nameContains",
+    "timezone_difference": "timezoneDifference",
+    "p_size": "pSize",
+    "use_interquartile": "useInterquartile",
+    "time_filter": "timeFilter",
+    "filter": "filter",
+}
+
+converter = cattrs.Converter()
+
+_structure_averages = _keeping_unknown(
+    SessionAverages, **{name: override(struct_hook=_average) for name in UNITS}
+)
+converter.register_structure_hook(float, _number)
+converter.register_structure_hook(HistogramRow, _keeping_unknown(HistogramRow))
+converter.register_structure_hook(
+    SessionAverages,
+    lambda value, kind: SessionAverages() if value is None else _structure_averages(value, kind),
+)
+converter.register_structure_hook(
+    SessionMetrics,
+    _keeping_unknown(
+        SessionMetrics, **{name: override(struct_hook=_histogram_in(unit)) for name, unit in UNITS.items()}
+    ),
+)
+converter.register_structure_hook(TimeFilter, _time_filter_from_wire)
+converter.register_structure_hook(SessionMetricsQuery, _query_from_wire)
+
+
+def _query_to_wire(query: SessionMetricsQuery) -> dict[str, Any]:
+    given = {
+        "nameContains": query.name_contains,
+        "timezoneDifference": query.timezone_difference,
+        "pSize": query.p_size,
+        "useInterquartile": query.use_interquartile,
+        "timeFilter": query.time_filter and converter.unstructure(query.time_filter),
+        "filter": None if query.filter is None else query.filter.to_wire(),
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _row_to_wire(row: HistogramRow) -> dict[str, Any]:
+    return {
+        **row.extra,
+        "range_start": js_number(row.range_start),
+        "range_end": js_number(row.range_end),
+        "value": row.value,
+    }
+
+
+def _averages_to_wire(averages: SessionAverages) -> dict[str, Any]:
+    return {**averages.extra, **{name: [{"average": getattr(averages, name)}] for name in UNITS}}
+
+
+def _metrics_to_wire(metrics: SessionMetrics) -> dict[str, Any]:
+    return {
+        **metrics.extra,
+        **{name: converter.unstructure(getattr(metrics, name).rows, list[HistogramRow]) for name in UNITS},
+        "average": converter.unstructure(metrics.average),
+    }
+
+
+converter.register_unstructure_hook(TimeFilter, _time_filter_to_wire)
+converter.register_unstructure_hook(SessionMetricsQuery, _query_to_wire)
+converter.register_unstructure_hook(HistogramRow, _row_to_wire)
+converter.register_unstructure_hook(SessionAverages, _averages_to_wire)
+converter.register_unstructure_hook(SessionMetrics, _metrics_to_wire)

@@ -1,0 +1,142 @@
+"""What is answered: `SessionMetrics` and its parts."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, overload
+
+import attrs
+
+
+@attrs.frozen
+class HistogramRow:
+    """One bar of a histogram.
+
+    Bars are ClickHouse's: at most ten, of unequal width, and their heights can be fractional.
+
+    Args:
+        range_start: Where the bar starts, in the unit of its histogram.
+        range_end: Where it ends.
+        value: Its height, in sessions.
+        extra: What the service sent beside them.
+    """
+
+    range_start: float
+    range_end: float
+    value: float
+    extra: Mapping[str, Any] = attrs.field(factory=dict, hash=False, repr=False)
+
+
+@attrs.frozen
+class Histogram(Sequence[HistogramRow]):
+    """A histogram over sessions, cut at the query's ``p_size``.
+
+    It is a sequence of `HistogramRow`, lowest first.
+
+    Args:
+        rows: The bars.
+        unit: What the ranges are counted in.
+
+    >>> h = Histogram((HistogramRow(1.0, 2.0, 6.0), HistogramRow(2.0, 4.0, 2.0)), unit="requests")
+    >>> len(h), h[0].value, h.total, h.quantile(0.5)
+    (2, 6.0, 8.0, 1.6666666666666665)
+    """
+
+    rows: tuple[HistogramRow, ...]
+    unit: str = attrs.field(kw_only=True)
+
+    @overload
+    def __getitem__(self, index: int) -> HistogramRow: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[HistogramRow]: ...
+    def __getitem__(self, index: int | slice) -> HistogramRow | Sequence[HistogramRow]:
+        return self.rows[index]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[HistogramRow]:
+        return iter(self.rows)
+
+    @property
+    def total(self) -> float:
+        """How many sessions are drawn; those beyond the cut are not among them."""
+        return sum(row.value for row in self.rows)
+
+    def quantile(self, q: float) -> float | None:
+        """An estimate of the value below which the share *q* of the drawn sessions lies.
+
+        Inside a bar the sessions are taken as spread evenly, so the estimate is off by at most the width
+        of that bar.
+
+        Args:
+            q: From 0 to 1.
+
+        Returns:
+            The estimate in `unit`, or None for an empty histogram.
+
+        Raises:
+            ValueError: *q* is outside 0 to 1.
+        """
+        if not 0 <= q <= 1:
+            raise ValueError(f"a quantile is asked for at 0 to 1, not at {q!r}")
+        if not self.rows:
+            return None
+        wanted = q * self.total
+        for row in self.rows:
+            if wanted <= row.value:
+                share = wanted / row.value if row.value else 0.0
+                return row.range_start + share * (row.range_end - row.range_start)
+            wanted -= row.value
+        return self.rows[-1].range_end
+
+
+@attrs.frozen
+class SessionAverages:
+    """Averages over *all* sessions that match: the cut of the histograms does not touch them.
+
+    Each is None where no session matches.
+
+    Args:
+        session_count: Requests per session.
+        session_duration: Seconds from a session's first request to its last; of one request, 0.
+        session_cost: Dollars per session.
+        extra: What the service sent beside them.
+    """
+
+    session_count: float | None = None
+    session_duration: float | None = None
+    session_cost: float | None = None
+    extra: Mapping[str, Any] = attrs.field(factory=dict, hash=False, repr=False)
+
+
+@attrs.frozen
+class SessionMetrics:
+    """How many requests, how long and how costly the sessions are that a query selects.
+
+    Args:
+        session_count: Sessions by their number of requests.
+        session_duration: Sessions by their seconds from first to last request.
+        session_cost: Sessions by their dollars.
+        average: The averages of the three.
+        extra: What the service sent beside them.
+    """
+
+    session_count: Histogram
+    session_duration: Histogram
+    session_cost: Histogram
+    average: SessionAverages
+    extra: Mapping[str, Any] = attrs.field(factory=dict, hash=False, repr=False)
+
+    @classmethod
+    def empty(cls) -> "SessionMetrics":
+        """The metrics of no session at all.
+
+        >>> SessionMetrics.empty().average.session_cost is None
+        True
+        """
+        return cls(
+            **{name: Histogram((), unit=unit) for name, unit in UNITS.items()}, average=SessionAverages()
+        )
+
+
+UNITS = {"session_count": "requests", "session_duration": "seconds", "session_cost": "dollars"}
+"""The histograms of an answer, and what each is counted in."""

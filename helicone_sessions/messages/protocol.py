@@ -1,0 +1,206 @@
+"""The protocol without any I/O: a query becomes a request, an answer becomes metrics or an error."""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+import attrs
+from yarl import URL
+
+from helicone_sessions.errors import (
+    APIError,
+    AuthenticationError,
+    InvalidRequest,
+    QueryFailed,
+    RateLimited,
+    ServerError,
+    UnexpectedResponse,
+)
+from helicone_sessions.messages.converter import Failure, converter, envelope, where
+from helicone_sessions.messages.metrics import SessionMetrics
+from helicone_sessions.messages.query import SessionMetricsQuery
+
+PATH: Final = "v1/session/metrics/query"
+
+_EXCERPT_LENGTH: Final = 500
+_REQUEST_ID_HEADERS: Final = ("x-request-id", "helicone-id", "cf-ray")
+_BY_STATUS: Final[dict[int, type[APIError]]] = {
+    400: InvalidRequest,
+    401: AuthenticationError,
+    403: AuthenticationError,
+    404: InvalidRequest,
+    422: InvalidRequest,
+    429: RateLimited,
+}
+
+
+@attrs.frozen
+class Request:
+    """One HTTP request, ready to be sent; the key is added by who sends it."""
+
+    method: str
+    url: URL
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def request(query: SessionMetricsQuery, base_url: URL) -> Request:
+    """The request that asks *query* of the service at *base_url*.
+
+    Raises:
+        FilterValueError: The filter cannot be said in the API.
+
+    >>> request(SessionMetricsQuery(), URL("https://api.helicone.ai")).body
+    b'{"nameContains":"","timezoneDifference":0}'
+    """
+    body = json.dumps(
+        converter.unstructure(query), separators=(",", ":"), allow_nan=False, ensure_ascii=False
+    )
+    headers = {"Content-Type": "application/json", "Accept": "application/json"}
+    return Request("POST", base_url / PATH, headers, body.encode())
+
+
+def decipher(status: int, headers: Mapping[str, str], body: bytes, *, secret: str = "") -> SessionMetrics:
+    """The metrics that an answer holds.
+
+    The envelope decides before the status: the service answers a query that it cannot run with status 500
+    and an envelope, and that is no fault of a gateway. A status of 4xx other than that says more than any
+    body.
+
+    Args:
+        status: The HTTP status.
+        headers: The headers; names are looked up as given, so pass a case-insensitive mapping.
+        body: The whole body.
+        secret: A text that must not appear in an error, should the service echo it.
+
+    Raises:
+        AuthenticationError: 401 or 403.
+        InvalidRequest: 400, 404 or 422.
+        RateLimited: 429.
+        QueryFailed: An envelope with the service's error.
+        ServerError: 5xx without an envelope.
+        UnexpectedResponse: Anything else that is not metrics.
+    """
+    if secret:
+        body = body.replace(secret.encode(), b"***")
+    answer = _Answer(status, headers, body)
+    if status in _BY_STATUS:
+        raise answer.error(_BY_STATUS[status])
+    try:
+        data = _decoded(body)
+    except ValueError as error:
+        if status >= 500:
+            raise answer.error(ServerError) from None
+        raise answer.error(UnexpectedResponse, answer.why_not_json(error)) from None
+    try:
+        found = envelope(data)
+    except Exception as error:
+        path, what = where(error)
+        raise answer.error(
+            UnexpectedResponse, f"the answer is not what the contract says: {what} at {path}", path=path
+        ) from error
+    if isinstance(found, SessionMetrics):
+        return found
+    if isinstance(found, Failure):
+        raise answer.error(QueryFailed, found.error)
+    if status >= 500:
+        raise answer.error(ServerError)
+    raise answer.error(UnexpectedResponse, answer.why_no_envelope(data))
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """The wait in seconds that an answer asks for, or None.
+
+    A date is measured from the answer's own ``Date``, so that the clocks need not agree.
+
+    >>> retry_after({"Retry-After": "7"})
+    7.0
+    >>> retry_after({"Retry-After": "Sun, 01 Nov 2026 00:01:00 GMT", "Date": "Sun, 01 Nov 2026 00:00:00 GMT"})
+    60.0
+    """
+    value = headers.get("Retry-After", "").strip()
+    try:
+        seconds = float(value)
+    except ValueError:
+        then, now = _date(value), _date(headers.get("Date", ""))
+        if then is None or now is None:
+            return None
+        seconds = (then - now).total_seconds()
+    return max(0.0, seconds) if seconds < float("inf") else None
+
+
+def _date(value: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return json.loads(body, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+@attrs.frozen
+class _Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def error(self, kind: type[APIError], message: str = "", **facts: Any) -> APIError:
+        request_id = next((self.headers[name] for name in _REQUEST_ID_HEADERS if name in self.headers), None)
+        if kind in (RateLimited, ServerError):
+            facts["retry_after"] = retry_after(self.headers)
+        return kind(
+            message or self.said(),
+            status=self.status,
+            request_id=request_id,
+            body_excerpt=self.body[: _EXCERPT_LENGTH * 4].decode(errors="replace")[:_EXCERPT_LENGTH],
+            **facts,
+        )
+
+    def said(self) -> str:
+        """The service's own words, from whatever shape they come in."""
+        try:
+            body = _decoded(self.body)
+        except ValueError:
+            body = None
+        if isinstance(body, Mapping):
+            for name in ("error", "message", "detail"):
+                if body.get(name):
+                    return str(body[name])[:_EXCERPT_LENGTH]
+        text = self.body.decode(errors="replace").strip()
+        if body is None and text and "<" not in text[:20]:
+            return text[:_EXCERPT_LENGTH]
+        return f"the service answered with status {self.status}" + (
+            " and a page of HTML" if "<" in text[:20] else ""
+        )
+
+    def why_not_json(self, error: ValueError) -> str:
+        if 300 <= self.status < 400:
+            to = self.headers.get("Location", "another address")
+            return f"the service redirects to {to}; redirects are not followed, so that the key stays where it was meant to go"
+        if not self.body.strip():
+            return "the answer is empty"
+        if self.status >= 400:
+            return self.said()
+        return f"the answer is not JSON: {error}"
+
+    def why_no_envelope(self, data: object) -> str:
+        if 300 <= self.status < 400:
+            return self.why_not_json(ValueError())
+        shape = (
+            f"an object with {', '.join(map(str, data)) or 'no fields'}"
+            if isinstance(data, Mapping)
+            else "no object"
+        )
+        return f"the answer has neither metrics nor the error of a query: {shape[:200]}"

@@ -1,0 +1,182 @@
+"""What is asked: `SessionMetricsQuery` and `TimeFilter`."""
+
+import math
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any, Literal, Self, get_args
+
+import attrs
+
+from helicone_sessions.errors import FilterTypeError, FilterValueError
+from helicone_sessions.filters.filter import Filter, as_filter
+
+PSize = Literal["p50", "p75", "p95", "p99", "p99.9"]
+"""Where the histograms are cut: only sessions at or below this quantile are drawn."""
+
+_MINUTES_OF_A_DAY = 24 * 60
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+def _instant(_owner: object, field: "attrs.Attribute[datetime]", value: object) -> None:
+    if not isinstance(value, datetime):
+        raise FilterTypeError(
+            f"TimeFilter.{field.name} is an aware datetime, not {type(value).__name__} {value!r}"
+        )
+    if value.utcoffset() is None:
+        raise FilterTypeError(
+            f"TimeFilter.{field.name} is the naive datetime {value.isoformat()}:"
+            " say which zone it is in, for example .replace(tzinfo=datetime.UTC)"
+        )
+
+
+@attrs.frozen
+class TimeFilter:
+    """The requests made after *start* and before *end*; both ends are exclusive, as the contract says.
+
+    Times are kept to the millisecond on the wire, which is how exactly the service stores them.
+
+    Args:
+        start: An aware datetime.
+        end: A later one.
+
+    Raises:
+        FilterTypeError: An end is no datetime, or a naive one.
+        FilterValueError: *end* does not lie after *start*.
+
+    >>> import datetime as dt
+    >>> TimeFilter(dt.datetime(2026, 11, 1, tzinfo=dt.UTC), dt.datetime(2026, 11, 8, tzinfo=dt.UTC)).length
+    datetime.timedelta(days=7)
+    """
+
+    start: datetime = attrs.field(validator=_instant)
+    end: datetime = attrs.field(validator=_instant)
+
+    def __attrs_post_init__(self) -> None:
+        if self.start >= self.end:
+            raise FilterValueError(
+                f"TimeFilter: the start {self.start.isoformat()} does not lie before the end {self.end.isoformat()}"
+            )
+
+    @classmethod
+    def last(cls, *, days: float = 0, hours: float = 0, minutes: float = 0) -> Self:
+        """The time up to now.
+
+        >>> TimeFilter.last(days=7).length
+        datetime.timedelta(days=7)
+        """
+        length = _positive(timedelta(days=days, hours=hours, minutes=minutes), "last")
+        now = datetime.now(UTC)
+        return cls(now - length, now)
+
+    @classmethod
+    def since(cls, start: datetime) -> Self:
+        """The time from *start* up to now."""
+        return cls(start, datetime.now(UTC))
+
+    @property
+    def length(self) -> timedelta:
+        """From start to end."""
+        return self.end - self.start
+
+    def split(self, *, days: float = 0, hours: float = 0, minutes: float = 0) -> "list[TimeFilter]":
+        """The same time in windows of equal length; the last may be shorter.
+
+        Each request of the whole falls into exactly one window. The ends being exclusive, a window after
+        the first starts one millisecond before its border, and so counts the requests made on the border
+        itself. (The open-source server drops fractions of a second: there such a window also counts the
+        requests of the second before its border.)
+
+        >>> import datetime as dt
+        >>> week = TimeFilter(dt.datetime(2026, 11, 1, tzinfo=dt.UTC), dt.datetime(2026, 11, 8, tzinfo=dt.UTC))
+        >>> len(week.split(days=1))
+        7
+        """
+        step = _positive(timedelta(days=days, hours=hours, minutes=minutes), "split")
+        # In UTC, because arithmetic on local times leaves out the hour that a clock change adds.
+        start, end = self.start.astimezone(UTC), self.end.astimezone(UTC)
+        borders = [start + step * count for count in range(math.ceil((end - start) / step))]
+        return [
+            TimeFilter(border if border == start else border - _MILLISECOND, min(border + step, end))
+            for border in borders
+        ]
+
+
+def _positive(length: timedelta, method: str) -> timedelta:
+    if length <= timedelta(0):
+        raise FilterValueError(f"TimeFilter.{method}() needs a length above zero, as days=7; got {length}")
+    return length
+
+
+def _optional_filter(value: object) -> Filter | None:
+    return None if value is None else as_filter(value)
+
+
+def _minutes(value: object) -> float:
+    if isinstance(value, tzinfo):
+        offset = datetime.now(value).utcoffset()
+        if offset is None:
+            raise FilterValueError(f"timezone_difference: {value!r} does not know its offset from UTC")
+        return _minutes(-offset)
+    if isinstance(value, timedelta):
+        value = value / timedelta(minutes=1)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise FilterTypeError(
+            f"timezone_difference is minutes, a timedelta or a tzinfo, not {type(value).__name__} {value!r}"
+        )
+    if not -_MINUTES_OF_A_DAY <= value <= _MINUTES_OF_A_DAY:
+        raise FilterValueError(
+            f"timezone_difference: {value} minutes is not within a day of UTC (-1440 to 1440)"
+        )
+    return int(value) if value == int(value) else value
+
+
+def _is(*kinds: type) -> Any:
+    def check(_owner: object, field: "attrs.Attribute[Any]", value: object) -> None:
+        if not isinstance(value, kinds):
+            wanted = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
+            raise FilterTypeError(f"{field.name} is {wanted}, not {type(value).__name__} {value!r}")
+
+    return check
+
+
+def _known_p_size(_owner: object, _field: object, value: object) -> None:
+    if value is not None and value not in get_args(PSize):
+        raise FilterValueError(f"p_size is one of {', '.join(get_args(PSize))}, not {value!r}")
+
+
+@attrs.frozen
+class SessionMetricsQuery:
+    """One question to ``POST /v1/session/metrics/query``.
+
+    Args:
+        filter: Which requests count; None is all of them.
+        name_contains: Only sessions of this name; "" is all. (The open-source server compares the whole
+            name in its later versions; for a part of it use
+            ``F.properties["Helicone-Session-Name"].contains(...)``.)
+        time_filter: When the requests were made; None is all time.
+        p_size: Where the *histograms* are cut: only sessions at or below this quantile are drawn. The
+            service takes p75 when none is given. It is not a percentile that is returned, and the averages
+            are not cut.
+        use_interquartile: Cut the histograms at both ends, at the quantiles 1-p and p.
+        timezone_difference: Minutes as the API counts them, positive west of UTC; or a timedelta of them;
+            or a tzinfo, whose present offset is taken.
+
+    Raises:
+        FilterTypeError: An argument has the wrong type.
+        FilterValueError: An argument is out of its range.
+
+    >>> from helicone_sessions import F
+    >>> SessionMetricsQuery(F.cost > 0.1, p_size="p95").p_size
+    'p95'
+    """
+
+    filter: Filter | None = attrs.field(default=None, converter=_optional_filter)
+    name_contains: str = attrs.field(default="", validator=_is(str))
+    time_filter: TimeFilter | None = attrs.field(default=None, validator=_is(TimeFilter, type(None)))
+    p_size: PSize | None = attrs.field(default=None, validator=_known_p_size)
+    use_interquartile: bool | None = attrs.field(default=None, validator=_is(bool, type(None)))
+    timezone_difference: float = attrs.field(default=0, converter=_minutes)
+
+    @property
+    def matches_nothing(self) -> bool:
+        """Whether the filter can match no request, so that the answer is known without asking."""
+        return self.filter is not None and self.filter.matches_nothing

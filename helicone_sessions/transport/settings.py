@@ -1,0 +1,99 @@
+"""Where the service is and which key opens it: from arguments, then from the environment."""
+
+import os
+from collections.abc import Mapping
+from typing import Final, Literal, NoReturn, get_args
+
+import attrs
+from yarl import URL
+
+from helicone_sessions.errors import ConfigurationError
+
+Region = Literal["us", "eu"]
+
+_REGIONS: Final[dict[str, str]] = {"us": "https://api.helicone.ai", "eu": "https://eu.api.helicone.ai"}
+
+
+class ApiKey:
+    """An API key that no repr, message or pickle shows."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def reveal(self) -> str:
+        """The key itself, for the one header that carries it."""
+        return self._key
+
+    def __repr__(self) -> str:
+        return "ApiKey('***')"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an API key is not pickled; make the client where it is used")
+
+
+@attrs.frozen
+class Settings:
+    """The address of the service and the key for it."""
+
+    base_url: URL
+    api_key: ApiKey
+
+
+def resolve(
+    api_key: str | None,
+    region: str | None,
+    base_url: str | URL | None,
+    environment: Mapping[str, str] = os.environ,
+) -> Settings:
+    """The settings that the arguments name, and for those not given the environment.
+
+    Raises:
+        ConfigurationError: There is no key, or what is given cannot be used.
+    """
+    if region is not None and base_url is not None:
+        raise ConfigurationError("give region or base_url, not both: a region stands for an address")
+    if region is not None and region not in get_args(Region):
+        raise ConfigurationError(f"region is 'us' or 'eu', not {region!r}")
+    if region is None and base_url is None:
+        base_url = environment.get("HELICONE_BASE_URL") or _REGIONS["us"]
+    return Settings(_address(_REGIONS[region] if region else base_url), _key(api_key, environment))
+
+
+def _key(api_key: object, environment: Mapping[str, str]) -> ApiKey:
+    key = environment.get("HELICONE_API_KEY") if api_key is None else api_key
+    if not isinstance(key, (str, type(None))):
+        raise ConfigurationError(f"api_key is text, not {type(key).__name__}")
+    if not key:
+        raise ConfigurationError(
+            "there is no API key: pass api_key=, or set HELICONE_API_KEY (keys are made on Helicone's settings page)"
+        )
+    if key.lower().startswith("bearer "):
+        raise ConfigurationError('api_key is the key alone, without "Bearer " before it')
+    if not key.isascii() or any(not "!" <= character <= "~" for character in key):
+        raise ConfigurationError(
+            "api_key holds white space or characters that no key has; was it copied whole?"
+        )
+    return ApiKey(key)
+
+
+def _address(value: object) -> URL:
+    try:
+        url = URL(value) if isinstance(value, str) else value
+    except ValueError:
+        url = None
+    if not isinstance(url, URL) or url.scheme not in ("http", "https") or not url.host:
+        raise ConfigurationError(
+            f"base_url is an address like https://api.helicone.ai, not {_hidden(value)!r}"
+        )
+    if url.user or url.password or url.query_string or url.fragment:
+        raise ConfigurationError(
+            "base_url is a plain address without user, password, ? or #; the key goes into api_key"
+        )
+    return url
+
+
+def _hidden(value: object) -> object:
+    # What is not an address may be a key in the wrong place.
+    return "…" if isinstance(value, str) and "://" not in value else value
