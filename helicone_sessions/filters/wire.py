@@ -181,7 +181,8 @@ def _operators(column: ColumnFacts, below: object, here: str, key: str | None) -
     for operator, value in _object(below, here).items():
         if operator not in column.operators:
             raise FilterValueError(
-                f"{here}: {column.kind} columns have no operator {operator!r}; they have {', '.join(column.operators)}"
+                f"{here}: {column.kind} columns have no operator {operator!r};"
+                f" they have {', '.join(column.operators)}"
             )
         yield _decode_condition(column, operator, _decode_value(column, value, f"{here}.{operator}"), key)
 

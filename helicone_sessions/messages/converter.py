@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
 import cattrs
@@ -20,8 +20,6 @@ from helicone_sessions.messages.metrics import (
     SessionMetrics,
 )
 from helicone_sessions.messages.query import SessionMetricsQuery, TimeFilter
-
-T = TypeVar("T")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -100,17 +98,17 @@ def _average(value: object, _kind: object) -> float | None:
     raise TypeError(f"{_EXPECTED}a list with one average, got {str(value)[:50]!r}")
 
 
-def _keeping_unknown(kind: type[T], **overrides: Any) -> Callable[[Any, object], T]:
+def _keeping_unknown(kind: type[Any], **overrides: Any) -> Callable[[Any, object], Any]:
     """A hook that puts the fields it does not know into ``extra``."""
     structure = make_dict_structure_fn(kind, converter, extra=override(omit=True), **overrides)
-    known = {field.name for field in attrs.fields(kind)} - {"extra"}  # type: ignore[misc]
+    known = {field.name for field in attrs.fields(kind)} - {"extra"}
 
-    def hook(value: Any, _kind: object) -> T:
+    def hook(value: Any, _kind: object) -> Any:
         if not isinstance(value, Mapping):
             raise TypeError(f"{_EXPECTED}an object, got {type(value).__name__}")
         made = structure(value, kind)
         if not value.keys() <= known:
-            made.extra.update({name: value[name] for name in value.keys() - known})  # type: ignore[attr-defined]
+            made.extra.update({name: value[name] for name in value.keys() - known})
         return made
 
     return hook

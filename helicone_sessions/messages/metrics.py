@@ -133,9 +133,8 @@ class SessionMetrics:
         >>> SessionMetrics.empty().average.session_cost is None
         True
         """
-        return cls(
-            **{name: Histogram((), unit=unit) for name, unit in UNITS.items()}, average=SessionAverages()
-        )
+        histograms: dict[str, Any] = {name: Histogram((), unit=unit) for name, unit in UNITS.items()}
+        return cls(**histograms, average=SessionAverages())
 
 
 UNITS = {"session_count": "requests", "session_duration": "seconds", "session_cost": "dollars"}

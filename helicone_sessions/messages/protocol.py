@@ -188,7 +188,7 @@ class _Answer:
     def why_not_json(self, error: ValueError) -> str:
         if 300 <= self.status < 400:
             to = self.headers.get("Location", "another address")
-            return f"the service redirects to {to}; redirects are not followed, so that the key stays where it was meant to go"
+            return f"the service redirects to {to}; redirects are not followed, so that the key stays here"
         if not self.body.strip():
             return "the answer is empty"
         if self.status >= 400:

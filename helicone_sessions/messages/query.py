@@ -53,7 +53,8 @@ class TimeFilter:
     def __attrs_post_init__(self) -> None:
         if self.start >= self.end:
             raise FilterValueError(
-                f"TimeFilter: the start {self.start.isoformat()} does not lie before the end {self.end.isoformat()}"
+                f"TimeFilter: the start {self.start.isoformat()} does not lie"
+                f" before the end {self.end.isoformat()}"
             )
 
     @classmethod
@@ -86,7 +87,8 @@ class TimeFilter:
         requests of the second before its border.)
 
         >>> import datetime as dt
-        >>> week = TimeFilter(dt.datetime(2026, 11, 1, tzinfo=dt.UTC), dt.datetime(2026, 11, 8, tzinfo=dt.UTC))
+        >>> start = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
+        >>> week = TimeFilter(start, start + dt.timedelta(days=7))
         >>> len(week.split(days=1))
         7
         """

@@ -114,12 +114,12 @@ async def _outcomes(
                 return
             done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if pulling in done:
-                item = pulling.result()  # type: ignore[union-attr]
+                item = pulling.result()
                 pulling = None
                 if item is None:
                     exhausted = True
                 else:
-                    running[asyncio.ensure_future(_outcome(*item, ask))] = started
+                    running[asyncio.ensure_future(_outcome(item[0], item[1], ask))] = started
                     started += 1
             for task in done & running.keys():
                 place = running.pop(task)

@@ -164,7 +164,7 @@ class HeliconeClient:
         return metrics
 
     @overload
-    async def get_metrics_many(
+    async def get_metrics_many(  # type: ignore[overload-overlap] # a mapping is told from other iterables
         self, queries: Mapping[K, "SessionMetricsQuery | Filter"], *, on_progress: OnProgress | None = None
     ) -> dict[K, SessionMetrics]: ...
     @overload
@@ -172,7 +172,7 @@ class HeliconeClient:
         self, queries: "Iterable[SessionMetricsQuery | Filter]", *, on_progress: OnProgress | None = None
     ) -> list[SessionMetrics]: ...
     @overload
-    async def get_metrics_many(
+    async def get_metrics_many(  # type: ignore[overload-overlap] # likewise
         self,
         queries: Mapping[K, "SessionMetricsQuery | Filter"],
         *,
@@ -318,7 +318,7 @@ class _Connection:
             ) from error
         except (aiohttp.ClientError, OSError) as error:
             raise ConnectionFailed(
-                f"the connection to {settings.base_url.origin()} failed: {error or type(error).__name__}"
+                f"the connection to {settings.base_url.origin()} failed: {str(error) or type(error).__name__}"
             ) from error
 
     async def close(self) -> None:

@@ -18,7 +18,8 @@ from helicone_sessions.errors import (
 
 # The service passes on ClickHouse's words; only these tell of a moment that passes.
 _PASSING: Final = re.compile(
-    r"timed?[ -]?out|timeout|too many simultaneous|memory limit|connection (refused|reset)|ECONNREFUSED|ECONNRESET",
+    r"timed?[ -]?out|timeout|too many simultaneous|memory limit"
+    r"|connection (refused|reset)|ECONNREFUSED|ECONNRESET",
     re.IGNORECASE,
 )
 

@@ -67,7 +67,8 @@ def _key(api_key: object, environment: Mapping[str, str]) -> ApiKey:
         raise ConfigurationError(f"api_key is text, not {type(key).__name__}")
     if not key:
         raise ConfigurationError(
-            "there is no API key: pass api_key=, or set HELICONE_API_KEY (keys are made on Helicone's settings page)"
+            "there is no API key: pass api_key=, or set HELICONE_API_KEY"
+            " (keys are made on Helicone's settings page)"
         )
     if key.lower().startswith("bearer "):
         raise ConfigurationError('api_key is the key alone, without "Bearer " before it')
