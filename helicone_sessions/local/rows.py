@@ -1,0 +1,415 @@
+"""Users' rows and files, read into the columns of the table.
+
+A row comes under the table's own column names or under those of Helicone's request export. What cannot be
+read is an error that names the row and the field; a column that is not known is reported.
+"""
+
+import csv
+import gzip
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, Final, NoReturn
+from uuid import UUID, uuid5
+
+import attrs
+
+from helicone_sessions.errors import ConfigurationError, MissingExtra
+from helicone_sessions.local.table import FEEDBACK, REQUEST_COLUMNS, SESSION_ID, SESSION_NAME, Stored
+
+Data = str | os.PathLike[str] | Iterable[Mapping[str, Any]]
+
+DEFAULT_ORGANIZATION: Final = UUID("00000000-0000-4000-8000-000000000001")
+
+_BATCH: Final = 20_000
+_NANO: Final = 9
+
+# Where a column is found: under its own name, or under those of Helicone's export; the first value counts.
+_NAMES: Final[dict[str, tuple[str, ...]]] = {
+    "status": ("status", "response_status"),
+    "latency": ("latency", "delay_ms"),
+    "user_id": ("user_id", "request_user_id"),
+    "cost": ("costUSD", "cost"),
+    "properties": ("properties", "request_properties"),
+    "model": ("model", "model_override", "response_model", "request_model"),
+    "assets": ("assets", "asset_ids"),
+}
+_SESSION_FIELDS: Final = {
+    "session_id": SESSION_ID,
+    "session_name": SESSION_NAME,
+    "session_path": "Helicone-Session-Path",
+}
+_TAGS: Final = frozenset({"session_tag", "session_tags"})
+# In the export, and computed here from other columns or not asked for by any filter.
+_DERIVED: Final = frozenset({"total_tokens", "request_path"})
+
+
+@attrs.define
+class Loaded:
+    """What a load took in.
+
+    Args:
+        rows: How many requests.
+        ignored: Columns of the data that the table does not have.
+    """
+
+    rows: int = 0
+    ignored: set[str] = attrs.field(factory=set)
+
+
+class Load:
+    """One load: rows in, lines of JSON for the tables out."""
+
+    def __init__(self, data: Data) -> None:
+        self._data = data
+        self._plans: dict[tuple[str, ...], _Plan] = {}
+        self._tags: dict[tuple[str, str], None] = {}
+        self._organization_id: UUID | None = None
+        self.report = Loaded()
+
+    @property
+    def organization_id(self) -> UUID:
+        """The organisation that the rows name, or a fixed one."""
+        return self._organization_id or DEFAULT_ORGANIZATION
+
+    def requests(self) -> Iterator[bytes]:
+        """The requests in batches."""
+        rows = read(self._data)
+        while batch := [self._line(where, row) for where, row in islice(rows, _BATCH)]:
+            yield "\n".join(batch).encode()
+
+    def tags(self) -> Iterator[bytes]:
+        """The tags of sessions that the requests named."""
+        common = {"organization_id": str(self.organization_id), "entity_type": "session"}
+        if lines := [json.dumps({**common, "entity_id": session, "tag": tag}) for session, tag in self._tags]:
+            yield "\n".join(lines).encode()
+
+    def _line(self, where: str, row: Mapping[str, Any]) -> str:
+        if not isinstance(row, Mapping):
+            raise ConfigurationError(
+                f"{where}: a row is an object with named fields, not {type(row).__name__}"
+            )
+        names = tuple(row)
+        plan = self._plans.get(names) or self._plans.setdefault(names, _Plan.of(names))
+        self.report.ignored |= plan.ignored
+        self.report.rows += 1
+        return json.dumps(self._stored(plan, where, row))
+
+    def _stored(self, plan: "_Plan", where: str, row: Mapping[str, Any]) -> dict[str, Any]:
+        stored: dict[str, Any] = {}
+        source = ""
+        try:
+            for target, sources in plan.columns:
+                for source in sources:
+                    value = REQUEST_READERS[target](row[source])
+                    if value is not None:
+                        stored[target] = value
+                        break
+            for source, map_name, key in plan.keys:
+                value = _of_map(map_name, row[source])
+                if value is not None:
+                    stored.setdefault(map_name, {})[key] = value
+            for source in plan.tags:
+                self._tag(stored, row[source])
+        except (ValueError, TypeError, ArithmeticError) as error:
+            raise ConfigurationError(f"{where}, field {source!r}: {error}") from None
+        if "request_created_at" not in stored:
+            raise ConfigurationError(f"{where}: there is no request_created_at, and a request needs one")
+        self._claim(stored, where)
+        # Of a request without an id, its place in the data is the only name.
+        stored.setdefault("request_id", str(uuid5(DEFAULT_ORGANIZATION, str(self.report.rows))))
+        return stored
+
+    def _tag(self, stored: dict[str, Any], value: object) -> None:
+        session = stored.get("properties", {}).get(SESSION_ID, "")
+        for tag in _texts(value) or ():
+            self._tags[session, tag] = None
+
+    def _claim(self, stored: dict[str, Any], where: str) -> None:
+        named = stored.get("organization_id")
+        if named and self._organization_id is None and self.report.rows == 1:
+            self._organization_id = UUID(named)
+        elif named and UUID(named) != self.organization_id:
+            raise ConfigurationError(
+                f"{where}: the organisation {named} is not {self.organization_id}, as of the rows before;"
+                " a server answers for one organisation"
+            )
+        stored["organization_id"] = str(self.organization_id)
+
+
+@attrs.frozen
+class _Plan:
+    """How rows with the same columns are read, worked out once."""
+
+    columns: tuple[tuple[str, tuple[str, ...]], ...]
+    keys: tuple[tuple[str, str, str], ...]
+    tags: tuple[str, ...]
+    ignored: set[str]
+
+    @classmethod
+    def of(cls, names: tuple[str, ...]) -> "_Plan":
+        columns = {
+            target: tuple(name for name in _sources(target) if name in names) for target in REQUEST_COLUMNS
+        }
+        keys = [
+            (name, *found) for name in names if name not in REQUEST_COLUMNS and (found := _map_and_key(name))
+        ]
+        tags = tuple(name for name in names if name in _TAGS)
+        used = {
+            *_DERIVED,
+            *tags,
+            *(name for name, *_ in keys),
+            *(name for names in columns.values() for name in names),
+        }
+        return cls(
+            tuple((target, sources) for target, sources in columns.items() if sources),
+            tuple(keys),
+            tags,
+            {str(name) for name in names} - used,
+        )
+
+
+def _sources(target: str) -> tuple[str, ...]:
+    return _NAMES.get(target, (target,))
+
+
+def _map_and_key(name: object) -> tuple[str, str] | None:
+    """The map and the key that a flat column stands for, as in ``properties.env``."""
+    if name == "feedback_rating":
+        return "scores", FEEDBACK
+    if name in _SESSION_FIELDS:
+        return "properties", _SESSION_FIELDS[str(name)]
+    map_name, dot, key = str(name).partition(".")
+    return (map_name, key) if dot and key and map_name in ("properties", "scores") else None
+
+
+def read(data: Data) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The rows of *data*, each with the place to name in an error.
+
+    Raises:
+        ConfigurationError: The file is not there, is of another format, or is broken.
+    """
+    if not isinstance(data, (str, os.PathLike)):
+        rows: object = data
+        if isinstance(rows, (bytes, Mapping)) or not isinstance(rows, Iterable):
+            raise ConfigurationError(f"data is a path or an iterable of rows, not {type(data).__name__}")
+        for place, row in enumerate(data):
+            yield f"row {place}", row
+        return
+    path = Path(data)
+    ending = path.suffixes[-2] if path.suffix == ".gz" and len(path.suffixes) > 1 else path.suffix
+    reader = _FORMATS.get(ending.lower())
+    if reader is None:
+        known = ", ".join(_FORMATS)
+        raise ConfigurationError(f"{path.name}: data is read from {known} files (.gz likewise)")
+    try:
+        for where, row in reader(path):
+            yield f"{path.name}, {where}", row
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigurationError(f"{path.name} cannot be read: {error}") from error
+
+
+_Rows = Iterator[tuple[str, Mapping[str, Any]]]
+
+
+def _opened(path: Path) -> IO[str]:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def _json_lines(path: Path) -> _Rows:
+    with _opened(path) as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield f"line {number}", _parsed(line, f"{path.name}, line {number}")
+
+
+def _json(path: Path) -> _Rows:
+    with _opened(path) as file:
+        rows = _parsed(file.read(), path.name)
+    if isinstance(rows, Mapping) and isinstance(rows.get("data"), list):
+        # The export as the request API answers it.
+        rows = rows["data"]
+    if not isinstance(rows, list):
+        raise ConfigurationError(f"{path.name}: a list of rows is due; one row a line is a .jsonl file")
+    for place, row in enumerate(rows):
+        yield f"row {place}", row
+
+
+def _parsed(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{where}: this is not JSON: {error}") from None
+
+
+def _csv(path: Path) -> _Rows:
+    with _opened(path) as file:
+        # A body can be longer than the 131,072 characters that the module takes by default.
+        csv.field_size_limit(2**31 - 1)
+        reader = csv.DictReader(file, restkey="", strict=True)
+        for row in reader:
+            if "" in row or None in row.values():
+                raise ConfigurationError(
+                    f"{path.name}, line {reader.line_num}: the row has not as many fields as the head"
+                )
+            # An empty field is a missing value.
+            yield f"line {reader.line_num}", {name: value or None for name, value in row.items()}
+
+
+def _parquet(path: Path) -> _Rows:
+    try:
+        from pyarrow import ArrowException, parquet  # noqa: PLC0415 - it is an extra
+    except ImportError as error:
+        raise MissingExtra("local", package="pyarrow", purpose="reading Parquet") from error
+    try:
+        with parquet.ParquetFile(path) as file:
+            rows = (row for batch in file.iter_batches() for row in batch.to_pylist(maps_as_pydicts="strict"))
+            for place, row in enumerate(rows):
+                yield f"row {place}", row
+    except ArrowException as error:
+        raise ConfigurationError(f"{path.name} cannot be read: {error}") from error
+
+
+_FORMATS: Final[dict[str, Callable[[Path], _Rows]]] = {
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".json": _json,
+    ".csv": _csv,
+    ".parquet": _parquet,
+}
+
+
+# Each reads one value into what the table takes, or None where there is none.
+
+
+def _text(value: Any) -> Any:
+    return value if value is None or isinstance(value, str) else _refuse(value, "text")
+
+
+def _uuid(value: Any) -> Any:
+    if value is None:
+        return None
+    return str(value) if isinstance(value, UUID) else str(UUID(_text(value)))
+
+
+def _whole(value: Any) -> Any:
+    number = _number(value)
+    if number is None:
+        return None
+    if number != number.to_integral_value() or abs(number) >= 2**63:
+        _refuse(value, "a whole number")
+    return int(number)
+
+
+def _number(value: Any) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal, str)):
+        _refuse(value, "a number")
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return _refuse(value, "a number")
+    return number if number.is_finite() else _refuse(value, "a finite number")
+
+
+def _nanodollars(value: Any) -> Any:
+    dollars = _number(value)
+    if dollars is None:
+        return None
+    nano = dollars.scaleb(_NANO).to_integral_value()
+    return int(nano) if 0 <= nano < 2**64 else _refuse(value, "dollars from 0 to 18 billion")
+
+
+def _time(value: Any) -> Any:
+    if value is None:
+        return None
+    moment = value
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            moment = None
+    if not isinstance(moment, datetime):
+        return _refuse(value, "an aware datetime or ISO 8601 text with a zone")
+    if moment.utcoffset() is None:
+        return _refuse(value, "a time with its zone, as 2026-11-01T00:00:00Z")
+    # Requests are kept to the millisecond.
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "milliseconds")
+
+
+def _flag(value: Any) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    known = {"true": True, "false": False, "1": True, "0": False}.get(str(value).lower())
+    return _refuse(value, "true or false") if known is None else known
+
+
+def _texts(value: Any) -> Any:
+    if isinstance(value, str):
+        value = json.loads(value) if value.startswith("[") else [value]
+    if value is None:
+        return None
+    if not isinstance(value, (list, tuple, set, frozenset)) or not all(
+        isinstance(text, str) for text in value
+    ):
+        return _refuse(value, "a list of texts")
+    return list(value)
+
+
+def _map_of(name: str) -> Callable[[Any], Any]:
+    def read_map(value: Any) -> Any:
+        if isinstance(value, str):
+            value = json.loads(value)
+        if value is None:
+            return None
+        if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+            return _refuse(value, "an object with text for keys")
+        return {key: read for key, item in value.items() if (read := _of_map(name, item)) is not None}
+
+    return read_map
+
+
+def _of_map(name: str, value: Any) -> Any:
+    """A value of a map: scores are whole numbers in the table, properties are text."""
+    if name == "scores":
+        return int(value) if isinstance(value, bool) else _flag_or_whole(value)
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value) if isinstance(value, (bool, int, float, list, dict)) else _refuse(value, "text")
+
+
+def _flag_or_whole(value: Any) -> Any:
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return int(value.lower() == "true")
+    return _whole(value)
+
+
+def _refuse(value: object, due: str) -> NoReturn:
+    shown = repr(value)
+    raise ValueError(f"{due} is due, not {shown if len(shown) <= 80 else shown[:79] + '…'}")
+
+
+_READERS: Final[dict[Stored, Callable[[object], Any]]] = {
+    Stored.UUID: _uuid,
+    Stored.TIME: _time,
+    Stored.MAYBE_TIME: _time,
+    Stored.WHOLE: _whole,
+    Stored.MAYBE_WHOLE: _whole,
+    Stored.NANODOLLARS: _nanodollars,
+    Stored.NAME: _text,
+    Stored.TEXT: _text,
+    Stored.MAYBE_TEXT: _text,
+    Stored.FLAG: _flag,
+    Stored.MAYBE_FLAG: _flag,
+    Stored.TEXTS: _texts,
+    Stored.PROPERTIES: _map_of("properties"),
+    Stored.SCORES: _map_of("scores"),
+}
+REQUEST_READERS: Final = {name: _READERS[stored] for name, stored in REQUEST_COLUMNS.items()}

@@ -1,0 +1,280 @@
+"""A filter as the text of a SQL condition, with every value beside it as a parameter.
+
+Column names in the text come from the table below and from nowhere else; names and values of the caller
+only ever become parameters.
+
+A filter may hold conditions on a session as a whole, as its total cost. Such a column means the session's
+requests in the time window (and of the name) that the query asks about, whatever the rest of the filter
+says; so every "and", "or" and "not" around it keeps its meaning. These conditions can only be decided
+after grouping. What surrounds them is decided before, for each request, and carried along as *marks*.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import Final
+from uuid import UUID
+
+import attrs
+
+from helicone_sessions.filters.nodes import EVERYTHING, And, Leaf, Node, fold
+from helicone_sessions.filters.patterns import escape_like
+from helicone_sessions.filters.schema import Kind, Operator
+from helicone_sessions.local.table import FEEDBACK
+
+_NANO: Final = 9
+_COMPARISONS: Final[dict[Operator, str]] = {
+    "equals": "=",
+    "not-equals": "!=",
+    "gt": ">",
+    "gte": ">=",
+    "lt": "<",
+    "lte": "<=",
+    "like": "LIKE",
+    "ilike": "ILIKE",
+    "contains": "ILIKE",
+    "not-contains": "NOT ILIKE",
+}
+# The opposite of a negative operator, for columns that hold several values.
+_POSITIVE: Final[dict[Operator, Operator]] = {"not-equals": "equals", "not-contains": "contains"}
+# Whole numbers that a parameter of type Int64 can hold.
+_INT64: Final = 2**63
+# Beyond it DateTime64 cannot be compared; no request lies there.
+_FIRST_DAY: Final = datetime(1900, 1, 1, tzinfo=UTC)
+_LAST_DAY: Final = datetime(2299, 12, 31, tzinfo=UTC)
+_MOMENT: Final = "DateTime64(6, 'UTC')"
+
+
+class Unanswerable(Exception):
+    """The engine cannot decide a condition; the text says which and what to use instead."""
+
+
+@attrs.define
+class Parameters:
+    """Values of a statement, each under a name that stands in its text."""
+
+    values: dict[str, str | int | float] = attrs.field(factory=dict)
+
+    def add(self, kind: str, value: str | float) -> str:
+        """Keep *value* and give the text that stands for it."""
+        name = f"p{len(self.values)}"
+        self.values[name] = _tsv_escaped(value) if isinstance(value, str) else value
+        return f"{{{name}:{kind}}}"
+
+
+_TSV: Final = str.maketrans(
+    {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\0": "\\0", "\b": "\\b", "\f": "\\f"}
+)
+
+
+def _tsv_escaped(text: str) -> str:
+    # ClickHouse reads parameters in this form; a raw backslash would be changed without a word.
+    return text.translate(_TSV)
+
+
+@attrs.frozen
+class Condition:
+    """A filter as SQL.
+
+    Args:
+        text: The condition. With `marks` it is on groups of requests, else on requests.
+        marks: Conditions on requests that `text` refers to as ``mark0``, ``mark1``, …
+        on_sessions: Whether `text` is on groups.
+    """
+
+    text: str
+    marks: tuple[str, ...] = ()
+    on_sessions: bool = False
+
+
+def condition(root: Node, parameters: Parameters, *, tags: str) -> Condition:
+    """The condition that a simplified filter stands for.
+
+    Args:
+        root: The filter.
+        parameters: Takes the values.
+        tags: The table of tags and the condition that limits it to the caller.
+
+    Raises:
+        Unanswerable: A column is not kept, or a pattern cannot be run.
+    """
+    marks: list[str] = []
+
+    def combined(node: Node, below: list[tuple[str, bool]]) -> tuple[str, bool]:
+        if isinstance(node, Leaf):
+            on_session = node.column.name in _OF_SESSIONS
+            return (_of_session if on_session else _of_request)(node, parameters, tags), on_session
+        if not node.children:
+            return ("1" if node is EVERYTHING else "0"), False
+        word = " AND " if isinstance(node, And) else " OR "
+        if not any(on_session for _, on_session in below):
+            return f"({word.join(text for text, _ in below)})", False
+        parts = [text for text, on_session in below if on_session]
+        if plain := [text for text, on_session in below if not on_session]:
+            # Null counts as false: without a "not" above, that changes nothing.
+            marks.append(f"ifNull({word.join(plain)}, 0)")
+            parts.append(f"mark{len(marks) - 1}")
+        return f"({word.join(parts)})", True
+
+    text, on_session = fold(root, combined)
+    return Condition(text, tuple(marks), on_session)
+
+
+def _of_request(leaf: Leaf, parameters: Parameters, tags: str) -> str:
+    column = leaf.column
+    if column.name in _NOT_KEPT:
+        raise Unanswerable(f"{column.name} cannot be filtered on here: {_NOT_KEPT[column.name]}")
+    if column.name == "session_tag":
+        return _any_of_several(
+            leaf, parameters, "tag", f"session_id IN (SELECT entity_id FROM {tags} AND ", ")"
+        )
+    if column.name in _OF_THEIR_OWN:
+        return _OF_THEIR_OWN[column.name](leaf, parameters)
+    return _BY_KIND[column.kind](_EXPRESSIONS.get(column.name, column.name), leaf, parameters)
+
+
+def _cost(leaf: Leaf, parameters: Parameters) -> str:
+    return _nanodollars("cost", leaf, parameters)
+
+
+def _property_key(leaf: Leaf, parameters: Parameters) -> str:
+    return f"mapContains(properties, {parameters.add('String', str(leaf.value))})"
+
+
+def _property(leaf: Leaf, parameters: Parameters) -> str:
+    return _text(f"properties[{parameters.add('String', str(leaf.key))}]", leaf, parameters)
+
+
+def _score(leaf: Leaf, parameters: Parameters) -> str:
+    key = parameters.add("String", str(leaf.key))
+    return f"(mapContains(scores, {key}) AND {_text(f'toString(scores[{key}])', leaf, parameters)})"
+
+
+def _assets(leaf: Leaf, parameters: Parameters) -> str:
+    return _any_of_several(leaf, parameters, "asset", "arrayExists(asset -> ", ", assets)")
+
+
+def _uuid(leaf: Leaf, parameters: Parameters) -> str:
+    if leaf.operator in ("equals", "not-equals"):
+        leaf = attrs.evolve(leaf, value=_uuid_text(str(leaf.value)))
+    return _text(f"toString({leaf.column.name})", leaf, parameters)
+
+
+def _flag(expression: str, leaf: Leaf, _parameters: Parameters) -> str:
+    return f"{expression} = {'true' if leaf.value else 'false'}"
+
+
+def _of_session(leaf: Leaf, parameters: Parameters, _tags: str) -> str:
+    column = _OF_SESSIONS[leaf.column.name]
+    if leaf.column.name == "session_total_cost":
+        return _nanodollars(column, leaf, parameters)
+    return (_time if leaf.column.kind is Kind.TIMESTAMP else _number)(column, leaf, parameters)
+
+
+def _number(column: str, leaf: Leaf, parameters: Parameters) -> str:
+    value = leaf.value
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and -_INT64 <= value < _INT64:
+        constant = parameters.add("Int64", value)
+    else:
+        constant = parameters.add("Float64", repr(float(value)))  # type: ignore[arg-type]
+    return f"{column} {_COMPARISONS[leaf.operator]} {constant}"
+
+
+def _nanodollars(column: str, leaf: Leaf, parameters: Parameters) -> str:
+    """Dollars against a column of whole billionths, without a rounding on either side."""
+    exact = Decimal(repr(leaf.value)).scaleb(_NANO)
+    below = int(min(max(exact.to_integral_value(ROUND_FLOOR), Decimal(-1)), Decimal(2**64)))
+    above = int(min(max(exact.to_integral_value(ROUND_CEILING), Decimal(-1)), Decimal(2**64)))
+    if leaf.operator in ("equals", "not-equals") and below != above:
+        return "0" if leaf.operator == "equals" else "1"
+    bound = above if leaf.operator in ("gte", "lt") else below
+    return f"{column} {_COMPARISONS[leaf.operator]} {parameters.add('Int128', str(bound))}"
+
+
+def _time(column: str, leaf: Leaf, parameters: Parameters) -> str:
+    moment: datetime = min(max(leaf.value, _FIRST_DAY), _LAST_DAY)  # type: ignore[assignment]
+    text = moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
+    return f"{column} {_COMPARISONS[leaf.operator]} {parameters.add(_MOMENT, text)}"
+
+
+def _text(expression: str, leaf: Leaf, parameters: Parameters) -> str:
+    operator, value = leaf.operator, str(leaf.value)
+    if operator in ("equals", "not-equals"):
+        # The one way to ask for a missing value in the API, and what the service makes of these texts.
+        if value == "null":
+            return f"{expression} IS {'NOT ' if operator == 'not-equals' else ''}NULL"
+        if value == "__empty__" and operator == "equals":
+            return f"empty({expression})"
+    elif operator in ("like", "ilike"):
+        _check_pattern(leaf, value)
+    else:
+        value = f"%{escape_like(value)}%"
+    return f"{expression} {_COMPARISONS[operator]} {parameters.add('String', value)}"
+
+
+def _any_of_several(leaf: Leaf, parameters: Parameters, each: str, before: str, after: str) -> str:
+    """At least one of several values fulfils the operator; for a negative one, none does its opposite."""
+    positive = _POSITIVE.get(leaf.operator)
+    inner = attrs.evolve(leaf, operator=positive) if positive else leaf
+    value = str(leaf.value)
+    if inner.operator == "equals":
+        text = f"{each} = {parameters.add('String', value)}"
+    else:
+        text = _text(each, inner, parameters)
+    return f"{'NOT ' if positive else ''}{before}{text}{after}"
+
+
+def _uuid_text(value: str) -> str:
+    try:
+        return str(UUID(value))
+    except ValueError:
+        return value
+
+
+def _check_pattern(leaf: Leaf, pattern: str) -> None:
+    if (len(pattern) - len(pattern.rstrip("\\"))) % 2:
+        raise Unanswerable(
+            f"{leaf.column.name} {leaf.operator}: the pattern ends with a backslash that escapes nothing"
+        )
+
+
+_EXPRESSIONS: Final = {
+    "session_session_id": "session_id",
+    "session_session_name": "session_name",
+    "total_tokens": "(prompt_tokens + completion_tokens)",
+    "cached": f"(cache_reference_id != toUUID('{UUID(int=0)}'))",
+    "helicone-score-feedback": f"if(mapContains(scores, '{FEEDBACK}'), scores['{FEEDBACK}'] = 1, NULL)",
+}
+_BY_KIND: Final[dict[Kind, Callable[[str, Leaf, Parameters], str]]] = {
+    Kind.TEXT: _text,
+    Kind.NUMBER: _number,
+    Kind.TIMESTAMP: _time,
+    Kind.BOOLEAN: _flag,
+}
+_OF_THEIR_OWN: Final[dict[str, Callable[[Leaf, Parameters], str]]] = {
+    "cost": _cost,
+    "property_key": _property_key,
+    "properties": _property,
+    "scores": _score,
+    "assets": _assets,
+    "request_id": _uuid,
+    "organization_id": _uuid,
+    "cache_reference_id": _uuid,
+}
+_OF_SESSIONS: Final = {
+    "session_total_cost": "session_cost",
+    "session_total_tokens": "(session_prompt_tokens + session_completion_tokens)",
+    "session_prompt_tokens": "session_prompt_tokens",
+    "session_completion_tokens": "session_completion_tokens",
+    "session_total_requests": "session_requests",
+    "session_created_at": "session_start",
+    "session_latest_request_created_at": "session_end",
+}
+_NOT_KEPT: Final = {
+    "node_id": "Helicone's table has no such column",
+    "job_id": "Helicone's table has no such column",
+    "search_properties": "Helicone's table has no such column; use properties",
+    "scores_column": "it is the whole map; use scores with a key",
+}
