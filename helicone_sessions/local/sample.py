@@ -69,9 +69,10 @@ def sample_rows(end: datetime | None = None) -> Iterator[dict[str, Any]]:
     number = 0
     for day in range(DAYS):
         midnight = start + timedelta(days=day)
-        weekend = 0.45 if day % 7 in (5, 6) else 1.0
+        # Two quiet days a week, the same ones whatever the calendar says.
+        share = 0.45 if day % 7 in (5, 6) else 1.0
         for work in _WORKS:
-            for _ in range(_poisson(chance, work.sessions_a_day * weekend * (1 + day / 100))):
+            for _ in range(_poisson(chance, work.sessions_a_day * share * (1 + day / 100))):
                 number += 1
                 yield from _session(chance, work, number, midnight, is_bad=day == BAD_DAY)
 

@@ -1,0 +1,95 @@
+"""Metrics in a terminal: tables and block-character histograms that fit its width (extra ``cli``)."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from textwrap import wrap
+from typing import Final
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from helicone_sessions.messages.metrics import UNITS, Histogram, SessionMetrics
+
+_EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
+_TITLES: Final = {
+    "session_count": "Requests per session",
+    "session_duration": "Seconds per session, first request to last",
+    "session_cost": "Dollars per session",
+}
+_MISSING: Final = "-"
+
+
+def number(value: float | None, unit: str) -> str:
+    """The value as people read it; a dash where there is none.
+
+    >>> number(8.521, "dollars"), number(0.00103, "dollars"), number(421.19, "seconds")
+    ('8.52', '0.0010', '421')
+    """
+    if value is None:
+        return _MISSING
+    if unit == "dollars":
+        return f"{value:,.2f}" if abs(value) >= 1 else f"{value:.4f}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def figures(metrics: SessionMetrics) -> list[str]:
+    """The averages of an answer: requests, seconds, dollars."""
+    return [number(getattr(metrics.average, name), unit) for name, unit in UNITS.items()]
+
+
+class Bar:
+    """A horizontal bar, as wide as its share of the width it gets."""
+
+    def __init__(self, share: float, style: str = "cyan") -> None:
+        self._share = min(max(share, 0.0), 1.0)
+        self._style = style
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        eighths = round(self._share * options.max_width * 8)
+        full, rest = divmod(eighths, 8)
+        yield Text("█" * full + _EIGHTHS[rest].strip(), self._style)
+
+    def __rich_measure__(self, _console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(4, options.max_width)
+
+
+def histogram(drawn: Histogram, title: str) -> RenderableType:
+    """One histogram: a line for each bar, with its range and how many sessions it holds."""
+    table = Table(title=title, title_justify="left", box=None, expand=True, pad_edge=False, show_header=False)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(ratio=1)
+    table.add_column(justify="right", no_wrap=True)
+    tallest = max((row.value for row in drawn), default=1.0) or 1.0
+    for row in drawn:
+        ends = f"{number(row.range_start, drawn.unit)} to {number(row.range_end, drawn.unit)}"
+        table.add_row(ends, Bar(row.value / tallest), f"{row.value:,.0f}")
+    if not len(drawn):
+        table.add_row(_MISSING, "no session", "")
+    return table
+
+
+def histograms(metrics: SessionMetrics, p_size: str) -> RenderableType:
+    """The three histograms of an answer, and what they leave out."""
+    parts = [histogram(getattr(metrics, name), title) for name, title in _TITLES.items()]
+    note = Text(
+        f"Number of sessions at the right. Cut at {p_size}: sessions beyond that quantile are not drawn."
+        " Bars are of unequal width.",
+        "dim",
+    )
+    return Group(*(item for part in parts for item in (part, Text())), note)
+
+
+def cells(
+    title: str, heads: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]], marked: Mapping[str, str]
+) -> Table:
+    """A table of figures; *marked* gives a style to whole rows by their label."""
+    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for head in heads:
+        # Broken at hyphens, where the names of models have theirs.
+        table.add_column("\n".join(wrap(head, 10)), justify="right")
+    for label, figures in rows:
+        table.add_row(label, *figures, style=marked.get(label))
+    return table
