@@ -32,28 +32,34 @@ class Failure:
     error: str
 
 
+class Mismatch(Exception):
+    """Something in an answer is not what the contract says; the JSON path, and what is wrong there."""
+
+    def __init__(self, path: str, what: str) -> None:
+        super().__init__(f"{what} at {path}")
+        self.path = path
+
+
 def envelope(body: Any) -> SessionMetrics | Failure | None:
     """What an answer's JSON holds: metrics, the service's error, or None if it is no envelope.
 
     The contract tells the two apart by nothing but which of ``data`` and ``error`` is null.
 
     Raises:
-        Exception: cattrs' own; `where` says what is off.
+        Mismatch: Something is not what the contract says.
     """
     if not isinstance(body, Mapping):
         return None
     if body.get("data") is not None:
-        return converter.structure(body["data"], SessionMetrics)
+        try:
+            return converter.structure(body["data"], SessionMetrics)
+        except (cattrs.BaseValidationError, TypeError) as error:
+            first = cattrs.transform_error(error, path="$.data", format_exception=_describe)[0]
+            what, _, path = first.rpartition(" @ ")
+            raise Mismatch(path, what) from None
     if "data" in body and isinstance(body.get("error"), str):
         return Failure(body["error"])
     return None
-
-
-def where(error: BaseException) -> tuple[str, str]:
-    """The JSON path and the description of the first thing that was off in an envelope."""
-    first = cattrs.transform_error(error, path="$.data", format_exception=_describe)[0]
-    description, _, path = first.rpartition(" @ ")
-    return path, description
 
 
 def _describe(error: BaseException, kind: type | None) -> str:

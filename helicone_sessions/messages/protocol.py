@@ -18,7 +18,7 @@ from helicone_sessions.errors import (
     ServerError,
     UnexpectedResponse,
 )
-from helicone_sessions.messages.converter import Failure, converter, envelope, where
+from helicone_sessions.messages.converter import Failure, Mismatch, converter, envelope
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
 
@@ -83,9 +83,7 @@ def decipher(status: int, headers: Mapping[str, str], body: bytes, *, secret: st
         ServerError: 5xx without an envelope.
         UnexpectedResponse: Anything else that is not metrics.
     """
-    if secret:
-        body = body.replace(secret.encode(), b"***")
-    answer = _Answer(status, headers, body)
+    answer = _Answer(status, headers, body, secret)
     if status in _BY_STATUS:
         raise answer.error(_BY_STATUS[status])
     try:
@@ -96,11 +94,10 @@ def decipher(status: int, headers: Mapping[str, str], body: bytes, *, secret: st
         raise answer.error(UnexpectedResponse, answer.why_not_json(error)) from None
     try:
         found = envelope(data)
-    except Exception as error:
-        path, what = where(error)
-        raise answer.error(
-            UnexpectedResponse, f"the answer is not what the contract says: {what} at {path}", path=path
-        ) from error
+    except Mismatch as error:
+        message = f"the answer is not what the contract says: {error}"
+        # Not from the error, which quotes the body.
+        raise answer.error(UnexpectedResponse, message, path=error.path) from None
     if isinstance(found, SessionMetrics):
         return found
     if isinstance(found, Failure):
@@ -155,18 +152,23 @@ class _Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    secret: str
 
     def error(self, kind: type[APIError], message: str = "", **facts: Any) -> APIError:
         request_id = next((self.headers[name] for name in _REQUEST_ID_HEADERS if name in self.headers), None)
         if kind in (RateLimited, ServerError):
             facts["retry_after"] = retry_after(self.headers)
+        excerpt = self.body[: _EXCERPT_LENGTH * 4].decode(errors="replace")
         return kind(
-            message or self.said(),
+            self.without_secret(message or self.said()),
             status=self.status,
             request_id=request_id,
-            body_excerpt=self.body[: _EXCERPT_LENGTH * 4].decode(errors="replace")[:_EXCERPT_LENGTH],
+            body_excerpt=self.without_secret(excerpt)[:_EXCERPT_LENGTH],
             **facts,
         )
+
+    def without_secret(self, text: str) -> str:
+        return text.replace(self.secret, "***") if self.secret else text
 
     def said(self) -> str:
         """The service's own words, from whatever shape they come in."""

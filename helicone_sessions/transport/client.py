@@ -82,7 +82,7 @@ class HeliconeClient:
         self._connection = _Connection(session, self._concurrency)
 
     def __repr__(self) -> str:
-        return f"HeliconeClient(base_url='{self._settings.base_url.origin()}', api_key='***')"
+        return f"HeliconeClient(base_url='{self._settings.base_url}', api_key='***')"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a client holds connections and a key, and is not pickled; make one where it is used")
