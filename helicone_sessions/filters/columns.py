@@ -298,6 +298,10 @@ class BooleanColumn(Equatable[bool]):
         return self._where("equals", False)
 
 
+Condition = Filter | BooleanColumn
+"""What may stand where a filter is due."""
+
+
 class PropertyKeyColumn(Column):
     """The names of a request's properties; it can only be compared with ``==``."""
 

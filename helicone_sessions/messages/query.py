@@ -7,6 +7,7 @@ from typing import Any, Literal, Self, get_args
 import attrs
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError
+from helicone_sessions.filters.columns import Condition
 from helicone_sessions.filters.filter import Filter, as_filter
 
 PSize = Literal["p50", "p75", "p95", "p99", "p99.9"]
@@ -108,7 +109,7 @@ def _positive(length: timedelta, method: str) -> timedelta:
     return length
 
 
-def _optional_filter(value: object) -> Filter | None:
+def _optional_filter(value: Condition | None) -> Filter | None:
     return None if value is None else as_filter(value)
 
 

@@ -17,13 +17,15 @@ from typing import Any, Generic, Self, TypeVar
 import attrs
 
 from helicone_sessions.errors import AuthenticationError, FilterTypeError, HeliconeError
+from helicone_sessions.filters.columns import Condition
 from helicone_sessions.filters.filter import Operand, as_filter
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
 
 K = TypeVar("K")
 
-Queries = Mapping[K, Any] | Iterable[Any] | AsyncIterable[Any]
+Query = SessionMetricsQuery | Condition
+Queries = Mapping[K, Query] | Iterable[Query] | AsyncIterable[Query]
 Ask = Callable[[SessionMetricsQuery], Awaitable[tuple[SessionMetrics, int]]]
 
 # In order, a slow query holds back the ones after it; so many per slot may be finished and waiting.
@@ -51,7 +53,7 @@ class MetricsOutcome(Generic[K]):
     elapsed: float
 
 
-def as_query(value: object) -> SessionMetricsQuery:
+def as_query(value: Any) -> SessionMetricsQuery:
     """A query itself, or the query for a filter.
 
     Raises:

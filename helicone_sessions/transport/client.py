@@ -2,7 +2,7 @@
 
 import asyncio
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from datetime import timedelta, tzinfo
 from importlib.metadata import version
 from types import TracebackType
@@ -20,11 +20,10 @@ from helicone_sessions.errors import (
     RequestTimeout,
     TransportError,
 )
-from helicone_sessions.filters.filter import Filter
 from helicone_sessions.messages import protocol
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import PSize, SessionMetricsQuery, TimeFilter
-from helicone_sessions.transport.batch import MetricsStream, Queries
+from helicone_sessions.transport.batch import MetricsStream, Queries, Query
 from helicone_sessions.transport.rate_limit import Gate
 from helicone_sessions.transport.retry import RetryPolicy
 from helicone_sessions.transport.settings import Region, Settings, resolve
@@ -121,7 +120,7 @@ class HeliconeClient:
 
     async def get_metrics(
         self,
-        query: "SessionMetricsQuery | Filter | None" = None,
+        query: Query | None = None,
         *,
         name_contains: str = "",
         time_filter: TimeFilter | None = None,
@@ -159,22 +158,22 @@ class HeliconeClient:
                     " use attrs.evolve(query, ...), or pass a filter and the keywords"
                 )
         else:
-            query = SessionMetricsQuery(filter=query, **keywords)  # type: ignore[arg-type]
+            query = SessionMetricsQuery(query, **keywords)  # type: ignore[arg-type]
         metrics, _ = await self._ask(query)
         return metrics
 
     @overload
     async def get_metrics_many(  # type: ignore[overload-overlap] # a mapping is told from other iterables
-        self, queries: Mapping[K, "SessionMetricsQuery | Filter"], *, on_progress: OnProgress | None = None
+        self, queries: Mapping[K, Query], *, on_progress: OnProgress | None = None
     ) -> dict[K, SessionMetrics]: ...
     @overload
     async def get_metrics_many(
-        self, queries: "Iterable[SessionMetricsQuery | Filter]", *, on_progress: OnProgress | None = None
+        self, queries: Iterable[Query], *, on_progress: OnProgress | None = None
     ) -> list[SessionMetrics]: ...
     @overload
     async def get_metrics_many(  # type: ignore[overload-overlap] # likewise
         self,
-        queries: Mapping[K, "SessionMetricsQuery | Filter"],
+        queries: Mapping[K, Query],
         *,
         return_errors: bool,
         on_progress: OnProgress | None = None,
@@ -182,7 +181,7 @@ class HeliconeClient:
     @overload
     async def get_metrics_many(
         self,
-        queries: "Iterable[SessionMetricsQuery | Filter]",
+        queries: Iterable[Query],
         *,
         return_errors: bool,
         on_progress: OnProgress | None = None,
@@ -222,7 +221,15 @@ class HeliconeClient:
             return [answers[place] for place in range(len(answers))]
         return {key: answers[key] for key in keys}
 
-    def stream_metrics(self, queries: Queries[K], *, ordered: bool = False) -> MetricsStream[K]:
+    @overload
+    def stream_metrics(  # type: ignore[overload-overlap] # likewise
+        self, queries: Mapping[K, Query], *, ordered: bool = False
+    ) -> MetricsStream[K]: ...
+    @overload
+    def stream_metrics(
+        self, queries: Iterable[Query] | AsyncIterable[Query], *, ordered: bool = False
+    ) -> MetricsStream[int]: ...
+    def stream_metrics(self, queries: Queries[Any], *, ordered: bool = False) -> MetricsStream[Any]:
         """The outcomes of many queries, each as it completes.
 
         The input is pulled only when a slot is free, so it may be endless. Use it with ``async with``
