@@ -3,17 +3,18 @@
 import difflib
 from collections.abc import Iterable
 from datetime import datetime
+from enum import Enum
 from typing import Any, ClassVar, Final, Generic, Literal, NoReturn, TypeVar
 from uuid import UUID
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError
 from helicone_sessions.filters.filter import Filter, Operand, Unfinished
 from helicone_sessions.filters.nodes import And, Leaf, Node, Not, Or, join
-from helicone_sessions.filters.patterns import escape_like
+from helicone_sessions.filters.patterns import escape_like, sent_for_contains
 from helicone_sessions.filters.precedence import Open, Terms
 from helicone_sessions.filters.schema import COLUMNS, ColumnFacts, Operator
 from helicone_sessions.filters.spelling import spell_column
-from helicone_sessions.filters.values import check
+from helicone_sessions.filters.values import check, check_text
 
 Inclusive = Literal["both", "left", "right", "neither"]
 Text = str | UUID
@@ -116,16 +117,16 @@ class Equatable(Column, Generic[T]):
         >>> F.model.is_in(["gpt-4o", "o3"])
         (F.model == 'gpt-4o') | (F.model == 'o3')
         """
-        return Filter._of(join(Or, [self.condition("==", value) for value in self._listed(values)]))
+        return Filter._of(join(Or, self._each("==", values)))
 
     def not_in(self, values: Iterable[T]) -> Filter:
         """None of *values*; of none it is ``ALL``."""
-        return Filter._of(join(And, [self.condition("!=", value) for value in self._listed(values)]))
+        return Filter._of(join(And, self._each("!=", values)))
 
-    def _listed(self, values: Iterable[T]) -> list[T]:
-        if isinstance(values, (str, bytes, Operand)):
-            raise FilterTypeError(f"{self!r}.is_in takes a list of values, not {values!r}")
-        return list(dict.fromkeys(values))
+    def _each(self, sign: str, values: Iterable[T]) -> Iterable[Node]:
+        if isinstance(values, (str, bytes, Operand)) or not isinstance(values, Iterable):
+            raise FilterTypeError(f"{self!r} takes a list of values here, not {values!r}")
+        return dict.fromkeys(self.condition(sign, value) for value in values)
 
 
 class Ordered(Equatable[T]):
@@ -207,7 +208,9 @@ class TextColumn(Equatable[Text]):
 
     def ilike(self, pattern: str) -> Filter:
         """The value matches *pattern*, in capitals or not."""
-        return self._where("ilike", pattern)
+        # Such a pattern is what `contains` sends; one meaning has one form.
+        literal = sent_for_contains(pattern) if isinstance(pattern, str) else None
+        return self._where("contains", literal) if literal else self._where("ilike", pattern)
 
     def startswith(self, text: Text) -> Filter:
         r"""The value starts with *text*, taken literally.
@@ -341,11 +344,12 @@ class MapColumn(Operand):
         return self._facts
 
     def __getitem__(self, key: str) -> TextColumn:
-        if not isinstance(key, str):
+        name = key.value if isinstance(key, Enum) else key
+        if not isinstance(name, str):
             raise FilterTypeError(f"{self!r}[{key!r}]: a key is text, not {type(key).__name__}")
-        if not key:
+        if not name:
             raise FilterValueError(f"{self!r}['']: a key is not empty")
-        return self._column(self._facts.name, key)
+        return self._column(self._facts.name, check_text(name, f"{self!r}[…]"))
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):

@@ -131,7 +131,8 @@ class Filter(Operand):
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"a filter cannot be changed; {name!r} was not set")
 
-    __delattr__ = __setattr__  # type: ignore[assignment]
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"a filter cannot be changed; {name!r} was not deleted")
 
     def _terms(self, *, alone: bool) -> Terms:  # noqa: ARG002 - the same on either side
         return [[self._node]]

@@ -44,12 +44,18 @@ class Leaf(Node):
 
 @attrs.frozen
 class Everything(Node):
-    """The condition that always holds."""
+    """The condition that always holds; there is one, `EVERYTHING`."""
+
+    def __reduce__(self) -> str:
+        return "EVERYTHING"
 
 
 @attrs.frozen
 class Nothing(Node):
-    """The condition that never holds."""
+    """The condition that never holds; there is one, `NOTHING`."""
+
+    def __reduce__(self) -> str:
+        return "NOTHING"
 
 
 @attrs.frozen

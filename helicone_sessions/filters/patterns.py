@@ -48,3 +48,23 @@ def unescape_literal(text: str) -> str:
     50% off 50% off
     """
     return _ESCAPED.sub(r"\1", text)
+
+
+def pattern_for_contains(text: str) -> str | None:
+    r"""The pattern to send where *text* is looked for, or None if *text* has nothing to escape.
+
+    >>> print(pattern_for_contains("50%"), pattern_for_contains("gpt"))
+    %50\%% None
+    """
+    escaped = escape_like(text)
+    return None if escaped == text else f"%{escaped}%"
+
+
+def sent_for_contains(pattern: str) -> str | None:
+    r"""The text for which `pattern_for_contains` gives *pattern*, or None.
+
+    >>> sent_for_contains(r"%50\%%"), sent_for_contains("%gpt%")
+    ('50%', None)
+    """
+    inside = like_inside(pattern)
+    return inside if inside and pattern_for_contains(inside) == pattern else None

@@ -144,7 +144,7 @@ def compared(left: Terms, sign: str, right: Terms) -> Node:
     if after.inversions:
         raise FilterTypeError(f"~ has no meaning on the right of {sign}: write ~({before} {sign} …)")
     node = _condition(before, sign, after)
-    for _ in range(before.inversions):
+    if before.inversions % 2:
         node = Not(node)
     terms: Terms = [*left[:-1], [*left[-1][:-1], node, *right[0][1:]], *right[1:]]
     if len(left) == 1 and len(right) == 1:

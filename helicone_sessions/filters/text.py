@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from helicone_sessions.errors import FilterError
 from helicone_sessions.filters.nodes import (
     EVERYTHING,
     And,
@@ -13,6 +14,8 @@ from helicone_sessions.filters.nodes import (
 )
 from helicone_sessions.filters.schema import Kind
 from helicone_sessions.filters.spelling import spell_column, spell_value
+from helicone_sessions.filters.values import check
+from helicone_sessions.filters.wire import encode_leaf
 
 # Longer chains of & and | meet the limits of Python's own compiler from about 1,000 terms on.
 _WIDEST_CHAIN: Final = 20
@@ -27,6 +30,9 @@ def _source(node: Node, below: list[tuple[str, str]]) -> tuple[str, str]:
     """The node inside a larger expression, and standing alone."""
     if isinstance(node, Leaf):
         alone = str(node)
+        if not _can_be_written(node):
+            text = f"Filter.from_wire({encode_leaf(node)})"
+            return text, text
         if node.column.kind is Kind.BOOLEAN:
             return (spell_column(node.column) if node.value else f"({alone})"), alone
         return (alone if alone.endswith(")") and " " not in alone.split("(", 1)[0] else f"({alone})"), alone
@@ -42,6 +48,17 @@ def _source(node: Node, below: list[tuple[str, str]]) -> tuple[str, str]:
         return text, text
     text = (" & " if isinstance(node, And) else " | ").join(parts)
     return f"({text})", text
+
+
+def _can_be_written(leaf: Leaf) -> bool:
+    """Whether the language takes what another client sent, as a negative cost or an empty text."""
+    if leaf.key == "" or (leaf.value == "" and leaf.operator in ("contains", "not-contains")):
+        return False
+    try:
+        check(leaf.column, leaf.value, spelling="")
+    except FilterError:
+        return False
+    return True
 
 
 def explain(root: Node) -> str:

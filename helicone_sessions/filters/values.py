@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
+from typing import Any
 from uuid import UUID
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError
@@ -37,8 +38,10 @@ def check(column: ColumnFacts, value: object, *, spelling: str) -> Value:
         return check(column, value.value, spelling=spelling)
     if value is None:
         raise FilterTypeError(f"{spelling} cannot be compared with None: the API has no null in a comparison")
-    if kind.__module__ == "numpy" and hasattr(value, "item"):
-        return check(column, value.item(), spelling=spelling)
+    if kind.__module__ == "numpy" and getattr(value, "ndim", None) == 0:
+        plain: Any = value.item()  # type: ignore[attr-defined]
+        # A longdouble has no plain twin of its own.
+        return check(column, float(plain) if type(plain) is kind else plain, spelling=spelling)
     return _CHECKS[column.kind](column, value, spelling)
 
 
@@ -47,13 +50,22 @@ def _text(_column: ColumnFacts, value: object, spelling: str) -> Value:
         return str(value)
     if not isinstance(value, str):
         raise _wrong_type(spelling, "text", value, hint="write it as text, in quotes")
+    return check_text(value, spelling)
+
+
+def check_text(text: str, spelling: str) -> str:
+    """*text* as a plain str that can be sent.
+
+    Raises:
+        FilterValueError: It cannot be encoded.
+    """
     try:
-        value.encode()
-    except UnicodeEncodeError as error:
+        text.encode()
+    except UnicodeEncodeError:
         raise FilterValueError(
-            f"{spelling} cannot be compared with {_short(value)}: half a surrogate pair is no text"
-        ) from error
-    return str(value)
+            f"{spelling}: {shortened(text)} holds half a surrogate pair, which is no text"
+        ) from None
+    return text if type(text) is str else "".join(text)
 
 
 def _score(column: ColumnFacts, value: object, spelling: str) -> Value:
@@ -69,16 +81,19 @@ def _number(column: ColumnFacts, value: object, spelling: str) -> Value:
     if isinstance(value, int):
         number: int | float = int(value)
     elif isinstance(value, (float, Decimal, numbers.Rational)):
-        number = float(value)
+        try:
+            number = float(value)
+        except (ValueError, OverflowError):
+            number = math.nan
         if not math.isfinite(number):
             raise FilterValueError(
-                f"{spelling} cannot be compared with {value!r}: only finite numbers can be sent"
+                f"{spelling} cannot be compared with {shortened(value)}: only finite numbers can be sent"
             )
     else:
         raise _wrong_type(spelling, "a number", value)
     if abs(number) > _LARGEST_WHOLE and isinstance(number, int):
         raise FilterValueError(
-            f"{spelling} cannot be compared with {number}: JSON keeps whole numbers up to 2**53"
+            f"{spelling} cannot be compared with {shortened(number)}: JSON keeps whole numbers up to 2**53"
         )
     if number < 0 and column.kind is Kind.NUMBER and not column.negative:
         raise FilterValueError(
@@ -95,7 +110,10 @@ def _timestamp(_column: ColumnFacts, value: object, spelling: str) -> Value:
                 f"{spelling} cannot be compared with the naive datetime {value.isoformat()}:"
                 " say which zone it is in, for example .replace(tzinfo=datetime.UTC)"
             )
-        return value.astimezone(UTC)
+        try:
+            return value.astimezone(UTC)
+        except OverflowError:
+            raise FilterValueError(f"{spelling}: {value.isoformat()} does not exist in UTC") from None
     if isinstance(value, date):
         hint = "a day starts at another instant in each zone: give a datetime with tzinfo"
     elif isinstance(value, str):
@@ -114,12 +132,16 @@ def _boolean(_column: ColumnFacts, value: object, spelling: str) -> Value:
 def _wrong_type(spelling: str, wanted: str, value: object, hint: str = "") -> FilterTypeError:
     mend = f"; {hint}" if hint else ""
     return FilterTypeError(
-        f"{spelling} is compared with {wanted}, not with {type(value).__name__} {_short(value)}{mend}"
+        f"{spelling} is compared with {wanted}, not with {type(value).__name__} {shortened(value)}{mend}"
     )
 
 
-def _short(value: object, most: int = 60) -> str:
-    text = repr(value)
+def shortened(value: object, most: int = 60) -> str:
+    """The value for a message, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:
+        text = "a number of thousands of digits"
     return text if len(text) <= most else text[: most - 1] + "…"
 
 

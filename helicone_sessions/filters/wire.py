@@ -5,6 +5,7 @@ holds one of each. Branches join two nodes; many are paired level by level, whic
 makes ten thousand conditions fifteen levels deep.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, Optional
@@ -21,9 +22,14 @@ from helicone_sessions.filters.nodes import (
     join,
     simplify,
 )
-from helicone_sessions.filters.patterns import escape_like, like_inside, unescape_literal
+from helicone_sessions.filters.patterns import (
+    escape_like,
+    pattern_for_contains,
+    sent_for_contains,
+    unescape_literal,
+)
 from helicone_sessions.filters.schema import COLUMNS, REQUESTS, SESSIONS, ColumnFacts, Kind, Operator
-from helicone_sessions.filters.values import Value
+from helicone_sessions.filters.values import Value, check_text, shortened
 
 WireFilter = dict[str, Any] | Literal["all"]
 
@@ -58,7 +64,7 @@ def to_wire(root: Node) -> WireFilter:
 
 def _encode(node: Node, below: list[tuple[dict[str, Any], int]]) -> tuple[dict[str, Any], int]:
     if isinstance(node, Leaf):
-        return _encode_leaf(node), 1
+        return encode_leaf(node), 1
     word = "and" if isinstance(node, And) else "or"
     while len(below) > 1:
         pairs = [
@@ -72,13 +78,14 @@ def _encode(node: Node, below: list[tuple[dict[str, Any], int]]) -> tuple[dict[s
     return below[0]
 
 
-def _encode_leaf(leaf: Leaf) -> dict[str, Any]:
+def encode_leaf(leaf: Leaf) -> dict[str, Any]:
+    """One condition as a leaf of the API."""
     operator, value = leaf.operator, leaf.value
     if isinstance(value, datetime):
         value = _timestamp(value)
-    elif operator == "contains" and (escaped := escape_like(str(value))) != value:
+    elif operator == "contains" and (pattern := pattern_for_contains(str(value))):
         # The server puts % around the value of `contains` without escaping it.
-        operator, value = "ilike", f"%{escaped}%"
+        operator, value = "ilike", pattern
     elif operator == "not-contains":
         value = escape_like(str(value))
     condition: dict[str, Any] = {operator: value}
@@ -112,7 +119,7 @@ def from_wire(wire: object, *, expand: bool = False, path: str = "$") -> Node:
         step = waiting.pop()
         if isinstance(step, type):
             right, left = done.pop(), done.pop()
-            done.append(step((left, right)))
+            done.append(join(step, (left, right)))
             continue
         item, trail = step
         try:
@@ -146,7 +153,7 @@ def _branch_kind(item: Mapping[str, Any]) -> type[And | Or]:
             f": a branch has left, operator and right, and nothing else; got {_listed(item)}"
         )
     if item["operator"] not in ("and", "or"):
-        raise FilterValueError(f'.operator: "and" or "or" is due, not {item["operator"]!r}')
+        raise FilterValueError(f'.operator: "and" or "or" is due, not {shortened(item["operator"])}')
     return And if item["operator"] == "and" else Or
 
 
@@ -172,6 +179,7 @@ def _conditions(item: Mapping[str, Any]) -> Iterator[Leaf]:
             where = f".{table}.{name}"
             if column.kind is Kind.MAP:
                 for key, operators in _object(below, where).items():
+                    check_text(key, f"{where}, a key")
                     yield from _operators(column, operators, f"{where}[{key!r}]", key)
             else:
                 yield from _operators(column, below, where, None)
@@ -188,10 +196,10 @@ def _operators(column: ColumnFacts, below: object, here: str, key: str | None) -
 
 
 def _decode_condition(column: ColumnFacts, operator: Operator, value: Value, key: str | None) -> Leaf:
-    # The inverse of what `_encode_leaf` writes for text with % _ or \ in it.
+    # The inverse of what `encode_leaf` writes for text with % _ or \ in it.
     if operator == "not-contains":
         value = unescape_literal(str(value))
-    elif operator == "ilike" and (inside := like_inside(str(value))) and escape_like(inside) != inside:
+    elif operator == "ilike" and (inside := sent_for_contains(str(value))):
         operator, value = "contains", inside
     return Leaf(column, operator, value, key)
 
@@ -200,9 +208,7 @@ def _decode_value(column: ColumnFacts, value: object, here: str) -> Value:
     match column.kind:
         case Kind.NUMBER:
             if isinstance(value, (int, float)) and not isinstance(value, bool):
-                if abs(value) < float("inf") and value == value:  # noqa: PLR0124 - NaN differs from itself
-                    return _within_double(value, here)
-                raise FilterValueError(f"{here}: only finite numbers, not {value!r}")
+                return _within_double(value, here)
             wanted = "a number"
         case Kind.BOOLEAN:
             if isinstance(value, bool):
@@ -214,29 +220,32 @@ def _decode_value(column: ColumnFacts, value: object, here: str) -> Value:
             wanted = "an ISO 8601 time"
         case _:
             if isinstance(value, str):
-                return value
+                return check_text(value, here)
             wanted = "a string"
     raise FilterTypeError(f"{here}: {wanted} is due, not {_json_name(value)}")
 
 
 def _within_double(value: float, here: str) -> int | float:
+    # A whole number may be too large for a float, which is then an error of its own.
     try:
-        float(value)
-    except OverflowError as error:
-        raise FilterValueError(f"{here}: a number of {len(str(value))} digits is too large") from error
+        finite = math.isfinite(value)
+    except OverflowError:
+        finite = False
+    if not finite:
+        raise FilterValueError(f"{here}: only finite numbers that a double can hold")
     return value
 
 
 def _decode_timestamp(text: str, here: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise FilterValueError(
-            f"{here}: an ISO 8601 time with its zone is due, as 2026-11-01T00:00:00Z, not {text!r}"
-        )
-    return moment.astimezone(UTC)
+        if moment.utcoffset() is not None:
+            return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise FilterValueError(
+        f"{here}: an ISO 8601 time with its zone is due, as 2026-11-01T00:00:00Z, not {shortened(text)}"
+    )
 
 
 def _object(value: object, here: str) -> Mapping[str, Any]:
