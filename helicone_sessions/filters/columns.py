@@ -202,11 +202,11 @@ class TextColumn(Equatable[Text]):
         """*text* stands nowhere in the value."""
         return self._where("not-contains", self._not_empty(text, "not_contains"))
 
-    def like(self, pattern: str) -> Filter:
+    def like(self, pattern: Text) -> Filter:
         """The value matches *pattern*, where ``%`` is any text, ``_`` any character."""
         return self._where("like", pattern)
 
-    def ilike(self, pattern: str) -> Filter:
+    def ilike(self, pattern: Text) -> Filter:
         """The value matches *pattern*, in capitals or not."""
         # Such a pattern is what `contains` sends; one meaning has one form.
         literal = sent_for_contains(pattern) if isinstance(pattern, str) else None

@@ -39,9 +39,11 @@ def check(column: ColumnFacts, value: object, *, spelling: str) -> Value:
     if value is None:
         raise FilterTypeError(f"{spelling} cannot be compared with None: the API has no null in a comparison")
     if kind.__module__ == "numpy" and getattr(value, "ndim", None) == 0:
-        plain: Any = value.item()  # type: ignore[attr-defined]
+        scalar: Any = value
+        plain = scalar.item()
         # A longdouble has no plain twin of its own.
-        return check(column, float(plain) if type(plain) is kind else plain, spelling=spelling)
+        has_no_twin = type(plain) is kind
+        return check(column, float(scalar) if has_no_twin else plain, spelling=spelling)
     return _CHECKS[column.kind](column, value, spelling)
 
 
