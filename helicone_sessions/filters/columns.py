@@ -431,7 +431,7 @@ class Columns:
     session_tag = TextColumn("session_tag")
 
     def __getitem__(self, name: str) -> Any:
-        column = COLUMNS.get(name)
+        column = COLUMNS.get(name) if name in self else None
         if column is None:
             raise FilterValueError(_unknown(name))
         return getattr(self, column.attribute)
@@ -440,6 +440,11 @@ class Columns:
         if name.startswith("__"):
             raise AttributeError(name)
         raise AttributeError(_unknown(name))
+
+    __iter__: ClassVar[None] = None
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name in COLUMNS
 
     def __repr__(self) -> str:
         return "F"

@@ -329,7 +329,6 @@ def any_of(*filters: Any) -> Filter:
 def _all_or_any(kind: type[And | Or], filters: tuple[Any, ...]) -> Filter:
     given = [item for item in filters if item is not None]
     if len(given) == 1 and isinstance(given[0], (list, tuple)):
-        raise FilterTypeError(
-            f"give the filters one by one: {kind.__name__.lower()} … (*filters), with a star"
-        )
+        name = "all_of" if kind is And else "any_of"
+        raise FilterTypeError(f"{name} takes the filters one by one: {name}(*filters), with a star")
     return Filter._of(join(kind, [as_filter(item)._node for item in given]))

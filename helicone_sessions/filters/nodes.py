@@ -112,12 +112,15 @@ _INVERSE: Final[dict[Operator, Operator]] = {
 
 def _flatten(parts: Iterable[Node], kind: type[Branch]) -> Iterable[Node]:
     waiting = list(parts)[::-1]
+    # A branch met again, as in `f & f`, says nothing new; doubled often enough it would never end.
+    met: set[int] = set()
     while waiting:
         node = waiting.pop()
-        if type(node) is kind:
-            waiting.extend(node.parts[::-1])
-        else:
+        if type(node) is not kind:
             yield node
+        elif id(node) not in met:
+            met.add(id(node))
+            waiting.extend(node.parts[::-1])
 
 
 def join(kind: type[Branch], nodes: Iterable[Node]) -> Node:

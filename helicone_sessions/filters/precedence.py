@@ -147,8 +147,6 @@ def compared(left: Terms, sign: str, right: Terms) -> Node:
     if before.inversions % 2:
         node = Not(node)
     terms: Terms = [*left[:-1], [*left[-1][:-1], node, *right[0][1:]], *right[1:]]
-    if len(left) == 1 and len(right) == 1:
-        terms = [[*left[0][:-1], node, *right[0][1:]]]
     if is_open(terms):
         end = terms[0][0] if starts_open(terms) else terms[-1][-1]
         raise FilterTypeError(

@@ -123,7 +123,7 @@ def from_wire(wire: object, *, expand: bool = False, path: str = "$") -> Node:
             continue
         item, trail = step
         try:
-            if item == "all":
+            if isinstance(item, str) and item == "all":
                 done.append(EVERYTHING)
             elif not isinstance(item, Mapping):
                 raise FilterTypeError(f': a filter is a leaf, a branch or "all", not {_json_name(item)}')
@@ -179,7 +179,6 @@ def _conditions(item: Mapping[str, Any]) -> Iterator[Leaf]:
             where = f".{table}.{name}"
             if column.kind is Kind.MAP:
                 for key, operators in _object(below, where).items():
-                    check_text(key, f"{where}, a key")
                     yield from _operators(column, operators, f"{where}[{key!r}]", key)
             else:
                 yield from _operators(column, below, where, None)
@@ -250,6 +249,10 @@ def _decode_timestamp(text: str, here: str) -> datetime:
 
 def _object(value: object, here: str) -> Mapping[str, Any]:
     if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise FilterTypeError(f"{here}: the name of a field is text, not {shortened(key)}")
+            check_text(key, here)
         return value
     raise FilterTypeError(f"{here}: an object is due, not {_json_name(value)}")
 
@@ -267,4 +270,4 @@ def _json_name(value: object) -> str:
 
 
 def _listed(item: Mapping[str, Any]) -> str:
-    return ", ".join(sorted(item)) or "nothing"
+    return ", ".join(sorted(map(str, item))) or "nothing"

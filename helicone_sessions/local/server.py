@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NoReturn, Self
 
 from aiohttp import web
 
@@ -86,6 +86,9 @@ class LocalServer:
 
     def __repr__(self) -> str:
         return f"LocalServer(host={self._host!r}, port={self._port}, api_key='***')"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a server is not pickled; start one where it is used")
 
     @property
     def api_key(self) -> str:
@@ -167,7 +170,12 @@ class LocalServer:
 
     def _is_allowed(self, authorization: str) -> bool:
         scheme, _, key = authorization.partition(" ")
-        return scheme.lower() == "bearer" and hmac.compare_digest(key.strip().encode(), self._key.encode())
+        return scheme.lower() == "bearer" and hmac.compare_digest(_bytes(key.strip()), _bytes(self._key))
+
+
+def _bytes(text: str) -> bytes:
+    # A header may hold bytes that are no UTF-8.
+    return text.encode(errors="surrogateescape")
 
 
 def _decoded(body: bytes) -> Any:

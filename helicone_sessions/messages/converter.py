@@ -10,7 +10,7 @@ import attrs
 import cattrs
 from cattrs.gen import make_dict_structure_fn, override
 
-from helicone_sessions.errors import FilterTypeError, FilterValueError
+from helicone_sessions.errors import FilterError, FilterTypeError, FilterValueError
 from helicone_sessions.filters.filter import Filter
 from helicone_sessions.messages.metrics import (
     UNITS,
@@ -130,9 +130,11 @@ def _time_filter_to_wire(time_filter: TimeFilter) -> dict[str, int]:
 
 def _time_filter_from_wire(value: Any, _kind: object) -> TimeFilter:
     _only_keys(value, ("startTimeUnixMs", "endTimeUnixMs"), "$.timeFilter", required=2)
-    return TimeFilter(
-        *(_instant(value[name], f"$.timeFilter.{name}") for name in ("startTimeUnixMs", "endTimeUnixMs"))
-    )
+    start = _instant(value["startTimeUnixMs"], "$.timeFilter.startTimeUnixMs")
+    end = _instant(value["endTimeUnixMs"], "$.timeFilter.endTimeUnixMs")
+    if start >= end:
+        raise FilterValueError("$.timeFilter: the start does not lie before the end")
+    return TimeFilter(start, end)
 
 
 def _instant(value: object, path: str) -> datetime:
@@ -157,7 +159,12 @@ def _query_from_wire(value: Any, _kind: object) -> SessionMetricsQuery:
         given["filter"] = Filter.from_wire(wire_filter, expand=True, path="$.filter")
     if "time_filter" in given:
         given["time_filter"] = converter.structure(time_filter, TimeFilter)
-    return SessionMetricsQuery(**given)
+    try:
+        return SessionMetricsQuery(**given)
+    except FilterError as error:
+        # Its messages begin with the name of the field in Python.
+        name, _, rest = error.message.partition(" ")
+        raise type(error)(f"$.{_WIRE_NAMES.get(name.rstrip(':'), name)}: {rest}") from None
 
 
 def _only_keys(value: Any, allowed: tuple[str, ...], path: str, *, required: int) -> None:
@@ -204,7 +211,9 @@ converter.register_structure_hook(float, _number)
 converter.register_structure_hook(HistogramRow, _keeping_unknown(HistogramRow))
 converter.register_structure_hook(
     SessionAverages,
-    lambda value, kind: SessionAverages() if value is None else _structure_averages(value, kind),
+    lambda value, kind: (
+        SessionAverages(None, None, None) if value is None else _structure_averages(value, kind)
+    ),
 )
 converter.register_structure_hook(
     SessionMetrics,

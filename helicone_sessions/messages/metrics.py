@@ -102,9 +102,9 @@ class SessionAverages:
         extra: What the service sent beside them.
     """
 
-    session_count: float | None = None
-    session_duration: float | None = None
-    session_cost: float | None = None
+    session_count: float | None
+    session_duration: float | None
+    session_cost: float | None
     extra: Mapping[str, Any] = attrs.field(factory=dict, hash=False, repr=False)
 
 
@@ -134,7 +134,7 @@ class SessionMetrics:
         True
         """
         histograms: dict[str, Any] = {name: Histogram((), unit=unit) for name, unit in UNITS.items()}
-        return cls(**histograms, average=SessionAverages())
+        return cls(**histograms, average=SessionAverages(None, None, None))
 
 
 UNITS = {"session_count": "requests", "session_duration": "seconds", "session_cost": "dollars"}

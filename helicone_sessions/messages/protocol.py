@@ -26,6 +26,7 @@ PATH: Final = "v1/session/metrics/query"
 
 _EXCERPT_LENGTH: Final = 500
 _REQUEST_ID_HEADERS: Final = ("x-request-id", "helicone-id", "cf-ray")
+_HEADERS_READ: Final = (*_REQUEST_ID_HEADERS, "Retry-After", "Date", "Location")
 _BY_STATUS: Final[dict[int, type[APIError]]] = {
     400: InvalidRequest,
     401: AuthenticationError,
@@ -83,28 +84,24 @@ def decipher(status: int, headers: Mapping[str, str], body: bytes, *, secret: st
         ServerError: 5xx without an envelope.
         UnexpectedResponse: Anything else that is not metrics.
     """
-    answer = _Answer(status, headers, body, secret)
-    if status in _BY_STATUS:
-        raise answer.error(_BY_STATUS[status])
     try:
-        data = _decoded(body)
-    except ValueError as error:
-        if status >= 500:
-            raise answer.error(ServerError) from None
-        raise answer.error(UnexpectedResponse, answer.why_not_json(error)) from None
+        return _Answer(status, headers, body).metrics()
+    except APIError as found:
+        error = found
+    if secret:
+        # Said again, of an answer that never held it: texts are quoted and cut in too many ways.
+        error = _without(secret, status, headers, body) or error
+    raise error
+
+
+def _without(secret: str, status: int, headers: Mapping[str, str], body: bytes) -> APIError | None:
+    masked = {name: headers[name].replace(secret, "***") for name in _HEADERS_READ if name in headers}
     try:
-        found = envelope(data)
-    except Mismatch as error:
-        message = f"the answer is not what the contract says: {error}"
-        # Not from the error, which quotes the body.
-        raise answer.error(UnexpectedResponse, message, path=error.path) from None
-    if isinstance(found, SessionMetrics):
-        return found
-    if isinstance(found, Failure):
-        raise answer.error(QueryFailed, found.error)
-    if status >= 500:
-        raise answer.error(ServerError)
-    raise answer.error(UnexpectedResponse, answer.why_no_envelope(data))
+        # The body may spell it in another way, so what is read from it is masked once more.
+        _Answer(status, masked, body.replace(secret.encode(), b"***"), secret).metrics()
+    except APIError as error:
+        return error
+    return None
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -131,7 +128,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 def _date(value: str) -> datetime | None:
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return moment if moment.tzinfo else None
 
@@ -152,23 +149,41 @@ class _Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
-    secret: str
+    secret: str = ""
+
+    def metrics(self) -> SessionMetrics:
+        if self.status in _BY_STATUS:
+            raise self.error(_BY_STATUS[self.status])
+        try:
+            data = _decoded(self.body)
+            found = envelope(data)
+        except Mismatch as error:
+            message = f"the answer is not what the contract says: {error}"
+            raise self.error(UnexpectedResponse, message, path=error.path) from None
+        except ValueError as error:
+            if self.status >= 500:
+                raise self.error(ServerError) from None
+            raise self.error(UnexpectedResponse, self.why_not_json(error)) from None
+        if isinstance(found, SessionMetrics):
+            return found
+        if isinstance(found, Failure):
+            raise self.error(QueryFailed, found.error)
+        if self.status >= 500:
+            raise self.error(ServerError)
+        raise self.error(UnexpectedResponse, self.why_no_envelope(data))
 
     def error(self, kind: type[APIError], message: str = "", **facts: Any) -> APIError:
         request_id = next((self.headers[name] for name in _REQUEST_ID_HEADERS if name in self.headers), None)
         if kind in (RateLimited, ServerError):
             facts["retry_after"] = retry_after(self.headers)
-        excerpt = self.body[: _EXCERPT_LENGTH * 4].decode(errors="replace")
+        message = message or self.said()
         return kind(
-            self.without_secret(message or self.said()),
+            message.replace(self.secret, "***") if self.secret else message,
             status=self.status,
             request_id=request_id,
-            body_excerpt=self.without_secret(excerpt)[:_EXCERPT_LENGTH],
+            body_excerpt=self.body[: _EXCERPT_LENGTH * 4].decode(errors="replace")[:_EXCERPT_LENGTH],
             **facts,
         )
-
-    def without_secret(self, text: str) -> str:
-        return text.replace(self.secret, "***") if self.secret else text
 
     def said(self) -> str:
         """The service's own words, from whatever shape they come in."""
@@ -198,7 +213,7 @@ class _Answer:
         return f"the answer is not JSON: {error}"
 
     def why_no_envelope(self, data: object) -> str:
-        if 300 <= self.status < 400:
+        if self.status >= 300:
             return self.why_not_json(ValueError())
         shape = (
             f"an object with {', '.join(map(str, data)) or 'no fields'}"

@@ -9,6 +9,7 @@ import attrs
 from helicone_sessions.errors import FilterTypeError, FilterValueError
 from helicone_sessions.filters.columns import Condition
 from helicone_sessions.filters.filter import Filter, as_filter
+from helicone_sessions.filters.values import check_text, shortened
 
 PSize = Literal["p50", "p75", "p95", "p99", "p99.9"]
 """Where the histograms are cut: only sessions at or below this quantile are drawn."""
@@ -17,23 +18,36 @@ _MINUTES_OF_A_DAY = 24 * 60
 _MILLISECOND = timedelta(milliseconds=1)
 
 
-def _instant(_owner: object, field: "attrs.Attribute[datetime]", value: object) -> None:
+def _instant(name: str, value: object) -> datetime:
     if not isinstance(value, datetime):
         raise FilterTypeError(
-            f"TimeFilter.{field.name} is an aware datetime, not {type(value).__name__} {value!r}"
+            f"TimeFilter.{name} is an aware datetime, not {type(value).__name__} {shortened(value)}"
         )
     if value.utcoffset() is None:
         raise FilterTypeError(
-            f"TimeFilter.{field.name} is the naive datetime {value.isoformat()}:"
+            f"TimeFilter.{name} is the naive datetime {value.isoformat()}:"
             " say which zone it is in, for example .replace(tzinfo=datetime.UTC)"
         )
+    try:
+        # Python compares and subtracts times of one zone by the clock on the wall, clock changes or not.
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise FilterValueError(f"TimeFilter.{name}: {value.isoformat()} does not exist in UTC") from None
+
+
+def _start(value: datetime) -> datetime:
+    return _instant("start", value)
+
+
+def _end(value: datetime) -> datetime:
+    return _instant("end", value)
 
 
 @attrs.frozen
 class TimeFilter:
     """The requests made after *start* and before *end*; both ends are exclusive, as the contract says.
 
-    Times are kept to the millisecond on the wire, which is how exactly the service stores them.
+    They are kept in UTC, and sent to the millisecond, which is how exactly the service stores requests.
 
     Args:
         start: An aware datetime.
@@ -48,8 +62,8 @@ class TimeFilter:
     datetime.timedelta(days=7)
     """
 
-    start: datetime = attrs.field(validator=_instant)
-    end: datetime = attrs.field(validator=_instant)
+    start: datetime = attrs.field(converter=_start)
+    end: datetime = attrs.field(converter=_end)
 
     def __attrs_post_init__(self) -> None:
         if self.start >= self.end:
@@ -65,9 +79,12 @@ class TimeFilter:
         >>> TimeFilter.last(days=7).length
         datetime.timedelta(days=7)
         """
-        length = _positive(timedelta(days=days, hours=hours, minutes=minutes), "last")
+        length = _length("last", days=days, hours=hours, minutes=minutes)
         now = datetime.now(UTC)
-        return cls(now - length, now)
+        try:
+            return cls(now - length, now)
+        except OverflowError:
+            raise FilterValueError(f"TimeFilter.last(): {length} ago there was no calendar") from None
 
     @classmethod
     def since(cls, start: datetime) -> Self:
@@ -93,17 +110,23 @@ class TimeFilter:
         >>> len(week.split(days=1))
         7
         """
-        step = _positive(timedelta(days=days, hours=hours, minutes=minutes), "split")
-        # In UTC, because arithmetic on local times leaves out the hour that a clock change adds.
-        start, end = self.start.astimezone(UTC), self.end.astimezone(UTC)
-        borders = [start + step * count for count in range(math.ceil((end - start) / step))]
-        return [
-            TimeFilter(border if border == start else border - _MILLISECOND, min(border + step, end))
-            for border in borders
-        ]
+        step = _length("split", days=days, hours=hours, minutes=minutes)
+        count = math.ceil(self.length / step)
+        inner = [self.start + step * place for place in range(1, count)]
+        borders = [border - timedelta(microseconds=border.microsecond % 1000) for border in inner]
+        starts = [self.start, *(border - _MILLISECOND for border in borders)]
+        return [TimeFilter(start, end) for start, end in zip(starts, [*borders, self.end], strict=True)]
 
 
-def _positive(length: timedelta, method: str) -> timedelta:
+def _length(method: str, **parts: float) -> timedelta:
+    try:
+        length = timedelta(**parts)
+    except TypeError:
+        raise FilterTypeError(f"TimeFilter.{method}() takes numbers, as days=7") from None
+    except (ValueError, OverflowError):
+        raise FilterValueError(
+            f"TimeFilter.{method}() takes a length of at most some thousand years"
+        ) from None
     if length <= timedelta(0):
         raise FilterValueError(f"TimeFilter.{method}() needs a length above zero, as days=7; got {length}")
     return length
@@ -141,6 +164,11 @@ def _is(*kinds: type) -> Any:
     return check
 
 
+def _sendable_text(owner: object, field: "attrs.Attribute[Any]", value: object) -> None:
+    _is(str)(owner, field, value)
+    check_text(str(value), field.name)
+
+
 def _known_p_size(_owner: object, _field: object, value: object) -> None:
     if value is not None and value not in get_args(PSize):
         raise FilterValueError(f"p_size is one of {', '.join(get_args(PSize))}, not {value!r}")
@@ -173,7 +201,7 @@ class SessionMetricsQuery:
     """
 
     filter: Filter | None = attrs.field(default=None, converter=_optional_filter)
-    name_contains: str = attrs.field(default="", validator=_is(str))
+    name_contains: str = attrs.field(default="", validator=_sendable_text)
     time_filter: TimeFilter | None = attrs.field(default=None, validator=_is(TimeFilter, type(None)))
     p_size: PSize | None = attrs.field(default=None, validator=_known_p_size)
     use_interquartile: bool | None = attrs.field(default=None, validator=_is(bool, type(None)))

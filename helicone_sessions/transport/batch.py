@@ -76,7 +76,8 @@ class MetricsStream(Generic[K]):
     """
 
     def __init__(self, queries: Queries[K], ask: Ask, *, concurrency: int, ordered: bool) -> None:
-        if isinstance(queries, (str, bytes, SessionMetricsQuery, Operand)):
+        one = isinstance(queries, (str, bytes, SessionMetricsQuery, Operand))
+        if one or not isinstance(queries, (Iterable, AsyncIterable)):
             raise FilterTypeError(
                 f"queries is a mapping or an iterable of queries, not {type(queries).__name__}"
             )
@@ -106,6 +107,7 @@ async def _outcomes(
     running: dict[asyncio.Future[MetricsOutcome[Any]], int] = {}
     finished: dict[int, MetricsOutcome[Any]] = {}
     exhausted, started, given = False, 0, 0
+    refused: AuthenticationError | None = None
     try:
         while True:
             room = len(running) < concurrency and (not ordered or started - given < concurrency * _LOOK_AHEAD)
@@ -130,14 +132,19 @@ async def _outcomes(
                 outcome = finished.pop(given)
                 given += 1
                 yield outcome
-                if isinstance(outcome.error, AuthenticationError):
-                    raise outcome.error
+                refused = refused or _refusal(outcome)
+            if refused := refused or next(filter(None, map(_refusal, finished.values())), None):
+                raise refused
     finally:
         left = [*running, *([pulling] if pulling else [])]
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
         await source.aclose()
+
+
+def _refusal(outcome: MetricsOutcome[Any]) -> AuthenticationError | None:
+    return outcome.error if isinstance(outcome.error, AuthenticationError) else None
 
 
 async def _items(queries: Queries[Any]) -> AsyncGenerator[tuple[Any, SessionMetricsQuery], None]:

@@ -151,7 +151,8 @@ class HeliconeClient:
             "timezone_difference": timezone_difference,
         }
         if isinstance(query, SessionMetricsQuery):
-            given = [name for name, value in keywords.items() if value not in (None, "", 0)]
+            plain = {field.name: field.default for field in attrs.fields(SessionMetricsQuery)}
+            given = [name for name, value in keywords.items() if value is not plain[name]]
             if given:
                 raise FilterTypeError(
                     f"get_metrics() got a whole query and {', '.join(given)} beside it:"
@@ -260,10 +261,9 @@ class HeliconeClient:
                 except (TransportError, APIError) as error:
                     error.attempts = attempts
                     wait = self._policy.wait(error, attempts)
+                    self._gate.learn_refusal(getattr(error, "retry_after", None), wait)
                     if wait is None:
                         raise
-                    if getattr(error, "retry_after", None) is not None:
-                        self._gate.close(wait)
                 await self._gate.sleep(wait)
 
     async def _attempt(self, request: protocol.Request) -> SessionMetrics:
@@ -303,6 +303,10 @@ class _Connection:
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=self._size)
             self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+        if self._session.closed:
+            raise ConfigurationError("the session that was passed to the client is closed")
+        failed: TransportError
+        cause: Exception | None
         try:
             async with self._session.request(
                 request.method,
@@ -315,18 +319,20 @@ class _Connection:
                 },
                 timeout=aiohttp.ClientTimeout(total=seconds),
                 allow_redirects=False,
+                raise_for_status=False,
             ) as response:
                 return response.status, response.headers, await response.read()
         except TimeoutError as error:
-            raise RequestTimeout(
-                f"no whole answer came within {seconds:g} s, the limit that timeout= sets for one attempt",
-                limit="timeout",
-                seconds=seconds,
-            ) from error
+            what = f"no whole answer came within {seconds:g} s, the limit that timeout= sets for one attempt"
+            failed, cause = RequestTimeout(what, limit="timeout", seconds=seconds), error
         except (aiohttp.ClientError, OSError) as error:
-            raise ConnectionFailed(
+            what = (
                 f"the connection to {settings.base_url.origin()} failed: {str(error) or type(error).__name__}"
-            ) from error
+            )
+            # One error of aiohttp shows all headers in its repr, and the key among them.
+            failed, cause = ConnectionFailed(what), None if hasattr(error, "request_info") else error
+        # Here, and not above, so that what was caught is not its context.
+        raise failed from cause
 
     async def close(self) -> None:
         self._is_closed = True

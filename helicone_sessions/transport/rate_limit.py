@@ -35,6 +35,11 @@ class Gate:
         """Let nobody pass for so many seconds, or longer if it was closed for longer."""
         self._opens_at = max(self._opens_at, self.now() + seconds)
 
+    def learn_refusal(self, asked: float | None, wait: float | None) -> None:
+        """Close for as long as a refusal *asked*, or for the longer *wait* of whoever asks again."""
+        if asked is not None and asked <= _LONGEST_RESET:
+            self.close(asked if wait is None else wait)
+
     def learn(self, headers: Mapping[str, str]) -> None:
         """Read the limit off an answer, if it says one."""
         try:

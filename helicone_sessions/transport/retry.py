@@ -59,7 +59,7 @@ class RetryPolicy:
         """Seconds to wait before asking again after *attempts* attempts, or None to give up."""
         if attempts > self.max_retries or not is_transient(error):
             return None
-        backoff = self.random() * min(self.longest_wait, self.first_wait * 2.0 ** (attempts - 1))
+        backoff = self.random() * min(self.longest_wait, self.first_wait * 2.0 ** min(attempts - 1, 60))
         asked = getattr(error, "retry_after", None)
         if asked is None:
             return backoff

@@ -55,7 +55,7 @@ def resolve(
     if region is not None and base_url is not None:
         raise ConfigurationError("give region or base_url, not both: a region stands for an address")
     if region is not None and region not in get_args(Region):
-        raise ConfigurationError(f"region is 'us' or 'eu', not {region!r}")
+        raise ConfigurationError("region is 'us' or 'eu', not another text")
     if region is None and base_url is None:
         base_url = environment.get("HELICONE_BASE_URL") or _REGIONS["us"]
     return Settings(_address(_REGIONS[region] if region else base_url), _key(api_key, environment))
@@ -85,16 +85,10 @@ def _address(value: object) -> URL:
     except ValueError:
         url = None
     if not isinstance(url, URL) or url.scheme not in ("http", "https") or not url.host:
-        raise ConfigurationError(
-            f"base_url is an address like https://api.helicone.ai, not {_hidden(value)!r}"
-        )
+        # What is no address may be a key in the wrong place, or hold one: it is not quoted.
+        raise ConfigurationError("base_url is an address like https://api.helicone.ai, and this is none")
     if url.user or url.password or url.query_string or url.fragment:
         raise ConfigurationError(
             "base_url is a plain address without user, password, ? or #; the key goes into api_key"
         )
     return url
-
-
-def _hidden(value: object) -> object:
-    # What is not an address may be a key in the wrong place.
-    return "…" if isinstance(value, str) and "://" not in value else value
