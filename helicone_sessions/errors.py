@@ -71,6 +71,7 @@ class MissingExtra(ConfigurationError, ImportError):
             f'install it with: python -m pip install "helicone-sessions[{extra}]"'
         )
         self.extra = extra
+        self.name = package
 
 
 class FilterError(HeliconeError):

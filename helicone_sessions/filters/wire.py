@@ -252,7 +252,7 @@ def _object(value: object, here: str) -> Mapping[str, Any]:
         for key in value:
             if not isinstance(key, str):
                 raise FilterTypeError(f"{here}: the name of a field is text, not {shortened(key)}")
-            check_text(key, here)
+            check_text(key, f"{here}, a key")
         return value
     raise FilterTypeError(f"{here}: an object is due, not {_json_name(value)}")
 

@@ -8,7 +8,9 @@ import csv
 import gzip
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from itertools import islice
@@ -115,7 +117,7 @@ class Load:
                     stored.setdefault(map_name, {})[key] = value
             for source in plan.tags:
                 self._tag(stored, row[source])
-        except (ValueError, TypeError, ArithmeticError) as error:
+        except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
             raise ConfigurationError(f"{where}, field {source!r}: {error}") from None
         if "request_created_at" not in stored:
             raise ConfigurationError(f"{where}: there is no request_created_at, and a request needs one")
@@ -209,7 +211,7 @@ def read(data: Data) -> Iterator[tuple[str, Mapping[str, Any]]]:
     try:
         for where, row in reader(path):
             yield f"{path.name}, {where}", row
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
         raise ConfigurationError(f"{path.name} cannot be read: {error}") from error
 
 
@@ -289,13 +291,24 @@ _FORMATS: Final[dict[str, Callable[[Path], _Rows]]] = {
 
 
 def _text(value: Any) -> Any:
-    return value if value is None or isinstance(value, str) else _refuse(value, "text")
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        _refuse(value, "text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        _refuse(value, "text without half a surrogate pair")
+    return value
 
 
 def _uuid(value: Any) -> Any:
-    if value is None:
-        return None
-    return str(value) if isinstance(value, UUID) else str(UUID(_text(value)))
+    if value is None or isinstance(value, UUID):
+        return value and str(value)
+    try:
+        return str(UUID(_text(value)))
+    except ValueError:
+        return _refuse(value, "a UUID")
 
 
 def _whole(value: Any) -> Any:
@@ -352,15 +365,23 @@ def _flag(value: Any) -> Any:
 
 
 def _texts(value: Any) -> Any:
-    if isinstance(value, str):
-        value = json.loads(value) if value.startswith("[") else [value]
     if value is None:
         return None
+    if isinstance(value, str):
+        value = _list_in(value)
     if not isinstance(value, (list, tuple, set, frozenset)) or not all(
         isinstance(text, str) for text in value
     ):
-        return _refuse(value, "a list of texts")
-    return list(value)
+        _refuse(value, "a list of texts")
+    return [_text(text) for text in value]
+
+
+def _list_in(text: str) -> list[Any]:
+    """The list that a CSV field spells in JSON, or the text itself as the only one."""
+    if text.startswith("["):
+        with suppress(ValueError):
+            return list(json.loads(text))
+    return [text]
 
 
 def _map_of(name: str) -> Callable[[Any], Any]:
@@ -371,7 +392,7 @@ def _map_of(name: str) -> Callable[[Any], Any]:
             return None
         if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
             return _refuse(value, "an object with text for keys")
-        return {key: read for key, item in value.items() if (read := _of_map(name, item)) is not None}
+        return {_text(key): read for key, item in value.items() if (read := _of_map(name, item)) is not None}
 
     return read_map
 
@@ -381,7 +402,7 @@ def _of_map(name: str, value: Any) -> Any:
     if name == "scores":
         return int(value) if isinstance(value, bool) else _flag_or_whole(value)
     if value is None or isinstance(value, str):
-        return value
+        return _text(value)
     return json.dumps(value) if isinstance(value, (bool, int, float, list, dict)) else _refuse(value, "text")
 
 

@@ -88,20 +88,22 @@ def decipher(status: int, headers: Mapping[str, str], body: bytes, *, secret: st
         return _Answer(status, headers, body).metrics()
     except APIError as found:
         error = found
-    if secret:
-        # Said again, of an answer that never held it: texts are quoted and cut in too many ways.
-        error = _without(secret, status, headers, body) or error
-    raise error
+    raise _masked(error, secret, headers, body) if secret else error
 
 
-def _without(secret: str, status: int, headers: Mapping[str, str], body: bytes) -> APIError | None:
+def _masked(error: APIError, secret: str, headers: Mapping[str, str], body: bytes) -> APIError:
+    """The error as an answer would give it that never held *secret*: texts are cut in too many ways."""
     masked = {name: headers[name].replace(secret, "***") for name in _HEADERS_READ if name in headers}
     try:
         # The body may spell it in another way, so what is read from it is masked once more.
-        _Answer(status, masked, body.replace(secret.encode(), b"***"), secret).metrics()
-    except APIError as error:
-        return error
-    return None
+        _Answer(error.status, masked, body.replace(secret.encode(), b"***"), secret).metrics()
+    except APIError as said:
+        if type(said) is type(error):
+            return said
+    # The mask broke the JSON, so the first reading stands, without its words.
+    error.args = ("the service's words are left out, because the API key is among them",)
+    error.__dict__.update(request_id=None, body_excerpt="")
+    return error
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -111,6 +111,8 @@ class TimeFilter:
         7
         """
         step = _length("split", days=days, hours=hours, minutes=minutes)
+        if step < _MILLISECOND:
+            raise FilterValueError(f"TimeFilter.split() needs windows of a millisecond or more, not {step}")
         count = math.ceil(self.length / step)
         inner = [self.start + step * place for place in range(1, count)]
         borders = [border - timedelta(microseconds=border.microsecond % 1000) for border in inner]

@@ -104,6 +104,8 @@ class HeliconeClient:
     ) -> "HeliconeClient":
         """The same client with other limits: it shares connections, slots and rate limit with this one.
 
+        Closing one of them closes both.
+
         Args:
             timeout: Seconds for one attempt.
             max_retries: How often a query is asked again.
@@ -203,7 +205,8 @@ class HeliconeClient:
             A dict with the same keys in the same order for a mapping, else a list.
 
         Raises:
-            HeliconeError: The first error, unless *return_errors*.
+            HeliconeError: The first error, unless *return_errors*. An `AuthenticationError` always: no other
+                query would fare better.
         """
         keys = list(queries) if isinstance(queries, Mapping) else None
         total = len(queries) if hasattr(queries, "__len__") else None

@@ -20,6 +20,11 @@ _READER_SETTINGS: Final = {
     "max_query_size": 64 * 1024 * 1024,
     "max_ast_elements": 2_000_000,
     "max_expanded_ast_elements": 2_000_000,
+    "max_parser_depth": 10_000,
+    "max_ast_depth": 10_000,
+    # Both look at every pair of conditions: of ten thousand they make minutes and many gigabytes.
+    "optimize_or_like_chain": 0,
+    "query_plan_merge_filters": 0,
     "readonly": 1,
 }
 

@@ -1,0 +1,103 @@
+"""What `nox` checks; CONTRIBUTING.md says what each session is for."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["lint", "typing", "tests", "minimums", "docs"]
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.error_on_missing_interpreters = False
+# Every session brings its environment up to date, so an old one is as good as a new one.
+nox.options.reuse_venv = "yes"
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = nox.project.python_versions(PYPROJECT)
+EXTRAS = ("local", "cli", "speed")
+DIST = tempfile.TemporaryDirectory(prefix="helicone-sessions-")
+
+
+def offer_pythons_of_pyenv() -> None:
+    # Its shims are found first, and refuse every version that is not activated.
+    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    found = [str(path) for version in PYTHONS for path in root.glob(f"versions/{version}.*/bin")]
+    os.environ["PATH"] = os.pathsep.join([*found, os.environ["PATH"]])
+
+
+offer_pythons_of_pyenv()
+
+
+def group(name: str) -> tuple[str, ...]:
+    return nox.project.dependency_groups(PYPROJECT, name)
+
+
+def install_wheel(session: nox.Session, *requirements: str) -> None:
+    (wheel,) = Path(DIST.name).glob("*.whl")
+    # pip keeps a wheel that is there already if the new one has the same version.
+    session.install("--force-reinstall", "--no-deps", str(wheel))
+    # Compiling what is installed takes longer than all the rest, and most of it is never imported.
+    session.install("--no-compile", f"{wheel}[{','.join(EXTRAS)}]", *requirements)
+
+
+def run_tests(session: nox.Session, *python: str) -> None:
+    # Without the safe path Python would import the package from the directory that it is started in.
+    session.env.update(PYTHONSAFEPATH="1", HELICONE_SESSIONS_TEST_WHEEL="1")
+    everything = ("--doctest-modules", "--pyargs", "tests", "helicone_sessions")
+    session.run(*python, "-m", "pytest", *(session.posargs or everything))
+
+
+@nox.session(default=False)
+def wheel(session: nox.Session) -> None:
+    """Build the wheel that the other sessions install."""
+    session.install("build", *PYPROJECT["build-system"]["requires"])
+    session.run("python", "-m", "build", "--wheel", "--no-isolation", "--outdir", DIST.name, silent=True)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, format and the arrows between the floors."""
+    session.install(*group("lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("lint-imports")
+
+
+@nox.session(requires=["wheel"])
+def typing(session: nox.Session) -> None:
+    """Check the types, strictly."""
+    install_wheel(session, *group("typing"))
+    session.run("mypy")
+
+
+@nox.session(python=PYTHONS, requires=["wheel"])
+def tests(session: nox.Session) -> None:
+    """Run the tests and doctests on the built wheel; arguments after -- go to pytest."""
+    install_wheel(session, *group("tests"))
+    if session.python != PYTHONS[-1] or session.posargs:
+        run_tests(session, "python")
+    else:
+        # Measuring doubles the time, and the lines are the same on every Python.
+        run_tests(session, "coverage", "run")
+        session.run("coverage", "report")
+
+
+@nox.session(python=PYTHONS[0], requires=["wheel"])
+def minimums(session: nox.Session) -> None:
+    """Run the tests with the lowest versions that pyproject.toml allows."""
+    project = PYPROJECT["project"]
+    direct = [*project["dependencies"]]
+    for extra in EXTRAS:
+        direct += project["optional-dependencies"][extra]
+    install_wheel(session, *group("tests"), *(line.replace(">=", "==") for line in direct))
+    run_tests(session, "python")
+
+
+@nox.session(requires=["wheel"])
+def docs(session: nox.Session) -> None:
+    """Build the documentation and run its examples; a warning is an error."""
+    install_wheel(session, *group("docs"))
+    for builder in ("html", "doctest"):
+        out = f"docs/_build/{builder}"
+        session.run("sphinx-build", "-W", "--keep-going", "-q", "-b", builder, "docs", out)

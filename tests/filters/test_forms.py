@@ -1,0 +1,250 @@
+"""Other forms of a filter: Python source, the indented tree, and the API's JSON read back."""
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+
+from helicone_sessions.errors import FilterError, FilterTypeError, FilterValueError
+from helicone_sessions.filters.columns import F
+from helicone_sessions.filters.filter import ALL, Filter, all_of
+from tests.filters.support import MOMENT, branch, leaf, read
+from tests.strategies import filters, wire_values
+
+COST, THREAT = leaf("cost", "gt", 1), leaf("threat", "equals", True)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "F.cost > 0.1",
+        "(F.cost > 0.1) & F.model.contains('gpt')",
+        "(F.cost > 0.1) | F.threat & F.cached",
+        "~F.threat",
+        "F.threat == False",
+        "F.threat & (F.cached == False)",
+        "~(F.model.like('a%') | (F.cost == 1))",
+        "F.properties['it\\'s (\"x\") = 1'] == ')'",
+        "F.properties['a b'].not_contains('(')",
+        "F.request_created_at < datetime.datetime.fromisoformat('2026-11-01T12:30:00+00:00')",
+        "(F.request_created_at < MOMENT) & (F.session_created_at > MOMENT)",
+        "F.helicone_score_feedback == True",
+        "F.session_tag.ilike('a\\\\%')",
+        "ALL",
+        "NONE",
+        "~ALL & NONE",
+        "any_of(*(F.latency == n for n in range(21)))",
+        "F.threat & any_of(*(F.latency == n for n in range(2000)))",
+    ],
+)
+def test_source_pastes_back(source: str) -> None:
+    """The repr of a filter is Python source that gives an equal filter, however wide it is."""
+    filter_ = read(source)
+    assert filter_ == read(repr(filter_))
+
+
+@given(filters(max_leaves=30))
+@settings(max_examples=120, deadline=None)
+def test_any_source_pastes_back(filter_: Filter) -> None:
+    """The repr of any filter, and of its opposite, gives an equal filter."""
+    assert filter_ == read(repr(filter_))
+    assert ~filter_ == read(repr(~filter_))
+
+
+def test_source_is_short() -> None:
+    """The repr has the parentheses that a reader needs, and names long lists by their function."""
+    assert "(F.cost > 0.1) & F.threat & ~(F.status == 200)" == repr(
+        all_of(F.cost > 0.1, F.threat, ~(F.status == 200))
+    )
+    assert repr(F.status.is_in([*range(0, 42, 2)])).startswith("any_of((F.status == 0), (F.status == 2), ")
+
+
+def test_explained() -> None:
+    """An explanation is a tree under the API's own names, with units, keys and constants."""
+    filter_ = (F.cost > 0.1) & ~(F.helicone_score_feedback | (F.properties["env"] == "prod")) | ALL & F.threat
+    expected = """\
+any of
+  all of
+    cost gt 0.1 dollars
+    not
+      any of
+        helicone-score-feedback equals True
+        properties['env'] equals 'prod'
+  threat equals True"""
+    assert expected == filter_.explain()
+    assert "everything" == ALL.explain()
+    assert "not\n  everything" == (~ALL).explain()
+    assert "session_total_tokens lte 5 tokens" == (F.session_total_tokens <= 5).explain()
+    assert "2026-11-01" in (F.request_created_at == MOMENT).explain()
+
+
+@given(filters(max_leaves=30))
+@settings(max_examples=120, deadline=None)
+def test_wire_is_read_back(filter_: Filter) -> None:
+    """What a filter sends is read back as one that sends the same."""
+    wire = filter_.to_wire()
+    assert wire == Filter.from_wire(wire).to_wire()
+
+
+@pytest.mark.parametrize(
+    ("wire", "same"),
+    [
+        ("all", "ALL"),
+        (leaf("status", "gte", 200), "F.status >= 200"),
+        (leaf("session_tag", "equals", "x"), "F.session_tag == 'x'"),
+        (leaf("scores", "equals", "4", "q"), "F.scores['q'] == 4"),
+        (leaf("property_key", "equals", "k"), "F.property_key == 'k'"),
+        (leaf("model", "ilike", r"%50\%%"), "F.model.contains('50%')"),
+        (leaf("model", "ilike", "%gpt%"), "F.model.ilike('%gpt%')"),
+        (leaf("model", "not-contains", r"50\%"), "F.model.not_contains('50%')"),
+        (leaf("request_created_at", "lt", "2026-11-01T12:30:00Z"), "F.request_created_at < MOMENT"),
+        (leaf("request_created_at", "lt", "2026-11-01T14:30:00.000+02:00"), "F.request_created_at < MOMENT"),
+        (branch("or", COST, branch("or", THREAT, COST)), "any_of(F.cost > 1, F.threat, F.cost > 1)"),
+        (branch("and", branch("or", COST, THREAT), "all"), "(F.cost.gt(1) | F.threat) & (ALL | NONE)"),
+    ],
+)
+def test_wire_forms(wire: object, same: str) -> None:
+    """A leaf, a branch and "all" are read as the filter that sends them."""
+    assert read(same).to_wire() == Filter.from_wire(wire).to_wire()
+
+
+def test_expanded_leaves() -> None:
+    """A leaf with several conditions is refused, and with expand=True all of them hold."""
+    several = {
+        "request_response_rmt": {
+            "latency": {"gte": 1, "lt": 5},
+            "properties": {"a": {"equals": "x"}, "b": {"like": "y"}},
+        },
+        "sessions_request_response_rmt": {"session_tag": {"equals": "z"}},
+    }
+    expected = all_of(
+        *(F.latency >= 1, F.latency < 5, F.properties["a"] == "x", F.properties["b"].like("y")),
+        F.session_tag == "z",
+    )
+    assert expected == Filter.from_wire(several, expand=True)
+    assert (F.threat | expected) == Filter.from_wire(branch("or", THREAT, several), expand=True)
+    assert ALL == Filter.from_wire({}, expand=True)
+    with pytest.raises(FilterValueError, match=r"\$\.right: a leaf with 5 conditions"):
+        Filter.from_wire(branch("or", THREAT, several))
+
+
+def _requests(**columns: object) -> dict[str, Any]:
+    return {"request_response_rmt": columns}
+
+
+TYPE, VALUE = FilterTypeError, FilterValueError
+R = "$.request_response_rmt"
+
+
+@pytest.mark.parametrize(
+    ("wire", "error", "message"),
+    [
+        (None, TYPE, '$: a filter is a leaf, a branch or "all", not null'),
+        ([], TYPE, "$: a filter is a leaf"),
+        ("ALL", TYPE, "not a string"),
+        (5, TYPE, "not a number"),
+        (True, TYPE, "not a boolean"),
+        ({}, VALUE, "$: a leaf with no condition"),
+        (_requests(), VALUE, "$: a leaf with no condition"),
+        (_requests(cost={}), VALUE, "$: a leaf with no condition"),
+        (_requests(properties={}), VALUE, "$: a leaf with no condition"),
+        (_requests(latency={"gte": 1, "lt": 5}), VALUE, "$: a leaf with 2 conditions"),
+        (_requests(**COST["request_response_rmt"], **THREAT["request_response_rmt"]), VALUE, "2 conditions"),
+        ({"requests": {"cost": {"gt": 1}}}, VALUE, "$: 'requests' is no table"),
+        (_requests(price={"gt": 1}), VALUE, f"{R}: there is no column 'price'"),
+        (_requests(session_tag={"equals": "x"}), VALUE, f"{R}: there is no column 'session_tag'"),
+        (_requests(cost={"like": "x"}), VALUE, f"{R}.cost: number columns have no operator 'like'"),
+        (_requests(request_created_at={"not-equals": "x"}), VALUE, "no operator 'not-equals'"),
+        (_requests(scores={"q": {"gt": 1}}), VALUE, f"{R}.scores['q']: "),
+        ({"request_response_rmt": []}, TYPE, f"{R}: an object is due, not a list"),
+        (_requests(cost=1), TYPE, f"{R}.cost: an object is due, not a number"),
+        (_requests(properties={"a": "x"}), TYPE, f"{R}.properties['a']: an object is due, not a string"),
+        (_requests(cost={"gt": "1"}), TYPE, f"{R}.cost.gt: a number is due, not a string"),
+        (_requests(cost={"gt": True}), TYPE, f"{R}.cost.gt: a number is due, not a boolean"),
+        (_requests(cost={"gt": None}), TYPE, f"{R}.cost.gt: a number is due, not null"),
+        (_requests(cost={"gt": float("nan")}), VALUE, f"{R}.cost.gt: only finite numbers"),
+        (_requests(cost={"gt": float("-inf")}), VALUE, f"{R}.cost.gt: only finite numbers"),
+        (_requests(cost={"gt": 10**400}), VALUE, f"{R}.cost.gt: only finite numbers"),
+        (_requests(cost={"gt": 10**5000}), VALUE, f"{R}.cost.gt: only finite numbers"),
+        (_requests(model={"equals": 5}), TYPE, f"{R}.model.equals: a string is due"),
+        (_requests(model={"equals": "\ud800"}), VALUE, f"{R}.model.equals: "),
+        (_requests(properties={"\ud800": {"equals": "x"}}), VALUE, f"{R}.properties, a key: "),
+        (_requests(model={"like": ["x"]}), TYPE, f"{R}.model.like: a string is due, not a list"),
+        (_requests(scores={"q": {"equals": 4}}), TYPE, f"{R}.scores['q'].equals: a string is due"),
+        (_requests(threat={"equals": 1}), TYPE, f"{R}.threat.equals: true or false is due"),
+        (_requests(request_created_at={"gt": 0}), TYPE, f"{R}.request_created_at.gt: an ISO 8601 time"),
+        (_requests(request_created_at={"gt": "2026-11-01T00:00:00"}), VALUE, "with its zone"),
+        (_requests(request_created_at={"gt": "2026-11-01"}), VALUE, "with its zone"),
+        (_requests(request_created_at={"gt": "yesterday"}), VALUE, "not 'yesterday'"),
+        (_requests(request_created_at={"gt": "0001-01-01T00:00:00+02:00"}), VALUE, "with its zone"),
+        ({"left": COST, "right": COST}, VALUE, "$: a branch has left, operator and right"),
+        ({"operator": "and"}, VALUE, "got operator"),
+        ({**branch("and", COST, COST), "not": COST}, VALUE, "got left, not, operator, right"),
+        (branch("xor", COST, COST), VALUE, "$.operator: "),
+        (branch(None, COST, COST), VALUE, "$.operator: "),  # type: ignore[arg-type]
+        (branch("and", COST, None), TYPE, "$.right: a filter is a leaf"),
+        (branch("or", COST, branch("and", {}, THREAT)), VALUE, "$.right.left: a leaf with no condition"),
+    ],
+)
+def test_malformed_wire_is_refused(wire: object, error: type[Exception], message: str) -> None:
+    """JSON that is no filter is refused with the JSON path of what is wrong."""
+    with pytest.raises(error, match=re.escape(message)):
+        Filter.from_wire(wire)
+
+
+def test_the_path_can_be_given() -> None:
+    """The JSON path in a message starts where the caller says."""
+    with pytest.raises(FilterValueError, match=r"^\$\.body\.filter\.left: a leaf with no condition"):
+        Filter.from_wire(branch("and", {}, COST), path="$.body.filter")
+
+
+@given(wire_values())
+@settings(max_examples=400, deadline=None)
+def test_any_json_is_a_filter_or_refused(wire: object) -> None:
+    """Whatever JSON holds is either read as a filter that can be sent, or refused with its path."""
+    for expand in (False, True):
+        try:
+            read_back = Filter.from_wire(wire, expand=expand).to_wire()
+        except FilterError as error:
+            assert error.message.startswith("$")  # noqa: PT017 - there may be none
+        else:
+            assert read_back == Filter.from_wire(read_back).to_wire()
+
+
+def test_deep_wire_is_read() -> None:
+    """JSON nested ten thousand deep is read, and what is wrong in it is found."""
+    wire: Any = {}
+    for _ in range(10_000):
+        wire = branch("and", COST, wire)
+    assert 10_000 == Filter.from_wire(wire, expand=True).explain().count("cost gt 1")
+    with pytest.raises(FilterValueError, match=r"right\.right: a leaf with no condition"):
+        Filter.from_wire(wire)
+
+
+@pytest.mark.parametrize(
+    "source", [r"F.model.ilike('%a\\b%')", r"F.model.contains('5%') | F.model.ilike('%5\\%%')"]
+)
+def test_loose_patterns_are_read_back(source: str) -> None:
+    """A pattern that is nearly what contains would send is read back as it was."""
+    wire = read(source).to_wire()
+    assert wire == Filter.from_wire(wire).to_wire()
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        leaf("properties", "equals", "x", ""),
+        leaf("model", "contains", ""),
+        leaf("session_tag", "not-contains", ""),
+        leaf("cost", "gt", -1),
+        leaf("cost", "gt", 2**53 + 1),
+        branch("and", "all", COST),
+        branch("or", leaf("cost", "gt", -1), THREAT),
+    ],
+)
+def test_unusual_wire_pastes_back(wire: object) -> None:
+    """What other clients send and this language refuses is read, and its repr gives an equal filter."""
+    filter_ = Filter.from_wire(wire)
+    assert filter_ == read(repr(filter_))
+    assert filter_.to_wire() == Filter.from_wire(filter_.to_wire()).to_wire()

@@ -1,0 +1,331 @@
+"""What the tests of the embedded engine share: a server with its client, and an oracle in plain Python.
+
+The oracle works the answer of a query out from the rows, one request at a time, and knows nothing of the
+engine, of the wire or of SQL. Filters come to it as plain trees: ``(column, operator, constant)``, with a
+map's key behind them, ``("and", *trees)``, ``("or", *trees)`` and ``("not", tree)``.
+"""
+
+import math
+import operator
+import re
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from helicone_sessions import F, Filter, HeliconeClient, SessionMetrics, TimeFilter, all_of, any_of
+from helicone_sessions.filters.schema import COLUMNS, Kind
+from helicone_sessions.local import LocalServer
+
+Row = Mapping[str, Any]
+Tree = tuple[Any, ...]
+Serve = Callable[..., AbstractAsyncContextManager[HeliconeClient]]
+
+NANO = 10**9
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+NO_ID = str(UUID(int=0))
+LEVELS = {None: 0.75, "p50": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
+METHODS = {
+    "equals": "eq",
+    "not-equals": "ne",
+    "like": "like",
+    "ilike": "ilike",
+    "contains": "contains",
+    "not-contains": "not_contains",
+    "gt": "gt",
+    "gte": "gte",
+    "lt": "lt",
+    "lte": "lte",
+}
+OPPOSITES = {
+    "equals": "not-equals",
+    "not-equals": "equals",
+    "contains": "not-contains",
+    "not-contains": "contains",
+    "gt": "lte",
+    "lte": "gt",
+    "lt": "gte",
+    "gte": "lt",
+}
+COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
+    "equals": operator.eq,
+    "not-equals": operator.ne,
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
+}
+UUIDS = ("request_id", "organization_id", "cache_reference_id")
+# What the table holds where a row says nothing; None is null.
+MISSING: dict[str, Any] = {
+    **dict.fromkeys(
+        ("response_created_at", "latency", "time_to_first_token", "prompt_tokens", "completion_tokens")
+    ),
+    **dict.fromkeys(("target_url", "country_code", "threat")),
+    **dict.fromkeys(("prompt_cache_read_tokens", "prompt_cache_write_tokens", "status", "cost"), 0),
+    **dict.fromkeys(("model", "provider", "user_id", "request_body", "response_body"), ""),
+    **dict.fromkeys(("prompt_id", "prompt_version", "request_referrer"), ""),
+    **dict.fromkeys(("cache_enabled", "is_passthrough_billing"), False),
+    "cache_reference_id": NO_ID,
+    "properties": {},
+    "scores": {},
+    "assets": [],
+    "session_tag": [],
+}
+
+
+class Oracle:
+    """The answers to queries about *rows*, which are dicts under the table's column names."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self.rows = [
+            MISSING | {name: value for name, value in row.items() if value is not None} for row in rows
+        ]
+        self._tags: dict[str, set[str]] = defaultdict(set)
+        for row in self.rows:
+            self._tags[_session_id(row)].update(row["session_tag"])
+
+    def answer(
+        self,
+        tree: Tree = ("and",),
+        *,
+        name_contains: str = "",
+        time_filter: TimeFilter | None = None,
+        p_size: str | None = None,
+        use_interquartile: bool | None = None,
+    ) -> dict[str, Any]:
+        """The answer in the form of `summary`; averages are exact to the twelfth digit, ends wholly."""
+        asked = [
+            row
+            for row in self.rows
+            if name_contains.lower() in _session_name(row).lower()
+            and (time_filter is None or time_filter.start < row["request_created_at"] < time_filter.end)
+        ]
+        sessions = {name: _totals(rows) for name, rows in _by_session(asked).items()}
+        kept = [row for row in asked if self._holds(tree, row, sessions[_session_id(row)])]
+        return expected(kept, LEVELS[p_size], use_interquartile=bool(use_interquartile))
+
+    def requests(self, tree: Tree) -> list[dict[str, Any]]:
+        """The requests for which *tree* is true."""
+        sessions = {name: _totals(rows) for name, rows in _by_session(self.rows).items()}
+        return [row for row in self.rows if self._holds(tree, row, sessions[_session_id(row)])]
+
+    def _holds(self, tree: Tree, row: Row, session: Row, *, negated: bool = False) -> bool:
+        match tree:
+            case ("and" | "or" as word, *parts):
+                every = (word == "and") != negated
+                return (all if every else any)(
+                    self._holds(part, row, session, negated=negated) for part in parts
+                )
+            case ("not", part):
+                return self._holds(part, row, session, negated=not negated)
+            case (name, word, value, *key):
+                if not negated:
+                    return self._condition(name, word, value, key, {**row, **session})
+                if COLUMNS[name].kind is Kind.BOOLEAN:
+                    return self._condition(name, word, not value, key, {**row, **session})
+                if COLUMNS[name].kind is Kind.TIMESTAMP and word == "equals":
+                    return any(
+                        self._condition(name, side, value, key, {**row, **session}) for side in ("lt", "gt")
+                    )
+                return self._condition(name, OPPOSITES[word], value, key, {**row, **session})
+        raise AssertionError(tree)
+
+    def _condition(self, name: str, word: str, value: Any, key: list[str], row: Row) -> bool:
+        if name in ("assets", "session_tag"):
+            several = row["assets"] if name == "assets" else self._tags[_session_id(row)]
+            if word in ("not-equals", "not-contains"):
+                return not any(_text(OPPOSITES[word], one, value) for one in several)
+            return any(_text(word, one, value) for one in several)
+        if name == "property_key":
+            return value in row["properties"]
+        if name == "scores":
+            return key[0] in row["scores"] and _text(word, str(row["scores"][key[0]]), value)
+        found = _value(name, key, row)
+        if COLUMNS[name].kind in (Kind.TEXT, Kind.MAP):
+            if name in UUIDS and word in ("equals", "not-equals"):
+                value = _normal(value)
+            return _text(word, found, value)
+        if name in ("cost", "session_total_cost"):
+            value = Fraction(Decimal(repr(value)))
+        return found is not None and COMPARISONS[word](found, value)
+
+    @staticmethod
+    def summary(metrics: SessionMetrics) -> dict[str, float | None]:
+        """An answer of the engine in the form that can be compared: totals, ends and averages."""
+        found: dict[str, float | None] = {}
+        for name in ("session_count", "session_duration", "session_cost"):
+            bars = getattr(metrics, name)
+            found[f"{name} drawn"] = bars.total
+            found[f"{name} from"] = bars[0].range_start if bars else None
+            found[f"{name} to"] = bars[-1].range_end if bars else None
+            found[f"{name} average"] = getattr(metrics.average, name)
+        return found
+
+    @staticmethod
+    def built(tree: Tree) -> Filter:
+        """The filter that *tree* stands for, made with `F` and its methods."""
+        match tree:
+            case ("and", *parts):
+                return all_of(*map(Oracle.built, parts))
+            case ("or", *parts):
+                return any_of(*map(Oracle.built, parts))
+            case ("not", part):
+                return ~Oracle.built(part)
+            case (name, word, value, *key):
+                column = F[name][key[0]] if key else F[name]
+                made: Filter = getattr(column, METHODS[word])(value)
+                return made
+        raise AssertionError(tree)
+
+
+def expected(rows: Iterable[Row], level: float, *, use_interquartile: bool) -> dict[str, Any]:
+    """Totals and ends of the histograms and the averages, of the requests that count."""
+    sessions = list(_by_session(rows).values())
+    values: dict[str, list[float]] = {
+        "session_count": sorted(Counter((_session_id(row), _session_name(row)) for row in rows).values()),
+        "session_duration": sorted(_seconds(session) for session in sessions),
+        "session_cost": sorted(sum(_nano(row) for row in session) / NANO for session in sessions),
+    }
+    result: dict[str, Any] = {}
+    for name, ordered in values.items():
+        low = quantile(ordered, 1 - level) if use_interquartile else -math.inf
+        high = quantile(ordered, level)
+        drawn = [value for value in ordered if low <= value <= high]
+        # Bars have fractional heights, whose sum is rounded.
+        result[f"{name} drawn"] = pytest.approx(len(drawn), rel=1e-12)
+        result[f"{name} from"] = min(drawn, default=None)
+        result[f"{name} to"] = max(drawn, default=None)
+        # By name and id there may be more counts than sessions; the average is by id alone.
+        average = math.fsum(ordered) / len(sessions) if sessions else None
+        result[f"{name} average"] = average and pytest.approx(average, rel=1e-12, abs=0)
+    return result
+
+
+def quantile(ordered: list[float], level: float) -> float:
+    """The quantile by linear interpolation at (n - 1) * level; of nothing it is not a number."""
+    if not ordered:
+        return math.nan
+    place = (len(ordered) - 1) * level
+    below = math.floor(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (place - below) * (ordered[above] - ordered[below])
+
+
+def _session_id(row: Row) -> str:
+    return str(row["properties"].get("Helicone-Session-Id") or "")
+
+
+def _session_name(row: Row) -> str:
+    return str(row["properties"].get("Helicone-Session-Name") or "")
+
+
+def _nano(row: Row) -> int:
+    return int(Decimal(str(row["cost"])) * NANO)
+
+
+def _by_session(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    sessions: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        sessions[_session_id(row)].append(row)
+    return sessions
+
+
+def _seconds(rows: list[Row]) -> int:
+    whole = [(row["request_created_at"] - EPOCH) // timedelta(seconds=1) for row in rows]
+    return max(whole) - min(whole)
+
+
+def _totals(rows: list[Row]) -> dict[str, Any]:
+    """What the session columns hold for a session of these requests; null tokens count as 0."""
+    sent = sum(row["prompt_tokens"] or 0 for row in rows)
+    received = sum(row["completion_tokens"] or 0 for row in rows)
+    return {
+        "session_total_cost": Fraction(sum(map(_nano, rows)), NANO),
+        "session_prompt_tokens": sent,
+        "session_completion_tokens": received,
+        "session_total_tokens": sent + received,
+        "session_total_requests": len(rows),
+        "session_created_at": min(row["request_created_at"] for row in rows),
+        "session_latest_request_created_at": max(row["request_created_at"] for row in rows),
+    }
+
+
+def _value(name: str, key: list[str], row: Row) -> Any:
+    match name:
+        case "properties":
+            return row["properties"].get(key[0]) or ""
+        case "session_session_id":
+            return _session_id(row)
+        case "session_session_name":
+            return _session_name(row)
+        case "cost":
+            return Fraction(_nano(row), NANO)
+        case "total_tokens":
+            parts = (row["prompt_tokens"], row["completion_tokens"])
+            return None if None in parts else sum(parts)
+        case "cached":
+            return row["cache_reference_id"] != NO_ID
+        case "helicone-score-feedback":
+            feedback = row["scores"].get("helicone-score-feedback")
+            return None if feedback is None else feedback == 1
+    return row[name]
+
+
+def _normal(text: str) -> str:
+    try:
+        return str(UUID(text))
+    except ValueError:
+        return text
+
+
+def _text(word: str, found: str | None, value: str) -> bool:
+    if value == "null" and word in ("equals", "not-equals"):
+        return (found is None) == (word == "equals")
+    if found is None:
+        return False
+    match word:
+        case "equals":
+            return found == ("" if value == "__empty__" else value)
+        case "not-equals":
+            return found != value
+        case "contains":
+            return value.lower() in found.lower()
+        case "not-contains":
+            return value.lower() not in found.lower()
+    return _pattern(value, re.IGNORECASE if word == "ilike" else re.NOFLAG).fullmatch(found) is not None
+
+
+def _pattern(like: str, flags: re.RegexFlag) -> re.Pattern[str]:
+    wildcards = {"%": ".*", "_": "."}
+    steps = re.findall(r"\\[\\%_]|.", like, re.DOTALL)
+    return re.compile(
+        "".join(wildcards.get(step) or re.escape(step[-1]) for step in steps), flags | re.DOTALL
+    )
+
+
+@pytest.fixture(scope="session")
+def oracle() -> type[Oracle]:
+    """The class that answers queries about rows in plain Python."""
+    return Oracle
+
+
+@pytest.fixture(scope="session")
+def serve() -> Serve:
+    """Makes a client of a running server, as in ``async with serve(rows) as client``."""
+
+    @asynccontextmanager
+    async def client_of(data: Any = (), **options: Any) -> AsyncIterator[HeliconeClient]:
+        async with (
+            LocalServer(data, **options) as server,
+            HeliconeClient(server.api_key, base_url=server.url, max_retries=0) as client,
+        ):
+            yield client
+
+    return client_of

@@ -1,0 +1,611 @@
+"""The server: what it answers over HTTP, to whom, and how it starts and ends."""
+
+import asyncio
+import copy
+import json
+import re
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import jsonschema
+import pytest
+import pytest_asyncio
+import yaml
+
+from helicone_sessions import (
+    ConfigurationError,
+    ConnectionFailed,
+    F,
+    Filter,
+    HeliconeClient,
+    MissingExtra,
+    QueryFailed,
+    SessionMetricsQuery,
+    all_of,
+    any_of,
+)
+from helicone_sessions.local import LocalServer
+
+pytest.importorskip("chdb", reason="the extra `local` is not installed")
+
+CONTRACT = Path(__file__).parents[2].parent / "shared" / "openapi.yaml"
+KEY = "sk-local-of-the-tests"
+TIME = "2026-11-01T12:00:00Z"
+PATH = "/v1/session/metrics/query"
+PLAIN: dict[str, Any] = {"nameContains": "", "timezoneDifference": 0}
+HOSTILE = [
+    "'",
+    '"',
+    "`",
+    "\\",
+    "\\'",
+    "'; DROP TABLE request_response_rmt; --",
+    "') OR 1=1 --",
+    "{p0:String}",
+    "{x:Identifier}",
+    "\0",
+    "a\0'; --",
+    "\n\t\r\b\f",
+    "\\N",
+    "%s%n",
+    "😀\U0010ffff",
+    "x" * 1_000_000,
+]
+
+Post = Callable[..., Awaitable[tuple[int, Any]]]
+
+
+def _rows() -> list[dict[str, Any]]:
+    return [
+        {
+            "request_created_at": f"2026-11-01T12:00:{number % 60:02}Z",
+            "cost": 2**number / 1e9,
+            "latency": number,
+            "status": 200 + number % 3,
+            "model": f"m{number}",
+            "session_id": f"s{number}",
+            "properties.env": "prod",
+        }
+        for number in range(20)
+    ]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server() -> AsyncIterator[LocalServer]:
+    """A server with twenty sessions of one request each."""
+    async with LocalServer(_rows(), api_key=KEY) as server:
+        yield server
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(server: LocalServer) -> AsyncIterator[HeliconeClient]:
+    """A client of `server`."""
+    async with HeliconeClient(KEY, base_url=server.url, max_retries=0) as client:
+        yield client
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def http(server: LocalServer) -> AsyncIterator[aiohttp.ClientSession]:
+    """Plain HTTP to `server`, with its key."""
+    headers = {"Authorization": f"Bearer {KEY}"}
+    async with aiohttp.ClientSession(server.url, headers=headers) as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+def post(http: aiohttp.ClientSession) -> Post:
+    """Posts a body and gives the status and the JSON of the answer."""
+
+    async def posted(body: object, **headers: str) -> tuple[int, Any]:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        async with http.post(PATH, data=data, headers=headers) as answer:
+            return answer.status, await answer.json()
+
+    return posted
+
+
+@pytest.fixture(scope="module")
+def envelope() -> jsonschema.Draft202012Validator:
+    """The contract's answer; an average may be null, where the contract forgot that there may be none."""
+    if not CONTRACT.exists():
+        pytest.skip("the contract is not beside the repository")
+    schemas = copy.deepcopy(yaml.safe_load(CONTRACT.read_text())["components"]["schemas"])
+    schemas["AverageRow"]["properties"]["average"]["type"] = ["number", "null"]
+    # `nullable` with an enum of null alone is OpenAPI's way to say null.
+    for kind, field in (("ResultSuccess_SessionMetrics_", "error"), ("ResultError_string_", "data")):
+        schemas[kind]["properties"][field] = {"type": "null"}
+    root = {"$ref": "#/components/schemas/Result_SessionMetrics.string_", "components": {"schemas": schemas}}
+    return jsonschema.Draft202012Validator(root)
+
+
+def _leaf(name: str, **condition: object) -> dict[str, Any]:
+    return {"request_response_rmt": {name: condition}}
+
+
+def _alternating(depth: int, leaf: Filter) -> Filter:
+    """A filter of *depth* levels."""
+    for level in range(depth - 1):
+        leaf = (F.latency == level) | leaf if level % 2 else (F.latency != level + 100) & leaf
+    return leaf
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer wrong",
+        f"Bearer {KEY}x",
+        f"Bearer {KEY[:-1]}",
+        f"Bearer {KEY} {KEY}",
+        f"Basic {KEY}",
+        KEY,
+        "Bearer ключ",
+    ],
+)
+async def test_key_is_asked_for(server: LocalServer, authorization: str | None) -> None:
+    """Without the key the answer is 401 in the service's form, and no key is in it."""
+    headers = {} if authorization is None else {"Authorization": authorization}
+    async with aiohttp.ClientSession(server.url) as session, session.post(PATH, headers=headers) as answer:
+        assert 401 == answer.status
+        assert {"error", "trace"} == set(await answer.json())
+        assert KEY not in await answer.text()
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("authorization", [f"Bearer {KEY}", f"bearer {KEY}", f"BEARER  {KEY} "])
+async def test_key_opens(server: LocalServer, authorization: str) -> None:
+    """With the key the query is answered, however the scheme is spelt."""
+    headers = {"Authorization": authorization}
+    async with (
+        aiohttp.ClientSession(server.url) as session,
+        session.post(PATH, json=PLAIN, headers=headers) as answer,
+    ):
+        assert 200 == answer.status
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_key_of_odd_bytes(server: LocalServer) -> None:
+    """A key that is no text is a wrong key."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+    writer.write(f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n".encode())
+    writer.write(b"Authorization: Bearer \xff\xfe\r\n\r\n{}")
+    status = await reader.readline()
+    writer.close()
+    await writer.wait_closed()
+    assert b"HTTP/1.1 401 Unauthorized\r\n" == status
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", PATH, 405),
+        ("PUT", PATH, 405),
+        ("DELETE", PATH, 405),
+        ("POST", "/v1/session/metrics", 404),
+        ("POST", f"{PATH}/", 404),
+        ("GET", "/", 404),
+        ("POST", "/healthcheck", 405),
+        ("GET", "/healthcheck", 200),
+    ],
+)
+async def test_addresses(http: aiohttp.ClientSession, method: str, path: str, status: int) -> None:
+    """One address takes queries by POST and one says that the server runs; others there are none."""
+    async with http.request(method, path) as answer:
+        assert status == answer.status
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_health_needs_no_key(server: LocalServer) -> None:
+    """Whether the server runs is told without a key."""
+    async with aiohttp.ClientSession(server.url) as session, session.get("/healthcheck") as answer:
+        assert {"status": "healthy"} == await answer.json()
+
+
+NO_JSON = [b"", b"{", b"nameContains", b'{"nameContains": "\xe9", "timezoneDifference": 0}', b"[" * 100_000]
+NO_JSON += [b'{"a":' * 100_000 + b"1" + b"}" * 100_000, b"1" * 5000]
+WRONG: list[tuple[str, Any]] = [
+    ("$", []),
+    ("$", None),
+    ("$", "all"),
+    ("$", {}),
+    ("$", {"nameContains": ""}),
+    ("$", {"timezoneDifference": 0}),
+    ("$", {**PLAIN, "limit": 5}),
+    ("$.filter", {**PLAIN, "filter": None}),
+    ("$.filter", {**PLAIN, "filter": []}),
+    ("$.filter", {**PLAIN, "filter": "none"}),
+    ("$.filter", {**PLAIN, "filter": {"users": {"id": {"equals": "x"}}}}),
+    ("$.filter", {**PLAIN, "filter": {"left": "all", "operator": "and"}}),
+    ("$.filter.operator", {**PLAIN, "filter": {"left": "all", "operator": "xor", "right": "all"}}),
+    ("$.filter.right", {**PLAIN, "filter": {"left": "all", "operator": "or", "right": 5}}),
+    ("$.filter.request_response_rmt", {**PLAIN, "filter": {"request_response_rmt": []}}),
+    ("$.filter.request_response_rmt", {**PLAIN, "filter": _leaf("colour", equals="x")}),
+    ("$.filter.request_response_rmt", {**PLAIN, "filter": _leaf("session_tag", equals="x")}),
+    ("$.filter.request_response_rmt.cost", {**PLAIN, "filter": _leaf("cost", between=5)}),
+    ("$.filter.request_response_rmt.cost.gt", {**PLAIN, "filter": _leaf("cost", gt="5")}),
+    ("$.filter.request_response_rmt.cost.gt", {**PLAIN, "filter": _leaf("cost", gt=True)}),
+    ("$.filter.request_response_rmt.cost.gt", {**PLAIN, "filter": _leaf("cost", gt=None)}),
+    ("$.filter.request_response_rmt.cost.gt", {**PLAIN, "filter": _leaf("cost", gt=float("nan"))}),
+    ("$.filter.request_response_rmt.cost.gt", {**PLAIN, "filter": _leaf("cost", gt=10**400)}),
+    ("$.filter.request_response_rmt.model.equals", {**PLAIN, "filter": _leaf("model", equals=5)}),
+    ("$.filter.request_response_rmt.threat.equals", {**PLAIN, "filter": _leaf("threat", equals="true")}),
+    (
+        "$.filter.request_response_rmt.request_created_at.gt",
+        {**PLAIN, "filter": _leaf("request_created_at", gt="2026-11-01T00:00:00")},
+    ),
+    (
+        "$.filter.request_response_rmt.properties['env'].equals",
+        {**PLAIN, "filter": _leaf("properties", env={"equals": 5})},
+    ),
+    ("$.timeFilter", {**PLAIN, "timeFilter": None}),
+    ("$.timeFilter", {**PLAIN, "timeFilter": 5}),
+    ("$.timeFilter", {**PLAIN, "timeFilter": {"startTimeUnixMs": 5}}),
+    ("$.timeFilter", {**PLAIN, "timeFilter": {"startTimeUnixMs": 5, "endTimeUnixMs": 6, "zone": 0}}),
+    ("$.timeFilter.startTimeUnixMs", {**PLAIN, "timeFilter": {"startTimeUnixMs": "5", "endTimeUnixMs": 6}}),
+    ("$.timeFilter.endTimeUnixMs", {**PLAIN, "timeFilter": {"startTimeUnixMs": 5, "endTimeUnixMs": 1e99}}),
+    ("$.pSize", {**PLAIN, "pSize": None}),
+    ("$.useInterquartile", {**PLAIN, "useInterquartile": None}),
+    ("$.pSize", {**PLAIN, "pSize": "p42"}),
+    ("$.pSize", {**PLAIN, "pSize": ["p50"]}),
+    ("$.useInterquartile", {**PLAIN, "useInterquartile": 1}),
+    ("$.nameContains", {**PLAIN, "nameContains": None}),
+    ("$.nameContains", {**PLAIN, "nameContains": 5}),
+    ("$.nameContains", {**PLAIN, "nameContains": "\ud800"}),
+    ("$.filter.request_response_rmt.model.equals", {**PLAIN, "filter": _leaf("model", equals="\udfff")}),
+    ("$.timezoneDifference", {**PLAIN, "timezoneDifference": "0"}),
+    ("$.timezoneDifference", {**PLAIN, "timezoneDifference": 1441}),
+    ("$.timeFilter", {**PLAIN, "timeFilter": {"startTimeUnixMs": 5, "endTimeUnixMs": 5}}),
+]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("body", NO_JSON, ids=lambda body: repr(body[:20]))
+async def test_body_is_json(post: Post, body: bytes) -> None:
+    """A body that is not JSON, or that nobody could decode, is refused as such."""
+    status, answer = await post(body)
+    assert (400, {"error"}) == (status, set(answer))
+    assert answer["error"].startswith("$: the body is ")
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(("path", "body"), WRONG, ids=lambda value: str(value)[-60:])
+async def test_body_is_the_contracts(post: Post, path: str, body: object) -> None:
+    """A body with a field or a value that the contract does not have is refused with the JSON path of it."""
+    status, answer = await post(body)
+    assert (400, {"error"}) == (status, set(answer))
+    assert answer["error"].startswith(f"{path}: ")
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(
+    "body",
+    [
+        PLAIN,
+        {**PLAIN, "filter": "all", "pSize": "p99.9", "useInterquartile": True},
+        {**PLAIN, "timeFilter": {"startTimeUnixMs": 0, "endTimeUnixMs": 2e12}, "timezoneDifference": -60.5},
+        {**PLAIN, "filter": _leaf("cost", gt=1000)},
+        {**PLAIN, "nameContains": "nobody"},
+    ],
+)
+async def test_answer_is_the_contracts(post: Post, envelope: Any, body: object) -> None:
+    """An answer has the form of the contract."""
+    status, answer = await post(body)
+    assert 200 == status
+    envelope.validate(answer)
+    assert answer["error"] is None
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_failure_is_the_contracts(post: Post, envelope: Any) -> None:
+    """A query that fails is answered with status 500 and the contract's form of an error."""
+    status, answer = await post({**PLAIN, "filter": _leaf("node_id", equals="x")})
+    assert 500 == status
+    envelope.validate(answer)
+    assert answer["data"] is None
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_no_session_matches(post: Post) -> None:
+    """Where no session matches the histograms are empty and the averages null."""
+    _, answer = await post({**PLAIN, "nameContains": "nobody"})
+    names = ("session_count", "session_duration", "session_cost")
+    assert {name: [{"average": None}] for name in names} == answer["data"].pop("average")
+    assert {name: [] for name in names} == answer["data"]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_pattern_without_end(client: HeliconeClient) -> None:
+    """A pattern that ends with a lone backslash, which ClickHouse does not run, fails with its column."""
+    with pytest.raises(QueryFailed, match=r"^model like: the pattern ends with a backslash"):
+        await client.get_metrics(F.model.like("m1\\"))
+
+
+@pytest.mark.parametrize(
+    ("dollars", "text"),
+    [
+        ("0", "0"),
+        ("5", "5"),
+        ("0.000000001", "1e-9"),
+        ("0.00000123", "0.00000123"),
+        ("0.000000123", "1.23e-7"),
+        ("1234567.5", "1234567.5"),
+        ("0.1", "0.1"),
+    ],
+)
+async def test_ends_are_written_as_javascript_does(dollars: str, text: str) -> None:
+    """The ends of a bar are numbers written as JavaScript writes them, as text."""
+    async with (
+        LocalServer([{"request_created_at": TIME, "cost": dollars}], api_key=KEY) as server,
+        aiohttp.ClientSession(headers={"Authorization": f"Bearer {KEY}"}) as session,
+        session.post(server.url + PATH, json=PLAIN) as answer,
+    ):
+        bar = {"range_start": text, "range_end": text, "value": 1}
+        assert [bar] == (await answer.json())["data"]["session_cost"]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(
+    ("leaf", "requests"),
+    [
+        ({"request_response_rmt": {"latency": {"gte": 3, "lt": 5}}}, 2),
+        ({"request_response_rmt": {"latency": {"gte": 3}, "status": {"equals": 200}}}, 6),
+        (
+            {
+                "request_response_rmt": {"latency": {"gt": 10}},
+                "sessions_request_response_rmt": {"session_session_id": {"contains": "s1"}},
+            },
+            9,
+        ),
+        ({"request_response_rmt": {"properties": {"env": {"equals": "prod"}, "no": {"equals": "x"}}}}, 0),
+        ({}, 20),
+        ({"request_response_rmt": {}}, 20),
+    ],
+)
+async def test_all_conditions_of_a_leaf_count(post: Post, leaf: dict[str, Any], requests: int) -> None:
+    """A leaf with several conditions means all of them, and a leaf without any means all requests."""
+    _, answer = await post({**PLAIN, "filter": leaf, "pSize": "p99.9"})
+    # Each session is one request, so its histogram draws them all.
+    assert requests == sum(bar["value"] for bar in answer["data"]["session_count"])
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: repr(text[:20]))
+async def test_hostile_texts(client: HeliconeClient, text: str) -> None:
+    """Text of any kind, as a constant, a key, a tag or a name, is answered and does no harm."""
+    nothing = [
+        F.model == text,
+        F.model.contains(text),
+        F.properties[text] == "prod",
+        F.properties["env"] == text,
+        F.scores[text] == 1,
+        F.session_tag == text,
+        F.assets == text,
+        F.property_key == text,
+        F.request_id == text,
+        SessionMetricsQuery(name_contains=text),
+    ]
+    answers = await client.get_metrics_many(nothing)
+    assert [None] * len(nothing) == [answer.average.session_count for answer in answers]
+    everything = [F.model != text, F.model.not_contains(text), F.properties[text] == ""]
+    averages = [answer.average.session_cost for answer in await client.get_metrics_many(everything)]
+    assert [(2**20 - 1) / 20 / 1e9] * len(everything) == pytest.approx(averages)
+
+
+THOUSANDS = {
+    "equal to one": (any_of(F.model == "m3", *(F.model == f"u{n}" for n in range(9_999))), {3}),
+    "unequal to all": (
+        all_of(F.model != "m3", *(F.model != f"u{n}" for n in range(9_999))),
+        {*range(20)} - {3},
+    ),
+    "containing one": (
+        any_of(F.model.contains("M19"), *(F.model.contains(f"u{n}") for n in range(9_999))),
+        {19},
+    ),
+    "above all": (all_of(F.latency > 17, *(F.latency > n / 1e4 for n in range(9_999))), {18, 19}),
+}
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "equal to one",
+        "unequal to all",
+        pytest.param(
+            "containing one",
+            marks=pytest.mark.skip("chdb.py: without optimize_or_like_chain=0 it takes more than a minute"),
+        ),
+        pytest.param(
+            "above all",
+            marks=pytest.mark.skip("chdb.py: without query_plan_merge_filters=0 it takes 30 GB and minutes"),
+        ),
+    ],
+)
+async def test_ten_thousand_conditions(client: HeliconeClient, name: str) -> None:
+    """A filter of ten thousand conditions is answered."""
+    asked, sessions = THOUSANDS[name]
+    metrics = await client.get_metrics(asked)
+    dollars = sum(2**number for number in sessions) / 1e9
+    assert dollars / len(sessions) == pytest.approx(metrics.average.session_cost)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(
+    "leaf",
+    [
+        F.model == "m3",
+        pytest.param(
+            F.session_total_requests == 1,
+            marks=pytest.mark.xfail(
+                raises=QueryFailed, reason="chdb.py: readers keep ClickHouse's max_parser_depth of 1000"
+            ),
+        ),
+    ],
+)
+async def test_deepest_filter(client: HeliconeClient, leaf: Filter) -> None:
+    """The deepest filter that a client sends is answered."""
+    assert (await client.get_metrics(_alternating(200, leaf))).average.session_count
+
+
+def _differing(number: int) -> Filter:
+    kind, least = number % 4, number // 4
+    kinds = [
+        F.model == f"m{least}",
+        F.latency <= least,
+        (F.session_total_requests >= 1) & (F.latency > least),
+        F.properties["env"].contains("pro") & F.model.ilike(f"M%{least % 10}"),
+    ]
+    return kinds[kind]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_concurrent_queries(server: LocalServer) -> None:
+    """Queries that run at once are each given their own answer, failures among them."""
+    asked: list[Filter] = [_differing(number) for number in range(64)]
+    asked[7::8] = [F.node_id == f"n{number}" for number in range(8)]
+    async with HeliconeClient(KEY, base_url=server.url, max_retries=0, max_concurrency=64) as client:
+        alone = [(await client.get_metrics_many([each], return_errors=True))[0] for each in asked]
+        at_once = await client.get_metrics_many(asked, return_errors=True)
+    assert list(map(repr, alone)) == list(map(repr, at_once))
+    assert 8 == sum(isinstance(answer, QueryFailed) for answer in at_once)
+    assert len(set(map(repr, alone))) > 40
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_client_that_leaves(server: LocalServer, client: HeliconeClient) -> None:
+    """Clients that go away in the middle of a query do not disturb the others."""
+    async with HeliconeClient(KEY, base_url=server.url, max_retries=0, max_concurrency=16) as other:
+        tasks = [asyncio.create_task(other.get_metrics(F.latency >= number)) for number in range(16)]
+        await asyncio.sleep(0)
+        await client.get_metrics()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    assert 1.0 == (await client.get_metrics(F.latency >= 19)).average.session_count
+
+
+def test_key_is_not_in_the_repr() -> None:
+    """The representation of a server does not hold its key."""
+    server = LocalServer(api_key=KEY)
+    assert KEY == server.api_key
+    assert KEY not in repr(server)
+    assert repr(server).startswith("LocalServer(host='127.0.0.1', port=0")
+
+
+def test_keys_are_made_up() -> None:
+    """Without a key each server makes up its own."""
+    keys = {LocalServer().api_key for _ in range(8)}
+    assert 8 == len(keys)
+    assert min(map(len, keys)) >= 32
+
+
+async def test_url_before_the_start() -> None:
+    """A server has an address only while it runs."""
+    server = LocalServer()
+    with pytest.raises(ConfigurationError, match="does not run yet"):
+        _ = server.url
+    async with server:
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", server.url)
+    with pytest.raises(ConfigurationError, match="does not run yet"):
+        _ = server.url
+
+
+async def test_start_twice() -> None:
+    """A server that runs cannot be started again, and runs on."""
+    async with LocalServer() as server:
+        with pytest.raises(ConfigurationError, match="runs already"):
+            await server.start()
+        async with HeliconeClient(server.api_key, base_url=server.url) as client:
+            assert (await client.get_metrics()).average.session_count is None
+
+
+async def test_start_again_after_the_end() -> None:
+    """A server that was closed can be started again, with its data loaded anew."""
+    server = LocalServer([{"request_created_at": TIME, "cost": 3}])
+    for _ in range(2):
+        async with server, HeliconeClient(server.api_key, base_url=server.url) as client:
+            assert 3.0 == (await client.get_metrics()).average.session_cost
+            assert 1 == server.loaded.rows
+
+
+async def test_servers_side_by_side() -> None:
+    """Two servers of one process do not see each other's rows, and one outlives the other."""
+    row = {"request_id": "0" * 31 + "1", "request_created_at": TIME, "session_tag": "of the first"}
+    async with LocalServer([row | {"cost": 1}]) as first:
+        async with (
+            LocalServer([row | {"cost": 2, "session_tag": None}], api_key=KEY) as second,
+            HeliconeClient(first.api_key, base_url=first.url) as one,
+            HeliconeClient(KEY, base_url=second.url) as other,
+        ):
+            assert 1.0 == (await one.get_metrics()).average.session_cost
+            assert 2.0 == (await other.get_metrics()).average.session_cost
+            assert (await other.get_metrics(F.session_tag == "of the first")).average.session_cost is None
+        async with HeliconeClient(first.api_key, base_url=first.url) as one:
+            assert 1.0 == (await one.get_metrics(F.session_tag == "of the first")).average.session_cost
+
+
+async def test_closing_twice() -> None:
+    """Closing a server again, or one that never ran, does nothing."""
+    server = LocalServer()
+    await server.aclose()
+    async with server:
+        pass
+    await server.aclose()
+    await server.aclose()
+
+
+async def test_port_is_closed_at_the_end() -> None:
+    """After the end nothing listens on the port."""
+    async with LocalServer() as server:
+        url = server.url
+    async with HeliconeClient(KEY, base_url=url, max_retries=0) as client:
+        with pytest.raises(ConnectionFailed):
+            await client.get_metrics()
+
+
+async def test_given_port() -> None:
+    """A server listens on the port that it is given."""
+    async with LocalServer() as server:
+        port = int(server.url.rpartition(":")[2])
+    async with LocalServer(port=port) as again:
+        assert f"http://127.0.0.1:{port}" == again.url
+
+
+async def test_port_that_is_taken() -> None:
+    """Where the port is taken the start fails, and nothing of it is left."""
+    async with LocalServer() as first:
+        second = LocalServer(port=int(first.url.rpartition(":")[2]))
+        with pytest.raises(OSError, match="address already in use"):
+            await second.start()
+        with pytest.raises(ConfigurationError, match="does not run"):
+            _ = second.url
+        await second.aclose()
+
+
+async def test_end_waits_for_queries() -> None:
+    """A query under way when the server is closed is answered, or fails as a connection that broke."""
+    server = LocalServer(_rows())
+    await server.start()
+    async with HeliconeClient(server.api_key, base_url=server.url, max_retries=0) as client:
+        asked = [F.latency >= number for number in range(8)]
+        many = asyncio.create_task(client.get_metrics_many(asked, return_errors=True))
+        await client.get_metrics()
+        await server.aclose()
+        for answer in await many:
+            assert isinstance(answer, ConnectionFailed) or answer.average.session_count == 1.0
+
+
+async def test_missing_chdb(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where chDB is not installed the error names the extra that brings it."""
+    monkeypatch.setitem(sys.modules, "chdb", None)
+    with pytest.raises(MissingExtra, match=r"helicone-sessions\[local\]") as caught:
+        await LocalServer().start()
+    assert "local" == caught.value.extra

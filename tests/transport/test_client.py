@@ -1,0 +1,709 @@
+import asyncio
+import copy
+import datetime as dt
+import json
+import logging
+import pickle
+import re
+import socket
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+import pytest
+
+from helicone_sessions import (
+    ALL,
+    NONE,
+    APIError,
+    AuthenticationError,
+    ConfigurationError,
+    ConnectionFailed,
+    F,
+    FilterError,
+    FilterTypeError,
+    FilterValueError,
+    HeliconeClient,
+    HeliconeError,
+    InvalidRequest,
+    QueryFailed,
+    RateLimited,
+    RequestTimeout,
+    ServerError,
+    SessionMetrics,
+    SessionMetricsQuery,
+    TimeFilter,
+    UnexpectedResponse,
+)
+
+KEY = "sk-helicone-example-key"
+HTML = "<html>502 Bad Gateway</html>"
+START = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
+WEEK = TimeFilter(START, START + dt.timedelta(days=7))
+LOCAL = "http://localhost:8585"
+
+Make = Callable[..., HeliconeClient]
+
+
+# What is sent
+
+
+async def test_a_query_is_one_post_with_the_key(make_client: Make, service: Any) -> None:
+    """The service sees a POST to the endpoint with the key, who asks, and JSON in UTF-8."""
+    await make_client().get_metrics(F.cost > 0.1, name_contains="日本")
+    (request,) = service.seen
+
+    assert ("POST", "/v1/session/metrics/query") == (request.method, request.path)
+    assert {
+        "nameContains": "日本",
+        "timezoneDifference": 0,
+        "filter": {"request_response_rmt": {"cost": {"gt": 0.1}}},
+    } == json.loads(request.body)
+    assert [f"Bearer {KEY}"] == request.headers.getall("Authorization")
+    assert {
+        "Host",
+        "Accept",
+        "Accept-Encoding",
+        "Authorization",
+        "Content-Length",
+        "Content-Type",
+        "User-Agent",
+    } == set(request.headers)
+    assert re.fullmatch(r"helicone-sessions/\d\S* Python/3\.\d+\.\d\S*", request.headers["User-Agent"])
+    assert ("application/json", "application/json") == (
+        request.headers["Content-Type"],
+        request.headers["Accept"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("expected", "arguments"),
+    [
+        ({}, {}),
+        ({"filter": "all"}, {"query": ALL}),
+        ({"filter": {"request_response_rmt": {"threat": {"equals": True}}}}, {"query": F.threat}),
+        ({"nameContains": "x"}, {"name_contains": "x"}),
+        (
+            {"timeFilter": {"startTimeUnixMs": 1793491200000, "endTimeUnixMs": 1794096000000}},
+            {"time_filter": WEEK},
+        ),
+        ({"pSize": "p95"}, {"p_size": "p95"}),
+        ({"useInterquartile": False}, {"use_interquartile": False}),
+        ({"useInterquartile": True}, {"use_interquartile": True}),
+        ({"timezoneDifference": 300}, {"timezone_difference": dt.timedelta(hours=5)}),
+        ({"timezoneDifference": -60}, {"timezone_difference": dt.timezone(dt.timedelta(hours=1))}),
+        ({"pSize": "p50", "nameContains": "y"}, {"query": SessionMetricsQuery(None, "y", None, "p50")}),
+    ],
+)
+async def test_the_keywords_are_those_of_a_query(
+    make_client: Make, service: Any, expected: dict[str, Any], arguments: dict[str, Any]
+) -> None:
+    """A filter with keywords, or a whole query, is asked; what is not given is not sent."""
+    await make_client().get_metrics(**arguments)
+
+    assert {"nameContains": "", "timezoneDifference": 0, **expected} == json.loads(service.seen[0].body)
+
+
+async def test_the_path_of_the_address_is_kept(make_client: Make, service: Any) -> None:
+    """A Helicone behind a path is asked below that path."""
+    await make_client(base_url=f"{service.url}/helicone/").get_metrics()
+
+    assert "/helicone/v1/session/metrics/query" == service.seen[0].path
+
+
+async def test_cookies_of_the_service_are_not_kept(make_client: Make, service: Any) -> None:
+    """A gateway's cookies do not come back to it."""
+    service.will(service.metrics(headers={"Set-Cookie": "gateway=1; Path=/"}))
+    # Of a bare IP address aiohttp would keep none anyway.
+    client = make_client(base_url=service.url.replace("127.0.0.1", "localhost"))
+    for _ in range(2):
+        await client.get_metrics()
+
+    assert [False, False] == ["Cookie" in request.headers for request in service.seen]
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "query"),
+    [
+        (FilterTypeError, "a filter is due", {"request_response_rmt": {}}),
+        (FilterTypeError, "got the text", "cost > 1"),
+        (FilterTypeError, "is not a filter", True),
+        (FilterTypeError, "is not a condition yet", F.cost),
+        (FilterValueError, "property_key", SessionMetricsQuery(~(F.property_key == "env"))),
+    ],
+)
+async def test_what_is_no_query_is_refused_and_not_sent(
+    make_client: Make, service: Any, error: type[FilterError], message: str, query: Any
+) -> None:
+    """A query that cannot be built or sent is an error before anything goes out."""
+    with pytest.raises(error, match=message):
+        await make_client().get_metrics(query)
+    assert [] == service.seen
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("name_contains", "x"),
+        ("time_filter", WEEK),
+        ("p_size", "p50"),
+        ("use_interquartile", True),
+        ("use_interquartile", False),
+        ("timezone_difference", 60),
+        ("timezone_difference", dt.timedelta(hours=1)),
+        ("timezone_difference", dt.UTC),
+    ],
+)
+async def test_a_whole_query_takes_no_keywords_beside_it(
+    make_client: Make, service: Any, name: str, value: Any
+) -> None:
+    """Which of the two should count is not guessed: the message names the keyword, and the way to do it."""
+    with pytest.raises(FilterTypeError, match=rf"got a whole query and {name} beside it.*attrs\.evolve"):
+        await make_client().get_metrics(SessionMetricsQuery(F.threat), **{name: value})
+    assert [] == service.seen
+
+
+@pytest.mark.parametrize(
+    "query", [NONE, F.model.is_in([]), SessionMetricsQuery(NONE, p_size="p50")], ids=repr
+)
+async def test_a_query_that_matches_nothing_is_answered_without_a_request(
+    make_client: Make, service: Any, query: Any
+) -> None:
+    """Of no request there is nothing to ask."""
+    assert SessionMetrics.empty() == await make_client().get_metrics(query)
+    assert [] == service.seen
+
+
+# What is answered
+
+
+async def test_an_answer_is_metrics(make_client: Make) -> None:
+    """The answer of the service comes back as typed metrics."""
+    found = await make_client().get_metrics(name_contains="7")
+
+    assert (7.0, 3.0, "dollars") == (
+        found.average.session_cost,
+        found.session_count.total,
+        found.session_cost.unit,
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "body"),
+    [
+        (QueryFailed, 200, {"data": None, "error": "Invalid filter"}),
+        (QueryFailed, 500, {"data": None, "error": "Invalid timezone difference"}),
+        (QueryFailed, 500, {"data": None, "error": "No request count found"}),
+        (AuthenticationError, 401, {"error": "Unauthorized", "trace": "t"}),
+        (AuthenticationError, 403, ""),
+        (InvalidRequest, 400, "Invalid token."),
+        (InvalidRequest, 404, HTML),
+        (InvalidRequest, 422, {"message": "Validation Failed"}),
+        (ServerError, 501, "Not Implemented"),
+        (UnexpectedResponse, 200, ""),
+        (UnexpectedResponse, 200, HTML),
+        (UnexpectedResponse, 200, {"data": {}, "error": None}),
+        (UnexpectedResponse, 204, ""),
+        (UnexpectedResponse, 413, HTML),
+    ],
+)
+async def test_a_fault_that_stays_is_raised_at_once(
+    make_client: Make, service: Any, clock: Any, kind: type[APIError], status: int, body: Any
+) -> None:
+    """A deterministic error is the right class with its facts, after one attempt and no wait."""
+    service.will(service.reply(status, body, {"X-Request-Id": "r-1"}))
+    with pytest.raises(kind) as caught:
+        await make_client(max_retries=9).get_metrics()
+
+    assert kind is type(caught.value)
+    assert (status, "r-1", 1) == (caught.value.status, caught.value.request_id, caught.value.attempts)
+    assert (1, []) == (len(service.seen), clock.slept)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_never_followed(
+    make_client: Make, service: Any, elsewhere: Any, status: int
+) -> None:
+    """The key goes to the address that was given, and to no other; the error says where it should go."""
+    service.will(service.reply(status, headers={"Location": f"{elsewhere.url}/v1/session/metrics/query"}))
+    with pytest.raises(UnexpectedResponse, match=f"redirects to {elsewhere.url}") as caught:
+        await make_client().get_metrics()
+
+    assert (status, 1, 0) == (caught.value.status, len(service.seen), len(elsewhere.seen))
+
+
+# Retries
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "fault"),
+    [
+        (7, 7.5, lambda service: service.reply(429, {"error": "Too many requests"}, {"Retry-After": "7"})),
+        (0, 0.5, lambda service: service.reply(429, {"error": "Too many requests"})),
+        (20, 20.5, lambda service: service.reply(503, HTML, {"Retry-After": "20"})),
+        (0, 0.5, lambda service: service.reply(502, HTML)),
+        (0, 0.5, lambda service: service.reply(504, HTML)),
+        (0, 0.5, lambda service: service.reply(500, "")),
+        (0, 0.5, lambda service: service.fails("Code: 159. DB::Exception: Timeout exceeded")),
+        (0, 0.5, lambda service: service.fails("Too many simultaneous queries")),
+        (0, 0.5, lambda service: service.drop),
+        (0, 0.5, lambda service: service.truncate),
+        (0, 0.5, lambda service: service.nonsense),
+    ],
+    ids=[
+        "429 with a wait",
+        "429",
+        "503 with a wait",
+        "502",
+        "504",
+        "500",
+        "timeout of ClickHouse",
+        "ClickHouse is busy",
+        "no answer",
+        "half an answer",
+        "no HTTP",
+    ],
+)
+async def test_a_fault_that_passes_is_asked_again(
+    make_client: Make, service: Any, clock: Any, least: float, most: float, fault: Any
+) -> None:
+    """The same request is sent again after a wait, and its answer is the answer."""
+    service.will(fault(service))
+    found = await make_client().get_metrics(F.threat, name_contains="7")
+    first, second = service.seen
+
+    assert 7.0 == found.average.session_cost
+    assert (first.body, first.headers["Authorization"]) == (second.body, second.headers["Authorization"])
+    assert least <= clock.time - 1000 <= most
+
+
+async def test_a_kept_connection_that_was_closed_is_asked_again(make_client: Make, service: Any) -> None:
+    """The service may close a connection that was kept open just as the next query goes out on it."""
+    client = make_client()
+    await client.get_metrics(name_contains="1")
+    service.will(service.drop)
+    found = await client.get_metrics(name_contains="2")
+
+    assert (2.0, ["1", "2", "2"]) == (found.average.session_cost, service.names)
+    assert service.seen[0].peer == service.seen[1].peer != service.seen[2].peer
+
+
+@pytest.mark.parametrize("retries", [0, 1, 4])
+@pytest.mark.parametrize(
+    ("kind", "fault"),
+    [
+        (RateLimited, lambda service: service.reply(429, "", {"Retry-After": "3"})),
+        (ServerError, lambda service: service.reply(502, HTML)),
+        (QueryFailed, lambda service: service.fails("Memory limit (total) exceeded")),
+        (ConnectionFailed, lambda service: service.drop),
+        (ConnectionFailed, lambda service: service.truncate),
+    ],
+    ids=["429", "502", "memory", "no answer", "half an answer"],
+)
+async def test_after_the_last_retry_the_error_is_raised(
+    make_client: Make, service: Any, clock: Any, kind: type[HeliconeError], fault: Any, retries: int
+) -> None:
+    """A fault that does not pass is raised after max_retries, and says how often it was tried."""
+    service.always("", fault(service))
+    with pytest.raises(kind) as caught:
+        await make_client(max_retries=retries).get_metrics()
+
+    assert kind is type(caught.value)
+    assert retries + 1 == caught.value.attempts == len(service.seen)  # type: ignore[attr-defined]
+    assert retries == len(clock.slept)
+    assert (f"after {retries + 1} attempts" in str(caught.value)) is (retries > 0)
+
+
+async def test_a_wait_that_is_too_long_is_raised_at_once(make_client: Make, service: Any, clock: Any) -> None:
+    """Nobody waits an hour inside a call; the error holds the wait that was asked for."""
+    service.will(service.reply(429, "", {"Retry-After": "3600"}))
+    with pytest.raises(RateLimited) as caught:
+        await make_client().get_metrics()
+
+    assert (3600.0, 1, []) == (caught.value.retry_after, len(service.seen), clock.slept)
+
+
+async def test_nobody_listening_is_a_connection_that_failed(make_client: Make, clock: Any) -> None:
+    """A refused connection is tried again like one that broke; the message names the address."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        with pytest.raises(ConnectionFailed, match=f"the connection to {address} failed") as caught:
+            await make_client(base_url=address, max_retries=2).get_metrics()
+
+    assert (3, 2) == (caught.value.attempts, len(clock.slept))
+
+
+# Time
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+async def test_a_timeout_names_its_limit(make_client: Make, service: Any, retries: int) -> None:
+    """A service that never answers is given up after `timeout`, which the error names."""
+    service.always("", service.silence)
+    with pytest.raises(RequestTimeout, match=r"within 0\.05 s, the limit that timeout= sets") as caught:
+        await make_client(timeout=0.05, max_retries=retries).get_metrics()
+
+    assert ("timeout", 0.05, retries + 1) == (
+        caught.value.limit,
+        caught.value.seconds,
+        caught.value.attempts,
+    )
+
+
+async def test_a_timeout_is_tried_again(make_client: Make, service: Any) -> None:
+    """A slow answer may come in time at the second attempt."""
+    service.will(service.silence)
+    found = await make_client(timeout=0.5).get_metrics(name_contains="7")
+
+    assert (7.0, 2) == (found.average.session_cost, len(service.seen))
+
+
+async def test_queueing_never_counts_in_the_timeout(make_client: Make, service: Any) -> None:
+    """Twenty queries through two slots take longer together than one may, and all are answered."""
+
+    async def slow(request: aiohttp.web.Request) -> aiohttp.web.StreamResponse:
+        await asyncio.sleep(0.1)
+        return await service.metrics(1.0)(request)  # type: ignore[no-any-return]
+
+    service.will(*[slow] * 20)
+    client = make_client(timeout=0.8, max_concurrency=2, max_retries=0)
+    found = await asyncio.gather(*(client.get_metrics() for _ in range(20)))
+
+    assert [1.0] * 20 == [metrics.average.session_cost for metrics in found]
+    assert 2 == service.most_open
+
+
+@pytest.mark.parametrize("bound", [1, 3, 8])
+async def test_the_bound_of_concurrency_is_kept_and_used(make_client: Make, service: Any, bound: int) -> None:
+    """Single calls and batches of one client share its slots."""
+    names = [str(number) for number in range(20)]
+    service.hold(*names)
+    client = make_client(max_concurrency=bound)
+    queries = [SessionMetricsQuery(name_contains=name) for name in names]
+    calls = asyncio.gather(
+        client.get_metrics_many(queries[:8]),
+        client.get_metrics_many(queries[8:16]),
+        *(client.get_metrics(query) for query in queries[16:]),
+    )
+    await service.until(lambda: service.open == bound)
+    service.release()
+    await calls
+
+    assert (bound, 20) == (service.most_open, len(service.seen))
+
+
+async def test_a_cancelled_query_gives_its_slot_back(make_client: Make, service: Any) -> None:
+    """Cancelling a call ends its request, and the next goes out."""
+    service.hold("1")
+    client = make_client(max_concurrency=1)
+    call = asyncio.ensure_future(client.get_metrics(name_contains="1"))
+    await service.arrived("1")
+    call.cancel()
+    found = await client.get_metrics(name_contains="2")
+
+    assert (2.0, True) == (found.average.session_cost, call.cancelled())
+    await service.until(lambda: service.open == 0)
+
+
+# The rate limit
+
+
+async def test_nobody_sends_while_the_window_is_spent(make_client: Make, service: Any) -> None:
+    """After an answer that says nothing is left, the next query waits for the window's end."""
+    service.will(service.metrics(headers={"RateLimit-Remaining": "0", "RateLimit-Reset": "20"}))
+    client = make_client()
+    for name in "12":
+        await client.get_metrics(name_contains=name)
+
+    assert [("1", 1000), ("2", 1020)] == [(request.name, request.time) for request in service.seen]
+
+
+async def test_a_refusal_holds_back_every_query_of_the_client(
+    make_client: Make, service: Any, clock: Any
+) -> None:
+    """What one query is told to wait, the others wait too, also through a client with other options."""
+    service.will(service.reply(429, "", {"Retry-After": "30"}))
+    clock.running.clear()
+    client = make_client()
+    calls = [asyncio.ensure_future(client.get_metrics(name_contains="1"))]
+    await service.until(lambda: len(clock.slept) == 1)
+    calls += [
+        asyncio.ensure_future(client.get_metrics(name_contains="2")),
+        asyncio.ensure_future(client.with_options(max_retries=0).get_metrics(name_contains="3")),
+    ]
+    await service.until(lambda: len(clock.slept) == 3)
+    before = service.names
+    clock.running.set()
+    await asyncio.gather(*calls)
+
+    assert ["1"] == before
+    assert {"1", "2", "3"} == {request.name for request in service.seen if request.time >= 1030}
+
+
+async def test_a_refusal_that_is_not_retried_holds_back_the_others(
+    make_client: Make, service: Any, clock: Any
+) -> None:
+    """Without retries the wait that the service asked for still keeps the next query back."""
+    service.will(service.reply(429, "", {"Retry-After": "30"}))
+    client = make_client(max_retries=0)
+    with pytest.raises(RateLimited):
+        await client.get_metrics(name_contains="1")
+    await client.get_metrics(name_contains="2")
+
+    assert [1000, 1030] == [request.time for request in service.seen]
+    assert 1030 == clock.time
+
+
+# Making and ending clients
+
+
+def test_making_a_client_needs_no_running_loop() -> None:
+    """A client may be made at import time, and used later."""
+    assert f"HeliconeClient(base_url='{LOCAL}', api_key='***')" == repr(HeliconeClient(KEY, base_url=LOCAL))
+
+
+@pytest.mark.parametrize(
+    ("message", "options"),
+    [
+        ("timeout is seconds above zero, not 0", {"timeout": 0}),
+        ("timeout is seconds above zero, not -1", {"timeout": -1}),
+        ("timeout is seconds above zero, not inf", {"timeout": float("inf")}),
+        ("timeout is seconds above zero, not nan", {"timeout": float("nan")}),
+        ("timeout is seconds above zero, not True", {"timeout": True}),
+        ("timeout is seconds above zero, not '5'", {"timeout": "5"}),
+        ("max_retries is a whole number from 0 up, not -1", {"max_retries": -1}),
+        ("max_retries is a whole number from 0 up, not 1.5", {"max_retries": 1.5}),
+        ("max_retries is a whole number from 0 up, not True", {"max_retries": True}),
+    ],
+)
+def test_a_limit_that_is_none_is_refused(message: str, options: dict[str, Any]) -> None:
+    """The constructor and with_options hold the limits to the same rules."""
+    with pytest.raises(ConfigurationError, match=re.escape(message)):
+        HeliconeClient(KEY, **options)
+    with pytest.raises(ConfigurationError, match=re.escape(message)):
+        HeliconeClient(KEY).with_options(**options)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "8"])
+def test_there_is_at_least_one_slot(value: Any) -> None:
+    """max_concurrency is a whole number from one up."""
+    with pytest.raises(ConfigurationError, match="max_concurrency is a whole number from 1 up, not"):
+        HeliconeClient(KEY, max_concurrency=value)
+
+
+def test_without_a_key_there_is_no_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing key is told when the client is made, and how to give one."""
+    monkeypatch.delenv("HELICONE_API_KEY", raising=False)
+    with pytest.raises(ConfigurationError, match="pass api_key=, or set HELICONE_API_KEY"):
+        HeliconeClient()
+
+
+async def test_leaving_the_block_closes_the_connections(make_client: Make, service: Any) -> None:
+    """The session that a client made for itself ends with it."""
+    async with make_client() as client:
+        await client.get_metrics()
+        assert 1 == service.connections
+    await service.until(lambda: service.connections == 0)
+
+
+async def test_an_injected_session_is_used_and_stays_open(make_client: Make, service: Any) -> None:
+    """A session that was passed in belongs to who passed it in; its key gives way to the client's."""
+    headers = {"X-App": "mine", "Authorization": "Bearer other"}
+    async with aiohttp.ClientSession(headers=headers) as session:
+        async with make_client(session=session) as client:
+            await client.get_metrics()
+        assert not session.closed
+
+    assert "mine" == service.seen[0].headers["X-App"]
+    assert [f"Bearer {KEY}"] == service.seen[0].headers.getall("Authorization")
+
+
+async def test_an_injected_session_that_raises_for_status_changes_no_error(
+    make_client: Make, service: Any
+) -> None:
+    """The errors are the client's own, whatever the session does with a status elsewhere."""
+    service.always("", service.reply(401, {"error": "Unauthorized"}))
+    async with aiohttp.ClientSession(raise_for_status=True) as session:
+        with pytest.raises(AuthenticationError, match="Unauthorized"):
+            await make_client(session=session, max_retries=0).get_metrics()
+
+
+async def test_an_injected_session_that_was_closed_is_an_error_of_the_tree(make_client: Make) -> None:
+    """A session closed by its owner is told as an error of this package."""
+    async with aiohttp.ClientSession() as session:
+        client = make_client(session=session)
+    with pytest.raises(HeliconeError):
+        await client.get_metrics()
+
+
+async def test_a_closed_client_says_so(make_client: Make, service: Any) -> None:
+    """After aclose every use is a ConfigurationError; closing once more does no harm."""
+    client = make_client()
+    await client.get_metrics()
+    await client.aclose()
+    await client.aclose()
+
+    with pytest.raises(ConfigurationError, match="the client is closed"):
+        await client.get_metrics()
+    with pytest.raises(ConfigurationError, match="the client is closed"):
+        await client.get_metrics_many([F.threat])
+    with pytest.raises(ConfigurationError, match="the client is closed"):
+        await client.with_options(timeout=1).get_metrics()
+    with pytest.raises(ConfigurationError, match="the client is closed"):
+        async with client:
+            pass
+    assert 1 == len(service.seen)
+
+
+async def test_closing_an_unused_client_does_nothing(make_client: Make, service: Any) -> None:
+    """A client that asked nothing has nothing to close."""
+    await make_client().aclose()
+
+    assert 0 == service.connections
+
+
+def test_a_client_belongs_to_its_first_loop() -> None:
+    """Use on another event loop is told with its mend, instead of a hang."""
+    client = HeliconeClient(KEY, base_url=LOCAL)
+    asyncio.run(client.__aenter__())
+
+    with pytest.raises(
+        ConfigurationError, match="first used on another event loop; make one client per loop"
+    ):
+        asyncio.run(client.get_metrics())
+    with pytest.raises(ConfigurationError, match="another event loop"):
+        asyncio.run(client.__aenter__())
+
+
+# with_options
+
+
+async def test_other_limits_make_another_client(make_client: Make, service: Any) -> None:
+    """with_options changes what it names, and the first client not at all."""
+    client = make_client(timeout=30, max_retries=2)
+    other = client.with_options(timeout=0.05, max_retries=0)
+    service.always("slow", service.silence)
+    with pytest.raises(RequestTimeout) as caught:
+        await other.get_metrics(name_contains="slow")
+    service.will(service.reply(502), service.reply(502))
+    found = await client.get_metrics(name_contains="7")
+
+    assert (0.05, 1) == (caught.value.seconds, caught.value.attempts)
+    assert (7.0, 3) == (found.average.session_cost, service.names.count("7"))
+
+
+async def test_options_not_named_are_kept(make_client: Make, service: Any) -> None:
+    """A client with another timeout retries as often as the first."""
+    service.always("", service.reply(502))
+    with pytest.raises(ServerError) as caught:
+        await make_client(max_retries=2).with_options(timeout=5).get_metrics()
+
+    assert 3 == caught.value.attempts
+
+
+async def test_clients_with_other_limits_share_the_connections(make_client: Make, service: Any) -> None:
+    """Both clients send over the same kept connections."""
+    client = make_client()
+    await client.get_metrics()
+    await client.with_options(max_retries=0).get_metrics()
+
+    assert service.seen[0].peer == service.seen[1].peer
+
+
+async def test_clients_with_other_limits_share_the_slots(make_client: Make, service: Any) -> None:
+    """The bound of concurrency counts the queries of both."""
+    service.hold("1", "2")
+    client = make_client(max_concurrency=1)
+    calls = [
+        asyncio.ensure_future(client.get_metrics(name_contains="1")),
+        asyncio.ensure_future(client.with_options(timeout=30).get_metrics(name_contains="2")),
+    ]
+    await service.arrived("1")
+    service.release()
+    await asyncio.gather(*calls)
+
+    assert 1 == service.most_open
+
+
+# The key
+
+
+def everything_of(error: BaseException) -> str:
+    """All that a log could show of an error and of what caused it."""
+    chain: list[BaseException | None] = [error, error.__cause__, error.__context__]
+    return "\n".join(
+        [*map(repr, chain), *map(str, chain), repr(vars(error)), *traceback.format_exception(error)]
+    )
+
+
+@pytest.mark.parametrize("show", [repr, str, "{}".format, "%r".__mod__, lambda client: repr(vars(client))])
+def test_a_client_shows_no_key(show: Callable[[HeliconeClient], str]) -> None:
+    """Neither repr nor the attributes of a client give the key away."""
+    assert KEY not in show(HeliconeClient(KEY, base_url=LOCAL))
+
+
+@pytest.mark.parametrize(
+    "duplicate", [pickle.dumps, copy.copy, copy.deepcopy], ids=["pickle", "copy", "deepcopy"]
+)
+def test_a_client_is_not_pickled_or_copied(duplicate: Callable[[object], object]) -> None:
+    """A client stays in its process; the message says what to do instead."""
+    with pytest.raises(TypeError, match="is not pickled; make one where it is used"):
+        duplicate(HeliconeClient(KEY, base_url=LOCAL))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda service: service.reply(401, {"error": f"unknown key {KEY}"}),
+        lambda service: service.reply(400, f"Invalid token {KEY}"),
+        lambda service: service.reply(200, f"<p>{KEY}</p>"),
+        lambda service: service.reply(200, {KEY: KEY}),
+        lambda service: service.reply(302, "", {"Location": f"https://example.org/{KEY}"}),
+        lambda service: service.reply(429, {"error": KEY}, {"Retry-After": "1"}),
+        lambda service: service.reply(502, KEY),
+        lambda service: service.fails(f"Timeout of {KEY}"),
+        lambda service: service.drop,
+        lambda service: service.truncate,
+        lambda service: service.silence,
+        lambda service: service.nonsense,
+    ],
+    ids=[
+        "401",
+        "400",
+        "HTML",
+        "JSON",
+        "302",
+        "429",
+        "502",
+        "envelope",
+        "drop",
+        "truncate",
+        "timeout",
+        "no HTTP",
+    ],
+)
+async def test_the_key_is_in_no_error_and_no_log(
+    make_client: Make, service: Any, caplog: pytest.LogCaptureFixture, fault: Any
+) -> None:
+    """Whatever goes wrong, text, traceback, causes, pickle and log records are without the key."""
+    caplog.set_level(logging.DEBUG)
+    service.always("", fault(service))
+    with pytest.raises(HeliconeError) as caught:
+        await make_client(max_retries=1, timeout=0.2).get_metrics()
+
+    assert KEY not in everything_of(caught.value)
+    assert KEY.encode() not in pickle.dumps(caught.value)
+    assert KEY not in caplog.text
+    assert KEY not in repr([vars(record) for record in caplog.records])
+
+
+async def test_errors_of_a_client_cross_processes(make_client: Make, service: Any) -> None:
+    """An error as it was raised, with its cause and attempts, can be pickled."""
+    service.always("", service.drop)
+    with pytest.raises(ConnectionFailed) as caught:
+        await make_client(max_retries=1).get_metrics()
+    other = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own bytes
+
+    assert (ConnectionFailed, str(caught.value), 2) == (type(other), str(other), other.attempts)

@@ -1,0 +1,166 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from helicone_sessions import (
+    APIError,
+    AuthenticationError,
+    ConfigurationError,
+    ConnectionFailed,
+    FilterValueError,
+    HeliconeError,
+    InvalidRequest,
+    QueryFailed,
+    RateLimited,
+    RequestTimeout,
+    ServerError,
+    UnexpectedResponse,
+)
+from helicone_sessions.transport.retry import RetryPolicy, is_transient
+
+BROKEN = ConnectionFailed("reset")
+SLOW = RequestTimeout("slow", limit="timeout", seconds=1)
+
+
+def failed(text: str) -> QueryFailed:
+    return QueryFailed(text, status=500)
+
+
+def policy(share: float = 1.0, **options: Any) -> RetryPolicy:
+    """A policy whose jitter is always *share* of the most."""
+    return RetryPolicy(**{"random": lambda: share, **options})
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        BROKEN,
+        SLOW,
+        RateLimited("slow down", status=429),
+        RateLimited("slow down", status=429, retry_after=3.0),
+        *(ServerError("gateway", status=status) for status in (500, 502, 503, 504, 520, 599)),
+        failed("Code: 159. DB::Exception: Timeout exceeded: elapsed 30.1 seconds"),
+        failed("Timeout error."),
+        failed("Request timed out"),
+        failed("The query timed-out"),
+        failed("Code: 202. DB::Exception: Too many simultaneous queries. Maximum: 100"),
+        failed("Code: 241. DB::Exception: Memory limit (total) exceeded: would use 10.00 GiB"),
+        failed("connect ECONNREFUSED 10.0.0.7:8123"),
+        failed("read ECONNRESET"),
+        failed("Connection refused"),
+        failed("Poco::Exception: connection reset by peer"),
+    ],
+    ids=str,
+)
+def test_a_fault_that_passes_is_transient(error: HeliconeError) -> None:
+    """No answer, a gateway's page, the rate limit and ClickHouse's words for a bad moment pass."""
+    assert True is is_transient(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AuthenticationError("wrong key", status=401),
+        AuthenticationError("no access", status=403),
+        InvalidRequest("malformed", status=400),
+        InvalidRequest("no such address", status=404),
+        ServerError("not implemented", status=501),
+        UnexpectedResponse("not JSON", status=200),
+        UnexpectedResponse("redirect", status=302),
+        APIError("off", status=418),
+        ConfigurationError("closed"),
+        FilterValueError("no inverse"),
+        failed("Invalid timezone difference"),
+        failed("No request count found"),
+        failed("Code: 43. DB::Exception: Illegal type UUID of argument"),
+        failed("Code: 47. DB::Exception: Unknown expression identifier 'time'"),
+        failed(""),
+    ],
+    ids=str,
+)
+def test_a_fault_that_stays_is_not(error: HeliconeError) -> None:
+    """What the same question would meet again is not asked again."""
+    assert False is is_transient(error)
+
+
+@pytest.mark.parametrize(
+    ("expected", "attempts"),
+    [(0.5, 1), (1.0, 2), (2.0, 3), (4.0, 4), (8.0, 5), (16.0, 6), (20.0, 7), (20.0, 50)],
+)
+def test_the_longest_wait_doubles_up_to_an_end(expected: float, attempts: int) -> None:
+    """Half a second before the first retry, then twice as long each time, never above twenty."""
+    assert expected == policy(max_retries=100).wait(BROKEN, attempts)
+
+
+@pytest.mark.parametrize(("expected", "share"), [(0.0, 0.0), (1.0, 0.25), (4.0, 1.0)])
+def test_the_jitter_is_full(expected: float, share: float) -> None:
+    """The wait is anything from nothing to the longest."""
+    assert expected == policy(share).wait(BROKEN, 4)
+
+
+def test_the_usual_jitter_keeps_the_bounds() -> None:
+    """With Python's own random numbers the waits differ, and stay within the bounds."""
+    waits = [RetryPolicy().wait(BROKEN, 3) for _ in range(200)]
+
+    assert all(wait is not None and 0 <= wait <= 2 for wait in waits)
+    assert 1 < len(set(waits))
+
+
+def test_the_wait_after_very_many_attempts_is_the_longest() -> None:
+    """A client that is to try for ever does not break after a thousand attempts."""
+    assert 20.0 == policy(max_retries=10_000).wait(BROKEN, 2000)
+
+
+@pytest.mark.parametrize(
+    ("first", "longest", "expected"), [(1.0, 3.0, 3.0), (0.1, 20.0, 0.8), (0.0, 20.0, 0.0)]
+)
+def test_first_and_longest_wait_can_be_set(first: float, longest: float, expected: float) -> None:
+    """The bounds are the policy's own."""
+    assert expected == pytest.approx(policy(first_wait=first, longest_wait=longest).wait(BROKEN, 4))
+
+
+REFUSALS: list[Callable[[float], HeliconeError]] = [
+    lambda seconds: RateLimited("slow down", status=429, retry_after=seconds),
+    lambda seconds: ServerError("overloaded", status=503, retry_after=seconds),
+]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=["429", "503"])
+@pytest.mark.parametrize(
+    ("expected", "seconds", "share"),
+    [(7.0, 7.0, 0.0), (7.5, 7.0, 1.0), (0.25, 0.0, 0.5), (120.0, 120.0, 0.0), (120.5, 120.0, 1.0)],
+)
+def test_jitter_only_adds_to_the_wait_asked_for(
+    refusal: Callable[[float], HeliconeError], expected: float, seconds: float, share: float
+) -> None:
+    """Coming back earlier than asked would be refused again."""
+    assert expected == policy(share).wait(refusal(seconds), 1)
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=["429", "503"])
+@pytest.mark.parametrize("seconds", [120.1, 3600.0, 1e12])
+def test_a_wait_that_is_too_long_is_given_up(
+    refusal: Callable[[float], HeliconeError], seconds: float
+) -> None:
+    """Nobody waits an hour inside a call: the error is raised at once."""
+    assert None is policy().wait(refusal(seconds), 1)
+
+
+@pytest.mark.parametrize(
+    ("expected", "max_retries", "attempts"),
+    [(False, 0, 1), (True, 1, 1), (False, 1, 2), (True, 4, 4), (False, 4, 5), (True, 100, 100)],
+)
+def test_max_retries_counts_the_times_it_is_asked_again(
+    expected: object, max_retries: int, attempts: int
+) -> None:
+    """With so many retries there is one attempt more."""
+    assert expected is (policy(max_retries=max_retries).wait(BROKEN, attempts) is not None)
+
+
+@pytest.mark.parametrize(
+    "error", [failed("Invalid timezone difference"), InvalidRequest("x", status=400)], ids=str
+)
+def test_a_fault_that_stays_is_given_up_at_once(error: HeliconeError) -> None:
+    """A deterministic error has no wait, however many retries are left."""
+    assert None is policy(max_retries=100).wait(error, 1)
