@@ -318,7 +318,7 @@ def oracle() -> type[Oracle]:
 
 @pytest.fixture(scope="session")
 def serve() -> Serve:
-    """Makes a client of a running server, as in ``async with serve(rows) as client``."""
+    """``async with serve(rows) as client``: a client of a server that holds the rows."""
 
     @asynccontextmanager
     async def client_of(data: Any = (), **options: Any) -> AsyncIterator[HeliconeClient]:
