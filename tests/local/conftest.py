@@ -318,7 +318,7 @@ def oracle() -> type[Oracle]:
 
 @pytest.fixture(scope="session")
 def serve() -> Serve:
-    """``async with serve(rows) as client``: a client of a server that holds the rows."""
+    """Clients, each of a server of its own that holds the rows given."""
 
     @asynccontextmanager
     async def client_of(data: Any = (), **options: Any) -> AsyncIterator[HeliconeClient]:
