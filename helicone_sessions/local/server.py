@@ -1,7 +1,6 @@
 """`LocalServer`: the endpoint of the service on loopback, answered by the embedded engine."""
 
 import hmac
-import json
 import logging
 import secrets
 import warnings
@@ -19,6 +18,7 @@ from helicone_sessions.local.engine import Engine
 from helicone_sessions.local.rows import Data, Loaded
 from helicone_sessions.local.sample import sample_rows
 from helicone_sessions.local.sql import Unanswerable
+from helicone_sessions.messages.codec import decode
 from helicone_sessions.messages.converter import converter
 from helicone_sessions.messages.protocol import PATH
 from helicone_sessions.messages.query import SessionMetricsQuery
@@ -180,8 +180,6 @@ def _bytes(text: str) -> bytes:
 
 def _decoded(body: bytes) -> Any:
     try:
-        return json.loads(body)
-    except RecursionError:
-        raise ValueError("$: the body is nested too deeply") from None
+        return decode(body)
     except ValueError as error:
         raise ValueError(f"$: the body is not JSON: {error}") from None

@@ -1,6 +1,5 @@
 """The protocol without any I/O: a query becomes a request, an answer becomes metrics or an error."""
 
-import json
 from collections.abc import Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -18,6 +17,7 @@ from helicone_sessions.errors import (
     ServerError,
     UnexpectedResponse,
 )
+from helicone_sessions.messages.codec import decode, encode
 from helicone_sessions.messages.converter import Failure, Mismatch, converter, envelope
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
@@ -56,11 +56,8 @@ def request(query: SessionMetricsQuery, base_url: URL) -> Request:
     >>> request(SessionMetricsQuery(), URL("https://api.helicone.ai")).body
     b'{"nameContains":"","timezoneDifference":0}'
     """
-    body = json.dumps(
-        converter.unstructure(query), separators=(",", ":"), allow_nan=False, ensure_ascii=False
-    )
     headers = {"Content-Type": "application/json", "Accept": "application/json"}
-    return Request("POST", base_url / PATH, headers, body.encode())
+    return Request("POST", base_url / PATH, headers, encode(converter.unstructure(query)))
 
 
 def decipher(status: int, headers: Mapping[str, str], body: bytes, *, secret: str = "") -> SessionMetrics:
@@ -135,17 +132,6 @@ def _date(value: str) -> datetime | None:
     return moment if moment.tzinfo else None
 
 
-def _decoded(body: bytes) -> Any:
-    try:
-        return json.loads(body, parse_constant=_refuse_constant)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
 @attrs.frozen
 class _Answer:
     status: int
@@ -157,7 +143,7 @@ class _Answer:
         if self.status in _BY_STATUS:
             raise self.error(_BY_STATUS[self.status])
         try:
-            data = _decoded(self.body)
+            data = decode(self.body)
             found = envelope(data)
         except Mismatch as error:
             message = f"the answer is not what the contract says: {error}"
@@ -190,7 +176,7 @@ class _Answer:
     def said(self) -> str:
         """The service's own words, from whatever shape they come in."""
         try:
-            body = _decoded(self.body)
+            body = decode(self.body)
         except ValueError:
             body = None
         if isinstance(body, Mapping):

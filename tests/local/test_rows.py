@@ -60,7 +60,7 @@ TREES: list[tuple[Any, ...]] = [
     ("or", ("properties", "contains", 'QUOTED"\n', "env"), ("scores", "equals", "3", "quality")),
     ("or", ("assets", "equals", "a2"), ("session_tag", "equals", "vip")),
     ("and", ("not", ("threat", "equals", True)), ("cache_enabled", "equals", True)),
-    ("and", ("request_body", "like", 'say "x",\n\\\\%\tmore'), ("model", "equals", "日本😀")),
+    ("and", ("request_body", "like", 'say "x",\n\\\\%\t%more'), ("model", "equals", "日本😀")),
     ("and", ("property_key", "equals", "env"), ("request_created_at", "gte", ROWS[20]["request_created_at"])),
 ]
 
