@@ -12,7 +12,8 @@ from helicone_sessions.filters.filter import ALL
 from helicone_sessions.filters.nodes import simplify
 from helicone_sessions.filters.patterns import escape_like
 from helicone_sessions.local.backends import Backend, Statement
-from helicone_sessions.local.rows import DEFAULT_ORGANIZATION, Data, Load, Loaded
+from helicone_sessions.local.files import Data
+from helicone_sessions.local.rows import DEFAULT_ORGANIZATION, Load, Loaded
 from helicone_sessions.local.sql import Condition, Parameters, condition
 from helicone_sessions.local.table import create_statements
 from helicone_sessions.messages.converter import converter

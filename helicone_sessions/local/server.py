@@ -15,7 +15,8 @@ from helicone_sessions.errors import ConfigurationError, FilterError
 from helicone_sessions.local.backends import BackendError
 from helicone_sessions.local.backends.chdb import ChdbBackend
 from helicone_sessions.local.engine import Engine
-from helicone_sessions.local.rows import Data, Loaded
+from helicone_sessions.local.files import Data
+from helicone_sessions.local.rows import Loaded
 from helicone_sessions.local.sample import sample_rows
 from helicone_sessions.local.sql import Unanswerable
 from helicone_sessions.messages.codec import decode
