@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any, Final
 
 from helicone_sessions.errors import ConfigurationError, HeliconeError, MissingExtra
@@ -21,27 +22,33 @@ if TYPE_CHECKING:
     from cyclopts import App
     from rich.console import Console
 
-_ALL: Final = "all"
+_MOST_DAYS: Final = 3660
+_ALL: Final = (None,)
 _SAMPLE_SESSIONS: Final = ("support-chat", "summarise-page", "code-review", "research-agent")
 MODELS: Final = ("gpt-4o-mini", "gpt-4o", "claude-sonnet-4", "claude-opus-4")
 
 TEN_LINES: Final = """\
-import asyncio
+import asyncio, datetime as dt
 from helicone_sessions import F, HeliconeClient, SessionMetricsQuery, TimeFilter
 from helicone_sessions.local import LocalServer
 
 async def main():
+    today = dt.datetime.now(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    days = TimeFilter(today - dt.timedelta(days=30), today).split(days=1)
     async with LocalServer(LocalServer.sample()) as s, HeliconeClient(s.api_key, base_url=s.url) as client:
-        queries = {(day.end.date(), model): SessionMetricsQuery(F.model == model, time_filter=day)
-                   for day in TimeFilter.last(days=30).split(days=1) for model in ["gpt-4o", "claude-opus-4"]}
-        for (date, model), metrics in (await client.get_metrics_many(queries)).items():
-            print(date, model, metrics.average.session_cost)
+        queries = {(day, model): SessionMetricsQuery(F.model == model, time_filter=day)
+                   for day in days for model in ["gpt-4o", "claude-opus-4"]}
+        for (day, model), metrics in (await client.get_metrics_many(queries)).items():
+            print(f"{day.end - dt.timedelta(days=1):%a %d %b}", model, metrics.average.session_cost)
 asyncio.run(main())
 """
 
 
 def main() -> None:
     """Run the command that the arguments name."""
+    # A terminal or a pipe of another encoding gets a ? for a block, not an error.
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     try:
         _app()()
     except ConfigurationError as error:
@@ -58,10 +65,15 @@ def _fail(message: str, code: int) -> None:
 def _app() -> "App":
     try:
         import rich  # noqa: F401, PLC0415 - they are an extra
-        from cyclopts import App  # noqa: PLC0415
+        from cyclopts import App, Parameter  # noqa: PLC0415
     except ImportError as error:
         raise MissingExtra("cli", package=error.name or "cyclopts", purpose="the command line") from error
-    app = App(name="helicone-sessions", help="Session metrics from Helicone.")
+    app = App(
+        name="helicone-sessions",
+        help="Session metrics from Helicone.",
+        # Without it each option would have a twin that does nothing, as --no-live.
+        default_parameter=Parameter(negative=""),
+    )
 
     @app.command
     def demo(*, live: bool = False, model: list[str] | None = None, days: int = 30) -> None:
@@ -74,8 +86,8 @@ def _app() -> "App":
             model: A model to show; give it several times for several.
             days: How many days up to the last midnight in UTC.
         """
-        if days < 1:
-            raise ConfigurationError(f"--days is a whole number from 1 up, not {days}")
+        if not 1 <= days <= _MOST_DAYS:
+            raise ConfigurationError(f"--days is a whole number from 1 to {_MOST_DAYS}, not {days}")
         asyncio.run(_demo(tuple(model or MODELS), days, live=live))
 
     return app
@@ -92,10 +104,13 @@ async def _demo(models: tuple[str, ...], days: int, *, live: bool) -> None:
         for day, window in windows.items()
         for model in (*models, None)
     }
-    queries |= {model: SessionMetricsQuery(F.model == model, time_filter=whole) for model in models}
+    queries |= {(model,): SessionMetricsQuery(F.model == model, time_filter=whole) for model in models}
     if not live:
         named = F.properties["Helicone-Session-Name"]
-        queries |= {name: SessionMetricsQuery(named == name, time_filter=whole) for name in _SAMPLE_SESSIONS}
+        queries |= {
+            ("session", name, None): SessionMetricsQuery(named == name, time_filter=whole)
+            for name in _SAMPLE_SESSIONS
+        }
     queries[_ALL] = SessionMetricsQuery(time_filter=whole, p_size="p95")
     async with _live_client() if live else _sample_client() as client:
         answers = await _asked(client, queries)
@@ -149,22 +164,30 @@ def _show(
         return answers[key].average.session_duration or 0.0
 
     slowest = max(days, key=lambda day: seconds((day, None)))
-    dearest = max(models, key=lambda model: answers[model].average.session_cost or 0.0)
+    dearest = max(models, key=lambda model: answers[model,].average.session_cost or 0.0)
     rows = [
         (day, [*(dollars((day, model)) for model in models), *figures(answers[day, None])[:0:-1]])
         for day in days
     ]
     heads = [*models, "all models", "seconds"]
     console.print(
-        cells("Dollars a session, by model and day; last, its seconds", heads, rows, {slowest: "bold red"})
+        cells(
+            "Mean dollars of a session by model and day, and its mean seconds",
+            heads,
+            rows,
+            {slowest: "bold red"},
+        )
     )
-    kinds = [(key, figures(answers[key])) for key in answers if isinstance(key, str)]
-    console.print(cells("Averages of a session", ["requests", "seconds", "dollars"], kinds, {_ALL: "bold"}))
+    kinds = [(model, figures(answers[model,])) for model in models]
+    kinds += [(key[1], figures(answer)) for key, answer in answers.items() if len(key) == 3]
+    kinds.append(("all sessions", figures(answers[_ALL])))
+    heads = ["requests", "seconds", "dollars"]
+    console.print(cells("Averages of a session", heads, kinds, {"all sessions": "bold"}))
     if answers[_ALL].average.session_count is None:
         console.print("No session in this time: name your models with --model, or take more --days.")
     else:
         console.print(
-            f"Dearest model: {dearest}, {dollars(dearest)} dollars a session."
+            f"Dearest model: {dearest}, {dollars((dearest,))} dollars a session."
             f" Slowest day: {slowest}, {number(seconds((slowest, None)), 'seconds')} seconds a session.\n"
         )
     console.print(histograms(answers[_ALL], "p95"))

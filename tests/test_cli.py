@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import io
+import re
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import pytest
 from helicone_sessions import cli
 
 pytest.importorskip("cyclopts")
+pytest.importorskip("rich")
 
 
 def run(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -40,12 +42,19 @@ DAYS = {"Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"}
 
 
 def test_the_ten_lines_run() -> None:
-    """The lines of Python that the demo ends with do what they say."""
+    """The lines of Python that the demo ends with give the figures of its table."""
     pytest.importorskip("chdb")
-    assert 10 == sum(1 for line in cli.TEN_LINES.splitlines() if line)
+    from helicone_sessions.report.console import number
+
+    shown = run("demo").stdout
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         exec(compile(cli.TEN_LINES, "ten lines", "exec"), {})  # noqa: S102 - they are the subject
-    assert 60 == len(printed.getvalue().splitlines())
+    lines = printed.getvalue().splitlines()
+    assert 60 == len(lines)
+    for line in lines:
+        day, model, cost = re.fullmatch(r"(\w+ \d+ \w+) (\S+) (\S+)", line).groups()
+        row = next(row.split() for row in shown.splitlines() if row.strip().startswith(day))
+        assert number(float(cost), "dollars") == row[3 + cli.MODELS.index(model)]
     asyncio.set_event_loop(None)
 
 

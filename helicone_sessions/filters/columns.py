@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable
 from datetime import datetime
 from enum import Enum
-from typing import Any, ClassVar, Final, Generic, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, NoReturn, TypeVar
 from uuid import UUID
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError
@@ -60,12 +60,14 @@ class Column(Operand):
     def __deepcopy__(self, _memo: object) -> "Column":
         return self
 
-    def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        raise AttributeError(
-            f"{self!r} is a {self._facts.kind} column and has no {name!r}; it has {self._methods}"
-        )
+    if not TYPE_CHECKING:  # to a type checker a misspelt name is an error
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name.startswith("__"):
+                raise AttributeError(name)
+            raise AttributeError(
+                f"{self!r} is a {self._facts.kind} column and has no {name!r}; it has {self._methods}"
+            )
 
     def _terms(self, *, alone: bool) -> Terms:  # noqa: ARG002 - only a boolean column differs
         return [[Open(self, is_column=True)]]
@@ -351,10 +353,12 @@ class MapColumn(Operand):
             raise FilterValueError(f"{self!r}['']: a key is not empty")
         return self._column(self._facts.name, check_text(name, f"{self!r}[…]"))
 
-    def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        raise AttributeError(f"{self!r} is a map: name a key first, as {self!r}['env'].{name}")
+    if not TYPE_CHECKING:  # to a type checker a misspelt name is an error
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name.startswith("__"):
+                raise AttributeError(name)
+            raise AttributeError(f"{self!r} is a map: name a key first, as {self!r}['env'].{name}")
 
     def _terms(self, *, alone: bool) -> NoReturn:  # noqa: ARG002 - there is none on either side
         raise FilterTypeError(
@@ -436,10 +440,12 @@ class Columns:
             raise FilterValueError(_unknown(name))
         return getattr(self, column.attribute)
 
-    def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        raise AttributeError(_unknown(name))
+    if not TYPE_CHECKING:  # to a type checker a misspelt name is an error
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name.startswith("__"):
+                raise AttributeError(name)
+            raise AttributeError(_unknown(name))
 
     __iter__: ClassVar[None] = None
 

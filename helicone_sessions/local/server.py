@@ -72,6 +72,7 @@ class LocalServer:
         self._host = host
         self._port = port
         self._engine: Engine | None = None
+        self._has_started = False
         self._runner: web.AppRunner | None = None
         self.loaded = Loaded()
 
@@ -100,7 +101,7 @@ class LocalServer:
     def url(self) -> str:
         """The address for a client's ``base_url``, once the server runs."""
         if self._runner is None:
-            raise ConfigurationError("the server does not run yet: use it with `async with`")
+            raise ConfigurationError("the server does not run: use it with `async with`")
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}"
 
@@ -117,6 +118,11 @@ class LocalServer:
         """Load the data and listen."""
         if self._engine is not None:
             raise ConfigurationError("the server runs already")
+        if self._has_started and isinstance(self._data, Iterator):
+            raise ConfigurationError(
+                "the data was an iterator, which is used up: make a new server, or give a list"
+            )
+        self._has_started = True
         self._engine = Engine(ChdbBackend())
         try:
             await self._engine.open()

@@ -53,8 +53,8 @@ class MetricsOutcome(Generic[K]):
     elapsed: float
 
 
-def as_query(value: Any) -> SessionMetricsQuery:
-    """A query itself, or the query for a filter.
+def as_query(value: Any, key: object) -> SessionMetricsQuery:
+    """A query itself, or the query for a filter; *key* says in an error which of many it is.
 
     Raises:
         FilterTypeError: It is neither.
@@ -64,7 +64,7 @@ def as_query(value: Any) -> SessionMetricsQuery:
     if isinstance(value, Operand):
         return SessionMetricsQuery(filter=as_filter(value))
     raise FilterTypeError(
-        f"a query is a SessionMetricsQuery or a filter, not {type(value).__name__} {value!r}"
+        f"a query is a SessionMetricsQuery or a filter, not {type(value).__name__} {value!r} (at {key!r})"
     )
 
 
@@ -150,15 +150,15 @@ def _refusal(outcome: MetricsOutcome[Any]) -> AuthenticationError | None:
 async def _items(queries: Queries[Any]) -> AsyncGenerator[tuple[Any, SessionMetricsQuery], None]:
     if isinstance(queries, Mapping):
         for key, value in queries.items():
-            yield key, as_query(value)
+            yield key, as_query(value, key)
     elif isinstance(queries, AsyncIterable):
         place = 0
         async for value in queries:
-            yield place, as_query(value)
+            yield place, as_query(value, place)
             place += 1
     else:
         for place, value in enumerate(queries):
-            yield place, as_query(value)
+            yield place, as_query(value, place)
 
 
 async def _outcome(key: Any, query: SessionMetricsQuery, ask: Ask) -> MetricsOutcome[Any]:

@@ -217,6 +217,7 @@ class HeliconeClient:
                 if outcome.error is not None:
                     failed += 1
                     if not return_errors:
+                        outcome.error.add_note(f"It is the answer to the query {outcome.key!r}.")
                         raise outcome.error
                 answers[outcome.key] = outcome.error or outcome.metrics  # type: ignore[assignment]
                 if on_progress is not None:

@@ -91,4 +91,6 @@ def _address(value: object) -> URL:
         raise ConfigurationError(
             "base_url is a plain address without user, password, ? or #; the key goes into api_key"
         )
+    if url.path.rstrip("/").endswith("/v1"):
+        raise ConfigurationError("base_url goes without /v1: the path of the endpoint is added to it")
     return url

@@ -494,11 +494,11 @@ def test_keys_are_made_up() -> None:
 async def test_url_before_the_start() -> None:
     """A server has an address only while it runs."""
     server = LocalServer()
-    with pytest.raises(ConfigurationError, match="does not run yet"):
+    with pytest.raises(ConfigurationError, match="does not run"):
         _ = server.url
     async with server:
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+", server.url)
-    with pytest.raises(ConfigurationError, match="does not run yet"):
+    with pytest.raises(ConfigurationError, match="does not run"):
         _ = server.url
 
 
@@ -518,6 +518,15 @@ async def test_start_again_after_the_end() -> None:
         async with server, HeliconeClient(server.api_key, base_url=server.url) as client:
             assert 3.0 == (await client.get_metrics()).average.session_cost
             assert 1 == server.loaded.rows
+
+
+async def test_start_again_on_an_iterator() -> None:
+    """Data that can be read only once is not silently empty at the second start."""
+    server = LocalServer(iter([{"request_created_at": TIME, "cost": 3}]))
+    async with server:
+        assert 1 == server.loaded.rows
+    with pytest.raises(ConfigurationError, match="was an iterator, which is used up"):
+        await server.start()
 
 
 async def test_servers_side_by_side() -> None:
