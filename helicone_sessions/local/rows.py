@@ -249,6 +249,9 @@ def _time(value: Any) -> Any:
         return _refuse(value, "an aware datetime or ISO 8601 text with a zone")
     if moment.utcoffset() is None:
         return _refuse(value, "a time with its zone, as 2026-11-01T00:00:00Z")
+    if not 1900 < moment.year < 2299:
+        # The table would move it to the nearest time that it can hold.
+        _refuse(value, "a time between the years 1900 and 2299")
     # Requests are kept to the millisecond.
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "milliseconds")
 
