@@ -238,7 +238,7 @@ def _by_session(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 
 def _seconds(rows: list[Row]) -> int:
-    whole = [(row["request_created_at"] - EPOCH) // timedelta(seconds=1) for row in rows]
+    whole: list[int] = [(row["request_created_at"] - EPOCH) // timedelta(seconds=1) for row in rows]
     return max(whole) - min(whole)
 
 

@@ -68,7 +68,7 @@ def rows_of(chance: random.Random, count: int) -> list[Row]:
         properties = some({key: chance.choice(TEXTS) for key in KEYS}, 0.4)
         properties |= some({"Helicone-Session-Id": session}, 0.9)
         properties |= some({"Helicone-Session-Name": chance.choice(NAMES)}, 0.8)
-        seconds, milliseconds = chance.randrange(60), chance.choice([0, 1, 499, 500, 999])
+        seconds, milliseconds = chance.randrange(0, 60, 5), chance.choice([0, 1, 499, 500, 999])
         made = START + timedelta(seconds=seconds, milliseconds=milliseconds)
         return {
             "request_id": _uuid(number + 1),
@@ -164,7 +164,8 @@ def _text_constant(chance: random.Random, name: str, word: str) -> str:
     else:
         scores = ["0", "1", "10", "-5", "1.0", "", "null"]
         pools = {"session_tag": TAGS, "session_session_id": SESSIONS, "session_session_name": NAMES}
-        known = {**pools, "scores": scores}.get(name, TEXTS)
+        # These have a meaning of their own.
+        known = [*{**pools, "scores": scores}.get(name, TEXTS), *["null", "__empty__"] * 3]
     if word in ("contains", "not-contains"):
         known = [text for text in known if text]
     if name in ("assets", "session_tag"):
@@ -202,7 +203,7 @@ def options_of(chance: random.Random) -> dict[str, Any]:
         "use_interquartile": chance.choice([None, False, True]),
     }
     if chance.random() > 0.75:
-        options["name_contains"] = chance.choice([*NAMES, "H", "%", "_", "\\", "zz"])
+        options["name_contains"] = chance.choice([*NAMES, "H", "CHAT", "%", "_", "\\", "zz"])
     if chance.random() > 0.75:
         start, end = sorted(chance.choice(MOMENTS) for _ in range(2))
         before, after = chance.choice([0, 1, 500]), chance.choice([1, 2, 1000])
@@ -258,13 +259,20 @@ def test_any_filter(ask: Asked, oracle: Any, known: Any, tree: Tree, options: di
     assert known.answer(tree, **options) == oracle.summary(metrics)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(40))
 def test_many_filters_at_once(ask: Asked, oracle: Any, known: Any, seed: int) -> None:
     """Each part of the rows is selected by a filter of its own, whatever the filters of the others."""
     chance = random.Random(seed)  # noqa: S311 - to be the same everywhere is its purpose
     parts = (("and", (PART, "equals", f"part {part}"), tree_of(chance, 1)) for part in range(PARTS))
     tree = ("or", *parts)
     assert known.answer(tree) == oracle.summary(ask(oracle.built(tree)))
+
+
+@pytest.mark.xfail(reason='nodes.py: the inverse of equals "__empty__" is taken for a comparison with text')
+def test_opposite_of_empty(ask: Asked, oracle: Any, known: Any) -> None:
+    """What is not empty is the opposite of what is."""
+    asked = ("not", ("model", "equals", "__empty__"))
+    assert known.answer(("model", "not-equals", "")) == oracle.summary(ask(oracle.built(asked)))
 
 
 async def _answer(serve: Any, rows: list[Row], asked: Any, options: dict[str, Any]) -> Any:
