@@ -6,9 +6,11 @@ from helicone_sessions.errors import (
     ConfigurationError,
     ConnectionFailed,
     FilterError,
+    FilterSyntaxError,
     FilterTypeError,
     FilterValueError,
     HeliconeError,
+    HeliconeFilterWarning,
     InvalidRequest,
     MissingExtra,
     QueryFailed,
@@ -17,9 +19,12 @@ from helicone_sessions.errors import (
     ServerError,
     TransportError,
     UnexpectedResponse,
+    UnknownColumn,
+    UnknownOperator,
 )
 from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.filter import ALL, NONE, Filter, all_of, any_of
+from helicone_sessions.filters.parse import parse_filter
 from helicone_sessions.messages.metrics import Histogram, HistogramRow, SessionAverages, SessionMetrics
 from helicone_sessions.messages.query import PSize, SessionMetricsQuery, TimeFilter
 from helicone_sessions.transport.batch import MetricsOutcome
@@ -35,10 +40,12 @@ __all__ = [
     "F",
     "Filter",
     "FilterError",
+    "FilterSyntaxError",
     "FilterTypeError",
     "FilterValueError",
     "HeliconeClient",
     "HeliconeError",
+    "HeliconeFilterWarning",
     "Histogram",
     "HistogramRow",
     "InvalidRequest",
@@ -55,6 +62,9 @@ __all__ = [
     "TimeFilter",
     "TransportError",
     "UnexpectedResponse",
+    "UnknownColumn",
+    "UnknownOperator",
     "all_of",
     "any_of",
+    "parse_filter",
 ]

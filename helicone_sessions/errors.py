@@ -7,7 +7,10 @@
     │  └─ MissingExtra(ImportError)        an optional dependency is not installed
     ├─ FilterError                         a filter or query that cannot be built or sent
     │  ├─ FilterTypeError(TypeError)       wrong value or operand; `and`/`or`/`not`; a chained comparison
+    │  │  └─ UnknownOperator(AttributeError)  a column has no operator of that name
     │  └─ FilterValueError(ValueError)     no inverse, NaN, nothing it could match, too large
+    │     ├─ FilterSyntaxError             a text that `parse_filter` cannot read; .line .column
+    │     └─ UnknownColumn(AttributeError) there is no column of that name
     ├─ TransportError                      no answer
     │  ├─ RequestTimeout(TimeoutError)     which limit, how long, which attempt
     │  └─ ConnectionFailed(ConnectionError)
@@ -18,6 +21,9 @@
        ├─ QueryFailed                      the envelope's error text; .message
        ├─ ServerError                      5xx without an envelope
        └─ UnexpectedResponse               a body that is not what the contract says; its JSON path
+
+``HeliconeFilterWarning(UserWarning)`` is the one warning: a filter that the open-source server is known to
+read differently.
 
 Every class also derives from the closest builtin, so that either can be caught. All of them can be
 pickled and copied, and none holds an API key.
@@ -84,6 +90,31 @@ class FilterTypeError(FilterError, TypeError):
 
 class FilterValueError(FilterError, ValueError):
     """A value that the column cannot hold, or a condition that the API cannot express."""
+
+
+class UnknownOperator(FilterTypeError, AttributeError):
+    """A column has no operator of that name; the message says which it has."""
+
+
+class FilterSyntaxError(FilterValueError):
+    """A text that is no filter; the message shows the place.
+
+    Args:
+        message: What is wrong, where, and what to write instead.
+        line: The line, from 1 on.
+        column: The character in this line, from 1 on.
+        offset: The character in the whole text, from 0 on.
+    """
+
+    def __init__(self, message: str, *, line: int, column: int, offset: int) -> None:
+        super().__init__(message)
+        self.line = line
+        self.column = column
+        self.offset = offset
+
+
+class UnknownColumn(FilterValueError, AttributeError):
+    """There is no column of that name; the message says which is nearest."""
 
 
 class TransportError(HeliconeError):
@@ -192,3 +223,7 @@ class UnexpectedResponse(APIError):
     def __init__(self, message: str, *, path: str = "$", **answer: Any) -> None:
         super().__init__(message, **answer)
         self.path = path
+
+
+class HeliconeFilterWarning(UserWarning):
+    """A filter that the open-source server is known to read differently; `Filter.cautions` lists why."""

@@ -12,6 +12,7 @@ from helicone_sessions.errors import (
     ConfigurationError,
     ConnectionFailed,
     FilterError,
+    FilterSyntaxError,
     FilterTypeError,
     FilterValueError,
     HeliconeError,
@@ -23,6 +24,8 @@ from helicone_sessions.errors import (
     ServerError,
     TransportError,
     UnexpectedResponse,
+    UnknownColumn,
+    UnknownOperator,
 )
 
 TREE = {
@@ -31,7 +34,10 @@ TREE = {
     MissingExtra: (ConfigurationError, ImportError),
     FilterError: (HeliconeError,),
     FilterTypeError: (FilterError, TypeError),
+    UnknownOperator: (FilterTypeError, AttributeError),
     FilterValueError: (FilterError, ValueError),
+    FilterSyntaxError: (FilterValueError,),
+    UnknownColumn: (FilterValueError, AttributeError),
     TransportError: (HeliconeError,),
     RequestTimeout: (TransportError, TimeoutError),
     ConnectionFailed: (TransportError, ConnectionError),
@@ -52,7 +58,10 @@ SAMPLES = [
     MissingExtra("local", package="chdb", purpose="the engine"),
     FilterError("bad filter"),
     FilterTypeError("wrong type"),
+    UnknownOperator("no such operator"),
     FilterValueError("wrong value"),
+    FilterSyntaxError("line 2, column 3: what is this", line=2, column=3, offset=12),
+    UnknownColumn("no such column"),
     TransportError("no answer", attempts=2),
     RequestTimeout("too slow", limit="timeout", seconds=1.5, attempts=5),
     ConnectionFailed("refused", attempts=4),
@@ -128,7 +137,7 @@ def test_notes_added_to_an_error_cross_processes_with_it(duplicate: Callable[[An
 
 def test_a_copy_can_be_raised_and_caught() -> None:
     """An unpickled error is a working exception of both of its families."""
-    error = pickle.loads(pickle.dumps(SAMPLES[7]))  # noqa: S301 - our own bytes
+    error = pickle.loads(pickle.dumps(RequestTimeout("slow", limit="timeout", seconds=1)))  # noqa: S301 - our own bytes
 
     with pytest.raises(TimeoutError) as caught:
         raise error

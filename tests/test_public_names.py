@@ -16,10 +16,12 @@ NAMES = [
     "F",
     "Filter",
     "FilterError",
+    "FilterSyntaxError",
     "FilterTypeError",
     "FilterValueError",
     "HeliconeClient",
     "HeliconeError",
+    "HeliconeFilterWarning",
     "Histogram",
     "HistogramRow",
     "InvalidRequest",
@@ -36,8 +38,11 @@ NAMES = [
     "TimeFilter",
     "TransportError",
     "UnexpectedResponse",
+    "UnknownColumn",
+    "UnknownOperator",
     "all_of",
     "any_of",
+    "parse_filter",
 ]
 
 

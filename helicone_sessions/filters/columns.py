@@ -1,378 +1,19 @@
-"""`F`, and one class for each kind of column."""
+"""`F`: every column of the API under its own name."""
 
 import difflib
-from collections.abc import Iterable
-from datetime import datetime
-from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, NoReturn, TypeVar
-from uuid import UUID
-
-from helicone_sessions.errors import FilterTypeError, FilterValueError
-from helicone_sessions.filters.filter import Filter, Operand, Unfinished
-from helicone_sessions.filters.nodes import And, Leaf, Node, Not, Or, join
-from helicone_sessions.filters.patterns import escape_like, sent_for_contains
-from helicone_sessions.filters.precedence import Open, Terms
-from helicone_sessions.filters.schema import COLUMNS, ColumnFacts, Operator
-from helicone_sessions.filters.spelling import spell_column
-from helicone_sessions.filters.values import check, check_text
-
-Inclusive = Literal["both", "left", "right", "neither"]
-Text = str | UUID
-Number = float
-T = TypeVar("T")
-
-_WIRE_NAME: Final[dict[str, Operator]] = {
-    "==": "equals",
-    "!=": "not-equals",
-    "<": "lt",
-    "<=": "lte",
-    ">": "gt",
-    ">=": "gte",
-}
-
-
-class Column(Operand):
-    """A column of the API; comparing it with a constant gives a `Filter`."""
-
-    __slots__ = ("_facts", "_key")
-    __hash__ = Operand.__hash__
-
-    _methods: ClassVar[str]
-
-    def __init__(self, name: str, key: str | None = None) -> None:
-        self._facts = COLUMNS[name]
-        self._key = key
-
-    @property
-    def facts(self) -> ColumnFacts:
-        """What is known of the column: kind, operators, unit, and how the open-source server reads it."""
-        return self._facts
-
-    def __repr__(self) -> str:
-        return spell_column(self._facts, self._key)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._facts.name, self._key)
-
-    def __copy__(self) -> "Column":
-        return self
-
-    def __deepcopy__(self, _memo: object) -> "Column":
-        return self
-
-    if not TYPE_CHECKING:  # to a type checker a misspelt name is an error
-
-        def __getattr__(self, name: str) -> NoReturn:
-            if name.startswith("__"):
-                raise AttributeError(name)
-            raise AttributeError(
-                f"{self!r} is a {self._facts.kind} column and has no {name!r}; it has {self._methods}"
-            )
-
-    def _terms(self, *, alone: bool) -> Terms:  # noqa: ARG002 - only a boolean column differs
-        return [[Open(self, is_column=True)]]
-
-    def __invert__(self) -> Any:
-        return Unfinished([[Open(self, is_column=True, inversions=1)]])
-
-    def condition(self, sign: str, constant: object) -> Node:
-        """The condition ``self sign constant``.
-
-        Raises:
-            FilterTypeError: The kind of column has no such comparison, or the constant has the wrong type.
-            FilterValueError: The constant is one that the column cannot hold.
-        """
-        operator = _WIRE_NAME[sign]
-        if operator not in self._facts.operators:
-            return self._without_operator(sign, constant)
-        return self._leaf(operator, constant)
-
-    def _without_operator(self, sign: str, constant: object) -> Node:
-        raise FilterTypeError(
-            f"{self!r} {sign} {constant!r}: a {self._facts.kind} column has {self._methods}"
-        )
-
-    def _leaf(self, operator: Operator, constant: object) -> Leaf:
-        return Leaf(self._facts, operator, check(self._facts, constant, spelling=repr(self)), self._key)
-
-    def _where(self, operator: Operator, constant: object) -> Filter:
-        return Filter._of(self._leaf(operator, constant))
-
-
-class Equatable(Column, Generic[T]):
-    """A column that can be compared with ``==`` and ``!=``."""
-
-    __slots__ = ()
-    __hash__ = Operand.__hash__
-
-    def eq(self, value: T) -> Filter:
-        """The method twin of ``==``."""
-        return Filter._of(self.condition("==", value))
-
-    def ne(self, value: T) -> Filter:
-        """The method twin of ``!=``."""
-        return Filter._of(self.condition("!=", value))
-
-    def is_in(self, values: Iterable[T]) -> Filter:
-        """One of *values*; of none it is ``NONE``.
-
-        >>> F.model.is_in(["gpt-4o", "o3"])
-        (F.model == 'gpt-4o') | (F.model == 'o3')
-        """
-        return Filter._of(join(Or, self._each("==", values)))
-
-    def not_in(self, values: Iterable[T]) -> Filter:
-        """None of *values*; of none it is ``ALL``."""
-        return Filter._of(join(And, self._each("!=", values)))
-
-    def _each(self, sign: str, values: Iterable[T]) -> Iterable[Node]:
-        if isinstance(values, (str, bytes, Operand)) or not isinstance(values, Iterable):
-            raise FilterTypeError(f"{self!r} takes a list of values here, not {values!r}")
-        return dict.fromkeys(self.condition(sign, value) for value in values)
-
-
-class Ordered(Equatable[T]):
-    """A column whose values have an order."""
-
-    __slots__ = ()
-    __hash__ = Operand.__hash__
-
-    def gt(self, value: T) -> Filter:
-        """The method twin of ``>``."""
-        return self._where("gt", value)
-
-    def gte(self, value: T) -> Filter:
-        """The method twin of ``>=``."""
-        return self._where("gte", value)
-
-    def lt(self, value: T) -> Filter:
-        """The method twin of ``<``."""
-        return self._where("lt", value)
-
-    def lte(self, value: T) -> Filter:
-        """The method twin of ``<=``."""
-        return self._where("lte", value)
-
-    def between(self, low: T, high: T, inclusive: Inclusive = "both") -> Filter:
-        """From *low* to *high*.
-
-        Args:
-            low: The lower end.
-            high: The upper end.
-            inclusive: Which of the ends belong to it.
-
-        Raises:
-            FilterValueError: *low* lies above *high*, or *inclusive* is another word.
-
-        >>> F.latency.between(100, 500, inclusive="left")
-        (F.latency >= 100) & (F.latency < 500)
-        """
-        if inclusive not in ("both", "left", "right", "neither"):
-            raise FilterValueError(f"inclusive is 'both', 'left', 'right' or 'neither', not {inclusive!r}")
-        lower = self._leaf("gte" if inclusive in ("both", "left") else "gt", low)
-        upper = self._leaf("lte" if inclusive in ("both", "right") else "lt", high)
-        if lower.value > upper.value:  # type: ignore[operator]
-            raise FilterValueError(
-                f"{self!r}.between({low!r}, {high!r}): the lower end is above the upper one"
-            )
-        return Filter._of(join(And, (lower, upper)))
-
-
-class TextColumn(Equatable[Text]):
-    """A column of text.
-
-    ``contains`` ignores case, as the service does; ``like`` and ``ilike`` take a pattern in which ``%`` is
-    any text and ``_`` any character.
-    """
-
-    __slots__ = ()
-    __hash__ = Operand.__hash__
-    _methods = (
-        "==, !=, .contains(), .not_contains(), .like(), .ilike(), .startswith(), .endswith(),"
-        " .istartswith(), .iendswith(), .is_in(), .not_in()"
-    )
-
-    def contains(self, text: Text) -> Filter:
-        """*text* stands somewhere in the value, in capitals or not.
-
-        Raises:
-            FilterValueError: *text* is empty, which every value contains.
-        """
-        return self._where("contains", self._not_empty(text, "contains"))
-
-    def not_contains(self, text: Text) -> Filter:
-        """*text* stands nowhere in the value."""
-        return self._where("not-contains", self._not_empty(text, "not_contains"))
-
-    def like(self, pattern: Text) -> Filter:
-        """The value matches *pattern*, where ``%`` is any text, ``_`` any character."""
-        return self._where("like", pattern)
-
-    def ilike(self, pattern: Text) -> Filter:
-        """The value matches *pattern*, in capitals or not."""
-        # Such a pattern is what `contains` sends; one meaning has one form.
-        literal = sent_for_contains(pattern) if isinstance(pattern, str) else None
-        return self._where("contains", literal) if literal else self._where("ilike", pattern)
-
-    def startswith(self, text: Text) -> Filter:
-        r"""The value starts with *text*, taken literally.
-
-        >>> F.model.startswith("o3_")
-        F.model.like('o3\\_%')
-        """
-        return self._where("like", escape_like(self._not_empty(text, "startswith")) + "%")
-
-    def istartswith(self, text: Text) -> Filter:
-        """The value starts with *text*, in capitals or not."""
-        return self._where("ilike", escape_like(self._not_empty(text, "istartswith")) + "%")
-
-    def endswith(self, text: Text) -> Filter:
-        """The value ends with *text*, taken literally."""
-        return self._where("like", "%" + escape_like(self._not_empty(text, "endswith")))
-
-    def iendswith(self, text: Text) -> Filter:
-        """The value ends with *text*, in capitals or not."""
-        return self._where("ilike", "%" + escape_like(self._not_empty(text, "iendswith")))
-
-    def _not_empty(self, text: Text, method: str) -> str:
-        plain = check(self._facts, text, spelling=repr(self))
-        if plain == "":
-            raise FilterValueError(f"{self!r}.{method}(''): every value contains the empty text")
-        return str(plain)
-
-
-class NumberColumn(Ordered[Number]):
-    """A column of numbers; `unit` says of what."""
-
-    __slots__ = ()
-    __hash__ = Operand.__hash__
-    _methods = "==, !=, <, <=, >, >=, .between(), .is_in(), .not_in()"
-
-    @property
-    def unit(self) -> str:
-        """The unit that its constants are in."""
-        return str(self._facts.unit)
-
-    def is_in(self, values: Iterable[Number]) -> Filter:
-        """One of *values*; of none it is ``NONE``. A ``range`` of whole numbers takes two conditions.
-
-        >>> F.status.is_in(range(500, 600))
-        (F.status >= 500) & (F.status < 600)
-        """
-        if isinstance(values, range) and values.step == 1 and len(values) > 1 and self._facts.whole:
-            return self.between(values.start, values.stop, inclusive="left")
-        return super().is_in(values)
-
-
-class TimestampColumn(Ordered[datetime]):
-    """A column of instants; its constants are datetimes with a zone."""
-
-    __slots__ = ()
-    __hash__ = Operand.__hash__
-    _methods = "==, !=, <, <=, >, >=, .between(), .is_in(), .not_in()"
-
-    def _without_operator(self, sign: str, constant: object) -> Node:  # noqa: ARG002 - only != is missing
-        # The API has no not-equals for times; before or after is the same.
-        return Or((self._leaf("lt", constant), self._leaf("gt", constant)))
-
-
-class BooleanColumn(Equatable[bool]):
-    """A column of true and false; it is a condition by itself."""
-
-    __slots__ = ()
-    __hash__ = Operand.__hash__
-    _methods = "==, !=, .is_true(), .is_false(), and stands for a condition by itself"
-
-    def _terms(self, *, alone: bool) -> Terms:
-        return super()._terms(alone=True) if alone else [[self._leaf("equals", True)]]
-
-    def __invert__(self) -> Filter:
-        return Filter._of(Not(self._leaf("equals", True)))
-
-    def _without_operator(self, sign: str, constant: object) -> Node:
-        if sign == "!=":
-            return self._leaf("equals", not check(self._facts, constant, spelling=repr(self)))
-        return super()._without_operator(sign, constant)
-
-    def is_true(self) -> Filter:
-        """The condition that it is true."""
-        return self._where("equals", True)
-
-    def is_false(self) -> Filter:
-        """The condition that it is false."""
-        return self._where("equals", False)
-
-
-Condition = Filter | BooleanColumn
-"""What may stand where a filter is due."""
-
-
-class PropertyKeyColumn(Column):
-    """The names of a request's properties; it can only be compared with ``==``."""
-
-    __slots__ = ()
-    __hash__ = Operand.__hash__
-    _methods = "=="
-
-    def eq(self, value: Text) -> Filter:
-        """The method twin of ``==``."""
-        return self._where("equals", value)
-
-
-class ScoreColumn(TextColumn):
-    """One score; it is compared with text or with a number, written in its shortest form.
-
-    >>> F.scores["quality"] == 4
-    F.scores['quality'] == '4'
-    """
-
-    __slots__ = ()
-    __hash__ = Operand.__hash__
-
-
-class MapColumn(Operand):
-    """A map of texts; ``[key]`` gives the column of one key."""
-
-    __slots__ = ("_column", "_facts")
-    __hash__ = Operand.__hash__
-
-    def __init__(self, name: str, column: type[TextColumn] = TextColumn) -> None:
-        self._facts = COLUMNS[name]
-        self._column = column
-
-    @property
-    def facts(self) -> ColumnFacts:
-        """What is known of the column: kind, operators, and how the open-source server reads it."""
-        return self._facts
-
-    def __getitem__(self, key: str) -> TextColumn:
-        name = key.value if isinstance(key, Enum) else key
-        if not isinstance(name, str):
-            raise FilterTypeError(f"{self!r}[{key!r}]: a key is text, not {type(key).__name__}")
-        if not name:
-            raise FilterValueError(f"{self!r}['']: a key is not empty")
-        return self._column(self._facts.name, check_text(name, f"{self!r}[…]"))
-
-    if not TYPE_CHECKING:  # to a type checker a misspelt name is an error
-
-        def __getattr__(self, name: str) -> NoReturn:
-            if name.startswith("__"):
-                raise AttributeError(name)
-            raise AttributeError(f"{self!r} is a map: name a key first, as {self!r}['env'].{name}")
-
-    def _terms(self, *, alone: bool) -> NoReturn:  # noqa: ARG002 - there is none on either side
-        raise FilterTypeError(
-            f"{self!r} is a map and has no value by itself: name a key, as {self!r}['env'] == 'prod'"
-        )
-
-    def __invert__(self) -> NoReturn:
-        self._terms(alone=True)
-
-    def __repr__(self) -> str:
-        return spell_column(self._facts)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._facts.name, self._column)
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
+
+from helicone_sessions.errors import UnknownColumn
+from helicone_sessions.filters.kinds import (
+    BooleanColumn,
+    MapColumn,
+    NumberColumn,
+    PropertyKeyColumn,
+    ScoreColumn,
+    TextColumn,
+    TimestampColumn,
+)
+from helicone_sessions.filters.schema import COLUMNS
 
 
 class Columns:
@@ -387,57 +28,104 @@ class Columns:
     __slots__ = ()
 
     country_code = TextColumn("country_code")
+    """Country of the caller, two letters."""
     latency = NumberColumn("latency")
+    """Time from request to full answer, in milliseconds."""
     cost = NumberColumn("cost")
+    """Price of the request, in dollars."""
     provider = TextColumn("provider")
+    """Who served the model, as OPENAI or ANTHROPIC."""
     time_to_first_token = NumberColumn("time_to_first_token")
+    """Time from request to the first token, in milliseconds."""
     status = NumberColumn("status")
+    """HTTP status of the answer."""
     request_created_at = TimestampColumn("request_created_at")
+    """When the request was made."""
     response_created_at = TimestampColumn("response_created_at")
+    """When the answer was complete."""
     model = TextColumn("model")
+    """Name of the model."""
     user_id = TextColumn("user_id")
+    """The user that the application named."""
     organization_id = TextColumn("organization_id")
+    """UUID of the organisation."""
     node_id = TextColumn("node_id")
+    """Id of a node."""
     job_id = TextColumn("job_id")
+    """Id of a job."""
     threat = BooleanColumn("threat")
+    """The request was marked as a threat."""
     request_id = TextColumn("request_id")
+    """UUID of the request."""
     prompt_tokens = NumberColumn("prompt_tokens")
+    """Tokens sent, in tokens."""
     completion_tokens = NumberColumn("completion_tokens")
+    """Tokens received, in tokens."""
     prompt_cache_read_tokens = NumberColumn("prompt_cache_read_tokens")
+    """Tokens read from the provider's cache, in tokens."""
     prompt_cache_write_tokens = NumberColumn("prompt_cache_write_tokens")
+    """Tokens written to the provider's cache, in tokens."""
     total_tokens = NumberColumn("total_tokens")
+    """Tokens sent and received, in tokens."""
     target_url = TextColumn("target_url")
+    """Address that the request was sent on to."""
     property_key = PropertyKeyColumn("property_key")
-    properties = MapColumn("properties")
-    search_properties = MapColumn("search_properties")
+    """The request has a property of this name."""
+    properties = MapColumn("properties", TextColumn)
+    """Properties of the request by key, as Helicone-Session-Id."""
+    search_properties = MapColumn("search_properties", TextColumn)
+    """Searchable properties by key."""
     scores = MapColumn("scores", ScoreColumn)
+    """Scores of the request by key, whole numbers."""
     scores_column = TextColumn("scores_column")
+    """The map of scores as a whole."""
     request_body = TextColumn("request_body")
+    """Text of the request."""
     response_body = TextColumn("response_body")
+    """Text of the answer."""
     cache_enabled = BooleanColumn("cache_enabled")
+    """The request asked for Helicone's cache."""
     cache_reference_id = TextColumn("cache_reference_id")
+    """UUID of the request whose answer the cache gave."""
     cached = BooleanColumn("cached")
+    """The answer came from Helicone's cache."""
     assets = TextColumn("assets")
+    """Ids of the assets of the request."""
     helicone_score_feedback = BooleanColumn("helicone-score-feedback")
+    """The user's feedback: true is good."""
     prompt_id = TextColumn("prompt_id")
+    """Id of the prompt template."""
     prompt_version = TextColumn("prompt_version")
+    """Version of the prompt template."""
     request_referrer = TextColumn("request_referrer")
+    """Referrer of the request."""
     is_passthrough_billing = BooleanColumn("is_passthrough_billing")
+    """The provider's bill was passed through."""
     session_session_id = TextColumn("session_session_id")
+    """Id of the session."""
     session_session_name = TextColumn("session_session_name")
+    """Name of the session."""
     session_total_cost = NumberColumn("session_total_cost")
+    """Price of all requests of the session, in dollars."""
     session_total_tokens = NumberColumn("session_total_tokens")
+    """All tokens of the session, in tokens."""
     session_prompt_tokens = NumberColumn("session_prompt_tokens")
+    """Tokens sent in the session, in tokens."""
     session_completion_tokens = NumberColumn("session_completion_tokens")
+    """Tokens received in the session, in tokens."""
     session_total_requests = NumberColumn("session_total_requests")
+    """Requests of the session, in requests."""
     session_created_at = TimestampColumn("session_created_at")
+    """When the first request of the session was made."""
     session_latest_request_created_at = TimestampColumn("session_latest_request_created_at")
+    """When the latest request of the session was made."""
     session_tag = TextColumn("session_tag")
+    """Tag of the session."""
 
     def __getitem__(self, name: str) -> Any:
         column = COLUMNS.get(name) if name in self else None
         if column is None:
-            raise FilterValueError(_unknown(name))
+            raise UnknownColumn(_unknown(name))
         return getattr(self, column.attribute)
 
     if not TYPE_CHECKING:  # to a type checker a misspelt name is an error
@@ -445,7 +133,7 @@ class Columns:
         def __getattr__(self, name: str) -> NoReturn:
             if name.startswith("__"):
                 raise AttributeError(name)
-            raise AttributeError(_unknown(name))
+            raise UnknownColumn(_unknown(name))
 
     __iter__: ClassVar[None] = None
 

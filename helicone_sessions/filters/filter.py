@@ -4,10 +4,11 @@ from datetime import datetime
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
-from typing import Any, ClassVar, Final, NoReturn, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NoReturn, Self, TypeVar, overload
 from uuid import UUID
 
 from helicone_sessions.errors import FilterTypeError
+from helicone_sessions.filters.cautions import Caution, cautions
 from helicone_sessions.filters.nodes import (
     EVERYTHING,
     NOTHING,
@@ -21,6 +22,7 @@ from helicone_sessions.filters.nodes import (
     simplify,
 )
 from helicone_sessions.filters.precedence import (
+    Misread,
     Open,
     Terms,
     closed,
@@ -30,79 +32,125 @@ from helicone_sessions.filters.precedence import (
     is_open,
     spell,
 )
-from helicone_sessions.filters.text import explain, to_source
+from helicone_sessions.filters.rewrites import caller, rewrite
+from helicone_sessions.filters.source import to_source
+from helicone_sessions.filters.text import explain, to_text
+from helicone_sessions.filters.values import shortened
 from helicone_sessions.filters.wire import WireFilter, from_wire, to_wire
 
+Constant = bool | int | float | str | datetime | Decimal | Fraction | Enum | UUID
 _CONSTANTS: Final = (bool, int, float, str, datetime, Decimal, Fraction, Enum, UUID)
+
+C = TypeVar("C", bound=Constant)
+C_co = TypeVar("C_co", covariant=True)
+J = TypeVar("J")
+J_co = TypeVar("J_co", covariant=True)
 
 
 class Operand:
-    """What may stand in a filter expression: a filter, a column, or a comparison still to be completed."""
+    """What may stand in a filter expression: a filter, a column, or a comparison still to be completed.
+
+    At run time every operand has every operator, and `precedence` decides. What a type checker knows of
+    them stands at the classes below, so that it refuses what would be refused here.
+    """
 
     __slots__ = ()
 
     # numpy scalars on the left of an operator hand over to ours.
     __array_ufunc__: ClassVar[None] = None
-    # Without it `in` and unpacking would fall into __getitem__(0), (1), …
-    __iter__: ClassVar[None] = None
 
     def _terms(self, *, alone: bool) -> Terms:
         """This operand for `precedence`; *alone* on its side of a comparison, or beside & or |."""
         raise NotImplementedError
 
-    def __and__(self, other: Any) -> "Filter":
-        return _joined("&", self, other)  # type: ignore[no-any-return]
+    if not TYPE_CHECKING:
 
-    def __rand__(self, other: Any) -> Any:
-        return _joined("&", other, self)
+        def __and__(self, other: object) -> Any:
+            return _joined("&", self, other)
 
-    def __or__(self, other: Any) -> "Filter":
-        return _joined("|", self, other)  # type: ignore[no-any-return]
+        def __rand__(self, other: object) -> Any:
+            return _joined("&", other, self)
 
-    def __ror__(self, other: Any) -> Any:
-        return _joined("|", other, self)
+        def __or__(self, other: object) -> Any:
+            return _joined("|", self, other)
 
-    def __lt__(self, other: Any) -> "Filter":
-        return _compared(self, "<", other)
+        def __ror__(self, other: object) -> Any:
+            return _joined("|", other, self)
 
-    def __le__(self, other: Any) -> "Filter":
-        return _compared(self, "<=", other)
+        def __lt__(self, other: object) -> Any:
+            return self._compare("<", other)
 
-    def __gt__(self, other: Any) -> "Filter":
-        return _compared(self, ">", other)
+        def __le__(self, other: object) -> Any:
+            return self._compare("<=", other)
 
-    def __ge__(self, other: Any) -> "Filter":
-        return _compared(self, ">=", other)
+        def __gt__(self, other: object) -> Any:
+            return self._compare(">", other)
 
-    def __eq__(self, other: object) -> "Filter":  # type: ignore[override]
-        return _compared(self, "==", other)
+        def __ge__(self, other: object) -> Any:
+            return self._compare(">=", other)
 
-    def __ne__(self, other: object) -> "Filter":  # type: ignore[override]
-        return _compared(self, "!=", other)
+        def __eq__(self, other: object) -> Any:
+            return self._compare("==", other)
 
-    def __hash__(self) -> int:
-        raise FilterTypeError(
-            f"{self!r} cannot be hashed: a set or dict would compare it with ==, which builds a filter."
-            " Use .is_in([...]) for membership, and the column's name as a key"
-        )
+        def __ne__(self, other: object) -> Any:
+            return self._compare("!=", other)
+
+        def __hash__(self) -> NoReturn:
+            raise _refused(
+                f"{self!r} cannot be hashed: a set or dict would compare it with ==, which builds a filter."
+                " Use .is_in([...]) for membership, and the column's name as a key"
+            )
+
+        def __contains__(self, item: object) -> NoReturn:
+            raise _refused(f"{item!r} in {self!r} has no meaning: use .contains({item!r})")
+
+        def __iter__(self) -> NoReturn:
+            raise FilterTypeError(f"{self!r} cannot be iterated or unpacked: its values are in the service")
+
+        def __xor__(self, _other: object) -> NoReturn:
+            raise _refused("^ has no meaning in a filter: use & for and, | for or, ~ for not")
+
+        __rxor__ = __xor__
+
+    def _compare(self, sign: str, other: object) -> "Filter":
+        return _compared(self, sign, other)
 
     def __bool__(self) -> NoReturn:
-        raise FilterTypeError(
+        raise _refused(
             f"{self!r} has no truth value, so it cannot stand before or after and, or, not, if."
             " Use & for and, | for or, ~ for not, and put each comparison in parentheses;"
             " use .between(low, high) for low <= x <= high; test an optional filter with `is None`"
         )
 
-    def __contains__(self, item: object) -> NoReturn:
-        raise FilterTypeError(f"{item!r} in {self!r} has no meaning: use .contains({item!r})")
 
-    def __xor__(self, other: object) -> NoReturn:
-        raise FilterTypeError("^ has no meaning in a filter: use & for and, | for or, ~ for not")
+class Joinable(Operand, Generic[J_co]):
+    """What may stand on the right of ``&`` and ``|``, which then is a ``J_co``."""
 
-    __rxor__ = __xor__
+    __slots__ = ()
 
 
-class Filter(Operand):
+class Condition(Joinable["Filter"]):
+    """What may stand where a filter is due: a `Filter`, or a boolean column."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __and__(self, other: Joinable[J]) -> J: ...
+        @overload
+        def __and__(self, other: C) -> "Unfinished[C]": ...
+        def __and__(self, other: Any) -> Any: ...
+        @overload
+        def __or__(self, other: Joinable[J]) -> J: ...
+        @overload
+        def __or__(self, other: C) -> "Unfinished[C]": ...
+        def __or__(self, other: Any) -> Any: ...
+        def __rand__(self, other: C) -> "Unfinished[C]": ...
+        def __ror__(self, other: C) -> "Unfinished[C]": ...
+
+
+class Filter(Condition):
     """A condition on requests and sessions; immutable, hashable, picklable.
 
     Filters are made by comparing the columns of ``F`` and joined by ``&``, ``|`` and ``~``.
@@ -141,19 +189,22 @@ class Filter(Operand):
         node = self._node
         return Filter._of(node.child if isinstance(node, Not) else Not(node))
 
-    def __eq__(self, other: object) -> bool:  # type: ignore[override]
+    def __eq__(self, other: object) -> bool:
         if isinstance(other, Filter):
             return self._node is other._node or program(self._node) == program(other._node)
-        if isinstance(other, (Operand, *_CONSTANTS)):
+        if isinstance(other, Operand) or _is_constant(other):
             _compared(self, "==", other)  # it raises: a condition has no value to compare
         return NotImplemented
 
-    def __ne__(self, other: object) -> bool:  # type: ignore[override]
+    def __ne__(self, other: object) -> bool:
         equal = self.__eq__(other)
         return equal if equal is NotImplemented else not equal
 
     def __hash__(self) -> int:
         return hash(program(self._node))
+
+    def __str__(self) -> str:
+        return to_text(self._node)
 
     def __repr__(self) -> str:
         return to_source(self._node)
@@ -210,6 +261,18 @@ class Filter(Operand):
         """
         return explain(self._node)
 
+    def cautions(self) -> tuple[Caution, ...]:
+        """What the open-source server is known to read differently from what the contract says.
+
+        Each has the ``condition`` that it is about, the ``reason`` and the ``remedy``. None of it was
+        checked against the hosted service.
+
+        >>> from helicone_sessions import F
+        >>> (F.property_key == "env").cautions()[0].reason
+        "the condition becomes true, because the column is not in the server's map"
+        """
+        return cautions(self._node)
+
     @property
     def node(self) -> Node:
         """The filter as plain data, for what turns it into something else, as into SQL."""
@@ -230,20 +293,30 @@ def _from_program(steps: tuple[Any, ...]) -> Filter:
     return Filter._of(from_program(steps))
 
 
-class Unfinished(Operand):
-    """Operands of ``&`` and ``|`` of which one still waits for its comparison; never a filter."""
+class Unfinished(Operand, Generic[C_co]):
+    """Operands of ``&`` and ``|`` of which one still waits for its comparison; never a filter.
+
+    To a type checker it is one with a constant of type ``C_co`` at the open end.
+    """
 
     __slots__ = ("_open",)
-    __hash__ = Operand.__hash__
 
     def __init__(self, terms: Terms) -> None:
         self._open = terms
+
+    if TYPE_CHECKING:
+
+        def __and__(self, other: Condition) -> "Unfinished[C_co]": ...
+        def __or__(self, other: Condition) -> "Unfinished[C_co]": ...
 
     def _terms(self, *, alone: bool) -> Terms:  # noqa: ARG002 - the same on either side
         return self._open
 
     def __invert__(self) -> Any:
-        return _finished(inverted(self._open))
+        try:
+            return _finished(inverted(self._open))
+        except Misread as misread:
+            raise _refused(misread.message) from None
 
     def __repr__(self) -> str:
         return f"<unfinished: {spell(self._open)}>"
@@ -254,20 +327,39 @@ def _finished(terms: Terms) -> Any:
 
 
 def _joined(sign: str, left: object, right: object) -> Any:
-    # What comes out may still wait for a comparison: the annotations of & and | say what it becomes.
-    return _finished(combined(sign, _terms_of(left, alone=False), _terms_of(right, alone=False)))
+    try:
+        return _finished(combined(sign, _terms_of(left, alone=False), _terms_of(right, alone=False)))
+    except Misread as misread:
+        raise _refused(misread.message) from None
 
 
-def _compared(left: object, sign: str, right: object) -> Filter:
-    return Filter._of(compared(_terms_of(left, alone=True), sign, _terms_of(right, alone=True)))
+def _compared(left: object, sign: str, right: object) -> "Filter":
+    try:
+        return Filter._of(compared(_terms_of(left, alone=True), sign, _terms_of(right, alone=True)))
+    except Misread as misread:
+        raise _refused(misread.message) from None
+
+
+def _refused(reason: str) -> FilterTypeError:
+    """The error for what Python reads otherwise than it was meant, with the mend where it can be seen."""
+    frame = caller()
+    mend = rewrite(frame) if frame else None
+    if mend is None or mend.meant in (None, mend.wrote):
+        return FilterTypeError(reason)
+    return FilterTypeError(f"{reason}\n  you wrote:    {mend.wrote}\n  did you mean: {mend.meant}")
 
 
 def _terms_of(value: object, *, alone: bool) -> Terms:
     if isinstance(value, Operand):
         return value._terms(alone=alone)
-    if alone or isinstance(value, _CONSTANTS) or type(value).__module__ == "numpy":
+    if alone or _is_constant(value):
         return [[Open(value, is_column=False)]]
     raise FilterTypeError(f"a filter cannot be joined with {type(value).__name__} {value!r}")
+
+
+def _is_constant(value: object) -> bool:
+    """Whether a column may be compared with it; of numpy nothing but scalars gets here."""
+    return isinstance(value, _CONSTANTS) or type(value).__module__ == "numpy"
 
 
 def as_filter(value: object) -> Filter:
@@ -282,14 +374,18 @@ def as_filter(value: object) -> Filter:
         terms = value._terms(alone=False)
         if not is_open(terms):
             return Filter._of(closed(terms))
-        raise FilterTypeError(f"{value!r} is not a condition yet: compare it with something, as F.cost > 0.1")
+        truths = [str(end) for end in (terms[0][0], terms[-1][-1]) if getattr(end, "is_truth", False)]
+        hint = f"; {truths[0]} is none: ALL matches everything, NONE nothing" if truths else ""
+        raise FilterTypeError(
+            f"{value!r} is not a condition yet: compare it with something, as F.cost > 0.1{hint}"
+        )
     if isinstance(value, bool):
         hint = (
             f"{value} is not a filter. `is`, `in` and chained comparisons give a bool before a filter can be"
             " made of them; ALL matches everything, NONE nothing"
         )
     elif isinstance(value, str):
-        hint = f"a filter is built from F, as F.model == 'gpt-4o'; got the text {value!r}"
+        hint = f"a filter is due, not the text {shortened(value)}; parse_filter() reads one from text"
     else:
         hint = (
             f"a filter is due, not {type(value).__name__} {value!r}; Filter.from_wire() reads the API's JSON"
@@ -301,7 +397,7 @@ ALL: Final = Filter._of(EVERYTHING)
 NONE: Final = Filter._of(NOTHING)
 
 
-def all_of(*filters: Any) -> Filter:
+def all_of(*filters: Condition | None) -> Filter:
     """The filter that matches where all of *filters* do; None among them is skipped.
 
     Without any it is ``ALL``. Thousands may be given: the cost is linear.
@@ -314,7 +410,7 @@ def all_of(*filters: Any) -> Filter:
     return _all_or_any(And, filters)
 
 
-def any_of(*filters: Any) -> Filter:
+def any_of(*filters: Condition | None) -> Filter:
     """The filter that matches where at least one of *filters* does; None among them is skipped.
 
     Without any it is ``NONE``, never everything.

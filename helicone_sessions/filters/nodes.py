@@ -7,13 +7,14 @@ the recursion limit.
 
 from collections.abc import Callable, Iterable
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, Final, TypeVar
 
 import attrs
 
 from helicone_sessions.errors import FilterValueError
 from helicone_sessions.filters.patterns import like_inside, unescape_like
-from helicone_sessions.filters.schema import ColumnFacts, Kind, Operator
+from helicone_sessions.filters.schema import SERVER_EMPTY, ColumnFacts, Kind, Operator
 from helicone_sessions.filters.spelling import spell_leaf
 from helicone_sessions.filters.values import Value
 
@@ -76,9 +77,13 @@ class Branch(Node):
 
     parts: tuple[Node, ...]
 
-    @cached_property
+    @property
     def children(self) -> tuple[Node, ...]:
         """The joined nodes; a part of the same class is replaced by its own parts."""
+        return self._flattened if type(self) in set(map(type, self.parts)) else self.parts
+
+    @cached_property
+    def _flattened(self) -> tuple[Node, ...]:
         return tuple(_flatten(self.parts, type(self)))
 
 
@@ -110,6 +115,10 @@ _INVERSE: Final[dict[Operator, Operator]] = {
 }
 
 
+_PLAIN: Final = {Leaf}
+_CONTENT: Final = attrgetter("value", "column", "operator", "key")
+
+
 def _flatten(parts: Iterable[Node], kind: type[Branch]) -> Iterable[Node]:
     waiting = list(parts)[::-1]
     # A branch met again, as in `f & f`, says nothing new; doubled often enough it would never end.
@@ -136,7 +145,7 @@ def fold(
     root: Node,
     combine: Callable[[Node, list[T]], T],
     *,
-    prepare: Callable[[Node], Node] = lambda node: node,
+    prepare: Callable[[Node], Node] | None = None,
 ) -> T:
     """Work out a result from the leaves up, without recursion.
 
@@ -146,19 +155,24 @@ def fold(
         prepare: Called on the way down; gives the node that stands for the one met.
     """
     results: list[T] = []
-    waiting: list[tuple[Node, bool]] = [(root, False)]
+    node: Node
+    # A branch comes again, with the number of its children, when these are done.
+    waiting: list[Node | tuple[Node, int]] = [root]
     while waiting:
-        node, below_is_done = waiting.pop()
-        if below_is_done:
-            first = len(results) - len(node.children)
+        step = waiting.pop()
+        if type(step) is tuple:
+            node, count = step
+            first = len(results) - count
             result = combine(node, results[first:])
             del results[first:]
             results.append(result)
             continue
-        node = prepare(node)
-        if children := node.children:
-            waiting.append((node, True))
-            waiting.extend((child, False) for child in reversed(children))
+        node = prepare(step) if prepare else step  # type: ignore[arg-type,assignment]
+        if type(node) is Leaf:
+            results.append(combine(node, []))
+        elif children := node.children:
+            waiting.append((node, len(children)))
+            waiting.extend(children[::-1])
         else:
             results.append(combine(node, []))
     return results[0]
@@ -198,12 +212,32 @@ class _Numbered:
     parts: "tuple[_Numbered, ...]" = ()
 
 
+def plain_conditions(root: Node) -> tuple[Leaf, ...]:
+    """What a branch joins if that is single conditions only, as in nearly all filters, each once."""
+    if not isinstance(root, Branch):
+        return ()
+    children = root.parts
+    kinds = set(map(type, children))
+    if type(root) in kinds:
+        children = root.children
+        kinds = set(map(type, children))
+    if kinds != _PLAIN:
+        return ()
+    # Told apart by what they hold, which is quicker than to ask each for its hash.
+    is_distinct = len(set(map(_CONTENT, children))) == len(children)
+    return children if is_distinct else tuple(dict.fromkeys(children))  # type: ignore[return-value,arg-type]
+
+
 def simplify(root: Node) -> Node:
     """The same condition without `Not`, without constants inside and without repetition.
 
     Raises:
         FilterValueError: A negated condition has no inverse in the API.
     """
+    if type(root) is Leaf:
+        return root
+    if conditions := plain_conditions(root):
+        return join(type(root), conditions)  # type: ignore[arg-type] # only a branch has them
     numbers: dict[Any, int] = {}
 
     def simplified(node: Node, below: list[_Numbered]) -> _Numbered:
@@ -255,7 +289,11 @@ def inverse(leaf: Leaf) -> Node:
         return attrs.evolve(leaf, value=not value)
     if column.kind is Kind.TIMESTAMP and leaf.operator == "equals":
         return Or((attrs.evolve(leaf, operator="lt"), attrs.evolve(leaf, operator="gt")))
-    if leaf.operator in _INVERSE and column.kind is not Kind.KEY:
+    if value == SERVER_EMPTY and value in column.sentinels and leaf.operator in ("equals", "not-equals"):
+        # Only == reads this word; the opposite is spelt with the empty text itself.
+        if leaf.operator == "equals" and column.empty == "":
+            return attrs.evolve(leaf, operator="not-equals", value="")
+    elif leaf.operator in _INVERSE and column.kind is not Kind.KEY:
         return attrs.evolve(leaf, operator=_INVERSE[leaf.operator])
     if leaf.operator == "ilike" and (inside := like_inside(str(value))):
         return attrs.evolve(leaf, operator="not-contains", value=inside)

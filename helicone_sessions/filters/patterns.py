@@ -56,8 +56,8 @@ def pattern_for_contains(text: str) -> str | None:
     >>> print(pattern_for_contains("50%"), pattern_for_contains("gpt"))
     %50\%% None
     """
-    escaped = escape_like(text)
-    return None if escaped == text else f"%{escaped}%"
+    is_plain = "%" not in text and "_" not in text and "\\" not in text
+    return None if is_plain else f"%{escape_like(text)}%"
 
 
 def sent_for_contains(pattern: str) -> str | None:

@@ -21,6 +21,10 @@ from helicone_sessions.filters.nodes import And, Node, Not, Or, join
 MIRRORED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "==": "==", "!=": "!="}
 
 
+class Misread(FilterTypeError):
+    """Python reads the expression otherwise than it was meant, or it has no meaning."""
+
+
 class Comparable(Protocol):
     """A column, as far as a comparison needs it."""
 
@@ -42,6 +46,11 @@ class Open:
     operand: object
     is_column: bool
     inversions: int = 0
+
+    @property
+    def is_truth(self) -> bool:
+        """Whether it is True or False, which are no conditions."""
+        return isinstance(self.operand, bool)
 
     def __str__(self) -> str:
         return "~" * self.inversions + repr(self.operand)
@@ -88,28 +97,28 @@ def combined(sign: str, left: Terms, right: Terms) -> Terms:
     """``left & right`` or ``left | right``, where *sign* says which.
 
     Raises:
-        FilterTypeError: An operand that waits for its comparison can no longer get it.
+        Misread: An operand that waits for its comparison can no longer get it.
     """
     if ends_open(left) and (is_compound(left) or _is_column(left[-1][-1])):
-        raise FilterTypeError(_alone(left[-1][-1], sign))
+        raise Misread(_alone(left[-1][-1], sign))
     if is_compound(right) and starts_open(right):
-        raise FilterTypeError(_alone(right[0][0], sign))
+        raise Misread(_alone(right[0][0], sign))
     if sign == "&":
         # An open operand inside "|" or on the right of "&" stood in parentheses of its own.
         if (is_open(left) and len(left) > 1) or (is_open(right) and is_compound(right)):
-            raise FilterTypeError(_dangling(left if is_open(left) and len(left) > 1 else right))
+            raise Misread(_dangling(left if is_open(left) and len(left) > 1 else right))
         left = _as_factor(left)
         right = _as_factor(right)
         terms: Terms = [[*left[0], *right[0]]]
     else:
         if is_open(right) and len(right) > 1:
-            raise FilterTypeError(_dangling(right))
+            raise Misread(_dangling(right))
         terms = [*left, *right]
     ends = (terms[0][0], terms[-1][-1])
     for term in terms:
         for factor in term:
             if isinstance(factor, Open) and all(factor is not end for end in ends):
-                raise FilterTypeError(_alone(factor, sign))
+                raise Misread(_alone(factor, sign))
     return terms
 
 
@@ -121,11 +130,11 @@ def inverted(terms: Terms) -> Terms:
     """``~terms``, where the terms wait for a comparison.
 
     Raises:
-        FilterTypeError: They join several operands.
+        Misread: They join several operands.
     """
     only = terms[0][0]
     if is_compound(terms) or not isinstance(only, Open):
-        raise FilterTypeError(_dangling(terms))
+        raise Misread(_dangling(terms))
     return [[attrs.evolve(only, inversions=only.inversions + 1)]]
 
 
@@ -133,23 +142,23 @@ def compared(left: Terms, sign: str, right: Terms) -> Node:
     """``left sign right``: the operands on both sides of the sign meet, and everything is closed.
 
     Raises:
-        FilterTypeError: What meets is not a column and a constant, or another end stays open.
+        Misread: What meets is not a column and a constant, or another end stays open.
     """
     before, after = left[-1][-1], right[0][0]
     if not isinstance(before, Open) or not isinstance(after, Open):
-        raise FilterTypeError(
+        raise Misread(
             f"a condition cannot be compared with {sign}: {spell(left)} {sign} {spell(right)}."
             " Put each comparison in parentheses"
         )
     if after.inversions:
-        raise FilterTypeError(f"~ has no meaning on the right of {sign}: write ~({before} {sign} …)")
+        raise Misread(f"~ has no meaning on the right of {sign}: write ~({before} {sign} …)")
     node = _condition(before, sign, after)
     if before.inversions % 2:
         node = Not(node)
     terms: Terms = [*left[:-1], [*left[-1][:-1], node, *right[0][1:]], *right[1:]]
     if is_open(terms):
         end = terms[0][0] if starts_open(terms) else terms[-1][-1]
-        raise FilterTypeError(
+        raise Misread(
             f"{end} is left without its comparison. Where two comparisons stand side by side Python chains"
             " them: put each in parentheses, as (F.cost > 1) & (F.status == 200)"
         )
@@ -158,12 +167,12 @@ def compared(left: Terms, sign: str, right: Terms) -> Node:
 
 def _condition(before: Open, sign: str, after: Open) -> Node:
     if before.is_column and after.is_column:
-        raise FilterTypeError(
+        raise Misread(
             f"{before} cannot be compared with {after}: the API compares a column with a constant only"
         )
     column, constant = (before, after) if before.is_column else (after, before)
     if not column.is_column:
-        raise FilterTypeError(f"{before} {sign} {after} compares two constants inside a filter")
+        raise Misread(f"{before} {sign} {after} compares two constants inside a filter")
     sign = sign if column is before else MIRRORED[sign]
     return column.operand.condition(sign, constant.operand)  # type: ignore[attr-defined, no-any-return]
 
@@ -175,7 +184,7 @@ def _is_column(factor: Factor) -> bool:
 def _alone(factor: Factor, sign: str) -> str:
     if _is_column(factor):
         return f"{factor} is a column, not a condition: compare it with something before {sign}"
-    if isinstance(factor, Open) and isinstance(factor.operand, bool):
+    if isinstance(factor, Open) and factor.is_truth:
         return f"{factor} is not a condition: ALL matches everything, NONE matches nothing"
     return f"{factor} stands alone beside {sign}: a constant belongs to a comparison"
 

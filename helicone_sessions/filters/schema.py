@@ -19,6 +19,15 @@ Operator = Literal[
 ]
 
 
+# The open-source server binds whole numbers as Int32, and ClickHouse (tried on 26.9) lets them wrap around.
+SERVER_LARGEST_WHOLE: Final = 2**31 - 1
+# It takes these words, compared with a text column, for "is missing" and "is empty".
+SERVER_NULL: Final = "null"
+SERVER_EMPTY: Final = "__empty__"
+# Its statement is at most 262,144 bytes, a condition about 60.
+SERVER_MOST_CONDITIONS: Final = 4000
+
+
 class Kind(StrEnum):
     """What a column holds, and so which operators it has."""
 
@@ -68,9 +77,16 @@ class ColumnFacts:
         unit: The unit of a number, for people.
         whole: A number that has no fraction.
         negative: A number that may be below zero.
+        uuid: A text that is a UUID.
+        empty: The text that a value equals if it is empty.
+        sentinels: Words that ``equals`` takes for a missing or an empty value.
         on_server: What the open-source server makes of a condition on it.
         server_refuses: Operators with which that server's query fails, although it reads the column.
-        server_note: What else is known of that server's reading.
+        server_twists: Operators that it reads, and not as the contract says.
+        server_scale: What it multiplies a constant with; the fraction of the product is dropped.
+        server_note: What else is known of its reading.
+        server_remedy: What to do about it.
+        operators: The operators that the contract gives it.
     """
 
     name: str
@@ -80,13 +96,23 @@ class ColumnFacts:
     unit: str | None = None
     whole: bool = False
     negative: bool = False
+    uuid: bool = False
+    empty: str = ""
     on_server: Reading = Reading.READ
     server_refuses: tuple[Operator, ...] = ()
+    server_twists: tuple[Operator, ...] = ()
+    server_scale: int = 1
     server_note: str = ""
+    server_remedy: str = ""
+    sentinels: tuple[str, ...] = attrs.field()
+    operators: tuple[Operator, ...] = attrs.field(init=False)
 
-    @property
-    def operators(self) -> tuple[Operator, ...]:
-        """The operators that the contract gives this column."""
+    @sentinels.default
+    def _sentinels_of_its_kind(self) -> tuple[str, ...]:
+        return (SERVER_NULL, SERVER_EMPTY) if self.kind is Kind.TEXT else ()
+
+    @operators.default
+    def _operators_of_its_kind(self) -> tuple[Operator, ...]:
         return OPERATORS[self.kind]
 
     @property
@@ -104,10 +130,17 @@ def column_facts(name: str) -> ColumnFacts:
 
 
 _PATTERNS: Final[tuple[Operator, ...]] = ("like", "ilike", "contains", "not-contains")
-_UUID_NOTE = "ClickHouse refuses patterns on a UUID (code 43)"
+_UUID_NOTE = "ClickHouse refuses patterns on a UUID (code 43), and texts that are none (code 376)"
 _MISSING_NOTE = "the column was not found in the table's migrations, so the query probably fails"
-_SCORE_NOTE = "a request without the score never matches, not under not-equals either"
+_SCORE_NOTE = (
+    "scores are whole numbers there: a pattern or another text ends the query, and a request without the"
+    " score never matches, under not-equals either"
+)
 _SESSION_NOTE = "session conditions are computed and then not passed on by the metrics query"
+_SESSION_REMEDY = (
+    "narrow the requests by other columns or the time_filter instead;"
+    " the embedded engine (LocalServer) reads it"
+)
 _SECONDS_NOTE = "bound with whole seconds; a fraction is dropped"
 
 
@@ -123,8 +156,8 @@ def _time(name: str, about: str) -> ColumnFacts:
     return ColumnFacts(name, REQUESTS, Kind.TIMESTAMP, about, server_note=_SECONDS_NOTE)
 
 
-def _flag(name: str, about: str, note: str = "") -> ColumnFacts:
-    return ColumnFacts(name, REQUESTS, Kind.BOOLEAN, about, server_note=note)
+def _flag(name: str, about: str, **facts: object) -> ColumnFacts:
+    return ColumnFacts(name, REQUESTS, Kind.BOOLEAN, about, **facts)  # type: ignore[arg-type]
 
 
 def _map(name: str, about: str, **facts: object) -> ColumnFacts:
@@ -132,7 +165,12 @@ def _map(name: str, about: str, **facts: object) -> ColumnFacts:
 
 
 def _session(name: str, kind: Kind, about: str, **facts: object) -> ColumnFacts:
-    given = {"on_server": Reading.IGNORED, "server_note": _SESSION_NOTE, **facts}
+    given = {
+        "on_server": Reading.IGNORED,
+        "server_note": _SESSION_NOTE,
+        "server_remedy": _SESSION_REMEDY,
+        **facts,
+    }
     return ColumnFacts(name, SESSIONS, kind, about, **given)  # type: ignore[arg-type]
 
 
@@ -143,6 +181,7 @@ _ALL: Final[tuple[ColumnFacts, ...]] = (
         "cost",
         "price of the request",
         "dollars",
+        server_scale=10**9,
         server_note="multiplied by 1e9, floored and bound as Int32: above 2.147483647 it wraps around",
     ),
     _text("provider", "who served the model, as OPENAI or ANTHROPIC"),
@@ -155,13 +194,34 @@ _ALL: Final[tuple[ColumnFacts, ...]] = (
     _text(
         "organization_id",
         "UUID of the organisation",
+        uuid=True,
         server_refuses=_PATTERNS,
         server_note=_UUID_NOTE,
+        server_remedy="compare the whole id with == or !=",
     ),
-    _text("node_id", "id of a node", on_server=Reading.FAILS, server_note=_MISSING_NOTE),
-    _text("job_id", "id of a job", on_server=Reading.FAILS, server_note=_MISSING_NOTE),
+    _text(
+        "node_id",
+        "id of a node",
+        on_server=Reading.FAILS,
+        server_note=_MISSING_NOTE,
+        server_remedy="keep the id in a property of the request and use F.properties",
+    ),
+    _text(
+        "job_id",
+        "id of a job",
+        on_server=Reading.FAILS,
+        server_note=_MISSING_NOTE,
+        server_remedy="keep the id in a property of the request and use F.properties",
+    ),
     _flag("threat", "the request was marked as a threat"),
-    _text("request_id", "UUID of the request", server_refuses=_PATTERNS, server_note=_UUID_NOTE),
+    _text(
+        "request_id",
+        "UUID of the request",
+        uuid=True,
+        server_refuses=_PATTERNS,
+        server_note=_UUID_NOTE,
+        server_remedy="compare the whole id with == or !=",
+    ),
     _number("prompt_tokens", "tokens sent", "tokens", whole=True),
     _number("completion_tokens", "tokens received", "tokens", whole=True),
     _number("prompt_cache_read_tokens", "tokens read from the provider's cache", "tokens", whole=True),
@@ -175,6 +235,7 @@ _ALL: Final[tuple[ColumnFacts, ...]] = (
         "the request has a property of this name",
         on_server=Reading.IGNORED,
         server_note="the column is not in the server's map",
+        server_remedy="use F.properties[key] != '', which holds where the property is there and not empty",
     ),
     _map("properties", "properties of the request by key, as Helicone-Session-Id"),
     _map(
@@ -182,32 +243,63 @@ _ALL: Final[tuple[ColumnFacts, ...]] = (
         "searchable properties by key",
         on_server=Reading.FAILS,
         server_note="it reads a column that the table lacks",
+        server_remedy="use F.properties[key]",
     ),
-    _map("scores", "scores of the request by key, whole numbers", server_note=_SCORE_NOTE),
+    _map(
+        "scores",
+        "scores of the request by key, whole numbers",
+        server_refuses=_PATTERNS,
+        server_twists=("not-equals",),
+        server_note=_SCORE_NOTE,
+        server_remedy="compare with == and a whole number; is_in takes the other values",
+    ),
     _text(
         "scores_column",
         "the map of scores as a whole",
         server_refuses=_PATTERNS,
         server_note="ClickHouse refuses patterns on a map (code 43)",
+        server_remedy="use F.scores[key]",
     ),
     _text("request_body", "text of the request"),
     _text("response_body", "text of the answer"),
     _flag("cache_enabled", "the request asked for Helicone's cache"),
     _text("cache_reference_id", "UUID of the request whose answer the cache gave"),
-    _flag("cached", "the answer came from Helicone's cache", "the cache reference is not the zero UUID"),
+    _flag(
+        "cached",
+        "the answer came from Helicone's cache",
+        server_note="the cache reference is not the zero UUID",
+    ),
     _text(
         "assets",
         "ids of the assets of the request",
+        empty=SERVER_EMPTY,
+        sentinels=(SERVER_EMPTY,),
         on_server=Reading.FAILS,
         server_note=_MISSING_NOTE,
+        server_remedy="filter on something else; the embedded engine keeps assets",
     ),
-    _flag("helicone-score-feedback", "the user's feedback: true is good"),
+    _flag(
+        "helicone-score-feedback",
+        "the user's feedback: true is good",
+        server_note="a request without feedback counts as one with bad feedback",
+        server_remedy='use F.scores["helicone-score-feedback"] == 0',
+    ),
     _text("prompt_id", "id of the prompt template"),
     _text("prompt_version", "version of the prompt template"),
     _text("request_referrer", "referrer of the request"),
     _flag("is_passthrough_billing", "the provider's bill was passed through"),
-    _session("session_session_id", Kind.TEXT, "id of the session"),
-    _session("session_session_name", Kind.TEXT, "name of the session"),
+    _session(
+        "session_session_id",
+        Kind.TEXT,
+        "id of the session",
+        server_remedy='use F.properties["Helicone-Session-Id"]',
+    ),
+    _session(
+        "session_session_name",
+        Kind.TEXT,
+        "name of the session",
+        server_remedy='use F.properties["Helicone-Session-Name"]',
+    ),
     _session("session_total_cost", Kind.NUMBER, "price of all requests of the session", unit="dollars"),
     _session("session_total_tokens", Kind.NUMBER, "all tokens of the session", unit="tokens", whole=True),
     _session("session_prompt_tokens", Kind.NUMBER, "tokens sent in the session", unit="tokens", whole=True),
@@ -230,7 +322,12 @@ _ALL: Final[tuple[ColumnFacts, ...]] = (
         Kind.TEXT,
         "tag of the session",
         on_server=Reading.READ,
-        server_note="looked up in a tag table: contains adds no %, not-equals means another tag",
+        sentinels=(),
+        server_twists=("contains", "not-equals", "not-contains"),
+        server_note=(
+            "looked up in a tag table: contains matches the whole tag, a negation means 'has another tag'"
+        ),
+        server_remedy="for contains use .ilike('%text%'); a negation has no equivalent there",
     ),
 )
 

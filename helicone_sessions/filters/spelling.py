@@ -4,9 +4,9 @@ from datetime import datetime
 from typing import Final
 
 from helicone_sessions.filters.schema import ColumnFacts, Kind, Operator
-from helicone_sessions.filters.values import Value
+from helicone_sessions.filters.values import MISSING, Value
 
-_SYMBOLS: Final[dict[Operator, str]] = {
+SYMBOLS: Final[dict[Operator, str]] = {
     "equals": "==",
     "not-equals": "!=",
     "gt": ">",
@@ -33,6 +33,8 @@ def spell_value(value: Value) -> str:
 def spell_leaf(column: ColumnFacts, operator: Operator, value: Value, key: str | None = None) -> str:
     """The condition as Python source."""
     left = spell_column(column, key)
-    if operator in _SYMBOLS:
-        return f"{left} {_SYMBOLS[operator]} {spell_value(value)}"
+    if value is MISSING and operator == "equals":
+        return f"{left}.is_null()"
+    if operator in SYMBOLS:
+        return f"{left} {SYMBOLS[operator]} {spell_value(value)}"
     return f"{left}.{operator.replace('-', '_')}({spell_value(value)})"

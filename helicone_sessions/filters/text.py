@@ -1,8 +1,11 @@
-"""A whole filter as text: Python source that pastes back, and an indented tree for people."""
+"""A whole filter as text: Python that pastes back, the words of `parse_filter`, and a tree for people."""
 
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import groupby
 from typing import Final
 
-from helicone_sessions.errors import FilterError
 from helicone_sessions.filters.nodes import (
     EVERYTHING,
     And,
@@ -10,55 +13,103 @@ from helicone_sessions.filters.nodes import (
     Leaf,
     Node,
     Not,
-    fold,
+    Or,
 )
 from helicone_sessions.filters.schema import Kind
-from helicone_sessions.filters.spelling import spell_column, spell_value
-from helicone_sessions.filters.values import check
+from helicone_sessions.filters.source import can_be_written
+from helicone_sessions.filters.spelling import SYMBOLS, spell_value
+from helicone_sessions.filters.values import MISSING, Value
 from helicone_sessions.filters.wire import encode_leaf
 
-# Longer chains of & and | meet the limits of Python's own compiler from about 1,000 terms on.
-_WIDEST_CHAIN: Final = 20
+_DEEPEST_INDENT: Final = 40
 
 
-def to_source(root: Node) -> str:
-    """The tree as Python source; evaluating it gives an equal filter."""
-    return fold(root, _source)[1]
+def to_text(root: Node) -> str:
+    """The tree in the words that `parse_filter` reads; reading them gives an equal filter."""
+    written = []
+    # A deep tree is written piece by piece: joining the text of each level would cost the square.
+    waiting: list[Node | str] = [root]
+    while waiting:
+        step = waiting.pop()
+        if isinstance(step, str):
+            written.append(step)
+        else:
+            waiting.extend(reversed(_pieces(step)))
+    return "".join(written)
 
 
-def _source(node: Node, below: list[tuple[str, str]]) -> tuple[str, str]:
-    """The node inside a larger expression, and standing alone."""
+def _pieces(node: Node) -> list[Node | str]:
+    """The node as text and the nodes in it."""
     if isinstance(node, Leaf):
-        alone = str(node)
-        if not _can_be_written(node):
-            text = f"Filter.from_wire({encode_leaf(node)})"
-            return text, text
-        if node.column.kind is Kind.BOOLEAN:
-            return (spell_column(node.column) if node.value else f"({alone})"), alone
-        return (alone if alone.endswith(")") and " " not in alone.split("(", 1)[0] else f"({alone})"), alone
+        return [_leaf_text(node)]
     if isinstance(node, Not):
-        text = f"~{below[0][0]}"
-        return text, text
+        return ["not ", *_in_parentheses(node.child, And, Or)]
     if not isinstance(node, Branch):
-        text = "ALL" if node is EVERYTHING else "NONE"
-        return text, text
-    parts = [inside for inside, _ in below]
-    if len(parts) > _WIDEST_CHAIN:
-        text = f"{'all_of' if isinstance(node, And) else 'any_of'}({', '.join(parts)})"
-        return text, text
-    text = (" & " if isinstance(node, And) else " | ").join(parts)
-    return f"({text})", text
+        return ["all" if node is EVERYTHING else "none"]
+    word = " and " if isinstance(node, And) else " or "
+    pieces: list[Node | str] = []
+    for part in _parts(node):
+        # Only "or" inside "and" needs them; the other way round "and" binds tighter anyway.
+        inside = [part] if isinstance(part, str) else _in_parentheses(part, Or)
+        pieces += [word, *inside]
+    return pieces[1:]
 
 
-def _can_be_written(leaf: Leaf) -> bool:
-    """Whether the language takes what another client sent, as a negative cost or an empty text."""
-    if leaf.key == "" or (leaf.value == "" and leaf.operator in ("contains", "not-contains")):
-        return False
-    try:
-        check(leaf.column, leaf.value, spelling="")
-    except FilterError:
-        return False
-    return True
+def _in_parentheses(node: Node, *kinds: type[Branch]) -> list[Node | str]:
+    """The node, in parentheses if it is one of the *kinds* and more than one list."""
+    if isinstance(node, Branch) and isinstance(node, kinds):
+        parts = list(_parts(node))
+        return [parts[0]] if len(parts) == 1 else ["(", node, ")"]
+    return [node]
+
+
+def _parts(node: Branch) -> Iterator[Node | str]:
+    """What the branch joins; neighbours that differ in nothing but the constant are written as one list."""
+    operator, word = ("equals", "in") if isinstance(node, Or) else ("not-equals", "not in")
+    for column, group in groupby(node.children, lambda part: _listed_column(part, operator)):
+        parts = list(group)
+        values = [part.value for part in parts if isinstance(part, Leaf)]
+        # A list is read as one condition for each different constant.
+        if column and 1 < len(values) == len({*values}):
+            yield f"{column} {word} ({', '.join(map(_constant_text, values))})"
+        else:
+            yield from parts
+
+
+def _listed_column(node: Node, operator: str) -> str:
+    """The column of a condition that may stand in a list, or nothing."""
+    if not isinstance(node, Leaf) or node.operator != operator or node.column.kind is Kind.KEY:
+        return ""
+    return "" if node.value is MISSING or not can_be_written(node) else _column_text(node)
+
+
+def _leaf_text(leaf: Leaf) -> str:
+    if not can_be_written(leaf):
+        return _escaped(json.dumps(encode_leaf(leaf), ensure_ascii=False))
+    column = _column_text(leaf)
+    if leaf.value is MISSING and leaf.operator == "equals":
+        return f"{column} is null"
+    if leaf.value is True:
+        return column
+    word = SYMBOLS.get(leaf.operator) or leaf.operator.replace("-", " ")
+    return f"{column} {word} {_constant_text(leaf.value)}"
+
+
+def _column_text(leaf: Leaf) -> str:
+    return leaf.column.name if leaf.key is None else f"{leaf.column.name}[{_constant_text(leaf.key)}]"
+
+
+def _constant_text(value: Value) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return _escaped(json.dumps(value, ensure_ascii=False))
+
+
+def _escaped(text: str) -> str:
+    """JSON in which a reader sees every character."""
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else json.dumps(sign)[1:-1] for sign in text)
 
 
 def explain(root: Node) -> str:
@@ -67,7 +118,9 @@ def explain(root: Node) -> str:
     waiting = [(root, 0)]
     while waiting:
         node, depth = waiting.pop()
-        lines.append("  " * depth + _label(node))
+        # Nobody reads further to the right, and thousands of levels would be mostly spaces.
+        indent = "  " * depth if depth <= _DEEPEST_INDENT else f"{'  ' * _DEEPEST_INDENT}({depth}) "
+        lines.append(indent + _label(node))
         waiting.extend((child, depth + 1) for child in reversed(node.children))
     return "\n".join(lines)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError
@@ -18,7 +18,20 @@ Value = str | int | float | bool | datetime
 _LARGEST_WHOLE = 2**53
 
 
-def check(column: ColumnFacts, value: object, *, spelling: str) -> Value:
+class _Missing(str):
+    """The text by which the API's open-source server asks for a missing value; equal to that text."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> str:
+        return "MISSING"
+
+
+# It says that "null" was meant as what that server makes of it.
+MISSING: Final = _Missing("null")
+
+
+def check(column: ColumnFacts, value: object, *, spelling: object) -> Value:
     """The *value* as a leaf on *column* holds it.
 
     Args:
@@ -32,12 +45,18 @@ def check(column: ColumnFacts, value: object, *, spelling: str) -> Value:
     """
     kind = type(value)
     # The plain cases first: they are nearly all, and cost one look each.
-    if kind is str and column.kind in _TEXTUAL and value.isascii():  # type: ignore[attr-defined]
+    if kind is str:
+        if column.kind in _TEXTUAL and value.isascii():  # type: ignore[attr-defined]
+            return value  # type: ignore[return-value]
+    elif (kind is float or kind is int) and column.kind is Kind.NUMBER and 0 <= value <= _LARGEST_WHOLE:  # type: ignore[operator]
         return value  # type: ignore[return-value]
     if isinstance(value, Enum):
         return check(column, value.value, spelling=spelling)
     if value is None:
-        raise FilterTypeError(f"{spelling} cannot be compared with None: the API has no null in a comparison")
+        mend = "; .is_null() asks for a missing text" if column.kind is Kind.TEXT else ""
+        raise FilterTypeError(
+            f"{spelling} cannot be compared with None: the API has no null in a comparison{mend}"
+        )
     if kind.__module__ == "numpy" and getattr(value, "ndim", None) == 0:
         scalar: Any = value
         plain = scalar.item()
@@ -47,7 +66,7 @@ def check(column: ColumnFacts, value: object, *, spelling: str) -> Value:
     return _CHECKS[column.kind](column, value, spelling)
 
 
-def _text(_column: ColumnFacts, value: object, spelling: str) -> Value:
+def _text(_column: ColumnFacts, value: object, spelling: object) -> Value:
     if isinstance(value, UUID):
         return str(value)
     if not isinstance(value, str):
@@ -55,7 +74,7 @@ def _text(_column: ColumnFacts, value: object, spelling: str) -> Value:
     return check_text(value, spelling)
 
 
-def check_text(text: str, spelling: str) -> str:
+def check_text(text: str, spelling: object) -> str:
     """*text* as a plain str that can be sent.
 
     Raises:
@@ -70,14 +89,14 @@ def check_text(text: str, spelling: str) -> str:
     return text if type(text) is str else "".join(text)
 
 
-def _score(column: ColumnFacts, value: object, spelling: str) -> Value:
+def _score(column: ColumnFacts, value: object, spelling: object) -> Value:
     if column.name != "scores" or isinstance(value, (str, UUID, bool)):
         return _text(column, value, spelling)
     number = _number(column, value, spelling)
     return str(int(number)) if number == int(number) else repr(number)  # type: ignore[arg-type]
 
 
-def _number(column: ColumnFacts, value: object, spelling: str) -> Value:
+def _number(column: ColumnFacts, value: object, spelling: object) -> Value:
     if isinstance(value, bool):
         raise _wrong_type(spelling, "a number", value)
     if isinstance(value, int):
@@ -105,7 +124,7 @@ def _number(column: ColumnFacts, value: object, spelling: str) -> Value:
     return number
 
 
-def _timestamp(_column: ColumnFacts, value: object, spelling: str) -> Value:
+def _timestamp(_column: ColumnFacts, value: object, spelling: object) -> Value:
     if isinstance(value, datetime):
         if value.tzinfo is None or value.utcoffset() is None:
             raise FilterTypeError(
@@ -125,13 +144,13 @@ def _timestamp(_column: ColumnFacts, value: object, spelling: str) -> Value:
     raise _wrong_type(spelling, "an aware datetime", value, hint=hint)
 
 
-def _boolean(_column: ColumnFacts, value: object, spelling: str) -> Value:
+def _boolean(_column: ColumnFacts, value: object, spelling: object) -> Value:
     if isinstance(value, bool):
         return value
     raise _wrong_type(spelling, "True or False", value)
 
 
-def _wrong_type(spelling: str, wanted: str, value: object, hint: str = "") -> FilterTypeError:
+def _wrong_type(spelling: object, wanted: str, value: object, hint: str = "") -> FilterTypeError:
     mend = f"; {hint}" if hint else ""
     return FilterTypeError(
         f"{spelling} is compared with {wanted}, not with {type(value).__name__} {shortened(value)}{mend}"
@@ -144,11 +163,16 @@ def shortened(value: object, most: int = 60) -> str:
         text = repr(value)
     except ValueError:
         text = "a number of thousands of digits"
+    return cut(text, most)
+
+
+def cut(text: str, most: int = 100) -> str:
+    """The text for a message, cut where it is long."""
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
 _TEXTUAL = frozenset({Kind.TEXT, Kind.MAP, Kind.KEY})
-_CHECKS: dict[Kind, Callable[[ColumnFacts, object, str], Value]] = {
+_CHECKS: dict[Kind, Callable[[ColumnFacts, object, object], Value]] = {
     Kind.TEXT: _text,
     Kind.KEY: _text,
     Kind.MAP: _score,

@@ -20,6 +20,7 @@ from helicone_sessions.filters.nodes import (
     Or,
     fold,
     join,
+    plain_conditions,
     simplify,
 )
 from helicone_sessions.filters.patterns import (
@@ -28,8 +29,16 @@ from helicone_sessions.filters.patterns import (
     sent_for_contains,
     unescape_literal,
 )
-from helicone_sessions.filters.schema import COLUMNS, REQUESTS, SESSIONS, ColumnFacts, Kind, Operator
-from helicone_sessions.filters.values import Value, check_text, shortened
+from helicone_sessions.filters.schema import (
+    COLUMNS,
+    REQUESTS,
+    SERVER_NULL,
+    SESSIONS,
+    ColumnFacts,
+    Kind,
+    Operator,
+)
+from helicone_sessions.filters.values import MISSING, Value, check_text, shortened
 
 WireFilter = dict[str, Any] | Literal["all"]
 
@@ -49,49 +58,68 @@ def to_wire(root: Node) -> WireFilter:
     Raises:
         FilterValueError: A negated condition has no inverse, or the tree is more than `DEEPEST` deep.
     """
+    if conditions := plain_conditions(root):
+        return _paired(root, [encode_leaf(leaf) for leaf in conditions])
     node = simplify(root)
     if node is EVERYTHING:
         return "all"
-    # A filter that matches nothing must never become one that is left out.
-    wire, depth = fold(_CONTRADICTION if node is NOTHING else node, _encode)
-    if depth > DEEPEST:
+    if node is NOTHING:
+        # A filter that matches nothing must never become one that is left out.
+        node = _CONTRADICTION
+    if (depth := fold(node, _depth)) > DEEPEST:
         raise FilterValueError(
             f"the filter is {depth} levels deep, and more than {DEEPEST} cannot be sent:"
             " join conditions with all_of() and any_of() rather than by turns"
         )
-    return wire
+    return fold(node, _encode)
 
 
-def _encode(node: Node, below: list[tuple[dict[str, Any], int]]) -> tuple[dict[str, Any], int]:
-    if isinstance(node, Leaf):
-        return encode_leaf(node), 1
-    word = "and" if isinstance(node, And) else "or"
+def _depth(_node: Node, below: list[int]) -> int:
     while len(below) > 1:
-        pairs = [
-            (
-                {"left": left, "operator": word, "right": right},
-                1 + max(left_depth, right_depth),
-            )
-            for (left, left_depth), (right, right_depth) in zip(below[::2], below[1::2], strict=False)
+        below = [
+            1 + max(below[at : at + 2]) if at + 1 < len(below) else below[at]
+            for at in range(0, len(below), 2)
         ]
-        below = pairs + below[len(pairs) * 2 :]
-    return below[0]
+    return below[0] if below else 1
+
+
+def _encode(node: Node, below: list[dict[str, Any]]) -> dict[str, Any]:
+    return encode_leaf(node) if type(node) is Leaf else _paired(node, below)
+
+
+def _paired(node: Node, below: list[dict[str, Any]]) -> dict[str, Any]:
+    """The parts of a branch joined two by two, these again, and so on; their order stays."""
+    word = "and" if type(node) is And else "or"
+    # As a binary counter carries: what waits here holds 2^k parts each, the largest first.
+    waiting: list[dict[str, Any]] = []
+    for count, part in enumerate(below, 1):
+        joined = part
+        while not count & 1:
+            joined = {"left": waiting.pop(), "operator": word, "right": joined}
+            count >>= 1  # noqa: PLW2901 - the carry
+        waiting.append(joined)
+    joined = waiting.pop()
+    while waiting:
+        joined = {"left": waiting.pop(), "operator": word, "right": joined}
+    return joined
 
 
 def encode_leaf(leaf: Leaf) -> dict[str, Any]:
     """One condition as a leaf of the API."""
-    operator, value = leaf.operator, leaf.value
-    if isinstance(value, datetime):
-        value = _timestamp(value)
-    elif operator == "contains" and (pattern := pattern_for_contains(str(value))):
+    column, operator, value, key = leaf.column, leaf.operator, leaf.value, leaf.key
+    if type(value) is str:
         # The server puts % around the value of `contains` without escaping it.
-        operator, value = "ilike", pattern
-    elif operator == "not-contains":
-        value = escape_like(str(value))
-    condition: dict[str, Any] = {operator: value}
-    if leaf.key is not None:
-        condition = {leaf.key: condition}
-    return {leaf.column.table: {leaf.column.name: condition}}
+        if operator == "contains":
+            if pattern := pattern_for_contains(value):
+                operator, value = "ilike", pattern
+        elif operator == "not-contains":
+            value = escape_like(value)
+    elif isinstance(value, datetime):
+        value = _timestamp(value)
+    elif value is MISSING:
+        value = SERVER_NULL
+    condition = {operator: value} if key is None else {key: {operator: value}}
+    return {column.table: {column.name: condition}}
 
 
 def _timestamp(value: datetime) -> str:

@@ -21,7 +21,7 @@ from helicone_sessions.local.sample import sample_rows
 from helicone_sessions.local.sql import Unanswerable
 from helicone_sessions.messages.codec import decode
 from helicone_sessions.messages.converter import converter
-from helicone_sessions.messages.protocol import PATH
+from helicone_sessions.messages.protocol import CONTRACT_HEADER, PATH
 from helicone_sessions.messages.query import SessionMetricsQuery
 
 _LOG: Final = logging.getLogger(__name__)
@@ -172,8 +172,10 @@ class LocalServer:
         except (Unanswerable, BackendError) as error:
             # As the service does: the query was understood and failed.
             _LOG.info("a query failed: %s", error)
-            return web.json_response({"data": None, "error": str(error)}, status=500)
-        return web.json_response({"data": converter.unstructure(metrics), "error": None})
+            answer = {"data": None, "error": str(error)}
+            return web.json_response(answer, status=500, headers=CONTRACT_HEADER)
+        answer = {"data": converter.unstructure(metrics), "error": None}
+        return web.json_response(answer, headers=CONTRACT_HEADER)
 
     def _is_allowed(self, authorization: str) -> bool:
         scheme, _, key = authorization.partition(" ")

@@ -19,7 +19,7 @@ import attrs
 
 from helicone_sessions.filters.nodes import EVERYTHING, And, Leaf, Node, fold
 from helicone_sessions.filters.patterns import escape_like
-from helicone_sessions.filters.schema import Kind, Operator
+from helicone_sessions.filters.schema import SERVER_EMPTY, SERVER_NULL, Kind, Operator
 from helicone_sessions.local.table import FEEDBACK
 
 _NANO: Final = 9
@@ -151,6 +151,8 @@ def _score(leaf: Leaf, parameters: Parameters) -> str:
 
 
 def _assets(leaf: Leaf, parameters: Parameters) -> str:
+    if leaf.operator == "equals" and leaf.value == SERVER_EMPTY:
+        return "empty(assets)"
     return _any_of_several(leaf, parameters, "asset", "arrayExists(asset -> ", ", assets)")
 
 
@@ -202,10 +204,10 @@ def _time(column: str, leaf: Leaf, parameters: Parameters) -> str:
 def _text(expression: str, leaf: Leaf, parameters: Parameters) -> str:
     operator, value = leaf.operator, str(leaf.value)
     if operator in ("equals", "not-equals"):
-        # The one way to ask for a missing value in the API, and what the service makes of these texts.
-        if value == "null":
+        # The one way to ask for a missing value in the API, and what the service makes of these words.
+        if value == SERVER_NULL and value in leaf.column.sentinels:
             return f"{expression} IS {'NOT ' if operator == 'not-equals' else ''}NULL"
-        if value == "__empty__" and operator == "equals":
+        if value == SERVER_EMPTY and value in leaf.column.sentinels and operator == "equals":
             return f"empty({expression})"
     elif operator in ("like", "ilike"):
         _check_pattern(leaf, value)

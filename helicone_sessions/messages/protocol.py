@@ -24,6 +24,9 @@ from helicone_sessions.messages.query import SessionMetricsQuery
 
 PATH: Final = "v1/session/metrics/query"
 
+# With it a server says that it reads every condition of a filter as the contract does.
+CONTRACT_HEADER: Final = {"Helicone-Filter-Semantics": "contract"}
+
 _EXCERPT_LENGTH: Final = 500
 _REQUEST_ID_HEADERS: Final = ("x-request-id", "helicone-id", "cf-ray")
 _HEADERS_READ: Final = (*_REQUEST_ID_HEADERS, "Retry-After", "Date", "Location")
@@ -101,6 +104,15 @@ def _masked(error: APIError, secret: str, headers: Mapping[str, str], body: byte
     error.args = ("the service's words are left out, because the API key is among them",)
     error.__dict__.update(request_id=None, body_excerpt="")
     return error
+
+
+def follows_the_contract(headers: Mapping[str, str]) -> bool:
+    """Whether the server says that it reads filters as the contract does, as the embedded engine says it.
+
+    >>> follows_the_contract(CONTRACT_HEADER), follows_the_contract({})
+    (True, False)
+    """
+    return all(headers.get(name) == value for name, value in CONTRACT_HEADER.items())
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -7,8 +7,7 @@ from typing import Any, Literal, Self, get_args
 import attrs
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError
-from helicone_sessions.filters.columns import Condition
-from helicone_sessions.filters.filter import Filter, as_filter
+from helicone_sessions.filters.filter import Condition, Filter, as_filter
 from helicone_sessions.filters.values import check_text, shortened
 
 PSize = Literal["p50", "p75", "p95", "p99", "p99.9"]

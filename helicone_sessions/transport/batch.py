@@ -17,8 +17,7 @@ from typing import Any, Generic, Self, TypeVar
 import attrs
 
 from helicone_sessions.errors import AuthenticationError, FilterTypeError, HeliconeError
-from helicone_sessions.filters.columns import Condition
-from helicone_sessions.filters.filter import Operand, as_filter
+from helicone_sessions.filters.filter import Condition, Operand, as_filter
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
 

@@ -4,6 +4,7 @@ import asyncio
 import platform
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from datetime import timedelta, tzinfo
+from functools import partial
 from importlib.metadata import version
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar, overload
@@ -27,6 +28,7 @@ from helicone_sessions.transport.batch import MetricsStream, Queries, Query
 from helicone_sessions.transport.rate_limit import Gate
 from helicone_sessions.transport.retry import RetryPolicy
 from helicone_sessions.transport.settings import Region, Settings, resolve
+from helicone_sessions.transport.warn import Cautions, FilterWarnings, Place, callers_place
 
 if TYPE_CHECKING:
     # It takes most of the import time of the package, and a filter needs none of it.
@@ -53,6 +55,10 @@ class HeliconeClient:
         max_retries: How often a query is asked again after a fault that passes.
         max_concurrency: How many queries are under way at once; the service runs six database queries for
             each.
+        cautions: What to do about a filter that the open-source server is known to read differently
+            (`Filter.cautions`): ``"warn"`` says it, once for each place in your code, as a
+            `HeliconeFilterWarning`; ``"error"`` raises before anything is sent; ``"ignore"`` does neither. A
+            server that says that it follows the contract, as `LocalServer` does, is not warned about.
 
     Raises:
         ConfigurationError: There is no key, or an argument cannot be used.
@@ -71,6 +77,7 @@ class HeliconeClient:
         timeout: float = 60.0,
         max_retries: int = 4,
         max_concurrency: int = 8,
+        cautions: Cautions = "warn",
     ) -> None:
         self._settings: Settings = resolve(api_key, region, base_url)
         self._timeout = _seconds(timeout)
@@ -78,6 +85,7 @@ class HeliconeClient:
         self._concurrency = _count(max_concurrency, "max_concurrency", least=1)
         self._slots = asyncio.Semaphore(self._concurrency)
         self._gate = Gate()
+        self._warnings = FilterWarnings(cautions)
         self._connection = _Connection(session, self._concurrency)
 
     def __repr__(self) -> str:
@@ -100,7 +108,11 @@ class HeliconeClient:
         await self._connection.close()
 
     def with_options(
-        self, *, timeout: float | None = None, max_retries: int | None = None
+        self,
+        *,
+        timeout: float | None = None,
+        max_retries: int | None = None,
+        cautions: Cautions | None = None,
     ) -> "HeliconeClient":
         """The same client with other limits: it shares connections, slots and rate limit with this one.
 
@@ -109,6 +121,7 @@ class HeliconeClient:
         Args:
             timeout: Seconds for one attempt.
             max_retries: How often a query is asked again.
+            cautions: What to do about filters that the open-source server reads differently.
         """
         other = object.__new__(HeliconeClient)
         other.__dict__.update(self.__dict__)
@@ -118,6 +131,8 @@ class HeliconeClient:
             other._policy = attrs.evolve(
                 self._policy, max_retries=_count(max_retries, "max_retries", least=0)
             )
+        if cautions is not None:
+            other._warnings = FilterWarnings(cautions)
         return other
 
     async def get_metrics(
@@ -248,12 +263,27 @@ class HeliconeClient:
             An async iterable of `MetricsOutcome`. It raises an `AuthenticationError` at once, because no
             other query would fare better.
         """
-        return MetricsStream(queries, self._ask, concurrency=self._concurrency, ordered=ordered)
+        # The tasks that ask do not know who called.
+        ask = partial(self._ask, place=callers_place())
+        return MetricsStream(queries, ask, concurrency=self._concurrency, ordered=ordered)
 
-    async def _ask(self, query: SessionMetricsQuery) -> tuple[SessionMetrics, int]:
+    async def _ask(
+        self, query: SessionMetricsQuery, *, place: Place | None = None
+    ) -> tuple[SessionMetrics, int]:
         if query.matches_nothing:
             return SessionMetrics.empty(), 0
         request = protocol.request(query, self._settings.base_url)
+        cautions = self._warnings.of(query)
+        try:
+            answer = await self._answer(request)
+        except HeliconeError:
+            self._warnings.say(cautions, place)
+            raise
+        # After the answer, for that tells whether the server reads filters as the contract does.
+        self._warnings.say(cautions, place)
+        return answer
+
+    async def _answer(self, request: protocol.Request) -> tuple[SessionMetrics, int]:
         attempts = 0
         # The slot lies outside the timeout, so that queueing never counts.
         async with self._slots:
@@ -273,6 +303,7 @@ class HeliconeClient:
     async def _attempt(self, request: protocol.Request) -> SessionMetrics:
         status, headers, body = await self._connection.send(request, self._settings, self._timeout)
         self._gate.learn(headers)
+        self._warnings.learn(headers)
         return protocol.decipher(status, headers, body, secret=self._settings.api_key.reveal())
 
 

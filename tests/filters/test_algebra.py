@@ -100,7 +100,7 @@ def test_nothing(source: str) -> None:
     [
         (True, "ALL matches everything"),
         (False, "NONE nothing"),
-        ("gpt", "built from F"),
+        ("gpt", "not the text 'gpt'"),
         (F.cost, "compare it with something"),
         (F.properties, "name a key"),
         ({"cost": 1}, r"Filter\.from_wire"),

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from helicone_sessions.errors import FilterTypeError, FilterValueError
+from helicone_sessions.errors import FilterTypeError, FilterValueError, UnknownOperator
 from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.filter import ALL, NONE, Filter
 from helicone_sessions.filters.schema import Kind
-from tests.filters.support import MOMENT, branch, leaf, needs_contract, read, strict_contract
+from tests.filters.support import MOMENT, again, branch, leaf, needs_contract, read, strict_contract
 from tests.strategies import METHODS, PAIRS, filters
 
 SYMBOLS = {
@@ -176,6 +176,10 @@ def test_unequal_times_are_before_or_after(name: str) -> None:
         ("F.threat != False", "F.threat == True"),
         ("F.threat & F.cached", "F.threat.is_true() & F.cached.is_true()"),
         ("F['helicone-score-feedback'] == True", "F.helicone_score_feedback.is_true()"),
+        ("F.user_id.is_null()", "F.user_id == 'null'"),
+        ("F.user_id.is_empty()", "F.user_id == ''"),
+        ("F.properties['env'].is_empty()", "F.properties['env'] == ''"),
+        ("F.assets.is_empty()", "F.assets == '__empty__'"),
     ],
 )
 def test_shorthands(source: str, same: str) -> None:
@@ -217,7 +221,11 @@ def test_lists_of_nothing(name: str) -> None:
         (r"F.properties['\ud800']", FilterValueError, "surrogate"),
         ("F.cost.contains('x')", AttributeError, r"F\.cost is a number column .* \.between\(\)"),
         ("F.model.between('a', 'b')", AttributeError, r"F\.model is a text column"),
-        ("F.property_key.is_in(['k'])", AttributeError, "map key column and has no 'is_in'"),
+        ("F.property_key.is_in(['k'])", AttributeError, r"map key column and has no \.is_in; it has =="),
+        ("F.model.is_in(5)", FilterTypeError, "a list of values"),
+        ("F.properties['k'].is_null()", FilterTypeError, r"a key that a request lacks .* use \.is_empty\(\)"),
+        ("F.session_tag.is_null()", FilterTypeError, "never null"),
+        ("F.scores['q'].is_empty()", FilterTypeError, "a score is a number"),
         ("F.properties.contains('x')", AttributeError, r"F\.properties\['env'\]\.contains"),
     ],
 )
@@ -225,6 +233,61 @@ def test_what_a_column_lacks(source: str, error: type[Exception], words: str) ->
     """A method or an operator that a column lacks is refused with what it has."""
     with pytest.raises(error, match=words):
         read(source)
+
+
+@pytest.mark.parametrize(
+    ("source", "mend"),
+    [
+        ("F.model.contian", "contains"),
+        ("F.model.starts_with", "startswith"),
+        ("F.model.isin", "is_in"),
+        ("F.model.in_", "is_in"),
+        ("F.model.equals", "eq"),
+        ("F.model.isnull", "is_null"),
+        ("F.model.StartsWith", "startswith"),
+        ("F.cost.ge", "gte"),
+        ("F.cost.is_between", "between"),
+        ("F.threat.istrue", "is_true"),
+        ("F.properties['env'].icontains", "contains"),
+    ],
+)
+def test_a_misspelt_operator(source: str, mend: str) -> None:
+    """A misspelt operator, or one under the name of another library, is answered with the right name."""
+    with pytest.raises(UnknownOperator, match=rf"\(did you mean \.{mend}\?\); it has =="):
+        read(source)
+
+
+def test_what_is_no_operator() -> None:
+    """A name that is near to none is answered with what the column has, and hasattr is False."""
+    with pytest.raises(UnknownOperator, match=r"F\.cost is a number column and has no \.contains; it has =="):
+        _ = F.cost.contains  # type: ignore[attr-defined]
+    assert not hasattr(F.cost, "contains")
+    assert not hasattr(F, "modle")
+
+
+def test_is_null_says_so() -> None:
+    """A test for a missing value keeps its name, and is the comparison that the API has for it."""
+    filter_ = F.user_id.is_null()
+    assert "F.user_id.is_null()" == repr(filter_)
+    assert leaf("user_id", "equals", "null") == filter_.to_wire()
+    assert leaf("user_id", "not-equals", "null") == (~filter_).to_wire()
+    assert filter_ == Filter.from_wire(filter_.to_wire())
+    assert "F.user_id.is_null()" == repr(again(filter_))
+
+
+def test_the_opposite_of_empty() -> None:
+    """What is not empty differs from the empty text, whichever way "is empty" was spelt."""
+    assert (
+        leaf("model", "not-equals", "")
+        == (~F.model.is_empty()).to_wire()
+        == (~(F.model == "__empty__")).to_wire()
+    )
+    assert (
+        leaf("properties", "not-equals", "__empty__", "k") == (~(F.properties["k"] == "__empty__")).to_wire()
+    )
+    for refused in (~F.assets.is_empty(), ~(F.model != "__empty__")):
+        with pytest.raises(FilterValueError, match="no opposite"):
+            refused.to_wire()
 
 
 def test_keys_are_free() -> None:

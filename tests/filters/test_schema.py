@@ -1,12 +1,15 @@
 """The facts: they are the contract's."""
 
+import ast
+import inspect
+import itertools
 from collections import Counter
 from typing import Any
 
 import pytest
 
 from helicone_sessions.errors import FilterValueError
-from helicone_sessions.filters.columns import F
+from helicone_sessions.filters.columns import Columns, F
 from helicone_sessions.filters.schema import ColumnFacts, Kind
 from tests.filters.support import again, needs_contract, schemas
 from tests.strategies import COLUMNS, PAIRS
@@ -103,3 +106,17 @@ def test_columns_cannot_be_replaced() -> None:
     """The columns of F cannot be set."""
     with pytest.raises(AttributeError):
         F.cost = F.latency  # type: ignore[misc]
+
+
+def test_completion_shows_what_a_column_is() -> None:
+    """The text that editors show for a column of F says what the table of facts says."""
+    tree = ast.parse(inspect.getsource(Columns)).body[0]
+    assert isinstance(tree, ast.ClassDef)
+    shown = {
+        one.targets[0].id: ast.literal_eval(text.value)
+        for one, text in itertools.pairwise(tree.body)
+        if isinstance(one, ast.Assign) and isinstance(one.targets[0], ast.Name) and isinstance(text, ast.Expr)
+    }
+    for facts in COLUMNS:
+        unit = f", in {facts.unit}" if facts.unit not in (None, "code") else ""
+        assert f"{facts.about}{unit}.".casefold() == shown[facts.attribute].casefold()

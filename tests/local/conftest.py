@@ -141,17 +141,17 @@ class Oracle:
         if name in ("assets", "session_tag"):
             several = row["assets"] if name == "assets" else self._tags[_session_id(row)]
             if word in ("not-equals", "not-contains"):
-                return not any(_text(OPPOSITES[word], one, value) for one in several)
-            return any(_text(word, one, value) for one in several)
+                return not any(_text(OPPOSITES[word], one, value, words=False) for one in several)
+            return any(_text(word, one, value, words=False) for one in several)
         if name == "property_key":
             return value in row["properties"]
         if name == "scores":
-            return key[0] in row["scores"] and _text(word, str(row["scores"][key[0]]), value)
+            return key[0] in row["scores"] and _text(word, str(row["scores"][key[0]]), value, words=False)
         found = _value(name, key, row)
         if COLUMNS[name].kind in (Kind.TEXT, Kind.MAP):
             if name in UUIDS and word in ("equals", "not-equals"):
                 value = _normal(value)
-            return _text(word, found, value)
+            return _text(word, found, value, words=name != "properties")
         if name in ("cost", "session_total_cost"):
             value = Fraction(Decimal(repr(value)))
         return found is not None and COMPARISONS[word](found, value)
@@ -285,14 +285,14 @@ def _normal(text: str) -> str:
         return text
 
 
-def _text(word: str, found: str | None, value: str) -> bool:
-    if value == "null" and word in ("equals", "not-equals"):
+def _text(word: str, found: str | None, value: str, *, words: bool = True) -> bool:
+    if words and value == "null" and word in ("equals", "not-equals"):
         return (found is None) == (word == "equals")
     if found is None:
         return False
     match word:
         case "equals":
-            return found == ("" if value == "__empty__" else value)
+            return found == ("" if words and value == "__empty__" else value)
         case "not-equals":
             return found != value
         case "contains":

@@ -78,7 +78,7 @@ def test_filter_takes_a_condition(expected: object, given_filter: object) -> Non
     [
         ("True is not a filter", True),
         ("False is not a filter", False),
-        ("got the text 'cost > 1'", "cost > 1"),
+        ("not the text 'cost > 1'", "cost > 1"),
         ("a filter is due, not dict", {"request_response_rmt": {}}),
         ("a filter is due, not int 0", 0),
         ("F.cost is not a condition yet", F.cost),

@@ -127,7 +127,7 @@ async def test_cookies_of_the_service_are_not_kept(make_client: Make, service: A
     ("error", "message", "query"),
     [
         (FilterTypeError, "a filter is due", {"request_response_rmt": {}}),
-        (FilterTypeError, "got the text", "cost > 1"),
+        (FilterTypeError, "not the text", "cost > 1"),
         (FilterTypeError, "is not a filter", True),
         (FilterTypeError, "is not a condition yet", F.cost),
         (FilterValueError, "property_key", SessionMetricsQuery(~(F.property_key == "env"))),

@@ -1,0 +1,530 @@
+"""One class for each kind of column: the conditions that it takes, and what a type checker knows of them."""
+
+import difflib
+from collections.abc import Iterable
+from datetime import datetime
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Final,
+    Generic,
+    Literal,
+    NoReturn,
+    SupportsIndex,
+    TypeAlias,
+    TypeVar,
+)
+from uuid import UUID
+
+from helicone_sessions.errors import FilterTypeError, FilterValueError, UnknownOperator
+from helicone_sessions.filters.filter import Condition, Filter, Joinable, Operand, Unfinished
+from helicone_sessions.filters.nodes import And, Leaf, Node, Not, Or, join
+from helicone_sessions.filters.patterns import escape_like, sent_for_contains
+from helicone_sessions.filters.precedence import Open, Terms
+from helicone_sessions.filters.schema import COLUMNS, ColumnFacts, Operator
+from helicone_sessions.filters.spelling import spell_column
+from helicone_sessions.filters.values import MISSING, check, check_text
+
+Inclusive = Literal["both", "left", "right", "neither"]
+Text: TypeAlias = str | UUID | Enum
+Number: TypeAlias = float | SupportsIndex | Decimal | Fraction | Enum
+Score: TypeAlias = Text | Number
+Moment: TypeAlias = datetime | Enum
+T = TypeVar("T")
+
+_WIRE_NAME: Final[dict[str, Operator]] = {
+    "==": "equals",
+    "!=": "not-equals",
+    "<": "lt",
+    "<=": "lte",
+    ">": "gt",
+    ">=": "gte",
+}
+# What other libraries, SQL and the API call it.
+_SYNONYMS: Final = {
+    "equals": "eq",
+    "not_equals": "ne",
+    "neq": "ne",
+    "ge": "gte",
+    "le": "lte",
+    "in_": "is_in",
+    "isin": "is_in",
+    "one_of": "is_in",
+    "notin": "not_in",
+    "notin_": "not_in",
+    "is_between": "between",
+    "icontains": "contains",
+    "includes": "contains",
+    "starts_with": "startswith",
+    "ends_with": "endswith",
+    "regexp": "like",
+    "match": "like",
+    "is_": "eq",
+    "isnull": "is_null",
+    "is_none": "is_null",
+}
+
+if TYPE_CHECKING:
+    # An operand that the caller wrote, or one with `&` or `|` behind it: `0.1 & F.threat`.
+    _Number: TypeAlias = Number | Unfinished[Number]
+    _Text: TypeAlias = Text | Unfinished[Text]
+    _Score: TypeAlias = Score | Unfinished[Score]
+    _Moment: TypeAlias = Moment | Unfinished[Moment]
+    _Truth: TypeAlias = bool | Unfinished[bool]
+
+
+class Numeric(Joinable["Numeric"]):
+    """To a type checker: a number column, or a comparison that lacks the number on its right."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def __eq__(self, other: _Number) -> Filter: ...  # type: ignore[override]
+        def __ne__(self, other: _Number) -> Filter: ...  # type: ignore[override]
+        def __lt__(self, other: _Number) -> Filter: ...
+        def __le__(self, other: _Number) -> Filter: ...
+        def __gt__(self, other: _Number) -> Filter: ...
+        def __ge__(self, other: _Number) -> Filter: ...
+        def __invert__(self) -> "Numeric": ...
+
+
+class Textual(Joinable["Textual"]):
+    """To a type checker: a text column, or a comparison that lacks the text on its right."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def __eq__(self, other: _Text) -> Filter: ...  # type: ignore[override]
+        def __ne__(self, other: _Text) -> Filter: ...  # type: ignore[override]
+        def __invert__(self) -> "Textual": ...
+
+
+class Temporal(Joinable["Temporal"]):
+    """To a type checker: a timestamp column, or a comparison that lacks the datetime on its right."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def __eq__(self, other: _Moment) -> Filter: ...  # type: ignore[override]
+        def __ne__(self, other: _Moment) -> Filter: ...  # type: ignore[override]
+        def __lt__(self, other: _Moment) -> Filter: ...
+        def __le__(self, other: _Moment) -> Filter: ...
+        def __gt__(self, other: _Moment) -> Filter: ...
+        def __ge__(self, other: _Moment) -> Filter: ...
+        def __invert__(self) -> "Temporal": ...
+
+
+class Keyed(Joinable["Keyed"]):
+    """To a type checker: ``property_key``, or a comparison of it that lacks the text on its right."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def __eq__(self, other: _Text) -> Filter: ...  # type: ignore[override]
+        def __invert__(self) -> "Keyed": ...
+
+
+class Column(Operand):
+    """A column of the API; comparing it with a constant gives a `Filter`."""
+
+    __slots__ = ("_facts", "_key")
+
+    # What the column has, for messages.
+    _has: ClassVar[str]
+
+    def __init__(self, name: str, key: str | None = None) -> None:
+        self._facts = COLUMNS[name]
+        self._key = key
+
+    @property
+    def facts(self) -> ColumnFacts:
+        """What is known of the column: kind, operators, unit, and how the open-source server reads it."""
+        return self._facts
+
+    def __repr__(self) -> str:
+        return spell_column(self._facts, self._key)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._facts.name, self._key)
+
+    def __copy__(self) -> "Column":
+        return self
+
+    def __deepcopy__(self, _memo: object) -> "Column":
+        return self
+
+    if not TYPE_CHECKING:  # to a type checker a misspelt name is an error
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name.startswith("__"):
+                raise AttributeError(name)
+            raise UnknownOperator(
+                f"{self!r} is a {self._facts.kind} column and has no .{name}{self._nearest(name)};"
+                f" it has {self._has}"
+            )
+
+    def _nearest(self, name: str) -> str:
+        own = [word for word in dir(type(self)) if not word.startswith("_")]
+        near = [_SYNONYMS.get(name.lower()), *difflib.get_close_matches(name.lower(), own, n=1)]
+        return next((f" (did you mean .{word}?)" for word in near if word in own), "")
+
+    def _compare(self, sign: str, other: object) -> Filter:
+        if isinstance(other, Operand):
+            return super()._compare(sign, other)
+        return Filter._of(self.condition(sign, other))
+
+    def _terms(self, *, alone: bool) -> Terms:  # noqa: ARG002 - only a boolean column differs
+        return [[Open(self, is_column=True)]]
+
+    if not TYPE_CHECKING:
+
+        def __invert__(self) -> Unfinished[Any]:
+            return Unfinished([[Open(self, is_column=True, inversions=1)]])
+
+    def condition(self, sign: str, constant: object) -> Node:
+        """The condition ``self sign constant``.
+
+        Raises:
+            FilterTypeError: The kind of column has no such comparison, or the constant has the wrong type.
+            FilterValueError: The constant is one that the column cannot hold.
+        """
+        operator = _WIRE_NAME[sign]
+        facts = self._facts
+        if operator not in facts.operators:
+            return self._without_operator(sign, constant)
+        return Leaf(facts, operator, check(facts, constant, spelling=self), self._key)
+
+    def _without_operator(self, sign: str, constant: object) -> Node:
+        raise FilterTypeError(f"{self!r} {sign} {constant!r}: a {self._facts.kind} column has {self._has}")
+
+    def _leaf(self, operator: Operator, constant: object) -> Leaf:
+        return Leaf(self._facts, operator, check(self._facts, constant, spelling=self), self._key)
+
+    def _where(self, operator: Operator, constant: object) -> Filter:
+        return Filter._of(self._leaf(operator, constant))
+
+
+class Equatable(Column, Generic[T]):
+    """A column that can be compared with ``==`` and ``!=``."""
+
+    __slots__ = ()
+
+    def eq(self, value: T) -> Filter:
+        """The method twin of ``==``."""
+        return Filter._of(self.condition("==", value))
+
+    def ne(self, value: T) -> Filter:
+        """The method twin of ``!=``."""
+        return Filter._of(self.condition("!=", value))
+
+    def is_in(self, values: Iterable[T]) -> Filter:
+        """One of *values*; of none it is ``NONE``.
+
+        >>> from helicone_sessions import F
+        >>> F.model.is_in(["gpt-4o", "o3"])
+        (F.model == 'gpt-4o') | (F.model == 'o3')
+        """
+        return Filter._of(join(Or, self._each("==", values)))
+
+    def not_in(self, values: Iterable[T]) -> Filter:
+        """None of *values*; of none it is ``ALL``."""
+        return Filter._of(join(And, self._each("!=", values)))
+
+    def _each(self, sign: str, values: Iterable[T]) -> Iterable[Node]:
+        if isinstance(values, (str, bytes, Operand)) or not isinstance(values, Iterable):
+            raise FilterTypeError(f"{self!r} takes a list of values here, not {values!r}")
+        return dict.fromkeys(self.condition(sign, value) for value in values)
+
+
+class Ordered(Equatable[T]):
+    """A column whose values have an order."""
+
+    __slots__ = ()
+
+    def gt(self, value: T) -> Filter:
+        """The method twin of ``>``."""
+        return self._where("gt", value)
+
+    def gte(self, value: T) -> Filter:
+        """The method twin of ``>=``."""
+        return self._where("gte", value)
+
+    def lt(self, value: T) -> Filter:
+        """The method twin of ``<``."""
+        return self._where("lt", value)
+
+    def lte(self, value: T) -> Filter:
+        """The method twin of ``<=``."""
+        return self._where("lte", value)
+
+    def between(self, low: T, high: T, inclusive: Inclusive = "both") -> Filter:
+        """From *low* to *high*.
+
+        Args:
+            low: The lower end.
+            high: The upper end.
+            inclusive: Which of the ends belong to it.
+
+        Raises:
+            FilterValueError: *low* lies above *high*, or *inclusive* is another word.
+
+        >>> from helicone_sessions import F
+        >>> F.latency.between(100, 500, inclusive="left")
+        (F.latency >= 100) & (F.latency < 500)
+        """
+        if inclusive not in ("both", "left", "right", "neither"):
+            raise FilterValueError(f"inclusive is 'both', 'left', 'right' or 'neither', not {inclusive!r}")
+        lower = self._leaf("gte" if inclusive in ("both", "left") else "gt", low)
+        upper = self._leaf("lte" if inclusive in ("both", "right") else "lt", high)
+        if lower.value > upper.value:  # type: ignore[operator]
+            raise FilterValueError(
+                f"{self!r}.between({low!r}, {high!r}): the lower end is above the upper one"
+            )
+        return Filter._of(join(And, (lower, upper)))
+
+
+class TextColumn(Equatable[Text], Textual):
+    """A column of text.
+
+    ``contains`` ignores case, as the service does; ``like`` and ``ilike`` take a pattern in which ``%`` is
+    any text and ``_`` any character.
+    """
+
+    __slots__ = ()
+    _has = (
+        "==, !=, .contains(), .not_contains(), .like(), .ilike(), .startswith(), .endswith(),"
+        " .istartswith(), .iendswith(), .is_in(), .not_in(), .is_null(), .is_empty()"
+    )
+
+    def contains(self, text: Text) -> Filter:
+        """*text* stands somewhere in the value, in capitals or not.
+
+        Raises:
+            FilterValueError: *text* is empty, which every value contains.
+        """
+        return self._where("contains", self._not_empty(text, "contains"))
+
+    def not_contains(self, text: Text) -> Filter:
+        """*text* stands nowhere in the value."""
+        return self._where("not-contains", self._not_empty(text, "not_contains"))
+
+    def like(self, pattern: Text) -> Filter:
+        """The value matches *pattern*, where ``%`` is any text, ``_`` any character."""
+        return self._where("like", pattern)
+
+    def ilike(self, pattern: Text) -> Filter:
+        """The value matches *pattern*, in capitals or not."""
+        # Such a pattern is what `contains` sends; one meaning has one form.
+        literal = sent_for_contains(pattern) if isinstance(pattern, str) else None
+        return self._where("contains", literal) if literal else self._where("ilike", pattern)
+
+    def startswith(self, text: Text) -> Filter:
+        r"""The value starts with *text*, taken literally.
+
+        >>> from helicone_sessions import F
+        >>> F.model.startswith("o3_")
+        F.model.like('o3\\_%')
+        """
+        return self._where("like", escape_like(self._not_empty(text, "startswith")) + "%")
+
+    def istartswith(self, text: Text) -> Filter:
+        """The value starts with *text*, in capitals or not."""
+        return self._where("ilike", escape_like(self._not_empty(text, "istartswith")) + "%")
+
+    def endswith(self, text: Text) -> Filter:
+        """The value ends with *text*, taken literally."""
+        return self._where("like", "%" + escape_like(self._not_empty(text, "endswith")))
+
+    def iendswith(self, text: Text) -> Filter:
+        """The value ends with *text*, in capitals or not."""
+        return self._where("ilike", "%" + escape_like(self._not_empty(text, "iendswith")))
+
+    def is_null(self) -> Filter:
+        """The value is missing.
+
+        The contract has no such test. The open-source server takes a comparison with the text ``"null"``
+        for one, and so does the embedded engine; that comparison is what is sent.
+
+        Raises:
+            FilterTypeError: It is a key of a map, the assets or a tag, for which there is no such test.
+
+        >>> from helicone_sessions import F
+        >>> F.user_id.is_null().to_wire()
+        {'request_response_rmt': {'user_id': {'equals': 'null'}}}
+        """
+        if MISSING not in self._facts.sentinels:
+            reads = (
+                "; a key that a request lacks reads as the empty text: use .is_empty()" if self._key else ""
+            )
+            raise FilterTypeError(f"{self!r}.is_null(): it is never null in the service{reads}")
+        return Filter._of(Leaf(self._facts, "equals", MISSING))
+
+    def is_empty(self) -> Filter:
+        """The value is the empty text; so is that of a property that a request lacks.
+
+        >>> from helicone_sessions import F
+        >>> ~F.properties["env"].is_empty()
+        ~(F.properties['env'] == '')
+        """
+        return self._where("equals", self._facts.empty)
+
+    def _not_empty(self, text: Text, method: str) -> str:
+        plain = check(self._facts, text, spelling=self)
+        if plain == "":
+            raise FilterValueError(f"{self!r}.{method}(''): every value contains the empty text")
+        return str(plain)
+
+
+class NumberColumn(Ordered[Number], Numeric):
+    """A column of numbers; `unit` says of what."""
+
+    __slots__ = ()
+    _has = "==, !=, <, <=, >, >=, .between(), .is_in(), .not_in()"
+
+    @property
+    def unit(self) -> str:
+        """The unit that its constants are in."""
+        return str(self._facts.unit)
+
+    def is_in(self, values: Iterable[Number]) -> Filter:
+        """One of *values*; of none it is ``NONE``. A ``range`` of whole numbers takes two conditions.
+
+        >>> from helicone_sessions import F
+        >>> F.status.is_in(range(500, 600))
+        (F.status >= 500) & (F.status < 600)
+        """
+        if isinstance(values, range) and values.step == 1 and len(values) > 1 and self._facts.whole:
+            return self.between(values.start, values.stop, inclusive="left")
+        return super().is_in(values)
+
+
+class TimestampColumn(Ordered[Moment], Temporal):
+    """A column of instants; its constants are datetimes with a zone."""
+
+    __slots__ = ()
+    _has = "==, !=, <, <=, >, >=, .between(), .is_in(), .not_in()"
+
+    def _without_operator(self, sign: str, constant: object) -> Node:  # noqa: ARG002 - only != is missing
+        # The API has no not-equals for times; before or after is the same.
+        return Or((self._leaf("lt", constant), self._leaf("gt", constant)))
+
+
+class BooleanColumn(Equatable[bool], Condition):
+    """A column of true and false; it is a condition by itself."""
+
+    __slots__ = ()
+    _has = "==, !=, .is_true(), .is_false(), and stands for a condition by itself"
+
+    if TYPE_CHECKING:
+
+        def __eq__(self, other: _Truth) -> Filter: ...  # type: ignore[override]
+        def __ne__(self, other: _Truth) -> Filter: ...  # type: ignore[override]
+
+    def _terms(self, *, alone: bool) -> Terms:
+        return super()._terms(alone=True) if alone else [[self._leaf("equals", True)]]
+
+    def __invert__(self) -> Filter:
+        return Filter._of(Not(self._leaf("equals", True)))
+
+    def _without_operator(self, sign: str, constant: object) -> Node:
+        if sign == "!=":
+            return self._leaf("equals", not check(self._facts, constant, spelling=self))
+        return super()._without_operator(sign, constant)
+
+    def is_true(self) -> Filter:
+        """The condition that it is true."""
+        return self._where("equals", True)
+
+    def is_false(self) -> Filter:
+        """The condition that it is false."""
+        return self._where("equals", False)
+
+
+class PropertyKeyColumn(Column, Keyed):
+    """The names of a request's properties; it can only be compared with ``==``."""
+
+    __slots__ = ()
+    _has = "=="
+
+    def eq(self, value: Text) -> Filter:
+        """The method twin of ``==``."""
+        return self._where("equals", value)
+
+
+class ScoreColumn(TextColumn):
+    """One score; it is compared with text or with a number, written in its shortest form.
+
+    >>> from helicone_sessions import F
+    >>> F.scores["quality"] == 4
+    F.scores['quality'] == '4'
+    """
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def __eq__(self, other: _Score) -> Filter: ...  # type: ignore[override]
+        def __ne__(self, other: _Score) -> Filter: ...  # type: ignore[override]
+        def eq(self, value: Score) -> Filter: ...
+        def ne(self, value: Score) -> Filter: ...
+        def is_in(self, values: Iterable[Score]) -> Filter: ...
+        def not_in(self, values: Iterable[Score]) -> Filter: ...
+
+    def is_empty(self) -> NoReturn:
+        """Refuse: a score is a whole number, or is not there."""
+        raise FilterTypeError(f"{self!r}.is_empty(): a score is a number; a request without it never matches")
+
+
+M = TypeVar("M", bound=TextColumn)
+
+
+class MapColumn(Operand, Generic[M]):
+    """A map of texts; ``[key]`` gives the column of one key."""
+
+    __slots__ = ("_column", "_facts")
+
+    def __init__(self, name: str, column: type[M]) -> None:
+        self._facts = COLUMNS[name]
+        self._column = column
+
+    @property
+    def facts(self) -> ColumnFacts:
+        """What is known of the column: kind, operators, and how the open-source server reads it."""
+        return self._facts
+
+    def __getitem__(self, key: str | Enum) -> M:
+        name = key.value if isinstance(key, Enum) else key
+        if not isinstance(name, str):
+            raise FilterTypeError(f"{self!r}[{key!r}]: a key is text, not {type(key).__name__}")
+        if not name:
+            raise FilterValueError(f"{self!r}['']: a key is not empty")
+        return self._column(self._facts.name, check_text(name, f"{self!r}[…]"))
+
+    if not TYPE_CHECKING:  # to a type checker a misspelt name is an error
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name.startswith("__"):
+                raise AttributeError(name)
+            raise UnknownOperator(f"{self!r} is a map: name a key first, as {self!r}['env'].{name}")
+
+    def _terms(self, *, alone: bool) -> NoReturn:  # noqa: ARG002 - there is none on either side
+        raise FilterTypeError(
+            f"{self!r} is a map and has no value by itself: name a key, as {self!r}['env'] == 'prod'"
+        )
+
+    def __invert__(self) -> NoReturn:
+        self._terms(alone=True)
+
+    def __repr__(self) -> str:
+        return spell_column(self._facts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._facts.name, self._column)

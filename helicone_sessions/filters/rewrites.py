@@ -1,0 +1,303 @@
+"""What was probably meant by an expression that was refused, read from the source of the caller.
+
+It is asked once an error is certain, so it must not hide that error: it raises nothing, runs nothing of the
+caller's, and says nothing where the source leaves a doubt. What it finds is only ever shown.
+"""
+
+import ast
+import contextlib
+import inspect
+import re
+import sys
+from collections.abc import Iterator
+from types import FrameType, FunctionType, NoneType
+from typing import Any, Final
+
+import attrs
+
+from helicone_sessions.filters.callsite import Unsure, call_site, expression, is_operator, shape
+from helicone_sessions.filters.names import Known, can, is_below
+
+_LONGEST: Final = 300
+_LONGEST_TWICE: Final = 24
+_WORD: Final = re.compile(r"not\s+in\b|is\s+not\b|\w+|[<>=!]=|[<>&|^~()]")
+_METHODS: Final = {"==": "eq", "!=": "ne", "<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
+_RANGES: Final = {("<=", "<="): "", ("<", "<"): "neither", ("<=", "<"): "left", ("<", "<="): "right"}
+_FLIPPED: Final = {">": "<", ">=": "<="}
+_NO_CONSTANTS: Final = (NoneType, list, tuple, set, frozenset, dict, FunctionType)
+_REFERENCES: Final = (ast.Name, ast.Attribute, ast.Subscript)
+
+# A piece of the answer, and how tightly it binds.
+_OR, _AND, _NOT, _COMPARISON, _ATOM = range(5)
+Piece = tuple[int, str]
+
+
+@attrs.frozen
+class Rewrite:
+    """An expression that was refused.
+
+    Args:
+        wrote: What stands in the source, on one line.
+        meant: What to write instead, where that is certain.
+    """
+
+    wrote: str
+    meant: str | None
+
+
+def caller() -> FrameType | None:
+    """The frame of the code that uses the filter language."""
+    frame: FrameType | None = sys._getframe()
+    while frame and is_below(frame.f_globals.get("__name__")):
+        frame = frame.f_back
+    return frame
+
+
+def rewrite(frame: FrameType) -> Rewrite | None:
+    """What *frame* is running and what was meant by it; None where its source cannot be trusted."""
+    try:
+        found = _found(frame)
+    except Exception:  # noqa: BLE001 - whatever goes wrong here, the error that is to be told goes first
+        return None
+    return found if found and len(found.wrote) <= _LONGEST else None
+
+
+def _found(frame: FrameType) -> Rewrite | None:
+    site = call_site(frame)
+    if site is None:
+        return None
+    wrote, tree, known = site.wrote, site.tree, Known(frame)
+    try:
+        if site.is_key:
+            return Rewrite(wrote, _with_names(wrote, tree, known))
+        if site.form:
+            wrote = site.form.format(wrote)
+            return Rewrite(wrote, site.form.format(_is_given(tree, known)))
+        return Rewrite(wrote, _Reader(wrote, tree, known).meaning()) if is_operator(tree) else None
+    except Unsure:
+        return Rewrite(wrote, None)
+
+
+def _is_given(tree: ast.AST, known: Known) -> str:
+    """What to ask of a filter that may be None."""
+    is_absent = isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.Not)
+    name = tree.operand if isinstance(tree, ast.UnaryOp) and is_absent else tree
+    if isinstance(name, ast.Name) and can(known.kind(name), "to_wire"):
+        return f"{name.id} is {'' if is_absent else 'not '}None"
+    raise Unsure
+
+
+def _with_names(wrote: str, tree: Any, known: Known) -> str:
+    """*wrote* with the names of columns as keys, in the place of the columns."""
+    is_entry = isinstance(tree, ast.Subscript)
+    if is_entry and not issubclass(type(known.value(tree.value)), dict):
+        raise Unsure
+    source, text, end = wrote.encode(), b"", 0
+    keys: list[Any] = [tree.slice] if is_entry else tree.elts if isinstance(tree, ast.Set) else tree.keys
+    for key in keys:
+        column = known.value(key)
+        if not can(type(column), "condition"):
+            continue
+        if column._key is not None:
+            raise Unsure
+        text += source[end : key.col_offset] + f'"{column._facts.name}"'.encode()
+        end = key.end_col_offset
+    if not end:
+        raise Unsure
+    return (text + source[end:]).decode()
+
+
+@attrs.frozen(eq=False)
+class _Atom:
+    """What stands between the operators."""
+
+    text: str
+    node: ast.AST
+    kind: type | None
+
+    def can(self, method: str) -> bool:
+        return can(self.kind, method)
+
+    @property
+    def is_ours(self) -> bool:
+        return self.can("__class__")
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether a column may be compared with it."""
+        return not self.is_ours and self.kind not in _NO_CONSTANTS
+
+
+# Words, atoms, and such a list for what stands in parentheses.
+Level = list[Any]
+
+
+class _Reader:
+    """Reads comparisons first, then ~ and not, then & and and, then | and or."""
+
+    def __init__(self, wrote: str, tree: ast.AST, known: Known) -> None:
+        self._text, self._tree, self._known = wrote.encode(), tree, known
+        # Whoever writes & has filters beside it; beside "and" may be anything.
+        self._strict = any(isinstance(node, (ast.BoolOp, ast.Not)) for node in ast.walk(tree))
+
+    def meaning(self) -> str:
+        """The expression that was meant.
+
+        Raises:
+            Unsure: It cannot be told, or it is what was written.
+        """
+        level = self._level()
+        if level[0] == "not" and _is_optional(level[1:]):
+            raise Unsure
+        text = self._either(level)[1]
+        if shape(expression(text)) == shape(self._tree):
+            raise Unsure
+        return text
+
+    def _level(self) -> Level:
+        levels: list[Level] = [[]]
+        end = 0
+        for leaf in (*_leaves(self._tree), None):
+            start = leaf.col_offset if leaf else len(self._text)
+            for word in _WORD.findall(self._text[end:start].decode()):
+                if word == "(":
+                    levels.append([])
+                elif word == ")":
+                    group = levels.pop()
+                    levels[-1].append(_in_parentheses(*group) if len(group) == 1 else group)
+                else:
+                    levels[-1].append(" ".join(word.split()))
+            if leaf:
+                end = leaf.end_col_offset
+                levels[-1].append(_Atom(self._text[start:end].decode(), leaf, self._known.kind(leaf)))
+        return levels[0]
+
+    def _either(self, level: Level) -> Piece:
+        match level:
+            case [_Atom(text=one) as left, "^", _Atom(text=other) as right]:
+                self._alone(left), self._alone(right)
+                if max(len(one), len(other)) > _LONGEST_TWICE:
+                    raise Unsure
+                return _AND, f"({one} | {other}) & ~({one} & {other})"
+        # Python reads | before "and", and & and | before "not": who mixes them may mean either.
+        if "^" in level or ("and" in level and "|" in level):
+            raise Unsure
+        if any("not" in part and ("&" in part or "|" in part) for part in _split(level, "and", "or")):
+            raise Unsure
+        # `given or ALL` is also how a filter that may be None is replaced.
+        *given, last = _split(level, "or")
+        is_default = bool(given) and _is_optional(last) and last[0].text.endswith(("ALL", "NONE"))
+        if is_default or any(map(_is_optional, given)):
+            raise Unsure
+        return _joined("|", [self._all(part) for part in _split(level, "|", "or")])
+
+    def _all(self, level: Level) -> Piece:
+        return _joined("&", [self._negated(part) for part in _split(level, "&", "and")])
+
+    def _negated(self, level: Level) -> Piece:
+        match level:
+            case ["~", _Atom() as first, _, *_] if not first.can("condition"):
+                raise Unsure  # Python computes ~5 at once
+            case ["~" | "not", *inner]:
+                return _NOT, "~" + _wrapped(self._negated(inner), _OR, _AND, _COMPARISON)
+            case [item]:
+                return self._alone(item)
+            case [_Atom() as left, "in" | "not in" as sign, _Atom() as right]:
+                return _membership(left, right, negated=sign == "not in")
+            case [_Atom() as low, first, _Atom() as column, second, _Atom() as high]:
+                return _between(low, column, high, first, second) or _chain(level)
+        return _chain(level)
+
+    def _alone(self, item: Any) -> Piece:
+        if not isinstance(item, _Atom):
+            return self._either(item)
+        may_be_condition = item.kind is None and isinstance(item.node, (*_REFERENCES, ast.Call))
+        if item.can("to_wire") or item.can("is_true") or (may_be_condition and not self._strict):
+            return _ATOM, item.text
+        raise Unsure
+
+
+def _leaves(node: ast.AST) -> Iterator[Any]:
+    if not is_operator(node):
+        yield node
+        return
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.expr):
+            yield from _leaves(child)
+
+
+def _in_parentheses(item: Any) -> Any:
+    if not isinstance(item, _Atom) or isinstance(item.node, (*_REFERENCES, ast.Call, ast.Constant)):
+        return item
+    return attrs.evolve(item, text=f"({item.text})")
+
+
+def _is_optional(level: Level) -> bool:
+    """Whether it is the name of a filter, which may be None another time."""
+    match level:
+        case [_Atom(node=ast.Name() | ast.Attribute()) as atom]:
+            return atom.can("to_wire")
+    return False
+
+
+def _split(level: Level, *signs: str) -> list[Level]:
+    parts: list[Level] = [[]]
+    for item in level:
+        if item in signs:
+            parts.append([])
+        else:
+            parts[-1].append(item)
+    return parts
+
+
+def _joined(sign: str, parts: list[Piece]) -> Piece:
+    if len(parts) == 1:
+        return parts[0]
+    rank, wrapped = (_AND, (_OR, _COMPARISON)) if sign == "&" else (_OR, (_COMPARISON,))
+    return rank, f" {sign} ".join(_wrapped(part, *wrapped) for part in parts)
+
+
+def _wrapped(piece: Piece, *ranks: int) -> str:
+    return f"({piece[1]})" if piece[0] in ranks else piece[1]
+
+
+def _chain(level: Level) -> Piece:
+    atoms, signs = level[::2], level[1::2]
+    # What stands in the middle is written twice, and so must not run anything.
+    if not all(isinstance(atom, _Atom) for atom in atoms) or any(
+        not isinstance(atom.node, (*_REFERENCES, ast.Constant)) for atom in atoms[1:-1]
+    ):
+        raise Unsure
+    return _joined("&", list(map(_comparison, atoms, signs, atoms[1:])))
+
+
+def _comparison(left: _Atom, sign: str, right: _Atom) -> Piece:
+    column, constant = (left, right) if left.can("condition") else (right, left)
+    if not column.can("condition") or not column.can(_METHODS.get(sign, "?")) or not constant.is_constant:
+        raise Unsure
+    return _COMPARISON, f"{left.text} {sign} {right.text}"
+
+
+def _between(low: _Atom, column: _Atom, high: _Atom, first: str, second: str) -> Piece | None:
+    if first in _FLIPPED:
+        low, high, first, second = high, low, _FLIPPED.get(second, second), _FLIPPED[first]
+    ends = _RANGES.get((first, second))
+    if ends is None or not column.can("between") or not (low.is_constant and high.is_constant):
+        return None
+    with contextlib.suppress(TypeError, ValueError):  # where they are no literals
+        if ast.literal_eval(low.text) > ast.literal_eval(high.text):
+            raise Unsure
+    how = f', inclusive="{ends}"' if ends else ""
+    return _ATOM, f"{column.text}.between({low.text}, {high.text}{how})"
+
+
+def _membership(left: _Atom, right: _Atom, *, negated: bool) -> Piece:
+    if left.can("is_in") and not right.is_ours:
+        # Of a dict the keys may be meant, and then the column's name among them.
+        is_iterable = inspect.getattr_static(right.kind or list, "__iter__", None)
+        if right.kind in (str, bytes, dict) or not is_iterable:
+            raise Unsure
+        return _ATOM, f"{left.text}.{'not_in' if negated else 'is_in'}({right.text})"
+    if right.can("contains") and left.kind in (str, None):
+        return _ATOM, f"{right.text}.{'not_contains' if negated else 'contains'}({left.text})"
+    raise Unsure

@@ -1,0 +1,88 @@
+"""What the service would read differently, said once for each place in the caller's code."""
+
+import sys
+import warnings
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+import attrs
+
+from helicone_sessions.errors import ConfigurationError, FilterValueError, HeliconeFilterWarning
+from helicone_sessions.filters.cautions import Caution
+from helicone_sessions.messages.protocol import follows_the_contract
+from helicone_sessions.messages.query import SessionMetricsQuery
+
+Cautions = Literal["warn", "error", "ignore"]
+_INSIDE: Final = (__name__.partition(".")[0], "asyncio", "uvloop")
+
+
+@attrs.frozen
+class Place:
+    """A line of the caller's code."""
+
+    filename: str
+    line: int
+    globals: dict[str, Any] = attrs.field(repr=False, eq=False)
+
+
+def callers_place() -> Place:
+    """The nearest line outside of this package and of asyncio."""
+    frame = sys._getframe(1)  # noqa: SLF001 - the one way to the caller, as warnings itself takes it
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _INSIDE:
+        frame = frame.f_back
+    return Place(frame.f_code.co_filename, frame.f_lineno, frame.f_globals)
+
+
+class FilterWarnings:
+    """Says the cautions of filters, in the way that the client was told to.
+
+    Args:
+        mode: ``"warn"`` says them, ``"error"`` refuses the query, ``"ignore"`` does neither.
+    """
+
+    def __init__(self, mode: Cautions) -> None:
+        if mode not in ("warn", "error", "ignore"):
+            raise ConfigurationError(f"cautions is 'warn', 'error' or 'ignore', not {mode!r}")
+        self._mode = mode
+        self._server_follows_contract = False
+        self._said: set[tuple[object, ...]] = set()
+
+    def of(self, query: SessionMetricsQuery) -> tuple[Caution, ...]:
+        """What there is to say of *query*.
+
+        Raises:
+            FilterValueError: There is something, and that was to be an error.
+        """
+        if self._mode == "ignore" or query.filter is None:
+            return ()
+        if self._mode == "warn" and self._server_follows_contract:
+            return ()
+        found = query.filter.cautions()
+        if found and self._mode == "error":
+            raise FilterValueError(
+                "the open-source server would read this filter differently, and cautions='error':"
+                + "".join(f"\n  {caution}" for caution in found)
+            )
+        return found
+
+    def learn(self, headers: Mapping[str, str]) -> None:
+        """Note whether the server says that it reads filters as the contract does."""
+        self._server_follows_contract = self._server_follows_contract or follows_the_contract(headers)
+
+    def say(self, found: tuple[Caution, ...], place: Place | None = None) -> None:
+        """Warn of what was *found*, unless it was said of this place or the server follows the contract."""
+        if not found or self._server_follows_contract:
+            return
+        place = place or callers_place()
+        for caution in found:
+            what = (place, caution.effect, caution.column)
+            if what not in self._said:
+                self._said.add(what)
+                warnings.warn_explicit(
+                    HeliconeFilterWarning(str(caution)),
+                    category=HeliconeFilterWarning,
+                    filename=place.filename,
+                    lineno=place.line,
+                    module=place.globals.get("__name__", "<unknown>"),
+                    registry=place.globals.setdefault("__warningregistry__", {}),
+                )

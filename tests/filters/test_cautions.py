@@ -1,0 +1,202 @@
+"""What the open-source server would read differently, and what there is to do about it."""
+
+import pickle
+
+import pytest
+from hypothesis import given, settings
+
+from helicone_sessions.errors import FilterValueError
+from helicone_sessions.filters.columns import F
+from helicone_sessions.filters.filter import ALL, NONE, Filter, all_of, any_of
+from helicone_sessions.filters.schema import SESSIONS, Kind, Operator, Reading
+from tests.filters.support import read
+from tests.strategies import COLUMNS, METHODS, filters
+
+SESSION_COLUMNS = [c for c in COLUMNS if c.table == SESSIONS and c.name != "session_tag"]
+
+
+def effects(filter_: Filter) -> list[tuple[str, str]]:
+    """Of each caution the condition and the effect."""
+    return [(caution.condition, caution.effect) for caution in filter_.cautions()]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "F.cost > 0.1 & F.model.contains('gpt')",
+        "F.cost <= 2.147483647",
+        "F.cost == 0",
+        "F.latency < 2147483647",
+        "F.latency < 1.5",
+        "F.status != -3",
+        "F.model.contains('50%')",
+        "~F.model.contains('null hypothesis')",
+        "F.model == 'NULL'",
+        "F.properties['env'] == 'null'",
+        "F.properties['env'] != '__empty__'",
+        "F.user_id.is_null()",
+        "~F.user_id.is_null()",
+        "F.user_id.is_empty()",
+        "F.session_tag == 'beta'",
+        "F.session_tag.ilike('%beta%')",
+        "F.session_tag == 'beta' | F.threat",
+        "F.scores['q'] == 4",
+        "F.scores['q'] == -4",
+        "F.request_id == '00000000-0000-0000-0000-000000000001'",
+        "F.request_created_at > MOMENT.replace(microsecond=5)",
+        "F.request_created_at == MOMENT",
+        "F.helicone_score_feedback",
+        "~F.threat",
+        "ALL",
+        "NONE",
+    ],
+)
+def test_nothing_to_say(source: str) -> None:
+    """A filter that the server reads as the contract does has no cautions."""
+    assert () == all_of(read(source)).cautions()
+
+
+@pytest.mark.parametrize(
+    ("source", "condition", "effect", "reason"),
+    [
+        ("F.property_key == 'k'", "F.property_key == 'k'", "ignored", "becomes true"),
+        ("F.search_properties['k'] == 'x'", "F.search_properties['k'] == 'x'", "fails", "the table lacks"),
+        ("F.node_id == 'x'", "F.node_id == 'x'", "fails", "was not found"),
+        ("F.assets.is_empty()", "F.assets == '__empty__'", "fails", "was not found"),
+        ("F.request_id.like('a%')", "F.request_id.like('a%')", "fails", "code 43"),
+        ("F.request_id == 'x'", "F.request_id == 'x'", "fails", "code 376"),
+        ("F.scores_column.contains('x')", "F.scores_column.contains('x')", "fails", "patterns on a map"),
+        ("F.scores['q'].contains('4')", "F.scores['q'].contains('4')", "fails", "whole numbers"),
+        ("F.scores['q'] == 0.5", "F.scores['q'] == '0.5'", "fails", "whole numbers"),
+        ("~(F.scores['q'] == 4)", "F.scores['q'] != '4'", "twisted", "never matches"),
+        ("F.session_tag.contains('b')", "F.session_tag.contains('b')", "twisted", "matches the whole tag"),
+        ("~(F.session_tag == 'b')", "F.session_tag != 'b'", "twisted", "has another tag"),
+        ("~F.helicone_score_feedback", "F.helicone_score_feedback == False", "twisted", "without feedback"),
+        ("F.model == 'null'", "F.model == 'null'", "sentinel", "'is missing'"),
+        ("~(F.model == 'null')", "F.model != 'null'", "sentinel", "'is not missing'"),
+        ("F.model == '__empty__'", "F.model == '__empty__'", "sentinel", "'is empty'"),
+        ("F.model != '__empty__'", "F.model != '__empty__'", "fails", "as it stands"),
+        ("F.model.contains('null')", "F.model.contains('null')", "fails", "as it stands"),
+        ("F.session_tag == 'null'", "F.session_tag == 'null'", "fails", "as it stands"),
+        ("F.cost > 3", "F.cost > 3", "overflow", "it is read as -1.294967296"),
+        ("F.cost > 2.147483648", "F.cost > 2.147483648", "overflow", "it is read as -2.147483648"),
+        ("F.cost > 1e300", "F.cost > 1e+300", "overflow", "the query fails"),
+        ("F.cost > 1e-10", "F.cost > 1e-10", "inexact", "read as 0"),
+        ("F.total_tokens > 2**31", "F.total_tokens > 2147483648", "overflow", "as -2147483648"),
+        ("F.latency > 2.0**32", "F.latency > 4294967296.0", "overflow", "as 0"),
+    ],
+)
+def test_what_is_said_of_a_condition(source: str, condition: str, effect: str, reason: str) -> None:
+    """A condition that the server reads differently is named, with the effect, the reason and a way out."""
+    (caution,) = all_of(read(source)).cautions()
+    assert (condition, effect) == (caution.condition, caution.effect)
+    assert reason in caution.reason
+    assert caution.remedy
+    assert f"{condition}: {caution.reason}; {caution.remedy}" == str(caution)
+
+
+def test_a_fraction_of_a_second_matches_nothing() -> None:
+    """Equality with a time that has a fraction of a second can match no request there."""
+    source = "F.request_created_at == MOMENT.replace(microsecond=5)"
+    assert ["inexact"] == [caution.effect for caution in read(source).cautions()]
+
+
+@pytest.mark.parametrize("facts", SESSION_COLUMNS, ids=lambda facts: facts.name)
+def test_session_columns_are_ignored(facts: object) -> None:
+    """Every condition on a session column is said to become true, save on the tag."""
+    word: Operator = "gte" if "gte" in facts.operators else "equals"  # type: ignore[attr-defined]
+    constant = {Kind.NUMBER: 1, Kind.TEXT: "x"}.get(facts.kind, read("MOMENT"))  # type: ignore[attr-defined]
+    filter_ = getattr(F[facts.name], METHODS[word])(constant)  # type: ignore[attr-defined]
+    (caution,) = filter_.cautions()
+    assert ("ignored", facts.name) == (caution.effect, caution.column)  # type: ignore[attr-defined]
+
+
+def test_the_ways_out_for_id_and_name_work() -> None:
+    """For the session's id and name the way out is the property that the server does read."""
+    for column, key in ((F.session_session_id, "Id"), (F.session_session_name, "Name")):
+        (caution,) = (column == "x").cautions()
+        assert f'use F.properties["Helicone-Session-{key}"]' == caution.remedy
+        assert () == (F.properties[f"Helicone-Session-{key}"] == "x").cautions()
+
+
+@pytest.mark.parametrize(
+    ("source", "widened"),
+    [
+        ("(F.model == 'x') | (F.session_total_cost > 1)", ["(F.model == 'x') | (F.session_total_cost > 1)"]),
+        ("(F.model == 'x') & (F.session_total_cost > 1)", []),
+        ("(F.session_total_tokens > 9) | (F.session_total_cost > 1)", []),
+        (
+            "~((F.model == 'x') & (F.session_total_cost > 1))",
+            ["(F.model != 'x') | (F.session_total_cost <= 1)"],
+        ),
+        ("~((F.model == 'x') | (F.session_total_cost > 1))", []),
+        ("(F.session_tag == 'x') | (F.model == 'x')", []),
+        ("F.threat | (F.cached & (F.property_key == 'k'))", []),
+        ("F.threat | (F.session_total_cost > 1) & (F.property_key == 'k')", ["F.threat | …"]),
+        ("F.cached & (F.threat | (F.property_key == 'k'))", ["F.threat | (F.property_key == 'k')"]),
+    ],
+)
+def test_or_across_the_tables(source: str, widened: list[str]) -> None:
+    """An "or" of which one side becomes true matches everything, and is said to."""
+    found = [c.condition for c in all_of(read(source)).cautions() if c.effect == "widened"]
+    assert len(widened) == len(found)
+    for start, condition in zip(widened, found, strict=True):
+        assert condition.startswith(start.removesuffix("…"))
+
+
+def test_too_many_conditions() -> None:
+    """More conditions than a statement of the server can hold are said to be too many."""
+    assert [] == effects(F.latency.is_in(range(0, 8000, 2)))
+    (caution,) = F.latency.is_in(range(0, 8002, 2)).cautions()
+    assert ("the filter of 4001 conditions", "size") == (caution.condition, caution.effect)
+
+
+def test_each_thing_is_said_once_and_in_order() -> None:
+    """What is met twice is said once, in the order of the filter."""
+    filter_ = all_of(F.cost > 3, F.node_id == "x", any_of(F.cost > 3, F.threat))
+    assert [("F.cost > 3", "overflow"), ("F.node_id == 'x'", "fails")] == effects(filter_)
+
+
+def test_a_filter_that_cannot_be_sent() -> None:
+    """The cautions of a filter that has no form in the API are the error that sending it would be."""
+    with pytest.raises(FilterValueError, match="no opposite"):
+        (~F.model.like("a%")).cautions()
+
+
+def test_long_conditions_are_cut() -> None:
+    """A caution stays readable, however long the condition is."""
+    (caution,) = (F.node_id == "x" * 1000).cautions()
+    assert len(str(caution)) < 400
+
+
+def test_cautions_are_plain_values() -> None:
+    """Cautions compare and cross processes as values."""
+    (caution,) = (F.cost > 3).cautions()
+    assert caution == pickle.loads(pickle.dumps(caution))  # noqa: S301 - the test's own bytes
+    assert hash(caution) == hash((F.cost > 3).cautions()[0])
+
+
+@given(filters())
+@settings(max_examples=200, deadline=None)
+def test_every_filter_that_can_be_sent_has_an_answer(filter_: Filter) -> None:
+    """Of every filter that can be sent the cautions can be told, and ignored columns are among them."""
+    try:
+        filter_.to_wire()
+    except FilterValueError:
+        return
+    said = {caution.column for caution in filter_.cautions()}
+    text = str(filter_.to_wire())
+    assert all(f"'{c.name}'" not in text or c.name in said for c in COLUMNS if c.on_server is Reading.IGNORED)
+
+
+def test_every_fact_has_a_way_out() -> None:
+    """Every column that the server ignores, cannot run or twists says what to do about it."""
+    for facts in COLUMNS:
+        if facts.on_server is not Reading.READ or facts.server_refuses or facts.server_twists:
+            assert facts.server_note, facts.name
+            assert facts.server_remedy, facts.name
+
+
+def test_constants_have_no_cautions() -> None:
+    """Everything and nothing have none."""
+    assert () == ALL.cautions() == NONE.cautions()

@@ -1,0 +1,296 @@
+"""The texts of refusals, word by word: what was written, why it is none, and what to write instead.
+
+Each section names what other libraries say at that place, where they say anything.
+"""
+
+from collections.abc import Callable
+from datetime import date, datetime
+from typing import Any
+
+import pytest
+
+from helicone_sessions.errors import (
+    FilterError,
+    FilterTypeError,
+    FilterValueError,
+    UnknownColumn,
+    UnknownOperator,
+)
+from helicone_sessions.filters.columns import F
+from helicone_sessions.filters.filter import Filter, all_of
+from tests.filters.support import read
+
+P = F.model.contains("gpt")
+MODELS = ["gpt-4o", "o3"]
+
+NO_TRUTH = (
+    " has no truth value, so it cannot stand before or after and, or, not, if. Use & for and, | for or,"
+    " ~ for not, and put each comparison in parentheses; use .between(low, high) for low <= x <= high;"
+    " test an optional filter with `is None`"
+)
+CHAIN = (
+    " is left without its comparison. Where two comparisons stand side by side Python chains them:"
+    " put each in parentheses, as (F.cost > 1) & (F.status == 200)"
+)
+
+
+def mend(wrote: str, meant: str) -> str:
+    """The last two lines of a message."""
+    return f"\n  you wrote:    {wrote}\n  did you mean: {meant}"
+
+
+def refusal(attempt: Callable[[], object]) -> FilterError:
+    """What *attempt* is refused with."""
+    with pytest.raises(FilterError) as caught:
+        attempt()
+    return caught.value
+
+
+# SQLAlchemy: "Boolean value of this clause is not defined"; polars: "the truth value of an Expr is ambiguous" and a
+# list of rewrites; pyarrow: "An Expression cannot be evaluated to python True or False. If you are using the 'and',
+# 'or' or 'not' operators, use '&', '|' or '~' instead."; peewee, PyPika, tinydb, ndb, beanie: nothing, and a
+# condition is lost.
+TRUTH: list[tuple[Callable[[], object], str]] = [
+    (
+        lambda: F.cost > 1 and not F.threat,
+        f"F.cost > 1{NO_TRUTH}" + mend("F.cost > 1 and not F.threat", "(F.cost > 1) & ~F.threat"),
+    ),
+    (
+        lambda: F.threat or P,
+        f"F.threat{NO_TRUTH}" + mend("F.threat or P", "F.threat | P"),
+    ),
+    (
+        lambda: not F.threat,
+        f"F.threat{NO_TRUTH}" + mend("not F.threat", "~F.threat"),
+    ),
+    (
+        lambda: 1 if P else 2,
+        f"F.model.contains('gpt'){NO_TRUTH}" + mend("if P", "if P is not None"),
+    ),
+    (lambda: bool(F.cost > 1), f"F.cost > 1{NO_TRUTH}"),
+    (
+        lambda: 1 < F.cost < 5,
+        f"F.cost > 1{NO_TRUTH}" + mend("1 < F.cost < 5", 'F.cost.between(1, 5, inclusive="neither")'),
+    ),
+    (
+        lambda: F.model in MODELS,
+        f"F.model == 'gpt-4o'{NO_TRUTH}" + mend("F.model in MODELS", "F.model.is_in(MODELS)"),
+    ),
+]
+# SQLAlchemy, pyarrow, PyPika, tinydb, ndb, sympy: "unsupported operand type(s) for &: 'float' and 'BinaryExpression'";
+# polars, pandas.col, peewee, sqlglot, daft: nothing, and another filter.
+SIDE_BY_SIDE: list[tuple[Callable[[], object], str]] = [
+    (
+        lambda: F.cost > 1 & F.latency < 2,
+        f"F.latency{CHAIN}" + mend("F.cost > 1 & F.latency < 2", "(F.cost > 1) & (F.latency < 2)"),
+    ),
+    (
+        lambda: F.model == "x" & F.user_id == "y",
+        f"F.user_id{CHAIN}"
+        + mend('F.model == "x" & F.user_id == "y"', '(F.model == "x") & (F.user_id == "y")'),
+    ),
+    (
+        lambda: F.cost > 1 & F.threat | ~F.latency < 2,
+        f"~F.latency{CHAIN}"
+        + mend("F.cost > 1 & F.threat | ~F.latency < 2", "(F.cost > 1) & F.threat | ~(F.latency < 2)"),
+    ),
+    (
+        lambda: F.cost > 1 & F.threat == True,  # noqa: E712 - the comparison is the subject
+        f"(F.cost > 1) & F.threat{NO_TRUTH}"
+        + mend("F.cost > 1 & F.threat == True", "(F.cost > 1) & (F.threat == True)"),
+    ),
+    (
+        lambda: F.threat & F.cached == False,  # noqa: E712 - the comparison is the subject
+        "a condition cannot be compared with ==: … == False. Put each comparison in parentheses"
+        + mend("F.threat & F.cached == False", "F.threat & (F.cached == False)"),
+    ),
+    (
+        lambda: F.cost & F.threat,
+        "F.cost is a column, not a condition: compare it with something before &",
+    ),
+    (
+        lambda: F.cost > F.latency,
+        "F.cost cannot be compared with F.latency: the API compares a column with a constant only",
+    ),
+    (
+        lambda: all_of(P & True),
+        (
+            "<unfinished: … & True> is not a condition yet: compare it with something, as F.cost > 0.1;"
+            " True is none: ALL matches everything, NONE nothing"
+        ),
+    ),
+    (
+        lambda: P ^ F.threat,
+        "^ has no meaning in a filter: use & for and, | for or, ~ for not"
+        + mend("P ^ F.threat", "(P | F.threat) & ~(P & F.threat)"),
+    ),
+]
+# SQLAlchemy, tinydb, beanie: a plain False; polars: "unhashable type: 'Expr'" with a hint.
+MEMBERS: list[tuple[Callable[[], object], str]] = [
+    (
+        lambda: "gpt" in F.model,
+        "'gpt' in F.model has no meaning: use .contains('gpt')"
+        + mend('"gpt" in F.model', 'F.model.contains("gpt")'),
+    ),
+    (
+        lambda: {F.cost: 1},
+        "F.cost cannot be hashed: a set or dict would compare it with ==, which builds a filter."
+        " Use .is_in([...]) for membership, and the column's name as a key"
+        + mend("{F.cost: 1}", '{"cost": 1}'),
+    ),
+    (
+        lambda: list(F.cost),
+        "F.cost cannot be iterated or unpacked: its values are in the service",
+    ),
+    (
+        lambda: all_of(P, F.threat is True),
+        (
+            "False is not a filter. `is`, `in` and chained comparisons give a bool before a filter can be made of them;"
+            " ALL matches everything, NONE nothing"
+        ),
+    ),
+]
+# SQLAlchemy and ibis: an error without a suggestion; polars, peewee, PyPika, tinydb, beanie: accepted.
+NAMES: list[tuple[Callable[[], object], str]] = [
+    (lambda: read("F.cots"), "there is no column 'cots'; did you mean 'cost'?"),
+    (lambda: F["modle"], "there is no column 'modle'; did you mean 'model'?"),
+    (lambda: read("F.zzz"), "there is no column 'zzz'; the columns are listed by dir(F)"),
+    (
+        lambda: read("F.cost.contains"),
+        "F.cost is a number column and has no .contains; it has ==, !=, <, <=, >, >=, .between(), .is_in(), .not_in()",
+    ),
+    (
+        lambda: read("F.cost.isin"),
+        (
+            "F.cost is a number column and has no .isin (did you mean .is_in?);"
+            " it has ==, !=, <, <=, >, >=, .between(), .is_in(), .not_in()"
+        ),
+    ),
+    (
+        lambda: read("F.model > 'a'"),
+        (
+            "F.model > 'a': a text column has ==, !=, .contains(), .not_contains(), .like(), .ilike(), .startswith(),"
+            " .endswith(), .istartswith(), .iendswith(), .is_in(), .not_in(), .is_null(), .is_empty()"
+        ),
+    ),
+    (
+        lambda: read("F.properties == 'x'"),
+        "F.properties is a map and has no value by itself: name a key, as F.properties['env'] == 'prod'",
+    ),
+]
+# ibis: "Arguments cost:float64 and Literal(True):boolean are not comparable"; ndb: "In field cost, expected float,
+# got 'abc'"; SQLAlchemy, polars, peewee: accepted.
+VALUES: list[tuple[Callable[[], object], str]] = [
+    (lambda: read("F.cost == True"), "F.cost is compared with a number, not with bool True"),
+    (lambda: read("F.cost > 'abc'"), "F.cost is compared with a number, not with str 'abc'"),
+    (lambda: F.cost == float("nan"), "F.cost cannot be compared with nan: only finite numbers can be sent"),
+    (
+        lambda: read("F.cost > None"),
+        "F.cost cannot be compared with None: the API has no null in a comparison",
+    ),
+    (
+        lambda: read("F.model == None"),
+        (
+            "F.model cannot be compared with None: the API has no null in a comparison;"
+            " .is_null() asks for a missing text"
+        ),
+    ),
+    (
+        lambda: read("F.model == 3"),
+        "F.model is compared with text, not with int 3; write it as text, in quotes",
+    ),
+    (
+        lambda: F.request_created_at > datetime(2026, 11, 1),  # noqa: DTZ001 - the missing zone is the subject
+        (
+            "F.request_created_at cannot be compared with the naive datetime 2026-11-01T00:00:00:"
+            " say which zone it is in, for example .replace(tzinfo=datetime.UTC)"
+        ),
+    ),
+    (
+        lambda: F.request_created_at > date(2026, 11, 1),  # type: ignore[operator]
+        (
+            "F.request_created_at is compared with an aware datetime, not with date datetime.date(2026, 11, 1);"
+            " a day starts at another instant in each zone: give a datetime with tzinfo"
+        ),
+    ),
+    (
+        lambda: read("F.request_created_at > '2026-11-01'"),
+        (
+            "F.request_created_at is compared with an aware datetime, not with str '2026-11-01';"
+            " turn it into one with datetime.fromisoformat()"
+        ),
+    ),
+    (
+        lambda: ~200 != F.latency,
+        (
+            "F.latency cannot be compared with -201: it is never below zero"
+            " (a ~ before a whole number is computed by Python: ~1 is -2)"
+        ),
+    ),
+    (
+        lambda: F.latency > 2**60,
+        "F.latency cannot be compared with 1152921504606846976: JSON keeps whole numbers up to 2**53",
+    ),
+    (
+        (~F.model.startswith("x")).to_wire,
+        (
+            "~(F.model.like('x%')) cannot be sent: the API has no opposite of this condition."
+            " ==, contains, comparisons and booleans can be negated"
+        ),
+    ),
+    (
+        lambda: Filter.from_wire({"request_response_rmt": {"latency": {"gte": 1, "lt": 5}}}),
+        (
+            "$: a leaf with 2 conditions. The service reads only the first of several, and a leaf without one as"
+            " everything; pass expand=True to have all of them joined by &"
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("attempt", "words"), [*TRUTH, *SIDE_BY_SIDE, *MEMBERS, *NAMES, *VALUES])
+def test_the_words_of_a_refusal(attempt: Callable[[], object], words: str) -> None:
+    """A slip is refused with these words."""
+    assert words == str(refusal(attempt))
+
+
+@pytest.mark.parametrize(
+    ("attempts", "kind"),
+    [(TRUTH, FilterTypeError), (SIDE_BY_SIDE, FilterTypeError), (MEMBERS, FilterTypeError)],
+)
+def test_the_kind_of_a_refusal(attempts: list[Any], kind: type[FilterError]) -> None:
+    """What Python reads otherwise is a FilterTypeError, and nothing more special."""
+    assert {kind} == {type(refusal(attempt)) for attempt, _ in attempts}
+
+
+def test_names_can_be_caught_either_way() -> None:
+    """A misspelt name is an AttributeError, as Python's own, and an error of the filter language."""
+    assert [UnknownColumn] * 3 + [UnknownOperator] * 2 == [type(refusal(attempt)) for attempt, _ in NAMES[:5]]
+    for attempt, _ in NAMES[:5]:
+        with pytest.raises(AttributeError):
+            attempt()
+
+
+def test_across_the_tables() -> None:
+    """An "or" between a request and a session column says that the service would match everything."""
+    widened = ((F.model == "x") | (F.session_total_cost > 1)).cautions()[-1]
+    assert (
+        "(F.model == 'x') | (F.session_total_cost > 1): it matches everything, because F.session_total_cost > 1"
+        " becomes true; replace that condition, as its own caution says, or leave it out"
+    ) == str(widened)
+
+
+def test_without_the_source() -> None:
+    """Where the source cannot be read the general text stands alone."""
+    with pytest.raises(FilterTypeError) as caught:
+        read("F.cost > 1 & F.latency < 2")
+    assert f"F.latency{CHAIN}" == str(caught.value)
+
+
+def test_the_general_texts_name_the_mend() -> None:
+    """Without the source, too, each text says what to write."""
+    for source, word in [("P and P", "&"), ("P or P", "|"), ("not P", "~"), ("1 < F.cost < 5", ".between")]:
+        with pytest.raises(FilterTypeError) as caught:
+            read(source, P=P)
+        assert word in str(caught.value)
+    assert isinstance(refusal(lambda: F.cost == float("nan")), FilterValueError)

@@ -1,0 +1,576 @@
+"""What was meant by a refused expression: the right thing, or nothing."""
+
+import contextlib
+import itertools
+import linecache
+import re
+import sys
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helicone_sessions.errors import FilterError, FilterTypeError, HeliconeError
+from helicone_sessions.filters.columns import F
+from helicone_sessions.filters.filter import ALL, Filter, all_of, any_of
+from helicone_sessions.filters.rewrites import Rewrite, caller, rewrite
+from tests.filters.support import MOMENT, read
+
+P, Q = F.model.contains("gpt"), F.user_id.like("a%")
+NAMES = {
+    "F": F,
+    "ALL": ALL,
+    "all_of": all_of,
+    "MOMENT": MOMENT,
+    "P": P,
+    "Q": Q,
+    "cost": F.cost,
+    "low": 1,
+    "high": 5,
+    "names": ["a", "b"],
+    "columns": [F.model],
+    "by_name": {"cost": 1},
+    "on": True,
+    "scope": types.SimpleNamespace(cost=F.cost, given=P, text=F.properties["a"]),
+    "helper": lambda *_: P,
+}
+
+Told = list[Rewrite | None]
+
+
+def inside(function: Any, module: str = "helicone_sessions.filters.inside") -> Any:
+    """*function* as if it stood in a module of the language."""
+    known = {**globals(), "__name__": module}
+    return types.FunctionType(function.__code__, known, closure=function.__closure__)
+
+
+@contextlib.contextmanager
+def told() -> Iterator[Told]:
+    """What is found whenever a FilterTypeError is made.
+
+    It is looked for while the error is made, as the package does: a frame that an error passes through may
+    run on, and then its last instruction is another one.
+    """
+    found: Told = []
+
+    def made(error: HeliconeError, message: str) -> None:
+        HeliconeError.__init__(error, message)
+        frame = caller()
+        found.append(frame and rewrite(frame))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FilterTypeError, "__init__", inside(made))
+        yield found
+
+
+def refused(source: str, filename: str) -> Rewrite | None:
+    """What is found for the error with which *source* ends."""
+    with told() as found, pytest.raises(FilterTypeError):
+        exec(compile(source, filename, "exec", dont_inherit=True), dict(NAMES))  # noqa: S102 - as above
+    return found[-1]
+
+
+@pytest.fixture
+def find(tmp_path: Path) -> Callable[[str], Rewrite | None]:
+    """What is found for a source that stands in a file."""
+
+    def found(source: str) -> Rewrite | None:
+        file = tmp_path / "caller.py"
+        file.write_text(source, encoding="utf-8")
+        return refused(source, str(file))
+
+    return found
+
+
+@pytest.mark.parametrize(
+    ("wrote", "meant"),
+    [
+        ('F.model == "x" & F.user_id == "y"', '(F.model == "x") & (F.user_id == "y")'),
+        ("F.cost > 1 & F.threat | ~F.latency < 2", "(F.cost > 1) & F.threat | ~(F.latency < 2)"),
+        ("F.cost > 1 | F.latency < 2 & P", "(F.cost > 1) | (F.latency < 2) & P"),
+        ("~(F.cost > 1 & F.latency < 2) & P", "~((F.cost > 1) & (F.latency < 2)) & P"),
+        ("F.cost > low & F.latency < high + 1", "(F.cost > low) & (F.latency < high + 1)"),
+        ("F.cost > (1 if on else 2) & F.latency < 2", "(F.cost > (1 if on else 2)) & (F.latency < 2)"),
+        ("MOMENT < F.request_created_at & cost > 1", "(MOMENT < F.request_created_at) & (cost > 1)"),
+        (
+            "F.properties['a'] == 'x' & F['scores']['b'] == 4",
+            "(F.properties['a'] == 'x') & (F['scores']['b'] == 4)",
+        ),
+        ("F.cost > 1 & helper() & F.latency < 2", "(F.cost > 1) & helper() & (F.latency < 2)"),
+        ("5 < F.cost & P", "(5 < F.cost) & P"),
+        ("F.threat & F.cached == False", "F.threat & (F.cached == False)"),
+        ("~F.threat == True", "~(F.threat == True)"),
+        ("True == F.threat & P", "(True == F.threat) & P"),
+        ("F.cost > 1 and not F.threat", "(F.cost > 1) & ~F.threat"),
+        ("not F.cost > 1", "~(F.cost > 1)"),
+        ("not (P and Q)", "~(P & Q)"),
+        ("(P)and(Q)or(F.cost>1)", "P & Q | (F.cost > 1)"),
+        ("P and (F.threat or F.cached)", "P & (F.threat | F.cached)"),
+        ("F.cost > 1 or P", "(F.cost > 1) | P"),
+        ("F.properties['facts'].contains('a') and P", "F.properties['facts'].contains('a') & P"),
+        ("F.cost > 1 and all_of(P)", "(F.cost > 1) & all_of(P)"),
+        ("scope.cost > 1 and scope.given", "(scope.cost > 1) & scope.given"),
+        ("F.cost > 1 & F.latency < 2 or P and not Q", "(F.cost > 1) & (F.latency < 2) | P & ~Q"),
+        ("1 < F.cost < 5", 'F.cost.between(1, 5, inclusive="neither")'),
+        ("1 <= F.cost <= 5", "F.cost.between(1, 5)"),
+        ("1 <= F.cost < 5", 'F.cost.between(1, 5, inclusive="left")'),
+        ("1 < F.cost <= 5", 'F.cost.between(1, 5, inclusive="right")'),
+        ("5 > F.cost > 1", 'F.cost.between(1, 5, inclusive="neither")'),
+        ("5 > F.cost >= 1", 'F.cost.between(1, 5, inclusive="left")'),
+        ("5 >= (F.cost) > 1", 'F.cost.between(1, 5, inclusive="right")'),
+        ("low < cost < high", 'cost.between(low, high, inclusive="neither")'),
+        ("1 < F.cost < 5 & P", 'F.cost.between(1, 5, inclusive="neither") & P'),
+        ("P & ~(1 <= F.cost <= 5)", "P & ~F.cost.between(1, 5)"),
+        ("F.cost < high < F.latency", "(F.cost < high) & (high < F.latency)"),
+        ("1 < F.cost != 3", "(1 < F.cost) & (F.cost != 3)"),
+        ('F.model in ["a", "b"]', 'F.model.is_in(["a", "b"])'),
+        ("F.model in names", "F.model.is_in(names)"),
+        ('F.model in {"a"}', 'F.model.is_in({"a"})'),
+        ('F.model not in ("a", "b")', 'F.model.not_in(("a", "b"))'),
+        ("F.status in range(500, 600) and P", "F.status.is_in(range(500, 600)) & P"),
+        ('"a" in F.model', 'F.model.contains("a")'),
+        ('"a" not in F.properties["k"]', 'F.properties["k"].not_contains("a")'),
+        ("P ^ Q", "(P | Q) & ~(P & Q)"),
+        ("F.threat ^ F.cached", "(F.threat | F.cached) & ~(F.threat & F.cached)"),
+    ],
+)
+def test_what_was_meant(find: Callable[[str], Rewrite | None], wrote: str, meant: str) -> None:
+    """A refused expression is rewritten, and what is suggested builds a filter."""
+    assert Rewrite(wrote, meant) == find(f"x = {wrote}")
+    assert isinstance(read(meant, **NAMES), Filter)
+
+
+@pytest.mark.parametrize(
+    "wrote",
+    [
+        "F.cost > F.latency",
+        "F.cost > F.latency & P",
+        "F.cost > 1 and F.latency > F.cost",
+        "F.cost > 1 and F.latency > max(F.cost, 2)",
+        "F.cost & F.threat",
+        "F.cost and F.threat",
+        "P & 5 & Q",
+        "P and 5",
+        "P and on",
+        "P and helper()",
+        "P and P.to_wire()",
+        "P and low < high",
+        "F.model == 'a' or 'b'",
+        "P or Q",
+        "P or ALL",
+        "P or F.cost > 1",
+        "scope.given or F.threat",
+        "P and Q or ALL",
+        "not P",
+        "not F.threat & P",
+        "F.cost > 1 and P | Q",
+        "F.threat and F.cached is True",
+        "5 < F.cost < 1",
+        "1 < F.cost < 5 < 7",
+        "F.cost < low < 5",
+        "P and (1 < F.cost < helper() < F.latency)",
+        "P and 'a' < F.model",
+        "F.threat == True & P == Q & F.cached",
+        "F.cost > (1 & P) & F.latency < 2",
+        "(P | F.cost) & Q",
+        "(F.threat & F.cached) == False",
+        "(F.cost > 1 if on else P) and F.threat",
+        "~low < F.cost & P & ~low < F.latency",
+        "P ^ (Q | ALL)",
+        "P ^ F.model.contains('a name of some length')",
+        "'k' in F.properties",
+        "5 in F.cost",
+        "'a' in P",
+        "'a' in [F.model, F.user_id]",
+        "F.user_id in columns",
+        "F.model in [F.user_id]",
+        "P and F.model in 'gpt'",
+        "P and F.cost in by_name",
+    ],
+)
+def test_doubts(find: Callable[[str], Rewrite | None], wrote: str) -> None:
+    """Where what was meant cannot be told, nothing is suggested."""
+    assert Rewrite(wrote, None) == find(f"x = {wrote}")
+
+
+@pytest.mark.parametrize(
+    ("source", "wrote", "meant"),
+    [
+        ("if P: pass", "if P:", "if P is not None:"),
+        ("if (P):\n    pass\nelse:\n    pass", "if P:", "if P is not None:"),
+        ("if not P: pass", "if not P:", "if P is None:"),
+        ("if 0: pass\nelif on:\n    if P: pass", "if P:", "if P is not None:"),
+        ("if not on: pass\nelif P: pass", "elif P:", "elif P is not None:"),
+        ("while P: pass", "while P:", "while P is not None:"),
+        ("assert P", "assert P", "assert P is not None"),
+        ("x = 1 if P else 2", "if P", "if P is not None"),
+        ("x = [1 for y in [1] if P]", "if P", "if P is not None"),
+        ("x = list(1 for y in [1] if not P)", "if not P", "if P is None"),
+        ("if cost: pass", "if cost:", None),
+        ("if F.threat: pass", "if F.threat:", None),
+        ("if F.cost > 1: pass", "if F.cost > 1:", None),
+        ("if on and P and Q: pass", "if on and P and Q:", None),
+        ("if (P\n    or Q): pass", "if P or Q:", None),
+        ("if F.cost > 1 & F.latency < 2: pass", "if F.cost > 1 & F.latency < 2:", None),
+        ("while not (P and Q): pass", "while not (P and Q):", None),
+        ("assert 1 < F.cost < 5, 'no'", "assert 1 < F.cost < 5", None),
+        ("x = 1 if P and Q else 2", "if P and Q", None),
+        ("x = {y: 1 for y in [1] if P or Q}", "if P or Q", None),
+    ],
+)
+def test_tests(find: Callable[[str], Rewrite | None], source: str, wrote: str, meant: str | None) -> None:
+    """Nothing makes a filter a test; an optional one is compared with None."""
+    assert Rewrite(wrote, meant) == find(source)
+
+
+@pytest.mark.parametrize(
+    ("source", "wrote", "meant"),
+    [
+        ("{F.cost: 1}", "{F.cost: 1}", '{"cost": 1}'),
+        ("{'é': 1, **{cost: 2}}", "{cost: 2}", '{"cost": 2}'),
+        ("{'é': 1, F.helicone_score_feedback: 1}", None, "{'é': 1, \"helicone-score-feedback\": 1}"),
+        ("{F.cost,\n F.latency}", "{F.cost, F.latency}", '{"cost", "latency"}'),
+        ("by_name[F.cost]", None, 'by_name["cost"]'),
+        ("by_name[cost] = 2", "by_name[cost]", 'by_name["cost"]'),
+        ("del by_name[F.cost]", "by_name[F.cost]", 'by_name["cost"]'),
+        ("helper.__dict__[F.cost]", None, None),
+        ("{scope.text: 1}", None, None),
+        ("{F.properties: 1}", None, None),
+    ],
+)
+def test_keys(
+    find: Callable[[str], Rewrite | None], source: str, wrote: str | None, meant: str | None
+) -> None:
+    """In the place of a column its name can be a key."""
+    assert Rewrite(wrote or source, meant) == find(source)
+
+
+AND = Rewrite("F.cost > 1 and P", "(F.cost > 1) & P")
+RANGE = Rewrite("1 < x < high", 'x.between(1, high, inclusive="neither")')
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("def f():\n    return F.cost > 1 and P\nf()", AND),
+        ("def f(x, high):\n    def g(): return 1 < x < high\n    g()\nf(F.cost, 2)", RANGE),
+        ("class A:\n    def f(self, x): return 1 < x < high\nA().f(F.cost)", RANGE),
+        ("class A:\n    x = F.cost\n    y = 1 < x < high", RANGE),
+        ("(lambda x: 1 < x < high)(F.cost)", RANGE),
+        ("[1 < x < high for x in [F.cost]]", RANGE),
+        ("def f():\n    [1 < x < high for x in [F.cost]]\nf()", RANGE),
+        ("{1: 1 < x < high for x in [F.cost]}", RANGE),
+        ("list(1 < x < high for x in [F.cost])", RANGE),
+        ("[y for y in [1] if on for z in [F.cost > 1 and P]]", AND),
+        ("async def f(x):\n    return 1 < x < high\nf(F.cost).send(None)", RANGE),
+        (
+            "async def f(x):\n    return F.cost > await f(1) and P if x > 1 else 2\nf(2).send(None)",
+            Rewrite("F.cost > await f(1) and P", "(F.cost > await f(1)) & P"),
+        ),
+        ("def f(x):\n    yield 1 < x < high\nnext(f(F.cost))", RANGE),
+        ("@(lambda f: F.cost > 1 and P)\ndef g(): pass", AND),
+        ("def f(\n    x=F.cost > 1 and P,\n): pass", AND),
+        ("match 1:\n    case 1:\n        F.cost > 1 and P", AND),
+        ("try:\n    1 / 0\nexcept ZeroDivisionError:\n    F.cost > 1 and P", AND),
+        ("f'{F.cost > 1 and P}'", AND),
+        ("f'é{on!r:>{high}} {F.cost > 1 and P!r:>5}'", AND),
+        ("f'''\n{on}\n{F.cost > 1 and P}'''", AND),
+        ("x = 'é', '中', F.cost > 1 and P; y = 1", AND),
+        ("x = {\n    'a': [\n        (F.cost  # so (much\n         > 1\n         and # more ))\n P)]}", AND),
+        ("x = F.cost > 1 \\\n    and P", AND),
+        ("x = '''\n''', F.cost > 1 and P, '''\n'''", AND),
+        ("print(helper(F.cost > 1 and P), on)", AND),
+        ("x = columns[F.cost > 1 and P]", AND),
+        ("x = (y := F.cost > 1 and P)", AND),
+        ("P &= F.cost > 1 and P", AND),
+        ("x = P | Q if F.cost > 1 and P and low else Q", Rewrite("if F.cost > 1 and P and low", None)),
+        ("x = (F.cost > 1 and P) if on else Q", AND),
+        (
+            "x = F.model.contains(\n    'a',  # first\n) and F.model.is_in(\n    ['b', f'{on}{{}}'],\n)",
+            Rewrite(
+                "F.model.contains('a') and F.model.is_in(['b', f'{on}{{}}'])",
+                "F.model.contains('a') & F.model.is_in(['b', f'{on}{{}}'])",
+            ),
+        ),
+        (
+            "import helicone_sessions as hs\nhs.F.cost > 1 and hs.all_of(P)",
+            Rewrite("hs.F.cost > 1 and hs.all_of(P)", "(hs.F.cost > 1) & hs.all_of(P)"),
+        ),
+    ],
+)
+def test_places(find: Callable[[str], Rewrite | None], source: str, expected: Rewrite) -> None:
+    """The expression is found wherever it stands, and no more than its own condition is quoted."""
+    assert expected == find(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "bool(F.cost > 1)",
+        "any(P for x in [1])",
+        "max(F.cost, F.latency)",
+        "all_of(P & True)",
+        "by_name.get(F.cost)",
+        "{column for column in columns}",
+        "exec('F.cost > 1 and P')",
+        "x = F.model == '''a\nb''' and P",
+        "x = F.cost > 1 and F.model.is_in([" + "'a', " * 60 + "])",
+    ],
+)
+def test_nothing_is_found(find: Callable[[str], Rewrite | None], source: str) -> None:
+    """A call that refuses, a text without a file, several lines of text, and a listing are left alone."""
+    assert find(source) is None
+
+
+def test_no_source(tmp_path: Path) -> None:
+    """Without a source nothing is found; all that is evaluated shares one name, so its source is no one's."""
+    assert refused("F.cost > 1 and P", str(tmp_path / "missing.py")) is None
+    source = "F.cost > 1 and P"
+    linecache.cache["<string>"] = (len(source), None, [source], "<string>")
+    try:
+        assert refused(source, "<string>") is None
+    finally:
+        del linecache.cache["<string>"]
+
+
+def test_source_in_memory() -> None:
+    """The source of a cell or a prompt is found under the name that linecache has for it."""
+    source = "x = F.cost > 1 and P"
+    linecache.cache["<cell 1>"] = (len(source), None, [source], "<cell 1>")
+    try:
+        assert refused(source, "<cell 1>") == AND
+    finally:
+        del linecache.cache["<cell 1>"]
+
+
+@pytest.mark.parametrize(
+    "now",
+    [
+        "x = F.cost > 1 and Q",
+        "x = F.cost > 2 and P",
+        "x = F.cost > 1 or P",
+        "x = 1, (F.cost > 1 and P)",
+        "x = (F.cost > 1) & P",
+        "x = F.cost > 1 and",
+        "",
+        "y = '''\nx = F.cost > 1 and P'''",
+    ],
+)
+def test_changed_source(tmp_path: Path, now: str) -> None:
+    """Nothing is suggested from a file that was changed after it was imported."""
+    file = tmp_path / "caller.py"
+    file.write_text(now)
+    found = refused("x = F.cost > 1 and P", str(file))
+    assert found is None or found.meant is None
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-8-sig", "utf-8"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_encodings(tmp_path: Path, encoding: str, end: str) -> None:
+    """Files are read as Python reads them."""
+    lines = [f"# coding: {encoding.removesuffix('-sig')}", "x = 'ä', (F.cost > 1", "  and P)", ""]
+    file = tmp_path / "caller.py"
+    file.write_bytes(end.join(lines).encode(encoding))
+    with told() as found, pytest.raises(FilterTypeError):
+        exec(compile(file.read_bytes(), str(file), "exec"), dict(NAMES))  # noqa: S102 - as above
+    assert AND == found[-1]
+
+
+def test_long_file(find: Callable[[str], Rewrite | None]) -> None:
+    """In a long file the expression is found just so."""
+    block = "def f(x):\n    if x:\n        return [x, 'é']\n\n\n"
+    assert AND == find(block * 2000 + "for _ in [1]:\n    F.cost > 1 and P\n")
+
+
+def test_while_it_is_traced(find: Callable[[str], Rewrite | None]) -> None:
+    """Tracing replaces instructions; they are still known."""
+    before = sys.gettrace()
+    sys.settrace(lambda *_: lambda *_: None)
+    try:
+        assert AND == find("x = F.cost > 1 and P")
+    finally:
+        sys.settrace(before)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "expected"),
+    [
+        (lambda: F.cost > 1 and P, AND),
+        (lambda: [P & F.cost > 1 & F.latency < 2 for _ in [1]], "P & (F.cost > 1) & (F.latency < 2)"),
+    ],
+)
+def test_rewritten_module(refusal: Callable[[], object], expected: Rewrite | str) -> None:
+    """Modules whose assert statements pytest has rewritten are read as they were written."""
+    with told() as found, pytest.raises(FilterTypeError):
+        refusal()
+    meant = expected if isinstance(expected, str) else expected.meant
+    assert found[-1] is not None
+    assert meant == found[-1].meant
+
+
+def test_rewritten_assert() -> None:
+    """In an assert statement that pytest has rewritten, what can still be placed is found."""
+    given = P
+    with told() as found, pytest.raises(FilterTypeError):
+        assert all_of(F.model == "x" & F.user_id == "y") == P
+    assert Rewrite('F.model == "x" & F.user_id == "y"', '(F.model == "x") & (F.user_id == "y")') == found[-1]
+    with told() as found, pytest.raises(FilterTypeError):
+        assert given
+    assert Rewrite("assert given", "assert given is not None") == found[-1]
+    with told() as found, pytest.raises(FilterTypeError):
+        assert all_of(1 < F.cost < 5) == P
+    assert found[-1] is None or found[-1].meant in (None, 'F.cost.between(1, 5, inclusive="neither")')
+
+
+def test_the_caller() -> None:
+    """The caller is the first frame outside of the language, even in a module whose name begins like it."""
+
+    def ask() -> Any:
+        return caller()
+
+    assert inside(ask)() is sys._getframe()
+    assert inside(ask, "helicone_sessions.filtersets")().f_code is ask.__code__
+
+
+@pytest.mark.parametrize(
+    "frame", [None, object(), types.SimpleNamespace(f_code=None), types.SimpleNamespace()]
+)
+def test_nothing_is_raised(frame: Any) -> None:
+    """Whatever is wrong with the frame or its source, no error comes of looking."""
+    assert rewrite(frame) is None
+
+
+def test_nothing_is_run(find: Callable[[str], Rewrite | None]) -> None:
+    """Neither properties nor item access nor calls of the caller are run to understand it."""
+    wrote = (
+        "F.cost > 1 and sly.limit and sly['a'] and sly.b and sly() and 1 in sly and F.model in sly and sly"
+    )
+    source = f"""
+class Sly(dict):
+    def run(*_): raise SystemExit
+    __getitem__ = __contains__ = __getattr__ = __iter__ = __call__ = __bool__ = run
+    limit = __class__ = property(run)
+sly = Sly()
+x = {wrote}
+"""
+    assert Rewrite(wrote, None) == find(source)
+
+
+@pytest.mark.parametrize("scope", [types.MappingProxyType({}), {}])
+def test_any_scope(scope: Any) -> None:
+    """Names are looked up in whatever exec() was given for variables."""
+    source = "F.cost > 1 and P"
+    linecache.cache["<cell 2>"] = (len(source), None, [source], "<cell 2>")
+    try:
+        with told() as found, pytest.raises(FilterTypeError):
+            exec(compile(source, "<cell 2>", "exec"), dict(NAMES), scope)  # noqa: S102 - as above
+    finally:
+        del linecache.cache["<cell 2>"]
+    assert AND == found[-1]
+
+
+# What is written without parentheses, and the filter that it is.
+COMPARISONS = [
+    ("F.cost > 0.5", F.cost.gt(0.5)),
+    ("3 >= F.latency", F.latency.lte(3)),
+    ("F.model == 'x y'", F.model.eq("x y")),
+    ("F.properties['a & b'] != '('", F.properties["a & b"].ne("(")),
+    ("F.request_created_at >= MOMENT", F.request_created_at.gte(MOMENT)),
+    ("F.threat == False", F.threat.is_false()),
+    ("1 < F.cost <= 5", F.cost.between(1, 5, "right")),
+    ("-1 >= F.status > -5", F.status.between(-5, -1, "right")),
+    ("F.cost < 5 != F.latency", F.cost.lt(5) & F.latency.ne(5)),
+    ("F.model in ['a', 'b']", F.model.is_in(["a", "b"])),
+    ("F.model not in {'a'}", F.model.not_in(["a"])),
+    ("'a' in F.model", F.model.contains("a")),
+]
+ATOMS = [
+    ("F.threat", F.threat.is_true()),
+    ("F.model.contains('gpt or (')", F.model.contains("gpt or (")),
+    ("all_of(F.cost.lt(1), F.threat)", F.cost.lt(1) & F.threat),
+]
+OR, AND_, NOT, COMPARISON = range(4)
+# How tightly it binds; what it joins, or its source and filter; how it is spelt; whether it has needless
+# parentheses.
+Tree = tuple[int, tuple[Any, ...], bool, bool]
+
+
+def trees(words: st.SearchStrategy[bool]) -> st.SearchStrategy[Tree]:
+    leaves = st.sampled_from(
+        [(COMPARISON, leaf) for leaf in COMPARISONS] + [(COMPARISON + 1, a) for a in ATOMS]
+    )
+    flags = st.tuples(words, st.integers(0, 9).map(lambda number: number == 0))
+
+    def joined(inner: st.SearchStrategy[Tree]) -> st.SearchStrategy[Tree]:
+        parts = st.lists(inner, min_size=2, max_size=3).map(tuple)
+        below = st.tuples(st.just(NOT), st.tuples(inner)) | st.tuples(st.sampled_from([OR, AND_]), parts)
+        return st.tuples(below, flags).map(lambda pair: (*pair[0], *pair[1]))
+
+    return st.recursive(st.tuples(leaves, flags).map(lambda pair: (*pair[0], *pair[1])), joined, max_leaves=6)
+
+
+def meaning(tree: Tree) -> Filter:
+    """The filter that *tree* stands for, built by methods."""
+    binds, below, *_ = tree
+    if binds >= COMPARISON:
+        return below[1]  # type: ignore[no-any-return]
+    if binds == NOT:
+        return ~meaning(below[0])
+    return (all_of if binds == AND_ else any_of)(*map(meaning, below))
+
+
+def text(tree: Tree, around: int = OR) -> str:
+    """The source of *tree*, with the parentheses that a reader needs."""
+    binds, below, in_words, needless = tree
+    if binds >= COMPARISON:
+        source = below[0]
+    elif binds == NOT:
+        source = ("not " if in_words else "~") + text(below[0], NOT)
+    else:
+        word = {AND_: ("and", "&"), OR: ("or", "|")}[binds][not in_words]
+        source = f" {word} ".join(text(part, binds) for part in below)
+    return f"({source})" if binds < around or needless else source
+
+
+NUMBERS = itertools.count()
+
+
+def meant_by(tree: Tree) -> tuple[bool, Rewrite | None]:
+    """Whether the source of *tree* is refused, and what is found then."""
+    source, name = f"x = {text(tree)}", f"<tree {next(NUMBERS)}>"
+    linecache.cache[name] = (len(source), None, [source], name)
+    try:
+        with told() as found:
+            exec(compile(source, name, "exec"), dict(NAMES))  # noqa: S102 - as above
+    except FilterTypeError:
+        return True, found[-1]
+    except (TypeError, FilterError, SyntaxError):  # Python itself refuses "a" & "b", and `F.threat & not P`
+        return False, None
+    finally:
+        del linecache.cache[name]
+    return False, None
+
+
+@given(trees(st.booleans()))
+@settings(max_examples=400, deadline=None)
+def test_never_another_filter(tree: Tree) -> None:
+    """What is suggested for a refused expression is the filter that a reader sees in it."""
+    _, found = meant_by(tree)
+    if found and found.meant:
+        assert meaning(tree).to_wire() == all_of(read(found.meant)).to_wire()
+
+
+@given(trees(st.just(value=True)) | trees(st.just(value=False)))
+@settings(max_examples=400, deadline=None)
+def test_hardly_ever_nothing(tree: Tree) -> None:
+    """Where it is written in words alone, or in signs alone, a refused expression has a suggestion."""
+    source, (is_refused, found) = text(tree), meant_by(tree)
+    # `~5 < F.cost` may also be -6 < F.cost, as Python reads it.
+    if is_refused and len(source) <= 300 and not re.search(r"~[-\d']", source):
+        assert found is not None
+        assert found.meant is not None
+        assert meaning(tree).to_wire() == all_of(read(found.meant)).to_wire()

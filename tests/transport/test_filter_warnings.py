@@ -1,0 +1,165 @@
+"""How the client says what the open-source server would read differently."""
+
+import asyncio
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from helicone_sessions import (
+    ConfigurationError,
+    F,
+    FilterValueError,
+    HeliconeClient,
+    HeliconeError,
+    HeliconeFilterWarning,
+    SessionMetricsQuery,
+)
+from helicone_sessions.messages.protocol import CONTRACT_HEADER
+
+Make = Callable[..., HeliconeClient]
+IGNORED = F.session_total_cost > 1
+
+
+def said(caught: list[warnings.WarningMessage]) -> list[str]:
+    """The first words of each warning."""
+    return [str(warning.message).partition(":")[0] for warning in caught]
+
+
+@pytest.fixture
+def caught() -> Any:
+    """The warnings of the test, as a program with Python's own filters would show them."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.resetwarnings()
+        yield caught
+
+
+async def test_a_warning_names_condition_reason_and_way_out(make_client: Make, caught: Any) -> None:
+    """A query whose filter the server would read differently is answered, and warned about."""
+    await make_client().get_metrics(F.session_session_id == "x")
+    (warning,) = caught
+    assert warning.category is HeliconeFilterWarning
+    assert (
+        "F.session_session_id == 'x': the condition becomes true, because session conditions are computed and"
+        ' then not passed on by the metrics query; use F.properties["Helicone-Session-Id"]'
+    ) == str(warning.message)
+
+
+async def test_it_points_at_the_callers_line(make_client: Make, caught: Any) -> None:
+    """The warning has the file and the line from which the client was called."""
+    await make_client().get_metrics(IGNORED)
+    await make_client().get_metrics_many([IGNORED])
+    async with make_client().stream_metrics({"a": IGNORED}) as outcomes:
+        async for _ in outcomes:
+            pass
+    first = test_it_points_at_the_callers_line.__code__.co_firstlineno
+    assert [(__file__, first + line) for line in (2, 3, 4)] == [(w.filename, w.lineno) for w in caught]
+
+
+async def test_once_for_each_place(make_client: Make, caught: Any) -> None:
+    """A place that asks many such queries is warned about once for each column, other places again."""
+    client = make_client()
+    for cost in range(5):
+        await client.get_metrics(F.session_total_cost > cost)
+    await client.get_metrics_many([F.session_total_cost > cost for cost in range(5)])
+    await client.get_metrics_many([(F.cost > cost) & (F.node_id == "x") for cost in range(4)])
+    assert [
+        "F.session_total_cost > 0",
+        "F.session_total_cost > 0",
+        "F.node_id == 'x'",
+        "F.cost > 3",
+    ] == said(caught)
+
+
+async def test_tasks_of_the_callers(make_client: Make, caught: Any) -> None:
+    """Queries that run in tasks are warned about too, at a line outside of the package and of asyncio."""
+    client = make_client()
+    await asyncio.gather(*(client.get_metrics(IGNORED) for _ in range(3)))
+    (warning,) = caught
+    assert "helicone_sessions/" not in warning.filename
+    assert "/asyncio/" not in warning.filename
+
+
+async def test_a_failed_query_is_warned_about(make_client: Make, service: Any, caught: Any) -> None:
+    """Where the query fails the warning is there before the error, for it may say why."""
+    service.will(service.fails("Unknown identifier"))
+    with pytest.raises(HeliconeError, match="Unknown identifier"):
+        await make_client().get_metrics(F.search_properties["k"] == "x")
+    assert ["F.search_properties['k'] == 'x'"] == said(caught)
+
+
+async def test_a_server_that_follows_the_contract(make_client: Make, service: Any, caught: Any) -> None:
+    """A server that says that it reads filters as the contract does is not warned about."""
+    service.will(service.metrics(headers=CONTRACT_HEADER))
+    client = make_client()
+    await client.get_metrics(IGNORED)
+    await client.get_metrics(F.cost > 3)
+    assert [] == said(caught)
+
+
+async def test_the_embedded_engine_needs_no_warning(caught: Any) -> None:
+    """A client of the embedded engine is not warned: there a session column is a condition."""
+    pytest.importorskip("chdb")
+    from helicone_sessions.local import LocalServer
+
+    rows = [{"request_created_at": "2026-11-01T12:00:00Z", "cost": cost} for cost in (0.25, 0.5)]
+    async with LocalServer(rows) as server, HeliconeClient(server.api_key, base_url=server.url) as client:
+        assert 1 == (await client.get_metrics(F.session_total_cost > 0.5)).session_count.total
+        assert 0 == (await client.get_metrics(F.session_total_cost > 1)).session_count.total
+    assert [] == said(caught)
+
+
+async def test_as_an_error(make_client: Make, service: Any) -> None:
+    """With cautions="error" such a query is refused before anything is sent, and all reasons are given."""
+    with pytest.raises(FilterValueError, match=r"(?s)F\.cost > 3: .*\n  F\.node_id == 'x': "):
+        await make_client(cautions="error").get_metrics((F.cost > 3) & (F.node_id == "x"))
+    assert [] == service.seen
+    await make_client(cautions="error").get_metrics(F.cost > 2)
+    assert 1 == len(service.seen)
+
+
+async def test_as_an_error_in_a_batch(make_client: Make, service: Any) -> None:
+    """In a batch the refused query has the error, the others their answers."""
+    client = make_client(cautions="error")
+    found = await client.get_metrics_many({"bad": IGNORED, "good": F.threat}, return_errors=True)
+    assert isinstance(found["bad"], FilterValueError)
+    assert not isinstance(found["good"], HeliconeError)
+    assert 1 == len(service.seen)
+
+
+async def test_not_at_all(make_client: Make, caught: Any) -> None:
+    """With cautions="ignore" nothing is said, of a client made so or changed to it."""
+    await make_client(cautions="ignore").get_metrics(IGNORED)
+    await make_client().with_options(cautions="ignore").get_metrics(IGNORED)
+    assert [] == said(caught)
+
+
+async def test_other_options_keep_what_was_said(make_client: Make, caught: Any) -> None:
+    """A client with other limits does not repeat what was said of a place."""
+    client = make_client()
+    for variant in (client, client.with_options(timeout=5)):
+        await variant.get_metrics(IGNORED)
+    assert 1 == len(caught)
+
+
+async def test_queries_without_a_filter(make_client: Make, caught: Any) -> None:
+    """A query without a filter, or one that matches nothing, has nothing to be warned about."""
+    await make_client().get_metrics()
+    await make_client().get_metrics(SessionMetricsQuery(filter=F.node_id.is_in([])))
+    assert [] == caught
+
+
+@pytest.mark.parametrize("wrong", ["raise", None, True])
+def test_another_word(wrong: Any) -> None:
+    """Another word than the three is refused when the client is made."""
+    with pytest.raises(ConfigurationError, match="cautions is 'warn', 'error' or 'ignore'"):
+        HeliconeClient("sk-helicone-example-key", cautions=wrong)
+
+
+async def test_warnings_as_errors(make_client: Make) -> None:
+    """Where Python turns warnings into errors, the query ends with the warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(HeliconeFilterWarning):
+            await make_client().get_metrics(IGNORED)
