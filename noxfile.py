@@ -66,9 +66,12 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(requires=["wheel"])
 def typing(session: nox.Session) -> None:
-    """Check the types, strictly."""
+    """Check the types, strictly, and what type checkers accept and reject."""
     install_wheel(session, *group("typing"))
     session.run("mypy")
+    # What both have to accept and to reject of the filter language.
+    session.run("mypy", "tests/typing/accepted.py", "tests/typing/rejected.py")
+    session.run("basedpyright", "--pythonpath", str(Path(session.bin) / "python"))
 
 
 @nox.session(python=PYTHONS, requires=["wheel"])
@@ -101,3 +104,19 @@ def docs(session: nox.Session) -> None:
     for builder in ("html", "doctest"):
         out = f"docs/_build/{builder}"
         session.run("sphinx-build", "-W", "--keep-going", "-q", "-b", builder, "docs", out)
+
+
+@nox.session(python=PYTHONS[0], requires=["wheel"], default=False)
+def fuzz(session: nox.Session) -> None:
+    """Read 200,000 random expressions, and all strings of up to three operands, as a reader would."""
+    install_wheel(session, *group("tests"))
+    session.env["HELICONE_SESSIONS_FUZZ"] = "200000"
+    session.posargs = session.posargs or ("tests/filters/test_fuzz.py",)
+    run_tests(session, "python")
+
+
+@nox.session(python=PYTHONS[0], requires=["wheel"], default=False)
+def benchmarks(session: nox.Session) -> None:
+    """Measure what filters cost, as ratios; a bar that does not hold is an error."""
+    install_wheel(session)
+    session.run("python", "benchmarks/filters.py")

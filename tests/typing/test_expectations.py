@@ -1,0 +1,10 @@
+"""What type checkers have to accept does run; they are asked themselves by `nox -s typing`."""
+
+import runpy
+from pathlib import Path
+
+
+def test_what_checkers_accept_runs() -> None:
+    """Every line that mypy and pyright have to accept builds what it says when it is run."""
+    found = runpy.run_path(str(Path(__file__).with_name("accepted.py")))
+    assert found["filter_"].to_wire()
