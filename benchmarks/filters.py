@@ -1,0 +1,137 @@
+"""What filters cost: from source to bytes, and how the cost grows with the number of conditions.
+
+    python benchmarks/filters.py
+
+A ratio compares two things that are done by turns in the same run; it is the median of many rounds.
+"""
+
+import operator
+import pickle
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial, reduce
+from typing import Any
+
+import orjson
+from measure import Bar, compare, report
+
+from helicone_sessions import F, Filter, all_of, any_of, parse_filter
+
+# Four kinds of conditions by turns, as the API takes them and as they are written here.
+WIRE = (
+    '{{"request_response_rmt": {{"cost": {{"gt": {0}.5}}}}}}',
+    '{{"request_response_rmt": {{"model": {{"contains": "gpt{0}"}}}}}}',
+    '{{"request_response_rmt": {{"properties": {{"env": {{"equals": "p{0}"}}}}}}}}',
+    '{{"request_response_rmt": {{"status": {{"equals": {0}}}}}}}',
+)
+SOURCE = ("F.cost > {0}.5", 'F.model.contains("gpt{0}")', 'F.properties["env"] == "p{0}"', "F.status == {0}")
+
+
+def function_of(expression: str) -> Callable[[], Any]:
+    """A function that evaluates *expression*, compiled once."""
+    space: dict[str, Any] = {"F": F, "all_of": all_of}
+    exec(f"def made(): return {expression}", space)  # noqa: S102 - the expression is ours
+    return space["made"]  # type: ignore[no-any-return]
+
+
+def dict_literal(count: int) -> Callable[[], Any]:
+    """The body of a filter of so many conditions as one literal: the floor."""
+
+    def text(first: int, last: int) -> str:
+        if last - first == 1:
+            return WIRE[first % 4].format(first)
+        middle = (first + last) // 2
+        return f'{{"left": {text(first, middle)}, "operator": "and", "right": {text(middle, last)}}}'
+
+    return function_of(text(0, count))
+
+
+def expression(count: int) -> Callable[[], Filter]:
+    """The same filter in the language."""
+    return function_of(f"all_of({', '.join(SOURCE[place % 4].format(place) for place in range(count))})")
+
+
+def to_bytes() -> Iterator[Bar]:
+    for count, most, times in ((1, None, 2000), (10, 3.0, 500), (1000, 4.0, 10)):
+        literal, build = dict_literal(count), expression(count)
+        # No part of a filter is kept compiled, so one is as good as many.
+        yield compare(
+            f"{count} conditions, filter to bytes",
+            partial(compiled, build()),
+            lambda literal=literal: orjson.dumps(literal()),
+            most=most,
+            times=(times, times),
+        )
+        yield compare(
+            f"{count} conditions, source to bytes",
+            lambda build=build: orjson.dumps(build().to_wire()),
+            lambda literal=literal: orjson.dumps(literal()),
+            times=(times, times),
+        )
+
+
+def compiled(filter_: Filter) -> bytes:
+    return orjson.dumps(filter_.to_wire())
+
+
+def leaves(count: int) -> list[Filter]:
+    return [F.model == f"model {place}" for place in range(count)]
+
+
+def alternating(count: int) -> Filter:
+    """As deep as it can get: & and | by turns."""
+    filter_ = F.cost > 0
+    for place, leaf in enumerate(leaves(count - 1)):
+        filter_ = filter_ & leaf if place % 2 else filter_ | leaf
+    return filter_
+
+
+def works(count: int) -> dict[str, Callable[[], object]]:
+    """All that can be done with a filter of so many conditions."""
+    parts = leaves(count)
+    wide, other = any_of(*parts), any_of(*leaves(count))
+    # Joined one by one; the largest that nesting allows to be sent is by far less deep.
+    chain = reduce(operator.or_, parts)
+    deep, deep_too = alternating(count), alternating(count)
+    text, wire = str(wide), wide.to_wire()
+    return {
+        "built by any_of": lambda: any_of(*leaves(count)),
+        "built one by one with |": lambda: reduce(operator.or_, leaves(count)),
+        "built with & and | by turns": lambda: alternating(count),
+        "negated and compiled": (~any_of(*parts)).to_wire,
+        "compiled, joined by any_of": lambda: any_of(*parts).to_wire(),
+        "compiled, joined one by one": lambda: reduce(operator.or_, parts).to_wire(),
+        "read from the API's JSON": lambda: Filter.from_wire(wire),
+        "repr": wide.__repr__,
+        "repr, & and | by turns": deep.__repr__,
+        "str": wide.__str__,
+        "str, & and | by turns": deep.__str__,
+        "parse_filter": lambda: parse_filter(text),
+        "explain": wide.explain,
+        "cautions": wide.cautions,
+        "compared": lambda: wide == other,
+        "compared, & and | by turns": lambda: deep == deep_too,
+        "hashed": lambda: hash(wide),
+        "hashed, joined one by one": lambda: hash(chain),
+        "pickled and back": lambda: pickle.loads(pickle.dumps(wide)),  # noqa: S301 - our own bytes
+        "pickled and back, & and | by turns": lambda: pickle.loads(pickle.dumps(deep)),  # noqa: S301
+    }
+
+
+def growth() -> Iterator[Bar]:
+    small, large = works(1000), works(10_000)
+    for name, work in large.items():
+        # Ten results of 1,000 are kept until the last is there, or the larger one would be charged for the
+        # memory that it needs at once.
+        tenfold = partial(list_of_ten, small[name])
+        bar = compare(name, work, tenfold, rounds=7)
+        yield Bar(name, bar.ratio * 10, bar.low * 10, bar.high * 10, most=12)
+
+
+def list_of_ten(work: Callable[[], object]) -> list[object]:
+    return [work() for _ in range(10)]
+
+
+if __name__ == "__main__":
+    code = report("From a filter to bytes, against a dict literal and orjson:", list(to_bytes()))
+    sys.exit(report("\n10,000 conditions against 1,000:", list(growth())) or code)
