@@ -1,5 +1,6 @@
 """`Filter`, the face of the language, and the operators that filters and columns share."""
 
+import warnings
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
@@ -7,7 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NoReturn, Self, TypeVar, overload
 from uuid import UUID
 
-from helicone_sessions.errors import FilterTypeError
+from helicone_sessions.errors import FilterTypeError, HeliconeFilterWarning
 from helicone_sessions.filters.cautions import Caution, cautions
 from helicone_sessions.filters.nodes import (
     EVERYTHING,
@@ -238,17 +239,27 @@ class Filter(Condition):
 
         Args:
             wire: A leaf, a branch or ``"all"``.
-            expand: Take a leaf with several conditions as all of them joined by ``&``; without it such
-                a leaf is refused, because the open-source server reads only the first.
+            expand: Take a leaf with several conditions as all of them joined by ``&``, which is said as a
+                `HeliconeFilterWarning`; without it such a leaf is refused, because the open-source server
+                reads only the first.
             path: Where *wire* lies in its document, for messages.
 
         Raises:
             FilterError: It is not a filter of the API; the message gives the JSON path.
 
-        >>> Filter.from_wire({"request_response_rmt": {"status": {"gte": 200, "lt": 300}}}, expand=True)
-        (F.status >= 200) & (F.status < 300)
+        >>> Filter.from_wire({"request_response_rmt": {"status": {"gte": 200}}})
+        F.status >= 200
         """
-        return cls._of(from_wire(wire, expand=expand, path=path))
+        expanded: list[str] = []
+        node = from_wire(wire, expand=expand, path=path, expanded=expanded)
+        if expanded:
+            more = f" and {len(expanded) - 1} others" if len(expanded) > 1 else ""
+            message = (
+                f"{expanded[0]}{more}: a leaf that does not hold exactly one condition was taken as all that"
+                " it holds, joined by &; the open-source server reads only the first"
+            )
+            warnings.warn(HeliconeFilterWarning(message), stacklevel=2)
+        return cls._of(node)
 
     def explain(self) -> str:
         """The filter as an indented tree under the API's own names, with units.
@@ -355,6 +366,15 @@ def _terms_of(value: object, *, alone: bool) -> Terms:
     if alone or _is_constant(value):
         return [[Open(value, is_column=False)]]
     raise FilterTypeError(f"a filter cannot be joined with {type(value).__name__} {value!r}")
+
+
+def filter_of_contract(wire: object, *, path: str) -> Filter:
+    """The filter that *wire* is by the contract: of several conditions in a leaf all count.
+
+    Raises:
+        FilterError: It is not a filter of the API; the message gives the JSON path from *path* on.
+    """
+    return Filter._of(from_wire(wire, expand=True, path=path))
 
 
 def _is_constant(value: object) -> bool:

@@ -2,10 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
-from datetime import datetime
-from decimal import Decimal
 from enum import Enum
-from fractions import Fraction
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -14,27 +11,33 @@ from typing import (
     Generic,
     Literal,
     NoReturn,
-    SupportsIndex,
-    TypeAlias,
     TypeVar,
 )
-from uuid import UUID
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError, UnknownOperator
-from helicone_sessions.filters.filter import Condition, Filter, Joinable, Operand, Unfinished
+from helicone_sessions.filters.filter import Condition, Filter, Operand, Unfinished
 from helicone_sessions.filters.nodes import And, Leaf, Node, Not, Or, join
 from helicone_sessions.filters.patterns import escape_like, sent_for_contains
 from helicone_sessions.filters.precedence import Open, Terms
 from helicone_sessions.filters.schema import COLUMNS, ColumnFacts, Operator
+from helicone_sessions.filters.signatures import (
+    Keyed,
+    Moment,
+    Number,
+    Numeric,
+    Score,
+    Temporal,
+    Text,
+    Textual,
+)
 from helicone_sessions.filters.spelling import spell_column
 from helicone_sessions.filters.values import MISSING, check, check_text
 
 Inclusive = Literal["both", "left", "right", "neither"]
-Text: TypeAlias = str | UUID | Enum
-Number: TypeAlias = float | SupportsIndex | Decimal | Fraction | Enum
-Score: TypeAlias = Text | Number
-Moment: TypeAlias = datetime | Enum
 T = TypeVar("T")
+
+if TYPE_CHECKING:
+    from helicone_sessions.filters.signatures import AnyScore, AnyTruth
 
 _WIRE_NAME: Final[dict[str, Operator]] = {
     "==": "equals",
@@ -67,69 +70,6 @@ _SYNONYMS: Final = {
     "isnull": "is_null",
     "is_none": "is_null",
 }
-
-if TYPE_CHECKING:
-    # An operand that the caller wrote, or one with `&` or `|` behind it: `0.1 & F.threat`.
-    _Number: TypeAlias = Number | Unfinished[Number]
-    _Text: TypeAlias = Text | Unfinished[Text]
-    _Score: TypeAlias = Score | Unfinished[Score]
-    _Moment: TypeAlias = Moment | Unfinished[Moment]
-    _Truth: TypeAlias = bool | Unfinished[bool]
-
-
-class Numeric(Joinable["Numeric"]):
-    """To a type checker: a number column, or a comparison that lacks the number on its right."""
-
-    __slots__ = ()
-
-    if TYPE_CHECKING:
-
-        def __eq__(self, other: _Number) -> Filter: ...  # type: ignore[override]
-        def __ne__(self, other: _Number) -> Filter: ...  # type: ignore[override]
-        def __lt__(self, other: _Number) -> Filter: ...
-        def __le__(self, other: _Number) -> Filter: ...
-        def __gt__(self, other: _Number) -> Filter: ...
-        def __ge__(self, other: _Number) -> Filter: ...
-        def __invert__(self) -> "Numeric": ...
-
-
-class Textual(Joinable["Textual"]):
-    """To a type checker: a text column, or a comparison that lacks the text on its right."""
-
-    __slots__ = ()
-
-    if TYPE_CHECKING:
-
-        def __eq__(self, other: _Text) -> Filter: ...  # type: ignore[override]
-        def __ne__(self, other: _Text) -> Filter: ...  # type: ignore[override]
-        def __invert__(self) -> "Textual": ...
-
-
-class Temporal(Joinable["Temporal"]):
-    """To a type checker: a timestamp column, or a comparison that lacks the datetime on its right."""
-
-    __slots__ = ()
-
-    if TYPE_CHECKING:
-
-        def __eq__(self, other: _Moment) -> Filter: ...  # type: ignore[override]
-        def __ne__(self, other: _Moment) -> Filter: ...  # type: ignore[override]
-        def __lt__(self, other: _Moment) -> Filter: ...
-        def __le__(self, other: _Moment) -> Filter: ...
-        def __gt__(self, other: _Moment) -> Filter: ...
-        def __ge__(self, other: _Moment) -> Filter: ...
-        def __invert__(self) -> "Temporal": ...
-
-
-class Keyed(Joinable["Keyed"]):
-    """To a type checker: ``property_key``, or a comparison of it that lacks the text on its right."""
-
-    __slots__ = ()
-
-    if TYPE_CHECKING:
-
-        def __eq__(self, other: _Text) -> Filter: ...  # type: ignore[override]
-        def __invert__(self) -> "Keyed": ...
 
 
 class Column(Operand):
@@ -425,8 +365,8 @@ class BooleanColumn(Equatable[bool], Condition):
 
     if TYPE_CHECKING:
 
-        def __eq__(self, other: _Truth) -> Filter: ...  # type: ignore[override]
-        def __ne__(self, other: _Truth) -> Filter: ...  # type: ignore[override]
+        def __eq__(self, other: AnyTruth) -> Filter: ...  # type: ignore[override]
+        def __ne__(self, other: AnyTruth) -> Filter: ...  # type: ignore[override]
 
     def _terms(self, *, alone: bool) -> Terms:
         return super()._terms(alone=True) if alone else [[self._leaf("equals", True)]]
@@ -471,8 +411,8 @@ class ScoreColumn(TextColumn):
 
     if TYPE_CHECKING:
 
-        def __eq__(self, other: _Score) -> Filter: ...  # type: ignore[override]
-        def __ne__(self, other: _Score) -> Filter: ...  # type: ignore[override]
+        def __eq__(self, other: AnyScore) -> Filter: ...  # type: ignore[override]
+        def __ne__(self, other: AnyScore) -> Filter: ...  # type: ignore[override]
         def eq(self, value: Score) -> Filter: ...
         def ne(self, value: Score) -> Filter: ...
         def is_in(self, values: Iterable[Score]) -> Filter: ...

@@ -128,7 +128,9 @@ def _timestamp(value: datetime) -> str:
     return text.replace("+00:00", "Z")
 
 
-def from_wire(wire: object, *, expand: bool = False, path: str = "$") -> Node:
+def from_wire(
+    wire: object, *, expand: bool = False, path: str = "$", expanded: list[str] | None = None
+) -> Node:
     """The filter that *wire* stands for.
 
     Args:
@@ -136,6 +138,7 @@ def from_wire(wire: object, *, expand: bool = False, path: str = "$") -> Node:
         expand: Take a leaf with several conditions, or none, as all of them joined by "and". The
             open-source server would read only the first.
         path: Where *wire* lies in its document, for messages.
+        expanded: Takes the JSON paths of the leaves that did not hold exactly one condition.
 
     Raises:
         FilterTypeError: Something has the wrong type; the message gives its JSON path.
@@ -160,7 +163,10 @@ def from_wire(wire: object, *, expand: bool = False, path: str = "$") -> Node:
                 waiting.append((item["right"], (".right", trail)))
                 waiting.append((item["left"], (".left", trail)))
             else:
-                done.append(_decode_leaf(item, expand=expand))
+                conditions = _decode_leaf(item, expand=expand)
+                done.append(join(And, conditions))
+                if expanded is not None and len(conditions) != 1:
+                    expanded.append(_spell(trail))
         except FilterError as error:
             raise type(error)(f"{_spell(trail)}{error.message}") from None
     return done[0]
@@ -185,7 +191,7 @@ def _branch_kind(item: Mapping[str, Any]) -> type[And | Or]:
     return And if item["operator"] == "and" else Or
 
 
-def _decode_leaf(item: Mapping[str, Any], *, expand: bool) -> Node:
+def _decode_leaf(item: Mapping[str, Any], *, expand: bool) -> list[Leaf]:
     conditions = list(_conditions(item))
     if len(conditions) != 1 and not expand:
         found = "no condition" if not conditions else f"{len(conditions)} conditions"
@@ -193,7 +199,7 @@ def _decode_leaf(item: Mapping[str, Any], *, expand: bool) -> Node:
             f": a leaf with {found}. The service reads only the first of several, and a leaf without one"
             " as everything; pass expand=True to have all of them joined by &"
         )
-    return join(And, conditions)
+    return conditions
 
 
 def _conditions(item: Mapping[str, Any]) -> Iterator[Leaf]:

@@ -11,7 +11,7 @@ import cattrs
 from cattrs.gen import make_dict_structure_fn, override
 
 from helicone_sessions.errors import FilterError, FilterTypeError, FilterValueError
-from helicone_sessions.filters.filter import Filter
+from helicone_sessions.filters.filter import filter_of_contract
 from helicone_sessions.messages.metrics import (
     UNITS,
     Histogram,
@@ -155,8 +155,7 @@ def _query_from_wire(value: Any, _kind: object) -> SessionMetricsQuery:
         if name in given and given[name] is None:
             raise FilterTypeError(f"$.{_WIRE_NAMES[name]}: null is not a value of it; leave it out")
     if "filter" in given:
-        # The contract lets a leaf hold several conditions: all of them count.
-        given["filter"] = Filter.from_wire(wire_filter, expand=True, path="$.filter")
+        given["filter"] = filter_of_contract(wire_filter, path="$.filter")
     if "time_filter" in given:
         given["time_filter"] = converter.structure(time_filter, TimeFilter)
     try:

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from helicone_sessions.errors import FilterError, FilterTypeError, FilterValueError
+from helicone_sessions.errors import FilterError, FilterTypeError, FilterValueError, HeliconeFilterWarning
 from helicone_sessions.filters.columns import F
-from helicone_sessions.filters.filter import ALL, Filter, all_of
+from helicone_sessions.filters.filter import ALL, Filter, all_of, filter_of_contract
 from tests.filters.support import MOMENT, branch, leaf, read
 from tests.strategies import filters, wire_values
 
@@ -110,7 +110,7 @@ def test_wire_forms(wire: object, same: str) -> None:
 
 
 def test_expanded_leaves() -> None:
-    """A leaf with several conditions is refused, and with expand=True all of them hold."""
+    """A leaf with several conditions is refused; with expand=True all of them hold, and that is said."""
     several = {
         "request_response_rmt": {
             "latency": {"gte": 1, "lt": 5},
@@ -122,9 +122,15 @@ def test_expanded_leaves() -> None:
         *(F.latency >= 1, F.latency < 5, F.properties["a"] == "x", F.properties["b"].like("y")),
         F.session_tag == "z",
     )
-    assert expected == Filter.from_wire(several, expand=True)
-    assert (F.threat | expected) == Filter.from_wire(branch("or", THREAT, several), expand=True)
-    assert ALL == Filter.from_wire({}, expand=True)
+    with pytest.warns(HeliconeFilterWarning) as said:  # noqa: PT031 - four warnings are compared
+        assert expected == Filter.from_wire(several, expand=True)
+        assert (F.threat | expected) == Filter.from_wire(branch("or", THREAT, several), expand=True)
+        assert ALL == Filter.from_wire({}, expand=True)
+        Filter.from_wire(branch("and", {}, several), expand=True, path="$.filter")
+    assert [__file__] * 4 == [warning.filename for warning in said]
+    assert ["$", "$.right", "$", "$.filter.left and 1 others"] == [
+        str(warning.message).partition(":")[0] for warning in said
+    ]
     with pytest.raises(FilterValueError, match=r"\$\.right: a leaf with 5 conditions"):
         Filter.from_wire(branch("or", THREAT, several))
 
@@ -205,7 +211,7 @@ def test_any_json_is_a_filter_or_refused(wire: object) -> None:
     """Whatever JSON holds is either read as a filter that can be sent, or refused with its path."""
     for expand in (False, True):
         try:
-            read_back = Filter.from_wire(wire, expand=expand).to_wire()
+            read_back = (filter_of_contract(wire, path="$") if expand else Filter.from_wire(wire)).to_wire()
         except FilterError as error:
             assert error.message.startswith("$")  # noqa: PT017 - there may be none
         else:
@@ -217,7 +223,7 @@ def test_deep_wire_is_read() -> None:
     wire: Any = {}
     for _ in range(10_000):
         wire = branch("and", COST, wire)
-    assert 10_000 == Filter.from_wire(wire, expand=True).explain().count("cost gt 1")
+    assert 10_000 == filter_of_contract(wire, path="$").explain().count("cost gt 1")
     with pytest.raises(FilterValueError, match=r"right\.right: a leaf with no condition"):
         Filter.from_wire(wire)
 
