@@ -31,6 +31,7 @@ METHODS = {
 
 _letters = st.characters(exclude_categories=["Cs"], exclude_characters="\\")
 texts = st.text(st.sampled_from("aB%_\\'\"() ") | _letters, min_size=1, max_size=8)
+texts |= st.sampled_from(["null", "__empty__", "true", "200", "2026-11-01T00:00:00Z"])
 patterns = st.lists(st.sampled_from(["%", "_", r"\%", r"\_", r"\\"]) | _letters, max_size=8).map("".join)
 numbers = st.integers(0, 9) | st.integers(0, 2**53) | st.floats(0, 1e12)
 times = st.datetimes(
@@ -57,7 +58,11 @@ def conditions(draw: st.DrawFn, *, negatable: bool = False) -> Filter:
     name, word = draw(st.sampled_from(NEGATABLE if negatable else PAIRS))
     facts = F[name].facts
     column = F[name][draw(texts)] if facts.kind is Kind.MAP else F[name]
-    built: Filter = getattr(column, METHODS[word])(draw(constants(facts, word)))
+    given = constants(facts, word)
+    if negatable:
+        # The word for "is empty" has an opposite under == only, and another word.
+        given = given.filter(lambda constant: constant != "__empty__")
+    built: Filter = getattr(column, METHODS[word])(draw(given))
     return built
 
 

@@ -297,8 +297,10 @@ def inverse(leaf: Leaf) -> Node:
         return attrs.evolve(leaf, operator=_INVERSE[leaf.operator])
     if leaf.operator == "ilike" and (inside := like_inside(str(value))):
         return attrs.evolve(leaf, operator="not-contains", value=inside)
-    if leaf.operator == "like" and (plain := unescape_like(str(value))) is not None:
-        return attrs.evolve(leaf, operator="not-equals", value=plain)
+    if leaf.operator == "like":
+        plain = unescape_like(str(value))
+        if plain is not None and plain not in column.sentinels:
+            return attrs.evolve(leaf, operator="not-equals", value=plain)
     raise FilterValueError(
         f"~({leaf}) cannot be sent: the API has no opposite of this condition."
         " ==, contains, comparisons and booleans can be negated"
