@@ -11,7 +11,7 @@ from uuid import UUID
 
 import attrs
 
-from helicone_sessions.filters.nodes import And, Leaf, Node, Or, fold, simplify
+from helicone_sessions.filters.nodes import And, Leaf, Node, Or, fold, plain_conditions, simplify
 from helicone_sessions.filters.schema import (
     SERVER_EMPTY,
     SERVER_LARGEST_WHOLE,
@@ -26,6 +26,7 @@ from helicone_sessions.filters.values import MISSING, cut
 Effect = Literal["ignored", "fails", "widened", "overflow", "sentinel", "twisted", "inexact", "size"]
 _WRAP: Final = 2 * (SERVER_LARGEST_WHOLE + 1)
 _WRITTEN_OUT: Final = 1e21
+_WORDS: Final = (SERVER_NULL, SERVER_EMPTY)
 
 
 @attrs.frozen
@@ -59,6 +60,9 @@ def cautions(root: Node) -> tuple[Caution, ...]:
     Raises:
         FilterValueError: The filter cannot be sent at all.
     """
+    conditions = (root,) if isinstance(root, Leaf) else plain_conditions(root)
+    if conditions and len(conditions) <= SERVER_MOST_CONDITIONS and all(map(_is_plain, conditions)):
+        return ()
     found: dict[Caution, None] = {}
     leaves = 0
 
@@ -80,6 +84,20 @@ def cautions(root: Node) -> tuple[Caution, ...]:
     return tuple(found)
 
 
+def _is_plain(leaf: Leaf) -> bool:
+    """Whether there is surely nothing to say: a quick look, as every query is looked at."""
+    column, value = leaf.column, leaf.value
+    if column.on_server is not Reading.READ or column.server_refuses or column.server_twists:
+        return False
+    if isinstance(value, str):
+        return not column.uuid and value not in _WORDS
+    if column.kind is Kind.NUMBER:
+        scale = column.server_scale
+        sent = value * scale  # type: ignore[operator]
+        return 0 <= sent <= SERVER_LARGEST_WHOLE and (scale == 1 or sent >= 1 or sent == 0)
+    return False
+
+
 def _of_leaf(leaf: Leaf) -> Iterator[Caution]:
     column = leaf.column
     if column.on_server is Reading.IGNORED:
@@ -97,7 +115,7 @@ def _of_value(leaf: Leaf) -> Iterator[Caution]:
     match column.kind:
         case Kind.NUMBER:
             yield from _of_number(leaf, float(value))  # type: ignore[arg-type]
-        case Kind.TEXT if value in (SERVER_NULL, SERVER_EMPTY) and value is not MISSING:
+        case Kind.TEXT if value in _WORDS and value is not MISSING:
             yield from _of_sentinel(leaf)
         case Kind.TEXT if column.uuid and not _is_uuid(str(value)):
             yield _caution(leaf, "fails", column.server_note)

@@ -4,13 +4,14 @@ import pickle
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from helicone_sessions.errors import FilterValueError
 from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.filter import ALL, NONE, Filter, all_of, any_of
 from helicone_sessions.filters.schema import SESSIONS, Kind, Operator, Reading
 from tests.filters.support import read
-from tests.strategies import COLUMNS, METHODS, filters
+from tests.strategies import COLUMNS, METHODS, conditions, filters
 
 SESSION_COLUMNS = [c for c in COLUMNS if c.table == SESSIONS and c.name != "session_tag"]
 
@@ -200,3 +201,12 @@ def test_every_fact_has_a_way_out() -> None:
 def test_constants_have_no_cautions() -> None:
     """Everything and nothing have none."""
     assert () == ALL.cautions() == NONE.cautions()
+
+
+@given(conditions() | st.integers().map(lambda number: F.status == max(min(number, 2**53), -(2**53))))
+@settings(max_examples=300, deadline=None)
+def test_alone_and_among_others(condition: Filter) -> None:
+    """Of a condition the same is said where it stands alone and where it stands deep among others."""
+    nested = F.threat.is_true() & (F.cached.is_true() | (F.cost > 1) & condition)
+    widened = [caution for caution in nested.cautions() if caution.effect != "widened"]
+    assert list(condition.cautions()) == widened
