@@ -107,23 +107,11 @@ def combined(sign: str, left: Terms, right: Terms) -> Terms:
         # An open operand inside "|" or on the right of "&" stood in parentheses of its own.
         if (is_open(left) and len(left) > 1) or (is_open(right) and is_compound(right)):
             raise Misread(_dangling(left if is_open(left) and len(left) > 1 else right))
-        left = _as_factor(left)
-        right = _as_factor(right)
-        terms: Terms = [[*left[0], *right[0]]]
-    else:
-        if is_open(right) and len(right) > 1:
-            raise Misread(_dangling(right))
-        terms = [*left, *right]
-    ends = (terms[0][0], terms[-1][-1])
-    for term in terms:
-        for factor in term:
-            if isinstance(factor, Open) and all(factor is not end for end in ends):
-                raise Misread(_alone(factor, sign))
-    return terms
-
-
-def _as_factor(terms: Terms) -> Terms:
-    return terms if len(terms) == 1 else [[closed(terms)]]
+        # What is left has one term: an "or" that is complete is a single condition by now.
+        return [[*left[0], *right[0]]]
+    if is_open(right) and len(right) > 1:
+        raise Misread(_dangling(right))
+    return [*left, *right]
 
 
 def inverted(terms: Terms) -> Terms:
