@@ -61,8 +61,8 @@ def cautions(root: Node) -> tuple[Caution, ...]:
         FilterValueError: The filter cannot be sent at all.
     """
     conditions = (root,) if isinstance(root, Leaf) else plain_conditions(root)
-    if conditions and len(conditions) <= SERVER_MOST_CONDITIONS and all(map(_is_plain, conditions)):
-        return ()
+    if conditions and all(map(_is_plain, conditions)):
+        return (_too_many(len(conditions)),) if len(conditions) > SERVER_MOST_CONDITIONS else ()
     found: dict[Caution, None] = {}
     leaves = 0
 

@@ -1,5 +1,6 @@
 """`LocalServer`: the endpoint of the service on loopback, answered by the embedded engine."""
 
+import asyncio
 import hmac
 import logging
 import secrets
@@ -28,6 +29,8 @@ _LOG: Final = logging.getLogger(__name__)
 
 # The service takes bodies up to 50 MB.
 _LARGEST_BODY: Final = 50 * 1024 * 1024
+_BACKLOG: Final = 128
+_TURNS_TO_CONNECT: Final = 10
 
 
 class LocalServer:
@@ -74,6 +77,7 @@ class LocalServer:
         self._engine: Engine | None = None
         self._has_started = False
         self._runner: web.AppRunner | None = None
+        self._listening: asyncio.Server | None = None
         self.loaded = Loaded()
 
     @staticmethod
@@ -143,18 +147,34 @@ class LocalServer:
         app.router.add_get("/healthcheck", self._healthcheck)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self._port)
-        await site.start()
-        self._port = self._runner.addresses[0][1]
+        loop = asyncio.get_running_loop()
+        assert self._runner.server is not None  # noqa: S101 - it was set up just now
+        self._listening = await loop.create_server(
+            self._runner.server, self._host, self._port, backlog=_BACKLOG
+        )
+        self._port = self._listening.sockets[0].getsockname()[1]
 
     async def aclose(self) -> None:
         """Stop listening, let the queries under way end, and drop the data."""
         if self._runner is not None:
+            await self._stop_listening()
             await self._runner.cleanup()
             self._runner = None
         if self._engine is not None:
             engine, self._engine = self._engine, None
             await engine.aclose()
+
+    async def _stop_listening(self) -> None:
+        if self._listening is None:
+            return
+        # A connection that is being accepted while its server is closed is lost by asyncio without being
+        # closed, and its client would wait for its timeout: first no more are taken, then these are made.
+        for socket in self._listening.sockets:
+            asyncio.get_running_loop().remove_reader(socket)
+        for _ in range(_TURNS_TO_CONNECT):
+            await asyncio.sleep(0)
+        self._listening.close()
+        self._listening = None
 
     async def _healthcheck(self, _request: web.Request) -> web.Response:
         return web.json_response({"status": "healthy"})

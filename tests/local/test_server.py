@@ -24,6 +24,7 @@ from helicone_sessions import (
     HeliconeError,
     MissingExtra,
     QueryFailed,
+    RequestTimeout,
     SessionMetricsQuery,
     all_of,
     any_of,
@@ -597,6 +598,20 @@ async def test_end_waits_for_queries() -> None:
                 assert isinstance(answer, ConnectionFailed)
             else:
                 assert 1.0 == answer.average.session_count
+
+
+@pytest.mark.parametrize("turns", range(0, 12, 2))
+async def test_end_while_connections_are_made(turns: int) -> None:
+    """However far a connection has come when the server is closed, its query is not left waiting."""
+    server = LocalServer(_rows())
+    await server.start()
+    async with HeliconeClient(server.api_key, base_url=server.url, max_retries=0, timeout=20) as client:
+        asked = [F.latency >= number for number in range(8)]
+        many = asyncio.create_task(client.get_metrics_many(asked, return_errors=True))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await server.aclose()
+        assert not [answer for answer in await many if isinstance(answer, RequestTimeout)]
 
 
 async def test_missing_chdb(monkeypatch: pytest.MonkeyPatch) -> None:
