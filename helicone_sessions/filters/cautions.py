@@ -4,10 +4,10 @@ The facts are those of the column table in schema.py; here a filter is held agai
 """
 
 import math
+import re
 from collections.abc import Iterator
-from datetime import datetime
-from typing import Final, Literal
-from uuid import UUID
+from decimal import Decimal
+from typing import Any, Final, Literal
 
 import attrs
 
@@ -21,11 +21,16 @@ from helicone_sessions.filters.schema import (
     Reading,
 )
 from helicone_sessions.filters.source import to_source
+from helicone_sessions.filters.spelling import spell_column
 from helicone_sessions.filters.values import MISSING, cut
+from helicone_sessions.filters.wire import encode_leaf
 
 Effect = Literal["ignored", "fails", "widened", "overflow", "sentinel", "twisted", "inexact", "size"]
 _WRAP: Final = 2 * (SERVER_LARGEST_WHOLE + 1)
 _WRITTEN_OUT: Final = 1e21
+_WHOLE: Final = re.compile("-?[0-9]+")
+# The form that ClickHouse is sure to read; Python takes others as well.
+_UUID: Final = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _WORDS: Final = (SERVER_NULL, SERVER_EMPTY)
 
 
@@ -93,74 +98,109 @@ def _is_plain(leaf: Leaf) -> bool:
         return not column.uuid and value not in _WORDS
     if column.kind is Kind.NUMBER:
         scale = column.server_scale
-        sent = value * scale  # type: ignore[operator]
-        return 0 <= sent <= SERVER_LARGEST_WHOLE and (scale == 1 or sent >= 1 or sent == 0)
+        product = value * scale  # type: ignore[operator]
+        return 0 <= product <= SERVER_LARGEST_WHOLE and (scale == 1 or product == int(product))
     return False
 
 
 def _of_leaf(leaf: Leaf) -> Iterator[Caution]:
-    column = leaf.column
+    column, (operator, value) = leaf.column, _sent(leaf)
     if column.on_server is Reading.IGNORED:
         yield _caution(leaf, "ignored", f"the condition becomes true, because {column.server_note}")
-    elif column.on_server is Reading.FAILS or leaf.operator in column.server_refuses:
+    elif column.on_server is Reading.FAILS or operator in column.server_refuses:
         yield _caution(leaf, "fails", column.server_note)
     else:
-        if leaf.operator in column.server_twists:
+        if operator in column.server_twists:
             yield _caution(leaf, "twisted", column.server_note)
-        yield from _of_value(leaf)
+        yield from _of_value(leaf, operator, value)
 
 
-def _of_value(leaf: Leaf) -> Iterator[Caution]:
-    column, value = leaf.column, leaf.value
+def _sent(leaf: Leaf) -> tuple[str, Any]:
+    """The operator and the constant that the API gets."""
+    condition = encode_leaf(leaf)[leaf.column.table][leaf.column.name]
+    ((operator, value),) = (condition if leaf.key is None else condition[leaf.key]).items()
+    return operator, value
+
+
+def _of_value(leaf: Leaf, operator: str, value: Any) -> Iterator[Caution]:
+    column = leaf.column
     match column.kind:
         case Kind.NUMBER:
-            yield from _of_number(leaf, float(value))  # type: ignore[arg-type]
-        case Kind.TEXT if value in _WORDS and value is not MISSING:
-            yield from _of_sentinel(leaf)
-        case Kind.TEXT if column.uuid and not _is_uuid(str(value)):
+            yield from _of_number(leaf, value)
+        case Kind.TEXT if value in _WORDS and leaf.value is not MISSING:
+            yield from _of_sentinel(leaf, operator, value)
+        case Kind.TEXT if column.uuid and leaf.value is not MISSING and not _UUID.fullmatch(value):
             yield _caution(leaf, "fails", column.server_note)
-        case Kind.MAP if column.server_refuses and not str(value).lstrip("-").isdecimal():
+        case Kind.MAP if column.server_refuses and not _WHOLE.fullmatch(value):
             yield _caution(leaf, "fails", column.server_note)
         case Kind.BOOLEAN if column.server_remedy and not value:
             yield _caution(leaf, "twisted", column.server_note)
-        case Kind.TIMESTAMP if leaf.operator == "equals" and _has_fraction(value):
-            reason = f"no request matches, because the constant is {column.server_note}"
-            yield _caution(leaf, "inexact", reason, "use .between() with the ends of a span")
+        case Kind.TIMESTAMP if leaf.value.microsecond:  # type: ignore[union-attr]
+            nothing = ", and no request matches" if operator == "equals" else ""
+            reason = f"the constant is {column.server_note}{nothing}"
+            yield _caution(
+                leaf, "inexact", reason, "use whole seconds, as .replace(microsecond=0) gives them"
+            )
 
 
 def _of_number(leaf: Leaf, value: float) -> Iterator[Caution]:
     scale = leaf.column.server_scale
-    sent = value * scale if scale == 1 or not math.isfinite(value * scale) else math.floor(value * scale)
-    most = f"{SERVER_LARGEST_WHOLE / scale:.10g}"
-    if abs(sent) > SERVER_LARGEST_WHOLE and (sent >= _WRITTEN_OUT or sent == int(sent)):
-        # Above it JavaScript writes an exponent, which is no whole number to ClickHouse.
-        wrapped = (int(sent) + _WRAP // 2) % _WRAP - _WRAP // 2 if abs(sent) < _WRITTEN_OUT else None
-        read = "the query fails" if wrapped is None else f"it is read as {wrapped / scale:.10g}"
-        reason = f"a constant beyond {most} does not fit into 32 bits: {read}"
+    product = value * scale if scale > 1 else value
+    if scale > 1 and math.isfinite(product):
+        product = math.floor(product)
+    if abs(product) > SERVER_LARGEST_WHOLE and (abs(product) >= _WRITTEN_OUT or product == int(product)):
+        most = f"{SERVER_LARGEST_WHOLE / scale:.10g}"
+        reason = f"a constant beyond {most} does not fit into 32 bits: {_wrapped(product, scale)}"
+        mend = f"use a constant up to {most}; more cannot be asked for there"
+        yield _caution(leaf, "overflow", reason, mend)
+    elif scale > 1 and value * scale != product and product != (meant := _bound(leaf, value, scale)):
+        read = (Decimal(product) / scale).normalize()
+        reason = f"the constant is read as {read:f}, because what is less than a billionth is cut off"
+        mend = "use whole billionths"
+        if meant is not None:
+            mend = f"there {(Decimal(meant) + Decimal('0.1')) / scale:f} is read as it should be"
+        yield _caution(leaf, "inexact", reason, mend)
+
+
+def _wrapped(product: float, scale: int) -> str:
+    # From there on JavaScript writes an exponent, which is no whole number to ClickHouse.
+    if abs(product) >= _WRITTEN_OUT:
+        return "the query fails"
+    wrapped = (int(product) + _WRAP // 2) % _WRAP - _WRAP // 2
+    return f"it is read as {wrapped / scale:.10g}"
+
+
+def _bound(leaf: Leaf, value: float, scale: int) -> int | None:
+    """The whole number that stands for the constant exactly, beside a column of whole numbers."""
+    exact = Decimal(repr(value)) * scale
+    if leaf.operator in ("gt", "lte"):
+        return math.floor(exact)
+    if leaf.operator in ("gte", "lt"):
+        return math.ceil(exact)
+    return int(exact) if exact == int(exact) else None
+
+
+def _of_sentinel(leaf: Leaf, operator: str, word: str) -> Iterator[Caution]:
+    column = spell_column(leaf.column)
+    is_read = word in leaf.column.sentinels
+    if is_read and word == SERVER_NULL and operator in ("equals", "not-equals"):
+        is_not = "" if operator == "equals" else "not "
+        mend = f"write {'~' if is_not else ''}{column}.is_null() if that is meant"
         yield _caution(
-            leaf, "overflow", reason, f"use a constant up to {most}; more cannot be asked for there"
+            leaf, "sentinel", f"{word!r} is taken for 'is {is_not}missing', not compared as text", mend
         )
-    elif sent == 0 < value:
-        reason = f"the constant is read as 0, because it is floored to units of {1 / scale:g}"
-        yield _caution(leaf, "inexact", reason, f"use a constant from {1 / scale:g} up")
-
-
-def _of_sentinel(leaf: Leaf) -> Iterator[Caution]:
-    word, is_read = str(leaf.value), leaf.value in leaf.column.sentinels
-    if is_read and word == SERVER_NULL and leaf.operator in ("equals", "not-equals"):
-        is_not = "" if leaf.operator == "equals" else "not "
-        reason = f"{word!r} is taken for 'is {is_not}missing', not compared as text"
-        yield _caution(leaf, "sentinel", reason, f"write {'~' if is_not else ''}….is_null() if that is meant")
-    elif is_read and leaf.operator == "equals":
-        reason = f"{word!r} is taken for 'is empty', not compared as text"
-        yield _caution(leaf, "sentinel", reason, "write .is_empty() if that is meant")
+    elif is_read and operator == "equals":
+        mend = f"write {column}.is_empty() if that is meant"
+        yield _caution(leaf, "sentinel", f"{word!r} is taken for 'is empty', not compared as text", mend)
     else:
         reason = f"{word!r} is put into the statement as it stands, and nothing matches or the query fails"
         yield _caution(leaf, "fails", reason, "that word cannot be looked for there")
 
 
 def _caution(leaf: Leaf, effect: Effect, reason: str, remedy: str | None = None) -> Caution:
-    remedy = leaf.column.server_remedy if remedy is None else remedy
+    if remedy is None:
+        key = leaf.value if leaf.column.kind is Kind.KEY else leaf.key
+        remedy = leaf.column.server_remedy.replace("[key]", "[key]" if key is None else f"[{key!r}]")
     return Caution(cut(str(leaf)), leaf.column.name, effect, reason, remedy)
 
 
@@ -183,15 +223,3 @@ def _too_many(leaves: int) -> Caution:
         f"a statement holds about {SERVER_MOST_CONDITIONS} conditions (262,144 bytes)",
         "split it over several queries",
     )
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        UUID(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _has_fraction(value: object) -> bool:
-    return isinstance(value, datetime) and value.microsecond > 0

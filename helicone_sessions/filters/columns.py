@@ -148,9 +148,32 @@ class Columns:
 
 
 def _unknown(name: object) -> str:
-    near = difflib.get_close_matches(str(name), [*COLUMNS, *(c.attribute for c in COLUMNS.values())], n=1)
-    mend = f"did you mean {near[0]!r}?" if near else "the columns are listed by dir(F)"
-    return f"there is no column {name!r}; {mend}"
+    word = str(name).casefold()
+    near = difflib.get_close_matches(
+        word, {column.attribute: 0 for column in COLUMNS.values()}, n=2, cutoff=0.7
+    )
+    mend = _CALLED_SO.get(word) or " or ".join(repr(one) for one in near)
+    hint = f"did you mean {mend}?" if mend else "the columns are listed by dir(F)"
+    return f"there is no column {name!r}; {hint}"
+
+
+# What is called otherwise elsewhere, where the nearest name is another thing.
+_CALLED_SO: Final = {
+    "session_id": "F.properties['Helicone-Session-Id']",
+    "session_name": "F.properties['Helicone-Session-Name']",
+    "helicone-session-id": "F.properties['Helicone-Session-Id']",
+    "helicone-session-name": "F.properties['Helicone-Session-Name']",
+    "created_at": "'request_created_at'",
+    "property": "'properties'",
+    "prop": "'properties'",
+    "score": "'scores'",
+    "tokens": "'total_tokens'",
+    "user": "'user_id'",
+    "tag": "'session_tag'",
+    "feedback": "'helicone_score_feedback'",
+    "country": "'country_code'",
+    "duration": "'latency'",
+}
 
 
 F: Final = Columns()

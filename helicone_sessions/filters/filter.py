@@ -1,6 +1,7 @@
 """`Filter`, the face of the language, and the operators that filters and columns share."""
 
 import warnings
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
@@ -103,7 +104,7 @@ class Operand:
             )
 
         def __contains__(self, item: object) -> NoReturn:
-            raise _refused(f"{item!r} in {self!r} has no meaning: use .contains({item!r})")
+            raise _refused(f"{shortened(item)} in {self!r} has no meaning{self._instead_of_in(item)}")
 
         def __iter__(self) -> NoReturn:
             raise FilterTypeError(f"{self!r} cannot be iterated or unpacked: its values are in the service")
@@ -113,6 +114,10 @@ class Operand:
 
         __rxor__ = __xor__
 
+    def _instead_of_in(self, _item: object) -> str:
+        """What a message says to write instead of ``item in self``."""
+        return ""
+
     def _compare(self, sign: str, other: object) -> "Filter":
         return _compared(self, sign, other)
 
@@ -120,7 +125,8 @@ class Operand:
         raise _refused(
             f"{self!r} has no truth value, so it cannot stand before or after and, or, not, if."
             " Use & for and, | for or, ~ for not, and put each comparison in parentheses;"
-            " use .between(low, high) for low <= x <= high; test an optional filter with `is None`"
+            " use .between(low, high) for low <= x <= high and .is_in([...]) for in;"
+            " test an optional filter with `is None`"
         )
 
 
@@ -207,6 +213,9 @@ class Filter(Condition):
     def __str__(self) -> str:
         return to_text(self._node)
 
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
+
     def __repr__(self) -> str:
         return to_source(self._node)
 
@@ -277,6 +286,9 @@ class Filter(Condition):
 
         Each has the ``condition`` that it is about, the ``reason`` and the ``remedy``. None of it was
         checked against the hosted service.
+
+        Raises:
+            FilterValueError: The filter cannot be sent at all.
 
         >>> from helicone_sessions import F
         >>> (F.property_key == "env").cautions()[0].reason
@@ -444,7 +456,7 @@ def any_of(*filters: Condition | None) -> Filter:
 
 def _all_or_any(kind: type[And | Or], filters: tuple[Any, ...]) -> Filter:
     given = [item for item in filters if item is not None]
-    if len(given) == 1 and isinstance(given[0], (list, tuple)):
+    if len(given) == 1 and isinstance(given[0], Iterable) and not isinstance(given[0], (Operand, str, dict)):
         name = "all_of" if kind is And else "any_of"
         raise FilterTypeError(f"{name} takes the filters one by one: {name}(*filters), with a star")
     return Filter._of(join(kind, [as_filter(item)._node for item in given]))

@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterable
 from enum import Enum
+from itertools import islice
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -31,7 +32,7 @@ from helicone_sessions.filters.signatures import (
     Textual,
 )
 from helicone_sessions.filters.spelling import spell_column
-from helicone_sessions.filters.values import MISSING, check, check_text
+from helicone_sessions.filters.values import MISSING, check, check_text, shortened
 
 Inclusive = Literal["both", "left", "right", "neither"]
 T = TypeVar("T")
@@ -47,6 +48,8 @@ _WIRE_NAME: Final[dict[str, Operator]] = {
     ">": "gt",
     ">=": "gte",
 }
+# The open-source server takes about 4,000.
+_MOST_VALUES: Final = 100_000
 # What other libraries, SQL and the API call it.
 _SYNONYMS: Final = {
     "equals": "eq",
@@ -68,6 +71,7 @@ _SYNONYMS: Final = {
     "match": "like",
     "is_": "eq",
     "isnull": "is_null",
+    "isna": "is_null",
     "is_none": "is_null",
 }
 
@@ -83,6 +87,11 @@ class Column(Operand):
     def __init__(self, name: str, key: str | None = None) -> None:
         self._facts = COLUMNS[name]
         self._key = key
+
+    @property
+    def has(self) -> str:
+        """The operators and methods of the column, for messages."""
+        return self._has
 
     @property
     def facts(self) -> ColumnFacts:
@@ -108,12 +117,14 @@ class Column(Operand):
                 raise AttributeError(name)
             raise UnknownOperator(
                 f"{self!r} is a {self._facts.kind} column and has no .{name}{self._nearest(name)};"
-                f" it has {self._has}"
+                f" it has {self.has}"
             )
 
     def _nearest(self, name: str) -> str:
+        if isinstance(self, Condition) and hasattr(Filter, name):
+            return f" (write {self!r}.is_true().{name})"
         own = [word for word in dir(type(self)) if not word.startswith("_")]
-        near = [_SYNONYMS.get(name.lower()), *difflib.get_close_matches(name.lower(), own, n=1)]
+        near = [_SYNONYMS.get(name.lower()), *difflib.get_close_matches(name.lower(), own, n=1, cutoff=0.7)]
         return next((f" (did you mean .{word}?)" for word in near if word in own), "")
 
     def _compare(self, sign: str, other: object) -> Filter:
@@ -143,7 +154,7 @@ class Column(Operand):
         return Leaf(facts, operator, check(facts, constant, spelling=self), self._key)
 
     def _without_operator(self, sign: str, constant: object) -> Node:
-        raise FilterTypeError(f"{self!r} {sign} {constant!r}: a {self._facts.kind} column has {self._has}")
+        raise FilterTypeError(f"{self!r} {sign} {constant!r}: a {self._facts.kind} column has {self.has}")
 
     def _leaf(self, operator: Operator, constant: object) -> Leaf:
         return Leaf(self._facts, operator, check(self._facts, constant, spelling=self), self._key)
@@ -181,7 +192,10 @@ class Equatable(Column, Generic[T]):
     def _each(self, sign: str, values: Iterable[T]) -> Iterable[Node]:
         if isinstance(values, (str, bytes, Operand)) or not isinstance(values, Iterable):
             raise FilterTypeError(f"{self!r} takes a list of values here, not {values!r}")
-        return dict.fromkeys(self.condition(sign, value) for value in values)
+        given = list(islice(values, _MOST_VALUES + 1))
+        if len(given) > _MOST_VALUES:
+            raise FilterValueError(f"{self!r}: a list of more than {_MOST_VALUES:,} values cannot be sent")
+        return dict.fromkeys(self.condition(sign, value) for value in given)
 
 
 class Ordered(Equatable[T]):
@@ -243,6 +257,14 @@ class TextColumn(Equatable[Text], Textual):
         "==, !=, .contains(), .not_contains(), .like(), .ilike(), .startswith(), .endswith(),"
         " .istartswith(), .iendswith(), .is_in(), .not_in(), .is_null(), .is_empty()"
     )
+
+    @property
+    def has(self) -> str:
+        """The operators and methods of the column, for messages."""
+        return self._has if MISSING in self._facts.sentinels else self._has.replace(", .is_null()", "")
+
+    def _instead_of_in(self, item: object) -> str:
+        return f": use .contains({shortened(item)})"
 
     def contains(self, text: Text) -> Filter:
         """*text* stands somewhere in the value, in capitals or not.
@@ -345,6 +367,12 @@ class NumberColumn(Ordered[Number], Numeric):
             return self.between(values.start, values.stop, inclusive="left")
         return super().is_in(values)
 
+    def not_in(self, values: Iterable[Number]) -> Filter:
+        """None of *values*; of none it is ``ALL``. A ``range`` of whole numbers takes two conditions."""
+        if isinstance(values, range) and values.step == 1 and len(values) > 1 and self._facts.whole:
+            return Filter._of(Or((self._leaf("lt", values.start), self._leaf("gte", values.stop))))
+        return super().not_in(values)
+
 
 class TimestampColumn(Ordered[Moment], Temporal):
     """A column of instants; its constants are datetimes with a zone."""
@@ -418,6 +446,17 @@ class ScoreColumn(TextColumn):
         def is_in(self, values: Iterable[Score]) -> Filter: ...
         def not_in(self, values: Iterable[Score]) -> Filter: ...
 
+    @property
+    def has(self) -> str:
+        """The operators and methods of the column, for messages."""
+        return super().has.replace(", .is_empty()", "")
+
+    def is_null(self) -> NoReturn:
+        """Refuse: a request without the score never matches."""
+        raise FilterTypeError(
+            f"{self!r}.is_null(): a request without the score never matches any condition on it"
+        )
+
     def is_empty(self) -> NoReturn:
         """Refuse: a score is a whole number, or is not there."""
         raise FilterTypeError(f"{self!r}.is_empty(): a score is a number; a request without it never matches")
@@ -454,6 +493,11 @@ class MapColumn(Operand, Generic[M]):
             if name.startswith("__"):
                 raise AttributeError(name)
             raise UnknownOperator(f"{self!r} is a map: name a key first, as {self!r}['env'].{name}")
+
+    def _instead_of_in(self, item: object) -> str:
+        if self._facts.name == "scores":
+            return ""
+        return f": use ~{self!r}[{shortened(item)}].is_empty()"
 
     def _terms(self, *, alone: bool) -> NoReturn:  # noqa: ARG002 - there is none on either side
         raise FilterTypeError(

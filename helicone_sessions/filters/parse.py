@@ -29,12 +29,20 @@ from helicone_sessions.filters.tokens import (
     nearest,
     syntax_error,
 )
-from helicone_sessions.filters.values import check, cut, shortened
+from helicone_sessions.filters.values import DAY, INVERTED, ZONE, check, cut, shortened
 
 LONGEST: Final = 1_000_000
 
 _CONSTANTS: Final = {"all": ALL.node, "none": NONE.node}
 _ARGUMENT: Final = re.compile(r"""\s*\(?\s*("[^"\n]*"|'[^'\n]*'|[^\s()\[\],"']+)""")
+_OF_PYTHON: Final = {
+    INVERTED: "",
+    ZONE: "as in 2026-11-01T00:00:00Z",
+    DAY: "write the time too, as 2026-11-01T00:00:00Z",
+    "; pass expand=True to have all of them joined by &": "; write each condition in a leaf of its own",
+    "; .is_null() asks for a missing text": "; is null asks for a missing text",
+    "use .is_empty()": "write is empty",
+}
 _MIRRORED: Final = str.maketrans("<>", "><")
 _INCLUSIVE: Final = {
     (">=", "<="): "both",
@@ -324,7 +332,7 @@ class _Parser(Reader):
         try:
             return method(*values, **more)
         except FilterError as error:
-            raise self.error(error.message.removeprefix("F."), first, last or self.last) from None
+            raise self.error(_in_text(error.message), first, last or self.last) from None
 
     def allow(self, named: _Named, operator: str, token: Token) -> None:
         """Refuse an operator that the kind of column does not have."""
@@ -354,7 +362,7 @@ class _Parser(Reader):
         if base in NAMES and (mend := self.respelled(base, rest)):
             return self.error(mend)
         near = nearest(token.word, [*NAMES, *KEYWORDS])
-        return self.error(f"there is no column {token}; {near or 'the columns are listed by dir(F)'}")
+        return self.error(f"there is no column {token}; {near or 'the columns have the names of the API'}")
 
     def respelled(self, name: str, method: str) -> str | None:
         """A method of Python, or an operator of the API, as it is written here."""
@@ -372,6 +380,13 @@ class _Parser(Reader):
         return self.error(
             f"there is no {token}; {near}" if near else f"'and' or 'or' is missing before {token}"
         )
+
+
+def _in_text(message: str) -> str:
+    """A message of the language, without what is said to those who write Python."""
+    for of_python, of_text in _OF_PYTHON.items():
+        message = message.replace(of_python, of_text)
+    return message.removeprefix("F.")
 
 
 def _unfit(named: _Named, token: Token) -> str:

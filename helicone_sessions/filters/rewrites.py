@@ -97,6 +97,8 @@ def _with_names(wrote: str, tree: Any, known: Known) -> str:
     for key in keys:
         column = known.value(key)
         if not can(type(column), "condition"):
+            if can(known.kind(key), "condition"):
+                raise Unsure
             continue
         if column._key is not None:
             raise Unsure
@@ -279,8 +281,8 @@ def _comparison(left: _Atom, sign: str, right: _Atom) -> Piece:
 
 
 def _between(low: _Atom, column: _Atom, high: _Atom, first: str, second: str) -> Piece | None:
-    if first in _FLIPPED:
-        low, high, first, second = high, low, _FLIPPED.get(second, second), _FLIPPED[first]
+    if first in _FLIPPED and second in _FLIPPED:
+        low, high, first, second = high, low, _FLIPPED[second], _FLIPPED[first]
     ends = _RANGES.get((first, second))
     if ends is None or not column.can("between") or not (low.is_constant and high.is_constant):
         return None

@@ -49,7 +49,7 @@ SPELT_HERE: Final = {
 _TOKEN: Final = re.compile(
     r"""\s*+(?:
     (?P<text>"(?:[^"\\\n]++|\\[^\n])*+"|'(?:[^'\\\n]++|\\[^\n])*+')
-    |(?P<wrong>[=!]==|=>|=<|!(?!=)|&&|\|\||["'}])
+    |(?P<wrong>[=!]==|=>|=<|=!|!(?!=)|&&|\|\||["'}])
     |(?P<sign>[=!<>]=|<>|[=<>])
     |(?P<mark>[()\[\],&|~])
     |(?P<json>\{)
@@ -63,6 +63,7 @@ _MENDS: Final = {
     "!==": "!=",
     "=>": ">=",
     "=<": "<=",
+    "=!": "!=",
     "!": "~ or not",
     "&&": "& or and",
     "||": "| or or",
@@ -71,7 +72,10 @@ _ESCAPE: Final = re.compile(r"\\(u[0-9a-fA-F]{4}|.)")
 _MEANT: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", **{sign: sign for sign in "\"'\\/"}}
 # [0-9]++ gives nothing back: a million digits are refused as fast as they are read.
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?")
-_QUOTES: Final = "\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}`"
+_QUOTES: Final = (
+    "\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}"
+    "\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}`"
+)
 _WIDEST: Final = 100
 
 

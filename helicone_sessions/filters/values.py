@@ -14,6 +14,10 @@ from helicone_sessions.filters.schema import ColumnFacts, Kind
 
 Value = str | int | float | bool | datetime
 
+# Parts of messages that speak of Python; where a filter is read from text they are others.
+INVERTED: Final = " (a ~ before a whole number is computed by Python: ~1 is -2)"
+ZONE: Final = "for example .replace(tzinfo=datetime.UTC)"
+DAY: Final = "give a datetime with tzinfo"
 # Above it a JSON number no longer names one whole number.
 _LARGEST_WHOLE = 2**53
 
@@ -80,13 +84,14 @@ def check_text(text: str, spelling: object) -> str:
     Raises:
         FilterValueError: It cannot be encoded.
     """
+    plain = str.__str__(text)
     try:
-        text.encode()
+        plain.encode()
     except UnicodeEncodeError:
         raise FilterValueError(
-            f"{spelling}: {shortened(text)} holds half a surrogate pair, which is no text"
+            f"{spelling}: {shortened(plain)} holds half a surrogate pair, which is no text"
         ) from None
-    return text if type(text) is str else "".join(text)
+    return plain
 
 
 def _score(column: ColumnFacts, value: object, spelling: object) -> Value:
@@ -111,15 +116,15 @@ def _number(column: ColumnFacts, value: object, spelling: object) -> Value:
                 f"{spelling} cannot be compared with {shortened(value)}: only finite numbers can be sent"
             )
     else:
-        raise _wrong_type(spelling, "a number", value)
+        hint = "write it without quotes" if isinstance(value, str) and value.strip().isdecimal() else ""
+        raise _wrong_type(spelling, "a number", value, hint=hint)
     if abs(number) > _LARGEST_WHOLE and isinstance(number, int):
         raise FilterValueError(
             f"{spelling} cannot be compared with {shortened(number)}: JSON keeps whole numbers up to 2**53"
         )
     if number < 0 and column.kind is Kind.NUMBER and not column.negative:
         raise FilterValueError(
-            f"{spelling} cannot be compared with {number}: it is never below zero"
-            " (a ~ before a whole number is computed by Python: ~1 is -2)"
+            f"{spelling} cannot be compared with {number}: it is never below zero{INVERTED}"
         )
     return number
 
@@ -129,14 +134,20 @@ def _timestamp(_column: ColumnFacts, value: object, spelling: object) -> Value:
         if value.tzinfo is None or value.utcoffset() is None:
             raise FilterTypeError(
                 f"{spelling} cannot be compared with the naive datetime {value.isoformat()}:"
-                " say which zone it is in, for example .replace(tzinfo=datetime.UTC)"
+                f" say which zone it is in, {ZONE}"
+            )
+        if getattr(value, "nanosecond", 0):
+            raise FilterValueError(
+                f"{spelling}: {value!r} has nanoseconds; times are kept to the microsecond"
             )
         try:
-            return value.astimezone(UTC)
+            moment = value.astimezone(UTC)
         except OverflowError:
             raise FilterValueError(f"{spelling}: {value.isoformat()} does not exist in UTC") from None
+        # Of a subclass, as pandas has one, only the time is kept.
+        return moment if type(moment) is datetime else datetime.combine(moment.date(), moment.time(), UTC)
     if isinstance(value, date):
-        hint = "a day starts at another instant in each zone: give a datetime with tzinfo"
+        hint = f"a day starts at another instant in each zone: {DAY}"
     elif isinstance(value, str):
         hint = "turn it into one with datetime.fromisoformat()"
     else:
@@ -163,6 +174,8 @@ def shortened(value: object, most: int = 60) -> str:
         text = repr(value)
     except ValueError:
         text = "a number of thousands of digits"
+    except Exception:  # noqa: BLE001 - a repr of the caller's may raise anything
+        text = f"<{type(value).__name__} without a repr>"
     return cut(text, most)
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import platform
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping
 from datetime import timedelta, tzinfo
 from functools import partial
 from importlib.metadata import version
@@ -28,7 +28,13 @@ from helicone_sessions.transport.batch import MetricsStream, Queries, Query
 from helicone_sessions.transport.rate_limit import Gate
 from helicone_sessions.transport.retry import RetryPolicy
 from helicone_sessions.transport.settings import Region, Settings, resolve
-from helicone_sessions.transport.warn import Cautions, FilterWarnings, Place, callers_place
+from helicone_sessions.transport.warn import (
+    Cautions,
+    FilterWarnings,
+    Place,
+    callers_place,
+    marked_as_coroutine_function,
+)
 
 if TYPE_CHECKING:
     # It takes most of the import time of the package, and a filter needs none of it.
@@ -135,7 +141,8 @@ class HeliconeClient:
             other._warnings = FilterWarnings(cautions)
         return other
 
-    async def get_metrics(
+    @marked_as_coroutine_function
+    def get_metrics(
         self,
         query: Query | None = None,
         *,
@@ -144,8 +151,8 @@ class HeliconeClient:
         p_size: PSize | None = None,
         use_interquartile: bool | None = None,
         timezone_difference: float | timedelta | tzinfo = 0,
-    ) -> SessionMetrics:
-        """The metrics of the sessions that a query selects.
+    ) -> Coroutine[Any, Any, SessionMetrics]:
+        """The metrics of the sessions that a query selects; to be awaited.
 
         Args:
             query: A whole query, or a filter to which the keywords are added; None selects everything.
@@ -167,6 +174,12 @@ class HeliconeClient:
             "use_interquartile": use_interquartile,
             "timezone_difference": timezone_difference,
         }
+        # A task does not know who made it: the place is noted before there is one.
+        return self._get_metrics(query, keywords, callers_place())
+
+    async def _get_metrics(
+        self, query: Query | None, keywords: dict[str, Any], place: Place
+    ) -> SessionMetrics:
         if isinstance(query, SessionMetricsQuery):
             plain = {field.name: field.default for field in attrs.fields(SessionMetricsQuery)}
             given = [name for name, value in keywords.items() if value is not plain[name]]
@@ -176,38 +189,39 @@ class HeliconeClient:
                     " use attrs.evolve(query, ...), or pass a filter and the keywords"
                 )
         else:
-            query = SessionMetricsQuery(query, **keywords)  # type: ignore[arg-type]
-        metrics, _ = await self._ask(query)
+            query = SessionMetricsQuery(query, **keywords)
+        metrics, _ = await self._ask(query, place=place)
         return metrics
 
     @overload
-    async def get_metrics_many(  # type: ignore[overload-overlap] # a mapping is told from other iterables
+    def get_metrics_many(  # type: ignore[overload-overlap] # a mapping is told from other iterables
         self, queries: Mapping[K, Query], *, on_progress: OnProgress | None = None
-    ) -> dict[K, SessionMetrics]: ...
+    ) -> Coroutine[Any, Any, dict[K, SessionMetrics]]: ...
     @overload
-    async def get_metrics_many(
+    def get_metrics_many(
         self, queries: Iterable[Query], *, on_progress: OnProgress | None = None
-    ) -> list[SessionMetrics]: ...
+    ) -> Coroutine[Any, Any, list[SessionMetrics]]: ...
     @overload
-    async def get_metrics_many(  # type: ignore[overload-overlap] # likewise
+    def get_metrics_many(  # type: ignore[overload-overlap] # likewise
         self,
         queries: Mapping[K, Query],
         *,
         return_errors: bool,
         on_progress: OnProgress | None = None,
-    ) -> dict[K, SessionMetrics | HeliconeError]: ...
+    ) -> Coroutine[Any, Any, dict[K, SessionMetrics | HeliconeError]]: ...
     @overload
-    async def get_metrics_many(
+    def get_metrics_many(
         self,
         queries: Iterable[Query],
         *,
         return_errors: bool,
         on_progress: OnProgress | None = None,
-    ) -> list[SessionMetrics | HeliconeError]: ...
-    async def get_metrics_many(
+    ) -> Coroutine[Any, Any, list[SessionMetrics | HeliconeError]]: ...
+    @marked_as_coroutine_function
+    def get_metrics_many(
         self, queries: Any, *, return_errors: bool = False, on_progress: OnProgress | None = None
     ) -> Any:
-        """The metrics of many queries, asked `max_concurrency` at a time.
+        """The metrics of many queries, asked `max_concurrency` at a time; to be awaited.
 
         Args:
             queries: A mapping or an iterable of queries or filters.
@@ -223,11 +237,16 @@ class HeliconeClient:
             HeliconeError: The first error, unless *return_errors*. An `AuthenticationError` always: no other
                 query would fare better.
         """
+        return self._get_metrics_many(queries, return_errors, on_progress, callers_place())
+
+    async def _get_metrics_many(
+        self, queries: Any, return_errors: bool, on_progress: OnProgress | None, place: Place
+    ) -> Any:
         keys = list(queries) if isinstance(queries, Mapping) else None
         total = len(queries) if hasattr(queries, "__len__") else None
         answers: dict[Any, SessionMetrics | HeliconeError] = {}
         failed = 0
-        async with self.stream_metrics(queries) as outcomes:
+        async with self._stream(queries, ordered=False, place=place) as outcomes:
             async for outcome in outcomes:
                 if outcome.error is not None:
                     failed += 1
@@ -263,13 +282,13 @@ class HeliconeClient:
             An async iterable of `MetricsOutcome`. It raises an `AuthenticationError` at once, because no
             other query would fare better.
         """
-        # The tasks that ask do not know who called.
-        ask = partial(self._ask, place=callers_place())
+        return self._stream(queries, ordered=ordered, place=callers_place())
+
+    def _stream(self, queries: Queries[Any], *, ordered: bool, place: Place) -> MetricsStream[Any]:
+        ask = partial(self._ask, place=place)
         return MetricsStream(queries, ask, concurrency=self._concurrency, ordered=ordered)
 
-    async def _ask(
-        self, query: SessionMetricsQuery, *, place: Place | None = None
-    ) -> tuple[SessionMetrics, int]:
+    async def _ask(self, query: SessionMetricsQuery, *, place: Place) -> tuple[SessionMetrics, int]:
         if query.matches_nothing:
             return SessionMetrics.empty(), 0
         request = protocol.request(query, self._settings.base_url)

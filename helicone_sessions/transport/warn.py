@@ -1,9 +1,11 @@
 """What the service would read differently, said once for each place in the caller's code."""
 
+import asyncio
+import inspect
 import sys
 import warnings
-from collections.abc import Mapping
-from typing import Any, Final, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal, TypeVar
 
 import attrs
 
@@ -13,6 +15,7 @@ from helicone_sessions.messages.protocol import follows_the_contract
 from helicone_sessions.messages.query import SessionMetricsQuery
 
 Cautions = Literal["warn", "error", "ignore"]
+Function = TypeVar("Function", bound=Callable[..., Any])
 _INSIDE: Final = (__name__.partition(".")[0], "asyncio", "uvloop")
 
 
@@ -31,6 +34,15 @@ def callers_place() -> Place:
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _INSIDE:
         frame = frame.f_back
     return Place(frame.f_code.co_filename, frame.f_lineno, frame.f_globals)
+
+
+def marked_as_coroutine_function(function: Function) -> Function:
+    """*function*, which gives a coroutine, as one for those who look, as `unittest.mock` does."""
+    if sys.version_info >= (3, 12):
+        return inspect.markcoroutinefunction(function)
+    # What markcoroutinefunction() is on 3.11.
+    function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined] # noqa: SLF001
+    return function
 
 
 class FilterWarnings:
@@ -69,15 +81,13 @@ class FilterWarnings:
         """Note whether the server says that it reads filters as the contract does."""
         self._server_follows_contract = self._server_follows_contract or follows_the_contract(headers)
 
-    def say(self, found: tuple[Caution, ...], place: Place | None = None) -> None:
+    def say(self, found: tuple[Caution, ...], place: Place) -> None:
         """Warn of what was *found*, unless it was said of this place or the server follows the contract."""
         if not found or self._server_follows_contract:
             return
-        place = place or callers_place()
         for caution in found:
             what = (place, caution.effect, caution.column)
             if what not in self._said:
-                self._said.add(what)
                 warnings.warn_explicit(
                     HeliconeFilterWarning(str(caution)),
                     category=HeliconeFilterWarning,
@@ -86,3 +96,4 @@ class FilterWarnings:
                     module=place.globals.get("__name__", "<unknown>"),
                     registry=place.globals.setdefault("__warningregistry__", {}),
                 )
+                self._said.add(what)

@@ -1,5 +1,6 @@
 """What the open-source server would read differently, and what there is to do about it."""
 
+import math
 import pickle
 
 import pytest
@@ -44,7 +45,12 @@ def effects(filter_: Filter) -> list[tuple[str, str]]:
         "F.scores['q'] == 4",
         "F.scores['q'] == -4",
         "F.request_id == '00000000-0000-0000-0000-000000000001'",
-        "F.request_created_at > MOMENT.replace(microsecond=5)",
+        "F.request_created_at > MOMENT",
+        "F.request_id.is_null()",
+        "F.model.contains('__empty__')",
+        "F.session_tag.contains('a_b')",
+        "F.cost > 1.5e-9",
+        "F.cost == 0.015699999",
         "F.request_created_at == MOMENT",
         "F.helicone_score_feedback",
         "~F.threat",
@@ -66,7 +72,10 @@ def test_nothing_to_say(source: str) -> None:
         ("F.assets.is_empty()", "F.assets == '__empty__'", "fails", "was not found"),
         ("F.request_id.like('a%')", "F.request_id.like('a%')", "fails", "code 43"),
         ("F.request_id == 'x'", "F.request_id == 'x'", "fails", "code 376"),
-        ("F.scores_column.contains('x')", "F.scores_column.contains('x')", "fails", "patterns on a map"),
+        ("F.scores_column.contains('x')", "F.scores_column.contains('x')", "fails", "a map with no text"),
+        ("F.scores_column == 'x'", "F.scores_column == 'x'", "fails", "a map with no text"),
+        ("F.cache_reference_id.like('a%')", "F.cache_reference_id.like('a%')", "fails", "code 43"),
+        ("F.scores['q'] == '--5'", "F.scores['q'] == '--5'", "fails", "whole numbers"),
         ("F.scores['q'].contains('4')", "F.scores['q'].contains('4')", "fails", "whole numbers"),
         ("F.scores['q'] == 0.5", "F.scores['q'] == '0.5'", "fails", "whole numbers"),
         ("~(F.scores['q'] == 4)", "F.scores['q'] != '4'", "twisted", "never matches"),
@@ -82,7 +91,9 @@ def test_nothing_to_say(source: str) -> None:
         ("F.cost > 3", "F.cost > 3", "overflow", "it is read as -1.294967296"),
         ("F.cost > 2.147483648", "F.cost > 2.147483648", "overflow", "it is read as -2.147483648"),
         ("F.cost > 1e300", "F.cost > 1e+300", "overflow", "the query fails"),
-        ("F.cost > 1e-10", "F.cost > 1e-10", "inexact", "read as 0"),
+        ("F.cost >= 1e-10", "F.cost >= 1e-10", "inexact", "read as 0"),
+        ("F.cost == 1.5e-9", "F.cost == 1.5e-09", "inexact", "read as 0.000000001"),
+        ("F.cost > 0.0157", "F.cost > 0.0157", "inexact", "read as 0.015699999"),
         ("F.total_tokens > 2**31", "F.total_tokens > 2147483648", "overflow", "as -2147483648"),
         ("F.latency > 2.0**32", "F.latency > 4294967296.0", "overflow", "as 0"),
     ],
@@ -96,10 +107,26 @@ def test_what_is_said_of_a_condition(source: str, condition: str, effect: str, r
     assert f"{condition}: {caution.reason}; {caution.remedy}" == str(caution)
 
 
-def test_a_fraction_of_a_second_matches_nothing() -> None:
-    """Equality with a time that has a fraction of a second can match no request there."""
-    source = "F.request_created_at == MOMENT.replace(microsecond=5)"
-    assert ["inexact"] == [caution.effect for caution in read(source).cautions()]
+@pytest.mark.parametrize("sign", ["==", "!=", "<", "<=", ">", ">="])
+def test_a_fraction_of_a_second(sign: str) -> None:
+    """A fraction of a second is dropped there, and equality with one matches nothing."""
+    cautions = read(f"F.request_created_at {sign} MOMENT.replace(microsecond=5)").cautions()
+    assert {"inexact"} == {caution.effect for caution in cautions}
+    assert (sign == "==") is ("no request matches" in cautions[0].reason)
+
+
+def test_the_way_out_of_a_cut_off_cost() -> None:
+    """The constant that is offered instead of a cost is the one that the server reads as that cost."""
+    for tenths_of_a_cent in range(1, 20_000):
+        for caution in (F.cost > tenths_of_a_cent / 10_000).cautions():
+            offered = float(caution.remedy.split()[1])
+            assert tenths_of_a_cent * 100_000 == math.floor(offered * 1e9)
+
+
+def test_remedies_name_the_key() -> None:
+    """A way out names the key that the condition has."""
+    assert "use F.properties['k']" == (F.search_properties["k"] == "x").cautions()[0].remedy
+    assert (F.property_key == "k").cautions()[0].remedy.startswith("use F.properties['k'] != ''")
 
 
 @pytest.mark.parametrize("facts", SESSION_COLUMNS, ids=lambda facts: facts.name)

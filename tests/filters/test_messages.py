@@ -25,8 +25,8 @@ MODELS = ["gpt-4o", "o3"]
 
 NO_TRUTH = (
     " has no truth value, so it cannot stand before or after and, or, not, if. Use & for and, | for or,"
-    " ~ for not, and put each comparison in parentheses; use .between(low, high) for low <= x <= high;"
-    " test an optional filter with `is None`"
+    " ~ for not, and put each comparison in parentheses; use .between(low, high) for low <= x <= high"
+    " and .is_in([...]) for in; test an optional filter with `is None`"
 )
 CHAIN = (
     " is left without its comparison. Where two comparisons stand side by side Python chains them:"

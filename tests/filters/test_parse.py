@@ -384,7 +384,7 @@ def _refused(marked: str, problem: str) -> None:
             "there is no column 'helicone-score-fedback'; did you mean 'helicone-score-feedback'?",
         ),
         ("«nto» threat", "there is no column 'nto'; did you mean 'not'?"),
-        ("«xyzzy» == 1", "there is no column 'xyzzy'; the columns are listed by dir(F)"),
+        ("«xyzzy» == 1", "there is no column 'xyzzy'; the columns have the names of the API"),
         ("«F.cost» > 1", "write cost, without F."),
         ('«F.properties»["env"] == "x"', "write properties, without F."),
         ('«F»["cost"] > 1', "write the name alone, without F."),
@@ -510,6 +510,15 @@ def test_refused(text: str, problem: str) -> None:
     _refused(text, problem)
 
 
+# What a message says to those who write Python, and to those who write text.
+OF_PYTHON = {
+    " (a ~ before a whole number is computed by Python: ~1 is -2)": "",
+    "for example .replace(tzinfo=datetime.UTC)": "as in 2026-11-01T00:00:00Z",
+    "give a datetime with tzinfo": "write the time too, as 2026-11-01T00:00:00Z",
+    "use .is_empty()": "write is empty",
+}
+
+
 @pytest.mark.parametrize(
     ("text", "source"),
     [
@@ -554,7 +563,10 @@ def test_the_language_refuses(text: str, source: str) -> None:
     """What the same words may not mean in Python is refused for the same reason."""
     with pytest.raises(FilterError) as caught:
         read(source)
-    _refused(text, caught.value.message.removeprefix("F."))
+    problem = caught.value.message.removeprefix("F.")
+    for of_python, of_text in OF_PYTHON.items():
+        problem = problem.replace(of_python, of_text)
+    _refused(text, problem)
 
 
 @pytest.mark.parametrize(

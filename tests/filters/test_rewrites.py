@@ -136,6 +136,9 @@ def find(tmp_path: Path) -> Callable[[str], Rewrite | None]:
         ('"a" not in F.properties["k"]', 'F.properties["k"].not_contains("a")'),
         ("P ^ Q", "(P | Q) & ~(P & Q)"),
         ("F.threat ^ F.cached", "(F.threat | F.cached) & ~(F.threat & F.cached)"),
+        ("3 > F.cost < 1", "(3 > F.cost) & (F.cost < 1)"),
+        ("3 > F.latency <= 1 and P", "(3 > F.latency) & (F.latency <= 1) & P"),
+        ("1 < F.cost > 3", "(1 < F.cost) & (F.cost > 3)"),
     ],
 )
 def test_what_was_meant(find: Callable[[str], Rewrite | None], wrote: str, meant: str) -> None:

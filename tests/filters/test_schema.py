@@ -3,6 +3,7 @@
 import ast
 import inspect
 import itertools
+import re
 from collections import Counter
 from typing import Any
 
@@ -89,6 +90,23 @@ def test_pickled_key_keeps_its_key() -> None:
 def test_numbers_have_units(facts: ColumnFacts) -> None:
     """Every number column names its unit."""
     assert F[facts.name].unit in {"milliseconds", "dollars", "code", "tokens", "requests"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ("COST", "'cost'"),
+        ("session_id", "F.properties['Helicone-Session-Id']"),
+        ("Helicone-Session-Name", "F.properties['Helicone-Session-Name']"),
+        ("created_at", "'request_created_at'"),
+        ("property", "'properties'"),
+        ("propertes", "'properties' or 'property_key'"),
+    ],
+)
+def test_what_is_called_otherwise_elsewhere(wrong: str, meant: str) -> None:
+    """A name from elsewhere is answered with the one that works."""
+    with pytest.raises(AttributeError, match=re.escape(f"did you mean {meant}?")):
+        getattr(F, wrong)
 
 
 @pytest.mark.parametrize(

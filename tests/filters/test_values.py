@@ -1,7 +1,7 @@
 """Which constants each kind of column takes, and in which form they are sent."""
 
 import enum
-from datetime import datetime, timedelta, timezone, tzinfo
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
 from uuid import UUID
 
@@ -198,3 +198,35 @@ def test_keys_become_plain_text(key: Any, name: str) -> None:
     [found] = wire["request_response_rmt"]["properties"]
     assert name == found
     assert str is type(found)
+
+
+class Moment(datetime):
+    """A time as pandas has one: it stays what it is when its zone is changed, and may know more."""
+
+    nanosecond = 0
+
+    def isoformat(self, *_: object, **__: object) -> str:  # type: ignore[override]
+        return "what nobody meant"
+
+
+def test_subclasses_of_times() -> None:
+    """Of a datetime of another class only the time is kept; one with nanoseconds is refused."""
+    moment = Moment(2026, 11, 1, 12, 30, tzinfo=UTC)
+    filter_ = F.request_created_at > moment
+    assert (F.request_created_at > datetime(2026, 11, 1, 12, 30, tzinfo=UTC)) == filter_
+    assert "2026-11-01T12:30:00.000Z" in str(filter_.to_wire())
+    assert type(filter_.node.value) is datetime  # type: ignore[attr-defined]
+    moment.nanosecond = 5
+    with pytest.raises(FilterValueError, match="nanoseconds"):
+        F.request_created_at > moment  # noqa: B015 - it is refused
+
+
+def test_a_value_without_a_repr() -> None:
+    """A value whose repr fails is refused like any other."""
+
+    class Odd:
+        def __repr__(self) -> str:
+            raise RuntimeError
+
+    with pytest.raises(FilterTypeError, match="not with Odd <Odd without a repr>"):
+        F.cost > Odd()  # type: ignore[operator] # noqa: B015 - it is refused

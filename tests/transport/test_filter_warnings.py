@@ -4,6 +4,7 @@ import asyncio
 import warnings
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import AsyncMock, create_autospec
 
 import pytest
 
@@ -73,12 +74,22 @@ async def test_once_for_each_place(make_client: Make, caught: Any) -> None:
 
 
 async def test_tasks_of_the_callers(make_client: Make, caught: Any) -> None:
-    """Queries that run in tasks are warned about too, at a line outside of the package and of asyncio."""
+    """Queries that run in tasks are warned about at the lines that asked them, each place for itself."""
     client = make_client()
     await asyncio.gather(*(client.get_metrics(IGNORED) for _ in range(3)))
-    (warning,) = caught
-    assert "helicone_sessions/" not in warning.filename
-    assert "/asyncio/" not in warning.filename
+    await asyncio.create_task(client.get_metrics(IGNORED))
+    await asyncio.wait_for(client.get_metrics_many([IGNORED]), 5)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(client.get_metrics(IGNORED))
+    first = test_tasks_of_the_callers.__code__.co_firstlineno
+    assert [(__file__, first + line) for line in (3, 4, 5, 7)] == [(w.filename, w.lineno) for w in caught]
+
+
+def test_methods_are_known_as_coroutine_functions() -> None:
+    """A mock made after the client has methods that can be awaited."""
+    mock = create_autospec(HeliconeClient, instance=True)
+    assert isinstance(mock.get_metrics, AsyncMock)
+    assert isinstance(mock.get_metrics_many, AsyncMock)
 
 
 async def test_a_failed_query_is_warned_about(make_client: Make, service: Any, caught: Any) -> None:
