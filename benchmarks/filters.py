@@ -70,6 +70,24 @@ def to_bytes() -> Iterator[Bar]:
         )
 
 
+def nested_to_bytes() -> Iterator[Bar]:
+    """The same for filters that are more than one list; the literal is what they compile to."""
+    parts = [function_of(SOURCE[place % 4].format(place))() for place in range(10)]
+    shapes = {
+        "10 conditions, or of five pairs": any_of(*map(operator.and_, parts[::2], parts[1::2])),
+        "10 conditions, each negated": all_of(*map(operator.invert, parts)),
+        "10 conditions, negated as a whole": ~all_of(*parts),
+    }
+    for name, filter_ in shapes.items():
+        literal = function_of(repr(filter_.to_wire()))
+        yield compare(
+            name,
+            partial(compiled, filter_),
+            lambda literal=literal: orjson.dumps(literal()),
+            times=(500, 500),
+        )
+
+
 def compiled(filter_: Filter) -> bytes:
     return orjson.dumps(filter_.to_wire())
 
@@ -133,5 +151,7 @@ def list_of_ten(work: Callable[[], object]) -> list[object]:
 
 
 if __name__ == "__main__":
-    code = report("From a filter to bytes, against a dict literal and orjson:", list(to_bytes()))
+    code = report(
+        "From a filter to bytes, against a dict literal and orjson:", [*to_bytes(), *nested_to_bytes()]
+    )
     sys.exit(report("\n10,000 conditions against 1,000:", list(growth())) or code)

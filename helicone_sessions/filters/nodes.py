@@ -160,6 +160,9 @@ def fold(
     waiting: list[Node | tuple[Node, int]] = [root]
     while waiting:
         step = waiting.pop()
+        if type(step) is Leaf:
+            results.append(combine(step, []))
+            continue
         if type(step) is tuple:
             node, count = step
             first = len(results) - count
@@ -168,9 +171,7 @@ def fold(
             results.append(result)
             continue
         node = prepare(step) if prepare else step  # type: ignore[arg-type,assignment]
-        if type(node) is Leaf:
-            results.append(combine(node, []))
-        elif children := node.children:
+        if children := node.children:
             waiting.append((node, len(children)))
             waiting.extend(children[::-1])
         else:
@@ -203,15 +204,6 @@ def from_program(steps: Iterable[Any]) -> Node:
     return done[0]
 
 
-@attrs.frozen
-class _Numbered:
-    """A simplified node; equal nodes of one tree have equal numbers."""
-
-    node: Node
-    number: int
-    parts: "tuple[_Numbered, ...]" = ()
-
-
 def plain_conditions(root: Node) -> tuple[Leaf, ...]:
     """What a branch joins if that is single conditions only, as in nearly all filters, each once."""
     if not isinstance(root, Branch):
@@ -238,27 +230,55 @@ def simplify(root: Node) -> Node:
         return root
     if conditions := plain_conditions(root):
         return join(type(root), conditions)  # type: ignore[arg-type] # only a branch has them
+    return reduce(root, lambda leaf: leaf, join)
+
+
+# Of a part of a simplified tree: what becomes of it, its number (equal parts have equal ones), and the kind
+# and the parts of a branch.
+_Part = tuple[Any, int, type[Branch] | None, tuple[Any, ...]]
+
+
+def reduce(
+    root: Node,
+    of_leaf: Callable[[Leaf], T],
+    of_branch: Callable[[type[Branch], list[T]], T],
+) -> T | Everything | Nothing:
+    """What becomes of the simplified tree, worked out from its conditions up.
+
+    Args:
+        root: The tree. Its `Not`s are carried down to the conditions, constants and repetitions left out.
+        of_leaf: Gives the result of a condition.
+        of_branch: Joins the results of several.
+
+    Raises:
+        FilterValueError: A negated condition has no inverse in the API.
+    """
     numbers: dict[Any, int] = {}
 
-    def simplified(node: Node, below: list[_Numbered]) -> _Numbered:
+    def combine(node: Node, below: list[_Part]) -> _Part:
+        if type(node) is Leaf:
+            return of_leaf(node), numbers.setdefault(_CONTENT(node), len(numbers)), None, ()
         if not isinstance(node, Branch):
-            return _Numbered(node, numbers.setdefault(node, len(numbers)))
+            return node, numbers.setdefault(node, len(numbers)), None, ()
         kind = type(node)
         settles, neutral = (NOTHING, EVERYTHING) if kind is And else (EVERYTHING, NOTHING)
-        kept: dict[int, _Numbered] = {}
+        kept: dict[int, _Part] = {}
+        part: _Part
         for child in below:
-            for part in child.parts if type(child.node) is kind else (child,):
-                if part.node is settles:
+            for part in child[3] if child[2] is kind else (child,):
+                if part[0] is settles:
                     return part
-                if part.node is not neutral:
-                    kept.setdefault(part.number, part)
+                if part[0] is not neutral:
+                    kept.setdefault(part[1], part)
         parts = tuple(kept.values())
+        if not parts:
+            return neutral, numbers.setdefault(neutral, len(numbers)), None, ()
         if len(parts) == 1:
             return parts[0]
-        joined = join(kind, (part.node for part in parts))
-        return _Numbered(joined, numbers.setdefault((kind, *kept), len(numbers)), parts)
+        made = of_branch(kind, [part[0] for part in parts])
+        return made, numbers.setdefault((kind, *kept), len(numbers)), kind, parts
 
-    return fold(root, simplified, prepare=_push_not).node
+    return fold(root, combine, prepare=_push_not)[0]  # type: ignore[no-any-return]
 
 
 def _push_not(node: Node) -> Node:
@@ -267,12 +287,18 @@ def _push_not(node: Node) -> Node:
         if isinstance(child, Not):
             node = child.child
         elif isinstance(child, Branch):
-            return _OPPOSITE[type(child)](tuple(Not(part) for part in child.children))
+            return _OPPOSITE[type(child)](tuple([_negated(part) for part in child.children]))
         elif isinstance(child, Leaf):
             return inverse(child)
         else:
             return NOTHING if child is EVERYTHING else EVERYTHING
     return node
+
+
+def _negated(node: Node) -> Node:
+    if type(node) is Leaf:
+        return inverse(node)
+    return node.child if isinstance(node, Not) else Not(node)
 
 
 def inverse(leaf: Leaf) -> Node:
@@ -284,23 +310,23 @@ def inverse(leaf: Leaf) -> Node:
     Raises:
         FilterValueError: There is none.
     """
-    column, value = leaf.column, leaf.value
+    column, operator, value, key = leaf.column, leaf.operator, leaf.value, leaf.key
     if column.kind is Kind.BOOLEAN:
-        return attrs.evolve(leaf, value=not value)
-    if column.kind is Kind.TIMESTAMP and leaf.operator == "equals":
-        return Or((attrs.evolve(leaf, operator="lt"), attrs.evolve(leaf, operator="gt")))
-    if value == SERVER_EMPTY and value in column.sentinels and leaf.operator in ("equals", "not-equals"):
+        return Leaf(column, operator, not value, key)
+    if column.kind is Kind.TIMESTAMP and operator == "equals":
+        return Or((Leaf(column, "lt", value), Leaf(column, "gt", value)))
+    if value == SERVER_EMPTY and value in column.sentinels and operator in ("equals", "not-equals"):
         # Only == reads this word; the opposite is spelt with the empty text itself.
-        if leaf.operator == "equals" and column.empty == "":
-            return attrs.evolve(leaf, operator="not-equals", value="")
-    elif leaf.operator in _INVERSE and column.kind is not Kind.KEY:
-        return attrs.evolve(leaf, operator=_INVERSE[leaf.operator])
-    if leaf.operator == "ilike" and (inside := like_inside(str(value))):
-        return attrs.evolve(leaf, operator="not-contains", value=inside)
-    if leaf.operator == "like":
+        if operator == "equals" and column.empty == "":
+            return Leaf(column, "not-equals", "", key)
+    elif operator in _INVERSE and column.kind is not Kind.KEY:
+        return Leaf(column, _INVERSE[operator], value, key)
+    if operator == "ilike" and (inside := like_inside(str(value))):
+        return Leaf(column, "not-contains", inside, key)
+    if operator == "like":
         plain = unescape_like(str(value))
         if plain is not None and plain not in column.sentinels:
-            return attrs.evolve(leaf, operator="not-equals", value=plain)
+            return Leaf(column, "not-equals", plain, key)
     raise FilterValueError(
         f"~({leaf}) cannot be sent: the API has no opposite of this condition."
         " ==, contains, comparisons and booleans can be negated"

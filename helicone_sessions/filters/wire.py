@@ -6,22 +6,21 @@ makes ten thousand conditions fifteen levels deep.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, Optional
 
 from helicone_sessions.errors import FilterError, FilterTypeError, FilterValueError
 from helicone_sessions.filters.nodes import (
     EVERYTHING,
-    NOTHING,
     And,
+    Branch,
     Leaf,
     Node,
     Or,
-    fold,
     join,
     plain_conditions,
-    simplify,
+    reduce,
 )
 from helicone_sessions.filters.patterns import (
     escape_like,
@@ -49,7 +48,9 @@ _Trail = tuple[str, Optional["_Trail"]]
 DEEPEST: Final = 200
 
 _STATUS: Final = COLUMNS["status"]
-_CONTRADICTION: Final = And((Leaf(_STATUS, "lt", 0), Leaf(_STATUS, "gt", 0)))
+_CONTRADICTION: Final = (Leaf(_STATUS, "lt", 0), Leaf(_STATUS, "gt", 0))
+# A part of the JSON, and how many levels deep it is.
+_Encoded = tuple[dict[str, Any], int]
 
 
 def to_wire(root: Node) -> WireFilter:
@@ -59,37 +60,41 @@ def to_wire(root: Node) -> WireFilter:
         FilterValueError: A negated condition has no inverse, or the tree is more than `DEEPEST` deep.
     """
     if conditions := plain_conditions(root):
-        return _paired(root, [encode_leaf(leaf) for leaf in conditions])
-    node = simplify(root)
-    if node is EVERYTHING:
+        return _paired(type(root), [encode_leaf(leaf) for leaf in conditions])
+    made = reduce(root, _encode, _join)
+    if made is EVERYTHING:
         return "all"
-    if node is NOTHING:
-        # A filter that matches nothing must never become one that is left out.
-        node = _CONTRADICTION
-    if (depth := fold(node, _depth)) > DEEPEST:
+    # A filter that matches nothing must never become one that is left out.
+    wire, depth = made if isinstance(made, tuple) else _join(And, list(map(_encode, _CONTRADICTION)))
+    if depth > DEEPEST:
         raise FilterValueError(
             f"the filter is {depth} levels deep, and more than {DEEPEST} cannot be sent:"
             " join conditions with all_of() and any_of() rather than by turns"
         )
-    return fold(node, _encode)
+    return wire
 
 
-def _depth(_node: Node, below: list[int]) -> int:
-    while len(below) > 1:
-        below = [
-            1 + max(below[at : at + 2]) if at + 1 < len(below) else below[at]
-            for at in range(0, len(below), 2)
-        ]
-    return below[0] if below else 1
+def _encode(leaf: Leaf) -> _Encoded:
+    return encode_leaf(leaf), 1
 
 
-def _encode(node: Node, below: list[dict[str, Any]]) -> dict[str, Any]:
-    return encode_leaf(node) if type(node) is Leaf else _paired(node, below)
+def _join(kind: type[Branch], below: list[_Encoded]) -> _Encoded:
+    wires, depths = zip(*below, strict=True)
+    return _paired(kind, wires), _depth_of_pairs(depths)
 
 
-def _paired(node: Node, below: list[dict[str, Any]]) -> dict[str, Any]:
+def _depth_of_pairs(depths: Sequence[int]) -> int:
+    if min(depths) == max(depths):
+        return depths[0] + (len(depths) - 1).bit_length()
+    while len(depths) > 1:
+        pairs = [1 + max(two) for two in zip(depths[::2], depths[1::2], strict=False)]
+        depths = [*pairs, *depths[2 * len(pairs) :]]
+    return depths[0]
+
+
+def _paired(kind: type[Node], below: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The parts of a branch joined two by two, these again, and so on; their order stays."""
-    word = "and" if type(node) is And else "or"
+    word = "and" if kind is And else "or"
     # As a binary counter carries: what waits here holds 2^k parts each, the largest first.
     waiting: list[dict[str, Any]] = []
     for count, part in enumerate(below, 1):
