@@ -35,7 +35,7 @@ def encode(value: Any) -> bytes:
 
 
 def decode(body: bytes) -> Any:
-    """The value that *body* spells.
+    """The value that *body* spells; orjson gives a whole number of more than 64 bits as a float.
 
     Raises:
         ValueError: It is not JSON, or is nested too deeply.

@@ -134,6 +134,9 @@ class Oracle:
                     return any(
                         self._condition(name, side, value, key, {**row, **session}) for side in ("lt", "gt")
                     )
+                if value == "__empty__" and word == "equals" and value in COLUMNS[name].sentinels:
+                    # The word is read under == only; what is not empty differs from the empty text.
+                    value = ""
                 return self._condition(name, OPPOSITES[word], value, key, {**row, **session})
         raise AssertionError(tree)
 
