@@ -41,11 +41,13 @@ def install_wheel(session: nox.Session, *requirements: str) -> None:
     session.install("--no-compile", f"{wheel}[{','.join(EXTRAS)}]", *requirements)
 
 
-def run_tests(session: nox.Session, *python: str) -> None:
+EVERYTHING = ("--doctest-modules", "--pyargs", "tests", "helicone_sessions")
+
+
+def run_tests(session: nox.Session, *python: str, default: tuple[str, ...] = EVERYTHING) -> None:
     # Without the safe path Python would import the package from the directory that it is started in.
     session.env.update(PYTHONSAFEPATH="1", HELICONE_SESSIONS_TEST_WHEEL="1")
-    everything = ("--doctest-modules", "--pyargs", "tests", "helicone_sessions")
-    session.run(*python, "-m", "pytest", *(session.posargs or everything))
+    session.run(*python, "-m", "pytest", *(session.posargs or default))
 
 
 @nox.session(default=False)
@@ -111,8 +113,7 @@ def fuzz(session: nox.Session) -> None:
     """Read 200,000 random expressions, and all strings of up to three operands, as a reader would."""
     install_wheel(session, *group("tests"))
     session.env["HELICONE_SESSIONS_FUZZ"] = "200000"
-    session.posargs = session.posargs or ("tests/filters/test_fuzz.py",)
-    run_tests(session, "python")
+    run_tests(session, "python", default=("tests/filters/test_fuzz.py",))
 
 
 @nox.session(python=PYTHONS[0], requires=["wheel"], default=False)
