@@ -455,6 +455,7 @@ def test_disturbed_expressions() -> None:
         ("F.status == 200 | 404", "F.status.eq(476)"),
         ("F.status == 400 | 500", "F.status.eq(500)"),
         ("F.status == 200 & 404", "F.status.eq(128)"),
+        ("F.status == 404 & True", "F.status.eq(0)"),
         ("F.threat == True | False", "F.threat.is_true()"),
         ("F.threat == True & False", "F.threat.is_false()"),
         ("F.latency == Flags.ONE | Flags.TWO", "F.latency.eq(3)"),
