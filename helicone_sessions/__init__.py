@@ -1,5 +1,8 @@
 """Session metrics from Helicone, asked for asynchronously and with filters that cannot be built wrong."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from helicone_sessions.errors import (
     APIError,
     AuthenticationError,
@@ -24,11 +27,15 @@ from helicone_sessions.errors import (
 )
 from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.filter import ALL, NONE, Filter, all_of, any_of
-from helicone_sessions.filters.parse import parse_filter
 from helicone_sessions.messages.metrics import Histogram, HistogramRow, SessionAverages, SessionMetrics
 from helicone_sessions.messages.query import PSize, SessionMetricsQuery, TimeFilter
-from helicone_sessions.transport.batch import MetricsOutcome
-from helicone_sessions.transport.client import HeliconeClient
+
+if TYPE_CHECKING:
+    from helicone_sessions.filters.parse import parse_filter
+    from helicone_sessions.transport.batch import MetricsOutcome
+    from helicone_sessions.transport.client import HeliconeClient
+    from helicone_sessions.transport.rate_limit import RateLimit
+    from helicone_sessions.transport.retry import Retry
 
 __all__ = [
     "ALL",
@@ -53,8 +60,10 @@ __all__ = [
     "MissingExtra",
     "PSize",
     "QueryFailed",
+    "RateLimit",
     "RateLimited",
     "RequestTimeout",
+    "Retry",
     "ServerError",
     "SessionAverages",
     "SessionMetrics",
@@ -68,3 +77,24 @@ __all__ = [
     "any_of",
     "parse_filter",
 ]
+
+# Who only builds filters does not wait for asyncio and all that a client needs.
+_ON_DEMAND = {
+    "HeliconeClient": "transport.client",
+    "MetricsOutcome": "transport.batch",
+    "RateLimit": "transport.rate_limit",
+    "Retry": "transport.retry",
+    "parse_filter": "filters.parse",
+}
+
+if not TYPE_CHECKING:  # to a type checker a misspelt name is an error
+
+    def __getattr__(name: str) -> Any:
+        if name not in _ON_DEMAND:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = getattr(importlib.import_module(f"{__name__}.{_ON_DEMAND[name]}"), name)
+        globals()[name] = found
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -29,11 +29,15 @@ Every class also derives from the closest builtin, so that either can be caught.
 pickled and copied, and none holds an API key.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 
 class HeliconeError(Exception):
     """The root of all errors of this package."""
+
+    answered: Mapping[Any, Any] | None = None
+    """What `get_metrics_many` had been answered before this error ended it: metrics by key, or by place."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -118,14 +122,28 @@ class UnknownColumn(FilterValueError, AttributeError):
 
 
 class TransportError(HeliconeError):
-    """No answer came; ``attempts`` says how often it was tried."""
+    """No answer came.
 
-    def __init__(self, message: str, *, attempts: int = 1) -> None:
+    Args:
+        message: What happened.
+        attempts: How often it was tried.
+        waited: Seconds that were waited between the attempts.
+    """
+
+    def __init__(self, message: str, *, attempts: int = 1, waited: float = 0.0) -> None:
         super().__init__(message)
         self.attempts = attempts
+        self.waited = waited
 
     def __str__(self) -> str:
-        return f"{self.message} (after {self.attempts} attempts)" if self.attempts > 1 else self.message
+        tries = _tries(self.attempts, self.waited)
+        return f"{self.message} ({tries})" if tries else self.message
+
+
+def _tries(attempts: int, waited: float) -> str:
+    if attempts == 1:
+        return ""
+    return f"after {attempts} attempts" + (f" and {waited:.1f} s of waits" if waited >= 0.05 else "")
 
 
 class RequestTimeout(TransportError, TimeoutError):
@@ -135,11 +153,11 @@ class RequestTimeout(TransportError, TimeoutError):
         message: What happened.
         limit: The name of the limit, as it is spelt in the client's arguments.
         seconds: How long the limit is.
-        attempts: How often it was tried.
+        tries: ``attempts`` and ``waited``, as in `TransportError`.
     """
 
-    def __init__(self, message: str, *, limit: str, seconds: float, attempts: int = 1) -> None:
-        super().__init__(message, attempts=attempts)
+    def __init__(self, message: str, *, limit: str, seconds: float, **tries: Any) -> None:
+        super().__init__(message, **tries)
         self.limit = limit
         self.seconds = seconds
 
@@ -156,6 +174,7 @@ class APIError(HeliconeError):
         status: The HTTP status.
         request_id: The service's or its gateway's id of the request, if a header gave one.
         attempts: How often it was asked.
+        waited: Seconds that were waited between the attempts.
         body_excerpt: The first characters of the body.
     """
 
@@ -166,20 +185,22 @@ class APIError(HeliconeError):
         status: int,
         request_id: str | None = None,
         attempts: int = 1,
+        waited: float = 0.0,
         body_excerpt: str = "",
     ) -> None:
         super().__init__(message)
         self.status = status
         self.request_id = request_id
         self.attempts = attempts
+        self.waited = waited
         self.body_excerpt = body_excerpt
 
     def __str__(self) -> str:
         facts = [f"status {self.status}"]
         if self.request_id:
             facts.append(f"request id {self.request_id}")
-        if self.attempts > 1:
-            facts.append(f"after {self.attempts} attempts")
+        if tries := _tries(self.attempts, self.waited):
+            facts.append(tries)
         return f"{self.message} ({', '.join(facts)})"
 
 

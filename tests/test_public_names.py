@@ -29,8 +29,10 @@ NAMES = [
     "MissingExtra",
     "PSize",
     "QueryFailed",
+    "RateLimit",
     "RateLimited",
     "RequestTimeout",
+    "Retry",
     "ServerError",
     "SessionAverages",
     "SessionMetrics",
@@ -88,14 +90,17 @@ def test_importing_the_package_imports_no_extra() -> None:
     loaded = _imported_by("import helicone_sessions")
 
     assert "helicone_sessions" in loaded
-    assert set() == loaded & {"aiohttp", "chdb", "cyclopts", "numpy", "orjson", "pandas", "pyarrow", "rich"}
+    assert set() == loaded & {"aiohttp", "asyncio", "chdb", "cyclopts", "msgspec", "numpy", "orjson", "pandas", "pyarrow", "rich"}
 
 
-def test_making_a_client_does_not_import_aiohttp_either() -> None:
-    """aiohttp, most of the import time, is loaded by the first query that is sent."""
-    loaded = _imported_by("from helicone_sessions import HeliconeClient; HeliconeClient('sk-example')")
+def test_all_names_can_be_imported_at_once() -> None:
+    """A star import and dir() have what is loaded on demand as well; a name that is not there is an error."""
+    loaded = _imported_by("from helicone_sessions import *; HeliconeClient, RateLimit, MetricsOutcome, Retry")
 
-    assert "aiohttp" not in loaded
+    assert "helicone_sessions.transport.client" in loaded
+    assert set(helicone_sessions.__all__) <= set(dir(helicone_sessions))
+    with pytest.raises(AttributeError, match="has no attribute 'Client'"):
+        _ = helicone_sessions.Client  # type: ignore[attr-defined]
 
 
 def test_type_checkers_are_told_that_the_package_is_typed() -> None:

@@ -59,6 +59,8 @@ def to_wire(root: Node) -> WireFilter:
     Raises:
         FilterValueError: A negated condition has no inverse, or the tree is more than `DEEPEST` deep.
     """
+    if type(root) is Leaf:
+        return encode_leaf(root)
     if conditions := plain_conditions(root):
         return _paired(type(root), [encode_leaf(leaf) for leaf in conditions])
     made = reduce(root, _encode, _join)

@@ -224,16 +224,25 @@ converter.register_structure_hook(TimeFilter, _time_filter_from_wire)
 converter.register_structure_hook(SessionMetricsQuery, _query_from_wire)
 
 
-def _query_to_wire(query: SessionMetricsQuery) -> dict[str, Any]:
-    given = {
+def query_to_wire(query: SessionMetricsQuery) -> dict[str, Any]:
+    """The query as the API takes it; what was not given is left out.
+
+    Raises:
+        FilterValueError: The filter cannot be said in the API.
+    """
+    wire: dict[str, Any] = {
         "nameContains": query.name_contains,
         "timezoneDifference": query.timezone_difference,
-        "pSize": query.p_size,
-        "useInterquartile": query.use_interquartile,
-        "timeFilter": query.time_filter and converter.unstructure(query.time_filter),
-        "filter": None if query.filter is None else query.filter.to_wire(),
     }
-    return {name: value for name, value in given.items() if value is not None}
+    if query.p_size is not None:
+        wire["pSize"] = query.p_size
+    if query.use_interquartile is not None:
+        wire["useInterquartile"] = query.use_interquartile
+    if query.time_filter is not None:
+        wire["timeFilter"] = _time_filter_to_wire(query.time_filter)
+    if query.filter is not None:
+        wire["filter"] = query.filter.to_wire()
+    return wire
 
 
 def _row_to_wire(row: HistogramRow) -> dict[str, Any]:
@@ -258,7 +267,7 @@ def _metrics_to_wire(metrics: SessionMetrics) -> dict[str, Any]:
 
 
 converter.register_unstructure_hook(TimeFilter, _time_filter_to_wire)
-converter.register_unstructure_hook(SessionMetricsQuery, _query_to_wire)
+converter.register_unstructure_hook(SessionMetricsQuery, query_to_wire)
 converter.register_unstructure_hook(HistogramRow, _row_to_wire)
 converter.register_unstructure_hook(SessionAverages, _averages_to_wire)
 converter.register_unstructure_hook(SessionMetrics, _metrics_to_wire)

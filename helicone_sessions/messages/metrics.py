@@ -1,7 +1,7 @@
 """What is answered: `SessionMetrics` and its parts."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
 import attrs
 
@@ -25,8 +25,30 @@ class HistogramRow:
     extra: Mapping[str, Any] = attrs.field(factory=dict, hash=False, repr=False)
 
 
+class _RowsOnDemand:
+    """Makes ``rows`` when they are first looked at: of most of a hundred thousand answers, nobody does."""
+
+    __slots__ = ("_bars",)
+    _bars: "Sequence[_Bar]"
+
+    if not TYPE_CHECKING:  # to a type checker a misspelt name is an error
+
+        def __getattr__(self, name: str) -> tuple[HistogramRow, ...]:
+            if name != "rows":
+                raise AttributeError(f"a {type(self).__name__} has no {name!r}", name=name, obj=self)
+            rows = tuple([HistogramRow(bar.range_start, bar.range_end, bar.value) for bar in self._bars])
+            object.__setattr__(self, "rows", rows)
+            return rows
+
+
+class _Bar(Protocol):
+    range_start: float
+    range_end: float
+    value: float
+
+
 @attrs.frozen
-class Histogram(Sequence[HistogramRow]):
+class Histogram(_RowsOnDemand, Sequence[HistogramRow]):
     """A histogram over sessions, cut at the query's ``p_size``.
 
     It is a sequence of `HistogramRow`, lowest first.
@@ -42,6 +64,14 @@ class Histogram(Sequence[HistogramRow]):
 
     rows: tuple[HistogramRow, ...]
     unit: str = attrs.field(kw_only=True)
+
+    @classmethod
+    def of_bars(cls, bars: "Sequence[_Bar]", unit: str) -> "Histogram":
+        """A histogram of anything that has the three numbers of a row; its rows are made on demand."""
+        new = object.__new__(cls)
+        object.__setattr__(new, "_bars", bars)
+        object.__setattr__(new, "unit", unit)
+        return new
 
     @overload
     def __getitem__(self, index: int) -> HistogramRow: ...

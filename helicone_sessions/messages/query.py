@@ -14,6 +14,7 @@ PSize = Literal["p50", "p75", "p95", "p99", "p99.9"]
 """Where the histograms are cut: only sessions at or below this quantile are drawn."""
 
 _MINUTES_OF_A_DAY = 24 * 60
+_NO_DIFFERENCE = 0
 _MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -138,6 +139,8 @@ def _optional_filter(value: Condition | None) -> Filter | None:
 
 
 def _minutes(value: object) -> float:
+    if value is _NO_DIFFERENCE:
+        return 0
     if isinstance(value, tzinfo):
         offset = datetime.now(value).utcoffset()
         if offset is None:
@@ -166,8 +169,9 @@ def _is(*kinds: type) -> Any:
 
 
 def _sendable_text(owner: object, field: "attrs.Attribute[Any]", value: object) -> None:
-    _is(str)(owner, field, value)
-    check_text(str(value), field.name)
+    if value != "":
+        _is(str)(owner, field, value)
+        check_text(str(value), field.name)
 
 
 def _known_p_size(_owner: object, _field: object, value: object) -> None:

@@ -1,7 +1,6 @@
 """Many queries at once: bounded, pulled as slots get free, one outcome for each, nothing left behind."""
 
 import asyncio
-import time
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -9,8 +8,10 @@ from collections.abc import (
     Awaitable,
     Callable,
     Iterable,
+    Iterator,
     Mapping,
 )
+from operator import length_hint
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -74,13 +75,21 @@ class MetricsStream(Generic[K]):
     until it has ended.
     """
 
-    def __init__(self, queries: Queries[K], ask: Ask, *, concurrency: int, ordered: bool) -> None:
+    def __init__(
+        self,
+        queries: Queries[K],
+        ask: Ask,
+        *,
+        concurrency: int,
+        ordered: bool,
+        now: Callable[[], float],
+    ) -> None:
         one = isinstance(queries, (str, bytes, SessionMetricsQuery, Operand))
         if one or not isinstance(queries, (Iterable, AsyncIterable)):
             raise FilterTypeError(
                 f"queries is a mapping or an iterable of queries, not {type(queries).__name__}"
             )
-        self._outcomes = _outcomes(queries, ask, concurrency, ordered=ordered)
+        self._outcomes = _outcomes(queries, ask, concurrency, now, ordered=ordered)
 
     def __aiter__(self) -> AsyncIterator[MetricsOutcome[K]]:
         return self._outcomes
@@ -99,72 +108,175 @@ class MetricsStream(Generic[K]):
 
 
 async def _outcomes(
-    queries: Queries[Any], ask: Ask, concurrency: int, *, ordered: bool
+    queries: Queries[Any], ask: Ask, concurrency: int, now: Callable[[], float], *, ordered: bool
 ) -> AsyncGenerator[MetricsOutcome[Any], None]:
-    source = _items(queries)
-    pulling: asyncio.Future[Any] | None = None
-    running: dict[asyncio.Future[MetricsOutcome[Any]], int] = {}
-    finished: dict[int, MetricsOutcome[Any]] = {}
-    exhausted, started, given = False, 0, 0
-    refused: AuthenticationError | None = None
+    # A worker that finds nothing to do costs something, one too few only time: the hint may be wrong.
+    most = max(1, min(concurrency, length_hint(queries, concurrency)))
+    workers = _Workers(_source(queries), ask, most, now, is_ordered=ordered)
     try:
-        while True:
-            room = len(running) < concurrency and (not ordered or started - given < concurrency * _LOOK_AHEAD)
-            if room and not exhausted and pulling is None:
-                pulling = asyncio.ensure_future(anext(source, None))
-            waiting = {*running, *([pulling] if pulling else [])}
-            if not waiting:
-                return
-            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if pulling in done:
-                item = pulling.result()
-                pulling = None
-                if item is None:
-                    exhausted = True
-                else:
-                    running[asyncio.ensure_future(_outcome(item[0], item[1], ask))] = started
-                    started += 1
-            for task in done & running.keys():
-                place = running.pop(task)
-                finished[place if ordered else given + len(finished)] = task.result()
-            while given in finished:
-                outcome = finished.pop(given)
-                given += 1
-                yield outcome
-                refused = refused or _refusal(outcome)
-            if refused := refused or next(filter(None, map(_refusal, finished.values())), None):
-                raise refused
+        while (outcome := workers.take() or await workers.wait()) is not None:
+            yield outcome
     finally:
-        left = [*running, *([pulling] if pulling else [])]
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-        await source.aclose()
+        await workers.end()
 
 
-def _refusal(outcome: MetricsOutcome[Any]) -> AuthenticationError | None:
-    return outcome.error if isinstance(outcome.error, AuthenticationError) else None
+_Item = tuple[Any, Any]
 
 
-async def _items(queries: Queries[Any]) -> AsyncGenerator[tuple[Any, SessionMetricsQuery], None]:
+def _source(queries: Queries[Any]) -> Iterator[_Item] | AsyncIterator[_Item]:
+    """Each query with its key."""
     if isinstance(queries, Mapping):
-        for key, value in queries.items():
-            yield key, as_query(value, key)
-    elif isinstance(queries, AsyncIterable):
-        place = 0
-        async for value in queries:
-            yield place, as_query(value, place)
-            place += 1
-    else:
-        for place, value in enumerate(queries):
-            yield place, as_query(value, place)
+        return iter(queries.items())
+    if isinstance(queries, AsyncIterable):
+        return _numbered(queries)
+    return enumerate(queries)
 
 
-async def _outcome(key: Any, query: SessionMetricsQuery, ask: Ask) -> MetricsOutcome[Any]:
-    begun = time.monotonic()
-    try:
-        metrics, attempts = await ask(query)
-    except HeliconeError as error:
-        tried = getattr(error, "attempts", 0)
-        return MetricsOutcome(key, query, None, error, tried, time.monotonic() - begun)
-    return MetricsOutcome(key, query, metrics, None, attempts, time.monotonic() - begun)
+async def _numbered(queries: AsyncIterable[Any]) -> AsyncIterator[_Item]:
+    place = 0
+    async for query in queries:
+        yield place, query
+        place += 1
+
+
+@attrs.define(eq=False)
+class _Workers:
+    """As many tasks as there are slots; each pulls a query, asks it, and pulls the next.
+
+    A task for each query would cost more than all the rest of this module.
+    """
+
+    source: Any
+    ask: Ask
+    most: int
+    now: Callable[[], float]
+    is_ordered: bool = attrs.field(kw_only=True)
+    # Outcomes that nobody has taken, by the place of their query if they are ordered, else of their arrival.
+    _done: dict[int, MetricsOutcome[Any]] = attrs.field(factory=dict, init=False)
+    _errors: int = attrs.field(default=0, init=False)
+    _pulled: int = attrs.field(default=0, init=False)
+    _finished: int = attrs.field(default=0, init=False)
+    _taken: int = attrs.field(default=0, init=False)
+    _is_exhausted: bool = attrs.field(default=False, init=False)
+    _failure: Exception | None = attrs.field(default=None, init=False)
+    _tasks: list["asyncio.Task[None]"] = attrs.field(factory=list, init=False)
+    _working: int = attrs.field(default=0, init=False)
+    _pulling: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
+    # Set when something is there to take, or is taken.
+    _reader: "asyncio.Future[None] | None" = attrs.field(default=None, init=False)
+    _resting: list["asyncio.Future[None]"] = attrs.field(factory=list, init=False)
+
+    def take(self) -> MetricsOutcome[Any] | None:
+        """The next outcome, if it is there."""
+        outcome = self._done.pop(self._taken, None)
+        if outcome is not None:
+            self._taken += 1
+            self._errors -= outcome.error is not None
+            while self._resting:
+                _set(self._resting.pop())
+        return outcome
+
+    async def wait(self) -> MetricsOutcome[Any] | None:
+        """The next outcome, or None after the last.
+
+        Raises:
+            AuthenticationError: The service refuses the key.
+            Exception: What the input raised, or what is to be said of an item that is no query.
+        """
+        if not self._tasks:
+            self._working = self.most
+            self._tasks = [asyncio.ensure_future(self._work()) for _ in range(self.most)]
+        while (outcome := self.take()) is None:
+            if self._failure is not None:
+                raise self._failure
+            if not self._working:
+                return None
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
+        return outcome
+
+    async def end(self) -> None:
+        """Cancel what still runs, and wait for its end."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _work(self) -> None:
+        pull = self._pull_later if isinstance(self.source, AsyncIterator) else None
+        try:
+            while True:
+                while not self._has_room():
+                    await self._rest()
+                item = self._pull() if pull is None else await pull()
+                if item is None:
+                    return
+                await self._answer(*item)
+        except Exception as error:  # noqa: BLE001 - it is the reader's
+            self._failure = self._failure or error
+        finally:
+            self._working -= 1
+            self._wake_reader()
+
+    def _has_room(self) -> bool:
+        """Whether the next query may be pulled.
+
+        Not too many wait to be taken, and no error among them: the reader may want to end it all.
+        """
+        # Of ordered outcomes, a slow one holds back the ones after it.
+        ahead = self.most * (_LOOK_AHEAD if self.is_ordered else 2)
+        return self._is_exhausted or (self._pulled - self._taken < ahead and not self._errors)
+
+    async def _rest(self) -> None:
+        taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._resting.append(taken)
+        await taken
+
+    def _pull(self) -> "_Pulled | None":
+        item = None if self._is_exhausted or self._failure else next(self.source, None)
+        return self._noted(item)
+
+    async def _pull_later(self) -> "_Pulled | None":
+        async with self._pulling:
+            # Others may have pulled in the meantime.
+            while not self._has_room():
+                await self._rest()
+            item = None if self._is_exhausted or self._failure else await anext(self.source, None)
+            return self._noted(item)
+
+    def _noted(self, item: _Item | None) -> "_Pulled | None":
+        if item is None:
+            self._is_exhausted = True
+            return None
+        key, value = item
+        query = as_query(value, key)
+        self._pulled += 1
+        return self._pulled - 1, key, query
+
+    async def _answer(self, place: int, key: Any, query: SessionMetricsQuery) -> None:
+        begun = self.now()
+        metrics: SessionMetrics | None = None
+        failed: HeliconeError | None = None
+        try:
+            metrics, attempts = await self.ask(query)
+        except HeliconeError as error:
+            failed, attempts = error, getattr(error, "attempts", 0)
+            self._errors += 1
+            if isinstance(error, AuthenticationError):
+                self._failure = self._failure or error
+        outcome = MetricsOutcome(key, query, metrics, failed, attempts, self.now() - begun)
+        self._done[place if self.is_ordered else self._finished] = outcome
+        self._finished += 1
+        self._wake_reader()
+
+    def _wake_reader(self) -> None:
+        if self._reader is not None:
+            _set(self._reader)
+
+
+_Pulled = tuple[int, Any, SessionMetricsQuery]
+
+
+def _set(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,33 +1,25 @@
 """`HeliconeClient`: the one place of the core that talks over the network."""
 
 import asyncio
-import platform
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping
 from datetime import timedelta, tzinfo
 from functools import partial
-from importlib.metadata import version
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
 
 import attrs
 from yarl import URL
 
-from helicone_sessions.errors import (
-    APIError,
-    ConfigurationError,
-    ConnectionFailed,
-    FilterTypeError,
-    HeliconeError,
-    RequestTimeout,
-    TransportError,
-)
+from helicone_sessions.clock import current as current_clock
+from helicone_sessions.errors import ConfigurationError, FilterTypeError, HeliconeError
+from helicone_sessions.filters.cautions import Caution
 from helicone_sessions.messages import protocol
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import PSize, SessionMetricsQuery, TimeFilter
 from helicone_sessions.transport.batch import MetricsStream, Queries, Query
-from helicone_sessions.transport.rate_limit import Gate
-from helicone_sessions.transport.retry import RetryPolicy
-from helicone_sessions.transport.settings import Region, Settings, resolve
+from helicone_sessions.transport.rate_limit import Gate, Limit, RateLimit
+from helicone_sessions.transport.retry import OnRetry, RetryPolicy
+from helicone_sessions.transport.settings import Region, resolve
 from helicone_sessions.transport.warn import (
     Cautions,
     FilterWarnings,
@@ -37,7 +29,6 @@ from helicone_sessions.transport.warn import (
 )
 
 if TYPE_CHECKING:
-    # It takes most of the import time of the package, and a filter needs none of it.
     from aiohttp import ClientSession
 
 K = TypeVar("K")
@@ -55,12 +46,24 @@ class HeliconeClient:
         region: ``"us"`` or ``"eu"``.
         base_url: The address of the service instead of a region, as of a self-hosted Helicone; without
             either the environment's ``HELICONE_BASE_URL``, and then the US region.
-        session: An aiohttp session to use. It is not closed by the client.
+        session: An aiohttp session to use. It is not closed by the client, and goes through the proxy that
+            it was made with. Without one, the proxy that the environment names is used (``HTTPS_PROXY``,
+            ``HTTP_PROXY``, ``ALL_PROXY``, ``NO_PROXY``), as it is when the client is made.
         timeout: Seconds for one attempt, from sending to the whole answer. Waiting for a free slot, or for
             the rate limit, is not counted.
-        max_retries: How often a query is asked again after a fault that passes.
+        deadline: Seconds for a query with all its attempts and the waits between them, from the first
+            attempt on; None for no such limit. What cannot end in time is not tried again.
+        max_retries: How often a query is asked again after a fault that passes: no connection, a connection
+            that broke, a time limit, the rate limit (429), a gateway's 5xx, and of the service's own errors
+            those of a moment, as too many simultaneous queries. The wait before the first is up to half a
+            second, and doubles up to 20 s with each; where the service asks for a longer one, that comes
+            on top.
         max_concurrency: How many queries are under way at once; the service runs six database queries for
-            each.
+            each. Queries that are the same and under way at the same time are asked once.
+        rate_limit: A limit of your own, beside the one that the service names in its answers: a
+            `RateLimit`, or any async context manager, which is entered for each attempt. Clients with the
+            same key in one process share what they know of the service's limit.
+        on_retry: Called with a `Retry` before each wait for another attempt.
         cautions: What to do about a filter that the open-source server is known to read differently
             (`Filter.cautions`): ``"warn"`` says it, once for each place in your code, as a
             `HeliconeFilterWarning`; ``"error"`` raises before anything is sent; ``"ignore"`` does neither. A
@@ -81,21 +84,34 @@ class HeliconeClient:
         base_url: str | URL | None = None,
         session: "ClientSession | None" = None,
         timeout: float = 60.0,
+        deadline: float | None = None,
         max_retries: int = 4,
         max_concurrency: int = 8,
+        rate_limit: Limit | None = None,
+        on_retry: OnRetry | None = None,
         cautions: Cautions = "warn",
     ) -> None:
-        self._settings: Settings = resolve(api_key, region, base_url)
-        self._timeout = _seconds(timeout)
-        self._policy = RetryPolicy(_count(max_retries, "max_retries", least=0))
+        # Here, for aiohttp takes most of the time of an import, and who builds filters needs none of it.
+        from helicone_sessions.transport.connection import Connection  # noqa: PLC0415
+        from helicone_sessions.transport.sender import Sender  # noqa: PLC0415
+
+        settings = resolve(api_key, region, base_url)
+        self._base_url = settings.base_url
         self._concurrency = _count(max_concurrency, "max_concurrency", least=1)
-        self._slots = asyncio.Semaphore(self._concurrency)
-        self._gate = Gate()
         self._warnings = FilterWarnings(cautions)
-        self._connection = _Connection(session, self._concurrency)
+        self._connection = Connection(session, settings, self._concurrency, callers_place())
+        self._sender = Sender(
+            self._connection,
+            Gate(settings.account, current_clock(), _limit(rate_limit)),
+            asyncio.Semaphore(self._concurrency),
+            RetryPolicy(_count(max_retries, "max_retries", least=0), _deadline(deadline)),
+            _seconds(timeout, "timeout"),
+            settings.api_key,
+            _hook(on_retry),
+        )
 
     def __repr__(self) -> str:
-        return f"HeliconeClient(base_url='{self._settings.base_url}', api_key='***')"
+        return f"HeliconeClient(base_url='{self._base_url}', api_key='***')"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a client holds connections and a key, and is not pickled; make one where it is used")
@@ -117,7 +133,9 @@ class HeliconeClient:
         self,
         *,
         timeout: float | None = None,
+        deadline: float | None = None,
         max_retries: int | None = None,
+        on_retry: OnRetry | None = None,
         cautions: Cautions | None = None,
     ) -> "HeliconeClient":
         """The same client with other limits: it shares connections, slots and rate limit with this one.
@@ -126,17 +144,25 @@ class HeliconeClient:
 
         Args:
             timeout: Seconds for one attempt.
+            deadline: Seconds for a query with all its attempts.
             max_retries: How often a query is asked again.
+            on_retry: Called before each wait for another attempt.
             cautions: What to do about filters that the open-source server reads differently.
         """
         other = object.__new__(HeliconeClient)
         other.__dict__.update(self.__dict__)
-        if timeout is not None:
-            other._timeout = _seconds(timeout)
+        policy: dict[str, Any] = {}
         if max_retries is not None:
-            other._policy = attrs.evolve(
-                self._policy, max_retries=_count(max_retries, "max_retries", least=0)
-            )
+            policy["max_retries"] = _count(max_retries, "max_retries", least=0)
+        if deadline is not None:
+            policy["deadline"] = _deadline(deadline)
+        sender = self._sender
+        other._sender = attrs.evolve(
+            sender,
+            policy=attrs.evolve(sender.policy, **policy),
+            timeout=sender.timeout if timeout is None else _seconds(timeout, "timeout"),
+            on_retry=_hook(on_retry) or sender.on_retry,
+        )
         if cautions is not None:
             other._warnings = FilterWarnings(cautions)
         return other
@@ -235,7 +261,8 @@ class HeliconeClient:
 
         Raises:
             HeliconeError: The first error, unless *return_errors*. An `AuthenticationError` always: no other
-                query would fare better.
+                query would fare better. What was answered before is kept in the error's ``answered``, by
+                key, or by place in an iterable.
         """
         return self._get_metrics_many(queries, return_errors, on_progress, callers_place())
 
@@ -246,16 +273,22 @@ class HeliconeClient:
         total = len(queries) if hasattr(queries, "__len__") else None
         answers: dict[Any, SessionMetrics | HeliconeError] = {}
         failed = 0
-        async with self._stream(queries, ordered=False, place=place) as outcomes:
-            async for outcome in outcomes:
-                if outcome.error is not None:
-                    failed += 1
-                    if not return_errors:
-                        outcome.error.add_note(f"It is the answer to the query {outcome.key!r}.")
-                        raise outcome.error
-                answers[outcome.key] = outcome.error or outcome.metrics  # type: ignore[assignment]
-                if on_progress is not None:
-                    on_progress(len(answers), total, failed)
+        try:
+            async with self._stream(queries, ordered=False, place=place) as outcomes:
+                async for outcome in outcomes:
+                    if outcome.error is not None:
+                        failed += 1
+                        if not return_errors:
+                            outcome.error.add_note(f"It is the answer to the query {outcome.key!r}.")
+                            raise outcome.error
+                    answers[outcome.key] = outcome.error or outcome.metrics  # type: ignore[assignment]
+                    if on_progress is not None:
+                        on_progress(len(answers), total, failed)
+        except HeliconeError as error:
+            error.answered = {
+                key: answer for key, answer in answers.items() if isinstance(answer, SessionMetrics)
+            }
+            raise
         if keys is None:
             return [answers[place] for place in range(len(answers))]
         return {key: answers[key] for key in keys}
@@ -286,118 +319,38 @@ class HeliconeClient:
 
     def _stream(self, queries: Queries[Any], *, ordered: bool, place: Place) -> MetricsStream[Any]:
         ask = partial(self._ask, place=place)
-        return MetricsStream(queries, ask, concurrency=self._concurrency, ordered=ordered)
+        now = self._sender.gate.clock.now
+        return MetricsStream(queries, ask, concurrency=self._concurrency, ordered=ordered, now=now)
 
     async def _ask(self, query: SessionMetricsQuery, *, place: Place) -> tuple[SessionMetrics, int]:
         if query.matches_nothing:
             return SessionMetrics.empty(), 0
-        request = protocol.request(query, self._settings.base_url)
-        cautions = self._warnings.of(query)
+        body = protocol.request(query)
+        found = self._warnings.of(query, follows_contract=self._connection.follows_contract)
+        if not found:
+            return await self._sender.ask(body)
         try:
-            answer = await self._answer(request)
+            answer = await self._sender.ask(body)
         except HeliconeError:
-            self._warnings.say(cautions, place)
+            self._say(found, place)
             raise
-        # After the answer, for that tells whether the server reads filters as the contract does.
-        self._warnings.say(cautions, place)
+        self._say(found, place)
         return answer
 
-    async def _answer(self, request: protocol.Request) -> tuple[SessionMetrics, int]:
-        attempts = 0
-        # The slot lies outside the timeout, so that queueing never counts.
-        async with self._slots:
-            while True:
-                await self._gate.passed()
-                attempts += 1
-                try:
-                    return await self._attempt(request), attempts
-                except (TransportError, APIError) as error:
-                    error.attempts = attempts
-                    wait = self._policy.wait(error, attempts)
-                    self._gate.learn_refusal(getattr(error, "retry_after", None), wait)
-                    if wait is None:
-                        raise
-                await self._gate.sleep(wait)
-
-    async def _attempt(self, request: protocol.Request) -> SessionMetrics:
-        status, headers, body = await self._connection.send(request, self._settings, self._timeout)
-        self._gate.learn(headers)
-        self._warnings.learn(headers)
-        return protocol.decipher(status, headers, body, secret=self._settings.api_key.reveal())
+    def _say(self, found: tuple[Caution, ...], place: Place) -> None:
+        # After the answer, for that tells whether the server reads filters as the contract does.
+        if not self._connection.follows_contract:
+            self._warnings.say(found, place)
 
 
-class _Connection:
-    """The aiohttp session behind a client: made when first used, and closed only if it is ours."""
-
-    def __init__(self, session: "ClientSession | None", size: int) -> None:
-        self._session = session
-        self._is_ours = session is None
-        self._size = size
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._is_closed = False
-
-    def claim(self) -> None:
-        """Bind the client to the running loop."""
-        loop = asyncio.get_running_loop()
-        if self._is_closed:
-            raise ConfigurationError("the client is closed; make a new one")
-        if self._loop not in (None, loop):
-            raise ConfigurationError(
-                "the client was first used on another event loop; make one client per loop,"
-                " inside the function that asyncio.run() runs"
-            )
-        self._loop = loop
-
-    async def send(
-        self, request: protocol.Request, settings: Settings, seconds: float
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        import aiohttp  # noqa: PLC0415 - see the top of the module
-
-        self.claim()
-        if self._session is None:
-            connector = aiohttp.TCPConnector(limit=self._size)
-            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-        if self._session.closed:
-            raise ConfigurationError("the session that was passed to the client is closed")
-        failed: TransportError
-        cause: Exception | None
-        try:
-            async with self._session.request(
-                request.method,
-                request.url,
-                data=request.body,
-                headers={
-                    **request.headers,
-                    "Authorization": f"Bearer {settings.api_key.reveal()}",
-                    "User-Agent": _USER_AGENT,
-                },
-                timeout=aiohttp.ClientTimeout(total=seconds),
-                allow_redirects=False,
-                raise_for_status=False,
-            ) as response:
-                return response.status, response.headers, await response.read()
-        except TimeoutError as error:
-            what = f"no whole answer came within {seconds:g} s, the limit that timeout= sets for one attempt"
-            failed, cause = RequestTimeout(what, limit="timeout", seconds=seconds), error
-        except (aiohttp.ClientError, OSError) as error:
-            what = (
-                f"the connection to {settings.base_url.origin()} failed: {str(error) or type(error).__name__}"
-            )
-            # One error of aiohttp shows all headers in its repr, and the key among them.
-            failed, cause = ConnectionFailed(what), None if hasattr(error, "request_info") else error
-        # Here, and not above, so that what was caught is not its context.
-        raise failed from cause
-
-    async def close(self) -> None:
-        self._is_closed = True
-        if self._session is not None and self._is_ours:
-            await self._session.close()
-
-
-def _seconds(value: object) -> float:
+def _seconds(value: object, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-        raise ConfigurationError(f"timeout is seconds above zero, not {value!r}")
+        raise ConfigurationError(f"{name} is seconds above zero, not {value!r}")
     return float(value)
+
+
+def _deadline(value: object) -> float | None:
+    return None if value is None else _seconds(value, "deadline")
 
 
 def _count(value: object, name: str, *, least: int) -> int:
@@ -406,4 +359,16 @@ def _count(value: object, name: str, *, least: int) -> int:
     return value
 
 
-_USER_AGENT: Final = f"helicone-sessions/{version('helicone-sessions')} Python/{platform.python_version()}"
+def _limit(value: Any) -> Limit | None:
+    if value is None or isinstance(value, RateLimit) or hasattr(value, "__aenter__"):
+        return value  # type: ignore[no-any-return]
+    raise ConfigurationError(
+        "rate_limit is a RateLimit, as RateLimit(requests=100, per=60), or an async context manager,"
+        f" not {value!r}"
+    )
+
+
+def _hook(value: Any) -> OnRetry | None:
+    if value is not None and not callable(value):
+        raise ConfigurationError(f"on_retry is a function of one Retry, not {value!r}")
+    return value  # type: ignore[no-any-return]

@@ -8,12 +8,14 @@ from typing import Final
 import attrs
 
 from helicone_sessions.errors import (
+    APIError,
     ConnectionFailed,
     HeliconeError,
     QueryFailed,
     RateLimited,
     RequestTimeout,
     ServerError,
+    TransportError,
 )
 
 # The service passes on ClickHouse's words; only these tell of a moment that passes.
@@ -22,6 +24,8 @@ _PASSING: Final = re.compile(
     r"|connection (refused|reset)|ECONNREFUSED|ECONNRESET",
     re.IGNORECASE,
 )
+# The server gave up waiting for the request, or would rather not answer it so early in a connection.
+_PASSING_STATUSES: Final = (408, 425)
 
 
 def is_transient(error: HeliconeError) -> bool:
@@ -33,7 +37,27 @@ def is_transient(error: HeliconeError) -> bool:
         return bool(_PASSING.search(error.message))
     if isinstance(error, ServerError):
         return error.status != 501
+    if isinstance(error, APIError) and error.status in _PASSING_STATUSES:
+        return True
     return isinstance(error, (RateLimited, ConnectionFailed, RequestTimeout))
+
+
+@attrs.frozen
+class Retry:
+    """A failed attempt that is about to be made again; what `HeliconeClient`'s *on_retry* is called with.
+
+    Args:
+        error: What went wrong.
+        attempts: How often the query was asked until now.
+        wait: Seconds until it is asked again; the rate limit may make it longer.
+    """
+
+    error: TransportError | APIError
+    attempts: int
+    wait: float
+
+
+OnRetry = Callable[[Retry], object]
 
 
 @attrs.frozen
@@ -42,6 +66,8 @@ class RetryPolicy:
 
     Args:
         max_retries: How often a query is asked again at most.
+        deadline: Seconds from a query's first attempt to the end of its last one, waits included; None
+            for no limit.
         first_wait: The longest wait before the first retry, in seconds; it doubles with each.
         longest_wait: Where the doubling ends, in seconds.
         longest_asked: The longest wait that the service may ask for, in seconds; beyond it the error is
@@ -50,18 +76,34 @@ class RetryPolicy:
     """
 
     max_retries: int = 4
+    deadline: float | None = None
     first_wait: float = 0.5
     longest_wait: float = 20.0
     longest_asked: float = 120.0
     random: Callable[[], float] = random.random
 
-    def wait(self, error: HeliconeError, attempts: int) -> float | None:
-        """Seconds to wait before asking again after *attempts* attempts, or None to give up."""
+    def wait(self, error: HeliconeError, attempts: int, elapsed: float = 0.0) -> float | None:
+        """Seconds to wait before asking again, or None to give up.
+
+        Args:
+            error: What the last attempt came to.
+            attempts: How many there were.
+            elapsed: Seconds since the first began.
+        """
         if attempts > self.max_retries or not is_transient(error):
             return None
-        backoff = self.random() * min(self.longest_wait, self.first_wait * 2.0 ** min(attempts - 1, 60))
-        asked = getattr(error, "retry_after", None)
-        if asked is None:
-            return backoff
-        # Earlier than asked would be refused again: jitter only adds.
-        return None if asked > self.longest_asked else asked + backoff
+        wait = self.random() * min(self.longest_wait, self.first_wait * 2.0 ** min(attempts - 1, 60))
+        asked: float | None = getattr(error, "retry_after", None)
+        if asked is not None:
+            if asked > self.longest_asked:
+                return None
+            # Earlier than asked would be refused again: jitter only adds.
+            wait += asked
+        # What cannot end in time is not begun.
+        return None if self.deadline is not None and elapsed + wait >= self.deadline else wait
+
+    def time_limit(self, timeout: float, elapsed: float) -> tuple[float, str]:
+        """Seconds that an attempt may take, and the name of the limit that says so."""
+        if self.deadline is None or elapsed + timeout <= self.deadline:
+            return timeout, "timeout"
+        return self.deadline - elapsed, "deadline"

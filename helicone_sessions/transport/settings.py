@@ -1,6 +1,9 @@
 """Where the service is and which key opens it: from arguments, then from the environment."""
 
+import hashlib
+import ipaddress
 import os
+import urllib.request
 from collections.abc import Mapping
 from typing import Final, Literal, NoReturn, get_args
 
@@ -11,6 +14,7 @@ from helicone_sessions.errors import ConfigurationError
 
 Region = Literal["us", "eu"]
 
+_SALT: Final = os.urandom(16)
 _REGIONS: Final[dict[str, str]] = {"us": "https://api.helicone.ai", "eu": "https://eu.api.helicone.ai"}
 
 
@@ -35,10 +39,25 @@ class ApiKey:
 
 @attrs.frozen
 class Settings:
-    """The address of the service and the key for it."""
+    """The address of the service, the key for it, and the proxy on the way to it."""
 
     base_url: URL
     api_key: ApiKey
+    proxy: URL | None = attrs.field(default=None, repr=False)
+
+    @property
+    def account(self) -> bytes:
+        """The same for clients that use the same key of the same service, and no key itself."""
+        return hashlib.blake2b(
+            f"{self.base_url} {self.api_key.reveal()}".encode(), digest_size=16, key=_SALT
+        ).digest()
+
+    def masked(self, text: str) -> str:
+        """*text* without the key and without the password of the proxy."""
+        secrets = [self.api_key.reveal(), *([self.proxy.password] if self.proxy else [])]
+        for secret in filter(None, secrets):
+            text = text.replace(secret, "***")
+        return text
 
 
 def resolve(
@@ -58,7 +77,8 @@ def resolve(
         raise ConfigurationError("region is 'us' or 'eu', not another text")
     if region is None and base_url is None:
         base_url = environment.get("HELICONE_BASE_URL") or _REGIONS["us"]
-    return Settings(_address(_REGIONS[region] if region else base_url), _key(api_key, environment))
+    url = _address(_REGIONS[region] if region else base_url)
+    return Settings(url, _key(api_key, environment), _proxy(url))
 
 
 def _key(api_key: object, environment: Mapping[str, str]) -> ApiKey:
@@ -94,3 +114,35 @@ def _address(value: object) -> URL:
     if url.path.rstrip("/").endswith("/v1"):
         raise ConfigurationError("base_url goes without /v1: the path of the endpoint is added to it")
     return url
+
+
+def _proxy(url: URL) -> URL | None:
+    """The proxy that the environment names for *url*; there is none on the way to this machine itself.
+
+    aiohttp's ``trust_env`` looks it up for each request, which costs more than the request.
+    """
+    host = url.host or ""
+    if host == "localhost" or _is_loopback(host) or urllib.request.proxy_bypass(host):
+        return None
+    proxies = urllib.request.getproxies()
+    value = proxies.get(url.scheme) or proxies.get("all")
+    if not value:
+        return None
+    try:
+        proxy = URL(value if "://" in value else f"http://{value}")
+    except ValueError:
+        proxy = URL()
+    if proxy.scheme not in ("http", "https") or not proxy.host:
+        # It may hold a password: it is not quoted.
+        raise ConfigurationError(
+            f"the proxy that the environment names for {url.scheme} addresses is no http:// address, and"
+            f" another cannot be used: name {host} in NO_PROXY, or pass session= with a connector that can"
+        )
+    return proxy
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

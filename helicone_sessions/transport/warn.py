@@ -4,14 +4,13 @@ import asyncio
 import inspect
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final, Literal, TypeVar
 
 import attrs
 
 from helicone_sessions.errors import ConfigurationError, FilterValueError, HeliconeFilterWarning
 from helicone_sessions.filters.cautions import Caution
-from helicone_sessions.messages.protocol import follows_the_contract
 from helicone_sessions.messages.query import SessionMetricsQuery
 
 Cautions = Literal["warn", "error", "ignore"]
@@ -56,18 +55,21 @@ class FilterWarnings:
         if mode not in ("warn", "error", "ignore"):
             raise ConfigurationError(f"cautions is 'warn', 'error' or 'ignore', not {mode!r}")
         self._mode = mode
-        self._server_follows_contract = False
         self._said: set[tuple[object, ...]] = set()
 
-    def of(self, query: SessionMetricsQuery) -> tuple[Caution, ...]:
+    def of(self, query: SessionMetricsQuery, *, follows_contract: bool) -> tuple[Caution, ...]:
         """What there is to say of *query*.
+
+        Args:
+            query: What is asked.
+            follows_contract: Whether the server has said that it reads filters as the contract does.
 
         Raises:
             FilterValueError: There is something, and that was to be an error.
         """
         if self._mode == "ignore" or query.filter is None:
             return ()
-        if self._mode == "warn" and self._server_follows_contract:
+        if self._mode == "warn" and follows_contract:
             return ()
         found = query.filter.cautions()
         if found and self._mode == "error":
@@ -77,14 +79,8 @@ class FilterWarnings:
             )
         return found
 
-    def learn(self, headers: Mapping[str, str]) -> None:
-        """Note whether the server says that it reads filters as the contract does."""
-        self._server_follows_contract = self._server_follows_contract or follows_the_contract(headers)
-
     def say(self, found: tuple[Caution, ...], place: Place) -> None:
-        """Warn of what was *found*, unless it was said of this place or the server follows the contract."""
-        if not found or self._server_follows_contract:
-            return
+        """Warn of what was *found*, unless it was said of this place before."""
         for caution in found:
             what = (place, caution.effect, caution.column)
             if what not in self._said:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -10,37 +11,32 @@ import pytest
 from aiohttp import web
 
 from helicone_sessions import HeliconeClient
-from helicone_sessions.transport.rate_limit import Gate
+from helicone_sessions.clock import replaced
+from helicone_sessions.testing import FakeHelicone, Fault, RecordedRequest, Reply, VirtualClock, failure
+from helicone_sessions.testing.program import Held
 
 KEY = "sk-helicone-example-key"
 NAMES = ("session_count", "session_duration", "session_cost")
-PATIENCE = 5.0
-Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Answer = Fault | Callable[[RecordedRequest], Awaitable[Reply]]
 
 
-class Clock:
-    """Virtual seconds: who sleeps on it gives way once, and finds the time gone; unless it is stopped."""
+class Clock(VirtualClock):
+    """The virtual clock, and an event's way to stop it."""
 
-    def __init__(self) -> None:
-        self.time = 1000.0
-        self.slept: list[float] = []
-        self.running = asyncio.Event()
-        self.running.set()
+    @property
+    def running(self) -> "Clock":
+        return self
 
-    def now(self) -> float:
-        return self.time
+    def clear(self) -> None:
+        self.stop()
 
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        until = self.time + seconds
-        await asyncio.sleep(0)
-        await self.running.wait()
-        self.time = max(self.time, until)
+    def set(self) -> None:
+        self.go_on()
 
 
 @attrs.frozen
 class Seen:
-    """One request as it arrived."""
+    """One request as it arrived, with its key."""
 
     method: str
     path: str
@@ -55,22 +51,25 @@ class Seen:
         return str(json.loads(self.body)["nameContains"])
 
 
-class Service:
-    """A fake of the service: it answers metrics, or what it was told to, and sees all that is asked.
+class Service(FakeHelicone):
+    """The fake of the service under any path, programmed by session names.
 
     Of the metrics the average cost is the session name that was asked for, as a number.
     """
 
+    drop = Fault.DROP
+    truncate = Fault.TRUNCATE
+    nonsense = Fault.NOT_HTTP
+    silence = Fault.STALL
+
     def __init__(self, clock: Clock) -> None:
-        self.url = ""
+        # Conditions that the service would drop have tests of their own.
+        super().__init__(api_key=KEY, clock=clock, strict=False)
         self.seen: list[Seen] = []
-        self.open = 0
-        self.most_open = 0
-        self.runner: web.AppRunner | None = None
-        self._clock = clock
-        self._script: list[Answer] = []
-        self._by_name: dict[str, Answer] = {}
-        self._held: dict[str, asyncio.Event] = {}
+        self.will = self.will_answer
+        self.always = self.answers
+        self._held: dict[str, Held] = {}
+        self.otherwise(self._named)
 
     @property
     def names(self) -> list[str]:
@@ -78,33 +77,16 @@ class Service:
         return [request.name for request in self.seen]
 
     @property
-    def connections(self) -> int:
-        """How many connections are open."""
-        assert self.runner is not None
-        assert self.runner.server is not None
-        return len(self.runner.server.connections)
-
-    def will(self, *answers: Answer) -> None:
-        """Answer the next requests so, one each."""
-        self._script.extend(answers)
-
-    def always(self, name: str, answer: Answer) -> None:
-        """Answer each request for *name* so."""
-        self._by_name[name] = answer
+    def runner(self) -> web.AppRunner:
+        return self._running().runner
 
     def hold(self, *names: str) -> None:
         """Leave requests for *names* without an answer until they are released."""
-        self._held.update({name: asyncio.Event() for name in names})
+        self._held.update({name: super(Service, self).hold(name) for name in names})
 
     def release(self, *names: str) -> None:
         for name in names or tuple(self._held):
-            self._held[name].set()
-
-    async def until(self, condition: Callable[[], object]) -> None:
-        """Wait for a condition that tasks of this loop bring about."""
-        async with asyncio.timeout(PATIENCE):
-            while not condition():  # noqa: ASYNC110 - conditions are of many kinds, and some on aiohttp's side
-                await asyncio.sleep(0.001)
+            self._held[name].release()
 
     async def arrived(self, *names: str) -> None:
         """Wait until the names were asked for."""
@@ -116,18 +98,11 @@ class Service:
         body: bytes | str | dict[str, Any] = b"",
         headers: dict[str, str] | None = None,
     ) -> Answer:
-        raw = json.dumps(body) if isinstance(body, dict) else body
-
-        async def answer(_request: web.Request) -> web.StreamResponse:
-            return web.Response(
-                status=status, body=raw.encode() if isinstance(raw, str) else raw, headers=headers
-            )
-
-        return answer
+        return _answering(Reply(status, body, headers or {}))
 
     def fails(self, text: str, status: int = 500) -> Answer:
         """The envelope of a query that failed."""
-        return self.reply(status, {"data": None, "error": text})
+        return _answering(failure(text, status))
 
     def metrics(self, cost: float | None = None, headers: dict[str, str] | None = None) -> Answer:
         rows = [{"range_start": "1", "range_end": "2", "value": 3}]
@@ -135,73 +110,27 @@ class Service:
         data = {**dict.fromkeys(NAMES, rows), "average": average}
         return self.reply(200, {"data": data, "error": None}, headers)
 
-    async def drop(self, request: web.Request) -> web.StreamResponse:
-        """Close the connection without an answer."""
-        assert request.transport is not None
-        request.transport.close()
-        return web.Response()
+    async def _named(self, request: RecordedRequest) -> Answer:
+        name = str(request.json["nameContains"])
+        return self.metrics(float(name) if name.isdecimal() else None)
 
-    async def truncate(self, request: web.Request) -> web.StreamResponse:
-        """Close the connection in the middle of the answer."""
-        response = web.StreamResponse(headers={"Content-Length": "1000"})
-        await response.prepare(request)
-        await response.write(b'{"data"')
-        assert request.transport is not None
-        request.transport.close()
-        return response
+    def _is_endpoint(self, request: web.Request) -> bool:
+        return request.path.endswith("/v1/session/metrics/query")
 
-    async def nonsense(self, request: web.Request) -> web.StreamResponse:
-        """Answer what is no HTTP."""
-        assert request.transport is not None
-        request.transport.write(b"NOPE nonsense\r\n\r\n")
-        request.transport.close()
-        return web.Response()
-
-    async def silence(self, _request: web.Request) -> web.StreamResponse:
-        """Never answer."""
-        await _forever(asyncio.Event())
-        raise AssertionError
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        assert request.transport is not None
-        peer = request.transport.get_extra_info("peername")
-        body = await request.read()
-        seen = Seen(request.method, request.path, request.headers, body, peer, self._clock.now())
+    def _record(self, request: web.Request, body: bytes) -> tuple[RecordedRequest, list[str]]:
+        recorded, complaints = super()._record(request, body)
+        seen = Seen(request.method, request.path, request.headers, body, recorded.connection, recorded.time)
         self.seen.append(seen)
-        self.open += 1
-        self.most_open = max(self.most_open, self.open)
-        try:
-            return await self._answer(seen.name, request)
-        finally:
-            self.open -= 1
-
-    async def _answer(self, name: str, request: web.Request) -> web.StreamResponse:
-        if name in self._held:
-            await _forever(self._held[name])
-        if self._script:
-            return await self._script.pop(0)(request)
-        answer = self._by_name.get(name) or self.metrics(float(name) if name.isdecimal() else None)
-        return await answer(request)
+        return recorded, complaints
 
 
-async def _forever(event: asyncio.Event) -> None:
-    """Wait for an event, but not longer than a broken package may keep the tests waiting."""
-    async with asyncio.timeout(PATIENCE):
-        await event.wait()
+def _answering(reply: Reply) -> Answer:
+    """A function, so that answers of a test can be made of it."""
 
+    async def answer(_request: RecordedRequest) -> Reply:
+        return reply
 
-async def _serve(clock: Clock) -> AsyncIterator[Service]:
-    service = Service(clock)
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", service.handle)
-    # With it a handler is cancelled when its client goes away, so that `open` falls.
-    runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=0.1)
-    service.runner = runner
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    service.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield service
-    await runner.cleanup()
+    return answer
 
 
 @pytest.fixture
@@ -213,14 +142,14 @@ def clock() -> Clock:
 @pytest.fixture
 async def service(clock: Clock) -> AsyncIterator[Service]:
     """A service on loopback."""
-    async for service in _serve(clock):
+    async with Service(clock) as service:
         yield service
 
 
 @pytest.fixture
 async def elsewhere(clock: Clock) -> AsyncIterator[Service]:
     """Another service, at another address."""
-    async for service in _serve(clock):
+    async with Service(clock) as service:
         yield service
 
 
@@ -230,8 +159,8 @@ async def make_client(service: Service, clock: Clock) -> AsyncIterator[Callable[
     made = []
 
     def make(**options: Any) -> HeliconeClient:
-        client = HeliconeClient(KEY, **{"base_url": service.url, **options})
-        client._gate = Gate(now=clock.now, sleep=clock.sleep)
+        with replaced(clock):
+            client = HeliconeClient(KEY, **{"base_url": service.url, **options})
         made.append(client)
         return client
 
@@ -249,7 +178,9 @@ async def tasks_left() -> Callable[[], set[asyncio.Task[Any]]]:
         return {
             task
             for task in asyncio.all_tasks() - before - {asyncio.current_task()}
-            if "RequestHandler" not in str(getattr(task.get_coro(), "__qualname__", ""))
+            if not re.search(
+                "RequestHandler|_accept_connection", str(getattr(task.get_coro(), "__qualname__", ""))
+            )
         }
 
     return left

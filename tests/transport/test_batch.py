@@ -122,10 +122,54 @@ async def test_no_queries_have_no_answers(
     assert [] == service.seen
 
 
-async def test_equal_queries_are_each_answered(make_client: Make, service: Any) -> None:
-    """The same query twice is two answers."""
-    assert [7.0, 7.0] == [cost(found) for found in await make_client().get_metrics_many(queries([7, 7]))]
+async def test_equal_queries_under_way_are_asked_once(make_client: Make, service: Any) -> None:
+    """The same query at the same time is one request, of which each gets the answer; later it is asked anew."""
+    service.hold("7")
+    client = make_client()
+    call = asyncio.ensure_future(client.get_metrics_many(queries([7, 7, 8, 7])))
+    await service.arrived("7", "8")
+    await settled()
+    service.release()
+
+    assert [7.0, 7.0, 8.0, 7.0] == [cost(found) for found in await call]
+    assert ["7", "8"] == service.names
+    await client.get_metrics(query(7))
+    assert ["7", "8", "7"] == service.names
+
+
+async def test_who_gives_up_a_shared_request_leaves_it_to_the_others(make_client: Make, service: Any) -> None:
+    """Whoever asks the same and is cancelled, first or not, the others are answered."""
+    service.hold("7")
+    client = make_client()
+    calls = [asyncio.ensure_future(client.get_metrics(query(7))) for _ in range(4)]
+    await service.arrived("7")
+    calls[0].cancel()
+    calls[2].cancel()
+    await service.until(lambda: len(service.seen) == 2)
+    service.release()
+    first, second, third, fourth = await asyncio.gather(*calls, return_exceptions=True)
+
+    assert (7.0, 7.0) == (cost(second), cost(fourth))
+    assert [asyncio.CancelledError] * 2 == [type(first), type(third)]
     assert ["7", "7"] == service.names
+
+
+async def test_an_error_of_a_shared_request_is_each_ones_own(make_client: Make, service: Any) -> None:
+    """Who shares a request shares its error, as a copy: what is added to one is not seen in the other."""
+    service.hold("bad")
+    service.always("bad", service.fails("Invalid timezone difference"))
+    client = make_client()
+    calls = [asyncio.ensure_future(client.get_metrics(query("bad"))) for _ in range(2)]
+    await service.arrived("bad")
+    await settled()
+    service.release()
+    first, second = await asyncio.gather(*calls, return_exceptions=True)
+
+    assert 1 == len(service.seen)
+    assert isinstance(first, QueryFailed)
+    assert isinstance(second, QueryFailed)
+    assert first is not second
+    assert str(first) == str(second)
 
 
 async def test_filters_are_queries_too(make_client: Make, service: Any) -> None:
@@ -409,14 +453,14 @@ async def _all(stream: Any) -> list[MetricsOutcome[Any]]:
 
 
 async def test_a_slow_reader_does_not_make_the_input_run_ahead(make_client: Make, service: Any) -> None:
-    """Nobody reads: nothing more is pulled than there are slots."""
+    """Nobody reads: as many are asked as there are slots, and as many wait to be read, but not more."""
     pulled = Pulled(ENDLESS)
     async with make_client(max_concurrency=3).stream_metrics(pulled) as outcomes:
         async for _ in outcomes:
             await settled()
             break
-        assert 4 >= len(pulled.names)
-    assert 4 >= len(service.seen)
+        assert 7 >= len(pulled.names)
+    assert 7 >= len(service.seen)
 
 
 async def test_a_waiting_input_does_not_hold_back_what_is_answered(make_client: Make) -> None:

@@ -1,0 +1,28 @@
+"""The pytest plugin: the fixture ``helicone_server``."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from helicone_sessions.testing import FakeHelicone
+
+
+@pytest.fixture
+def helicone_server(monkeypatch: pytest.MonkeyPatch) -> "Iterator[FakeHelicone]":
+    """A fake of Helicone's service that each ``HeliconeClient()`` made in the test asks.
+
+    It sets ``HELICONE_API_KEY`` and ``HELICONE_BASE_URL``, and puts a clock in place on which the waits of
+    clients take no time (``helicone_server.clock``). A filter that the service would read otherwise, or a
+    body that breaks its contract, fails the test.
+    """
+    # pytest loads the plugin in every run: what no test asks for is not imported.
+    from helicone_sessions.clock import replaced  # noqa: PLC0415
+    from helicone_sessions.testing import FakeHelicone, VirtualClock  # noqa: PLC0415
+
+    clock = VirtualClock()
+    with replaced(clock), FakeHelicone(clock=clock) as server:
+        monkeypatch.setenv("HELICONE_API_KEY", server.api_key)
+        monkeypatch.setenv("HELICONE_BASE_URL", server.url)
+        yield server

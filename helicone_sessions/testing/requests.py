@@ -1,0 +1,127 @@
+"""`RecordedRequest`: a request as it arrived, and what the contract says of it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from helicone_sessions.errors import FilterError
+from helicone_sessions.filters.filter import Filter, filter_of_contract
+from helicone_sessions.filters.nodes import EVERYTHING, Leaf
+from helicone_sessions.filters.wire import encode_leaf
+from helicone_sessions.messages.codec import decode
+from helicone_sessions.messages.converter import converter
+from helicone_sessions.messages.query import SessionMetricsQuery
+
+
+@attrs.frozen(eq=False)
+class Judgement:
+    """What a body says by the contract.
+
+    Args:
+        json: The decoded body; None if it is no JSON.
+        query: The query; None if the body breaks the contract.
+        conditions: The conditions of the filter, one for each column and operator, in their order.
+        complaints: What breaks the contract, and which conditions the service would not read.
+    """
+
+    json: Any = None
+    query: SessionMetricsQuery | None = None
+    conditions: tuple[Filter, ...] = ()
+    complaints: tuple[str, ...] = ()
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class RecordedRequest:
+    """One request as it arrived.
+
+    Args:
+        number: Its place among all that came, from 1.
+        method: The HTTP method.
+        path: The path of the address.
+        headers: The headers, in which the key is masked.
+        body: The body.
+        json: The decoded body; None if it is no JSON.
+        query: The query; None if the body breaks the contract.
+        conditions: The conditions of its filter, each as a filter of its own, in their order:
+            ``F.cost > 0.1 in request.conditions``.
+        time: When it came, by the clock of the server.
+        connection: Where it came from, host and port: the same for requests over one connection.
+    """
+
+    number: int
+    method: str
+    path: str
+    headers: CIMultiDict[str]
+    body: bytes
+    json: Any
+    query: SessionMetricsQuery | None
+    conditions: tuple[Filter, ...]
+    time: float
+    connection: tuple[str, int]
+
+
+def masked(headers: "CIMultiDictProxy[str]") -> "CIMultiDict[str]":
+    """The headers without the key, whatever else the header says."""
+    return CIMultiDict(
+        (name, "Bearer ***" if name.lower() == "authorization" else value) for name, value in headers.items()
+    )
+
+
+def judged(body: bytes) -> Judgement:
+    """What *body* says by the contract, and what of it the service would not read."""
+    try:
+        wire = decode(body)
+    except ValueError as error:
+        return Judgement(complaints=(f"$: the body is not JSON: {error}",))
+    try:
+        query = converter.structure(wire, SessionMetricsQuery)
+    except FilterError as error:
+        return Judgement(wire, complaints=(str(error),))
+    conditions: list[Filter] = []
+    complaints = []
+    for path, leaf in _leaves(wire.get("filter", "all"), "$.filter"):
+        node = filter_of_contract(leaf, path=path).node
+        found: list[Any] = [] if node is EVERYTHING else list(node.children or [node])
+        conditions += map(_as_filter, found)
+        if len(found) != 1:
+            complaints.append(f"{path}: {_fault_of_leaf(found)}")
+    return Judgement(wire, query, tuple(conditions), tuple(complaints))
+
+
+def _leaves(wire: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """The leaves of a filter that is known to follow the contract, from left to right."""
+    waiting = [(wire, path)]
+    while waiting:
+        item, path = waiting.pop()
+        if item == "all":
+            continue
+        if "operator" in item:
+            waiting += [(item["right"], f"{path}.right"), (item["left"], f"{path}.left")]
+        else:
+            yield path, item
+
+
+def _as_filter(leaf: Leaf) -> Filter:
+    return Filter.from_wire(encode_leaf(leaf))
+
+
+def _fault_of_leaf(conditions: list[Leaf]) -> str:
+    """What is wrong with a leaf that does not hold one condition (server source)."""
+    if not conditions:
+        return "a leaf without a condition, which the open-source server reads as everything"
+    first: dict[str, Leaf] = {}
+    for condition in conditions:
+        first.setdefault(condition.column.table, condition)
+    dropped = [condition for condition in conditions if condition is not first[condition.column.table]]
+    what = (
+        f"the open-source server would read only {_listed(list(first.values()))} and drop {_listed(dropped)}"
+        if dropped
+        else f"the contract does not say what {_listed(conditions)} in one leaf mean together"
+    )
+    return f"a leaf with {len(conditions)} conditions: {what}; send one condition a leaf"
+
+
+def _listed(conditions: list[Leaf]) -> str:
+    return ", ".join(repr(_as_filter(condition)) for condition in conditions)

@@ -1,0 +1,155 @@
+"""The aiohttp session behind a client; the one place of the core that imports aiohttp."""
+
+import asyncio
+import platform
+import warnings
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Final
+
+import aiohttp
+from multidict import CIMultiDict
+
+from helicone_sessions.errors import ConfigurationError, ConnectionFailed, RequestTimeout, TransportError
+from helicone_sessions.messages import protocol
+from helicone_sessions.transport.settings import Settings
+from helicone_sessions.transport.time_limit import TimeLimits
+from helicone_sessions.transport.warn import Place
+
+_USER_AGENT: Final = f"helicone-sessions/{version('helicone-sessions')} Python/{platform.python_version()}"
+# The limit is ours: aiohttp's own counts from another moment, and costs more.
+_NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=None)
+
+
+class Connection:
+    """The connections of a client: made when first used, and closed only if they are ours.
+
+    Args:
+        session: A session of the caller's, or None for one of our own.
+        settings: Where the service is, which key opens it, and by which proxy it is reached.
+        size: How many connections there are at most.
+        made_at: Where the client was made, for the warning about one that was not closed.
+    """
+
+    def __init__(
+        self, session: aiohttp.ClientSession | None, settings: Settings, size: int, made_at: Place
+    ) -> None:
+        # Whether the server says that it reads filters as the contract does.
+        self.follows_contract = False
+        self._session = session
+        self._is_ours = session is None
+        self._settings = settings
+        self._size = size
+        self._made_at = made_at
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_closed = False
+        self._limits = TimeLimits()
+        # A session of the caller's has its own way through a proxy.
+        self._proxy = settings.proxy if self._is_ours else None
+        self._url = settings.base_url / protocol.PATH
+        self._headers = CIMultiDict(
+            {
+                **protocol.HEADERS,
+                "Authorization": f"Bearer {settings.api_key.reveal()}",
+                "User-Agent": _USER_AGENT,
+            }
+        )
+
+    def __repr__(self) -> str:
+        return f"Connection({str(self._url)!r}, api_key='***')"
+
+    def claim(self) -> None:
+        """Bind the client to the running loop.
+
+        Raises:
+            ConfigurationError: It is closed, or was used on another loop.
+        """
+        loop = asyncio.get_running_loop()
+        if self._is_closed:
+            raise ConfigurationError("the client is closed; make a new one")
+        if self._loop is not loop:
+            if self._loop is not None:
+                raise ConfigurationError(
+                    "the client was first used on another event loop; make one client per loop,"
+                    " inside the function that asyncio.run() runs"
+                )
+            self._loop = loop
+
+    def _opened(self) -> aiohttp.ClientSession:
+        self.claim()
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=self._size)
+            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+        if self._session.closed:
+            raise ConfigurationError("the session that was passed to the client is closed")
+        return self._session
+
+    async def send(self, body: bytes, seconds: float, limit: str) -> tuple[int, Mapping[str, str], bytes]:
+        """Status, headers and body of the answer to a request with *body*.
+
+        Args:
+            body: The request's body.
+            seconds: How long it may take, from here to the end of the answer.
+            limit: The name of that limit.
+
+        Raises:
+            RequestTimeout: It took longer.
+            ConnectionFailed: There is no connection, or it broke.
+            ConfigurationError: The client is closed, or was used on another loop.
+        """
+        session = self._opened()
+        try:
+            with self._limits.within(seconds):
+                async with session.post(
+                    self._url,
+                    data=body,
+                    headers=self._headers,
+                    proxy=self._proxy,
+                    timeout=_NO_TIMEOUT,
+                    allow_redirects=False,
+                    raise_for_status=False,
+                ) as response:
+                    if not self.follows_contract:
+                        self.follows_contract = protocol.follows_the_contract(response.headers)
+                    return response.status, response.headers, await response.read()
+        except (aiohttp.ClientError, OSError) as error:
+            failed, cause = self._failure(error, seconds, limit)
+        # Here, and not above, so that what was caught is not its context.
+        raise failed from cause
+
+    def _failure(
+        self, error: Exception, seconds: float, limit: str
+    ) -> tuple[TransportError, Exception | None]:
+        if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
+            what = f"no whole answer came within {seconds:g} s, the limit that {limit}= sets"
+            what += " for one attempt" if limit == "timeout" else " for a query with all its attempts"
+            return RequestTimeout(what, limit=limit, seconds=seconds), error
+        said = self._settings.masked(str(error) or type(error).__name__)
+        what = f"the connection to {self._settings.base_url.origin()} failed: {said}"
+        # One error of aiohttp shows all headers in its repr, and others the password of a proxy.
+        is_telling = hasattr(error, "request_info") or self._proxy is not None
+        return ConnectionFailed(what), None if is_telling else error
+
+    async def close(self) -> None:
+        """Close what is ours."""
+        self._is_closed = True
+        self._limits.close()
+        if self._session is not None and self._is_ours:
+            await self._session.close()
+
+    def __del__(self) -> None:
+        session = self.__dict__.get("_session")
+        if session is None or not self._is_ours or session.closed:
+            return
+        try:
+            warnings.warn_explicit(
+                "a HeliconeClient was never closed: use it with `async with`, or end it with"
+                f" `await client.aclose()`; it was made at {self._made_at.filename}:{self._made_at.line}",
+                category=ResourceWarning,
+                filename=self._made_at.filename,
+                lineno=self._made_at.line,
+                source=self,
+            )
+        finally:
+            # aiohttp would say so again, without the place.
+            session.detach()

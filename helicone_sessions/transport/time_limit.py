@@ -1,0 +1,89 @@
+"""One timer for all that is under way, instead of one for each: a query costs less than its timeout would."""
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+
+class TimeLimits:
+    """The time limits of one loop.
+
+    >>> async def hang(limits):
+    ...     with limits.within(0.001):
+    ...         await asyncio.Event().wait()
+    >>> asyncio.run(hang(TimeLimits()))
+    Traceback (most recent call last):
+        ...
+    TimeoutError
+    """
+
+    def __init__(self) -> None:
+        self._running: set[TimeLimit] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def within(self, seconds: float) -> "TimeLimit":
+        """A block that may take so many seconds; a `TimeoutError` ends it when they are over."""
+        return TimeLimit(self, seconds)
+
+    def add(self, limit: "TimeLimit") -> None:
+        """Watch a block that begins."""
+        self._running.add(limit)
+        # The timer of another block does for this one, as long as it comes before this one ends.
+        if self._timer is None or limit.ends < self._timer.when():
+            self._set(limit.ends)
+
+    def discard(self, limit: "TimeLimit") -> None:
+        """Watch a block no more."""
+        self._running.discard(limit)
+
+    def close(self) -> None:
+        """Give the timer back."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _set(self, when: float) -> None:
+        self.close()
+        self._timer = asyncio.get_running_loop().call_at(when, self._strike)
+
+    def _strike(self) -> None:
+        self._timer = None
+        now = asyncio.get_running_loop().time()
+        for limit in [limit for limit in self._running if limit.ends <= now]:
+            limit.expire()
+        if left := [limit.ends for limit in self._running if not limit.has_expired]:
+            self._set(min(left))
+
+
+class TimeLimit:
+    """A block with a time limit; as `asyncio.timeout`, it tells its own cancellation from others'."""
+
+    __slots__ = ("_asked_before", "_limits", "_seconds", "_task", "ends", "has_expired")
+
+    def __init__(self, limits: TimeLimits, seconds: float) -> None:
+        self._limits = limits
+        self._seconds = seconds
+
+    def __enter__(self) -> Self:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine that is awaited runs in a task
+        self._task = task
+        self._asked_before = task.cancelling()
+        self.has_expired = False
+        self.ends = asyncio.get_running_loop().time() + self._seconds
+        self._limits.add(self)
+        return self
+
+    def expire(self) -> None:
+        """End the block."""
+        self.has_expired = True
+        self._task.cancel()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._limits.discard(self)
+        if not self.has_expired or self._task.uncancel() > self._asked_before:
+            return
+        if kind is not None and issubclass(kind, asyncio.CancelledError):
+            raise TimeoutError from error
