@@ -27,7 +27,7 @@ def encode(value: Any) -> bytes:
     """
     if fast := _orjson():
         try:
-            return bytes(fast.dumps(value))
+            return fast.dumps(value)  # type: ignore[no-any-return]
         except TypeError:
             # A whole number of more than 64 bits.
             pass

@@ -1,9 +1,40 @@
 """What is answered: `SessionMetrics` and its parts."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, overload
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import attrs
+
+
+class _OnDemand:
+    """Makes the fields of an attrs class when one of them is first looked at, by whichever thread.
+
+    Of most of a hundred thousand answers one number is wanted, and to make objects of thirty bars takes
+    longer than to read them.
+    """
+
+    __slots__ = ("_make", "_source")
+    _make: Callable[[Any], tuple[Any, ...]]
+    _source: Any
+
+    @classmethod
+    def later(cls, make: Callable[[Any], tuple[Any, ...]], source: Any) -> Self:
+        """One whose fields, in their order, will be ``make(source)``."""
+        new = object.__new__(cls)
+        object.__setattr__(new, "_make", make)
+        object.__setattr__(new, "_source", source)
+        return new
+
+    if not TYPE_CHECKING:  # to a type checker a misspelt name is an error
+
+        def __getattr__(self, name: str) -> Any:
+            names = [field.name for field in attrs.fields(type(self))]
+            if name not in names:
+                raise AttributeError(f"a {type(self).__name__} has no {name!r}", name=name, obj=self)
+            made = dict(zip(names, self._make(self._source), strict=True))
+            for field, value in made.items():
+                object.__setattr__(self, field, value)
+            return made[name]
 
 
 @attrs.frozen
@@ -25,30 +56,8 @@ class HistogramRow:
     extra: Mapping[str, Any] = attrs.field(factory=dict, hash=False, repr=False)
 
 
-class _RowsOnDemand:
-    """Makes ``rows`` when they are first looked at: of most of a hundred thousand answers, nobody does."""
-
-    __slots__ = ("_bars",)
-    _bars: "Sequence[_Bar]"
-
-    if not TYPE_CHECKING:  # to a type checker a misspelt name is an error
-
-        def __getattr__(self, name: str) -> tuple[HistogramRow, ...]:
-            if name != "rows":
-                raise AttributeError(f"a {type(self).__name__} has no {name!r}", name=name, obj=self)
-            rows = tuple([HistogramRow(bar.range_start, bar.range_end, bar.value) for bar in self._bars])
-            object.__setattr__(self, "rows", rows)
-            return rows
-
-
-class _Bar(Protocol):
-    range_start: float
-    range_end: float
-    value: float
-
-
 @attrs.frozen
-class Histogram(_RowsOnDemand, Sequence[HistogramRow]):
+class Histogram(_OnDemand, Sequence[HistogramRow]):
     """A histogram over sessions, cut at the query's ``p_size``.
 
     It is a sequence of `HistogramRow`, lowest first.
@@ -64,14 +73,6 @@ class Histogram(_RowsOnDemand, Sequence[HistogramRow]):
 
     rows: tuple[HistogramRow, ...]
     unit: str = attrs.field(kw_only=True)
-
-    @classmethod
-    def of_bars(cls, bars: "Sequence[_Bar]", unit: str) -> "Histogram":
-        """A histogram of anything that has the three numbers of a row; its rows are made on demand."""
-        new = object.__new__(cls)
-        object.__setattr__(new, "_bars", bars)
-        object.__setattr__(new, "unit", unit)
-        return new
 
     @overload
     def __getitem__(self, index: int) -> HistogramRow: ...
@@ -139,7 +140,7 @@ class SessionAverages:
 
 
 @attrs.frozen
-class SessionMetrics:
+class SessionMetrics(_OnDemand):
     """How many requests, how long and how costly the sessions are that a query selects.
 
     Args:

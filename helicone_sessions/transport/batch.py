@@ -26,7 +26,9 @@ K = TypeVar("K")
 
 Query = SessionMetricsQuery | Condition
 Queries = Mapping[K, Query] | Iterable[Query] | AsyncIterable[Query]
-Ask = Callable[[SessionMetricsQuery], Awaitable[tuple[SessionMetrics, int]]]
+# What a query came to: its metrics, and how often it was asked.
+Answer = tuple[SessionMetrics, int]
+Ask = Callable[[SessionMetricsQuery], Awaitable[Answer]]
 
 # In order, a slow query holds back the ones after it; so many per slot may be finished and waiting.
 _LOOK_AHEAD = 4
@@ -203,29 +205,30 @@ class _Workers:
             await asyncio.wait(self._tasks)
 
     async def _work(self) -> None:
-        pull = self._pull_later if isinstance(self.source, AsyncIterator) else None
+        pulls_later = isinstance(self.source, AsyncIterator)
         try:
             while True:
-                while not self._has_room():
+                pulled = await self._pull_later() if pulls_later else self._pull()
+                if pulled is None:
+                    if self._is_exhausted or self._failure is not None:
+                        return
                     await self._rest()
-                item = self._pull() if pull is None else await pull()
-                if item is None:
-                    return
-                await self._answer(*item)
+                else:
+                    await self._answer(*pulled)
         except Exception as error:  # noqa: BLE001 - it is the reader's
             self._failure = self._failure or error
         finally:
             self._working -= 1
             self._wake_reader()
 
-    def _has_room(self) -> bool:
-        """Whether the next query may be pulled.
+    def _is_full(self) -> bool:
+        """Whether so much waits to be taken that no more may be pulled.
 
-        Not too many wait to be taken, and no error among them: the reader may want to end it all.
+        An error is waited for: the reader may want to end it all.
         """
         # Of ordered outcomes, a slow one holds back the ones after it.
         ahead = self.most * (_LOOK_AHEAD if self.is_ordered else 2)
-        return self._is_exhausted or (self._pulled - self._taken < ahead and not self._errors)
+        return self._errors > 0 or self._pulled - self._taken >= ahead
 
     async def _rest(self) -> None:
         taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -233,45 +236,46 @@ class _Workers:
         await taken
 
     def _pull(self) -> "_Pulled | None":
-        item = None if self._is_exhausted or self._failure else next(self.source, None)
-        return self._noted(item)
+        if self._is_exhausted or self._failure is not None or self._is_full():
+            return None
+        return self._noted(next(self.source, None))
 
     async def _pull_later(self) -> "_Pulled | None":
         async with self._pulling:
-            # Others may have pulled in the meantime.
-            while not self._has_room():
-                await self._rest()
-            item = None if self._is_exhausted or self._failure else await anext(self.source, None)
-            return self._noted(item)
+            if self._is_exhausted or self._failure is not None or self._is_full():
+                return None
+            return self._noted(await anext(self.source, None))
 
     def _noted(self, item: _Item | None) -> "_Pulled | None":
         if item is None:
             self._is_exhausted = True
             return None
         key, value = item
-        query = as_query(value, key)
+        query = value if type(value) is SessionMetricsQuery else as_query(value, key)
+        place = self._pulled
         self._pulled += 1
-        return self._pulled - 1, key, query
+        return place, key, query
 
     async def _answer(self, place: int, key: Any, query: SessionMetricsQuery) -> None:
         begun = self.now()
-        metrics: SessionMetrics | None = None
-        failed: HeliconeError | None = None
         try:
             metrics, attempts = await self.ask(query)
+            outcome = MetricsOutcome(key, query, metrics, None, attempts, self.now() - begun)
         except HeliconeError as error:
-            failed, attempts = error, getattr(error, "attempts", 0)
+            attempts = getattr(error, "attempts", 0)
+            outcome = MetricsOutcome(key, query, None, error, attempts, self.now() - begun)
             self._errors += 1
             if isinstance(error, AuthenticationError):
                 self._failure = self._failure or error
-        outcome = MetricsOutcome(key, query, metrics, failed, attempts, self.now() - begun)
         self._done[place if self.is_ordered else self._finished] = outcome
         self._finished += 1
-        self._wake_reader()
+        if self._reader is not None:
+            self._wake_reader()
 
     def _wake_reader(self) -> None:
-        if self._reader is not None:
-            _set(self._reader)
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            _set(reader)
 
 
 _Pulled = tuple[int, Any, SessionMetricsQuery]

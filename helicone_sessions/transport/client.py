@@ -1,7 +1,7 @@
 """`HeliconeClient`: the one place of the core that talks over the network."""
 
 import asyncio
-from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping
 from datetime import timedelta, tzinfo
 from functools import partial
 from types import TracebackType
@@ -16,7 +16,7 @@ from helicone_sessions.filters.cautions import Caution
 from helicone_sessions.messages import protocol
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import PSize, SessionMetricsQuery, TimeFilter
-from helicone_sessions.transport.batch import MetricsStream, Queries, Query
+from helicone_sessions.transport.batch import Answer, MetricsStream, Queries, Query
 from helicone_sessions.transport.rate_limit import Gate, Limit, RateLimit
 from helicone_sessions.transport.retry import OnRetry, RetryPolicy
 from helicone_sessions.transport.settings import Region, resolve
@@ -322,25 +322,33 @@ class HeliconeClient:
         now = self._sender.gate.clock.now
         return MetricsStream(queries, ask, concurrency=self._concurrency, ordered=ordered, now=now)
 
-    async def _ask(self, query: SessionMetricsQuery, *, place: Place) -> tuple[SessionMetrics, int]:
+    def _ask(self, query: SessionMetricsQuery, *, place: Place) -> Awaitable[Answer]:
         if query.matches_nothing:
-            return SessionMetrics.empty(), 0
+            return _no_sessions()
         body = protocol.request(query)
         found = self._warnings.of(query, follows_contract=self._connection.follows_contract)
-        if not found:
-            return await self._sender.ask(body)
+        answer = self._sender.ask(body)
+        return self._with_cautions(answer, found, place) if found else answer
+
+    async def _with_cautions(
+        self, answer: Awaitable[Answer], found: tuple[Caution, ...], place: Place
+    ) -> Answer:
         try:
-            answer = await self._sender.ask(body)
+            metrics = await answer
         except HeliconeError:
             self._say(found, place)
             raise
         self._say(found, place)
-        return answer
+        return metrics
 
     def _say(self, found: tuple[Caution, ...], place: Place) -> None:
         # After the answer, for that tells whether the server reads filters as the contract does.
         if not self._connection.follows_contract:
             self._warnings.say(found, place)
+
+
+async def _no_sessions() -> Answer:
+    return SessionMetrics.empty(), 0
 
 
 def _seconds(value: object, name: str) -> float:

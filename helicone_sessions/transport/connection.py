@@ -13,7 +13,7 @@ from multidict import CIMultiDict
 from helicone_sessions.errors import ConfigurationError, ConnectionFailed, RequestTimeout, TransportError
 from helicone_sessions.messages import protocol
 from helicone_sessions.transport.settings import Settings
-from helicone_sessions.transport.time_limit import TimeLimits
+from helicone_sessions.transport.time_limit import TimeLimit, TimeLimits
 from helicone_sessions.transport.warn import Place
 
 _USER_AGENT: Final = f"helicone-sessions/{version('helicone-sessions')} Python/{platform.python_version()}"
@@ -47,7 +47,7 @@ class Connection:
         # A session of the caller's has its own way through a proxy.
         self._proxy = settings.proxy if self._is_ours else None
         self._url = settings.base_url / protocol.PATH
-        self._headers = CIMultiDict(
+        self._headers: CIMultiDict[str] | None = CIMultiDict(
             {
                 **protocol.HEADERS,
                 "Authorization": f"Bearer {settings.api_key.reveal()}",
@@ -75,14 +75,17 @@ class Connection:
                 )
             self._loop = loop
 
-    def _opened(self) -> aiohttp.ClientSession:
+    def _open(self) -> None:
         self.claim()
-        if self._session is None:
-            connector = aiohttp.TCPConnector(limit=self._size)
-            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-        if self._session.closed:
-            raise ConfigurationError("the session that was passed to the client is closed")
-        return self._session
+        if self._session is not None:
+            return
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._size),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            # Merged once, and not into each request.
+            headers=self._headers,
+        )
+        self._headers = None
 
     async def send(self, body: bytes, seconds: float, limit: str) -> tuple[int, Mapping[str, str], bytes]:
         """Status, headers and body of the answer to a request with *body*.
@@ -97,10 +100,15 @@ class Connection:
             ConnectionFailed: There is no connection, or it broke.
             ConfigurationError: The client is closed, or was used on another loop.
         """
-        session = self._opened()
+        if self._session is None or self._loop is not asyncio.get_running_loop() or self._is_closed:
+            self._open()
+        session = self._session
+        assert session is not None  # noqa: S101 - for type checkers
+        if session.closed:
+            raise ConfigurationError("the session that was passed to the client is closed")
         try:
-            with self._limits.within(seconds):
-                async with session.post(
+            with TimeLimit(self._limits, seconds):
+                response = await session.post(
                     self._url,
                     data=body,
                     headers=self._headers,
@@ -108,12 +116,15 @@ class Connection:
                     timeout=_NO_TIMEOUT,
                     allow_redirects=False,
                     raise_for_status=False,
-                ) as response:
-                    if not self.follows_contract:
-                        self.follows_contract = protocol.follows_the_contract(response.headers)
-                    return response.status, response.headers, await response.read()
+                )
+                # Read to its end it gives its connection back, and closes it when that fails.
+                raw = await response.read()
         except (aiohttp.ClientError, OSError) as error:
             failed, cause = self._failure(error, seconds, limit)
+        else:
+            if not self.follows_contract:
+                self.follows_contract = protocol.follows_the_contract(response.headers)
+            return response.status, response.headers, raw
         # Here, and not above, so that what was caught is not its context.
         raise failed from cause
 

@@ -6,6 +6,7 @@ queries wait.
 """
 
 import asyncio
+import math
 import re
 import threading
 from collections import deque
@@ -139,14 +140,14 @@ class Window:
             return 0.0
         elif now >= self._resets_before:
             # A new window, of which the first answer will tell.
-            room = self._limit / (1 + self._others)
+            room = max(1.0, self._limit / (1 + self._others))
             if not self._was_in_time:
                 # Others were there before at the last one, and may have spent this one as well.
                 room, taken = float(not (again and behind)), self.in_flight
         else:
             room = self._remaining / (1 + self._others)
             ends = self._resets_before
-            if not again:
+            if not (again and behind):
                 # The last ones go one by one, or nobody would take them.
                 room = max(room, min(1.0, self._remaining))
                 ends = min(ends, self._probe_at())
@@ -182,10 +183,13 @@ class Window:
             return
         remaining, reset = _number(said), _number(headers.get("RateLimit-Reset"))
         if remaining is None or reset is None or not 0 <= reset <= _LONGEST_RESET:
+            # As good as nothing said.
+            self._has_answered = self._has_answered or status < 500
             return
         self._has_answered = True
         is_first = self._limit is None
-        self._limit = max(1.0, _number(headers.get("RateLimit-Limit")) or self._limit or remaining)
+        named = _number(headers.get("RateLimit-Limit")) or 0.0
+        self._limit = named if named >= 1 else max(1.0, self._limit or 0.0, remaining)
         after, before = sent_at + reset - 1, now + reset + _MARGIN
         length = _LENGTH.search(headers.get("RateLimit-Policy", ""))
         if after >= self._resets_before:
@@ -242,9 +246,10 @@ class Window:
 
 def _number(text: str | None) -> float | None:
     try:
-        return float(text) if text is not None else None
+        number = float(text) if text is not None else None
     except ValueError:
         return None
+    return number if number is not None and math.isfinite(number) else None
 
 
 class Budget:
@@ -254,12 +259,14 @@ class Budget:
         self.window = Window()
         # Clients may run on loops of several threads.
         self.lock = threading.Lock()
-        self._listeners: set[asyncio.Future[None]] = set()
+        self.listeners: set[asyncio.Future[None]] = set()
 
-    def try_take(self, now: float, pace: Pace | None, **line: Any) -> float:
-        """Take leave to send one now, or say in how many seconds to ask again; *line* as in `Window.wait`."""
+    def try_take(
+        self, now: float, pace: Pace | None, *, again: bool = False, ahead: int = 0, behind: int = 0
+    ) -> float:
+        """Take leave to send one now, or say in how many seconds to ask again; as `Window.wait`."""
         with self.lock:
-            seconds = self.window.wait(now, **line)
+            seconds = self.window.wait(now, again=again, ahead=ahead, behind=behind)
             if pace is not None:
                 seconds = max(seconds, pace.wait(now))
             if seconds <= 0:
@@ -270,7 +277,7 @@ class Budget:
 
     def tell(self) -> None:
         """Let those who wait look again."""
-        for future in tuple(self._listeners):
+        for future in tuple(self.listeners):
             # A loop that was closed in the meantime has nobody waiting.
             with suppress(RuntimeError):
                 future.get_loop().call_soon_threadsafe(_settle, future)
@@ -279,11 +286,11 @@ class Budget:
     def listening(self) -> "Iterator[asyncio.Future[None]]":
         """A future that is set when there is news."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._listeners.add(future)
+        self.listeners.add(future)
         try:
             yield future
         finally:
-            self._listeners.discard(future)
+            self.listeners.discard(future)
             future.cancel()
 
 
@@ -292,16 +299,25 @@ def _settle(future: "asyncio.Future[None]") -> None:
         future.set_result(None)
 
 
+# Of two threads that miss at once, the cache would give each an object of its own.
+_SHARING: Final = threading.Lock()
+
+
 @lru_cache(maxsize=256)
-def shared_budget(_account: Hashable, _clock: Hashable) -> Budget:
-    """The budget of an account: the same for every client that names the same."""
+def _shared_budget(_account: Hashable, _clock: Hashable) -> Budget:
     return Budget()
 
 
 @lru_cache(maxsize=256)
-def shared_pace(_account: Hashable, _clock: Hashable, limit: RateLimit) -> Pace:
-    """The pace of a limit that was set for an account, likewise."""
+def _shared_pace(_account: Hashable, _clock: Hashable, limit: RateLimit) -> Pace:
     return Pace(limit)
+
+
+def shared(account: Hashable, clock: Clock, limit: RateLimit | None) -> tuple[Budget, Pace | None]:
+    """The budget of an account, and its pace: the same for every client that names the same."""
+    with _SHARING:
+        key = account, cast(Hashable, clock)
+        return _shared_budget(*key), None if limit is None else _shared_pace(*key, limit)
 
 
 class Gate:
@@ -318,15 +334,15 @@ class Gate:
     def __init__(self, account: Hashable, clock: Clock, limit: "Limit | None" = None) -> None:
         self.clock = clock
         self.limiter = None if isinstance(limit, RateLimit) else limit
-        shared = account, cast(Hashable, clock)
-        self._budget = shared_budget(*shared)
-        self._pace = shared_pace(*shared, limit) if isinstance(limit, RateLimit) else None
+        self._budget, self._pace = shared(account, clock, limit if isinstance(limit, RateLimit) else None)
         # Locks give way in turn, and hand a wake-up on when the one who waits is cancelled.
         self._line, self._line_again = asyncio.Lock(), asyncio.Lock()
+        # A lock is free for a moment while it changes hands.
+        self._waiting = {False: 0, True: 0}
 
     def try_pass(self) -> bool:
         """Pass if nobody waits and there is room."""
-        if self._line.locked() or self._line_again.locked():
+        if self._waiting[False] or self._waiting[True]:
             return False
         return self._budget.try_take(self.clock.now(), self._pace) <= 0
 
@@ -336,28 +352,40 @@ class Gate:
         Args:
             again: It was refused before.
         """
-        mine, other = self._line, self._line_again
-        if again:
-            mine, other = other, mine
-        async with mine:
-            while True:
-                line = {"again": again, "behind" if again else "ahead": other.locked()}
-                seconds = self._budget.try_take(self.clock.now(), self._pace, **line)
-                if seconds <= 0:
-                    return
-                await self._news_or(seconds)
+        self._waiting[again] += 1
+        has_passed = False
+        try:
+            async with self._line_again if again else self._line:
+                while not has_passed:
+                    has_passed = await self._passed_or_waited(again=again)
+        finally:
+            self._waiting[again] -= 1
+            if not has_passed:
+                # The other line may have left room for it.
+                self._budget.tell()
 
-    async def _news_or(self, seconds: float) -> None:
+    async def _passed_or_waited(self, *, again: bool) -> bool:
+        others = self._waiting[not again] > 0
+        # News of another thread may come at any moment: it is listened for before it is looked at.
         with self._budget.listening() as news:
-            if seconds < float("inf"):
-                passing = asyncio.ensure_future(self.clock.sleep(seconds))
-                try:
-                    await asyncio.wait({news, passing}, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    passing.cancel()
-            elif not (await asyncio.wait({news}, timeout=_LONGEST_RESET))[0]:
-                # Those under way will never end, as of a loop that was stopped: they hold nobody back.
-                self._budget.window.in_flight = 0
+            seconds = self._budget.try_take(
+                self.clock.now(), self._pace, again=again, ahead=not again and others, behind=others
+            )
+            if seconds <= 0:
+                return True
+            await self._news_or(news, seconds)
+            return False
+
+    async def _news_or(self, news: "asyncio.Future[None]", seconds: float) -> None:
+        if seconds < float("inf"):
+            passing = asyncio.ensure_future(self.clock.sleep(seconds))
+            try:
+                await asyncio.wait({news, passing}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                passing.cancel()
+        elif not (await asyncio.wait({news}, timeout=_LONGEST_RESET))[0]:
+            # Those under way will never end, as of a loop that was stopped: they hold nobody back.
+            self._budget.window.in_flight = 0
 
     def ended(self) -> None:
         """One that passed has ended without an answer."""
@@ -367,10 +395,12 @@ class Gate:
 
     def answered(self, status: int, headers: Mapping[str, str], sent_at: float) -> None:
         """One that passed at *sent_at* has its answer."""
-        with self._budget.lock:
-            self._budget.window.ended()
-            self._budget.window.answered(status, headers, sent_at, self.clock.now())
-        self._budget.tell()
+        budget = self._budget
+        with budget.lock:
+            budget.window.ended()
+            budget.window.answered(status, headers, sent_at, self.clock.now())
+        if budget.listeners:
+            budget.tell()
 
     def refused(self, seconds: float) -> float | None:
         """The limit was reached, and it is asked to wait so long; gives what `Window.refused` gives."""

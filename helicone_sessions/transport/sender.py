@@ -3,7 +3,6 @@
 import asyncio
 import copy
 import logging
-from collections.abc import Mapping
 from typing import Final
 
 import attrs
@@ -20,6 +19,7 @@ _LOG: Final = logging.getLogger("helicone_sessions")
 
 # What a query came to: its metrics, and how often it was asked.
 Answer = tuple[SessionMetrics, int]
+Shared = Answer | HeliconeError | None
 
 
 @attrs.define(eq=False)
@@ -43,7 +43,10 @@ class Sender:
     timeout: float
     key: ApiKey
     on_retry: OnRetry | None = None
-    _under_way: dict[bytes, "_UnderWay"] = attrs.field(factory=dict, init=False, repr=False)
+    # Hardly ever does another ask the same at the same time, so there is no future before one does.
+    _under_way: "dict[bytes, asyncio.Future[Shared] | None]" = attrs.field(
+        factory=dict, init=False, repr=False
+    )
 
     async def ask(self, body: bytes) -> Answer:
         """The answer to *body*; who asks for what is under way already is given the same answer.
@@ -52,27 +55,44 @@ class Sender:
             TransportError: No answer came.
             APIError: The answer is not metrics.
         """
-        while (other := self._under_way.get(body)) is not None:
-            if (answer := await other.answer()) is not None:
-                return answer
-        mine = self._under_way[body] = _UnderWay()
+        while body in self._under_way:
+            if (shared := await self._shared(body)) is not None:
+                return shared
+        came_to: Shared = None
+        self._under_way[body] = None
+        # The slot lies outside the time limits, so that queueing never counts.
         try:
-            # The slot lies outside the time limits, so that queueing never counts.
             await self.slots.acquire()
             try:
-                answer = await self._answer(body)
+                came_to = answer = await self._answer(body)
             finally:
                 self.slots.release()
         except HeliconeError as error:
-            mine.came_to(error)
+            came_to = error
             raise
         else:
-            mine.came_to(answer)
             return answer
         finally:
-            del self._under_way[body]
-            # One who gave up leaves the question to those who waited for its answer.
-            mine.came_to(None)
+            others = self._under_way.pop(body)
+            if others is not None:
+                # Of one who gave up this is None, which leaves the question to those who waited.
+                others.set_result(came_to)
+
+    async def _shared(self, body: bytes) -> Answer | None:
+        """What another's request comes to, or None if it was given up.
+
+        Raises:
+            HeliconeError: A copy of the error that it came to.
+        """
+        others = self._under_way[body]
+        if others is None:
+            others = self._under_way[body] = asyncio.get_running_loop().create_future()
+        # Not awaited itself: one who is cancelled would cancel it for all.
+        await asyncio.wait([others])
+        came_to = others.result()
+        if isinstance(came_to, HeliconeError):
+            raise copy.copy(came_to)
+        return came_to
 
     async def _answer(self, body: bytes) -> Answer:
         gate, policy, now = self.gate, self.policy, self.gate.clock.now
@@ -84,11 +104,15 @@ class Sender:
             if begun is None:
                 begun = failed_at = sent_at
             waited += sent_at - failed_at
-            attempts += 1
             seconds, limit = policy.time_limit(self.timeout, sent_at - begun)
+            if failed is not None and seconds <= 0:
+                # The gate held it for longer than there was time.
+                gate.ended()
+                failed.waited = waited
+                raise failed
+            attempts += 1
             try:
-                status, headers, raw = await self._sent(body, seconds, limit, sent_at)
-                return protocol.decipher(status, headers, raw, secret=self.key.reveal()), attempts
+                return await self._attempt(body, seconds, limit, sent_at), attempts
             except (TransportError, APIError) as error:
                 failed = error
             failed.attempts, failed.waited, failed_at = attempts, waited, now()
@@ -100,15 +124,13 @@ class Sender:
             if resets_in is None:
                 await gate.clock.sleep(wait)
 
-    async def _sent(
-        self, body: bytes, seconds: float, limit: str, sent_at: float
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        gate, limiter = self.gate, self.gate.limiter
+    async def _attempt(self, body: bytes, seconds: float, limit: str, sent_at: float) -> SessionMetrics:
+        gate = self.gate
         try:
-            if limiter is None:
+            if gate.limiter is None:
                 status, headers, raw = await self.connection.send(body, seconds, limit)
             else:
-                async with limiter:
+                async with gate.limiter:
                     status, headers, raw = await self.connection.send(body, seconds, limit)
         except BaseException:
             gate.ended()
@@ -116,7 +138,7 @@ class Sender:
         gate.answered(status, headers, sent_at)
         if _LOG.isEnabledFor(logging.DEBUG):
             _LOG.debug("status %d after %.3f s", status, gate.clock.now() - sent_at)
-        return status, headers, raw
+        return protocol.decipher(status, headers, raw, secret=self.key.reveal())
 
     def _tell_gate(self, failed: TransportError | APIError, wait: float | None) -> float | None:
         """Hold the others back too; seconds until the limit's reset, for which the gate holds this one."""
@@ -138,33 +160,3 @@ class Sender:
         _LOG.info("%s, attempt %d: asked again in %.2f s", what, failed.attempts, wait)
         if self.on_retry is not None:
             self.on_retry(Retry(failed, failed.attempts, wait))
-
-
-class _UnderWay:
-    """A request under way, for those who would ask the same."""
-
-    __slots__ = ("_result",)
-
-    def __init__(self) -> None:
-        # Hardly ever does another ask the same, so there is no future before one does.
-        self._result: asyncio.Future[Answer | HeliconeError | None] | None = None
-
-    async def answer(self) -> Answer | None:
-        """What it comes to, or None if it was given up.
-
-        Raises:
-            HeliconeError: A copy of the error that it came to.
-        """
-        if self._result is None:
-            self._result = asyncio.get_running_loop().create_future()
-        # Not awaited itself: one who is cancelled would cancel it for all.
-        await asyncio.wait([self._result])
-        result = self._result.result()
-        if isinstance(result, HeliconeError):
-            raise copy.copy(result)
-        return result
-
-    def came_to(self, result: Answer | HeliconeError | None) -> None:
-        """Tell those who wait; only the first time counts."""
-        if self._result is not None and not self._result.done():
-            self._result.set_result(result)

@@ -9,7 +9,7 @@ class TimeLimits:
     """The time limits of one loop.
 
     >>> async def hang(limits):
-    ...     with limits.within(0.001):
+    ...     with TimeLimit(limits, 0.001):
     ...         await asyncio.Event().wait()
     >>> asyncio.run(hang(TimeLimits()))
     Traceback (most recent call last):
@@ -18,45 +18,47 @@ class TimeLimits:
     """
 
     def __init__(self) -> None:
-        self._running: set[TimeLimit] = set()
+        self.running: set[TimeLimit] = set()
         self._timer: asyncio.TimerHandle | None = None
-
-    def within(self, seconds: float) -> "TimeLimit":
-        """A block that may take so many seconds; a `TimeoutError` ends it when they are over."""
-        return TimeLimit(self, seconds)
+        self._strikes_at = float("inf")
 
     def add(self, limit: "TimeLimit") -> None:
         """Watch a block that begins."""
-        self._running.add(limit)
+        self.running.add(limit)
         # The timer of another block does for this one, as long as it comes before this one ends.
-        if self._timer is None or limit.ends < self._timer.when():
+        if limit.ends < self._strikes_at:
             self._set(limit.ends)
 
-    def discard(self, limit: "TimeLimit") -> None:
-        """Watch a block no more."""
-        self._running.discard(limit)
-
     def close(self) -> None:
-        """Give the timer back."""
+        """Give the timer back; blocks under way keep theirs."""
+        if not self.running:
+            self._unset()
+
+    def _unset(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+            self._strikes_at = float("inf")
 
     def _set(self, when: float) -> None:
-        self.close()
+        self._unset()
+        self._strikes_at = when
         self._timer = asyncio.get_running_loop().call_at(when, self._strike)
 
     def _strike(self) -> None:
-        self._timer = None
+        self._unset()
         now = asyncio.get_running_loop().time()
-        for limit in [limit for limit in self._running if limit.ends <= now]:
+        for limit in [limit for limit in self.running if limit.ends <= now and not limit.has_expired]:
             limit.expire()
-        if left := [limit.ends for limit in self._running if not limit.has_expired]:
+        if left := [limit.ends for limit in self.running if not limit.has_expired]:
             self._set(min(left))
 
 
 class TimeLimit:
-    """A block with a time limit; as `asyncio.timeout`, it tells its own cancellation from others'."""
+    """A block that may take so many seconds.
+
+    As `asyncio.timeout`, it tells its own cancellation from others'.
+    """
 
     __slots__ = ("_asked_before", "_limits", "_seconds", "_task", "ends", "has_expired")
 
@@ -82,7 +84,7 @@ class TimeLimit:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._limits.discard(self)
+        self._limits.running.discard(self)
         if not self.has_expired or self._task.uncancel() > self._asked_before:
             return
         if kind is not None and issubclass(kind, asyncio.CancelledError):

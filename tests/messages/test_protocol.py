@@ -257,9 +257,7 @@ def test_the_body_has_what_was_given_under_the_contracts_names(
 
 def test_text_is_sent_as_utf_8() -> None:
     """A session name of any script goes out as it is, in UTF-8."""
-    assert (
-        '"naïve 日本"'.encode() in protocol.request(SessionMetricsQuery(name_contains="naïve 日本"))
-    )
+    assert '"naïve 日本"'.encode() in protocol.request(SessionMetricsQuery(name_contains="naïve 日本"))
 
 
 def test_a_request_says_that_it_sends_and_wants_json() -> None:

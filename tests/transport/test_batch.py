@@ -123,7 +123,7 @@ async def test_no_queries_have_no_answers(
 
 
 async def test_equal_queries_under_way_are_asked_once(make_client: Make, service: Any) -> None:
-    """The same query at the same time is one request, of which each gets the answer; later it is asked anew."""
+    """The same query at the same time is one request, and each gets its answer; later it is asked anew."""
     service.hold("7")
     client = make_client()
     call = asyncio.ensure_future(client.get_metrics_many(queries([7, 7, 8, 7])))

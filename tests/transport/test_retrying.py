@@ -1,0 +1,600 @@
+"""What is asked again, for how long, and who hears of it."""
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from helicone_sessions import (
+    APIError,
+    ConfigurationError,
+    ConnectionFailed,
+    HeliconeClient,
+    HeliconeError,
+    QueryFailed,
+    RateLimit,
+    RateLimited,
+    RequestTimeout,
+    Retry,
+    ServerError,
+    TransportError,
+)
+from helicone_sessions.clock import replaced
+from helicone_sessions.testing import (
+    FakeHelicone,
+    Fault,
+    RecordedRequest,
+    Reply,
+    VirtualClock,
+    failure,
+    gateway_page,
+    metrics,
+)
+
+KEY = "sk-helicone-example-key"
+NOW = "Sun, 01 Nov 2026 00:00:00 GMT"
+IN_A_MINUTE = "Sun, 01 Nov 2026 00:01:00 GMT"
+
+Make = Callable[..., HeliconeClient]
+Function = Callable[[RecordedRequest], Awaitable[Any]]
+
+
+def slow(clock: Any, seconds: float, answer: Any) -> Function:
+    """An answer for which the service takes its time, on the clock of the test."""
+
+    async def later(_request: RecordedRequest) -> Any:
+        clock.advance(seconds)
+        return answer
+
+    return later
+
+
+# The deadline
+
+
+@pytest.mark.parametrize(("attempts", "deadline"), [(1, 6.9), (1, 7), (2, 7.6), (2, 100)])
+async def test_what_cannot_end_in_time_is_not_asked_again(
+    make_client: Make, service: Any, clock: Any, attempts: int, deadline: float
+) -> None:
+    """A wait that reaches the deadline is not begun: the error is raised while the caller has time left."""
+    service.always("", service.reply(429, "", {"Retry-After": "7"}))
+    with pytest.raises(RateLimited) as caught:
+        await make_client(deadline=deadline, max_retries=1).get_metrics()
+
+    assert attempts == caught.value.attempts == len(service.seen)
+    assert (clock.time < 1007) is (attempts == 1)
+
+
+async def test_the_deadline_counts_attempts_and_waits(make_client: Make, service: Any, clock: Any) -> None:
+    """Attempts of three seconds with waits of up to half, one and two between them: ten seconds are four."""
+    service.always("", slow(clock, 3, gateway_page()))
+    with pytest.raises(ServerError) as caught:
+        await make_client(deadline=10, max_retries=99).get_metrics()
+
+    # At the end of the third there are at least nine seconds gone, and the fourth begins before the tenth.
+    assert len(service.seen) in (3, 4)
+    assert len(service.seen) == caught.value.attempts
+    assert service.seen[-1].time < 1010
+
+
+@pytest.mark.parametrize("limit", [30, 60])
+async def test_without_a_deadline_only_the_attempts_are_counted(
+    make_client: Make, service: Any, clock: Any, limit: float
+) -> None:
+    """However long it takes, a query is asked as often as max_retries says."""
+    service.always("", slow(clock, 10_000, gateway_page()))
+    with pytest.raises(ServerError) as caught:
+        await make_client(max_retries=5, timeout=limit).get_metrics()
+
+    assert 6 == caught.value.attempts == len(service.seen)
+
+
+async def test_an_attempt_is_cut_at_the_deadline(make_client: Make, service: Any) -> None:
+    """A deadline before the end of the first attempt is its limit, and is named in the error."""
+    service.always("", service.silence)
+    with pytest.raises(
+        RequestTimeout,
+        match=r"within 0\.05 s, the limit that deadline= sets for a query with all its attempts",
+    ) as caught:
+        await make_client(timeout=60, deadline=0.05, max_retries=0).get_metrics()
+
+    assert ("deadline", 0.05, 1) == (caught.value.limit, caught.value.seconds, caught.value.attempts)
+
+
+async def test_a_later_attempt_is_cut_at_the_deadline(make_client: Make, service: Any, clock: Any) -> None:
+    """What is left of the deadline is the limit of an attempt; the error tells the deadline as it was set."""
+    service.will(gateway_page())
+    service.always("", service.silence)
+
+    def hurry(retry: Retry) -> None:
+        clock.advance(1000 + 30 - 0.05 - retry.wait - clock.now())
+
+    with pytest.raises(RequestTimeout, match=r"within 30 s, the limit that deadline= sets") as caught:
+        await make_client(timeout=60, deadline=30, max_retries=1, on_retry=hurry).get_metrics()
+
+    assert ("deadline", 30, 2) == (caught.value.limit, caught.value.seconds, caught.value.attempts)
+
+
+async def test_the_shorter_limit_is_named(make_client: Make, service: Any) -> None:
+    """Where one attempt may not take as long as all of them, the limit is that of the attempt."""
+    service.always("", service.silence)
+    with pytest.raises(RequestTimeout, match="the limit that timeout= sets for one attempt") as caught:
+        await make_client(timeout=0.05, deadline=60, max_retries=0).get_metrics()
+
+    assert ("timeout", 0.05) == (caught.value.limit, caught.value.seconds)
+
+
+async def test_waiting_for_a_slot_is_not_counted(make_client: Make, service: Any, clock: Any) -> None:
+    """The deadline begins with the first attempt, however long the query stood in line."""
+    service.hold("1")
+    client = make_client(max_concurrency=1, deadline=5)
+    first = asyncio.ensure_future(client.get_metrics(name_contains="1"))
+    await service.arrived("1")
+    service.will(gateway_page())
+    second = asyncio.ensure_future(client.get_metrics(name_contains="2"))
+    await asyncio.sleep(0)
+    clock.advance(60)
+    service.release()
+    await first
+
+    assert 2.0 == (await second).average.session_cost
+    assert ["1", "2", "2"] == service.names
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"rate_limit": RateLimit(requests=1, per=30)}],
+    ids=["the limit of the service", "a limit of one's own"],
+)
+async def test_waiting_for_the_rate_limit_is_not_counted(
+    make_client: Make, service: Any, clock: Any, options: dict[str, Any]
+) -> None:
+    """A query that waited half a minute for its first attempt still has all of its deadline."""
+    if not options:
+        service.will(service.metrics(headers={"RateLimit-Remaining": "0", "RateLimit-Reset": "30"}))
+    client = make_client(deadline=40, **options)
+    await client.get_metrics(name_contains="1")
+    service.will(slow(clock, 35, service.metrics(2.0)))
+    found = await client.get_metrics(name_contains="2")
+
+    assert 2.0 == found.average.session_cost
+    assert service.seen[1].time >= 1029
+
+
+async def test_a_reset_beyond_the_deadline_is_not_waited_for(
+    make_client: Make, service: Any, clock: Any
+) -> None:
+    """Where the limit's headers say that it is reached for longer than there is time, the error is raised."""
+    spent = {"RateLimit-Limit": "1", "RateLimit-Remaining": "0", "RateLimit-Reset": "30"}
+    service.will(service.reply(429, {"error": "Too many requests"}, spent))
+    with pytest.raises(RateLimited) as caught:
+        await make_client(deadline=5).get_metrics()
+
+    assert (1, 1) == (caught.value.attempts, len(service.seen))
+    assert clock.time < 1005
+
+
+async def test_a_refusal_of_another_query_does_not_outlast_the_deadline(
+    make_client: Make, service: Any, clock: Any
+) -> None:
+    """A query between two attempts is held back by what others are told, but not beyond its deadline."""
+    service.always("1", gateway_page())
+    service.always("2", service.reply(429, "", {"Retry-After": "60"}))
+    client = make_client(deadline=10, max_retries=1)
+    clock.stop()
+    first = asyncio.ensure_future(client.get_metrics(name_contains="1"))
+    await service.until(lambda: len(clock.slept) == 1)
+    with pytest.raises(RateLimited):
+        await client.get_metrics(name_contains="2")
+    clock.go_on()
+    with pytest.raises(HeliconeError) as caught:
+        await first
+
+    # Nothing is sent after the deadline, and no limit that the error tells is below zero.
+    assert [] == [request.name for request in service.seen if request.time > 1010]
+    assert "-" not in str(caught.value).partition(" s,")[0].rpartition("within ")[2]
+
+
+@pytest.mark.parametrize("value", [0, -1, float("inf"), float("nan"), True, "5", [5]])
+def test_a_deadline_that_is_none_is_refused(value: Any) -> None:
+    """The constructor and with_options take seconds above zero."""
+    message = re.escape(f"deadline is seconds above zero, not {value!r}")
+    with pytest.raises(ConfigurationError, match=message):
+        HeliconeClient(KEY, deadline=value)
+    with pytest.raises(ConfigurationError, match=message):
+        HeliconeClient(KEY).with_options(deadline=value)
+
+
+async def test_a_deadline_can_be_set_for_some_queries(make_client: Make, service: Any) -> None:
+    """with_options gives a deadline to one client, and none to the one that it was made of."""
+    client = make_client(max_retries=1)
+    service.always("", service.reply(429, "", {"Retry-After": "7"}))
+    with pytest.raises(RateLimited) as limited:
+        await client.with_options(deadline=5).get_metrics()
+    with pytest.raises(RateLimited) as unlimited:
+        await client.get_metrics()
+
+    assert (1, 2) == (limited.value.attempts, unlimited.value.attempts)
+
+
+# Who is told
+
+
+async def test_the_hook_hears_of_each_wait(make_client: Make, service: Any, clock: Any) -> None:
+    """on_retry is given the error, how often it was asked and the wait, before each and in order."""
+    service.will(gateway_page(503), service.drop, failure("Too many simultaneous queries"))
+    told: list[tuple[Retry, float, int]] = []
+    await make_client(
+        on_retry=lambda retry: told.append((retry, sum(clock.slept), len(service.seen)))
+    ).get_metrics()
+
+    assert [ServerError, ConnectionFailed, QueryFailed] == [type(retry.error) for retry, _, _ in told]
+    assert (
+        [1, 2, 3]
+        == [retry.attempts for retry, _, _ in told]
+        == [retry.error.attempts for retry, _, _ in told]
+    )
+    assert clock.slept == [retry.wait for retry, _, _ in told]
+    # Each is told before the wait that it tells of, and before the next attempt.
+    assert [sum(clock.slept[:place]) for place in range(3)] == [slept for _, slept, _ in told]
+    assert [1, 2, 3] == [seen for _, _, seen in told]
+
+
+@pytest.mark.parametrize("retries", [0, 1, 3])
+async def test_the_hook_hears_nothing_of_the_last_failure(
+    make_client: Make, service: Any, retries: int
+) -> None:
+    """The last failure is raised: it is not told that it will be asked again."""
+    service.always("", gateway_page())
+    told: list[Retry] = []
+    with pytest.raises(ServerError) as caught:
+        await make_client(max_retries=retries, on_retry=told.append).get_metrics()
+
+    assert list(range(1, retries + 1)) == [retry.attempts for retry in told]
+    assert caught.value not in [retry.error for retry in told]
+
+
+@pytest.mark.parametrize(
+    "fault", [failure("Invalid filter"), Reply(401), Reply(200, "<html>"), Reply(501)], ids=str
+)
+async def test_the_hook_hears_nothing_of_a_fault_that_stays(
+    make_client: Make, service: Any, fault: Reply
+) -> None:
+    """What is not asked again is no retry."""
+    service.always("", fault)
+    told: list[Retry] = []
+    with pytest.raises(APIError):
+        await make_client(on_retry=told.append).get_metrics()
+
+    assert [] == told
+
+
+async def test_the_hook_is_told_of_the_whole_wait_for_the_limit(make_client: Make, service: Any) -> None:
+    """Where the headers of the limit tell the moment of its reset, the wait is until then."""
+    spent = {"RateLimit-Limit": "1", "RateLimit-Remaining": "0", "RateLimit-Reset": "30"}
+    service.will(service.reply(429, {"error": "Too many requests"}, spent))
+    told: list[Retry] = []
+    await make_client(on_retry=told.append).get_metrics()
+
+    assert [pytest.approx(30, abs=1.1)] == [retry.wait for retry in told]
+    assert service.seen[1].time >= 1029
+
+
+async def test_what_the_hook_raises_is_raised(make_client: Make, service: Any, clock: Any) -> None:
+    """An error of on_retry ends the query as it is, and leaves its slot to the next."""
+    service.will(gateway_page())
+
+    def complain(_retry: Retry) -> None:
+        raise LookupError("enough")
+
+    client = make_client(max_concurrency=1, on_retry=complain)
+    with pytest.raises(LookupError, match="enough"):
+        await client.get_metrics(name_contains="7")
+
+    assert (1, []) == (len(service.seen), clock.slept)
+    assert 7.0 == (await client.get_metrics(name_contains="7")).average.session_cost
+
+
+async def test_a_hook_may_cancel_its_query(make_client: Make, service: Any) -> None:
+    """A task that is cancelled from on_retry ends as cancelled."""
+    service.always("", gateway_page())
+    calls: list[asyncio.Future[Any]] = []
+    client = make_client(on_retry=lambda _retry: calls[0].cancel())
+    calls.append(asyncio.ensure_future(client.get_metrics()))
+    with pytest.raises(asyncio.CancelledError):
+        await calls[0]
+
+    assert 1 == len(service.seen)
+
+
+@pytest.mark.parametrize("value", [5, "print", [], False])
+def test_a_hook_that_cannot_be_called_is_refused(value: Any) -> None:
+    """The constructor and with_options take a function."""
+    message = re.escape(f"on_retry is a function of one Retry, not {value!r}")
+    with pytest.raises(ConfigurationError, match=message):
+        HeliconeClient(KEY, on_retry=value)
+    with pytest.raises(ConfigurationError, match=message):
+        HeliconeClient(KEY).with_options(on_retry=value)
+
+
+async def test_other_options_have_another_hook(make_client: Make, service: Any) -> None:
+    """with_options puts a hook in the place of the client's, or keeps it."""
+    heard: list[str] = []
+    client = make_client(max_retries=1, on_retry=lambda _retry: heard.append("first"))
+    service.always("", gateway_page())
+    for asking in (
+        client,
+        client.with_options(timeout=5),
+        client.with_options(on_retry=lambda _: heard.append("other")),
+    ):
+        with pytest.raises(ServerError):
+            await asking.get_metrics()
+
+    assert ["first", "first", "other"] == heard
+
+
+# What an error tells
+
+
+async def test_an_error_tells_its_attempts_and_waits(make_client: Make, service: Any, clock: Any) -> None:
+    """The seconds of the waits, and not those of the attempts, are in the error and in its text."""
+    service.always("", slow(clock, 100, Reply(503, "", {"Retry-After": "4"})))
+    with pytest.raises(ServerError) as caught:
+        await make_client(max_retries=2).get_metrics()
+
+    assert 3 == caught.value.attempts
+    assert clock.time - 1300 == pytest.approx(caught.value.waited)
+    assert 8 <= caught.value.waited <= 9.5
+    assert f"after 3 attempts and {caught.value.waited:.1f} s of waits" in str(caught.value)
+
+
+async def test_an_error_of_the_line_tells_its_attempts_and_waits_too(
+    make_client: Make, service: Any, clock: Any
+) -> None:
+    """Where no answer came, it is told in the same words."""
+    service.will(Reply(503, "", {"Retry-After": "4"}))
+    service.always("", service.drop)
+    with pytest.raises(ConnectionFailed) as caught:
+        await make_client(max_retries=1).get_metrics()
+
+    assert clock.time - 1000 == pytest.approx(caught.value.waited)
+    assert str(caught.value).endswith(f"(after 2 attempts and {caught.value.waited:.1f} s of waits)")
+
+
+async def test_waiting_for_the_limit_between_attempts_is_a_wait(make_client: Make, service: Any) -> None:
+    """The wait for the reset of a limit that was reached is told like any other."""
+    spent = {"RateLimit-Limit": "1", "RateLimit-Remaining": "0", "RateLimit-Reset": "30"}
+    service.always("", service.reply(429, {"error": "Too many requests"}, spent))
+    with pytest.raises(RateLimited, match=r"after 2 attempts and \d\d\.\d s of waits") as caught:
+        await make_client(max_retries=1).get_metrics()
+
+    assert 29 <= caught.value.waited <= 31
+
+
+@pytest.mark.parametrize("fault", [Reply(401), failure("Invalid filter"), Fault.DROP], ids=str)
+async def test_the_first_error_has_waited_for_nothing(
+    make_client: Make, service: Any, clock: Any, fault: Any
+) -> None:
+    """One attempt has no waits, and its text tells of neither."""
+    service.will(service.metrics(headers={"RateLimit-Remaining": "0", "RateLimit-Reset": "30"}))
+    client = make_client(max_retries=0)
+    await client.get_metrics()
+    service.always("", slow(clock, 10, fault))
+    with pytest.raises((APIError, TransportError)) as caught:
+        await client.get_metrics()
+
+    assert (1, 0.0) == (caught.value.attempts, caught.value.waited)  # type: ignore[attr-defined]
+    assert "after" not in str(caught.value)
+    assert "waits" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("seconds", "headers"),
+    [
+        (7, {"Retry-After": "7"}),
+        (0.5, {"Retry-After": "0.5"}),
+        (0, {"Retry-After": "0"}),
+        (0, {"Retry-After": "-7"}),
+        (60, {"Retry-After": IN_A_MINUTE, "Date": NOW}),
+        (0, {"Retry-After": NOW, "Date": IN_A_MINUTE}),
+        (0, {"Retry-After": "soon"}),
+        (0, {"Retry-After": ""}),
+        (120, {"Retry-After": "120"}),
+    ],
+    ids=str,
+)
+async def test_the_wait_asked_for_is_kept(
+    make_client: Make, service: Any, status: int, seconds: float, headers: dict[str, str]
+) -> None:
+    """Seconds or a date beside the answer's own: it is asked again after that, and not much later."""
+    service.will(service.reply(status, "", headers))
+    found = await make_client().get_metrics(name_contains="7")
+
+    assert 7.0 == found.average.session_cost
+    assert seconds <= service.seen[1].time - 1000 <= seconds + 0.5
+
+
+@pytest.mark.parametrize("status", [408, 425])
+async def test_a_request_that_came_at_a_bad_moment_is_asked_again(
+    make_client: Make, service: Any, status: int
+) -> None:
+    """Request Timeout and Too Early say nothing of the question."""
+    service.will(Reply(status, "try again"))
+    found = await make_client().get_metrics(name_contains="7")
+
+    assert (7.0, 2) == (found.average.session_cost, len(service.seen))
+
+
+@pytest.mark.parametrize("status", [408, 425])
+async def test_a_bad_moment_that_stays_is_raised(make_client: Make, service: Any, status: int) -> None:
+    """After the last retry the status is told."""
+    service.always("", Reply(status, "try again"))
+    with pytest.raises(APIError, match=f"status {status}, after 3 attempts") as caught:
+        await make_client(max_retries=2).get_metrics()
+
+    assert (status, 3) == (caught.value.status, len(service.seen))
+
+
+# The log
+
+
+def told_at(level: int, caplog: pytest.LogCaptureFixture) -> list[str]:
+    ours = [record for record in caplog.records if record.name == "helicone_sessions"]
+    return [record.getMessage() for record in ours if record.levelno == level]
+
+
+async def test_the_log_tells_of_retries(
+    make_client: Make, service: Any, clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """INFO says what went wrong by class and status, which attempt it was, and when it is asked again."""
+    caplog.set_level(logging.INFO, "helicone_sessions")
+    service.will(gateway_page(503), service.drop)
+    await make_client().get_metrics(name_contains="7")
+    first, second = clock.slept
+
+    assert [
+        f"ServerError (status 503), attempt 1: asked again in {first:.2f} s",
+        f"ConnectionFailed, attempt 2: asked again in {second:.2f} s",
+    ] == told_at(logging.INFO, caplog)
+    assert [] == told_at(logging.DEBUG, caplog)
+
+
+@pytest.mark.parametrize(
+    ("expected", "fault"),
+    [
+        ("AuthenticationError (status 401), attempt 1: given up", Reply(401, {"error": "words"})),
+        ("QueryFailed (status 500), attempt 1: given up", failure("words")),
+        ("UnexpectedResponse (status 200), attempt 1: given up", Reply(200, "words")),
+        ("ServerError (status 501), attempt 1: given up", Reply(501, "words")),
+    ],
+)
+async def test_the_log_tells_of_giving_up(
+    make_client: Make, service: Any, caplog: pytest.LogCaptureFixture, expected: str, fault: Reply
+) -> None:
+    """What is raised is told at INFO, by class and status alone."""
+    caplog.set_level(logging.INFO, "helicone_sessions")
+    service.always("", fault)
+    with pytest.raises(APIError):
+        await make_client().get_metrics()
+
+    assert [expected] == told_at(logging.INFO, caplog)
+
+
+async def test_the_log_tells_of_the_last_retry(
+    make_client: Make, service: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After the last retry it is told how many attempts there were."""
+    caplog.set_level(logging.INFO, "helicone_sessions")
+    service.always("", service.drop)
+    with pytest.raises(ConnectionFailed):
+        await make_client(max_retries=1).get_metrics()
+
+    assert "ConnectionFailed, attempt 2: given up" == told_at(logging.INFO, caplog)[-1]
+
+
+async def test_the_log_tells_of_each_answer(
+    make_client: Make, service: Any, clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """DEBUG says the status of each answer and how long it took, and INFO nothing of what is well."""
+    caplog.set_level(logging.DEBUG, "helicone_sessions")
+    service.will(slow(clock, 0.25, gateway_page(502)), slow(clock, 1.5, service.metrics(1.0)))
+    client = make_client()
+    await client.get_metrics()
+    await client.get_metrics()
+
+    assert ["status 502 after 0.250 s", "status 200 after 1.500 s", "status 200 after 0.000 s"] == told_at(
+        logging.DEBUG, caplog
+    )
+    assert 1 == len(told_at(logging.INFO, caplog))
+
+
+async def test_the_log_tells_nothing_of_what_is_asked_and_answered(
+    make_client: Make, service: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither the words of a query nor those of an answer, nor the key, are in a record."""
+    caplog.set_level(logging.DEBUG)
+    service.will(failure("Timeout of Marvin"), gateway_page(503), Reply(502, "Marvin"))
+    service.always("Marvin", Reply(400, {"error": "Marvin"}))
+    with pytest.raises(APIError):
+        await make_client().get_metrics(name_contains="Marvin")
+
+    records = repr([(vars(record), record.getMessage()) for record in caplog.records])
+    assert 8 == len([record for record in caplog.records if record.name == "helicone_sessions"])
+    assert "Marvin" not in records
+    assert KEY not in records
+
+
+# Any sequence of faults
+
+PASSING: list[Any] = [
+    Fault.DROP,
+    Fault.RESET,
+    Fault.TRUNCATE,
+    Fault.NOT_HTTP,
+    gateway_page(502),
+    gateway_page(503),
+    Reply(500),
+    Reply(408),
+    Reply(425),
+    Reply(429),
+    Reply(429, {"error": "Too many requests"}, {"Retry-After": "3"}),
+    Reply(503, "", {"Retry-After": IN_A_MINUTE, "Date": NOW}),
+    failure("Code: 159. DB::Exception: Timeout exceeded"),
+    failure("Too many simultaneous queries", 200),
+]
+STAYING: list[Any] = [
+    Reply(400),
+    Reply(401),
+    Reply(404),
+    Reply(501),
+    Reply(302, "", {"Location": "https://example.org"}),
+    Reply(200, "<html>"),
+    Reply(204),
+    Reply(429, "", {"Retry-After": "3600"}),
+    failure("Invalid filter"),
+]
+# Nothing goes wrong at once, and something does with the next question on the same connection.
+LATER: list[Any] = [Fault.GOES_STALE]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    faults=st.lists(st.sampled_from([*PASSING, *PASSING, *STAYING, *LATER]), max_size=6),
+    retries=st.integers(0, 4),
+)
+@example(faults=PASSING[:5], retries=4)
+@example(faults=[Fault.GOES_STALE] * 3, retries=0)
+def test_a_query_is_asked_at_most_once_more_than_max_retries(faults: list[Any], retries: int) -> None:
+    """Any sequence of faults: it is asked until it is answered, a fault stays, or the retries are used up."""
+    told: list[Retry] = []
+
+    async def ask(fake: FakeHelicone) -> Any:
+        with replaced(VirtualClock()):
+            client = HeliconeClient(KEY, base_url=fake.url, max_retries=retries, on_retry=told.append)
+        async with client:
+            try:
+                return await client.get_metrics()
+            except HeliconeError as error:
+                return error
+
+    with FakeHelicone(api_key=KEY) as fake:
+        fake.otherwise(metrics(cost=7.0))
+        fake.will_answer(*faults)
+        found = asyncio.run(ask(fake))
+    # After the first that does not pass nothing is asked.
+    ends = next(place for place, fault in enumerate([*faults, None], start=1) if fault not in PASSING)
+    due = min(ends, retries + 1)
+    last = faults[due - 1] if due <= len(faults) else None
+
+    assert due == len(fake.requests)
+    assert due - 1 == len(told)
+    assert isinstance(found, HeliconeError) is (last in PASSING + STAYING)
+    assert due == getattr(found, "attempts", due)
+    if not isinstance(found, HeliconeError):
+        assert 7.0 == found.average.session_cost
