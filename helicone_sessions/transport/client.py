@@ -95,7 +95,8 @@ class HeliconeClient:
         from helicone_sessions.transport.connection import Connection  # noqa: PLC0415
         from helicone_sessions.transport.sender import Sender  # noqa: PLC0415
 
-        settings = resolve(api_key, region, base_url)
+        # A session of the caller's has its own way through a proxy.
+        settings = resolve(api_key, region, base_url, looks_for_proxy=session is None)
         self._base_url = settings.base_url
         self._concurrency = _count(max_concurrency, "max_concurrency", least=1)
         self._warnings = FilterWarnings(cautions)

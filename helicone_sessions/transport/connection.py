@@ -4,11 +4,11 @@ import asyncio
 import platform
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from typing import Final
 
 import aiohttp
-from multidict import CIMultiDict
 
 from helicone_sessions.errors import ConfigurationError, ConnectionFailed, RequestTimeout, TransportError
 from helicone_sessions.messages import protocol
@@ -17,6 +17,7 @@ from helicone_sessions.transport.time_limit import TimeLimit, TimeLimits
 from helicone_sessions.transport.warn import Place
 
 _USER_AGENT: Final = f"helicone-sessions/{version('helicone-sessions')} Python/{platform.python_version()}"
+_HEADERS: Final = {**protocol.HEADERS, "User-Agent": _USER_AGENT}
 # The limit is ours: aiohttp's own counts from another moment, and costs more.
 _NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=None)
 
@@ -44,16 +45,7 @@ class Connection:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
         self._limits = TimeLimits()
-        # A session of the caller's has its own way through a proxy.
-        self._proxy = settings.proxy if self._is_ours else None
         self._url = settings.base_url / protocol.PATH
-        self._headers: CIMultiDict[str] | None = CIMultiDict(
-            {
-                **protocol.HEADERS,
-                "Authorization": f"Bearer {settings.api_key.reveal()}",
-                "User-Agent": _USER_AGENT,
-            }
-        )
 
     def __repr__(self) -> str:
         return f"Connection({str(self._url)!r}, api_key='***')"
@@ -82,18 +74,26 @@ class Connection:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._size),
             cookie_jar=aiohttp.DummyCookieJar(),
-            # Merged once, and not into each request.
-            headers=self._headers,
+            # Merged once, and not into each request. The key is not among them: aiohttp would send it to a
+            # proxy as well.
+            headers=_HEADERS,
         )
-        self._headers = None
 
-    async def send(self, body: bytes, seconds: float, limit: str) -> tuple[int, Mapping[str, str], bytes]:
+    def _request_headers(self) -> dict[str, str]:
+        # Made when they are needed: kept, they would show the key to whoever dumps the client.
+        key = {"Authorization": f"Bearer {self._settings.api_key.reveal()}"}
+        return key if self._is_ours else {**_HEADERS, **key}
+
+    async def send(
+        self, body: bytes, seconds: float, limit: str, whole: float
+    ) -> tuple[int, Mapping[str, str], bytes]:
         """Status, headers and body of the answer to a request with *body*.
 
         Args:
             body: The request's body.
             seconds: How long it may take, from here to the end of the answer.
-            limit: The name of that limit.
+            limit: The name of the limit that says so.
+            whole: The seconds of that limit, of which some may be over.
 
         Raises:
             RequestTimeout: It took longer.
@@ -111,8 +111,8 @@ class Connection:
                 response = await session.post(
                     self._url,
                     data=body,
-                    headers=self._headers,
-                    proxy=self._proxy,
+                    headers=self._request_headers(),
+                    proxy=self._settings.proxy,
                     timeout=_NO_TIMEOUT,
                     allow_redirects=False,
                     raise_for_status=False,
@@ -120,7 +120,7 @@ class Connection:
                 # Read to its end it gives its connection back, and closes it when that fails.
                 raw = await response.read()
         except (aiohttp.ClientError, OSError) as error:
-            failed, cause = self._failure(error, seconds, limit)
+            failed, cause = self._failure(error, limit, whole)
         else:
             if not self.follows_contract:
                 self.follows_contract = protocol.follows_the_contract(response.headers)
@@ -128,17 +128,15 @@ class Connection:
         # Here, and not above, so that what was caught is not its context.
         raise failed from cause
 
-    def _failure(
-        self, error: Exception, seconds: float, limit: str
-    ) -> tuple[TransportError, Exception | None]:
+    def _failure(self, error: Exception, limit: str, whole: float) -> tuple[TransportError, Exception | None]:
         if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
-            what = f"no whole answer came within {seconds:g} s, the limit that {limit}= sets"
+            what = f"no whole answer came within {whole:g} s, the limit that {limit}= sets"
             what += " for one attempt" if limit == "timeout" else " for a query with all its attempts"
-            return RequestTimeout(what, limit=limit, seconds=seconds), error
+            return RequestTimeout(what, limit=limit, seconds=whole), error
         said = self._settings.masked(str(error) or type(error).__name__)
         what = f"the connection to {self._settings.base_url.origin()} failed: {said}"
         # One error of aiohttp shows all headers in its repr, and others the password of a proxy.
-        is_telling = hasattr(error, "request_info") or self._proxy is not None
+        is_telling = hasattr(error, "request_info") or self._settings.proxy is not None
         return ConnectionFailed(what), None if is_telling else error
 
     async def close(self) -> None:
@@ -162,5 +160,16 @@ class Connection:
                 source=self,
             )
         finally:
-            # aiohttp would say so again, without the place.
+            # aiohttp would say so again, without the place, of the session and of its connector.
+            connector = session.connector
             session.detach()
+            _close_at_once(connector)
+
+
+def _close_at_once(connector: aiohttp.BaseConnector | None) -> None:
+    """Close the connections from where nothing can be awaited: closing begins with that, and then waits."""
+    if connector is not None:
+        closing = connector.close().__await__()
+        with suppress(StopIteration, RuntimeError):
+            next(closing)
+        closing.close()

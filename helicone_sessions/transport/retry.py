@@ -99,11 +99,14 @@ class RetryPolicy:
                 return None
             # Earlier than asked would be refused again: jitter only adds.
             wait += asked
-        # What cannot end in time is not begun.
-        return None if self.deadline is not None and elapsed + wait >= self.deadline else wait
+        return None if self.is_over(elapsed + wait) else wait
 
-    def time_limit(self, timeout: float, elapsed: float) -> tuple[float, str]:
-        """Seconds that an attempt may take, and the name of the limit that says so."""
+    def is_over(self, elapsed: float) -> bool:
+        """Whether what begins so many seconds after the first attempt cannot end in time."""
+        return self.deadline is not None and elapsed >= self.deadline
+
+    def time_limit(self, timeout: float, elapsed: float) -> tuple[float, str, float]:
+        """Seconds that an attempt may take, the name of the limit that says so, and the whole of it."""
         if self.deadline is None or elapsed + timeout <= self.deadline:
-            return timeout, "timeout"
-        return self.deadline - elapsed, "deadline"
+            return timeout, "timeout", timeout
+        return self.deadline - elapsed, "deadline", self.deadline

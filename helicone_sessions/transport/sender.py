@@ -3,7 +3,7 @@
 import asyncio
 import copy
 import logging
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -104,34 +104,36 @@ class Sender:
             if begun is None:
                 begun = failed_at = sent_at
             waited += sent_at - failed_at
-            seconds, limit = policy.time_limit(self.timeout, sent_at - begun)
-            if failed is not None and seconds <= 0:
+            if failed is not None and policy.is_over(sent_at - begun):
                 # The gate held it for longer than there was time.
                 gate.ended()
                 failed.waited = waited
                 raise failed
             attempts += 1
             try:
-                return await self._attempt(body, seconds, limit, sent_at), attempts
+                limit = policy.time_limit(self.timeout, sent_at - begun)
+                return await self._attempt(body, sent_at, *limit), attempts
             except (TransportError, APIError) as error:
                 failed = error
             failed.attempts, failed.waited, failed_at = attempts, waited, now()
             wait = policy.wait(failed, attempts, failed_at - begun)
             resets_in = self._tell_gate(failed, wait)
-            self._tell(failed, wait if resets_in is None or wait is None else resets_in)
+            if resets_in is not None and wait is not None:
+                wait = None if policy.is_over(failed_at - begun + resets_in) else resets_in
+            self._tell(failed, wait)
             if wait is None:
                 raise failed
             if resets_in is None:
                 await gate.clock.sleep(wait)
 
-    async def _attempt(self, body: bytes, seconds: float, limit: str, sent_at: float) -> SessionMetrics:
+    async def _attempt(self, body: bytes, sent_at: float, *limit: Any) -> SessionMetrics:
         gate = self.gate
         try:
             if gate.limiter is None:
-                status, headers, raw = await self.connection.send(body, seconds, limit)
+                status, headers, raw = await self.connection.send(body, *limit)
             else:
                 async with gate.limiter:
-                    status, headers, raw = await self.connection.send(body, seconds, limit)
+                    status, headers, raw = await self.connection.send(body, *limit)
         except BaseException:
             gate.ended()
             raise

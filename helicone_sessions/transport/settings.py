@@ -54,7 +54,8 @@ class Settings:
 
     def masked(self, text: str) -> str:
         """*text* without the key and without the password of the proxy."""
-        secrets = [self.api_key.reveal(), *([self.proxy.password] if self.proxy else [])]
+        proxy = self.proxy or URL()
+        secrets = [self.api_key.reveal(), proxy.password, proxy.raw_password]
         for secret in filter(None, secrets):
             text = text.replace(secret, "***")
         return text
@@ -65,6 +66,8 @@ def resolve(
     region: str | None,
     base_url: str | URL | None,
     environment: Mapping[str, str] = os.environ,
+    *,
+    looks_for_proxy: bool = True,
 ) -> Settings:
     """The settings that the arguments name, and for those not given the environment.
 
@@ -78,7 +81,7 @@ def resolve(
     if region is None and base_url is None:
         base_url = environment.get("HELICONE_BASE_URL") or _REGIONS["us"]
     url = _address(_REGIONS[region] if region else base_url)
-    return Settings(url, _key(api_key, environment), _proxy(url))
+    return Settings(url, _key(api_key, environment), _proxy(url) if looks_for_proxy else None)
 
 
 def _key(api_key: object, environment: Mapping[str, str]) -> ApiKey:
