@@ -118,6 +118,20 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[0], requires=["wheel"], default=False)
 def benchmarks(session: nox.Session) -> None:
-    """Measure what filters cost, as ratios; a bar that does not hold is an error."""
-    install_wheel(session)
-    session.run("python", "benchmarks/filters.py")
+    """Measure what filters, queries and batches cost, as ratios; a bar that does not hold is an error."""
+    install_wheel(session, "msgspec")
+    missed = []
+    for script in ("filters", "imports", "client", "batch"):
+        try:
+            session.run("python", f"benchmarks/{script}.py", *session.posargs)
+        except nox.command.CommandFailed:
+            missed.append(script)
+    if missed:
+        session.error(f"bars that do not hold: {', '.join(missed)}")
+
+
+@nox.session(python=PYTHONS[0], requires=["wheel"], default=False)
+def peers(session: nox.Session) -> None:
+    """Generate other clients from an OpenAPI text, and measure them beside this one: -- --spec FILE."""
+    install_wheel(session, "msgspec")
+    session.run("python", "benchmarks/peers.py", *session.posargs)

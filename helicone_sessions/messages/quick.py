@@ -6,7 +6,6 @@ every body.
 """
 
 import re
-from collections.abc import Sequence
 from typing import Any, Final
 
 from helicone_sessions.messages.codec import decode
@@ -34,10 +33,11 @@ _ANSWER: Final = re.compile(
 def quick_metrics(body: bytes) -> SessionMetrics | None:
     """The metrics of an ordinary answer, or None where the converter has to look."""
     answer = _ANSWER.fullmatch(body)
-    return None if answer is None else SessionMetrics.later(_metrics, answer.groups())
+    return None if answer is None else SessionMetrics.later(_metrics, answer)
 
 
-def _metrics(texts: Sequence[bytes]) -> tuple[Any, ...]:
+def _metrics(answer: re.Match[bytes]) -> tuple[Any, ...]:
+    texts = answer.groups()
     histograms = [
         Histogram.later(_histogram, (text, unit)) for text, unit in zip(texts, UNITS.values(), strict=False)
     ]
