@@ -134,7 +134,7 @@ def _source(queries: Queries[Any]) -> Iterator[_Item] | AsyncIterator[_Item]:
     return enumerate(queries)
 
 
-async def _numbered(queries: AsyncIterable[Any]) -> AsyncIterator[_Item]:
+async def _numbered(queries: AsyncIterable[Any]) -> AsyncGenerator[_Item, None]:
     place = 0
     async for query in queries:
         yield place, query
@@ -203,6 +203,9 @@ class _Workers:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        if isinstance(self.source, AsyncGenerator):
+            # Ours; the caller's own, which it goes through, is left to the caller.
+            await self.source.aclose()
 
     async def _work(self) -> None:
         pulls_later = isinstance(self.source, AsyncIterator)

@@ -17,7 +17,8 @@ from helicone_sessions.messages import protocol
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import PSize, SessionMetricsQuery, TimeFilter
 from helicone_sessions.transport.batch import Answer, MetricsStream, Queries, Query
-from helicone_sessions.transport.rate_limit import Gate, Limit, RateLimit
+from helicone_sessions.transport.gate import Gate, Limit
+from helicone_sessions.transport.rate_limit import RateLimit
 from helicone_sessions.transport.retry import OnRetry, RetryPolicy
 from helicone_sessions.transport.settings import Region, resolve
 from helicone_sessions.transport.warn import (

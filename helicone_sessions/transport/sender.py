@@ -11,7 +11,7 @@ from helicone_sessions.errors import APIError, HeliconeError, RateLimited, Trans
 from helicone_sessions.messages import protocol
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.transport.connection import Connection
-from helicone_sessions.transport.rate_limit import Gate
+from helicone_sessions.transport.gate import Gate
 from helicone_sessions.transport.retry import OnRetry, Retry, RetryPolicy
 from helicone_sessions.transport.settings import ApiKey
 

@@ -145,10 +145,10 @@ anything: st.SearchStrategy[Any] = (
     scalars
     | likely_numbers
     | st.sampled_from(NO_JSON).map(Spelled)
-    | st.just([])
+    | st.builds(list)
     | st.lists(scalars, max_size=2)
     | st.builds(lambda value: thing(average=value), likely_numbers | scalars)
-    | st.just(Thing([]))
+    | st.builds(lambda: Thing([]))
 )
 names = st.sampled_from([f'"{name}"' for name in [*NAMES, *ESCAPED_NAMES]])
 

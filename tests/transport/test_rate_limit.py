@@ -21,7 +21,8 @@ from helicone_sessions import (
 from helicone_sessions.clock import replaced
 from helicone_sessions.testing import FakeHelicone, RecordedRequest, Reply, VirtualClock, metrics
 from helicone_sessions.testing.rate_limit import FixedWindow
-from helicone_sessions.transport.rate_limit import Gate, Pace, Window
+from helicone_sessions.transport.gate import Gate
+from helicone_sessions.transport.rate_limit import Pace, Window
 
 Make = Callable[..., HeliconeClient]
 CAUTIOUS = 8

@@ -1,0 +1,178 @@
+"""The gate before the service, where queries wait until its rate limit lets them through."""
+
+import asyncio
+import threading
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from functools import lru_cache
+from typing import Any, Final, cast
+
+from helicone_sessions.clock import Clock
+from helicone_sessions.transport.rate_limit import Pace, RateLimit, Window
+
+# Seconds without news after which those under way are taken for lost.
+_PATIENCE: Final = 120.0
+
+
+class Budget:
+    """What all clients of this process share that use one key of one service."""
+
+    def __init__(self) -> None:
+        self.window = Window()
+        # Clients may run on loops of several threads.
+        self.lock = threading.Lock()
+        self.listeners: set[asyncio.Future[None]] = set()
+
+    def try_take(
+        self, now: float, pace: Pace | None, *, again: bool = False, ahead: int = 0, behind: int = 0
+    ) -> float:
+        """Take leave to send one now, or say in how many seconds to ask again; as `Window.wait`."""
+        with self.lock:
+            seconds = self.window.wait(now, again=again, ahead=ahead, behind=behind)
+            if pace is not None:
+                seconds = max(seconds, pace.wait(now))
+            if seconds <= 0:
+                self.window.sent()
+                if pace is not None:
+                    pace.take(now)
+            return seconds
+
+    def tell(self) -> None:
+        """Let those who wait look again."""
+        for future in tuple(self.listeners):
+            # A loop that was closed in the meantime has nobody waiting.
+            with suppress(RuntimeError):
+                future.get_loop().call_soon_threadsafe(_settle, future)
+
+    @contextmanager
+    def listening(self) -> "Iterator[asyncio.Future[None]]":
+        """A future that is set when there is news."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.listeners.add(future)
+        try:
+            yield future
+        finally:
+            self.listeners.discard(future)
+            future.cancel()
+
+
+def _settle(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+# Of two threads that miss at once, the cache would give each an object of its own.
+_SHARING: Final = threading.Lock()
+
+
+@lru_cache(maxsize=256)
+def _shared_budget(_account: Hashable, _clock: Hashable) -> Budget:
+    return Budget()
+
+
+@lru_cache(maxsize=256)
+def _shared_pace(_account: Hashable, _clock: Hashable, limit: RateLimit) -> Pace:
+    return Pace(limit)
+
+
+def shared(account: Hashable, clock: Clock, limit: RateLimit | None) -> tuple[Budget, Pace | None]:
+    """The budget of an account, and its pace: the same for every client that names the same."""
+    with _SHARING:
+        key = account, cast(Hashable, clock)
+        return _shared_budget(*key), None if limit is None else _shared_pace(*key, limit)
+
+
+class Gate:
+    """Where the queries of a client wait for leave to be sent, first come first served.
+
+    Those that were refused before have a line of their own, which goes first and takes no risks.
+
+    Args:
+        account: What tells one key of one service from another.
+        clock: The time that waits are measured in.
+        limit: A `RateLimit`, or any async context manager, which is held during each attempt.
+    """
+
+    def __init__(self, account: Hashable, clock: Clock, limit: "Limit | None" = None) -> None:
+        self.clock = clock
+        self.limiter = None if isinstance(limit, RateLimit) else limit
+        self._budget, self._pace = shared(account, clock, limit if isinstance(limit, RateLimit) else None)
+        # Locks give way in turn, and hand a wake-up on when the one who waits is cancelled.
+        self._line, self._line_again = asyncio.Lock(), asyncio.Lock()
+        # A lock is free for a moment while it changes hands.
+        self._waiting = {False: 0, True: 0}
+
+    def try_pass(self) -> bool:
+        """Pass if nobody waits and there is room."""
+        if self._waiting[False] or self._waiting[True]:
+            return False
+        return self._budget.try_take(self.clock.now(), self._pace) <= 0
+
+    async def passed(self, *, again: bool = False) -> None:
+        """Wait for one's turn and for room, and pass.
+
+        Args:
+            again: It was refused before.
+        """
+        self._waiting[again] += 1
+        has_passed = False
+        try:
+            async with self._line_again if again else self._line:
+                while not has_passed:
+                    has_passed = await self._passed_or_waited(again=again)
+        finally:
+            self._waiting[again] -= 1
+            if not has_passed:
+                # The other line may have left room for it.
+                self._budget.tell()
+
+    async def _passed_or_waited(self, *, again: bool) -> bool:
+        others = self._waiting[not again] > 0
+        # News of another thread may come at any moment: it is listened for before it is looked at.
+        with self._budget.listening() as news:
+            seconds = self._budget.try_take(
+                self.clock.now(), self._pace, again=again, ahead=not again and others, behind=others
+            )
+            if seconds <= 0:
+                return True
+            await self._news_or(news, seconds)
+            return False
+
+    async def _news_or(self, news: "asyncio.Future[None]", seconds: float) -> None:
+        if seconds < float("inf"):
+            passing = asyncio.ensure_future(self.clock.sleep(seconds))
+            try:
+                await asyncio.wait({news, passing}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                passing.cancel()
+        elif not (await asyncio.wait({news}, timeout=_PATIENCE))[0]:
+            # Those under way will never end, as of a loop that was stopped: they hold nobody back.
+            self._budget.window.in_flight = 0
+
+    def ended(self) -> None:
+        """One that passed has ended without an answer."""
+        with self._budget.lock:
+            self._budget.window.ended()
+        self._budget.tell()
+
+    def answered(self, status: int, headers: Mapping[str, str], sent_at: float) -> None:
+        """One that passed at *sent_at* has its answer."""
+        budget = self._budget
+        with budget.lock:
+            budget.window.ended()
+            budget.window.answered(status, headers, sent_at, self.clock.now())
+        if budget.listeners:
+            budget.tell()
+
+    def refused(self, seconds: float) -> float | None:
+        """The limit was reached, and it is asked to wait so long; gives what `Window.refused` gives."""
+        with self._budget.lock:
+            return self._budget.window.refused(self.clock.now(), seconds)
+
+    def close(self, seconds: float) -> None:
+        """Let nobody pass for so long."""
+        with self._budget.lock:
+            self._budget.window.close(self.clock.now(), seconds)
+
+
+Limit = RateLimit | AbstractAsyncContextManager[Any]
