@@ -163,7 +163,12 @@ class RequestTimeout(TransportError, TimeoutError):
 
 
 class ConnectionFailed(TransportError, ConnectionError):
-    """The connection could not be made, or broke before the answer was complete."""
+    """The connection could not be made, or broke before the answer was complete.
+
+    ``is_lasting`` says that the next would fare no better, as with a certificate that is not trusted.
+    """
+
+    is_lasting = False
 
 
 class APIError(HeliconeError):

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from aiohttp import ClientSession
 
 K = TypeVar("K")
+# Stands for an option that is not given, where None is a value.
+_KEPT: Any = object()
 OnProgress = Callable[[int, int | None, int], object]
 
 
@@ -135,9 +137,9 @@ class HeliconeClient:
         self,
         *,
         timeout: float | None = None,
-        deadline: float | None = None,
+        deadline: float | None = _KEPT,
         max_retries: int | None = None,
-        on_retry: OnRetry | None = None,
+        on_retry: OnRetry | None = _KEPT,
         cautions: Cautions | None = None,
     ) -> "HeliconeClient":
         """The same client with other limits: it shares connections, slots and rate limit with this one.
@@ -146,9 +148,9 @@ class HeliconeClient:
 
         Args:
             timeout: Seconds for one attempt.
-            deadline: Seconds for a query with all its attempts.
+            deadline: Seconds for a query with all its attempts, or None for no such limit.
             max_retries: How often a query is asked again.
-            on_retry: Called before each wait for another attempt.
+            on_retry: Called before each wait for another attempt, or None for nothing.
             cautions: What to do about filters that the open-source server reads differently.
         """
         other = object.__new__(HeliconeClient)
@@ -156,14 +158,14 @@ class HeliconeClient:
         policy: dict[str, Any] = {}
         if max_retries is not None:
             policy["max_retries"] = _count(max_retries, "max_retries", least=0)
-        if deadline is not None:
+        if deadline is not _KEPT:
             policy["deadline"] = _deadline(deadline)
         sender = self._sender
         other._sender = attrs.evolve(
             sender,
             policy=attrs.evolve(sender.policy, **policy),
             timeout=sender.timeout if timeout is None else _seconds(timeout, "timeout"),
-            on_retry=_hook(on_retry) or sender.on_retry,
+            on_retry=sender.on_retry if on_retry is _KEPT else _hook(on_retry),
         )
         if cautions is not None:
             other._warnings = FilterWarnings(cautions)
@@ -314,8 +316,8 @@ class HeliconeClient:
             ordered: Give the outcomes in the order of the input.
 
         Returns:
-            An async iterable of `MetricsOutcome`. It raises an `AuthenticationError` at once, because no
-            other query would fare better.
+            An async iterable of `MetricsOutcome`. After the outcome of an `AuthenticationError` it raises
+            that error, because no other query would fare better.
         """
         return self._stream(queries, ordered=ordered, place=callers_place())
 

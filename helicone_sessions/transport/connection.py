@@ -18,6 +18,7 @@ from helicone_sessions.transport.warn import Place
 
 _USER_AGENT: Final = f"helicone-sessions/{version('helicone-sessions')} Python/{platform.python_version()}"
 _HEADERS: Final = {**protocol.HEADERS, "User-Agent": _USER_AGENT}
+_LASTING: Final = (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError)
 # The limit is ours: aiohttp's own counts from another moment, and costs more.
 _NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=None)
 
@@ -137,7 +138,9 @@ class Connection:
         what = f"the connection to {self._settings.base_url.origin()} failed: {said}"
         # One error of aiohttp shows all headers in its repr, and others the password of a proxy.
         is_telling = hasattr(error, "request_info") or self._settings.proxy is not None
-        return ConnectionFailed(what), None if is_telling else error
+        failed = ConnectionFailed(what)
+        failed.is_lasting = isinstance(error, _LASTING)
+        return failed, None if is_telling else error
 
     async def close(self) -> None:
         """Close what is ours."""

@@ -1,6 +1,7 @@
 """The gate before the service, where queries wait until its rate limit lets them through."""
 
 import asyncio
+import logging
 import threading
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
@@ -12,6 +13,9 @@ from helicone_sessions.transport.rate_limit import Pace, RateLimit, Window
 
 # Seconds without news after which those under way are taken for lost.
 _PATIENCE: Final = 120.0
+# A wait of so many seconds is told in the log.
+_WORTH_A_WORD: Final = 1.0
+_LOG: Final = logging.getLogger("helicone_sessions")
 
 
 class Budget:
@@ -140,6 +144,8 @@ class Gate:
 
     async def _news_or(self, news: "asyncio.Future[None]", seconds: float) -> None:
         if seconds < float("inf"):
+            if seconds >= _WORTH_A_WORD:
+                _LOG.info("the rate limit is spent: the next request goes in %.1f s", seconds)
             passing = asyncio.ensure_future(self.clock.sleep(seconds))
             try:
                 await asyncio.wait({news, passing}, return_when=asyncio.FIRST_COMPLETED)

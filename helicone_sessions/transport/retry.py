@@ -39,7 +39,9 @@ def is_transient(error: HeliconeError) -> bool:
         return error.status != 501
     if isinstance(error, APIError) and error.status in _PASSING_STATUSES:
         return True
-    return isinstance(error, (RateLimited, ConnectionFailed, RequestTimeout))
+    if isinstance(error, ConnectionFailed):
+        return not error.is_lasting
+    return isinstance(error, (RateLimited, RequestTimeout))
 
 
 @attrs.frozen

@@ -3,7 +3,7 @@
 import asyncio
 import copy
 import logging
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
@@ -95,45 +95,44 @@ class Sender:
         return came_to
 
     async def _answer(self, body: bytes) -> Answer:
-        gate, policy, now = self.gate, self.policy, self.gate.clock.now
-        attempts, waited, begun, failed = 0, 0.0, None, None
+        gate, policy, tries = self.gate, self.policy, _Tries()
         while True:
             if not gate.try_pass():
-                await gate.passed(again=isinstance(failed, RateLimited))
-            sent_at = now()
-            if begun is None:
-                begun = failed_at = sent_at
-            waited += sent_at - failed_at
-            if failed is not None and policy.is_over(sent_at - begun):
-                # The gate held it for longer than there was time.
-                gate.ended()
-                failed.waited = waited
-                raise failed
-            attempts += 1
+                await gate.passed(again=isinstance(tries.failed, RateLimited))
             try:
-                limit = policy.time_limit(self.timeout, sent_at - begun)
-                return await self._attempt(body, sent_at, *limit), attempts
+                if gate.limiter is None:
+                    return await self._attempt(body, tries), tries.attempts
+                async with gate.limiter:
+                    return await self._attempt(body, tries), tries.attempts
             except (TransportError, APIError) as error:
                 failed = error
-            failed.attempts, failed.waited, failed_at = attempts, waited, now()
-            wait = policy.wait(failed, attempts, failed_at - begun)
+            if failed is tries.failed:
+                # It was held for longer than there was time.
+                self._tell(failed, None)
+                raise failed
+            now = gate.clock.now()
+            elapsed = tries.note(failed, now)
+            wait = policy.wait(failed, tries.attempts, elapsed)
             resets_in = self._tell_gate(failed, wait)
             if resets_in is not None and wait is not None:
-                wait = None if policy.is_over(failed_at - begun + resets_in) else resets_in
+                wait = None if policy.is_over(elapsed + resets_in) else resets_in
             self._tell(failed, wait)
             if wait is None:
                 raise failed
             if resets_in is None:
                 await gate.clock.sleep(wait)
 
-    async def _attempt(self, body: bytes, sent_at: float, *limit: Any) -> SessionMetrics:
+    async def _attempt(self, body: bytes, tries: "_Tries") -> SessionMetrics:
         gate = self.gate
+        sent_at = gate.clock.now()
+        elapsed = tries.begin(sent_at)
+        if tries.failed is not None and self.policy.is_over(elapsed):
+            gate.ended()
+            raise tries.failed
+        tries.attempts += 1
+        limit = self.policy.time_limit(self.timeout, elapsed)
         try:
-            if gate.limiter is None:
-                status, headers, raw = await self.connection.send(body, *limit)
-            else:
-                async with gate.limiter:
-                    status, headers, raw = await self.connection.send(body, *limit)
+            status, headers, raw = await self.connection.send(body, *limit)
         except BaseException:
             gate.ended()
             raise
@@ -162,3 +161,30 @@ class Sender:
         _LOG.info("%s, attempt %d: asked again in %.2f s", what, failed.attempts, wait)
         if self.on_retry is not None:
             self.on_retry(Retry(failed, failed.attempts, wait))
+
+
+@attrs.define(eq=False)
+class _Tries:
+    """How often one query was asked, and when."""
+
+    attempts: int = 0
+    failed: TransportError | APIError | None = None
+    _begun: float | None = None
+    _failed_at: float = 0.0
+    _waited: float = 0.0
+
+    def begin(self, now: float) -> float:
+        """Note that an attempt begins; seconds since the first did."""
+        if self._begun is None:
+            self._begun = now
+            return 0.0
+        self._waited += now - self._failed_at
+        if self.failed is not None:
+            self.failed.waited = self._waited
+        return now - self._begun
+
+    def note(self, failed: TransportError | APIError, now: float) -> float:
+        """Note what an attempt came to; seconds since the first began."""
+        failed.attempts, failed.waited = self.attempts, self._waited
+        self.failed, self._failed_at = failed, now
+        return now - (self._begun or now)

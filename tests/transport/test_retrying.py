@@ -598,3 +598,78 @@ def test_a_query_is_asked_at_most_once_more_than_max_retries(faults: list[Any], 
     assert due == getattr(found, "attempts", due)
     if not isinstance(found, HeliconeError):
         assert 7.0 == found.average.session_cost
+
+
+# What holds a query back, and says so
+
+
+class Turnstile:
+    """A limiter of one's own that lets nobody in before its time."""
+
+    def __init__(self, clock: Any, seconds: float) -> None:
+        self._clock = clock
+        self._seconds = seconds
+
+    async def __aenter__(self) -> None:
+        await self._clock.sleep(self._seconds)
+
+    async def __aexit__(self, *_error: object) -> None:
+        """Let go of nothing."""
+
+
+async def test_waiting_for_a_limiter_is_not_counted_as_an_attempt(
+    make_client: Make, service: Any, clock: Any
+) -> None:
+    """The deadline begins when the first attempt does, which a limiter of one's own holds back."""
+    service.will(gateway_page())
+    found = await make_client(deadline=30, rate_limit=Turnstile(clock, 20)).get_metrics()
+
+    assert found.average.session_cost is None
+    assert 2 == len(service.seen)
+
+
+async def test_a_limiter_that_outlasts_the_deadline_ends_the_query(
+    make_client: Make, service: Any, clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it holds back for longer than there is time is not sent, and the log tells of giving up."""
+    caplog.set_level(logging.INFO, "helicone_sessions")
+    service.always("", gateway_page())
+    with pytest.raises(ServerError) as caught:
+        await make_client(deadline=10, rate_limit=Turnstile(clock, 20)).get_metrics()
+
+    assert 1 == caught.value.attempts == len(service.seen)
+    assert "given up" in caplog.messages[-1]
+
+
+async def test_a_limit_that_is_spent_is_told_in_the_log(
+    make_client: Make, service: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A batch that stands still for a while says why, once for each wait."""
+    caplog.set_level(logging.INFO, "helicone_sessions")
+    service.will(service.metrics(headers={"RateLimit-Remaining": "0", "RateLimit-Reset": "20"}))
+    client = make_client()
+    for name in "12":
+        await client.get_metrics(name_contains=name)
+
+    assert ["the rate limit is spent: the next request goes in 20.0 s"] == caplog.messages
+
+
+async def test_a_certificate_that_is_not_trusted_is_not_tried_again(make_client: Make, service: Any) -> None:
+    """What TLS refuses now it refuses the next time: the error comes at once."""
+    with pytest.raises(ConnectionFailed) as caught:
+        await make_client(base_url=service.url.replace("http://", "https://")).get_metrics()
+
+    assert (1, True) == (caught.value.attempts, caught.value.is_lasting)
+
+
+async def test_other_options_can_take_a_limit_back(make_client: Make, service: Any, clock: Any) -> None:
+    """None for deadline or on_retry means none, and what is not named is kept."""
+    heard: list[Retry] = []
+    first = make_client(deadline=1, on_retry=heard.append)
+    service.will(*[slow(clock, 3, gateway_page())] * 2)
+    with pytest.raises(ServerError):
+        await first.with_options(max_retries=3).get_metrics()
+    await first.with_options(deadline=None, on_retry=None).get_metrics()
+
+    assert [] == heard
+    assert 3 == len(service.seen)
