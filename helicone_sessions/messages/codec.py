@@ -7,7 +7,10 @@ errors.
 import json
 from functools import cache
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
+
+# json.dumps() would make one for each value.
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False)
 
 
 @cache
@@ -31,7 +34,7 @@ def encode(value: Any) -> bytes:
         except TypeError:
             # A whole number of more than 64 bits.
             pass
-    return json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def decode(body: bytes) -> Any:

@@ -110,7 +110,12 @@ class Gate:
         """Pass if nobody waits and there is room."""
         if self._waiting[False] or self._waiting[True]:
             return False
-        return self._budget.try_take(self.clock.now(), self._pace) <= 0
+        budget = self._budget
+        if self._pace is None and budget.window.is_free:
+            with budget.lock:
+                budget.window.sent()
+            return True
+        return budget.try_take(self.clock.now(), self._pace) <= 0
 
     async def passed(self, *, again: bool = False) -> None:
         """Wait for one's turn and for room, and pass.

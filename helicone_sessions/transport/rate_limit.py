@@ -158,6 +158,11 @@ class Window:
             return float("inf")
         return (self._resets_after + self._resets_before) / 2
 
+    @property
+    def is_free(self) -> bool:
+        """Whether the service has answered, and has never said a word of a limit or a wait."""
+        return self._limit is None and self._has_answered and self._closed_until < 0
+
     def sent(self) -> None:
         """Count one that goes now."""
         self.in_flight += 1

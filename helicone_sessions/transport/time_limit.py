@@ -20,14 +20,7 @@ class TimeLimits:
     def __init__(self) -> None:
         self.running: set[TimeLimit] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._strikes_at = float("inf")
-
-    def add(self, limit: "TimeLimit") -> None:
-        """Watch a block that begins."""
-        self.running.add(limit)
-        # The timer of another block does for this one, as long as it comes before this one ends.
-        if limit.ends < self._strikes_at:
-            self._set(limit.ends)
+        self.strikes_at = float("inf")
 
     def close(self) -> None:
         """Give the timer back; blocks under way keep theirs."""
@@ -38,11 +31,12 @@ class TimeLimits:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            self._strikes_at = float("inf")
+            self.strikes_at = float("inf")
 
-    def _set(self, when: float) -> None:
+    def strike_at(self, when: float) -> None:
+        """Look after the blocks at that time of the loop."""
         self._unset()
-        self._strikes_at = when
+        self.strikes_at = when
         self._timer = asyncio.get_running_loop().call_at(when, self._strike)
 
     def _strike(self) -> None:
@@ -51,7 +45,7 @@ class TimeLimits:
         for limit in [limit for limit in self.running if limit.ends <= now and not limit.has_expired]:
             limit.expire()
         if left := [limit.ends for limit in self.running if not limit.has_expired]:
-            self._set(min(left))
+            self.strike_at(min(left))
 
 
 class TimeLimit:
@@ -72,8 +66,12 @@ class TimeLimit:
         self._task = task
         self._asked_before = task.cancelling()
         self.has_expired = False
-        self.ends = asyncio.get_running_loop().time() + self._seconds
-        self._limits.add(self)
+        self.ends = ends = asyncio.get_running_loop().time() + self._seconds
+        limits = self._limits
+        limits.running.add(self)
+        # The timer of another block does for this one, as long as it comes before this one ends.
+        if ends < limits.strikes_at:
+            limits.strike_at(ends)
         return self
 
     def expire(self) -> None:
