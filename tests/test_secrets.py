@@ -434,3 +434,25 @@ async def test_an_error_keeps_its_attempts_waits_and_answers(
     assert [7.0] == [found.average.session_cost for found in other.answered.values()]
     assert vars(error) == vars(other)
     assert str(error) == str(other)
+
+
+# Tools that show the variables of each frame
+
+
+@pytest.mark.parametrize(
+    "answer", [Reply(401, {"error": "no"}), Reply(400, "bad"), gateway_page(), failure("no"), *Fault], ids=str
+)
+async def test_no_frame_of_ours_shows_the_key(server: FakeHelicone, answer: Any) -> None:
+    """A report with the variables of all frames, of the error and of what led to it, is without the key."""
+    server.otherwise(answer)
+    async with client_of(server, max_retries=0, timeout=0.2) as client:
+        try:
+            await client.get_metrics()
+        except HeliconeError as error:
+            report = traceback.TracebackException.from_exception(error, capture_locals=True)
+            text = "".join(report.format())
+        else:
+            text = ""
+
+    inner = text.split("get_metrics", 1)[-1]
+    assert [] == leaks([inner])

@@ -62,11 +62,12 @@ class RecordedRequest:
     connection: tuple[str, int]
 
 
+_MASKS = {"authorization": "Bearer ***", "proxy-authorization": "***"}
+
+
 def masked(headers: "CIMultiDictProxy[str]") -> "CIMultiDict[str]":
     """The headers without the key, whatever else the header says."""
-    return CIMultiDict(
-        (name, "Bearer ***" if name.lower() == "authorization" else value) for name, value in headers.items()
-    )
+    return CIMultiDict((name, _MASKS.get(name.lower(), value)) for name, value in headers.items())
 
 
 def judged(body: bytes) -> Judgement:

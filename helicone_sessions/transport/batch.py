@@ -17,8 +17,9 @@ from typing import Any, Generic, Self, TypeVar
 
 import attrs
 
-from helicone_sessions.errors import AuthenticationError, FilterTypeError, HeliconeError
+from helicone_sessions.errors import AuthenticationError, ConfigurationError, FilterTypeError, HeliconeError
 from helicone_sessions.filters.filter import Condition, Operand, as_filter
+from helicone_sessions.filters.values import shortened
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
 
@@ -66,7 +67,8 @@ def as_query(value: Any, key: object) -> SessionMetricsQuery:
     if isinstance(value, Operand):
         return SessionMetricsQuery(filter=as_filter(value))
     raise FilterTypeError(
-        f"a query is a SessionMetricsQuery or a filter, not {type(value).__name__} {value!r} (at {key!r})"
+        "a query is a SessionMetricsQuery or a filter, not"
+        f" {type(value).__name__} {shortened(value)} (at {key!r})"
     )
 
 
@@ -136,9 +138,14 @@ def _source(queries: Queries[Any]) -> Iterator[_Item] | AsyncIterator[_Item]:
 
 async def _numbered(queries: AsyncIterable[Any]) -> AsyncGenerator[_Item, None]:
     place = 0
-    async for query in queries:
-        yield place, query
-        place += 1
+    try:
+        async for query in queries:
+            yield place, query
+            place += 1
+    finally:
+        # Here, and not when it is collected: a cursor that it holds must not outlive the block.
+        if isinstance(queries, AsyncGenerator):
+            await queries.aclose()
 
 
 @attrs.define(eq=False)
@@ -160,7 +167,8 @@ class _Workers:
     _finished: int = attrs.field(default=0, init=False)
     _taken: int = attrs.field(default=0, init=False)
     _is_exhausted: bool = attrs.field(default=False, init=False)
-    _failure: Exception | None = attrs.field(default=None, init=False)
+    _is_ending: bool = attrs.field(default=False, init=False)
+    _failure: BaseException | None = attrs.field(default=None, init=False)
     _tasks: list["asyncio.Task[None]"] = attrs.field(factory=list, init=False)
     _working: int = attrs.field(default=0, init=False)
     _pulling: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
@@ -171,6 +179,9 @@ class _Workers:
     def take(self) -> MetricsOutcome[Any] | None:
         """The next outcome, if it is there."""
         outcome = self._done.pop(self._taken, None)
+        if outcome is None and self._failure is not None and self._done:
+            # No more will come in between: what is there is given, in its order.
+            outcome = self._done.pop(min(self._done))
         if outcome is not None:
             self._taken += 1
             self._errors -= outcome.error is not None
@@ -183,7 +194,8 @@ class _Workers:
 
         Raises:
             AuthenticationError: The service refuses the key.
-            Exception: What the input raised, or what is to be said of an item that is no query.
+            ConfigurationError: The client is closed, or was used on another loop.
+            BaseException: What the input raised, or what is to be said of an item that is no query.
         """
         if not self._tasks:
             self._working = self.most
@@ -199,12 +211,12 @@ class _Workers:
 
     async def end(self) -> None:
         """Cancel what still runs, and wait for its end."""
+        self._is_ending = True
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
         if isinstance(self.source, AsyncGenerator):
-            # Ours; the caller's own, which it goes through, is left to the caller.
             await self.source.aclose()
 
     async def _work(self) -> None:
@@ -218,7 +230,10 @@ class _Workers:
                     await self._rest()
                 else:
                     await self._answer(*pulled)
-        except Exception as error:  # noqa: BLE001 - it is the reader's
+        except BaseException as error:
+            # It is the reader's, a CancelledError of the input as well; unless it is the end.
+            if self._is_ending or not isinstance(error, (Exception, asyncio.CancelledError)):
+                raise
             self._failure = self._failure or error
         finally:
             self._working -= 1
@@ -268,7 +283,7 @@ class _Workers:
             attempts = getattr(error, "attempts", 0)
             outcome = MetricsOutcome(key, query, None, error, attempts, self.now() - begun)
             self._errors += 1
-            if isinstance(error, AuthenticationError):
+            if isinstance(error, (AuthenticationError, ConfigurationError)):
                 self._failure = self._failure or error
         self._done[place if self.is_ordered else self._finished] = outcome
         self._finished += 1

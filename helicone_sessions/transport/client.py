@@ -1,6 +1,7 @@
 """`HeliconeClient`: the one place of the core that talks over the network."""
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping
 from datetime import timedelta, tzinfo
 from functools import partial
@@ -229,7 +230,7 @@ class HeliconeClient:
     ) -> Coroutine[Any, Any, dict[K, SessionMetrics]]: ...
     @overload
     def get_metrics_many(
-        self, queries: Iterable[Query], *, on_progress: OnProgress | None = None
+        self, queries: Iterable[Query] | AsyncIterable[Query], *, on_progress: OnProgress | None = None
     ) -> Coroutine[Any, Any, list[SessionMetrics]]: ...
     @overload
     def get_metrics_many(  # type: ignore[overload-overlap] # likewise
@@ -242,7 +243,7 @@ class HeliconeClient:
     @overload
     def get_metrics_many(
         self,
-        queries: Iterable[Query],
+        queries: Iterable[Query] | AsyncIterable[Query],
         *,
         return_errors: bool,
         on_progress: OnProgress | None = None,
@@ -372,6 +373,11 @@ def _count(value: object, name: str, *, least: int) -> int:
 
 
 def _limit(value: Any) -> Limit | None:
+    if hasattr(value, "gen"):
+        raise ConfigurationError(
+            "rate_limit is entered for each attempt, and what @asynccontextmanager makes can be entered once:"
+            " pass an object with __aenter__ and __aexit__"
+        )
     if value is None or isinstance(value, RateLimit) or hasattr(value, "__aenter__"):
         return value  # type: ignore[no-any-return]
     raise ConfigurationError(
@@ -381,6 +387,6 @@ def _limit(value: Any) -> Limit | None:
 
 
 def _hook(value: Any) -> OnRetry | None:
-    if value is not None and not callable(value):
-        raise ConfigurationError(f"on_retry is a function of one Retry, not {value!r}")
+    if value is not None and (not callable(value) or inspect.iscoroutinefunction(value)):
+        raise ConfigurationError(f"on_retry is a function of one Retry, not {value!r}; it is not awaited")
     return value  # type: ignore[no-any-return]

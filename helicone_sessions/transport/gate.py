@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import threading
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
@@ -66,7 +67,7 @@ def _settle(future: "asyncio.Future[None]") -> None:
 
 
 # Of two threads that miss at once, the cache would give each an object of its own.
-_SHARING: Final = threading.Lock()
+_SHARING = threading.Lock()
 
 
 @lru_cache(maxsize=256)
@@ -86,6 +87,24 @@ def shared(account: Hashable, clock: Clock, limit: RateLimit | None) -> tuple[Bu
         return _shared_budget(*key), None if limit is None else _shared_pace(*key, limit)
 
 
+def _begin_anew() -> None:
+    """In a child process nothing is under way, and a lock may be held by a thread that is not there."""
+    global _SHARING  # noqa: PLW0603 - as its parent's
+    _SHARING = threading.Lock()
+    _shared_budget.cache_clear()
+    _shared_pace.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
+
+
+async def _has_ended_well(task: "asyncio.Task[None]") -> bool:
+    task.cancel()
+    await asyncio.wait({task})
+    return not task.cancelled()
+
+
 class Gate:
     """Where the queries of a client wait for leave to be sent, first come first served.
 
@@ -103,6 +122,7 @@ class Gate:
         self._budget, self._pace = shared(account, clock, limit if isinstance(limit, RateLimit) else None)
         # Locks give way in turn, and hand a wake-up on when the one who waits is cancelled.
         self._line, self._line_again = asyncio.Lock(), asyncio.Lock()
+        self._told_until = float("-inf")
         # A lock is free for a moment while it changes hands.
         self._waiting = {False: 0, True: 0}
 
@@ -117,12 +137,32 @@ class Gate:
             return True
         return budget.try_take(self.clock.now(), self._pace) <= 0
 
-    async def passed(self, *, again: bool = False) -> None:
+    async def passed(self, *, again: bool = False, until: float | None = None) -> bool:
         """Wait for one's turn and for room, and pass.
 
         Args:
             again: It was refused before.
+            until: A time of the clock at which it gives up.
+
+        Returns:
+            Whether it passed.
         """
+        if until is None:
+            await self._pass(again=again)
+            return True
+        passing = asyncio.ensure_future(self._pass(again=again))
+        ending = asyncio.ensure_future(self.clock.sleep(max(0.0, until - self.clock.now())))
+        try:
+            await asyncio.wait({passing, ending}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            if await _has_ended_well(passing):
+                self.ended()
+            raise
+        finally:
+            ending.cancel()
+        return await _has_ended_well(passing)
+
+    async def _pass(self, *, again: bool) -> None:
         self._waiting[again] += 1
         has_passed = False
         try:
@@ -149,8 +189,7 @@ class Gate:
 
     async def _news_or(self, news: "asyncio.Future[None]", seconds: float) -> None:
         if seconds < float("inf"):
-            if seconds >= _WORTH_A_WORD:
-                _LOG.info("the rate limit is spent: the next request goes in %.1f s", seconds)
+            self._tell(seconds)
             passing = asyncio.ensure_future(self.clock.sleep(seconds))
             try:
                 await asyncio.wait({news, passing}, return_when=asyncio.FIRST_COMPLETED)
@@ -159,6 +198,13 @@ class Gate:
         elif not (await asyncio.wait({news}, timeout=_PATIENCE))[0]:
             # Those under way will never end, as of a loop that was stopped: they hold nobody back.
             self._budget.window.in_flight = 0
+
+    def _tell(self, seconds: float) -> None:
+        # Once for each moment that is waited for, and not for each look at it.
+        until = self.clock.now() + seconds
+        if seconds >= _WORTH_A_WORD and until > self._told_until + _WORTH_A_WORD:
+            self._told_until = until
+            _LOG.info("requests wait %.1f s, as the rate limit or the service asks", seconds)
 
     def ended(self) -> None:
         """One that passed has ended without an answer."""

@@ -20,10 +20,12 @@ from helicone_sessions.errors import (
 
 # The service passes on ClickHouse's words; only these tell of a moment that passes.
 _PASSING: Final = re.compile(
-    r"timed?[ -]?out|timeout|too many simultaneous|memory limit"
-    r"|connection (refused|reset)|ECONNREFUSED|ECONNRESET",
+    r"\b(timed[ -]out|(socket_)?timeout(_exceeded)?|too many simultaneous|memory limit"
+    r"|connection (refused|reset)|ECONNREFUSED|ECONNRESET|ETIMEDOUT)\b",
     re.IGNORECASE,
 )
+# What it quotes is the query's own, where a column or a key may be called so.
+_QUOTED: Final = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`""")
 # The server gave up waiting for the request, or would rather not answer it so early in a connection.
 _PASSING_STATUSES: Final = (408, 425)
 
@@ -34,7 +36,7 @@ def is_transient(error: HeliconeError) -> bool:
     It can always be asked again: the POST only reads.
     """
     if isinstance(error, QueryFailed):
-        return bool(_PASSING.search(error.message))
+        return bool(_PASSING.search(_QUOTED.sub("", error.message)))
     if isinstance(error, ServerError):
         return error.status != 501
     if isinstance(error, APIError) and error.status in _PASSING_STATUSES:

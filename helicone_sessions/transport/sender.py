@@ -3,7 +3,7 @@
 import asyncio
 import copy
 import logging
-from typing import Final
+from typing import Final, TypeVar
 
 import attrs
 
@@ -97,49 +97,58 @@ class Sender:
     async def _answer(self, body: bytes) -> Answer:
         gate, policy, tries = self.gate, self.policy, _Tries()
         while True:
-            if not gate.try_pass():
-                await gate.passed(again=isinstance(tries.failed, RateLimited))
-            try:
-                if gate.limiter is None:
-                    return await self._attempt(body, tries), tries.attempts
+            if gate.limiter is None:
+                found = await self._attempt(body, tries)
+            else:
+                # Outside the gate, whose leave is for now: a limiter may take its time, or fail.
                 async with gate.limiter:
-                    return await self._attempt(body, tries), tries.attempts
-            except (TransportError, APIError) as error:
-                failed = error
-            if failed is tries.failed:
+                    found = await self._attempt(body, tries)
+            if isinstance(found, SessionMetrics):
+                return found, tries.attempts
+            if found is tries.failed:
                 # It was held for longer than there was time.
-                self._tell(failed, None)
-                raise failed
-            now = gate.clock.now()
-            elapsed = tries.note(failed, now)
-            wait = policy.wait(failed, tries.attempts, elapsed)
-            resets_in = self._tell_gate(failed, wait)
+                self._tell(found, None)
+                raise found
+            elapsed = tries.note(found, gate.clock.now())
+            wait = policy.wait(found, tries.attempts, elapsed)
+            resets_in = self._tell_gate(found, wait)
             if resets_in is not None and wait is not None:
                 wait = None if policy.is_over(elapsed + resets_in) else resets_in
-            self._tell(failed, wait)
+            self._tell(found, wait)
             if wait is None:
-                raise failed
+                raise found
             if resets_in is None:
                 await gate.clock.sleep(wait)
 
-    async def _attempt(self, body: bytes, tries: "_Tries") -> SessionMetrics:
-        gate = self.gate
+    async def _attempt(self, body: bytes, tries: "_Tries") -> SessionMetrics | TransportError | APIError:
+        """What an attempt comes to; if there was no time for one, what the one before came to."""
+        gate, policy, failed = self.gate, self.policy, tries.failed
+        if not gate.try_pass():
+            until = None if failed is None else tries.ends_at(policy.deadline)
+            if not await gate.passed(again=isinstance(failed, RateLimited), until=until):
+                tries.begin(gate.clock.now())
+                return failed  # type: ignore[return-value] # there is one where there is an end
         sent_at = gate.clock.now()
         elapsed = tries.begin(sent_at)
-        if tries.failed is not None and self.policy.is_over(elapsed):
+        if failed is not None and policy.is_over(elapsed):
             gate.ended()
-            raise tries.failed
+            return failed
         tries.attempts += 1
-        limit = self.policy.time_limit(self.timeout, elapsed)
         try:
-            status, headers, raw = await self.connection.send(body, *limit)
+            status, headers, raw = await self.connection.send(body, *policy.time_limit(self.timeout, elapsed))
+        except TransportError as error:
+            gate.ended()
+            return without_frames(error)
         except BaseException:
             gate.ended()
             raise
         gate.answered(status, headers, sent_at)
         if _LOG.isEnabledFor(logging.DEBUG):
             _LOG.debug("status %d after %.3f s", status, gate.clock.now() - sent_at)
-        return protocol.decipher(status, headers, raw, secret=self.key.reveal())
+        try:
+            return protocol.decipher(status, headers, raw, secret=self.key.reveal())
+        except APIError as error:
+            return without_frames(error)
 
     def _tell_gate(self, failed: TransportError | APIError, wait: float | None) -> float | None:
         """Hold the others back too; seconds until the limit's reset, for which the gate holds this one."""
@@ -187,4 +196,20 @@ class _Tries:
         """Note what an attempt came to; seconds since the first began."""
         failed.attempts, failed.waited = self.attempts, self._waited
         self.failed, self._failed_at = failed, now
-        return now - (self._begun or now)
+        return 0.0 if self._begun is None else now - self._begun
+
+    def ends_at(self, deadline: float | None) -> float | None:
+        """When the deadline is over, or None if there is none."""
+        return None if deadline is None or self._begun is None else self._begun + deadline
+
+
+Failed = TypeVar("Failed", bound=BaseException)
+
+
+def without_frames(error: Failed) -> Failed:
+    """The error and all that led to it without frames: tools that show their variables would show the key."""
+    one: BaseException | None = error
+    while one is not None:
+        one.__traceback__ = None
+        one = one.__cause__ or one.__context__
+    return error

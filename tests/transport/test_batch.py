@@ -9,6 +9,7 @@ import pytest
 from helicone_sessions import (
     NONE,
     AuthenticationError,
+    ConfigurationError,
     ConnectionFailed,
     F,
     FilterTypeError,
@@ -19,6 +20,7 @@ from helicone_sessions import (
     SessionMetrics,
     SessionMetricsQuery,
 )
+from helicone_sessions.transport.batch import as_query
 
 Make = Callable[..., HeliconeClient]
 # As good as endless, and yet an end for a package that reads on.
@@ -721,3 +723,86 @@ async def test_a_large_batch_is_answered_through_few_slots(make_client: Make, se
     assert list(range(300)) == [cost(metrics) for metrics in found]
     assert 4 >= service.most_open
     assert 4 >= len({request.peer for request in service.seen})
+
+
+# Nothing ends in silence
+
+
+async def test_an_input_that_is_cancelled_does_not_end_the_batch_in_silence(make_client: Make) -> None:
+    """A CancelledError of the input is the reader's: what is missing is never taken for the end."""
+
+    async def broken() -> AsyncIterator[SessionMetricsQuery]:
+        for number in range(10):
+            yield query(number)
+        raise asyncio.CancelledError
+
+    client = make_client()
+    with pytest.raises(asyncio.CancelledError):
+        await client.get_metrics_many(broken())
+    with pytest.raises(asyncio.CancelledError):
+        async with client.stream_metrics(broken()) as outcomes:
+            _ = [outcome async for outcome in outcomes]
+
+
+async def test_a_wrong_key_keeps_what_was_done_in_order_too(make_client: Make, service: Any) -> None:
+    """Behind a slow query, what is finished is given in its order before the error ends the stream."""
+    service.hold("0")
+    service.always("5", service.reply(401, {"error": "unknown key"}))
+    keys = []
+
+    async def read() -> None:
+        async with make_client(max_concurrency=6).stream_metrics(queries(range(6)), ordered=True) as outcomes:
+            async for outcome in outcomes:
+                keys.append(outcome.key)  # noqa: PERF401 - what came before the error is the subject
+
+    with pytest.raises(AuthenticationError):
+        await read()
+
+    assert 5 == keys[-1]
+    assert sorted(keys) == keys
+
+
+async def test_a_closed_client_ends_a_stream_without_an_end(make_client: Make) -> None:
+    """No query would fare better: the stream gives one such outcome, and raises."""
+    client = make_client(max_concurrency=2)
+    given = 0
+
+    async def read() -> None:
+        nonlocal given
+        async with client.stream_metrics(Pulled(ENDLESS)) as outcomes:
+            async for _ in outcomes:
+                given += 1
+                if given == 3:
+                    await client.aclose()
+
+    with pytest.raises(ConfigurationError, match="the client is closed"):
+        await read()
+
+    assert given < 20
+
+
+async def test_an_async_input_is_closed_before_the_block_is_left(make_client: Make) -> None:
+    """A cursor that the input holds does not outlive the stream."""
+    told = []
+
+    async def cursor() -> AsyncIterator[SessionMetricsQuery]:
+        try:
+            for number in ENDLESS:
+                yield query(number)
+        finally:
+            told.append("closed")
+
+    async with make_client().stream_metrics(cursor()) as outcomes:
+        async for _ in outcomes:
+            break
+    told.append("left")
+
+    assert ["closed", "left"] == told
+
+
+def test_what_is_no_query_is_shown_shortened() -> None:
+    """A long text in the wrong place does not fill the message."""
+    with pytest.raises(FilterTypeError) as caught:
+        as_query("x" * 5000, 3)
+
+    assert len(str(caught.value)) < 300

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -651,7 +652,7 @@ async def test_a_limit_that_is_spent_is_told_in_the_log(
     for name in "12":
         await client.get_metrics(name_contains=name)
 
-    assert ["the rate limit is spent: the next request goes in 20.0 s"] == caplog.messages
+    assert ["requests wait 20.0 s, as the rate limit or the service asks"] == caplog.messages
 
 
 async def test_a_certificate_that_is_not_trusted_is_not_tried_again(make_client: Make, service: Any) -> None:
@@ -673,3 +674,98 @@ async def test_other_options_can_take_a_limit_back(make_client: Make, service: A
 
     assert [] == heard
     assert 3 == len(service.seen)
+
+
+class Failing:
+    """A limiter of one's own that does not let anybody in."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self._error = error
+
+    async def __aenter__(self) -> None:
+        if self._error is not None:
+            raise self._error
+        await asyncio.Event().wait()
+
+    async def __aexit__(self, *_error: object) -> None:
+        """Never come to."""
+
+
+@pytest.mark.parametrize("error", [LookupError("closed"), None], ids=["raises", "hangs"])
+async def test_a_limiter_that_lets_nobody_in_holds_back_no_other_client(
+    make_client: Make, service: Any, error: BaseException | None
+) -> None:
+    """What was cancelled or failed in a limiter is not counted as under way."""
+    client = make_client(rate_limit=Failing(error), max_concurrency=20)
+    calls = [asyncio.ensure_future(client.get_metrics(name_contains=str(place))) for place in range(20)]
+    await asyncio.sleep(0)
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    found = await make_client(max_concurrency=20).get_metrics(name_contains="7")
+
+    assert 7.0 == found.average.session_cost
+    assert ["7"] == service.names
+
+
+async def test_a_gate_that_is_closed_beyond_the_deadline_ends_the_query(
+    make_client: Make, service: Any, clock: Any
+) -> None:
+    """A retry that the limit of another query holds back ends with the deadline, not with the limit."""
+    service.will(service.reply(502), service.reply(429, "", {"Retry-After": "60"}))
+    clock.stop()
+    client = make_client(deadline=5, max_retries=3)
+    held = asyncio.ensure_future(client.get_metrics(name_contains="1"))
+    await service.until(lambda: len(clock.slept) == 1)
+    other = asyncio.ensure_future(make_client(max_retries=0).get_metrics(name_contains="2"))
+    with pytest.raises(RateLimited):
+        await other
+    clock.advance(1)
+    await service.until(lambda: len(clock.slept) == 3)
+    clock.advance(4.5)
+    with pytest.raises(ServerError) as caught:
+        await held
+
+    assert 1005.5 == clock.time
+    assert (1, ["1", "2"]) == (caught.value.attempts, service.names)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Missing columns: 'properties[timeout]'",
+        "Unknown identifier: timeout_seconds",
+        'Syntax error: near "request timed out"',
+        "Unknown column `memory limit`",
+    ],
+)
+async def test_a_name_that_sounds_like_a_bad_moment_is_none(
+    make_client: Make, service: Any, text: str
+) -> None:
+    """A column or a text of the query that is called so does not make its error one that passes."""
+    service.always("", failure(text))
+    with pytest.raises(QueryFailed):
+        await make_client().get_metrics()
+
+    assert 1 == len(service.seen)
+
+
+def test_a_limiter_that_can_be_entered_once_is_refused() -> None:
+    """What contextlib makes of a function is for one entry, and there is one for each attempt."""
+
+    @asynccontextmanager
+    async def once() -> AsyncIterator[None]:
+        yield
+
+    with pytest.raises(ConfigurationError, match="can be entered once"):
+        HeliconeClient(KEY, base_url="http://localhost", rate_limit=once())
+
+
+def test_a_hook_that_would_have_to_be_awaited_is_refused() -> None:
+    """Nobody would await it."""
+
+    async def hook(_retry: Retry) -> None:
+        """Never called."""
+
+    with pytest.raises(ConfigurationError, match="it is not awaited"):
+        HeliconeClient(KEY, base_url="http://localhost", on_retry=hook)
