@@ -131,7 +131,11 @@ class HeliconeClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections; a session that was passed in stays open."""
+        """Close the connections; a session that was passed in stays open.
+
+        Queries that wait for the rate limit end with a `ConfigurationError`.
+        """
+        self._sender.gate.shut()
         await self._connection.close()
 
     def with_options(

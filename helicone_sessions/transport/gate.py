@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any, Final, cast
 
 from helicone_sessions.clock import Clock
+from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.transport.rate_limit import Pace, RateLimit, Window
 
 # Seconds without news after which those under way are taken for lost.
@@ -99,10 +100,13 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begin_anew)
 
 
-async def _has_ended_well(task: "asyncio.Task[None]") -> bool:
+async def _end(task: "asyncio.Task[None]") -> None:
     task.cancel()
     await asyncio.wait({task})
-    return not task.cancelled()
+
+
+def _has_passed(task: "asyncio.Task[None]") -> bool:
+    return not task.cancelled() and task.exception() is None
 
 
 class Gate:
@@ -122,6 +126,7 @@ class Gate:
         self._budget, self._pace = shared(account, clock, limit if isinstance(limit, RateLimit) else None)
         # Locks give way in turn, and hand a wake-up on when the one who waits is cancelled.
         self._line, self._line_again = asyncio.Lock(), asyncio.Lock()
+        self._is_shut = False
         self._told_until = float("-inf")
         # A lock is free for a moment while it changes hands.
         self._waiting = {False: 0, True: 0}
@@ -155,12 +160,16 @@ class Gate:
         try:
             await asyncio.wait({passing, ending}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            if await _has_ended_well(passing):
+            await _end(passing)
+            if _has_passed(passing):
                 self.ended()
             raise
         finally:
             ending.cancel()
-        return await _has_ended_well(passing)
+        await _end(passing)
+        if not passing.cancelled():
+            passing.result()
+        return _has_passed(passing)
 
     async def _pass(self, *, again: bool) -> None:
         self._waiting[again] += 1
@@ -175,7 +184,14 @@ class Gate:
                 # The other line may have left room for it.
                 self._budget.tell()
 
+    def shut(self) -> None:
+        """Let nobody pass any more, and tell those who wait."""
+        self._is_shut = True
+        self._budget.tell()
+
     async def _passed_or_waited(self, *, again: bool) -> bool:
+        if self._is_shut:
+            raise ConfigurationError("the client was closed while the query waited for the rate limit")
         others = self._waiting[not again] > 0
         # News of another thread may come at any moment: it is listened for before it is looked at.
         with self._budget.listening() as news:

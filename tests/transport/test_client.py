@@ -710,3 +710,35 @@ async def test_errors_of_a_client_cross_processes(make_client: Make, service: An
     other = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own bytes
 
     assert (ConnectionFailed, str(caught.value), 2) == (type(other), str(other), other.attempts)
+
+
+async def test_closing_ends_what_waits_for_the_limit_before_a_deadline(
+    make_client: Make, service: Any, clock: Any
+) -> None:
+    """A refused query that waits for the reset, with a deadline beyond it, ends in the same way."""
+    spent = {"RateLimit-Remaining": "0", "RateLimit-Reset": "60", "Retry-After": "60"}
+    service.will(service.reply(429, "", spent))
+    clock.stop()
+    client = make_client(deadline=100)
+    call = asyncio.ensure_future(client.get_metrics())
+    await service.until(lambda: len(clock.slept) == 2)
+    await client.aclose()
+
+    with pytest.raises(ConfigurationError, match="was closed while the query waited"):
+        await call
+    assert 1 == len(service.seen)
+
+
+async def test_closing_ends_what_waits_for_the_limit(make_client: Make, service: Any, clock: Any) -> None:
+    """Nobody waits a minute for a client that is closed: the error comes at once, to each in the line."""
+    service.will(service.metrics(headers={"RateLimit-Remaining": "0", "RateLimit-Reset": "60"}))
+    client = make_client()
+    await client.get_metrics()
+    clock.stop()
+    calls = [asyncio.ensure_future(client.get_metrics(name_contains=name)) for name in "12"]
+    await service.until(lambda: clock.slept)
+    await client.aclose()
+    ends = await asyncio.gather(*calls, return_exceptions=True)
+
+    assert [ConfigurationError] * 2 == [type(end) for end in ends]
+    assert 1 == len(service.seen)
