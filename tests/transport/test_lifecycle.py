@@ -4,6 +4,7 @@ import asyncio
 import copy
 import gc
 import inspect
+import os
 import pickle
 import subprocess
 import sys
@@ -564,3 +565,47 @@ async def test_what_was_answered_crosses_processes(
     assert vars(error) == vars(other)
     assert str(error) == str(other)
     assert type(error) is type(other)
+
+
+FORKED = """
+import asyncio, os, sys
+from helicone_sessions import HeliconeClient
+
+url, key = sys.argv[1:]
+
+async def ask(name):
+    async with HeliconeClient(key, base_url=url) as client:
+        return (await client.get_metrics(name_contains=name)).average.session_cost
+
+async def fork_while_all_may_be_asked_are_under_way():
+    client = HeliconeClient(key, base_url=url, max_concurrency=8)
+    calls = [asyncio.ensure_future(client.get_metrics(name_contains=f"held {place}")) for place in range(8)]
+    while client._sender.gate._budget.window.in_flight < 8:
+        await asyncio.sleep(0.001)
+    return os.fork()
+
+# The loop is left as it is: its clean-up is the parent's.
+loop = asyncio.new_event_loop()
+child = loop.run_until_complete(fork_while_all_may_be_asked_are_under_way())
+if child == 0:
+    print(asyncio.run(asyncio.wait_for(ask("free"), 20)), flush=True)
+else:
+    os.waitpid(child, 0)
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_child_process_begins_anew() -> None:
+    """What its parent had under way at the fork holds back no query of the child."""
+    with FakeHelicone() as server:
+        server.answers("free", metrics(cost=7.0))
+        server.hold(lambda query: query.name_contains.startswith("held"))
+        run = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", FORKED, server.url, server.api_key],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+
+    assert "7.0" == run.stdout.strip()
