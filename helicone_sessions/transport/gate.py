@@ -30,11 +30,18 @@ class Budget:
         self.listeners: set[asyncio.Future[None]] = set()
 
     def try_take(
-        self, now: float, pace: Pace | None, *, again: bool = False, ahead: int = 0, behind: int = 0
+        self,
+        now: float,
+        pace: Pace | None,
+        *,
+        again: bool = False,
+        last: bool = False,
+        ahead: int = 0,
+        behind: int = 0,
     ) -> float:
         """Take leave to send one now, or say in how many seconds to ask again; as `Window.wait`."""
         with self.lock:
-            seconds = self.window.wait(now, again=again, ahead=ahead, behind=behind)
+            seconds = self.window.wait(now, again=again, last=last, ahead=ahead, behind=behind)
             if pace is not None:
                 seconds = max(seconds, pace.wait(now))
             if seconds <= 0:
@@ -142,20 +149,21 @@ class Gate:
             return True
         return budget.try_take(self.clock.now(), self._pace) <= 0
 
-    async def passed(self, *, again: bool = False, until: float | None = None) -> bool:
+    async def passed(self, *, again: bool = False, last: bool = False, until: float | None = None) -> bool:
         """Wait for one's turn and for room, and pass.
 
         Args:
             again: It was refused before.
+            last: It is its last attempt.
             until: A time of the clock at which it gives up.
 
         Returns:
             Whether it passed.
         """
         if until is None:
-            await self._pass(again=again)
+            await self._pass(again=again, last=last)
             return True
-        passing = asyncio.ensure_future(self._pass(again=again))
+        passing = asyncio.ensure_future(self._pass(again=again, last=last))
         ending = asyncio.ensure_future(self.clock.sleep(max(0.0, until - self.clock.now())))
         try:
             await asyncio.wait({passing, ending}, return_when=asyncio.FIRST_COMPLETED)
@@ -171,13 +179,13 @@ class Gate:
             passing.result()
         return _has_passed(passing)
 
-    async def _pass(self, *, again: bool) -> None:
+    async def _pass(self, *, again: bool, last: bool) -> None:
         self._waiting[again] += 1
         has_passed = False
         try:
             async with self._line_again if again else self._line:
                 while not has_passed:
-                    has_passed = await self._passed_or_waited(again=again)
+                    has_passed = await self._passed_or_waited(again=again, last=last)
         finally:
             self._waiting[again] -= 1
             if not has_passed:
@@ -189,14 +197,19 @@ class Gate:
         self._is_shut = True
         self._budget.tell()
 
-    async def _passed_or_waited(self, *, again: bool) -> bool:
+    async def _passed_or_waited(self, *, again: bool, last: bool) -> bool:
         if self._is_shut:
             raise ConfigurationError("the client was closed while the query waited for the rate limit")
         others = self._waiting[not again] > 0
         # News of another thread may come at any moment: it is listened for before it is looked at.
         with self._budget.listening() as news:
             seconds = self._budget.try_take(
-                self.clock.now(), self._pace, again=again, ahead=not again and others, behind=others
+                self.clock.now(),
+                self._pace,
+                again=again,
+                last=last,
+                ahead=not again and others,
+                behind=others,
             )
             if seconds <= 0:
                 return True

@@ -113,7 +113,9 @@ class Window:
     _weight: int = attrs.field(default=0, init=False)
     _was_in_time: bool = attrs.field(default=True, init=False)
 
-    def wait(self, now: float, *, again: bool = False, ahead: int = 0, behind: int = 0) -> float:
+    def wait(
+        self, now: float, *, again: bool = False, last: bool = False, ahead: int = 0, behind: int = 0
+    ) -> float:
         """Seconds until the next may go, if no answer comes before; 0 if it may go now.
 
         It is infinite where only an answer can tell.
@@ -121,6 +123,7 @@ class Window:
         Args:
             now: The present second.
             again: Whether it was refused before, and is not to be risked.
+            last: Whether it is the last attempt, of which nothing is tried out.
             ahead: How many have to be let go before it.
             behind: How many could be risked in its place.
         """
@@ -143,7 +146,8 @@ class Window:
             if not (again and behind):
                 # The last ones go one by one, or nobody would take them.
                 room = max(room, min(1.0, self._remaining))
-                ends = min(ends, self._probe_at())
+                if not last:
+                    ends = min(ends, self._probe_at())
         # How many others there are is a guess: the nearer the end, the fewer at once.
         taken *= 2 if self._others > _FEW_OTHERS else 1
         return 0.0 if taken + 1 <= room else max(0.0, ends - now)

@@ -125,7 +125,8 @@ class Sender:
         gate, policy, failed = self.gate, self.policy, tries.failed
         if not gate.try_pass():
             until = None if failed is None else tries.ends_at(policy.deadline)
-            if not await gate.passed(again=isinstance(failed, RateLimited), until=until):
+            again, last = isinstance(failed, RateLimited), tries.attempts == policy.max_retries
+            if not await gate.passed(again=again, last=last, until=until):
                 tries.begin(gate.clock.now())
                 return failed  # type: ignore[return-value] # there is one where there is an end
         sent_at = gate.clock.now()

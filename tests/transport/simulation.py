@@ -27,11 +27,13 @@ class Process:
         queries: How many it asks.
         concurrency: How many of them are under way at once.
         begins: When it begins.
+        tries: How often a query is tried at most.
     """
 
     queries: int
     concurrency: int
     begins: float
+    tries: int = 5
     window: Window = attrs.field(factory=Window, init=False)
     answered: list[float] = attrs.field(factory=list, init=False)
     """When its answers came."""
@@ -54,7 +56,8 @@ class Process:
         is_fresh = self.fresh > 0 and self.busy < self.concurrency
         ways = [(math.inf, 0)]
         if self.again:
-            ways.append((self.window.wait(now, again=True, behind=is_fresh), self.again[0]))
+            last = self.again[0] == self.tries - 1
+            ways.append((self.window.wait(now, again=True, last=last, behind=is_fresh), self.again[0]))
         if is_fresh:
             ways.append((self.window.wait(now, ahead=bool(self.again)), 0))
         return min(ways, key=lambda way: max(way[0], 0.0))
@@ -101,7 +104,7 @@ class Simulation:
     def add(self, queries: int, *, concurrency: int = 8, begins: float | None = None) -> Process:
         """A process more; those that begin together do so within a fifth of a second."""
         at = self._random.uniform(0, 0.2) if begins is None else begins
-        process = Process(queries, concurrency, at)
+        process = Process(queries, concurrency, at, self.tries)
         self.processes.append(process)
         self._at(at, self._go_on, process)
         return process

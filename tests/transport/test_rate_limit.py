@@ -368,6 +368,20 @@ def test_nobody_goes_before_the_reset(ends: float, answers: list[tuple[float, fl
     assert ends <= opens <= known + 0.002
 
 
+def test_the_last_attempt_is_no_trial() -> None:
+    """With others about, one tries a little early, again and again; but not with its last attempt."""
+    window, now = Window(), 1000.0
+    told(window, limits(150, 30, Limit=200), sent_at=now, now=now)
+    told(window, limits(0, 30, Limit=200), status=429, sent_at=now, now=now)
+    for _ in range(3):
+        trial, last = (window.wait(now, again=True, last=last) for last in (False, True))
+        assert trial < last == window.wait(now, again=True, behind=1)
+        now += trial
+        told(window, limits(0, math.ceil(1029.99 - now), Limit=200), status=429, sent_at=now, now=now)
+
+    assert now + last >= 1029.99
+
+
 def test_late_news_of_an_older_window_is_passed_over() -> None:
     """An answer that was long under way says nothing of what is left now."""
     window = Window()
