@@ -41,7 +41,7 @@ def install_wheel(session: nox.Session, *requirements: str) -> None:
     session.install("--no-compile", f"{wheel}[{','.join(EXTRAS)}]", *requirements)
 
 
-EVERYTHING = ("--doctest-modules", "--pyargs", "tests", "helicone_sessions")
+EVERYTHING = ("-n", "auto", "--dist", "worksteal", "--doctest-modules", "--pyargs", "tests", "helicone_sessions")
 
 
 def run_tests(session: nox.Session, *python: str, default: tuple[str, ...] = EVERYTHING) -> None:
@@ -84,7 +84,9 @@ def tests(session: nox.Session) -> None:
         run_tests(session, "python")
     else:
         # Measuring doubles the time, and the lines are the same on every Python.
+        session.run("coverage", "erase")
         run_tests(session, "coverage", "run")
+        session.run("coverage", "combine", "--quiet")
         session.run("coverage", "report")
 
 
