@@ -41,7 +41,8 @@ def install_wheel(session: nox.Session, *requirements: str) -> None:
     session.install("--no-compile", f"{wheel}[{','.join(EXTRAS)}]", *requirements)
 
 
-EVERYTHING = ("-n", "auto", "--dist", "worksteal", "--doctest-modules", "--pyargs", "tests", "helicone_sessions")
+ON_ALL_CORES = ("-n", "auto", "--dist", "worksteal")
+EVERYTHING = (*ON_ALL_CORES, "--doctest-modules", "--pyargs", "tests", "helicone_sessions")
 
 
 def run_tests(session: nox.Session, *python: str, default: tuple[str, ...] = EVERYTHING) -> None:
