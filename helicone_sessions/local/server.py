@@ -20,6 +20,7 @@ from helicone_sessions.local.files import Data
 from helicone_sessions.local.rows import Loaded
 from helicone_sessions.local.sample import sample_rows
 from helicone_sessions.local.sql import Unanswerable
+from helicone_sessions.local.store import Store
 from helicone_sessions.messages.codec import decode
 from helicone_sessions.messages.converter import converter
 from helicone_sessions.messages.protocol import CONTRACT_HEADER, PATH
@@ -74,6 +75,8 @@ class LocalServer:
         self._key = api_key or f"sk-local-{secrets.token_urlsafe(24)}"
         self._host = host
         self._port = port
+        self._backend: ChdbBackend | None = None
+        self._store: Store | None = None
         self._engine: Engine | None = None
         self._has_started = False
         self._runner: web.AppRunner | None = None
@@ -120,17 +123,20 @@ class LocalServer:
 
     async def start(self) -> None:
         """Load the data and listen."""
-        if self._engine is not None:
+        if self._backend is not None:
             raise ConfigurationError("the server runs already")
         if self._has_started and isinstance(self._data, Iterator):
             raise ConfigurationError(
                 "the data was an iterator, which is used up: make a new server, or give a list"
             )
         self._has_started = True
-        self._engine = Engine(ChdbBackend())
+        self._backend = ChdbBackend()
         try:
-            await self._engine.open()
-            self.loaded = await self._engine.load(self._data)
+            await self._backend.open()
+            self._store = Store(self._backend)
+            await self._store.open()
+            self.loaded = await self._store.load(self._data)
+            self._engine = Engine(self._backend, self._store.tables)
             if self.loaded.ignored:
                 warnings.warn(
                     f"columns that no filter asks for are left out: {', '.join(sorted(self.loaded.ignored))}",
@@ -160,9 +166,13 @@ class LocalServer:
             await self._stop_listening()
             await self._runner.cleanup()
             self._runner = None
-        if self._engine is not None:
-            engine, self._engine = self._engine, None
-            await engine.aclose()
+        self._engine = None
+        if self._store is not None:
+            store, self._store = self._store, None
+            await store.aclose()
+        if self._backend is not None:
+            backend, self._backend = self._backend, None
+            await backend.aclose()
 
     async def _stop_listening(self) -> None:
         if self._listening is None:
@@ -186,9 +196,10 @@ class LocalServer:
             query = converter.structure(_decoded(await request.read()), SessionMetricsQuery)
         except (FilterError, ValueError) as error:
             return web.json_response({"error": str(error)}, status=400)
-        assert self._engine is not None  # noqa: S101 - it listens only while there is one
+        # It listens only while there are both.
+        assert self._engine is not None and self._store is not None  # noqa: S101, PT018
         try:
-            metrics = await self._engine.answer(query)
+            metrics = await self._engine.answer(query, self._store.organization_id)
         except (Unanswerable, BackendError) as error:
             # As the service does: the query was understood and failed.
             _LOG.info("a query failed: %s", error)

@@ -20,7 +20,7 @@ import attrs
 from helicone_sessions.filters.nodes import EVERYTHING, And, Leaf, Node, fold
 from helicone_sessions.filters.patterns import escape_like
 from helicone_sessions.filters.schema import SERVER_EMPTY, SERVER_NULL, Kind, Operator
-from helicone_sessions.local.table import FEEDBACK
+from helicone_sessions.local.table import FEEDBACK, Tables
 
 _NANO: Final = 9
 _COMPARISONS: Final[dict[Operator, str]] = {
@@ -87,13 +87,14 @@ class Condition:
     on_sessions: bool = False
 
 
-def condition(root: Node, parameters: Parameters, *, tags: str) -> Condition:
+def condition(root: Node, parameters: Parameters, tables: Tables, caller: str) -> Condition:
     """The condition that a simplified filter stands for.
 
     Args:
         root: The filter.
         parameters: Takes the values.
-        tags: The table of tags and the condition that limits it to the caller.
+        tables: The tables.
+        caller: The condition that limits a table to the caller.
 
     Raises:
         Unanswerable: A column is not kept, or a pattern cannot be run.
@@ -103,7 +104,9 @@ def condition(root: Node, parameters: Parameters, *, tags: str) -> Condition:
     def combined(node: Node, below: list[tuple[str, bool]]) -> tuple[str, bool]:
         if isinstance(node, Leaf):
             on_session = node.column.name in _OF_SESSIONS
-            return (_of_session if on_session else _of_request)(node, parameters, tags), on_session
+            if on_session:
+                return _of_session(node, parameters), True
+            return _of_request(node, parameters, tables, caller), False
         if not node.children:
             return ("1" if node is EVERYTHING else "0"), False
         word = " AND " if isinstance(node, And) else " OR "
@@ -120,17 +123,30 @@ def condition(root: Node, parameters: Parameters, *, tags: str) -> Condition:
     return Condition(text, tuple(marks), on_session)
 
 
-def _of_request(leaf: Leaf, parameters: Parameters, tags: str) -> str:
+def _of_request(leaf: Leaf, parameters: Parameters, tables: Tables, caller: str) -> str:
     column = leaf.column
     if column.name in _NOT_KEPT:
         raise Unanswerable(f"{column.name} cannot be filtered on here: {_NOT_KEPT[column.name]}")
-    if column.name == "session_tag":
-        return _any_of_several(
-            leaf, parameters, "tag", f"session_id IN (SELECT entity_id FROM {tags} AND ", ")"
-        )
+    for name in _STORED_IN.get(column.name, (column.name,)):
+        if name not in tables.columns:
+            raise Unanswerable(f"{column.name} cannot be filtered on here: the table has no column {name}")
+    match column.name:
+        case "session_tag":
+            return _tag(leaf, parameters, tables, caller)
+        case "session_session_id":
+            return _text(tables.session_id, leaf, parameters)
+        case "session_session_name":
+            return _text(tables.session_name, leaf, parameters)
     if column.name in _OF_THEIR_OWN:
         return _OF_THEIR_OWN[column.name](leaf, parameters)
     return _BY_KIND[column.kind](_EXPRESSIONS.get(column.name, column.name), leaf, parameters)
+
+
+def _tag(leaf: Leaf, parameters: Parameters, tables: Tables, caller: str) -> str:
+    if tables.tags is None:
+        raise Unanswerable("session_tag cannot be filtered on here: there is no table of tags")
+    tagged = f"SELECT entity_id FROM {tables.tags} WHERE {caller} AND entity_type = 'session' AND "
+    return _any_of_several(leaf, parameters, "tag", f"{tables.session_id} IN ({tagged}", ")")
 
 
 def _cost(leaf: Leaf, parameters: Parameters) -> str:
@@ -166,7 +182,7 @@ def _flag(expression: str, leaf: Leaf, _parameters: Parameters) -> str:
     return f"{expression} = {'true' if leaf.value else 'false'}"
 
 
-def _of_session(leaf: Leaf, parameters: Parameters, _tags: str) -> str:
+def _of_session(leaf: Leaf, parameters: Parameters) -> str:
     column = _OF_SESSIONS[leaf.column.name]
     if leaf.column.name == "session_total_cost":
         return _nanodollars(column, leaf, parameters)
@@ -243,11 +259,19 @@ def _check_pattern(leaf: Leaf, pattern: str) -> None:
 
 
 _EXPRESSIONS: Final = {
-    "session_session_id": "session_id",
-    "session_session_name": "session_name",
     "total_tokens": "(prompt_tokens + completion_tokens)",
     "cached": f"(cache_reference_id != toUUID('{UUID(int=0)}'))",
     "helicone-score-feedback": f"if(mapContains(scores, '{FEEDBACK}'), scores['{FEEDBACK}'] = 1, NULL)",
+}
+# The columns of the table behind a column of the API, where they go by other names.
+_STORED_IN: Final[dict[str, tuple[str, ...]]] = {
+    "session_tag": (),
+    "session_session_id": (),
+    "session_session_name": (),
+    "total_tokens": ("prompt_tokens", "completion_tokens"),
+    "cached": ("cache_reference_id",),
+    "helicone-score-feedback": ("scores",),
+    "property_key": ("properties",),
 }
 _BY_KIND: Final[dict[Kind, Callable[[str, Leaf, Parameters], str]]] = {
     Kind.TEXT: _text,

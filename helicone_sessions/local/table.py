@@ -1,7 +1,9 @@
-"""The tables that the engine keeps, in the shape of Helicone's own."""
+"""The tables that the engine asks: Helicone's own, or those that it makes in their shape."""
 
 from enum import StrEnum
 from typing import Final
+
+import attrs
 
 
 class Stored(StrEnum):
@@ -58,6 +60,34 @@ REQUEST_COLUMNS: Final[dict[str, Stored]] = {
 SESSION_ID: Final = "Helicone-Session-Id"
 SESSION_NAME: Final = "Helicone-Session-Name"
 FEEDBACK: Final = "helicone-score-feedback"
+
+
+REQUESTS_TABLE: Final = "request_response_rmt"
+TAGS_TABLE: Final = "tags"
+
+
+@attrs.frozen
+class Tables:
+    """Where requests and tags are, as SQL.
+
+    Args:
+        requests: The table of requests, with ``FINAL`` where it replaces rows.
+        tags: The table of tags, likewise; None if there is none.
+        columns: The columns of requests that are there.
+        session_id: The expression for a request's session id.
+        session_name: The expression for the name of its session.
+    """
+
+    requests: str
+    tags: str | None
+    columns: frozenset[str] = frozenset(REQUEST_COLUMNS)
+    session_id: str = "session_id"
+    session_name: str = "session_name"
+
+    @classmethod
+    def own(cls, database: str) -> "Tables":
+        """The tables that `create_statements` makes."""
+        return cls(f"{database}.{REQUESTS_TABLE} FINAL", f"{database}.{TAGS_TABLE} FINAL")
 
 
 def create_statements(database: str) -> list[str]:

@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 
 from helicone_sessions import F, SessionMetrics, SessionMetricsQuery, TimeFilter
-from helicone_sessions.local import LocalServer
+from helicone_sessions.local import LocalServer, one_scan
 from helicone_sessions.local.backends import BackendError, Statement
 from helicone_sessions.local.backends.chdb import ChdbBackend
 from helicone_sessions.local.engine import Engine
+from helicone_sessions.local.rows import DEFAULT_ORGANIZATION
+from helicone_sessions.local.selection import by_contract
 from helicone_sessions.local.sql import Parameters
+from helicone_sessions.local.store import Store
 
 chdb = pytest.importorskip("chdb", reason="the extra `local` is not installed")
 
@@ -42,7 +45,7 @@ async def test_answers_are_clean_after_failures(backend: ChdbBackend) -> None:
     for number in range(30):
         with pytest.raises(BackendError, match="throwIf"):
             await backend.query(Statement(FAILING[number % 2]))
-        answers.append(await backend.query(CLEAN))
+        answers.append((await backend.query(CLEAN)).rows)
     assert [[["clean", 42]]] * 30 == answers
 
 
@@ -54,7 +57,7 @@ async def test_failures_beside_answers() -> None:
         answers = await asyncio.gather(*map(backend.query, asked), return_exceptions=True)
     finally:
         await backend.aclose()
-    assert [[["clean", 42]]] * 20 == answers[1::2]
+    assert [[["clean", 42]]] * 20 == [answer.rows for answer in answers[1::2]]  # type: ignore[union-attr]
     assert {BackendError} == set(map(type, answers[::2]))
 
 
@@ -62,7 +65,7 @@ async def test_statement_that_cannot_be_read(backend: ChdbBackend) -> None:
     """A statement that ClickHouse cannot read is an error in ClickHouse's words, and the next is answered."""
     with pytest.raises(BackendError, match="Code: 62"):
         await backend.query(Statement("SELECT FROM WHERE"))
-    assert [["clean", 42]] == await backend.query(CLEAN)
+    assert [["clean", 42]] == (await backend.query(CLEAN)).rows
 
 
 @pytest.mark.parametrize(
@@ -87,7 +90,7 @@ async def test_readers_cannot_write(backend: ChdbBackend, text: str) -> None:
     await backend.execute("INSERT INTO things VALUES (1)")
     with pytest.raises(BackendError, match="READONLY"):
         await backend.query(Statement(text))
-    assert [[1]] == await backend.query(Statement("SELECT a FROM things"))
+    assert [[1]] == (await backend.query(Statement("SELECT a FROM things"))).rows
 
 
 async def test_readers_cannot_read_files(backend: ChdbBackend, tmp_path: Path) -> None:
@@ -136,16 +139,16 @@ async def test_parameters_arrive_unchanged(backend: ChdbBackend, text: str) -> N
     placed = parameters.add("String", text)
     statement = f"SELECT {placed}, map({placed}, 1)[{placed}], length({placed})"
     answer = await backend.query(Statement(statement, parameters.values))
-    assert [[text, 1, len(text.encode())]] == answer
+    assert [[text, 1, len(text.encode())]] == answer.rows
 
 
 async def test_unknown_field_is_an_error(backend: ChdbBackend) -> None:
     """A line with a field that the table lacks is refused rather than cut."""
     await backend.execute("CREATE TABLE things (a Int8) ENGINE = Memory")
     with pytest.raises(Exception, match="Unknown field"):
-        await backend.insert("things", iter([b'{"a": 1, "b": 2}']))
-    await backend.insert("things", iter([b'{"a": 3}\n{"a": 4}', b'{"a": 5}']))
-    assert [[3], [4], [5]] == await backend.query(Statement("SELECT a FROM things ORDER BY a"))
+        await backend.insert("things", b'{"a": 1, "b": 2}')
+    await backend.insert("things", b'{"a": 3}\n{"a": 4}')
+    assert [[3], [4]] == (await backend.query(Statement("SELECT a FROM things ORDER BY a"))).rows
 
 
 async def test_cancelled_query(backend: ChdbBackend) -> None:
@@ -156,7 +159,7 @@ async def test_cancelled_query(backend: ChdbBackend) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert [["clean", 42]] == await backend.query(CLEAN)
+        assert [["clean", 42]] == (await backend.query(CLEAN)).rows
 
 
 @pytest.fixture
@@ -228,18 +231,29 @@ def rows() -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def engine(rows: list[dict[str, Any]]) -> Iterator[Engine]:
     """An engine that holds `rows`."""
-    engine = Engine(ChdbBackend())
     with asyncio.Runner() as runner:
-        runner.run(engine.open())
-        runner.run(engine.load(rows))
-        yield engine
-        runner.run(engine.aclose())
+        opened = runner.run(_opened(rows))
+        yield opened[0]
+        runner.run(_closed(*opened))
+
+
+async def _opened(rows: list[dict[str, Any]]) -> tuple[Engine, Store]:
+    store = Store(backend := ChdbBackend())
+    await store.open()
+    await store.load(rows)
+    return Engine(backend, store.tables), store
+
+
+async def _closed(engine: Engine, store: Store) -> None:
+    await store.aclose()
+    await engine.backend.aclose()
 
 
 @pytest.mark.parametrize("query", QUERIES)
 def test_threads_change_nothing(engine: Engine, connection: Any, query: SessionMetricsQuery) -> None:
     """An answer is the same to the last byte, however many threads work it out."""
-    statement = engine.statement(query)
+    selection = by_contract(query, engine.tables, DEFAULT_ORGANIZATION)
+    statement = one_scan.statement(selection, query)
     answers = {
         connection.query(
             f"{statement.text} SETTINGS max_threads = {threads}, {shared}",
@@ -258,7 +272,7 @@ async def test_many_sessions(
 ) -> None:
     """Of more than ten thousand sessions the cuts are exact too."""
     options: dict[str, Any] = {"p_size": "p95", "use_interquartile": use_interquartile}
-    metrics = await engine.answer(SessionMetricsQuery(**options))
+    metrics = await engine.answer(SessionMetricsQuery(**options), DEFAULT_ORGANIZATION)
     assert oracle(rows).answer(**options) == oracle.summary(metrics)
 
 
@@ -268,10 +282,8 @@ async def test_order_of_rows_changes_nothing() -> None:
     orders = [rows, rows[::-1], sorted(rows, key=lambda row: str(row["cost"]))]
     answers: list[list[SessionMetrics]] = []
     for order in orders:
-        engine = Engine(ChdbBackend())
-        await engine.open()
-        await engine.load(order)
-        answers.append([await engine.answer(query) for query in QUERIES])
-        await engine.aclose()
+        engine, store = await _opened(order)
+        answers.append([await engine.answer(query, DEFAULT_ORGANIZATION) for query in QUERIES])
+        await _closed(engine, store)
     assert answers[0] == answers[1] == answers[2]
     assert len(QUERIES) == len(set(map(repr, answers[0])))

@@ -7,7 +7,16 @@ import attrs
 
 
 class BackendError(Exception):
-    """ClickHouse refused a statement or gave up on it; the text is its own."""
+    """ClickHouse refused a statement or gave up on it; the text is its own.
+
+    Args:
+        message: What ClickHouse says.
+        code: Its number of the error, if it named one.
+    """
+
+    def __init__(self, message: str, code: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @attrs.frozen
@@ -18,25 +27,75 @@ class Statement:
     parameters: Mapping[str, str | int | float] = attrs.field(factory=dict)
 
 
+@attrs.frozen
+class Limits:
+    """What one statement may take; None is without a limit.
+
+    Args:
+        seconds: How long it may run (``max_execution_time``).
+        memory: Bytes (``max_memory_usage``).
+        rows: Rows that it may read (``max_rows_to_read``).
+        threads: Threads that it may run on (``max_threads``).
+    """
+
+    seconds: float | None = 60.0
+    memory: int | None = None
+    rows: int | None = None
+    threads: int | None = None
+
+
+@attrs.frozen
+class Result:
+    """What a statement selects.
+
+    Args:
+        rows: Its rows.
+        rows_read: How many rows of tables were read for them.
+    """
+
+    rows: list[list[Any]]
+    rows_read: int = 0
+
+
 class Backend(Protocol):
     """A ClickHouse that can be asked."""
 
-    async def query(self, statement: Statement) -> list[list[Any]]:
-        """The rows that *statement* selects.
+    async def open(self) -> None:
+        """Get ready.
+
+        Raises:
+            ConfigurationError: It cannot be used; the message says why, and what to do.
+        """
+        ...
+
+    async def query(self, statement: Statement, limits: Limits | None = None) -> Result:
+        """What *statement* selects.
+
+        Args:
+            statement: The statement.
+            limits: What it may take, if not what the backend was made with.
 
         Raises:
             BackendError: ClickHouse refused or gave up.
         """
         ...
 
+    async def aclose(self) -> None:
+        """Let go of all connections; queries under way are ended."""
+        ...
+
+
+class WritableBackend(Backend, Protocol):
+    """A ClickHouse of one's own."""
+
     async def execute(self, text: str) -> None:
         """Run a statement of the engine's own that answers nothing."""
         ...
 
-    async def insert(self, table: str, batches: Iterator[bytes]) -> None:
-        """Insert lines of JSON, a batch at a time; what *batches* raises ends the insert."""
-        ...
+    async def insert(self, table: str, batch: bytes) -> None:
+        """Insert lines of JSON, all or none; once it returns they are kept.
 
-    async def aclose(self) -> None:
-        """Let go of all connections."""
+        Raises:
+            BackendError: A line cannot be read.
+        """
         ...

@@ -3,13 +3,13 @@
 import asyncio
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, LifoQueue
 from typing import Any, Final, TypeVar
 
 from helicone_sessions.errors import MissingExtra
-from helicone_sessions.local.backends import BackendError, Statement
+from helicone_sessions.local.backends import BackendError, Limits, Result, Statement
 
 T = TypeVar("T")
 
@@ -41,11 +41,14 @@ class ChdbBackend:
         self._idle: LifoQueue[Any] = LifoQueue()
         self._writer = self._connect(":memory:")
 
-    async def query(self, statement: Statement) -> list[list[Any]]:
-        """The rows that *statement* selects; no connection outlives an error."""
+    async def open(self) -> None:
+        """Nothing more is needed."""
+
+    async def query(self, statement: Statement, limits: Limits | None = None) -> Result:  # noqa: ARG002
+        """What *statement* selects; no connection outlives an error."""
         return await self._in_thread(lambda: self._query(statement))
 
-    def _query(self, statement: Statement) -> list[list[Any]]:
+    def _query(self, statement: Statement) -> Result:
         try:
             connection = self._idle.get_nowait()
         except Empty:
@@ -61,23 +64,22 @@ class ChdbBackend:
             connection.close()
             raise BackendError(str(error)) from error
         self._idle.put(connection)
-        rows: list[list[Any]] = json.loads(answer)["data"]
-        return rows
+        found = json.loads(answer)
+        return Result(found["data"], found["statistics"]["rows_read"])
 
     async def execute(self, text: str) -> None:
         """Run a statement of the engine's own."""
         await self._in_thread(lambda: self._writer.query(text))
 
-    async def insert(self, table: str, batches: Iterator[bytes]) -> None:
+    async def insert(self, table: str, batch: bytes) -> None:
         """Insert lines of JSON; a field that the table does not know is an error."""
-        await self._in_thread(lambda: self._insert(table, batches))
+        await self._in_thread(lambda: self._insert(table, batch))
 
-    def _insert(self, table: str, batches: Iterator[bytes]) -> None:
+    def _insert(self, table: str, batch: bytes) -> None:
         self._writer.query("SET input_format_skip_unknown_fields = 0")
-        for batch in batches:
-            with self._writer.send_insert(f"INSERT INTO {table}", "JSONEachRow") as insert:
-                insert.append(batch)
-                insert.finish()
+        with self._writer.send_insert(f"INSERT INTO {table}", "JSONEachRow") as insert:
+            insert.append(batch)
+            insert.finish()
 
     async def aclose(self) -> None:
         """Close all connections, once their queries have ended."""
