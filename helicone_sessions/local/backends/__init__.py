@@ -1,6 +1,6 @@
 """Where a statement runs: one protocol for every ClickHouse."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import attrs
