@@ -28,7 +28,8 @@ from helicone_sessions.errors import (
 from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.filter import ALL, NONE, Filter, all_of, any_of
 from helicone_sessions.messages.metrics import Histogram, HistogramRow, SessionAverages, SessionMetrics
-from helicone_sessions.messages.query import PSize, SessionMetricsQuery, TimeFilter
+from helicone_sessions.messages.query import PSize, SessionMetricsQuery
+from helicone_sessions.messages.time_filter import TimeFilter
 
 if TYPE_CHECKING:
     from helicone_sessions.filters.parse import parse_filter

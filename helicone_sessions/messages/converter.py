@@ -19,7 +19,8 @@ from helicone_sessions.messages.metrics import (
     SessionAverages,
     SessionMetrics,
 )
-from helicone_sessions.messages.query import SessionMetricsQuery, TimeFilter
+from helicone_sessions.messages.query import SessionMetricsQuery
+from helicone_sessions.messages.time_filter import TimeFilter
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)

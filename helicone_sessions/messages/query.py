@@ -1,137 +1,20 @@
-"""What is asked: `SessionMetricsQuery` and `TimeFilter`."""
+"""What is asked: `SessionMetricsQuery`."""
 
-import math
-from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Literal, Self, get_args
+from datetime import datetime, timedelta, tzinfo
+from typing import Literal, get_args
 
 import attrs
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError
 from helicone_sessions.filters.filter import Condition, Filter, as_filter
-from helicone_sessions.filters.values import check_text, shortened
+from helicone_sessions.filters.values import check_text
+from helicone_sessions.messages.time_filter import TimeFilter
 
 PSize = Literal["p50", "p75", "p95", "p99", "p99.9"]
 """Where the histograms are cut: only sessions at or below this quantile are drawn."""
 
 _MINUTES_OF_A_DAY = 24 * 60
 _NO_DIFFERENCE = 0
-_MILLISECOND = timedelta(milliseconds=1)
-
-
-def _instant(name: str, value: object) -> datetime:
-    if not isinstance(value, datetime):
-        raise FilterTypeError(
-            f"TimeFilter.{name} is an aware datetime, not {type(value).__name__} {shortened(value)}"
-        )
-    if value.utcoffset() is None:
-        raise FilterTypeError(
-            f"TimeFilter.{name} is the naive datetime {value.isoformat()}:"
-            " say which zone it is in, for example .replace(tzinfo=datetime.UTC)"
-        )
-    try:
-        # Python compares and subtracts times of one zone by the clock on the wall, clock changes or not.
-        return value.astimezone(UTC)
-    except OverflowError:
-        raise FilterValueError(f"TimeFilter.{name}: {value.isoformat()} does not exist in UTC") from None
-
-
-def _start(value: datetime) -> datetime:
-    return _instant("start", value)
-
-
-def _end(value: datetime) -> datetime:
-    return _instant("end", value)
-
-
-@attrs.frozen
-class TimeFilter:
-    """The requests made after *start* and before *end*; both ends are exclusive, as the contract says.
-
-    They are kept in UTC, and sent to the millisecond, which is how exactly the service stores requests.
-
-    Args:
-        start: An aware datetime.
-        end: A later one.
-
-    Raises:
-        FilterTypeError: An end is no datetime, or a naive one.
-        FilterValueError: *end* does not lie after *start*.
-
-    >>> import datetime as dt
-    >>> TimeFilter(dt.datetime(2026, 11, 1, tzinfo=dt.UTC), dt.datetime(2026, 11, 8, tzinfo=dt.UTC)).length
-    datetime.timedelta(days=7)
-    """
-
-    start: datetime = attrs.field(converter=_start)
-    end: datetime = attrs.field(converter=_end)
-
-    def __attrs_post_init__(self) -> None:
-        if self.start >= self.end:
-            raise FilterValueError(
-                f"TimeFilter: the start {self.start.isoformat()} does not lie"
-                f" before the end {self.end.isoformat()}"
-            )
-
-    @classmethod
-    def last(cls, *, days: float = 0, hours: float = 0, minutes: float = 0) -> Self:
-        """The time up to now.
-
-        >>> TimeFilter.last(days=7).length
-        datetime.timedelta(days=7)
-        """
-        length = _length("last", days=days, hours=hours, minutes=minutes)
-        now = datetime.now(UTC)
-        try:
-            return cls(now - length, now)
-        except OverflowError:
-            raise FilterValueError(f"TimeFilter.last(): {length} ago there was no calendar") from None
-
-    @classmethod
-    def since(cls, start: datetime) -> Self:
-        """The time from *start* up to now."""
-        return cls(start, datetime.now(UTC))
-
-    @property
-    def length(self) -> timedelta:
-        """From start to end."""
-        return self.end - self.start
-
-    def split(self, *, days: float = 0, hours: float = 0, minutes: float = 0) -> "list[TimeFilter]":
-        """The same time in windows of equal length; the last may be shorter.
-
-        Each request of the whole falls into exactly one window. The ends being exclusive, a window after
-        the first starts one millisecond before its border, and so counts the requests made on the border
-        itself. (The open-source server drops fractions of a second: there such a window also counts the
-        requests of the second before its border.)
-
-        >>> import datetime as dt
-        >>> start = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
-        >>> week = TimeFilter(start, start + dt.timedelta(days=7))
-        >>> len(week.split(days=1))
-        7
-        """
-        step = _length("split", days=days, hours=hours, minutes=minutes)
-        if step < _MILLISECOND:
-            raise FilterValueError(f"TimeFilter.split() needs windows of a millisecond or more, not {step}")
-        count = math.ceil(self.length / step)
-        inner = [self.start + step * place for place in range(1, count)]
-        borders = [border - timedelta(microseconds=border.microsecond % 1000) for border in inner]
-        starts = [self.start, *(border - _MILLISECOND for border in borders)]
-        return [TimeFilter(start, end) for start, end in zip(starts, [*borders, self.end], strict=True)]
-
-
-def _length(method: str, **parts: float) -> timedelta:
-    try:
-        length = timedelta(**parts)
-    except TypeError:
-        raise FilterTypeError(f"TimeFilter.{method}() takes numbers, as days=7") from None
-    except (ValueError, OverflowError):
-        raise FilterValueError(
-            f"TimeFilter.{method}() takes a length of at most some thousand years"
-        ) from None
-    if length <= timedelta(0):
-        raise FilterValueError(f"TimeFilter.{method}() needs a length above zero, as days=7; got {length}")
-    return length
 
 
 def _optional_filter(value: Condition | None) -> Filter | None:

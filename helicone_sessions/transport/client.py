@@ -16,7 +16,8 @@ from helicone_sessions.errors import ConfigurationError, FilterTypeError, Helico
 from helicone_sessions.filters.cautions import Caution
 from helicone_sessions.messages import protocol
 from helicone_sessions.messages.metrics import SessionMetrics
-from helicone_sessions.messages.query import PSize, SessionMetricsQuery, TimeFilter
+from helicone_sessions.messages.query import PSize, SessionMetricsQuery
+from helicone_sessions.messages.time_filter import TimeFilter
 from helicone_sessions.transport.batch import Answer, MetricsStream, Queries, Query
 from helicone_sessions.transport.gate import Gate, Limit
 from helicone_sessions.transport.rate_limit import RateLimit
