@@ -189,13 +189,25 @@ class Equatable(Column, Generic[T]):
         """None of *values*; of none it is ``ALL``."""
         return Filter._of(join(And, self._each("!=", values)))
 
+    def is_each(self, values: Iterable[T]) -> dict[T, Filter]:
+        """A filter for each of *values*, under that value: the segments of a table.
+
+        >>> from helicone_sessions import F
+        >>> F.model.is_each(["gpt-4o", "o3"])
+        {'gpt-4o': F.model == 'gpt-4o', 'o3': F.model == 'o3'}
+        """
+        return {value: Filter._of(self.condition("==", value)) for value in self._given(values)}
+
     def _each(self, sign: str, values: Iterable[T]) -> Iterable[Node]:
+        return dict.fromkeys(self.condition(sign, value) for value in self._given(values))
+
+    def _given(self, values: Iterable[T]) -> list[T]:
         if isinstance(values, (str, bytes, Operand)) or not isinstance(values, Iterable):
             raise FilterTypeError(f"{self!r} takes a list of values here, not {values!r}")
         given = list(islice(values, _MOST_VALUES + 1))
         if len(given) > _MOST_VALUES:
             raise FilterValueError(f"{self!r}: a list of more than {_MOST_VALUES:,} values cannot be sent")
-        return dict.fromkeys(self.condition(sign, value) for value in given)
+        return given
 
 
 class Ordered(Equatable[T]):
@@ -445,6 +457,7 @@ class ScoreColumn(TextColumn):
         def ne(self, value: Score) -> Filter: ...
         def is_in(self, values: Iterable[Score]) -> Filter: ...
         def not_in(self, values: Iterable[Score]) -> Filter: ...
+        def is_each(self, values: Iterable[Score]) -> dict[Score, Filter]: ...  # type: ignore[override]
 
     @property
     def has(self) -> str:

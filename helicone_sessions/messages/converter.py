@@ -52,15 +52,24 @@ def envelope(body: Any) -> SessionMetrics | Failure | None:
     if not isinstance(body, Mapping):
         return None
     if body.get("data") is not None:
-        try:
-            return converter.structure(body["data"], SessionMetrics)
-        except (cattrs.BaseValidationError, TypeError) as error:
-            first = cattrs.transform_error(error, path="$.data", format_exception=_describe)[0]
-            what, _, path = first.rpartition(" @ ")
-            raise Mismatch(path, what) from None
+        return metrics_from(body["data"], "$.data")
     if "data" in body and isinstance(body.get("error"), str):
         return Failure(body["error"])
     return None
+
+
+def metrics_from(data: Any, path: str = "$") -> SessionMetrics:
+    """The metrics that the ``data`` of an answer holds.
+
+    Raises:
+        Mismatch: Something is not what the contract says; *path* is where *data* lies.
+    """
+    try:
+        return converter.structure(data, SessionMetrics)
+    except (cattrs.BaseValidationError, TypeError) as error:
+        first = cattrs.transform_error(error, path=path, format_exception=_describe)[0]
+        what, _, where = first.rpartition(" @ ")
+        raise Mismatch(where, what) from None
 
 
 def _describe(error: BaseException, kind: type | None) -> str:

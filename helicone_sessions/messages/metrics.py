@@ -1,9 +1,16 @@
 """What is answered: `SessionMetrics` and its parts."""
 
+import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, overload
 
 import attrs
+
+from helicone_sessions.messages.tabular import Row, Tabular, json_text
+
+UNITS: Final = {"session_count": "requests", "session_duration": "seconds", "session_cost": "dollars"}
+"""The histograms of an answer, and what each is counted in."""
 
 
 class _OnDemand:
@@ -92,11 +99,23 @@ class Histogram(_OnDemand, Sequence[HistogramRow]):
         """How many sessions are drawn; those beyond the cut are not among them."""
         return sum(row.value for row in self.rows)
 
+    @property
+    def mean(self) -> float | None:
+        """An estimate of the mean of the drawn sessions, in `unit`; None for an empty histogram.
+
+        Each session counts as the middle of its bar. The mean of *all* sessions is in
+        `SessionMetrics.average`, and exact.
+        """
+        total = self.total
+        if not total:
+            return None
+        return math.fsum((row.range_start + row.range_end) / 2 * row.value for row in self.rows) / total
+
     def quantile(self, q: float) -> float | None:
         """An estimate of the value below which the share *q* of the drawn sessions lies.
 
-        Inside a bar the sessions are taken as spread evenly, so the estimate is off by at most the width
-        of that bar.
+        Inside a bar the sessions are taken as spread evenly. It is a quantile of what is *drawn*: at a cut
+        of p95 ``quantile(1)`` is the 95th percentile of all sessions.
 
         Args:
             q: From 0 to 1.
@@ -140,8 +159,10 @@ class SessionAverages:
 
 
 @attrs.frozen
-class SessionMetrics(_OnDemand):
+class SessionMetrics(_OnDemand, Tabular):
     """How many requests, how long and how costly the sessions are that a query selects.
+
+    Its rows are the bars of its histograms; a histogram without bars has one row, for its average.
 
     Args:
         session_count: Sessions by their number of requests.
@@ -157,6 +178,55 @@ class SessionMetrics(_OnDemand):
     average: SessionAverages
     extra: Mapping[str, Any] = attrs.field(factory=dict, hash=False, repr=False)
 
+    columns: ClassVar[Mapping[str, str]] = {
+        "metric": "session_count, session_duration or session_cost",
+        "unit": "requests, seconds or dollars: of the average and the ends of the range",
+        "average": "the mean over all sessions",
+        "range_start": "where the bar starts",
+        "range_end": "where it ends",
+        "sessions": "its height; it can be fractional",
+    }
+
+    def to_rows(self) -> list[Row]:
+        """A dict for each bar, with the keys of `columns`.
+
+        >>> SessionMetrics.empty().to_rows()[0]["unit"]
+        'requests'
+        """
+        rows: list[Row] = []
+        for name, unit in UNITS.items():
+            common = {"metric": name, "unit": unit, "average": getattr(self.average, name)}
+            bars = [(row.range_start, row.range_end, row.value) for row in getattr(self, name)]
+            for start, end, value in bars or [(None, None, None)]:
+                rows.append({**common, "range_start": start, "range_end": end, "sessions": value})
+        return rows
+
+    def to_json(self) -> str:
+        """The metrics in the JSON of the API's answer, which `from_json` reads back."""
+        # The converter knows this class, not the other way round.
+        from helicone_sessions.messages.converter import converter  # noqa: PLC0415
+
+        return json_text(converter.unstructure(self))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "SessionMetrics":
+        """The metrics that `to_json` wrote, or the ``data`` of an answer of the API.
+
+        Raises:
+            ValueError: The text is something else.
+
+        >>> SessionMetrics.from_json(SessionMetrics.empty().to_json()) == SessionMetrics.empty()
+        True
+        """
+        from helicone_sessions.messages.converter import Mismatch, metrics_from  # noqa: PLC0415 - likewise
+
+        try:
+            return metrics_from(json.loads(text))
+        except (ValueError, RecursionError, Mismatch) as error:
+            raise ValueError(
+                f"SessionMetrics.from_json(): this is not what to_json() wrote: {error}"
+            ) from None
+
     @classmethod
     def empty(cls) -> "SessionMetrics":
         """The metrics of no session at all.
@@ -166,7 +236,3 @@ class SessionMetrics(_OnDemand):
         """
         histograms: dict[str, Any] = {name: Histogram((), unit=unit) for name, unit in UNITS.items()}
         return cls(**histograms, average=SessionAverages(None, None, None))
-
-
-UNITS = {"session_count": "requests", "session_duration": "seconds", "session_cost": "dollars"}
-"""The histograms of an answer, and what each is counted in."""

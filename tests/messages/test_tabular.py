@@ -1,0 +1,133 @@
+"""Answers as rows, and rows as CSV, JSON and frames."""
+
+import csv
+import io
+import json
+import math
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helicone_sessions import Histogram, HistogramRow, MissingExtra, SessionAverages, SessionMetrics
+
+METRICS = SessionMetrics(
+    Histogram((HistogramRow(1.0, 2.0, 6.0), HistogramRow(2.0, 4.0, 1.5)), unit="requests"),
+    Histogram((HistogramRow(0.0, 600.0, 7.5),), unit="seconds"),
+    Histogram((), unit="dollars"),
+    SessionAverages(1.75, 300.5, None),
+)
+COLUMNS = ["metric", "unit", "average", "range_start", "range_end", "sessions"]
+
+numbers = st.floats(allow_nan=False, allow_infinity=False, width=64)
+
+
+def histograms(unit: str) -> st.SearchStrategy[Histogram]:
+    """Histograms of any bars."""
+    rows = st.lists(st.builds(HistogramRow, numbers, numbers, numbers), max_size=4)
+    return rows.map(lambda bars: Histogram(tuple(bars), unit=unit))
+
+
+averages = st.builds(SessionAverages, *[st.none() | numbers] * 3)
+answers = st.builds(
+    SessionMetrics, histograms("requests"), histograms("seconds"), histograms("dollars"), averages
+)
+
+
+def test_each_bar_is_a_row() -> None:
+    """A histogram without bars has one row, so that its average is not lost."""
+    assert [
+        ("session_count", "requests", 1.75, 1.0, 2.0, 6.0),
+        ("session_count", "requests", 1.75, 2.0, 4.0, 1.5),
+        ("session_duration", "seconds", 300.5, 0.0, 600.0, 7.5),
+        ("session_cost", "dollars", None, None, None, None),
+    ] == [tuple(row.values()) for row in METRICS.to_rows()]
+
+
+@given(answers)
+def test_every_row_has_the_documented_columns(metrics: SessionMetrics) -> None:
+    """The columns are fixed, and each is described."""
+    assert {tuple(COLUMNS)} == {tuple(row) for row in metrics.to_rows()}
+    assert COLUMNS == [name for name, about in SessionMetrics.columns.items() if about]
+
+
+@given(answers)
+def test_json_is_read_back(metrics: SessionMetrics) -> None:
+    """What to_json wrote, from_json reads, to the last bit."""
+    assert metrics == SessionMetrics.from_json(metrics.to_json())
+    assert metrics == SessionMetrics.from_json(metrics.to_json().encode())
+
+
+def test_json_is_that_of_the_api() -> None:
+    """It is the data of an answer, so other tools for the API read it."""
+    wire = json.loads(METRICS.to_json())
+
+    assert {"range_start": "1", "range_end": "2", "value": 6.0} == wire["session_count"][0]
+    assert {"session_count", "session_duration", "session_cost", "average"} == set(wire)
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ("this is not what to_json", ""),
+        ("this is not what to_json", "[1"),
+        ("this is not what to_json", "[" * 100_000),
+        ("the field 'session_count' is missing at \\$", "{}"),
+        ("a number, got 'many'", METRICS.to_json().replace("6.0", '"many"')),
+    ],
+)
+def test_other_json_is_refused(message: str, text: str) -> None:
+    """The error says what is wrong, and where."""
+    with pytest.raises(ValueError, match=message):
+        SessionMetrics.from_json(text)
+
+
+def test_csv_has_a_head_and_empty_fields() -> None:
+    """A spreadsheet reads it."""
+    rows = list(csv.DictReader(io.StringIO(METRICS.to_csv())))
+
+    assert COLUMNS == list(rows[0])
+    assert ["6.0", "1.5", "7.5", ""] == [row["sessions"] for row in rows]
+
+
+def test_a_pandas_frame_has_the_rows() -> None:
+    """Numbers are numbers, and what is missing is missing."""
+    pytest.importorskip("pandas", reason="the extra `frames` is not installed")
+    frame = METRICS.to_pandas()
+
+    assert COLUMNS == list(frame.columns)
+    assert 15.0 == frame["sessions"].sum()
+    assert math.isnan(frame["average"].iloc[-1])
+
+
+def test_a_polars_frame_has_the_rows() -> None:
+    """Numbers are numbers, and what is missing is null."""
+    pytest.importorskip("polars", reason="the extra `frames` is not installed")
+    frame = METRICS.to_polars()
+
+    assert COLUMNS == frame.columns
+    assert METRICS.to_rows() == frame.to_dicts()
+
+
+@pytest.mark.parametrize(("method", "package"), [("to_pandas", "pandas"), ("to_polars", "polars")])
+def test_a_frame_without_its_library_names_the_extra(
+    method: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message says what to install."""
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtra, match=rf"'{package}'.*helicone-sessions\[frames\]"):
+        getattr(METRICS, method)()
+
+
+# Histogram
+
+
+@pytest.mark.parametrize(
+    ("expected", "bars"),
+    [(None, []), (None, [(1, 2, 0)]), (1.5, [(1, 2, 3)]), (2.0, [(1, 2, 4), (2, 4, 2), (5, 5, 0)])],
+)
+def test_the_mean_takes_each_session_in_the_middle_of_its_bar(expected: Any, bars: Any) -> None:
+    """Of no session there is no mean."""
+    assert expected == Histogram(tuple(HistogramRow(*map(float, bar)) for bar in bars), unit="seconds").mean
