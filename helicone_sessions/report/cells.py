@@ -1,0 +1,84 @@
+"""`GridCell`: one answer of a grid, and how cells are asked for."""
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, Final, Literal, TypeVar
+
+import attrs
+
+from helicone_sessions.errors import HeliconeError
+from helicone_sessions.messages.metrics import UNITS, SessionMetrics
+from helicone_sessions.messages.query import SessionMetricsQuery
+from helicone_sessions.report.windows import Window
+from helicone_sessions.transport.client import HeliconeClient
+
+K = TypeVar("K", bound=Hashable)
+
+Quantity = Literal[
+    "requests_mean", "seconds_mean", "dollars_mean", "requests_cut", "seconds_cut", "dollars_cut"
+]
+"""A figure of a cell: the mean of all its sessions, or where its histogram is cut."""
+QUANTITIES: Final[dict[Quantity, tuple[str, str]]] = {
+    f"{unit}_{kind}": (name, unit)  # type: ignore[misc]
+    for kind in ("mean", "cut")
+    for name, unit in UNITS.items()
+}
+OnProgress = Callable[[int, int | None, int], object]
+
+
+@attrs.frozen
+class GridCell:
+    """One cell of a grid.
+
+    Args:
+        segment: The name of its segment; None in the total of a window.
+        window: Its window; None in the total of a segment.
+        query: What is asked for it.
+        metrics: The answer; None where there is none.
+        error: Why there is none.
+    """
+
+    segment: Hashable
+    window: Window | None
+    query: SessionMetricsQuery
+    metrics: SessionMetrics | None = None
+    error: HeliconeError | None = None
+
+    def quantity(self, name: Quantity) -> float | None:
+        """One of its figures; None where there is no answer, or no session."""
+        if self.metrics is None:
+            return None
+        metric, _ = _quantity(name)
+        if name.endswith("_mean"):
+            mean: float | None = getattr(self.metrics.average, metric)
+            return mean
+        bars = getattr(self.metrics, metric)
+        return bars[-1].range_end if bars else None
+
+
+def _quantity(name: str) -> tuple[str, str]:
+    try:
+        return QUANTITIES[name]  # type: ignore[index]
+    except KeyError:
+        raise ValueError(f"a figure of a cell is one of {', '.join(QUANTITIES)}, not {name!r}") from None
+
+
+async def ask(
+    client: HeliconeClient, cells: Mapping[K, GridCell], on_progress: OnProgress | None
+) -> dict[K, GridCell]:
+    """The cells with their answers, or the errors in their place.
+
+    Raises:
+        AuthenticationError: The key is refused, so that no cell would be answered.
+    """
+    found: dict[K, GridCell] = {}
+    failed = 0
+    queries: dict[Any, SessionMetricsQuery] = {place: cell.query for place, cell in cells.items()}
+    async with client.stream_metrics(queries) as outcomes:
+        async for outcome in outcomes:
+            failed += outcome.error is not None
+            found[outcome.key] = attrs.evolve(
+                cells[outcome.key], metrics=outcome.metrics, error=outcome.error
+            )
+            if on_progress is not None:
+                on_progress(len(found), len(cells), failed)
+    return found

@@ -1,0 +1,296 @@
+"""`metrics_grid`: metrics by segment and window, asked for as one batch."""
+
+from collections.abc import Hashable, Iterator, Mapping
+from datetime import date, tzinfo
+from typing import Any, ClassVar, Final, Self
+
+import attrs
+
+from helicone_sessions.errors import FilterTypeError, FilterValueError
+from helicone_sessions.filters.filter import ALL, Condition, Filter, as_filter
+from helicone_sessions.messages.query import SessionMetricsQuery
+from helicone_sessions.messages.tabular import Row, Tabular
+from helicone_sessions.report.cells import QUANTITIES, GridCell, OnProgress, ask
+from helicone_sessions.report.comparison import GridComparison
+from helicone_sessions.report.grid_json import grid_from_json, grid_to_json
+from helicone_sessions.report.windows import Every, Window, whole_of, windows_of
+from helicone_sessions.transport.client import HeliconeClient
+
+Place = tuple[int | None, int | None]
+
+_EVERYTHING: Final = "all"
+
+
+@attrs.frozen(eq=False)
+class MetricsGrid(Tabular):
+    """Metrics by segment and window, as `metrics_grid` makes it.
+
+    Iterating gives the cells, segment by segment. ``grid[segment, window]`` is one of them; a window is
+    named by its place, by itself, or by a datetime or a day in it. ``grid[segment]`` is a segment's cells.
+
+    Args:
+        query: What all cells have in common.
+        segments: The segments, by name.
+        windows: The windows, in order.
+        cells: The cells and the totals, by their places; None in a place is the total over it.
+    """
+
+    query: SessionMetricsQuery
+    segments: Mapping[Hashable, Filter]
+    windows: tuple[Window, ...]
+    cells: Mapping[Place, GridCell] = attrs.field(repr=False)
+
+    columns: ClassVar[Mapping[str, str]] = {
+        "segment": "the name of the segment",
+        "start": "where its window starts",
+        "end": "where it ends; the next one starts there",
+        "requests_mean": "requests per session, the mean of all sessions",
+        "seconds_mean": "seconds from a session's first request to its last, the mean of all",
+        "dollars_mean": "dollars per session, the mean of all",
+        "requests_cut": "requests of the largest session that is drawn: close to the quantile of p_size",
+        "seconds_cut": "seconds of the longest",
+        "dollars_cut": "dollars of the dearest",
+        "sessions_drawn": "how many sessions the histogram of costs holds: the share p_size of all",
+        "error": "why there are no figures",
+    }
+
+    def __iter__(self) -> Iterator[GridCell]:
+        for segment in range(len(self.segments)):
+            for window in range(len(self.windows)):
+                yield self.cells[segment, window]
+
+    def __len__(self) -> int:
+        return len(self.segments) * len(self.windows)
+
+    def __getitem__(self, where: Any) -> Any:
+        """A cell by segment and window, or the cells of a segment."""
+        names = list(self.segments)
+        is_segment = isinstance(where, Hashable) and where in self.segments
+        if is_segment or not (isinstance(where, tuple) and len(where) == 2):
+            segment = self._segment(where, names)
+            return tuple(self.cells[segment, place] for place in range(len(self.windows)))
+        return self.cells[self._segment(where[0], names), self._window(where[1])]
+
+    @property
+    def failed(self) -> tuple[GridCell, ...]:
+        """The cells and totals without an answer."""
+        return tuple(cell for cell in self.cells.values() if cell.metrics is None)
+
+    def total(self, segment: Hashable = None, window: Any = None) -> GridCell:
+        """The metrics of a segment over the whole time, of a window over all segments, or of everything.
+
+        They are asked for, not added up: a session may lie in several windows, and no sum of means is a
+        mean. "All segments" is what the query selects, whether it is in a segment or in none.
+
+        Args:
+            segment: The segment; None is all of them.
+            window: The window, as in ``grid[segment, window]``; None is the whole time.
+
+        Raises:
+            LookupError: There is none of that name, or the totals were not asked for.
+        """
+        names = list(self.segments)
+        place = (
+            None if segment is None else self._segment(segment, names),
+            None if window is None else self._window(window),
+        )
+        # Over one window, or over one segment of everything, the cells are the totals.
+        if place[1] is None and len(self.windows) == 1:
+            place = (place[0], 0)
+        if place[0] is None and list(self.segments.values()) == [ALL]:
+            place = (0, place[1])
+        if place in self.cells:
+            return self.cells[place]
+        raise LookupError(
+            "this total was not asked for: use metrics_grid(..., totals=True), with windows that meet"
+        )
+
+    def to_rows(self) -> list[Row]:
+        """A dict for each cell, with the keys of `columns`; totals are not among them."""
+        return [_row(cell) for cell in self]
+
+    def compare(self, before: "MetricsGrid") -> GridComparison:
+        """How this grid differs from one of an earlier time: segments by name, windows by place.
+
+        Raises:
+            FilterValueError: They have other segments, or not as many windows.
+        """
+        if list(self.segments) != list(before.segments) or len(self.windows) != len(before.windows):
+            raise FilterValueError(
+                f"compare: a grid of {len(self.segments)} segments and {len(self.windows)} windows is not"
+                f" comparable with one of {len(before.segments)} and {len(before.windows)};"
+                " segments have to have the same names"
+            )
+        return GridComparison(tuple(zip(self, before, strict=True)))
+
+    async def ask_again(
+        self, client: HeliconeClient, *, on_progress: OnProgress | None = None
+    ) -> "MetricsGrid":
+        """The same grid with what failed asked for again; the rest stays as it is.
+
+        Raises:
+            AuthenticationError: The key is refused.
+        """
+        missing = {place: cell for place, cell in self.cells.items() if cell.metrics is None}
+        return attrs.evolve(self, cells={**self.cells, **await ask(client, missing, on_progress)})
+
+    def to_json(self) -> str:
+        """The grid as JSON, which `from_json` reads back.
+
+        Raises:
+            ValueError: A segment has a name that JSON does not have.
+        """
+        return grid_to_json(self)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """The grid that `to_json` wrote; errors come back as `HeliconeError` with their text.
+
+        Raises:
+            ValueError: The text is something else.
+        """
+        return grid_from_json(cls, text)
+
+    @staticmethod
+    def _segment(name: Any, names: list[Hashable]) -> int:
+        if name in names:
+            return names.index(name)
+        shown = ", ".join(map(repr, names[:8]))
+        raise LookupError(f"there is no segment {name!r}; there are {shown}{', …' if len(names) > 8 else ''}")
+
+    def _window(self, which: Any) -> int:
+        if isinstance(which, int) and not isinstance(which, bool):
+            if -len(self.windows) <= which < len(self.windows):
+                return which % len(self.windows)
+        elif isinstance(which, Window):
+            if which in self.windows:
+                return self.windows.index(which)
+        elif isinstance(which, date):
+            for place, window in enumerate(self.windows):
+                if which in window:
+                    return place
+        raise LookupError(
+            f"there is no window {which!r} among the {len(self.windows)} from {self.windows[0]} to"
+            f" {self.windows[-1]}; name it by its place, or by a datetime or a date in it"
+        )
+
+
+def _row(cell: GridCell) -> Row:
+    window = cell.window
+    return {
+        "segment": cell.segment,
+        "start": window and window.start,
+        "end": window and window.end,
+        **{name: cell.quantity(name) for name in QUANTITIES},
+        "sessions_drawn": cell.metrics and cell.metrics.session_cost.total,
+        "error": None if cell.error is None else f"{type(cell.error).__name__}: {cell.error}",
+    }
+
+
+async def metrics_grid(
+    client: HeliconeClient,
+    query: SessionMetricsQuery | Condition | None = None,
+    *,
+    by: Mapping[Any, Condition] | None = None,
+    every: Every | None = None,
+    time_zone: str | tzinfo | None = None,
+    totals: bool = True,
+    on_progress: OnProgress | None = None,
+) -> MetricsGrid:
+    """Ask for the metrics of each segment in each window, as one batch.
+
+    Args:
+        client: Who asks; its limits hold for the whole grid.
+        query: What all cells have in common, with the time that is cut into windows.
+        by: The segments: a filter for each name, as ``F.model.is_each([...])`` gives them. Without it
+            there is one segment, "all".
+        every: The length of the windows, or the windows themselves, as `TimeFilter.split` gives them.
+            Without it there is one, the query's whole time.
+        time_zone: The zone that windows are shown in. Windows of whole days follow its calendar, from
+            midnight to midnight; without a zone a day is 24 hours from the start of the time.
+        totals: Ask for the totals of segments and windows, too: as many queries more as there are segments
+            and windows, and one.
+        on_progress: Called after each answer with how many are done, how many there are, how many failed.
+
+    Returns:
+        The grid. A cell whose query failed holds the error; `MetricsGrid.ask_again` asks for it again.
+
+    Raises:
+        FilterTypeError: An argument has the wrong type.
+        FilterValueError: There is nothing to cut, or no segment.
+        AuthenticationError: The key is refused, so that no cell would be answered.
+
+    >>> import asyncio, datetime as dt
+    >>> from helicone_sessions import F, TimeFilter
+    >>> from helicone_sessions.testing import FakeHelicone
+    >>> november = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
+    >>> async def main():
+    ...     week = SessionMetricsQuery(time_filter=TimeFilter(november, november + dt.timedelta(days=7)))
+    ...     models = F.model.is_each(["gpt-4o", "o3"])
+    ...     async with FakeHelicone() as server:
+    ...         async with HeliconeClient(server.api_key, base_url=server.url) as client:
+    ...             return await metrics_grid(client, week, by=models, every=dt.timedelta(days=1))
+    >>> grid = asyncio.run(main())
+    >>> len(grid), str(grid["o3", 2].window)
+    (14, '2026-11-03')
+    """
+    common = _common(query)
+    segments = _segments(by)
+    windows = windows_of(common, every, time_zone)
+    places: list[Place] = [(s, w) for s in range(len(segments)) for w in range(len(windows))]
+    if totals:
+        places += _totals(segments, windows)
+    cells = {place: _cell(place, common, segments, windows) for place in places}
+    return MetricsGrid(common, segments, windows, {**cells, **await ask(client, cells, on_progress)})
+
+
+def _common(query: SessionMetricsQuery | Condition | None) -> SessionMetricsQuery:
+    if isinstance(query, SessionMetricsQuery):
+        return query
+    return SessionMetricsQuery(query)
+
+
+def _segments(by: Mapping[Any, Condition] | None) -> dict[Hashable, Filter]:
+    if by is None:
+        return {_EVERYTHING: ALL}
+    if not isinstance(by, Mapping):
+        raise FilterTypeError(
+            "by is a mapping of names to filters, as F.model.is_each([...]) gives it, not"
+            f" {type(by).__name__}"
+        )
+    if not by:
+        raise FilterValueError("by: there is no segment in it; leave it out for one of everything")
+    return {name: as_filter(each) for name, each in by.items()}
+
+
+def _totals(segments: Mapping[Hashable, Filter], windows: tuple[Window, ...]) -> list[Place]:
+    """The totals that are no cell; windows with gaps between them have no time in common."""
+    over_time = len(windows) > 1 and whole_of(windows) is not None
+    over_segments = list(segments.values()) != [ALL]
+    found: list[Place] = []
+    if over_time:
+        found += [(segment, None) for segment in range(len(segments))]
+    if over_segments:
+        found += [(None, window) for window in range(len(windows))]
+    if over_time and over_segments:
+        found.append((None, None))
+    return found
+
+
+def _cell(
+    place: Place,
+    common: SessionMetricsQuery,
+    segments: Mapping[Hashable, Filter],
+    windows: tuple[Window, ...],
+) -> GridCell:
+    segment, window = place
+    changes: dict[str, Any] = {}
+    name: Hashable = None
+    if segment is not None:
+        name, narrowed = list(segments.items())[segment]
+        changes["filter"] = narrowed if common.filter is None else common.filter & narrowed
+    if window is not None:
+        changes["time_filter"] = windows[window].time_filter
+    else:
+        changes["time_filter"] = whole_of(windows)
+    return GridCell(name, None if window is None else windows[window], attrs.evolve(common, **changes))

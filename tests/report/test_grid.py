@@ -1,0 +1,395 @@
+"""`metrics_grid`: segments by windows, as one batch."""
+
+import datetime as dt
+import json
+from collections.abc import AsyncIterator, Iterator
+from itertools import pairwise
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import attrs
+import pytest
+
+from helicone_sessions import (
+    ALL,
+    AuthenticationError,
+    F,
+    Filter,
+    FilterTypeError,
+    FilterValueError,
+    HeliconeClient,
+    QueryFailed,
+    SessionMetrics,
+    SessionMetricsQuery,
+    TimeFilter,
+)
+from helicone_sessions.report import Change, MetricsGrid, Window, metrics_grid
+from helicone_sessions.testing import FakeHelicone, RecordedRequest, failure, metrics
+
+START = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
+DAY = dt.timedelta(days=1)
+WEEK = SessionMetricsQuery(F.status == 200, time_filter=TimeFilter(START, START + 7 * DAY), p_size="p95")
+MODELS = F.model.is_each(["gpt-4o", "o3"])
+
+
+@pytest.fixture
+def service() -> Iterator[FakeHelicone]:
+    """The service."""
+    with FakeHelicone() as server:
+        yield server
+
+
+@pytest.fixture
+async def client(service: FakeHelicone) -> AsyncIterator[HeliconeClient]:
+    """A client of it that asks each query once."""
+    async with HeliconeClient(service.api_key, base_url=service.url, max_retries=0) as client:
+        yield client
+
+
+def filters(service: FakeHelicone) -> set[str]:
+    """The filters that were asked, in their text form."""
+    return {str(Filter.from_wire(request.json.get("filter", "all"))) for request in service.requests}
+
+
+async def test_each_segment_in_each_window_is_asked_once(
+    client: HeliconeClient, service: FakeHelicone
+) -> None:
+    """The cells are all pairs; the query's own filter holds in each."""
+    grid = await metrics_grid(client, WEEK, by=MODELS, every=DAY, totals=False)
+
+    assert (14, 14, 2, 7) == (len(service.requests), len(grid), len(grid.segments), len(grid.windows))
+    assert {'status == 200 and model == "gpt-4o"', 'status == 200 and model == "o3"'} == filters(service)
+    assert {"p95"} == {request.json["pSize"] for request in service.requests}
+    pairs = [(cell.segment, cell.window) for cell in grid]
+    assert [(name, window) for name in ("gpt-4o", "o3") for window in grid.windows] == pairs
+
+
+async def test_a_cell_holds_the_answer_to_its_query(client: HeliconeClient, service: FakeHelicone) -> None:
+    """Whatever the order in which answers come."""
+
+    async def end(request: RecordedRequest) -> SessionMetrics:
+        return metrics(cost=request.json["timeFilter"]["endTimeUnixMs"] / 1000)
+
+    service.otherwise(end)
+    grid = await metrics_grid(client, WEEK, by=MODELS, every=DAY)
+
+    for cell in grid:
+        assert cell.metrics is not None
+        assert cell.window is not None
+        assert cell.window.end is not None
+        assert cell.window.end.timestamp() == cell.metrics.average.session_cost
+
+
+async def test_totals_are_asked_for(client: HeliconeClient, service: FakeHelicone) -> None:
+    """Of a segment over the whole time, of a window over all segments, and of everything."""
+    grid = await metrics_grid(client, WEEK, by=MODELS, every=DAY)
+
+    assert 14 + 2 + 7 + 1 == len(service.requests)
+    assert WEEK == grid.total().query
+    assert (WEEK.time_filter, "o3", None) == (grid.total("o3").query.time_filter, *_names(grid.total("o3")))
+    assert (WEEK.filter, None, grid.windows[2]) == (
+        grid.total(window=2).query.filter,
+        *_names(grid.total(window=2)),
+    )
+    assert grid["o3", 2] is grid.total("o3", 2)
+
+
+def _names(cell: Any) -> tuple[Any, Any]:
+    return cell.segment, cell.window
+
+
+async def test_of_one_segment_or_window_the_cell_is_the_total(
+    client: HeliconeClient, service: FakeHelicone
+) -> None:
+    """Nothing is asked twice."""
+    one = await metrics_grid(client, WEEK)
+    assert (1, one["all", 0], WEEK) == (len(service.requests), one.total(), one.total().query)
+
+    days = await metrics_grid(client, WEEK, every=DAY)
+    assert days["all", 3] == days.total(window=3)
+    assert 1 + 8 == len(service.requests)
+
+    models = await metrics_grid(client, WEEK, by=MODELS)
+    assert models["o3", 0] == models.total("o3")
+    assert 9 + 3 == len(service.requests)
+
+
+async def test_without_a_time_there_is_one_window(client: HeliconeClient, service: FakeHelicone) -> None:
+    """All time, as in a query without one."""
+    grid = await metrics_grid(client, F.status == 200, by=MODELS)
+
+    assert "all time" == str(grid.windows[0])
+    assert not any("timeFilter" in request.json for request in service.requests)
+    assert START in grid.windows[0]
+    assert [None, None] == [row["start"] for row in grid.to_rows()]
+
+
+async def test_segments_may_have_any_names_and_filters(client: HeliconeClient, service: FakeHelicone) -> None:
+    """A boolean column is a filter, too."""
+    by = {("slow", 1): F.latency > 1000, None: F.cached, 3: ALL}
+    grid = await metrics_grid(client, by=by)
+
+    assert [("slow", 1), None, 3] == list(grid.segments)
+    assert {"latency > 1000", "cached", "all"} == filters(service)
+    assert (("slow", 1),) == tuple(cell.segment for cell in grid["slow", 1])
+
+
+# Failures
+
+
+async def test_a_failed_cell_holds_its_error(client: HeliconeClient, service: FakeHelicone) -> None:
+    """The others are answered; the error stands in the rows."""
+    service.answers((F.status == 200) & (F.model == "o3"), failure("no such luck"))
+    grid = await metrics_grid(client, WEEK, by=MODELS, every=7 * DAY, totals=False)
+
+    assert isinstance(grid["o3", 0].error, QueryFailed)
+    assert (None, (grid["o3", 0],)) == (grid["o3", 0].metrics, grid.failed)
+    good, bad = grid.to_rows()
+    assert (None, "QueryFailed: no such luck") == (good["error"], bad["error"][:25])
+    assert (None, None) == (bad["dollars_mean"], bad["sessions_drawn"])
+
+
+async def test_only_what_failed_is_asked_again(client: HeliconeClient, service: FakeHelicone) -> None:
+    """The answers that are there stay as they are."""
+    service.will_answer(failure("busy"), failure("busy"))
+    grid = await metrics_grid(client, WEEK, by=MODELS, every=DAY)
+    assert (24, 2) == (len(service.requests), len(grid.failed))
+
+    again = await grid.ask_again(client)
+    assert (26, ()) == (len(service.requests), again.failed)
+    kept = {place for place, cell in grid.cells.items() if cell.metrics}
+    assert all(again.cells[place] is grid.cells[place] for place in kept)
+    assert list(grid.cells) == list(again.cells)
+
+    await again.ask_again(client)
+    assert 26 == len(service.requests)
+
+
+async def test_a_refused_key_ends_the_grid(service: FakeHelicone) -> None:
+    """No other cell would fare better."""
+    async with HeliconeClient("sk-other", base_url=service.url) as client:
+        with pytest.raises(AuthenticationError):
+            await metrics_grid(client, WEEK, every=DAY)
+
+
+async def test_progress_is_told(client: HeliconeClient, service: FakeHelicone) -> None:
+    """How many are done, how many there are, how many failed."""
+    service.will_answer(failure("busy"))
+    told: list[tuple[int, int | None, int]] = []
+    await metrics_grid(client, WEEK, every=DAY, on_progress=lambda *counts: told.append(counts))
+
+    assert (1, 8) == told[0][:2]
+    assert (8, 8, 1) == told[-1]
+
+
+# Windows
+
+
+@pytest.mark.parametrize(
+    ("expected", "every", "zone"),
+    [
+        ([24, 25, 24], DAY, "Europe/Berlin"),
+        ([24, 25, 24], DAY, ZoneInfo("Europe/Berlin")),
+        ([24, 24, 24, 1], DAY, None),
+        ([49, 24], 2 * DAY, "Europe/Berlin"),
+        ([36, 36, 1], dt.timedelta(hours=36), "Europe/Berlin"),
+    ],
+)
+async def test_windows_of_whole_days_follow_the_calendar_of_a_zone(
+    client: HeliconeClient, expected: list[int], every: dt.timedelta, zone: Any
+) -> None:
+    """Other windows are as long as they are said to be; without a zone a day is 24 hours."""
+    berlin = ZoneInfo("Europe/Berlin")
+    time = TimeFilter(dt.datetime(2026, 10, 24, tzinfo=berlin), dt.datetime(2026, 10, 27, tzinfo=berlin))
+    grid = await metrics_grid(client, SessionMetricsQuery(time_filter=time), every=every, time_zone=zone)
+
+    lengths = [(_utc(window.end) - _utc(window.start)) / dt.timedelta(hours=1) for window in grid.windows]
+    assert expected == lengths
+    assert all(before.end == after.start for before, after in pairwise(grid.windows))
+    if zone is not None:
+        assert "2026-10-24" == str(grid.windows[0])[:10]
+
+
+def _utc(moment: dt.datetime | None) -> dt.datetime:
+    assert moment is not None
+    return moment.astimezone(dt.UTC)
+
+
+async def test_windows_may_be_given(client: HeliconeClient) -> None:
+    """As `TimeFilter.split` makes them; of windows with gaps there is no total over time."""
+    days = TimeFilter(START, START + 3 * DAY).split(days=1)
+    grid = await metrics_grid(client, by=MODELS, every=days)
+    assert (days, TimeFilter(START, START + 3 * DAY)) == (
+        [window.time_filter for window in grid.windows],
+        grid.total().query.time_filter,
+    )
+
+    gaps = await metrics_grid(client, by=MODELS, every=[days[0], days[2]])
+    assert gaps.total(window=1).metrics is not None
+    with pytest.raises(LookupError, match="windows that meet"):
+        gaps.total("o3")
+
+
+@pytest.mark.parametrize(
+    "which",
+    [2, -5, START + 2 * DAY, START + 3 * DAY - dt.timedelta(milliseconds=1), dt.date(2026, 11, 3)],
+    ids=str,
+)
+async def test_a_window_is_named_by_its_place_or_by_what_lies_in_it(
+    client: HeliconeClient, which: Any
+) -> None:
+    """A border belongs to the later window."""
+    grid = await metrics_grid(client, WEEK, by=MODELS, every=DAY, totals=False)
+
+    assert grid.windows[2] == grid["o3", which].window
+    assert grid["o3", grid.windows[2]] is grid["o3", which] is grid["o3"][2]
+
+
+@pytest.mark.parametrize(
+    ("message", "where"),
+    [
+        ("there is no segment 'o4'; there are 'gpt-4o', 'o3'", ("o4", 0)),
+        ("there is no segment 'o4'", "o4"),
+        ("there is no window 7 among the 7 from 2026-11-01 to 2026-11-07", ("o3", 7)),
+        ("there is no window True", ("o3", True)),
+        ("there is no window", ("o3", START + 7 * DAY)),
+        ("there is no window", ("o3", dt.date(2026, 11, 8))),
+        ("there is no window", ("o3", Window(None, None, None))),
+        ("there is no segment", (1, 2, 3)),
+    ],
+)
+async def test_what_is_not_there_is_named(client: HeliconeClient, message: str, where: Any) -> None:
+    """The error says what there is."""
+    grid = await metrics_grid(client, WEEK, by=MODELS, every=DAY, totals=False)
+    with pytest.raises(LookupError, match=message):
+        grid[where]
+    with pytest.raises(LookupError, match="not asked for"):
+        grid.total()
+
+
+# Out of it
+
+
+async def test_rows_have_the_documented_columns(client: HeliconeClient) -> None:
+    """One for each cell, each column described with its unit."""
+    grid = await metrics_grid(client, WEEK, by=MODELS, every=DAY)
+    rows = grid.to_rows()
+
+    assert (14, {tuple(MetricsGrid.columns)}) == (len(rows), {tuple(row) for row in rows})
+    assert ("gpt-4o", START, START + DAY) == (rows[0]["segment"], rows[0]["start"], rows[0]["end"])
+    assert (3.0, 12.0, 4.0) == tuple(
+        rows[0][name] for name in ("requests_mean", "seconds_mean", "sessions_drawn")
+    )
+    assert 15 == len(grid.to_csv().splitlines())
+
+
+async def test_frames_have_the_rows(client: HeliconeClient, service: FakeHelicone) -> None:
+    """With times as times."""
+    pytest.importorskip("pandas", reason="the extra `frames` is not installed")
+    pytest.importorskip("polars", reason="the extra `frames` is not installed")
+    service.will_answer(failure("busy"))
+    grid = await metrics_grid(client, WEEK, by=MODELS, every=DAY, time_zone="Europe/Berlin")
+
+    assert grid.to_rows() == grid.to_polars().to_dicts()
+    assert "Europe/Berlin" in str(grid.to_pandas()["start"].dtype)
+
+
+async def test_json_is_read_back(client: HeliconeClient, service: FakeHelicone) -> None:
+    """Segments, windows, answers, totals and the texts of errors."""
+    service.will_answer(failure("busy"))
+    grid = await metrics_grid(client, WEEK, by={**MODELS, 3: F.cached}, every=DAY, time_zone="Europe/Berlin")
+    back = MetricsGrid.from_json(grid.to_json())
+
+    assert (grid.query, grid.segments, grid.windows) == (back.query, back.segments, back.windows)
+    assert list(grid.cells) == list(back.cells)
+    for place, cell in grid.cells.items():
+        assert attrs.evolve(cell, error=None) == attrs.evolve(back.cells[place], error=None)
+        assert (cell.error is None) == (back.cells[place].error is None)
+    assert "busy" in str(back.failed[0].error)
+    assert () == (await back.ask_again(client)).failed
+    assert json.loads(grid.to_json()) == json.loads(grid.to_json())
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"version": 2}', "null", b"\xff"])
+def test_other_json_is_refused(text: Any) -> None:
+    """The error says what it is for."""
+    with pytest.raises(ValueError, match=r"MetricsGrid\.from_json\(\): this is not what to_json\(\) wrote"):
+        MetricsGrid.from_json(text)
+
+
+async def test_a_segment_that_json_cannot_name_is_an_error(client: HeliconeClient) -> None:
+    """The message names it."""
+    grid = await metrics_grid(client, by={("a", 1): F.cached})
+    with pytest.raises(ValueError, match=r"the segment \('a', 1\) has a name"):
+        grid.to_json()
+
+
+# Comparing
+
+
+async def test_two_grids_are_compared_cell_by_cell(client: HeliconeClient, service: FakeHelicone) -> None:
+    """This week beside last week: segments by name, windows by place."""
+    service.otherwise(metrics(cost=2.0, duration=10.0))
+    last = await metrics_grid(client, WEEK, by=MODELS, every=DAY)
+    service.otherwise(metrics(cost=3.0, duration=0.0))
+    time = TimeFilter(START + 7 * DAY, START + 14 * DAY)
+    this = await metrics_grid(client, attrs.evolve(WEEK, time_filter=time), by=MODELS, every=DAY)
+    compared = this.compare(last)
+
+    rows = {row["quantity"]: row for row in compared.to_rows() if row["segment"] == "o3"}
+    assert (14, 6 * 14) == (len(compared), len(compared.to_rows()))
+    assert (2.0, 3.0, 1.0, 1.5) == _figures(rows["dollars_mean"])
+    assert (10.0, 0.0, -10.0, 0.0) == _figures(rows["seconds_mean"])
+    assert 7 * DAY == rows["dollars_mean"]["start"] - rows["dollars_mean"]["start_before"]
+
+
+def _figures(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in ("before", "after", "difference", "ratio"))
+
+
+def test_a_change_from_nothing_has_no_ratio() -> None:
+    """Nor has one to or from what is missing."""
+    assert (None, 3.0) == (Change(0.0, 3.0).ratio, Change(0.0, 3.0).difference)
+    assert (None, None) == (Change(None, 3.0).ratio, Change(None, 3.0).difference)
+    assert (None, None) == (Change(3.0, None).ratio, Change(3.0, None).difference)
+
+
+async def test_grids_of_other_shapes_are_not_compared(client: HeliconeClient) -> None:
+    """The error gives both shapes."""
+    days = await metrics_grid(client, WEEK, by=MODELS, every=DAY)
+    whole = await metrics_grid(client, WEEK, by=MODELS)
+    with pytest.raises(FilterValueError, match=r"2 segments and 7 windows .* with one of 2 and 1"):
+        days.compare(whole)
+
+
+# Wrong arguments
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "arguments"),
+    [
+        (FilterTypeError, "by is a mapping of names to filters", {"by": [F.cached]}),
+        (FilterTypeError, "'b'", {"by": {"a": "b"}}),
+        (FilterValueError, "there is no segment in it", {"by": {}}),
+        (FilterTypeError, "every is a timedelta or a list", {"every": "1d"}),
+        (FilterTypeError, "every is a timedelta or a list", {"every": 1}),
+        (FilterTypeError, "and 3 is none", {"every": [3]}),
+        (FilterValueError, "there is no window in it", {"every": []}),
+        (FilterValueError, "may not have a time_filter too", {"every": [WEEK.time_filter]}),
+        (FilterValueError, "needs a length above zero", {"every": -DAY}),
+        (FilterValueError, "no zone 'Mars'", {"every": DAY, "time_zone": "Mars"}),
+    ],
+)
+async def test_wrong_arguments_are_refused_before_anything_is_sent(
+    client: HeliconeClient, service: FakeHelicone, error: type[Exception], message: str, arguments: Any
+) -> None:
+    """The message says what is due."""
+    with pytest.raises(error, match=message):
+        await metrics_grid(client, WEEK, **arguments)
+    assert [] == service.requests
+
+
+async def test_windows_need_a_time(client: HeliconeClient) -> None:
+    """The message shows how to give one."""
+    with pytest.raises(FilterValueError, match=r"TimeFilter\.last\(days=30\)"):
+        await metrics_grid(client, every=DAY)
