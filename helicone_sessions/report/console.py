@@ -11,27 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from helicone_sessions.messages.metrics import UNITS, Histogram, SessionMetrics
+from helicone_sessions.report.words import TITLES, number
 
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
-_TITLES: Final = {
-    "session_count": "Requests per session",
-    "session_duration": "Seconds per session, first request to last",
-    "session_cost": "Dollars per session",
-}
 _MISSING: Final = "-"
-
-
-def number(value: float | None, unit: str) -> str:
-    """The value as people read it; a dash where there is none.
-
-    >>> number(8.521, "dollars"), number(0.00103, "dollars"), number(421.19, "seconds")
-    ('8.52', '0.0010', '421')
-    """
-    if value is None:
-        return _MISSING
-    if unit == "dollars":
-        return f"{value:,.2f}" if abs(value) >= 1 else f"{value:.4f}"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def figures(metrics: SessionMetrics) -> list[str]:
@@ -72,7 +55,7 @@ def histogram(drawn: Histogram, title: str) -> RenderableType:
 
 def histograms(metrics: SessionMetrics, p_size: str) -> RenderableType:
     """The three histograms of an answer, and what they leave out."""
-    parts = [histogram(getattr(metrics, name), title) for name, title in _TITLES.items()]
+    parts = [histogram(getattr(metrics, name), title) for name, title in TITLES.items()]
     note = Text(
         f"Number of sessions at the right. Cut at {p_size}: sessions beyond that quantile are not drawn."
         " Bars are of unequal width.",

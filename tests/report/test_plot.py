@@ -1,0 +1,211 @@
+"""Pictures: what is on them, that nothing is cut or covered, and that they look as they did."""
+
+import datetime as dt
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from helicone_sessions import (
+    F,
+    Histogram,
+    HistogramRow,
+    MissingExtra,
+    QueryFailed,
+    SessionAverages,
+    SessionMetrics,
+    SessionMetricsQuery,
+    TimeFilter,
+)
+from helicone_sessions.report import GridCell, MetricsGrid
+from helicone_sessions.report.plot import plot_grid, plot_metrics
+from helicone_sessions.report.windows import windows_of
+from helicone_sessions.testing import metrics
+
+pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
+
+from matplotlib.testing.compare import compare_images
+from matplotlib.text import Text
+
+REFERENCES = Path(__file__).parent / "references"
+# Of 255 steps of grey, the root of the mean square; another release of matplotlib moves letters a little.
+TOLERANCE = 12.0
+START = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
+DAY = dt.timedelta(days=1)
+QUERY = SessionMetricsQuery(time_filter=TimeFilter(START, START + 14 * DAY), p_size="p95")
+MODELS = F.model.is_each(["gpt-4o", "claude-sonnet-4", "o3"])
+FALLING = SessionMetrics(
+    Histogram(tuple(HistogramRow(float(n), n + 1.5, 60.0 / n) for n in range(1, 9)), unit="requests"),
+    Histogram((HistogramRow(0.0, 0.0, 30.0), HistogramRow(5.0, 80.0, 60.0)), unit="seconds"),
+    Histogram((HistogramRow(0.0001, 0.002, 50.0), HistogramRow(0.002, 0.01, 7.5)), unit="dollars"),
+    SessionAverages(3.4, 210.0, 1.25),
+)
+
+
+def a_grid(segments: Any = MODELS, days: int = 14) -> MetricsGrid:
+    """A grid with a failed cell and one without sessions."""
+    query = attrs.evolve(QUERY, time_filter=TimeFilter(START, START + days * DAY))
+    windows = windows_of(query, DAY, "UTC")
+    cells = {}
+    for row, name in enumerate(segments):
+        for column, window in enumerate(windows):
+            found = metrics(cost=0.1 * (row + 1) ** 2 * (1 + column % 5), duration=60.0 * (row + column))
+            cells[row, column] = GridCell(name, window, query, found)
+    cells[0, 3] = attrs.evolve(cells[0, 3], metrics=None, error=QueryFailed("too many queries", status=500))
+    cells[0, 5] = attrs.evolve(cells[0, 5], metrics=SessionMetrics.empty())
+    return MetricsGrid(query, dict(segments), windows, cells)
+
+
+LONG = {
+    f"{name}-with-a-name-that-goes-on-and-on-{number}": F.cached for number in range(9) for name in ("model",)
+}
+PICTURES: dict[str, Callable[[], Any]] = {
+    "metrics": lambda: plot_metrics(FALLING, query=QUERY, title="Sessions of two weeks")[0],
+    "metrics_of_one_session": lambda: plot_metrics(metrics(cost=0.0, sessions=1.0))[0],
+    "metrics_of_nothing": lambda: plot_metrics(SessionMetrics.empty())[0],
+    "lines": lambda: plot_grid(a_grid()),
+    "lines_of_one_segment": lambda: plot_grid(a_grid({"all": F.cached}, days=6), "seconds_cut"),
+    "lines_of_long_names": lambda: plot_grid(a_grid(LONG, days=60), "requests_mean"),
+    "heatmap": lambda: plot_grid(a_grid(), "dollars_mean", "heatmap"),
+    "heatmap_of_long_names": lambda: plot_grid(a_grid(LONG, days=60), "seconds_mean", "heatmap"),
+}
+
+
+@pytest.fixture(params=PICTURES)
+def figure(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Each picture, by its name."""
+    drawn = PICTURES[request.param]().figure
+    drawn.set_label(request.param)
+    return drawn
+
+
+def test_it_looks_as_it_did(figure: Any, tmp_path: Path) -> None:
+    """A picture is the same as the stored one, but for what another release of matplotlib moves.
+
+    With HELICONE_SESSIONS_NEW_REFERENCES set, the stored ones are made anew: look at them.
+    """
+    reference = REFERENCES / f"{figure.get_label()}.png"
+    if os.environ.get("HELICONE_SESSIONS_NEW_REFERENCES"):
+        figure.savefig(reference)
+    now = tmp_path / "now.png"
+    figure.savefig(now)
+
+    assert None is compare_images(str(reference), str(now), TOLERANCE)
+
+
+def test_no_text_is_cut_or_covered(figure: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each text lies in the picture, and on no other text."""
+    drawn: list[Text] = []
+    draw = Text.draw
+    monkeypatch.setattr(Text, "draw", lambda text, renderer: (drawn.append(text), draw(text, renderer))[1])
+    figure.canvas.draw()
+    texts = dict.fromkeys(text for text in drawn if text.get_visible() and text.get_text().strip())
+    boxes = [(text.get_text(), _corners(text)) for text in texts]
+
+    assert len(boxes) > 3
+    left, bottom, right, top = figure.bbox.extents
+    for name, corners in boxes:
+        assert all(left - 1 <= x <= right + 1 and bottom - 1 <= y <= top + 1 for x, y in corners), name
+    for (one, first), (other, second) in combinations(boxes, 2):
+        assert _is_apart(first, second), (one, other)
+
+
+def _corners(text: Text) -> list[tuple[float, float]]:
+    """The corners of a text as it lies, also turned."""
+    around = text.get_window_extent()
+    turn = text.get_rotation()
+    text.set_rotation(0)
+    straight = text.get_window_extent()
+    text.set_rotation(turn)
+    x, y = (around.x0 + around.x1) / 2, (around.y0 + around.y1) / 2
+    along, across = math.cos(math.radians(turn)), math.sin(math.radians(turn))
+    sides = [(straight.width / 2 * i, straight.height / 2 * j) for i in (-1, 1) for j in (-1, 1)]
+    return [(x + dx * along - dy * across, y + dx * across + dy * along) for dx, dy in sides]
+
+
+def _is_apart(first: list[tuple[float, float]], second: list[tuple[float, float]]) -> bool:
+    """Whether a straight line goes between two boxes, however they are turned."""
+    for corners in (first, second):
+        for (x0, y0), (x1, y1) in combinations(corners, 2):
+            across = (y1 - y0, x0 - x1)
+            low, high = _shadow(first, across), _shadow(second, across)
+            if low[1] <= high[0] + 0.5 or high[1] <= low[0] + 0.5:
+                return True
+    return False
+
+
+def _shadow(corners: list[tuple[float, float]], along: tuple[float, float]) -> tuple[float, float]:
+    length = (along[0] ** 2 + along[1] ** 2) ** 0.5 or 1.0
+    places = [(x * along[0] + y * along[1]) / length for x, y in corners]
+    return min(places), max(places)
+
+
+def test_the_area_of_a_bar_is_its_sessions() -> None:
+    """A bar is as wide as its range and as high as the sessions in it are dense."""
+    counts, *_ = plot_metrics(FALLING)
+
+    for patch, row in zip(counts.patches, FALLING.session_count, strict=True):
+        assert pytest.approx(row.value) == patch.get_width() * patch.get_height()
+        assert pytest.approx((row.range_start, row.range_end)) == (
+            patch.get_x(),
+            patch.get_x() + patch.get_width(),
+        )
+
+
+def test_units_stand_on_the_axes_and_the_cut_below() -> None:
+    """Who sees only the picture knows what it shows."""
+    panels = plot_metrics(FALLING, query=QUERY)
+    words = [text.get_text() for text in panels[0].figure.findobj(Text)]
+
+    assert ["requests", "seconds", "dollars"] == [axes.get_xlabel() for axes in panels]
+    assert ["sessions per request", "sessions per second", "sessions per dollar"] == [
+        axes.get_ylabel() for axes in panels
+    ]
+    assert any(text.startswith("Cut at p95: sessions above that quantile") for text in words)
+    assert {"mean of all 3.4", "mean of all 210 →", "mean of all 1.25 →"} <= set(words)
+
+
+def test_a_grid_names_its_segments_and_what_has_no_answer() -> None:
+    """A failed cell is a gap in a line, and counted below."""
+    axes = plot_grid(a_grid(), "dollars_mean")
+    words = [text.get_text() for text in axes.figure.findobj(Text)]
+
+    assert {"gpt-4o", "claude-sonnet-4", "o3", "Dollars per session, mean"} <= set(words)
+    assert "1 of 42 cells have no answer." in words
+    first = axes.get_lines()[0].get_ydata()
+    assert [3, 5] == [place for place, value in enumerate(first) if value != value]  # noqa: PLR0124 - not a number
+
+
+@pytest.mark.parametrize("ending", ["svg", "png", "pdf"])
+def test_it_is_saved_in_every_format(ending: str, tmp_path: Path) -> None:
+    """The figure of the axes writes files."""
+    path = tmp_path / f"picture.{ending}"
+    plot_grid(a_grid(), kind="heatmap").figure.savefig(path)
+
+    assert path.stat().st_size > 2000
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments"),
+    [
+        ("metric is one of requests_mean, .*, not 'cost'", ("cost",)),
+        ("kind is one of lines, heatmap, not 'pie'", ("dollars_mean", "pie")),
+    ],
+)
+def test_what_cannot_be_drawn_is_named(message: str, arguments: Any) -> None:
+    """With what can."""
+    with pytest.raises(ValueError, match=message):
+        plot_grid(a_grid(), *arguments)
+
+
+def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says what to install."""
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingExtra, match=r"'matplotlib'.*helicone-sessions\[plot\]"):
+        plot_metrics(metrics())
