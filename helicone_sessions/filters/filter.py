@@ -281,6 +281,12 @@ class Filter(Condition):
         """
         return explain(self._node)
 
+    def _repr_html_(self) -> str:
+        # How it is shown is the report's: this is the one place that reaches up.
+        from helicone_sessions.report.html import filter_to_html  # noqa: PLC0415
+
+        return filter_to_html(self)
+
     def cautions(self) -> tuple[Caution, ...]:
         """What the open-source server is known to read differently from what the contract says.
 

@@ -9,6 +9,9 @@ import attrs
 
 from helicone_sessions.messages.tabular import Row, Tabular, json_text
 
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
 UNITS: Final = {"session_count": "requests", "session_duration": "seconds", "session_cost": "dollars"}
 """The histograms of an answer, and what each is counted in."""
 
@@ -228,6 +231,18 @@ class SessionMetrics(_OnDemand, Tabular):
             raise ValueError(
                 f"SessionMetrics.from_json(): this is not what to_json() wrote: {error}"
             ) from None
+
+    # How it is shown is the report's: these two are the one place that reaches up.
+
+    def _repr_html_(self) -> str:
+        from helicone_sessions.report.html import metrics_to_html  # noqa: PLC0415
+
+        return metrics_to_html(self)
+
+    def __rich__(self) -> "RenderableType":
+        from helicone_sessions.report.console import histograms  # noqa: PLC0415
+
+        return histograms(self)
 
     @classmethod
     def empty(cls) -> "SessionMetrics":

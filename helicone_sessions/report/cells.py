@@ -1,7 +1,7 @@
 """`GridCell`: one answer of a grid, and how cells are asked for."""
 
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import attrs
 
@@ -9,7 +9,9 @@ from helicone_sessions.errors import HeliconeError
 from helicone_sessions.messages.metrics import UNITS, SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.report.windows import Window
-from helicone_sessions.transport.client import HeliconeClient
+
+if TYPE_CHECKING:
+    from helicone_sessions.transport.client import HeliconeClient
 
 K = TypeVar("K", bound=Hashable)
 
@@ -63,7 +65,7 @@ def _quantity(name: str) -> tuple[str, str]:
 
 
 async def ask(
-    client: HeliconeClient, cells: Mapping[K, GridCell], on_progress: OnProgress | None
+    client: "HeliconeClient", cells: Mapping[K, GridCell], on_progress: OnProgress | None
 ) -> dict[K, GridCell]:
     """The cells with their answers, or the errors in their place.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from textwrap import wrap
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -11,7 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from helicone_sessions.messages.metrics import UNITS, Histogram, SessionMetrics
-from helicone_sessions.report.words import TITLES, number
+from helicone_sessions.messages.query import SessionMetricsQuery
+from helicone_sessions.report.cells import QUANTITIES, GridCell, Quantity
+from helicone_sessions.report.words import TITLES, cut_of, number, quantity_title
+
+if TYPE_CHECKING:
+    from helicone_sessions.report.grid import MetricsGrid
 
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
 _MISSING: Final = "-"
@@ -53,12 +58,11 @@ def histogram(drawn: Histogram, title: str) -> RenderableType:
     return table
 
 
-def histograms(metrics: SessionMetrics, p_size: str) -> RenderableType:
+def histograms(metrics: SessionMetrics, query: SessionMetricsQuery | None = None) -> RenderableType:
     """The three histograms of an answer, and what they leave out."""
     parts = [histogram(getattr(metrics, name), title) for name, title in TITLES.items()]
     note = Text(
-        f"Number of sessions at the right. Cut at {p_size}: sessions beyond that quantile are not drawn."
-        " Bars are of unequal width.",
+        f"Number of sessions at the right. {cut_of(query)} Bars are of unequal width.",
         "dim",
     )
     return Group(*(item for part in parts for item in (part, Text())), note)
@@ -76,3 +80,18 @@ def cells(
     for label, figures in rows:
         table.add_row(label, *figures, style=marked.get(label))
     return table
+
+
+def grid_table(grid: "MetricsGrid", metric: Quantity = "dollars_mean") -> Table:
+    """A grid as a table: a line for each window, a column for each segment."""
+    unit = QUANTITIES[metric][1]
+    names = list(grid.segments)
+    rows = [
+        (str(window), [_shown(grid.cells[row, place], metric, unit) for row in range(len(names))])
+        for place, window in enumerate(grid.windows)
+    ]
+    return cells(quantity_title(metric, grid.query), [str(name) for name in names], rows, {})
+
+
+def _shown(cell: GridCell, metric: Quantity, unit: str) -> str:
+    return "failed" if cell.metrics is None else number(cell.quantity(metric), unit)

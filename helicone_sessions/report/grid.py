@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Iterator, Mapping
 from datetime import date, tzinfo
-from typing import Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import attrs
 
@@ -14,7 +14,11 @@ from helicone_sessions.report.cells import QUANTITIES, GridCell, OnProgress, ask
 from helicone_sessions.report.comparison import GridComparison
 from helicone_sessions.report.grid_json import grid_from_json, grid_to_json
 from helicone_sessions.report.windows import Every, Window, whole_of, windows_of
-from helicone_sessions.transport.client import HeliconeClient
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from helicone_sessions.transport.client import HeliconeClient
 
 Place = tuple[int | None, int | None]
 
@@ -124,7 +128,7 @@ class MetricsGrid(Tabular):
         return GridComparison(tuple(zip(self, before, strict=True)))
 
     async def ask_again(
-        self, client: HeliconeClient, *, on_progress: OnProgress | None = None
+        self, client: "HeliconeClient", *, on_progress: OnProgress | None = None
     ) -> "MetricsGrid":
         """The same grid with what failed asked for again; the rest stays as it is.
 
@@ -150,6 +154,16 @@ class MetricsGrid(Tabular):
             ValueError: The text is something else.
         """
         return grid_from_json(cls, text)
+
+    def _repr_html_(self) -> str:
+        from helicone_sessions.report.html import grid_to_html  # noqa: PLC0415 - it knows this class
+
+        return grid_to_html(self)
+
+    def __rich__(self) -> "RenderableType":
+        from helicone_sessions.report.console import grid_table  # noqa: PLC0415 - rich is an extra
+
+        return grid_table(self)
 
     @staticmethod
     def _segment(name: Any, names: list[Hashable]) -> int:
@@ -188,7 +202,7 @@ def _row(cell: GridCell) -> Row:
 
 
 async def metrics_grid(
-    client: HeliconeClient,
+    client: "HeliconeClient",
     query: SessionMetricsQuery | Condition | None = None,
     *,
     by: Mapping[Any, Condition] | None = None,
@@ -221,7 +235,7 @@ async def metrics_grid(
         AuthenticationError: The key is refused, so that no cell would be answered.
 
     >>> import asyncio, datetime as dt
-    >>> from helicone_sessions import F, TimeFilter
+    >>> from helicone_sessions import F, HeliconeClient, TimeFilter
     >>> from helicone_sessions.testing import FakeHelicone
     >>> november = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
     >>> async def main():
