@@ -1,0 +1,36 @@
+"""Make the pictures of the documentation again: ``python docs/pictures/make.py``.
+
+They show the made-up requests of the embedded engine, so they come out the same each time.
+"""
+
+import asyncio
+import datetime as dt
+from pathlib import Path
+
+from helicone_sessions import F, HeliconeClient, SessionMetricsQuery, TimeFilter
+from helicone_sessions.local import LocalServer
+from helicone_sessions.report import metrics_grid
+from helicone_sessions.report.plot import plot_grid, plot_metrics
+
+HERE = Path(__file__).parent
+END = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
+MODELS = ("gpt-4o", "gpt-4o-mini", "claude-sonnet-4")
+
+
+async def main() -> None:
+    """Ask, draw and save."""
+    query = SessionMetricsQuery(time_filter=TimeFilter(END - dt.timedelta(days=14), END), p_size="p95")
+    async with LocalServer(LocalServer.sample(END)) as server:
+        async with HeliconeClient(server.api_key, base_url=server.url) as client:
+            metrics = await client.get_metrics(query)
+            grid = await metrics_grid(
+                client, query, by=F.model.is_each(MODELS), every=dt.timedelta(days=1), time_zone="UTC"
+            )
+    axes, *_ = plot_metrics(metrics, query=query, title="Sessions of two weeks")
+    axes.figure.savefig(HERE / "metrics.png")
+    plot_grid(grid, "dollars_mean").figure.savefig(HERE / "lines.png")
+    plot_grid(grid, "seconds_cut", "heatmap").figure.savefig(HERE / "heatmap.png")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
