@@ -80,7 +80,9 @@ def typing(session: nox.Session) -> None:
 @nox.session(python=PYTHONS, requires=["wheel"])
 def tests(session: nox.Session) -> None:
     """Run the tests and doctests on the built wheel; arguments after -- go to pytest."""
-    install_wheel(session, *group("tests"))
+    # The contract's OpenAPI text says the same on every Python.
+    contract = group("contract") if session.python == PYTHONS[0] else ()
+    install_wheel(session, *group("tests"), *contract)
     if session.python != PYTHONS[-1] or session.posargs:
         run_tests(session, "python")
     else:
@@ -117,6 +119,14 @@ def fuzz(session: nox.Session) -> None:
     install_wheel(session, *group("tests"))
     session.env["HELICONE_SESSIONS_FUZZ"] = "200000"
     run_tests(session, "python", default=("tests/filters/test_fuzz.py",))
+
+
+@nox.session(python=PYTHONS[0], requires=["wheel"], default=False)
+def contract(session: nox.Session) -> None:
+    """Ask the server for ten minutes what schemathesis makes of the contract's OpenAPI text."""
+    install_wheel(session, *group("tests"), *group("contract"))
+    session.env["HELICONE_SESSIONS_CONTRACT"] = "600"
+    run_tests(session, "python", default=("tests/local/test_schemathesis.py",))
 
 
 @nox.session(python=PYTHONS[0], requires=["wheel"], default=False)

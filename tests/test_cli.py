@@ -3,13 +3,22 @@
 import asyncio
 import contextlib
 import io
+import json
 import re
+import signal
+import socket
 import subprocess
 import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Self
 
+import aiohttp
+import attrs
 import pytest
 
-from helicone_sessions import cli
+from helicone_sessions import AuthenticationError, HeliconeClient, SessionMetrics
+from helicone_sessions.cli.demo import MODELS, TEN_LINES
 
 pytest.importorskip("cyclopts")
 pytest.importorskip("rich")
@@ -44,17 +53,17 @@ DAYS = {"Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"}
 def test_the_ten_lines_run() -> None:
     """The lines of Python that the demo ends with give the figures of its table."""
     pytest.importorskip("chdb")
-    from helicone_sessions.report.console import number
+    from helicone_sessions.report.words import number
 
     shown = run("demo").stdout
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        exec(compile(cli.TEN_LINES, "ten lines", "exec"), {})  # noqa: S102 - they are the subject
+        exec(compile(TEN_LINES, "ten lines", "exec"), {})  # noqa: S102 - they are the subject
     lines = printed.getvalue().splitlines()
     assert 60 == len(lines)
     for line in lines:
         day, model, cost = re.fullmatch(r"(\w+ \d+ \w+) (\S+) (\S+)", line).groups()
         row = next(row.split() for row in shown.splitlines() if row.strip().startswith(day))
-        assert number(float(cost), "dollars") == row[3 + cli.MODELS.index(model)]
+        assert number(float(cost), "dollars") == row[3 + MODELS.index(model)]
     asyncio.set_event_loop(None)
 
 
@@ -104,3 +113,180 @@ def test_the_demo_without_the_engine_names_its_extra() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert 2 == done.returncode
     assert 'python -m pip install "helicone-sessions[local]"' in done.stderr
+
+
+KEY = "sk-local-of-the-command"
+ENVIRONMENT = {"PATH": "", "COLUMNS": "100", "HELICONE_SESSIONS_SERVER_KEY": KEY}
+ROW = {"request_created_at": "2026-11-01T12:00:00Z", "cost": 0.5, "session_id": "s"}
+
+
+@attrs.define
+class Serving:
+    """The command ``serve`` in a process of its own, until the block ends."""
+
+    arguments: tuple[str, ...]
+    environment: dict[str, str] = attrs.field(factory=lambda: ENVIRONMENT)
+    process: Any = None
+    said: str = ""
+    url: str = ""
+
+    def __enter__(self) -> Self:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "helicone_sessions", "serve", "--port", "0", *self.arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self.environment,
+        )
+        for line in self.process.stderr:
+            self.said += line
+            if found := re.search(r"^helicone-sessions: ready at (http://\S+)$", line):
+                self.url = found[1]
+                return self
+        raise AssertionError(f"it ended with code {self.process.wait()} before it was ready: {self.said}")
+
+    def __exit__(self, *_error: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def end(self, how: signal.Signals) -> int:
+        """End it by a signal; its exit code."""
+        self.process.send_signal(how)
+        out, error = self.process.communicate(timeout=60)
+        self.said += error
+        assert not out
+        return int(self.process.returncode)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, port = self.url.removeprefix("http://").split(":")
+        return host, int(port)
+
+    async def ask(self, key: str = KEY) -> SessionMetrics:
+        async with HeliconeClient(key, base_url=self.url, max_retries=0) as client:
+            return await client.get_metrics()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A file with one request."""
+    file = tmp_path / "requests.jsonl"
+    file.write_text(json.dumps(ROW))
+    return file
+
+
+needs_engine = pytest.mark.skipif(find_spec("chdb") is None, reason="the extra `local` is not installed")
+needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="processes are not sent signals there")
+
+
+@needs_engine
+@needs_signals
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+async def test_serve_answers_until_it_is_told_to_stop(data: Path, how: signal.Signals) -> None:
+    """The server answers from the file with the key of the environment, and ends well on a signal."""
+    with Serving(("--data", str(data))) as serving:
+        assert 0.5 == (await serving.ask()).average.session_cost
+        with pytest.raises(AuthenticationError):
+            await serving.ask("sk-wrong")
+        assert 0 == serving.end(how)
+    assert f"  export HELICONE_BASE_URL={serving.url} HELICONE_API_KEY=" in serving.said
+    assert "1 requests loaded" in serving.said
+    assert "status=200" in serving.said
+    assert "status=401" in serving.said
+    assert serving.said.endswith("helicone-sessions: stopped\n")
+    assert KEY not in serving.said
+    assert "sk-wrong" not in serving.said
+
+
+@needs_engine
+@needs_signals
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+async def test_serve_ends_at_once_on_a_second_signal(how: signal.Signals, code: int) -> None:
+    """A second signal does not wait for the requests that the first one lets end."""
+    with Serving(()) as serving, socket.create_connection(serving.address) as unfinished:
+        head = f"POST /v1/rows HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Length: 9\r\n"
+        unfinished.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
+        assert unfinished.recv(100).startswith(b"HTTP/1.1 100 ")
+        serving.process.send_signal(how)
+        assert "stopping" in serving.process.stderr.readline()
+        assert code == serving.end(how)
+
+
+@needs_engine
+@needs_signals
+async def test_serve_makes_up_a_key() -> None:
+    """Without a key in the environment one is made up and shown once."""
+    with Serving((), {"PATH": ""}) as serving:
+        [key] = re.findall(r"HELICONE_API_KEY=(sk-local-\S+)$", serving.said, re.MULTILINE)
+        assert (await serving.ask(key)).average.session_cost is None
+        serving.end(signal.SIGTERM)
+    assert 1 == serving.said.count(key)
+
+
+@needs_engine
+@needs_signals
+async def test_serve_keeps_data_in_a_directory(data: Path, tmp_path: Path) -> None:
+    """With --path the data of one run is there in the next."""
+    for arguments in (("--data", str(data)), ()):
+        with Serving(("--path", str(tmp_path / "store"), *arguments)) as serving:
+            assert 0.5 == (await serving.ask()).average.session_cost
+            assert 0 == serving.end(signal.SIGTERM)
+
+
+@needs_engine
+@needs_signals
+async def test_serve_keeps_a_rate_limit() -> None:
+    """With --rate-limit one request too many is refused."""
+    with Serving(("--rate-limit", "1", "--semantics", "helicone", "--max-memory", "500")) as serving:
+        headers = {"Authorization": f"Bearer {KEY}"}
+        async with aiohttp.ClientSession(serving.url, headers=headers) as session:
+            for status in (200, 429):
+                body = {"nameContains": "", "timezoneDifference": 0}
+                async with session.post("/v1/session/metrics/query", json=body) as answer:
+                    assert status == answer.status
+                    assert "Helicone-Filter-Semantics" not in answer.headers
+
+
+@needs_engine
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--host", "0.0.0.0"), "is reached by other machines"),  # noqa: S104
+        (("--data", "nowhere.jsonl"), "nowhere.jsonl cannot be read"),
+        (("--data", "requests.xls"), "data is read from .jsonl"),
+        (("--max-seconds", "0"), "--max-seconds is a number above 0"),
+        (("--max-memory", "-1"), "--max-memory is a number above 0"),
+        (("--rate-limit", "0"), "rate_limit is a whole number from 1 up"),
+        (("--organization", "mine"), "an organisation is a UUID, not 'mine'"),
+        (("--clickhouse", "http://127.0.0.1:9/", "--path", "x"), "takes neither data nor path"),
+        (("--clickhouse", "http://someone:secret-word@127.0.0.1:9/"), "127.0.0.1:9"),
+    ],
+    ids=str,
+)
+def test_serve_says_what_it_cannot_do(arguments: tuple[str, ...], message: str) -> None:
+    """What cannot be served ends with code 2 and what to do, and without a password."""
+    done = run("serve", "--port", "0", *arguments)
+    assert (2, "") == (done.returncode, done.stdout)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "secret-word" not in done.stderr
+
+
+@needs_engine
+def test_serve_on_a_port_that_is_taken() -> None:
+    """Where the port is taken, the command says so and ends with code 2."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = run("serve", "--port", str(port))
+    assert 2 == done.returncode
+    assert f"port {port} of 127.0.0.1 is taken" in done.stderr
+
+
+def test_commands_are_listed() -> None:
+    """Without a command the help shows those that there are."""
+    done = run("--help")
+    assert 0 == done.returncode
+    for name in ("demo", "serve"):
+        assert re.search(rf"\b{name}\b", done.stdout)

@@ -1,19 +1,27 @@
 """The engine: a query in, its metrics out, by one reading of filters and one plan."""
 
-from typing import Literal
+from collections.abc import Awaitable, Callable
+from typing import Final, Literal
 from uuid import UUID
 
 import attrs
 
-from helicone_sessions.local import one_scan
+from helicone_sessions.filters.wire import WireFilter
+from helicone_sessions.local import one_scan, six_queries
 from helicone_sessions.local.backends import Backend
-from helicone_sessions.local.selection import by_contract
+from helicone_sessions.local.plans import Answer
+from helicone_sessions.local.selection import Selection, as_service, by_contract
 from helicone_sessions.local.table import Tables
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
 
 Semantics = Literal["contract", "helicone"]
 Plan = Literal["one_scan", "helicone"]
+
+_PLANS: Final[dict[Plan, Callable[[Backend, Selection, SessionMetricsQuery], Awaitable[Answer]]]] = {
+    "one_scan": one_scan.answer,
+    "helicone": six_queries.answer,
+}
 
 
 @attrs.frozen
@@ -36,14 +44,38 @@ class Engine:
     plan: Plan = "one_scan"
     include_unsessioned: bool = True
 
-    async def answer(self, query: SessionMetricsQuery, organization_id: UUID) -> SessionMetrics:
+    async def answer(
+        self, query: SessionMetricsQuery, organization_id: UUID, wire_filter: WireFilter | None = None
+    ) -> SessionMetrics:
         """The metrics that *query* asks for.
+
+        Args:
+            query: The query.
+            organization_id: The caller.
+            wire_filter: The filter as it was sent, which ``semantics="helicone"`` reads; it keeps what
+                ``query.filter`` does not, as the order of the conditions in a leaf. Without it that filter
+                is taken as it would be sent.
 
         Raises:
             Unanswerable: A condition cannot be decided.
             BackendError: ClickHouse refused or gave up.
+            FilterValueError: ``query.filter`` cannot be sent, and what was sent is not given.
         """
-        selection = by_contract(
-            query, self.tables, organization_id, include_unsessioned=self.include_unsessioned
-        )
-        return await one_scan.answer(self.backend, selection, query)
+        return (await self.measured(query, organization_id, wire_filter)).metrics
+
+    async def measured(
+        self, query: SessionMetricsQuery, organization_id: UUID, wire_filter: WireFilter | None = None
+    ) -> Answer:
+        """The same as `answer`, and how many rows were read for it."""
+        answer = _PLANS[self.plan]
+        return await answer(self.backend, self._selection(query, organization_id, wire_filter), query)
+
+    def _selection(
+        self, query: SessionMetricsQuery, organization_id: UUID, wire_filter: WireFilter | None
+    ) -> Selection:
+        unsessioned = self.include_unsessioned
+        if self.semantics == "contract":
+            return by_contract(query, self.tables, organization_id, include_unsessioned=unsessioned)
+        if wire_filter is None:
+            wire_filter = "all" if query.filter is None else query.filter.to_wire()
+        return as_service(query, wire_filter, self.tables, organization_id, include_unsessioned=unsessioned)

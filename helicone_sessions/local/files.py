@@ -5,33 +5,71 @@ import gzip
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, cast
+
+import attrs
 
 from helicone_sessions.errors import ConfigurationError, MissingExtra
 
-Data = str | os.PathLike[str] | Iterable[Mapping[str, Any]]
+Rows = Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]]
+Data = str | os.PathLike[str] | Rows
+
+# Rows of a Parquet file that are Python objects at a time.
+_PARQUET_BATCH: Final = 4096
 
 
-def read(data: Data) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The rows of *data*, each with the place to name in an error.
+@attrs.frozen
+class Unreadable:
+    """What stands in a file in the place of a row, and is none.
+
+    Args:
+        reason: What is wrong.
+        content: What stands there.
+    """
+
+    reason: str
+    content: Any
+
+
+Placed = tuple[str, Mapping[str, Any] | Unreadable]
+"""A row with the place to name in an error."""
+
+
+def is_path(data: Data) -> bool:
+    """Whether *data* names a file; otherwise it is the rows.
+
+    Raises:
+        ConfigurationError: It is neither.
+    """
+    if isinstance(data, (str, os.PathLike)):
+        return True
+    if isinstance(data, (bytes, Mapping)) or not isinstance(data, (Iterable, AsyncIterable)):
+        raise ConfigurationError(f"data is a path or an iterable of rows, not {type(data).__name__}")
+    return False
+
+
+def read(data: Data) -> Iterator[Placed]:
+    """The rows of *data*, each with its place.
 
     Raises:
         ConfigurationError: The file is not there, is of another format, or is broken.
     """
-    if not isinstance(data, (str, os.PathLike)):
-        rows: object = data
-        if isinstance(rows, (bytes, Mapping)) or not isinstance(rows, Iterable):
-            raise ConfigurationError(f"data is a path or an iterable of rows, not {type(data).__name__}")
-        for place, row in enumerate(data):
+    if is_path(data):
+        yield from _read_file(Path(cast("str | os.PathLike[str]", data)))
+    else:
+        for place, row in enumerate(cast("Iterable[Mapping[str, Any]]", data)):
             yield f"row {place}", row
-        return
-    path = Path(data)
+
+
+def _read_file(path: Path) -> Iterator[Placed]:
+    known = ", ".join(_FORMATS)
+    if path.is_dir():
+        raise ConfigurationError(f"{path.name} is a directory: give one file in it ({known}; .gz likewise)")
     ending = path.suffixes[-2] if path.suffix == ".gz" and len(path.suffixes) > 1 else path.suffix
     reader = _FORMATS.get(ending.lower())
     if reader is None:
-        known = ", ".join(_FORMATS)
         raise ConfigurationError(f"{path.name}: data is read from {known} files (.gz likewise)")
     try:
         for where, row in reader(path):
@@ -40,25 +78,43 @@ def read(data: Data) -> Iterator[tuple[str, Mapping[str, Any]]]:
         raise ConfigurationError(f"{path.name} cannot be read: {error}") from error
 
 
-_Rows = Iterator[tuple[str, Mapping[str, Any]]]
+def _opened(path: Path) -> IO[bytes]:
+    return cast("IO[bytes]", gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
 
 
-def _opened(path: Path) -> IO[str]:
+def _opened_text(path: Path) -> IO[str]:
     if path.suffix == ".gz":
         return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
     return path.open(encoding="utf-8-sig", newline="")
 
 
-def _json_lines(path: Path) -> _Rows:
+def _json_lines(path: Path) -> Iterator[Placed]:
     with _opened(path) as lines:
         for number, line in enumerate(lines, 1):
-            if line.strip():
-                yield f"line {number}", _parsed(line, f"{path.name}, line {number}")
+            encoded = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            if encoded.strip():
+                yield f"line {number}", _parsed_line(encoded)
 
 
-def _json(path: Path) -> _Rows:
-    with _opened(path) as file:
-        rows = _parsed(file.read(), path.name)
+def _parsed_line(line: bytes) -> Any:
+    try:
+        text = line.decode()
+    except UnicodeDecodeError as error:
+        shown = line.rstrip(b"\r\n").decode(errors="backslashreplace")
+        return Unreadable(f"this is not UTF-8: {error.reason}", shown)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return Unreadable(f"this is not JSON: {error}", text.rstrip("\r\n"))
+
+
+def _json(path: Path) -> Iterator[Placed]:
+    with _opened_text(path) as file:
+        text = file.read()
+    try:
+        rows = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{path.name}: this is not JSON: {error}") from None
     if isinstance(rows, Mapping) and isinstance(rows.get("data"), list):
         # The export as the request API answers it.
         rows = rows["data"]
@@ -68,42 +124,39 @@ def _json(path: Path) -> _Rows:
         yield f"row {place}", row
 
 
-def _parsed(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"{where}: this is not JSON: {error}") from None
-
-
-def _csv(path: Path) -> _Rows:
-    with _opened(path) as file:
+def _csv(path: Path) -> Iterator[Placed]:
+    with _opened_text(path) as file:
         # A body can be longer than the 131,072 characters that the module takes by default.
         csv.field_size_limit(2**31 - 1)
-        reader = csv.DictReader(file, restkey="", strict=True)
-        for row in reader:
-            if "" in row or None in row.values():
-                raise ConfigurationError(
-                    f"{path.name}, line {reader.line_num}: the row has not as many fields as the head"
-                )
-            # An empty field is a missing value.
-            yield f"line {reader.line_num}", {name: value or None for name, value in row.items()}
+        reader = csv.reader(file, strict=True)
+        head = next(reader, [])
+        if twice := {name for name in head if head.count(name) > 1}:
+            raise ConfigurationError(f"{path.name}, line 1: the head names {min(twice)!r} twice")
+        for fields in reader:
+            where = f"line {reader.line_num}"
+            if len(fields) == len(head):
+                # An empty field is a missing value.
+                yield where, {name: field or None for name, field in zip(head, fields, strict=True)}
+            elif fields:
+                yield where, Unreadable("the row has not as many fields as the head", fields)
 
 
-def _parquet(path: Path) -> _Rows:
+def _parquet(path: Path) -> Iterator[Placed]:
     try:
         from pyarrow import ArrowException, parquet  # noqa: PLC0415 - it is an extra
     except ImportError as error:
         raise MissingExtra("local", package="pyarrow", purpose="reading Parquet") from error
     try:
         with parquet.ParquetFile(path) as file:
-            rows = (row for batch in file.iter_batches() for row in batch.to_pylist(maps_as_pydicts="strict"))
+            batches = file.iter_batches(batch_size=_PARQUET_BATCH)
+            rows = (row for batch in batches for row in batch.to_pylist(maps_as_pydicts="strict"))
             for place, row in enumerate(rows):
                 yield f"row {place}", row
     except ArrowException as error:
         raise ConfigurationError(f"{path.name} cannot be read: {error}") from error
 
 
-_FORMATS: Final[dict[str, Callable[[Path], _Rows]]] = {
+_FORMATS: Final[dict[str, Callable[[Path], Iterator[Placed]]]] = {
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
     ".json": _json,

@@ -4,48 +4,35 @@ Each session becomes one row, the rows become three sorted arrays, and exact qua
 ``histogram(10)`` are taken of those.
 """
 
-from typing import Any, Final
-
 from helicone_sessions.local.backends import Backend, Statement
+from helicone_sessions.local.plans import NANO, Answer, levels, metrics
 from helicone_sessions.local.selection import Selection
-from helicone_sessions.messages.metrics import (
-    UNITS,
-    Histogram,
-    HistogramRow,
-    SessionAverages,
-    SessionMetrics,
-)
-from helicone_sessions.messages.query import PSize, SessionMetricsQuery
-
-# The service's own default.
-DEFAULT_P: Final[PSize] = "p75"
-LEVELS: Final[dict[PSize, float]] = {"p50": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
-_NANO: Final = 1_000_000_000
+from helicone_sessions.messages.query import SessionMetricsQuery
 
 
-async def answer(backend: Backend, selection: Selection, query: SessionMetricsQuery) -> SessionMetrics:
+async def answer(backend: Backend, selection: Selection, query: SessionMetricsQuery) -> Answer:
     """The metrics of the sessions that *selection* holds.
 
     Raises:
         BackendError: ClickHouse refused or gave up.
     """
     result = await backend.query(statement(selection, query))
-    return _metrics(result.rows[0])
+    *histograms, count, duration, cost = result.rows[0]
+    return Answer(metrics(histograms, [count, duration, cost]), result.rows_read)
 
 
 def statement(selection: Selection, query: SessionMetricsQuery) -> Statement:
     """The one statement; requests are counted by id and name, as the service does."""
-    level = LEVELS[query.p_size or DEFAULT_P]
-    levels = {"high": level} | ({"low": 1 - level} if query.use_interquartile else {})
+    ends = levels(query)
     arrays = ("counts", "durations", "costs")
     cuts = ",\n  ".join(
-        f"arrayReduce('quantileExactInclusive({value!r})', {array}) AS {array}_{end}"
+        f"arrayReduce('quantileExactInclusive({level!r})', {array}) AS {array}_{end}"
         for array in arrays
-        for end, value in levels.items()
+        for end, level in ends.items()
     )
     histograms = ",\n  ".join(
         f"arrayReduce('histogram(10)', arrayFilter(x -> x <= {array}_high"
-        f"{f' AND x >= {array}_low' if query.use_interquartile else ''}, {array}))"
+        f"{f' AND x >= {array}_low' if 'low' in ends else ''}, {array}))"
         for array in arrays
     )
     text = f"""
@@ -53,20 +40,11 @@ SELECT {histograms},
   average_count, average_duration, average_cost
 FROM (SELECT *, {cuts}
 FROM (SELECT arraySort(groupArrayArray(by_name)) AS counts, arraySort(groupArray(seconds)) AS durations,
-  arraySort(groupArray(nanodollars / {_NANO})) AS costs,
+  arraySort(groupArray(nanodollars / {NANO})) AS costs,
   sum(requests) / count() AS average_count, sum(seconds) / count() AS average_duration,
-  sum(nanodollars) / count() / {_NANO} AS average_cost
+  sum(nanodollars) / {NANO} / count() AS average_cost
 FROM (SELECT groupArray(named.requests) AS by_name, sum(named.requests) AS requests,
   dateDiff('second', min(named.first), max(named.latest)) AS seconds, sum(named.nanodollars) AS nanodollars
 FROM ({selection.groups()}
 ) AS named GROUP BY named.id)))"""
     return Statement(text, selection.parameters.values)
-
-
-def _metrics(row: list[Any]) -> SessionMetrics:
-    *histograms, count, duration, cost = row
-    named: dict[str, Any] = {
-        name: Histogram(tuple(HistogramRow(*bar) for bar in bars), unit=unit)
-        for (name, unit), bars in zip(UNITS.items(), histograms, strict=True)
-    }
-    return SessionMetrics(**named, average=SessionAverages(count, duration, cost))

@@ -5,24 +5,26 @@ read is an error that names the row and the field; a column that is not known is
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
-from itertools import islice
-from typing import Any, Final, NoReturn
-from uuid import UUID, uuid5
+import reprlib
+from collections.abc import Collection, Iterator, Mapping
+from hashlib import blake2b
+from typing import Any, Final
+from uuid import UUID
 
 import attrs
 
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.local.files import Data, read
-from helicone_sessions.local.table import FEEDBACK, REQUEST_COLUMNS, SESSION_ID, SESSION_NAME, Stored
+from helicone_sessions.local.files import Placed, Unreadable
+from helicone_sessions.local.table import FEEDBACK, REQUEST_COLUMNS, SESSION_ID, SESSION_NAME
+from helicone_sessions.local.values import ITEM_READERS, REQUEST_READERS, Reader, read_texts
 
 DEFAULT_ORGANIZATION: Final = UUID("00000000-0000-4000-8000-000000000001")
 
+# A batch ends with the first of these that it reaches.
 _BATCH: Final = 20_000
-_NANO: Final = 9
+_BATCH_CHARACTERS: Final = 32 * 1024 * 1024
+# Rows whose columns all differ are not to fill the memory with plans.
+_PLANS: Final = 1_000
 
 # Where a column is found: under its own name, or under those of Helicone's export; the first value counts.
 _NAMES: Final[dict[str, tuple[str, ...]]] = {
@@ -39,9 +41,13 @@ _SESSION_FIELDS: Final = {
     "session_name": SESSION_NAME,
     "session_path": "Helicone-Session-Path",
 }
-_TAGS: Final = frozenset({"session_tag", "session_tags"})
+_TAG: Final = "session_tag"
+_TAGS: Final = frozenset({_TAG, "session_tags"})
 # In the export, and computed here from other columns or not asked for by any filter.
 _DERIVED: Final = frozenset({"total_tokens", "request_path"})
+
+# Not circular: what it encodes was made here.
+_encode: Final = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
 
 
 @attrs.define
@@ -49,128 +55,233 @@ class Loaded:
     """What a load took in.
 
     Args:
-        rows: How many requests.
+        rows: How many rows were taken in.
+        replaced: How many of them took the place of a request that was there already, or came twice.
+        rejected: How many rows could not be read and were written to the file of rejects.
         ignored: Columns of the data that the table does not have.
+        mapped: Columns of the data that have another name in the table, with that name.
     """
 
     rows: int = 0
+    replaced: int = 0
+    rejected: int = 0
     ignored: set[str] = attrs.field(factory=set)
+    mapped: dict[str, str] = attrs.field(factory=dict)
+
+
+class BadRow(Exception):
+    """A row that cannot be read.
+
+    Args:
+        where: Its place.
+        field: The field that is wrong; None if it is the row as a whole.
+        reason: What is wrong.
+    """
+
+    def __init__(self, where: str, field: str | None, reason: str) -> None:
+        super().__init__(f"{where}: {reason}" if field is None else f"{where}, field {field!r}: {reason}")
+        self.where = where
+        self.field = field
+        self.reason = reason
+
+
+@attrs.define
+class Batch:
+    """Rows that are taken in together, as lines of JSON.
+
+    Args:
+        requests: The requests.
+        tags: The tags of sessions that they named.
+        rejects: The lines for the file of rejects.
+    """
+
+    requests: list[str] = attrs.field(factory=list)
+    tags: dict[str, None] = attrs.field(factory=dict)
+    rejects: list[str] = attrs.field(factory=list)
 
 
 class Load:
-    """One load: rows in, lines of JSON for the tables out."""
+    """One load: rows in, lines of JSON for the tables out.
 
-    def __init__(self, data: Data) -> None:
-        self._data = data
+    Args:
+        organizations: Those that rows may name, where it is not the first row that decides.
+        first_version: The version of the first row; later rows have higher ones, and the highest counts.
+        with_rejects: Put rows that cannot be read among the rejects, in the place of an error.
+    """
+
+    def __init__(
+        self,
+        organizations: Collection[UUID] | None = None,
+        *,
+        first_version: int = 0,
+        with_rejects: bool = False,
+    ) -> None:
+        self._allowed = None if organizations is None else {str(each) for each in organizations}
+        self._version = first_version
+        self._with_rejects = with_rejects
         self._plans: dict[tuple[str, ...], _Plan] = {}
-        self._tags: dict[tuple[str, str], None] = {}
-        self._organization_id: UUID | None = None
+        self.organizations: set[str] = set()
         self.report = Loaded()
 
-    @property
-    def organization_id(self) -> UUID:
-        """The organisation that the rows name, or a fixed one."""
-        return self._organization_id or DEFAULT_ORGANIZATION
+    def batch(self, rows: Iterator[Placed]) -> Batch | None:
+        """The next rows; None if there are no more.
 
-    def requests(self) -> Iterator[bytes]:
-        """The requests in batches."""
-        rows = read(self._data)
-        while batch := [self._line(where, row) for where, row in islice(rows, _BATCH)]:
-            yield "\n".join(batch).encode()
+        Raises:
+            ConfigurationError: A row cannot be read.
+        """
+        batch = Batch()
+        count = characters = 0
+        for where, row in rows:
+            try:
+                line = self._line(batch, where, row)
+            except BadRow as bad:
+                if not self._with_rejects:
+                    raise ConfigurationError(str(bad)) from None
+                line = _reject(bad, row)
+                batch.rejects.append(line)
+                self.report.rejected += 1
+            count += 1
+            characters += len(line)
+            if count >= _BATCH or characters >= _BATCH_CHARACTERS:
+                break
+        return batch if count else None
 
-    def tags(self) -> Iterator[bytes]:
-        """The tags of sessions that the requests named."""
-        common = {"organization_id": str(self.organization_id), "entity_type": "session"}
-        if lines := [json.dumps({**common, "entity_id": session, "tag": tag}) for session, tag in self._tags]:
-            yield "\n".join(lines).encode()
-
-    def _line(self, where: str, row: Mapping[str, Any]) -> str:
+    def _line(self, batch: Batch, where: str, row: Mapping[str, Any] | Unreadable) -> str:
+        if isinstance(row, Unreadable):
+            raise BadRow(where, None, row.reason)
         if not isinstance(row, Mapping):
-            raise ConfigurationError(
-                f"{where}: a row is an object with named fields, not {type(row).__name__}"
-            )
-        names = tuple(row)
-        plan = self._plans.get(names) or self._plans.setdefault(names, _Plan.of(names))
-        self.report.ignored |= plan.ignored
-        self.report.rows += 1
-        return json.dumps(self._stored(plan, where, row))
-
-    def _stored(self, plan: "_Plan", where: str, row: Mapping[str, Any]) -> dict[str, Any]:
-        stored: dict[str, Any] = {}
-        source = ""
-        try:
-            for target, sources in plan.columns:
-                for source in sources:
-                    value = REQUEST_READERS[target](row[source])
-                    if value is not None:
-                        stored[target] = value
-                        break
-            for source, map_name, key in plan.keys:
-                value = _of_map(map_name, row[source])
-                if value is not None:
-                    stored.setdefault(map_name, {})[key] = value
-            for source in plan.tags:
-                self._tag(stored, row[source])
-        except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
-            raise ConfigurationError(f"{where}, field {source!r}: {error}") from None
+            raise BadRow(where, None, f"a row is an object with named fields, not {type(row).__name__}")
+        plan = self._plan(tuple(row))
+        stored, tags = _stored(plan, where, row)
         if "request_created_at" not in stored:
-            raise ConfigurationError(f"{where}: there is no request_created_at, and a request needs one")
+            raise BadRow(where, None, "there is no request_created_at, and a request needs one")
         self._claim(stored, where)
-        # Of a request without an id, its place in the data is the only name.
-        stored.setdefault("request_id", str(uuid5(DEFAULT_ORGANIZATION, str(self.report.rows))))
-        return stored
-
-    def _tag(self, stored: dict[str, Any], value: object) -> None:
+        line = _encode(stored)
+        if "request_id" not in stored:
+            # Where it stands and what it says are the only name of a request without an id.
+            name = blake2b(f"{where}\0{line}".encode(errors="backslashreplace"), digest_size=16).hexdigest()
+            line = f'{{"request_id":"{UUID(name)}",{line[1:]}'
+        line = f'{{"version":{self._version},{line[1:]}'
         session = stored.get("properties", {}).get(SESSION_ID, "")
-        for tag in _texts(value) or ():
-            self._tags[session, tag] = None
+        for tag in tags:
+            batch.tags[_tag_line(stored["organization_id"], session, tag)] = None
+        batch.requests.append(line)
+        self._version += 1
+        self.report.rows += 1
+        return line
+
+    def _plan(self, names: tuple[str, ...]) -> "_Plan":
+        plan = self._plans.get(names)
+        if plan is None:
+            if len(self._plans) >= _PLANS:
+                self._plans.clear()
+            plan = self._plans[names] = _Plan.of(names)
+            self.report.ignored |= plan.ignored
+            self.report.mapped |= plan.mapped
+        return plan
 
     def _claim(self, stored: dict[str, Any], where: str) -> None:
+        """Settle the organisation of a row."""
         named = stored.get("organization_id")
-        if named and self._organization_id is None and self.report.rows == 1:
-            self._organization_id = UUID(named)
-        elif named and UUID(named) != self.organization_id:
-            raise ConfigurationError(
-                f"{where}: the organisation {named} is not {self.organization_id}, as of the rows before;"
-                " a server answers for one organisation"
-            )
-        stored["organization_id"] = str(self.organization_id)
+        if self._allowed is None:
+            self._allowed = {named or str(DEFAULT_ORGANIZATION)}
+        if named is None:
+            if len(self._allowed) != 1:
+                raise BadRow(
+                    where, None, f"there is no organization_id, and it may be any of {len(self._allowed)}"
+                )
+            (named,) = self._allowed
+            stored["organization_id"] = named
+        elif named not in self._allowed:
+            raise BadRow(where, None, f"the organisation {named} is not {_expected(self._allowed)}")
+        self.organizations.add(named)
+
+
+def _expected(allowed: set[str]) -> str:
+    if len(allowed) == 1:
+        return f"{min(allowed)}, the one that the data is of; several have to be named"
+    return f"one of the {len(allowed)} that the data may be of"
+
+
+def _stored(plan: "_Plan", where: str, row: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The values for the table, and the tags of the session."""
+    stored: dict[str, Any] = {}
+    tags: list[str] = []
+    source = ""
+    try:
+        for source, target, reader in plan.columns:
+            if target not in stored:
+                value = reader(row[source])
+                if value is not None:
+                    stored[target] = value
+        for source, map_name, key in plan.keys:
+            value = ITEM_READERS[map_name](row[source])
+            if value is not None:
+                stored.setdefault(map_name, {})[key] = value
+        for source in plan.tags:
+            tags += read_texts(row[source]) or ()
+    except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
+        raise BadRow(where, source, str(error)) from None
+    return stored, tags
+
+
+def _tag_line(organization: str, session: str, tag: str) -> str:
+    return _encode(
+        {"organization_id": organization, "entity_type": "session", "entity_id": session, "tag": tag}
+    )
+
+
+def _reject(bad: BadRow, row: object) -> str:
+    content = row.content if isinstance(row, Unreadable) else row
+    told = {"where": bad.where, "field": bad.field, "reason": bad.reason}
+    try:
+        return json.dumps({**told, "row": content}, default=str, allow_nan=False)
+    except (ValueError, TypeError, RecursionError):
+        # What JSON cannot say is told in Python's words.
+        return json.dumps({**told, "row": _in_python(content)})
+
+
+def _in_python(content: object) -> str:
+    try:
+        return repr(content)
+    except RecursionError:
+        return reprlib.repr(content)
 
 
 @attrs.frozen
 class _Plan:
     """How rows with the same columns are read, worked out once."""
 
-    columns: tuple[tuple[str, tuple[str, ...]], ...]
+    columns: tuple[tuple[str, str, Reader], ...]
     keys: tuple[tuple[str, str, str], ...]
     tags: tuple[str, ...]
     ignored: set[str]
+    mapped: dict[str, str]
 
     @classmethod
     def of(cls, names: tuple[str, ...]) -> "_Plan":
-        columns = {
-            target: tuple(name for name in _sources(target) if name in names) for target in REQUEST_COLUMNS
-        }
+        columns = [
+            (source, target, REQUEST_READERS[target])
+            for target in REQUEST_COLUMNS
+            for source in _NAMES.get(target, (target,))
+            if source in names
+        ]
         keys = [
             (name, *found) for name in names if name not in REQUEST_COLUMNS and (found := _map_and_key(name))
         ]
         tags = tuple(name for name in names if name in _TAGS)
-        used = {
-            *_DERIVED,
-            *tags,
-            *(name for name, *_ in keys),
-            *(name for names in columns.values() for name in names),
+        targets = {
+            **{source: target for source, target, _ in columns},
+            **{source: f"{map_name}[{key!r}]" for source, map_name, key in keys},
+            **dict.fromkeys(tags, _TAG),
         }
         return cls(
-            tuple((target, sources) for target, sources in columns.items() if sources),
+            tuple(columns),
             tuple(keys),
             tags,
-            {str(name) for name in names} - used,
+            {str(name) for name in names} - {*targets, *_DERIVED},
+            {source: target for source, target in targets.items() if source != target},
         )
-
-
-def _sources(target: str) -> tuple[str, ...]:
-    return _NAMES.get(target, (target,))
 
 
 def _map_and_key(name: object) -> tuple[str, str] | None:
@@ -180,156 +291,4 @@ def _map_and_key(name: object) -> tuple[str, str] | None:
     if name in _SESSION_FIELDS:
         return "properties", _SESSION_FIELDS[str(name)]
     map_name, dot, key = str(name).partition(".")
-    return (map_name, key) if dot and key and map_name in ("properties", "scores") else None
-
-
-# Each reads one value into what the table takes, or None where there is none.
-
-
-def _text(value: Any) -> Any:
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        _refuse(value, "text")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        _refuse(value, "text without half a surrogate pair")
-    return value
-
-
-def _uuid(value: Any) -> Any:
-    if value is None or isinstance(value, UUID):
-        return value and str(value)
-    try:
-        return str(UUID(_text(value)))
-    except ValueError:
-        return _refuse(value, "a UUID")
-
-
-def _whole(value: Any) -> Any:
-    number = _number(value)
-    if number is None:
-        return None
-    if number != number.to_integral_value() or abs(number) >= 2**63:
-        _refuse(value, "a whole number")
-    return int(number)
-
-
-def _number(value: Any) -> Any:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal, str)):
-        _refuse(value, "a number")
-    try:
-        number = Decimal(str(value))
-    except InvalidOperation:
-        return _refuse(value, "a number")
-    return number if number.is_finite() else _refuse(value, "a finite number")
-
-
-def _nanodollars(value: Any) -> Any:
-    dollars = _number(value)
-    if dollars is None:
-        return None
-    nano = dollars.scaleb(_NANO).to_integral_value()
-    return int(nano) if 0 <= nano < 2**64 else _refuse(value, "dollars from 0 to 18 billion")
-
-
-def _time(value: Any) -> Any:
-    if value is None:
-        return None
-    moment = value
-    if isinstance(value, str):
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            moment = None
-    if not isinstance(moment, datetime):
-        return _refuse(value, "an aware datetime or ISO 8601 text with a zone")
-    if moment.utcoffset() is None:
-        return _refuse(value, "a time with its zone, as 2026-11-01T00:00:00Z")
-    if not 1900 < moment.year < 2299:
-        # The table would move it to the nearest time that it can hold.
-        _refuse(value, "a time between the years 1900 and 2299")
-    # Requests are kept to the millisecond.
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "milliseconds")
-
-
-def _flag(value: Any) -> Any:
-    if value is None or isinstance(value, bool):
-        return value
-    known = {"true": True, "false": False, "1": True, "0": False}.get(str(value).lower())
-    return _refuse(value, "true or false") if known is None else known
-
-
-def _texts(value: Any) -> Any:
-    if value is None:
-        return None
-    if isinstance(value, str):
-        value = _list_in(value)
-    if not isinstance(value, (list, tuple, set, frozenset)) or not all(
-        isinstance(text, str) for text in value
-    ):
-        _refuse(value, "a list of texts")
-    return [_text(text) for text in value]
-
-
-def _list_in(text: str) -> list[Any]:
-    """The list that a CSV field spells in JSON, or the text itself as the only one."""
-    if text.startswith("["):
-        with suppress(ValueError):
-            return list(json.loads(text))
-    return [text]
-
-
-def _map_of(name: str) -> Callable[[Any], Any]:
-    def read_map(value: Any) -> Any:
-        if isinstance(value, str):
-            value = json.loads(value)
-        if value is None:
-            return None
-        if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-            return _refuse(value, "an object with text for keys")
-        return {_text(key): read for key, item in value.items() if (read := _of_map(name, item)) is not None}
-
-    return read_map
-
-
-def _of_map(name: str, value: Any) -> Any:
-    """A value of a map: scores are whole numbers in the table, properties are text."""
-    if name == "scores":
-        return int(value) if isinstance(value, bool) else _flag_or_whole(value)
-    if value is None or isinstance(value, str):
-        return _text(value)
-    return json.dumps(value) if isinstance(value, (bool, int, float, list, dict)) else _refuse(value, "text")
-
-
-def _flag_or_whole(value: Any) -> Any:
-    if isinstance(value, str) and value.lower() in ("true", "false"):
-        return int(value.lower() == "true")
-    return _whole(value)
-
-
-def _refuse(value: object, due: str) -> NoReturn:
-    shown = repr(value)
-    raise ValueError(f"{due} is due, not {shown if len(shown) <= 80 else shown[:79] + '…'}")
-
-
-_READERS: Final[dict[Stored, Callable[[object], Any]]] = {
-    Stored.UUID: _uuid,
-    Stored.TIME: _time,
-    Stored.MAYBE_TIME: _time,
-    Stored.WHOLE: _whole,
-    Stored.MAYBE_WHOLE: _whole,
-    Stored.NANODOLLARS: _nanodollars,
-    Stored.NAME: _text,
-    Stored.TEXT: _text,
-    Stored.MAYBE_TEXT: _text,
-    Stored.FLAG: _flag,
-    Stored.MAYBE_FLAG: _flag,
-    Stored.TEXTS: _texts,
-    Stored.PROPERTIES: _map_of("properties"),
-    Stored.SCORES: _map_of("scores"),
-}
-REQUEST_READERS: Final = {name: _READERS[stored] for name, stored in REQUEST_COLUMNS.items()}
+    return (map_name, key) if dot and key and map_name in ITEM_READERS else None

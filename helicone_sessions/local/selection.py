@@ -1,5 +1,6 @@
 """The requests that a query selects, as SQL: what every plan begins with."""
 
+from typing import Final
 from uuid import UUID
 
 import attrs
@@ -7,10 +8,15 @@ import attrs
 from helicone_sessions.filters.filter import ALL
 from helicone_sessions.filters.nodes import simplify
 from helicone_sessions.filters.patterns import escape_like
+from helicone_sessions.filters.wire import WireFilter
+from helicone_sessions.local.service_sql import second, service_condition
 from helicone_sessions.local.sql import Condition, Parameters, condition
 from helicone_sessions.local.table import Tables
 from helicone_sessions.messages.converter import converter
 from helicone_sessions.messages.query import SessionMetricsQuery
+
+# A session may cost more than the column can hold, and a sum of that type wraps around.
+_COST: Final = "sum(toInt128(cost))"
 
 
 @attrs.frozen
@@ -39,7 +45,7 @@ class Selection:
     def _by_request(self) -> str:
         return f"""
 SELECT {self.tables.session_id} AS id, {self.tables.session_name} AS name, count() AS requests,
-  min(request_created_at) AS first, max(request_created_at) AS latest, sum(cost) AS nanodollars
+  min(request_created_at) AS first, max(request_created_at) AS latest, {_COST} AS nanodollars
 FROM {self.tables.requests} WHERE {self.window} AND {self.asked.text} GROUP BY id, name"""
 
     def _by_session(self) -> str:
@@ -63,11 +69,14 @@ FROM (
     SELECT {self.tables.session_id} AS id, {self.tables.session_name} AS name{marks},
       count() AS part_requests,
       min(request_created_at) AS part_first, max(request_created_at) AS part_latest,
-      sum(cost) AS part_nanodollars, ifNull(sum(prompt_tokens), 0) AS part_prompt_tokens,
-      ifNull(sum(completion_tokens), 0) AS part_completion_tokens
+      {_COST} AS part_nanodollars, {self._sum("prompt_tokens")} AS part_prompt_tokens,
+      {self._sum("completion_tokens")} AS part_completion_tokens
     FROM {self.tables.requests} WHERE {self.window} GROUP BY id, name{marked}
   ) WINDOW session AS (PARTITION BY id)
 ) WHERE {self.asked.text} GROUP BY id, name"""
+
+    def _sum(self, column: str) -> str:
+        return f"ifNull(sum({column}), 0)" if column in self.tables.columns else "0"
 
 
 def by_contract(
@@ -85,23 +94,66 @@ def by_contract(
         Unanswerable: A condition cannot be decided.
     """
     parameters = Parameters()
-    caller = f"organization_id = {parameters.add('UUID', str(organization_id))}"
-    root = simplify((ALL if query.filter is None else query.filter).node)
-    window = [caller, *_window(query, tables, parameters)]
-    if not include_unsessioned:
-        window.append(f"{tables.session_id} != ''")
-    asked = condition(root, parameters, tables, caller)
-    return Selection(tables, " AND ".join(window), asked, parameters)
-
-
-def _window(query: SessionMetricsQuery, tables: Tables, parameters: Parameters) -> list[str]:
-    conditions = []
-    if query.time_filter:
-        wire = converter.unstructure(query.time_filter)
-        for sign, name in ((">", "startTimeUnixMs"), ("<", "endTimeUnixMs")):
-            moment = parameters.add("Int64", wire[name])
-            conditions.append(f"request_created_at {sign} fromUnixTimestamp64Milli({moment}, 'UTC')")
+    window = []
+    for sign, milliseconds in _ends(query):
+        moment = parameters.add("Int64", milliseconds)
+        window.append(f"request_created_at {sign} fromUnixTimestamp64Milli({moment}, 'UTC')")
     if query.name_contains:
         pattern = parameters.add("String", f"%{escape_like(query.name_contains)}%")
-        conditions.append(f"{tables.session_name} ILIKE {pattern}")
-    return conditions
+        window.append(f"{tables.session_name} ILIKE {pattern}")
+    caller = _caller(organization_id, parameters)
+    asked = condition(
+        simplify((ALL if query.filter is None else query.filter).node), parameters, tables, caller
+    )
+    return Selection(tables, _window(caller, window, tables, include_unsessioned), asked, parameters)
+
+
+def as_service(
+    query: SessionMetricsQuery,
+    wire: WireFilter,
+    tables: Tables,
+    organization_id: UUID,
+    *,
+    include_unsessioned: bool = True,
+) -> Selection:
+    """The requests that *query* selects as the open-source server reads it.
+
+    Times lose their fractions of a second, and the name is compared as a whole, as later versions of that
+    server do; "" is any name.
+
+    Args:
+        query: The query; its filter is not looked at.
+        wire: The filter as it was sent.
+        tables: The tables.
+        organization_id: The caller.
+        include_unsessioned: Take the requests without a session id for a session, as the service does.
+
+    Raises:
+        Unanswerable: The query would fail there.
+    """
+    parameters = Parameters()
+    window = []
+    for sign, milliseconds in _ends(query):
+        window.append(f"request_created_at {sign} {second(milliseconds // 1000, parameters)}")
+    if query.name_contains:
+        window.append(f"{tables.session_name} = {parameters.add('String', query.name_contains)}")
+    caller = _caller(organization_id, parameters)
+    asked = service_condition(wire, parameters, tables, caller)
+    return Selection(tables, _window(caller, window, tables, include_unsessioned), asked, parameters)
+
+
+def _caller(organization_id: UUID, parameters: Parameters) -> str:
+    return f"organization_id = {parameters.add('UUID', str(organization_id))}"
+
+
+def _ends(query: SessionMetricsQuery) -> list[tuple[str, int]]:
+    """The exclusive ends of the time that is asked about, in milliseconds since 1970."""
+    if query.time_filter is None:
+        return []
+    wire = converter.unstructure(query.time_filter)
+    return [(">", wire["startTimeUnixMs"]), ("<", wire["endTimeUnixMs"])]
+
+
+def _window(caller: str, conditions: list[str], tables: Tables, include_unsessioned: bool) -> str:
+    sessioned = [] if include_unsessioned else [f"{tables.session_id} != ''"]
+    return " AND ".join([caller, *conditions, *sessioned])

@@ -1,37 +1,25 @@
 """`LocalServer`: the endpoint of the service on loopback, answered by the embedded engine."""
 
-import asyncio
-import hmac
-import logging
-import secrets
+import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Final, NoReturn, Self
+from typing import Any, NoReturn, Self, get_args
+from uuid import UUID
 
-from aiohttp import web
-
-from helicone_sessions.errors import ConfigurationError, FilterError
-from helicone_sessions.local.backends import BackendError
-from helicone_sessions.local.backends.chdb import ChdbBackend
-from helicone_sessions.local.engine import Engine
+from helicone_sessions.clock import current
+from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.local.backends import Limits
+from helicone_sessions.local.endpoints import Endpoints
+from helicone_sessions.local.engine import Plan, Semantics
 from helicone_sessions.local.files import Data
+from helicone_sessions.local.keys import Keys, as_organization
+from helicone_sessions.local.listening import Listening, is_loopback
 from helicone_sessions.local.rows import Loaded
 from helicone_sessions.local.sample import sample_rows
-from helicone_sessions.local.sql import Unanswerable
-from helicone_sessions.local.store import Store
-from helicone_sessions.messages.codec import decode
-from helicone_sessions.messages.converter import converter
-from helicone_sessions.messages.protocol import CONTRACT_HEADER, PATH
-from helicone_sessions.messages.query import SessionMetricsQuery
-
-_LOG: Final = logging.getLogger(__name__)
-
-# The service takes bodies up to 50 MB.
-_LARGEST_BODY: Final = 50 * 1024 * 1024
-_BACKLOG: Final = 128
-_TURNS_TO_CONNECT: Final = 10
+from helicone_sessions.local.source import Source
+from helicone_sessions.local.turns import Turns, whole_number
 
 
 class LocalServer:
@@ -45,13 +33,32 @@ class LocalServer:
             Helicone's table or of its request export; ``request_created_at`` is an aware datetime or ISO
             text with a zone, ``cost`` is dollars, ``properties`` a dict. Without data the server answers
             that nothing matches.
-        api_key: The key that it asks for; without it a new one is made up.
-        host: The address that it listens on.
+        path: A directory that keeps the data; without it, it is in memory and gone at the end.
+        clickhouse: The address of a ClickHouse that holds Helicone's tables already,
+            ``"http://user:password@host:8123/database"``; then there is neither data nor path.
+        organization_id: The organisation to answer for, where the tables hold several.
+        api_key: The key that it asks for, or several, each with the organisation that it speaks for;
+            without it a new one is made up.
+        host: The address that it listens on. One that other machines reach needs an ``api_key``.
         port: The port; 0 takes a free one.
+        semantics: ``"contract"`` reads filters as the contract says, ``"helicone"`` as the open-source
+            server does.
+        plan: ``"one_scan"`` is exact and reads the table once, ``"helicone"`` runs the service's queries.
+        include_unsessioned: Take the requests without a session id for one session, as the service does.
+        rejects: A file for rows that cannot be read; without it the first one ends the load.
+        on_progress: A function that is told how far the load is.
+        rate_limit: How many requests an organisation has in a minute (the service: 200); None is without
+            a limit.
+        max_concurrency: How many queries run at once; without it as many as there are threads for.
+        max_queued: How many wait beside them; one more is refused with status 503.
+        limits: What one query may take.
+        patience: Seconds that a client has to send its request.
+        grace: Seconds that queries under way have at the end.
 
     Raises:
-        MissingExtra: The extra ``local`` is not installed.
-        ConfigurationError: On start, where the data cannot be read; the message names the row.
+        MissingExtra: On start, if the extra ``local`` is not installed.
+        ConfigurationError: The arguments do not go together; on start, if the data cannot be read (the
+            message names the row) or the address cannot be had.
 
     >>> async def ask():
     ...     async with LocalServer([{"request_created_at": "2026-11-01T12:00:00Z", "cost": 0.5}]) as server:
@@ -63,25 +70,74 @@ class LocalServer:
     0.5
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but the first are keyword options
         self,
         data: Data = (),
         *,
-        api_key: str | None = None,
+        path: str | os.PathLike[str] | None = None,
+        clickhouse: str | None = None,
+        organization_id: UUID | str | None = None,
+        api_key: str | Mapping[str, UUID | str] | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
+        semantics: Semantics = "contract",
+        plan: Plan = "one_scan",
+        include_unsessioned: bool = True,
+        rejects: str | os.PathLike[str] | None = None,
+        on_progress: Callable[..., None] | None = None,
+        rate_limit: int | None = None,
+        max_concurrency: int | None = None,
+        max_queued: int = 256,
+        limits: Limits | None = None,
+        patience: float = 60.0,
+        grace: float = 10.0,
     ) -> None:
-        self._data = data
-        self._key = api_key or f"sk-local-{secrets.token_urlsafe(24)}"
+        self._keys = Keys(api_key)
         self._host = host
         self._port = port
-        self._backend: ChdbBackend | None = None
-        self._store: Store | None = None
-        self._engine: Engine | None = None
+        if self._keys.is_made_up and not is_loopback(host):
+            raise ConfigurationError(
+                f"{host!r} is reached by other machines: give the api_key that they are to use, or listen on"
+                " 127.0.0.1"
+            )
+        if organization_id is not None and self._keys.organizations:
+            raise ConfigurationError("each api_key names its organisation already: leave out organization_id")
+        if rate_limit is not None:
+            whole_number("rate_limit", rate_limit, least=1)
+        for name, value, known in (
+            ("semantics", semantics, get_args(Semantics)),
+            ("plan", plan, get_args(Plan)),
+        ):
+            if value not in known:
+                raise ConfigurationError(f"{name} is {' or '.join(map(repr, known))}, not {value!r}")
+        if not 0 < patience < float("inf"):
+            raise ConfigurationError(f"patience is seconds above 0, not {patience!r}")
+        if not 0 <= grace < float("inf"):
+            raise ConfigurationError(f"grace is seconds from 0 up, not {grace!r}")
+        threads = min(4, (os.cpu_count() or 1) + 1) if max_concurrency is None else max_concurrency
+        self._bounds = (threads, max_queued)
+        Turns(*self._bounds)
+        own = frozenset() if organization_id is None else frozenset({as_organization(organization_id)})
+        self._source = Source(
+            data=data,
+            path=path,
+            clickhouse=clickhouse,
+            organizations=self._keys.organizations or own,
+            semantics=semantics,
+            plan=plan,
+            include_unsessioned=include_unsessioned,
+            rejects=rejects,
+            on_progress=on_progress,
+            limits=Limits() if limits is None else limits,
+            threads=threads,
+        )
+        self._rate_limit = rate_limit
+        self._patience = patience
+        self._grace = grace
+        self._clock = current()
         self._has_started = False
-        self._runner: web.AppRunner | None = None
-        self._listening: asyncio.Server | None = None
-        self.loaded = Loaded()
+        self._runs = False
+        self._listening: Listening | None = None
 
     @staticmethod
     def sample(end: datetime | None = None) -> Iterator[dict[str, Any]]:
@@ -101,16 +157,20 @@ class LocalServer:
 
     @property
     def api_key(self) -> str:
-        """The key that a client needs."""
-        return self._key
+        """The key that a client needs; of several the first."""
+        return self._keys.first
+
+    @property
+    def loaded(self) -> Loaded:
+        """What was loaded at the start."""
+        return self._source.loaded
 
     @property
     def url(self) -> str:
         """The address for a client's ``base_url``, once the server runs."""
-        if self._runner is None:
+        if self._listening is None:
             raise ConfigurationError("the server does not run: use it with `async with`")
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"http://{host}:{self._port}"
+        return self._listening.url
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -123,20 +183,15 @@ class LocalServer:
 
     async def start(self) -> None:
         """Load the data and listen."""
-        if self._backend is not None:
+        if self._runs:
             raise ConfigurationError("the server runs already")
-        if self._has_started and isinstance(self._data, Iterator):
+        if self._has_started and isinstance(self._source.data, Iterator):
             raise ConfigurationError(
                 "the data was an iterator, which is used up: make a new server, or give a list"
             )
-        self._has_started = True
-        self._backend = ChdbBackend()
+        self._has_started = self._runs = True
         try:
-            await self._backend.open()
-            self._store = Store(self._backend)
-            await self._store.open()
-            self.loaded = await self._store.load(self._data)
-            self._engine = Engine(self._backend, self._store.tables)
+            await self._source.open()
             if self.loaded.ignored:
                 warnings.warn(
                     f"columns that no filter asks for are left out: {', '.join(sorted(self.loaded.ignored))}",
@@ -148,78 +203,42 @@ class LocalServer:
             raise
 
     async def _listen(self) -> None:
-        app = web.Application(client_max_size=_LARGEST_BODY)
-        app.router.add_post(f"/{PATH}", self._answer)
-        app.router.add_get("/healthcheck", self._healthcheck)
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        loop = asyncio.get_running_loop()
-        assert self._runner.server is not None  # noqa: S101 - it was set up just now
-        self._listening = await loop.create_server(
-            self._runner.server, self._host, self._port, backlog=_BACKLOG
+        endpoints = Endpoints(
+            self._source,
+            self._keys,
+            Turns(*self._bounds),
+            self._rate_limit,
+            self._clock,
+            self._patience,
         )
-        self._port = self._listening.sockets[0].getsockname()[1]
+        listening = Listening(endpoints.app(), self._host, self._port, patience=self._patience)
+        await listening.start()
+        self._port = listening.port
+        self._listening = listening
+
+    async def add(
+        self, rows: Iterable[Mapping[str, Any]], *, organization_id: UUID | str | None = None
+    ) -> Loaded:
+        """Add rows while the server runs, all or none; the next query sees them.
+
+        Args:
+            rows: The rows, as in ``data``. One with the ``request_id`` of an earlier one replaces it.
+            organization_id: Whose they are, where the server answers for several and the rows do not say.
+
+        Raises:
+            ConfigurationError: A row cannot be read (the message names it), the server does not run, or
+                the tables are not its own.
+        """
+        if self._listening is None:
+            raise ConfigurationError("the server does not run: use it with `async with`")
+        return await self._source.add(
+            rows, None if organization_id is None else as_organization(organization_id)
+        )
 
     async def aclose(self) -> None:
-        """Stop listening, let the queries under way end, and drop the data."""
-        if self._runner is not None:
-            await self._stop_listening()
-            await self._runner.cleanup()
-            self._runner = None
-        self._engine = None
-        if self._store is not None:
-            store, self._store = self._store, None
-            await store.aclose()
-        if self._backend is not None:
-            backend, self._backend = self._backend, None
-            await backend.aclose()
-
-    async def _stop_listening(self) -> None:
-        if self._listening is None:
-            return
-        # A connection that is being accepted while its server is closed is lost by asyncio without being
-        # closed, and its client would wait for its timeout: first no more are taken, then these are made.
-        for socket in self._listening.sockets:
-            asyncio.get_running_loop().remove_reader(socket)
-        for _ in range(_TURNS_TO_CONNECT):
-            await asyncio.sleep(0)
-        self._listening.close()
-        self._listening = None
-
-    async def _healthcheck(self, _request: web.Request) -> web.Response:
-        return web.json_response({"status": "healthy"})
-
-    async def _answer(self, request: web.Request) -> web.Response:
-        if not self._is_allowed(request.headers.get("Authorization", "")):
-            return web.json_response({"error": "Unauthorized", "trace": "no such API key"}, status=401)
-        try:
-            query = converter.structure(_decoded(await request.read()), SessionMetricsQuery)
-        except (FilterError, ValueError) as error:
-            return web.json_response({"error": str(error)}, status=400)
-        # It listens only while there are both.
-        assert self._engine is not None and self._store is not None  # noqa: S101, PT018
-        try:
-            metrics = await self._engine.answer(query, self._store.organization_id)
-        except (Unanswerable, BackendError) as error:
-            # As the service does: the query was understood and failed.
-            _LOG.info("a query failed: %s", error)
-            answer = {"data": None, "error": str(error)}
-            return web.json_response(answer, status=500, headers=CONTRACT_HEADER)
-        answer = {"data": converter.unstructure(metrics), "error": None}
-        return web.json_response(answer, headers=CONTRACT_HEADER)
-
-    def _is_allowed(self, authorization: str) -> bool:
-        scheme, _, key = authorization.partition(" ")
-        return scheme.lower() == "bearer" and hmac.compare_digest(_bytes(key.strip()), _bytes(self._key))
-
-
-def _bytes(text: str) -> bytes:
-    # A header may hold bytes that are no UTF-8.
-    return text.encode(errors="surrogateescape")
-
-
-def _decoded(body: bytes) -> Any:
-    try:
-        return decode(body)
-    except ValueError as error:
-        raise ValueError(f"$: the body is not JSON: {error}") from None
+        """Take no more requests, let those under way end within the grace, and let go of the data."""
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            await listening.end(self._grace)
+        await self._source.aclose()
+        self._runs = False

@@ -19,11 +19,11 @@ import attrs
 
 from helicone_sessions.filters.nodes import EVERYTHING, And, Leaf, Node, fold
 from helicone_sessions.filters.patterns import escape_like
-from helicone_sessions.filters.schema import SERVER_EMPTY, SERVER_NULL, Kind, Operator
+from helicone_sessions.filters.schema import SERVER_EMPTY, SERVER_NULL, ColumnFacts, Kind, Operator
 from helicone_sessions.local.table import FEEDBACK, Tables
 
 _NANO: Final = 9
-_COMPARISONS: Final[dict[Operator, str]] = {
+COMPARISONS: Final[dict[Operator, str]] = {
     "equals": "=",
     "not-equals": "!=",
     "gt": ">",
@@ -103,33 +103,32 @@ def condition(root: Node, parameters: Parameters, tables: Tables, caller: str) -
 
     def combined(node: Node, below: list[tuple[str, bool]]) -> tuple[str, bool]:
         if isinstance(node, Leaf):
-            on_session = node.column.name in _OF_SESSIONS
-            if on_session:
+            check_stored(node.column, tables)
+            if node.column.name in _OF_SESSIONS:
                 return _of_session(node, parameters), True
             return _of_request(node, parameters, tables, caller), False
         if not node.children:
             return ("1" if node is EVERYTHING else "0"), False
-        word = " AND " if isinstance(node, And) else " OR "
         if not any(on_session for _, on_session in below):
-            return f"({word.join(text for text, _ in below)})", False
+            return joined(node, [text for text, _ in below]), False
         parts = [text for text, on_session in below if on_session]
         if plain := [text for text, on_session in below if not on_session]:
             # Null counts as false: without a "not" above, that changes nothing.
-            marks.append(f"ifNull({word.join(plain)}, 0)")
+            marks.append(f"ifNull({joined(node, plain)}, 0)")
             parts.append(f"mark{len(marks) - 1}")
-        return f"({word.join(parts)})", True
+        return joined(node, parts), True
 
     text, on_session = fold(root, combined)
     return Condition(text, tuple(marks), on_session)
 
 
+def joined(node: Node, parts: list[str]) -> str:
+    """The conditions below a branch, joined by its word."""
+    return f"({(' AND ' if isinstance(node, And) else ' OR ').join(parts)})"
+
+
 def _of_request(leaf: Leaf, parameters: Parameters, tables: Tables, caller: str) -> str:
     column = leaf.column
-    if column.name in _NOT_KEPT:
-        raise Unanswerable(f"{column.name} cannot be filtered on here: {_NOT_KEPT[column.name]}")
-    for name in _STORED_IN.get(column.name, (column.name,)):
-        if name not in tables.columns:
-            raise Unanswerable(f"{column.name} cannot be filtered on here: the table has no column {name}")
     match column.name:
         case "session_tag":
             return _tag(leaf, parameters, tables, caller)
@@ -139,14 +138,38 @@ def _of_request(leaf: Leaf, parameters: Parameters, tables: Tables, caller: str)
             return _text(tables.session_name, leaf, parameters)
     if column.name in _OF_THEIR_OWN:
         return _OF_THEIR_OWN[column.name](leaf, parameters)
-    return _BY_KIND[column.kind](_EXPRESSIONS.get(column.name, column.name), leaf, parameters)
+    return _BY_KIND[column.kind](EXPRESSIONS.get(column.name, column.name), leaf, parameters)
+
+
+def check_stored(column: ColumnFacts, tables: Tables) -> None:
+    """See that a table has what a condition on *column* reads.
+
+    Raises:
+        Unanswerable: It has not.
+    """
+    if column.name in _NOT_KEPT:
+        raise Unanswerable(f"{column.name} cannot be filtered on here: {_NOT_KEPT[column.name]}")
+    for name in _STORED_IN.get(column.name, (column.name,)):
+        if name not in tables.columns:
+            raise Unanswerable(
+                f"{column.name} cannot be filtered on here: the table has no column {name} of a fitting type"
+            )
 
 
 def _tag(leaf: Leaf, parameters: Parameters, tables: Tables, caller: str) -> str:
+    return _any_of_several(leaf, parameters, "tag", *around_tag(tables, caller))
+
+
+def around_tag(tables: Tables, caller: str) -> tuple[str, str]:
+    """What stands before and after a condition on ``tag`` for the requests of the sessions tagged so.
+
+    Raises:
+        Unanswerable: There is no table of tags.
+    """
     if tables.tags is None:
         raise Unanswerable("session_tag cannot be filtered on here: there is no table of tags")
     tagged = f"SELECT entity_id FROM {tables.tags} WHERE {caller} AND entity_type = 'session' AND "
-    return _any_of_several(leaf, parameters, "tag", f"{tables.session_id} IN ({tagged}", ")")
+    return f"{tables.session_id} IN ({tagged}", ")"
 
 
 def _cost(leaf: Leaf, parameters: Parameters) -> str:
@@ -178,7 +201,8 @@ def _uuid(leaf: Leaf, parameters: Parameters) -> str:
     return _text(f"toString({leaf.column.name})", leaf, parameters)
 
 
-def _flag(expression: str, leaf: Leaf, _parameters: Parameters) -> str:
+def flag(expression: str, leaf: Leaf, _parameters: Parameters) -> str:
+    """A condition on a boolean."""
     return f"{expression} = {'true' if leaf.value else 'false'}"
 
 
@@ -197,7 +221,7 @@ def _number(column: str, leaf: Leaf, parameters: Parameters) -> str:
         constant = parameters.add("Int64", value)
     else:
         constant = parameters.add("Float64", repr(float(value)))  # type: ignore[arg-type]
-    return f"{column} {_COMPARISONS[leaf.operator]} {constant}"
+    return f"{column} {COMPARISONS[leaf.operator]} {constant}"
 
 
 def _nanodollars(column: str, leaf: Leaf, parameters: Parameters) -> str:
@@ -208,13 +232,13 @@ def _nanodollars(column: str, leaf: Leaf, parameters: Parameters) -> str:
     if leaf.operator in ("equals", "not-equals") and below != above:
         return "0" if leaf.operator == "equals" else "1"
     bound = above if leaf.operator in ("gte", "lt") else below
-    return f"{column} {_COMPARISONS[leaf.operator]} {parameters.add('Int128', str(bound))}"
+    return f"{column} {COMPARISONS[leaf.operator]} {parameters.add('Int128', str(bound))}"
 
 
 def _time(column: str, leaf: Leaf, parameters: Parameters) -> str:
     moment: datetime = min(max(leaf.value, _FIRST_DAY), _LAST_DAY)  # type: ignore[assignment]
     text = moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
-    return f"{column} {_COMPARISONS[leaf.operator]} {parameters.add(_MOMENT, text)}"
+    return f"{column} {COMPARISONS[leaf.operator]} {parameters.add(_MOMENT, text)}"
 
 
 def _text(expression: str, leaf: Leaf, parameters: Parameters) -> str:
@@ -229,7 +253,7 @@ def _text(expression: str, leaf: Leaf, parameters: Parameters) -> str:
         _check_pattern(leaf, value)
     else:
         value = f"%{escape_like(value)}%"
-    return f"{expression} {_COMPARISONS[operator]} {parameters.add('String', value)}"
+    return f"{expression} {COMPARISONS[operator]} {parameters.add('String', value)}"
 
 
 def _any_of_several(leaf: Leaf, parameters: Parameters, each: str, before: str, after: str) -> str:
@@ -251,14 +275,19 @@ def _uuid_text(value: str) -> str:
         return value
 
 
+def ends_in_escape(pattern: str) -> bool:
+    """Whether *pattern* ends with a backslash that escapes nothing, which ClickHouse refuses."""
+    return (len(pattern) - len(pattern.rstrip("\\"))) % 2 == 1
+
+
 def _check_pattern(leaf: Leaf, pattern: str) -> None:
-    if (len(pattern) - len(pattern.rstrip("\\"))) % 2:
+    if ends_in_escape(pattern):
         raise Unanswerable(
             f"{leaf.column.name} {leaf.operator}: the pattern ends with a backslash that escapes nothing"
         )
 
 
-_EXPRESSIONS: Final = {
+EXPRESSIONS: Final = {
     "total_tokens": "(prompt_tokens + completion_tokens)",
     "cached": f"(cache_reference_id != toUUID('{UUID(int=0)}'))",
     "helicone-score-feedback": f"if(mapContains(scores, '{FEEDBACK}'), scores['{FEEDBACK}'] = 1, NULL)",
@@ -272,12 +301,19 @@ _STORED_IN: Final[dict[str, tuple[str, ...]]] = {
     "cached": ("cache_reference_id",),
     "helicone-score-feedback": ("scores",),
     "property_key": ("properties",),
+    "session_total_cost": (),
+    "session_total_tokens": ("prompt_tokens", "completion_tokens"),
+    "session_prompt_tokens": ("prompt_tokens",),
+    "session_completion_tokens": ("completion_tokens",),
+    "session_total_requests": (),
+    "session_created_at": (),
+    "session_latest_request_created_at": (),
 }
 _BY_KIND: Final[dict[Kind, Callable[[str, Leaf, Parameters], str]]] = {
     Kind.TEXT: _text,
     Kind.NUMBER: _number,
     Kind.TIMESTAMP: _time,
-    Kind.BOOLEAN: _flag,
+    Kind.BOOLEAN: flag,
 }
 _OF_THEIR_OWN: Final[dict[str, Callable[[Leaf, Parameters], str]]] = {
     "cost": _cost,

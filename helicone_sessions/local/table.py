@@ -64,6 +64,14 @@ FEEDBACK: Final = "helicone-score-feedback"
 
 REQUESTS_TABLE: Final = "request_response_rmt"
 TAGS_TABLE: Final = "tags"
+# What a load brings, until the load is done.
+INCOMING_REQUESTS: Final = "incoming_requests"
+INCOMING_TAGS: Final = "incoming_tags"
+OWN_TABLES: Final = (REQUESTS_TABLE, TAGS_TABLE, INCOMING_REQUESTS, INCOMING_TAGS)
+
+# It goes up with every change of the tables below; the tables of a store carry it as their comment.
+LAYOUT: Final = 2
+LAYOUT_MARK: Final = f"helicone-sessions, layout {LAYOUT}"
 
 
 @attrs.frozen
@@ -86,29 +94,46 @@ class Tables:
 
     @classmethod
     def own(cls, database: str) -> "Tables":
-        """The tables that `create_statements` makes."""
-        return cls(f"{database}.{REQUESTS_TABLE} FINAL", f"{database}.{TAGS_TABLE} FINAL")
+        """The tables that `create_statements` makes; a load leaves no request in them twice."""
+        return cls(f"{database}.{REQUESTS_TABLE}", f"{database}.{TAGS_TABLE} FINAL")
 
 
 def create_statements(database: str) -> list[str]:
-    """The statements that make the tables in *database*, whose name is the engine's own."""
+    """The statements that make what is not there yet in *database*, whose name is the engine's own.
+
+    Numbers of blocks are kept for the deletes of a load, which are patches of a few rows.
+    """
     columns = ",\n  ".join(f"{name} {stored}" for name, stored in REQUEST_COLUMNS.items())
     return [
-        f"CREATE DATABASE {database}",
-        f"""CREATE TABLE {database}.request_response_rmt (
+        f"CREATE DATABASE IF NOT EXISTS {database}",
+        f"""CREATE TABLE IF NOT EXISTS {database}.{REQUESTS_TABLE} (
   {columns},
-  updated_at DateTime64(3, 'UTC') DEFAULT now64(3),
+  version UInt64,
   session_id String MATERIALIZED properties['{SESSION_ID}'],
-  session_name String MATERIALIZED properties['{SESSION_NAME}']
-) ENGINE = ReplacingMergeTree(updated_at)
+  session_name String MATERIALIZED properties['{SESSION_NAME}'],
+  INDEX by_request_id request_id TYPE bloom_filter(0.01) GRANULARITY 1,
+  INDEX by_session_id session_id TYPE bloom_filter(0.01) GRANULARITY 1,
+  INDEX by_user_id user_id TYPE bloom_filter(0.01) GRANULARITY 1,
+  INDEX by_property mapKeys(properties) TYPE bloom_filter(0.01) GRANULARITY 1,
+  INDEX by_property_value mapValues(properties) TYPE bloom_filter(0.01) GRANULARITY 1
+) ENGINE = ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(request_created_at)
-ORDER BY (organization_id, request_created_at, request_id)""",
-        f"""CREATE TABLE {database}.tags (
+ORDER BY (organization_id, request_created_at, request_id)
+SETTINGS enable_block_number_column = 1, enable_block_offset_column = 1
+COMMENT '{LAYOUT_MARK}'""",
+        f"""CREATE TABLE IF NOT EXISTS {database}.{INCOMING_REQUESTS} ({columns}, version UInt64)
+ENGINE = MergeTree ORDER BY version
+COMMENT '{LAYOUT_MARK}'""",
+        *(
+            f"""CREATE TABLE IF NOT EXISTS {database}.{name} (
   organization_id UUID,
   entity_type LowCardinality(String),
   entity_id String,
   tag String,
   created_at DateTime64(3, 'UTC') DEFAULT now64(3)
 ) ENGINE = ReplacingMergeTree(created_at)
-ORDER BY (organization_id, entity_type, entity_id, tag)""",
+ORDER BY (organization_id, entity_type, entity_id, tag)
+COMMENT '{LAYOUT_MARK}'"""
+            for name in (TAGS_TABLE, INCOMING_TAGS)
+        ),
     ]

@@ -10,13 +10,13 @@ from aiohttp import web
 
 from helicone_sessions.clock import Clock, current
 from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.messages.fixed_window import FixedWindow
 from helicone_sessions.messages.protocol import PATH
 from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.testing.answers import Answer, Fault, Reply, checked, metrics, reply_of
 from helicone_sessions.testing.faults import broken_off, peer, response, truncated
 from helicone_sessions.testing.listening import Background, Listening
 from helicone_sessions.testing.program import Held, Matching, Program
-from helicone_sessions.testing.rate_limit import FixedWindow
 from helicone_sessions.testing.requests import RecordedRequest, judged, masked
 
 _LOOK_EVERY: Final = 0.001

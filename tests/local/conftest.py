@@ -1,4 +1,4 @@
-"""What the tests of the embedded engine share: a server with its client, and an oracle in plain Python.
+"""What the tests of the embedded engine share: a server with its client, rows in tables, and an oracle.
 
 The oracle works the answer of a query out from the rows, one request at a time, and knows nothing of the
 engine, of the wire or of SQL. Filters come to it as plain trees: ``(column, operator, constant)``, with a
@@ -19,9 +19,22 @@ from uuid import UUID
 
 import pytest
 
-from helicone_sessions import F, Filter, HeliconeClient, SessionMetrics, TimeFilter, all_of, any_of
+from helicone_sessions import (
+    F,
+    Filter,
+    HeliconeClient,
+    SessionMetrics,
+    SessionMetricsQuery,
+    TimeFilter,
+    all_of,
+    any_of,
+)
 from helicone_sessions.filters.schema import COLUMNS, Kind
 from helicone_sessions.local import LocalServer
+from helicone_sessions.local.backends import Backend
+from helicone_sessions.local.engine import Engine
+from helicone_sessions.local.plans import Answer
+from helicone_sessions.local.store import Store
 
 Row = Mapping[str, Any]
 Tree = tuple[Any, ...]
@@ -99,12 +112,14 @@ class Oracle:
         time_filter: TimeFilter | None = None,
         p_size: str | None = None,
         use_interquartile: bool | None = None,
+        include_unsessioned: bool = True,
     ) -> dict[str, Any]:
         """The answer in the form of `summary`; averages are exact to the twelfth digit, ends wholly."""
         asked = [
             row
             for row in self.rows
-            if name_contains.lower() in _session_name(row).lower()
+            if (include_unsessioned or _session_id(row))
+            and name_contains.lower() in _session_name(row).lower()
             and (time_filter is None or time_filter.start < row["request_created_at"] < time_filter.end)
         ]
         sessions = {name: _totals(rows) for name, rows in _by_session(asked).items()}
@@ -317,6 +332,41 @@ def _pattern(like: str, flags: re.RegexFlag) -> re.Pattern[str]:
 def oracle() -> type[Oracle]:
     """The class that answers queries about rows in plain Python."""
     return Oracle
+
+
+class Held:
+    """Rows in tables of the engine, which can be asked without a server."""
+
+    def __init__(self, backend: Backend, store: Store) -> None:
+        self._backend = backend
+        self._store = store
+
+    async def ask(self, query: SessionMetricsQuery, wire_filter: Any = None, **options: Any) -> Answer:
+        """The answer of an `Engine` with these options."""
+        engine = Engine(self._backend, self._store.tables, **options)
+        return await engine.measured(query, self._store.organization_id, wire_filter)
+
+
+@pytest.fixture(scope="session")
+def hold() -> Callable[[Iterable[Row]], AbstractAsyncContextManager[Held]]:
+    """Puts rows into tables of their own."""
+
+    @asynccontextmanager
+    async def held(rows: Iterable[Row]) -> AsyncIterator[Held]:
+        from helicone_sessions.local.backends.chdb import ChdbBackend
+
+        backend = ChdbBackend()
+        await backend.open()
+        store = Store(backend)
+        try:
+            await store.open()
+            await store.load(rows)
+            yield Held(backend, store)
+        finally:
+            await store.aclose()
+            await backend.aclose()
+
+    return held
 
 
 @pytest.fixture(scope="session")

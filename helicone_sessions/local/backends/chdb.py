@@ -1,22 +1,38 @@
-"""ClickHouse inside this process: a pool of chDB connections on worker threads."""
+"""ClickHouse inside this process: chDB, asked from asyncio."""
 
 import asyncio
 import json
+import logging
+import math
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from queue import Empty, LifoQueue
-from typing import Any, Final, TypeVar
+import re
+import sys
+import sysconfig
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any, Final
 
-from helicone_sessions.errors import MissingExtra
+import attrs
+
+from helicone_sessions.errors import ConfigurationError, MissingExtra
 from helicone_sessions.local.backends import BackendError, Limits, Result, Statement
+from helicone_sessions.local.backends.chdb_errors import reaches_files
+from helicone_sessions.local.backends.chdb_pool import GRACE, Pool, Work
+from helicone_sessions.local.backends.chdb_process import (
+    Connect,
+    Connection,
+    Hold,
+    hold,
+    is_forked,
+    refuse_fork,
+)
 
-T = TypeVar("T")
+_LOG: Final = logging.getLogger(__name__)
 
-# Set before `readonly`, which forbids every later change. The limits of size are ClickHouse's guards for
-# text written by hand; here they only bound how many conditions a filter may have.
-_READER_SETTINGS: Final = {
-    "max_execution_time": 60,
+# The limits of size are ClickHouse's guards for text written by hand; here they only bound how many
+# conditions a filter may have.
+_READER_SETTINGS: Final[Mapping[str, float]] = {
     "max_query_size": 64 * 1024 * 1024,
     "max_ast_elements": 2_000_000,
     "max_expanded_ast_elements": 2_000_000,
@@ -27,74 +43,230 @@ _READER_SETTINGS: Final = {
     "query_plan_merge_filters": 0,
     "readonly": 1,
 }
+_WRITER_SETTINGS: Final[Mapping[str, float]] = {"input_format_skip_unknown_fields": 0}
+
+# What chDB lets a reading connection do with files all the same: INTO OUTFILE, and the function `file`
+# (whose name may be written with escapes if it is quoted). Values are never in the text.
+_REACHES_FILES: Final = re.compile(r"""outfile|\bfile\b|["`][^"`]*\\""", re.IGNORECASE)
 
 
 class ChdbBackend:
-    """ClickHouse in-process, in memory.
+    """ClickHouse in-process, in memory or in a directory.
 
-    All connections of a process share one memory; it is gone when the last one closes, so one is held open.
+    A process can have one directory open, or memory, in as many backends as it likes; a directory can be
+    open in one process. A process that was forked from one with the engine cannot use it.
+
+    Args:
+        path: The directory of the data, which is made if there is none; None keeps them in memory, where all
+            backends of the process share them until the last is closed.
+        limits: What a query may take, if it is not asked with other limits.
+        threads: How many statements run at once; without it one more than there are processors, at most 4.
+
+    Raises:
+        MissingExtra: The extra ``local`` is not installed.
+        ConfigurationError: A limit or the number of threads is not above zero.
     """
 
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        limits: Limits = Limits(),  # noqa: B008 - it is frozen
+        threads: int | None = None,
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise ConfigurationError(f"threads must be at least 1, not {threads}")
+        _check(limits)
         self._connect = _import_connect()
-        self._threads = ThreadPoolExecutor(threads or min(4, (os.cpu_count() or 1) + 1), "helicone-engine")
-        self._idle: LifoQueue[Any] = LifoQueue()
-        self._writer = self._connect(":memory:")
+        self._path = path
+        self._limits = limits
+        self._size = threads or min(4, (os.cpu_count() or 1) + 1)
+        self._pool: Pool | None = None
+        self._opening: Future[Pool] | None = None
 
     async def open(self) -> None:
-        """Nothing more is needed."""
+        """Start the engine of this process, or share it.
 
-    async def query(self, statement: Statement, limits: Limits | None = None) -> Result:  # noqa: ARG002
-        """What *statement* selects; no connection outlives an error."""
-        return await self._in_thread(lambda: self._query(statement))
+        Raises:
+            ConfigurationError: This process was forked, it has other data open, another process has the
+                directory open, or the directory cannot be used.
+        """
+        refuse_fork()
+        if self._pool is not None or self._opening is not None:
+            raise ConfigurationError("the backend is open already")
+        self._opening = _in_thread(self._opened)
+        try:
+            self._pool = await asyncio.wrap_future(self._opening)
+        except asyncio.CancelledError:
+            self._opening.add_done_callback(_close_unwanted)
+            raise
+        finally:
+            self._opening = None
 
-    def _query(self, statement: Statement) -> Result:
-        try:
-            connection = self._idle.get_nowait()
-        except Empty:
-            connection = self._connect(":memory:")
-            for name, value in _READER_SETTINGS.items():
-                connection.query(f"SET {name} = {value}")
-        try:
-            answer = connection.query(
-                statement.text, "JSONCompact", params=dict(statement.parameters)
-            ).bytes()
-        except BaseException as error:
-            # chDB hands the rows of a failed query to the next one on the same connection.
-            connection.close()
-            raise BackendError(str(error)) from error
-        self._idle.put(connection)
-        found = json.loads(answer)
+    async def query(self, statement: Statement, limits: Limits | None = None) -> Result:
+        """What *statement* selects; a query whose caller is cancelled is ended.
+
+        Args:
+            statement: The statement.
+            limits: What it may take, if not what the backend was made with.
+
+        Raises:
+            BackendError: ClickHouse refused or gave up; or the statement reaches for files.
+            ConfigurationError: The backend is not open, or this process was forked.
+        """
+        if limits is not None:
+            _check(limits)
+        if _REACHES_FILES.search(statement.text):
+            raise reaches_files()
+        found = await self._run(lambda connection: _select(connection, statement), limits or self._limits)
         return Result(found["data"], found["statistics"]["rows_read"])
 
     async def execute(self, text: str) -> None:
-        """Run a statement of the engine's own."""
-        await self._in_thread(lambda: self._writer.query(text))
+        """Run a statement of the engine's own.
+
+        Raises:
+            BackendError: ClickHouse refused.
+            ConfigurationError: The backend is not open, or this process was forked.
+        """
+        await self._run(lambda connection: connection.query(text), None)
 
     async def insert(self, table: str, batch: bytes) -> None:
-        """Insert lines of JSON; a field that the table does not know is an error."""
-        await self._in_thread(lambda: self._insert(table, batch))
+        """Insert lines of JSON, all or none; a field that the table does not know is an error.
 
-    def _insert(self, table: str, batch: bytes) -> None:
-        self._writer.query("SET input_format_skip_unknown_fields = 0")
-        with self._writer.send_insert(f"INSERT INTO {table}", "JSONEachRow") as insert:
-            insert.append(batch)
-            insert.finish()
+        Args:
+            table: Where to.
+            batch: An object in JSON on each line.
+
+        Raises:
+            BackendError: A line cannot be read.
+            ConfigurationError: The backend is not open, or this process was forked.
+        """
+        await self._run(lambda connection: _insert(connection, table, batch), None)
 
     async def aclose(self) -> None:
-        """Close all connections, once their queries have ended."""
-        await asyncio.to_thread(self._threads.shutdown)
-        while not self._idle.empty():
-            self._idle.get_nowait().close()
-        self._writer.close()
+        """End the statements under way and close all connections.
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        A statement that cannot be ended keeps its thread, and the directory, until it ends of itself; it is
+        waited for ten seconds.
+        """
+        pool, self._pool = self._pool, None
+        if pool is None or is_forked():
+            return
+        pool.close()
+        done, _ = await asyncio.wait([asyncio.wrap_future(pool.closed)], timeout=2 * GRACE)
+        if not done:
+            _LOG.warning("the embedded engine runs a statement that cannot be ended; it is left behind")
+        for closed in done:
+            closed.result()
+
+    def _opened(self) -> Pool:
+        held = hold(self._path, self._connect)
+        try:
+            return Pool(
+                lambda name, limits: _prepared(held, name, limits),
+                self._size,
+                grace=GRACE,
+                done=held.release,
+            )
+        except BaseException:
+            held.release()
+            raise
+
+    async def _run(self, work: Work, limits: Limits | None) -> Any:
+        refuse_fork()
+        if self._pool is None:
+            raise ConfigurationError("the backend is not open: await its open() first")
+        pool = self._pool
+        run = pool.submit(work, limits)
+        try:
+            return await asyncio.wrap_future(run.future)
+        except asyncio.CancelledError:
+            pool.end(run)
+            raise
 
 
-def _import_connect() -> Callable[[str], Any]:
+def _check(limits: Limits) -> None:
+    for name, value in attrs.asdict(limits).items():
+        # ClickHouse reads a zero as no limit.
+        if value is not None and not 0 < value < math.inf:
+            raise ConfigurationError(
+                f"the limit of {name} is to be a number above 0, not {value}; None is without a limit"
+            )
+
+
+def _limit_settings(limits: Limits) -> dict[str, float]:
+    settings = {
+        # It is rounded down to microseconds.
+        "max_execution_time": None if limits.seconds is None else max(limits.seconds, 0.001),
+        "max_memory_usage": limits.memory,
+        "max_rows_to_read": limits.rows,
+        "max_threads": limits.threads,
+    }
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def _prepared(held: Hold, name: str, limits: Limits | None) -> Connection:
+    # `readonly` forbids every later change.
+    settings = _WRITER_SETTINGS if limits is None else {**_limit_settings(limits), **_READER_SETTINGS}
+    listed = ", ".join(f"{setting} = {value}" for setting, value in settings.items())
+    connection = held.connect()
+    try:
+        connection.query(f"SET log_comment = '{name}', {listed}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _select(connection: Connection, statement: Statement) -> Any:
+    answer = connection.query(statement.text, "JSONCompact", params=dict(statement.parameters)).bytes()
+    return json.loads(answer)
+
+
+def _insert(connection: Connection, table: str, batch: bytes) -> None:
+    with connection.send_insert(f"INSERT INTO {table}", "JSONEachRow") as insert:
+        insert.append(batch)
+        written = insert.finish().rows_written
+    if not written and batch.strip():
+        raise BackendError("no row was written")
+
+
+def _in_thread(work: Any) -> Future[Any]:
+    """Do *work* on a thread that the end of a loop or of the process does not wait for."""
+    future: Future[Any] = Future()
+    # So that nobody can cancel it.
+    future.set_running_or_notify_cancel()
+
+    def do() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - it is the caller's
+            future.set_exception(error)
+
+    threading.Thread(target=do, name="helicone-engine-open", daemon=True).start()
+    return future
+
+
+def _close_unwanted(opening: Future[Pool]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
+
+
+def _import_connect() -> Connect:
     try:
         from chdb import connect  # noqa: PLC0415 - it is an extra
     except ImportError as error:
-        raise MissingExtra("local", package="chdb", purpose="the embedded engine") from error
+        missing = MissingExtra("local", package="chdb", purpose="the embedded engine")
+        if lacks := _platform_without_wheels():
+            advice = "it runs on Linux with glibc and on macOS; elsewhere answer from a ClickHouse server"
+            missing.args = (f"{missing.message}; chdb has no wheels for {lacks}: {advice}",)
+        raise missing from error
     return connect
+
+
+def _platform_without_wheels() -> str | None:
+    if sys.platform == "win32":
+        return "Windows"
+    if "musl" in str(sysconfig.get_config_var("HOST_GNU_TYPE")):
+        return "musl (Alpine Linux)"
+    return None

@@ -1,0 +1,157 @@
+"""``helicone-sessions demo``: what the answers look like."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.filters.columns import F
+from helicone_sessions.messages.metrics import SessionMetrics
+from helicone_sessions.messages.query import SessionMetricsQuery
+from helicone_sessions.messages.time_filter import TimeFilter
+from helicone_sessions.transport.client import HeliconeClient
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_MOST_DAYS: Final = 3660
+_ALL: Final = (None,)
+_SAMPLE_SESSIONS: Final = ("support-chat", "summarise-page", "code-review", "research-agent")
+MODELS: Final = ("gpt-4o-mini", "gpt-4o", "claude-sonnet-4", "claude-opus-4")
+
+TEN_LINES: Final = """\
+import asyncio, datetime as dt
+from helicone_sessions import F, HeliconeClient, SessionMetricsQuery, TimeFilter
+from helicone_sessions.local import LocalServer
+
+async def main():
+    today = dt.datetime.now(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    days = TimeFilter(today - dt.timedelta(days=30), today).split(days=1)
+    async with LocalServer(LocalServer.sample()) as s, HeliconeClient(s.api_key, base_url=s.url) as client:
+        queries = {(day, model): SessionMetricsQuery(F.model == model, time_filter=day)
+                   for day in days for model in ["gpt-4o", "claude-opus-4"]}
+        for (day, model), metrics in (await client.get_metrics_many(queries)).items():
+            print(f"{day.end - dt.timedelta(days=1):%a %d %b}", model, metrics.average.session_cost)
+asyncio.run(main())
+"""
+
+
+def demo(*, live: bool = False, model: list[str] | None = None, days: int = 30) -> None:
+    """Show session metrics per model and day, asked for in one concurrent batch.
+
+    They come from the embedded engine on thirty days of made-up requests; no account is needed.
+
+    Args:
+        live: Ask the real service instead, with the key in HELICONE_API_KEY.
+        model: A model to show; give it several times for several.
+        days: How many days up to the last midnight in UTC.
+    """
+    if not 1 <= days <= _MOST_DAYS:
+        raise ConfigurationError(f"--days is a whole number from 1 to {_MOST_DAYS}, not {days}")
+    asyncio.run(_demo(tuple(model or MODELS), days, live=live))
+
+
+async def _demo(models: tuple[str, ...], days: int, *, live: bool) -> None:
+    from rich.console import Console  # noqa: PLC0415 - it is an extra
+
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    whole = TimeFilter(midnight - timedelta(days=days), midnight)
+    windows = {f"{window.end - timedelta(days=1):%a %d %b}": window for window in whole.split(days=1)}
+    queries: dict[Any, SessionMetricsQuery] = {
+        (day, model): SessionMetricsQuery(F.model == model if model else None, time_filter=window)
+        for day, window in windows.items()
+        for model in (*models, None)
+    }
+    queries |= {(model,): SessionMetricsQuery(F.model == model, time_filter=whole) for model in models}
+    if not live:
+        named = F.properties["Helicone-Session-Name"]
+        queries |= {
+            ("session", name, None): SessionMetricsQuery(named == name, time_filter=whole)
+            for name in _SAMPLE_SESSIONS
+        }
+    queries[_ALL] = SessionMetricsQuery(time_filter=whole, p_size="p95")
+    async with _live_client() if live else _sample_client() as client:
+        answers = await _asked(client, queries)
+    _show(Console(), answers, models, list(windows))
+
+
+@asynccontextmanager
+async def _sample_client() -> AsyncIterator[HeliconeClient]:
+    from helicone_sessions.local import LocalServer  # noqa: PLC0415 - only this way needs the engine
+
+    async with (
+        LocalServer(LocalServer.sample()) as server,
+        HeliconeClient(server.api_key, base_url=server.url) as client,
+    ):
+        sys.stderr.write(f"The embedded engine answers at {server.url} ({server.loaded.rows:,} requests).\n")
+        yield client
+
+
+@asynccontextmanager
+async def _live_client() -> AsyncIterator[HeliconeClient]:
+    async with HeliconeClient() as client:
+        sys.stderr.write(f"Asking the service: {client!r}\n")
+        yield client
+
+
+async def _asked(
+    client: HeliconeClient, queries: dict[Any, SessionMetricsQuery]
+) -> dict[Any, SessionMetrics]:
+    from rich.console import Console  # noqa: PLC0415 - it is an extra
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("queries", total=len(queries))
+        answers: dict[Any, SessionMetrics] = await client.get_metrics_many(
+            queries, on_progress=lambda done, _total, _failed: progress.update(task, completed=done)
+        )
+    return answers
+
+
+def _show(
+    console: "Console", answers: dict[Any, SessionMetrics], models: tuple[str, ...], days: list[str]
+) -> None:
+    from helicone_sessions.report.console import cells, figures, histograms  # noqa: PLC0415 - needs rich
+    from helicone_sessions.report.words import number  # noqa: PLC0415 - likewise
+
+    def dollars(key: object) -> str:
+        return number(answers[key].average.session_cost, "dollars")
+
+    def seconds(key: object) -> float:
+        return answers[key].average.session_duration or 0.0
+
+    slowest = max(days, key=lambda day: seconds((day, None)))
+    dearest = max(models, key=lambda model: answers[model,].average.session_cost or 0.0)
+    rows = [
+        (day, [*(dollars((day, model)) for model in models), *figures(answers[day, None])[:0:-1]])
+        for day in days
+    ]
+    heads = [*models, "all models", "seconds"]
+    console.print(
+        cells(
+            "Mean dollars of a session by model and day, and its mean seconds",
+            heads,
+            rows,
+            {slowest: "bold red"},
+        )
+    )
+    kinds = [(model, figures(answers[model,])) for model in models]
+    kinds += [(key[1], figures(answer)) for key, answer in answers.items() if len(key) == 3]
+    kinds.append(("all sessions", figures(answers[_ALL])))
+    heads = ["requests", "seconds", "dollars"]
+    console.print(cells("Averages of a session", heads, kinds, {"all sessions": "bold"}))
+    if answers[_ALL].average.session_count is None:
+        console.print("No session in this time: name your models with --model, or take more --days.")
+    else:
+        console.print(
+            f"Dearest model: {dearest}, {dollars((dearest,))} dollars a session."
+            f" Slowest day: {slowest}, {number(seconds((slowest, None)), 'seconds')} seconds a session.\n"
+        )
+    console.print(histograms(answers[_ALL], SessionMetricsQuery(p_size="p95")))
+    console.print("\nThe same in Python:\n", style="bold")
+    console.print(TEN_LINES, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,175 @@
+"""``helicone-sessions serve``: the embedded engine as a server, until it is told to stop."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from helicone_sessions.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from helicone_sessions.local import LocalServer
+
+KEY_VARIABLE: Final = "HELICONE_SESSIONS_SERVER_KEY"
+_MEGABYTE: Final = 1024 * 1024
+
+
+def serve(
+    *,
+    data: Path | None = None,
+    path: Path | None = None,
+    clickhouse: str | None = None,
+    organization: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8585,
+    rate_limit: int | None = None,
+    semantics: Literal["contract", "helicone"] = "contract",
+    rejects: Path | None = None,
+    max_seconds: float = 60.0,
+    max_memory: int | None = None,
+) -> None:
+    """Answer queries from your own data, as the service would, until Ctrl-C or SIGTERM.
+
+    The key that clients need is taken from HELICONE_SESSIONS_SERVER_KEY; without it one is made up and shown.
+    What was asked is written to the standard error, a line for each request.
+
+    Args:
+        data: A .jsonl, .json, .csv or .parquet file of requests (.gz likewise) to load first.
+        path: A directory that keeps the data; without it, it is in memory and gone at the end.
+        clickhouse: Answer from this ClickHouse instead, http://user@host:8123/database; leave its password to
+            HELICONE_SESSIONS_CLICKHOUSE_PASSWORD, as other users see the arguments.
+        organization: The organisation to answer for, where the data holds several.
+        host: The address to listen on; one that other machines reach needs HELICONE_SESSIONS_SERVER_KEY.
+        port: The port; 0 takes a free one.
+        rate_limit: Requests a minute, after which clients get status 429; the service has 200.
+        semantics: Read filters as the contract says, or as the open-source server does.
+        rejects: A file for rows that cannot be read; without it the first one ends the load.
+        max_seconds: How long one query may run.
+        max_memory: Megabytes that one query may take.
+    """
+    from helicone_sessions.local import LocalServer  # noqa: PLC0415 - only this command needs the engine
+    from helicone_sessions.local.backends import Limits  # noqa: PLC0415
+
+    for name, value in (("max-seconds", max_seconds), ("max-memory", max_memory)):
+        if value is not None and not 0 < value < float("inf"):
+            raise ConfigurationError(f"--{name} is a number above 0, not {value:g}")
+    key = os.environ.get(KEY_VARIABLE) or None
+    make = partial(
+        LocalServer,
+        () if data is None else data,
+        path=path,
+        clickhouse=clickhouse,
+        organization_id=organization,
+        api_key=key,
+        host=host,
+        port=port,
+        semantics=semantics,
+        rejects=rejects,
+        rate_limit=rate_limit,
+        limits=Limits(seconds=max_seconds, memory=None if max_memory is None else max_memory * _MEGABYTE),
+    )
+    asyncio.run(_serve(make, shows_key=key is None))
+
+
+async def _serve(make: Callable[..., "LocalServer"], *, shows_key: bool) -> None:
+    told = asyncio.Event()
+    with _signals(told.set):
+        server = await _started(make, told)
+        if server is not None:
+            try:
+                _log_requests()
+                _announce(server, shows_key=shows_key)
+                await told.wait()
+                _say("stopping: queries under way may end; the same signal again stops at once")
+            finally:
+                await server.aclose()
+    _say("stopped")
+
+
+async def _started(make: Callable[..., "LocalServer"], told: asyncio.Event) -> "LocalServer | None":
+    """The server, once it has loaded its data; None if it was told to stop before that."""
+    with _progress() as on_progress, warnings.catch_warnings():
+        # What they would say is announced in the command's own words.
+        warnings.simplefilter("ignore", UserWarning)
+        server = make(on_progress=on_progress)
+        starting = asyncio.create_task(server.start())
+        telling = asyncio.create_task(told.wait())
+        await asyncio.wait((starting, telling), return_when=asyncio.FIRST_COMPLETED)
+        telling.cancel()
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait((starting,))
+            return None
+        await starting
+        return server
+
+
+@contextmanager
+def _signals(tell: Callable[[], object]) -> Iterator[None]:
+    """Inside the block the first SIGINT or SIGTERM tells; the next one ends the process."""
+    before: dict[signal.Signals, Any] = {}
+    loop = asyncio.get_running_loop()
+
+    def taken(_number: int, _frame: object) -> None:
+        restore()
+        loop.call_soon_threadsafe(tell)
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, taken)
+    try:
+        yield
+    finally:
+        restore()
+
+
+def _announce(server: "LocalServer", *, shows_key: bool) -> None:
+    loaded = server.loaded
+    if loaded.rows or loaded.rejected:
+        _say(f"{loaded.rows:,} requests loaded, {loaded.replaced:,} replaced, {loaded.rejected:,} rejected")
+    if loaded.mapped:
+        _say("columns mapped: " + ", ".join(f"{name} to {to}" for name, to in sorted(loaded.mapped.items())))
+    if loaded.ignored:
+        _say(f"columns left out, as no filter asks for them: {', '.join(sorted(loaded.ignored))}")
+    key = server.api_key if shows_key else f'"${KEY_VARIABLE}"'
+    _say("point a client at it with")
+    sys.stderr.write(f"  export HELICONE_BASE_URL={server.url} HELICONE_API_KEY={key}\n")
+    # Scripts wait for this line.
+    _say(f"ready at {server.url}")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"helicone-sessions: {text}\n")
+    sys.stderr.flush()
+
+
+def _log_requests() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(message)s"))
+    log = logging.getLogger("helicone_sessions")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int], None]]:
+    """How far a load is, on a terminal only."""
+    from rich.console import Console  # noqa: PLC0415 - it is an extra
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.completed:,} requests loaded"), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task("load", total=None)
+        yield lambda rows: progress.update(task, completed=rows)

@@ -1,0 +1,74 @@
+"""One record a request: who asked what, and what became of it."""
+
+import logging
+from contextvars import ContextVar
+from typing import Final
+from urllib.parse import quote
+
+import attrs
+from aiohttp import web
+from aiohttp.abc import AbstractAccessLogger
+from aiohttp.http_exceptions import HttpProcessingError
+
+ACCESS: Final = logging.getLogger("helicone_sessions.access")
+# What aiohttp says of connections.
+CONNECTIONS: Final = logging.getLogger("helicone_sessions.connections")
+
+_LONGEST_PATH: Final = 200
+
+
+@attrs.define
+class Facts:
+    """What a record says beside the request and its answer.
+
+    Args:
+        organization: Who asked.
+        bytes_in: The length of the body, unpacked.
+        outcome: One word for what became of it.
+    """
+
+    organization: object = "-"
+    bytes_in: int = 0
+    outcome: str = "refused"
+
+
+# aiohttp runs each request in a context of its own, its access logger included.
+facts: Final[ContextVar[Facts]] = ContextVar("facts")
+
+
+class AccessLog(AbstractAccessLogger):
+    """Writes the records: never a key, a body, a filter or the query of an address."""
+
+    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
+        """Write the record of a request that was answered in *time* seconds."""
+        size = response.body_length if response.prepared else 0
+        record(request, response.status, facts.get(Facts()), seconds=time, bytes_out=size)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anybody reads it."""
+        return self.logger.isEnabledFor(logging.INFO)
+
+
+def record(request: web.BaseRequest, status: int, seen: Facts, *, seconds: float, bytes_out: int = 0) -> None:
+    """Write one record."""
+    fields = {
+        "method": request.method,
+        # Still encoded, so that no line can be forged by a path.
+        "path": quote(request.rel_url.raw_path, safe="/%")[:_LONGEST_PATH],
+        "status": status,
+        "ms": round(seconds * 1000, 1),
+        "bytes_in": seen.bytes_in,
+        "bytes_out": bytes_out,
+        "organization": str(seen.organization),
+        "outcome": seen.outcome,
+    }
+    ACCESS.info(" ".join(f"{name}={value}" for name, value in fields.items()), extra=fields)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """What is no HTTP is in the access log; its error would quote the headers, and a key among them."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+CONNECTIONS.addFilter(_is_news)

@@ -1,0 +1,116 @@
+"""What a request carries: its bytes within bounds, and what they say."""
+
+import asyncio
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, TypeVar
+
+import attrs
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from helicone_sessions.errors import FilterTypeError
+from helicone_sessions.messages.codec import decode
+from helicone_sessions.messages.converter import converter
+from helicone_sessions.messages.query import SessionMetricsQuery
+
+T = TypeVar("T")
+
+# The service takes bodies up to 50 MB (server source).
+LARGEST_BODY: Final = 50 * 1024 * 1024
+# Below that, reading it takes less time than a thread would.
+_SMALL_BODY: Final = 64 * 1024
+_ODDEST_TIMEZONE: Final = 1440
+
+
+class TooSlow(Exception):
+    """The body did not arrive in time."""
+
+
+@attrs.frozen
+class Asked:
+    """A query and what of its body the query does not keep.
+
+    Args:
+        query: The query.
+        wire_filter: The filter as it was sent.
+        has_odd_timezone: Whether the time zone is none, which the service tells by a failed query.
+    """
+
+    query: SessionMetricsQuery
+    wire_filter: Any
+    has_odd_timezone: bool
+
+
+async def body_of(request: web.Request, patience: float) -> bytes:
+    """The body, unpacked.
+
+    Raises:
+        TooSlow: It took more seconds than *patience*.
+        ValueError: It cannot be unpacked, or ends too early.
+        web.HTTPRequestEntityTooLarge: It is too long.
+    """
+    if (length := request.content_length or 0) > LARGEST_BODY:
+        raise web.HTTPRequestEntityTooLarge(LARGEST_BODY, length)
+    try:
+        async with asyncio.timeout(patience):
+            return await request.read()
+    except TimeoutError:
+        raise TooSlow from None
+    except (web.RequestPayloadError, HttpProcessingError, zlib.error):
+        raise ValueError("$: the body is not what its headers say") from None
+
+
+async def read(body: bytes, reader: Callable[[bytes], T]) -> T:
+    """What *reader* makes of a body; a long one does not hold up the others."""
+    return reader(body) if len(body) <= _SMALL_BODY else await asyncio.to_thread(reader, body)
+
+
+def query_in(body: bytes, *, takes_odd_timezones: bool = False) -> Asked:
+    """The query that a body holds, by the contract.
+
+    Args:
+        body: The body.
+        takes_odd_timezones: Take a time zone that is none, as the service does before it looks at it.
+
+    Raises:
+        ValueError: It is no JSON, or not the contract's.
+        FilterError: A value is not the contract's.
+    """
+    wire = _decoded(body, "$: the body is not JSON")
+    is_odd = takes_odd_timezones and isinstance(wire, dict) and _is_odd(wire.get("timezoneDifference"))
+    query = converter.structure({**wire, "timezoneDifference": 0} if is_odd else wire, SessionMetricsQuery)
+    return Asked(query, wire.get("filter", "all"), is_odd)
+
+
+def _is_odd(minutes: object) -> bool:
+    is_number = isinstance(minutes, (int, float)) and not isinstance(minutes, bool)
+    return is_number and not -_ODDEST_TIMEZONE <= minutes <= _ODDEST_TIMEZONE  # type: ignore[operator]
+
+
+def rows_in(body: bytes) -> list[Mapping[str, Any]]:
+    """The rows that a body holds: a list in JSON, or one in JSON on each line.
+
+    Raises:
+        ValueError: It is neither.
+        FilterTypeError: A row is no object.
+    """
+    is_list = body.lstrip()[:1] == b"["
+    rows: list[Any] = _decoded(body, "the body is not JSON") if is_list else list(_lines(body))
+    for place, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise FilterTypeError(f"row {place}: a row is an object with named fields")
+    return rows
+
+
+def _lines(body: bytes) -> Iterator[Any]:
+    for number, line in enumerate(body.splitlines(), 1):
+        if line.strip():
+            yield _decoded(line, f"line {number}: this is not JSON")
+
+
+def _decoded(body: bytes, what: str) -> Any:
+    try:
+        return decode(body)
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from None

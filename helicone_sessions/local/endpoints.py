@@ -1,0 +1,251 @@
+"""The addresses of the server: what a request has to pass, and what it is answered."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any, Final
+from uuid import UUID
+
+import attrs
+from aiohttp import web
+
+from helicone_sessions.clock import Clock
+from helicone_sessions.errors import ConfigurationError, FilterError
+from helicone_sessions.local.access_log import Facts, facts, record
+from helicone_sessions.local.backends import BackendError
+from helicone_sessions.local.bodies import LARGEST_BODY, TooSlow, body_of, query_in, read, rows_in
+from helicone_sessions.local.keys import Keys, MalformedToken, WrongKey
+from helicone_sessions.local.rows import Loaded
+from helicone_sessions.local.source import Source
+from helicone_sessions.local.sql import Unanswerable
+from helicone_sessions.local.turns import Full, Turns
+from helicone_sessions.messages.converter import converter
+from helicone_sessions.messages.fixed_window import FixedWindow
+from helicone_sessions.messages.protocol import CONTRACT_HEADER, PATH
+
+_LOG: Final = logging.getLogger(__name__)
+
+ROWS_PATH: Final = "v1/rows"
+_WINDOW: Final = 60.0
+# An error quotes what it is about, and that can be megabytes.
+_LONGEST_ERROR: Final = 2000
+# What nginx writes for a client that left before its answer.
+_GONE: Final = 499
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_Work = Callable[[bytes, UUID], Awaitable[web.Response]]
+
+
+class Refusal(Exception):
+    """An answer that says no.
+
+    Args:
+        status: The HTTP status.
+        said: The error.
+        outcome: A word for the log.
+        headers: More headers.
+    """
+
+    def __init__(
+        self, status: int, said: str, outcome: str = "refused", headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(said)
+        self.status = status
+        self.said = said if len(said) <= _LONGEST_ERROR else f"{said[:_LONGEST_ERROR]}…"
+        self.outcome = outcome
+        self.headers = headers
+
+    def response(self) -> web.Response:
+        """It over HTTP."""
+        return web.json_response({"error": self.said}, status=self.status, headers=self.headers)
+
+
+class WrongKeyRefusal(Refusal):
+    """The service's own form of it."""
+
+    def response(self) -> web.Response:
+        """It over HTTP."""
+        return web.json_response({"error": self.said, "trace": "no such API key"}, status=self.status)
+
+
+class MalformedTokenRefusal(Refusal):
+    """The service's own form of it, plain text."""
+
+    def response(self) -> web.Response:
+        """It over HTTP."""
+        return web.Response(text=self.said, status=self.status)
+
+
+@attrs.define(eq=False)
+class Endpoints:
+    """Answers requests.
+
+    Args:
+        source: What is asked.
+        keys: Who may ask.
+        turns: How many may ask at once.
+        rate_limit: How many requests an organisation has in a minute; None is without a limit.
+        clock: The time of the rate limit.
+        patience: Seconds that a body may take to arrive.
+    """
+
+    source: Source
+    keys: Keys
+    turns: Turns
+    rate_limit: int | None
+    clock: Clock
+    patience: float
+    _windows: dict[UUID, FixedWindow] = attrs.field(factory=dict, init=False)
+
+    def app(self) -> web.Application:
+        """The application that holds the addresses."""
+        app = web.Application(client_max_size=LARGEST_BODY, middlewares=[self._outermost])
+        app.router.add_post(f"/{PATH}", partial(self._guarded, self._query))
+        app.router.add_post(f"/{ROWS_PATH}", partial(self._guarded, self._add_rows))
+        app.router.add_get("/healthcheck", _healthcheck)
+        return app
+
+    @web.middleware
+    async def _outermost(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        """Every way in which a request can end, as an answer and a word for the log."""
+        seen = Facts()
+        facts.set(seen)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            return await handler(request)
+        except asyncio.CancelledError:
+            seen.outcome = "gone"
+            record(request, _GONE, seen, seconds=loop.time() - began)
+            raise
+        except (Refusal, web.HTTPException) as error:
+            return _response_of(error)
+        except Exception:  # noqa: BLE001 - whatever it is, the client is not shown it
+            seen.outcome = "broken"
+            trace = secrets.token_hex(8)
+            _LOG.exception("a request could not be answered, trace %s", trace)
+            said = {"error": "the server failed; its log says more", "trace": trace}
+            return web.json_response(said, status=500)
+
+    async def _guarded(self, work: _Work, request: web.Request) -> web.Response:
+        organization = self._caller(request)
+        facts.get().organization = organization
+        headers = self._counted(organization)
+        try:
+            response = await self._in_turn(work, request, organization)
+        except (Refusal, web.HTTPException) as error:
+            response = _response_of(error)
+        response.headers.update(headers)
+        return response
+
+    def _caller(self, request: web.Request) -> UUID:
+        try:
+            organization = self.keys.organization_of(request.headers.get("Authorization"))
+        except MalformedToken:
+            raise MalformedTokenRefusal(400, "Invalid token.", "denied") from None
+        except WrongKey:
+            raise WrongKeyRefusal(401, "Unauthorized", "denied") from None
+        return organization or self.source.organization_id
+
+    def _counted(self, organization: UUID) -> dict[str, str]:
+        """What the answer says of the rate limit."""
+        if self.rate_limit is None:
+            return {}
+        window = self._windows.get(organization)
+        if window is None:
+            window = self._windows[organization] = FixedWindow(self.rate_limit, _WINDOW)
+        now = self.clock.now()
+        has_room = window.take(now)
+        headers = window.headers(now)
+        if not has_room:
+            raise Refusal(429, "Too many requests, please try again later.", "limited", headers)
+        return headers
+
+    async def _in_turn(self, work: _Work, request: web.Request, organization: UUID) -> web.Response:
+        try:
+            with self.turns.place():
+                body = await self._body(request)
+                async with self.turns.turn:
+                    return await work(body, organization)
+        except Full:
+            said = "as many queries wait as may (max_queued): try again in a second"
+            raise Refusal(503, said, "busy", {"Retry-After": "1"}) from None
+
+    async def _body(self, request: web.Request) -> bytes:
+        try:
+            body = await body_of(request, self.patience)
+        except TooSlow:
+            said = f"the body did not arrive within {self.patience:g} seconds"
+            raise Refusal(408, said, "slow", {"Connection": "close"}) from None
+        except ValueError as error:
+            raise Refusal(400, str(error)) from None
+        facts.get().bytes_in = len(body)
+        return body
+
+    async def _query(self, body: bytes, organization: UUID) -> web.Response:
+        engine = self.source.engine
+        as_service = engine.semantics == "helicone"
+        try:
+            asked = await read(body, partial(query_in, takes_odd_timezones=as_service))
+        except (FilterError, ValueError) as error:
+            raise Refusal(400, str(error)) from None
+        # With it the server says that it reads every condition.
+        headers = None if as_service else CONTRACT_HEADER
+        if asked.has_odd_timezone:
+            return _failed("Invalid timezone difference", headers)
+        try:
+            metrics = await engine.answer(asked.query, organization, asked.wire_filter)
+        except (Unanswerable, BackendError) as error:
+            # As the service does: the query was understood and failed.
+            _LOG.info("a query failed: %s", str(error)[:_LONGEST_ERROR])
+            return _failed(str(error), headers)
+        facts.get().outcome = "answered"
+        answer = {"data": converter.unstructure(metrics), "error": None}
+        return web.json_response(answer, headers=headers)
+
+    async def _add_rows(self, body: bytes, organization: UUID) -> web.Response:
+        try:
+            rows = await read(body, rows_in)
+            # Of one key for whatever is served, the rows may say whose they are.
+            loaded = await self.source.add(rows, organization if self.keys.organizations else None)
+        except (ConfigurationError, FilterError, ValueError) as error:
+            raise Refusal(400, str(error)) from None
+        except BackendError as error:
+            return _failed(str(error), None)
+        facts.get().outcome = "added"
+        return web.json_response({"data": _told(loaded), "error": None})
+
+
+async def _healthcheck(_request: web.Request) -> web.Response:
+    facts.get().outcome = "answered"
+    return web.json_response({"status": "healthy"})
+
+
+def _told(loaded: Loaded) -> dict[str, Any]:
+    told = attrs.asdict(loaded)
+    return {**told, "ignored": sorted(loaded.ignored)}
+
+
+def _failed(error: str, headers: Mapping[str, str] | None) -> web.Response:
+    facts.get().outcome = "failed"
+    answer = {"data": None, "error": error[:_LONGEST_ERROR]}
+    return web.json_response(answer, status=500, headers=headers)
+
+
+def _response_of(error: Refusal | web.HTTPException) -> web.Response:
+    """A refusal, aiohttp's own among them, as JSON."""
+    if isinstance(error, Refusal):
+        facts.get().outcome = error.outcome
+        return error.response()
+    kept = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
+    return web.json_response(
+        {"error": _SAID.get(error.status, error.reason)}, status=error.status, headers=kept
+    )
+
+
+_SAID: Final = {
+    404: f"there is nothing at this address: queries go to POST /{PATH}, rows to POST /{ROWS_PATH}",
+    413: f"the body is longer than {LARGEST_BODY // 1024**2} MB",
+}

@@ -1,0 +1,188 @@
+"""What tables somebody's ClickHouse holds, and how the engine is to ask them."""
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import Final
+from uuid import UUID
+
+from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.local.backends import Backend, BackendError, Statement
+from helicone_sessions.local.sql import Parameters
+from helicone_sessions.local.table import (
+    REQUEST_COLUMNS,
+    REQUESTS_TABLE,
+    SESSION_ID,
+    SESSION_NAME,
+    TAGS_TABLE,
+    Stored,
+    Tables,
+)
+
+_LOG: Final = logging.getLogger(__name__)
+
+_REQUIRED: Final = ("organization_id", "request_created_at", "request_id", "properties", "cost")
+_OF_TAGS: Final = ("organization_id", "entity_type", "entity_id", "tag")
+_SESSION_COLUMNS: Final = {"session_id": SESSION_ID, "session_name": SESSION_NAME}
+_CANNOT_BE_FINAL: Final = 181
+_TIME: Final = r"DateTime(?:64)?(?:\(.*\))?"
+_INTEGER: Final = r"U?Int\d+"
+_NUMBER: Final = rf"(?:{_INTEGER}|Float\d+|Decimal\(.*\))"
+_FLAG: Final = r"(?:Bool|U?Int8)"
+# What a column may be made of for the engine's conditions to work on it.
+_FORMS: Final[dict[Stored, str]] = {
+    Stored.UUID: "UUID",
+    Stored.TIME: _TIME,
+    Stored.MAYBE_TIME: _TIME,
+    Stored.WHOLE: _NUMBER,
+    Stored.MAYBE_WHOLE: _NUMBER,
+    Stored.NANODOLLARS: _INTEGER,
+    Stored.NAME: "String",
+    Stored.TEXT: "String",
+    Stored.MAYBE_TEXT: "String",
+    Stored.FLAG: _FLAG,
+    Stored.MAYBE_FLAG: _FLAG,
+    Stored.TEXTS: r"Array\(String\)",
+    Stored.PROPERTIES: r"Map\(String, String\)",
+    Stored.SCORES: rf"Map\(String, {_INTEGER}\)",
+}
+# Wrapped around a type they change nothing for a condition.
+_WRAPPERS: Final = re.compile(r"LowCardinality\(((?:[^()]|\([^()]*\))*)\)")
+_NULLABLE: Final = re.compile(r"Nullable\((.*)\)")
+
+
+async def find_tables(backend: Backend, database: str | None = None) -> Tables:
+    """The tables of Helicone that are in a database.
+
+    Args:
+        backend: The ClickHouse, which is open.
+        database: The database; without a name the one that the backend is connected to.
+
+    Raises:
+        ConfigurationError: A table is not there, or cannot be used; the message names what is missing.
+        BackendError: ClickHouse refused or gave up.
+    """
+    found, tables = await _columns(backend, database)
+    if REQUESTS_TABLE not in tables:
+        raise ConfigurationError(
+            f"the database {found!r} has no table {REQUESTS_TABLE} that this user may read: name Helicone's"
+            " database in the URL, as in http://user:password@host:8123/database"
+        )
+    columns = tables[REQUESTS_TABLE]
+    table = f"{_quoted(found)}.{_quoted(REQUESTS_TABLE)}"
+    _check_required(f"{found}.{REQUESTS_TABLE}", columns)
+    expressions = {
+        name: name if _plain(columns.get(name, "")) == "String" else f"properties['{key}']"
+        for name, key in _SESSION_COLUMNS.items()
+    }
+    return Tables(
+        requests=table + await _final(backend, table),
+        tags=await _tags(backend, found, tables.get(TAGS_TABLE)),
+        columns=_usable(f"{found}.{REQUESTS_TABLE}", columns),
+        session_id=expressions["session_id"],
+        session_name=expressions["session_name"],
+    )
+
+
+async def find_organizations(backend: Backend, tables: Tables, most: int = 10) -> list[UUID]:
+    """The organisations that have requests, those with the most first.
+
+    Args:
+        backend: The ClickHouse, which is open.
+        tables: Its tables.
+        most: How many are told at most.
+
+    Raises:
+        BackendError: ClickHouse refused or gave up.
+    """
+    # For this it does not matter that a request may be there twice, and so much less is read.
+    table = tables.requests.removesuffix(" FINAL")
+    text = (
+        f"SELECT organization_id FROM {table} GROUP BY organization_id"
+        f" ORDER BY count() DESC, organization_id LIMIT {int(most)}"
+    )
+    return [UUID(row[0]) for row in (await backend.query(Statement(text))).rows]
+
+
+async def _columns(backend: Backend, database: str | None) -> tuple[str, dict[str, dict[str, str]]]:
+    """The name of the database and, for each table, the types of its columns."""
+    if database is None:
+        database = str((await backend.query(Statement("SELECT currentDatabase()"))).rows[0][0])
+    parameters = Parameters()
+    text = (
+        f"SELECT table, name, type FROM system.columns WHERE database = {parameters.add('String', database)}"
+        f" AND table IN ('{REQUESTS_TABLE}', '{TAGS_TABLE}')"
+    )
+    tables: dict[str, dict[str, str]] = {}
+    for table, name, kind in (await backend.query(Statement(text, parameters.values))).rows:
+        tables.setdefault(table, {})[name] = kind
+    return database, tables
+
+
+def _check_required(table: str, columns: Mapping[str, str]) -> None:
+    if missing := [name for name in _REQUIRED if name not in columns]:
+        raise ConfigurationError(
+            f"the table {table} has no column {', '.join(missing)}, without which no session can be told;"
+            " is it Helicone's?"
+        )
+    if wrong := [name for name in _REQUIRED if not _fits(name, columns[name])]:
+        raise ConfigurationError(
+            f"the table {table} cannot be used: "
+            + "; ".join(f"{name} is {columns[name]}, not {REQUEST_COLUMNS[name]}" for name in wrong)
+        )
+
+
+def _usable(table: str, columns: Mapping[str, str]) -> frozenset[str]:
+    known = [name for name in REQUEST_COLUMNS if name in columns]
+    for name in known:
+        if not _fits(name, columns[name]):
+            _LOG.warning(
+                "the column %s of %s is left out: it is %s, not %s",
+                name,
+                table,
+                columns[name],
+                REQUEST_COLUMNS[name],
+            )
+    return frozenset(name for name in known if _fits(name, columns[name]))
+
+
+def _fits(name: str, kind: str) -> bool:
+    stored = REQUEST_COLUMNS[name]
+    plain = _plain(kind)
+    if name not in _REQUIRED and (nullable := _NULLABLE.fullmatch(plain)):
+        plain = nullable[1]
+    return re.fullmatch(_FORMS[stored], plain) is not None
+
+
+def _plain(kind: str) -> str:
+    return _WRAPPERS.sub(r"\1", kind)
+
+
+async def _tags(backend: Backend, database: str, columns: Mapping[str, str] | None) -> str | None:
+    if columns is None:
+        return None
+    if missing := [name for name in _OF_TAGS if name not in columns]:
+        _LOG.warning("the table %s.%s is left out: it has no %s", database, TAGS_TABLE, ", ".join(missing))
+        return None
+    table = f"{_quoted(database)}.{_quoted(TAGS_TABLE)}"
+    return table + await _final(backend, table)
+
+
+async def _final(backend: Backend, table: str) -> str:
+    """The word that leaves replaced rows out, where *table* can.
+
+    Behind a ``Distributed`` table only its servers know, so a row is asked for, of nobody's.
+    """
+    text = f"SELECT 1 FROM {table} FINAL WHERE organization_id = toUUID('{UUID(int=0)}') LIMIT 1"
+    try:
+        await backend.query(Statement(text))
+    except BackendError as error:
+        if error.code != _CANNOT_BE_FINAL:
+            raise
+        return ""
+    return " FINAL"
+
+
+def _quoted(name: str) -> str:
+    escaped = name.replace("\\", "\\\\").replace("`", "\\`")
+    return f"`{escaped}`"

@@ -1,0 +1,333 @@
+"""The embedded engine and processes: one directory for one process, none after a fork, and no late exit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helicone_sessions import MissingExtra
+from helicone_sessions.local.backends.chdb import ChdbBackend
+
+pytest.importorskip("chdb", reason="the extra `local` is not installed")
+
+PATIENCE = 60.0
+HEAD = """
+import asyncio, json, os, pathlib, sys
+from helicone_sessions import ConfigurationError
+from helicone_sessions.local.backends import BackendError, Limits, Statement
+from helicone_sessions.local.backends.chdb import ChdbBackend
+
+ONE = Statement("SELECT 1")
+ENDLESS = Statement("SELECT sum(cityHash64(number)) FROM numbers(1000000000000000)")
+
+async def refusal(awaitable):
+    try:
+        return f"not refused: {await awaitable}"
+    except ConfigurationError as error:
+        return str(error)
+
+def say(value):
+    print(json.dumps(value), flush=True)
+"""
+
+
+@contextmanager
+def _process(script: str, *arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", HEAD + script, *map(str, arguments)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _said(script: str, *arguments: str | Path) -> list[Any]:
+    """What *script* says before it exits well."""
+    with _process(script, *arguments) as process:
+        said, _ = process.communicate(timeout=PATIENCE)
+        assert 0 == process.returncode
+    return [json.loads(line) for line in said.splitlines()]
+
+
+KEEP_OPEN = """
+async def main():
+    backend = ChdbBackend(sys.argv[1])
+    await backend.open()
+    await backend.execute("CREATE TABLE IF NOT EXISTS kept (a Int8) ENGINE = MergeTree ORDER BY a")
+    await backend.insert("kept", b'{"a": 1}')
+    say(os.getpid())
+    sys.stdin.read()
+
+asyncio.run(main())
+"""
+OPEN = """
+async def main():
+    backend = ChdbBackend(sys.argv[1])
+    refused = await refusal(backend.open())
+    say(refused)
+    if refused == "not refused: None":
+        say((await backend.query(Statement("SELECT count() FROM kept"))).rows)
+        await backend.aclose()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="chDB has no wheels for Windows")
+def test_directory_of_another_process(tmp_path: Path) -> None:
+    """A directory that another process has open is refused, naming it, and free once that is killed."""
+    data = tmp_path / "new" / "data"
+    with _process(KEEP_OPEN, data) as other:
+        assert other.stdout is not None
+        number = json.loads(other.stdout.readline())
+        (refused,) = _said(OPEN, data)
+        assert f"another process ({number}) has this directory open: '{data}'" in refused
+        other.send_signal(signal.SIGKILL)
+        other.wait(PATIENCE)
+    assert ["not refused: None", [[1]]] == _said(OPEN, data)
+
+
+CHDB_ITSELF = """
+import chdb
+connection = chdb.connect(sys.argv[1])
+say("open")
+sys.stdin.read()
+"""
+
+
+def test_directory_of_another_chdb(tmp_path: Path) -> None:
+    """A directory that chDB has open elsewhere without this package is refused with the same words."""
+    with _process(CHDB_ITSELF, tmp_path / "data") as other:
+        assert other.stdout is not None
+        assert '"open"\n' == other.stdout.readline()
+        (refused,) = _said(OPEN, tmp_path / "data")
+    assert "another process has this directory open" in refused
+
+
+BAD_DIRECTORIES = """
+base = pathlib.Path(sys.argv[1])
+(base / "file").write_text("")
+(base / "photos").mkdir()
+(base / "photos" / "cat.jpg").write_text("")
+
+async def main():
+    for path in ("file", "file/below", "photos", "what?", "new\\nline"):
+        say(await refusal(ChdbBackend(base / path).open()))
+    say(await refusal(ChdbBackend("").open()))
+    say(await refusal(ChdbBackend("/proc/nothing").open()))
+    backend = ChdbBackend(base / "quo'te % & é")
+    await backend.open()
+    say((await backend.query(ONE)).rows)
+    await backend.aclose()
+    say(sorted(path.name for path in base.iterdir()))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="uses /proc")
+def test_bad_directories(tmp_path: Path) -> None:
+    """A path that cannot hold data is refused with the reason, and nothing is made of it."""
+    *said, good, names = _said(BAD_DIRECTORIES, tmp_path)
+    expected = [
+        "is a file",
+        "cannot be made: Not a directory",
+        "holds other things ('cat.jpg' for one)",
+        "question marks",
+        "unprintable characters",
+        "is empty",
+        "cannot be made: No such file or directory",
+    ]
+    assert [True] * len(expected) == [part in text for part, text in zip(expected, said, strict=True)], said
+    assert [[1]] == good
+    assert ["file", "photos", "quo'te % & é"] == names
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_directory_that_is_not_ours(tmp_path: Path) -> None:
+    """A directory that cannot be written to is refused."""
+    (tmp_path / "data").mkdir(mode=0o500)
+    (refused,) = _said(OPEN, tmp_path / "data")
+    assert "cannot be written to: Permission denied" in refused
+
+
+ONE_PATH = """
+async def main():
+    first, second = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+    backends = [ChdbBackend(first), ChdbBackend(f"{first}/../{first.name}"), ChdbBackend(first)]
+    for backend in backends:
+        await backend.open()
+    say(await refusal(ChdbBackend(second).open()))
+    say(await refusal(ChdbBackend().open()))
+    await backends[0].execute("CREATE TABLE kept (a Int8) ENGINE = MergeTree ORDER BY a")
+    for backend in backends[:2]:
+        await backend.aclose()
+    await backends[2].insert("kept", b'{"a": 1}')
+    say(await refusal(ChdbBackend(second).open()))
+    await backends[2].aclose()
+    for path in (second, None, first):
+        backend = ChdbBackend(path)
+        await backend.open()
+        say((await backend.query(ONE)).rows)
+        if path is None:
+            say(await refusal(ChdbBackend(first).open()))
+        if path == first:
+            say((await backend.query(Statement("SELECT a FROM kept"))).rows)
+        await backend.aclose()
+
+    import chdb
+    connection = chdb.connect(str(second))
+    say(await refusal(ChdbBackend(first).open()))
+
+asyncio.run(main())
+"""
+
+
+def test_one_directory_for_a_process(tmp_path: Path) -> None:
+    """A process has one directory or memory, for as many backends as share it, and another after the last."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    beside, memory, still, one, two, file, three, kept, foreign = _said(ONE_PATH, first, second)
+    assert f"has the directory '{first}' open and cannot open the directory '{second}' beside it" in beside
+    assert f"has the directory '{first}' open and cannot open data in memory beside it" in memory
+    assert beside == still
+    assert f"has data in memory open and cannot open the directory '{first}' beside it" in file
+    assert [[[1]]] * 4 == [one, two, three, kept]
+    assert "chDB is in use in this process with other data" in foreign
+
+
+FORK = """
+import multiprocessing
+
+async def refused():
+    say([await refusal(work) for work in (
+        backend.query(ONE), backend.execute("SELECT 1"), backend.insert("a", b""), backend.open(),
+        ChdbBackend().open(),
+    )])
+    await backend.aclose()
+    await backend.aclose()
+
+async def main():
+    await backend.open()
+    say((await backend.query(ONE)).rows)
+
+async def end():
+    say((await backend.query(ONE)).rows)
+    await backend.aclose()
+
+backend = ChdbBackend()
+if sys.argv[1] == "opened":
+    asyncio.run(main())
+child = multiprocessing.get_context("fork").Process(target=lambda: asyncio.run(refused()))
+child.start()
+child.join(30)
+say(child.exitcode)
+child.kill()
+if sys.argv[1] == "opened":
+    asyncio.run(end())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+@pytest.mark.parametrize("when", ["opened", "imported"])
+def test_forked_process(when: str) -> None:
+    """A child forked from a process with the engine is told to use spawn, and ends; its parent goes on."""
+    said = _said(FORK, when)
+    refused, code = [*said[1:3]] if when == "opened" else said
+    assert 5 == len(refused)
+    assert all("forked" in text and "get_context('spawn')" in text for text in refused)
+    assert 0 == code
+    if when == "opened":
+        assert [[[1]], [[1]]] == [said[0], said[-1]]
+
+
+FORKED_LOCK = """
+import signal
+
+async def main():
+    backend = ChdbBackend(sys.argv[1])
+    await backend.open()
+    child = os.fork()
+    if child == 0:
+        os.close(1)
+        os.read(0, 1)
+        os._exit(0)
+    say(child)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_forked_process_holds_no_directory(tmp_path: Path) -> None:
+    """A child that outlives its parent does not keep the parent's directory locked."""
+    with _process(FORKED_LOCK, tmp_path / "data") as parent:
+        assert parent.stdout is not None
+        assert parent.stdin is not None
+        assert 0 < json.loads(parent.stdout.readline())
+        parent.wait(PATIENCE)
+        with _process(OPEN, tmp_path / "data") as other:
+            assert other.stdout is not None
+            refused = json.loads(other.stdout.readline())
+        parent.stdin.close()
+    assert "not refused: None" == refused
+
+
+EXIT = """
+async def main():
+    backend = ChdbBackend()
+    await backend.open()
+    task = asyncio.create_task(backend.query(ENDLESS, Limits(seconds=None)))
+    running = Statement("SELECT count() FROM system.processes WHERE query LIKE '%10000000000000%'")
+    while [[2]] != (await backend.query(running)).rows:
+        pass
+    if sys.argv[1] == "cancelled":
+        task.cancel()
+        await asyncio.wait([task])
+        say(task.cancelled())
+    if sys.argv[1] == "failed":
+        sys.exit(3)
+    return task
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "said", "code"), [("cancelled", "true\n", 0), ("failed", "", 3), ("left", "", 0)]
+)
+def test_exit_does_not_wait(how: str, said: str, code: int) -> None:
+    """A process exits as it would, without waiting for a query that nobody waits for and without a crash."""
+    with _process(EXIT, how) as process:
+        assert (said, "") == (process.communicate(timeout=PATIENCE)[0], "")
+        assert code == process.returncode
+
+
+@pytest.mark.parametrize(
+    ("platform", "host", "expected"),
+    [
+        ("linux", "x86_64-pc-linux-gnu", None),
+        ("win32", None, "no wheels for Windows"),
+        ("linux", "x86_64-alpine-linux-musl", r"no wheels for musl \(Alpine Linux\)"),
+    ],
+)
+def test_missing_extra(
+    monkeypatch: pytest.MonkeyPatch, platform: str, host: str | None, expected: str | None
+) -> None:
+    """Without chDB the error names the extra, and says so where it cannot be installed."""
+    monkeypatch.setitem(sys.modules, "chdb", None)
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr("sysconfig.get_config_var", lambda _: host)
+    with pytest.raises(MissingExtra, match=r"helicone-sessions\[local\]") as caught:
+        ChdbBackend()
+    if expected is None:
+        assert "no wheels" not in str(caught.value)
+    else:
+        caught.match(expected)

@@ -1,0 +1,536 @@
+"""What guards the server: its queue, its rate limit, its patience, its end, and what it writes down."""
+
+import asyncio
+import errno
+import gzip
+import json
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import aiohttp
+import attrs
+import pytest
+
+from helicone_sessions import ConfigurationError, SessionMetricsQuery
+from helicone_sessions.clock import replaced
+from helicone_sessions.local import LocalServer
+from helicone_sessions.local.backends import BackendError
+from helicone_sessions.local.engine import Engine
+from helicone_sessions.messages.metrics import SessionMetrics
+from helicone_sessions.testing import VirtualClock, metrics
+
+pytest.importorskip("chdb", reason="the extra `local` is not installed")
+
+KEY = "sk-local-of-the-guards"
+PATH = "/v1/session/metrics/query"
+PLAIN: dict[str, Any] = {"nameContains": "", "timezoneDifference": 0}
+ONE, OTHER = UUID(int=1), UUID(int=2)
+TOO_LONG = 50 * 1024 * 1024 + 1
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for what happens in this loop."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - what is waited for is in the server, which knows no events
+            await asyncio.sleep(0)
+
+
+@attrs.define
+class Gate:
+    """Queries wait at it; it counts them."""
+
+    opened: asyncio.Event = attrs.field(factory=asyncio.Event)
+    running: int = 0
+    most: int = 0
+    cancelled: int = 0
+    error: Exception | None = None
+
+    async def answer(
+        self, _query: SessionMetricsQuery, _organization_id: UUID, _wire_filter: object = None
+    ) -> SessionMetrics:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            await self.opened.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.running -= 1
+        if self.error is not None:
+            raise self.error
+        return metrics()
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
+    """Stands in the place of the engine's answers."""
+    gate = Gate()
+    monkeypatch.setattr(Engine, "answer", lambda _engine, *asked: gate.answer(*asked))
+    return gate
+
+
+class Asked:
+    """Requests to a server."""
+
+    def __init__(self, server: LocalServer, session: aiohttp.ClientSession) -> None:
+        self.server = server
+        self._session = session
+
+    async def post(self, body: Any = PLAIN, path: str = PATH, **headers: str) -> tuple[int, Any, Any]:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        headers = {"Authorization": f"Bearer {KEY}"} | headers
+        async with self._session.post(path, data=data, headers=headers) as answer:
+            return answer.status, await answer.json(content_type=None), answer.headers
+
+    async def raw(self, *parts: bytes) -> bytes:
+        """What comes back for bytes, until the connection is closed."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(self.server.url.rpartition(":")[2]))
+        try:
+            for part in parts:
+                writer.write(part)
+                await writer.drain()
+            async with asyncio.timeout(10):
+                return await reader.read()
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def asking(data: Any = (), **options: Any) -> AsyncIterator[Asked]:
+    async with (
+        LocalServer(data, **{"api_key": KEY} | options) as server,
+        aiohttp.ClientSession(server.url) as session,
+    ):
+        yield Asked(server, session)
+
+
+def head(*more: str, length: int = 2) -> bytes:
+    lines = [f"POST {PATH} HTTP/1.1", "Host: x", f"Authorization: Bearer {KEY}", *more]
+    if length >= 0:
+        lines.append(f"Content-Length: {length}")
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+# The queue
+
+
+async def test_queue_has_a_bound(gate: Gate) -> None:
+    """So many queries run, so many wait, and one more is told to come back in a second."""
+    async with asking(max_concurrency=2, max_queued=1) as asked:
+        tasks = [asyncio.create_task(asked.post()) for _ in range(3)]
+        await until(lambda: gate.running == 2)
+        refused = []
+        while not refused:
+            extra = asyncio.create_task(asked.post())
+            done, _ = await asyncio.wait((extra, *tasks), return_when=asyncio.FIRST_COMPLETED)
+            refused = [await task for task in done]
+        [(status, answer, headers)] = refused
+        assert (503, {"error"}, "1") == (status, set(answer), headers["Retry-After"])
+        assert "max_queued" in answer["error"]
+        gate.opened.set()
+        left = [task for task in (*tasks, extra) if task not in done]
+        assert [200] * 3 == [status for status, *_ in await asyncio.gather(*left)]
+        assert 2 == gate.most
+        assert 200 == (await asked.post())[0]
+
+
+async def test_client_that_leaves_ends_its_query(gate: Gate) -> None:
+    """The query of a client that goes away is cancelled, and its place is free again."""
+    async with asking(max_concurrency=1, max_queued=0) as asked:
+        task = asyncio.create_task(asked.post())
+        await until(lambda: gate.running)
+        assert 503 == (await asked.post())[0]
+        task.cancel()
+        await until(lambda: gate.cancelled)
+        gate.opened.set()
+        assert 200 == (await asked.post())[0]
+
+
+async def test_client_that_leaves_the_queue(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
+    """A client that goes away while it waits leaves its place to another."""
+    caplog.set_level(logging.INFO, "helicone_sessions.access")
+    async with asking(max_concurrency=1, max_queued=1) as asked:
+        first = asyncio.create_task(asked.post())
+        await until(lambda: gate.running)
+        second = asyncio.create_task(asked.post())
+        # It has come to its place when there is none for another.
+        refused = False
+        while not refused:
+            third = asyncio.create_task(asked.post())
+            done, _ = await asyncio.wait((second, third), return_when=asyncio.FIRST_COMPLETED)
+            refused = (await done.pop())[0] == 503
+        waiting = third if second.done() else second
+        waiting.cancel()
+        await until(lambda: [record for record in caplog.records if record.outcome == "gone"])  # type: ignore[attr-defined]
+        again = asyncio.create_task(asked.post())
+        gate.opened.set()
+        assert (200, 200) == ((await first)[0], (await again)[0])
+        assert 1 == gate.most
+
+
+# The rate limit
+
+
+async def test_rate_limit_is_the_services() -> None:
+    """One request too many is refused with the service's words and headers, until the minute is over."""
+    clock = VirtualClock()
+    with replaced(clock):
+        async with asking(rate_limit=2) as asked:
+            answers = [await asked.post() for _ in range(3)]
+            clock.advance(59.5)
+            late = await asked.post()
+            clock.advance(0.5)
+            again = await asked.post()
+    assert [200, 200, 429, 429, 200] == [status for status, *_ in (*answers, late, again)]
+    assert {"error": "Too many requests, please try again later."} == answers[2][1]
+    names = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "RateLimit-Policy", "Retry-After")
+    told = [tuple(headers.get(name) for name in names) for *_, headers in (*answers, late, again)]
+    assert [
+        ("2", "1", "60", "2;w=60", None),
+        ("2", "0", "60", "2;w=60", None),
+        ("2", "0", "60", "2;w=60", "60"),
+        ("2", "0", "1", "2;w=60", "1"),
+        ("2", "1", "60", "2;w=60", None),
+    ] == told
+
+
+async def test_rate_limit_counts_refused_bodies_but_no_strangers() -> None:
+    """Bad bodies count and say what is left; requests with a wrong key and for the health do not."""
+    with replaced(VirtualClock()):
+        async with asking(rate_limit=2) as asked:
+            assert 401 == (await asked.post(Authorization="Bearer wrong"))[0]
+            status, _, headers = await asked.post([])
+            assert (400, "1") == (status, headers["RateLimit-Remaining"])
+            status, _, headers = await asked.post([], "/v1/rows")
+            assert (200, "0") == (status, headers["RateLimit-Remaining"])
+            assert 429 == (await asked.post())[0]
+
+
+async def test_rate_limit_is_each_organisations_own() -> None:
+    """Keys of one organisation share a limit, others have their own."""
+    keys = {KEY: ONE, "sk-two": str(ONE), "sk-three": OTHER}
+    with replaced(VirtualClock()):
+        async with asking(api_key=keys, rate_limit=1) as asked:
+            statuses = [(await asked.post(Authorization=f"Bearer {key}"))[0] for key in keys]
+    assert [200, 429, 200] == statuses
+
+
+async def test_no_rate_limit_by_itself() -> None:
+    """Unless it is switched on there is no limit, and no answer speaks of one."""
+    async with asking() as asked:
+        _, _, headers = await asked.post()
+    assert not [name for name in headers if "limit" in name.lower()]
+
+
+# Bodies and patience
+
+
+async def test_body_that_does_not_arrive(gate: Gate) -> None:
+    """A client that sends its body too slowly is told so, and its connection is closed."""
+    gate.opened.set()
+    async with asking(patience=0.05) as asked:
+        answer = await asked.raw(head(length=100), b'{"nameContains"')
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b'{"error": "the body did not arrive within 0.05 seconds"}' in answer
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /v1/sess", head()[:-4]])
+async def test_headers_that_do_not_arrive(sent: bytes) -> None:
+    """A connection on which no request arrives in time is closed."""
+    async with asking(patience=0.05) as asked:
+        assert b"" == await asked.raw(sent)
+
+
+async def test_slow_body_keeps_no_query_waiting(gate: Gate) -> None:
+    """While a body is on its way the queries of others run."""
+    async with asking(max_concurrency=1) as asked:
+        port = int(asked.server.url.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        body = json.dumps(PLAIN).encode()
+        writer.write(head("Connection: close", length=len(body)) + body[:5])
+        await writer.drain()
+        gate.opened.set()
+        assert 200 == (await asked.post())[0]
+        writer.write(body[5:])
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+
+
+async def test_body_that_is_too_long_is_refused_unread() -> None:
+    """A body that says that it is too long is refused before it is sent."""
+    async with asking(patience=0.05) as asked:
+        answer = await asked.raw(head("Connection: close", length=TOO_LONG))
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        assert b'{"error": "the body is longer than 50 MB"}' in answer
+
+
+async def test_body_that_unpacks_to_too_much() -> None:
+    """A packed body is measured by what it unpacks to."""
+    async with asking() as asked:
+        status, answer, _ = await asked.post(
+            gzip.compress(b" " * TOO_LONG, 1), **{"Content-Encoding": "gzip"}
+        )
+        assert (413, {"error": "the body is longer than 50 MB"}) == (status, answer)
+        assert 200 == (await asked.post())[0]
+
+
+async def test_chunked_body_that_is_too_long() -> None:
+    """A body without a length is measured as it comes."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(51):
+            yield b" " * 1024 * 1024
+
+    async with (
+        LocalServer(api_key=KEY) as server,
+        aiohttp.ClientSession(server.url, headers={"Authorization": f"Bearer {KEY}"}) as session,
+    ):
+        async with session.post(PATH, data=chunks()) as answer:
+            assert 413 == answer.status
+        async with session.post(PATH, json=PLAIN) as answer:
+            assert 200 == answer.status
+
+
+# The end
+
+
+async def test_end_lets_queries_end(gate: Gate) -> None:
+    """At the end nobody new is let in, and a query under way is answered."""
+    async with asking() as asked:
+        address = ("127.0.0.1", int(asked.server.url.rpartition(":")[2]))
+        task = asyncio.create_task(asked.post())
+        await until(lambda: gate.running)
+        closing = asyncio.create_task(asked.server.aclose())
+        refused = False
+        async with asyncio.timeout(10):
+            while not refused:
+                try:
+                    _, writer = await asyncio.open_connection(*address)
+                    writer.close()
+                except ConnectionRefusedError:
+                    refused = True
+        assert not closing.done()
+        gate.opened.set()
+        assert 200 == (await task)[0]
+        await closing
+
+
+async def test_end_after_the_grace(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
+    """A query that takes longer than the grace is ended, and its client told."""
+    caplog.set_level(logging.INFO, "helicone_sessions.access")
+    async with asking(grace=0) as asked:
+        task = asyncio.create_task(asked.post())
+        await until(lambda: gate.running)
+        await asked.server.aclose()
+        status, answer, _ = await task
+        assert (503, {"error": "the server was stopped"}, 1) == (status, answer, gate.cancelled)
+    assert [(503, "stopped")] == [(record.status, record.outcome) for record in caplog.records]  # type: ignore[attr-defined]
+
+
+async def test_idle_connections_do_not_hold_up_the_end() -> None:
+    """Connections that ask nothing, new ones among them, are closed at the end."""
+    async with asking() as asked:
+        assert 200 == (await asked.post())[0]
+        port = int(asked.server.url.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await asked.server.aclose()
+        async with asyncio.timeout(10):
+            assert b"" == await reader.read()
+        writer.close()
+
+
+# What fails
+
+
+async def test_unexpected_error(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
+    """A fault of the server is answered without its details, which are in the log under the same trace."""
+    gate.opened.set()
+    gate.error = RuntimeError("details of the inside")
+    async with asking() as asked:
+        status, answer, _ = await asked.post()
+        assert (500, {"error", "trace"}) == (status, set(answer))
+        assert "inside" not in str(answer)
+        [record] = [record for record in caplog.records if record.exc_info]
+        assert answer["trace"] in record.getMessage()
+        gate.error = None
+        assert 200 == (await asked.post())[0]
+
+
+async def test_long_error_is_cut(gate: Gate) -> None:
+    """An error that quotes a huge query is not sent back whole."""
+    gate.opened.set()
+    gate.error = BackendError("x" * 1_000_000)
+    async with asking() as asked:
+        status, answer, _ = await asked.post()
+        assert (500, None) == (status, answer["data"])
+        assert len(answer["error"]) <= 2001
+
+
+# The access log
+
+
+def fields(record: logging.LogRecord) -> dict[str, Any]:
+    names = ("method", "path", "status", "ms", "bytes_in", "bytes_out", "organization", "outcome")
+    return {name: getattr(record, name) for name in names}
+
+
+async def test_access_log(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
+    """Each request is one record with its facts, as fields and as text, and no more than those."""
+    caplog.set_level(logging.INFO, "helicone_sessions.access")
+    gate.opened.set()
+    secret = "of-the-filter-alone"
+    body = {**PLAIN, "filter": {"request_response_rmt": {"model": {"equals": secret}}}}
+    async with asking(api_key={KEY: ONE}, rate_limit=6) as asked:
+        await asked.post(body)
+        gate.error = BackendError("a failure")
+        await asked.post(body)
+        gate.error = RuntimeError("a fault")
+        await asked.post(body)
+        await asked.post({})
+        await asked.post(body, Authorization="Bearer of-nobody")
+        await asked.post(body, f"/nowhere/a%0ab%20c?key={KEY}")
+        await asked.post([], "/v1/rows")
+        await asked.post(b"x" * 10, "/v1/rows")
+        await asked.post(body)
+        await asked.raw(b"no HTTP at all\r\n\r\n")
+        await asked.raw(head(f"Bad header {secret}: x") + b"{}")
+    records = [record for record in caplog.records if record.name == "helicone_sessions.access"]
+    found = [(seen["path"], seen["status"], seen["outcome"]) for seen in map(fields, records)]
+    assert [
+        (PATH, 200, "answered"),
+        (PATH, 500, "failed"),
+        (PATH, 500, "broken"),
+        (PATH, 400, "refused"),
+        (PATH, 401, "denied"),
+        ("/nowhere/a%0Ab%20c", 404, "refused"),
+        ("/v1/rows", 200, "added"),
+        ("/v1/rows", 400, "refused"),
+        (PATH, 429, "limited"),
+        ("/", 400, "refused"),
+        ("/", 400, "refused"),
+    ] == found
+    first = fields(records[0])
+    assert ("POST", len(json.dumps(body)), str(ONE)) == (
+        first["method"],
+        first["bytes_in"],
+        first["organization"],
+    )
+    assert first["ms"] >= 0
+    assert first["bytes_out"] > 100
+    assert "-" == fields(records[4])["organization"]
+    for record in records:
+        expected = " ".join(f"{name}={value}" for name, value in fields(record).items())
+        assert expected == record.getMessage()
+    said = caplog.text.replace(f"{secret}x", "")
+    assert KEY not in said
+    assert secret not in said
+
+
+# How it is set up
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.0.2.1", "example.org"])  # noqa: S104
+def test_reachable_address_needs_a_key(host: str) -> None:
+    """An address that other machines reach is not listened on with a key that nobody gave."""
+    with pytest.raises(ConfigurationError, match="is reached by other machines: give the api_key"):
+        LocalServer(host=host)
+    LocalServer(host=host, api_key=KEY)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "localhost", "127.0.0.2"])  # noqa: S104
+async def test_address_of_other_hosts(host: str) -> None:
+    """The address that is shown is one that a client on this machine reaches."""
+    async with asking(host=host) as asked:
+        assert 200 == (await asked.post())[0]
+
+
+async def test_host_that_is_not_of_this_machine() -> None:
+    """An address of another machine cannot be listened on, and the error says which."""
+    with pytest.raises(ConfigurationError, match=r"port 0 of 192\.0\.2\.1 cannot be listened on"):
+        await LocalServer(host="192.0.2.1", api_key=KEY).start()
+
+
+async def test_port_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port that the user may not have is refused with what to do."""
+
+    async def refused(*_arguments: object, **_options: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    # Root, and every user in some containers, may have them all.
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_server", refused)
+    with pytest.raises(ConfigurationError, match="is not for this user"):
+        await LocalServer(port=1).start()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"port": 70_000}, "port 70000"),
+        ({"rate_limit": 0}, "rate_limit is a whole number from 1 up, not 0"),
+        ({"rate_limit": 1.5}, "rate_limit is a whole number"),
+        ({"max_concurrency": 0}, "max_concurrency is a whole number from 1 up, not 0"),
+        ({"max_concurrency": True}, "max_concurrency is a whole number"),
+        ({"max_queued": -1}, "max_queued is a whole number from 0 up, not -1"),
+        ({"patience": 0}, "patience is seconds above 0"),
+        ({"grace": float("nan")}, "grace is seconds from 0 up"),
+        ({"api_key": {}}, "api_key names no key"),
+        ({"api_key": "two words"}, "visible ASCII characters without spaces"),
+        ({"api_key": "schlüssel"}, "visible ASCII characters without spaces"),
+        ({"api_key": {"": ONE}}, "visible ASCII characters without spaces"),
+        ({"api_key": {5: ONE}}, "visible ASCII characters without spaces"),
+        ({"api_key": {KEY: "mine"}}, "an organisation is a UUID, not 'mine'"),
+        ({"organization_id": "mine"}, "an organisation is a UUID, not 'mine'"),
+        ({"organization_id": 5}, "an organisation is a UUID, not 5"),
+        ({"organization_id": ONE, "api_key": {KEY: ONE}}, "leave out organization_id"),
+        ({"semantics": "mine"}, "semantics is 'contract' or 'helicone', not 'mine'"),
+        ({"plan": "mine"}, "plan is 'one_scan' or 'helicone', not 'mine'"),
+        ({"clickhouse": "http://127.0.0.1", "path": "x"}, "takes neither data nor path"),
+        ({"clickhouse": "http://127.0.0.1", "data": []}, "takes neither data nor path"),
+    ],
+    ids=str,
+)
+async def test_arguments_that_do_not_go_together(options: dict[str, Any], message: str) -> None:
+    """What cannot work is refused with what is wrong and what would be right, and shows no key."""
+    with pytest.raises(ConfigurationError, match=message) as caught:
+        await LocalServer(**options).start()
+    keys: Iterable[Any] = [options["api_key"]] if isinstance(options.get("api_key"), str) else []
+    assert not [key for key in keys if key in str(caught.value)]
+
+
+# The service's ways
+
+
+async def test_contract_is_announced() -> None:
+    """Answers and failures say that filters are read as the contract has them."""
+    failing = {**PLAIN, "filter": {"request_response_rmt": {"node_id": {"equals": "x"}}}}
+    async with asking() as asked:
+        headers = [(await asked.post(body))[2] for body in (PLAIN, failing)]
+    assert ["contract"] * 2 == [each["Helicone-Filter-Semantics"] for each in headers]
+
+
+async def test_service_semantics_is_not_announced_as_the_contract() -> None:
+    """Read as the open-source server does, nothing says that every condition counts."""
+    async with asking(semantics="helicone") as asked:
+        status, _, headers = await asked.post()
+    assert 200 == status
+    assert "Helicone-Filter-Semantics" not in headers
+
+
+@pytest.mark.parametrize("minutes", [1441, -1440.5, 1e300])
+async def test_odd_timezone(minutes: float) -> None:
+    """A time zone that is none is a failed query to the service, and a bad body by the contract."""
+    body = {**PLAIN, "timezoneDifference": minutes}
+    async with asking(semantics="helicone") as asked:
+        status, answer, _ = await asked.post(body)
+        assert (500, {"data": None, "error": "Invalid timezone difference"}) == (status, answer)
+        status, answer, _ = await asked.post({**body, "pSize": "p42"})
+        assert 400 == status
+        assert answer["error"].startswith("$.pSize: ")
+    async with asking() as asked:
+        status, answer, _ = await asked.post(body)
+        assert 400 == status
+        assert answer["error"].startswith("$.timezoneDifference: ")

@@ -1,0 +1,128 @@
+"""The store on disk: what is kept from one process to the next, and through kills."""
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from helicone_sessions.local.backends import Statement
+from helicone_sessions.local.backends.chdb import ChdbBackend
+from helicone_sessions.local.store import Store
+
+pytest.importorskip("chdb", reason="the extra `local` is not installed")
+
+KILLS = 20 if os.environ.get("HELICONE_SESSIONS_LONG") else 4
+ROWS = 8000
+
+
+class Probe(Store):
+    """A store that can be asked what it holds."""
+
+    async def ask(self, columns: str, source: str | None = None) -> list[list[Any]]:
+        text = f"SELECT {columns} FROM {source or self.tables.requests}"  # noqa: S608 - of these tests alone
+        return (await self._backend.query(Statement(text))).rows
+
+
+@asynccontextmanager
+async def _on_disk(path: Path) -> AsyncIterator[Probe]:
+    backend = ChdbBackend(path)
+    await backend.open()
+    try:
+        store = Probe(backend, "kept")
+        await store.open()
+        yield store
+        await store.aclose()
+    finally:
+        await backend.aclose()
+
+
+def _row(number: int, **more: Any) -> dict[str, Any]:
+    return {
+        "request_id": UUID(int=number + 1),
+        "request_created_at": datetime(2026, 11, 1, tzinfo=UTC),
+        **more,
+    }
+
+
+async def test_kept_on_disk(tmp_path: Path) -> None:
+    """A named store keeps its requests and its organisation, and later loads replace and add."""
+    async with _on_disk(tmp_path) as store:
+        await store.load(
+            [_row(number, session_tag="vip", session_id="s") for number in range(20)],
+            organizations=[UUID(int=4)],
+        )
+    async with _on_disk(tmp_path) as store:
+        assert ({UUID(int=4)}, 20) == (store.organizations, (await store.ask("count()"))[0][0])
+        loaded = await store.load([_row(0, status=1), _row(0, status=2), _row(30)])
+        assert (3, 2) == (loaded.rows, loaded.replaced)
+    async with _on_disk(tmp_path) as store:
+        assert [[21, 2]] == await store.ask("count(), max(status)")
+        assert [["vip"]] == await store.ask("tag", store.tables.tags)
+
+
+async def test_killed_loads(tmp_path: Path) -> None:
+    """After a kill at any moment of a load the store opens with every acknowledged row in it."""
+    chance = random.Random(20)  # noqa: S311 - the same moments at every run
+    due = 0
+    for _ in range(KILLS):
+        # Half of the rows that were acknowledged are sent again.
+        first = due // 2
+        told = await asyncio.to_thread(_killed, tmp_path, first, after=chance.uniform(0, 0.9))
+        due = max(due, first + told)
+        await _check(tmp_path, due)
+    assert due > 0
+
+
+@pytest.mark.parametrize("at", ["DELETE", "INSERT", "TRUNCATE"])
+async def test_killed_at_the_end_of_a_load(tmp_path: Path, at: str) -> None:
+    """After a kill between the steps that end a load the store opens with all of its rows, each once."""
+    async with _on_disk(tmp_path) as store:
+        await store.load([_row(number) for number in range(3000)])
+    assert ROWS == await asyncio.to_thread(_killed, tmp_path, 1000, at=at)
+    await _check(tmp_path, 1000 + ROWS)
+    async with _on_disk(tmp_path) as store:
+        # Another load finds nothing left over.
+        loaded = await store.load([_row(number) for number in range(2000)])
+        assert (2000, 2000) == (loaded.rows, loaded.replaced)
+
+
+async def _check(path: Path, due: int) -> None:
+    async with _on_disk(path) as store:
+        ids = "reinterpretAsUInt128(reverse(unhex(replaceAll(toString(request_id), '-', ''))))"
+        ((found, rows, distinct),) = await store.ask(
+            f"countIf({ids} <= {due}), count(), uniqExact(request_id)"
+        )
+        assert (due, rows) == (found, distinct)
+        if due:
+            assert [["vip"]] == await store.ask("DISTINCT tag", store.tables.tags)
+
+
+def _killed(path: Path, first: int, *, after: float | None = None, at: str = "") -> int:
+    """How many rows a load had acknowledged when it was killed, by the clock or at a step of its own."""
+    program = str(Path(__file__).with_name("killed_load.py"))
+    command = [sys.executable, program, str(path), str(first), str(first + ROWS), at]
+    told = 0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "0\n" == process.stdout.readline()
+        timer = threading.Timer(after or 60, process.send_signal, [signal.SIGKILL])
+        timer.start()
+        for line in process.stdout:
+            if line == "done\n":
+                break
+            # The last line may have been cut short.
+            told = int(line) if line.endswith("\n") else told
+        timer.cancel()
+        process.kill()
+    return told

@@ -1,0 +1,94 @@
+"""Single values: numpy and pandas where their meaning is plain, and costs without loss."""
+
+import random
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from helicone_sessions.local.values import ITEM_READERS, REQUEST_READERS
+
+NUMPY: list[tuple[str, str, object, object]] = [
+    ("latency", "int64", 5, 5),
+    ("latency", "uint8", 5, 5),
+    ("latency", "float64", 5.0, 5),
+    ("cost", "float64", 0.1, 100_000_000),
+    ("cost", "float32", 0.25, 250_000_000),
+    ("cost", "int32", 3, 3_000_000_000),
+    ("threat", "bool_", True, True),
+    ("cache_enabled", "bool_", False, False),
+    ("assets", "array", ["a", "b"], ["a", "b"]),
+]
+
+
+@pytest.mark.parametrize(("column", "kind", "value", "expected"), NUMPY)
+def test_numpy(column: str, kind: str, value: object, expected: object) -> None:
+    """Scalars and arrays of numpy are read as the Python values that they stand for."""
+    numpy = pytest.importorskip("numpy")
+    found = REQUEST_READERS[column](getattr(numpy, kind)(value))
+    assert (expected, type(expected)) == (found, type(found))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "as_text", "as_score"),
+    [("int64", 3, "3", 3), ("float64", 2.0, "2.0", 2), ("bool_", True, "true", 1)],
+)
+def test_numpy_in_maps(kind: str, value: object, as_text: str, as_score: int) -> None:
+    """Scalars of numpy are read in maps too."""
+    scalar = getattr(pytest.importorskip("numpy"), kind)(value)
+    assert {"a": as_text} == REQUEST_READERS["properties"]({"a": scalar})
+    assert {"a": as_score} == REQUEST_READERS["scores"]({"a": scalar})
+    assert (as_text, as_score) == (ITEM_READERS["properties"](scalar), ITEM_READERS["scores"](scalar))
+
+
+@pytest.mark.parametrize(
+    ("column", "kind", "value", "due"),
+    [
+        ("request_created_at", "datetime64", "2026-11-01T12:00:00", "a time with its zone"),
+        ("request_created_at", "int64", 1_700_000_000, "a time with its zone"),
+        ("latency", "float64", 1.5, "a whole number is due"),
+        ("latency", "bool_", True, "a number is due"),
+        ("latency", "array", [1, 2], "a number is due"),
+        ("cost", "float64", float("nan"), "a finite number is due"),
+        ("model", "int64", 3, "text is due"),
+        ("threat", "int64", 3, "true or false is due"),
+    ],
+)
+def test_refused_numpy(column: str, kind: str, value: object, due: str) -> None:
+    """What is no value for a column is none from numpy either; a datetime64 has no zone."""
+    numpy = pytest.importorskip("numpy")
+    with pytest.raises(ValueError, match=due):
+        REQUEST_READERS[column](getattr(numpy, kind)(value))
+
+
+def test_pandas_times() -> None:
+    """A Timestamp of pandas is a datetime, and its missing time is none."""
+    pandas = pytest.importorskip("pandas")
+    read = REQUEST_READERS["request_created_at"]
+    assert "2026-11-01 11:00:00.123" == read(pandas.Timestamp("2026-11-01T12:00:00.123456789+01:00"))
+    assert read(pandas.NaT) is None
+    with pytest.raises(ValueError, match="a time with its zone"):
+        read(pandas.Timestamp("2026-11-01"))
+
+
+def test_costs_are_exact() -> None:
+    """A float is as many billionths as its shortest decimal form says, rounded half to even."""
+    chance = random.Random(1)  # noqa: S311 - the same numbers at every run
+    read = REQUEST_READERS["cost"]
+    values = [chance.randrange(10 ** chance.randrange(1, 19)) / 1e9 for _ in range(3000)]
+    values += [chance.random() * 10.0 ** chance.randrange(-12, 9) for _ in range(3000)]
+    values += [(number + 0.5) / 1e9 for number in range(500)]
+    values += [float(f"{number}.5e-9") for number in range(1000)]
+    for value in values:
+        assert int((Decimal(repr(value)) * 10**9).to_integral_value()) == read(value), value
+
+
+@pytest.mark.parametrize(
+    "moment", [datetime(1901, 1, 1, tzinfo=UTC), "2298-12-31T23:59:59.999999Z", "20261101T120000Z"]
+)
+def test_times_have_one_form(moment: Any) -> None:
+    """A time is told to the table in one form, whatever its own."""
+    found = REQUEST_READERS["request_created_at"](moment)
+    assert 23 == len(found)
+    assert datetime.fromisoformat(found).isoformat(" ", "milliseconds") == found
