@@ -64,7 +64,7 @@ def questions() -> list[Question]:
     begin, end = START + 40 * DAY, START + 41 * DAY
     return [
         Question("no filter", SessionMetricsQuery(), "true"),
-        Question("one day", ONE_DAY, f"at > '{begin:%Y-%m-%d}' AND at < '{end:%Y-%m-%d}'"),
+        Question("one day", ONE_DAY, f"moment > '{begin:%Y-%m-%d}' AND moment < '{end:%Y-%m-%d}'"),
         Question.of("a property", F.properties["Tier"] == "pro", "tier = 'pro'"),
         Question.of("the name of a session", F.session_session_name == "flow-3", "session_name = 'flow-3'"),
         Question.of("a session", F.session_session_id == "session-4711", "session_id = 'session-4711'"),
@@ -99,6 +99,7 @@ FROM (
 )"""
 
 
+OWN: Final = "own.request_response_rmt"
 COLUMNS: Final = (
     "request_id, organization_id, request_created_at, latency, prompt_tokens, completion_tokens, status,"
     " cost, model, provider, user_id, properties"
@@ -129,11 +130,12 @@ class Stage:
         statements = [
             *create_statements("own"),
             f"CREATE DATABASE {SERVICE}",
-            f"CREATE TABLE {SERVICE}.request_response_rmt ({columns}, updated_at DateTime64(3) DEFAULT now64(3))"
-            f" ENGINE = ReplacingMergeTree(updated_at) PARTITION BY toYYYYMM(request_created_at) ORDER BY ({order})",
+            f"""CREATE TABLE {SERVICE}.request_response_rmt (
+  {columns}, updated_at DateTime64(3) DEFAULT now64(3)
+) ENGINE = ReplacingMergeTree(updated_at) PARTITION BY toYYYYMM(request_created_at)
+ORDER BY ({order})""",
             f"INSERT INTO own.request_response_rmt ({COLUMNS}) {made_up(rows, sessions)}",
-            f"INSERT INTO {SERVICE}.request_response_rmt ({COLUMNS})"
-            f" SELECT {COLUMNS} FROM own.request_response_rmt",
+            f"INSERT INTO {SERVICE}.request_response_rmt ({COLUMNS}) SELECT {COLUMNS} FROM {OWN}",
             "OPTIMIZE TABLE own.request_response_rmt FINAL",
             f"OPTIMIZE TABLE {SERVICE}.request_response_rmt FINAL",
         ]
@@ -202,7 +204,8 @@ def duck_sql(condition: str) -> str:
     )
     return f"""
 WITH named AS (
-  SELECT session_id, session_name, count(*) AS n, min(at) AS begun, max(at) AS latest, sum(cost) AS cost
+  SELECT session_id, session_name, count(*) AS n, min(moment) AS begun, max(moment) AS latest,
+    sum(cost) AS cost
   FROM requests WHERE {condition} GROUP BY session_id, session_name
 ), sessions AS (
   SELECT session_id, sum(n) AS n, date_diff('second', min(begun), max(latest)) AS seconds,
@@ -228,8 +231,8 @@ def in_duckdb(folder: Path, parquet: Path) -> Iterator[Any]:
 async def exported(backend: ChdbBackend, parquet: Path) -> None:
     """The requests as DuckDB takes them."""
     await backend.execute(
-        "SELECT session_id, session_name, request_created_at AS at, cost, user_id::String AS user_id, status,"
-        f" properties['Tier'] AS tier FROM own.request_response_rmt ORDER BY at INTO OUTFILE '{parquet}'"
+        "SELECT session_id, session_name, request_created_at AS moment, cost, user_id::String AS user_id,"
+        f" status, properties['Tier'] AS tier FROM {OWN} ORDER BY moment INTO OUTFILE '{parquet}'"
         " FORMAT Parquet"
     )
 

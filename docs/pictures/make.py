@@ -20,12 +20,14 @@ MODELS = ("gpt-4o", "gpt-4o-mini", "claude-sonnet-4")
 async def main() -> None:
     """Ask, draw and save."""
     query = SessionMetricsQuery(time_filter=TimeFilter(END - dt.timedelta(days=14), END), p_size="p95")
-    async with LocalServer(LocalServer.sample(END)) as server:
-        async with HeliconeClient(server.api_key, base_url=server.url) as client:
-            metrics = await client.get_metrics(query)
-            grid = await metrics_grid(
-                client, query, by=F.model.is_each(MODELS), every=dt.timedelta(days=1), time_zone="UTC"
-            )
+    async with (
+        LocalServer(LocalServer.sample(END)) as server,
+        HeliconeClient(server.api_key, base_url=server.url) as client,
+    ):
+        metrics = await client.get_metrics(query)
+        grid = await metrics_grid(
+            client, query, by=F.model.is_each(MODELS), every=dt.timedelta(days=1), time_zone="UTC"
+        )
     axes, *_ = plot_metrics(metrics, query=query, title="Sessions of two weeks")
     axes.figure.savefig(HERE / "metrics.png")
     plot_grid(grid, "dollars_mean").figure.savefig(HERE / "lines.png")

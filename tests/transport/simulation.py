@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-from helicone_sessions.testing.rate_limit import FixedWindow
+from helicone_sessions.messages.fixed_window import FixedWindow
 from helicone_sessions.transport.rate_limit import Window
 
 

@@ -19,8 +19,8 @@ from helicone_sessions import (
     SessionMetricsQuery,
 )
 from helicone_sessions.clock import replaced
+from helicone_sessions.messages.fixed_window import FixedWindow
 from helicone_sessions.testing import FakeHelicone, RecordedRequest, Reply, VirtualClock, metrics
-from helicone_sessions.testing.rate_limit import FixedWindow
 from helicone_sessions.transport.gate import Gate
 from helicone_sessions.transport.rate_limit import Pace, Window
 
