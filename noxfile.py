@@ -15,7 +15,7 @@ nox.options.reuse_venv = "yes"
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)
-EXTRAS = ("local", "cli", "speed")
+EXTRAS = ("local", "cli", "speed", "frames", "plot")
 DIST = tempfile.TemporaryDirectory(prefix="helicone-sessions-")
 
 
@@ -141,6 +141,13 @@ def benchmarks(session: nox.Session) -> None:
             missed.append(script)
     if missed:
         session.error(f"bars that do not hold: {', '.join(missed)}")
+
+
+@nox.session(python=PYTHONS[0], requires=["wheel"], default=False)
+def engine(session: nox.Session) -> None:
+    """Measure the engine on ten million requests, against the service's six queries and DuckDB."""
+    install_wheel(session, "duckdb", "matplotlib")
+    session.run("python", "benchmarks/engine.py", *session.posargs)
 
 
 @nox.session(python=PYTHONS[0], requires=["wheel"], default=False)

@@ -54,8 +54,7 @@ def serve(
         max_seconds: How long one query may run.
         max_memory: Megabytes that one query may take.
     """
-    from helicone_sessions.local import LocalServer  # noqa: PLC0415 - only this command needs the engine
-    from helicone_sessions.local.backends import Limits  # noqa: PLC0415
+    from helicone_sessions.local import Limits, LocalServer  # noqa: PLC0415 - only this command needs the engine
 
     for name, value in (("max-seconds", max_seconds), ("max-memory", max_memory)):
         if value is not None and not 0 < value < float("inf"):
