@@ -1,14 +1,15 @@
 """The engine: a query in, its metrics out, by one reading of filters and one plan."""
 
 from collections.abc import Awaitable, Callable
-from typing import Final, Literal
+from typing import Literal
 from uuid import UUID
 
 import attrs
 
 from helicone_sessions.filters.wire import WireFilter
-from helicone_sessions.local import one_scan, six_queries
+from helicone_sessions.local import six_queries
 from helicone_sessions.local.backends import Backend
+from helicone_sessions.local.one_scan import OneScan
 from helicone_sessions.local.plans import Answer
 from helicone_sessions.local.selection import Selection, as_service, by_contract
 from helicone_sessions.local.table import Tables
@@ -17,11 +18,6 @@ from helicone_sessions.messages.query import SessionMetricsQuery
 
 Semantics = Literal["contract", "helicone"]
 Plan = Literal["one_scan", "helicone"]
-
-_PLANS: Final[dict[Plan, Callable[[Backend, Selection, SessionMetricsQuery], Awaitable[Answer]]]] = {
-    "one_scan": one_scan.answer,
-    "helicone": six_queries.answer,
-}
 
 
 @attrs.frozen
@@ -43,6 +39,13 @@ class Engine:
     semantics: Semantics = "contract"
     plan: Plan = "one_scan"
     include_unsessioned: bool = True
+    _answer: Callable[[Backend, Selection, SessionMetricsQuery], Awaitable[Answer]] = attrs.field(
+        init=False, repr=False, eq=False
+    )
+
+    @_answer.default
+    def _answer_of_the_plan(self) -> Callable[..., Awaitable[Answer]]:
+        return OneScan().answer if self.plan == "one_scan" else six_queries.answer
 
     async def answer(
         self, query: SessionMetricsQuery, organization_id: UUID, wire_filter: WireFilter | None = None
@@ -67,8 +70,8 @@ class Engine:
         self, query: SessionMetricsQuery, organization_id: UUID, wire_filter: WireFilter | None = None
     ) -> Answer:
         """The same as `answer`, and how many rows were read for it."""
-        answer = _PLANS[self.plan]
-        return await answer(self.backend, self._selection(query, organization_id, wire_filter), query)
+        selection = self._selection(query, organization_id, wire_filter)
+        return await self._answer(self.backend, selection, query)
 
     def _selection(
         self, query: SessionMetricsQuery, organization_id: UUID, wire_filter: WireFilter | None

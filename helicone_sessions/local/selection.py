@@ -42,9 +42,20 @@ class Selection:
         """
         return self._by_session() if self.asked.on_sessions else self._by_request()
 
+    def sessions(self) -> str:
+        """The same grouped by ``id`` alone, for conditions on requests only.
+
+        In place of ``name`` there is ``several``: whether the session has several names.
+        """
+        name = self.tables.each_name
+        return f"""
+SELECT {self.tables.each_id} AS id, count() AS requests, min(request_created_at) AS first,
+  max(request_created_at) AS latest, {_COST} AS nanodollars, min({name}) != max({name}) AS several
+FROM {self.tables.requests} WHERE {self.window} AND {self.asked.text} GROUP BY id"""
+
     def _by_request(self) -> str:
         return f"""
-SELECT {self.tables.session_id} AS id, {self.tables.session_name} AS name, count() AS requests,
+SELECT {self.tables.each_id} AS id, {self.tables.each_name} AS name, count() AS requests,
   min(request_created_at) AS first, max(request_created_at) AS latest, {_COST} AS nanodollars
 FROM {self.tables.requests} WHERE {self.window} AND {self.asked.text} GROUP BY id, name"""
 
@@ -66,7 +77,7 @@ FROM (
     sum(part_completion_tokens) OVER session AS session_completion_tokens,
     min(part_first) OVER session AS session_start, max(part_latest) OVER session AS session_end
   FROM (
-    SELECT {self.tables.session_id} AS id, {self.tables.session_name} AS name{marks},
+    SELECT {self.tables.each_id} AS id, {self.tables.each_name} AS name{marks},
       count() AS part_requests,
       min(request_created_at) AS part_first, max(request_created_at) AS part_latest,
       {_COST} AS part_nanodollars, {self._sum("prompt_tokens")} AS part_prompt_tokens,

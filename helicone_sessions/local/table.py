@@ -82,8 +82,11 @@ class Tables:
         requests: The table of requests, with ``FINAL`` where it replaces rows.
         tags: The table of tags, likewise; None if there is none.
         columns: The columns of requests that are there.
-        session_id: The expression for a request's session id.
-        session_name: The expression for the name of its session.
+        session_id: The expression for a request's session id, as a condition has it, for which there may
+            be an index.
+        session_name: The expression for the name of its session, likewise.
+        each_id: The expression for the session id where every row is read.
+        each_name: The expression for the name, likewise.
     """
 
     requests: str
@@ -91,6 +94,8 @@ class Tables:
     columns: frozenset[str] = frozenset(REQUEST_COLUMNS)
     session_id: str = "session_id"
     session_name: str = "session_name"
+    each_id: str = attrs.field(default=attrs.Factory(lambda self: self.session_id, takes_self=True))
+    each_name: str = attrs.field(default=attrs.Factory(lambda self: self.session_name, takes_self=True))
 
     @classmethod
     def own(cls, database: str) -> "Tables":
@@ -110,7 +115,7 @@ def create_statements(database: str) -> list[str]:
   {columns},
   version UInt64,
   session_id String MATERIALIZED properties['{SESSION_ID}'],
-  session_name String MATERIALIZED properties['{SESSION_NAME}'],
+  session_name LowCardinality(String) MATERIALIZED properties['{SESSION_NAME}'],
   INDEX by_request_id request_id TYPE bloom_filter(0.01) GRANULARITY 1,
   INDEX by_session_id session_id TYPE bloom_filter(0.01) GRANULARITY 1,
   INDEX by_user_id user_id TYPE bloom_filter(0.01) GRANULARITY 1,

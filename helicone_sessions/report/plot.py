@@ -106,13 +106,24 @@ def plot_grid(
     return axes
 
 
-def _figure(width: float, height: float) -> "Figure":
+def check_installed() -> None:
+    """See that pictures can be drawn.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
     try:
-        # Without pyplot: it keeps what it makes, and wants a screen.
-        from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - it is an extra
-        from matplotlib.figure import Figure  # noqa: PLC0415
+        import matplotlib.figure  # noqa: F401, PLC0415 - it is an extra
     except ImportError as error:
         raise MissingExtra("plot", package="matplotlib", purpose="a picture") from error
+
+
+def _figure(width: float, height: float) -> "Figure":
+    check_installed()
+    # Without pyplot: it keeps what it makes, and wants a screen.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - it is an extra
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
     figure = Figure(figsize=(width, height), dpi=100, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure

@@ -343,8 +343,16 @@ class Held:
 
     async def ask(self, query: SessionMetricsQuery, wire_filter: Any = None, **options: Any) -> Answer:
         """The answer of an `Engine` with these options."""
-        engine = Engine(self._backend, self._store.tables, **options)
-        return await engine.measured(query, self._store.organization_id, wire_filter)
+        return await self.engine(**options).measured(query, self._store.organization_id, wire_filter)
+
+    def engine(self, **options: Any) -> Engine:
+        """An engine of its own."""
+        return Engine(self._backend, self._store.tables, **options)
+
+    @property
+    def organization_id(self) -> UUID:
+        """Whose the rows are."""
+        return self._store.organization_id
 
 
 @pytest.fixture(scope="session")

@@ -272,11 +272,15 @@ async def _closed(engine: Engine, store: Store) -> None:
     await engine.backend.aclose()
 
 
+@pytest.mark.parametrize("by_name", [False, True])
 @pytest.mark.parametrize("query", QUERIES)
-def test_threads_change_nothing(engine: Engine, connection: Any, query: SessionMetricsQuery) -> None:
+def test_threads_change_nothing(
+    engine: Engine, connection: Any, query: SessionMetricsQuery, by_name: bool
+) -> None:
     """An answer is the same to the last byte, however many threads work it out."""
     selection = by_contract(query, engine.tables, DEFAULT_ORGANIZATION)
-    statement = one_scan.statement(selection, query)
+    # Conditions on whole sessions are always answered by name.
+    statement = one_scan.statement(selection, query, by_name=by_name or selection.asked.on_sessions)
     answers = {
         connection.query(
             f"{statement.text} SETTINGS max_threads = {threads}, {shared}",

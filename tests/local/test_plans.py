@@ -14,6 +14,7 @@ import asyncio
 import json
 import random
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -34,6 +35,9 @@ from tests.local.test_service_semantics import body_of
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
 
 FEW = 20
+
+
+START = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 def _rows(chance: random.Random, count: int, sessions: int, costs: range, unit: int) -> list[Row]:
@@ -163,13 +167,51 @@ def test_all_of_many_sessions(runner: asyncio.Runner, many: Any, oracle: Any) ->
     assert _near(oracle, one_scan) == oracle.summary(six)
 
 
-def test_rows_read(runner: asyncio.Runner, many: Any) -> None:
-    """The service's queries read the table nine times, the one scan once."""
-    read = [
-        runner.run(many.ask(SessionMetricsQuery(F.status != 7), plan=plan)).rows_read
-        for plan in ("one_scan", "helicone")
+def one_name_each(count: int) -> list[Row]:
+    """Requests of sessions that have one name each."""
+    return [
+        {
+            "request_created_at": START + timedelta(seconds=number),
+            "cost": number / 512,
+            "session_id": f"s{number % 40}",
+            "session_name": f"n{number % 40 % 3}",
+        }
+        for number in range(count)
     ]
+
+
+async def test_rows_read(hold: Any) -> None:
+    """The service's queries read the table nine times, the one scan once."""
+    async with hold(one_name_each(1200)) as held:
+        read = [
+            (await held.ask(SessionMetricsQuery(F.status != 7), plan=plan)).rows_read
+            for plan in ("one_scan", "helicone")
+        ]
     assert [1200, 9 * 1200] == read
+
+
+def oracle_rows(rows: list[Row]) -> list[dict[str, Any]]:
+    """The rows with their session in the properties, as the oracle looks for it."""
+    names = {"session_id": "Helicone-Session-Id", "session_name": "Helicone-Session-Name"}
+    return [{**row, "properties": {key: row[name] for name, key in names.items()}} for row in rows]
+
+
+async def test_sessions_of_several_names(hold: Any, oracle: Any) -> None:
+    """A session counts once for each of its names; a second scan finds that out, once for an engine."""
+    rows = one_name_each(400)
+    other = {**rows[0], "session_name": "other", "model": "o3"}
+    async with hold([*rows, other]) as held:
+        engine = held.engine()
+        expected = oracle(oracle_rows([*rows, other])).answer()
+        plain = SessionMetricsQuery(F.model != "o3")
+        read = []
+        for query in (plain, SessionMetricsQuery(), SessionMetricsQuery(), plain):
+            answer = await engine.measured(query, held.organization_id)
+            read.append(answer.rows_read)
+            assert (oracle(oracle_rows(rows)).answer() if query is plain else expected) == oracle.summary(
+                answer.metrics
+            )
+    assert [401, 802, 401, 401] == read
 
 
 async def test_no_sessions(hold: Any) -> None:

@@ -1,0 +1,186 @@
+"""``helicone-sessions metrics``: ask the service, and show a table, JSON, CSV, HTML or a picture."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from helicone_sessions.cli.arguments import length, segments, time_of, zone
+from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.filters.parse import parse_filter
+from helicone_sessions.messages.metrics import SessionMetrics
+from helicone_sessions.messages.query import PSize, SessionMetricsQuery
+from helicone_sessions.report.cells import Quantity
+from helicone_sessions.report.grid import MetricsGrid, metrics_grid
+from helicone_sessions.transport.client import HeliconeClient
+
+Output = Literal["table", "json", "csv", "html"]
+# Some cells of a grid have no answer; what there is was shown.
+PARTLY = 5
+
+
+def metrics(  # noqa: PLR0913 - options
+    text: str | None = None,
+    /,
+    *,
+    last: str | None = None,
+    begin: Annotated[str | None, Parameter(name="--from")] = None,
+    end: Annotated[str | None, Parameter(name="--to")] = None,
+    p_size: PSize | None = None,
+    use_interquartile: bool = False,
+    name_contains: str = "",
+    by: list[str] | None = None,
+    every: str | None = None,
+    time_zone: str | None = None,
+    quantity: Quantity = "dollars_mean",
+    output: Output = "table",
+    plot: Path | None = None,
+    kind: Literal["lines", "heatmap"] = "lines",
+    region: Literal["us", "eu"] | None = None,
+    timeout: float = 60.0,
+    max_concurrency: int = 8,
+) -> None:
+    """Show the metrics of sessions, whole or by segment and window.
+
+    The key is taken from HELICONE_API_KEY, the address from HELICONE_BASE_URL or --region.
+
+    Args:
+        text: Which requests count, as 'cost > 0.1 and model contains "gpt"'; all of them without it.
+        last: The time up to now, as 90m, 12h, 7d or 2w.
+        begin: Where the time begins, as 2026-11-01 or 2026-11-01T18:00Z; without a zone, in --time-zone.
+        end: Where it ends; now, without it.
+        p_size: Where the histograms are cut.
+        use_interquartile: Cut them at both ends.
+        name_contains: Only sessions of this name.
+        by: Segments: a column and its values, as model=gpt-4o,o3, or a name and a filter, as
+            'slow:latency > 5000'; several times for several.
+        every: Windows of this length, as 1d or 6h.
+        time_zone: The zone that windows of whole days follow, as Europe/Berlin; UTC without it.
+        quantity: The figure that a table of segments and windows, or its picture, shows.
+        output: What goes to the standard output.
+        plot: A file to draw into, .png, .svg or .pdf (extra plot).
+        kind: How segments and windows are drawn.
+        region: The service to ask.
+        timeout: Seconds for one attempt.
+        max_concurrency: How many queries are asked at once.
+    """
+    where = zone(time_zone)
+    query = SessionMetricsQuery(
+        None if text is None else parse_filter(text),
+        name_contains=name_contains,
+        time_filter=time_of(last, begin, end, where),
+        p_size=p_size,
+        use_interquartile=use_interquartile or None,
+    )
+    asked: dict[str, Any] = {
+        "by": segments(by or []),
+        "every": None if every is None else length("--every", every),
+        "time_zone": where,
+    }
+    if every is not None and query.time_filter is None:
+        raise ConfigurationError("--every cuts a time into windows: give one, as --last 7d")
+    if plot is not None:
+        _check_picture(plot)
+    settings = {"region": region, "timeout": timeout, "max_concurrency": max_concurrency}
+    if asked["by"] is None and every is None:
+        _show_metrics(asyncio.run(_one(query, settings)), query, output, plot)
+    else:
+        grid = asyncio.run(_grid(query, asked, settings))
+        _show_grid(grid, quantity, output, plot, kind)
+        if grid.failed:
+            for cell in grid.failed:
+                sys.stderr.write(f"helicone-sessions: {cell.segment}, {cell.window}: {cell.error}\n")
+            raise SystemExit(PARTLY)
+
+
+async def _one(query: SessionMetricsQuery, settings: dict[str, Any]) -> SessionMetrics:
+    async with HeliconeClient(**settings) as client:
+        return await client.get_metrics(query)
+
+
+async def _grid(query: SessionMetricsQuery, asked: dict[str, Any], settings: dict[str, Any]) -> MetricsGrid:
+    from rich.console import Console  # noqa: PLC0415 - it is an extra
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task("queries", total=None)
+        async with HeliconeClient(**settings) as client:
+            return await metrics_grid(
+                client,
+                query,
+                **asked,
+                totals=False,
+                on_progress=lambda done, total, _failed: progress.update(task, completed=done, total=total),
+            )
+
+
+def _check_picture(plot: Path) -> None:
+    """What can be known before the service is asked."""
+    from helicone_sessions.report.plot import check_installed  # noqa: PLC0415 - it is an extra
+
+    check_installed()
+    if plot.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise ConfigurationError(f"--plot draws a .png, .svg or .pdf file, not {plot.name!r}")
+    if not plot.parent.is_dir():
+        raise ConfigurationError(f"--plot: there is no directory {str(plot.parent)!r}")
+
+
+def _show_metrics(
+    found: SessionMetrics, query: SessionMetricsQuery, output: Output, plot: Path | None
+) -> None:
+    if plot is not None:
+        from helicone_sessions.report.plot import plot_metrics  # noqa: PLC0415 - it is an extra
+
+        plot_metrics(found, query=query)[0].figure.savefig(plot)  # type: ignore[union-attr]
+    if output == "table":
+        from rich.console import Console  # noqa: PLC0415 - it is an extra
+
+        from helicone_sessions.report.console import cells, figures, histograms  # noqa: PLC0415
+
+        console = Console()
+        heads = ["requests", "seconds", "dollars"]
+        console.print(cells("Averages of a session", heads, [("all that match", figures(found))], {}))
+        if found.average.session_count is None:
+            console.print("No session matches: try a longer time, or fewer conditions.")
+        console.print(histograms(found, query))
+    else:
+        _write(found, output)
+
+
+def _show_grid(
+    grid: MetricsGrid,
+    quantity: Quantity,
+    output: Output,
+    plot: Path | None,
+    kind: Literal["lines", "heatmap"],
+) -> None:
+    if plot is not None:
+        from helicone_sessions.report.plot import plot_grid  # noqa: PLC0415 - it is an extra
+
+        plot_grid(grid, quantity, kind).figure.savefig(plot)  # type: ignore[union-attr]
+    if output == "table":
+        from rich.console import Console  # noqa: PLC0415 - it is an extra
+
+        from helicone_sessions.report.console import grid_table  # noqa: PLC0415
+
+        Console().print(grid_table(grid, quantity))
+    elif output == "html":
+        from helicone_sessions.report.html import grid_to_html  # noqa: PLC0415 - only this needs it
+
+        sys.stdout.write(grid_to_html(grid, quantity) + "\n")
+    else:
+        _write(grid, output)
+
+
+def _write(found: SessionMetrics | MetricsGrid, output: Output) -> None:
+    """The rest: the same for an answer and a grid."""
+    if output == "csv":
+        sys.stdout.write(found.to_csv())
+    elif output == "html":
+        sys.stdout.write(found._repr_html_() + "\n")
+    else:
+        sys.stdout.write(found.to_json() + "\n")

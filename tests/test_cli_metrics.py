@@ -1,0 +1,230 @@
+"""The commands `metrics` and `filter`."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from helicone_sessions import F, Filter, SessionMetrics
+from helicone_sessions.report import MetricsGrid
+from helicone_sessions.testing import FakeHelicone, failure, metrics
+
+pytest.importorskip("cyclopts", reason="the extra `cli` is not installed")
+pytest.importorskip("rich", reason="the extra `cli` is not installed")
+
+KEY = "sk-helicone-of-the-command-line"
+
+
+@pytest.fixture
+def service() -> Iterator[FakeHelicone]:
+    """The service."""
+    with FakeHelicone(api_key=KEY) as server:
+        server.otherwise(metrics(cost=0.25, duration=90.0, count=3.0))
+        yield server
+
+
+def run(
+    service: FakeHelicone | None, *arguments: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own; no output of it shows the key."""
+    where = {} if service is None else {"HELICONE_API_KEY": KEY, "HELICONE_BASE_URL": service.url}
+    done = subprocess.run(
+        [sys.executable, "-m", "helicone_sessions", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={"PATH": "", "COLUMNS": "100", **where, **environment},
+    )
+    assert KEY not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+# metrics
+
+
+def test_an_answer_is_shown_as_a_table_with_histograms(service: FakeHelicone) -> None:
+    """The averages, the three histograms, and where they are cut."""
+    done = run(service, "metrics", 'cost > 0.1 and model contains "gpt"', "--last", "7d", "--p-size", "p95")
+
+    assert 0 == done.returncode
+    for text in ("0.2500", "Requests per session", "Dollars per session", "█", "Cut at p95"):
+        assert text in done.stdout
+    (request,) = service.requests
+    assert (F.cost > 0.1) & F.model.contains("gpt") == Filter.from_wire(request.json["filter"])
+    assert (
+        7 * 86_400_000
+        == request.json["timeFilter"]["endTimeUnixMs"] - request.json["timeFilter"]["startTimeUnixMs"]
+    )
+
+
+def test_segments_and_windows_make_a_table(service: FakeHelicone) -> None:
+    """A line for each day, a column for each model; nothing more is asked."""
+    done = run(
+        service,
+        *("metrics", "--by", "model=gpt-4o,claude-sonnet-4", "--by", "slow:latency > 5000", "--every", "1d"),
+        *("--from", "2026-10-24", "--to", "2026-10-27", "--time-zone", "Europe/Berlin"),
+    )
+
+    assert (0, 9) == (done.returncode, len(service.requests))
+    assert "Dollars per session, mean" in done.stdout
+    for text in ("gpt-4o", "claude-", "slow", "2026-10-24", "2026-10-25", "2026-10-26"):
+        assert text in done.stdout
+    lengths = {
+        (request.json["timeFilter"]["endTimeUnixMs"] - request.json["timeFilter"]["startTimeUnixMs"])
+        // 3_600_000
+        for request in service.requests
+    }
+    assert {24, 25} == lengths
+
+
+def test_json_and_csv_are_read_back(service: FakeHelicone) -> None:
+    """The standard output holds the data and nothing else."""
+    one = run(service, "metrics", "--output", "json")
+    assert metrics(cost=0.25, duration=90.0, count=3.0) == SessionMetrics.from_json(one.stdout)
+
+    days = ("metrics", "--from", "2026-11-01", "--to", "2026-11-04", "--every", "1d")
+    grid = MetricsGrid.from_json(run(service, *days, "--output", "json").stdout)
+    assert 3 == len(grid)
+    rows = list(csv.DictReader(io.StringIO(run(service, *days, "--output", "csv").stdout)))
+    assert ["0.25"] * 3 == [row["dollars_mean"] for row in rows]
+    page = run(service, *days, "--output", "html", "--quantity", "seconds_mean").stdout
+    assert page.startswith("<div")
+    assert "Seconds from a session" in page
+
+
+@pytest.mark.parametrize("arguments", [(), ("--by", "model=a,b"), ("--by", "model=a,b", "--kind", "heatmap")])
+def test_a_picture_is_drawn(service: FakeHelicone, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """Beside what goes to the standard output."""
+    pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
+    path = tmp_path / "report.svg"
+    done = run(service, "metrics", *arguments, "--plot", str(path))
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert "<svg" in path.read_text(encoding="utf-8")
+
+
+def test_the_values_of_a_segment_fit_its_column(service: FakeHelicone) -> None:
+    """Text, numbers, properties, and values that look like numbers."""
+    by = (
+        "--by",
+        "status=200,500",
+        "--by",
+        "model=4,true",
+        "--by",
+        'properties["a=b"]=x',
+        "--by",
+        "cached=true",
+    )
+    grid = MetricsGrid.from_json(run(service, "metrics", *by[:4], "--output", "json").stdout)
+    assert [F.status == 200, F.status == 500, F.model == "4", F.model == "true"] == list(
+        grid.segments.values()
+    )
+    grid = MetricsGrid.from_json(run(service, "metrics", *by[4:6], "--output", "json").stdout)
+    assert [F.properties["a=b"] == "x"] == list(grid.segments.values())
+
+
+def test_what_has_no_answer_is_named_and_the_rest_is_shown(service: FakeHelicone) -> None:
+    """With a code of its own."""
+    service.answers(F.model == "b", failure("no such luck"))
+    done = run(service, "metrics", "--by", "model=a,b")
+
+    assert 5 == done.returncode
+    assert "failed" in done.stdout
+    assert "0.2500" in done.stdout
+    assert "b, all time: no such luck" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "arguments"),
+    [
+        (2, "line 1, column 7: a constant is due", ("metrics", "cost >")),
+        (2, "--last is a length as 90m, 12h, 7d or 2w, not 'week'", ("metrics", "--last", "week")),
+        (2, "--last is a length", ("metrics", "--last", "0d")),
+        (2, "--from is a day or a time, as 2026-11-01", ("metrics", "--from", "yesterday")),
+        (2, "--to needs a --from", ("metrics", "--to", "2026-11-01")),
+        (2, "leave it out, or --from", ("metrics", "--last", "1d", "--from", "2026-11-01")),
+        (2, "give one, as --last 7d", ("metrics", "--every", "1d")),
+        (2, "no zone 'Mars' is known", ("metrics", "--last", "1d", "--time-zone", "Mars")),
+        (2, "as model=gpt-4o,o3", ("metrics", "--by", "model")),
+        (2, "two segments of the name 'a'", ("metrics", "--by", "model=a,a")),
+        (2, "modle", ("metrics", "--by", "modle=a")),
+        (2, ".png, .svg or .pdf file, not 'report.doc'", ("metrics", "--plot", "report.doc")),
+        (2, "there is no directory", ("metrics", "--plot", "/no/such/place/report.png")),
+        (2, "does not lie", ("metrics", "--from", "2026-11-02", "--to", "2026-11-01")),
+        (1, "--p-size", ("metrics", "--p-size", "p96")),
+        (1, "--api-key", ("metrics", "--api-key", "sk-1")),
+    ],
+)
+def test_what_cannot_be_run_is_said_before_anything_is_asked(
+    service: FakeHelicone, code: int, message: str, arguments: tuple[str, ...]
+) -> None:
+    """The message says what is due; the key is never an argument."""
+    done = run(service, *arguments)
+
+    assert (code, "", []) == (done.returncode, done.stdout, service.requests)
+    assert message in " ".join(done.stderr.split())
+
+
+def test_kinds_of_failure_have_codes_of_their_own(service: FakeHelicone) -> None:
+    """1 the service failed, 3 the key is refused; both messages say what to do or what was said."""
+    service.otherwise(failure("no such luck"))
+    assert (1, True) == _code_and("no such luck", run(service, "metrics"))
+    refused = run(service, "metrics", HELICONE_API_KEY="sk-other")
+    assert (3, True) == _code_and("is HELICONE_API_KEY the key of this service?", refused)
+    assert (2, True) == _code_and("set HELICONE_API_KEY", run(None, "metrics"))
+
+
+def _code_and(text: str, done: subprocess.CompletedProcess[str]) -> tuple[int, bool]:
+    return done.returncode, text in done.stderr
+
+
+def test_no_colour_is_used_where_none_is_wanted(service: FakeHelicone) -> None:
+    """NO_COLOR is obeyed on what claims to be a terminal, and a pipe gets no escape at all."""
+    assert "\x1b" not in run(service, "metrics").stdout
+    forced = run(service, "metrics", FORCE_COLOR="1", NO_COLOR="1").stdout
+    assert "\x1b[36m" not in forced
+
+
+# filter
+
+
+def test_a_filter_becomes_the_json_of_the_api() -> None:
+    """The JSON alone goes to the standard output; the tree and the cautions stand beside it."""
+    done = run(None, "filter", "cost > 3 or threat")
+
+    assert 0 == done.returncode
+    assert (F.cost > 3) | F.threat == Filter.from_wire(json.loads(done.stdout))
+    assert "any of\n  cost gt 3 dollars" in done.stderr
+    assert "caution: F.cost > 3: a constant beyond 2.147483647" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("expected", "output"),
+    [
+        ("F.model.contains('gpt')", "python"),
+        ('model contains "gpt"', "text"),
+        ("model contains 'gpt'", "tree"),
+        ('"contains": "gpt"', "json"),
+    ],
+)
+def test_a_filter_is_shown_in_other_forms(expected: str, output: str) -> None:
+    """JSON of the API is taken as well as text."""
+    wire = json.dumps(F.model.contains("gpt").to_wire())
+    for text in ("model contains 'gpt'", wire):
+        assert expected in run(None, "filter", text, "--output", output).stdout
+
+
+def test_help_names_the_commands() -> None:
+    """And what to type first."""
+    done = run(None, "--help")
+
+    assert 0 == done.returncode
+    for text in ("demo", "metrics", "filter", "serve", "install-completion", "helicone-sessions demo"):
+        assert text in done.stdout
