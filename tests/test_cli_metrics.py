@@ -3,14 +3,15 @@
 import csv
 import io
 import json
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import attrs
 import pytest
 
 from helicone_sessions import F, Filter, SessionMetrics
+from helicone_sessions.cli import main
 from helicone_sessions.report import MetricsGrid
 from helicone_sessions.testing import FakeHelicone, failure, metrics
 
@@ -28,28 +29,46 @@ def service() -> Iterator[FakeHelicone]:
         yield server
 
 
-def run(
-    service: FakeHelicone | None, *arguments: str, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own; no output of it shows the key."""
-    where = {} if service is None else {"HELICONE_API_KEY": KEY, "HELICONE_BASE_URL": service.url}
-    done = subprocess.run(
-        [sys.executable, "-m", "helicone_sessions", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env={"PATH": "", "COLUMNS": "100", **where, **environment},
-    )
-    assert KEY not in done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done
+@attrs.frozen
+class Done:
+    """What a command left."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command; no output of it shows the key."""
+
+    def run(service: FakeHelicone | None, *arguments: str, **environment: str) -> Done:
+        where = {} if service is None else {"HELICONE_API_KEY": KEY, "HELICONE_BASE_URL": service.url}
+        for name in ("HELICONE_API_KEY", "HELICONE_BASE_URL"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in {"COLUMNS": "100", **where, **environment}.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", ["helicone-sessions", *arguments])
+        code: object = 0
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code or 0
+        shown = capsys.readouterr()
+        assert KEY not in shown.out + shown.err
+        assert isinstance(code, int)
+        return Done(code, shown.out, shown.err)
+
+    return run
 
 
 # metrics
 
 
-def test_an_answer_is_shown_as_a_table_with_histograms(service: FakeHelicone) -> None:
+def test_an_answer_is_shown_as_a_table_with_histograms(run: Run, service: FakeHelicone) -> None:
     """The averages, the three histograms, and where they are cut."""
     done = run(service, "metrics", 'cost > 0.1 and model contains "gpt"', "--last", "7d", "--p-size", "p95")
 
@@ -64,7 +83,7 @@ def test_an_answer_is_shown_as_a_table_with_histograms(service: FakeHelicone) ->
     )
 
 
-def test_segments_and_windows_make_a_table(service: FakeHelicone) -> None:
+def test_segments_and_windows_make_a_table(run: Run, service: FakeHelicone) -> None:
     """A line for each day, a column for each model; nothing more is asked."""
     done = run(
         service,
@@ -84,7 +103,7 @@ def test_segments_and_windows_make_a_table(service: FakeHelicone) -> None:
     assert {24, 25} == lengths
 
 
-def test_json_and_csv_are_read_back(service: FakeHelicone) -> None:
+def test_json_and_csv_are_read_back(run: Run, service: FakeHelicone) -> None:
     """The standard output holds the data and nothing else."""
     one = run(service, "metrics", "--output", "json")
     assert metrics(cost=0.25, duration=90.0, count=3.0) == SessionMetrics.from_json(one.stdout)
@@ -100,7 +119,9 @@ def test_json_and_csv_are_read_back(service: FakeHelicone) -> None:
 
 
 @pytest.mark.parametrize("arguments", [(), ("--by", "model=a,b"), ("--by", "model=a,b", "--kind", "heatmap")])
-def test_a_picture_is_drawn(service: FakeHelicone, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_a_picture_is_drawn(
+    run: Run, service: FakeHelicone, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
     """Beside what goes to the standard output."""
     pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
     path = tmp_path / "report.svg"
@@ -110,7 +131,7 @@ def test_a_picture_is_drawn(service: FakeHelicone, tmp_path: Path, arguments: tu
     assert "<svg" in path.read_text(encoding="utf-8")
 
 
-def test_the_values_of_a_segment_fit_its_column(service: FakeHelicone) -> None:
+def test_the_values_of_a_segment_fit_its_column(run: Run, service: FakeHelicone) -> None:
     """Text, numbers, properties, and values that look like numbers."""
     by = (
         "--by",
@@ -130,7 +151,7 @@ def test_the_values_of_a_segment_fit_its_column(service: FakeHelicone) -> None:
     assert [F.properties["a=b"] == "x"] == list(grid.segments.values())
 
 
-def test_what_has_no_answer_is_named_and_the_rest_is_shown(service: FakeHelicone) -> None:
+def test_what_has_no_answer_is_named_and_the_rest_is_shown(run: Run, service: FakeHelicone) -> None:
     """With a code of its own."""
     service.answers(F.model == "b", failure("no such luck"))
     done = run(service, "metrics", "--by", "model=a,b")
@@ -158,12 +179,12 @@ def test_what_has_no_answer_is_named_and_the_rest_is_shown(service: FakeHelicone
         (2, ".png, .svg or .pdf file, not 'report.doc'", ("metrics", "--plot", "report.doc")),
         (2, "there is no directory", ("metrics", "--plot", "/no/such/place/report.png")),
         (2, "does not lie", ("metrics", "--from", "2026-11-02", "--to", "2026-11-01")),
-        (1, "--p-size", ("metrics", "--p-size", "p96")),
-        (1, "--api-key", ("metrics", "--api-key", "sk-1")),
+        (2, "--p-size", ("metrics", "--p-size", "p96")),
+        (2, "--api-key", ("metrics", "--api-key", "sk-1")),
     ],
 )
 def test_what_cannot_be_run_is_said_before_anything_is_asked(
-    service: FakeHelicone, code: int, message: str, arguments: tuple[str, ...]
+    run: Run, service: FakeHelicone, code: int, message: str, arguments: tuple[str, ...]
 ) -> None:
     """The message says what is due; the key is never an argument."""
     done = run(service, *arguments)
@@ -172,7 +193,7 @@ def test_what_cannot_be_run_is_said_before_anything_is_asked(
     assert message in " ".join(done.stderr.split())
 
 
-def test_kinds_of_failure_have_codes_of_their_own(service: FakeHelicone) -> None:
+def test_kinds_of_failure_have_codes_of_their_own(run: Run, service: FakeHelicone) -> None:
     """1 the service failed, 3 the key is refused; both messages say what to do or what was said."""
     service.otherwise(failure("no such luck"))
     assert (1, True) == _code_and("no such luck", run(service, "metrics"))
@@ -181,11 +202,11 @@ def test_kinds_of_failure_have_codes_of_their_own(service: FakeHelicone) -> None
     assert (2, True) == _code_and("set HELICONE_API_KEY", run(None, "metrics"))
 
 
-def _code_and(text: str, done: subprocess.CompletedProcess[str]) -> tuple[int, bool]:
+def _code_and(text: str, done: Done) -> tuple[int, bool]:
     return done.returncode, text in done.stderr
 
 
-def test_no_colour_is_used_where_none_is_wanted(service: FakeHelicone) -> None:
+def test_no_colour_is_used_where_none_is_wanted(run: Run, service: FakeHelicone) -> None:
     """NO_COLOR is obeyed on what claims to be a terminal, and a pipe gets no escape at all."""
     assert "\x1b" not in run(service, "metrics").stdout
     forced = run(service, "metrics", FORCE_COLOR="1", NO_COLOR="1").stdout
@@ -195,7 +216,7 @@ def test_no_colour_is_used_where_none_is_wanted(service: FakeHelicone) -> None:
 # filter
 
 
-def test_a_filter_becomes_the_json_of_the_api() -> None:
+def test_a_filter_becomes_the_json_of_the_api(run: Run) -> None:
     """The JSON alone goes to the standard output; the tree and the cautions stand beside it."""
     done = run(None, "filter", "cost > 3 or threat")
 
@@ -214,14 +235,14 @@ def test_a_filter_becomes_the_json_of_the_api() -> None:
         ('"contains": "gpt"', "json"),
     ],
 )
-def test_a_filter_is_shown_in_other_forms(expected: str, output: str) -> None:
+def test_a_filter_is_shown_in_other_forms(run: Run, expected: str, output: str) -> None:
     """JSON of the API is taken as well as text."""
     wire = json.dumps(F.model.contains("gpt").to_wire())
     for text in ("model contains 'gpt'", wire):
         assert expected in run(None, "filter", text, "--output", output).stdout
 
 
-def test_help_names_the_commands() -> None:
+def test_help_names_the_commands(run: Run) -> None:
     """And what to type first."""
     done = run(None, "--help")
 

@@ -48,7 +48,7 @@ def main() -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     try:
-        _app()()
+        _app()(sys.argv[1:])
     except (ConfigurationError, FilterError) as error:
         _fail(str(error), 2)
     except AuthenticationError as error:
