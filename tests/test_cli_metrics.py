@@ -125,7 +125,7 @@ def test_a_picture_is_drawn(
     path = tmp_path / "report.svg"
     done = run(service, "metrics", *arguments, "--plot", str(path))
 
-    assert (0, "") == (done.returncode, done.stderr)
+    assert (0, "") == (done.returncode, done.stderr.strip())
     assert "<svg" in path.read_text(encoding="utf-8")
 
 
