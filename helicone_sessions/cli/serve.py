@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import re
 import signal
 import sys
 import warnings
@@ -12,13 +13,40 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.clock import current
+from helicone_sessions.errors import ConfigurationError, MissingExtra
 
 if TYPE_CHECKING:
     from helicone_sessions.local import LocalServer
 
 KEY_VARIABLE: Final = "HELICONE_SESSIONS_SERVER_KEY"
 _MEGABYTE: Final = 1024 * 1024
+# What a shell adds to the number of the signal that ended a command.
+_SIGNALLED: Final = 128
+# Who ends a process by its group, as `timeout` does, sends it the same signal twice.
+_SECONDS_OF_ONE_SIGNAL: Final = 0.5
+# What the engine's errors call its arguments, in the words of the command.
+_WORDS: Final = tuple(
+    (re.compile(pattern), words)
+    for pattern, words in (
+        (r"give the api_key that they are to use", f"set {KEY_VARIABLE} to the key that they are to use"),
+        (r"\ban api_key is\b", f"the key in {KEY_VARIABLE} is"),
+        (r": for several give api_key as a mapping from keys to organisations", ""),
+        (
+            r"give organization_id, or api_key as a mapping from keys to organisations",
+            "name one with --organization",
+        ),
+        (r"give organization_id\b", "name it with --organization"),
+        (r"clickhouse= answers", "--clickhouse answers"),
+        (r"takes neither data nor path", "takes neither --data nor --path"),
+        (r"leave out clickhouse=", "leave out --clickhouse"),
+        (r'^rejects="([^"]*)"', r"--rejects \1"),
+        (r"^rate_limit is", "--rate-limit is"),
+        (r"^port is", "--port is"),
+        (r"^rejects is", "--rejects is"),
+        (r"^path is", "--path is"),
+    )
+)
 
 
 def serve(
@@ -52,7 +80,7 @@ def serve(
         semantics: Read filters as the contract says, or as the open-source server does.
         rejects: A file for rows that cannot be read; without it the first one ends the load.
         max_seconds: How long one query may run.
-        max_memory: Megabytes that one query may take.
+        max_memory: Megabytes that one query may take; without it as many as it needs.
     """
     from helicone_sessions.local import Limits, LocalServer  # noqa: PLC0415 - only this command needs the engine
 
@@ -74,51 +102,103 @@ def serve(
         rate_limit=rate_limit,
         limits=Limits(seconds=max_seconds, memory=None if max_memory is None else max_memory * _MEGABYTE),
     )
-    asyncio.run(_serve(make, shows_key=key is None))
+    where = _where(path, clickhouse)
+    try:
+        code = asyncio.run(_serve(make, where, shows_key=key is None, loads=data is not None))
+    except MissingExtra:
+        raise
+    except ConfigurationError as error:
+        raise ConfigurationError(in_words_of_the_command(error)) from error
+    if code:
+        raise SystemExit(code)
 
 
-async def _serve(make: Callable[..., "LocalServer"], *, shows_key: bool) -> None:
-    told = asyncio.Event()
-    with _signals(told.set):
-        server = await _started(make, told)
+def in_words_of_the_command(error: ConfigurationError) -> str:
+    """The text of an error of the engine, with its advice, for somebody who has options and no arguments.
+
+    >>> in_words_of_the_command(ConfigurationError("rate_limit is a whole number from 1 up, not 0"))
+    '--rate-limit is a whole number from 1 up, not 0'
+    """
+    parts = [str(error), *getattr(error, "__notes__", ())]
+    for pattern, words in _WORDS:
+        parts = [pattern.sub(words, part) for part in parts]
+    return "; ".join(parts)
+
+
+def _where(path: Path | None, clickhouse: str | None) -> str:
+    """Where the requests are, without a password."""
+    if clickhouse is None:
+        return "in memory" if path is None else f"in {path}"
+    from helicone_sessions.local.backends.clickhouse_address import parse_address  # noqa: PLC0415 - see above
+
+    return f"in ClickHouse at {parse_address(clickhouse)}"
+
+
+async def _serve(make: Callable[..., "LocalServer"], where: str, *, shows_key: bool, loads: bool) -> int:
+    """Serve until told to stop; the exit code."""
+    told: list[int] = []
+    ending = asyncio.Event()
+
+    def tell(number: int) -> None:
+        told.append(number)
+        ending.set()
+
+    with signals(tell):
+        server = await _started(make, ending)
         if server is not None:
             try:
-                _log_requests()
-                _announce(server, shows_key=shows_key)
-                await told.wait()
-                _say("stopping: queries under way may end; the same signal again stops at once")
+                if not ending.is_set():
+                    _log_requests()
+                    await _announce(server, where, shows_key=shows_key)
+                    await ending.wait()
+                    _say("stopping: queries under way may end; the same signal again stops at once")
             finally:
                 await server.aclose()
+    if server is None and loads:
+        _say("stopped during the load: it was given up, and nothing of it is kept")
+        return _SIGNALLED + told[0]
     _say("stopped")
+    return 0
 
 
-async def _started(make: Callable[..., "LocalServer"], told: asyncio.Event) -> "LocalServer | None":
-    """The server, once it has loaded its data; None if it was told to stop before that."""
+async def _started(make: Callable[..., "LocalServer"], ending: asyncio.Event) -> "LocalServer | None":
+    """The server, once it has loaded its data; None if it was told to stop and has given up the load."""
     with _progress() as on_progress, warnings.catch_warnings():
         # What they would say is announced in the command's own words.
         warnings.simplefilter("ignore", UserWarning)
         server = make(on_progress=on_progress)
         starting = asyncio.create_task(server.start())
-        telling = asyncio.create_task(told.wait())
+        telling = asyncio.create_task(ending.wait())
         await asyncio.wait((starting, telling), return_when=asyncio.FIRST_COMPLETED)
         telling.cancel()
         if not starting.done():
             starting.cancel()
             await asyncio.wait((starting,))
-            return None
+            if starting.cancelled():
+                return None
         await starting
         return server
 
 
 @contextmanager
-def _signals(tell: Callable[[], object]) -> Iterator[None]:
-    """Inside the block the first SIGINT or SIGTERM tells; the next one ends the process."""
-    before: dict[signal.Signals, Any] = {}
-    loop = asyncio.get_running_loop()
+def signals(tell: Callable[[int], object]) -> Iterator[None]:
+    """Inside the block the first SIGINT or SIGTERM tells its number; a later one does what it did before.
 
-    def taken(_number: int, _frame: object) -> None:
-        restore()
-        loop.call_soon_threadsafe(tell)
+    Args:
+        tell: What is told, in the loop.
+    """
+    before: dict[int, Any] = {}
+    loop = asyncio.get_running_loop()
+    clock = current()
+    first: list[float] = []
+
+    def taken(number: int, _frame: object) -> None:
+        if not first:
+            first.append(clock.now())
+            loop.call_soon_threadsafe(tell, number)
+        elif clock.now() - first[0] >= _SECONDS_OF_ONE_SIGNAL:
+            restore()
+            signal.raise_signal(number)
 
     def restore() -> None:
         for number, handler in before.items():
@@ -132,7 +212,7 @@ def _signals(tell: Callable[[], object]) -> Iterator[None]:
         restore()
 
 
-def _announce(server: "LocalServer", *, shows_key: bool) -> None:
+async def _announce(server: "LocalServer", where: str, *, shows_key: bool) -> None:
     loaded = server.loaded
     if loaded.rows or loaded.rejected:
         _say(f"{loaded.rows:,} requests loaded, {loaded.replaced:,} replaced, {loaded.rejected:,} rejected")
@@ -140,6 +220,9 @@ def _announce(server: "LocalServer", *, shows_key: bool) -> None:
         _say("columns mapped: " + ", ".join(f"{name} to {to}" for name, to in sorted(loaded.mapped.items())))
     if loaded.ignored:
         _say(f"columns left out, as no filter asks for them: {', '.join(sorted(loaded.ignored))}")
+    # In a cluster that is not ours it may take long to count.
+    count = "what is" if where.startswith("in ClickHouse") else f"{await server.count():,} requests"
+    _say(f"serving {count} {where}")
     key = server.api_key if shows_key else f'"${KEY_VARIABLE}"'
     _say("point a client at it with")
     sys.stderr.write(f"  export HELICONE_BASE_URL={server.url} HELICONE_API_KEY={key}\n")
@@ -157,8 +240,10 @@ def _log_requests() -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(message)s"))
     log = logging.getLogger("helicone_sessions")
     log.addHandler(handler)
-    log.setLevel(logging.INFO)
+    log.setLevel(logging.WARNING)
     log.propagate = False
+    # Beside what goes wrong there is a line for each request, and no more.
+    logging.getLogger("helicone_sessions.access").setLevel(logging.INFO)
 
 
 @contextmanager

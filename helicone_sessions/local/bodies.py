@@ -3,13 +3,15 @@
 import asyncio
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import attrs
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from helicone_sessions.errors import FilterTypeError
+from helicone_sessions.local.turns import Large
 from helicone_sessions.messages.codec import decode
 from helicone_sessions.messages.converter import converter
 from helicone_sessions.messages.query import SessionMetricsQuery
@@ -18,8 +20,12 @@ T = TypeVar("T")
 
 # The service takes bodies up to 50 MB (server source).
 LARGEST_BODY: Final = 50 * 1024 * 1024
+# Larger ones are held a few at a time, however many requests wait.
+LARGE_BODY: Final = 1024 * 1024
 # Below that, reading it takes less time than a thread would.
 _SMALL_BODY: Final = 64 * 1024
+# How the parts of a gzipped body follow each other is looked at anew for each of them.
+_MOST_PARTS: Final = 100
 _ODDEST_TIMEZONE: Final = 1440
 
 
@@ -42,23 +48,92 @@ class Asked:
     has_odd_timezone: bool
 
 
-async def body_of(request: web.Request, patience: float) -> bytes:
+async def body_of(request: web.Request, patience: float, large: Large) -> bytes:
     """The body, unpacked.
 
+    Args:
+        request: The request.
+        patience: Seconds that the body may take to arrive.
+        large: Taken as soon as the body is known to be a large one; what it waits for that does not count
+            for the patience.
+
     Raises:
-        TooSlow: It took more seconds than *patience*.
+        TooSlow: It did not arrive in time.
         ValueError: It cannot be unpacked, or ends too early.
         web.HTTPRequestEntityTooLarge: It is too long.
     """
-    if (length := request.content_length or 0) > LARGEST_BODY:
-        raise web.HTTPRequestEntityTooLarge(LARGEST_BODY, length)
+    length = request.content_length or 0
+    _check_length(length)
+    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in _ENCODINGS:
+        raise ValueError(f"$: a body is packed by gzip or deflate, if at all, not by {encoding[:50]!r}")
     try:
-        async with asyncio.timeout(patience):
-            return await request.read()
+        body = await _arrived(request.content, length, patience, large)
+        return body if encoding == "identity" else await _unpacked(body, encoding, large)
     except TimeoutError:
         raise TooSlow from None
     except (web.RequestPayloadError, HttpProcessingError, zlib.error):
         raise ValueError("$: the body is not what its headers say") from None
+
+
+async def _arrived(content: StreamReader, length: int, patience: float, large: Large) -> bytes:
+    body = bytearray()
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(patience) as limit:
+        while True:
+            if not large.is_taken and max(length, len(body)) > LARGE_BODY:
+                left = (limit.when() or 0.0) - loop.time()
+                limit.reschedule(None)
+                await large.take()
+                limit.reschedule(loop.time() + left)
+            chunk = await content.readany()
+            if not chunk:
+                return bytes(body)
+            body += chunk
+            _check_length(len(body))
+
+
+async def _unpacked(packed: bytes, encoding: str, large: Large) -> bytes:
+    try:
+        return await read(packed, partial(_unpack, encoding=encoding, most=LARGE_BODY))
+    except _TooLong:
+        await large.take()
+    try:
+        return await asyncio.to_thread(_unpack, packed, encoding=encoding, most=LARGEST_BODY)
+    except _TooLong:
+        raise web.HTTPRequestEntityTooLarge(LARGEST_BODY) from None
+
+
+class _TooLong(Exception):
+    """It unpacks to more than was asked for."""
+
+
+_ENCODINGS: Final = {"identity": 0, "gzip": 31, "x-gzip": 31, "deflate": 15}
+
+
+def _unpack(packed: bytes, *, encoding: str, most: int) -> bytes:
+    window = _ENCODINGS[encoding]
+    if encoding == "deflate" and packed and packed[0] & 0xF != zlib.DEFLATED:
+        # Many send it without the header that the standard asks for.
+        window = -window
+    body = bytearray()
+    for _ in range(_MOST_PARTS):
+        part = zlib.decompressobj(window)
+        # No more is unpacked than is looked at.
+        body += part.decompress(packed, most + 1 - len(body))
+        if len(body) > most:
+            raise _TooLong
+        if not part.eof:
+            raise zlib.error
+        packed = part.unused_data
+        if not packed:
+            return bytes(body)
+    raise zlib.error
+
+
+def _check_length(length: int) -> None:
+    if length > LARGEST_BODY:
+        raise web.HTTPRequestEntityTooLarge(LARGEST_BODY, length)
 
 
 async def read(body: bytes, reader: Callable[[bytes], T]) -> T:

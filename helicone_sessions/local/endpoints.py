@@ -15,12 +15,12 @@ from helicone_sessions.clock import Clock
 from helicone_sessions.errors import ConfigurationError, FilterError
 from helicone_sessions.local.access_log import Facts, facts, record
 from helicone_sessions.local.backends import BackendError
-from helicone_sessions.local.bodies import LARGEST_BODY, TooSlow, body_of, query_in, read, rows_in
+from helicone_sessions.local.bodies import LARGE_BODY, LARGEST_BODY, TooSlow, body_of, query_in, read, rows_in
 from helicone_sessions.local.keys import Keys, MalformedToken, WrongKey
 from helicone_sessions.local.rows import Loaded
 from helicone_sessions.local.source import Source
 from helicone_sessions.local.sql import Unanswerable
-from helicone_sessions.local.turns import Full, Turns
+from helicone_sessions.local.turns import Full, Large, Turns
 from helicone_sessions.messages.converter import converter
 from helicone_sessions.messages.fixed_window import FixedWindow
 from helicone_sessions.messages.protocol import CONTRACT_HEADER, PATH
@@ -31,6 +31,14 @@ ROWS_PATH: Final = "v1/rows"
 _WINDOW: Final = 60.0
 # An error quotes what it is about, and that can be megabytes.
 _LONGEST_ERROR: Final = 2000
+# Of larger bodies the SQL is made beside the loop, as it may take seconds.
+_LARGE_QUERY: Final = 100_000
+# How many large bodies are held at once.
+_LARGE_AT_ONCE: Final = 4
+# Rows are added one request after the other, in the order of arrival.
+_ADDED_AT_ONCE: Final = 1
+# After these the rest of the body is on its way, and nothing else can be read from the connection.
+_CLOSING: Final = (408, 413)
 # What nginx writes for a client that left before its answer.
 _GONE: Final = 499
 
@@ -85,7 +93,8 @@ class Endpoints:
     Args:
         source: What is asked.
         keys: Who may ask.
-        turns: How many may ask at once.
+        max_concurrency: How many queries run at once.
+        max_queued: How many wait beside them, and how many requests that add rows wait for each other.
         rate_limit: How many requests an organisation has in a minute; None is without a limit.
         clock: The time of the rate limit.
         patience: Seconds that a body may take to arrive.
@@ -93,17 +102,27 @@ class Endpoints:
 
     source: Source
     keys: Keys
-    turns: Turns
+    max_concurrency: int
+    max_queued: int
     rate_limit: int | None
     clock: Clock
     patience: float
+    _queries: Turns = attrs.field(init=False)
+    _additions: Turns = attrs.field(init=False)
+    _large: asyncio.Semaphore = attrs.field(init=False)
     _windows: dict[UUID, FixedWindow] = attrs.field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._queries = Turns(self.max_concurrency, self.max_queued)
+        # Their own: while they wait for each other, no query waits for them.
+        self._additions = Turns(_ADDED_AT_ONCE, self.max_queued)
+        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
     def app(self) -> web.Application:
         """The application that holds the addresses."""
         app = web.Application(client_max_size=LARGEST_BODY, middlewares=[self._outermost])
-        app.router.add_post(f"/{PATH}", partial(self._guarded, self._query))
-        app.router.add_post(f"/{ROWS_PATH}", partial(self._guarded, self._add_rows))
+        app.router.add_post(f"/{PATH}", partial(self._guarded, self._query, self._queries))
+        app.router.add_post(f"/{ROWS_PATH}", partial(self._guarded, self._add_rows, self._additions))
         app.router.add_get("/healthcheck", _healthcheck)
         return app
 
@@ -115,13 +134,13 @@ class Endpoints:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            return await handler(request)
+            return _closing(request, await handler(request))
         except asyncio.CancelledError:
             seen.outcome = "gone"
             record(request, _GONE, seen, seconds=loop.time() - began)
             raise
         except (Refusal, web.HTTPException) as error:
-            return _response_of(error)
+            return _closing(request, _response_of(error))
         except Exception:  # noqa: BLE001 - whatever it is, the client is not shown it
             seen.outcome = "broken"
             trace = secrets.token_hex(8)
@@ -129,12 +148,12 @@ class Endpoints:
             said = {"error": "the server failed; its log says more", "trace": trace}
             return web.json_response(said, status=500)
 
-    async def _guarded(self, work: _Work, request: web.Request) -> web.Response:
+    async def _guarded(self, work: _Work, turns: Turns, request: web.Request) -> web.Response:
         organization = self._caller(request)
         facts.get().organization = organization
         headers = self._counted(organization)
         try:
-            response = await self._in_turn(work, request, organization)
+            response = await self._in_turn(work, turns, request, organization)
         except (Refusal, web.HTTPException) as error:
             response = _response_of(error)
         response.headers.update(headers)
@@ -163,30 +182,31 @@ class Endpoints:
             raise Refusal(429, "Too many requests, please try again later.", "limited", headers)
         return headers
 
-    async def _in_turn(self, work: _Work, request: web.Request, organization: UUID) -> web.Response:
+    async def _in_turn(
+        self, work: _Work, turns: Turns, request: web.Request, organization: UUID
+    ) -> web.Response:
         try:
-            with self.turns.place():
-                body = await self._body(request)
-                async with self.turns.turn:
+            with turns.place(), Large(self._large) as large:
+                body = await self._body(request, large)
+                async with turns.turn:
                     return await work(body, organization)
         except Full:
-            said = "as many queries wait as may (max_queued): try again in a second"
+            said = "as many requests wait as may (max_queued): try again in a second"
             raise Refusal(503, said, "busy", {"Retry-After": "1"}) from None
 
-    async def _body(self, request: web.Request) -> bytes:
+    async def _body(self, request: web.Request, large: Large) -> bytes:
         try:
-            body = await body_of(request, self.patience)
+            body = await body_of(request, self.patience, large)
         except TooSlow:
             said = f"the body did not arrive within {self.patience:g} seconds"
-            raise Refusal(408, said, "slow", {"Connection": "close"}) from None
+            raise Refusal(408, said, "slow") from None
         except ValueError as error:
             raise Refusal(400, str(error)) from None
         facts.get().bytes_in = len(body)
         return body
 
     async def _query(self, body: bytes, organization: UUID) -> web.Response:
-        engine = self.source.engine
-        as_service = engine.semantics == "helicone"
+        as_service = self.source.semantics == "helicone"
         try:
             asked = await read(body, partial(query_in, takes_odd_timezones=as_service))
         except (FilterError, ValueError) as error:
@@ -196,10 +216,12 @@ class Endpoints:
         if asked.has_odd_timezone:
             return _failed("Invalid timezone difference", headers)
         try:
-            metrics = await engine.answer(asked.query, organization, asked.wire_filter)
+            metrics = await self.source.answer(
+                asked.query, organization, asked.wire_filter, is_large=len(body) > _LARGE_QUERY
+            )
         except (Unanswerable, BackendError) as error:
-            # As the service does: the query was understood and failed.
-            _LOG.info("a query failed: %s", str(error)[:_LONGEST_ERROR])
+            # As the service does: the query was understood and failed. Its text may quote the filter.
+            _LOG.info("a query failed: %s, code %s", type(error).__name__, getattr(error, "code", None))
             return _failed(str(error), headers)
         facts.get().outcome = "answered"
         answer = {"data": converter.unstructure(metrics), "error": None}
@@ -216,6 +238,14 @@ class Endpoints:
             return _failed(str(error), None)
         facts.get().outcome = "added"
         return web.json_response({"data": _told(loaded), "error": None})
+
+
+def _closing(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+    """The answer, which closes the connection where a large part of the body was left unread."""
+    is_long = (request.content_length or 0) > LARGE_BODY and not request.content.is_eof()
+    if is_long or response.status in _CLOSING:
+        response.force_close()
+    return response
 
 
 async def _healthcheck(_request: web.Request) -> web.Response:

@@ -1,5 +1,6 @@
 """The engine: a query in, its metrics out, by one reading of filters and one plan."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Literal
 from uuid import UUID
@@ -48,7 +49,12 @@ class Engine:
         return OneScan().answer if self.plan == "one_scan" else six_queries.answer
 
     async def answer(
-        self, query: SessionMetricsQuery, organization_id: UUID, wire_filter: WireFilter | None = None
+        self,
+        query: SessionMetricsQuery,
+        organization_id: UUID,
+        wire_filter: WireFilter | None = None,
+        *,
+        is_large: bool = False,
     ) -> SessionMetrics:
         """The metrics that *query* asks for.
 
@@ -58,19 +64,26 @@ class Engine:
             wire_filter: The filter as it was sent, which ``semantics="helicone"`` reads; it keeps what
                 ``query.filter`` does not, as the order of the conditions in a leaf. Without it that filter
                 is taken as it would be sent.
+            is_large: Whether the filter is so large that its SQL is made in a thread, beside the loop.
 
         Raises:
             Unanswerable: A condition cannot be decided.
             BackendError: ClickHouse refused or gave up.
             FilterValueError: ``query.filter`` cannot be sent, and what was sent is not given.
         """
-        return (await self.measured(query, organization_id, wire_filter)).metrics
+        return (await self.measured(query, organization_id, wire_filter, is_large=is_large)).metrics
 
     async def measured(
-        self, query: SessionMetricsQuery, organization_id: UUID, wire_filter: WireFilter | None = None
+        self,
+        query: SessionMetricsQuery,
+        organization_id: UUID,
+        wire_filter: WireFilter | None = None,
+        *,
+        is_large: bool = False,
     ) -> Answer:
         """The same as `answer`, and how many rows were read for it."""
-        selection = self._selection(query, organization_id, wire_filter)
+        asked = (query, organization_id, wire_filter)
+        selection = await asyncio.to_thread(self._selection, *asked) if is_large else self._selection(*asked)
         return await self._answer(self.backend, selection, query)
 
     def _selection(

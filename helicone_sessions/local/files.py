@@ -57,7 +57,9 @@ def read(data: Data) -> Iterator[Placed]:
         ConfigurationError: The file is not there, is of another format, or is broken.
     """
     if is_path(data):
-        yield from _read_file(Path(cast("str | os.PathLike[str]", data)))
+        if not (path := os.fspath(cast("str | os.PathLike[str]", data))):
+            raise ConfigurationError("the path of the data is empty: name a file, or leave it out")
+        yield from _read_file(Path(path))
     else:
         for place, row in enumerate(cast("Iterable[Mapping[str, Any]]", data)):
             yield f"row {place}", row
@@ -66,11 +68,11 @@ def read(data: Data) -> Iterator[Placed]:
 def _read_file(path: Path) -> Iterator[Placed]:
     known = ", ".join(_FORMATS)
     if path.is_dir():
-        raise ConfigurationError(f"{path.name} is a directory: give one file in it ({known}; .gz likewise)")
+        raise ConfigurationError(f"{path} is a directory: give one file in it ({known}; .gz likewise)")
     ending = path.suffixes[-2] if path.suffix == ".gz" and len(path.suffixes) > 1 else path.suffix
     reader = _FORMATS.get(ending.lower())
     if reader is None:
-        raise ConfigurationError(f"{path.name}: data is read from {known} files (.gz likewise)")
+        raise ConfigurationError(f"{path}: data is read from {known} files (.gz likewise)")
     try:
         for where, row in reader(path):
             yield f"{path.name}, {where}", row
@@ -82,10 +84,10 @@ def _opened(path: Path) -> IO[bytes]:
     return cast("IO[bytes]", gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
 
 
-def _opened_text(path: Path) -> IO[str]:
+def _opened_text(path: Path, errors: str = "strict") -> IO[str]:
     if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
+        return gzip.open(path, "rt", encoding="utf-8-sig", errors=errors, newline="")
+    return path.open(encoding="utf-8-sig", errors=errors, newline="")
 
 
 def _json_lines(path: Path) -> Iterator[Placed]:
@@ -125,20 +127,74 @@ def _json(path: Path) -> Iterator[Placed]:
 
 
 def _csv(path: Path) -> Iterator[Placed]:
-    with _opened_text(path) as file:
+    # What is not UTF-8 is told apart below, row by row.
+    with _opened_text(path, errors="surrogateescape") as file:
         # A body can be longer than the 131,072 characters that the module takes by default.
         csv.field_size_limit(2**31 - 1)
-        reader = csv.reader(file, strict=True)
-        head = next(reader, [])
-        if twice := {name for name in head if head.count(name) > 1}:
-            raise ConfigurationError(f"{path.name}, line 1: the head names {min(twice)!r} twice")
-        for fields in reader:
+        lines = _Lines(file)
+        reader = csv.reader(lines, strict=True)
+        head = _csv_head(path, reader)
+        while True:
+            lines.taken.clear()
+            first = reader.line_num + 1
+            try:
+                fields = next(reader, None)
+            except csv.Error as error:
+                begin = "" if first == reader.line_num else f" (the row begins at line {first})"
+                wrong = Unreadable(f"this is not CSV: {error}{begin}", lines.shown())
+                yield f"line {reader.line_num}", wrong
+                continue
+            if fields is None:
+                return
             where = f"line {reader.line_num}"
-            if len(fields) == len(head):
+            if not _is_utf8(fields):
+                yield where, Unreadable("this is not UTF-8", lines.shown())
+            elif len(fields) == len(head):
                 # An empty field is a missing value.
                 yield where, {name: field or None for name, field in zip(head, fields, strict=True)}
             elif fields:
                 yield where, Unreadable("the row has not as many fields as the head", fields)
+
+
+def _csv_head(path: Path, reader: Iterator[list[str]]) -> list[str]:
+    try:
+        head = next(reader, [])
+    except csv.Error as error:
+        raise ConfigurationError(f"{path.name}, line 1: this is not CSV: {error}") from None
+    if not _is_utf8(head):
+        raise ConfigurationError(f"{path.name}, line 1: this is not UTF-8")
+    if twice := {name for name in head if head.count(name) > 1}:
+        raise ConfigurationError(f"{path.name}, line 1: the head names {min(twice)!r} twice")
+    return head
+
+
+def _is_utf8(fields: list[str]) -> bool:
+    text = "".join(fields)
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+@attrs.define
+class _Lines:
+    """The lines of a file, of which those since the last row are kept."""
+
+    lines: Iterator[str]
+    taken: list[str] = attrs.field(factory=list)
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self.lines)
+        self.taken.append(line)
+        return line
+
+    def shown(self) -> str:
+        """The lines of the present row as they stand."""
+        text = "".join(self.taken).rstrip("\r\n")
+        return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def _parquet(path: Path) -> Iterator[Placed]:

@@ -1,8 +1,12 @@
 """What happens around a load: batches made ahead on another thread, and the file of rejects."""
 
 import asyncio
+import errno
 import os
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
+import threading
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
+from contextvars import copy_context
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self
@@ -46,12 +50,13 @@ class Intake:
                 following = asyncio.create_task(self._next())
                 yield batch
         finally:
+            self._load.stop()
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
 
     async def _next(self) -> Batch | None:
         # Reading keeps a processor busy, which is not to be the loop's.
-        batch = await asyncio.to_thread(self._load.batch, self._rows)
+        batch = await _on_own_thread(self._load.batch, self._rows)
         if batch is None and self._live is not None and (rows := await self._collected(self._live)):
             self._rows = iter(rows)
             return await self._next()
@@ -67,11 +72,30 @@ class Intake:
         return rows
 
 
+async def _on_own_thread(
+    work: Callable[[Iterator[Placed]], Batch | None], rows: Iterator[Placed]
+) -> Batch | None:
+    """What *work* answers, on a thread that no end waits for: the user's rows may never come."""
+    future: Future[Batch | None] = Future()
+    future.set_running_or_notify_cancel()
+
+    def do() -> None:
+        try:
+            future.set_result(work(rows))
+        except BaseException as error:  # noqa: BLE001 - it is the caller's
+            future.set_exception(error)
+
+    threading.Thread(target=copy_context().run, args=(do,), name="helicone-rows", daemon=True).start()
+    return await asyncio.wrap_future(future)
+
+
 class Rejects:
     """The file that takes the rows which cannot be read; without a path there is none.
 
+    It is opened for the first of them, so that a load without any leaves it as it was.
+
     Args:
-        path: The file; what it held before is gone.
+        path: The file; what it held before is gone then.
         data: The data, which is not to be overwritten.
 
     Raises:
@@ -86,9 +110,7 @@ class Rejects:
     def __enter__(self) -> Self:
         if self._path is not None:
             try:
-                if is_path(self._data) and self._path.exists() and self._path.samefile(self._data):  # type: ignore[arg-type]
-                    raise ConfigurationError(f"{self._path.name} is the data: name another file for rejects")
-                self._file = self._path.open("w", encoding="utf-8")
+                self._refuse_early(self._path)
             except OSError as error:
                 raise self._refused(error) from error
         return self
@@ -105,13 +127,30 @@ class Rejects:
         Raises:
             ConfigurationError: They cannot be written.
         """
-        if self._file is not None and lines:
+        if self._path is not None and lines:
             try:
+                if self._file is None:
+                    self._file = self._path.open("w", encoding="utf-8")
                 self._file.writelines(f"{line}\n" for line in lines)
                 self._file.flush()
             except OSError as error:
                 raise self._refused(error) from error
 
+    def _refuse_early(self, path: Path) -> None:
+        """Refuse what could not be written, before anything is taken in."""
+        if is_path(self._data) and path.exists() and path.samefile(self._data):  # type: ignore[arg-type]
+            raise ConfigurationError(f"{path} is the data: name another file for rejects")
+        if path.exists():
+            # It changes nothing.
+            path.open("a").close()
+        elif not path.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "there is no such directory", str(path.parent))
+        elif not os.access(path.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path.parent))
+
     def _refused(self, error: OSError) -> ConfigurationError:
-        name = self._path.name if self._path else ""
-        return ConfigurationError(f"{name}: rejected rows cannot be written there: {error}")
+        reason = error.strerror or str(error)
+        return ConfigurationError(
+            f"{self._path}: rejected rows cannot be written there: {reason}; name a file in a directory that"
+            " is yours to write"
+        )

@@ -40,17 +40,25 @@ class Keys:
     """
 
     def __init__(self, given: str | Mapping[str, Organization] | None) -> None:
-        if given is None or isinstance(given, str):
-            made_up = f"sk-local-{secrets.token_urlsafe(24)}"
-            named: dict[Any, UUID | None] = {given or made_up: None}
+        named: dict[Any, UUID | None]
+        if given is None:
+            named = {f"sk-local-{secrets.token_urlsafe(24)}": None}
+        elif isinstance(given, str):
+            if not given:
+                raise ConfigurationError("api_key is empty: give a key, or leave it out to have one made up")
+            named = {given: None}
+        elif not isinstance(given, Mapping):
+            raise ConfigurationError(
+                f"api_key is a text, or a mapping from keys to organisations, not a {type(given).__name__}"
+            )
         else:
             named = {key: as_organization(organization) for key, organization in given.items()}
         if not named:
             raise ConfigurationError("api_key names no key: give at least one with its organisation")
         for key in named:
             if not isinstance(key, str) or not _SENDABLE.fullmatch(key):
-                raise ConfigurationError("an API key is text of visible ASCII characters without spaces")
-        self.is_made_up = not given
+                raise ConfigurationError("an api_key is text of visible ASCII characters without spaces")
+        self.is_made_up = given is None
         self.first: str = next(iter(named))
         self._salt = secrets.token_bytes(32)
         self._digests = [(self._digest(key.encode()), organization) for key, organization in named.items()]

@@ -44,6 +44,8 @@ class Listening:
             access_log=ACCESS,
             access_log_class=AccessLog,
             logger=CONNECTIONS,
+            # They are unpacked within bounds, and beside the loop.
+            auto_decompress=False,
             # Whose client goes away, whose query ends.
             handler_cancellation=True,
             keepalive_timeout=patience,
@@ -65,8 +67,8 @@ class Listening:
         """The port that it was given or has found."""
         return self._port
 
-    async def start(self) -> None:
-        """Listen.
+    async def bind(self) -> None:
+        """Take the address, and no connections yet.
 
         Raises:
             ConfigurationError: The address cannot be had.
@@ -75,7 +77,7 @@ class Listening:
         loop = asyncio.get_running_loop()
         try:
             self._listening = await loop.create_server(
-                self._connection, self._host, self._port, backlog=_BACKLOG
+                self._connection, self._host, self._port, backlog=_BACKLOG, start_serving=False
             )
         except (OSError, OverflowError) as error:
             await self._runner.cleanup()
@@ -83,6 +85,19 @@ class Listening:
         address, self._port = self._listening.sockets[0].getsockname()[:2]
         address = _ANYWHERE.get(address, address)
         self.url = f"http://{f'[{address}]' if ':' in address else address}:{self._port}"
+
+    async def start(self) -> None:
+        """Take connections.
+
+        Raises:
+            ConfigurationError: The address cannot be had.
+        """
+        assert self._listening is not None  # noqa: S101 - it was bound before
+        try:
+            await self._listening.start_serving()
+        except OSError as error:
+            # Two may hold an address until one of them listens there.
+            raise ConfigurationError(self._why_not(error)) from error
 
     def _connection(self) -> web.RequestHandler:
         """One connection, which is closed if it does not come to a first request."""

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import attrs
 
+from helicone_sessions.clock import current
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.local.files import Placed, Unreadable
 from helicone_sessions.local.table import FEEDBACK, REQUEST_COLUMNS, SESSION_ID, SESSION_NAME
@@ -23,6 +24,8 @@ DEFAULT_ORGANIZATION: Final = UUID("00000000-0000-4000-8000-000000000001")
 # A batch ends with the first of these that it reaches.
 _BATCH: Final = 20_000
 _BATCH_CHARACTERS: Final = 32 * 1024 * 1024
+# Rows that come slowly are not to wait for many of them.
+_BATCH_SECONDS: Final = 1.0
 # Rows whose columns all differ are not to fill the memory with plans.
 _PLANS: Final = 1_000
 
@@ -107,6 +110,7 @@ class Load:
         organizations: Those that rows may name, where it is not the first row that decides.
         first_version: The version of the first row; later rows have higher ones, and the highest counts.
         with_rejects: Put rows that cannot be read among the rejects, in the place of an error.
+        advice: What that error notes on its way to the user.
     """
 
     def __init__(
@@ -115,10 +119,13 @@ class Load:
         *,
         first_version: int = 0,
         with_rejects: bool = False,
+        advice: str = "",
     ) -> None:
         self._allowed = None if organizations is None else {str(each) for each in organizations}
         self._version = first_version
         self._with_rejects = with_rejects
+        self._advice = advice
+        self._is_stopped = False
         self._plans: dict[tuple[str, ...], _Plan] = {}
         self.organizations: set[str] = set()
         self.report = Loaded()
@@ -131,20 +138,34 @@ class Load:
         """
         batch = Batch()
         count = characters = 0
+        clock = current()
+        ends = clock.now() + _BATCH_SECONDS
         for where, row in rows:
+            if self._is_stopped:
+                return None
             try:
                 line = self._line(batch, where, row)
             except BadRow as bad:
                 if not self._with_rejects:
-                    raise ConfigurationError(str(bad)) from None
+                    raise self._refusal(bad) from None
                 line = _reject(bad, row)
                 batch.rejects.append(line)
                 self.report.rejected += 1
             count += 1
             characters += len(line)
-            if count >= _BATCH or characters >= _BATCH_CHARACTERS:
+            if count >= _BATCH or characters >= _BATCH_CHARACTERS or clock.now() >= ends:
                 break
         return batch if count else None
+
+    def stop(self) -> None:
+        """End the batch that is read on another thread, at its next row."""
+        self._is_stopped = True
+
+    def _refusal(self, bad: BadRow) -> ConfigurationError:
+        error = ConfigurationError(str(bad))
+        if self._advice:
+            error.add_note(self._advice)
+        return error
 
     def _line(self, batch: Batch, where: str, row: Mapping[str, Any] | Unreadable) -> str:
         if isinstance(row, Unreadable):
@@ -163,6 +184,8 @@ class Load:
             line = f'{{"request_id":"{UUID(name)}",{line[1:]}'
         line = f'{{"version":{self._version},{line[1:]}'
         session = stored.get("properties", {}).get(SESSION_ID, "")
+        if tags and not session:
+            raise BadRow(where, _TAG, "a tag is one of a session, and the row has no session_id")
         for tag in tags:
             batch.tags[_tag_line(stored["organization_id"], session, tag)] = None
         batch.requests.append(line)

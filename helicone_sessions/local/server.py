@@ -1,16 +1,18 @@
 """`LocalServer`: the endpoint of the service on loopback, answered by the embedded engine."""
 
+import asyncio
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from types import TracebackType
-from typing import Any, NoReturn, Self, get_args
+from typing import Any, Final, NoReturn, Self, get_args
 from uuid import UUID
 
 from helicone_sessions.clock import current
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.local.backends import Limits
+from helicone_sessions.local.backends import BackendError, Limits, Statement
+from helicone_sessions.local.checks import check_choice, check_host, check_path, check_seconds
 from helicone_sessions.local.endpoints import Endpoints
 from helicone_sessions.local.engine import Plan, Semantics
 from helicone_sessions.local.files import Data
@@ -19,7 +21,9 @@ from helicone_sessions.local.listening import Listening, is_loopback
 from helicone_sessions.local.rows import Loaded
 from helicone_sessions.local.sample import sample_rows
 from helicone_sessions.local.source import Source
-from helicone_sessions.local.turns import Turns, whole_number
+from helicone_sessions.local.turns import whole_number
+
+_LAST_PORT: Final = 65_535
 
 
 class LocalServer:
@@ -92,6 +96,27 @@ class LocalServer:
         patience: float = 60.0,
         grace: float = 10.0,
     ) -> None:
+        check_host(host)
+        whole_number("port", port, least=0, most=_LAST_PORT)
+        check_seconds("patience", patience, "above 0")
+        check_seconds("grace", grace, "from 0 up")
+        whole_number("max_queued", max_queued, least=0)
+        for name, count in (("rate_limit", rate_limit), ("max_concurrency", max_concurrency)):
+            if count is not None:
+                whole_number(name, count, least=1)
+        check_choice("semantics", semantics, get_args(Semantics))
+        check_choice("plan", plan, get_args(Plan))
+        check_choice("include_unsessioned", include_unsessioned, (True, False))
+        if clickhouse is not None and not isinstance(clickhouse, str):
+            raise ConfigurationError(
+                f"clickhouse is the address of a server, a text, not a {type(clickhouse).__name__}"
+            )
+        check_path("path", path)
+        check_path("rejects", rejects)
+        if on_progress is not None and not callable(on_progress):
+            raise ConfigurationError(f"on_progress is a function, not {on_progress!r}")
+        if limits is not None and not isinstance(limits, Limits):
+            raise ConfigurationError(f"limits is a Limits, as Limits(seconds=60), not {limits!r}")
         self._keys = Keys(api_key)
         self._host = host
         self._port = port
@@ -102,21 +127,8 @@ class LocalServer:
             )
         if organization_id is not None and self._keys.organizations:
             raise ConfigurationError("each api_key names its organisation already: leave out organization_id")
-        if rate_limit is not None:
-            whole_number("rate_limit", rate_limit, least=1)
-        for name, value, known in (
-            ("semantics", semantics, get_args(Semantics)),
-            ("plan", plan, get_args(Plan)),
-        ):
-            if value not in known:
-                raise ConfigurationError(f"{name} is {' or '.join(map(repr, known))}, not {value!r}")
-        if not 0 < patience < float("inf"):
-            raise ConfigurationError(f"patience is seconds above 0, not {patience!r}")
-        if not 0 <= grace < float("inf"):
-            raise ConfigurationError(f"grace is seconds from 0 up, not {grace!r}")
         threads = min(4, (os.cpu_count() or 1) + 1) if max_concurrency is None else max_concurrency
         self._bounds = (threads, max_queued)
-        Turns(*self._bounds)
         own = frozenset() if organization_id is None else frozenset({as_organization(organization_id)})
         self._source = Source(
             data=data,
@@ -138,6 +150,7 @@ class LocalServer:
         self._has_started = False
         self._runs = False
         self._listening: Listening | None = None
+        self._adding: set[asyncio.Task[Loaded]] = set()
 
     @staticmethod
     def sample(end: datetime | None = None) -> Iterator[dict[str, Any]]:
@@ -190,31 +203,46 @@ class LocalServer:
                 "the data was an iterator, which is used up: make a new server, or give a list"
             )
         self._has_started = self._runs = True
+        app = self._endpoints().app()
+        listening = Listening(app, self._host, self._port, patience=self._patience)
         try:
+            # First, so that a load is not made for an address that cannot be had.
+            await listening.bind()
             await self._source.open()
             if self.loaded.ignored:
                 warnings.warn(
                     f"columns that no filter asks for are left out: {', '.join(sorted(self.loaded.ignored))}",
                     stacklevel=3,
                 )
-            await self._listen()
+            await listening.start()
         except BaseException:
-            await self.aclose()
+            try:
+                await listening.end(0)
+            finally:
+                await self.aclose()
             raise
-
-    async def _listen(self) -> None:
-        endpoints = Endpoints(
-            self._source,
-            self._keys,
-            Turns(*self._bounds),
-            self._rate_limit,
-            self._clock,
-            self._patience,
-        )
-        listening = Listening(endpoints.app(), self._host, self._port, patience=self._patience)
-        await listening.start()
         self._port = listening.port
         self._listening = listening
+
+    def _endpoints(self) -> Endpoints:
+        return Endpoints(
+            self._source, self._keys, *self._bounds, self._rate_limit, self._clock, self._patience
+        )
+
+    async def count(self) -> int:
+        """How many requests there are to ask about, of all organisations.
+
+        Raises:
+            ConfigurationError: The server does not run, or ClickHouse refuses to count.
+        """
+        if self._listening is None:
+            raise ConfigurationError("the server does not run: use it with `async with`")
+        engine = self._source.engine
+        try:
+            found = await engine.backend.query(Statement(f"SELECT count() FROM {engine.tables.requests}"))
+        except BackendError as error:
+            raise ConfigurationError(f"ClickHouse refused to count the requests: {error}") from error
+        return int(found.rows[0][0])
 
     async def add(
         self, rows: Iterable[Mapping[str, Any]], *, organization_id: UUID | str | None = None
@@ -226,19 +254,38 @@ class LocalServer:
             organization_id: Whose they are, where the server answers for several and the rows do not say.
 
         Raises:
-            ConfigurationError: A row cannot be read (the message names it), the server does not run, or
-                the tables are not its own.
+            ConfigurationError: A row cannot be read (the message names it), the server does not run, is
+                stopped meanwhile, or the tables are not its own. Or ClickHouse refuses the rows, as where
+                there is no room for them.
         """
         if self._listening is None:
+            if self._has_started:
+                raise ConfigurationError("the server does not run: it was stopped")
             raise ConfigurationError("the server does not run: use it with `async with`")
-        return await self._source.add(
-            rows, None if organization_id is None else as_organization(organization_id)
-        )
+        if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Iterable):
+            raise ConfigurationError(
+                f"rows is an iterable of rows, each a dict, not a {type(rows).__name__}; put a single row"
+                " into a list"
+            )
+        organization = None if organization_id is None else as_organization(organization_id)
+        adding = asyncio.create_task(self._source.add(rows, organization))
+        self._adding.add(adding)
+        adding.add_done_callback(self._adding.discard)
+        try:
+            return await adding
+        except BackendError as error:
+            raise ConfigurationError(f"ClickHouse refused the rows: {error}") from error
 
     async def aclose(self) -> None:
         """Take no more requests, let those under way end within the grace, and let go of the data."""
         listening, self._listening = self._listening, None
-        if listening is not None:
-            await listening.end(self._grace)
-        await self._source.aclose()
-        self._runs = False
+        try:
+            if listening is not None:
+                await asyncio.gather(listening.end(self._grace), self._end_adding())
+        finally:
+            await self._source.aclose()
+            self._runs = False
+
+    async def _end_adding(self) -> None:
+        if self._adding:
+            await asyncio.wait(self._adding, timeout=self._grace)

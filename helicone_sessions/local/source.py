@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from typing import Any, Final
 from uuid import UUID, uuid4
 
 import attrs
 
 from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.filters.wire import WireFilter
 from helicone_sessions.local.backends import Backend, BackendError, Limits
 from helicone_sessions.local.backends.chdb import ChdbBackend
 from helicone_sessions.local.engine import Engine, Plan, Semantics
@@ -15,12 +17,15 @@ from helicone_sessions.local.files import Data
 from helicone_sessions.local.rows import DEFAULT_ORGANIZATION, Loaded
 from helicone_sessions.local.store import Store
 from helicone_sessions.local.table import Tables
+from helicone_sessions.messages.metrics import SessionMetrics
+from helicone_sessions.messages.query import SessionMetricsQuery
 
 DATABASE: Final = "helicone_sessions"
 _NAMED: Final = 5
 
 
-@attrs.define(eq=False, kw_only=True)
+# The data and a password in the address are not for anybody to see.
+@attrs.define(eq=False, repr=False, kw_only=True)
 class Source:
     """What is asked, and for whom.
 
@@ -106,14 +111,14 @@ class Source:
         await backend.open()
         self._store = store = Store(backend, None if self.path is None else DATABASE)
         await store.open()
+        # Where there are several and none was named, this says so.
+        _ = self.organization_id
         self.loaded = await store.load(
             self.data,
             rejects=self.rejects,
             on_progress=self.on_progress,
             organizations=self.organizations or None,
         )
-        # Where there are several and none was named, this says so.
-        _ = self.organization_id
         return store.tables
 
     async def _open_cluster(self) -> Tables:
@@ -128,6 +133,29 @@ class Source:
             self._found = _only(await probe.find_organizations(backend, tables))
         return tables
 
+    async def answer(
+        self,
+        query: SessionMetricsQuery,
+        organization_id: UUID,
+        wire_filter: WireFilter | None = None,
+        *,
+        is_large: bool = False,
+    ) -> SessionMetrics:
+        """As `Engine.answer`, with all of a load or nothing of it.
+
+        Args:
+            query: The query.
+            organization_id: The caller.
+            wire_filter: The filter as it was sent.
+            is_large: Whether the filter is so large that its SQL is made beside the loop.
+
+        Raises:
+            Unanswerable: A condition cannot be decided.
+            BackendError: ClickHouse refused or gave up, or an earlier load could not be moved to its end.
+        """
+        async with nullcontext() if self._store is None else self._store.reading():
+            return await self.engine.answer(query, organization_id, wire_filter, is_large=is_large)
+
     async def add(self, rows: Iterable[Mapping[str, Any]], organization_id: UUID | None = None) -> Loaded:
         """Add rows to tables of one's own, all or none.
 
@@ -136,26 +164,42 @@ class Source:
             organization_id: Whose they are; without it the rows say it, or there is only one.
 
         Raises:
-            ConfigurationError: A row cannot be read, is of another organisation, or the tables are not
-                one's own.
-            BackendError: ClickHouse refused the rows.
+            ConfigurationError: A row cannot be read, is of an organisation that is not answered for, the
+                tables are not one's own, or the server was stopped.
+            BackendError: ClickHouse refused the rows, and none is kept; or all are in and could not be moved
+                yet, which the message says.
         """
-        if self._store is None:
+        if self.clickhouse is not None:
             raise ConfigurationError(
                 "rows are not added to a ClickHouse that is there already: insert them with its own tools"
             )
-        allowed = self.organizations if organization_id is None else frozenset({organization_id})
-        return await self._store.add(map(_with_id, rows), organizations=allowed or None)
+        if self._store is None:
+            raise ConfigurationError("the server was stopped: start one to add rows")
+        if organization_id is None:
+            allowed = self.organizations
+        elif self.organizations and organization_id not in self.organizations:
+            named = ", ".join(sorted(map(str, self.organizations))[:_NAMED])
+            raise ConfigurationError(
+                f"the server does not answer for the organisation {organization_id}, only for {named}"
+                f"{', …' if len(self.organizations) > _NAMED else ''}: rows of it could not be asked for"
+            )
+        else:
+            allowed = frozenset({organization_id})
+        return await self._store.add(
+            map(_with_id, rows), organizations=allowed or None, of_one=not self.organizations
+        )
 
     async def aclose(self) -> None:
         """Let go of it; tables in memory are dropped."""
         self._engine = None
-        if self._store is not None:
-            store, self._store = self._store, None
-            await store.aclose()
-        if self._backend is not None:
-            backend, self._backend = self._backend, None
-            await backend.aclose()
+        store, self._store = self._store, None
+        backend, self._backend = self._backend, None
+        try:
+            if store is not None:
+                await store.aclose()
+        finally:
+            if backend is not None:
+                await backend.aclose()
 
 
 def _is_nothing(data: Data) -> bool:

@@ -42,6 +42,10 @@ _INT64: Final = 2**63
 # Beyond it DateTime64 cannot be compared; no request lies there.
 _FIRST_DAY: Final = datetime(1900, 1, 1, tzinfo=UTC)
 _LAST_DAY: Final = datetime(2299, 12, 31, tzinfo=UTC)
+# ClickHouse plans for seconds with more, and cannot be stopped while it does.
+_MOST_MARKS: Final = 200
+# Beyond it ClickHouse's parser gives up, in its own words.
+_DEEPEST: Final = 500
 _MOMENT: Final = "DateTime64(6, 'UTC')"
 
 
@@ -78,7 +82,7 @@ class Condition:
 
     Args:
         text: The condition. With `marks` it is on groups of requests, else on requests.
-        marks: Conditions on requests that `text` refers to as ``mark0``, ``mark1``, …
+        marks: Conditions on requests that `text` refers to as ``marks[1]``, ``marks[2]``, …
         on_sessions: Whether `text` is on groups.
     """
 
@@ -99,6 +103,9 @@ def condition(root: Node, parameters: Parameters, tables: Tables, caller: str) -
     Raises:
         Unanswerable: A column is not kept, or a pattern cannot be run.
     """
+    levels = fold(root, lambda _, below: 1 + max(below, default=0))
+    if levels > _DEEPEST:
+        raise Unanswerable(f"and/or alternate {levels:,} levels deep; at most {_DEEPEST} are answered")
     marks: list[str] = []
 
     def combined(node: Node, below: list[tuple[str, bool]]) -> tuple[str, bool]:
@@ -114,8 +121,13 @@ def condition(root: Node, parameters: Parameters, tables: Tables, caller: str) -
         parts = [text for text, on_session in below if on_session]
         if plain := [text for text, on_session in below if not on_session]:
             # Null counts as false: without a "not" above, that changes nothing.
+            if len(marks) == _MOST_MARKS:
+                raise Unanswerable(
+                    f"more than {_MOST_MARKS} times conditions on whole sessions stand beside conditions on"
+                    " requests: put those on requests together, or ask several queries"
+                )
             marks.append(f"ifNull({joined(node, plain)}, 0)")
-            parts.append(f"mark{len(marks) - 1}")
+            parts.append(f"marks[{len(marks)}]")
         return joined(node, parts), True
 
     text, on_session = fold(root, combined)
@@ -169,7 +181,8 @@ def around_tag(tables: Tables, caller: str) -> tuple[str, str]:
     if tables.tags is None:
         raise Unanswerable("session_tag cannot be filtered on here: there is no table of tags")
     tagged = f"SELECT entity_id FROM {tables.tags} WHERE {caller} AND entity_type = 'session' AND "
-    return f"{tables.session_id} IN ({tagged}", ")"
+    # Of tables that are spread over servers, each would otherwise look at its own tags only.
+    return f"{tables.session_id} GLOBAL IN ({tagged}", ")"
 
 
 def _cost(leaf: Leaf, parameters: Parameters) -> str:

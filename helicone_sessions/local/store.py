@@ -3,44 +3,36 @@
 A load comes into tables of its own first and is moved to the requests when it is done, so that one that is
 refused leaves nothing and changes nothing. What a killed process had brought in by then is moved by the next
 `Store.open`: every batch that was told to ``on_progress`` is kept. Whatever a load replaces is removed
-before the move, so that no query has to look for requests that are there twice.
+before the move, so that no query has to look for requests that are there twice; queries wait meanwhile.
 """
 
 import asyncio
+import logging
 import os
 import re
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
-from contextlib import aclosing
-from typing import Any, Final, TypeVar
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.local.backends import Limits, Statement, WritableBackend
+from helicone_sessions.local.backends import BackendError, Statement, WritableBackend
+from helicone_sessions.local.claims import claim, give_back
 from helicone_sessions.local.files import Data
+from helicone_sessions.local.gate import Gate
+from helicone_sessions.local.incoming import UNLIMITED, Incoming, Move
 from helicone_sessions.local.intake import Intake, Rejects
-from helicone_sessions.local.rows import DEFAULT_ORGANIZATION, Batch, Load, Loaded
-from helicone_sessions.local.table import (
-    INCOMING_REQUESTS,
-    INCOMING_TAGS,
-    LAYOUT_MARK,
-    OWN_TABLES,
-    REQUEST_COLUMNS,
-    REQUESTS_TABLE,
-    TAGS_TABLE,
-    Tables,
-    create_statements,
-)
+from helicone_sessions.local.rows import DEFAULT_ORGANIZATION, Load, Loaded
+from helicone_sessions.local.shielded import to_its_end
+from helicone_sessions.local.table import LAYOUT_MARK, OWN_TABLES, REQUESTS_TABLE, Tables, create_statements
 
-T = TypeVar("T")
+_LOG: Final = logging.getLogger(__name__)
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-_UNLIMITED: Final = Limits(seconds=None)
-# How many ids are held in memory while it is looked up which of them are there already.
-_IDS: Final = 1_000_000
-_ID: Final = "organization_id, request_id"
-_COLUMNS: Final = f"{', '.join(REQUEST_COLUMNS)}, version"
-# Up to so many rows a delete is a patch, which is there at once; for more, the parts are written anew.
-_PATCH: Final = 50_000
+_NAMED: Final = 5
+_ADVICE: Final = (
+    'rejects="bad.jsonl" writes the rows that cannot be read to that file, and the rest is loaded'
+)
 
 
 class Store:
@@ -63,11 +55,17 @@ class Store:
         self._backend = backend
         self._is_kept = database is not None
         self._database = database or f"helicone_{uuid4().hex}"
+        self._incoming = Incoming(backend, self._database)
         self._version = 0
         # What an earlier load left undone because of an error.
         self._owed: Callable[[], Awaitable[object]] | None = None
         # One load at a time: the next one may replace what this one brings.
         self._turn = asyncio.Lock()
+        self._gate = Gate()
+        # A move has begun to change the requests and has not come to its end.
+        self._is_half = False
+        self._reading: asyncio.Task[None] | None = None
+        self._is_closed = False
         self.tables = Tables.own(self._database)
         self.organizations: frozenset[UUID] = frozenset()
 
@@ -79,21 +77,30 @@ class Store:
             ConfigurationError: There are several.
         """
         if len(self.organizations) > 1:
-            raise ConfigurationError(f"the data is of {len(self.organizations)} organisations: name one")
+            named = ", ".join(sorted(map(str, self.organizations))[:_NAMED])
+            more = ", …" if len(self.organizations) > _NAMED else ""
+            raise ConfigurationError(
+                f"the data is of {len(self.organizations)} organisations ({named}{more}): give"
+                " organization_id, or api_key as a mapping from keys to organisations"
+            )
         return next(iter(self.organizations), DEFAULT_ORGANIZATION)
 
     async def open(self) -> None:
         """Make the tables that are not there, and finish a load that a killed process began.
 
         Raises:
-            ConfigurationError: The tables there were made by another version of the layout.
+            ConfigurationError: The tables there were made by another version of the layout, or another store
+                of this process has them open.
         """
         await self._check_layout()
+        if self._is_kept:
+            claim(self._database, self)
         for statement in create_statements(self._database):
             await self._backend.execute(statement)
         await self._settle()
         found = await self._query(
-            f"SELECT organization_id, max(version) FROM {self._requests} GROUP BY organization_id"
+            "SELECT organization_id, max(version)"
+            f" FROM {self._database}.{REQUESTS_TABLE} GROUP BY organization_id"
         )
         self.organizations = frozenset(UUID(each) for each, _ in found)
         self._version = max((int(version) for _, version in found), default=0) + 1
@@ -109,7 +116,8 @@ class Store:
         """Take in rows or a file.
 
         A row with the id of a request that is there replaces it. A load that ends with an error keeps
-        nothing of what it brought; if the process dies, what was told to *on_progress* is kept.
+        nothing of what it brought. If the process dies, or the load is cancelled where the tables are kept,
+        what was told to *on_progress* is kept: the next load or `open` moves it to the requests.
 
         Args:
             data: The rows: a path, or an iterable of mappings, which may be asynchronous. Without an id a
@@ -122,47 +130,98 @@ class Store:
 
         Raises:
             ConfigurationError: A row or the file cannot be read; the message names it. Or the file of
-                rejects cannot be written.
-            BackendError: ClickHouse refused the rows.
+                rejects cannot be written, or the store was closed.
+            BackendError: ClickHouse refused the rows, and nothing of them is kept. Or the rows are all in
+                and could not be moved, which the message says: queries are refused until they are, which
+                every query and load tries again.
         """
-        async with self._turn:
-            await self._pay()
-            allowed = organizations if organizations is not None else self.organizations or None
-            load = Load(allowed, first_version=self._version, with_rejects=rejects is not None)
-            self._owed = self._take_back
-            try:
-                await self._bring_all(load, data, rejects, on_progress)
-                # From here on the load is whole: it is finished, whatever happens.
-                self._owed = self._settle
-                load.report.replaced = load.report.rows - await _to_its_end(self._settle())
-                self._owed = None
-            except BaseException:
-                if self._owed == self._take_back:
-                    await _to_its_end(self._pay())
-                raise
-            self._version += load.report.rows
-            self.organizations |= {UUID(each) for each in load.organizations}
-            return load.report
+        return await self._load(data, rejects, on_progress, organizations, advice=_ADVICE)
 
     async def add(
-        self, rows: Iterable[Mapping[str, Any]], *, organizations: Collection[UUID] | None = None
+        self,
+        rows: Iterable[Mapping[str, Any]],
+        *,
+        organizations: Collection[UUID] | None = None,
+        of_one: bool = False,
     ) -> Loaded:
         """Take in some rows that are in memory, all or none.
 
         Args:
             rows: The rows.
             organizations: As of `load`.
+            of_one: Refuse organisations beside that of the requests which are there already.
 
         Raises:
-            ConfigurationError: A row cannot be read; the message names it.
-            BackendError: ClickHouse refused the rows.
+            ConfigurationError: A row cannot be read; the message names it. Or the store was closed.
+            BackendError: As of `load`.
         """
-        return await self.load(rows, organizations=organizations)
+        return await self._load(rows, None, None, organizations, of_one=of_one)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncGenerator[None, None]:
+        """Inside the block no load changes the requests, so that queries see all of one or nothing of it.
+
+        Raises:
+            BackendError: An earlier load could not be moved to its end, and still cannot.
+        """
+        while True:
+            async with self._gate.reading():
+                if not self._is_half:
+                    yield
+                    return
+            async with self._turn:
+                await to_its_end(self._pay())
 
     async def aclose(self) -> None:
-        """Drop the tables, if they are not to be kept."""
-        if not self._is_kept:
-            await self._backend.execute(f"DROP DATABASE IF EXISTS {self._database}")
+        """End the load under way, and drop the tables if they are not to be kept."""
+        self._is_closed = True
+        if self._reading is not None:
+            self._reading.cancel()
+        try:
+            async with self._turn:
+                if not self._is_kept:
+                    await self._backend.execute(f"DROP DATABASE IF EXISTS {self._database}")
+        finally:
+            give_back(self._database, self)
+
+    def _refuse_if_closed(self) -> None:
+        if self._is_closed:
+            raise ConfigurationError("the server was stopped before the rows were in: none of them is kept")
+
+    async def _load(
+        self,
+        data: Data,
+        rejects: str | os.PathLike[str] | None,
+        on_progress: Callable[[int], None] | None,
+        organizations: Collection[UUID] | None,
+        *,
+        of_one: bool = False,
+        advice: str = "",
+    ) -> Loaded:
+        async with self._turn:
+            self._refuse_if_closed()
+            await self._pay()
+            allowed = organizations if organizations is not None else self.organizations or None
+            if of_one and self.organizations and not self.organizations.issuperset(allowed or ()):
+                raise ConfigurationError(
+                    f"the server answers for the organisation {self.organization_id}, so that nobody could"
+                    " ask for rows of another: for several, give api_key as {key: organisation}"
+                )
+            load = Load(allowed, first_version=self._version, with_rejects=rejects is not None, advice=advice)
+            self._owed = self._take_back
+            try:
+                self._refuse_if_closed()
+                await self._read(self._bring_all(load, data, rejects, on_progress))
+                await to_its_end(self._put_in_place(load))
+            except BaseException as error:
+                is_cut_short = isinstance(error, asyncio.CancelledError) or self._is_closed
+                if self._owed == self._take_back:
+                    if is_cut_short and self._is_kept and on_progress is not None:
+                        self._keep(load)
+                    else:
+                        await to_its_end(self._pay())
+                raise
+            return load.report
 
     async def _check_layout(self) -> None:
         names = ", ".join(f"'{name}'" for name in OWN_TABLES)
@@ -174,6 +233,19 @@ class Store:
                     f" helicone-sessions ({comment or 'they do not say which'}; due is {LAYOUT_MARK!r}): load"
                     " the data again into a new path, or use the version that made them"
                 )
+
+    async def _read(self, work: Coroutine[Any, Any, None]) -> None:
+        """Await *work*, which `aclose` ends."""
+        self._reading = asyncio.create_task(work)
+        try:
+            await self._reading
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or not task.cancelling():
+                self._refuse_if_closed()
+            raise
+        finally:
+            self._reading = None
 
     async def _bring_all(
         self,
@@ -187,99 +259,62 @@ class Store:
             async with aclosing(Intake(load, data).batches()) as batches:
                 async for batch in batches:
                     await asyncio.to_thread(rejected.write, batch.rejects)
-                    await _to_its_end(self._bring(batch))
+                    await to_its_end(self._incoming.bring(batch))
                     # The load has read further by now.
                     rows += len(batch.requests)
                     if on_progress is not None:
                         on_progress(rows)
 
-    async def _bring(self, batch: Batch) -> None:
-        if batch.tags:
-            await self._backend.insert(f"{self._database}.{INCOMING_TAGS}", "\n".join(batch.tags).encode())
-        if batch.requests:
-            lines = await asyncio.to_thread("\n".join(batch.requests).encode)
-            await self._backend.insert(self._incoming, lines)
+    async def _put_in_place(self, load: Load) -> None:
+        """Move what a load brought, which is whole from here on."""
+        plan = await self._incoming.planned()
+        self._keep(load)
+        load.report.replaced = plan.replaced
+        try:
+            await self._move(plan)
+        except BackendError:
+            await self._settle()
+
+    def _keep(self, load: Load) -> None:
+        """Have what a load brought moved, if not now, then by what comes next."""
+        self._owed = self._settle
+        self._version += load.report.rows
+        self.organizations |= {UUID(each) for each in load.organizations}
 
     async def _pay(self) -> None:
         if self._owed is not None:
             await self._owed()
-            self._owed = None
 
     async def _take_back(self) -> None:
-        for name in (INCOMING_REQUESTS, INCOMING_TAGS):
-            await self._backend.execute(f"TRUNCATE TABLE {self._database}.{name}")
+        await self._incoming.take_back()
+        self._owed = None
 
-    async def _settle(self) -> int:
-        """Move what has come in to where it is asked for; how many requests were not there before.
+    async def _tidy(self) -> None:
+        """Forget what is moved; where it fails, the next load does it, or a move that changes nothing."""
+        self._owed = self._tidy
+        try:
+            await self._take_back()
+        except BackendError as error:
+            _LOG.warning("what a load left over could not be cleared yet: %s", error)
 
-        All of it can be done again, as it is after a kill.
-        """
-        added = 0
-        if rows := await self._count(f"SELECT count() FROM {self._incoming}"):
-            added = await self._move(rows)
-        tags = f"{self._database}.{INCOMING_TAGS}"
-        if await self._count(f"SELECT count() FROM {tags}"):
-            await self._backend.execute(f"INSERT INTO {self._database}.{TAGS_TABLE} SELECT * FROM {tags}")
-        await self._take_back()
-        return added
+    async def _settle(self) -> None:
+        """Move what has come in to where it is asked for; it can be done again, as it is after a kill."""
+        try:
+            await self._move(await self._incoming.planned())
+        except BackendError as error:
+            raise BackendError(
+                "the rows of the last load are all in and could not be moved to where they are asked for, and"
+                f" queries wait until they are; the next query or load tries it again: {error}",
+                error.code,
+            ) from error
 
-    async def _move(self, rows: int) -> int:
-        """Move the requests, in the place of those that are there; how many of them are new."""
-        is_first = not await self._count(f"SELECT count() FROM {self._requests}")
-        buckets = rows // _IDS + 1
-        parts = [f"cityHash64(request_id) % {buckets} = {bucket}" for bucket in range(buckets)]
-        total = there = 0
-        for part in parts:
-            source = f"{self._incoming} WHERE {part}"
-            total += await self._count(f"SELECT uniqExact({_ID}) FROM {source}")
-            there += 0 if is_first else await self._remove(source, part)
-        # ClickHouse counts the months of an insert otherwise, and there may be a hundred at most.
-        copy = f"INSERT INTO {self._requests} ({_COLUMNS}) SELECT {_COLUMNS} FROM {self._incoming} WHERE "
-        settings = " SETTINGS max_partitions_per_insert_block = 0"
-        if total == rows:
-            await self._backend.execute(f"{copy}1{settings}")
-        else:
-            for part in parts:
-                latest = f"SELECT {_ID}, max(version) FROM {self._incoming} WHERE {part} GROUP BY {_ID}"
-                await self._backend.execute(f"{copy}{part} AND ({_ID}, version) IN ({latest}){settings}")
-        return total - there
-
-    async def _remove(self, source: str, part: str) -> int:
-        """Remove the requests that come again from *source*; how many there were."""
-        # The first of the conditions is the one that the index of ids knows.
-        comes_again = (
-            f"request_id IN (SELECT request_id FROM {source}) AND {part}"
-            f" AND ({_ID}) IN (SELECT {_ID} FROM {source})"
-        )
-        there = await self._count(f"SELECT uniqExact({_ID}) FROM {self._requests} WHERE {comes_again}")
-        if there:
-            mode = "lightweight_update" if there <= _PATCH else "alter_update"
-            await self._backend.execute(
-                f"DELETE FROM {self._requests} WHERE {comes_again}"
-                f" SETTINGS lightweight_delete_mode = '{mode}', lightweight_deletes_sync = 2"
-            )
-        return there
-
-    @property
-    def _requests(self) -> str:
-        return f"{self._database}.{REQUESTS_TABLE}"
-
-    @property
-    def _incoming(self) -> str:
-        return f"{self._database}.{INCOMING_REQUESTS}"
+    async def _move(self, plan: Move) -> None:
+        # Only this step changes what queries read.
+        async with self._gate.writing():
+            self._is_half = True
+            await self._incoming.move(plan)
+            self._is_half = False
+        await self._tidy()
 
     async def _query(self, text: str, **parameters: str) -> list[list[Any]]:
-        return (await self._backend.query(Statement(text, parameters), _UNLIMITED)).rows
-
-    async def _count(self, text: str) -> int:
-        return int((await self._query(text))[0][0])
-
-
-async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
-    """The result of *work*, which a cancel does not cut short: what it began on another thread goes on."""
-    task = asyncio.create_task(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        raise
+        return (await self._backend.query(Statement(text, parameters), UNLIMITED)).rows

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from helicone_sessions.errors import ConfigurationError
 
@@ -45,11 +46,41 @@ class Turns:
             self._room += 1
 
 
-def whole_number(name: str, value: Any, *, least: int) -> None:
+class Large:
+    """One of the few places for what is large: taken at most once, and held until the block ends.
+
+    Args:
+        places: The places.
+    """
+
+    def __init__(self, places: asyncio.Semaphore) -> None:
+        self._places = places
+        self.is_taken = False
+
+    async def take(self) -> None:
+        """Wait for a place, unless there is one already."""
+        if not self.is_taken:
+            await self._places.acquire()
+            self.is_taken = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.is_taken:
+            self.is_taken = False
+            self._places.release()
+
+
+def whole_number(name: str, value: Any, *, least: int, most: int | None = None) -> None:
     """Check an argument.
 
     Raises:
-        ConfigurationError: It is no whole number, or a smaller one than *least*.
+        ConfigurationError: It is no whole number, or one out of these bounds.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigurationError(f"{name} is a whole number from {least} up, not {value!r}")
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    if not is_whole or value < least or (most is not None and value > most):
+        end = "up" if most is None else f"to {most}"
+        raise ConfigurationError(f"{name} is a whole number from {least} {end}, not {value!r}")

@@ -52,7 +52,8 @@ def _whole(value: Any) -> Any:
     number = _number(value)
     if number is None:
         return None
-    if number != number.to_integral_value() or abs(number) >= _LARGEST_WHOLE:
+    # What is compared may be larger than what can be reckoned with.
+    if not -_LARGEST_WHOLE < number < _LARGEST_WHOLE or number != number.to_integral_value():
         _refuse(value, "a whole number")
     return int(number)
 
@@ -78,7 +79,8 @@ def _nanodollars(value: Any) -> Any:
     dollars = _number(value)
     if dollars is None:
         return None
-    nano = dollars.scaleb(_NANO).to_integral_value()
+    # Far more than the table holds cannot even be multiplied.
+    nano = dollars.scaleb(_NANO).to_integral_value() if -1 < dollars < 2**64 else Decimal(-1)
     return int(nano) if 0 <= nano < 2**64 else _refuse(value, "dollars from 0 to 18 billion")
 
 
@@ -137,7 +139,7 @@ def _list_in(text: str) -> list[Any]:
 def _map_of(read_item: Reader) -> Reader:
     def read_map(value: Any) -> Any:
         if isinstance(value, str):
-            value = json.loads(value)
+            value = _object_in(value)
         if value is None:
             return None
         if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
@@ -145,6 +147,14 @@ def _map_of(read_item: Reader) -> Reader:
         return {_text(key): read for key, item in value.items() if (read := read_item(item)) is not None}
 
     return read_map
+
+
+def _object_in(text: str) -> Any:
+    """The object that a CSV field spells in JSON."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return _refuse(text, "an object, or the JSON text of one,")
 
 
 def _property(value: Any) -> Any:

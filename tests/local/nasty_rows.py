@@ -37,6 +37,11 @@ def uuid_of(number: int) -> str:
     return str(UUID(int=(number * 0x9E3779B97F4A7C15F39CC0605CEDC834) % 2**128))
 
 
+def _tag(text: str, properties: dict[str, Any]) -> list[str]:
+    """A tag is one of a session, so a request without one has none."""
+    return [text] if properties.get("Helicone-Session-Id") else []
+
+
 def rows_of(chance: random.Random, count: int) -> list[Row]:
     """Nasty rows: nulls, missing keys, odd texts; sessions without an id, of two names, of one request."""
 
@@ -78,7 +83,7 @@ def rows_of(chance: random.Random, count: int) -> list[Row]:
             "properties": properties,
             "scores": some({key: chance.choice([0, 1, 2, 10, -5]) for key in (*KEYS, FEEDBACK)}, 0.4),
             "assets": chance.sample(TEXTS, chance.choice([0, 0, 1, 2, 3])),
-            "session_tag": [chance.choice(TAGS)] if chance.random() < 0.1 else None,
+            "session_tag": _tag(chance.choice(TAGS), properties) if chance.random() < 0.1 else None,
             PART: f"part {number % PARTS}",
         }
 

@@ -393,7 +393,7 @@ async def test_changed_parameters(server: ClickHouseServer) -> None:
             241,
             "Code: 1.",
         ),
-        ({"text": "<html>502</html>", "status": 502}, None, "status 502.*html"),
+        ({"text": "<html>502</html>", "status": 502}, None, "status 502.*html.*check that host and port"),
         ({"text": "Port 9000 is for clickhouse-client program", "status": 400}, None, "Port 9000"),
         ({"text": "Ok.\n"}, None, "not ClickHouse's.*'Ok"),
         ({"text": ""}, None, "not ClickHouse's"),
@@ -556,6 +556,27 @@ async def test_no_answer_in_time(
         await backend.query(HELD, Limits(seconds=0.01))
     await backend.aclose()
     assert server.asked[-1][0].startswith("KILL QUERY")
+
+
+async def test_silent_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port that takes connections and never answers is given up soon, whatever queries may take."""
+    monkeypatch.setattr("helicone_sessions.local.backends.clickhouse_http._SECONDS_TO_OPEN", 0.1)
+    heard: list[bytes] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read())
+        writer.close()
+
+    async with await asyncio.start_server(listen, "127.0.0.1", 0) as silent:
+        port = silent.sockets[0].getsockname()[1]
+        backend = ClickHouseBackend(f"http://127.0.0.1:{port}/", limits=Limits(seconds=None))
+        with pytest.raises(ConfigurationError, match=r"did not answer within 0\.1 s; check host and port"):
+            await backend.open()
+    async with asyncio.timeout(10):
+        while not heard:  # noqa: ASYNC110 - the other end of the connection
+            await asyncio.sleep(0)
+    assert b"SELECT version()" in heard[0]
+    assert not [text for text in heard if b"KILL" in text]
 
 
 async def test_failed_kill(

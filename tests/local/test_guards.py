@@ -3,9 +3,13 @@
 import asyncio
 import errno
 import gzip
+import io
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+import socket
+import threading
+import traceback
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
@@ -17,8 +21,10 @@ import pytest
 from helicone_sessions import ConfigurationError, SessionMetricsQuery
 from helicone_sessions.clock import replaced
 from helicone_sessions.local import LocalServer
-from helicone_sessions.local.backends import BackendError
+from helicone_sessions.local.backends import BackendError, Limits
 from helicone_sessions.local.engine import Engine
+from helicone_sessions.local.rows import Loaded
+from helicone_sessions.local.source import Source
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.testing import VirtualClock, metrics
 
@@ -69,7 +75,7 @@ class Gate:
 def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
     """Stands in the place of the engine's answers."""
     gate = Gate()
-    monkeypatch.setattr(Engine, "answer", lambda _engine, *asked: gate.answer(*asked))
+    monkeypatch.setattr(Engine, "answer", lambda _engine, *asked, **_how: gate.answer(*asked))
     return gate
 
 
@@ -83,7 +89,7 @@ class Asked:
     async def post(self, body: Any = PLAIN, path: str = PATH, **headers: str) -> tuple[int, Any, Any]:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         headers = {"Authorization": f"Bearer {KEY}"} | headers
-        async with self._session.post(path, data=data, headers=headers) as answer:
+        async with self._session.post(path, data=io.BytesIO(data), headers=headers) as answer:
             return answer.status, await answer.json(content_type=None), answer.headers
 
     async def raw(self, *parts: bytes) -> bytes:
@@ -295,7 +301,156 @@ async def test_chunked_body_that_is_too_long() -> None:
             assert 200 == answer.status
 
 
+async def test_body_that_is_too_long_ends_its_connection() -> None:
+    """After a body that is too long the connection is closed, and the answer says so."""
+    async with asking() as asked:
+        for sent, headers in (
+            (b"x" * TOO_LONG, {}),
+            (gzip.compress(b" " * TOO_LONG, 1), {"Content-Encoding": "gzip"}),
+        ):
+            status, _, told = await asked.post(sent, **headers)
+            assert (413, "close") == (status, told["Connection"])
+            assert 200 == (await asked.post())[0]
+
+
+async def test_packed_body_in_parts(gate: Gate) -> None:
+    """Packed parts that follow each other are one body, and too many of them are refused."""
+    gate.opened.set()
+    body = json.dumps(PLAIN).encode()
+    parts = gzip.compress(body[:9]) + gzip.compress(body[9:])
+    async with asking() as asked:
+        assert 200 == (await asked.post(parts, **{"Content-Encoding": "gzip"}))[0]
+        status, answer, _ = await asked.post(gzip.compress(b"") * 1_000, **{"Content-Encoding": "gzip"})
+        assert (400, "$: the body is not what its headers say") == (status, answer["error"])
+
+
+@pytest.mark.parametrize("packs", [True, False])
+async def test_large_bodies_are_held_a_few_at_a_time(gate: Gate, packs: bool) -> None:
+    """However many large bodies are sent, a few are held; small ones pass them by, and all are answered."""
+    body = json.dumps(PLAIN).encode() + b" " * 2_000_000
+    headers = {"Content-Encoding": "gzip"} if packs else {}
+    async with asking(max_concurrency=20) as asked:
+        large = gzip.compress(body) if packs else body
+        tasks = [asyncio.create_task(asked.post(large, **headers)) for _ in range(10)]
+        await until(lambda: gate.running == 4)
+        small = asyncio.create_task(asked.post())
+        await until(lambda: gate.running == 5)
+        assert 5 == gate.most
+        gate.opened.set()
+        assert [200] * 11 == [status for status, *_ in await asyncio.gather(*tasks, small)]
+
+
+async def test_body_that_waits_for_its_turn_is_not_slow(gate: Gate) -> None:
+    """The time that a large body waits to be read is not the client's."""
+    body = json.dumps(PLAIN).encode() + b" " * 2_000_000
+    async with asking(max_concurrency=20, patience=0.5) as asked:
+        tasks = [asyncio.create_task(asked.post(body)) for _ in range(5)]
+        await until(lambda: gate.running == 4)
+        # What began later has lost patience by now.
+        assert (await asked.raw(head(length=100), b"{")).startswith(b"HTTP/1.1 408 ")
+        assert not [task for task in tasks if task.done()]
+        gate.opened.set()
+        assert [200] * 5 == [status for status, *_ in await asyncio.gather(*tasks)]
+
+
+async def test_large_filter_does_not_hold_up_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SQL of a filter of thousands of terms is made in another thread than that of the loop."""
+    makers = []
+    made = Engine._selection
+
+    def selection(*asked: Any) -> Any:
+        makers.append(threading.current_thread())
+        return made(*asked)
+
+    monkeypatch.setattr(Engine, "_selection", selection)
+    models = [{"request_response_rmt": {"model": {"equals": f"model-{number}"}}} for number in range(3_000)]
+    async with asking() as asked:
+        assert 200 == (await asked.post())[0]
+        assert 200 == (await asked.post({**PLAIN, "filter": _balanced(models)}))[0]
+    small, large = makers
+    assert small is threading.main_thread()
+    assert large is not threading.main_thread()
+
+
+def _balanced(leaves: list[Any]) -> Any:
+    if len(leaves) == 1:
+        return leaves[0]
+    half = len(leaves) // 2
+    return {"left": _balanced(leaves[:half]), "operator": "or", "right": _balanced(leaves[half:])}
+
+
+async def test_rows_that_wait_hold_up_no_query(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests that add rows wait for each other, and leave the turns of queries alone."""
+    gate.opened.set()
+    held = asyncio.Event()
+    under_way = []
+
+    async def add(*_asked: object) -> Loaded:
+        under_way.append(1)
+        await held.wait()
+        return Loaded(rows=1)
+
+    monkeypatch.setattr(Source, "add", add)
+    async with asking(max_concurrency=1, max_queued=2) as asked:
+        tasks = [asyncio.create_task(asked.post([{}], "/v1/rows")) for _ in range(3)]
+        await until(lambda: under_way)
+        assert 200 == (await asked.post())[0]
+        assert [1] == under_way
+        held.set()
+        assert [200] * 3 == [status for status, *_ in await asyncio.gather(*tasks)]
+
+
 # The end
+
+
+async def test_end_waits_for_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that are being added when the server is stopped are added; later ones are told that it was."""
+    held, begun = asyncio.Event(), asyncio.Event()
+
+    async def add(*_asked: object) -> Loaded:
+        begun.set()
+        await held.wait()
+        return Loaded(rows=1)
+
+    monkeypatch.setattr(Source, "add", add)
+    async with asking() as asked:
+        adding = asyncio.create_task(asked.server.add([{}]))
+        await begun.wait()
+        closing = asyncio.create_task(asked.server.aclose())
+        await asyncio.sleep(0)
+        with pytest.raises(ConfigurationError, match="was stopped"):
+            await asked.server.add([{}])
+        held.set()
+        assert 1 == (await adding).rows
+        await closing
+
+
+async def test_rows_that_clickhouse_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ClickHouse refuses while rows are added is an error of this package."""
+
+    async def add(*_asked: object) -> Loaded:
+        raise BackendError("there is no room", 243)
+
+    monkeypatch.setattr(Source, "add", add)
+    async with asking() as asked:
+        with pytest.raises(ConfigurationError, match="ClickHouse refused the rows: there is no room"):
+            await asked.server.add([{}])
+
+
+@pytest.mark.parametrize("rows", [None, 5, "rows.jsonl", {"cost": 1}], ids=repr)
+async def test_rows_that_are_none(rows: Any) -> None:
+    """What is no iterable of rows is refused with what is due."""
+    async with asking() as asked:
+        with pytest.raises(ConfigurationError, match="rows is an iterable of rows, each a dict, not a"):
+            await asked.server.add(rows)
+
+
+async def test_requests_are_counted() -> None:
+    """A server that runs tells how many requests it has; one that does not says so."""
+    async with asking([{"request_created_at": "2026-11-01T12:00:00Z"}] * 3) as asked:
+        assert 3 == await asked.server.count()
+    with pytest.raises(ConfigurationError, match="does not run"):
+        await asked.server.count()
 
 
 async def test_end_lets_queries_end(gate: Gate) -> None:
@@ -430,7 +585,102 @@ async def test_access_log(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
     assert secret not in said
 
 
+# Secrets
+
+
+async def test_secrets_are_in_no_text_of_the_server(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither a key, nor the password of a ClickHouse, nor the data is in a representation or a log."""
+    caplog.set_level(logging.DEBUG)
+    password, constant = "open-sesame", "of-the-row-alone"
+    far = LocalServer(clickhouse=f"http://ada:{password}@127.0.0.1:1/", api_key=KEY)
+    with pytest.raises(ConfigurationError) as caught:
+        await far.start()
+    shown = [*_texts(far), *traceback.format_exception(caught.value)]
+    row = {"request_created_at": "2026-11-01T12:00:00Z", "model": constant}
+    async with asking([row], api_key={KEY: ONE}) as asked:
+        shown += _texts(asked.server)
+        await asked.server.add([row])
+        await asked.post({**PLAIN, "filter": {"request_response_rmt": {"model": {"equals": constant}}}})
+    shown.append(caplog.text)
+    assert not [text for text in shown if KEY in text or password in text or constant in text]
+
+
+def _texts(server: LocalServer) -> list[str]:
+    """The server and all that it is made of as texts."""
+    endpoints = server._endpoints()
+    return [
+        repr(server),
+        str(server),
+        *map(repr, vars(server).values()),
+        repr(endpoints),
+        repr(endpoints.keys),
+    ]
+
+
+@pytest.mark.parametrize("semantics", ["contract", "helicone"])
+async def test_failing_query_is_not_in_the_log(
+    semantics: str, gate: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log says that a query failed and by which code; the text, which quotes it, is its client's."""
+    caplog.set_level(logging.DEBUG, "helicone_sessions")
+    gate.opened.set()
+    gate.error = BackendError("Cannot parse 'of-the-filter-alone'", 6)
+    async with asking(semantics=semantics) as asked:
+        status, answer, _ = await asked.post()
+    assert (500, "Cannot parse 'of-the-filter-alone'") == (status, answer["error"])
+    assert "a query failed: BackendError, code 6" in caplog.text
+    assert "of-the-filter-alone" not in caplog.text
+
+
 # How it is set up
+
+
+async def test_taken_port_is_told_before_the_load() -> None:
+    """Where the port is taken no row is read."""
+
+    def rows() -> Iterator[dict[str, Any]]:
+        raise AssertionError("a row was asked for")
+        yield
+
+    async with asking() as asked:
+        port = int(asked.server.url.rpartition(":")[2])
+        with pytest.raises(ConfigurationError, match=f"port {port} of 127.0.0.1 is taken"):
+            await LocalServer(rows(), port=port).start()
+
+
+async def test_port_that_is_taken_during_the_load() -> None:
+    """Of two servers that load for the same port the later one says that it is taken."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    async def rows() -> AsyncIterator[dict[str, Any]]:
+        await first.start()
+        yield {"request_created_at": "2026-11-01T12:00:00Z"}
+
+    first = LocalServer(port=port)
+    try:
+        with pytest.raises(ConfigurationError, match=f"port {port} of 127.0.0.1 is taken"):
+            await LocalServer(rows(), port=port).start()  # type: ignore[arg-type]
+        assert first.url
+    finally:
+        await first.aclose()
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"threads": 1.5}, "the limit of threads is a whole number or None, not 1.5"),
+        ({"memory": "1GB"}, "the limit of memory is a whole number or None, not '1GB'"),
+        ({"seconds": "long"}, "the limit of seconds is a number or None, not 'long'"),
+        ({"rows": True}, "the limit of rows is a whole number or None, not True"),
+    ],
+    ids=str,
+)
+def test_limits_that_are_none(limits: dict[str, Any], message: str) -> None:
+    """A limit that is no number is refused where it is made."""
+    with pytest.raises(ConfigurationError, match=message):
+        Limits(**limits)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.0.2.1", "example.org"])  # noqa: S104
@@ -469,7 +719,22 @@ async def test_port_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"port": 70_000}, "port 70000"),
+        ({"port": 70_000}, "port is a whole number from 0 to 65535, not 70000"),
+        ({"port": "8"}, "port is a whole number from 0 to 65535, not '8'"),
+        ({"host": None}, "host is the name or the address to listen on, a text, not None"),
+        ({"limits": 5}, "limits is a Limits, as Limits.*, not 5"),
+        ({"patience": None}, "patience is seconds above 0, not None"),
+        ({"grace": "long"}, "grace is seconds from 0 up, not 'long'"),
+        ({"include_unsessioned": "no"}, "include_unsessioned is True or False, not 'no'"),
+        ({"on_progress": 5}, "on_progress is a function, not 5"),
+        ({"path": 5}, "path is a path, not 5"),
+        ({"rejects": ""}, "rejects is a path, not ''"),
+        ({"max_queued": None}, "max_queued is a whole number from 0 up, not None"),
+        ({"api_key": ""}, "api_key is empty"),
+        ({"api_key": 5}, "api_key is a text, or a mapping from keys to organisations, not a int"),
+        ({"semantics": None}, "semantics is 'contract' or 'helicone', not None"),
+        ({"clickhouse": 5}, "clickhouse is the address"),
+        ({"clickhouse": "localhost:8123"}, "does not begin with http://"),
         ({"rate_limit": 0}, "rate_limit is a whole number from 1 up, not 0"),
         ({"rate_limit": 1.5}, "rate_limit is a whole number"),
         ({"max_concurrency": 0}, "max_concurrency is a whole number from 1 up, not 0"),
@@ -497,8 +762,8 @@ async def test_arguments_that_do_not_go_together(options: dict[str, Any], messag
     """What cannot work is refused with what is wrong and what would be right, and shows no key."""
     with pytest.raises(ConfigurationError, match=message) as caught:
         await LocalServer(**options).start()
-    keys: Iterable[Any] = [options["api_key"]] if isinstance(options.get("api_key"), str) else []
-    assert not [key for key in keys if key in str(caught.value)]
+    key = options.get("api_key")
+    assert not (isinstance(key, str) and key and key in str(caught.value))
 
 
 # The service's ways

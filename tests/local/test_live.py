@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,53 @@ async def test_whose_rows_from_python() -> None:
         assert (2.0, 4.0) == await costs(server, "sk-other")
 
 
+@pytest.mark.parametrize("options", [{"organization_id": ONE}, {"api_key": KEYS}, {}])
+async def test_rows_that_nobody_could_ask_for(options: dict[str, Any]) -> None:
+    """Rows of an organisation that the server does not answer for are refused, and it goes on."""
+    async with served([row(1, organization_id=str(ONE))], **options) as (server, _):
+        with pytest.raises(
+            ConfigurationError, match=rf"answer for the organisation {THIRD}|answers for .*{ONE}"
+        ):
+            await server.add([row(3)], organization_id=THIRD)
+        await server.add([row(5)], organization_id=ONE)
+        assert (2.0, 3.0) == await costs(server)
+
+
+async def test_two_organisations_at_once() -> None:
+    """Of rows of two organisations that come together to an empty server, one alone has it."""
+    async with served() as (server, _):
+        adding = [server.add([row(each.int)], organization_id=each) for each in (ONE, OTHER)]
+        outcomes = await asyncio.gather(*adding, return_exceptions=True)
+        assert 1 == sum(isinstance(each, ConfigurationError) for each in outcomes)
+        assert 1.0 == (await costs(server))[0]
+
+
+async def test_queries_beside_rows_that_replace() -> None:
+    """A query that runs while rows replace others sees all of them as before or all as after."""
+    ids = [{"request_id": str(UUID(int=number + 1))} for number in range(300)]
+    # Of several months, which are several inserts.
+    rows = [
+        {"request_created_at": f"2026-{number % 9 + 1:02}-01T12:00:00Z", **each}
+        for number, each in enumerate(ids)
+    ]
+    seen = set()
+    async with served([each | {"cost": 1} for each in rows]) as (server, _):
+        adding = True
+
+        async def ask() -> None:
+            async with HeliconeClient(server.api_key, base_url=server.url) as client:
+                while adding:
+                    average = (await client.get_metrics()).average
+                    seen.add((average.session_count, average.session_cost))
+
+        asking = [asyncio.create_task(ask()) for _ in range(3)]
+        for cost in range(2, 7):
+            await server.add([each | {"cost": cost} for each in rows])
+        adding = False
+        await asyncio.gather(*asking)
+    assert seen <= {(300.0, 300.0 * cost) for cost in range(1, 7)}, seen
+
+
 async def test_data_of_an_organisation_without_a_key() -> None:
     """Data of an organisation that no key speaks for is refused at the start."""
     with pytest.raises(ConfigurationError, match=f"row 0: the organisation {THIRD}"):
@@ -261,12 +309,54 @@ async def test_path_keeps_rows(tmp_path: Path) -> None:
         assert (2.0, 2.0) == await costs(server)
 
 
+async def test_one_server_for_a_path(tmp_path: Path) -> None:
+    """A second server on the path of another is refused, and the first goes on."""
+    async with served([row(1)], path=tmp_path) as (server, session):
+        with pytest.raises(ConfigurationError, match="another server of this process has these data open"):
+            await LocalServer([row(5)], path=tmp_path).start()
+        assert 200 == (await posted(session, [row(3)]))[0]
+        assert (2.0, 2.0) == await costs(server)
+    async with served(path=tmp_path) as (server, _):
+        assert (2.0, 2.0) == await costs(server)
+
+
+async def test_start_that_is_cancelled(tmp_path: Path) -> None:
+    """Where the start is cancelled during a load into a path, what was told of it is there at the next."""
+    told, came, goes_on = [], asyncio.Event(), threading.Event()
+
+    def progress(rows: int) -> None:
+        told.append(rows)
+        came.set()
+
+    def rows() -> Iterator[dict[str, Any]]:
+        yield from (row(1, request_id=str(UUID(int=number + 1))) for number in range(25_000))
+        goes_on.wait(60)
+
+    starting = asyncio.create_task(LocalServer(rows(), path=tmp_path, on_progress=progress).start())
+    await came.wait()
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    goes_on.set()
+    async with served(path=tmp_path) as (server, _):
+        assert told[-1] == (await costs(server))[1]
+
+
+async def test_nothing_of_it_is_shown() -> None:
+    """What the server is made of does not show the data or a password."""
+    made = LocalServer(clickhouse="http://u:sekret@localhost:8123/x")
+    assert "sekret" not in repr(vars(made))
+    assert "prompt" not in repr(vars(LocalServer([row(1, request_body="prompt")])))
+
+
 async def test_path_with_several_organisations(tmp_path: Path) -> None:
     """Where a directory holds several organisations, one has to be named."""
     rows = [row(1, organization_id=str(ONE)), row(3, organization_id=str(OTHER))]
     async with served(rows, api_key=KEYS, path=tmp_path):
         pass
-    with pytest.raises(ConfigurationError, match="2 organisations: name one"):
+    with pytest.raises(
+        ConfigurationError, match=rf"2 organisations \({ONE}, {OTHER}\): give organization_id"
+    ):
         await LocalServer(path=tmp_path).start()
     async with served(organization_id=OTHER, path=tmp_path) as (server, _):
         assert (1.0, 3.0) == await costs(server)

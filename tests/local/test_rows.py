@@ -233,7 +233,7 @@ async def test_first_value_counts(serve: Any) -> None:
 async def test_forms_of_values(serve: Any, column: str, value: object, asked: Any) -> None:
     """Flat columns stand for a key of a map, and values may come as text, as CSV has nothing else."""
     rows = [
-        {"request_created_at": TIME, "cost": 1, column: value},
+        {"request_created_at": TIME, "cost": 1, "session_id": "one"} | {column: value},
         {"request_created_at": TIME, "cost": 100, "session_id": "another"},
     ]
     assert [1.0] == await _answers(serve, rows, asked)
@@ -323,7 +323,10 @@ REFUSED: list[tuple[str, Row, str]] = [
     ("session_tags", {"session_tags": {"a": 1}}, "a list of texts is due"),
     ("properties", {"properties": 5}, "an object with text for keys is due, not 5"),
     ("properties", {"properties": {5: "x"}}, "an object with text for keys is due"),
-    ("properties", {"properties": "{broken"}, "Expecting property name"),
+    ("properties", {"properties": "{broken"}, "an object, or the JSON text of one, is due, not '{broken'"),
+    ("cost", {"cost": "1e999999999"}, "dollars from 0 to 18 billion is due, not '1e999999999'"),
+    ("latency", {"latency": "-1e999999999"}, "a whole number is due, not '-1e999999999'"),
+    ("session_tag", {"session_tag": "vip"}, "a tag is one of a session, and the row has no session_id"),
     ("scores", {"scores": {"quality": "good"}}, "a number is due, not 'good'"),
     ("scores.quality", {"scores.quality": 0.5}, "a whole number is due, not 0.5"),
 ]
@@ -395,7 +398,14 @@ BAD: dict[str, tuple[bytes, str]] = {
         "line 2: the row has not as many fields",
     ),
     "k.csv": (b"request_created_at,cost\n2026-11-01T12:00:00Z\n", "line 2: the row has not as many fields"),
-    "l.csv": (b'request_created_at,model\n2026-11-01T12:00:00Z,"a"b\n', "cannot be read: "),
+    "l.csv": (b'request_created_at,model\n2026-11-01T12:00:00Z,"a"b\n', "line 2: this is not CSV: "),
+    "l2.csv": (
+        b'request_created_at,model\n2026-11-01T12:00:00Z,"a\nb\n',
+        "line 3: this is not CSV: unexpected end of data (the row begins at line 2)",
+    ),
+    "l3.csv": (b'request_created_at,"model"x\n', "line 1: this is not CSV: "),
+    "l4.csv": (b"request_created_at,model\n\n2026-11-01T12:00:00Z,\xff\n", "line 3: this is not UTF-8"),
+    "l5.csv": (b"request_created_at,\xff\n", "line 1: this is not UTF-8"),
     "m.jsonl": (b'{"cost": 1\n{"model": "\xff"}', "line 1: this is not JSON: "),
     "m2.jsonl": (b'\n{"model": "\xff"}', "line 2: this is not UTF-8: "),
     "m3.json": (b'[{"model": "\xff"}]', "cannot be read: "),
@@ -421,14 +431,14 @@ async def test_refused_files(tmp_path: Path, name: str) -> None:
         pytest.importorskip("pyarrow", reason="the extra `local` is not installed")
     content, message = BAD[name]
     (tmp_path / name).write_bytes(content)
-    assert re.match(rf"{re.escape(name)}[:,]? {re.escape(message)}", await _refusal(tmp_path / name))
+    assert re.search(rf"(^|/){re.escape(name)}[:,]? {re.escape(message)}", await _refusal(tmp_path / name))
 
 
 async def test_directory(tmp_path: Path) -> None:
     """A directory is refused with what is due instead."""
     (tmp_path / "data.jsonl").mkdir()
     assert (await _refusal(tmp_path / "data.jsonl")).startswith(
-        "data.jsonl is a directory: give one file in it"
+        f"{tmp_path / 'data.jsonl'} is a directory: give one file in it"
     )
 
 
@@ -552,5 +562,5 @@ async def test_half_a_surrogate_pair(row: Row) -> None:
 @pytest.mark.parametrize("tag", ["[beta] users", "[", "[x]"])
 async def test_tag_in_brackets(serve: Any, tag: str) -> None:
     """A tag that begins with a bracket and is no JSON list is taken as it stands."""
-    rows = [{"request_created_at": TIME, "cost": 1, "session_tag": tag}]
+    rows = [{"request_created_at": TIME, "cost": 1, "session_id": "s", "session_tag": tag}]
     assert [1.0] == await _answers(serve, rows, F.session_tag == tag)

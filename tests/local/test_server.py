@@ -542,7 +542,8 @@ async def test_start_again_on_an_iterator() -> None:
 
 async def test_servers_side_by_side() -> None:
     """Two servers of one process do not see each other's rows, and one outlives the other."""
-    row = {"request_id": "0" * 31 + "1", "request_created_at": TIME, "session_tag": "of the first"}
+    row = {"request_id": "0" * 31 + "1", "request_created_at": TIME, "session_id": "s"}
+    row["session_tag"] = "of the first"
     async with LocalServer([row | {"cost": 1}]) as first:
         async with (
             LocalServer([row | {"cost": 2, "session_tag": None}], api_key=KEY) as second,

@@ -133,8 +133,8 @@ async def test_whatever_the_sizes(
     store: Probe, monkeypatch: pytest.MonkeyPatch, limit: int, patch: int
 ) -> None:
     """Replacing does not depend on how many ids are looked up at a time, nor on how rows are deleted."""
-    monkeypatch.setattr("helicone_sessions.local.store._IDS", limit)
-    monkeypatch.setattr("helicone_sessions.local.store._PATCH", patch)
+    monkeypatch.setattr("helicone_sessions.local.incoming._IDS", limit)
+    monkeypatch.setattr("helicone_sessions.local.incoming._PATCH", patch)
     await store.load(_rows(30, status=1))
     again = [row | {"request_created_at": START - timedelta(days=50), "status": 2} for row in _rows(20)]
     loaded = await store.load([*again, *again[:5]])
@@ -267,44 +267,225 @@ async def test_a_cancelled_load_keeps_nothing(store: Probe) -> None:
     assert 5 == await store.count()
 
 
-class Failing:
-    """A backend that refuses what is to be refused, and is another one otherwise."""
+class Failing(ChdbBackend):
+    """A backend that refuses what begins with a word, and goes no further at another until it may."""
 
-    def __init__(self, backend: Any) -> None:
-        self._backend = backend
-        self.refused = ""
+    refused = ""
+    times = 1_000_000
+    held = ""
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._backend, name)
+    def __init__(self) -> None:
+        super().__init__()
+        self.came = asyncio.Event()
+        self.may_go_on = asyncio.Event()
 
     async def execute(self, text: str) -> None:
-        if self.refused and text.startswith(self.refused):
-            raise BackendError("the disk is full")
-        await self._backend.execute(text)
+        if self.refused and text.startswith(self.refused) and self.times:
+            self.times -= 1
+            raise BackendError("the disk is full", 243)
+        if self.held and text.startswith(self.held):
+            self.came.set()
+            await self.may_go_on.wait()
+        await super().execute(text)
 
 
-@pytest.mark.parametrize("refused", ["INSERT", "DELETE", "TRUNCATE"])
-async def test_a_load_that_came_in_is_finished(store: Probe, refused: str) -> None:
-    """Where the last step fails, what has come in is whole and is finished by the next load."""
+@pytest.fixture
+async def failing() -> AsyncIterator[Failing]:
+    """A backend in memory that can be made to fail."""
+    backend = Failing()
+    await backend.open()
+    try:
+        yield backend
+    finally:
+        backend.refused = ""
+        backend.may_go_on.set()
+        await backend.aclose()
+
+
+@pytest.fixture
+async def troubled(failing: Failing) -> AsyncIterator[Probe]:
+    """A store on it, with twenty rows of status 1."""
+    store = Probe(failing)
+    await store.open()
     await store.load(_rows(20, status=1))
-    store._backend = failing = Failing(store._backend)  # type: ignore[assignment]
-    failing.refused = refused
-    with pytest.raises(BackendError, match="the disk is full"):
-        await store.load(_rows(30, status=2))
+    yield store
     failing.refused = ""
-    await store.load([_row(0, status=3)])
-    assert [[30, 29]] == await store.ask("count(), countIf(status = 2)")
+    failing.may_go_on.set()
+    await store.aclose()
 
 
-async def test_what_could_not_be_taken_back(store: Probe) -> None:
+@pytest.mark.parametrize("refused", ["INSERT", "DELETE"])
+async def test_a_load_that_came_in_is_finished(troubled: Probe, failing: Failing, refused: str) -> None:
+    """Where the last step fails, no query is answered until one or another load has finished it."""
+    failing.refused = refused
+    with pytest.raises(BackendError, match=r"are all in .* tries it again: the disk is full") as caught:
+        await troubled.load(_rows(30, status=2))
+    assert 243 == caught.value.code
+    with pytest.raises(BackendError, match="the disk is full"):
+        async with troubled.reading():
+            pytest.fail("the requests are half there")
+    with pytest.raises(BackendError, match="the disk is full"):
+        await troubled.load([])
+    failing.refused = ""
+    async with troubled.reading():
+        assert [[30, 30]] == await troubled.ask("count(), countIf(status = 2)")
+    # A later load is the later one of the two.
+    await troubled.load([_row(0, status=3)])
+    assert [[30, 29]] == await troubled.ask("count(), countIf(status = 2)")
+
+
+@pytest.mark.parametrize("refused", ["INSERT", "DELETE"])
+async def test_the_last_step_is_tried_twice(troubled: Probe, failing: Failing, refused: str) -> None:
+    """Where the last step fails once, the load goes on, and its figures are those of its rows."""
+    failing.refused, failing.times = refused, 1
+    loaded = await troubled.load(_rows(30, status=2))
+    assert (30, 20) == (loaded.rows, loaded.replaced)
+    async with troubled.reading():
+        assert [[30, 30]] == await troubled.ask("count(), countIf(status = 2)")
+
+
+async def test_what_is_left_over(troubled: Probe, failing: Failing) -> None:
+    """Where what came in cannot be cleared after its move, the load is done, and the next one clears it."""
+    failing.refused = "TRUNCATE"
+    loaded = await troubled.load(_rows(30, status=2))
+    assert (30, 20) == (loaded.rows, loaded.replaced)
+    async with troubled.reading():
+        assert [[30, 30]] == await troubled.ask("count(), countIf(status = 2)")
+    failing.refused = ""
+    loaded = await troubled.load([_row(0, status=3)])
+    assert (1, 1) == (loaded.rows, loaded.replaced)
+    assert [[30, 29]] == await troubled.ask("count(), countIf(status = 2)")
+
+
+async def test_what_could_not_be_taken_back(troubled: Probe, failing: Failing) -> None:
     """Where a refused load cannot be taken back at once, the next load does it first."""
-    store._backend = failing = Failing(store._backend)  # type: ignore[assignment]
     failing.refused = "TRUNCATE"
     with pytest.raises(BackendError, match="the disk is full"):
-        await store.load([*_rows(30), BAD])
+        await troubled.load([*_rows(30), BAD])
+    async with troubled.reading():
+        assert 20 == await troubled.count()
     failing.refused = ""
-    assert 5 == (await store.load(_rows(5))).rows
-    assert 5 == await store.count()
+    assert 25 == (await troubled.load(_rows(25))).rows
+    assert 25 == await troubled.count()
+
+
+@pytest.mark.parametrize("step", ["DELETE", "INSERT", "TRUNCATE"])
+async def test_readers_wait_for_the_last_step(troubled: Probe, failing: Failing, step: str) -> None:
+    """Who reads while a load replaces requests sees all of them as before or all as after."""
+    failing.held = step
+    loading = asyncio.create_task(troubled.load(_rows(30, status=2)))
+    await failing.came.wait()
+
+    async def read() -> list[list[Any]]:
+        async with troubled.reading():
+            return await troubled.ask("count(), countIf(status = 2)")
+
+    reading = asyncio.create_task(read())
+    _, waiting = await asyncio.wait({reading}, timeout=0.2)
+    failing.may_go_on.set()
+    await loading
+    assert [[30, 30]] == await reading
+    # What comes after the requests are in their place holds up nobody.
+    assert (step != "TRUNCATE") == bool(waiting)
+
+
+async def test_readers_do_not_wait_for_rows(troubled: Probe) -> None:
+    """Who reads while a load still comes in is answered, without anything of it."""
+    came, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def rows() -> AsyncIterator[Row]:
+        for row in _rows(30, status=2):
+            yield row
+        came.set()
+        await goes_on.wait()
+
+    loading = asyncio.create_task(troubled.load(rows()))
+    await came.wait()
+    async with asyncio.timeout(10), troubled.reading():
+        assert [[20, 0]] == await troubled.ask("count(), countIf(status = 2)")
+    goes_on.set()
+    await loading
+
+
+@pytest.mark.parametrize("step", ["DELETE", "INSERT", "TRUNCATE"])
+async def test_cancelled_in_the_last_step(troubled: Probe, failing: Failing, step: str) -> None:
+    """A load that is cancelled, however often, when all has come in is finished with all that it knows."""
+    other = UUID(int=77)
+    failing.held = step
+    rows = [*_rows(30, status=2, organization_id=DEFAULT_ORGANIZATION), _row(99, organization_id=other)]
+    allowed = [DEFAULT_ORGANIZATION, other]
+    loading = asyncio.create_task(troubled.load(rows, organizations=allowed))
+    await failing.came.wait()
+    loading.cancel()
+    await asyncio.wait({loading}, timeout=0.05)
+    loading.cancel()
+    failing.may_go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await loading
+    assert {DEFAULT_ORGANIZATION, other} == troubled.organizations
+    async with troubled.reading():
+        assert [[31, 30]] == await troubled.ask("count(), countIf(status = 2)")
+    # The next rows are later ones.
+    await troubled.load([_row(0, status=3)], organizations=[DEFAULT_ORGANIZATION])
+    assert [[31, 3]] == await troubled.ask("count(), max(status)")
+
+
+async def test_closed_while_rows_come() -> None:
+    """A store that is closed ends the load under way, even where its rows never come."""
+    backend = ChdbBackend()
+    await backend.open()
+    store = Store(backend)
+    await store.open()
+    came, goes_on = asyncio.Event(), threading.Event()
+
+    def rows() -> Iterator[Row]:
+        yield from _rows(10)
+        goes_on.wait(60)
+
+    loading = asyncio.create_task(store.load(rows(), on_progress=lambda _: came.set()))
+    await came.wait()
+    following = asyncio.create_task(store.add(_rows(3)))
+    await asyncio.sleep(0)
+    await store.aclose()
+    for task in (loading, following):
+        with pytest.raises(ConfigurationError, match="the server was stopped before the rows were in"):
+            await task
+    goes_on.set()
+    await backend.aclose()
+
+
+async def test_rows_that_are_not_wanted_any_more(store: Probe) -> None:
+    """After a cancel no more rows are taken than the one that comes next."""
+    came, goes_on = asyncio.Event(), threading.Event()
+    left, taken = threading.Event(), []
+
+    def rows() -> Iterator[Row]:
+        try:
+            yield from _rows(10)
+            for row in _rows(10):
+                goes_on.wait(10)
+                taken.append(row)
+                yield row
+        finally:
+            left.set()
+
+    loading = asyncio.create_task(store.load(rows(), on_progress=lambda _: came.set()))
+    await came.wait()
+    loading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await loading
+    goes_on.set()
+    del loading
+    assert await asyncio.to_thread(left.wait, 10)
+    assert 1 >= len(taken)
+
+
+async def test_slow_rows_end_a_batch(store: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch ends by its time too, so that rows which come slowly are kept soon."""
+    monkeypatch.setattr("helicone_sessions.local.rows._BATCH_SECONDS", 0.0)
+    told: list[int] = []
+    await store.load(_rows(3), on_progress=told.append)
+    assert [1, 2, 3] == told
 
 
 async def test_progress(store: Probe) -> None:
@@ -356,6 +537,69 @@ async def test_rejected_lines_of_a_file(store: Probe, tmp_path: Path) -> None:
     ]
 
 
+async def test_rejected_rows_of_a_csv_file(store: Probe, tmp_path: Path) -> None:
+    """Rows of a CSV file with a stray quote, or with what is not UTF-8, are rejects as they stand."""
+    time = b"2026-11-01T12:00:00Z"
+    lines = [b"request_created_at,model", time + b',"a\nb"', time + b',"x"y', time + b",\xff", time + b",c"]
+    (tmp_path / "r.csv").write_bytes(b"\r\n".join([*lines, time + b',"open\n1,2\n']))
+    loaded = await store.load(tmp_path / "r.csv", rejects=tmp_path / "rejects.jsonl")
+    assert (2, 3) == (loaded.rows, loaded.rejected)
+    told = [json.loads(line) for line in (tmp_path / "rejects.jsonl").read_text().splitlines()]
+    stamp = time.decode()
+    assert [
+        ("r.csv, line 4", f'{stamp},"x"y'),
+        ("r.csv, line 5", f"{stamp},\\xff"),
+        ("r.csv, line 8", f'{stamp},"open\n1,2'),
+    ] == [(each["where"], each["row"]) for each in told]
+    assert ["this is not CSV: ", "this is not UTF-8", "this is not CSV: "] == [
+        each["reason"][:17] for each in told
+    ]
+    assert "(the row begins at line 7)" in told[2]["reason"]
+
+
+async def test_rejects_of_before(store: Probe, tmp_path: Path) -> None:
+    """A load without rejects leaves the file of those before as it is; one with some begins it anew."""
+    path = tmp_path / "rejects.jsonl"
+    path.write_text("of before\n")
+    await store.load(_rows(5), rejects=path)
+    assert "of before\n" == path.read_text()
+    await store.load([BAD] * 12, rejects=path)
+    assert 12 == len(path.read_text().splitlines())
+    await store.load(_rows(5), rejects=tmp_path / "none.jsonl")
+    assert not (tmp_path / "none.jsonl").exists()
+
+
+async def test_rejects_in_a_directory(store: Probe, tmp_path: Path) -> None:
+    """A directory in the place of the file of rejects is refused with its whole path."""
+    with pytest.raises(ConfigurationError, match=f"^{tmp_path}: rejected rows cannot be written there"):
+        await store.load(_rows(5), rejects=tmp_path)
+
+
+async def test_advice_on_bad_rows(store: Probe) -> None:
+    """The error of a load notes that bad rows can be left out; rows that are added are all or none."""
+    with pytest.raises(ConfigurationError) as loaded:
+        await store.load([BAD])
+    assert "rejects=" in loaded.value.__notes__[0]
+    with pytest.raises(ConfigurationError) as added:
+        await store.add([BAD])
+    assert not hasattr(added.value, "__notes__")
+
+
+async def test_two_stores_of_one_name(store: Probe) -> None:
+    """A second store with the tables of another is refused as long as that is open."""
+    first, second = Store(store._backend, "kept_once"), Store(store._backend, "kept_once")
+    await first.open()
+    with pytest.raises(ConfigurationError, match="another server of this process has these data open"):
+        await second.open()
+    await second.aclose()
+    await first.load(_rows(5))
+    await first.aclose()
+    await second.open()
+    assert {DEFAULT_ORGANIZATION} == second.organizations
+    await second.aclose()
+    await store._backend.execute("DROP DATABASE kept_once")
+
+
 async def test_rejects_are_no_data(store: Probe, tmp_path: Path) -> None:
     """The data is not overwritten with its own rejects."""
     path = tmp_path / "r.jsonl"
@@ -367,7 +611,7 @@ async def test_rejects_are_no_data(store: Probe, tmp_path: Path) -> None:
 
 async def test_rejects_that_cannot_be_written(store: Probe, tmp_path: Path) -> None:
     """A file of rejects that cannot be made is refused before anything is taken in."""
-    with pytest.raises(ConfigurationError, match=r"rejected rows cannot be written there: .*No such file"):
+    with pytest.raises(ConfigurationError, match=r"gone/rejects\.jsonl: .* there is no such directory"):
         await store.load(_rows(5), rejects=tmp_path / "gone" / "rejects.jsonl")
     assert 0 == await store.count()
 

@@ -30,6 +30,7 @@ from helicone_sessions.testing import metrics
 
 pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
 
+import matplotlib as mpl
 from matplotlib.testing.compare import compare_images
 from matplotlib.text import Text
 

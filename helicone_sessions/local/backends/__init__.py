@@ -5,6 +5,8 @@ from typing import Any, Protocol
 
 import attrs
 
+from helicone_sessions.errors import ConfigurationError
+
 
 class BackendError(Exception):
     """ClickHouse refused a statement or gave up on it; the text is its own.
@@ -27,6 +29,12 @@ class Statement:
     parameters: Mapping[str, str | int | float] = attrs.field(factory=dict)
 
 
+def _is_number(_limits: "Limits", field: "attrs.Attribute[Any]", value: Any) -> None:
+    kinds, due = ((int, float), "a number") if field.name == "seconds" else ((int,), "a whole number")
+    if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
+        raise ConfigurationError(f"the limit of {field.name} is {due} or None, not {value!r}")
+
+
 @attrs.frozen
 class Limits:
     """What one statement may take; None is without a limit.
@@ -36,12 +44,15 @@ class Limits:
         memory: Bytes (``max_memory_usage``).
         rows: Rows that it may read (``max_rows_to_read``).
         threads: Threads that it may run on (``max_threads``).
+
+    Raises:
+        ConfigurationError: One is no number, or no whole one where only those are.
     """
 
-    seconds: float | None = 60.0
-    memory: int | None = None
-    rows: int | None = None
-    threads: int | None = None
+    seconds: float | None = attrs.field(default=60.0, validator=_is_number)
+    memory: int | None = attrs.field(default=None, validator=_is_number)
+    rows: int | None = attrs.field(default=None, validator=_is_number)
+    threads: int | None = attrs.field(default=None, validator=_is_number)
 
 
 @attrs.frozen

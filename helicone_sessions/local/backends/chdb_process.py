@@ -75,8 +75,10 @@ class Hold:
     def release(self) -> None:
         """Give the share back; all connections made from it are closed by then."""
         with _guard:
-            self._anchor.close()
-            _leave()
+            try:
+                self._anchor.close()
+            finally:
+                _leave()
 
 
 def hold(path: str | os.PathLike[str] | None, connect: Connect) -> Hold:

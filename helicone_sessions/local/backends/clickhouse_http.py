@@ -20,6 +20,10 @@ LEAST_VERSION: Final = "22.3"
 # Seconds beyond the limit of a query, within which the server says itself that it is over.
 _MARGIN: Final = 10.0
 _SECONDS_TO_CONNECT: Final = 10.0
+# For all that is looked at when it is opened.
+_SECONDS_TO_OPEN: Final = 10.0
+# Statements of more characters, or with more of them in their values, are made into a form in a thread.
+_LARGE: Final = 100_000
 _SECONDS_TO_KILL: Final = 5.0
 # ClickHouse closes idle connections after 3 seconds in its older versions.
 _SECONDS_IDLE: Final = 2.0
@@ -76,6 +80,8 @@ class ClickHouseBackend:
         self._session = session
         self._is_ours = session is None
         self._is_closed = False
+        # Before that, nothing is known to be there that a query could be ended on.
+        self._was_answered = False
         self._rights = Rights()
         self._asked: set[asyncio.Task[Any]] = set()
         self._kills: set[asyncio.Task[None]] = set()
@@ -100,7 +106,12 @@ class ClickHouseBackend:
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         try:
-            await self._look()
+            async with asyncio.timeout(_SECONDS_TO_OPEN):
+                await self._look()
+        except TimeoutError:
+            await self._let_go()
+            late = BackendError(f"it did not answer within {_SECONDS_TO_OPEN:g} s{self._hint()}")
+            raise ConfigurationError(self._unusable(late)) from None
         except BackendError as error:
             await self._let_go()
             raise ConfigurationError(self._unusable(error)) from None
@@ -126,6 +137,7 @@ class ClickHouseBackend:
             )
         rows = (await self._ask(Rights.asked_for, {}, self._limits)).rows
         self._rights = Rights.read(rows)
+        self._was_answered = True
 
     def _unusable(self, error: BackendError) -> str:
         place, user = self._address.place, self._address.user or "default"
@@ -176,7 +188,7 @@ class ClickHouseBackend:
         try:
             answer = await self._post(session, statement, settings, seconds)
         except (asyncio.CancelledError, _TimedOut):
-            if not self._rights.stops_on_close:
+            if self._was_answered and not self._rights.stops_on_close:
                 self._kill(session, query_id)
             raise
         return result(*answer, self._address.password.hidden_in)
@@ -188,7 +200,10 @@ class ClickHouseBackend:
         parameters: dict[str, str],
         seconds: float | None,
     ) -> tuple[int, Any, bytes]:
-        content_type, body = form(statement)
+        if _is_large(statement):
+            content_type, body = await asyncio.to_thread(form, statement)
+        else:
+            content_type, body = form(statement)
         failure: BackendError
         try:
             async with session.post(
@@ -257,3 +272,8 @@ class ClickHouseBackend:
         if self._is_ours and self._session is not None:
             session, self._session = self._session, None
             await session.close()
+
+
+def _is_large(statement: Statement) -> bool:
+    values = statement.parameters.values()
+    return len(statement.text) + sum(len(value) for value in values if isinstance(value, str)) > _LARGE

@@ -152,7 +152,10 @@ def _refusal(text: str, header: str | None, status: int, hide: Callable[[str], s
         code = int(found[1]) if found else None
     text = " ".join(hide(text).split())
     if code is None:
-        return BackendError(f"status {status}, with no reason of ClickHouse's: {text[:200]!r}")
+        return BackendError(
+            f"status {status}, with no reason of ClickHouse's: {text[:200]!r}; check that host and port are"
+            " those of its HTTP interface"
+        )
     if len(text) > _LONGEST_TEXT:
         text = f"{text[:_LONGEST_TEXT]}…"
     if any(words in text for words in _TOO_MANY_FIELDS):
