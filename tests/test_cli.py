@@ -357,13 +357,34 @@ def test_serve_names_the_option_for_organisations(tmp_path: Path) -> None:
 
 @needs_engine
 @needs_signals
-def test_serve_that_is_stopped_during_the_load_says_what_becomes_of_it(tmp_path: Path) -> None:
-    """A load that is cut short by a signal is told as given up, and the exit code is not 0."""
+@pytest.mark.parametrize(
+    ("expected", "options"),
+    [
+        ("it was given up, and nothing of it is kept", ()),
+        ("what it had told of is kept; the same command again", ("--path", "kept")),
+    ],
+)
+def test_serve_that_is_stopped_during_the_load_says_what_becomes_of_it(
+    tmp_path: Path, expected: str, options: tuple[str, ...]
+) -> None:
+    """A load that is cut short by a signal is told, and the exit code is not 0."""
     pipe = tmp_path / "endless.jsonl"
     os.mkfifo(pipe)
-    command = [sys.executable, "-m", "helicone_sessions", "serve", "--port", "0", "--data", str(pipe)]
+    command = [
+        sys.executable,
+        "-m",
+        "helicone_sessions",
+        "serve",
+        "--port",
+        "0",
+        "--data",
+        str(pipe),
+        *options,
+    ]
     with (
-        subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) as process,
+        subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, cwd=tmp_path
+        ) as process,
         # It opens once the other end reads: the load has begun.
         pipe.open("w") as endless,
     ):
@@ -372,7 +393,7 @@ def test_serve_that_is_stopped_during_the_load_says_what_becomes_of_it(tmp_path:
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=60)
     assert 128 + signal.SIGTERM == process.returncode
-    assert "stopped during the load: it was given up, and nothing of it is kept" in said
+    assert f"stopped during the load: {expected}" in said
 
 
 @needs_engine

@@ -104,7 +104,9 @@ def serve(
     )
     where = _where(path, clickhouse)
     try:
-        code = asyncio.run(_serve(make, where, shows_key=key is None, loads=data is not None))
+        code = asyncio.run(
+            _serve(make, where, shows_key=key is None, loads=data is not None, kept=path is not None)
+        )
     except MissingExtra:
         raise
     except ConfigurationError as error:
@@ -134,7 +136,15 @@ def _where(path: Path | None, clickhouse: str | None) -> str:
     return f"in ClickHouse at {parse_address(clickhouse)}"
 
 
-async def _serve(make: Callable[..., "LocalServer"], where: str, *, shows_key: bool, loads: bool) -> int:
+_STOPPED: Final = {
+    False: "it was given up, and nothing of it is kept",
+    True: "what it had told of is kept; the same command again loads it from its beginning, and replaces",
+}
+
+
+async def _serve(
+    make: Callable[..., "LocalServer"], where: str, *, shows_key: bool, loads: bool, kept: bool
+) -> int:
     """Serve until told to stop; the exit code."""
     told: list[int] = []
     ending = asyncio.Event()
@@ -155,7 +165,7 @@ async def _serve(make: Callable[..., "LocalServer"], where: str, *, shows_key: b
             finally:
                 await server.aclose()
     if server is None and loads:
-        _say("stopped during the load: it was given up, and nothing of it is kept")
+        _say(f"stopped during the load: {_STOPPED[kept]}")
         return _SIGNALLED + told[0]
     _say("stopped")
     return 0

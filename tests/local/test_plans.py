@@ -55,6 +55,9 @@ def _rows(chance: random.Random, count: int, sessions: int, costs: range, unit: 
             **({"Helicone-Session-Id": session} if session else {}),
             **({"Helicone-Session-Name": name} if name else {}),
         }
+        if not session:
+            # A tag is one of a session.
+            row.pop("session_tag", None)
         row["cost"] = Decimal(chance.choice(costs) * unit).scaleb(-9)
     return rows
 
