@@ -646,7 +646,7 @@ async def test_nothing_stays_open(server: ClickHouseServer) -> None:
     await backend.aclose()
     gc.collect()
     assert not [
-        found for found in gc.get_objects() if isinstance(found, aiohttp.ClientSession) and not found.closed
+        found for found in gc.get_objects() if type(found) is aiohttp.ClientSession and not found.closed
     ]
     with pytest.raises(ConfigurationError, match="not open"):
         await backend.query(echo("a"))

@@ -100,6 +100,9 @@ class Pool:
         self._alarm = threading.Event()
         self._wakes_at = math.inf
         self._watch = self._start(self._keep_watch, "watch")
+        # At the exit of the process, where it closes at the latest, Python starts no more threads.
+        self._closing = threading.Event()
+        self._start(self._finish, "close")
         _pools.add(self)
 
     def submit(self, work: Work, limits: Limits | None) -> Run:
@@ -147,7 +150,7 @@ class Pool:
         for run in ended:
             _fail(run, engine_closed())
         self._alarm.set()
-        self._start(self._finish, "close")
+        self._closing.set()
 
     def _start(self, target: Callable[[], None], name: str) -> threading.Thread:
         # No daemon thread is waited for when the process exits.
@@ -156,6 +159,7 @@ class Pool:
         return thread
 
     def _finish(self) -> None:
+        self._closing.wait()
         for worker in self._workers:
             worker.join()
         self._is_over = True
