@@ -101,7 +101,7 @@ async def _unpacked(packed: bytes, encoding: str, large: Large) -> bytes:
     try:
         return await asyncio.to_thread(_unpack, packed, encoding=encoding, most=LARGEST_BODY)
     except _TooLong:
-        raise web.HTTPRequestEntityTooLarge(LARGEST_BODY) from None
+        raise web.HTTPRequestEntityTooLarge(LARGEST_BODY, LARGEST_BODY + 1) from None
 
 
 class _TooLong(Exception):
