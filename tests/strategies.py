@@ -1,6 +1,7 @@
 """Hypothesis strategies: filters that can be sent, and JSON that is nearly a filter."""
 
 import operator
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -27,6 +28,14 @@ METHODS = {
     "gte": "gte",
     "lt": "lt",
     "lte": "lte",
+}
+COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
+    "equals": operator.eq,
+    "not-equals": operator.ne,
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
 }
 
 _letters = st.characters(exclude_categories=["Cs"], exclude_characters="\\")

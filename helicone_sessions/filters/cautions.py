@@ -47,6 +47,11 @@ class Caution:
             ``"inexact"`` (a rounded constant), ``"size"`` (more than a statement can hold).
         reason: Why.
         remedy: What to do about it.
+
+    >>> from helicone_sessions import F
+    >>> (caution,) = (F.cost > 3).cautions()
+    >>> caution.effect, caution.remedy
+    ('overflow', 'use a constant up to 2.147483647; more cannot be asked for there')
     """
 
     condition: str

@@ -1,13 +1,8 @@
-"""`Filter`, the face of the language, and the operators that filters and columns share."""
+"""`Filter`, the face of the language, and what makes one of others."""
 
 import warnings
 from collections.abc import Iterable
-from datetime import datetime
-from decimal import Decimal
-from enum import Enum
-from fractions import Fraction
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NoReturn, Self, TypeVar, overload
-from uuid import UUID
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Self, TypeVar, overload
 
 from helicone_sessions.errors import FilterTypeError, HeliconeFilterWarning
 from helicone_sessions.filters.cautions import Caution, cautions
@@ -23,111 +18,17 @@ from helicone_sessions.filters.nodes import (
     program,
     simplify,
 )
-from helicone_sessions.filters.precedence import (
-    Misread,
-    Open,
-    Terms,
-    closed,
-    combined,
-    compared,
-    inverted,
-    is_open,
-    spell,
-)
-from helicone_sessions.filters.rewrites import caller, rewrite
+from helicone_sessions.filters.operand import Constant, Operand, is_constant, refused
+from helicone_sessions.filters.precedence import Misread, Terms, closed, inverted, is_open, spell
 from helicone_sessions.filters.source import to_source
 from helicone_sessions.filters.text import explain, to_text
 from helicone_sessions.filters.values import shortened
 from helicone_sessions.filters.wire import WireFilter, from_wire, to_wire
 
-Constant = bool | int | float | str | datetime | Decimal | Fraction | Enum | UUID
-_CONSTANTS: Final = (bool, int, float, str, datetime, Decimal, Fraction, Enum, UUID)
-
 C = TypeVar("C", bound=Constant)
 C_co = TypeVar("C_co", covariant=True)
 J = TypeVar("J")
 J_co = TypeVar("J_co", covariant=True)
-
-
-class Operand:
-    """What may stand in a filter expression: a filter, a column, or a comparison still to be completed.
-
-    At run time every operand has every operator, and `precedence` decides. What a type checker knows of
-    them stands at the classes below, so that it refuses what would be refused here.
-    """
-
-    __slots__ = ()
-
-    # numpy scalars on the left of an operator hand over to ours.
-    __array_ufunc__: ClassVar[None] = None
-
-    def _terms(self, *, alone: bool) -> Terms:
-        """This operand for `precedence`; *alone* on its side of a comparison, or beside & or |."""
-        raise NotImplementedError
-
-    if not TYPE_CHECKING:
-
-        def __and__(self, other: object) -> Any:
-            return _joined("&", self, other)
-
-        def __rand__(self, other: object) -> Any:
-            return _joined("&", other, self)
-
-        def __or__(self, other: object) -> Any:
-            return _joined("|", self, other)
-
-        def __ror__(self, other: object) -> Any:
-            return _joined("|", other, self)
-
-        def __lt__(self, other: object) -> Any:
-            return self._compare("<", other)
-
-        def __le__(self, other: object) -> Any:
-            return self._compare("<=", other)
-
-        def __gt__(self, other: object) -> Any:
-            return self._compare(">", other)
-
-        def __ge__(self, other: object) -> Any:
-            return self._compare(">=", other)
-
-        def __eq__(self, other: object) -> Any:
-            return self._compare("==", other)
-
-        def __ne__(self, other: object) -> Any:
-            return self._compare("!=", other)
-
-        def __hash__(self) -> NoReturn:
-            raise _refused(
-                f"{self!r} cannot be hashed: a set or dict would compare it with ==, which builds a filter."
-                " Use .is_in([...]) for membership, and the column's name as a key"
-            )
-
-        def __contains__(self, item: object) -> NoReturn:
-            raise _refused(f"{shortened(item)} in {self!r} has no meaning{self._instead_of_in(item)}")
-
-        def __iter__(self) -> NoReturn:
-            raise FilterTypeError(f"{self!r} cannot be iterated or unpacked: its values are in the service")
-
-        def __xor__(self, _other: object) -> NoReturn:
-            raise _refused("^ has no meaning in a filter: use & for and, | for or, ~ for not")
-
-        __rxor__ = __xor__
-
-    def _instead_of_in(self, _item: object) -> str:
-        """What a message says to write instead of ``item in self``."""
-        return ""
-
-    def _compare(self, sign: str, other: object) -> "Filter":
-        return _compared(self, sign, other)
-
-    def __bool__(self) -> NoReturn:
-        raise _refused(
-            f"{self!r} has no truth value, so it cannot stand before or after and, or, not, if."
-            " Use & for and, | for or, ~ for not, and put each comparison in parentheses;"
-            " use .between(low, high) for low <= x <= high and .is_in([...]) for in;"
-            " test an optional filter with `is None`"
-        )
 
 
 class Joinable(Operand, Generic[J_co]):
@@ -165,6 +66,8 @@ class Filter(Condition):
     >>> from helicone_sessions import F
     >>> F.cost > 0.1 & F.model.contains("gpt")
     (F.cost > 0.1) & F.model.contains('gpt')
+    >>> print(~((F.cost > 0.1) | F.threat))
+    not (cost > 0.1 or threat)
     """
 
     __slots__ = ("_node",)
@@ -199,8 +102,8 @@ class Filter(Condition):
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Filter):
             return self._node is other._node or program(self._node) == program(other._node)
-        if isinstance(other, Operand) or _is_constant(other):
-            _compared(self, "==", other)  # it raises: a condition has no value to compare
+        if isinstance(other, Operand) or is_constant(other):
+            self._compare("==", other)  # it raises: a condition has no value to compare
         return NotImplemented
 
     def __ne__(self, other: object) -> bool:
@@ -304,7 +207,13 @@ class Filter(Condition):
 
     @property
     def node(self) -> Node:
-        """The filter as plain data, for what turns it into something else, as into SQL."""
+        """The filter as plain data, for what turns it into something else, as into SQL.
+
+        >>> from helicone_sessions import F
+        >>> leaf = (F.cost > 0.1).node
+        >>> leaf.column.name, leaf.operator, leaf.value
+        ('cost', 'gt', 0.1)
+        """
         return self._node
 
     @property
@@ -343,47 +252,19 @@ class Unfinished(Operand, Generic[C_co]):
 
     def __invert__(self) -> Any:
         try:
-            return _finished(inverted(self._open))
+            return _made(inverted(self._open))
         except Misread as misread:
-            raise _refused(misread.message) from None
+            raise refused(misread.message) from None
 
     def __repr__(self) -> str:
         return f"<unfinished: {spell(self._open)}>"
 
 
-def _finished(terms: Terms) -> Any:
+def _made(terms: Terms) -> Any:
     return Unfinished(terms) if is_open(terms) else Filter._of(closed(terms))
 
 
-def _joined(sign: str, left: object, right: object) -> Any:
-    try:
-        return _finished(combined(sign, _terms_of(left, alone=False), _terms_of(right, alone=False)))
-    except Misread as misread:
-        raise _refused(misread.message) from None
-
-
-def _compared(left: object, sign: str, right: object) -> "Filter":
-    try:
-        return Filter._of(compared(_terms_of(left, alone=True), sign, _terms_of(right, alone=True)))
-    except Misread as misread:
-        raise _refused(misread.message) from None
-
-
-def _refused(reason: str) -> FilterTypeError:
-    """The error for what Python reads otherwise than it was meant, with the mend where it can be seen."""
-    frame = caller()
-    mend = rewrite(frame) if frame else None
-    if mend is None or mend.meant in (None, mend.wrote):
-        return FilterTypeError(reason)
-    return FilterTypeError(f"{reason}\n  you wrote:    {mend.wrote}\n  did you mean: {mend.meant}")
-
-
-def _terms_of(value: object, *, alone: bool) -> Terms:
-    if isinstance(value, Operand):
-        return value._terms(alone=alone)
-    if alone or _is_constant(value):
-        return [[Open(value, is_column=False)]]
-    raise FilterTypeError(f"a filter cannot be joined with {type(value).__name__} {value!r}")
+Operand._made = _made
 
 
 def filter_of_contract(wire: object, *, path: str) -> Filter:
@@ -393,11 +274,6 @@ def filter_of_contract(wire: object, *, path: str) -> Filter:
         FilterError: It is not a filter of the API; the message gives the JSON path from *path* on.
     """
     return Filter._of(from_wire(wire, expand=True, path=path))
-
-
-def _is_constant(value: object) -> bool:
-    """Whether a column may be compared with it; of numpy nothing but scalars gets here."""
-    return isinstance(value, _CONSTANTS) or type(value).__module__ == "numpy"
 
 
 def as_filter(value: object) -> Filter:
@@ -440,6 +316,12 @@ def all_of(*filters: Condition | None) -> Filter:
 
     Without any it is ``ALL``. Thousands may be given: the cost is linear.
 
+    Args:
+        filters: Filters and boolean columns, one by one.
+
+    Raises:
+        FilterTypeError: One of them is no filter, or they came as a list.
+
     >>> from helicone_sessions import F
     >>> user = None
     >>> all_of(F.status == 200, F.user_id == user if user else None, ~F.cached)
@@ -452,6 +334,12 @@ def any_of(*filters: Condition | None) -> Filter:
     """The filter that matches where at least one of *filters* does; None among them is skipped.
 
     Without any it is ``NONE``, never everything.
+
+    Args:
+        filters: Filters and boolean columns, one by one.
+
+    Raises:
+        FilterTypeError: One of them is no filter, or they came as a list.
 
     >>> from helicone_sessions import F
     >>> any_of(*(F.model == name for name in ["gpt-4o", "o3"]))

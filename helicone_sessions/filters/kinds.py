@@ -1,26 +1,17 @@
 """One class for each kind of column: the conditions that it takes, and what a type checker knows of them."""
 
-import difflib
 from collections.abc import Iterable
 from enum import Enum
-from itertools import islice
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    ClassVar,
-    Final,
-    Generic,
-    Literal,
-    NoReturn,
-    TypeVar,
-)
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError, UnknownOperator
-from helicone_sessions.filters.filter import Condition, Filter, Operand, Unfinished
-from helicone_sessions.filters.nodes import And, Leaf, Node, Not, Or, join
+from helicone_sessions.filters.comparisons import Column, Equatable, Ordered
+from helicone_sessions.filters.filter import Condition, Filter
+from helicone_sessions.filters.nodes import Leaf, Node, Not, Or
+from helicone_sessions.filters.operand import Operand
 from helicone_sessions.filters.patterns import escape_like, sent_for_contains
-from helicone_sessions.filters.precedence import Open, Terms
-from helicone_sessions.filters.schema import COLUMNS, ColumnFacts, Operator
+from helicone_sessions.filters.precedence import Terms
+from helicone_sessions.filters.schema import COLUMNS, ColumnFacts
 from helicone_sessions.filters.signatures import (
     Keyed,
     Moment,
@@ -34,227 +25,8 @@ from helicone_sessions.filters.signatures import (
 from helicone_sessions.filters.spelling import spell_column
 from helicone_sessions.filters.values import MISSING, check, check_text, shortened
 
-Inclusive = Literal["both", "left", "right", "neither"]
-T = TypeVar("T")
-
 if TYPE_CHECKING:
     from helicone_sessions.filters.signatures import AnyScore, AnyTruth
-
-_WIRE_NAME: Final[dict[str, Operator]] = {
-    "==": "equals",
-    "!=": "not-equals",
-    "<": "lt",
-    "<=": "lte",
-    ">": "gt",
-    ">=": "gte",
-}
-# The open-source server takes about 4,000.
-_MOST_VALUES: Final = 100_000
-# What other libraries, SQL and the API call it.
-_SYNONYMS: Final = {
-    "equals": "eq",
-    "not_equals": "ne",
-    "neq": "ne",
-    "ge": "gte",
-    "le": "lte",
-    "in_": "is_in",
-    "isin": "is_in",
-    "one_of": "is_in",
-    "notin": "not_in",
-    "notin_": "not_in",
-    "is_between": "between",
-    "icontains": "contains",
-    "includes": "contains",
-    "starts_with": "startswith",
-    "ends_with": "endswith",
-    "regexp": "like",
-    "match": "like",
-    "is_": "eq",
-    "isnull": "is_null",
-    "isna": "is_null",
-    "is_none": "is_null",
-}
-
-
-class Column(Operand):
-    """A column of the API; comparing it with a constant gives a `Filter`."""
-
-    __slots__ = ("_facts", "_key")
-
-    # What the column has, for messages.
-    _has: ClassVar[str]
-
-    def __init__(self, name: str, key: str | None = None) -> None:
-        self._facts = COLUMNS[name]
-        self._key = key
-
-    @property
-    def has(self) -> str:
-        """The operators and methods of the column, for messages."""
-        return self._has
-
-    @property
-    def facts(self) -> ColumnFacts:
-        """What is known of the column: kind, operators, unit, and how the open-source server reads it."""
-        return self._facts
-
-    def __repr__(self) -> str:
-        return spell_column(self._facts, self._key)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._facts.name, self._key)
-
-    def __copy__(self) -> "Column":
-        return self
-
-    def __deepcopy__(self, _memo: object) -> "Column":
-        return self
-
-    if not TYPE_CHECKING:  # to a type checker a misspelt name is an error
-
-        def __getattr__(self, name: str) -> NoReturn:
-            if name.startswith("__"):
-                raise AttributeError(name)
-            raise UnknownOperator(
-                f"{self!r} is a {self._facts.kind} column and has no .{name}{self._nearest(name)};"
-                f" it has {self.has}"
-            )
-
-    def _nearest(self, name: str) -> str:
-        if isinstance(self, Condition) and hasattr(Filter, name):
-            return f" (write {self!r}.is_true().{name})"
-        own = [word for word in dir(type(self)) if not word.startswith("_")]
-        near = [_SYNONYMS.get(name.lower()), *difflib.get_close_matches(name.lower(), own, n=1, cutoff=0.7)]
-        return next((f" (did you mean .{word}?)" for word in near if word in own), "")
-
-    def _compare(self, sign: str, other: object) -> Filter:
-        if isinstance(other, Operand):
-            return super()._compare(sign, other)
-        return Filter._of(self.condition(sign, other))
-
-    def _terms(self, *, alone: bool) -> Terms:  # noqa: ARG002 - only a boolean column differs
-        return [[Open(self, is_column=True)]]
-
-    if not TYPE_CHECKING:
-
-        def __invert__(self) -> Unfinished[Any]:
-            return Unfinished([[Open(self, is_column=True, inversions=1)]])
-
-    def condition(self, sign: str, constant: object) -> Node:
-        """The condition ``self sign constant``.
-
-        Raises:
-            FilterTypeError: The kind of column has no such comparison, or the constant has the wrong type.
-            FilterValueError: The constant is one that the column cannot hold.
-        """
-        operator = _WIRE_NAME[sign]
-        facts = self._facts
-        if operator not in facts.operators:
-            return self._without_operator(sign, constant)
-        return Leaf(facts, operator, check(facts, constant, spelling=self), self._key)
-
-    def _without_operator(self, sign: str, constant: object) -> Node:
-        raise FilterTypeError(f"{self!r} {sign} {constant!r}: a {self._facts.kind} column has {self.has}")
-
-    def _leaf(self, operator: Operator, constant: object) -> Leaf:
-        return Leaf(self._facts, operator, check(self._facts, constant, spelling=self), self._key)
-
-    def _where(self, operator: Operator, constant: object) -> Filter:
-        return Filter._of(self._leaf(operator, constant))
-
-
-class Equatable(Column, Generic[T]):
-    """A column that can be compared with ``==`` and ``!=``."""
-
-    __slots__ = ()
-
-    def eq(self, value: T) -> Filter:
-        """The method twin of ``==``."""
-        return Filter._of(self.condition("==", value))
-
-    def ne(self, value: T) -> Filter:
-        """The method twin of ``!=``."""
-        return Filter._of(self.condition("!=", value))
-
-    def is_in(self, values: Iterable[T]) -> Filter:
-        """One of *values*; of none it is ``NONE``.
-
-        >>> from helicone_sessions import F
-        >>> F.model.is_in(["gpt-4o", "o3"])
-        (F.model == 'gpt-4o') | (F.model == 'o3')
-        """
-        return Filter._of(join(Or, self._each("==", values)))
-
-    def not_in(self, values: Iterable[T]) -> Filter:
-        """None of *values*; of none it is ``ALL``."""
-        return Filter._of(join(And, self._each("!=", values)))
-
-    def is_each(self, values: Iterable[T]) -> dict[T, Filter]:
-        """A filter for each of *values*, under that value: the segments of a table.
-
-        >>> from helicone_sessions import F
-        >>> F.model.is_each(["gpt-4o", "o3"])
-        {'gpt-4o': F.model == 'gpt-4o', 'o3': F.model == 'o3'}
-        """
-        return {value: Filter._of(self.condition("==", value)) for value in self._given(values)}
-
-    def _each(self, sign: str, values: Iterable[T]) -> Iterable[Node]:
-        return dict.fromkeys(self.condition(sign, value) for value in self._given(values))
-
-    def _given(self, values: Iterable[T]) -> list[T]:
-        if isinstance(values, (str, bytes, Operand)) or not isinstance(values, Iterable):
-            raise FilterTypeError(f"{self!r} takes a list of values here, not {values!r}")
-        given = list(islice(values, _MOST_VALUES + 1))
-        if len(given) > _MOST_VALUES:
-            raise FilterValueError(f"{self!r}: a list of more than {_MOST_VALUES:,} values cannot be sent")
-        return given
-
-
-class Ordered(Equatable[T]):
-    """A column whose values have an order."""
-
-    __slots__ = ()
-
-    def gt(self, value: T) -> Filter:
-        """The method twin of ``>``."""
-        return self._where("gt", value)
-
-    def gte(self, value: T) -> Filter:
-        """The method twin of ``>=``."""
-        return self._where("gte", value)
-
-    def lt(self, value: T) -> Filter:
-        """The method twin of ``<``."""
-        return self._where("lt", value)
-
-    def lte(self, value: T) -> Filter:
-        """The method twin of ``<=``."""
-        return self._where("lte", value)
-
-    def between(self, low: T, high: T, inclusive: Inclusive = "both") -> Filter:
-        """From *low* to *high*.
-
-        Args:
-            low: The lower end.
-            high: The upper end.
-            inclusive: Which of the ends belong to it.
-
-        Raises:
-            FilterValueError: *low* lies above *high*, or *inclusive* is another word.
-
-        >>> from helicone_sessions import F
-        >>> F.latency.between(100, 500, inclusive="left")
-        (F.latency >= 100) & (F.latency < 500)
-        """
-        if inclusive not in ("both", "left", "right", "neither"):
-            raise FilterValueError(f"inclusive is 'both', 'left', 'right' or 'neither', not {inclusive!r}")
-        lower = self._leaf("gte" if inclusive in ("both", "left") else "gt", low)
-        upper = self._leaf("lte" if inclusive in ("both", "right") else "lt", high)
-        if lower.value > upper.value:  # type: ignore[operator]
-            raise FilterValueError(
-                f"{self!r}.between({low!r}, {high!r}): the lower end is above the upper one"
-            )
-        return Filter._of(join(And, (lower, upper)))
 
 
 class TextColumn(Equatable[Text], Textual):
@@ -262,6 +34,10 @@ class TextColumn(Equatable[Text], Textual):
 
     ``contains`` ignores case, as the service does; ``like`` and ``ilike`` take a pattern in which ``%`` is
     any text and ``_`` any character.
+
+    >>> from helicone_sessions import F
+    >>> (F.model == "gpt-4o") | F.model.istartswith("o3")
+    (F.model == 'gpt-4o') | F.model.ilike('o3%')
     """
 
     __slots__ = ()
@@ -279,29 +55,55 @@ class TextColumn(Equatable[Text], Textual):
         return f": use .contains({shortened(item)})"
 
     def contains(self, text: Text) -> Filter:
-        """*text* stands somewhere in the value, in capitals or not.
+        r"""*text* stands somewhere in the value, in capitals or not.
+
+        Args:
+            text: The text; letters like ``%`` and ``_`` stand for themselves.
 
         Raises:
             FilterValueError: *text* is empty, which every value contains.
+
+        >>> from helicone_sessions import F
+        >>> F.request_body.contains("50%").to_wire()
+        {'request_response_rmt': {'request_body': {'ilike': '%50\\%%'}}}
         """
         return self._where("contains", self._not_empty(text, "contains"))
 
     def not_contains(self, text: Text) -> Filter:
-        """*text* stands nowhere in the value."""
+        """*text* stands nowhere in the value.
+
+        Args:
+            text: As in `contains`.
+        """
         return self._where("not-contains", self._not_empty(text, "not_contains"))
 
     def like(self, pattern: Text) -> Filter:
-        """The value matches *pattern*, where ``%`` is any text, ``_`` any character."""
+        """The value matches *pattern*, where ``%`` is any text, ``_`` any character.
+
+        Args:
+            pattern: The pattern; a backslash before ``%`` or ``_`` takes them literally.
+
+        >>> from helicone_sessions import F
+        >>> F.model.like("gpt-_o%")
+        F.model.like('gpt-_o%')
+        """
         return self._where("like", pattern)
 
     def ilike(self, pattern: Text) -> Filter:
-        """The value matches *pattern*, in capitals or not."""
+        """The value matches *pattern*, in capitals or not.
+
+        Args:
+            pattern: As in `like`.
+        """
         # Such a pattern is what `contains` sends; one meaning has one form.
         literal = sent_for_contains(pattern) if isinstance(pattern, str) else None
         return self._where("contains", literal) if literal else self._where("ilike", pattern)
 
     def startswith(self, text: Text) -> Filter:
         r"""The value starts with *text*, taken literally.
+
+        Args:
+            text: The beginning; it is not empty.
 
         >>> from helicone_sessions import F
         >>> F.model.startswith("o3_")
@@ -310,15 +112,31 @@ class TextColumn(Equatable[Text], Textual):
         return self._where("like", escape_like(self._not_empty(text, "startswith")) + "%")
 
     def istartswith(self, text: Text) -> Filter:
-        """The value starts with *text*, in capitals or not."""
+        """The value starts with *text*, in capitals or not.
+
+        Args:
+            text: The beginning; it is not empty.
+        """
         return self._where("ilike", escape_like(self._not_empty(text, "istartswith")) + "%")
 
     def endswith(self, text: Text) -> Filter:
-        """The value ends with *text*, taken literally."""
+        """The value ends with *text*, taken literally.
+
+        Args:
+            text: The end; it is not empty.
+
+        >>> from helicone_sessions import F
+        >>> F.model.endswith("-mini")
+        F.model.like('%-mini')
+        """
         return self._where("like", "%" + escape_like(self._not_empty(text, "endswith")))
 
     def iendswith(self, text: Text) -> Filter:
-        """The value ends with *text*, in capitals or not."""
+        """The value ends with *text*, in capitals or not.
+
+        Args:
+            text: The end; it is not empty.
+        """
         return self._where("ilike", "%" + escape_like(self._not_empty(text, "iendswith")))
 
     def is_null(self) -> Filter:
@@ -358,18 +176,31 @@ class TextColumn(Equatable[Text], Textual):
 
 
 class NumberColumn(Ordered[Number], Numeric):
-    """A column of numbers; `unit` says of what."""
+    """A column of numbers; `unit` says of what.
+
+    >>> from helicone_sessions import F
+    >>> (F.cost > 0.1) & F.latency.between(100, 500)
+    (F.cost > 0.1) & (F.latency >= 100) & (F.latency <= 500)
+    """
 
     __slots__ = ()
     _has = "==, !=, <, <=, >, >=, .between(), .is_in(), .not_in()"
 
     @property
     def unit(self) -> str:
-        """The unit that its constants are in."""
+        """The unit that its constants are in.
+
+        >>> from helicone_sessions import F
+        >>> F.cost.unit, F.latency.unit
+        ('dollars', 'milliseconds')
+        """
         return str(self._facts.unit)
 
     def is_in(self, values: Iterable[Number]) -> Filter:
         """One of *values*; of none it is ``NONE``. A ``range`` of whole numbers takes two conditions.
+
+        Args:
+            values: Numbers, 100,000 at most; the open-source server takes about 4,000.
 
         >>> from helicone_sessions import F
         >>> F.status.is_in(range(500, 600))
@@ -380,14 +211,28 @@ class NumberColumn(Ordered[Number], Numeric):
         return super().is_in(values)
 
     def not_in(self, values: Iterable[Number]) -> Filter:
-        """None of *values*; of none it is ``ALL``. A ``range`` of whole numbers takes two conditions."""
+        """None of *values*; of none it is ``ALL``. A ``range`` of whole numbers takes two conditions.
+
+        Args:
+            values: As in `is_in`.
+
+        >>> from helicone_sessions import F
+        >>> F.status.not_in(range(500, 600))
+        (F.status < 500) | (F.status >= 600)
+        """
         if isinstance(values, range) and values.step == 1 and len(values) > 1 and self._facts.whole:
             return Filter._of(Or((self._leaf("lt", values.start), self._leaf("gte", values.stop))))
         return super().not_in(values)
 
 
 class TimestampColumn(Ordered[Moment], Temporal):
-    """A column of instants; its constants are datetimes with a zone."""
+    """A column of instants; its constants are datetimes with a zone.
+
+    >>> import datetime as dt
+    >>> from helicone_sessions import F
+    >>> (F.request_created_at >= dt.datetime(2026, 11, 1, tzinfo=dt.UTC)).to_wire()
+    {'request_response_rmt': {'request_created_at': {'gte': '2026-11-01T00:00:00.000Z'}}}
+    """
 
     __slots__ = ()
     _has = "==, !=, <, <=, >, >=, .between(), .is_in(), .not_in()"
@@ -398,7 +243,12 @@ class TimestampColumn(Ordered[Moment], Temporal):
 
 
 class BooleanColumn(Equatable[bool], Condition):
-    """A column of true and false; it is a condition by itself."""
+    """A column of true and false; it is a condition by itself.
+
+    >>> from helicone_sessions import F
+    >>> F.threat & ~F.cached & F.cache_enabled.is_false()
+    F.threat & ~F.cached & (F.cache_enabled == False)
+    """
 
     __slots__ = ()
     _has = "==, !=, .is_true(), .is_false(), and stands for a condition by itself"
@@ -429,13 +279,22 @@ class BooleanColumn(Equatable[bool], Condition):
 
 
 class PropertyKeyColumn(Column, Keyed):
-    """The names of a request's properties; it can only be compared with ``==``."""
+    """The names of a request's properties; it can only be compared with ``==``.
+
+    >>> from helicone_sessions import F
+    >>> F.property_key == "env"
+    F.property_key == 'env'
+    """
 
     __slots__ = ()
     _has = "=="
 
     def eq(self, value: Text) -> Filter:
-        """The method twin of ``==``."""
+        """The method twin of ``==``.
+
+        Args:
+            value: The name of a property.
+        """
         return self._where("equals", value)
 
 
@@ -479,7 +338,12 @@ M = TypeVar("M", bound=TextColumn)
 
 
 class MapColumn(Operand, Generic[M]):
-    """A map of texts; ``[key]`` gives the column of one key."""
+    """A map of texts; ``[key]`` gives the column of one key.
+
+    >>> from helicone_sessions import F
+    >>> F.properties["Helicone-Session-Name"].contains("nightly")
+    F.properties['Helicone-Session-Name'].contains('nightly')
+    """
 
     __slots__ = ("_column", "_facts")
 

@@ -5,44 +5,23 @@ right; what stands before an open parenthesis waits on a list, so that nesting n
 limit. Conditions are built by the columns of ``F``, which have the rules of the language.
 """
 
-import json
-import re
 from collections.abc import Callable
 from typing import Any, Final
 
 import attrs
 
-from helicone_sessions.errors import FilterError, FilterSyntaxError, FilterTypeError
+from helicone_sessions.errors import FilterError, FilterTypeError
 from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.filter import ALL, NONE, Filter
+from helicone_sessions.filters.mistakes import Critic, Named, in_text, unfit
 from helicone_sessions.filters.nodes import And, Node, Or, join
 from helicone_sessions.filters.schema import Kind
-from helicone_sessions.filters.tokens import (
-    KEYWORDS,
-    NAMES,
-    OPERATORS_OF,
-    SPELT_HERE,
-    TRUTHS,
-    WORDED,
-    Reader,
-    Token,
-    nearest,
-    syntax_error,
-)
-from helicone_sessions.filters.values import DAY, INVERTED, ZONE, check, cut, shortened
+from helicone_sessions.filters.tokens import NAMES, SPELT_HERE, TRUTHS, WORDED, Token, syntax_error
+from helicone_sessions.filters.values import check, cut, shortened
 
 LONGEST: Final = 1_000_000
 
 _CONSTANTS: Final = {"all": ALL.node, "none": NONE.node}
-_ARGUMENT: Final = re.compile(r"""\s*\(?\s*("[^"\n]*"|'[^'\n]*'|[^\s()\[\],"']+)""")
-_OF_PYTHON: Final = {
-    INVERTED: "",
-    ZONE: "as in 2026-11-01T00:00:00Z",
-    DAY: "write the time too, as 2026-11-01T00:00:00Z",
-    "; pass expand=True to have all of them joined by &": "; write each condition in a leaf of its own",
-    "; .is_null() asks for a missing text": "; is null asks for a missing text",
-    "use .is_empty()": "write is empty",
-}
 _MIRRORED: Final = str.maketrans("<>", "><")
 _INCLUSIVE: Final = {
     (">=", "<="): "both",
@@ -59,6 +38,9 @@ def parse_filter(text: str) -> Filter:
     ``== != < <= > >=``, ``0.1 < cost < 5``, ``between``, ``in``, ``contains``, ``like``, ``ilike``,
     ``startswith``, ``endswith``, ``istartswith``, ``iendswith``, ``is null``, ``is empty``; ``and``, ``or``,
     ``not`` or ``&``, ``|``, ``~``; ``all`` and ``none``. The API's JSON may stand where a condition may.
+
+    Args:
+        text: The filter.
 
     Raises:
         FilterSyntaxError: The text is no filter; the message says where, and what to write instead.
@@ -101,30 +83,7 @@ class _Group:
         return join(Or, [join(And, term) for term in self.terms])
 
 
-@attrs.frozen(eq=False)
-class _Named:
-    """A column, and the *name* that the text gives it from the token *first* on."""
-
-    column: Any
-    name: str
-    first: Token
-
-    @property
-    def kind(self) -> Kind:
-        """What the column holds."""
-        kind: Kind = self.column.facts.kind
-        return kind
-
-    @property
-    def has(self) -> str:
-        """The operators of the column."""
-        return f"it has {', '.join(OPERATORS_OF[self.kind])}"
-
-    def __str__(self) -> str:
-        return f"{self.name} is a {'text' if self.kind is Kind.MAP else self.kind} column"
-
-
-class _Parser(Reader):
+class _Parser(Critic):
     """The grammar: one method for each thing that may stand in the text."""
 
     def whole(self) -> Node:
@@ -187,7 +146,7 @@ class _Parser(Reader):
             return self.build(named.column.is_true, first=named.first)
         raise self.no_operator(named)
 
-    def column(self) -> _Named:
+    def column(self) -> Named:
         """A column, with the key if it is a map."""
         first = self.token
         facts = NAMES.get(first.text)
@@ -195,7 +154,7 @@ class _Parser(Reader):
             raise self.no_column()
         self.advance()
         if facts.kind is not Kind.MAP:
-            named = _Named(F[facts.name], first.text, first)
+            named = Named(F[facts.name], first.text, first)
             if self.token.text == "[":
                 raise self.error(f"{named} and has no keys", first)
             return named
@@ -208,9 +167,9 @@ class _Parser(Reader):
         column = self.checked(F[facts.name].__getitem__, self.advance().value, first=self.last)
         if not self.take("]"):
             raise self.due("']'")
-        return _Named(column, cut(self.text[first.start : self.last.end]), first)
+        return Named(column, cut(self.text[first.start : self.last.end]), first)
 
-    def compared(self, named: _Named) -> Node:
+    def compared(self, named: Named) -> Node:
         """A column before a sign."""
         sign = self.sign(named)
         value = self.constant(named)
@@ -246,14 +205,14 @@ class _Parser(Reader):
             )
         return self.build(named.column.between, low, high, _INCLUSIVE[before, after], first=constant)
 
-    def sign(self, named: _Named, token: Token | None = None) -> str:
+    def sign(self, named: Named, token: Token | None = None) -> str:
         """The sign that comes next, or the *token* before the column, as it stands behind the column."""
         sign = (token or self.advance()).text
         sign = {"=": "==", "<>": "!="}.get(sign, sign.translate(_MIRRORED) if token else sign)
         self.allow(named, sign, token or self.last)
         return sign
 
-    def worded(self, named: _Named, *, inverted: bool) -> Node:
+    def worded(self, named: Named, *, inverted: bool) -> Node:
         """An operator in words, and what follows it."""
         column, word = named.column, self.token.word
         self.allow(named, word, self.advance())
@@ -271,7 +230,7 @@ class _Parser(Reader):
         node = self.build(getattr(column, word), *values, first=named.first)
         return _inverted(node) if inverted else node
 
-    def tested(self, named: _Named) -> Node:
+    def tested(self, named: Named) -> Node:
         """What follows ``is``."""
         first, inverted, word = self.last, self.take("not"), self.token.word
         if word not in ("null", "empty", *TRUTHS):
@@ -283,7 +242,7 @@ class _Parser(Reader):
         node = self.build(getattr(named.column, f"is_{word}"), first=named.first)
         return _inverted(node) if inverted else node
 
-    def listed(self, named: _Named) -> list[Any]:
+    def listed(self, named: Named) -> list[Any]:
         """The constants of a list."""
         opening = self.take("(", "[")
         if opening is None:
@@ -301,7 +260,7 @@ class _Parser(Reader):
             found.append(self.constant(named))
         return found
 
-    def constant(self, named: _Named) -> Any:
+    def constant(self, named: Named) -> Any:
         """The constant that comes next."""
         if self.token.sort not in ("word", "text"):
             raise self.due("a constant")
@@ -309,7 +268,7 @@ class _Parser(Reader):
         self.advance()
         return value
 
-    def value(self, named: _Named, token: Token) -> Any:
+    def value(self, named: Named, token: Token) -> Any:
         """What *token* stands for beside this column, by the rules of the language."""
         value: Any = token.number
         if value is None and named.kind is Kind.TIMESTAMP:
@@ -317,7 +276,7 @@ class _Parser(Reader):
         elif value is None:
             value = TRUTHS.get(token.word, token.value)
         if value is None:
-            raise self.error(_unfit(named, token), token)
+            raise self.error(unfit(named, token), token)
         return self.checked(check, named.column.facts, value, spelling=named.name, first=token, last=token)
 
     def build(self, method: Callable[..., Filter | Node], *values: Any, first: Token) -> Node:
@@ -332,76 +291,4 @@ class _Parser(Reader):
         try:
             return method(*values, **more)
         except FilterError as error:
-            raise self.error(_in_text(error.message), first, last or self.last) from None
-
-    def allow(self, named: _Named, operator: str, token: Token) -> None:
-        """Refuse an operator that the kind of column does not have."""
-        if operator not in OPERATORS_OF[named.kind]:
-            raise self.error(f"{named}; {named.has}", token)
-
-    def no_operator(self, named: _Named) -> FilterSyntaxError:
-        """The error that a column is followed by no operator."""
-        token = self.token
-        if mend := self.respelled(named.name, token.word.removeprefix(".")):
-            return self.error(mend)
-        if not token.word or token.word in KEYWORDS:
-            return self.error(f"{named} and no condition by itself; {named.has}", named.first, self.last)
-        near = nearest(token.word, OPERATORS_OF[named.kind])
-        return self.error(f"there is no operator {token}; {near or named.has}")
-
-    def no_column(self) -> FilterSyntaxError:
-        """The error that something else stands where a column is due."""
-        token = self.token
-        if not token.word or token.word in KEYWORDS:
-            return self.due("a column" if self.last.sort == "sign" else "a condition")
-        base, _, rest = token.text.partition(".")
-        if base == "F":
-            return self.error(f"write {cut(rest.partition('.')[0]) or 'the name alone'}, without F.")
-        if rest and base in NAMES and NAMES[base].kind is Kind.MAP:
-            return self.error(f"write {base}[{cut(json.dumps(rest))}]")
-        if base in NAMES and (mend := self.respelled(base, rest)):
-            return self.error(mend)
-        near = nearest(token.word, [*NAMES, *KEYWORDS])
-        return self.error(f"there is no column {token}; {near or 'the columns have the names of the API'}")
-
-    def respelled(self, name: str, method: str) -> str | None:
-        """A method of Python, or an operator of the API, as it is written here."""
-        if method not in SPELT_HERE:
-            return None
-        given = _ARGUMENT.match(self.text, self.token.end)
-        return f"write {name} {SPELT_HERE[method].format(cut(given[1]) if given else '…')}"
-
-    def not_connected(self) -> FilterSyntaxError:
-        """The error that a condition is followed by no ``and`` or ``or``."""
-        token = self.token
-        if token.text == ")":
-            return self.error("there is no ( for this )")
-        near = "" if token.text in NAMES else nearest(token.word, ("and", "or"))
-        return self.error(
-            f"there is no {token}; {near}" if near else f"'and' or 'or' is missing before {token}"
-        )
-
-
-def _in_text(message: str) -> str:
-    """A message of the language, without what is said to those who write Python."""
-    for of_python, of_text in _OF_PYTHON.items():
-        message = message.replace(of_python, of_text)
-    return message.removeprefix("F.")
-
-
-def _unfit(named: _Named, token: Token) -> str:
-    """Why a word, or what is no time, is no constant for the column."""
-    kind = named.kind
-    if token.word in ("null", "none"):
-        test = {Kind.TEXT: "null", Kind.MAP: "empty"}.get(kind)
-        return "the API has no null in a comparison" + (f"; write {named.name} is {test}" if test else "")
-    if token.word in KEYWORDS:
-        return f"a constant is due, not {token}"
-    if token.word and (token.text in NAMES or token.word.startswith("f.")):
-        return "a column is compared with a constant only"
-    if kind is Kind.TIMESTAMP:
-        return f"{token} is no time; write it as 2026-11-01T00:00:00Z"
-    if kind in (Kind.NUMBER, Kind.BOOLEAN):
-        wanted = "a number" if kind is Kind.NUMBER else "true or false"
-        return f"{named.name} is compared with {wanted}, not with {token}"
-    return f"write {token.quoted}, in quotes"
+            raise self.error(in_text(error.message), first, last or self.last) from None

@@ -2,6 +2,7 @@
 
 import copy
 import datetime as dt
+import enum
 import functools
 import pickle
 from decimal import Decimal
@@ -24,6 +25,23 @@ CONTRADICTION = {
 }
 CONTRACT = Path(__file__).parents[2].parent / "shared" / "openapi.yaml"
 needs_contract = pytest.mark.skipif(not CONTRACT.exists(), reason="the contract is not beside the repository")
+
+
+class Model(enum.StrEnum):
+    MINI = "gpt-mini"
+
+
+class Code(enum.IntEnum):
+    OK = 200
+
+
+class Level(enum.Enum):
+    HIGH = 5
+
+
+class Flags(enum.IntFlag):
+    ONE = 1
+    TWO = 2
 
 
 def read(source: str, **names: object) -> Any:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from helicone_sessions.errors import FilterTypeError, FilterValueError
 from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.filter import Filter, all_of, any_of
+from helicone_sessions.filters.nodes import Not, simplify
 from helicone_sessions.filters.schema import Kind
 from tests.filters.support import CONTRADICTION, MOMENT, again, branch, leaf, read
 from tests.strategies import METHODS, PAIRS, filters, numbers, texts, times
@@ -377,6 +378,24 @@ def test_copies_are_equal(filter_: Filter) -> None:
     assert [filter_] == copy.deepcopy([filter_])
     assert hash(filter_) == hash(again(filter_))
     assert filter_ == again(filter_)
+
+
+@pytest.mark.parametrize("column", [F.cost, F.properties["env"]], ids=repr)
+def test_a_column_is_its_own_copy(column: Any) -> None:
+    """A column is there once, however it is copied: it cannot be changed."""
+    assert column is copy.copy(column)
+    assert column is copy.deepcopy([column])[0]
+
+
+def test_a_filter_is_formatted_as_its_text() -> None:
+    """A width and what else a format asks for goes to the text of the filter."""
+    assert "      cost > 1" == f"{F.cost > 1:>14}"
+
+
+def test_a_negation_of_a_negation_is_none() -> None:
+    """Where plain data negates twice, it says what it would without."""
+    node = (F.cost > 1).node
+    assert node == simplify(Not(Not(node)))
 
 
 @pytest.mark.parametrize("source", ["ALL", "NONE", "A | ~ALL", "A & NONE", "A | ALL"])

@@ -176,6 +176,11 @@ R = "$.request_response_rmt"
         (_requests(model={"equals": 5}), TYPE, f"{R}.model.equals: a string is due"),
         (_requests(model={"equals": "\ud800"}), VALUE, f"{R}.model.equals: "),
         (_requests(properties={"\ud800": {"equals": "x"}}), VALUE, f"{R}.properties, a key: "),
+        (
+            _requests(properties={5: {"equals": "x"}}),
+            TYPE,
+            f"{R}.properties: the name of a field is text, not 5",
+        ),
         (_requests(model={"like": ["x"]}), TYPE, f"{R}.model.like: a string is due, not a list"),
         (_requests(scores={"q": {"equals": 4}}), TYPE, f"{R}.scores['q'].equals: a string is due"),
         (_requests(threat={"equals": 1}), TYPE, f"{R}.threat.equals: true or false is due"),

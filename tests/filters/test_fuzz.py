@@ -35,7 +35,7 @@ from tests.filters.reading import (
     opposite,
     same_calls,
 )
-from tests.filters.support import MOMENT
+from tests.filters.support import MOMENT, Code, Flags, Level, Model
 
 try:
     import numpy as np
@@ -47,25 +47,8 @@ COUNT = int(os.environ.get("HELICONE_SESSIONS_FUZZ", "5000"))
 pytestmark = pytest.mark.filterwarnings("ignore:Bitwise inversion:DeprecationWarning")
 
 
-class Model(enum.StrEnum):
-    MINI = "gpt-mini"
-
-
-class Code(enum.IntEnum):
-    OK = 200
-
-
-class Level(enum.Enum):
-    HIGH = 5
-
-
 class Answer(enum.Enum):
     YES = True
-
-
-class Flags(enum.IntFlag):
-    ONE = 1
-    TWO = 2
 
 
 P, Q = F.model.contains("gpt"), F.user_id.like("a%")

@@ -1,6 +1,5 @@
 """Every operator and method on every column, and the leaves that it gives."""
 
-import operator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -12,16 +11,8 @@ from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.filter import ALL, NONE, Filter
 from helicone_sessions.filters.schema import Kind
 from tests.filters.support import MOMENT, again, branch, leaf, needs_contract, read, strict_contract
-from tests.strategies import METHODS, PAIRS, filters
+from tests.strategies import COMPARISONS, METHODS, PAIRS, filters
 
-SYMBOLS = {
-    "equals": operator.eq,
-    "not-equals": operator.ne,
-    "gt": operator.gt,
-    "gte": operator.ge,
-    "lt": operator.lt,
-    "lte": operator.le,
-}
 CONSTANTS: dict[Kind, Any] = {Kind.NUMBER: 2.5, Kind.TIMESTAMP: MOMENT, Kind.BOOLEAN: True}
 TIMES = [name for name, word in PAIRS if name.endswith("_at") and word == "equals"]
 
@@ -41,11 +32,11 @@ def test_a_pair_is_one_leaf(name: str, word: str) -> None:
     assert leaf(name, word, sent, key) == getattr(column, METHODS[word])(constant).to_wire()
 
 
-@pytest.mark.parametrize(("name", "word"), [pair for pair in PAIRS if pair[1] in SYMBOLS])
+@pytest.mark.parametrize(("name", "word"), [pair for pair in PAIRS if pair[1] in COMPARISONS])
 def test_symbols_have_method_twins(name: str, word: str) -> None:
     """A comparison sign and its method build the same filter."""
     column, constant, _ = _case(name)
-    assert SYMBOLS[word](column, constant) == getattr(column, METHODS[word])(constant)
+    assert COMPARISONS[word](column, constant) == getattr(column, METHODS[word])(constant)
 
 
 @needs_contract

@@ -1,6 +1,5 @@
 """Comparisons without parentheses: what was meant, or an error."""
 
-import enum
 from typing import Any
 from uuid import UUID
 
@@ -11,24 +10,7 @@ from hypothesis import strategies as st
 from helicone_sessions.errors import FilterError, FilterTypeError
 from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.filter import Filter, all_of, any_of
-from tests.filters.support import MOMENT, read
-
-
-class Model(enum.StrEnum):
-    MINI = "gpt-mini"
-
-
-class Code(enum.IntEnum):
-    OK = 200
-
-
-class Level(enum.Enum):
-    HIGH = 5
-
-
-class Flags(enum.IntFlag):
-    ONE = 1
-
+from tests.filters.support import MOMENT, Code, Flags, Level, Model, read
 
 P, Q = F.model.contains("gpt"), F.user_id.like("a%")
 NAMES = {"P": P, "Q": Q, "Model": Model, "Code": Code, "Level": Level, "Flags": Flags, "UUID": UUID}

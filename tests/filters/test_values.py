@@ -9,7 +9,7 @@ import pytest
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError
 from helicone_sessions.filters.columns import F
-from tests.filters.support import MOMENT, leaf, read
+from tests.filters.support import MOMENT, Model, leaf, read
 
 
 class Odd(enum.Enum):
@@ -18,10 +18,6 @@ class Odd(enum.Enum):
     TIME = MOMENT
     FLAG = True
     NOTHING = None
-
-
-class Model(enum.StrEnum):
-    MINI = "gpt-mini"
 
 
 class Nowhere(tzinfo):
