@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from helicone_sessions.filters.parse import parse_filter
     from helicone_sessions.transport.batch import MetricsOutcome
     from helicone_sessions.transport.client import HeliconeClient
+    from helicone_sessions.transport.hooks import Attempt, Hooks, QueryOutcome
     from helicone_sessions.transport.rate_limit import RateLimit
     from helicone_sessions.transport.retry import Retry
 
@@ -42,6 +43,7 @@ __all__ = [
     "ALL",
     "NONE",
     "APIError",
+    "Attempt",
     "AuthenticationError",
     "ConfigurationError",
     "ConnectionFailed",
@@ -56,11 +58,13 @@ __all__ = [
     "HeliconeFilterWarning",
     "Histogram",
     "HistogramRow",
+    "Hooks",
     "InvalidRequest",
     "MetricsOutcome",
     "MissingExtra",
     "PSize",
     "QueryFailed",
+    "QueryOutcome",
     "RateLimit",
     "RateLimited",
     "RequestTimeout",
@@ -81,8 +85,11 @@ __all__ = [
 
 # Who only builds filters does not wait for asyncio and all that a client needs.
 _ON_DEMAND = {
+    "Attempt": "transport.hooks",
     "HeliconeClient": "transport.client",
+    "Hooks": "transport.hooks",
     "MetricsOutcome": "transport.batch",
+    "QueryOutcome": "transport.hooks",
     "RateLimit": "transport.rate_limit",
     "Retry": "transport.retry",
     "parse_filter": "filters.parse",

@@ -18,7 +18,8 @@ from typing import Any, Generic, Self, TypeVar
 import attrs
 
 from helicone_sessions.errors import AuthenticationError, ConfigurationError, FilterTypeError, HeliconeError
-from helicone_sessions.filters.filter import Condition, Operand, as_filter
+from helicone_sessions.filters.filter import Condition, as_filter
+from helicone_sessions.filters.operand import Operand
 from helicone_sessions.filters.values import shortened
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
@@ -46,6 +47,12 @@ class MetricsOutcome(Generic[K]):
         error: Why there is none.
         attempts: How often it was asked.
         elapsed: Seconds from its start to its end, waits included.
+
+    >>> from helicone_sessions import F
+    >>> from helicone_sessions.testing import metrics
+    >>> outcome = MetricsOutcome("o3", SessionMetricsQuery(F.model == "o3"), metrics(), None, 2, 0.8)
+    >>> print(outcome.key, outcome.error or outcome.metrics.average.session_cost)
+    o3 0.25
     """
 
     key: K
@@ -76,7 +83,19 @@ class MetricsStream(Generic[K]):
     """The outcomes of a batch, one by one.
 
     ``async for`` gives them. Used with ``async with``, leaving the block ends what still runs, and waits
-    until it has ended.
+    until it has ended. `HeliconeClient.stream_metrics` makes it.
+
+    >>> from helicone_sessions import F, HeliconeClient
+    >>> from helicone_sessions.testing import FakeHelicone
+    >>> async def main():
+    ...     queries = F.model.is_each(["gpt-4o", "o3"])
+    ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
+    ...         async with client.stream_metrics(queries, ordered=True) as outcomes:
+    ...             async for outcome in outcomes:
+    ...                 print(outcome.key, outcome.error or outcome.metrics.average.session_cost)
+    >>> asyncio.run(main())
+    gpt-4o 0.25
+    o3 0.25
     """
 
     def __init__(

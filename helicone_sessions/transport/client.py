@@ -1,7 +1,6 @@
 """`HeliconeClient`: the one place of the core that talks over the network."""
 
 import asyncio
-import inspect
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping
 from datetime import timedelta, tzinfo
 from functools import partial
@@ -12,15 +11,16 @@ import attrs
 from yarl import URL
 
 from helicone_sessions.clock import current as current_clock
-from helicone_sessions.errors import ConfigurationError, FilterTypeError, HeliconeError
+from helicone_sessions.errors import FilterTypeError, HeliconeError
 from helicone_sessions.filters.cautions import Caution
 from helicone_sessions.messages import protocol
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import PSize, SessionMetricsQuery
 from helicone_sessions.messages.time_filter import TimeFilter
+from helicone_sessions.transport import options
 from helicone_sessions.transport.batch import Answer, MetricsStream, Queries, Query
 from helicone_sessions.transport.gate import Gate, Limit
-from helicone_sessions.transport.rate_limit import RateLimit
+from helicone_sessions.transport.hooks import Hooks
 from helicone_sessions.transport.retry import OnRetry, RetryPolicy
 from helicone_sessions.transport.settings import Region, resolve
 from helicone_sessions.transport.warn import (
@@ -30,6 +30,7 @@ from helicone_sessions.transport.warn import (
     callers_place,
     marked_as_coroutine_function,
 )
+from helicone_sessions.transport.watch import Watch
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
@@ -69,6 +70,8 @@ class HeliconeClient:
             `RateLimit`, or any async context manager, which is entered for each attempt. Clients with the
             same key in one process share what they know of the service's limit.
         on_retry: Called with a `Retry` before each wait for another attempt.
+        hooks: `Hooks`, or several, that are told when queries and their attempts begin and end, for logs,
+            metrics and traces.
         cautions: What to do about a filter that the open-source server is known to read differently
             (`Filter.cautions`): ``"warn"`` says it, once for each place in your code, as a
             `HeliconeFilterWarning`; ``"error"`` raises before anything is sent; ``"ignore"`` does neither. A
@@ -94,6 +97,7 @@ class HeliconeClient:
         max_concurrency: int = 8,
         rate_limit: Limit | None = None,
         on_retry: OnRetry | None = None,
+        hooks: Hooks | Iterable[Hooks] | None = None,
         cautions: Cautions = "warn",
     ) -> None:
         # Here, for aiohttp takes most of the time of an import, and who builds filters needs none of it.
@@ -103,17 +107,18 @@ class HeliconeClient:
         # A session of the caller's has its own way through a proxy.
         settings = resolve(api_key, region, base_url, looks_for_proxy=session is None)
         self._base_url = settings.base_url
-        self._concurrency = _count(max_concurrency, "max_concurrency", least=1)
+        self._concurrency = options.count(max_concurrency, "max_concurrency", least=1)
         self._warnings = FilterWarnings(cautions)
+        self._hooks = options.hooks(hooks)
         self._connection = Connection(session, settings, self._concurrency, callers_place())
         self._sender = Sender(
             self._connection,
-            Gate(settings.account, current_clock(), _limit(rate_limit)),
+            Gate(settings.account, current_clock(), options.limit(rate_limit)),
             asyncio.Semaphore(self._concurrency),
-            RetryPolicy(_count(max_retries, "max_retries", least=0), _deadline(deadline)),
-            _seconds(timeout, "timeout"),
+            RetryPolicy(options.count(max_retries, "max_retries", least=0), options.deadline(deadline)),
+            options.seconds(timeout, "timeout"),
             settings.api_key,
-            _hook(on_retry),
+            options.on_retry(on_retry),
         )
 
     def __repr__(self) -> str:
@@ -146,6 +151,7 @@ class HeliconeClient:
         deadline: float | None = _KEPT,
         max_retries: int | None = None,
         on_retry: OnRetry | None = _KEPT,
+        hooks: Hooks | Iterable[Hooks] | None = _KEPT,
         cautions: Cautions | None = None,
     ) -> "HeliconeClient":
         """The same client with other limits: it shares connections, slots and rate limit with this one.
@@ -157,22 +163,28 @@ class HeliconeClient:
             deadline: Seconds for a query with all its attempts, or None for no such limit.
             max_retries: How often a query is asked again.
             on_retry: Called before each wait for another attempt, or None for nothing.
+            hooks: Told of queries and attempts instead of those of this client, or None for nobody.
             cautions: What to do about filters that the open-source server reads differently.
+
+        >>> HeliconeClient("sk-helicone-example", region="eu").with_options(timeout=5, max_retries=0)
+        HeliconeClient(base_url='https://eu.api.helicone.ai', api_key='***')
         """
         other = object.__new__(HeliconeClient)
         other.__dict__.update(self.__dict__)
         policy: dict[str, Any] = {}
         if max_retries is not None:
-            policy["max_retries"] = _count(max_retries, "max_retries", least=0)
+            policy["max_retries"] = options.count(max_retries, "max_retries", least=0)
         if deadline is not _KEPT:
-            policy["deadline"] = _deadline(deadline)
+            policy["deadline"] = options.deadline(deadline)
         sender = self._sender
         other._sender = attrs.evolve(
             sender,
             policy=attrs.evolve(sender.policy, **policy),
-            timeout=sender.timeout if timeout is None else _seconds(timeout, "timeout"),
-            on_retry=sender.on_retry if on_retry is _KEPT else _hook(on_retry),
+            timeout=sender.timeout if timeout is None else options.seconds(timeout, "timeout"),
+            on_retry=sender.on_retry if on_retry is _KEPT else options.on_retry(on_retry),
         )
+        if hooks is not _KEPT:
+            other._hooks = options.hooks(hooks)
         if cautions is not None:
             other._warnings = FilterWarnings(cautions)
         return other
@@ -202,6 +214,13 @@ class HeliconeClient:
             FilterError: The query cannot be built or sent; nothing was sent.
             TransportError: No answer came.
             APIError: The answer is not metrics.
+
+        >>> from helicone_sessions.testing import FakeHelicone
+        >>> async def main():
+        ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
+        ...         return (await client.get_metrics(p_size="p95")).average
+        >>> asyncio.run(main())
+        SessionAverages(session_count=3.0, session_duration=12.0, session_cost=0.25)
         """
         keywords = {
             "name_contains": name_contains,
@@ -273,6 +292,15 @@ class HeliconeClient:
             HeliconeError: The first error, unless *return_errors*. An `AuthenticationError` always: no other
                 query would fare better. What was answered before is kept in the error's ``answered``, by
                 key, or by place in an iterable.
+
+        >>> from helicone_sessions import F
+        >>> from helicone_sessions.testing import FakeHelicone
+        >>> async def main():
+        ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
+        ...         found = await client.get_metrics_many(F.model.is_each(["gpt-4o", "o3"]))
+        ...         return {model: metrics.average.session_cost for model, metrics in found.items()}
+        >>> asyncio.run(main())
+        {'gpt-4o': 0.25, 'o3': 0.25}
         """
         return self._get_metrics_many(queries, return_errors, on_progress, callers_place())
 
@@ -332,12 +360,17 @@ class HeliconeClient:
         now = self._sender.gate.clock.now
         return MetricsStream(queries, ask, concurrency=self._concurrency, ordered=ordered, now=now)
 
-    def _ask(self, query: SessionMetricsQuery, *, place: Place) -> Awaitable[Answer]:
+    def _ask(
+        self, query: SessionMetricsQuery, *, place: Place, watch: Watch | None = None
+    ) -> Awaitable[Answer]:
+        if self._hooks and watch is None:
+            watch = Watch(self._hooks, query, self._sender.gate.clock.now)
+            return watch.over(partial(self._ask, query, place=place, watch=watch))
         if query.matches_nothing:
             return _no_sessions()
         body = protocol.request(query)
         found = self._warnings.of(query, follows_contract=self._connection.follows_contract)
-        answer = self._sender.ask(body)
+        answer = self._sender.ask(body, watch)
         return self._with_cautions(answer, found, place) if found else answer
 
     async def _with_cautions(
@@ -359,39 +392,3 @@ class HeliconeClient:
 
 async def _no_sessions() -> Answer:
     return SessionMetrics.empty(), 0
-
-
-def _seconds(value: object, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-        raise ConfigurationError(f"{name} is seconds above zero, not {value!r}")
-    return float(value)
-
-
-def _deadline(value: object) -> float | None:
-    return None if value is None else _seconds(value, "deadline")
-
-
-def _count(value: object, name: str, *, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigurationError(f"{name} is a whole number from {least} up, not {value!r}")
-    return value
-
-
-def _limit(value: Any) -> Limit | None:
-    if hasattr(value, "gen"):
-        raise ConfigurationError(
-            "rate_limit is entered for each attempt, and what @asynccontextmanager makes can be entered once:"
-            " pass an object with __aenter__ and __aexit__"
-        )
-    if value is None or isinstance(value, RateLimit) or hasattr(value, "__aenter__"):
-        return value  # type: ignore[no-any-return]
-    raise ConfigurationError(
-        "rate_limit is a RateLimit, as RateLimit(requests=100, per=60), or an async context manager,"
-        f" not {value!r}"
-    )
-
-
-def _hook(value: Any) -> OnRetry | None:
-    if value is not None and (not callable(value) or inspect.iscoroutinefunction(value)):
-        raise ConfigurationError(f"on_retry is a function of one Retry, not {value!r}; it is not awaited")
-    return value  # type: ignore[no-any-return]

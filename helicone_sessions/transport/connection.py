@@ -51,6 +51,11 @@ class Connection:
     def __repr__(self) -> str:
         return f"Connection({str(self._url)!r}, api_key='***')"
 
+    @property
+    def shown_url(self) -> str:
+        """Where the requests go, as it may be shown: some put the key into the address too."""
+        return self._settings.masked(str(self._url))
+
     def claim(self) -> None:
         """Bind the client to the running loop.
 

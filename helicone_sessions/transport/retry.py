@@ -54,6 +54,11 @@ class Retry:
         error: What went wrong.
         attempts: How often the query was asked until now.
         wait: Seconds until it is asked again; the rate limit may make it longer.
+
+    >>> def say(retry):
+    ...     print(f"{type(retry.error).__name__}, asked again in {retry.wait:.1f} s")
+    >>> say(Retry(ServerError("bad gateway", status=502), attempts=1, wait=0.4))
+    ServerError, asked again in 0.4 s
     """
 
     error: TransportError | APIError

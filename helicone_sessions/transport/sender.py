@@ -14,12 +14,15 @@ from helicone_sessions.transport.connection import Connection
 from helicone_sessions.transport.gate import Gate
 from helicone_sessions.transport.retry import OnRetry, Retry, RetryPolicy
 from helicone_sessions.transport.settings import ApiKey
+from helicone_sessions.transport.watch import Watch
 
 _LOG: Final = logging.getLogger("helicone_sessions")
 
 # What a query came to: its metrics, and how often it was asked.
 Answer = tuple[SessionMetrics, int]
 Shared = Answer | HeliconeError | None
+# Seconds, the name of the limit that says so, and the whole of it.
+_TimeLimit = tuple[float, str, float]
 
 
 @attrs.define(eq=False)
@@ -48,14 +51,20 @@ class Sender:
         factory=dict, init=False, repr=False
     )
 
-    async def ask(self, body: bytes) -> Answer:
+    async def ask(self, body: bytes, watch: Watch | None = None) -> Answer:
         """The answer to *body*; who asks for what is under way already is given the same answer.
+
+        Args:
+            body: The request's body.
+            watch: Who is told what becomes of it.
 
         Raises:
             TransportError: No answer came.
             APIError: The answer is not metrics.
         """
         while body in self._under_way:
+            if watch is not None:
+                watch.is_shared = True
             if (shared := await self._shared(body)) is not None:
                 return shared
         came_to: Shared = None
@@ -64,7 +73,10 @@ class Sender:
         try:
             await self.slots.acquire()
             try:
-                came_to = answer = await self._answer(body)
+                if watch is not None:
+                    watch.is_shared = False
+                    watch.has_slot()
+                came_to = answer = await self._answer(body, watch)
             finally:
                 self.slots.release()
         except HeliconeError as error:
@@ -94,8 +106,8 @@ class Sender:
             raise copy.copy(came_to)
         return came_to
 
-    async def _answer(self, body: bytes) -> Answer:
-        gate, policy, tries = self.gate, self.policy, _Tries()
+    async def _answer(self, body: bytes, watch: Watch | None) -> Answer:
+        gate, policy, tries = self.gate, self.policy, _Tries(watch)
         while True:
             if gate.limiter is None:
                 found = await self._attempt(body, tries)
@@ -135,14 +147,40 @@ class Sender:
             gate.ended()
             return failed
         tries.attempts += 1
+        limit = policy.time_limit(self.timeout, elapsed)
+        if tries.watch is None:
+            return await self._sent(body, limit, tries, sent_at)
+        return await self._watched(tries.watch, body, limit, tries, sent_at)
+
+    async def _watched(
+        self, watch: Watch, body: bytes, limit: _TimeLimit, tries: "_Tries", sent_at: float
+    ) -> SessionMetrics | TransportError | APIError:
+        watch.attempt_begins(self.connection.shown_url)
         try:
-            status, headers, raw = await self.connection.send(body, *policy.time_limit(self.timeout, elapsed))
+            found = await self._sent(body, limit, tries, sent_at)
+        except BaseException as error:
+            watch.attempt_ends(tries.status, error)
+            raise
+        if isinstance(found, SessionMetrics):
+            watch.attempt_ends(tries.status, None)
+        else:
+            found.attempts = tries.attempts
+            watch.attempt_ends(tries.status, found)
+        return found
+
+    async def _sent(
+        self, body: bytes, limit: _TimeLimit, tries: "_Tries", sent_at: float
+    ) -> SessionMetrics | TransportError | APIError:
+        gate, tries.status = self.gate, None
+        try:
+            status, headers, raw = await self.connection.send(body, *limit)
         except TransportError as error:
             gate.ended()
             return without_frames(error)
         except BaseException:
             gate.ended()
             raise
+        tries.status = status
         gate.answered(status, headers, sent_at)
         if _LOG.isEnabledFor(logging.DEBUG):
             _LOG.debug("status %d after %.3f s", status, gate.clock.now() - sent_at)
@@ -177,7 +215,10 @@ class Sender:
 class _Tries:
     """How often one query was asked, and when."""
 
+    watch: Watch | None = None
     attempts: int = 0
+    # Of the answer to the latest attempt, if there was one.
+    status: int | None = None
     failed: TransportError | APIError | None = None
     _begun: float | None = None
     _failed_at: float = 0.0

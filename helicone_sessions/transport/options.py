@@ -1,0 +1,72 @@
+"""What may be given to a `HeliconeClient`, checked where it is given."""
+
+import inspect
+from collections.abc import Iterable
+from typing import Any, Final
+
+from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.transport.gate import Limit
+from helicone_sessions.transport.hooks import Hooks
+from helicone_sessions.transport.rate_limit import RateLimit
+from helicone_sessions.transport.retry import OnRetry
+
+_CALLS: Final = ("query_begins", "attempt_begins", "attempt_ends", "query_ends")
+
+
+def seconds(value: object, name: str) -> float:
+    """A time above zero."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        raise ConfigurationError(f"{name} is seconds above zero, not {value!r}")
+    return float(value)
+
+
+def deadline(value: object) -> float | None:
+    """A time above zero, or none."""
+    return None if value is None else seconds(value, "deadline")
+
+
+def count(value: object, name: str, *, least: int) -> int:
+    """A whole number from *least* up."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigurationError(f"{name} is a whole number from {least} up, not {value!r}")
+    return value
+
+
+def limit(value: Any) -> Limit | None:
+    """A `RateLimit`, or a context manager that can be entered again and again."""
+    if hasattr(value, "gen"):
+        raise ConfigurationError(
+            "rate_limit is entered for each attempt, and what @asynccontextmanager makes can be entered once:"
+            " pass an object with __aenter__ and __aexit__"
+        )
+    if value is None or isinstance(value, RateLimit) or hasattr(value, "__aenter__"):
+        return value  # type: ignore[no-any-return]
+    raise ConfigurationError(
+        "rate_limit is a RateLimit, as RateLimit(requests=100, per=60), or an async context manager,"
+        f" not {value!r}"
+    )
+
+
+def on_retry(value: Any) -> OnRetry | None:
+    """A function that is not async."""
+    if value is not None and (not callable(value) or inspect.iscoroutinefunction(value)):
+        raise ConfigurationError(f"on_retry is a function of one Retry, not {value!r}; it is not awaited")
+    return value  # type: ignore[no-any-return]
+
+
+def hooks(value: Any) -> tuple[Hooks, ...]:
+    """Hooks whose methods are not async, however many."""
+    if value is None:
+        return ()
+    given = (value,) if isinstance(value, Hooks) or not isinstance(value, Iterable) else tuple(value)
+    for one in given:
+        if not isinstance(one, Hooks):
+            raise ConfigurationError(
+                f"hooks is an object of a class that derives from Hooks, or several, not {one!r}"
+            )
+        for name in _CALLS:
+            if inspect.iscoroutinefunction(getattr(one, name)):
+                raise ConfigurationError(
+                    f"hooks are not awaited: {type(one).__name__}.{name} has to be a function without async"
+                )
+    return given
