@@ -1,13 +1,13 @@
 """What `nox` checks; CONTRIBUTING.md says what each session is for."""
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
 import nox
 
 nox.needs_version = ">=2025.2.9"
-nox.options.sessions = ["lint", "typing", "tests", "minimums", "docs"]
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.error_on_missing_interpreters = False
 # Every session brings its environment up to date, so an old one is as good as a new one.
@@ -15,7 +15,9 @@ nox.options.reuse_venv = "yes"
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)
-EXTRAS = ("local", "cli", "speed", "frames", "plot")
+EXTRAS = ("local", "cli", "speed", "frames", "plot", "otel")
+# Dependency groups of which the versions and hashes are written down.
+LOCKS, LOCKED = "requirements", ("nox", "build", "lint", "checkers")
 DIST = tempfile.TemporaryDirectory(prefix="helicone-sessions-")
 
 
@@ -27,10 +29,18 @@ def offer_pythons_of_pyenv() -> None:
 
 
 offer_pythons_of_pyenv()
+NEWEST = next((version for version in reversed(PYTHONS) if shutil.which(f"python{version}")), PYTHONS[-1])
+# The oldest Python has the lowest versions of all else; those between are for `nox -s tests`.
+nox.options.sessions = ["lint", "typing", f"tests-{NEWEST}", "minimums", "docs"]
 
 
 def group(name: str) -> tuple[str, ...]:
     return nox.project.dependency_groups(PYPROJECT, name)
+
+
+def install_locked(session: nox.Session, name: str) -> None:
+    """The tools of a dependency group, in the versions and with the hashes that `lock` wrote."""
+    session.install("--require-hashes", "--requirement", f"{LOCKS}/{name}.txt")
 
 
 def install_wheel(session: nox.Session, *requirements: str) -> None:
@@ -54,14 +64,14 @@ def run_tests(session: nox.Session, *python: str, default: tuple[str, ...] = EVE
 @nox.session(default=False)
 def wheel(session: nox.Session) -> None:
     """Build the wheel that the other sessions install."""
-    session.install("build", *PYPROJECT["build-system"]["requires"])
-    session.run("python", "-m", "build", "--wheel", "--no-isolation", "--outdir", DIST.name, silent=True)
+    install_locked(session, "build")
+    session.run("python", "-m", "hatchling", "build", "-t", "wheel", "-d", DIST.name, silent=True)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, format and the arrows between the floors."""
-    session.install(*group("lint"))
+    install_locked(session, "lint")
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("lint-imports")
@@ -70,8 +80,10 @@ def lint(session: nox.Session) -> None:
 @nox.session(requires=["wheel"])
 def typing(session: nox.Session) -> None:
     """Check the types, strictly, and what type checkers accept and reject."""
+    install_locked(session, "checkers")
     install_wheel(session, *group("typing"))
     session.run("mypy")
+    session.run("mypy", "examples")
     # What both have to accept and to reject of the filter language.
     session.run("mypy", "tests/typing/accepted.py", "tests/typing/rejected.py")
     session.run("basedpyright", "--pythonpath", str(Path(session.bin) / "python"))
@@ -80,9 +92,9 @@ def typing(session: nox.Session) -> None:
 @nox.session(python=PYTHONS, requires=["wheel"])
 def tests(session: nox.Session) -> None:
     """Run the tests and doctests on the built wheel; arguments after -- go to pytest."""
-    # The contract's OpenAPI text says the same on every Python.
-    contract = group("contract") if session.python == PYTHONS[0] else ()
-    install_wheel(session, *group("tests"), *contract)
+    # The contract's OpenAPI text says the same on every Python, and so do FastAPI and a browser.
+    once = (*group("contract"), *group("examples"), *group("browser")) if session.python == NEWEST else ()
+    install_wheel(session, *group("tests"), *once)
     run_tests(session, "python")
 
 
@@ -105,6 +117,33 @@ def minimums(session: nox.Session) -> None:
         direct += project["optional-dependencies"][extra]
     install_wheel(session, *group("tests"), *(line.replace(">=", "==") for line in direct))
     run_tests(session, "python")
+
+
+@nox.session(default=False)
+def lock(session: nox.Session) -> None:
+    """Write down anew which versions the tools have, with the hashes of their files; needs the network."""
+    session.install("uv")
+    for name in LOCKED:
+        compile_requirements(session, f"{LOCKS}/{name}.txt", "--group", name, "--universal")
+
+
+@nox.session(default=False)
+def audit(session: nox.Session) -> None:
+    """Ask for known weaknesses of the tools and of all that the wheel installs; needs the network."""
+    session.install("pip-audit", "uv")
+    installed = f"{session.create_tmp()}/installed.txt"
+    compile_requirements(session, installed, "pyproject.toml", "--all-extras")
+    listed = [installed, *(f"{LOCKS}/{name}.txt" for name in LOCKED)]
+    for name in listed:
+        # Strict: what cannot be looked up is a failure, and not passed over.
+        session.run("pip-audit", "--strict", "--require-hashes", "--disable-pip", "--requirement", name)
+
+
+def compile_requirements(session: nox.Session, file: str, *what: str) -> None:
+    how = ("--generate-hashes", "--upgrade", "--quiet", "--python-version", PYTHONS[0], "--output-file", file)
+    # The head of the file tells it; and neither a setting nor an index of this machine gets into the file.
+    told = ("--custom-compile-command", "nox -s lock", "--no-config", "--no-emit-index-url")
+    session.run("uv", "pip", "compile", *what, *how, *told, silent=True)
 
 
 @nox.session(requires=["wheel"])

@@ -10,6 +10,7 @@ NAMES = [
     "ALL",
     "NONE",
     "APIError",
+    "Attempt",
     "AuthenticationError",
     "ConfigurationError",
     "ConnectionFailed",
@@ -24,11 +25,13 @@ NAMES = [
     "HeliconeFilterWarning",
     "Histogram",
     "HistogramRow",
+    "Hooks",
     "InvalidRequest",
     "MetricsOutcome",
     "MissingExtra",
     "PSize",
     "QueryFailed",
+    "QueryOutcome",
     "RateLimit",
     "RateLimited",
     "RequestTimeout",
@@ -90,7 +93,18 @@ def test_importing_the_package_imports_no_extra() -> None:
     loaded = _imported_by("import helicone_sessions")
 
     assert "helicone_sessions" in loaded
-    heavy = {"aiohttp", "asyncio", "chdb", "cyclopts", "numpy", "orjson", "pandas", "pyarrow", "rich"}
+    heavy = {
+        "aiohttp",
+        "asyncio",
+        "chdb",
+        "cyclopts",
+        "numpy",
+        "opentelemetry",
+        "orjson",
+        "pandas",
+        "pyarrow",
+        "rich",
+    }
     assert set() == loaded & heavy
 
 
