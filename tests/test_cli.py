@@ -50,6 +50,7 @@ def test_demo_shows_models_days_and_histograms() -> None:
     for text in ("claude-", "Dearest model: claude-opus-4", "Requests per session", "Dollars per session"):
         assert text in done.stdout
     assert "embedded engine" in done.stderr
+    assert "helicone-sessions serve --data requests.jsonl" in done.stderr
     assert done.stdout.rstrip().endswith("asyncio.run(main())")
 
 
@@ -284,13 +285,16 @@ async def test_serve_keeps_a_rate_limit() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--host", "0.0.0.0"), "is reached by other machines"),  # noqa: S104
         (("--data", "nowhere.jsonl"), "nowhere.jsonl cannot be read"),
         (("--data", "requests.xls"), "data is read from .jsonl"),
+        (("--host", "192.0.2.1"), "give --host an address of this machine, as 127.0.0.1"),
+        (("requests.jsonl",), "write --data requests.jsonl"),
+        (("--file", "requests.jsonl"), "did you mean --data?"),
+        (("--rate-limit", "soon"), "--rate-limit is a whole number, not 'soon'"),
         (("--max-seconds", "0"), "--max-seconds is a number above 0"),
         (("--max-memory", "-1"), "--max-memory is a number above 0"),
         (("--rate-limit", "0"), "--rate-limit is a whole number from 1 up"),
-        (("--organization", "mine"), "an organisation is a UUID, not 'mine'"),
+        (("--organization", "mine"), "--organization is a UUID, not 'mine'"),
         (("--clickhouse", "http://127.0.0.1:9/", "--path", "x"), "takes neither --data nor --path"),
         (("--clickhouse", "http://someone:secret-word@127.0.0.1:9/"), "127.0.0.1:9"),
     ],
@@ -298,7 +302,7 @@ async def test_serve_keeps_a_rate_limit() -> None:
 )
 def test_serve_says_what_it_cannot_do(arguments: tuple[str, ...], message: str) -> None:
     """What cannot be served ends with code 2 and what to do, and without a password."""
-    done = run("serve", "--port", "0", *arguments)
+    done = run("serve", "--port", "0", *arguments, environment={KEY_VARIABLE: KEY})
     assert (2, "") == (done.returncode, done.stdout)
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -309,7 +313,11 @@ def test_serve_says_what_it_cannot_do(arguments: tuple[str, ...], message: str) 
 @pytest.mark.parametrize(
     ("environment", "arguments", "message"),
     [
-        ({}, ("--host", "192.0.2.1"), "set HELICONE_SESSIONS_SERVER_KEY to the key"),
+        (
+            {},
+            ("--host", "192.0.2.1"),
+            "is reached by other machines: set HELICONE_SESSIONS_SERVER_KEY to the key",
+        ),
         ({KEY_VARIABLE: "two words"}, (), "the key in HELICONE_SESSIONS_SERVER_KEY is text of visible ASCII"),
     ],
 )
@@ -408,9 +416,54 @@ def test_serve_on_a_port_that_is_taken() -> None:
     assert f"port {port} of 127.0.0.1 is taken" in done.stderr
 
 
-def test_commands_are_listed() -> None:
-    """Without a command the help shows those that there are."""
-    done = run("--help")
-    assert 0 == done.returncode
-    for name in ("demo", "serve"):
-        assert re.search(rf"\b{name}\b", done.stdout)
+@needs_engine
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("rows.json", '{"a": 1}\n{"a": 2}', "one row a line is a .jsonl file"),
+        ("rows.csv", "request_created_at;cost\n2026-11-01;1", "commas are due between the fields, not ';'"),
+    ],
+)
+def test_a_file_of_another_form_is_named(tmp_path: Path, name: str, text: str, message: str) -> None:
+    """What is mostly meant by such a file is said."""
+    file = tmp_path / name
+    file.write_text(text)
+    done = run("serve", "--port", "0", "--data", str(file))
+    assert (2, True) == (done.returncode, message in done.stderr)
+
+
+@needs_engine
+@needs_signals
+def test_a_server_without_requests_says_how_they_come_in(tmp_path: Path) -> None:
+    """A file without a row is no error, and is not served in silence either."""
+    file = tmp_path / "empty.jsonl"
+    file.touch()
+    with Serving(("--data", str(file))) as serving:
+        serving.end(signal.SIGTERM)
+    assert "every answer will be empty: begin with --data FILE" in serving.said
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
+@pytest.mark.parametrize("arguments", [("filter", "cost > 1"), ("filter", "--help"), ("--version",)])
+def test_output_that_cannot_be_written_is_an_error(arguments: tuple[str, ...]) -> None:
+    """A full disk is said in one line, with code 1."""
+    command = [sys.executable, "-m", "helicone_sessions", *arguments]
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert 1 == done.returncode
+    assert done.stderr.endswith("helicone-sessions: the output cannot be written: No space left on device\n")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes end otherwise there")
+@pytest.mark.parametrize("arguments", [("filter", "cost > 1"), ("--help",)])
+def test_a_pipe_that_is_read_no_more_ends_the_command_quietly(arguments: tuple[str, ...]) -> None:
+    """As after `head`: nothing is said of it."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    command = [sys.executable, "-m", "helicone_sessions", *arguments]
+    with os.fdopen(writes, "w") as pipe:
+        done = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, text=True, check=False)
+    assert 1 == done.returncode
+    assert "Error" not in done.stderr
+    assert "Exception" not in done.stderr

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ pytest.importorskip("cyclopts", reason="the extra `cli` is not installed")
 pytest.importorskip("rich", reason="the extra `cli` is not installed")
 
 KEY = "sk-helicone-of-the-command-line"
+FROM = ("metrics", "--from")
 
 
 @pytest.fixture
@@ -112,7 +115,9 @@ def test_json_and_csv_are_read_back(run: Run, service: FakeHelicone) -> None:
     rows = list(csv.DictReader(io.StringIO(run(service, *days, "--output", "csv").stdout)))
     assert ["0.25"] * 3 == [row["dollars_mean"] for row in rows]
     page = run(service, *days, "--output", "html", "--quantity", "seconds_mean").stdout
-    assert page.startswith("<div")
+    assert page.startswith('<!doctype html>\n<meta charset="utf-8">')
+    assert ".to_rows()" not in page
+    assert "Cut at p95" in run(service, "metrics", "--output", "html", "--p-size", "p95").stdout
     assert "Seconds from a session" in page
 
 
@@ -170,15 +175,48 @@ def test_what_has_no_answer_is_named_and_the_rest_is_shown(run: Run, service: Fa
         (2, "--to needs a --from", ("metrics", "--to", "2026-11-01")),
         (2, "leave it out, or --from", ("metrics", "--last", "1d", "--from", "2026-11-01")),
         (2, "give one, as --last 7d", ("metrics", "--every", "1d")),
-        (2, "no zone 'Mars' is known", ("metrics", "--last", "1d", "--time-zone", "Mars")),
         (2, "as model=gpt-4o,o3", ("metrics", "--by", "model")),
         (2, "two segments of the name 'a'", ("metrics", "--by", "model=a,a")),
-        (2, "modle", ("metrics", "--by", "modle=a")),
         (2, ".png, .svg or .pdf file, not 'report.doc'", ("metrics", "--plot", "report.doc")),
         (2, "there is no directory", ("metrics", "--plot", "/no/such/place/report.png")),
-        (2, "does not lie", ("metrics", "--from", "2026-11-02", "--to", "2026-11-01")),
+        (
+            2,
+            "--from 2026-11-02 does not lie before --to 2026-11-01",
+            (*FROM, "2026-11-02", "--to", "2026-11-01"),
+        ),
+        (2, "--from 9000-01-01 does not lie before now", (*FROM, "9000-01-01")),
+        (2, "--last: 999999w is longer than the calendar", ("metrics", "--last", "999999w")),
+        (2, "--timeout is seconds above zero", ("metrics", "--timeout", "0")),
+        (2, "--timeout is a number, not 'soon'", ("metrics", "--timeout", "soon")),
+        (2, "--max-concurrency is a whole number from 1 up", ("metrics", "--max-concurrency", "0")),
+        (2, "--time-zone: no zone 'Mars'", ("metrics", "--last", "1d", "--time-zone", "Mars")),
+        (2, "in --by modle=a", ("metrics", "--by", "modle=a")),
+        (2, "as model=gpt-4o,o3", ("metrics", "--by", 'model == "gpt-4o"')),
+        (2, "ask for one with --by", ("metrics", "--quantity", "seconds_mean")),
+        (2, "name one, as --plot report.png", ("metrics", "--kind", "heatmap")),
+        (2, "--last needs a value after it", ("metrics", "--last")),
+        (2, "did you mean --from?", ("metrics", "--since", "2026-11-01")),
+        (2, "write it in quotes, 'cost > 3'", ("metrics", "cost", ">", "3")),
+        (
+            2,
+            "write it in quotes, 'model contains gpt'",
+            ("metrics", "--last", "1d", "model", "contains", "gpt"),
+        ),
+        (2, "write the whole filter in quotes", ("metrics", "cost")),
+        (2, 'write it in quotes, "cost > 3"', ("metrics", "'cost", ">", "3'")),
+        (2, 'came through the shell: cmd.exe takes " only', ("metrics", "'cost > 3'")),
+        (2, "helicone-sessions filter --help lists the columns", ("metrics", "modle == 'a'")),
+        (2, "write helicone-sessions filter 'cost > 0.1'", ("filter",)),
+        (2, "helicone-sessions filter --help lists", ("filter", "cost > 1", "--output", "yaml")),
+        (2, 'Did you mean "metrics"?', ("metric",)),
+        (2, "helicone-sessions --help lists", ("metric",)),
+        (2, "demo takes nothing but options, and not 7", ("demo", "7")),
         (2, "--p-size", ("metrics", "--p-size", "p96")),
-        (2, "--api-key", ("metrics", "--api-key", "sk-1")),
+        (
+            2,
+            "there is no --api-key: others would see it; export HELICONE_API_KEY",
+            ("metrics", "--api-key", "sk-1"),
+        ),
     ],
 )
 def test_what_cannot_be_run_is_said_before_anything_is_asked(
@@ -197,7 +235,52 @@ def test_kinds_of_failure_have_codes_of_their_own(run: Run, service: FakeHelicon
     assert (1, True) == _code_and("no such luck", run(service, "metrics"))
     refused = run(service, "metrics", HELICONE_API_KEY="sk-other")
     assert (3, True) == _code_and("is HELICONE_API_KEY the key of this service?", refused)
-    assert (2, True) == _code_and("set HELICONE_API_KEY", run(None, "metrics"))
+
+
+@pytest.mark.parametrize(
+    ("environment", "code", "message"),
+    [
+        (
+            {},
+            2,
+            "export HELICONE_API_KEY=sk-helicone-... (keys are made on Helicone's settings page)",
+        ),
+        ({"HELICONE_API_KEY": "two words"}, 2, "HELICONE_API_KEY holds white space"),
+        (
+            {"HELICONE_API_KEY": KEY, "HELICONE_BASE_URL": "localhost"},
+            2,
+            "HELICONE_BASE_URL is an address that begins",
+        ),
+        (
+            {"HELICONE_API_KEY": KEY, "HELICONE_BASE_URL": "http://127.0.0.1:9/v1"},
+            2,
+            "HELICONE_BASE_URL goes without /v1",
+        ),
+        (
+            {"HELICONE_API_KEY": KEY, "HELICONE_BASE_URL": "http://127.0.0.1:1"},
+            1,
+            "is HELICONE_BASE_URL right",
+        ),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_with_the_environment_names_the_variable(
+    run: Run, environment: dict[str, str], code: int, message: str
+) -> None:
+    """And no argument of Python."""
+    done = run(None, "metrics", **environment)
+
+    assert (code, "") == (done.returncode, done.stdout)
+    assert message in done.stderr
+    assert "api_key" not in done.stderr
+    assert "base_url" not in done.stderr
+
+
+def test_an_address_with_a_path_is_told_so(run: Run, service: FakeHelicone) -> None:
+    """A status of 404 is mostly that."""
+    done = run(None, "metrics", HELICONE_API_KEY=KEY, HELICONE_BASE_URL=f"{service.url}/else")
+
+    assert (1, True) == _code_and("HELICONE_BASE_URL is the address alone, without a path", done)
 
 
 def _code_and(text: str, done: Done) -> tuple[int, bool]:
@@ -209,6 +292,49 @@ def test_no_colour_is_used_where_none_is_wanted(run: Run, service: FakeHelicone)
     assert "\x1b" not in run(service, "metrics").stdout
     forced = run(service, "metrics", FORCE_COLOR="1", NO_COLOR="1").stdout
     assert "\x1b[36m" not in forced
+
+
+def test_no_figure_is_cut_in_a_narrow_terminal(run: Run, service: FakeHelicone) -> None:
+    """The lines of a table are longer than the terminal where they have to be."""
+    done = run(service, "metrics", "--by", "model=" + ",".join("abcdefgh"), COLUMNS="30")
+    assert 8 == done.stdout.count("0.2500")
+
+
+def test_bars_are_drawn_where_there_are_no_block_characters() -> None:
+    """On a terminal that shows ASCII alone they are not question marks."""
+    from rich.console import Console
+
+    from helicone_sessions.report.console import Bar
+
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+    Console(file=shown, width=40).print(Bar(0.5))
+    assert b"#" * 20 == shown.buffer.getvalue().strip()
+
+
+def test_a_picture_that_cannot_be_drawn_leaves_the_table(
+    run: Run, service: FakeHelicone, tmp_path: Path
+) -> None:
+    """What was asked for is shown before its picture fails."""
+    pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
+    path = tmp_path / "report.png"
+    path.symlink_to(tmp_path / "nowhere" / "report.png")
+    done = run(service, "metrics", "--plot", str(path))
+    assert (1, True) == (done.returncode, "0.2500" in done.stdout)
+    assert f"{path} cannot be written: No such file or directory" in done.stderr
+
+
+def test_values_of_a_segment_may_have_quotes(run: Run, service: FakeHelicone) -> None:
+    """As they have in a filter."""
+    done = run(service, "metrics", "--by", "model=\"gpt-4o\",'o3'", "--output", "json")
+    assert ["gpt-4o", "o3"] == list(MetricsGrid.from_json(done.stdout).segments)
+
+
+def test_no_session_says_what_to_ask_for(run: Run, service: FakeHelicone) -> None:
+    """In place of three empty histograms."""
+    service.otherwise(SessionMetrics.empty())
+    done = run(service, "metrics")
+    assert "No session matches: try a longer time" in done.stdout
+    assert "Requests per session" not in done.stdout
 
 
 # filter
@@ -240,10 +366,42 @@ def test_a_filter_is_shown_in_other_forms(run: Run, expected: str, output: str) 
         assert expected in run(None, "filter", text, "--output", output).stdout
 
 
-def test_help_names_the_commands(run: Run) -> None:
+@pytest.mark.parametrize("command", ["demo", "metrics", "filter", "serve"])
+def test_each_help_fits_a_terminal_and_says_what_to_type(run: Run, command: str) -> None:
+    """In 80 columns, with examples that are not broken, the exit codes, and where to read on."""
+    done = run(None, command, "--help", COLUMNS="80")
+
+    assert 0 == done.returncode
+    assert 80 >= max(map(len, done.stdout.splitlines()))
+    assert re.search(rf"^ helicone-sessions {command}\b", done.stdout, re.MULTILINE)
+    assert not re.search(r"default:\s+(None|False|\"\")", done.stdout)
+    assert "Exit codes: 0 done" in done.stdout
+    [page] = re.findall(r"Read on in (\S+) of the source", done.stdout)
+    assert (Path(__file__).parent.parent / page).is_file()
+
+
+@pytest.mark.parametrize("command", ["metrics", "filter"])
+def test_the_examples_of_the_help_work(run: Run, service: FakeHelicone, command: str) -> None:
+    """Each line of them, as a shell would read it."""
+    shown = run(None, command, "--help", COLUMNS="80").stdout
+    examples = re.findall(r"^ helicone-sessions (.*?)(?: > \S+\.html)? *$", shown, re.MULTILINE)
+    assert 4 <= len(examples)
+    for example in examples:
+        done = run(service, *shlex.split(example))
+        assert 0 == done.returncode, (example, done.stderr)
+
+
+def test_the_overview_says_what_each_command_does(run: Run) -> None:
     """And what to type first."""
     done = run(None, "--help")
 
     assert 0 == done.returncode
-    for text in ("demo", "metrics", "filter", "serve", "install-completion", "helicone-sessions demo"):
-        assert text in done.stdout
+    for name, does in {
+        "demo": "Show session metrics",
+        "metrics": "Show the metrics",
+        "filter": "Show what a filter",
+        "serve": "Answer queries",
+        "install-completion": "Install shell",
+    }.items():
+        assert re.search(rf"^│ {name} +{does}", done.stdout, re.MULTILINE)
+    assert "helicone-sessions demo shows" in done.stdout

@@ -1,14 +1,19 @@
 """The command line, ``helicone-sessions`` (extra ``cli``).
 
-Answers go to the standard output, everything else to the standard error. Exit codes: 0 done, 1 the service
-or the network failed, 2 the command or a filter cannot be run as given, 3 the key is refused, 4 the rate
-limit is reached, 5 some figures of a table have no answer.
+Answers go to the standard output, everything else to the standard error. Exit codes: 0 done, 1 the service,
+the network or the output failed, 2 the command or a filter cannot be run as given, 3 the key is refused, 4
+the rate limit is reached, 5 some figures of a table have no answer, 130 interrupted.
 """
 
+import os
 import sys
+from contextlib import suppress
 from io import TextIOWrapper
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from helicone_sessions.cli.guide import EXIT_CODES, OVERVIEW, epilogue
+from helicone_sessions.cli.wording import in_words_of_the_command, usage_error, what_next
 from helicone_sessions.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -27,38 +32,53 @@ _COMMANDS = {
     "filter": "filters:filter_",
     "serve": "serve:serve",
 }
-_HELP = """Session metrics from Helicone: how many requests, how long and how costly sessions are.
-
-`helicone-sessions demo` shows what the answers look like; it needs no account.
-
-`helicone-sessions metrics 'cost > 0.1 and model contains "gpt"' --last 7d` asks, with the key in
-HELICONE_API_KEY.
-
-`helicone-sessions filter TEXT` shows what a filter becomes; nothing is asked.
-
-`helicone-sessions serve --data requests.jsonl` answers from your own data.
-"""
 # What a shell reports of a command that was interrupted.
 _INTERRUPTED = 130
 
 
 def main() -> None:
     """Run the command that the arguments name."""
-    # A terminal or a pipe of another encoding gets a ? for a block, not an error.
+    # A terminal or a pipe of another encoding gets a ? for what it has not, not an error.
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - where there is none, to the end
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     try:
-        _app()(sys.argv[1:])
-    except (ConfigurationError, FilterError) as error:
-        _fail(str(error), 2)
-    except AuthenticationError as error:
-        _fail(f"{error}; is HELICONE_API_KEY the key of this service?", 3)
-    except RateLimited as error:
-        _fail(f"{error}; try again in a minute, or ask for less", 4)
+        _run(sys.argv[1:])
     except HeliconeError as error:
-        _fail(str(error), 1)
+        _fail(in_words_of_the_command(error) + what_next(error), _code_of(error))
+    except BrokenPipeError:
+        # Who read the pipe has what it wanted, as `head` has.
+        _give_up_output()
+        raise SystemExit(1) from None
+    except OSError as error:
+        _give_up_output()
+        _fail(f"{error.filename or 'the output'} cannot be written: {error.strerror}", 1)
     except KeyboardInterrupt:
         _fail("interrupted", _INTERRUPTED)
+
+
+def _run(arguments: list[str]) -> None:
+    app = _app(whole=not {*_COMMANDS}.intersection(arguments[:1]))
+    from cyclopts import CycloptsError  # noqa: PLC0415 - it is an extra
+
+    try:
+        app(arguments, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        _fail(usage_error(error), 2)
+    finally:
+        # Here, and not at the end of the process, it can be told that it failed.
+        sys.stdout.flush()
+
+
+def _code_of(error: HeliconeError) -> int:
+    kinds = {ConfigurationError: 2, FilterError: 2, AuthenticationError: 3, RateLimited: 4}
+    return next((code for kind, code in kinds.items() if isinstance(error, kind)), 1)
+
+
+def _give_up_output() -> None:
+    """Nothing more goes to the standard output, nor is complained about at the end of the process."""
+    with suppress(OSError), Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _fail(message: str, code: int) -> None:
@@ -66,7 +86,13 @@ def _fail(message: str, code: int) -> None:
     raise SystemExit(code)
 
 
-def _app() -> "App":
+def _shown(default: object) -> str | None:
+    """A default as the help shows it; nothing where an option is off without it."""
+    return None if default is None or default is False or default == "" else str(default)
+
+
+def _app(*, whole: bool) -> "App":
+    """The commands; the *whole* of them is imported for the help that lists them."""
     try:
         import rich  # noqa: F401, PLC0415 - they are an extra
         from cyclopts import App, Parameter  # noqa: PLC0415
@@ -74,12 +100,16 @@ def _app() -> "App":
         raise MissingExtra("cli", package=error.name or "cyclopts", purpose="the command line") from error
     app = App(
         name="helicone-sessions",
-        help=_HELP,
+        help=OVERVIEW,
+        help_epilogue=EXIT_CODES,
         # Without it each option would have a twin that does nothing, as --no-live.
-        default_parameter=Parameter(negative=""),
+        default_parameter=Parameter(negative="", show_default=_shown),
+        suppress_keyboard_interrupt=False,
     )
     # Imported when it is named, so that one command needs no more than its own extra.
     for name, function in _COMMANDS.items():
-        app.command(f"helicone_sessions.cli.{function}", name=name)
+        app.command(f"helicone_sessions.cli.{function}", name=name, help_epilogue=epilogue(name))
+        if whole:
+            app[name]
     app.register_install_completion_command(name="install-completion")
     return app

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final
@@ -19,6 +20,8 @@ _UNITS: Final = {
     "d": timedelta(days=1),
     "w": timedelta(weeks=1),
 }
+
+_COLUMNS: Final = "helicone-sessions filter --help lists the columns, with examples"
 
 
 def length(option: str, text: str) -> timedelta:
@@ -51,18 +54,42 @@ def moment(option: str, text: str, zone: tzinfo) -> datetime:
     return found if found.tzinfo else found.replace(tzinfo=zone)
 
 
+def condition(text: str) -> Filter:
+    """A filter as text.
+
+    >>> condition("cost > 0.1")
+    F.cost > 0.1
+    """
+    try:
+        return parse_filter(text)
+    except FilterError as error:
+        if text.startswith(("'", '"')):
+            error.add_note('the quotes around a filter came through the shell: cmd.exe takes " only')
+        elif len(text.split()) == 1:
+            error.add_note("write the whole filter in quotes, 'cost > 0.1': or the shell takes the >")
+        error.add_note(_COLUMNS)
+        raise
+
+
 def time_of(last: str | None, begin: str | None, end: str | None, zone: tzinfo) -> TimeFilter | None:
     """The time that ``--last``, ``--from`` and ``--to`` name; None where there is none of them."""
     if last is not None:
         if begin is not None or end is not None:
             raise ConfigurationError("--last is the time up to now: leave it out, or --from and --to")
-        return TimeFilter.last(days=length("--last", last) / timedelta(days=1))
+        try:
+            return TimeFilter.last(days=length("--last", last) / timedelta(days=1))
+        except FilterError:
+            raise ConfigurationError(f"--last: {last} is longer than the calendar") from None
     if begin is None:
         if end is not None:
-            raise ConfigurationError("--to needs a --from")
+            raise ConfigurationError("--to needs a --from, as --from 2026-11-01")
         return None
+    begins = moment("--from", begin, zone)
     ends = datetime.now(UTC) if end is None else moment("--to", end, zone)
-    return TimeFilter(moment("--from", begin, zone), ends)
+    if begins >= ends:
+        other = "now" if end is None else f"--to {end}"
+        raise ConfigurationError(f"--from {begin} does not lie before {other}: name an earlier time")
+    return TimeFilter(begins, ends)
 
 
 def zone(text: str | None) -> tzinfo:
@@ -78,7 +105,13 @@ def segments(given: Sequence[str]) -> dict[str, Filter] | None:
     """
     found: dict[str, Filter] = {}
     for text in given:
-        for name, each in _segments(text):
+        try:
+            named = _segments(text)
+        except FilterError as error:
+            error.add_note(f"in --by {shlex.quote(text)}")
+            error.add_note(_COLUMNS)
+            raise
+        for name, each in named:
             if name in found:
                 raise ConfigurationError(f"--by: there are two segments of the name {name!r}")
             found[name] = each
@@ -90,12 +123,20 @@ def _segments(text: str) -> list[tuple[str, Filter]]:
     if colon and re.fullmatch(r"[\w .-]+", name):
         return [(name.strip(), parse_filter(condition))]
     column, equals, values = text.rpartition("=")
-    if not equals or not column.strip() or not values.strip():
+    column, values = column.strip(), values.strip()
+    # What ends so was a whole condition, as model == "gpt-4o".
+    if not equals or not column or column.endswith(("=", "!", "<", ">")) or not values:
         raise ConfigurationError(
             f"--by is a column and its values, as model=gpt-4o,o3, or a name and a filter, as"
             f" 'slow:latency > 5000', not {text!r}"
         )
-    return [(value.strip(), _equal(column.strip(), value.strip())) for value in values.split(",")]
+    return [(value, _equal(column, value)) for value in map(_bare, values.split(","))]
+
+
+def _bare(value: str) -> str:
+    """The value without the quotes that it would have in a filter."""
+    value = value.strip()
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else value
 
 
 def _equal(column: str, value: str) -> Filter:

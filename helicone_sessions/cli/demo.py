@@ -138,13 +138,14 @@ def _show(
             heads,
             rows,
             {slowest: "bold red"},
-        )
+        ),
+        crop=False,
     )
     kinds = [(model, figures(answers[model,])) for model in models]
     kinds += [(key[1], figures(answer)) for key, answer in answers.items() if len(key) == 3]
     kinds.append(("all sessions", figures(answers[_ALL])))
     heads = ["requests", "seconds", "dollars"]
-    console.print(cells("Averages of a session", heads, kinds, {"all sessions": "bold"}))
+    console.print(cells("Averages of a session", heads, kinds, {"all sessions": "bold"}), crop=False)
     if answers[_ALL].average.session_count is None:
         console.print("No session in this time: name your models with --model, or take more --days.")
     else:
@@ -155,3 +156,7 @@ def _show(
     console.print(histograms(answers[_ALL], SessionMetricsQuery(p_size="p95")))
     console.print("\nThe same in Python:\n", style="bold")
     console.print(TEN_LINES, highlight=False, markup=False, soft_wrap=True)
+    sys.stderr.write(
+        "Next: your own figures, with HELICONE_API_KEY set:  helicone-sessions metrics --last 7d\n"
+        "or your own data:  helicone-sessions serve --data requests.jsonl\n"
+    )

@@ -4,7 +4,7 @@ import json
 import sys
 from typing import Literal
 
-from helicone_sessions.filters.parse import parse_filter
+from helicone_sessions.cli.arguments import condition
 
 Output = Literal["json", "tree", "python", "text"]
 
@@ -19,7 +19,7 @@ def filter_(text: str, /, *, output: Output = "json") -> None:
         output: What goes to the standard output: the API's JSON, the tree, Python source, or the text
             of the filter.
     """
-    read = parse_filter(text)
+    read = condition(text)
     wire = json.dumps(read.to_wire(), indent=2, ensure_ascii=False)
     shown = {"json": wire, "tree": read.explain(), "python": repr(read), "text": str(read)}
     if output == "json":

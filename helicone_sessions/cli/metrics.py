@@ -1,15 +1,15 @@
 """``helicone-sessions metrics``: ask the service, and show a table, JSON, CSV, HTML or a picture."""
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from helicone_sessions.cli.arguments import length, segments, time_of, zone
+from helicone_sessions.cli.arguments import condition, length, segments, time_of, zone
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.filters.parse import parse_filter
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import PSize, SessionMetricsQuery
 from helicone_sessions.report.cells import Quantity
@@ -44,7 +44,8 @@ def metrics(  # noqa: PLR0913 - options
 ) -> None:
     """Show the metrics of sessions, whole or by segment and window.
 
-    The key is taken from HELICONE_API_KEY, the address from HELICONE_BASE_URL or --region.
+    The key is taken from HELICONE_API_KEY (`export HELICONE_API_KEY=sk-helicone-...`), the address from
+    HELICONE_BASE_URL or --region.
 
     Args:
         text: Which requests count, as 'cost > 0.1 and model contains "gpt"'; all of them without it.
@@ -68,7 +69,7 @@ def metrics(  # noqa: PLR0913 - options
     """
     where = zone(time_zone)
     query = SessionMetricsQuery(
-        None if text is None else parse_filter(text),
+        None if text is None else condition(text),
         name_contains=name_contains,
         time_filter=time_of(last, begin, end, where),
         p_size=p_size,
@@ -81,10 +82,15 @@ def metrics(  # noqa: PLR0913 - options
     }
     if every is not None and query.time_filter is None:
         raise ConfigurationError("--every cuts a time into windows: give one, as --last 7d")
+    is_table = asked["by"] is not None or every is not None
+    if quantity != "dollars_mean" and not is_table:
+        raise ConfigurationError("--quantity is the figure of a table: ask for one with --by or --every")
     if plot is not None:
         _check_picture(plot)
+    elif kind != "lines":
+        raise ConfigurationError(f"--kind {kind} is how a picture is drawn: name one, as --plot report.png")
     settings = {"region": region, "timeout": timeout, "max_concurrency": max_concurrency}
-    if asked["by"] is None and every is None:
+    if not is_table:
         _show_metrics(asyncio.run(_one(query, settings)), query, output, plot)
     else:
         grid = asyncio.run(_grid(query, asked, settings))
@@ -124,18 +130,16 @@ def _check_picture(plot: Path) -> None:
 
     check_installed()
     if plot.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise ConfigurationError(f"--plot draws a .png, .svg or .pdf file, not {plot.name!r}")
+        raise ConfigurationError(f"--plot draws a .png, .svg or .pdf file, not {str(plot)!r}")
     if not plot.parent.is_dir():
-        raise ConfigurationError(f"--plot: there is no directory {str(plot.parent)!r}")
+        raise ConfigurationError(f"--plot: there is no directory {str(plot.parent)!r}; make it")
+    if not os.access(plot if plot.exists() else plot.parent, os.W_OK):
+        raise ConfigurationError(f"--plot: {str(plot)!r} is not yours to write; name another file")
 
 
 def _show_metrics(
     found: SessionMetrics, query: SessionMetricsQuery, output: Output, plot: Path | None
 ) -> None:
-    if plot is not None:
-        from helicone_sessions.report.plot import plot_metrics  # noqa: PLC0415 - it is an extra
-
-        plot_metrics(found, query=query)[0].figure.savefig(plot)  # type: ignore[union-attr]
     if output == "table":
         from rich.console import Console  # noqa: PLC0415 - it is an extra
 
@@ -143,12 +147,22 @@ def _show_metrics(
 
         console = Console()
         heads = ["requests", "seconds", "dollars"]
-        console.print(cells("Averages of a session", heads, [("all that match", figures(found))], {}))
+        averages = cells("Averages of a session", heads, [("all that match", figures(found))], {})
+        console.print(averages, crop=False)
         if found.average.session_count is None:
             console.print("No session matches: try a longer time, or fewer conditions.")
-        console.print(histograms(found, query))
+        else:
+            console.print(histograms(found, query))
+    elif output == "html":
+        from helicone_sessions.report.html import metrics_to_html  # noqa: PLC0415 - only this needs it
+
+        _write_page(metrics_to_html(found, query))
     else:
         _write(found, output)
+    if plot is not None:
+        from helicone_sessions.report.plot import plot_metrics  # noqa: PLC0415 - it is an extra
+
+        plot_metrics(found, query=query)[0].figure.savefig(plot)  # type: ignore[union-attr]
 
 
 def _show_grid(
@@ -158,29 +172,29 @@ def _show_grid(
     plot: Path | None,
     kind: Literal["lines", "heatmap"],
 ) -> None:
-    if plot is not None:
-        from helicone_sessions.report.plot import plot_grid  # noqa: PLC0415 - it is an extra
-
-        plot_grid(grid, quantity, kind).figure.savefig(plot)  # type: ignore[union-attr]
     if output == "table":
         from rich.console import Console  # noqa: PLC0415 - it is an extra
 
         from helicone_sessions.report.console import grid_table  # noqa: PLC0415
 
-        Console().print(grid_table(grid, quantity))
+        Console().print(grid_table(grid, quantity), crop=False)
     elif output == "html":
         from helicone_sessions.report.html import grid_to_html  # noqa: PLC0415 - only this needs it
 
-        sys.stdout.write(grid_to_html(grid, quantity) + "\n")
+        _write_page(grid_to_html(grid, quantity, others="--quantity"))
     else:
         _write(grid, output)
+    if plot is not None:
+        from helicone_sessions.report.plot import plot_grid  # noqa: PLC0415 - it is an extra
+
+        plot_grid(grid, quantity, kind).figure.savefig(plot)  # type: ignore[union-attr]
 
 
 def _write(found: SessionMetrics | MetricsGrid, output: Output) -> None:
     """The rest: the same for an answer and a grid."""
-    if output == "csv":
-        sys.stdout.write(found.to_csv())
-    elif output == "html":
-        sys.stdout.write(found._repr_html_() + "\n")
-    else:
-        sys.stdout.write(found.to_json() + "\n")
+    sys.stdout.write(found.to_csv() if output == "csv" else found.to_json() + "\n")
+
+
+def _write_page(fragment: str) -> None:
+    # Without it a browser that opens the file guesses the encoding.
+    sys.stdout.write(f'<!doctype html>\n<meta charset="utf-8">\n<title>Session metrics</title>\n{fragment}\n')

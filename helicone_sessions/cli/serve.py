@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import re
 import signal
 import sys
 import warnings
@@ -12,7 +11,9 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
+from urllib.parse import quote
 
+from helicone_sessions.cli.wording import in_words_of_the_command
 from helicone_sessions.clock import current
 from helicone_sessions.errors import ConfigurationError, MissingExtra
 
@@ -25,28 +26,6 @@ _MEGABYTE: Final = 1024 * 1024
 _SIGNALLED: Final = 128
 # Who ends a process by its group, as `timeout` does, sends it the same signal twice.
 _SECONDS_OF_ONE_SIGNAL: Final = 0.5
-# What the engine's errors call its arguments, in the words of the command.
-_WORDS: Final = tuple(
-    (re.compile(pattern), words)
-    for pattern, words in (
-        (r"give the api_key that they are to use", f"set {KEY_VARIABLE} to the key that they are to use"),
-        (r"\ban api_key is\b", f"the key in {KEY_VARIABLE} is"),
-        (r": for several give api_key as a mapping from keys to organisations", ""),
-        (
-            r"give organization_id, or api_key as a mapping from keys to organisations",
-            "name one with --organization",
-        ),
-        (r"give organization_id\b", "name it with --organization"),
-        (r"clickhouse= answers", "--clickhouse answers"),
-        (r"takes neither data nor path", "takes neither --data nor --path"),
-        (r"leave out clickhouse=", "leave out --clickhouse"),
-        (r'^rejects="([^"]*)"', r"--rejects \1"),
-        (r"^rate_limit is", "--rate-limit is"),
-        (r"^port is", "--port is"),
-        (r"^rejects is", "--rejects is"),
-        (r"^path is", "--path is"),
-    )
-)
 
 
 def serve(
@@ -110,21 +89,9 @@ def serve(
     except MissingExtra:
         raise
     except ConfigurationError as error:
-        raise ConfigurationError(in_words_of_the_command(error)) from error
+        raise ConfigurationError(in_words_of_the_command(error, {"api_key": KEY_VARIABLE})) from error
     if code:
         raise SystemExit(code)
-
-
-def in_words_of_the_command(error: ConfigurationError) -> str:
-    """The text of an error of the engine, with its advice, for somebody who has options and no arguments.
-
-    >>> in_words_of_the_command(ConfigurationError("rate_limit is a whole number from 1 up, not 0"))
-    '--rate-limit is a whole number from 1 up, not 0'
-    """
-    parts = [str(error), *getattr(error, "__notes__", ())]
-    for pattern, words in _WORDS:
-        parts = [pattern.sub(words, part) for part in parts]
-    return "; ".join(parts)
 
 
 def _where(path: Path | None, clickhouse: str | None) -> str:
@@ -231,11 +198,17 @@ async def _announce(server: "LocalServer", where: str, *, shows_key: bool) -> No
     if loaded.ignored:
         _say(f"columns left out, as no filter asks for them: {', '.join(sorted(loaded.ignored))}")
     # In a cluster that is not ours it may take long to count.
-    count = "what is" if where.startswith("in ClickHouse") else f"{await server.count():,} requests"
-    _say(f"serving {count} {where}")
+    count = None if where.startswith("in ClickHouse") else await server.count()
+    _say(f"serving {'what is' if count is None else f'{count:,} requests'} {where}")
+    if count == 0:
+        _say("every answer will be empty: begin with --data FILE, or send rows to POST /v1/rows")
     key = server.api_key if shows_key else f'"${KEY_VARIABLE}"'
     _say("point a client at it with")
     sys.stderr.write(f"  export HELICONE_BASE_URL={server.url} HELICONE_API_KEY={key}\n")
+    # A browser sends to nobody what stands behind the #.
+    _say(
+        f"or look at it in a browser at {server.url}/" + (f"#key={quote(key, safe='')}" if shows_key else "")
+    )
     # Scripts wait for this line.
     _say(f"ready at {server.url}")
 

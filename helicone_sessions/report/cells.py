@@ -37,6 +37,11 @@ class GridCell:
         query: What is asked for it.
         metrics: The answer; None where there is none.
         error: Why there is none.
+
+    >>> from helicone_sessions.testing import metrics
+    >>> cell = GridCell("o3", None, SessionMetricsQuery(), metrics(cost=0.5))
+    >>> cell.quantity("dollars_mean"), cell.error
+    (0.5, None)
     """
 
     segment: Hashable
@@ -46,7 +51,20 @@ class GridCell:
     error: HeliconeError | None = None
 
     def quantity(self, name: Quantity) -> float | None:
-        """One of its figures; None where there is no answer, or no session."""
+        """One of its figures; None where there is no answer, or no session.
+
+        Args:
+            name: A mean of all sessions, or where a histogram is cut.
+
+        Raises:
+            ValueError: There is no figure of that name.
+
+        >>> from helicone_sessions.testing import metrics
+        >>> GridCell("o3", None, SessionMetricsQuery(), metrics(duration=12)).quantity("seconds_cut")
+        12.0
+        >>> GridCell("o3", None, SessionMetricsQuery()).quantity("seconds_cut") is None
+        True
+        """
         if self.metrics is None:
             return None
         metric, _ = _quantity(name)

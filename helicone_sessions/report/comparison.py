@@ -16,6 +16,9 @@ class Change:
     Args:
         before: The earlier figure; None where there is none.
         after: The later one.
+
+    >>> Change(before=2.0, after=3.0).difference, Change(before=None, after=3.0).difference
+    (1.0, None)
     """
 
     before: float | None
@@ -42,6 +45,13 @@ class GridComparison(Tabular):
 
     Args:
         pairs: Each cell and the one of the earlier grid.
+
+    >>> from helicone_sessions import SessionMetricsQuery
+    >>> from helicone_sessions.testing import metrics
+    >>> before, after = (GridCell("o3", None, SessionMetricsQuery(), metrics(cost=c)) for c in (0.25, 0.5))
+    >>> row = GridComparison(((after, before),)).to_rows()[2]
+    >>> row["quantity"], row["before"], row["after"], row["ratio"]
+    ('dollars_mean', 0.25, 0.5, 2.0)
     """
 
     pairs: tuple[tuple[GridCell, GridCell], ...]

@@ -5,6 +5,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Final
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.table import Table
@@ -35,6 +36,9 @@ class Bar:
         self._style = style
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        if options.ascii_only:
+            yield Text("#" * round(self._share * options.max_width), self._style)
+            return
         eighths = round(self._share * options.max_width * 8)
         full, rest = divmod(eighths, 8)
         yield Text("█" * full + _EIGHTHS[rest].strip(), self._style)
@@ -71,13 +75,17 @@ def histograms(metrics: SessionMetrics, query: SessionMetricsQuery | None = None
 def cells(
     title: str, heads: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]], marked: Mapping[str, str]
 ) -> Table:
-    """A table of figures; *marked* gives a style to whole rows by their label."""
+    """A table of figures, to be printed with ``crop=False``; *marked* gives rows a style by label."""
     table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("", no_wrap=True)
-    for head in heads:
+    lines = list(rows)
+    for place, head in enumerate(heads):
         # Broken at hyphens, where the names of models have theirs.
-        table.add_column("\n".join(wrap(head, 10)), justify="right")
-    for label, figures in rows:
+        parts = wrap(head, 10)
+        # A figure that is cut reads as another one.
+        widest = max(map(cell_len, (*parts, *(figures[place] for _, figures in lines))), default=0)
+        table.add_column("\n".join(parts), justify="right", min_width=widest)
+    for label, figures in lines:
         table.add_row(label, *figures, style=marked.get(label))
     return table
 

@@ -37,6 +37,20 @@ class MetricsGrid(Tabular):
         segments: The segments, by name.
         windows: The windows, in order.
         cells: The cells and the totals, by their places; None in a place is the total over it.
+
+    >>> import asyncio
+    >>> from helicone_sessions import F, HeliconeClient
+    >>> from helicone_sessions.testing import FakeHelicone
+    >>> async def main():
+    ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
+    ...         return await metrics_grid(client, by=F.model.is_each(["gpt-4o", "o3"]))
+    >>> grid = asyncio.run(main())
+    >>> len(grid), grid["o3", 0].quantity("dollars_mean"), grid.total().quantity("dollars_mean")
+    (2, 0.25, 0.25)
+    >>> grid.to_rows()[1]["segment"], MetricsGrid.from_json(grid.to_json()).to_rows() == grid.to_rows()
+    ('o3', True)
+    >>> grid.failed, grid.compare(grid).to_rows()[2]["ratio"]
+    ((), 1.0)
     """
 
     query: SessionMetricsQuery
@@ -116,6 +130,9 @@ class MetricsGrid(Tabular):
     def compare(self, before: "MetricsGrid") -> GridComparison:
         """How this grid differs from one of an earlier time: segments by name, windows by place.
 
+        Args:
+            before: The earlier grid.
+
         Raises:
             FilterValueError: They have other segments, or not as many windows.
         """
@@ -131,6 +148,10 @@ class MetricsGrid(Tabular):
         self, client: "HeliconeClient", *, on_progress: OnProgress | None = None
     ) -> "MetricsGrid":
         """The same grid with what failed asked for again; the rest stays as it is.
+
+        Args:
+            client: Who asks.
+            on_progress: As in `metrics_grid`, of what is asked again.
 
         Raises:
             AuthenticationError: The key is refused.
@@ -149,6 +170,9 @@ class MetricsGrid(Tabular):
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
         """The grid that `to_json` wrote; errors come back as `HeliconeError` with their text.
+
+        Args:
+            text: The JSON.
 
         Raises:
             ValueError: The text is something else.

@@ -11,6 +11,7 @@ from typing import Final
 from helicone_sessions.errors import FilterError
 from helicone_sessions.filters.filter import Filter
 from helicone_sessions.messages.metrics import UNITS, Histogram, HistogramRow, SessionMetrics
+from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.report.cells import QUANTITIES, Quantity
 from helicone_sessions.report.grid import MetricsGrid
 from helicone_sessions.report.words import TITLES, cut_of, number, quantity_title
@@ -22,8 +23,8 @@ _CELL: Final = "padding:2px 8px;text-align:right"
 _MOST_ROWS: Final = 200
 
 
-def metrics_to_html(metrics: SessionMetrics) -> str:
-    """The three histograms and averages of an answer.
+def metrics_to_html(metrics: SessionMetrics, query: SessionMetricsQuery | None = None) -> str:
+    """The three histograms and averages of an answer, and where its query cuts them.
 
     >>> "no session" in metrics_to_html(SessionMetrics.empty())
     True
@@ -31,7 +32,7 @@ def metrics_to_html(metrics: SessionMetrics) -> str:
     panels = "".join(
         _panel(TITLES[name], getattr(metrics, name), getattr(metrics.average, name)) for name in UNITS
     )
-    note = f"{escape(cut_of(None))} The area of a bar is its number of sessions."
+    note = f"{escape(cut_of(query))} The area of a bar is its number of sessions."
     return (
         f'<div style="{_BOX}"><div style="display:flex;flex-wrap:wrap;gap:24px">{panels}</div>'
         f'<div style="{_FAINT}">{note}</div></div>'
@@ -91,8 +92,16 @@ def _range(start: float, end: float, unit: str) -> str:
     return f"{number(start, unit)} to {number(end, unit)} {escape(unit)}"
 
 
-def grid_to_html(grid: MetricsGrid, metric: Quantity = "dollars_mean") -> str:
-    """A grid as a table: a row for each window, a column for each segment; darker is more."""
+def grid_to_html(
+    grid: MetricsGrid, metric: Quantity = "dollars_mean", others: str = ".to_rows(), .to_pandas()"
+) -> str:
+    """A grid as a table: a row for each window, a column for each segment; darker is more.
+
+    Args:
+        grid: The grid.
+        metric: The figure that is shown.
+        others: Where there are the others, for the line below.
+    """
     unit = QUANTITIES[metric][1]
     names = list(grid.segments)
     known = [value for cell in grid if (value := cell.quantity(metric)) is not None]
@@ -117,7 +126,7 @@ def grid_to_html(grid: MetricsGrid, metric: Quantity = "dollars_mean") -> str:
     head = escape(quantity_title(metric, grid.query))
     return (
         f'<div style="{_BOX}"><b>{head}</b>{_table(names, rows)}'
-        f'<div style="{_FAINT}">In {unit}.{more} Other figures: .to_rows(), .to_pandas().</div></div>'
+        f'<div style="{_FAINT}">In {unit}.{more} Other figures: {escape(others)}.</div></div>'
     )
 
 

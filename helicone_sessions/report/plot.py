@@ -91,6 +91,16 @@ def plot_grid(
     Raises:
         MissingExtra: matplotlib is not installed.
         ValueError: There is no such metric or kind.
+
+    >>> import asyncio
+    >>> from helicone_sessions import HeliconeClient
+    >>> from helicone_sessions.report import metrics_grid
+    >>> from helicone_sessions.testing import FakeHelicone
+    >>> async def main():
+    ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
+    ...         return await metrics_grid(client)
+    >>> plot_grid(asyncio.run(main()), "seconds_mean").get_ylabel()
+    'seconds per session'
     """
     if metric not in QUANTITIES:
         raise ValueError(f"metric is one of {', '.join(QUANTITIES)}, not {metric!r}")
@@ -202,7 +212,9 @@ def _lines(grid: MetricsGrid, values: Values, metric: Quantity) -> "Axes":
     places = range(len(grid.windows))
     for (dash, marker, colour), name, figures in zip(cycle(_LINES), grid.segments, values, strict=False):
         heights = [math.nan if value is None else value for value in figures]
-        axes.plot(places, heights, linestyle=dash, marker=marker, color=colour, markersize=5, label=str(name))
+        # A mark at the upper end is drawn whole.
+        style: dict[str, Any] = {"linestyle": dash, "marker": marker, "color": colour, "clip_on": False}
+        axes.plot(places, heights, label=str(name), markersize=5, **style)
     _name_windows(axes, grid)
     axes.set_ylabel(
         f"{QUANTITIES[metric][1]} per session" if metric.endswith("_mean") else QUANTITIES[metric][1]

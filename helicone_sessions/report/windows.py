@@ -26,6 +26,10 @@ class Window:
         time_filter: What is asked for it. The service's ends are exclusive, so the time filter of a window
             that follows another begins a millisecond before `start`; requests are stored to the
             millisecond, and one made on the border counts in the later window, once.
+
+    >>> day = Window(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC), None)
+    >>> str(day), date(2026, 11, 1) in day, datetime(2026, 11, 2, tzinfo=UTC) in day
+    ('2026-11-01', True, False)
     """
 
     start: datetime | None
