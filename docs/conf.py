@@ -1,16 +1,30 @@
 """How the documentation is built: `nox -s docs`."""
 
 import doctest
+import re
 from importlib import metadata
+from typing import Any
 
-from helicone_sessions.filters.schema import COLUMNS, ColumnFacts, Reading
+import attrs
+
+from helicone_sessions import F
+from helicone_sessions.cli import _app
+from helicone_sessions.filters.columns import MapColumn
+from helicone_sessions.filters.comparisons import Column
+from helicone_sessions.filters.schema import COLUMNS, OPERATORS, ColumnFacts, Kind
 
 project = "helicone-sessions"
 author = "The helicone-sessions developers"
 project_copyright = author
 release = version = metadata.version("helicone-sessions")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.doctest", "sphinx.ext.napoleon"]
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.doctest",
+    "sphinx.ext.napoleon",
+]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"helicone-sessions {release}"
@@ -30,32 +44,86 @@ except ImportError:
     chdb = None
 """
 
+# The notebook is run when its page is built; what fails in it fails the build.
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 120
+
+# Quotation marks are as often code as prose.
+smartquotes_action = "D"
 myst_enable_extensions = ["substitution"]
 myst_heading_anchors = 3
 
 
-def columns_table() -> str:
-    rows = [
-        ("Column", "Holds", "What it is", "Known of the open-source server"),
-        ("---",) * 4,
-        *((_name(column), _holds(column), column.about, _known(column)) for column in COLUMNS.values()),
-    ]
+def columns_of(kind: Kind) -> list[Column | MapColumn]:
+    return [F[column.name] for column in COLUMNS.values() if column.kind is kind]
+
+
+def operators_of(column: Column | MapColumn) -> list[str]:
+    """What the class of the column says that it has, for a map that of its keys."""
+    return (column["key"] if isinstance(column, MapColumn) else column).has.split(", ")
+
+
+def operators_text(kind: Kind) -> str:
+    """A line for what one writes, and one for what the API is sent."""
+    written = (f"`{word}`" if word[0] in "=!<>." else word for word in operators_of(columns_of(kind)[0]))
+    sent = (f"`{operator}`" for operator in OPERATORS[kind])
+    return f"Operators: {', '.join(written)}. In the API: {', '.join(sent)}."
+
+
+def columns_table(kind: Kind) -> str:
+    columns = columns_of(kind)
+    heads = ["Column", "What it is", "What the open-source server does with it"]
+    if kind is Kind.NUMBER:
+        heads.insert(2, "Unit")
+    common = operators_of(columns[0])
+    rows = [heads, ["---"] * len(heads), *(column_row(column, common) for column in columns)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _name(column: ColumnFacts) -> str:
-    return f"`F.{column.attribute}`"
+def column_row(column: Column | MapColumn, common: list[str]) -> list[str]:
+    facts = column.facts
+    missing = [f"`{word}`" for word in common if word not in operators_of(column)]
+    names = [f"`{column!r}`", *([] if facts.attribute == facts.name else [f"in the API `{facts.name}`"])]
+    what = [facts.about, *([f"it has no {' and no '.join(missing)}"] if missing else [])]
+    units = [facts.unit or ""] if facts.kind is Kind.NUMBER else []
+    return ["<br>".join(names), "; ".join(what), *units, reading(facts)]
 
 
-def _holds(column: ColumnFacts) -> str:
-    return f"{column.kind}, {column.unit}" if column.unit else str(column.kind)
+def reading(facts: ColumnFacts) -> str:
+    said = [str(facts.on_server)]
+    if facts.server_refuses:
+        said.append(f"refuses {', '.join(f'`{operator}`' for operator in facts.server_refuses)}")
+    if facts.server_twists:
+        said.append(f"reads {', '.join(f'`{operator}`' for operator in facts.server_twists)} otherwise")
+    said += [part for part in (facts.server_note, facts.server_remedy) if part]
+    return re.sub(r"F\.\w+(\[[^]]+\])?|\.ilike\([^)]+\)|[!=]=(?: '')?", r"`\g<0>`", "; ".join(said))
 
 
-def _known(column: ColumnFacts) -> str:
-    facts = [] if column.on_server is Reading.READ else [str(column.on_server)]
-    if column.server_refuses:
-        facts.append(f"refuses {', '.join(column.server_refuses)}")
-    return "; ".join([*facts, column.server_note] if column.server_note else facts)
+def options_of(command: str) -> str:
+    """The options of a command as its own help has them, without the heading."""
+    whole = _app(whole=True).generate_docs("markdown")
+    _, _, found = whole.partition(f"\n## helicone-sessions {command}\n")
+    shown = found.partition("\n## ")[0].replace(" *[default: None]*", "")
+    return re.sub(r"(?<![`\w])--[a-z-]+", r"`\g<0>`", shown)
 
 
-myst_substitutions = {"columns": columns_table()}
+myst_substitutions = {
+    **{f"{kind.name.lower()}_operators": operators_text(kind) for kind in Kind},
+    **{f"{kind.name.lower()}_columns": columns_table(kind) for kind in Kind},
+    **{f"{command}_options": options_of(command) for command in ("metrics", "filter", "demo", "serve")},
+}
+
+
+def with_defaults(*event: Any) -> tuple[str, str | None] | None:
+    """A signature with the defaults themselves, and with `...` for what is made when it is left out."""
+    thing, _, signature, returns = event[3:]
+    if not signature:
+        return None
+    for field in attrs.fields(thing) if attrs.has(thing) else ():
+        signature = signature.replace(f"attr_dict['{field.name}'].default", repr(field.default))
+    return re.sub(r"\b(NOTHING|_KEPT)\b", "...", signature), returns
+
+
+def setup(app: Any) -> None:
+    app.connect("autodoc-process-signature", with_defaults)

@@ -34,10 +34,21 @@ from typing import Any
 
 
 class HeliconeError(Exception):
-    """The root of all errors of this package."""
+    """The root of all errors of this package.
+
+    Args:
+        message: The text.
+
+    >>> from helicone_sessions import parse_filter
+    >>> try:
+    ...     parse_filter("costs > 1")
+    ... except HeliconeError as error:
+    ...     print(error.message.splitlines()[0])
+    line 1, column 1: there is no column 'costs'; did you mean 'cost'?
+    """
 
     answered: Mapping[Any, Any] | None = None
-    """What `get_metrics_many` had been answered before this error ended it: metrics by key, or by place."""
+    """What `get_metrics_many` had been answered before this error ended it, by key or by place; else None."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -60,7 +71,14 @@ def _rebuild(kind: type[HeliconeError], args: tuple[Any, ...], state: dict[str, 
 
 
 class ConfigurationError(HeliconeError, ValueError):
-    """The client or the engine was set up in a way that cannot work."""
+    """The client or the engine was set up in a way that cannot work.
+
+    >>> from helicone_sessions import HeliconeClient
+    >>> HeliconeClient("sk-helicone-example", region="us", base_url="http://localhost:8585")
+    Traceback (most recent call last):
+        ...
+    helicone_sessions.errors.ConfigurationError: give region or base_url, not both: a region stands for an address
+    """  # noqa: E501 - a doctest shows the message whole
 
 
 class MissingExtra(ConfigurationError, ImportError):
@@ -85,19 +103,47 @@ class MissingExtra(ConfigurationError, ImportError):
 
 
 class FilterError(HeliconeError):
-    """A filter or a query that cannot be built or sent."""
+    """A filter or a query that cannot be built or sent.
+
+    >>> from helicone_sessions import Filter
+    >>> Filter.from_wire({"left": "all", "operator": "xor", "right": "all"})
+    Traceback (most recent call last):
+        ...
+    helicone_sessions.errors.FilterValueError: $.operator: "and" or "or" is due, not 'xor'
+    """
 
 
 class FilterTypeError(FilterError, TypeError):
-    """A value or an operand of the wrong type."""
+    """A value or an operand of the wrong type.
+
+    >>> from helicone_sessions import F
+    >>> F.cost > "a lot"
+    Traceback (most recent call last):
+        ...
+    helicone_sessions.errors.FilterTypeError: F.cost is compared with a number, not with str 'a lot'
+    """
 
 
 class FilterValueError(FilterError, ValueError):
-    """A value that the column cannot hold, or a condition that the API cannot express."""
+    """A value that the column cannot hold, or a condition that the API cannot express.
+
+    >>> from helicone_sessions import F
+    >>> F.latency.between(500, 100)
+    Traceback (most recent call last):
+        ...
+    helicone_sessions.errors.FilterValueError: F.latency.between(500, 100): the lower end is above the upper one
+    """  # noqa: E501 - a doctest shows the message whole
 
 
 class UnknownOperator(FilterTypeError, AttributeError):
-    """A column has no operator of that name; the message says which it has."""
+    """A column has no operator of that name; the message says which it has.
+
+    >>> from helicone_sessions import F
+    >>> F.threat.contains("x")
+    Traceback (most recent call last):
+        ...
+    helicone_sessions.errors.UnknownOperator: F.threat is a boolean column and has no .contains; it has ==, !=, .is_true(), .is_false(), and stands for a condition by itself
+    """  # noqa: E501 - a doctest shows the message whole
 
 
 class FilterSyntaxError(FilterValueError):
@@ -108,6 +154,14 @@ class FilterSyntaxError(FilterValueError):
         line: The line, from 1 on.
         column: The character in this line, from 1 on.
         offset: The character in the whole text, from 0 on.
+
+    >>> from helicone_sessions import parse_filter
+    >>> text = "cost > 0.1 andd threat"
+    >>> try:
+    ...     parse_filter(text)
+    ... except FilterSyntaxError as error:
+    ...     error.line, error.column, text[error.offset :]
+    (1, 12, 'andd threat')
     """
 
     def __init__(self, message: str, *, line: int, column: int, offset: int) -> None:
@@ -118,7 +172,14 @@ class FilterSyntaxError(FilterValueError):
 
 
 class UnknownColumn(FilterValueError, AttributeError):
-    """There is no column of that name; the message says which is nearest."""
+    """There is no column of that name; the message says which is nearest.
+
+    >>> from helicone_sessions import F
+    >>> F.modle
+    Traceback (most recent call last):
+        ...
+    helicone_sessions.errors.UnknownColumn: there is no column 'modle'; did you mean 'model'?
+    """
 
 
 class TransportError(HeliconeError):
@@ -128,6 +189,9 @@ class TransportError(HeliconeError):
         message: What happened.
         attempts: How often it was tried.
         waited: Seconds that were waited between the attempts.
+
+    >>> print(TransportError("the connection broke", attempts=5, waited=6.5))
+    the connection broke (after 5 attempts and 6.5 s of waits)
     """
 
     def __init__(self, message: str, *, attempts: int = 1, waited: float = 0.0) -> None:
@@ -154,6 +218,10 @@ class RequestTimeout(TransportError, TimeoutError):
         limit: The name of the limit, as it is spelt in the client's arguments.
         seconds: How long the limit is.
         tries: ``attempts`` and ``waited``, as in `TransportError`.
+
+    >>> error = RequestTimeout("no whole answer came within 60 s", limit="timeout", seconds=60.0, attempts=5)
+    >>> print(error, error.limit)
+    no whole answer came within 60 s (after 5 attempts) timeout
     """
 
     def __init__(self, message: str, *, limit: str, seconds: float, **tries: Any) -> None:
@@ -166,6 +234,17 @@ class ConnectionFailed(TransportError, ConnectionError):
     """The connection could not be made, or broke before the answer was complete.
 
     ``is_lasting`` says that the next would fare no better, as with a certificate that is not trusted.
+
+    >>> import asyncio
+    >>> from helicone_sessions import HeliconeClient
+    >>> async def ask():
+    ...     async with HeliconeClient("sk-example", base_url="http://127.0.0.1:1", max_retries=0) as client:
+    ...         await client.get_metrics()
+    >>> try:
+    ...     asyncio.run(ask())
+    ... except ConnectionFailed as error:
+    ...     error.attempts, error.is_lasting
+    (1, False)
     """
 
     is_lasting = False
@@ -181,6 +260,9 @@ class APIError(HeliconeError):
         attempts: How often it was asked.
         waited: Seconds that were waited between the attempts.
         body_excerpt: The first characters of the body.
+
+    >>> print(APIError("Too many requests", status=429, request_id="req-7", attempts=5, waited=61.2))
+    Too many requests (status 429, request id req-7, after 5 attempts and 61.2 s of waits)
     """
 
     def __init__(
@@ -210,17 +292,39 @@ class APIError(HeliconeError):
 
 
 class AuthenticationError(APIError):
-    """The key is missing, unknown, or may not read (401, 403)."""
+    """The key is missing, unknown, or may not read (401, 403).
+
+    >>> import asyncio
+    >>> from helicone_sessions import HeliconeClient
+    >>> from helicone_sessions.testing import FakeHelicone
+    >>> async def ask():
+    ...     async with FakeHelicone() as fake, HeliconeClient("sk-old", base_url=fake.url) as client:
+    ...         await client.get_metrics()
+    >>> asyncio.run(ask())
+    Traceback (most recent call last):
+        ...
+    helicone_sessions.errors.AuthenticationError: Unauthorized (status 401)
+    """
 
 
 class InvalidRequest(APIError):
-    """The service refused the request as malformed, or does not know the address (400, 404, 422)."""
+    """The service refused the request as malformed, or does not know the address (400, 404, 422).
+
+    >>> print(InvalidRequest("the service answered with status 404 and a page of HTML", status=404))
+    the service answered with status 404 and a page of HTML (status 404)
+    """
 
 
 class RateLimited(APIError):
     """The rate limit was still reached after the retries (429).
 
-    ``retry_after`` is the wait in seconds that the service asked for, or None if it named none.
+    Args:
+        message: What the service said.
+        retry_after: The wait in seconds that the service asked for, or None if it named none.
+        answer: ``status`` and what else of the answer an `APIError` has.
+
+    >>> RateLimited("Too many requests, please try again later.", status=429, retry_after=30.0).retry_after
+    30.0
     """
 
     def __init__(self, message: str, *, retry_after: float | None = None, **answer: Any) -> None:
@@ -229,13 +333,33 @@ class RateLimited(APIError):
 
 
 class QueryFailed(APIError):
-    """The service understood the query and could not answer it; ``message`` is its own text."""
+    """The service understood the query and could not answer it; ``message`` is its own text.
+
+    >>> import asyncio
+    >>> from helicone_sessions import HeliconeClient
+    >>> from helicone_sessions.testing import FakeHelicone, failure
+    >>> async def ask():
+    ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
+    ...         fake.will_answer(failure("Invalid timezone difference"))
+    ...         await client.get_metrics()
+    >>> try:
+    ...     asyncio.run(ask())
+    ... except QueryFailed as error:
+    ...     error.message, error.attempts
+    ('Invalid timezone difference', 1)
+    """
 
 
 class ServerError(APIError):
     """The service or a gateway in front of it failed (5xx without an envelope).
 
-    ``retry_after`` is the wait in seconds that it asked for, or None if it named none.
+    Args:
+        message: What is known of it.
+        retry_after: The wait in seconds that it asked for, or None if it named none.
+        answer: ``status`` and what else of the answer an `APIError` has.
+
+    >>> print(ServerError("the service answered with status 503 and a page of HTML", status=503, attempts=5))
+    the service answered with status 503 and a page of HTML (status 503, after 5 attempts)
     """
 
     def __init__(self, message: str, *, retry_after: float | None = None, **answer: Any) -> None:
@@ -244,7 +368,16 @@ class ServerError(APIError):
 
 
 class UnexpectedResponse(APIError):
-    """An answer that is not what the contract says; ``path`` is the JSON path of what is off."""
+    """An answer that is not what the contract says.
+
+    Args:
+        message: What is wrong with it.
+        path: The JSON path of what is off.
+        answer: ``status`` and what else of the answer an `APIError` has.
+
+    >>> UnexpectedResponse("the field 'average' is missing", status=200, path="$.data.average").path
+    '$.data.average'
+    """
 
     def __init__(self, message: str, *, path: str = "$", **answer: Any) -> None:
         super().__init__(message, **answer)
@@ -252,4 +385,13 @@ class UnexpectedResponse(APIError):
 
 
 class HeliconeFilterWarning(UserWarning):
-    """A filter that the open-source server is known to read differently; `Filter.cautions` lists why."""
+    """A filter that the open-source server is known to read differently; `Filter.cautions` lists why.
+
+    >>> import warnings
+    >>> from helicone_sessions import Filter
+    >>> with warnings.catch_warnings(record=True, action="always") as said:
+    ...     Filter.from_wire({"request_response_rmt": {"latency": {"gte": 1, "lt": 5}}}, expand=True)
+    (F.latency >= 1) & (F.latency < 5)
+    >>> said[0].category.__name__
+    'HeliconeFilterWarning'
+    """

@@ -58,6 +58,10 @@ class HistogramRow:
         range_end: Where it ends.
         value: Its height, in sessions.
         extra: What the service sent beside them.
+
+    >>> row = HistogramRow(range_start=1.0, range_end=2.0, value=6.0)
+    >>> f"{row.value:.0f} sessions of {row.range_start:.0f} to {row.range_end:.0f} requests"
+    '6 sessions of 1 to 2 requests'
     """
 
     range_start: float
@@ -99,7 +103,11 @@ class Histogram(_OnDemand, Sequence[HistogramRow]):
 
     @property
     def total(self) -> float:
-        """How many sessions are drawn; those beyond the cut are not among them."""
+        """How many sessions are drawn; those beyond the cut are not among them.
+
+        >>> Histogram((HistogramRow(1.0, 2.0, 6.0), HistogramRow(2.0, 4.0, 2.0)), unit="requests").total
+        8.0
+        """
         return sum(row.value for row in self.rows)
 
     @property
@@ -108,6 +116,9 @@ class Histogram(_OnDemand, Sequence[HistogramRow]):
 
         Each session counts as the middle of its bar; on samples of many shapes that is off by less than
         half the widest bar (measured). The mean of *all* sessions is in `SessionMetrics.average`, and exact.
+
+        >>> Histogram((HistogramRow(1.0, 2.0, 6.0), HistogramRow(2.0, 4.0, 2.0)), unit="requests").mean
+        1.875
         """
         total = self.total
         if not total:
@@ -130,6 +141,10 @@ class Histogram(_OnDemand, Sequence[HistogramRow]):
 
         Raises:
             ValueError: *q* is outside 0 to 1.
+
+        >>> h = Histogram((HistogramRow(1.0, 2.0, 6.0), HistogramRow(2.0, 4.0, 2.0)), unit="requests")
+        >>> h.quantile(0.75), h.quantile(0.875), Histogram((), unit="requests").quantile(0.5)
+        (2.0, 3.0, None)
         """
         if not 0 <= q <= 1:
             raise ValueError(f"a quantile is asked for at 0 to 1, not at {q!r}")
@@ -155,6 +170,10 @@ class SessionAverages:
         session_duration: Seconds from a session's first request to its last; of one request, 0.
         session_cost: Dollars per session.
         extra: What the service sent beside them.
+
+    >>> averages = SessionAverages(session_count=3.0, session_duration=12.0, session_cost=0.25)
+    >>> averages.session_cost / averages.session_count
+    0.08333333333333333
     """
 
     session_count: float | None
@@ -175,6 +194,11 @@ class SessionMetrics(_OnDemand, Tabular):
         session_cost: Sessions by their dollars.
         average: The averages of the three.
         extra: What the service sent beside them.
+
+    >>> from helicone_sessions.testing import metrics
+    >>> found = metrics(cost=0.5, sessions=4)
+    >>> found.average.session_cost, found.session_cost[0].value, found.session_cost.unit
+    (0.5, 4.0, 'dollars')
     """
 
     session_count: Histogram
@@ -207,8 +231,13 @@ class SessionMetrics(_OnDemand, Tabular):
         return rows
 
     def to_json(self) -> str:
-        """The metrics in the JSON of the API's answer, which `from_json` reads back."""
-        # The converter knows this class, not the other way round.
+        """The metrics in the JSON of the API's answer, which `from_json` reads back.
+
+        >>> from helicone_sessions.testing import metrics
+        >>> metrics(cost=0.5).to_json()[:75]
+        '{"session_count": [{"range_start": "3", "range_end": "3", "value": 4.0}], "'
+        """
+        # The converter knows this class and takes long to import; who only builds filters waits for neither.
         from helicone_sessions.messages.converter import converter  # noqa: PLC0415
 
         return json_text(converter.unstructure(self))
@@ -216,6 +245,9 @@ class SessionMetrics(_OnDemand, Tabular):
     @classmethod
     def from_json(cls, text: str | bytes) -> "SessionMetrics":
         """The metrics that `to_json` wrote, or the ``data`` of an answer of the API.
+
+        Args:
+            text: The JSON.
 
         Raises:
             ValueError: The text is something else.

@@ -21,7 +21,7 @@ def _optional_filter(value: Condition | None) -> Filter | None:
     return value if value is None or type(value) is Filter else as_filter(value)
 
 
-def _minutes(value: object) -> float:
+def _minutes(value: float | timedelta | tzinfo) -> float:
     if value is _NO_DIFFERENCE:
         return 0
     if isinstance(value, tzinfo):
@@ -69,10 +69,16 @@ class SessionMetricsQuery:
         FilterTypeError: An argument has the wrong type.
         FilterValueError: An argument is out of its range.
 
+    >>> import attrs, datetime as dt
     >>> from helicone_sessions import F
-    >>> SessionMetricsQuery(F.cost > 0.1, p_size="p95").p_size
-    'p95'
-    """
+    >>> query = SessionMetricsQuery(F.cost > 0.1, timezone_difference=dt.timedelta(hours=5))
+    >>> attrs.evolve(query, p_size="p95")
+    SessionMetricsQuery(filter=F.cost > 0.1, name_contains='', time_filter=None, p_size='p95', use_interquartile=None, timezone_difference=300)
+    >>> SessionMetricsQuery(p_size="p90")
+    Traceback (most recent call last):
+        ...
+    helicone_sessions.errors.FilterValueError: p_size is one of p50, p75, p95, p99, p99.9, not 'p90'
+    """  # noqa: E501 - a doctest shows the whole of it
 
     filter: Filter | None = attrs.field(default=None, converter=_optional_filter)
     name_contains: str = ""
@@ -95,5 +101,10 @@ class SessionMetricsQuery:
 
     @property
     def matches_nothing(self) -> bool:
-        """Whether the filter can match no request, so that the answer is known without asking."""
+        """Whether the filter can match no request, so that the answer is known without asking.
+
+        >>> from helicone_sessions import F
+        >>> SessionMetricsQuery(F.model.is_in([])).matches_nothing
+        True
+        """
         return self.filter is not None and self.filter.matches_nothing

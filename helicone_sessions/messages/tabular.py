@@ -23,11 +23,25 @@ class Tabular:
     """The columns of the rows, and what each holds, with its unit."""
 
     def to_rows(self) -> list[Row]:
-        """The rows, as dicts."""
+        """The rows, as dicts.
+
+        >>> from helicone_sessions.testing import metrics
+        >>> metrics(cost=0.5).to_rows()[2]["average"]
+        0.5
+        """
         raise NotImplementedError
 
     def to_csv(self) -> str:
-        """The rows as CSV with a head; what is missing is an empty field, times are ISO 8601."""
+        """The rows as CSV with a head; what is missing is an empty field, times are ISO 8601.
+
+        >>> from helicone_sessions.testing import metrics
+        >>> print(metrics(cost=0.5).to_csv())
+        metric,unit,average,range_start,range_end,sessions
+        session_count,requests,3.0,3.0,3.0,4.0
+        session_duration,seconds,12.0,12.0,12.0,4.0
+        session_cost,dollars,0.5,0.5,0.5,4.0
+        <BLANKLINE>
+        """
         text = io.StringIO()
         writer = csv.DictWriter(text, list(self.columns), lineterminator="\n")
         writer.writeheader()
@@ -39,6 +53,11 @@ class Tabular:
 
         Raises:
             MissingExtra: pandas is not installed.
+
+        >>> from helicone_sessions.testing import metrics
+        >>> frame = metrics(cost=0.5).to_pandas()
+        >>> float(frame.set_index("metric")["average"]["session_cost"])
+        0.5
         """
         try:
             import pandas as pd  # noqa: PLC0415 - it is an extra
@@ -51,6 +70,10 @@ class Tabular:
 
         Raises:
             MissingExtra: polars is not installed.
+
+        >>> from helicone_sessions.testing import metrics
+        >>> metrics(cost=0.5).to_polars().select("metric", "average").rows()[2]
+        ('session_cost', 0.5)
         """
         try:
             import polars as pl  # noqa: PLC0415 - it is an extra

@@ -72,6 +72,15 @@ class TimeFilter:
     def last(cls, *, days: float = 0, hours: float = 0, minutes: float = 0) -> Self:
         """The time up to now.
 
+        Args:
+            days: How long it is; what is given is added up.
+            hours: As well.
+            minutes: As well.
+
+        Raises:
+            FilterTypeError: A length is no number.
+            FilterValueError: The length is zero or less, or longer than the calendar.
+
         >>> TimeFilter.last(days=7).length
         datetime.timedelta(days=7)
         """
@@ -84,12 +93,30 @@ class TimeFilter:
 
     @classmethod
     def since(cls, start: datetime) -> Self:
-        """The time from *start* up to now."""
+        """The time from *start* up to now.
+
+        Args:
+            start: An aware datetime that is past.
+
+        Raises:
+            FilterTypeError: It is no datetime, or a naive one.
+            FilterValueError: It is not past.
+
+        >>> import datetime as dt
+        >>> TimeFilter.since(dt.datetime(2026, 1, 1))
+        Traceback (most recent call last):
+            ...
+        helicone_sessions.errors.FilterTypeError: TimeFilter.start is the naive datetime 2026-01-01T00:00:00: say which zone it is in, for example .replace(tzinfo=datetime.UTC)
+        """  # noqa: E501 - a doctest shows the message whole
         return cls(start, datetime.now(UTC))
 
     @property
     def length(self) -> timedelta:
-        """From start to end."""
+        """From start to end.
+
+        >>> TimeFilter.last(hours=36).length
+        datetime.timedelta(days=1, seconds=43200)
+        """
         return self.end - self.start
 
     def split(

@@ -48,12 +48,27 @@ class Reply:
 
     @property
     def content_type(self) -> str:
-        """What the headers say that the body is, unless they were given."""
+        """What the headers say that the body is, unless they were given.
+
+        >>> Reply(200, {"data": None}).content_type, Reply(502, "bad gateway").content_type
+        ('application/json; charset=utf-8', 'text/plain; charset=utf-8')
+        """
         return _TYPES.get(type(self.body), "application/json; charset=utf-8")
 
 
 class Fault(Enum):
-    """What can go wrong on the way, for which there is no status."""
+    """What can go wrong on the way, for which there is no status.
+
+    >>> import asyncio
+    >>> from helicone_sessions import HeliconeClient
+    >>> from helicone_sessions.testing import FakeHelicone
+    >>> async def main():
+    ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
+    ...         fake.will_answer(Fault.DROP, metrics(cost=0.5))
+    ...         print((await client.get_metrics()).average.session_cost, len(fake.requests))
+    >>> asyncio.run(main())
+    0.5 2
+    """
 
     DROP = "drop"
     """The connection is closed without an answer."""
@@ -110,6 +125,9 @@ def failure(text: str, status: int = 500) -> Reply:
 
 def gateway_page(status: int = 502) -> Reply:
     """The page of HTML that a gateway in front of the service answers with.
+
+    Args:
+        status: The HTTP status.
 
     >>> gateway_page(503).body
     '<html><body><h1>503 Service Unavailable</h1></body></html>'

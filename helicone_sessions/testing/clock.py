@@ -32,11 +32,19 @@ class VirtualClock:
         return f"VirtualClock({self.time})"
 
     def now(self) -> float:
-        """The present second."""
+        """The present second.
+
+        >>> VirtualClock(time=0.0).now()
+        0.0
+        """
         return self.time
 
     async def sleep(self, seconds: float) -> None:
-        """Let so many seconds pass, and note them in ``slept``."""
+        """Let so many seconds pass, and note them in ``slept``.
+
+        Args:
+            seconds: From 0 up.
+        """
         self.slept.append(seconds)
         until = self.time + seconds
         await asyncio.sleep(0)
@@ -46,8 +54,16 @@ class VirtualClock:
     def advance(self, seconds: float) -> None:
         """Let so many seconds pass at once, as a test does for the code that it watches.
 
+        Args:
+            seconds: From 0 up.
+
         Raises:
             ValueError: The time would go back.
+
+        >>> clock = VirtualClock()
+        >>> clock.advance(60)
+        >>> clock.now()
+        1060.0
         """
         if not seconds >= 0:
             raise ValueError(f"time goes on, not back: advance() takes seconds from 0 up, not {seconds}")
@@ -55,7 +71,19 @@ class VirtualClock:
         self._bell.ring()
 
     def stop(self) -> None:
-        """From now on only `advance` moves the time."""
+        """From now on only `advance` moves the time.
+
+        >>> clock = VirtualClock()
+        >>> clock.stop()
+        >>> async def main():
+        ...     asleep = asyncio.create_task(clock.sleep(30))
+        ...     await asyncio.sleep(0)
+        ...     clock.advance(30)
+        ...     await asleep
+        >>> asyncio.run(main())
+        >>> clock.now()
+        1030.0
+        """
         self._is_stopped = True
 
     def go_on(self) -> None:

@@ -53,7 +53,22 @@ def _filter_of(query: SessionMetricsQuery) -> Filter:
 
 
 class Held:
-    """Requests that are left without an answer until `release`, or until the end of its ``with`` block."""
+    """Requests that are left without an answer until `release`, or until the end of its ``with`` block.
+
+    >>> import asyncio
+    >>> from helicone_sessions import HeliconeClient
+    >>> from helicone_sessions.testing import FakeHelicone
+    >>> async def main():
+    ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
+    ...         with fake.hold():
+    ...             asking = asyncio.create_task(client.get_metrics())
+    ...             await fake.until(lambda: fake.open == 1)
+    ...             print(asking.done())
+    ...         return (await asking).average.session_cost
+    >>> asyncio.run(main())
+    False
+    0.25
+    """
 
     def __init__(self, matches: _Matches) -> None:
         self.matches = matches

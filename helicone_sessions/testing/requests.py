@@ -48,6 +48,17 @@ class RecordedRequest:
             ``F.cost > 0.1 in request.conditions``.
         time: When it came, by the clock of the server.
         connection: Where it came from, host and port: the same for requests over one connection.
+
+    >>> import asyncio
+    >>> from helicone_sessions import F, HeliconeClient
+    >>> from helicone_sessions.testing import FakeHelicone
+    >>> async def main():
+    ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
+    ...         await client.get_metrics((F.cost > 0.1) & (F.status == 200), p_size="p95")
+    ...         return fake.requests[0]
+    >>> request = asyncio.run(main())
+    >>> request.conditions, request.query.p_size, request.headers["Authorization"]
+    ((F.cost > 0.1, F.status == 200), 'p95', 'Bearer ***')
     """
 
     number: int

@@ -117,6 +117,8 @@ class FakeHelicone:
         Args:
             answers: `SessionMetrics`, a `Reply`, a `Fault`, or an async function that is given the
                 `RecordedRequest` and returns one of them.
+
+        >>> FakeHelicone().will_answer(Reply(503, headers={"Retry-After": "30"}), metrics(cost=0.5))
         """
         self._program.add(*answers)
 
@@ -131,7 +133,11 @@ class FakeHelicone:
         self._program.add_rule(to, answer)
 
     def otherwise(self, answer: Answer) -> None:
-        """Answer so what nothing else was said about; before it is said, with ``metrics()``."""
+        """Answer so what nothing else was said about; before it is said, with ``metrics()``.
+
+        Args:
+            answer: As in `will_answer`.
+        """
         self._program.otherwise = checked(answer)
 
     def hold(self, to: Matching | None = None) -> Held:
@@ -152,11 +158,18 @@ class FakeHelicone:
         Args:
             requests: How many a window has.
             per: Its seconds, by the clock of the server.
+
+        >>> server = FakeHelicone()
+        >>> server.limit(requests=10, per=60)
+        >>> server.spend(4)
         """
         self._window = FixedWindow(requests, per)
 
     def spend(self, requests: int) -> None:
         """Count requests that others make of the same budget: other processes, other endpoints.
+
+        Args:
+            requests: How many.
 
         Raises:
             ConfigurationError: There is no limit.
@@ -170,6 +183,9 @@ class FakeHelicone:
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait for a condition, as ``lambda: server.open == 3``.
 
+        Args:
+            condition: A function without arguments; what it returns is true once it has come.
+
         Raises:
             TimeoutError: It does not come true within ``patience`` seconds.
         """
@@ -179,11 +195,21 @@ class FakeHelicone:
             await asyncio.sleep(_LOOK_EVERY)
 
     async def arrived(self, requests: int) -> None:
-        """Wait until so many requests have come, answered or not."""
+        """Wait until so many requests have come, answered or not.
+
+        Args:
+            requests: How many, since the start.
+
+        Raises:
+            TimeoutError: They do not come within ``patience`` seconds.
+        """
         await self.until(lambda: len(self.requests) >= requests)
 
     def wait_until(self, condition: Callable[[], object]) -> None:
         """As `until`, in a test that is not async, of a server that runs in a thread.
+
+        Args:
+            condition: As in `until`.
 
         Raises:
             ConfigurationError: The server runs in this thread's loop, which waiting so would stop.
@@ -198,7 +224,15 @@ class FakeHelicone:
             time.sleep(_LOOK_EVERY)
 
     def wait_for_requests(self, requests: int) -> None:
-        """As `arrived`, in a test that is not async."""
+        """As `arrived`, in a test that is not async.
+
+        Args:
+            requests: How many, since the start.
+
+        Raises:
+            ConfigurationError: The server runs in this thread's loop, which waiting so would stop.
+            TimeoutError: They do not come within ``patience`` seconds.
+        """
         self.wait_until(lambda: len(self.requests) >= requests)
 
     def _lose_patience(self, ends: float) -> None:

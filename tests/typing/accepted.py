@@ -101,3 +101,5 @@ filter_ &= F.cost > 1
 filter_ |= F.threat
 SessionMetricsQuery(filter=F.threat)
 SessionMetricsQuery(filter=filter_)
+SessionMetricsQuery(timezone_difference=UTC)
+SessionMetricsQuery(timezone_difference=-90)

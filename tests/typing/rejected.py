@@ -59,6 +59,7 @@ takes_a_filter(0.1 & P)  # type: ignore[arg-type]  # pyright: ignore[reportArgum
 all_of(F.cost)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 all_of(P, True)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 SessionMetricsQuery(filter=F.cost)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+SessionMetricsQuery(timezone_difference="1 h")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 F.cost & F.threat  # type: ignore[type-var]  # pyright: ignore[reportOperatorIssue]
 P & None  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
 F.cost > P  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
