@@ -1,0 +1,179 @@
+"""Each block of code in the README and the documentation runs as it stands.
+
+What Sphinx runs itself (`testcode`, `doctest`, the notebook) is run by ``nox -s docs``. The rest is here. A
+block that is part of a program finds the public names, a `client` and some `queries`.
+"""
+
+import ast
+import asyncio
+import doctest
+import gzip
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from textwrap import dedent
+from typing import Any, Final
+
+import attrs
+import pytest
+import pytest_asyncio
+
+import helicone_sessions
+
+ROOT: Final = Path(__file__).parents[1]
+PAGES: Final = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+# What Sphinx runs, or what is not code.
+ELSEWHERE: Final = re.compile(r"text|\{.*\}\S*")
+# In a block of commands these do nothing: they would install, or take longer than all the rest.
+COMMANDS: Final = f"""
+set -euo pipefail
+helicone-sessions() {{ "{sys.executable}" "{Path(__file__).with_name("documented_command.py")}" "$@"; }}
+python() {{ [[ "$*" == "-m pip install "* ]] || "{sys.executable}" "$@"; }}
+git() {{ [[ "$1" == clone ]] && mkdir -p "${{@: -1}}"; }}
+nox() {{ :; }}
+"""
+PART: Final = str(Path(__file__).with_name("documented_part.py"))
+
+
+# The address of a cluster of the reader's own, as pages have it.
+CLUSTER: Final = "https://reader@clickhouse.example:8443/default"
+
+
+@attrs.frozen
+class Block:
+    """A fenced block of a page."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def blocks_of(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    fences = re.finditer(r"^( *)```([^\n]*)\n(.*?)^\1```$", text, re.MULTILINE | re.DOTALL)
+    return [
+        Block(page, text.count("\n", 0, found.start()) + 1, found[2].strip(), dedent(found[3]))
+        for found in fences
+    ]
+
+
+BLOCKS: Final = [block for page in PAGES for block in blocks_of(page)]
+
+
+def written_in(*languages: str) -> list[Any]:
+    return [pytest.param(block, id=str(block)) for block in BLOCKS if block.language in languages]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def environment() -> AsyncIterator[dict[str, str]]:
+    """The variables that lead a client to an embedded engine."""
+    pytest.importorskip("chdb")
+    from helicone_sessions.local import LocalServer
+
+    async with LocalServer(LocalServer.sample()) as server:
+        shown = {"HELICONE_API_KEY": server.api_key, "HELICONE_BASE_URL": server.url, "COLUMNS": "100"}
+        yield os.environ | shown
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A directory with the files that pages name."""
+    row = json.dumps({"request_created_at": "2026-11-23T12:00:00Z", "cost": 0.5, "model": "gpt-4o"}) + "\n"
+    (tmp_path / "requests.jsonl").write_text(row, encoding="utf-8")
+    for name in ("requests", "november", "december"):
+        (tmp_path / f"{name}.jsonl.gz").write_bytes(gzip.compress(row.encode()))
+    return tmp_path
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def cluster() -> AsyncIterator[str]:
+    """The address of a ClickHouse that has the table which a page says is answered fastest."""
+    pytest.importorskip("chdb")
+    from helicone_sessions.local.table import REQUEST_COLUMNS
+    from tests.local.clickhouse_server import ClickHouseServer, execute
+
+    (shown,) = (block.text for block in BLOCKS if block.language == "sql")
+    columns = {**REQUEST_COLUMNS, "updated_at": "DateTime"}
+    named = ",\n".join(f"{name} {stored}" for name, stored in columns.items())
+    async with ClickHouseServer() as server:
+        database = server.url(database="documented")
+        await execute(server.url(), "CREATE DATABASE IF NOT EXISTS documented")
+        await execute(database, shown.replace("  ... ", f"{named},", 1))
+        one = "INSERT INTO request_response_rmt (organization_id) VALUES (generateUUIDv4())"
+        await execute(database, one)
+        yield database
+        await execute(server.url(), "DROP DATABASE documented")
+
+
+async def finished(*command: str, cwd: Path, env: dict[str, str]) -> str:
+    """What a command prints; it has to end well."""
+    run = await asyncio.create_subprocess_exec(
+        *command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    printed, said = await run.communicate()
+    assert 0 == run.returncode, said.decode()
+    return printed.decode()
+
+
+def waits_at_its_top_level(text: str) -> bool:
+    """Whether a block is a part of a program that runs in a loop already."""
+    code = compile(text, "block", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    return bool(code.co_flags & inspect.CO_COROUTINE)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("block", written_in("python"))
+async def test_each_block_of_python_runs(
+    block: Block, environment: dict[str, str], cluster: str, directory: Path
+) -> None:
+    """A program ends well and prints figures if it says so; tests that are shown pass."""
+    file = directory / "test_shown.py"
+    file.write_text(block.text.replace(CLUSTER, cluster), encoding="utf-8")
+    how = [PART] if waits_at_its_top_level(block.text) else []
+    if re.search(r"^def test_", block.text, re.MULTILINE):
+        how = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    printed = await finished(sys.executable, *how, file.name, cwd=directory, env=environment)
+    says_so = "dollars a session" in block.text
+    assert says_so == bool(re.search(r"\d\.\d\d.* dollars a session", printed))
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("block", written_in("console"))
+async def test_each_block_of_commands_runs(
+    block: Block, environment: dict[str, str], directory: Path
+) -> None:
+    """Commands end well, but for those that would install something."""
+    pytest.importorskip("cyclopts")
+    script = COMMANDS + block.text.replace('"sk-helicone-…"', '"$HELICONE_API_KEY"')
+    await finished("bash", "-c", script, cwd=directory, env=environment)
+
+
+@pytest.mark.parametrize("block", written_in("json"))
+def test_each_block_of_json_is_json(block: Block) -> None:
+    """What is shown as JSON can be read."""
+    json.loads(block.text)
+
+
+@pytest.mark.parametrize("block", written_in("pycon"))
+def test_each_session_of_the_interpreter_is_as_shown(block: Block) -> None:
+    """Sessions that end in an error say what the page says, however it is broken into lines."""
+    space = {name: getattr(helicone_sessions, name) for name in helicone_sessions.__all__}
+    shown = doctest.DocTestParser().get_doctest(block.text, space, str(block), str(block.page), block.line)
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    assert (0, 1) == runner.run(shown)[:2]
+
+
+def test_every_block_is_run_somewhere() -> None:
+    """No page has a block in a language that nothing runs."""
+    here = {"python", "console", "json", "sql", "pycon"}
+    others = [block for block in BLOCKS if block.language not in here]
+    assert [] == [str(block) for block in others if not ELSEWHERE.fullmatch(block.language)]
