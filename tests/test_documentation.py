@@ -26,9 +26,9 @@ import pytest_asyncio
 import helicone_sessions
 
 ROOT: Final = Path(__file__).parents[1]
-PAGES: Final = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+PAGES: Final = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "docs" / "llms.txt"])
 # What Sphinx runs, or what is not code.
-ELSEWHERE: Final = re.compile(r"text|\{.*\}\S*")
+ELSEWHERE: Final = re.compile(r"text|\{.*\}.*")
 # In a block of commands these do nothing: they would install, or take longer than all the rest.
 COMMANDS: Final = f"""
 set -euo pipefail
@@ -177,3 +177,13 @@ def test_every_block_is_run_somewhere() -> None:
     here = {"python", "console", "json", "sql", "pycon"}
     others = [block for block in BLOCKS if block.language not in here]
     assert [] == [str(block) for block in others if not ELSEWHERE.fullmatch(block.language)]
+
+
+def test_the_map_for_language_models_has_every_page() -> None:
+    """Each page of the documentation is linked from llms.txt, and nothing else is."""
+    docs = ROOT / "docs"
+    pages = {*docs.glob("**/*.md"), *docs.glob("how-to/*.ipynb")} - {docs / "index.md"}
+    built = {
+        page.relative_to(docs).with_suffix(".html").as_posix() for page in pages if "_build" not in page.parts
+    }
+    assert built == set(re.findall(r"\]\((.+?)\)", (docs / "llms.txt").read_text(encoding="utf-8")))
