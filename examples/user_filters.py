@@ -1,0 +1,108 @@
+"""Filters from what users type or choose, which cannot reach beyond what is theirs.
+
+    export HELICONE_API_KEY=sk-helicone-...
+    python user_filters.py pro text 'cost > 0.1 and model contains "gpt"'
+    python user_filters.py pro form model=gpt-4o min_cost=0.1
+
+The first argument stands for the customer who is logged in: the requests of his have the property `plan` with
+that value (take a property of yours). The rest is his wish. The exit code is 2 if it cannot be read; what is
+printed then is for him to see.
+"""
+
+import asyncio
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from helicone_sessions import F, Filter, FilterError, HeliconeClient, TimeFilter, all_of, parse_filter
+
+LONGEST = 2_000  # characters; parse_filter itself takes a million
+
+# The columns that a text may name.
+READABLE = {"model", "cost", "latency", "status", "request_created_at", "properties", "cached"}
+# The fields of a form: which column each is about is said here, and not by who fills it in.
+FIELDS: Mapping[str, Callable[[str], Filter]] = {
+    "model": F.model.eq,
+    "name": F.properties["Helicone-Session-Name"].contains,
+    "min_cost": lambda text: F.cost >= float(text),
+    "status": lambda text: F.status.is_in([int(number) for number in text.split(",")]),
+}
+
+
+def from_text(text: str) -> Filter:
+    """What somebody typed into a search box.
+
+    Nothing in it is evaluated, and it never becomes part of a statement: it becomes a tree of conditions, or
+    an error that shows where it is wrong.
+    """
+    if len(text) > LONGEST:
+        raise ValueError(f"the filter has {len(text)} characters; {LONGEST} are the most")
+    wish = parse_filter(text)
+    if others := columns(wish.to_wire()) - READABLE:
+        raise ValueError(
+            f"{', '.join(sorted(others))} cannot be asked for; only {', '.join(sorted(READABLE))}"
+        )
+    return wish
+
+
+def columns(wire: Any) -> set[str]:
+    """The columns that a filter names, in the form in which it is sent."""
+    if wire == "all":
+        return set()
+    if "operator" in wire:
+        return columns(wire["left"]) | columns(wire["right"])
+    return {column for table in wire.values() for column in table}
+
+
+def from_form(fields: Mapping[str, str]) -> Filter:
+    """All that was filled in; an empty field is no condition."""
+    if unknown := fields.keys() - FIELDS.keys():
+        raise ValueError(f"there is no field {', '.join(sorted(unknown))}; there are {', '.join(FIELDS)}")
+    return all_of(*(from_field(name, text) for name, text in fields.items() if text))
+
+
+def from_field(name: str, text: str) -> Filter:
+    """One field, with its name in the error."""
+    try:
+        return FIELDS[name](text)
+    except ValueError as error:  # of float() and int(), or a FilterValueError, as for a cost below zero
+        raise ValueError(f"{name}: {text!r} cannot be used: {error}") from error
+
+
+def within(plan: str, wish: Filter) -> Filter:
+    """The wish among the customer's own requests.
+
+    Filters are joined as trees, so no `or`, quote or parenthesis in the wish gets out of its place.
+    """
+    if not plan:
+        raise PermissionError("nobody is logged in")
+    return (F.properties["plan"] == plan) & wish
+
+
+async def show(asked: Filter) -> None:
+    """Ask, and say what the user has to know of the answer."""
+    for caution in asked.cautions():
+        print("note:", caution)
+    # They are told to the user, so there is no need of warnings in the log.
+    async with HeliconeClient(cautions="ignore") as client:
+        metrics = await client.get_metrics(asked, time_filter=TimeFilter.last(days=30))
+    print("asked:", asked)
+    print("dollars a session:", metrics.average.session_cost)
+
+
+def main(plan: str, kind: str, *wish: str) -> int:
+    """Read the wish, and ask."""
+    try:
+        if kind == "form":
+            asked = within(plan, from_form(dict(word.split("=", 1) for word in wish)))
+        else:
+            asked = within(plan, from_text(" ".join(wish)))
+    except (FilterError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    asyncio.run(show(asked))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

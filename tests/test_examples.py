@@ -1,0 +1,365 @@
+"""The programs of `examples/`, each run as it stands beside an embedded engine, as a stranger would do."""
+
+import asyncio
+import csv
+import json
+import os
+import re
+import shutil
+import sys
+from asyncio.subprocess import DEVNULL, PIPE
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import aiohttp
+import attrs
+import pytest
+
+from helicone_sessions import F, HeliconeClient, SessionMetrics, SessionMetricsQuery, TimeFilter
+from helicone_sessions.testing import FakeHelicone, Reply, metrics
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+BERLIN = ZoneInfo("Europe/Berlin")
+MODELS = ("gpt-4o", "gpt-4o-mini", "claude-sonnet-4", "claude-opus-4")
+
+
+@attrs.frozen
+class Done:
+    """What a program has left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+def environment(server: Any) -> dict[str, str]:
+    return {**os.environ, "HELICONE_API_KEY": server.api_key, "HELICONE_BASE_URL": server.url}
+
+
+async def run(
+    name: str, *arguments: str, env: Mapping[str, str], folder: Path, python: Iterable[str] = ()
+) -> Done:
+    """Run an example, or with *python* what these arguments of Python say, in *folder*."""
+    command = (*python, *arguments) if python else (str(EXAMPLES / name), *arguments)
+    program = await asyncio.create_subprocess_exec(
+        sys.executable, *command, env=env, cwd=folder, stdin=DEVNULL, stdout=PIPE, stderr=PIPE
+    )
+    out, err = await program.communicate()
+    return Done(program.returncode or 0, out.decode(), err.decode())
+
+
+def engine(data: Any = (), **options: Any) -> Any:
+    pytest.importorskip("chdb", reason="the extra `local` is not installed")
+    from helicone_sessions.local import LocalServer
+
+    return LocalServer(data, **options)
+
+
+def sample(end: datetime) -> list[dict[str, Any]]:
+    pytest.importorskip("chdb", reason="the extra `local` is not installed")
+    from helicone_sessions.local import LocalServer
+
+    return list(LocalServer.sample(end))
+
+
+def lately(end: datetime) -> list[dict[str, Any]]:
+    """Some days of the sample, which are loaded sooner."""
+    return sample(end)[-2_000:]
+
+
+def files(folder: Path) -> dict[str, str]:
+    return {file.name: file.read_text(encoding="utf-8") for file in folder.iterdir()}
+
+
+def this_month(zone: ZoneInfo) -> datetime:
+    now = datetime.now(zone)
+    return datetime(now.year, now.month, 1, tzinfo=zone)
+
+
+async def test_cost_report(tmp_path: Path) -> None:
+    """The report tells the dollars of each model on each day of last month, as they are in the requests."""
+    end = this_month(BERLIN)
+    first = (end - timedelta(days=1)).replace(day=1)
+    rows = sample(end.astimezone(UTC))
+    spent: Counter[tuple[date, str]] = Counter()
+    for row in rows:
+        made = row["request_created_at"].astimezone(BERLIN)
+        if first <= made < end:
+            spent[made.date(), row["model"]] += row["cost"]
+    async with engine(rows) as server:
+        done = await run(
+            "cost_report.py", "--time-zone", "Europe/Berlin", env=environment(server), folder=tmp_path
+        )
+    assert (0, "") == (done.code, done.err)
+
+    lines = list(csv.DictReader(files(tmp_path)[f"costs-{first:%Y-%m}.csv"].splitlines()))
+    days = {date.fromisoformat(line["day"]) for line in lines}
+    assert {first.date() + timedelta(days=day) for day in range((end.date() - first.date()).days)} == days
+    told = {(date.fromisoformat(line["day"]), line["model"]): float(line["dollars"]) for line in lines}
+    assert {model for _, model in told} == {*MODELS, "other"}
+    assert told == pytest.approx({place: spent[place] for place in told}, rel=1e-6, abs=1e-9)
+
+    *_, sums = done.out.splitlines()
+    monthly = [sum(cost for (_, model), cost in spent.items() if model == name) for name in MODELS]
+    assert sums.split() == ["together", *(f"{cost:.2f}" for cost in monthly), "0.00"]
+    assert 1 == len(files(tmp_path))
+
+
+async def test_cost_report_resumes(tmp_path: Path) -> None:
+    """After a report with gaps the same command asks for the gaps only, and then all is there."""
+    days = (this_month(ZoneInfo("UTC")) - timedelta(days=1)).day
+    async with FakeHelicone() as server:
+        env = environment(server)
+        server.answers(F.model == "o3", Reply(501, "not today"))
+        begun = await run("cost_report.py", "--models", "gpt-4o,o3", env=env, folder=tmp_path)
+        assert (5, 3 * days) == (begun.code, len(server.requests))
+        assert f"{days} figures are missing" in begun.err
+        assert days == begun.out.count("no answer")
+
+        server.answers(F.model == "o3", metrics(cost=2.0))
+        ended = await run("cost_report.py", "--models", "gpt-4o,o3", env=env, folder=tmp_path)
+        assert (0, 4 * days) == (ended.code, len(server.requests))
+        assert "no answer" not in ended.out
+    assert [".csv"] == [Path(name).suffix for name in files(tmp_path)]
+
+
+async def test_cost_report_with_a_wrong_key(tmp_path: Path) -> None:
+    """A key that is refused makes no report, and says so."""
+    async with FakeHelicone() as server:
+        env = environment(server) | {"HELICONE_API_KEY": "sk-helicone-wrong"}
+        done = await run("cost_report.py", env=env, folder=tmp_path)
+    assert 1 == done.code
+    assert done.err.startswith("there is no report: ")
+    assert {} == files(tmp_path)
+
+
+@pytest.mark.parametrize(("factor", "code"), [("2", 1), ("100", 0)])
+async def test_alert(factor: str, code: int, tmp_path: Path) -> None:
+    """The alert compares the last hour with the day before, and ends with 1 where a figure has grown."""
+    now = datetime.now(UTC)
+    rows = [
+        {"request_created_at": now - timedelta(minutes=30), "session_id": "late", "cost": 0.75},
+        *(
+            {
+                "request_created_at": now - timedelta(hours=hours),
+                "session_id": f"{hours}",
+                "cost": 0.01 * hours,
+            }
+            for hours in range(2, 22)
+        ),
+    ]
+    async with engine(rows) as server:
+        done = await run("alert.py", "--factor", factor, env=environment(server), folder=tmp_path)
+    assert (code, "") == (done.code, done.err)
+    alarm = " - ALARM" if code else ""
+    assert f"dollars a session, mean: 0.75, the day before 0.115{alarm}\n" in done.out
+    assert f"dollars a session, p95: 0.75, the day before 0.2{alarm}\n" in done.out
+    assert "seconds a session, mean: 0, the day before 0\n" in done.out
+
+
+async def test_alert_without_an_answer(tmp_path: Path) -> None:
+    """Where nothing is known it ends with 3."""
+    async with FakeHelicone() as server:
+        server.otherwise(Reply(501, "not today"))
+        done = await run("alert.py", env=environment(server), folder=tmp_path)
+    assert 3 == done.code
+    assert done.err.startswith("not known: ")
+
+
+async def test_four_workers_on_the_engine(tmp_path: Path) -> None:
+    """Four processes with a share each answer every hour of a week, and none is asked twice."""
+    week_ends = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    async with engine(lately(week_ends), rate_limit=200) as server:
+        done = await run("four_workers.py", "--share", "50", env=environment(server), folder=tmp_path)
+        told = re.search(r"sessions: ([\d.]+) dollars, from ([\d :-]+) UTC", done.out)
+        assert told is not None
+        start = datetime.fromisoformat(f"{told[2]}+00:00")
+        async with HeliconeClient(server.api_key, base_url=server.url) as client:
+            found = await client.get_metrics(time_filter=TimeFilter(start, start + timedelta(hours=1)))
+    assert (0, "") == (done.code, done.err)
+    assert "168 of 168 hours answered, 0 asked more than once" in done.out
+    assert f"{found.average.session_cost:.4f}" == told[1]
+
+
+async def test_four_workers_at_the_limit(tmp_path: Path) -> None:
+    """Where the budget is spent again and again, four processes wait for it together and lose no query."""
+    async with FakeHelicone() as server:
+        server.limit(requests=60, per=1)
+        done = await run("four_workers.py", env=environment(server), folder=tmp_path)
+        answered, refused = len(server.requests) - server.refused, server.refused
+    assert (0, "") == (done.code, done.err)
+    assert 168 == answered
+    assert done.out.startswith("168 of 168 hours answered")
+    assert bool(refused) == ("answered, 0 asked more" not in done.out)
+
+
+@pytest.mark.parametrize(
+    ("wish", "filter_"),
+    [
+        (("text", 'cost > 0.01 and model contains "gpt"'), (F.cost > 0.01) & F.model.contains("gpt")),
+        (("text", 'model == "o3" or not cached'), (F.model == "o3") | ~F.cached),
+        (("form", "model=gpt-4o", "min_cost=0.01", "name="), (F.model == "gpt-4o") & (F.cost >= 0.01)),
+        (("form",), None),
+    ],
+    ids=["text", "or", "form", "empty form"],
+)
+async def test_user_filters(wish: tuple[str, ...], filter_: Any, tmp_path: Path) -> None:
+    """A wish is answered among the requests of its customer alone, whatever joins its conditions."""
+    own = F.properties["plan"] == "pro"
+    async with engine(lately(datetime.now(UTC))) as server:
+        done = await run("user_filters.py", "pro", *wish, env=environment(server), folder=tmp_path)
+        async with HeliconeClient(server.api_key, base_url=server.url) as client:
+            found = await client.get_metrics(own if filter_ is None else own & filter_)
+    assert (0, "") == (done.code, done.err)
+    assert f"dollars a session: {found.average.session_cost}\n" in done.out
+
+
+@pytest.mark.parametrize(
+    ("wish", "message"),
+    [
+        (("text", "cost > 0.1 or modle = 3"), "line 1, column 15: there is no column 'modle'"),
+        (("text", 'cost > 1 or session_tag = "a"'), "session_tag cannot be asked for"),
+        (("text", 'all) or (user_id = "ada"'), "line 1, column 4: "),
+        (("form", "color=red"), "there is no field color; there are model, name, min_cost, status"),
+        (("form", "min_cost=cheap"), "min_cost: 'cheap' cannot be used: could not convert"),
+        (("form", "status=200,ok"), "status: '200,ok' cannot be used: invalid literal"),
+    ],
+)
+async def test_user_filters_refused(wish: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    """A wish that cannot be read ends with 2 and a text for the user, and nothing is asked."""
+    async with FakeHelicone() as server:
+        done = await run("user_filters.py", "pro", *wish, env=environment(server), folder=tmp_path)
+        assert [] == server.requests
+    assert (2, "") == (done.code, done.out)
+    assert done.err.startswith(message)
+
+
+async def test_fastapi_app(tmp_path: Path) -> None:
+    """The application answers a dashboard with the client's figures, and errors as its callers need them."""
+    async with engine(lately(datetime.now(UTC))) as server, application(server, tmp_path) as session:
+        await _look_at(session, server)
+
+
+@asynccontextmanager
+async def application(server: Any, folder: Path) -> AsyncIterator[aiohttp.ClientSession]:
+    """The application as a program of its own, before *server*."""
+    pytest.importorskip("fastapi", reason="FastAPI is not installed")
+    pytest.importorskip("uvicorn", reason="uvicorn is not installed")
+    command = ("-m", "uvicorn", "--app-dir", str(EXAMPLES), "--port", "0", "fastapi_app:app")
+    app = await asyncio.create_subprocess_exec(
+        sys.executable, *command, env=environment(server), cwd=folder, stdout=DEVNULL, stderr=PIPE
+    )
+    try:
+        async with aiohttp.ClientSession(await _address(app)) as session:
+            yield session
+    finally:
+        app.terminate()
+        await app.communicate()
+
+
+async def _address(app: asyncio.subprocess.Process) -> str:
+    assert app.stderr is not None
+    said = b""
+    while line := await app.stderr.readline():
+        said += line
+        if found := re.search(rb"running on (http://[\d.:]+)", line):
+            return found[1].decode()
+    raise AssertionError(said.decode())
+
+
+async def _look_at(session: aiohttp.ClientSession, server: Any) -> None:
+    asked = {"models": "gpt-4o,o3", "where": "cost > 0.01", "days": "60"}
+    async with session.get("/models", params=asked) as answer:
+        assert 200 == answer.status
+        told = await answer.json()
+    async with HeliconeClient(server.api_key, base_url=server.url) as client:
+        query = SessionMetricsQuery((F.model == "gpt-4o") & (F.cost > 0.01), p_size="p95")
+        found: SessionMetrics = await client.get_metrics(query)
+    tile = told["models"]["gpt-4o"]
+    assert found.average.session_cost == tile["dollars"]
+    assert [(bar.range_start, bar.range_end, bar.value) for bar in found.session_cost] == [
+        tuple(bar) for bar in tile["costs"]
+    ]
+    assert None is told["models"]["o3"]["dollars"]
+    assert [] == told["cautions"]
+
+    async with session.get("/models", params=asked | {"where": "cost > 3"}) as answer:
+        assert "it is read as -1.294967296" in (await answer.json())["cautions"][0]
+    async with session.get("/models", params=asked | {"where": "cost > 0.1 or modle"}) as answer:
+        assert 400 == answer.status
+        assert "did you mean 'model'?" in (await answer.json())["error"]
+    async with session.get("/models", params=asked | {"days": "0"}) as answer:
+        assert 422 == answer.status
+
+
+async def test_fastapi_app_without_an_answer(tmp_path: Path) -> None:
+    """What goes wrong behind the application is a status of its own; the reason is not for its callers."""
+    async with FakeHelicone() as server, application(server, tmp_path) as session:
+        for reply, status, text in [
+            (Reply(401, {"error": "no"}), 502, "refused"),
+            (Reply(501, "no"), 502, "refused"),
+            (Reply(429, {"error": "Too many requests"}, {"Retry-After": "150"}), 503, "busy"),
+        ]:
+            server.otherwise(reply)
+            async with session.get("/models", params={"models": "o3"}) as answer:
+                assert status == answer.status
+                assert text in (await answer.json())["error"]
+        assert "150" == answer.headers["Retry-After"]
+
+
+async def test_clickhouse(tmp_path: Path) -> None:
+    """The engine answers from a ClickHouse with Helicone's tables; the password is in the environment."""
+    pytest.importorskip("chdb", reason="the extra `local` is not installed")
+    from helicone_sessions.local.table import create_statements
+    from tests.local.clickhouse_server import ClickHouseServer, execute
+
+    yesterday = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(hours=12)
+    async with ClickHouseServer(users={"default": ("", 0), "reader": ("open sesame", 0)}) as server:
+        for statement in create_statements("prod"):
+            await execute(server.url(), statement)
+        for number, dollars in enumerate((0.25, 0.75)):
+            row = {"organization_id": str(UUID(int=1)), "cost": int(dollars * 10**9)}
+            row |= {
+                "request_id": str(UUID(int=number)),
+                "request_created_at": f"{yesterday:%Y-%m-%d %H:%M:%S}",
+            }
+            row |= {"properties": {"Helicone-Session-Id": f"s{number}"}}
+            await execute(
+                server.url(), f"INSERT INTO prod.request_response_rmt FORMAT JSONEachRow {json.dumps(row)}"
+            )
+        env = {**os.environ, "CLICKHOUSE_URL": server.url("reader", database="prod")}
+        right = env | {"HELICONE_SESSIONS_CLICKHOUSE_PASSWORD": "open sesame"}
+        done = await run("clickhouse.py", env=right, folder=tmp_path)
+        wrong = await run("clickhouse.py", env=env, folder=tmp_path)
+    assert (0, "") == (done.code, done.err)
+    assert done.out.startswith("2 requests\n")
+    assert f"{yesterday:%Y-%m-%d} 0.5000 dollars a session\n" in done.out
+    assert 1 == wrong.code
+    assert wrong.err.startswith("the ClickHouse cannot be asked: ")
+
+
+async def test_tests_of_ones_own(tmp_path: Path) -> None:
+    """The file of tests passes as it stands, in a folder of its own beside the program that it tests."""
+    pytest.importorskip("chdb", reason="the extra `local` is not installed")
+    for name in ("alert.py", "test_my_code.py"):
+        shutil.copy(EXAMPLES / name, tmp_path)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\n", "utf-8")
+    python = ("-m", "pytest", "-p", "no:cacheprovider", "-q", "test_my_code.py")
+    done = await run("", env=os.environ, folder=tmp_path, python=python)
+    assert "4 passed" in done.out
+    assert 0 == done.code
+
+
+def test_every_example_is_tried_and_shown() -> None:
+    """No example is left out here, and each is shown by a page of the documentation."""
+    here = Path(__file__).read_text(encoding="utf-8")
+    pages = "".join(page.read_text(encoding="utf-8") for page in (EXAMPLES.parent / "docs").rglob("*.md"))
+    for example in EXAMPLES.glob("*.py"):
+        assert example.stem in here
+        assert f"examples/{example.name}" in pages
