@@ -249,12 +249,13 @@ async def test_a_signal_that_comes_twice_at_once_is_one() -> None:
 @needs_engine
 @needs_signals
 async def test_serve_makes_up_a_key() -> None:
-    """Without a key in the environment one is made up and shown once."""
+    """Without a key in the environment one is made up, and shown for a client and in the page's address."""
     with Serving((), {"PATH": ""}) as serving:
         [key] = re.findall(r"HELICONE_API_KEY=(sk-local-\S+)$", serving.said, re.MULTILINE)
         assert (await serving.ask(key)).average.session_cost is None
         serving.end(signal.SIGTERM)
-    assert 1 == serving.said.count(key)
+    assert 2 == serving.said.count(key)
+    assert f"/#key={key}\n" in serving.said
 
 
 @needs_engine

@@ -17,6 +17,8 @@ from helicone_sessions.local.access_log import Facts, facts, record
 from helicone_sessions.local.backends import BackendError
 from helicone_sessions.local.bodies import LARGE_BODY, LARGEST_BODY, TooSlow, body_of, query_in, read, rows_in
 from helicone_sessions.local.keys import Keys, MalformedToken, WrongKey
+from helicone_sessions.local.page.document import FILTER_PATH, page
+from helicone_sessions.local.page.reading import LARGEST_READING, reading_of
 from helicone_sessions.local.rows import Loaded
 from helicone_sessions.local.source import Source
 from helicone_sessions.local.sql import Unanswerable
@@ -123,7 +125,9 @@ class Endpoints:
         app = web.Application(client_max_size=LARGEST_BODY, middlewares=[self._outermost])
         app.router.add_post(f"/{PATH}", partial(self._guarded, self._query, self._queries))
         app.router.add_post(f"/{ROWS_PATH}", partial(self._guarded, self._add_rows, self._additions))
+        app.router.add_post(f"/{FILTER_PATH}", self._read_filter)
         app.router.add_get("/healthcheck", _healthcheck)
+        app.router.add_get("/", page)
         return app
 
     @web.middleware
@@ -226,6 +230,20 @@ class Endpoints:
         facts.get().outcome = "answered"
         answer = {"data": converter.unstructure(metrics), "error": None}
         return web.json_response(answer, headers=headers)
+
+    async def _read_filter(self, request: web.Request) -> web.Response:
+        """What a text says as a filter. It asks nothing of the data, so no limit counts it."""
+        facts.get().organization = self._caller(request)
+        with Large(self._large) as large:
+            body = await self._body(request, large)
+        if len(body) > LARGEST_READING:
+            raise Refusal(413, f"the body is longer than {LARGEST_READING // 1024} KB")
+        try:
+            reading = await asyncio.to_thread(reading_of, body)
+        except ValueError as error:
+            raise Refusal(400, str(error)) from None
+        facts.get().outcome = "answered"
+        return web.json_response(reading)
 
     async def _add_rows(self, body: bytes, organization: UUID) -> web.Response:
         try:

@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import json
+import pickle
 import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -30,6 +31,9 @@ from helicone_sessions import (
     any_of,
 )
 from helicone_sessions.local import LocalServer
+from helicone_sessions.local.backends import BackendError, Statement
+from helicone_sessions.local.backends.chdb import ChdbBackend
+from helicone_sessions.local.source import Source
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
 
@@ -199,7 +203,6 @@ async def test_key_of_odd_bytes(server: LocalServer) -> None:
         ("DELETE", PATH, 405),
         ("POST", "/v1/session/metrics", 404),
         ("POST", f"{PATH}/", 404),
-        ("GET", "/", 404),
         ("POST", "/healthcheck", 405),
         ("GET", "/healthcheck", 200),
     ],
@@ -565,6 +568,54 @@ async def test_closing_twice() -> None:
         pass
     await server.aclose()
     await server.aclose()
+
+
+async def test_closing_lets_go_of_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine is closed even where dropping the tables fails, and the failure is told."""
+
+    async def refuse(_backend: ChdbBackend, text: str) -> None:
+        raise BackendError(f"no more memory for {text.partition(' ')[0]}")
+
+    source = Source(data=_rows())
+    await source.open()
+    backend = source.engine.backend
+    monkeypatch.setattr(ChdbBackend, "execute", refuse)
+    with pytest.raises(BackendError, match="no more memory for DROP"):
+        await source.aclose()
+    with pytest.raises(ConfigurationError, match="the backend is not open"):
+        await backend.query(Statement("SELECT 1"))
+
+
+async def test_an_engine_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the engine refuses what the start or a count needs, the error tells what it says."""
+
+    async def refuse(_backend: ChdbBackend, *_: object) -> Any:
+        raise BackendError("there is no room")
+
+    async with LocalServer(_rows()) as server:
+        assert 20 == await server.count()
+        monkeypatch.setattr(ChdbBackend, "query", refuse)
+        with pytest.raises(ConfigurationError, match="ClickHouse refused to count the requests: there is no"):
+            await server.count()
+        with pytest.raises(ConfigurationError, match="ClickHouse refused what the start needs: there is no"):
+            await LocalServer().start()
+
+
+async def test_rows_for_a_server_that_does_not_run() -> None:
+    """Rows are added while a server runs: before and after, the error says which of the two it is."""
+    server = LocalServer()
+    with pytest.raises(ConfigurationError, match="does not run: use it with `async with`"):
+        await server.add(_rows())
+    async with server:
+        pass
+    with pytest.raises(ConfigurationError, match="does not run: it was stopped"):
+        await server.add(_rows())
+
+
+def test_a_server_is_not_pickled() -> None:
+    """A server cannot be sent to another process."""
+    with pytest.raises(TypeError, match="a server is not pickled; start one where it is used"):
+        pickle.dumps(LocalServer())
 
 
 async def test_port_is_closed_at_the_end() -> None:
