@@ -77,7 +77,8 @@ def _read_file(path: Path) -> Iterator[Placed]:
         for where, row in reader(path):
             yield f"{path.name}, {where}", row
     except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
-        raise ConfigurationError(f"{path.name} cannot be read: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigurationError(f"{path.name} cannot be read: {reason}") from error
 
 
 def _opened(path: Path) -> IO[bytes]:
@@ -116,7 +117,8 @@ def _json(path: Path) -> Iterator[Placed]:
     try:
         rows = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"{path.name}: this is not JSON: {error}") from None
+        advice = "; one row a line is a .jsonl file" if str(error).startswith("Extra data") else ""
+        raise ConfigurationError(f"{path.name}: this is not JSON: {error}{advice}") from None
     if isinstance(rows, Mapping) and isinstance(rows.get("data"), list):
         # The export as the request API answers it.
         rows = rows["data"]
@@ -163,6 +165,8 @@ def _csv_head(path: Path, reader: Iterator[list[str]]) -> list[str]:
         raise ConfigurationError(f"{path.name}, line 1: this is not CSV: {error}") from None
     if not _is_utf8(head):
         raise ConfigurationError(f"{path.name}, line 1: this is not UTF-8")
+    if len(head) == 1 and (other := next((sign for sign in ";\t|" if sign in head[0]), None)):
+        raise ConfigurationError(f"{path.name}, line 1: commas are due between the fields, not {other!r}")
     if twice := {name for name in head if head.count(name) > 1}:
         raise ConfigurationError(f"{path.name}, line 1: the head names {min(twice)!r} twice")
     return head

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
+from contextlib import nullcontext, suppress
 from contextvars import copy_context
 from pathlib import Path
 from types import TracebackType
@@ -119,7 +120,9 @@ class Rejects:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._file is not None:
-            self._file.close()
+            # What it still holds after an error of its own cannot be written now either.
+            with suppress(OSError) if error else nullcontext():
+                self._file.close()
 
     def write(self, lines: list[str]) -> None:
         """Write lines, so that they outlive the process.

@@ -118,7 +118,7 @@ class Listening:
                 return f"{where} is taken: end what listens there, or give another port (0 takes a free one)"
             case errno.EACCES:
                 return f"{where} is not for this user: give a port from 1024 up"
-        return f"{where} cannot be listened on: {error}"
+        return f"{where} cannot be listened on: {error}; give a host of this machine, as 127.0.0.1"
 
     async def end(self, grace: float) -> None:
         """Take no more requests, give those under way some seconds, and end the rest.

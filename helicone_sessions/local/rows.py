@@ -63,6 +63,9 @@ class Loaded:
         rejected: How many rows could not be read and were written to the file of rejects.
         ignored: Columns of the data that the table does not have.
         mapped: Columns of the data that have another name in the table, with that name.
+
+    >>> Loaded(rows=3, ignored={"note"}, mapped={"delay_ms": "latency"}).mapped["delay_ms"]
+    'latency'
     """
 
     rows: int = 0

@@ -159,6 +159,10 @@ class LocalServer:
         Args:
             end: Where the thirty days end; without it at the last midnight in UTC. The rest is the same
                 at every call.
+
+        >>> first = next(LocalServer.sample())
+        >>> first["model"], first["properties"]["Helicone-Session-Name"]
+        ('gpt-4o', 'support-chat')
         """
         return sample_rows(end)
 
@@ -170,12 +174,20 @@ class LocalServer:
 
     @property
     def api_key(self) -> str:
-        """The key that a client needs; of several the first."""
+        """The key that a client needs; of several the first.
+
+        >>> LocalServer(api_key="sk-mine").api_key
+        'sk-mine'
+        """
         return self._keys.first
 
     @property
     def loaded(self) -> Loaded:
-        """What was loaded at the start."""
+        """What was loaded at the start; before it, nothing.
+
+        >>> LocalServer().loaded.rows
+        0
+        """
         return self._source.loaded
 
     @property
@@ -195,7 +207,12 @@ class LocalServer:
         await self.aclose()
 
     async def start(self) -> None:
-        """Load the data and listen."""
+        """Load the data and listen, as entering the block does.
+
+        Raises:
+            MissingExtra: The extra ``local`` is not installed.
+            ConfigurationError: It runs already, the data cannot be read, or the address cannot be had.
+        """
         if self._runs:
             raise ConfigurationError("the server runs already")
         if self._has_started and isinstance(self._source.data, Iterator):
@@ -234,6 +251,13 @@ class LocalServer:
 
         Raises:
             ConfigurationError: The server does not run, or ClickHouse refuses to count.
+
+        >>> async def count():
+        ...     async with LocalServer([{"request_created_at": "2026-11-01T12:00:00Z"}]) as server:
+        ...         await server.add([{"request_created_at": "2026-11-02T12:00:00Z"}])
+        ...         return await server.count()
+        >>> asyncio.run(count())
+        2
         """
         if self._listening is None:
             raise ConfigurationError("the server does not run: use it with `async with`")
@@ -257,6 +281,12 @@ class LocalServer:
             ConfigurationError: A row cannot be read (the message names it), the server does not run, is
                 stopped meanwhile, or the tables are not its own. Or ClickHouse refuses the rows, as where
                 there is no room for them.
+
+        >>> async def add(row):
+        ...     async with LocalServer() as server:
+        ...         return await server.add([row])
+        >>> asyncio.run(add({"request_created_at": "2026-11-01T12:00:00Z", "delay_ms": 250})).mapped
+        {'delay_ms': 'latency'}
         """
         if self._listening is None:
             if self._has_started:

@@ -5,11 +5,11 @@ engine, of the wire or of SQL. Filters come to it as plain trees: ``(column, ope
 map's key behind them, ``("and", *trees)``, ``("or", *trees)`` and ``("not", tree)``.
 """
 
+import asyncio
 import math
-import operator
 import re
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -35,6 +35,7 @@ from helicone_sessions.local.backends import Backend
 from helicone_sessions.local.engine import Engine
 from helicone_sessions.local.plans import Answer
 from helicone_sessions.local.store import Store
+from tests.strategies import COMPARISONS, METHODS
 
 Row = Mapping[str, Any]
 Tree = tuple[Any, ...]
@@ -44,18 +45,6 @@ NANO = 10**9
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NO_ID = str(UUID(int=0))
 LEVELS = {None: 0.75, "p50": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
-METHODS = {
-    "equals": "eq",
-    "not-equals": "ne",
-    "like": "like",
-    "ilike": "ilike",
-    "contains": "contains",
-    "not-contains": "not_contains",
-    "gt": "gt",
-    "gte": "gte",
-    "lt": "lt",
-    "lte": "lte",
-}
 OPPOSITES = {
     "equals": "not-equals",
     "not-equals": "equals",
@@ -65,14 +54,6 @@ OPPOSITES = {
     "lte": "gt",
     "lt": "gte",
     "gte": "lt",
-}
-COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
-    "equals": operator.eq,
-    "not-equals": operator.ne,
-    "gt": operator.gt,
-    "gte": operator.ge,
-    "lt": operator.lt,
-    "lte": operator.le,
 }
 UUIDS = ("request_id", "organization_id", "cache_reference_id")
 # What the table holds where a row says nothing; None is null.
@@ -93,13 +74,16 @@ MISSING: dict[str, Any] = {
 }
 
 
+def as_kept(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """The rows with what the table holds where they say nothing."""
+    return [MISSING | {name: value for name, value in row.items() if value is not None} for row in rows]
+
+
 class Oracle:
     """The answers to queries about *rows*, which are dicts under the table's column names."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
-        self.rows = [
-            MISSING | {name: value for name, value in row.items() if value is not None} for row in rows
-        ]
+        self.rows = as_kept(rows)
         self._tags: dict[str, set[str]] = defaultdict(set)
         for row in self.rows:
             self._tags[_session_id(row)].update(row["session_tag"])
@@ -326,6 +310,13 @@ def _pattern(like: str, flags: re.RegexFlag) -> re.Pattern[str]:
     return re.compile(
         "".join(wildcards.get(step) or re.escape(step[-1]) for step in steps), flags | re.DOTALL
     )
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[asyncio.Runner]:
+    """The event loop of a module whose tests are not async, as those that draw their input."""
+    with asyncio.Runner() as runner:
+        yield runner
 
 
 @pytest.fixture(scope="session")

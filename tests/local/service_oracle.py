@@ -6,35 +6,24 @@ or, where null is compared, None, and stays so below "and" and "or", as in SQL.
 """
 
 import math
-import operator
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from tests.local.conftest import LEVELS, MISSING, expected
+from tests.local.conftest import EPOCH, LEVELS, NO_ID, UUIDS, as_kept, expected
 from tests.local.nasty_rows import FEEDBACK, Row
+from tests.strategies import COMPARISONS
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-NO_ID = str(UUID(int=0))
 MISSING_COLUMNS = ("node_id", "job_id", "search_properties", "scores_column", "assets")
-UUIDS = ("request_id", "organization_id", "cache_reference_id")
 BOOLEANS = ("threat", "cache_enabled", "is_passthrough_billing")
 TIMES = ("request_created_at", "response_created_at")
 NUMBERS = ("latency", "time_to_first_token", "status", "prompt_tokens", "completion_tokens")
 NUMBERS += ("prompt_cache_read_tokens", "prompt_cache_write_tokens", "total_tokens")
 WORDS = ("null", "__empty__")
-COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
-    "equals": operator.eq,
-    "not-equals": operator.ne,
-    "gt": operator.gt,
-    "gte": operator.ge,
-    "lt": operator.lt,
-    "lte": operator.le,
-}
 
 
 class Fails(Exception):
@@ -45,9 +34,7 @@ class ServiceOracle:
     """The server's answers about *rows*."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
-        self.rows = [
-            MISSING | {name: value for name, value in row.items() if value is not None} for row in rows
-        ]
+        self.rows = as_kept(rows)
         self._tags: dict[str, set[str]] = defaultdict(set)
         for row in self.rows:
             self._tags[_property(row, "Helicone-Session-Id")].update(row["session_tag"])

@@ -314,3 +314,11 @@ async def test_order_of_rows_changes_nothing() -> None:
         await _closed(engine, store)
     assert answers[0] == answers[1] == answers[2]
     assert len(QUERIES) == len(set(map(repr, answers[0])))
+
+
+async def test_lines_without_a_row(backend: ChdbBackend) -> None:
+    """An insert of something that holds no row is an error, not a load that was lost."""
+    await backend.execute("CREATE TABLE no_rows (a Int8) ENGINE = Memory")
+    with pytest.raises(BackendError, match="no row was written"):
+        await backend.insert("no_rows", b"[]")
+    await backend.execute("DROP TABLE no_rows")

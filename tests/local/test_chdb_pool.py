@@ -204,3 +204,54 @@ def test_connection_that_does_not_open() -> None:
             pool.submit(lambda _: None, UNLIMITED).future.result(PATIENCE)
     pool.close()
     pool.closed.result(PATIENCE)
+
+
+class Balking(FakeConnection):
+    """A connection that refuses every statement."""
+
+    def query(self, *_: Any, **__: Any) -> None:
+        raise RuntimeError("not this one")
+
+
+class BalkingPool(FakePool):
+    """A pool whose first connections for ending statements refuse to, and one of which does not open."""
+
+    def __init__(self, threads: int) -> None:
+        self.spares = 0
+        super().__init__(threads)
+
+    def _connect(self, name: str, limits: Limits | None) -> FakeConnection:
+        if name != SPARE:
+            return super()._connect(name, limits)
+        self.spares += 1
+        if self.spares == 2:
+            raise RuntimeError("no more connections")
+        return Balking() if self.spares < 4 else FakeConnection()
+
+
+def test_statements_that_cannot_be_ended(gate: threading.Event, caplog: pytest.LogCaptureFixture) -> None:
+    """Where ending a statement fails it is logged, and tried again on a connection of its own."""
+    pool = BalkingPool(1)
+    stuck = _stick(pool, gate)
+    assert isinstance(stuck.future.exception(PATIENCE), BackendError)
+    while pool.spares < 4:
+        pass
+    gate.set()
+    pool.close()
+    pool.closed.result(PATIENCE)
+    logged = [record.getMessage() for record in caplog.records]
+    assert "a statement of the embedded engine could not be ended: not this one" in logged
+    assert "a connection of the embedded engine could not be opened: no more connections" in logged
+    assert [] == pool.still_open
+
+
+def test_an_error_of_the_end() -> None:
+    """Who closes a pool is told why its end failed."""
+
+    def fail() -> None:
+        raise RuntimeError("the directory is gone")
+
+    pool = Pool(lambda _name, limits: FakeConnection(limits), 1, done=fail)
+    pool.close()
+    with pytest.raises(RuntimeError, match="the directory is gone"):
+        pool.closed.result(PATIENCE)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from helicone_sessions import MissingExtra
+from helicone_sessions.local.backends import chdb_process
 from helicone_sessions.local.backends.chdb import ChdbBackend
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
@@ -308,6 +309,48 @@ def test_exit_does_not_wait(how: str, said: str, code: int) -> None:
     with _process(EXIT, how) as process:
         assert (said, "") == (process.communicate(timeout=PATIENCE)[0], "")
         assert code == process.returncode
+
+
+class Anchor:
+    """A connection that refuses statements, and closes or does not."""
+
+    def __init__(self, *, closes: bool) -> None:
+        self._closes = closes
+        self.is_closed = False
+
+    def query(self, *_: object, **__: object) -> None:
+        raise RuntimeError("not a word")
+
+    def close(self) -> None:
+        if not self._closes:
+            raise RuntimeError("it does not close")
+        self.is_closed = True
+
+
+async def test_an_engine_that_takes_no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start that fails at its first statement closes every connection and lets go of the directory."""
+    made: list[Anchor] = []
+
+    def connect(_where: str) -> Anchor:
+        made.append(Anchor(closes=True))
+        return made[-1]
+
+    monkeypatch.setattr(chdb_process, "_opened", None)
+    monkeypatch.setattr("helicone_sessions.local.backends.chdb._import_connect", lambda: connect)
+    with pytest.raises(RuntimeError, match="not a word"):
+        await ChdbBackend(tmp_path / "a").open()
+    assert [True, True] == [each.is_closed for each in made]
+    chdb_process.hold(tmp_path / "b", lambda _: Anchor(closes=True)).release()
+
+
+def test_a_share_whose_connection_does_not_close(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A share of the engine is given back even if its connection fails to close: the directory is free."""
+    monkeypatch.setattr(chdb_process, "_opened", None)
+    held = chdb_process.hold(tmp_path / "a", lambda _: Anchor(closes=False))
+    with pytest.raises(RuntimeError, match="it does not close"):
+        held.release()
+    # A process has one directory open, so that nothing but this one could be opened else.
+    chdb_process.hold(tmp_path / "b", lambda _: Anchor(closes=True)).release()
 
 
 @pytest.mark.parametrize(

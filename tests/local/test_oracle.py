@@ -170,13 +170,6 @@ class Asked:
 
 
 @pytest.fixture(scope="module")
-def runner() -> Iterator[asyncio.Runner]:
-    """The event loop of this module."""
-    with asyncio.Runner() as runner:
-        yield runner
-
-
-@pytest.fixture(scope="module")
 def ask(runner: asyncio.Runner, serve: Any) -> Iterator[Asked]:
     """Asks a server that holds `ROWS`."""
     served = serve(ROWS)

@@ -108,13 +108,6 @@ def _summary(oracle: Any, answer: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def runner() -> Iterator[asyncio.Runner]:
-    """The event loop of this module."""
-    with asyncio.Runner() as runner:
-        yield runner
-
-
-@pytest.fixture(scope="module")
 def many(runner: asyncio.Runner, hold: Any) -> Iterator[Any]:
     """Tables that hold 1200 requests of 300 sessions."""
     holding = hold(dyadic(random.Random(300), 1200, 300))  # noqa: S311 - no secret

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import pytest
 
-from helicone_sessions import ConfigurationError, F, MissingExtra
+from helicone_sessions import ConfigurationError, F, HeliconeClient, MissingExtra
 from helicone_sessions.local import LocalServer
 
 chdb = pytest.importorskip("chdb", reason="the extra `local` is not installed")
@@ -348,6 +348,20 @@ async def test_refused_values(field: str, wrong: Row, due: str) -> None:
     assert message.startswith(f"row 1, field '{field}': ")
     assert due in message
     assert len(message) < 200
+
+
+async def test_refused_path() -> None:
+    """A path that is empty, as of a variable that is not set, is refused by name."""
+    assert "the path of the data is empty: name a file, or leave it out" == await _refusal("")
+
+
+async def test_requests_without_assets() -> None:
+    """Requests without assets are those that have none and those that do not say."""
+    assets: list[Any] = [["a"], [], None, ["", "b"], []]
+    rows = [{"request_created_at": TIME, "cost": cost, "assets": of} for cost, of in enumerate(assets)]
+    async with LocalServer(rows) as server, HeliconeClient(server.api_key, base_url=server.url) as client:
+        metrics = await client.get_metrics(F.assets.is_empty())
+    assert 1 + 2 + 4 == metrics.average.session_cost
 
 
 @pytest.mark.parametrize("text", ["r-1", "x" * 32])

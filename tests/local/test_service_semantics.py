@@ -147,13 +147,6 @@ Ask = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def runner() -> Iterator[asyncio.Runner]:
-    """The event loop of this module."""
-    with asyncio.Runner() as runner:
-        yield runner
-
-
-@pytest.fixture(scope="module")
 def ask(runner: asyncio.Runner, hold: Any) -> Iterator[Ask]:
     """Asks an engine that holds `ROWS` with a request body."""
     holding = hold(ROWS)

@@ -15,7 +15,7 @@ import pytest
 from helicone_sessions import ConfigurationError
 from helicone_sessions.local.backends import BackendError, Statement
 from helicone_sessions.local.backends.chdb import ChdbBackend
-from helicone_sessions.local.rows import DEFAULT_ORGANIZATION
+from helicone_sessions.local.rows import DEFAULT_ORGANIZATION, Loaded
 from helicone_sessions.local.store import Store
 
 chdb = pytest.importorskip("chdb", reason="the extra `local` is not installed")
@@ -248,16 +248,23 @@ async def test_an_error_of_progress_refuses_the_load(store: Probe) -> None:
     assert 25 == (await store.load(_rows(25))).rows
 
 
+async def _under_way(store: Store, rows: Iterator[Row]) -> asyncio.Task[Loaded]:
+    """A load that has taken in a batch."""
+    came = asyncio.Event()
+    loading = asyncio.create_task(store.load(rows, on_progress=lambda _: came.set()))
+    await came.wait()
+    return loading
+
+
 async def test_a_cancelled_load_keeps_nothing(store: Probe) -> None:
     """A load that is cancelled on its way keeps nothing, and the store can be used again."""
-    came, goes_on = asyncio.Event(), threading.Event()
+    goes_on = threading.Event()
 
     def rows() -> Iterator[Row]:
         yield from _rows(25)
         goes_on.wait(10)
 
-    task = asyncio.create_task(store.load(rows(), on_progress=lambda _: came.set()))
-    await came.wait()
+    task = await _under_way(store, rows())
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -436,14 +443,13 @@ async def test_closed_while_rows_come() -> None:
     await backend.open()
     store = Store(backend)
     await store.open()
-    came, goes_on = asyncio.Event(), threading.Event()
+    goes_on = threading.Event()
 
     def rows() -> Iterator[Row]:
         yield from _rows(10)
         goes_on.wait(60)
 
-    loading = asyncio.create_task(store.load(rows(), on_progress=lambda _: came.set()))
-    await came.wait()
+    loading = await _under_way(store, rows())
     following = asyncio.create_task(store.add(_rows(3)))
     await asyncio.sleep(0)
     await store.aclose()
@@ -456,7 +462,7 @@ async def test_closed_while_rows_come() -> None:
 
 async def test_rows_that_are_not_wanted_any_more(store: Probe) -> None:
     """After a cancel no more rows are taken than the one that comes next."""
-    came, goes_on = asyncio.Event(), threading.Event()
+    goes_on = threading.Event()
     left, taken = threading.Event(), []
 
     def rows() -> Iterator[Row]:
@@ -469,8 +475,7 @@ async def test_rows_that_are_not_wanted_any_more(store: Probe) -> None:
         finally:
             left.set()
 
-    loading = asyncio.create_task(store.load(rows(), on_progress=lambda _: came.set()))
-    await came.wait()
+    loading = await _under_way(store, rows())
     loading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await loading
@@ -515,6 +520,16 @@ async def test_rejects(store: Probe, tmp_path: Path) -> None:
     } == first
     assert ("row 12", None, 5) == (second["where"], second["field"], second["row"])
     assert "{'cost': nan, ('a', 1): {1}}" == third["row"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no file that is always full")
+async def test_rejects_on_a_full_disk(store: Probe) -> None:
+    """Where the rejects cannot be written any more the load is refused, and nothing of it is kept."""
+    with pytest.raises(
+        ConfigurationError, match=r"^/dev/full: rejected rows cannot be written there: No space"
+    ):
+        await store.load([*_rows(25), BAD], rejects="/dev/full")
+    assert 0 == await store.count()
 
 
 async def test_only_rejects(store: Probe, tmp_path: Path) -> None:
@@ -614,6 +629,18 @@ async def test_rejects_that_cannot_be_written(store: Probe, tmp_path: Path) -> N
     with pytest.raises(ConfigurationError, match=r"gone/rejects\.jsonl: .* there is no such directory"):
         await store.load(_rows(5), rejects=tmp_path / "gone" / "rejects.jsonl")
     assert 0 == await store.count()
+
+
+async def test_rejects_that_are_nested_too_deeply(store: Probe, tmp_path: Path) -> None:
+    """A row that neither JSON nor Python can write out whole is a reject all the same."""
+    nested: list[Any] = []
+    for _ in range(100_000):
+        nested = [nested]
+    loaded = await store.load([_row(0, cost=nested)], rejects=tmp_path / "rejects.jsonl")
+    assert (0, 1) == (loaded.rows, loaded.rejected)
+    told = json.loads((tmp_path / "rejects.jsonl").read_text())
+    assert ("row 0", "cost") == (told["where"], told["field"])
+    assert "[[[" in told["row"]
 
 
 async def test_names_that_differ(store: Probe) -> None:

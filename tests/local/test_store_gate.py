@@ -107,3 +107,17 @@ async def test_cancelled_at_the_moment_of_being_let_in(writes: bool) -> None:
         await waiting
     async with asyncio.timeout(5), gate.writing():
         pass
+
+
+async def test_a_place_that_is_free_before_a_cancel_is_noticed() -> None:
+    """Where a writer is cancelled and does not know it yet as a place becomes free, those behind come in."""
+    gate = Gate()
+    async with gate.reading():
+        writer = asyncio.create_task(gate._enter(writes=True))
+        reader = asyncio.create_task(gate._enter(writes=False))
+        await asyncio.sleep(0)
+        writer.cancel()
+    async with asyncio.timeout(5):
+        await reader
+    with pytest.raises(asyncio.CancelledError):
+        await writer

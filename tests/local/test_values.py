@@ -92,3 +92,10 @@ def test_times_have_one_form(moment: Any) -> None:
     found = REQUEST_READERS["request_created_at"](moment)
     assert 23 == len(found)
     assert datetime.fromisoformat(found).isoformat(" ", "milliseconds") == found
+
+
+@pytest.mark.parametrize("value", [b"x", {1, 2}, object])
+def test_properties_are_what_json_has(value: object) -> None:
+    """A property that JSON cannot say is refused."""
+    with pytest.raises(ValueError, match="text is due"):
+        ITEM_READERS["properties"](value)

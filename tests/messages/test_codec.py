@@ -1,7 +1,5 @@
 """JSON with and without the faster package."""
 
-import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,18 +8,7 @@ from hypothesis import strategies as st
 
 from helicone_sessions.messages import codec
 
-
-@pytest.fixture(params=["standard library", "orjson"], autouse=True)
-def package(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The tests run with each of the two packages."""
-    if request.param == "orjson":
-        pytest.importorskip("orjson")
-    else:
-        monkeypatch.setitem(sys.modules, "orjson", None)
-    codec._orjson.cache_clear()
-    yield request.param
-    codec._orjson.cache_clear()
-
+pytestmark = pytest.mark.usefixtures("package")
 
 SCALARS = (
     st.none()

@@ -387,6 +387,12 @@ def test_last_is_the_time_up_to_now(expected: dt.timedelta, arguments: dict[str,
     assert before <= found.end <= dt.datetime.now(dt.UTC)
 
 
+def test_windows_too_small_to_be_told_apart_are_refused() -> None:
+    """The API tells times to the millisecond, so that windows are no shorter."""
+    with pytest.raises(FilterValueError, match=r"windows of a millisecond or more, not 0:00:00\.000600"):
+        WEEK.split(minutes=0.00001)
+
+
 @pytest.mark.parametrize("method", [TimeFilter.last, WEEK.split])
 @pytest.mark.parametrize("arguments", [{}, {"days": 0}, {"days": -1}, {"hours": 1, "minutes": -60}], ids=str)
 def test_a_length_is_above_zero(method: Any, arguments: dict[str, float]) -> None:

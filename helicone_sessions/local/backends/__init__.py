@@ -47,6 +47,13 @@ class Limits:
 
     Raises:
         ConfigurationError: One is no number, or no whole one where only those are.
+
+    >>> Limits(seconds=5, memory=2 * 1024**3)
+    Limits(seconds=5, memory=2147483648, rows=None, threads=None)
+    >>> Limits(memory="2 GB")
+    Traceback (most recent call last):
+        ...
+    helicone_sessions.errors.ConfigurationError: the limit of memory is a whole number or None, not '2 GB'
     """
 
     seconds: float | None = attrs.field(default=60.0, validator=_is_number)

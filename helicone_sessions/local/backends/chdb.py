@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import math
 import os
 import re
 import sys
@@ -12,8 +11,6 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any, Final
-
-import attrs
 
 from helicone_sessions.errors import ConfigurationError, MissingExtra
 from helicone_sessions.local.backends import BackendError, Limits, Result, Statement
@@ -27,22 +24,10 @@ from helicone_sessions.local.backends.chdb_process import (
     is_forked,
     refuse_fork,
 )
+from helicone_sessions.local.backends.settings import FOR_LARGE_FILTERS, check, of_limits
 
 _LOG: Final = logging.getLogger(__name__)
 
-# The limits of size are ClickHouse's guards for text written by hand; here they only bound how many
-# conditions a filter may have.
-_READER_SETTINGS: Final[Mapping[str, float]] = {
-    "max_query_size": 64 * 1024 * 1024,
-    "max_ast_elements": 2_000_000,
-    "max_expanded_ast_elements": 2_000_000,
-    "max_parser_depth": 10_000,
-    "max_ast_depth": 10_000,
-    # Both look at every pair of conditions: of ten thousand they make minutes and many gigabytes.
-    "optimize_or_like_chain": 0,
-    "query_plan_merge_filters": 0,
-    "readonly": 1,
-}
 _WRITER_SETTINGS: Final[Mapping[str, float]] = {"input_format_skip_unknown_fields": 0}
 
 # What chDB lets a reading connection do with files all the same: INTO OUTFILE, and the function `file`
@@ -76,7 +61,7 @@ class ChdbBackend:
     ) -> None:
         if threads is not None and threads < 1:
             raise ConfigurationError(f"threads must be at least 1, not {threads}")
-        _check(limits)
+        check(limits)
         self._connect = _import_connect()
         self._path = path
         self._limits = limits
@@ -115,7 +100,7 @@ class ChdbBackend:
             ConfigurationError: The backend is not open, or this process was forked.
         """
         if limits is not None:
-            _check(limits)
+            check(limits)
         if _REACHES_FILES.search(statement.text):
             raise reaches_files()
         found = await self._run(lambda connection: _select(connection, statement), limits or self._limits)
@@ -185,29 +170,17 @@ class ChdbBackend:
             raise
 
 
-def _check(limits: Limits) -> None:
-    for name, value in attrs.asdict(limits).items():
-        # ClickHouse reads a zero as no limit.
-        if value is not None and not 0 < value < math.inf:
-            raise ConfigurationError(
-                f"the limit of {name} is to be a number above 0, not {value}; None is without a limit"
-            )
-
-
-def _limit_settings(limits: Limits) -> dict[str, float]:
-    settings = {
+def _for_reading(limits: Limits) -> dict[str, float]:
+    settings = of_limits(limits)
+    if limits.seconds is not None:
         # It is rounded down to microseconds.
-        "max_execution_time": None if limits.seconds is None else max(limits.seconds, 0.001),
-        "max_memory_usage": limits.memory,
-        "max_rows_to_read": limits.rows,
-        "max_threads": limits.threads,
-    }
-    return {name: value for name, value in settings.items() if value is not None}
+        settings["max_execution_time"] = max(limits.seconds, 0.001)
+    # `readonly` forbids every later change, so it is the last.
+    return {**settings, **FOR_LARGE_FILTERS, "readonly": 1}
 
 
 def _prepared(held: Hold, name: str, limits: Limits | None) -> Connection:
-    # `readonly` forbids every later change.
-    settings = _WRITER_SETTINGS if limits is None else {**_limit_settings(limits), **_READER_SETTINGS}
+    settings = _WRITER_SETTINGS if limits is None else _for_reading(limits)
     listed = ", ".join(f"{setting} = {value}" for setting, value in settings.items())
     connection = held.connect()
     try:

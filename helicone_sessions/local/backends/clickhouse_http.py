@@ -12,7 +12,8 @@ from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.local.backends import BackendError, Limits, Result, Statement
 from helicone_sessions.local.backends.clickhouse_address import PASSWORD_VARIABLE, parse_address
 from helicone_sessions.local.backends.clickhouse_protocol import form, result
-from helicone_sessions.local.backends.clickhouse_rights import Rights, check
+from helicone_sessions.local.backends.clickhouse_rights import Rights
+from helicone_sessions.local.backends.settings import check
 
 _LOG: Final = logging.getLogger(__name__)
 

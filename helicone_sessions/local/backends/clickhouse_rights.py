@@ -1,36 +1,21 @@
 """Which settings a user of a ClickHouse server may send along with a query."""
 
-import math
 from typing import Any, ClassVar, Final, Self
 
 import attrs
 
-from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.local.backends import Limits, Statement
+from helicone_sessions.local.backends.settings import FOR_LARGE_FILTERS, OF_LIMITS, of_limits
 
 _SETTINGS: Final = {
     "output_format_json_quote_64bit_integers": 0,
     "http_write_exception_in_output_format": 0,
-    # Guards for text written by hand; here they would only bound how many conditions a filter may have.
-    "max_query_size": 64 * 1024 * 1024,
-    "max_ast_elements": 2_000_000,
-    "max_expanded_ast_elements": 2_000_000,
-    "max_parser_depth": 10_000,
-    "max_ast_depth": 10_000,
-    # Both look at every pair of conditions: of ten thousand they make minutes and many gigabytes.
-    "optimize_or_like_chain": 0,
-    "query_plan_merge_filters": 0,
-}
-_OF_LIMITS: Final = {
-    "max_execution_time": "seconds",
-    "max_memory_usage": "memory",
-    "max_rows_to_read": "rows",
-    "max_threads": "threads",
+    **FOR_LARGE_FILTERS,
 }
 # Together they stop a query whose caller is gone; the first alone does nothing.
 _CANCEL: Final = "cancel_http_readonly_queries_on_client_close"
 _READ_ONLY: Final = "readonly"
-_NAMES: Final = (*_SETTINGS, *_OF_LIMITS, _CANCEL, _READ_ONLY)
+_NAMES: Final = (*_SETTINGS, *OF_LIMITS, _CANCEL, _READ_ONLY)
 
 
 @attrs.frozen
@@ -70,10 +55,7 @@ class Rights:
 
     def settings(self, limits: Limits) -> dict[str, str]:
         """The settings to send with a query that may take *limits*."""
-        wanted: dict[str, float] = {**_SETTINGS, _CANCEL: 1}
-        for name, field in _OF_LIMITS.items():
-            if (value := getattr(limits, field)) is not None:
-                wanted[name] = value
+        wanted: dict[str, float] = {**_SETTINGS, _CANCEL: 1, **of_limits(limits)}
         if not self.is_read_only:
             wanted[_READ_ONLY] = 2
         return {name: self._written(name, value) for name, value in wanted.items() if name in self.settable}
@@ -84,19 +66,6 @@ class Rights:
             value = min(value, greatest)
         # Less than that would be written as zero, which is without a limit.
         return str(int(value)) if value == int(value) else f"{max(value, 0.001):.6f}"
-
-
-def check(limits: Limits) -> None:
-    """See that *limits* are limits.
-
-    Raises:
-        ConfigurationError: One is not above zero, which ClickHouse would read as no limit.
-    """
-    for name, value in attrs.asdict(limits).items():
-        if value is not None and not 0 < value < math.inf:
-            raise ConfigurationError(
-                f"the limit of {name} is to be a number above 0, not {value}; None is without a limit"
-            )
 
 
 def _number(text: str | None) -> float | None:
