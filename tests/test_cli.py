@@ -270,6 +270,16 @@ async def test_serve_keeps_data_in_a_directory(data: Path, tmp_path: Path) -> No
 
 @needs_engine
 @needs_signals
+async def test_serve_has_sample_data() -> None:
+    """With --sample it serves the month of the demo, which is asked for as any data."""
+    with Serving(("--sample",)) as serving:
+        asked = await serving.ask(KEY)
+    assert "serving 13,563 requests in memory" in serving.said
+    assert asked.session_count.total > 1000
+
+
+@needs_engine
+@needs_signals
 async def test_serve_keeps_a_rate_limit() -> None:
     """With --rate-limit one request too many is refused."""
     with Serving(("--rate-limit", "1", "--semantics", "helicone", "--max-memory", "500")) as serving:
@@ -291,6 +301,7 @@ async def test_serve_keeps_a_rate_limit() -> None:
         (("--host", "192.0.2.1"), "give --host an address of this machine, as 127.0.0.1"),
         (("requests.jsonl",), "write --data requests.jsonl"),
         (("--file", "requests.jsonl"), "did you mean --data?"),
+        (("--sample", "--data", "requests.jsonl"), "--sample loads data of its own: leave out --data"),
         (("--rate-limit", "soon"), "--rate-limit is a whole number, not 'soon'"),
         (("--max-seconds", "0"), "--max-seconds is a number above 0"),
         (("--max-memory", "-1"), "--max-memory is a number above 0"),
@@ -441,7 +452,7 @@ def test_a_server_without_requests_says_how_they_come_in(tmp_path: Path) -> None
     file.touch()
     with Serving(("--data", str(file))) as serving:
         serving.end(signal.SIGTERM)
-    assert "every answer will be empty: begin with --data FILE" in serving.said
+    assert "every answer will be empty: begin with --data FILE or --sample" in serving.said
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")

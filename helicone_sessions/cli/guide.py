@@ -43,6 +43,7 @@ helicone-sessions filter 'properties["env"] == "prod" and not cached'
 helicone-sessions filter 'request_created_at >= 2026-11-01T00:00:00Z'
 """,
     "serve": """\
+helicone-sessions serve --sample
 helicone-sessions serve --data requests.jsonl
 helicone-sessions serve --data november.csv --path helicone-data --port 8585
 helicone-sessions serve --data requests.jsonl --rejects bad.jsonl

@@ -19,6 +19,7 @@ from helicone_sessions.errors import ConfigurationError, MissingExtra
 
 if TYPE_CHECKING:
     from helicone_sessions.local import LocalServer
+    from helicone_sessions.local.files import Data
 
 KEY_VARIABLE: Final = "HELICONE_SESSIONS_SERVER_KEY"
 _MEGABYTE: Final = 1024 * 1024
@@ -31,6 +32,7 @@ _SECONDS_OF_ONE_SIGNAL: Final = 0.5
 def serve(
     *,
     data: Path | None = None,
+    sample: bool = False,
     path: Path | None = None,
     clickhouse: str | None = None,
     organization: str | None = None,
@@ -49,6 +51,7 @@ def serve(
 
     Args:
         data: A .jsonl, .json, .csv or .parquet file of requests (.gz likewise) to load first.
+        sample: Load a made-up month that ends now, as the demo has it.
         path: A directory that keeps the data; without it, it is in memory and gone at the end.
         clickhouse: Answer from this ClickHouse instead, http://user@host:8123/database; leave its password to
             HELICONE_SESSIONS_CLICKHOUSE_PASSWORD, as other users see the arguments.
@@ -66,10 +69,14 @@ def serve(
     for name, value in (("max-seconds", max_seconds), ("max-memory", max_memory)):
         if value is not None and not 0 < value < float("inf"):
             raise ConfigurationError(f"--{name} is a number above 0, not {value:g}")
+    if sample and (data is not None or clickhouse is not None):
+        raise ConfigurationError("--sample loads data of its own: leave out --data and --clickhouse")
+    loads = sample or data is not None
+    rows: Data = LocalServer.sample() if sample else data or ()
     key = os.environ.get(KEY_VARIABLE) or None
     make = partial(
         LocalServer,
-        () if data is None else data,
+        rows,
         path=path,
         clickhouse=clickhouse,
         organization_id=organization,
@@ -83,9 +90,7 @@ def serve(
     )
     where = _where(path, clickhouse)
     try:
-        code = asyncio.run(
-            _serve(make, where, shows_key=key is None, loads=data is not None, kept=path is not None)
-        )
+        code = asyncio.run(_serve(make, where, shows_key=key is None, loads=loads, kept=path is not None))
     except MissingExtra:
         raise
     except ConfigurationError as error:
@@ -201,7 +206,7 @@ async def _announce(server: "LocalServer", where: str, *, shows_key: bool) -> No
     count = None if where.startswith("in ClickHouse") else await server.count()
     _say(f"serving {'what is' if count is None else f'{count:,} requests'} {where}")
     if count == 0:
-        _say("every answer will be empty: begin with --data FILE, or send rows to POST /v1/rows")
+        _say("every answer will be empty: begin with --data FILE or --sample, or send rows to POST /v1/rows")
     key = server.api_key if shows_key else f'"${KEY_VARIABLE}"'
     _say("point a client at it with")
     sys.stderr.write(f"  export HELICONE_BASE_URL={server.url} HELICONE_API_KEY={key}\n")
