@@ -7,11 +7,12 @@ from typing import Any
 
 import attrs
 
-from helicone_sessions import F
+from helicone_sessions import F, SessionMetrics
 from helicone_sessions.cli import _app
 from helicone_sessions.filters.columns import MapColumn
 from helicone_sessions.filters.comparisons import Column
 from helicone_sessions.filters.schema import COLUMNS, OPERATORS, ColumnFacts, Kind
+from helicone_sessions.report import GridComparison, MetricsGrid
 
 project = "helicone-sessions"
 author = "The helicone-sessions developers"
@@ -24,11 +25,17 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.doctest",
     "sphinx.ext.napoleon",
+    "sphinx_copybutton",
 ]
 exclude_patterns = ["_build"]
 html_extra_path = ["llms.txt"]
 html_theme = "furo"
 html_title = f"helicone-sessions {release}"
+
+# Only what was typed into the interpreter is copied, without prompts. What a program prints has no button.
+copybutton_prompt_text = r">>> |\.\.\. ?"
+copybutton_prompt_is_regexp = True
+copybutton_selector = "div:not(.highlight-none) > div.highlight > pre"
 
 # In docstrings, names in single backticks are links.
 default_role = "py:obj"
@@ -101,6 +108,12 @@ def reading(facts: ColumnFacts) -> str:
     return re.sub(r"F\.\w+(\[[^]]+\])?|\.ilike\([^)]+\)|[!=]=(?: '')?", r"`\g<0>`", "; ".join(said))
 
 
+def rows_table(tabular: type[MetricsGrid | GridComparison | SessionMetrics]) -> str:
+    rows = [["Column", "What it holds"], ["---", "---"]]
+    rows += [[f"`{name}`", about] for name, about in tabular.columns.items()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
 def options_of(command: str) -> str:
     """The options of a command as its own help has them, without the heading."""
     whole = _app(whole=True).generate_docs("markdown")
@@ -112,6 +125,9 @@ def options_of(command: str) -> str:
 myst_substitutions = {
     **{f"{kind.name.lower()}_operators": operators_text(kind) for kind in Kind},
     **{f"{kind.name.lower()}_columns": columns_table(kind) for kind in Kind},
+    "metrics_rows": rows_table(SessionMetrics),
+    "grid_rows": rows_table(MetricsGrid),
+    "comparison_rows": rows_table(GridComparison),
     **{f"{command}_options": options_of(command) for command in ("metrics", "filter", "demo", "serve")},
 }
 

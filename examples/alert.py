@@ -1,12 +1,15 @@
-"""Are the sessions of the last hour much dearer or longer than those of the day before? For cron.
+"""Are the sessions of the last hour much costlier or longer than the day before?
 
     export HELICONE_API_KEY=sk-helicone-...
     python alert.py --factor 2
 
-prints a line for each figure. The exit code is 0 if all is well, 1 if a figure has reached so many times that
-of the day before, and 3 if it is not known, because the service did not answer. In a crontab:
+prints a line for each figure. The exit code is 0 if all is well, 1 if a figure has
+reached so many times that of the day before, and 3 if it is not known, because the
+service did not answer. In a crontab, where cron mails what is printed:
 
-    */10 * * * *  python alert.py >alert.txt 2>&1 || mail -s "sessions" you@example.com <alert.txt
+    HELICONE_API_KEY=sk-helicone-...
+    MAILTO=you@example.com
+    */10 * * * *  cd /srv/alert && out=$(python alert.py 2>&1) || echo "$out"
 """
 
 import argparse
@@ -30,9 +33,15 @@ PATIENCE = 120  # seconds; cron starts the next one in ten minutes
 async def ask(end: datetime) -> dict[str, SessionMetrics]:
     """The hour up to *end*, and the 24 hours before it."""
     start = end - timedelta(hours=1)
-    times = {"hour": TimeFilter(start, end), "day": TimeFilter(start - timedelta(days=1), start)}
-    # The histograms are cut at p95, so each ends at a session close to the 95th percentile.
-    queries = {name: SessionMetricsQuery(time_filter=time, p_size="p95") for name, time in times.items()}
+    times = {
+        "hour": TimeFilter(start, end),
+        "day": TimeFilter(start - timedelta(days=1), start),
+    }
+    # The histograms are cut at p95: each ends at a session close to that percentile.
+    queries = {
+        name: SessionMetricsQuery(time_filter=time, p_size="p95")
+        for name, time in times.items()
+    }
     async with asyncio.timeout(PATIENCE), HeliconeClient() as client:
         return await client.get_metrics_many(queries)
 
@@ -52,7 +61,9 @@ def figures(metrics: SessionMetrics) -> dict[str, float | None]:
     }
 
 
-def judged(hour: SessionMetrics, day: SessionMetrics, factor: float) -> Iterator[tuple[bool, str]]:
+def judged(
+    hour: SessionMetrics, day: SessionMetrics, factor: float
+) -> Iterator[tuple[bool, str]]:
     """Of each figure, whether it is an alarm, and a line that says why."""
     before = figures(day)
     for name, now in figures(hour).items():
@@ -62,7 +73,8 @@ def judged(hour: SessionMetrics, day: SessionMetrics, factor: float) -> Iterator
         else:
             # From nothing to something is no multiple.
             is_alarm = now >= factor * then > 0
-            yield is_alarm, f"{name}: {now:.4g}, the day before {then:.4g}{' - ALARM' if is_alarm else ''}"
+            mark = " - ALARM" if is_alarm else ""
+            yield is_alarm, f"{name}: {now:.4g}, the day before {then:.4g}{mark}"
 
 
 def main() -> int:

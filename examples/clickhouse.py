@@ -1,12 +1,12 @@
-"""The same questions to a ClickHouse of your own: Helicone's database on your servers, or a cluster.
+"""The same questions to a ClickHouse of your own: Helicone's database, or a cluster.
 
-    python -m pip install "helicone-sessions[local]"
     export CLICKHOUSE_URL=https://reader@clickhouse.example:8443/default
     export HELICONE_SESSIONS_CLICKHOUSE_PASSWORD=...
     python clickhouse.py
 
-Nothing is written there. Of a cluster, name the database that has the Distributed table. Where the table
-holds several organisations, say which: `ORGANIZATION_ID=83635a30-... python clickhouse.py`.
+Nothing is written there. Of a cluster, name the database that has the Distributed
+tables. Where the table holds several organisations, say which:
+`ORGANIZATION_ID=83635a30-... python clickhouse.py`.
 """
 
 import asyncio
@@ -14,15 +14,20 @@ import os
 import sys
 from datetime import timedelta
 
-from helicone_sessions import ConfigurationError, HeliconeClient, SessionMetricsQuery, TimeFilter
+from helicone_sessions import (
+    ConfigurationError,
+    HeliconeClient,
+    SessionMetricsQuery,
+    TimeFilter,
+)
 from helicone_sessions.local import Limits, LocalServer
 from helicone_sessions.report import metrics_grid
 
 
-async def main() -> None:
-    """Start a server before the ClickHouse, ask it for a week, day by day, and stop it."""
+async def main(clickhouse: str) -> None:
+    """Start a server before the ClickHouse, ask it for a week by days, and stop it."""
     server = LocalServer(
-        clickhouse=os.environ["CLICKHOUSE_URL"],
+        clickhouse=clickhouse,
         organization_id=os.environ.get("ORGANIZATION_ID"),
         # What one query may take of the cluster.
         limits=Limits(seconds=30, memory=4 * 1024**3),
@@ -30,17 +35,18 @@ async def main() -> None:
     async with server, HeliconeClient(server.api_key, base_url=server.url) as client:
         print(f"{await server.count():,} requests")
         week = SessionMetricsQuery(time_filter=TimeFilter.last(days=7))
-        grid = await metrics_grid(client, week, every=timedelta(days=1), time_zone="UTC")
+        day = timedelta(days=1)
+        grid = await metrics_grid(client, week, every=day, time_zone="UTC")
     for cell in grid:
         dollars = cell.quantity("dollars_mean")
-        print(
-            cell.window,
-            cell.error or ("no sessions" if dollars is None else f"{dollars:.4f} dollars a session"),
-        )
+        found = "no sessions" if dollars is None else f"{dollars:.4f} dollars a session"
+        print(cell.window, cell.error or found)
 
 
 if __name__ == "__main__":
+    if not (address := os.environ.get("CLICKHOUSE_URL")):
+        sys.exit("set CLICKHOUSE_URL, as https://reader@host:8443/default")
     try:
-        asyncio.run(main())
-    except (KeyError, ConfigurationError) as error:
+        asyncio.run(main(address))
+    except ConfigurationError as error:
         sys.exit(f"the ClickHouse cannot be asked: {error}")

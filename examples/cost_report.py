@@ -3,9 +3,11 @@
     export HELICONE_API_KEY=sk-helicone-...
     python cost_report.py --models gpt-4o,o3 --time-zone Europe/Berlin
 
-prints the days, and writes `costs-2026-10.csv` with a line for each day and model. The exit code is 0 if
-every figure is there. If some are missing it is 5: what came is kept in `costs-2026-10.json`, and the same
-command again asks for the rest and for nothing else. If nothing came, because the key is refused, it is 1.
+prints the days, and writes `costs-2026-10.csv` with a line for each day and model. The
+exit code is 0 if every figure is there. If some are missing it is 5: what came is kept
+in `costs-2026-10.json` too, and the same command again asks for the rest and for
+nothing else. If nothing came, as with a wrong key or a service that is down, it is 1,
+and no file is written.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import asyncio
 import csv
 import math
 import sys
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -26,6 +29,8 @@ from helicone_sessions import (
     TimeFilter,
 )
 from helicone_sessions.report import GridCell, MetricsGrid, metrics_grid
+
+MODELS = "gpt-4o,gpt-4o-mini,claude-sonnet-4,claude-opus-4"
 
 
 def last_month(zone: ZoneInfo) -> TimeFilter:
@@ -42,7 +47,9 @@ async def ask(month: TimeFilter, models: list[str], zone: ZoneInfo) -> MetricsGr
         segments = {**F.model.is_each(models), "other": F.model.not_in(models)}
         query = SessionMetricsQuery(time_filter=month, p_size="p99.9")
         day = timedelta(days=1)
-        return await metrics_grid(client, query, by=segments, every=day, time_zone=zone, totals=False)
+        return await metrics_grid(
+            client, query, by=segments, every=day, time_zone=zone, totals=False
+        )
 
 
 async def ask_again(begun: MetricsGrid) -> MetricsGrid:
@@ -54,8 +61,8 @@ async def ask_again(begun: MetricsGrid) -> MetricsGrid:
 def sessions(metrics: SessionMetrics) -> float:
     """How many there are, nearly: the service does not tell.
 
-    Its histogram at p99.9 leaves out the dearest thousandth, and at least one session, unless all cost the
-    same.
+    Its histogram at p99.9 leaves out the costliest thousandth, and at least one
+    session, unless all cost the same.
     """
     drawn, mean = metrics.session_cost.total, metrics.average.session_cost
     if mean is None or math.isclose(metrics.session_cost[-1].range_end, mean):
@@ -76,27 +83,34 @@ def save(grid: MetricsGrid, file: Path) -> None:
         lines = csv.writer(out)
         lines.writerow(["day", "model", "dollars", "dollars_a_session", "error"])
         for cell in grid:
-            lines.writerow(
-                [cell.window, cell.segment, dollars(cell), cell.quantity("dollars_mean"), cell.error]
-            )
+            mean = cell.quantity("dollars_mean")
+            lines.writerow([cell.window, cell.segment, dollars(cell), mean, cell.error])
+
+
+def shown(cells: Iterable[GridCell]) -> str:
+    """What they cost together; a sum in which something is missing says so."""
+    costs = [dollars(cell) for cell in cells]
+    known = [cost for cost in costs if cost is not None]
+    if not known:
+        return "no answer"
+    return f"{sum(known):.2f}" + (" + gaps" if len(known) < len(costs) else "")
 
 
 def show(grid: MetricsGrid) -> None:
     """A line for each day, a column for each model, and the sums."""
-    table = {"": [str(segment) for segment in grid.segments]}
+    models = grid.segments
+    table = {"": [str(model) for model in models]}
     for window in grid.windows:
-        costs = (dollars(grid[segment, window]) for segment in grid.segments)
-        table[str(window)] = ["no answer" if cost is None else f"{cost:.2f}" for cost in costs]
-    sums = (sum(dollars(cell) or 0.0 for cell in grid[segment]) for segment in grid.segments)
-    table["together"] = [f"{cost:.2f}" for cost in sums]
+        table[str(window)] = [shown([grid[model, window]]) for model in models]
+    table["together"] = [shown(grid[model]) for model in models]
     for head, fields in table.items():
         print(f"{head:10}", *(f"{field:>16}" for field in fields))
 
 
 def main() -> int:
     """Ask, save, show."""
-    parser = argparse.ArgumentParser(description="What each model cost on each day of last month.")
-    parser.add_argument("--models", default="gpt-4o,gpt-4o-mini,claude-sonnet-4,claude-opus-4")
+    parser = argparse.ArgumentParser(description="What each model cost, day by day.")
+    parser.add_argument("--models", default=MODELS)
     parser.add_argument("--time-zone", type=ZoneInfo, default="UTC")
     given = parser.parse_args()
     month = last_month(given.time_zone)
@@ -104,17 +118,21 @@ def main() -> int:
     kept = Path(f"{name}.json")
     try:
         if kept.exists():
-            grid = asyncio.run(ask_again(MetricsGrid.from_json(kept.read_text("utf-8"))))
+            begun = MetricsGrid.from_json(kept.read_text("utf-8"))
+            grid = asyncio.run(ask_again(begun))
         else:
             grid = asyncio.run(ask(month, given.models.split(","), given.time_zone))
     except HeliconeError as error:
         print(f"there is no report: {error}", file=sys.stderr)
         return 1
+    if len(grid.failed) == len(grid):
+        print(f"there is no report: {grid.failed[0].error}", file=sys.stderr)
+        return 1
     save(grid, Path(f"{name}.csv"))
     show(grid)
-    if grid.failed:
+    if missing := len(grid.failed):
         kept.write_text(grid.to_json(), "utf-8")
-        print(f"{len(grid.failed)} figures are missing: run this again", file=sys.stderr)
+        print(f"{missing} figures are missing: run this again", file=sys.stderr)
         return 5
     kept.unlink(missing_ok=True)
     return 0

@@ -6,8 +6,9 @@
 
     curl 'http://127.0.0.1:8000/models?models=gpt-4o,o3&days=7&where=cost>0.01'
 
-answers dollars, seconds and requests a session for each model. A filter that cannot be read is a 400 that
-shows where; what goes wrong between here and Helicone is a 502, 503 or 504, with the reason in the log.
+answers dollars, seconds and requests a session for each model. A filter that cannot be
+read is a 400 that shows where; what goes wrong between here and Helicone is a 502, 503
+or 504, with the reason in the log.
 """
 
 import logging
@@ -40,8 +41,9 @@ log = logging.getLogger(__name__)
 async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     """Make the client in the loop of the application, and close it at the end.
 
-    All requests share its connections, its slots and what it knows of the rate limit, and what two of them
-    ask at the same time is asked once. A query is given up 20 seconds after its first attempt.
+    All requests share its connections, its slots and what it knows of the rate limit,
+    and what two of them ask at the same time is asked once. A query is given up 20
+    seconds after its first attempt.
     """
     # What is to be known of a filter is a part of the answer here.
     async with HeliconeClient(deadline=20, cautions="ignore") as client:
@@ -55,7 +57,7 @@ app = FastAPI(lifespan=lifespan)
 async def models(
     request: Request,
     models: Annotated[str, Query(description="names, with commas between them")],
-    where: Annotated[str, Query(max_length=2_000, description="a filter as text")] = "all",
+    where: Annotated[str, Query(max_length=2_000, description="a filter")] = "all",
     days: Annotated[int, Query(ge=1, le=90)] = 7,
 ) -> dict[str, Any]:
     """What the sessions of each model came to in the last days."""
@@ -65,7 +67,9 @@ async def models(
     end = datetime.now(UTC).replace(second=0, microsecond=0)
     time = TimeFilter(end - timedelta(days=days), end)
     queries = {
-        model: SessionMetricsQuery(asked & (F.model == model), time_filter=time, p_size="p95")
+        model: SessionMetricsQuery(
+            asked & (F.model == model), time_filter=time, p_size="p95"
+        )
         for model in models.split(",")
     }
     found = await client.get_metrics_many(queries)
@@ -77,19 +81,19 @@ async def models(
 
 
 def shown(metrics: SessionMetrics) -> dict[str, Any]:
-    """A tile of the dashboard: the means of all sessions, and the bars of a picture of their costs."""
-    means = metrics.average
+    """A tile of the dashboard: the means of all sessions, and bars of their costs."""
+    means, bars = metrics.average, metrics.session_cost
     return {
         "dollars": means.session_cost,
         "seconds": means.session_duration,
         "requests": means.session_count,
-        "costs": [(bar.range_start, bar.range_end, bar.value) for bar in metrics.session_cost],
+        "costs": [(bar.range_start, bar.range_end, bar.value) for bar in bars],
     }
 
 
 @app.exception_handler(FilterError)
 async def bad_filter(_request: Request, error: Exception) -> JSONResponse:
-    """The only filters here are those of the caller, so the text is for him."""
+    """The only filters here are those of the callers, so the text is for them."""
     return JSONResponse({"error": str(error)}, 400)
 
 
@@ -98,8 +102,8 @@ async def no_answer(_request: Request, error: Exception) -> JSONResponse:
     """What the caller cannot help."""
     log.warning("no metrics: %s: %s", type(error).__name__, error)
     if isinstance(error, RateLimited):
-        later = str(round(error.retry_after or 60))
-        return JSONResponse({"error": "busy, try again later"}, 503, {"Retry-After": later})
+        later = {"Retry-After": str(round(error.retry_after or 60))}
+        return JSONResponse({"error": "busy, try again later"}, 503, later)
     if isinstance(error, RequestTimeout):
         return JSONResponse({"error": "no answer in time"}, 504)
     what = "refused" if isinstance(error, APIError) else "not reached"

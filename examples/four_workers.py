@@ -4,10 +4,11 @@
     python four_workers.py
     python four_workers.py --share 50
 
-asks for each hour of the last week, a quarter of them in each process. By itself every process sees in the
-answers what the others spend, and waits when nothing is left; if two of them take the last request at once,
-one is refused, waits and asks again. With `--share` none makes more than so many requests a minute, whatever
-is left: then something is free for other programs at any time.
+asks for each hour of the last week, a quarter of them in each process. By itself every
+process sees in the answers what the others spend, and waits when nothing is left; if
+two of them take the last request at once, one is refused, waits and asks again. With
+`--share` none makes more than so many requests a minute, whatever is left: then
+something is free for other programs at any time.
 """
 
 import argparse
@@ -19,51 +20,64 @@ from functools import partial
 from itertools import chain
 from multiprocessing import get_context
 
-from helicone_sessions import HeliconeClient, MetricsOutcome, RateLimit, SessionMetricsQuery, TimeFilter
+from helicone_sessions import (
+    HeliconeClient,
+    MetricsOutcome,
+    RateLimit,
+    SessionMetricsQuery,
+    TimeFilter,
+)
 
 WORKERS = 4
 
 Hours = dict[datetime, SessionMetricsQuery]
+Outcomes = list[MetricsOutcome[datetime]]
 
 
 def hours_of_a_week(end: datetime) -> Hours:
     """A query for each hour up to *end*, by when it begins."""
-    week = TimeFilter(end - timedelta(days=7), end)
+    hours = TimeFilter(end - timedelta(days=7), end).split(hours=1)
     hour = timedelta(hours=1)
-    return {time.end - hour: SessionMetricsQuery(time_filter=time) for time in week.split(hours=1)}
+    return {time.end - hour: SessionMetricsQuery(time_filter=time) for time in hours}
 
 
-async def ask(queries: Hours, rate_limit: RateLimit | None) -> list[MetricsOutcome[datetime]]:
+async def ask(queries: Hours, rate_limit: RateLimit | None) -> Outcomes:
     """What one process does; the client is made in the loop that it is used in."""
     async with HeliconeClient(rate_limit=rate_limit) as client:
         return [outcome async for outcome in client.stream_metrics(queries)]
 
 
-def work(rate_limit: RateLimit | None, queries: Hours) -> list[MetricsOutcome[datetime]]:
-    """What a process is started with; queries, answers and errors can all be sent from one to another."""
+def work(rate_limit: RateLimit | None, queries: Hours) -> Outcomes:
+    """What a process is started with; queries, answers and errors pickle."""
     return asyncio.run(ask(queries, rate_limit))
 
 
 def main() -> int:
     """Deal the queries out, and say what came of them."""
     parser = argparse.ArgumentParser(description="Asks in four processes.")
-    parser.add_argument("--share", type=int, help="requests a minute that one process may make")
+    parser.add_argument("--share", type=int, help="requests a minute of one process")
     given = parser.parse_args()
     rate_limit = given.share and RateLimit(requests=given.share, per=60)
-    hours = hours_of_a_week(datetime.now(UTC).replace(minute=0, second=0, microsecond=0))
+    now = datetime.now(UTC)
+    hours = hours_of_a_week(now.replace(minute=0, second=0, microsecond=0))
     # Every fourth, so that none gets all the busy days.
     shares = [dict(list(hours.items())[place::WORKERS]) for place in range(WORKERS)]
     with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
-        outcomes = list(chain.from_iterable(pool.map(partial(work, rate_limit), shares)))
-    costs = {
-        outcome.key: outcome.metrics.average.session_cost or 0 for outcome in outcomes if outcome.metrics
-    }
+        dealt = pool.map(partial(work, rate_limit), shares)
+        outcomes = list(chain.from_iterable(dealt))
+    found = {outcome.key: outcome.metrics for outcome in outcomes if outcome.metrics}
+    means = {hour: metrics.average.session_cost for hour, metrics in found.items()}
     again = sum(outcome.attempts > 1 for outcome in outcomes)
-    print(f"{len(costs)} of {len(hours)} hours answered, {again} asked more than once")
+    print(f"{len(means)} of {len(hours)} hours answered, {again} asked more than once")
+    # An hour without sessions has no mean.
+    costs = [(cost, hour) for hour, cost in means.items() if cost is not None]
     if costs:
-        dearest = max(costs, key=costs.__getitem__)
-        print(f"the dearest sessions: {costs[dearest]:.4f} dollars, from {dearest:%Y-%m-%d %H:%M} UTC")
-    return 0 if len(costs) == len(hours) else 1
+        cost, hour = max(costs)
+        begins = f"{hour:%Y-%m-%d %H:%M} UTC"
+        print(f"the costliest sessions: {cost:.4f} dollars, from {begins}")
+    elif means:
+        print("no sessions")
+    return 0 if len(means) == len(hours) else 1
 
 
 if __name__ == "__main__":

@@ -4,23 +4,40 @@
     python user_filters.py pro text 'cost > 0.1 and model contains "gpt"'
     python user_filters.py pro form model=gpt-4o min_cost=0.1
 
-The first argument stands for the customer who is logged in: the requests of his have the property `plan` with
-that value (take a property of yours). The rest is his wish. The exit code is 2 if it cannot be read; what is
-printed then is for him to see.
+The first argument stands for the customer who is logged in: their requests have the
+property `plan` with that value (take a property of yours). The rest is their wish. The
+exit code is 2 if it cannot be read; what is printed then is for them to see.
 """
 
+import argparse
 import asyncio
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from helicone_sessions import F, Filter, FilterError, HeliconeClient, TimeFilter, all_of, parse_filter
+from helicone_sessions import (
+    F,
+    Filter,
+    FilterError,
+    HeliconeClient,
+    TimeFilter,
+    all_of,
+    parse_filter,
+)
 
 LONGEST = 2_000  # characters; parse_filter itself takes a million
 
 # The columns that a text may name.
-READABLE = {"model", "cost", "latency", "status", "request_created_at", "properties", "cached"}
-# The fields of a form: which column each is about is said here, and not by who fills it in.
+READABLE = {
+    "model",
+    "cost",
+    "latency",
+    "status",
+    "request_created_at",
+    "properties",
+    "cached",
+}
+# Which column each field of a form is about is said here, and not by who fills it in.
 FIELDS: Mapping[str, Callable[[str], Filter]] = {
     "model": F.model.eq,
     "name": F.properties["Helicone-Session-Name"].contains,
@@ -32,17 +49,22 @@ FIELDS: Mapping[str, Callable[[str], Filter]] = {
 def from_text(text: str) -> Filter:
     """What somebody typed into a search box.
 
-    Nothing in it is evaluated, and it never becomes part of a statement: it becomes a tree of conditions, or
-    an error that shows where it is wrong.
+    Nothing in it is evaluated, and it never becomes part of a statement: it becomes a
+    tree of conditions, or an error that shows where it is wrong.
     """
     if len(text) > LONGEST:
-        raise ValueError(f"the filter has {len(text)} characters; {LONGEST} are the most")
+        raise ValueError(
+            f"the filter has {len(text)} characters; {LONGEST} are the most"
+        )
     wish = parse_filter(text)
     if others := columns(wish.to_wire()) - READABLE:
-        raise ValueError(
-            f"{', '.join(sorted(others))} cannot be asked for; only {', '.join(sorted(READABLE))}"
-        )
+        raise ValueError(f"{named(others)} cannot be asked for; only {named(READABLE)}")
     return wish
+
+
+def named(columns: Iterable[str]) -> str:
+    """Columns in a text for the user."""
+    return ", ".join(sorted(columns))
 
 
 def columns(wire: Any) -> set[str]:
@@ -57,7 +79,8 @@ def columns(wire: Any) -> set[str]:
 def from_form(fields: Mapping[str, str]) -> Filter:
     """All that was filled in; an empty field is no condition."""
     if unknown := fields.keys() - FIELDS.keys():
-        raise ValueError(f"there is no field {', '.join(sorted(unknown))}; there are {', '.join(FIELDS)}")
+        there = ", ".join(FIELDS)
+        raise ValueError(f"there is no field {named(unknown)}; there are {there}")
     return all_of(*(from_field(name, text) for name, text in fields.items() if text))
 
 
@@ -65,14 +88,15 @@ def from_field(name: str, text: str) -> Filter:
     """One field, with its name in the error."""
     try:
         return FIELDS[name](text)
-    except ValueError as error:  # of float() and int(), or a FilterValueError, as for a cost below zero
+    except ValueError as error:  # of float() and int(), or a FilterValueError
         raise ValueError(f"{name}: {text!r} cannot be used: {error}") from error
 
 
 def within(plan: str, wish: Filter) -> Filter:
     """The wish among the customer's own requests.
 
-    Filters are joined as trees, so no `or`, quote or parenthesis in the wish gets out of its place.
+    Filters are joined as trees, so no `or`, quote or parenthesis in the wish gets out
+    of its place.
     """
     if not plan:
         raise PermissionError("nobody is logged in")
@@ -90,13 +114,21 @@ async def show(asked: Filter) -> None:
     print("dollars a session:", metrics.average.session_cost)
 
 
-def main(plan: str, kind: str, *wish: str) -> int:
+def main() -> int:
     """Read the wish, and ask."""
+    parser = argparse.ArgumentParser(description="Answers a wish of a customer.")
+    parser.add_argument("plan", help="the customer")
+    parser.add_argument("kind", choices=("text", "form"))
+    parser.add_argument(
+        "wish", nargs="*", help="a filter, or name=value for each field"
+    )
+    given = parser.parse_args()
     try:
-        if kind == "form":
-            asked = within(plan, from_form(dict(word.split("=", 1) for word in wish)))
+        if given.kind == "form":
+            wish = from_form(dict(word.split("=", 1) for word in given.wish))
         else:
-            asked = within(plan, from_text(" ".join(wish)))
+            wish = from_text(" ".join(given.wish))
+        asked = within(given.plan, wish)
     except (FilterError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -105,4 +137,4 @@ def main(plan: str, kind: str, *wish: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main())

@@ -27,8 +27,11 @@ import helicone_sessions
 
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "docs" / "llms.txt"])
-# What Sphinx runs, or what is not code.
-ELSEWHERE: Final = re.compile(r"text|\{.*\}.*")
+# What Sphinx runs, what shows a program that is run as one, and what is not code.
+ELSEWHERE: Final = re.compile(
+    r"text|\{(testcode|testoutput|doctest|eval-rst|toctree|raw|table|note|image|figure|index)\}.*"
+    r"|\{literalinclude\} \.\./\.\./examples/\w+\.py"
+)
 # In a block of commands these do nothing: they would install, or take longer than all the rest.
 COMMANDS: Final = f"""
 set -euo pipefail
@@ -88,7 +91,8 @@ async def environment() -> AsyncIterator[dict[str, str]]:
 def directory(tmp_path: Path) -> Path:
     """A directory with the files that pages name."""
     row = json.dumps({"request_created_at": "2026-11-23T12:00:00Z", "cost": 0.5, "model": "gpt-4o"}) + "\n"
-    (tmp_path / "requests.jsonl").write_text(row, encoding="utf-8")
+    for name in ("requests", "october"):
+        (tmp_path / f"{name}.jsonl").write_text(row, encoding="utf-8")
     for name in ("requests", "november", "december"):
         (tmp_path / f"{name}.jsonl.gz").write_bytes(gzip.compress(row.encode()))
     return tmp_path
@@ -149,11 +153,12 @@ async def test_each_block_of_python_runs(
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("block", written_in("console"))
 async def test_each_block_of_commands_runs(
-    block: Block, environment: dict[str, str], directory: Path
+    block: Block, environment: dict[str, str], cluster: str, directory: Path
 ) -> None:
     """Commands end well, but for those that would install something."""
     pytest.importorskip("cyclopts")
-    script = COMMANDS + block.text.replace('"sk-helicone-…"', '"$HELICONE_API_KEY"')
+    shown = block.text.replace(CLUSTER, cluster).replace('"sk-helicone-…"', '"$HELICONE_API_KEY"')
+    script = COMMANDS + shown.replace("=… ", "= ")
     await finished("bash", "-c", script, cwd=directory, env=environment)
 
 

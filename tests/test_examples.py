@@ -21,11 +21,19 @@ import aiohttp
 import attrs
 import pytest
 
-from helicone_sessions import F, HeliconeClient, SessionMetrics, SessionMetricsQuery, TimeFilter
+from helicone_sessions import (
+    F,
+    HeliconeClient,
+    SessionAverages,
+    SessionMetrics,
+    SessionMetricsQuery,
+    TimeFilter,
+)
 from helicone_sessions.testing import FakeHelicone, Reply, metrics
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 BERLIN = ZoneInfo("Europe/Berlin")
+NO_SESSIONS = attrs.evolve(metrics(), average=SessionAverages(None, None, None))
 MODELS = ("gpt-4o", "gpt-4o-mini", "claude-sonnet-4", "claude-opus-4")
 
 
@@ -120,13 +128,34 @@ async def test_cost_report_resumes(tmp_path: Path) -> None:
         begun = await run("cost_report.py", "--models", "gpt-4o,o3", env=env, folder=tmp_path)
         assert (5, 3 * days) == (begun.code, len(server.requests))
         assert f"{days} figures are missing" in begun.err
-        assert days == begun.out.count("no answer")
+        # Each day, and the sum.
+        assert days + 1 == begun.out.count("no answer")
 
         server.answers(F.model == "o3", metrics(cost=2.0))
         ended = await run("cost_report.py", "--models", "gpt-4o,o3", env=env, folder=tmp_path)
         assert (0, 4 * days) == (ended.code, len(server.requests))
         assert "no answer" not in ended.out
     assert [".csv"] == [Path(name).suffix for name in files(tmp_path)]
+
+
+async def test_cost_report_with_gaps(tmp_path: Path) -> None:
+    """A sum in which a day is missing is not shown as that of the month."""
+    async with FakeHelicone() as server:
+        server.will_answer(Reply(501, "not today"))
+        done = await run("cost_report.py", "--models", "o3", env=environment(server), folder=tmp_path)
+    assert (5, 1, 1) == (done.code, done.out.count("no answer"), done.out.count(" + gaps"))
+
+
+async def test_cost_report_without_an_answer(tmp_path: Path) -> None:
+    """Where nothing is answered there is no report, and that of before stays as it is."""
+    name = f"costs-{this_month(ZoneInfo('UTC')) - timedelta(days=1):%Y-%m}.csv"
+    (tmp_path / name).write_text("of before", "utf-8")
+    async with FakeHelicone() as server:
+        server.otherwise(Reply(501, "not today"))
+        done = await run("cost_report.py", "--models", "o3", env=environment(server), folder=tmp_path)
+    assert (1, "") == (done.code, done.out)
+    assert done.err.startswith("there is no report: ")
+    assert {name: "of before"} == files(tmp_path)
 
 
 async def test_cost_report_with_a_wrong_key(tmp_path: Path) -> None:
@@ -187,6 +216,15 @@ async def test_four_workers_on_the_engine(tmp_path: Path) -> None:
     assert f"{found.average.session_cost:.4f}" == told[1]
 
 
+async def test_four_workers_without_sessions(tmp_path: Path) -> None:
+    """Where no session is, none is called the costliest."""
+    async with FakeHelicone() as server:
+        server.otherwise(NO_SESSIONS)
+        done = await run("four_workers.py", env=environment(server), folder=tmp_path)
+    assert (0, "") == (done.code, done.err)
+    assert "168 of 168 hours answered, 0 asked more than once\nno sessions\n" == done.out
+
+
 async def test_four_workers_at_the_limit(tmp_path: Path) -> None:
     """Where the budget is spent again and again, four processes wait for it together and lose no query."""
     async with FakeHelicone() as server:
@@ -238,6 +276,13 @@ async def test_user_filters_refused(wish: tuple[str, ...], message: str, tmp_pat
         assert [] == server.requests
     assert (2, "") == (done.code, done.out)
     assert done.err.startswith(message)
+
+
+async def test_user_filters_without_arguments(tmp_path: Path) -> None:
+    """Without a customer and a wish it ends with 2 and says how it is called."""
+    done = await run("user_filters.py", env=os.environ, folder=tmp_path)
+    assert (2, "") == (done.code, done.out)
+    assert done.err.startswith("usage: user_filters.py ")
 
 
 async def test_fastapi_app(tmp_path: Path) -> None:
@@ -342,6 +387,13 @@ async def test_clickhouse(tmp_path: Path) -> None:
     assert f"{yesterday:%Y-%m-%d} 0.5000 dollars a session\n" in done.out
     assert 1 == wrong.code
     assert wrong.err.startswith("the ClickHouse cannot be asked: ")
+
+
+async def test_clickhouse_without_an_address(tmp_path: Path) -> None:
+    """Without the address of a ClickHouse it says which variable to set."""
+    env = {name: value for name, value in os.environ.items() if name != "CLICKHOUSE_URL"}
+    done = await run("clickhouse.py", env=env, folder=tmp_path)
+    assert (1, "set CLICKHOUSE_URL, as https://reader@host:8443/default\n") == (done.code, done.err)
 
 
 async def test_tests_of_ones_own(tmp_path: Path) -> None:
