@@ -3,30 +3,30 @@
 ::
 
     HeliconeError
-    ├─ ConfigurationError(ValueError)      no key, region and base_url both given, reused on another loop
-    │  └─ MissingExtra(ImportError)        an optional dependency is not installed
-    ├─ FilterError                         a filter or query that cannot be built or sent
-    │  ├─ FilterTypeError(TypeError)       wrong value or operand; `and`/`or`/`not`; a chained comparison
-    │  │  └─ UnknownOperator(AttributeError)  a column has no operator of that name
-    │  └─ FilterValueError(ValueError)     no inverse, NaN, nothing it could match, too large
-    │     ├─ FilterSyntaxError             a text that `parse_filter` cannot read; .line .column
-    │     └─ UnknownColumn(AttributeError) there is no column of that name
-    ├─ TransportError                      no answer
-    │  ├─ RequestTimeout(TimeoutError)     which limit, how long, which attempt
-    │  └─ ConnectionFailed(ConnectionError)
-    └─ APIError                            an answer; .status .request_id .attempts .body_excerpt
-       ├─ AuthenticationError              401, 403
-       ├─ InvalidRequest                   400, 404, 422
-       ├─ RateLimited                      429 after the retries; .retry_after
-       ├─ QueryFailed                      the envelope's error text; .message
-       ├─ ServerError                      5xx without an envelope
-       └─ UnexpectedResponse               a body that is not what the contract says; its JSON path
+    ├─ ConfigurationError(ValueError)         cannot work as it is set up
+    │  └─ MissingExtra(ImportError)           a package is not installed
+    ├─ FilterError                            cannot be built or sent
+    │  ├─ FilterTypeError(TypeError)          a wrong value or operand
+    │  │  └─ UnknownOperator(AttributeError)  the column lacks it
+    │  └─ FilterValueError(ValueError)        cannot be said or held
+    │     ├─ FilterSyntaxError                a text that is no filter
+    │     └─ UnknownColumn(AttributeError)    there is none of that name
+    ├─ TransportError                         no answer
+    │  ├─ RequestTimeout(TimeoutError)        not in time
+    │  └─ ConnectionFailed(ConnectionError)   no connection
+    └─ APIError                               an answer, and no metrics
+       ├─ AuthenticationError                 401, 403
+       ├─ InvalidRequest                      400, 404, 422
+       ├─ RateLimited                         429, after the retries
+       ├─ QueryFailed                         the service's error text
+       ├─ ServerError                         5xx without such a text
+       └─ UnexpectedResponse                  anything else
 
 ``HeliconeFilterWarning(UserWarning)`` is the one warning: a filter that the open-source server is known to
 read differently.
 
-Every class also derives from the closest builtin, so that either can be caught. All of them can be
-pickled and copied, and none holds an API key.
+Where a builtin fits, the class derives from it too, so that either can be caught. All of them can be pickled
+and copied, and none holds an API key.
 """
 
 from collections.abc import Mapping
@@ -52,6 +52,9 @@ class HeliconeError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
+        if isinstance(self, AttributeError):
+            # The message says what is near; unless there is a name, Python adds a guess of its own.
+            AttributeError.__init__(self, message, name="")
 
     @property
     def message(self) -> str:

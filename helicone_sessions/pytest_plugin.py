@@ -14,8 +14,9 @@ def helicone_server(monkeypatch: pytest.MonkeyPatch) -> "Iterator[FakeHelicone]"
     """A fake of Helicone's service that each ``HeliconeClient()`` made in the test asks.
 
     It sets ``HELICONE_API_KEY`` and ``HELICONE_BASE_URL``, and puts a clock in place on which the waits of
-    clients take no time (``helicone_server.clock``). A filter that the service would read otherwise, or a
-    body that breaks its contract, fails the test.
+    clients take no time (``helicone_server.clock``). A body that breaks the contract, or a filter with a leaf
+    that does not hold exactly one condition, fails the test. Of what else the service reads differently, the
+    client warns with a ``HeliconeFilterWarning``.
     """
     # pytest loads the plugin in every run: what no test asks for is not imported.
     from helicone_sessions.clock import replaced  # noqa: PLC0415

@@ -1,6 +1,7 @@
 """The reference has no gap: names with an example each, columns, errors, options, variables."""
 
 import ast
+import doctest
 import importlib
 import inspect
 import re
@@ -36,6 +37,16 @@ INTERNAL: Final = {
     "Column.condition": "what the signs come to",
     **dict.fromkeys(("Column.facts", "MapColumn.facts"), "the tables of columns are made from it"),
     **dict.fromkeys(("Column.has", "TextColumn.has", "ScoreColumn.has"), "messages are made from it"),
+}
+
+# Methods that no example shows, and why.
+WITHOUT_EXAMPLE: Final = {
+    **dict.fromkeys(
+        (f"OpenTelemetryHooks.{what}_{when}" for what in ("query", "attempt") for when in ("begins", "ends")),
+        "the client calls it; the example of Hooks has all four",
+    ),
+    "ScoreColumn.is_empty": "it refuses",
+    "ScoreColumn.is_null": "likewise",
 }
 
 
@@ -154,6 +165,36 @@ def test_every_public_method_is_shown(path: str) -> None:
 def test_every_public_name_has_an_example(path: str) -> None:
     """A public class or function shows how it is used, in a session that runs as a test."""
     assert ">>> " in (named(path).__doc__ or "")
+
+
+def shown_in(docstring: str | None) -> set[str]:
+    """The methods that the example of a docstring calls, or defines in a class of its own."""
+    found = set()
+    for example in doctest.DocTestParser().get_examples(docstring or ""):
+        for node in ast.walk(ast.parse(example.source)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                found.add(node.func.attr)
+            elif isinstance(node, ast.ClassDef):
+                found |= {one.name for one in node.body if isinstance(one, ast.FunctionDef)}
+    return found
+
+
+def without_example(kind: type) -> list[str]:
+    """The public methods of a class that neither their own docstring nor that of the class shows."""
+    return [
+        f"{owner.__name__}.{name}"
+        for owner, name, function in methods(kind)
+        if not isinstance(inspect.getattr_static(kind, name), property)
+        if ">>> " not in (function.__doc__ or "")
+        if name not in shown_in(owner.__doc__) | shown_in(kind.__doc__)
+    ]
+
+
+def test_every_public_method_has_an_example() -> None:
+    """A method is shown in use, in its own docstring or that of its class; the exceptions are not."""
+    kinds = [named(path) for path in PUBLIC if isinstance(named(path), type)]
+
+    assert set(WITHOUT_EXAMPLE) == {name for kind in kinds for name in without_example(kind)}
 
 
 def parameters(function: Any) -> list[str]:

@@ -38,6 +38,8 @@ class TextColumn(Equatable[Text], Textual):
     >>> from helicone_sessions import F
     >>> (F.model == "gpt-4o") | F.model.istartswith("o3")
     (F.model == 'gpt-4o') | F.model.ilike('o3%')
+    >>> F.model.iendswith("-mini") & F.user_id.not_contains("bot") & ~F.session_tag.ilike("/chat_/%")
+    F.model.ilike('%-mini') & F.user_id.not_contains('bot') & ~F.session_tag.ilike('/chat_/%')
     """
 
     __slots__ = ()
@@ -248,6 +250,8 @@ class BooleanColumn(Equatable[bool], Condition):
     >>> from helicone_sessions import F
     >>> F.threat & ~F.cached & F.cache_enabled.is_false()
     F.threat & ~F.cached & (F.cache_enabled == False)
+    >>> F.threat.is_true()
+    F.threat == True
     """
 
     __slots__ = ()
@@ -282,8 +286,8 @@ class PropertyKeyColumn(Column, Keyed):
     """The names of a request's properties; it can only be compared with ``==``.
 
     >>> from helicone_sessions import F
-    >>> F.property_key == "env"
-    F.property_key == 'env'
+    >>> (F.property_key == "env") | F.property_key.eq("team")
+    (F.property_key == 'env') | (F.property_key == 'team')
     """
 
     __slots__ = ()

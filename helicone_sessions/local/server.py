@@ -72,6 +72,18 @@ class LocalServer:
     >>> from helicone_sessions import HeliconeClient
     >>> asyncio.run(ask())
     0.5
+
+    Where no block can hold it, start and end it:
+
+    >>> async def main():
+    ...     server = LocalServer()
+    ...     await server.start()
+    ...     try:
+    ...         return server.url.startswith("http://127.0.0.1:")
+    ...     finally:
+    ...         await server.aclose()
+    >>> asyncio.run(main())
+    True
     """
 
     def __init__(  # noqa: PLR0913 - all but the first are keyword options

@@ -37,6 +37,13 @@ def _text(value: Any) -> Any:
     return value
 
 
+def _body(value: Any) -> Any:
+    """A body is text in the table, and an object in Helicone's export."""
+    if isinstance(value, (dict, list)):
+        value = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _text(value)
+
+
 def _uuid(value: Any) -> Any:
     if value is None or isinstance(value, UUID):
         return value and str(value)
@@ -202,7 +209,11 @@ _READERS: Final[dict[Stored, Reader]] = {
     Stored.PROPERTIES: _map_of(_property),
     Stored.SCORES: _map_of(_score),
 }
-REQUEST_READERS: Final = {name: _READERS[stored] for name, stored in REQUEST_COLUMNS.items()}
+REQUEST_READERS: Final = {
+    **{name: _READERS[stored] for name, stored in REQUEST_COLUMNS.items()},
+    "request_body": _body,
+    "response_body": _body,
+}
 # The readers of single keys of the maps, for flat columns such as `properties.env`.
 ITEM_READERS: Final[dict[str, Reader]] = {"properties": _property, "scores": _score}
 read_texts: Final = _texts

@@ -67,7 +67,7 @@ class MetricsGrid(Tabular):
         "dollars_mean": "dollars per session, the mean of all",
         "requests_cut": "requests of the largest session that is drawn: close to the quantile of p_size",
         "seconds_cut": "seconds of the longest",
-        "dollars_cut": "dollars of the dearest",
+        "dollars_cut": "dollars of the most expensive",
         "sessions_drawn": "how many sessions the histogram of costs holds: the share p_size of all",
         "error": "why there are no figures",
     }
@@ -155,6 +155,17 @@ class MetricsGrid(Tabular):
 
         Raises:
             AuthenticationError: The key is refused.
+
+        >>> import asyncio
+        >>> from helicone_sessions import HeliconeClient
+        >>> from helicone_sessions.testing import FakeHelicone, Reply
+        >>> async def main():
+        ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
+        ...         fake.will_answer(Reply(400, "not now"))
+        ...         grid = await metrics_grid(client)
+        ...         return len(grid.failed), len((await grid.ask_again(client)).failed)
+        >>> asyncio.run(main())
+        (1, 0)
         """
         missing = {place: cell for place, cell in self.cells.items() if cell.metrics is None}
         return attrs.evolve(self, cells={**self.cells, **await ask(client, missing, on_progress)})

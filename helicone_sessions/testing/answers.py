@@ -111,7 +111,7 @@ def reply_of(metrics: SessionMetrics) -> Reply:
 
 
 def failure(text: str, status: int = 500) -> Reply:
-    """The envelope of a query that failed, as the service sends it (server source).
+    """The envelope of a query that failed, as the open-source server sends it.
 
     Args:
         text: The service's words.

@@ -87,6 +87,14 @@ class VirtualClock:
         self._is_stopped = True
 
     def go_on(self) -> None:
-        """Let sleepers find their time gone again, those who sleep already among them."""
+        """Let sleepers find their time gone again, those who sleep already among them.
+
+        >>> clock = VirtualClock()
+        >>> clock.stop()
+        >>> clock.go_on()
+        >>> asyncio.run(clock.sleep(30))
+        >>> clock.now()
+        1030.0
+        """
         self._is_stopped = False
         self._bell.ring()

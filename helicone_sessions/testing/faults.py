@@ -13,6 +13,7 @@ from helicone_sessions.testing.answers import Fault, Reply
 
 # On and zero seconds: what closes such a socket resets the connection.
 _NO_LINGER: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+TOO_MANY: Final = Reply(429, {"error": "Too many requests, please try again later."})
 
 
 def peer(request: web.Request) -> tuple[str, int]:
@@ -27,6 +28,20 @@ def response(reply: Reply, headers: Mapping[str, str]) -> web.Response:
     together = CIMultiDict({"Content-Type": reply.content_type, **headers})
     together.update(reply.headers)
     return web.Response(status=reply.status, body=reply.raw, headers=together)
+
+
+def refusal(request: web.Request, api_key: str, *, is_endpoint: bool) -> Reply | None:
+    """The answer to a request with a wrong path or key; None if both are right."""
+    if not is_endpoint:
+        page = f"<html><body><pre>Cannot {request.method} {request.path}</pre></body></html>"
+        return Reply(404, page, {"Content-Type": "text/html"})
+    given = request.headers.get("Authorization")
+    words = (given or "").split(" ")
+    if given is not None and (len(words) != 2 or words[0].lower() != "bearer" or not words[1]):
+        return Reply(400, "Invalid token.")
+    if words[-1] != api_key:
+        return Reply(401, {"error": "Unauthorized", "trace": "no such API key"})
+    return None
 
 
 async def truncated(request: web.Request, reply: Reply, headers: Mapping[str, str]) -> web.StreamResponse:

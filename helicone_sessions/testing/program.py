@@ -60,11 +60,12 @@ class Held:
     >>> from helicone_sessions.testing import FakeHelicone
     >>> async def main():
     ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
-    ...         with fake.hold():
+    ...         with fake.hold() as held:
     ...             asking = asyncio.create_task(client.get_metrics())
     ...             await fake.until(lambda: fake.open == 1)
     ...             print(asking.done())
-    ...         return (await asking).average.session_cost
+    ...             held.release()
+    ...             return (await asking).average.session_cost
     >>> asyncio.run(main())
     False
     0.25

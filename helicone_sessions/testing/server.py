@@ -14,7 +14,7 @@ from helicone_sessions.messages.fixed_window import FixedWindow
 from helicone_sessions.messages.protocol import PATH
 from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.testing.answers import Answer, Fault, Reply, checked, metrics, reply_of
-from helicone_sessions.testing.faults import broken_off, peer, response, truncated
+from helicone_sessions.testing.faults import TOO_MANY, broken_off, peer, refusal, response, truncated
 from helicone_sessions.testing.listening import Background, Listening
 from helicone_sessions.testing.program import Held, Matching, Program
 from helicone_sessions.testing.requests import RecordedRequest, judged, masked
@@ -28,7 +28,7 @@ class FakeHelicone:
     Use it with ``async with`` in the loop that runs, or with ``with``: then it runs in a thread of its own,
     for tests that are not async, that call ``asyncio.run``, or whose loop is another library's.
 
-    What the real service is known to refuse, it refuses in the same words (server source): a wrong path
+    What the open-source server refuses, it refuses in the same words: a wrong path
     (404), a missing or wrong key (401), a malformed one (400), a body that breaks the contract (400). A
     filter of which the real server would silently read a part only is refused too, and it and every broken
     body are noted in ``complaints``.
@@ -50,14 +50,26 @@ class FakeHelicone:
         most_open: How many were at most.
         refused: How many the rate limit has refused.
 
-    >>> async def ask(server):
-    ...     async with HeliconeClient(server.api_key, base_url=server.url) as client:
-    ...         return (await client.get_metrics(F.cost > 0.1)).average.session_cost
     >>> from helicone_sessions import F, HeliconeClient
+    >>> async def ask(server, query=None):
+    ...     async with HeliconeClient(server.api_key, base_url=server.url) as client:
+    ...         return (await client.get_metrics(query)).average.session_cost
     >>> with FakeHelicone() as server:
     ...     server.answers(F.cost > 0.1, metrics(cost=0.5))
-    ...     asyncio.run(ask(server))
-    0.5
+    ...     server.otherwise(metrics(cost=2))
+    ...     print(asyncio.run(ask(server, F.cost > 0.1)), asyncio.run(ask(server)))
+    ...     server.wait_for_requests(2)
+    ...     server.wait_until(lambda: server.open == 0)
+    0.5 2.0
+    >>> async def main():
+    ...     async with FakeHelicone() as server:
+    ...         with server.hold():
+    ...             asking = asyncio.create_task(ask(server))
+    ...             await server.arrived(1)
+    ...             await server.until(lambda: server.open == 1)
+    ...         return await asking
+    >>> asyncio.run(main())
+    0.25
     """
 
     def __init__(
@@ -153,15 +165,14 @@ class FakeHelicone:
 
         A window opens with the first request after the last one has ended. Every answer says what is left
         of it (``RateLimit-Limit``, ``-Remaining``, ``-Reset``, ``-Policy``), and one request too many is
-        refused with status 429 and ``Retry-After``. Refused requests count too (server source).
+        refused with status 429 and ``Retry-After``. Refused requests count too, as in the open-source
+        server.
 
         Args:
             requests: How many a window has.
             per: Its seconds, by the clock of the server.
 
-        >>> server = FakeHelicone()
-        >>> server.limit(requests=10, per=60)
-        >>> server.spend(4)
+        >>> FakeHelicone().limit(requests=10, per=60)
         """
         self._window = FixedWindow(requests, per)
 
@@ -173,6 +184,10 @@ class FakeHelicone:
 
         Raises:
             ConfigurationError: There is no limit.
+
+        >>> server = FakeHelicone()
+        >>> server.limit(requests=10, per=60)
+        >>> server.spend(4)
         """
         if self._window is None:
             raise ConfigurationError("there is no rate limit to spend from: call limit() first")
@@ -324,12 +339,12 @@ class FakeHelicone:
     async def _respond(
         self, request: web.Request, recorded: RecordedRequest, complaints: list[str]
     ) -> web.StreamResponse:
-        if (refusal := self._refusal_of_key(request)) is not None:
-            return response(refusal, {})
+        if (refused := refusal(request, self.api_key, is_endpoint=self._is_endpoint(request))) is not None:
+            return response(refused, {})
         headers, has_room = self._counted()
         if not has_room:
             self.refused += 1
-            return response(_TOO_MANY, headers)
+            return response(TOO_MANY, headers)
         self.complaints += complaints
         if (query := recorded.query) is None or (complaints and self.strict):
             return response(Reply(400, {"error": "; ".join(complaints)}), headers)
@@ -338,18 +353,6 @@ class FakeHelicone:
         except Exception as error:  # noqa: BLE001 - a mistake of the test, which has to hear of it
             self.complaints.append(f"request {recorded.number}: answering it raised {error!r}")
             return response(Reply(500, "the test's own answer failed"), headers)
-
-    def _refusal_of_key(self, request: web.Request) -> Reply | None:
-        if not self._is_endpoint(request):
-            page = f"<html><body><pre>Cannot {request.method} {request.path}</pre></body></html>"
-            return Reply(404, page, {"Content-Type": "text/html"})
-        given = request.headers.get("Authorization")
-        words = (given or "").split(" ")
-        if given is not None and (len(words) != 2 or words[0].lower() != "bearer" or not words[1]):
-            return Reply(400, "Invalid token.")
-        if words[-1] != self.api_key:
-            return Reply(401, {"error": "Unauthorized", "trace": "no such API key"})
-        return None
 
     def _is_endpoint(self, request: web.Request) -> bool:
         return (request.method, request.path) == ("POST", f"/{PATH}")
@@ -385,9 +388,6 @@ class FakeHelicone:
             return await truncated(request, reply, headers)
         self._stale.add(recorded.connection)
         return response(reply, headers)
-
-
-_TOO_MANY: Final = Reply(429, {"error": "Too many requests, please try again later."})
 
 
 async def _value(answer: Answer, request: RecordedRequest) -> Reply | Fault:

@@ -126,7 +126,19 @@ class MetricsStream(Generic[K]):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End what still runs."""
+        """End what still runs.
+
+        >>> from helicone_sessions import F, HeliconeClient
+        >>> from helicone_sessions.testing import FakeHelicone
+        >>> async def main():
+        ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
+        ...         outcomes = client.stream_metrics([F.cost > 0.1, F.cost > 0.2], ordered=True)
+        ...         first = await anext(aiter(outcomes))
+        ...         await outcomes.aclose()
+        ...         return first.key
+        >>> asyncio.run(main())
+        0
+        """
         await self._outcomes.aclose()
 
 

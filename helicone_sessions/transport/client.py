@@ -11,7 +11,7 @@ import attrs
 from yarl import URL
 
 from helicone_sessions.clock import current as current_clock
-from helicone_sessions.errors import FilterTypeError, HeliconeError
+from helicone_sessions.errors import HeliconeError
 from helicone_sessions.filters.cautions import Caution
 from helicone_sessions.messages import protocol
 from helicone_sessions.messages.metrics import SessionMetrics
@@ -80,8 +80,10 @@ class HeliconeClient:
     Raises:
         ConfigurationError: There is no key, or an argument cannot be used.
 
-    >>> HeliconeClient("sk-helicone-example", region="eu")
+    >>> client = HeliconeClient("sk-helicone-example", region="eu")
+    >>> client
     HeliconeClient(base_url='https://eu.api.helicone.ai', api_key='***')
+    >>> asyncio.run(client.aclose())
     """
 
     def __init__(
@@ -235,17 +237,7 @@ class HeliconeClient:
     async def _get_metrics(
         self, query: Query | None, keywords: dict[str, Any], place: Place
     ) -> SessionMetrics:
-        if isinstance(query, SessionMetricsQuery):
-            plain = {field.name: field.default for field in attrs.fields(SessionMetricsQuery)}
-            given = [name for name, value in keywords.items() if value is not plain[name]]
-            if given:
-                raise FilterTypeError(
-                    f"get_metrics() got a whole query and {', '.join(given)} beside it:"
-                    " use attrs.evolve(query, ...), or pass a filter and the keywords"
-                )
-        else:
-            query = SessionMetricsQuery(query, **keywords)
-        metrics, _ = await self._ask(query, place=place)
+        metrics, _ = await self._ask(options.query(query, keywords), place=place)
         return metrics
 
     @overload
@@ -352,6 +344,15 @@ class HeliconeClient:
         Returns:
             An async iterable of `MetricsOutcome`. After the outcome of an `AuthenticationError` it raises
             that error, because no other query would fare better.
+
+        >>> from helicone_sessions import F
+        >>> from helicone_sessions.testing import FakeHelicone
+        >>> async def main():
+        ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
+        ...         async for outcome in client.stream_metrics([F.cost > 0.1]):
+        ...             print(outcome.key, outcome.error or outcome.metrics.average.session_cost)
+        >>> asyncio.run(main())
+        0 0.25
         """
         return self._stream(queries, ordered=ordered, place=callers_place())
 

@@ -77,27 +77,33 @@ class Hooks:
 
     Each method is called in the task that runs the query and is not awaited, so it should be quick. What a
     ``begins`` returns is handed to its ``ends``, which is called however it ends, also when the task is
-    cancelled. What a method raises ends no query: it goes to the logger ``helicone_sessions`` with its
-    traceback, and if it was a ``begins``, the calls that would follow it are left out.
+    cancelled. What a method raises ends no query: its class and place go to the logger ``helicone_sessions``,
+    without its text, and if it was a ``begins``, the calls that would follow it are left out. Only what ends
+    a task or a program, as a ``CancelledError`` or ``SystemExit``, is raised, once the others were told.
 
     Without a method of your own, `query_begins` returns the query and `attempt_begins` what it was given.
 
     >>> class Requests(Hooks):
+    ...     def query_begins(self, query):
+    ...         return query.filter
     ...     def attempt_begins(self, token, number, url):
     ...         print("asks", number)
     ...     def attempt_ends(self, token, attempt):
     ...         print("has status", attempt.status)
-    >>> from helicone_sessions import HeliconeClient
+    ...     def query_ends(self, token, outcome):
+    ...         print(token, "took", outcome.attempts)
+    >>> from helicone_sessions import F, HeliconeClient
     >>> from helicone_sessions.testing import FakeHelicone
     >>> async def main():
     ...     async with FakeHelicone() as fake, HeliconeClient(
     ...         fake.api_key, base_url=fake.url, hooks=Requests()
     ...     ) as client:
-    ...         await client.get_metrics()
+    ...         await client.get_metrics(F.cost > 0.1)
     >>> import asyncio
     >>> asyncio.run(main())
     asks 1
     has status 200
+    cost > 0.1 took 1
     """
 
     def query_begins(self, query: SessionMetricsQuery) -> Any:

@@ -1,10 +1,14 @@
 """What may be given to a `HeliconeClient`, checked where it is given."""
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from helicone_sessions.errors import ConfigurationError
+import attrs
+
+from helicone_sessions.errors import ConfigurationError, FilterTypeError
+from helicone_sessions.messages.query import SessionMetricsQuery
+from helicone_sessions.transport.batch import Query
 from helicone_sessions.transport.gate import Limit
 from helicone_sessions.transport.hooks import Hooks
 from helicone_sessions.transport.rate_limit import RateLimit
@@ -45,6 +49,19 @@ def limit(value: Any) -> Limit | None:
         "rate_limit is a RateLimit, as RateLimit(requests=100, per=60), or an async context manager,"
         f" not {value!r}"
     )
+
+
+def query(given: Query | None, keywords: Mapping[str, Any]) -> SessionMetricsQuery:
+    """A whole query, or the one of a filter and keywords, but not a whole one with keywords beside it."""
+    if not isinstance(given, SessionMetricsQuery):
+        return SessionMetricsQuery(given, **keywords)
+    plain = {field.name: field.default for field in attrs.fields(SessionMetricsQuery)}
+    if beside := [name for name, value in keywords.items() if value is not plain[name]]:
+        raise FilterTypeError(
+            f"get_metrics() got a whole query and {', '.join(beside)} beside it:"
+            " use attrs.evolve(query, ...), or pass a filter and the keywords"
+        )
+    return given
 
 
 def on_retry(value: Any) -> OnRetry | None:

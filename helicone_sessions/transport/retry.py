@@ -53,7 +53,8 @@ class Retry:
     Args:
         error: What went wrong.
         attempts: How often the query was asked until now.
-        wait: Seconds until it is asked again; the rate limit may make it longer.
+        wait: Seconds until it is asked again; the rate limit may make it longer. After a refusal whose
+            headers tell the reset, they last until that is certain, and the query may be asked earlier.
 
     >>> def say(retry):
     ...     print(f"{type(retry.error).__name__}, asked again in {retry.wait:.1f} s")

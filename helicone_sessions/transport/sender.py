@@ -155,7 +155,6 @@ class Sender:
     async def _watched(
         self, watch: Watch, body: bytes, limit: _TimeLimit, tries: "_Tries", sent_at: float
     ) -> SessionMetrics | TransportError | APIError:
-        watch.attempt_begins(self.connection.shown_url)
         try:
             found = await self._sent(body, limit, tries, sent_at)
         except BaseException as error:
@@ -173,6 +172,8 @@ class Sender:
     ) -> SessionMetrics | TransportError | APIError:
         gate, tries.status = self.gate, None
         try:
+            if tries.watch is not None:
+                tries.watch.attempt_begins(self.connection.shown_url)
             status, headers, raw = await self.connection.send(body, *limit)
         except TransportError as error:
             gate.ended()

@@ -1,8 +1,9 @@
 """`Watch`: tells the hooks of a client what becomes of one query."""
 
 import logging
-import sys
+import traceback
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from typing import Any, Final
 
 import attrs
@@ -46,10 +47,10 @@ class Watch:
     ) -> tuple[SessionMetrics, int]:
         """What *ask* comes to, with the hooks told of its beginning and its end."""
         self._begun = self.now()
-        for hook in self.hooks:
-            if (token := _returned(hook, "query_begins", self.query)) is not _RAISED:
-                self._told.append((hook, token))
         try:
+            for hook in self.hooks:
+                if (token := _returned(hook, "query_begins", self.query)) is not _RAISED:
+                    self._told.append((hook, token))
             answer = await ask()
         except BaseException as error:
             self._ends(None, error)
@@ -77,8 +78,7 @@ class Watch:
         seconds = self._ended_at - self._sent_at
         self._in_attempts += seconds
         attempt = Attempt(self._attempts, status, error, seconds, waited)
-        for hook, token in reversed(self._told_of_attempt):
-            _returned(hook, "attempt_ends", token, attempt)
+        _all_told(self._told_of_attempt, "attempt_ends", attempt)
 
     def _ends(self, metrics: SessionMetrics | None, error: BaseException | None) -> None:
         now = self.now()
@@ -93,25 +93,23 @@ class Watch:
             queued=0.0 if self.is_shared else slot_at - self._begun,
             waited=now - slot_at - self._in_attempts,
         )
-        for hook, token in reversed(self._told):
-            _returned(hook, "query_ends", token, outcome)
+        _all_told(self._told, "query_ends", outcome)
+
+
+def _all_told(told: _Told, method: str, what: object) -> None:
+    """Tell of an end, in the other order, also when one of them ends the program."""
+    with ExitStack() as ends:
+        for hook, token in told:
+            ends.callback(_returned, hook, method, token, what)
 
 
 def _returned(hook: Hooks, method: str, *given: object) -> Any:
     """What a hook returns; what it raises is told to the log, for no query may end with it."""
-    handled = sys.exception()
     try:
         return getattr(hook, method)(*given)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is another's mistake
-        _cut_off(error, handled)
-        _LOG.exception("the hook %s.%s raised; the query goes on", type(hook).__name__, method)
+        # Not its text, which may quote what the hook was given.
+        where = "".join(traceback.format_tb(error.__traceback__))
+        name = f"{type(hook).__name__}.{method}"
+        _LOG.error("the hook %s raised %s; the query goes on\n%s", name, type(error).__name__, where)
         return _RAISED
-
-
-def _cut_off(error: BaseException, handled: BaseException | None) -> None:
-    """Take the query's own error out of the chain of a hook's: its text may quote the filter."""
-    while error.__context__ is not None:
-        if error.__context__ is handled:
-            error.__context__ = None
-            return
-        error = error.__context__

@@ -3,6 +3,7 @@
 Each section names what other libraries say at that place, where they say anything.
 """
 
+import traceback
 from collections.abc import Callable
 from datetime import date, datetime
 from typing import Any
@@ -269,6 +270,15 @@ def test_names_can_be_caught_either_way() -> None:
     for attempt, _ in NAMES[:5]:
         with pytest.raises(AttributeError):
             attempt()
+
+
+@pytest.mark.parametrize("attempt", [attempt for attempt, _ in NAMES[:5]])
+def test_python_adds_no_guess_of_its_own(attempt: Callable[[], object]) -> None:
+    """Where it shows a misspelt name with the nearest, Python writes the message and nothing behind it."""
+    with pytest.raises(AttributeError) as caught:
+        attempt()
+    shown = "".join(traceback.format_exception(caught.value))
+    assert shown.endswith(f"{caught.value}\n")
 
 
 def test_across_the_tables() -> None:

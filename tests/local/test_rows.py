@@ -317,7 +317,7 @@ REFUSED: list[tuple[str, Row, str]] = [
         "a time between the years 1900 and 2299 is due, not '1850-01-01T00:00:00Z'",
     ),
     ("model", {"model": 4}, "text is due, not 4"),
-    ("request_body", {"request_body": {"a": "b" * 500}}, "text is due, not {'a': 'bbbb"),
+    ("request_referrer", {"request_referrer": {"a": "b" * 500}}, "text is due, not {'a': 'bbbb"),
     ("threat", {"threat": "maybe"}, "true or false is due, not 'maybe'"),
     ("assets", {"assets": [1]}, "a list of texts is due, not [1]"),
     ("session_tags", {"session_tags": {"a": 1}}, "a list of texts is due"),

@@ -94,6 +94,16 @@ def test_times_have_one_form(moment: Any) -> None:
     assert datetime.fromisoformat(found).isoformat(" ", "milliseconds") == found
 
 
+@pytest.mark.parametrize("column", ["request_body", "response_body"])
+def test_bodies_may_be_objects(column: str) -> None:
+    """A body that is an object, as the export has it, is kept as its JSON text; text stays as it is."""
+    body = {"model": "gpt-4o", "messages": [{"content": "日本"}]}
+    assert '{"model":"gpt-4o","messages":[{"content":"日本"}]}' == REQUEST_READERS[column](body)
+    assert ["[1]", "{ }", None] == [REQUEST_READERS[column](value) for value in ([1], "{ }", None)]
+    with pytest.raises(ValueError, match="text is due"):
+        REQUEST_READERS[column](7)
+
+
 @pytest.mark.parametrize("value", [b"x", {1, 2}, object])
 def test_properties_are_what_json_has(value: object) -> None:
     """A property that JSON cannot say is refused."""
