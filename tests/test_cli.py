@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
@@ -24,7 +25,7 @@ from helicone_sessions.cli.demo import MODELS, TEN_LINES
 from helicone_sessions.cli.serve import KEY_VARIABLE, signals
 from helicone_sessions.clock import replaced
 from helicone_sessions.local import LocalServer
-from helicone_sessions.testing import VirtualClock
+from helicone_sessions.testing import FakeHelicone, VirtualClock
 
 pytest.importorskip("cyclopts")
 pytest.importorskip("rich")
@@ -55,6 +56,19 @@ def test_demo_shows_models_days_and_histograms() -> None:
 
 
 DAYS = {"Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"}
+
+
+async def test_days_of_several_years_are_told_apart() -> None:
+    """Each day has a row, also where a later year has the same day of the week and of the month."""
+    async with FakeHelicone() as fake:
+        environment = {"HELICONE_API_KEY": fake.api_key, "HELICONE_BASE_URL": fake.url}
+        command = ("demo", "--live", "--days", "2300", "--model", "m")
+        done = await asyncio.to_thread(run, *command, environment=environment)
+    rows = [" ".join(line.split()[:4]) for line in done.stdout.splitlines() if line.strip()[:3] in DAYS]
+    days = {datetime.strptime(row, "%a %d %b %Y").replace(tzinfo=UTC) for row in rows}
+    assert (2300, 2300) == (len(rows), len(days))
+    assert timedelta(days=2299) == max(days) - min(days)
+    assert f"Slowest day: {min(days):%a %d %b %Y}, " in done.stdout
 
 
 def test_the_ten_lines_run() -> None:

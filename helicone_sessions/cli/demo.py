@@ -4,9 +4,10 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from helicone_sessions.cli.progress import of_queries
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.filters.columns import F
 from helicone_sessions.messages.metrics import SessionMetrics
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _MOST_DAYS: Final = 3660
+# In so many days no day of a month comes twice.
+_DAYS_OF_A_YEAR: Final = 365
 _ALL: Final = (None,)
 _SAMPLE_SESSIONS: Final = ("support-chat", "summarise-page", "code-review", "research-agent")
 MODELS: Final = ("gpt-4o-mini", "gpt-4o", "claude-sonnet-4", "claude-opus-4")
@@ -59,7 +62,7 @@ async def _demo(models: tuple[str, ...], days: int, *, live: bool) -> None:
 
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     whole = TimeFilter(midnight - timedelta(days=days), midnight)
-    windows = {f"{window.end - timedelta(days=1):%a %d %b}": window for window in whole.split(days=1)}
+    windows = {(window.end - timedelta(days=1)).date(): window for window in whole.split(days=1)}
     queries: dict[Any, SessionMetricsQuery] = {
         (day, model): SessionMetricsQuery(F.model == model if model else None, time_filter=window)
         for day, window in windows.items()
@@ -100,21 +103,13 @@ async def _live_client() -> AsyncIterator[HeliconeClient]:
 async def _asked(
     client: HeliconeClient, queries: dict[Any, SessionMetricsQuery]
 ) -> dict[Any, SessionMetrics]:
-    from rich.console import Console  # noqa: PLC0415 - it is an extra
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("queries", total=len(queries))
-        answers: dict[Any, SessionMetrics] = await client.get_metrics_many(
-            queries, on_progress=lambda done, _total, _failed: progress.update(task, completed=done)
-        )
+    with of_queries() as on_progress:
+        answers: dict[Any, SessionMetrics] = await client.get_metrics_many(queries, on_progress=on_progress)
     return answers
 
 
 def _show(
-    console: "Console", answers: dict[Any, SessionMetrics], models: tuple[str, ...], days: list[str]
+    console: "Console", answers: dict[Any, SessionMetrics], models: tuple[str, ...], days: list[date]
 ) -> None:
     from helicone_sessions.report.console import cells, figures, histograms  # noqa: PLC0415 - needs rich
     from helicone_sessions.report.words import number  # noqa: PLC0415 - likewise
@@ -125,10 +120,14 @@ def _show(
     def seconds(key: object) -> float:
         return answers[key].average.session_duration or 0.0
 
+    form = "%a %d %b" if len(days) <= _DAYS_OF_A_YEAR else "%a %d %b %Y"
     slowest = max(days, key=lambda day: seconds((day, None)))
     dearest = max(models, key=lambda model: answers[model,].average.session_cost or 0.0)
     rows = [
-        (day, [*(dollars((day, model)) for model in models), *figures(answers[day, None])[:0:-1]])
+        (
+            day.strftime(form),
+            [*(dollars((day, model)) for model in models), *figures(answers[day, None])[:0:-1]],
+        )
         for day in days
     ]
     heads = [*models, "all models", "seconds"]
@@ -137,7 +136,7 @@ def _show(
             "Mean dollars of a session by model and day, and its mean seconds",
             heads,
             rows,
-            {slowest: "bold red"},
+            {slowest.strftime(form): "bold red"},
         ),
         crop=False,
     )
@@ -151,7 +150,8 @@ def _show(
     else:
         console.print(
             f"Dearest model: {dearest}, {dollars((dearest,))} dollars a session."
-            f" Slowest day: {slowest}, {number(seconds((slowest, None)), 'seconds')} seconds a session.\n"
+            f" Slowest day: {slowest:{form}},"
+            f" {number(seconds((slowest, None)), 'seconds')} seconds a session.\n"
         )
     console.print(histograms(answers[_ALL], SessionMetricsQuery(p_size="p95")))
     console.print("\nThe same in Python:\n", style="bold")

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from helicone_sessions.cli.arguments import condition, length, segments, time_of, zone
+from helicone_sessions.cli.progress import of_queries
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import PSize, SessionMetricsQuery
@@ -107,21 +108,9 @@ async def _one(query: SessionMetricsQuery, settings: dict[str, Any]) -> SessionM
 
 
 async def _grid(query: SessionMetricsQuery, asked: dict[str, Any], settings: dict[str, Any]) -> MetricsGrid:
-    from rich.console import Console  # noqa: PLC0415 - it is an extra
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task("queries", total=None)
+    with of_queries(transient=True) as on_progress:
         async with HeliconeClient(**settings) as client:
-            return await metrics_grid(
-                client,
-                query,
-                **asked,
-                totals=False,
-                on_progress=lambda done, total, _failed: progress.update(task, completed=done, total=total),
-            )
+            return await metrics_grid(client, query, **asked, totals=False, on_progress=on_progress)
 
 
 def _check_picture(plot: Path) -> None:

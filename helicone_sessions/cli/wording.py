@@ -26,12 +26,21 @@ _NAMES: Final = {
     "organization_id": "--organization",
 }
 # An error of the package begins with the argument that is wrong.
-_ARGUMENT: Final = re.compile(
-    r"^(api_key|base_url|host|max_concurrency|path|port|rate_limit|rejects|time_zone|timeout)"
-    r"(?=:| is | goes | holds )"
+ARGUMENTS: Final = (
+    "api_key",
+    "base_url",
+    "host",
+    "max_concurrency",
+    "path",
+    "port",
+    "rate_limit",
+    "rejects",
+    "time_zone",
+    "timeout",
 )
+_ARGUMENT: Final = re.compile(rf"^({'|'.join(ARGUMENTS)})(?=:| is | goes | holds )")
 # The rest of what it advises.
-_ADVICE: Final = tuple(
+ADVICE: Final = tuple(
     (re.compile(pattern), words)
     for pattern, words in (
         (
@@ -42,7 +51,6 @@ _ADVICE: Final = tuple(
         (r"like https://api.helicone.ai, and this is none", "that begins with https://, or http://"),
         (r"give the api_key that they are to use", "set {api_key} to the key that they are to use"),
         (r"^an api_key is\b", "the key in {api_key} is"),
-        (r": for several give api_key as a mapping from keys to organisations", ""),
         (
             r"give organization_id, or api_key as a mapping from keys to organisations",
             "name one with --organization",
@@ -85,7 +93,7 @@ def in_words_of_the_command(error: Exception, names: Mapping[str, str] | None = 
     known = {**_NAMES, **(names or {})}
     parts = [str(error), *getattr(error, "__notes__", ())]
     if isinstance(error, ConfigurationError):
-        for pattern, words in _ADVICE:
+        for pattern, words in ADVICE:
             words = words.replace("{api_key}", known["api_key"])  # noqa: PLW2901 - its blanks filled
             parts = [pattern.sub(words, part) for part in parts]
     parts = [_ARGUMENT.sub(lambda found: option(found[1], known), part) for part in parts]

@@ -34,6 +34,9 @@ class Tabular:
     def to_csv(self) -> str:
         """The rows as CSV with a head; what is missing is an empty field, times are ISO 8601.
 
+        Texts stand as they are: one from a user that begins with ``=``, ``+``, ``-`` or ``@`` is a formula to
+        a spreadsheet.
+
         >>> from helicone_sessions.testing import metrics
         >>> print(metrics(cost=0.5).to_csv())
         metric,unit,average,range_start,range_end,sessions

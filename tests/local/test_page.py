@@ -99,6 +99,8 @@ async def test_the_page_needs_no_key_and_is_not_kept(server: LocalServer) -> Non
     assert document()[0] == text
     headers = {
         "Cache-Control": "no-store",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
         "Referrer-Policy": "no-referrer",
         "X-Content-Type-Options": "nosniff",
         "X-Frame-Options": "DENY",
@@ -139,6 +141,18 @@ def test_no_text_is_read_as_html(parts: Parts) -> None:
     assert [] == re.findall(words, parts.texts["module"])
     assert "localStorage" not in parts.texts["module"]
     assert "sessionStorage" not in parts.texts["module"]
+
+
+def test_the_key_is_not_shown(parts: Parts) -> None:
+    """Who looks over a shoulder sees dots in the place of the key."""
+    [key] = [given for _, given in parts.attributes if given.get("id") == "key"]
+    assert "password" == key["type"]
+
+
+def test_the_facts_cannot_end_their_element(parts: Parts, facts: Any) -> None:
+    """Whatever the facts say, in the page they hold no sign that could begin or end an element."""
+    assert "<" not in parts.texts["application/json"]
+    assert [column["name"] for column in facts["columns"] if "<" in column["operators"]]
 
 
 def test_every_control_has_a_name(parts: Parts) -> None:

@@ -11,38 +11,29 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import pytest_asyncio
 
-from helicone_sessions import HeliconeClient, SessionMetrics, TimeFilter, parse_filter
+from helicone_sessions import HeliconeClient, SessionMetrics, SessionMetricsQuery, TimeFilter, parse_filter
 from helicone_sessions.filters.schema import COLUMNS, Kind
 from helicone_sessions.local import LocalServer
 from helicone_sessions.messages.metrics import UNITS
 from helicone_sessions.report.words import number
+from tests.local.chromium import FOUND, NAMES, chromium
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
 playwright = pytest.importorskip(
     "playwright.async_api", reason="the dependency group `browser` is not installed"
 )
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=f"there is no browser: {', '.join(NAMES)}")
+pytestmark = pytest.mark.skipif(FOUND is None, reason=f"there is no browser: {', '.join(NAMES)}")
 on_one_loop = pytest.mark.asyncio(loop_scope="module")
 
 KEY = "sk-local+of/the-page"
 START = datetime(2026, 11, 1, tzinfo=UTC)
 TEXT = '0.001 < cost < 2 and (model contains "b\\"\'$x" or latency >= 3)'
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 # What a browser itself says of an answer that is an error.
 OF_THE_BROWSER = "Failed to load resource"
 Open = Callable[..., AbstractAsyncContextManager[Any]]
@@ -73,12 +64,8 @@ async def server() -> AsyncIterator[LocalServer]:
 async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Any]:
     """A browser with an empty profile of its own."""
     environment = {**os.environ, "HOME": str(tmp_path_factory.mktemp("home")), "TZ": "Europe/Berlin"}
-    async with playwright.async_playwright() as started:
-        launched = await started.chromium.launch(
-            executable_path=CHROMIUM, headless=True, args=[*FLAGS], env=environment
-        )
+    async with chromium(env=environment) as launched:
         yield launched
-        await launched.close()
 
 
 @pytest.fixture
@@ -87,9 +74,10 @@ def opened(browser: Any, server: LocalServer) -> Open:
 
     @asynccontextmanager
     async def page_of(
-        at: str = f"/#key={KEY}", of: str = server.url, *, refused: bool = False
+        at: str = f"/#key={KEY}", of: str = server.url, *, refused: bool = False, zone: str | None = None
     ) -> AsyncIterator[Any]:
-        context = await browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+        permissions = ["clipboard-read", "clipboard-write"]
+        context = await browser.new_context(permissions=permissions, timezone_id=zone)
         page = await context.new_page()
         asked: list[str] = []
         wrong: list[str] = []
@@ -164,7 +152,7 @@ def numbers_of(metrics: SessionMetrics) -> dict[str, Any]:
 
 @on_one_loop
 async def test_the_key_comes_by_the_address_and_leaves_it(opened: Open, server: LocalServer) -> None:
-    """A link with the key needs no more typing, and the key is neither in the address nor in the history."""
+    """A link with the key needs no more typing; the address loses the key, and no storage gets it."""
     async with opened() as page:
         assert f"{server.url}/" == page.url
         assert await page.locator("#key").input_value() == KEY
@@ -311,6 +299,22 @@ async def test_the_answer_is_that_of_the_client(opened: Open, server: LocalServe
 
 
 @on_one_loop
+async def test_large_numbers_in_tables_have_commas(opened: Open) -> None:
+    """How dense the sessions are is written in the form of all other numbers."""
+    rows = [
+        {"request_created_at": START, "cost": place / 10_000, "session_id": str(place)}
+        for place in range(400)
+    ]
+    async with LocalServer(rows, api_key=KEY) as crowded, opened(of=crowded.url) as page:
+        await ask(page)
+        known = await answer_of(crowded)
+        cells = page.locator("table[data-metric=session_cost] td:last-child")
+        densities = [row.value / (row.range_end - row.range_start) for row in known.session_cost]
+        assert min(densities) > 1000
+        assert [number(each, "sessions") for each in densities] == await cells.all_text_contents()
+
+
+@on_one_loop
 async def test_the_filter_is_shown_as_it_is_sent(opened: Open) -> None:
     """The JSON of the filter is what the package makes of the same text."""
     async with opened() as page:
@@ -397,6 +401,89 @@ async def test_the_last_days_are_asked_for_up_to_now(opened: Open) -> None:
 
 
 @on_one_loop
+@pytest.mark.parametrize(
+    ("zone", "minutes", "said"),
+    [("America/Bogota", 300, "UTC−05:00"), ("Asia/Kabul", -270, "UTC+04:30")],  # noqa: RUF001 - a minus
+)
+async def test_the_zone_is_minutes_west_of_utc(opened: Open, zone: str, minutes: int, said: str) -> None:
+    """The difference to UTC is sent and copied as the package counts it: positive in the west."""
+    assert minutes == SessionMetricsQuery(timezone_difference=ZoneInfo(zone)).timezone_difference
+    async with opened(zone=zone) as page:
+        async with page.expect_request("**/query") as made:
+            await ask(page)
+        assert minutes == (await made.value).post_data_json["timezoneDifference"]
+        assert f"timezone_difference={minutes}," in await text_of(page, "#python")
+        assert f"{zone}, {said}" == await text_of(page, "#zone")
+
+
+@on_one_loop
+@pytest.mark.parametrize(
+    ("start", "end", "said"),
+    [
+        ("2026-11-01T12:00:00", "2026-11-01T12:00:00", "a time that does not lie after the first one"),
+        ("2026-11-02T12:00:00", "2026-11-01T12:00:00", "a time that does not lie after the first one"),
+        ("", "2026-11-01T12:00:00", "Say after which time"),
+    ],
+)
+async def test_a_time_without_length_is_not_asked_for(opened: Open, start: str, end: str, said: str) -> None:
+    """Where the time does not end after its beginning, the page says so and the server is not asked."""
+    async with opened() as page:
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        await page.locator("#time").select_option("between")
+        await page.locator("#from").fill(start)
+        await page.locator("#to").fill(end)
+        await page.locator("#ask").click()
+        await text_of(page, "#problem", said)
+        await text_of(page, "#python", said)
+        assert [] == asked
+        await page.locator("#from").fill("2026-11-01T11:59:59")
+        await playwright.expect(page.locator("#problem")).to_be_hidden()
+        await ask(page)
+
+
+@on_one_loop
+async def test_an_answer_to_an_earlier_question_is_marked(opened: Open) -> None:
+    """When the question is changed, the answer says that it is an earlier one's, until it is asked again."""
+    async with opened() as page:
+        note = page.get_by_text("The question was changed since")
+        await ask(page)
+        await playwright.expect(note).to_be_hidden()
+        for change in (page.locator("#name"), page.locator("#filter")):
+            await change.fill("latency > 0")
+            await playwright.expect(note).to_be_visible()
+            await playwright.expect(page.locator("#answer")).to_have_class("old")
+            await ask_again(page)
+            await playwright.expect(note).to_be_hidden()
+            await playwright.expect(page.locator("#answer")).not_to_have_class("old")
+
+
+@on_one_loop
+async def test_a_question_carries_the_key_and_no_cookie(opened: Open) -> None:
+    """Cookies that other programs on this machine have set are not sent."""
+    async with opened() as page:
+        await page.context.add_cookies([{"name": "other", "value": "secret", "url": page.url}])
+        async with page.expect_request("**/query") as made:
+            await ask(page)
+        headers = await (await made.value).all_headers()
+        assert f"Bearer {KEY}" == headers["authorization"]
+        assert "cookie" not in headers
+
+
+@on_one_loop
+async def test_a_question_is_sent_nowhere_else(opened: Open) -> None:
+    """An answer that points elsewhere is not followed, so that nobody else gets the key."""
+    async with opened(refused=True) as page:
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url.removeprefix(page.url)))
+        elsewhere = {"Location": f"{page.url}elsewhere"}
+        await page.route("**/query", lambda route: route.fulfill(status=307, headers=elsewhere))
+        await page.locator("#ask").click()
+        await text_of(page, "#problem", "The server does not answer")
+        assert ["v1/session/metrics/query"] == asked
+
+
+@on_one_loop
 async def test_a_wrong_key_is_said(opened: Open) -> None:
     """With another key the page says that it is the wrong one and where the right one is."""
     async with opened("/#key=sk-wrong", refused=True) as page:
@@ -412,8 +499,37 @@ async def test_without_a_key_nothing_is_asked(opened: Open) -> None:
     async with opened("/") as page:
         await page.locator("#filter").fill("threat")
         assert "Give the key first" in await text_of(page, "#reading", "key")
+        assert "Give the key first" in await text_of(page, "#python", "key")
         await page.locator("#ask").click()
         assert "Give the key first" in await text_of(page, "#problem", "key")
+
+
+@on_one_loop
+async def test_a_filter_that_is_too_long_is_said(opened: Open) -> None:
+    """Where the server does not take a filter for its length, the texts say so too, until it is shorter."""
+    async with opened(refused=True) as page:
+        await page.locator("#filter").fill(f'model == "{"x" * 70_000}"')
+        for place in ("#reading", "#python", "#wire"):
+            assert "Make the filter shorter." in await text_of(page, place, "That is too long")
+        await page.locator("#filter").fill('model == "x"')
+        await text_of(page, "#python", "F.model == 'x'")
+
+
+@on_one_loop
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ('model == "F TimeFilter" and user_id == "it\'s datetime.x"', "F, HeliconeClient"),
+        ('properties["NONE ALL"] == "a\\"TimeFilter"', "F, HeliconeClient"),
+        ("all", "ALL, HeliconeClient"),
+    ],
+)
+async def test_python_imports_what_it_names(opened: Open, text: str, names: str) -> None:
+    """What stands in the texts of a filter is imported for no reason, and so it is not."""
+    async with opened() as page:
+        await page.locator("#filter").fill(text)
+        program = await text_of(page, "#python", "import")
+    assert f"import asyncio\n\nfrom helicone_sessions import {names}\n" in program
 
 
 @on_one_loop

@@ -63,7 +63,7 @@ function rowOf({ start, end, value, density }, unit) {
     [start, number(start, unit)],
     [end, number(end, unit)],
     [value, grouped(value, 1)],
-    [density, String(Number(density.toPrecision(3)))],
+    [density, number(density, "sessions")],
   ];
   return made("tr", {}, ...cells.map(([exact, shown]) => made("td", {}, made("data", { value: exact }, shown))));
 }

@@ -2,6 +2,7 @@
 // The filter box: the server reads what is typed, a moment after the last key.
 
 const PAUSE = 150;
+const NOT_YET = "The filter is not read yet.";
 
 class FilterBox {
   #box = the("filter");
@@ -11,6 +12,8 @@ class FilterBox {
   #onRead;
   /** What the box says: `{ isEmpty }`, `{ python, wire, … }`, `{ error }`, or null while it is not read. */
   read = { isEmpty: true };
+  /** Why it is not read. */
+  unread = NOT_YET;
 
   constructor(onRead) {
     this.#onRead = onRead;
@@ -44,7 +47,7 @@ class FilterBox {
       read = text.trim() ? await asked(FACTS.filterPath, { text }, signal) : { isEmpty: true };
     } catch (error) {
       if (signal.aborted) return null;
-      if (error instanceof Refused) this.#show(made("p", { class: "note" }, error.message));
+      if (error instanceof Refused) this.#refuse(error.message);
       throw error;
     }
     if (signal.aborted) return null;
@@ -63,6 +66,13 @@ class FilterBox {
     clearTimeout(this.#timer);
     this.#reading?.abort();
     this.read = null;
+    this.unread = NOT_YET;
+    this.#onRead();
+  }
+
+  #refuse(why) {
+    this.unread = why;
+    this.#show(made("p", { class: "note" }, why));
     this.#onRead();
   }
 

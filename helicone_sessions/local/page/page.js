@@ -28,7 +28,7 @@ function tell(problem = "") {
 function questionChanged() {
   if (!the("answer").hidden) markOld();
   const { read } = box;
-  if (read === null) return showNoTexts("The filter is not read yet.");
+  if (read === null) return showNoTexts(box.unread);
   if ("error" in read) return showNoTexts("Mend the filter first.");
   let posed;
   try {

@@ -3,6 +3,7 @@
 
 /** A text of Python; JSON's escapes are Python's too. */
 const python = (text) => JSON.stringify(text);
+const STRINGS_OF_PYTHON = /"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'/g;
 
 function curlText(body) {
   // What stands between the quoted words is read by no shell, and pretty JSON has no line that is JSON alone.
@@ -28,9 +29,10 @@ function pythonText(asked, read) {
   ];
   const call = options.length ? `(\n${options.map((option) => `            ${option},\n`).join("")}        )` : "()";
   const code = `get_metrics${call}`;
-  const names = ["ALL", "F", "NONE", "TimeFilter"].filter((name) => new RegExp(`\\b${name}\\b`).test(code));
+  const words = new Set(code.replace(STRINGS_OF_PYTHON, "").match(/\w+/g));
+  const names = ["ALL", "F", "NONE", "TimeFilter"].filter((name) => words.has(name));
   return `import asyncio
-${/\bdatetime\./.test(code) ? "import datetime\n" : ""}
+${words.has("datetime") ? "import datetime\n" : ""}
 from helicone_sessions import ${[...names, "HeliconeClient"].sort().join(", ")}
 
 
