@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 README = Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
@@ -21,7 +23,8 @@ def test_ci_runs_the_second_command() -> None:
     assert "python -m pip install nox && nox" in script
 
 
-def test_every_link_of_the_readme_leads_to_a_file() -> None:
-    """No link of the README to a file of the project is dead."""
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README.read_text(encoding="utf-8"))
-    assert [] == [link for link in links if not (README.parent / link).exists()]
+@pytest.mark.parametrize("page", sorted(README.parent.glob("*.md")), ids=lambda page: page.name)
+def test_every_link_of_a_paper_leads_to_a_file(page: Path) -> None:
+    """No link of the README, or of another paper beside it, to a file of the project is dead."""
+    links = re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    assert [] == [link for link in links if not (page.parent / link).exists()]
