@@ -6,8 +6,8 @@
 prints the days, and writes `costs-2026-10.csv` with a line for each day and model. The
 exit code is 0 if every figure is there. If some are missing it is 5: what came is kept
 in `costs-2026-10.json` too, and the same command again asks for the rest and for
-nothing else. If nothing came, as with a wrong key or a service that is down, it is 1,
-and no file is written.
+nothing else; with other models or another time zone it begins anew. If nothing came,
+as with a wrong key or a service that is down, it is 1, and no file is written.
 """
 
 import argparse
@@ -15,13 +15,15 @@ import asyncio
 import csv
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from helicone_sessions import (
     F,
+    Filter,
     HeliconeClient,
     HeliconeError,
     SessionMetrics,
@@ -33,6 +35,15 @@ from helicone_sessions.report import GridCell, MetricsGrid, metrics_grid
 MODELS = "gpt-4o,gpt-4o-mini,claude-sonnet-4,claude-opus-4"
 
 
+def time_zone(name: str) -> ZoneInfo:
+    """The zone of that name, or an error that argparse shows."""
+    try:
+        return ZoneInfo(name)
+    except (LookupError, ValueError, OSError):
+        message = f"no zone {name!r} is known; names are as Europe/Berlin"
+        raise argparse.ArgumentTypeError(message) from None
+
+
 def last_month(zone: ZoneInfo) -> TimeFilter:
     """From the midnight of the zone in which it began to the one in which it ended."""
     now = datetime.now(zone)
@@ -40,22 +51,45 @@ def last_month(zone: ZoneInfo) -> TimeFilter:
     return TimeFilter((end - timedelta(days=1)).replace(day=1), end)
 
 
-async def ask(month: TimeFilter, models: list[str], zone: ZoneInfo) -> MetricsGrid:
-    """A cell for each model and day."""
+async def ask(
+    month: TimeFilter, models: list[str], zone: ZoneInfo, kept: Path
+) -> MetricsGrid:
+    """A cell for each model and day; if a report was begun, what is missing in it."""
+    # What no model of the list accounts for is not forgotten.
+    segments = {**F.model.is_each(models), "other": F.model.not_in(models)}
+    days = month.split(days=1, time_zone=zone)
+    begun = read(kept, segments, days)
     async with HeliconeClient() as client:
-        # What no model of the list accounts for is not forgotten.
-        segments = {**F.model.is_each(models), "other": F.model.not_in(models)}
-        query = SessionMetricsQuery(time_filter=month, p_size="p99.9")
-        day = timedelta(days=1)
+        if begun is not None:
+            return await begun.ask_again(client)
+        query = SessionMetricsQuery(p_size="p99.9")
         return await metrics_grid(
-            client, query, by=segments, every=day, time_zone=zone, totals=False
+            client, query, by=segments, every=days, time_zone=zone, totals=False
         )
 
 
-async def ask_again(begun: MetricsGrid) -> MetricsGrid:
-    """A report that was begun before; only what is missing in it is asked for."""
-    async with HeliconeClient() as client:
-        return await begun.ask_again(client)
+def read(
+    kept: Path, segments: Mapping[Any, Filter], days: list[TimeFilter]
+) -> MetricsGrid | None:
+    """The report that was begun, if it is there and about the same."""
+    if not kept.exists():
+        return None
+    try:
+        begun = MetricsGrid.from_json(kept.read_text("utf-8"))
+    except ValueError:
+        print(f"{kept} cannot be read: beginning anew", file=sys.stderr)
+        return None
+    if (begun.segments, [day.time_filter for day in begun.windows]) == (segments, days):
+        return begun
+    print(f"{kept} has other models or days: beginning anew", file=sys.stderr)
+    return None
+
+
+def keep(grid: MetricsGrid, kept: Path) -> None:
+    """Write it whole or not at all, whatever ends the program meanwhile."""
+    part = kept.with_suffix(".part")
+    part.write_text(grid.to_json(), "utf-8")
+    part.replace(kept)
 
 
 def sessions(metrics: SessionMetrics) -> float:
@@ -111,17 +145,14 @@ def main() -> int:
     """Ask, save, show."""
     parser = argparse.ArgumentParser(description="What each model cost, day by day.")
     parser.add_argument("--models", default=MODELS)
-    parser.add_argument("--time-zone", type=ZoneInfo, default="UTC")
+    parser.add_argument("--time-zone", type=time_zone, default="UTC")
     given = parser.parse_args()
     month = last_month(given.time_zone)
     name = f"costs-{month.start.astimezone(given.time_zone):%Y-%m}"
     kept = Path(f"{name}.json")
+    models = given.models.split(",")
     try:
-        if kept.exists():
-            begun = MetricsGrid.from_json(kept.read_text("utf-8"))
-            grid = asyncio.run(ask_again(begun))
-        else:
-            grid = asyncio.run(ask(month, given.models.split(","), given.time_zone))
+        grid = asyncio.run(ask(month, models, given.time_zone, kept))
     except HeliconeError as error:
         print(f"there is no report: {error}", file=sys.stderr)
         return 1
@@ -131,7 +162,7 @@ def main() -> int:
     save(grid, Path(f"{name}.csv"))
     show(grid)
     if missing := len(grid.failed):
-        kept.write_text(grid.to_json(), "utf-8")
+        keep(grid, kept)
         print(f"{missing} figures are missing: run this again", file=sys.stderr)
         return 5
     kept.unlink(missing_ok=True)

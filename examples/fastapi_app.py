@@ -7,8 +7,8 @@
     curl 'http://127.0.0.1:8000/models?models=gpt-4o,o3&days=7&where=cost>0.01'
 
 answers dollars, seconds and requests a session for each model. A filter that cannot be
-read is a 400 that shows where; what goes wrong between here and Helicone is a 502, 503
-or 504, with the reason in the log.
+read is a 400 that shows where; more than 20 models are a 400, too. What goes wrong
+between here and Helicone is a 502, 503 or 504, with the reason in the log.
 """
 
 import logging
@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Request
+from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.responses import JSONResponse
 
 from helicone_sessions import (
@@ -33,6 +33,9 @@ from helicone_sessions import (
     TimeFilter,
     parse_filter,
 )
+
+# Each is a query of its own, and Helicone takes 200 a minute for all callers together.
+MOST_MODELS = 20
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +66,9 @@ async def models(
     """What the sessions of each model came to in the last days."""
     client: HeliconeClient = request.state.client
     asked = parse_filter(where)
+    names = [name.strip() for name in models.split(",") if name.strip()]
+    if not 1 <= len(names) <= MOST_MODELS:
+        raise HTTPException(400, f"models: 1 to {MOST_MODELS} names, not {len(names)}")
     # Up to the full minute: dashboards that are opened in the same minute ask the same.
     end = datetime.now(UTC).replace(second=0, microsecond=0)
     time = TimeFilter(end - timedelta(days=days), end)
@@ -70,7 +76,7 @@ async def models(
         model: SessionMetricsQuery(
             asked & (F.model == model), time_filter=time, p_size="p95"
         )
-        for model in models.split(",")
+        for model in names
     }
     found = await client.get_metrics_many(queries)
     return {

@@ -9,11 +9,14 @@ process sees in the answers what the others spend, and waits when nothing is lef
 two of them take the last request at once, one is refused, waits and asks again. With
 `--share` none makes more than so many requests a minute, whatever is left: then
 something is free for other programs at any time.
+
+The exit code is 0 if every hour is answered. Otherwise it is 1, with the reasons.
 """
 
 import argparse
 import asyncio
 import sys
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -22,6 +25,7 @@ from multiprocessing import get_context
 
 from helicone_sessions import (
     HeliconeClient,
+    HeliconeError,
     MetricsOutcome,
     RateLimit,
     SessionMetricsQuery,
@@ -52,23 +56,35 @@ def work(rate_limit: RateLimit | None, queries: Hours) -> Outcomes:
     return asyncio.run(ask(queries, rate_limit))
 
 
+def deal(hours: Hours, share: int | None) -> Outcomes:
+    """Have each process ask a part of them."""
+    rate_limit = None if share is None else RateLimit(requests=share, per=60)
+    # Every fourth, so that none gets all the busy days.
+    parts = [dict(list(hours.items())[place::WORKERS]) for place in range(WORKERS)]
+    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
+        return list(chain.from_iterable(pool.map(partial(work, rate_limit), parts)))
+
+
 def main() -> int:
-    """Deal the queries out, and say what came of them."""
+    """Ask, and say what came of it."""
     parser = argparse.ArgumentParser(description="Asks in four processes.")
     parser.add_argument("--share", type=int, help="requests a minute of one process")
     given = parser.parse_args()
-    rate_limit = given.share and RateLimit(requests=given.share, per=60)
     now = datetime.now(UTC)
     hours = hours_of_a_week(now.replace(minute=0, second=0, microsecond=0))
-    # Every fourth, so that none gets all the busy days.
-    shares = [dict(list(hours.items())[place::WORKERS]) for place in range(WORKERS)]
-    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
-        dealt = pool.map(partial(work, rate_limit), shares)
-        outcomes = list(chain.from_iterable(dealt))
+    try:
+        outcomes = deal(hours, given.share)
+    except HeliconeError as error:  # as of a wrong key, which answers nothing at all
+        print(f"no hour answered: {error}", file=sys.stderr)
+        return 1
     found = {outcome.key: outcome.metrics for outcome in outcomes if outcome.metrics}
     means = {hour: metrics.average.session_cost for hour, metrics in found.items()}
     again = sum(outcome.attempts > 1 for outcome in outcomes)
     print(f"{len(means)} of {len(hours)} hours answered, {again} asked more than once")
+    errors = [outcome.error for outcome in outcomes if outcome.error]
+    reasons = Counter(f"{type(error).__name__}: {error.message}" for error in errors)
+    for reason, count in reasons.most_common():
+        print(f"{count} without an answer: {reason}", file=sys.stderr)
     # An hour without sessions has no mean.
     costs = [(cost, hour) for hour, cost in means.items() if cost is not None]
     if costs:

@@ -6,11 +6,13 @@
 
 The first argument stands for the customer who is logged in: their requests have the
 property `plan` with that value (take a property of yours). The rest is their wish. The
-exit code is 2 if it cannot be read; what is printed then is for them to see.
+exit code is 2 if it cannot be read, or if nobody is logged in, and 1 if there is no
+answer. What is printed is for them to see; why there is no answer is for your log.
 """
 
 import argparse
 import asyncio
+import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -20,10 +22,13 @@ from helicone_sessions import (
     Filter,
     FilterError,
     HeliconeClient,
+    HeliconeError,
     TimeFilter,
     all_of,
     parse_filter,
 )
+
+log = logging.getLogger(__name__)
 
 LONGEST = 2_000  # characters; parse_filter itself takes a million
 
@@ -76,6 +81,13 @@ def columns(wire: Any) -> set[str]:
     return {column for table in wire.values() for column in table}
 
 
+def fields(words: Iterable[str]) -> dict[str, str]:
+    """What was filled in, as this program is given it."""
+    if wrong := [word for word in words if "=" not in word]:
+        raise ValueError(f"{wrong[0]!r} has no value; a field is as model=gpt-4o")
+    return dict(word.split("=", 1) for word in words)
+
+
 def from_form(fields: Mapping[str, str]) -> Filter:
     """All that was filled in; an empty field is no condition."""
     if unknown := fields.keys() - FIELDS.keys():
@@ -125,14 +137,19 @@ def main() -> int:
     given = parser.parse_args()
     try:
         if given.kind == "form":
-            wish = from_form(dict(word.split("=", 1) for word in given.wish))
+            wish = from_form(fields(given.wish))
         else:
             wish = from_text(" ".join(given.wish))
         asked = within(given.plan, wish)
-    except (FilterError, ValueError) as error:
+    except (FilterError, ValueError, PermissionError) as error:
         print(error, file=sys.stderr)
         return 2
-    asyncio.run(show(asked))
+    try:
+        asyncio.run(show(asked))
+    except HeliconeError as error:
+        log.warning("no answer: %s: %s", type(error).__name__, error)
+        print("there is no answer now, try again later", file=sys.stderr)
+        return 1
     return 0
 
 

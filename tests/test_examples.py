@@ -168,6 +168,64 @@ async def test_cost_report_with_a_wrong_key(tmp_path: Path) -> None:
     assert {} == files(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("models", "zone"), [("o3", "UTC"), ("gpt-4o", "America/New_York")], ids=["models", "zone"]
+)
+async def test_cost_report_begins_anew(models: str, zone: str, tmp_path: Path) -> None:
+    """What is kept of a report of other models or of another time zone is no part of this one."""
+    days = (this_month(ZoneInfo(zone)) - timedelta(days=1)).day
+    async with FakeHelicone() as server:
+        env = environment(server)
+        server.will_answer(Reply(501, "not today"))
+        assert 5 == (await run("cost_report.py", "--models", "gpt-4o", env=env, folder=tmp_path)).code
+        before = len(server.requests)
+        asked = ("--models", models, "--time-zone", zone)
+        done = await run("cost_report.py", *asked, env=env, folder=tmp_path)
+        assert (0, 2 * days) == (done.code, len(server.requests) - before)
+    assert zone != "UTC" or "has other models or days: beginning anew" in done.err
+    assert ["", models, "other"] == ["", *done.out.splitlines()[0].split()]
+
+
+async def test_cost_report_after_a_broken_file(tmp_path: Path) -> None:
+    """A kept file that cannot be read is said to be so, and the report begins anew."""
+    name = f"costs-{this_month(ZoneInfo('UTC')) - timedelta(days=1):%Y-%m}"
+    (tmp_path / f"{name}.json").write_text('{"version": 1, "que', "utf-8")
+    async with FakeHelicone() as server:
+        done = await run("cost_report.py", "--models", "o3", env=environment(server), folder=tmp_path)
+    assert (0, f"{name}.json cannot be read: beginning anew\n") == (done.code, done.err)
+    assert {f"{name}.csv"} == files(tmp_path).keys()
+
+
+async def test_cost_report_ended_while_it_writes(tmp_path: Path) -> None:
+    """A run that cannot write to the end leaves what was kept before as it was."""
+    pytest.importorskip("resource", reason="this system has no limit for the size of files")
+    # More than the CSV file has, and less than what is kept.
+    limited = (
+        "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2**14, 2**14));"
+        "sys.argv[:] = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    python = ("-c", limited, str(EXAMPLES / "cost_report.py"))
+    async with FakeHelicone() as server:
+        env = environment(server)
+        server.answers(F.model == "o3", Reply(501, "not today"))
+        await run("cost_report.py", "--models", "o3", env=env, folder=tmp_path)
+        (kept,) = (name for name in files(tmp_path) if name.endswith(".json"))
+        text = files(tmp_path)[kept]
+        ended = await run("", "--models", "o3", env=env, folder=tmp_path, python=python)
+    assert 1 == ended.code
+    assert "File too large" in ended.err
+    assert text == files(tmp_path)[kept]
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berln", "../Berlin", "Europe"])
+async def test_cost_report_in_no_zone(zone: str, tmp_path: Path) -> None:
+    """A time zone that is not known is an error of usage."""
+    done = await run("cost_report.py", "--time-zone", zone, env=os.environ, folder=tmp_path)
+    assert (2, "") == (done.code, done.out)
+    assert f"argument --time-zone: no zone '{zone}' is known" in done.err
+    assert "Traceback" not in done.err
+
+
 @pytest.mark.parametrize(("factor", "code"), [("2", 1), ("100", 0)])
 async def test_alert(factor: str, code: int, tmp_path: Path) -> None:
     """The alert compares the last hour with the day before, and ends with 1 where a figure has grown."""
@@ -237,6 +295,25 @@ async def test_four_workers_at_the_limit(tmp_path: Path) -> None:
     assert bool(refused) == ("answered, 0 asked more" not in done.out)
 
 
+async def test_four_workers_with_failures(tmp_path: Path) -> None:
+    """Why hours have no answer is told once for each reason."""
+    async with FakeHelicone() as server:
+        server.will_answer(Reply(501, "not today"), Reply(501, "not today"))
+        done = await run("four_workers.py", env=environment(server), folder=tmp_path)
+    assert 1 == done.code
+    assert done.out.startswith("166 of 168 hours answered")
+    (line,) = done.err.splitlines()
+    assert line.startswith("2 without an answer: ServerError: ")
+
+
+async def test_four_workers_with_a_wrong_key(tmp_path: Path) -> None:
+    """A key that is refused ends all of them with what the service says."""
+    async with FakeHelicone() as server:
+        env = environment(server) | {"HELICONE_API_KEY": "sk-helicone-wrong"}
+        done = await run("four_workers.py", env=env, folder=tmp_path)
+    assert (1, "", "no hour answered: Unauthorized (status 401)\n") == (done.code, done.out, done.err)
+
+
 @pytest.mark.parametrize(
     ("wish", "filter_"),
     [
@@ -267,6 +344,7 @@ async def test_user_filters(wish: tuple[str, ...], filter_: Any, tmp_path: Path)
         (("form", "color=red"), "there is no field color; there are model, name, min_cost, status"),
         (("form", "min_cost=cheap"), "min_cost: 'cheap' cannot be used: could not convert"),
         (("form", "status=200,ok"), "status: '200,ok' cannot be used: invalid literal"),
+        (("form", "model"), "'model' has no value; a field is as model=gpt-4o\n"),
     ],
 )
 async def test_user_filters_refused(wish: tuple[str, ...], message: str, tmp_path: Path) -> None:
@@ -276,6 +354,32 @@ async def test_user_filters_refused(wish: tuple[str, ...], message: str, tmp_pat
         assert [] == server.requests
     assert (2, "") == (done.code, done.out)
     assert done.err.startswith(message)
+
+
+async def test_user_filters_without_a_customer(tmp_path: Path) -> None:
+    """Where nobody is logged in nothing is asked, and it says so."""
+    async with FakeHelicone() as server:
+        done = await run("user_filters.py", "", "text", "all", env=environment(server), folder=tmp_path)
+        assert [] == server.requests
+    assert (2, "", "nobody is logged in\n") == (done.code, done.out, done.err)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "reason"),
+    # The server speaks no TLS. That lasts, so the client does not try again.
+    [("http", "AuthenticationError: Unauthorized"), ("https", "ConnectionFailed: ")],
+    ids=["wrong key", "no connection"],
+)
+async def test_user_filters_without_an_answer(scheme: str, reason: str, tmp_path: Path) -> None:
+    """Where no answer comes the user is told so in a sentence, and the log has the reason."""
+    async with FakeHelicone() as server:
+        env = environment(server) | {"HELICONE_API_KEY": "sk-helicone-wrong"}
+        env["HELICONE_BASE_URL"] = server.url.replace("http", scheme)
+        done = await run("user_filters.py", "pro", "text", "all", env=env, folder=tmp_path)
+    assert (1, "") == (done.code, done.out)
+    log, told = done.err.splitlines()
+    assert log.startswith(f"no answer: {reason}")
+    assert "there is no answer now, try again later" == told
 
 
 async def test_user_filters_without_arguments(tmp_path: Path) -> None:
@@ -341,6 +445,21 @@ async def _look_at(session: aiohttp.ClientSession, server: Any) -> None:
         assert "did you mean 'model'?" in (await answer.json())["error"]
     async with session.get("/models", params=asked | {"days": "0"}) as answer:
         assert 422 == answer.status
+
+
+async def test_fastapi_app_with_many_models(tmp_path: Path) -> None:
+    """One request asks for twenty models at most; empty names are none."""
+    names = [f"model-{number}" for number in range(21)]
+    async with FakeHelicone() as server, application(server, tmp_path) as session:
+        for models in (",".join(names), " , "):
+            async with session.get("/models", params={"models": models}) as answer:
+                assert 400 == answer.status
+                assert "1 to 20 names, not" in (await answer.json())["detail"]
+        assert [] == server.requests
+        async with session.get("/models", params={"models": ", ".join(names[:20]) + ",,"}) as answer:
+            assert 200 == answer.status
+            assert names[:20] == list((await answer.json())["models"])
+        assert 20 == len(server.requests)
 
 
 async def test_fastapi_app_without_an_answer(tmp_path: Path) -> None:
