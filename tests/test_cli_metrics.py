@@ -8,12 +8,14 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
 
 from helicone_sessions import F, Filter, SessionMetrics
 from helicone_sessions.cli import main
+from helicone_sessions.cli.arguments import segments
 from helicone_sessions.report import MetricsGrid
 from helicone_sessions.testing import FakeHelicone, failure, metrics
 
@@ -192,6 +194,12 @@ def test_what_has_no_answer_is_named_and_the_rest_is_shown(run: Run, service: Fa
         (2, "--time-zone: no zone 'Mars'", ("metrics", "--last", "1d", "--time-zone", "Mars")),
         (2, "in --by modle=a", ("metrics", "--by", "modle=a")),
         (2, "as model=gpt-4o,o3", ("metrics", "--by", 'model == "gpt-4o"')),
+        (2, "--by model=gpt, has an empty value: leave its comma out", ("metrics", "--by", "model=gpt,")),
+        (2, "has an empty value", ("metrics", "--by", 'model=""')),
+        (2, "the quote before 'a' is not closed", ("metrics", "--by", 'model="a,b')),
+        (2, "or a name and a filter, as 'slow:", ("metrics", "--by", "status=200 or cost > 1")),
+        (2, "or a name and a filter, as 'slow:", ("metrics", "--by", "cost > 1 or model=a")),
+        (2, "or a name and a filter, as 'slow:", ("metrics", "--by", "latency >= 5")),
         (2, "ask for one with --by", ("metrics", "--quantity", "seconds_mean")),
         (2, "name one, as --plot report.png", ("metrics", "--kind", "heatmap")),
         (2, "--last needs a value after it", ("metrics", "--last")),
@@ -327,6 +335,21 @@ def test_values_of_a_segment_may_have_quotes(run: Run, service: FakeHelicone) ->
     """As they have in a filter."""
     done = run(service, "metrics", "--by", "model=\"gpt-4o\",'o3'", "--output", "json")
     assert ["gpt-4o", "o3"] == list(MetricsGrid.from_json(done.stdout).segments)
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "values"),
+    [
+        ('model="a,b", c', F.model, ["a,b", "c"]),
+        ("model='a,b' ,\"c\"", F.model, ["a,b", "c"]),
+        ("user_id=o'brien,5\" disk", F.user_id, ["o'brien", '5" disk']),
+        ('properties["q"]=a=b,c', F.properties["q"], ["a=b", "c"]),
+        ("properties['a]=,b'] = x=y", F.properties["a]=,b"], ["x=y"]),
+    ],
+)
+def test_only_commas_and_equals_signs_outside_quotes_part(text: str, column: Any, values: list[str]) -> None:
+    """The column ends at the first = of its own, and a value in quotes may hold commas."""
+    assert {value: column == value for value in values} == segments([text])
 
 
 def test_no_session_says_what_to_ask_for(run: Run, service: FakeHelicone) -> None:

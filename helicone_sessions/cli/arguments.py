@@ -9,6 +9,7 @@ from typing import Final
 
 from helicone_sessions.errors import ConfigurationError, FilterError
 from helicone_sessions.filters.filter import Filter
+from helicone_sessions.filters.nodes import Leaf
 from helicone_sessions.filters.parse import parse_filter
 from helicone_sessions.messages.time_filter import TimeFilter, zone_of
 
@@ -20,6 +21,12 @@ _UNITS: Final = {
     "d": timedelta(days=1),
     "w": timedelta(weeks=1),
 }
+
+# A column, and its values behind the first = that is not in the key of a map.
+_BY: Final = re.compile(
+    r"""((?:[^=\[]|\[(?:"(?:[^"\\]|\\.)*+"|'(?:[^'\\]|\\.)*+'|[^\]"'])*+\])++)=(.*)""", re.DOTALL
+)
+_VALUE: Final = re.compile(r"""(?:\A|,)\s*("[^"]*"|'[^']*'|[^,]*?)\s*(?=,|\Z)""")
 
 _COLUMNS: Final = "helicone-sessions filter --help lists the columns, with examples"
 
@@ -100,6 +107,8 @@ def zone(text: str | None) -> tzinfo:
 def segments(given: Sequence[str]) -> dict[str, Filter] | None:
     """The segments that ``--by`` names: ``model=gpt-4o,o3``, or ``slow:latency > 5000`` for any filter.
 
+    A value with a comma stands in quotes, of either kind.
+
     >>> segments(["model=gpt-4o,o3", "slow:latency > 5000"])
     {'gpt-4o': F.model == 'gpt-4o', 'o3': F.model == 'o3', 'slow': F.latency > 5000}
     """
@@ -122,29 +131,47 @@ def _segments(text: str) -> list[tuple[str, Filter]]:
     name, colon, condition = text.partition(":")
     if colon and re.fullmatch(r"[\w .-]+", name):
         return [(name.strip(), parse_filter(condition))]
-    column, equals, values = text.rpartition("=")
-    column, values = column.strip(), values.strip()
-    # What ends so was a whole condition, as model == "gpt-4o".
-    if not equals or not column or column.endswith(("=", "!", "<", ">")) or not values:
-        raise ConfigurationError(
-            f"--by is a column and its values, as model=gpt-4o,o3, or a name and a filter, as"
-            f" 'slow:latency > 5000', not {text!r}"
-        )
-    return [(value, _equal(column, value)) for value in map(_bare, values.split(","))]
+    found = _BY.fullmatch(text)
+    # What ends or begins so was a whole condition, as model == "gpt-4o".
+    if not found or found[1].rstrip().endswith(("!", "<", ">")) or found[2].startswith("="):
+        raise _no_segments(text)
+    values = [_bare(value, text) for value in _VALUE.findall(found[2])]
+    return [(value, _equal(found[1].strip(), value, text)) for value in values]
 
 
-def _bare(value: str) -> str:
+def _no_segments(text: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"--by is a column and its values, as model=gpt-4o,o3, or a name and a filter, as"
+        f" 'slow:latency > 5000', not {text!r}"
+    )
+
+
+def _bare(value: str, text: str) -> str:
     """The value without the quotes that it would have in a filter."""
-    value = value.strip()
-    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else value
+    if value.startswith(('"', "'")):
+        if len(value) == 1 or value[-1] != value[0]:
+            raise ConfigurationError(
+                f"--by {shlex.quote(text)}: the quote before {value[1:]!r} is not closed"
+            )
+        value = value[1:-1]
+    if not value:
+        raise ConfigurationError(
+            f"--by {shlex.quote(text)} has an empty value: leave its comma out, or write a name and a filter,"
+            f" as 'none:model is empty'"
+        )
+    return value
 
 
-def _equal(column: str, value: str) -> Filter:
+def _equal(column: str, value: str, text: str) -> Filter:
     """The column compared with the value as a text, or as a number, a time, true or false."""
     try:
-        return parse_filter(f"{column} == {json.dumps(value, ensure_ascii=False)}")
+        found = parse_filter(f"{column} == {json.dumps(value, ensure_ascii=False)}")
     except FilterError as error:
         try:
-            return parse_filter(f"{column} == {value}")
+            found = parse_filter(f"{column} == {value}")
         except FilterError:
             raise error from None
+    # A column or a value with an `or` in it is a filter of its own.
+    if not isinstance(found.node, Leaf):
+        raise _no_segments(text)
+    return found

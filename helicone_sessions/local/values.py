@@ -13,6 +13,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NoReturn
 from uuid import UUID
 
+from helicone_sessions.filters.values import shortened
 from helicone_sessions.local.table import REQUEST_COLUMNS, Stored
 
 Reader = Callable[[Any], Any]
@@ -22,6 +23,10 @@ _LARGEST_WHOLE: Final = 2**63
 # Below it a double times a billion is off by far less than the distance that is kept from a half.
 _EXACT_NANO: Final = 2.0**40
 _NEAR_A_HALF: Final = 0.49
+
+
+class _Refused(ValueError):
+    """The message is one for users already, other than those of the JSON encoder."""
 
 
 def _text(value: Any) -> Any:
@@ -39,9 +44,10 @@ def _text(value: Any) -> Any:
 
 def _body(value: Any) -> Any:
     """A body is text in the table, and an object in Helicone's export."""
-    if isinstance(value, (dict, list)):
-        value = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return _text(value)
+    if value is None or isinstance(value, str):
+        return _text(value)
+    value = _plain(value)
+    return _json(value) if isinstance(value, (dict, list)) else _refuse(value, "text")
 
 
 def _uuid(value: Any) -> Any:
@@ -168,10 +174,33 @@ def _property(value: Any) -> Any:
     """A property is text in the table."""
     if value is None or isinstance(value, str):
         return _text(value)
-    value = _plain(value)
-    if not isinstance(value, (bool, int, float, list, dict)):
-        _refuse(value, "text")
-    return _text(json.dumps(value))
+    return _json(value)
+
+
+def _json(value: Any) -> Any:
+    """The value as JSON, without spaces or escapes, as JavaScript writes it."""
+    try:
+        return _text(_encode(value))
+    except _Refused:
+        raise
+    except TypeError:
+        return _refuse(value, "an object with text for keys")
+    except RecursionError:
+        return _refuse(value, "a value that is nested less deeply")
+    except ValueError:
+        return _refuse(value, "null in the place of NaN and infinity")
+
+
+def _item(value: Any) -> Any:
+    """What JSON has for a value that it does not have itself."""
+    plain = _plain(value)
+    return _refuse(value, "text", f": JSON has no {type(value).__name__}") if plain is value else plain
+
+
+# What holds itself is found by the limit of recursion; looking for it would cost time in every row.
+_encode: Final = json.JSONEncoder(
+    ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":"), default=_item
+).encode
 
 
 def _score(value: Any) -> Any:
@@ -188,9 +217,8 @@ def _plain(value: Any) -> Any:
     return value if convert is None else convert()
 
 
-def _refuse(value: object, due: str) -> NoReturn:
-    shown = repr(value)
-    raise ValueError(f"{due} is due, not {shown if len(shown) <= 80 else shown[:79] + '…'}")
+def _refuse(value: object, due: str, why: str = "") -> NoReturn:
+    raise _Refused(f"{due} is due, not {shortened(value, 80)}{why}")
 
 
 _READERS: Final[dict[Stored, Reader]] = {

@@ -459,6 +459,22 @@ async def test_an_answer_to_an_earlier_question_is_marked(opened: Open) -> None:
 
 
 @on_one_loop
+async def test_a_change_while_the_answer_is_waited_for_makes_it_old(opened: Open) -> None:
+    """An answer to the question before a change is shown as such, the first one too."""
+    async with opened() as page:
+        held: asyncio.Queue[Any] = asyncio.Queue()
+        await page.route("**/query", held.put)
+        for change in (page.locator("#name"), page.locator("#filter")):
+            await page.locator("#ask").click()
+            route = await held.get()
+            await change.fill("latency > 0")
+            await route.continue_()
+            await playwright.expect(page.locator("#progress")).to_be_empty()
+            await playwright.expect(page.get_by_text("The question was changed since")).to_be_visible()
+            await playwright.expect(page.locator("#answer")).to_have_class("old")
+
+
+@on_one_loop
 async def test_a_question_carries_the_key_and_no_cookie(opened: Open) -> None:
     """Cookies that other programs on this machine have set are not sent."""
     async with opened() as page:

@@ -324,6 +324,8 @@ REFUSED: list[tuple[str, Row, str]] = [
     ("properties", {"properties": 5}, "an object with text for keys is due, not 5"),
     ("properties", {"properties": {5: "x"}}, "an object with text for keys is due"),
     ("properties", {"properties": "{broken"}, "an object, or the JSON text of one, is due, not '{broken'"),
+    ("properties", {"properties": '{"a": NaN}'}, "null in the place of NaN and infinity is due, not nan"),
+    ("response_body", {"response_body": {"a": [b"x"]}}, "text is due, not b'x': JSON has no bytes"),
     ("cost", {"cost": "1e999999999"}, "dollars from 0 to 18 billion is due, not '1e999999999'"),
     ("latency", {"latency": "-1e999999999"}, "a whole number is due, not '-1e999999999'"),
     ("session_tag", {"session_tag": "vip"}, "a tag is one of a session, and the row has no session_id"),
@@ -395,6 +397,10 @@ BAD: dict[str, tuple[bytes, str]] = {
     "a.jsonl": (b'{"request_created_at": "2026-11-01T12:00:00Z"}\n\n{"cost": -1}', "line 3, field 'cost': "),
     "b.jsonl": (b'{"request_created_at": "2026-11-01T12:00:00Z"}\n{"cost":', "line 2: this is not JSON: "),
     "c.jsonl": (b'{"cost": 1}', "line 1: there is no request_created_at"),
+    "nan.jsonl": (
+        b'{"request_created_at": "2026-11-01T12:00:00Z", "properties": {"a": NaN}}',
+        "line 1, field 'properties': null in the place of NaN",
+    ),
     "d.jsonl": (b"[1]", "line 1: a row is an object with named fields, not list"),
     "e.json": (
         b'[{"request_created_at": "2026-11-01T12:00:00Z"}, {"latency": "x"}]',

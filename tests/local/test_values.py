@@ -1,7 +1,9 @@
 """Single values: numpy and pandas where their meaning is plain, and costs without loss."""
 
 import random
-from datetime import UTC, datetime
+import re
+from collections.abc import Callable
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -102,6 +104,55 @@ def test_bodies_may_be_objects(column: str) -> None:
     assert ["[1]", "{ }", None] == [REQUEST_READERS[column](value) for value in ([1], "{ }", None)]
     with pytest.raises(ValueError, match="text is due"):
         REQUEST_READERS[column](7)
+
+
+JSON_READERS = [REQUEST_READERS["response_body"], ITEM_READERS["properties"]]
+
+
+@pytest.mark.parametrize("read", JSON_READERS)
+def test_numpy_in_json(read: Callable[[object], object]) -> None:
+    """Scalars and arrays of numpy within an object are the numbers and lists that they stand for."""
+    numpy = pytest.importorskip("numpy")
+    value = {"日": numpy.int64(3), "b": [numpy.array([1.5, 2]), numpy.bool_(True)]}
+    assert '{"日":3,"b":[[1.5,2.0],true]}' == read(value)
+    assert "[1,2]" == read(numpy.array([1, 2]))
+
+
+def _deep() -> object:
+    value: object = []
+    for _ in range(100_000):
+        value = [value]
+    return value
+
+
+def _circle() -> object:
+    value: list[object] = []
+    value.append(value)
+    return value
+
+
+@pytest.mark.parametrize("read", JSON_READERS)
+@pytest.mark.parametrize(
+    ("value", "due"),
+    [
+        ({"at": [date(2026, 11, 1)]}, "text is due, not datetime.date(2026, 11, 1): JSON has no date"),
+        ({"dollars": Decimal("1.5")}, "text is due, not Decimal('1.5'): JSON has no Decimal"),
+        ([b"x"], "text is due, not b'x': JSON has no bytes"),
+        ({(1, 2): 3}, "an object with text for keys is due, not {(1, 2): 3}"),
+        ({"a": float("nan")}, "null in the place of NaN and infinity is due, not {'a': nan}"),
+        ([float("-inf")], "null in the place of NaN and infinity is due, not [-inf]"),
+        (_deep(), "a value that is nested less deeply is due, not <list without a repr>"),
+        (_circle(), "a value that is nested less deeply is due, not [[...]]"),
+        (["\ud800"], "text without half a surrogate pair is due"),
+    ],
+    ids=["time", "decimal", "bytes", "key", "nan", "infinity", "deep", "circle", "surrogate"],
+)
+def test_what_json_does_not_have_is_refused(
+    read: Callable[[object], object], value: object, due: str
+) -> None:
+    """Within an object too, what JSON cannot say is refused with what is due instead."""
+    with pytest.raises(ValueError, match=f"^{re.escape(due)}"):
+        read(value)
 
 
 @pytest.mark.parametrize("value", [b"x", {1, 2}, object])

@@ -2,6 +2,8 @@
 // The page: its parts, joined.
 
 let asking = null;
+/** Whether the fields say another question than the one that was asked last. */
+let isChanged = false;
 
 const box = new FilterBox(questionChanged);
 
@@ -24,9 +26,15 @@ function tell(problem = "") {
   the("problem").hidden = !problem;
 }
 
-/** The texts to copy say what the fields say now. */
+/** The answer is one to an earlier question, be it shown already or still waited for. */
 function questionChanged() {
+  isChanged = true;
   if (!the("answer").hidden) markOld();
+  showQuestion();
+}
+
+/** The texts to copy say what the fields say now. */
+function showQuestion() {
   const { read } = box;
   if (read === null) return showNoTexts(box.unread);
   if ("error" in read) return showNoTexts("Mend the filter first.");
@@ -53,10 +61,12 @@ async function ask() {
     if ("error" in read) return box.focus();
     const posed = question();
     const body = bodyOf(posed, read);
+    isChanged = false;
     const began = performance.now();
     const { data } = await asked(FACTS.queryPath, body, signal);
-    questionChanged();
+    showQuestion();
     showAnswer(data, posed, (performance.now() - began) / 1000);
+    if (isChanged) markOld();
   } catch (error) {
     if (error instanceof Refused) tell(error.message);
     else if (error.name !== "AbortError") throw error;
