@@ -48,7 +48,7 @@ def test_demo_shows_models_days_and_histograms() -> None:
     pytest.importorskip("chdb")
     done = run("demo", "--days", "5")
     assert (0, 5) == (done.returncode, sum(line.strip()[:3] in DAYS for line in done.stdout.splitlines()))
-    for text in ("claude-", "Dearest model: claude-opus-4", "Requests per session", "Dollars per session"):
+    for text in ("claude-", "Costliest model: claude-opus-4", "Requests per session", "Dollars per session"):
         assert text in done.stdout
     assert "embedded engine" in done.stderr
     assert "helicone-sessions serve --data requests.jsonl" in done.stderr
@@ -69,6 +69,15 @@ async def test_days_of_several_years_are_told_apart() -> None:
     assert (2300, 2300) == (len(rows), len(days))
     assert timedelta(days=2299) == max(days) - min(days)
     assert f"Slowest day: {min(days):%a %d %b %Y}, " in done.stdout
+
+
+async def test_names_of_models_are_shown_as_they_are() -> None:
+    """What looks like markup in the name of a model is a part of the name."""
+    async with FakeHelicone() as fake:
+        environment = {"HELICONE_API_KEY": fake.api_key, "HELICONE_BASE_URL": fake.url}
+        command = ("demo", "--live", "--days", "1", "--model", "[/x]")
+        done = await asyncio.to_thread(run, *command, environment=environment)
+    assert (0, True) == (done.returncode, "Costliest model: [/x], " in done.stdout)
 
 
 def test_the_ten_lines_run() -> None:

@@ -319,6 +319,60 @@ def test_bars_are_drawn_where_there_are_no_block_characters() -> None:
     assert b"#" * 20 == shown.buffer.getvalue().strip()
 
 
+class Output(io.TextIOWrapper):
+    """A standard output in a western encoding, to a terminal or not."""
+
+    def __init__(self, *, terminal: bool) -> None:
+        super().__init__(io.BytesIO(), encoding="cp1252", newline="")
+        self._terminal = terminal
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return self._terminal
+
+    def written(self) -> bytes:
+        """All that was written."""
+        self.flush()
+        buffer: Any = self.buffer
+        written: bytes = buffer.getvalue()
+        return written
+
+
+@pytest.fixture
+def shown(run: Run, service: FakeHelicone, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bytes]:
+    """The bytes that a command writes to such an output."""
+
+    def shown(*arguments: str, terminal: bool) -> bytes:
+        output = Output(terminal=terminal)
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "stdout", output)
+            assert 0 == run(service, *arguments, NO_COLOR="1", TERM="xterm").returncode
+        return output.written()
+
+    return shown
+
+
+@pytest.mark.parametrize("output", ["json", "csv", "html"])
+def test_a_pipe_gets_every_character_whatever_the_locale(shown: Callable[..., bytes], output: str) -> None:
+    """As UTF-8: a filter or a table with question marks in it would be another one."""
+    by = ("metrics", "--by", "日本 é: cost > 1", "--output", output)
+    text = shown(*by, terminal=False).decode()
+    assert "日本 é" in (str([*MetricsGrid.from_json(text).segments]) if output == "json" else text)
+
+
+def test_a_pipe_gets_the_filter_that_was_written(shown: Callable[..., bytes]) -> None:
+    """Its JSON is read back as the same."""
+    wire = json.loads(shown("filter", 'model == "日本 é"', terminal=False))
+    assert Filter.from_wire(wire) == (F.model == "日本 é")
+
+
+def test_a_terminal_gets_what_it_can_show(shown: Callable[..., bytes]) -> None:
+    """In its own encoding: a question mark for what it has not, and bars of ASCII."""
+    assert "?? é".encode("cp1252") in shown("filter", 'model == "日本 é"', terminal=True)
+    assert b"###" in shown("metrics", terminal=True)
+    assert "███".encode() in shown("metrics", terminal=False)
+
+
 def test_a_picture_that_cannot_be_drawn_leaves_the_table(
     run: Run, service: FakeHelicone, tmp_path: Path
 ) -> None:

@@ -38,10 +38,9 @@ _INTERRUPTED = 130
 
 def main() -> None:
     """Run the command that the arguments name."""
-    # A terminal or a pipe of another encoding gets a ? for what it has not, not an error.
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - where there is none, to the end
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
+        _write_what_can_be_read(sys.stdout)
     try:
         _run(sys.argv[1:])
     except HeliconeError as error:
@@ -55,6 +54,11 @@ def main() -> None:
         _fail(f"{error.filename or 'the output'} cannot be written: {error.strerror}", 1)
     except KeyboardInterrupt:
         _fail("interrupted", _INTERRUPTED)
+
+
+def _write_what_can_be_read(output: TextIOWrapper) -> None:
+    """A terminal gets a ? for a character that it has not; a file or a pipe gets all of them, as UTF-8."""
+    output.reconfigure(encoding=None if output.isatty() else "utf-8", errors="replace")
 
 
 def _run(arguments: list[str]) -> None:

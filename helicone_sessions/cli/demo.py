@@ -149,9 +149,11 @@ def _show(
         console.print("No session in this time: name your models with --model, or take more --days.")
     else:
         console.print(
-            f"Dearest model: {dearest}, {dollars((dearest,))} dollars a session."
+            f"Costliest model: {dearest}, {dollars((dearest,))} dollars a session."
             f" Slowest day: {slowest:{form}},"
-            f" {number(seconds((slowest, None)), 'seconds')} seconds a session.\n"
+            f" {number(seconds((slowest, None)), 'seconds')} seconds a session.\n",
+            markup=False,
+            emoji=False,
         )
     console.print(histograms(answers[_ALL], SessionMetricsQuery(p_size="p95")))
     console.print("\nThe same in Python:\n", style="bold")

@@ -65,9 +65,9 @@ class GridCell:
         >>> GridCell("o3", None, SessionMetricsQuery()).quantity("seconds_cut") is None
         True
         """
+        metric, _ = figure_of(name)
         if self.metrics is None:
             return None
-        metric, _ = _quantity(name)
         if name.endswith("_mean"):
             mean: float | None = getattr(self.metrics.average, metric)
             return mean
@@ -75,7 +75,15 @@ class GridCell:
         return bars[-1].range_end if bars else None
 
 
-def _quantity(name: str) -> tuple[str, str]:
+def figure_of(name: str) -> tuple[str, str]:
+    """What a figure is taken from, and its unit.
+
+    Raises:
+        ValueError: There is no figure of that name.
+
+    >>> figure_of("seconds_cut")
+    ('session_duration', 'seconds')
+    """
     try:
         return QUANTITIES[name]  # type: ignore[index]
     except KeyError:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from helicone_sessions.messages.metrics import UNITS, Histogram, SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.report.cells import QUANTITIES, GridCell, Quantity
+from helicone_sessions.report.cells import GridCell, Quantity, figure_of
 from helicone_sessions.report.words import TITLES, cut_of, number, quantity_title
 
 if TYPE_CHECKING:
@@ -49,7 +49,9 @@ class Bar:
 
 def histogram(drawn: Histogram, title: str) -> RenderableType:
     """One histogram: a line for each bar, with its range and how many sessions it holds."""
-    table = Table(title=title, title_justify="left", box=None, expand=True, pad_edge=False, show_header=False)
+    table = Table(
+        title=_title(title), title_justify="left", box=None, expand=True, pad_edge=False, show_header=False
+    )
     table.add_column(justify="right", no_wrap=True)
     table.add_column(ratio=1)
     table.add_column(justify="right", no_wrap=True)
@@ -76,7 +78,9 @@ def cells(
     title: str, heads: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]], marked: Mapping[str, str]
 ) -> Table:
     """A table of figures, to be printed with ``crop=False``; *marked* gives rows a style by label."""
-    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=_title(title), title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False
+    )
     table.add_column("", no_wrap=True)
     lines = list(rows)
     for place, head in enumerate(heads):
@@ -84,15 +88,28 @@ def cells(
         parts = wrap(head, 10)
         # A figure that is cut reads as another one.
         widest = max(map(cell_len, (*parts, *(figures[place] for _, figures in lines))), default=0)
-        table.add_column("\n".join(parts), justify="right", min_width=widest)
+        table.add_column(Text("\n".join(parts)), justify="right", min_width=widest)
     for label, figures in lines:
-        table.add_row(label, *figures, style=marked.get(label))
+        table.add_row(*map(Text, (label, *figures)), style=marked.get(label))
     return table
 
 
+def _title(title: str) -> Text:
+    """As rich shows it; a plain str would be read as markup, here and in the cells."""
+    return Text(title, "table.title")
+
+
 def grid_table(grid: "MetricsGrid", metric: Quantity = "dollars_mean") -> Table:
-    """A grid as a table: a line for each window, a column for each segment."""
-    unit = QUANTITIES[metric][1]
+    """A grid as a table: a line for each window, a column for each segment.
+
+    Args:
+        grid: The grid.
+        metric: The figure that is shown.
+
+    Raises:
+        ValueError: There is no figure of that name.
+    """
+    _, unit = figure_of(metric)
     names = list(grid.segments)
     rows = [
         (str(window), [_shown(grid.cells[row, place], metric, unit) for row in range(len(names))])

@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Iterator, Mapping
 from datetime import date, tzinfo
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, overload
 
 import attrs
 
@@ -13,7 +13,7 @@ from helicone_sessions.messages.tabular import Row, Tabular
 from helicone_sessions.report.cells import QUANTITIES, GridCell, OnProgress, ask
 from helicone_sessions.report.comparison import GridComparison
 from helicone_sessions.report.grid_json import grid_from_json, grid_to_json
-from helicone_sessions.report.windows import Every, Window, whole_of, windows_of
+from helicone_sessions.report.windows import Every, Window, WindowKey, whole_of, windows_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -80,7 +80,12 @@ class MetricsGrid(Tabular):
     def __len__(self) -> int:
         return len(self.segments) * len(self.windows)
 
-    def __getitem__(self, where: Any) -> Any:
+    # Such a pair may be the name of a segment too; who names one so has to tell the checker.
+    @overload
+    def __getitem__(self, where: tuple[Hashable, WindowKey]) -> GridCell: ...  # type: ignore[overload-overlap]
+    @overload
+    def __getitem__(self, where: Hashable) -> tuple[GridCell, ...]: ...
+    def __getitem__(self, where: Any) -> GridCell | tuple[GridCell, ...]:
         """A cell by segment and window, or the cells of a segment."""
         names = list(self.segments)
         is_segment = isinstance(where, Hashable) and where in self.segments
@@ -94,7 +99,7 @@ class MetricsGrid(Tabular):
         """The cells and totals without an answer."""
         return tuple(cell for cell in self.cells.values() if cell.metrics is None)
 
-    def total(self, segment: Hashable = None, window: Any = None) -> GridCell:
+    def total(self, segment: Hashable = None, window: WindowKey | None = None) -> GridCell:
         """The metrics of a segment over the whole time, of a window over all segments, or of everything.
 
         They are asked for, not added up: a session may lie in several windows, and no sum of means is a
@@ -207,7 +212,7 @@ class MetricsGrid(Tabular):
         shown = ", ".join(map(repr, names[:8]))
         raise LookupError(f"there is no segment {name!r}; there are {shown}{', …' if len(names) > 8 else ''}")
 
-    def _window(self, which: Any) -> int:
+    def _window(self, which: WindowKey) -> int:
         if isinstance(which, int) and not isinstance(which, bool):
             if -len(self.windows) <= which < len(self.windows):
                 return which % len(self.windows)

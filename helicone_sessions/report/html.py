@@ -12,7 +12,7 @@ from helicone_sessions.errors import FilterError
 from helicone_sessions.filters.filter import Filter
 from helicone_sessions.messages.metrics import UNITS, Histogram, HistogramRow, SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.report.cells import QUANTITIES, Quantity
+from helicone_sessions.report.cells import Quantity, figure_of
 from helicone_sessions.report.grid import MetricsGrid
 from helicone_sessions.report.words import TITLES, cut_of, number, quantity_title
 
@@ -101,8 +101,11 @@ def grid_to_html(
         grid: The grid.
         metric: The figure that is shown.
         others: Where there are the others, for the line below.
+
+    Raises:
+        ValueError: There is no figure of that name.
     """
-    unit = QUANTITIES[metric][1]
+    _, unit = figure_of(metric)
     names = list(grid.segments)
     known = [value for cell in grid if (value := cell.quantity(metric)) is not None]
     most = max(known, default=0.0) or 1.0

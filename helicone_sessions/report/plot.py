@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from helicone_sessions.errors import MissingExtra
 from helicone_sessions.messages.metrics import UNITS, Histogram, SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.report.cells import QUANTITIES, Quantity
+from helicone_sessions.report.cells import Quantity, figure_of
 from helicone_sessions.report.grid import MetricsGrid
 from helicone_sessions.report.words import TITLES, cut_of, number, quantity_title
 
@@ -102,8 +102,6 @@ def plot_grid(
     >>> plot_grid(asyncio.run(main()), "seconds_mean").get_ylabel()
     'seconds per session'
     """
-    if metric not in QUANTITIES:
-        raise ValueError(f"metric is one of {', '.join(QUANTITIES)}, not {metric!r}")
     if kind not in _KINDS:
         raise ValueError(f"kind is one of {', '.join(_KINDS)}, not {kind!r}")
     values = [[cell.quantity(metric) for cell in grid[name]] for name in grid.segments]
@@ -142,10 +140,21 @@ def _figure(width: float, height: float) -> "Figure":
 def _frame(figure: "Figure", title: str, note: str) -> None:
     width = figure.get_figwidth()
     figure.suptitle(
-        fill(title, int(width * 9)), x=0.01, ha="left", fontsize=13, fontweight="bold", color=_DARK
+        _literal(fill(title, int(width * 9))),
+        x=0.01,
+        ha="left",
+        fontsize=13,
+        fontweight="bold",
+        color=_DARK,
     )
     if note.strip():
-        figure.supxlabel(fill(note.strip(), int(width * 13)), x=0.01, ha="left", fontsize=8.5, color=_FAINT)
+        below = _literal(fill(note.strip(), int(width * 13)))
+        figure.supxlabel(below, x=0.01, ha="left", fontsize=8.5, color=_FAINT)
+
+
+def _literal(text: str) -> str:
+    """The text for matplotlib, which would set what is between two dollar signs as a formula."""
+    return text.replace("$", r"\$")
 
 
 def _plain(axes: "Axes") -> None:
@@ -157,8 +166,8 @@ def _draw_histogram(axes: "Axes", histogram: Histogram, mean: float | None, titl
     unit = histogram.unit
     _plain(axes)
     axes.set_title(title, loc="left", fontsize=10, color=_DARK)
-    axes.set_xlabel(unit, fontsize=9)
-    axes.set_ylabel(f"sessions per {unit.removesuffix('s')}", fontsize=9)
+    axes.set_xlabel(_literal(unit), fontsize=9)
+    axes.set_ylabel(_literal(f"sessions per {unit.removesuffix('s')}"), fontsize=9)
     axes.locator_params(axis="x", nbins=5)
     axes.locator_params(axis="y", nbins=5)
     if not histogram.rows:
@@ -210,23 +219,22 @@ def _lines(grid: MetricsGrid, values: Values, metric: Quantity) -> "Axes":
     axes: Axes = figure.subplots()
     _plain(axes)
     places = range(len(grid.windows))
-    for (dash, marker, colour), name, figures in zip(cycle(_LINES), grid.segments, values, strict=False):
+    names = [_literal(str(name)) for name in grid.segments]
+    for (dash, marker, colour), name, figures in zip(cycle(_LINES), names, values, strict=False):
         heights = [math.nan if value is None else value for value in figures]
         # A mark at the upper end is drawn whole.
         style: dict[str, Any] = {"linestyle": dash, "marker": marker, "color": colour, "clip_on": False}
-        axes.plot(places, heights, label=str(name), markersize=5, **style)
+        axes.plot(places, heights, label=name, markersize=5, **style)
     _name_windows(axes, grid)
-    axes.set_ylabel(
-        f"{QUANTITIES[metric][1]} per session" if metric.endswith("_mean") else QUANTITIES[metric][1]
-    )
+    _, unit = figure_of(metric)
+    axes.set_ylabel(f"{unit} per session" if metric.endswith("_mean") else unit)
     axes.set_ylim(bottom=0)
     axes.margins(y=0.1)
     axes.grid(axis="y", color="#dddddd", linewidth=0.7)
     axes.set_axisbelow(True)
     if len(grid.segments) > 1:
-        figure.legend(
-            *axes.get_legend_handles_labels(), loc="outside right upper", fontsize=8.5, frameon=False
-        )
+        # By itself matplotlib would leave out the lines whose names begin with "_".
+        figure.legend(axes.get_lines(), names, loc="outside right upper", fontsize=8.5, frameon=False)
     return axes
 
 
@@ -237,10 +245,12 @@ def _heatmap(grid: MetricsGrid, values: Values, metric: Quantity) -> "Axes":
     field = [[math.nan if value is None else value for value in row] for row in values]
     # Dark and light in the order of the values, in grey too.
     image = axes.imshow(field, cmap="cividis_r", aspect="auto")
-    axes.set_yticks(range(len(grid.segments)), [_short(name) for name in grid.segments], fontsize=8.5)
+    axes.set_yticks(
+        range(len(grid.segments)), [_literal(_short(name)) for name in grid.segments], fontsize=8.5
+    )
     axes.tick_params(length=0)
     _name_windows(axes, grid)
-    unit = QUANTITIES[metric][1]
+    _, unit = figure_of(metric)
     known = [value for row in values for value in row if value is not None]
     middle = (min(known) + max(known)) / 2 if known else 0.0
     small = len(grid) <= _MOST_NUMBERS

@@ -55,6 +55,10 @@ class Window:
         return f"{self.start:%Y-%m-%d %H:%M}"
 
 
+# What names a window: its place, a day or a datetime in it, or itself.
+WindowKey = int | date | Window
+
+
 def windows_of(
     query: SessionMetricsQuery, every: Every | None, time_zone: str | tzinfo | None
 ) -> tuple[Window, ...]:

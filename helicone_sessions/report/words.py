@@ -3,7 +3,7 @@
 from typing import Final
 
 from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.report.cells import QUANTITIES, Quantity
+from helicone_sessions.report.cells import Quantity, figure_of
 
 TITLES: Final = {
     "session_count": "Requests per session",
@@ -51,6 +51,6 @@ def quantity_title(name: Quantity, query: SessionMetricsQuery) -> str:
     >>> quantity_title("seconds_cut", SessionMetricsQuery(p_size="p95"))
     "Seconds from a session's first request to its last, at about p95"
     """
-    metric, _ = QUANTITIES[name]
+    metric, _ = figure_of(name)
     kind = "mean" if name.endswith("_mean") else f"at about {query.p_size or 'p75'}"
     return f"{MEANS[metric].capitalize()}, {kind}"

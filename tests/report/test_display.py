@@ -25,11 +25,13 @@ from helicone_sessions import (
     TimeFilter,
 )
 from helicone_sessions.report import GridCell, MetricsGrid
+from helicone_sessions.report.html import grid_to_html
 from helicone_sessions.report.windows import windows_of
 from helicone_sessions.testing import metrics
 
 START = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
+NO_FIGURE = "a figure of a cell is one of requests_mean, .*, not 'cost'"
 NASTY = "<script>alert('&amp;')</script>"
 
 
@@ -158,3 +160,39 @@ def test_a_terminal_shows_blocks_that_fit_its_width(width: int) -> None:
     assert max(map(len, lines)) <= width
     assert any("█" in line for line in lines)
     assert any("failed" in line for line in lines)
+
+
+def printed(*shown: object) -> str:
+    """What a wide terminal shows of it, with a space for each gap."""
+    rich = pytest.importorskip("rich.console", reason="the extra `cli` is not installed")
+    console = rich.Console(file=io.StringIO(), width=200, force_terminal=False)
+    console.print(*shown)
+    return " ".join(console.file.getvalue().split())
+
+
+@pytest.mark.parametrize("name", ["[/x]", "[b] gpt", "[red]o3", ":smile:", r"\[b]"])
+def test_a_terminal_shows_names_as_they_are(name: str) -> None:
+    """Nothing in a segment, a label or a title is markup or the name of a picture."""
+    pytest.importorskip("rich", reason="the extra `cli` is not installed")
+    from helicone_sessions.report.console import cells, histogram
+
+    table = printed(cells(f"title {name}", [name], [(f"label {name}", [f"figure {name}"])], {}))
+
+    assert f"title {name} {name} " in table
+    assert f"label {name} figure {name}" in table
+    assert f"mean {name} " in printed(a_grid(segments={name: F.cached}))
+    assert f"drawn {name} " in printed(histogram(metrics().session_cost, f"drawn {name}"))
+
+
+def test_what_is_no_figure_is_named_with_those_that_are() -> None:
+    """Wherever one is asked for: of a cell, also without an answer, as HTML, on a terminal."""
+    pytest.importorskip("rich", reason="the extra `cli` is not installed")
+    from helicone_sessions.report.console import grid_table
+
+    grid: Any = a_grid()
+    for show in (grid["gpt-4o", 0].quantity, grid["gpt-4o", 1].quantity):
+        with pytest.raises(ValueError, match=NO_FIGURE):
+            show("cost")
+    for show in (grid_to_html, grid_table):
+        with pytest.raises(ValueError, match=NO_FIGURE):
+            show(grid, "cost")

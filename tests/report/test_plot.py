@@ -4,6 +4,7 @@ import datetime as dt
 import math
 import os
 import sys
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from itertools import combinations
 from pathlib import Path
@@ -190,6 +191,36 @@ def test_a_grid_names_its_segments_and_what_has_no_answer() -> None:
     assert [3, 5] == [place for place, value in enumerate(first) if value != value]  # noqa: PLR0124 - not a number
 
 
+NAMES = (r"cheap $\bad$", "$a$ and $b$", r"\$5", "_hidden", "__", "$")
+
+
+def svg_of(figure: Any, path: Path) -> str:
+    """The texts of a picture, as they are drawn."""
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        figure.savefig(path)
+    root = ET.parse(path).getroot()  # noqa: S314 - it is our own
+    return "\n".join("".join(each.itertext()) for each in root.iter("{http://www.w3.org/2000/svg}text"))
+
+
+@pytest.mark.parametrize("kind", ["lines", "heatmap"])
+def test_names_titles_and_notes_are_drawn_as_they_are(kind: Any, tmp_path: Path) -> None:
+    """Dollar signs make no formula, and a line whose name begins with an underscore has its entry."""
+    axes = plot_grid(
+        a_grid(dict.fromkeys(NAMES, F.cached)), kind=kind, title=r"title $\bad$", note=r"note $\bad$"
+    )
+    words = svg_of(axes.figure, tmp_path / "picture.svg").splitlines()
+
+    assert {*NAMES, r"title $\bad$", r"note $\bad$"} <= set(words)
+
+
+def test_a_unit_is_drawn_as_it_is(tmp_path: Path) -> None:
+    """Also one of dollar signs, on both axes."""
+    odd = attrs.evolve(FALLING, session_cost=attrs.evolve(FALLING.session_cost, unit=r"$\bad$"))
+    words = svg_of(plot_metrics(odd)[0].figure, tmp_path / "picture.svg").splitlines()
+
+    assert {r"$\bad$", r"sessions per $\bad$"} <= set(words)
+
+
 @pytest.mark.parametrize("ending", ["svg", "png", "pdf"])
 def test_it_is_saved_in_every_format(ending: str, tmp_path: Path) -> None:
     """The figure of the axes writes files."""
@@ -202,7 +233,7 @@ def test_it_is_saved_in_every_format(ending: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("message", "arguments"),
     [
-        ("metric is one of requests_mean, .*, not 'cost'", ("cost",)),
+        ("a figure of a cell is one of requests_mean, .*, not 'cost'", ("cost",)),
         ("kind is one of lines, heatmap, not 'pie'", ("dollars_mean", "pie")),
     ],
 )

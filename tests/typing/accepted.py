@@ -1,10 +1,10 @@
-"""What type checkers have to accept: every line here runs, and builds the filter that it says.
+"""What type checkers have to accept: every line here runs, and gives what it says.
 
 `nox -s typing` checks it with mypy and with pyright; test_typing.py runs it.
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
 from fractions import Fraction
@@ -12,6 +12,7 @@ from typing import assert_type
 from uuid import UUID
 
 from helicone_sessions import ALL, F, Filter, SessionMetricsQuery, all_of, any_of, parse_filter
+from helicone_sessions.report import GridCell, MetricsGrid, Window
 
 
 class Model(StrEnum):
@@ -103,3 +104,15 @@ SessionMetricsQuery(filter=F.threat)
 SessionMetricsQuery(filter=filter_)
 SessionMetricsQuery(timezone_difference=UTC)
 SessionMetricsQuery(timezone_difference=-90)
+
+# What is taken out of a grid.
+WINDOW = Window(None, None, None)
+CELL = GridCell("o3", WINDOW, SessionMetricsQuery())
+GRID = MetricsGrid(SessionMetricsQuery(), {"o3": P, ("o3", "eu"): P}, (WINDOW,), {(0, 0): CELL, (1, 0): CELL})
+assert_type(GRID["o3", 0], GridCell)
+assert_type(GRID["o3", WINDOW], GridCell)
+assert_type(GRID["o3", START], GridCell)
+assert_type(GRID["o3", date(2026, 11, 3)], GridCell)
+assert_type(GRID["o3"], tuple[GridCell, ...])
+assert_type(GRID["o3", "eu"], tuple[GridCell, ...])
+assert_type(GRID.total("o3", START), GridCell)

@@ -7,6 +7,7 @@ is run: `nox -s typing` checks it with mypy and with pyright.
 from datetime import UTC, datetime
 
 from helicone_sessions import F, Filter, SessionMetricsQuery, all_of
+from helicone_sessions.report import MetricsGrid
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 P = F.model.contains("gpt")
@@ -74,6 +75,12 @@ F.cost > 1 & F.threat == True  # type: ignore[comparison-overlap]  # pyright: ig
 {F.cost: 1}  # pyright: ignore[reportUnhashable]
 "gpt" in F.model  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
 list(F.cost)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+
+
+def takes_cells_for_one(grid: MetricsGrid) -> None:
+    grid["o3"].quantity("dollars_mean")  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    grid["o3", 0][0]  # type: ignore[index]  # pyright: ignore[reportIndexIssue]
+    grid.total(window="2026-11-01")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def tests_a_filter() -> None:
