@@ -72,8 +72,10 @@ def blocks_of(page: Path) -> list[Block]:
 BLOCKS: Final = [block for page in PAGES for block in blocks_of(page)]
 
 
-def written_in(*languages: str) -> list[Any]:
-    return [pytest.param(block, id=str(block)) for block in BLOCKS if block.language in languages]
+def written_in(language: str) -> list[Any]:
+    """The blocks of a language; what several pages show is there once."""
+    different = {block.text: block for block in reversed(BLOCKS) if block.language == language}
+    return [pytest.param(block, id=str(block)) for block in reversed(different.values())]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
