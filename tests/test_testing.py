@@ -9,7 +9,6 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -47,7 +46,6 @@ pytest_plugins = "pytester"
 
 KEY = "sk-helicone-fake"
 PATH = "/v1/session/metrics/query"
-PAGE = Path(__file__).parents[1] / "docs" / "testing.md"
 EMPTY = {"nameContains": "", "timezoneDifference": 0}
 READS = "the open-source server would read only"
 ONE = "send one condition a leaf"
@@ -887,15 +885,6 @@ def test_the_fixture_is_there_and_fails_a_test_that_asks_wrongly(pytester: pytes
             f"*request 1: $.filter: a leaf with 2 *: {READS} F.latency >= 1 and drop F.latency < 5; {ONE}",
         ]
     )
-
-
-def test_the_tests_of_the_documentation_pass(pytester: pytest.Pytester) -> None:
-    """Every test that the page on testing shows runs as it stands."""
-    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    pytester.makepyfile(**{f"test_block_{number}": block for number, block in enumerate(blocks)})
-    run = pytester.runpytest_subprocess()
-
-    run.assert_outcomes(passed=sum(block.count("def test_") for block in blocks))
 
 
 @pytest.mark.parametrize(
