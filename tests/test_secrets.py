@@ -145,6 +145,13 @@ async def test_a_client_and_its_parts_show_no_secret(server: FakeHelicone, is_us
     assert [] == leaks([text for part in parts for text in shown(part)])
 
 
+def test_a_key_in_the_address_is_not_shown() -> None:
+    """A proxy of one's own may want the key in the path, too; no repr shows it there."""
+    client = HeliconeClient(KEY, base_url=f"http://127.0.0.1:8585/{KEY}/")
+    assert "/***/" in repr(client)
+    assert not [part for part in (client, client._connection) if KEY in repr(part)]
+
+
 async def test_the_parts_of_a_client_behind_a_proxy_show_no_secret(behind_a_proxy: HeliconeClient) -> None:
     """The password of the proxy is kept as the key is."""
     parts = [behind_a_proxy, behind_a_proxy._sender, behind_a_proxy._connection]

@@ -108,7 +108,7 @@ class HeliconeClient:
 
         # A session of the caller's has its own way through a proxy.
         settings = resolve(api_key, region, base_url, looks_for_proxy=session is None)
-        self._base_url = settings.base_url
+        self._base_url = settings.masked(str(settings.base_url))
         self._concurrency = options.count(max_concurrency, "max_concurrency", least=1)
         self._warnings = FilterWarnings(cautions)
         self._hooks = options.hooks(hooks)

@@ -5,6 +5,7 @@ import platform
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cached_property
 from importlib.metadata import version
 from typing import Final
 
@@ -49,9 +50,9 @@ class Connection:
         self._url = settings.base_url / protocol.PATH
 
     def __repr__(self) -> str:
-        return f"Connection({str(self._url)!r}, api_key='***')"
+        return f"Connection({self.shown_url!r}, api_key='***')"
 
-    @property
+    @cached_property
     def shown_url(self) -> str:
         """Where the requests go, as it may be shown: some put the key into the address too."""
         return self._settings.masked(str(self._url))
