@@ -36,8 +36,16 @@ from typing import Any
 class HeliconeError(Exception):
     """The root of all errors of this package.
 
+    An error carries its parts as data, so that each reader gets them in their own words: Python names an
+    argument, the command line an option, a server's answer a field. Each part is None if it does not apply.
+
     Args:
-        message: The text.
+        message: The text; without it, it is rendered from the parts.
+        argument: The argument that is wrong, under its name in Python.
+        column: The column that the error is about, under its name in the API.
+        field: The JSON path of the field that is wrong.
+        problem: What is wrong, including the value; it continues a sentence that begins with the subject.
+        remedy: What to do about it, as a sentence without its full stop.
 
     >>> from helicone_sessions import parse_filter
     >>> try:
@@ -45,12 +53,38 @@ class HeliconeError(Exception):
     ... except HeliconeError as error:
     ...     print(error.message.splitlines()[0])
     line 1, column 1: there is no column 'costs'; did you mean 'cost'?
+    >>> print(ConfigurationError(argument="host", problem="must be a string, got 5", remedy="Pass a name"))
+    host must be a string, got 5. Pass a name
     """
 
     answered: Mapping[Any, Any] | None = None
     """What `get_metrics_many` had been answered before this error ended it, by key or by place; else None."""
+    argument: str | None = None
+    column: str | int | None = None
+    field: str | None = None
+    problem: str | None = None
+    remedy: str | None = None
 
-    def __init__(self, message: str) -> None:
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        argument: str | None = None,
+        column: str | None = None,
+        field: str | None = None,
+        problem: str | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        parts = {
+            "argument": argument,
+            "column": column,
+            "field": field,
+            "problem": problem,
+            "remedy": remedy,
+        }
+        # Those that are not given stay the class's own, so that they need no room in a pickle.
+        self.__dict__.update({name: part for name, part in parts.items() if part is not None})
+        message = message or _rendered(argument or column or field, problem, remedy)
         super().__init__(message)
         if isinstance(self, AttributeError):
             # The message says what is near; unless there is a name, Python adds a guess of its own.
@@ -64,6 +98,11 @@ class HeliconeError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         # Exception's own way calls the class with `args` and so loses keyword arguments.
         return _rebuild, (type(self), self.args, self.__dict__.copy())
+
+
+def _rendered(subject: str | None, problem: str | None, remedy: str | None) -> str:
+    said = " ".join(filter(None, [subject, problem]))
+    return f"{said}. {remedy}" if remedy else said
 
 
 def _rebuild(kind: type[HeliconeError], args: tuple[Any, ...], state: dict[str, Any]) -> HeliconeError:

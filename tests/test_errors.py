@@ -54,7 +54,7 @@ ANSWER = {"status": 418, "request_id": "req-1", "attempts": 3, "body_excerpt": "
 
 SAMPLES = [
     HeliconeError("plain"),
-    ConfigurationError("no key"),
+    ConfigurationError(argument="host", problem="must be a string, got 5", remedy="Pass a name"),
     MissingExtra("local", package="chdb", purpose="the engine"),
     FilterError("bad filter"),
     FilterTypeError("wrong type"),
@@ -228,3 +228,21 @@ def test_a_missing_extra_says_how_to_install_it(extra: str) -> None:
         "the embedded engine needs the package 'some_package', which is not installed;"
         f' install it with: python -m pip install "helicone-sessions[{extra}]"'
     ) == str(error)
+
+
+def test_an_error_is_rendered_from_its_parts() -> None:
+    """The message begins with the subject, and ends with what to do."""
+    error = ConfigurationError(argument="host", problem="must be a string, got 5", remedy="Pass a name")
+
+    assert "host must be a string, got 5. Pass a name" == str(error)
+    assert ("host", None, None) == (error.argument, error.column, error.field)
+    assert ("must be a string, got 5", "Pass a name") == (error.problem, error.remedy)
+    assert "cost must be at least 0" == str(FilterValueError(column="cost", problem="must be at least 0"))
+
+
+def test_parts_cross_processes() -> None:
+    """A pickled error keeps its parts."""
+    error = FilterValueError(column="cost", problem="must be at least 0", remedy="Use 0")
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - the test's own bytes
+
+    assert ("cost", "must be at least 0", "Use 0") == (again.column, again.problem, again.remedy)
