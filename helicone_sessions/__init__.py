@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from helicone_sessions.transport.client import HeliconeClient
     from helicone_sessions.transport.hooks import Attempt, Hooks, QueryOutcome
     from helicone_sessions.transport.rate_limit import RateLimit
-    from helicone_sessions.transport.retry import Retry
 
 __all__ = [
     "ALL",
@@ -68,7 +67,6 @@ __all__ = [
     "RateLimit",
     "RateLimited",
     "RequestTimeout",
-    "Retry",
     "ServerError",
     "SessionAverages",
     "SessionMetrics",
@@ -91,7 +89,6 @@ _ON_DEMAND = {
     "MetricsOutcome": "transport.batch",
     "QueryOutcome": "transport.hooks",
     "RateLimit": "transport.rate_limit",
-    "Retry": "transport.retry",
     "parse_filter": "filters.parse",
 }
 

@@ -17,7 +17,7 @@
     └─ APIError                               an answer, and no metrics
        ├─ AuthenticationError                 401, 403
        ├─ InvalidRequest                      400, 404, 422
-       ├─ RateLimited                         429, after the retries
+       ├─ RateLimited                         429 that cannot be waited out
        ├─ QueryFailed                         the service's error text
        ├─ ServerError                         5xx without such a text
        └─ UnexpectedResponse                  anything else
@@ -206,6 +206,8 @@ class FilterSyntaxError(FilterValueError):
     (1, 12, 'andd threat')
     """
 
+    column: int
+
     def __init__(self, message: str, *, line: int, column: int, offset: int) -> None:
         super().__init__(message)
         self.line = line
@@ -249,6 +251,8 @@ class TransportError(HeliconeError):
 def _tries(attempts: int, waited: float) -> str:
     if attempts == 1:
         return ""
+    if attempts == 0:
+        return "before the first attempt"
     return f"after {attempts} attempts" + (f" and {waited:.1f} s of waits" if waited >= 0.05 else "")
 
 
@@ -358,7 +362,10 @@ class InvalidRequest(APIError):
 
 
 class RateLimited(APIError):
-    """The rate limit was still reached after the retries (429).
+    """The rate limit was reached (429), and the query cannot wait until it lets requests through again.
+
+    The service asks for a wait of more than an hour, the wait would end after the deadline, or the query was
+    only ever refused for six hours.
 
     Args:
         message: What the service said.

@@ -193,7 +193,7 @@ async def test_each_attempt_is_a_span_and_says_that_it_is_one_more(
     [
         (failure("Invalid filter"), QueryFailed, "500"),
         (Reply(200, {"data": None, "error": "Invalid filter"}), QueryFailed, "QueryFailed"),
-        (Reply(429, ""), RateLimited, "429"),
+        (Reply(429, "", {"Retry-After": "3601"}), RateLimited, "429"),
         (gateway_page(503), ServerError, "503"),
         (Fault.STALL, RequestTimeout, "RequestTimeout"),
     ],

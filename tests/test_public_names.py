@@ -35,7 +35,6 @@ NAMES = [
     "RateLimit",
     "RateLimited",
     "RequestTimeout",
-    "Retry",
     "ServerError",
     "SessionAverages",
     "SessionMetrics",
@@ -110,7 +109,7 @@ def test_importing_the_package_imports_no_extra() -> None:
 
 def test_all_names_can_be_imported_at_once() -> None:
     """A star import and dir() have what is loaded on demand as well; a name that is not there is an error."""
-    loaded = _imported_by("from helicone_sessions import *; HeliconeClient, RateLimit, MetricsOutcome, Retry")
+    loaded = _imported_by("from helicone_sessions import *; HeliconeClient, RateLimit, MetricsOutcome")
 
     assert "asyncio" in loaded
     assert set(helicone_sessions.__all__) <= set(dir(helicone_sessions))

@@ -22,12 +22,12 @@ from helicone_sessions import (
     F,
     HeliconeClient,
     HeliconeError,
+    Hooks,
     InvalidRequest,
     QueryFailed,
     RateLimit,
     RateLimited,
     RequestTimeout,
-    Retry,
     ServerError,
     SessionMetricsQuery,
     UnexpectedResponse,
@@ -68,6 +68,16 @@ def behind_a_proxy(server: FakeHelicone, monkeypatch: pytest.MonkeyPatch) -> Hel
 def client_of(server: FakeHelicone, **options: Any) -> HeliconeClient:
     with replaced(server.clock):
         return HeliconeClient(KEY, **{"base_url": server.url, **options})
+
+
+class Waits(Hooks):
+    """Keeps the arguments of all waits."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[float, str, Any]] = []
+
+    def waits(self, _token: object, seconds: float, reason: str, error: Any) -> None:
+        self.heard.append((seconds, reason, error))
 
 
 def shown(value: object) -> list[str]:
@@ -127,7 +137,7 @@ def leaks(texts: list[str]) -> list[str]:
 @pytest.mark.parametrize("is_used", [False, True])
 async def test_a_client_and_its_parts_show_no_secret(server: FakeHelicone, is_used: bool) -> None:
     """Whatever part of a client is printed, before its first query or after, the key is not in it."""
-    client = client_of(server, rate_limit=RateLimit(requests=100, per=60), on_retry=print)
+    client = client_of(server, rate_limit=RateLimit(requests=100, per=60), hooks=Waits())
     other = client.with_options(timeout=5, deadline=30, max_retries=1)
     if is_used:
         await other.get_metrics(F.cost > 0)
@@ -201,15 +211,15 @@ async def test_nothing_that_holds_a_secret_is_pickled(
 async def test_nothing_that_is_asked_or_answered_holds_a_secret(server: FakeHelicone) -> None:
     """Queries, outcomes, answers and what the hook is told can be pickled and shown."""
     server.will_answer(gateway_page())
-    told: list[Retry] = []
-    client = client_of(server, on_retry=told.append)
+    waits = Waits()
+    client = client_of(server, hooks=waits)
     given = SessionMetricsQuery(F.cost > 0, name_contains="x")
     async with client.stream_metrics({"a": given}) as outcomes:
         found = [outcome async for outcome in outcomes]
     await client.aclose()
 
-    assert 1 == len(told) == len(found)
-    for value in (given, found[0], found[0].metrics, told[0]):
+    assert 1 == len(waits.heard) == len(found)
+    for value in (given, found[0], found[0].metrics, waits.heard):
         assert [] == leaks([*shown(value), repr(pickle.dumps(value)), *dumped(value)])
 
 
@@ -274,12 +284,12 @@ async def test_no_error_log_or_warning_holds_a_secret(
     for name in ("asyncio", "aiohttp", "aiohttp.client", "aiohttp.internal", "helicone_sessions"):
         caplog.set_level(logging.DEBUG, name)
     server.otherwise(fault)
-    told: list[Retry] = []
+    waits = Waits()
     asyncio.get_running_loop().set_debug(True)
     limit = 0.1 if fault is Fault.STALL else 30
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        async with client_of(server, max_retries=1, timeout=limit, on_retry=told.append) as client:
+        async with client_of(server, max_retries=1, timeout=limit, hooks=waits) as client:
             query = SessionMetricsQuery(F.cost > 0)
             with pytest.raises(HeliconeError) as raised:
                 await WAYS[way](client, query)
@@ -290,7 +300,7 @@ async def test_no_error_log_or_warning_holds_a_secret(
     for duplicate in (copy.copy(error), copy.deepcopy(error), pickle.loads(pickle.dumps(error))):  # noqa: S301 - ours
         assert [] == leaks(told_of(duplicate))
         assert str(error) == str(duplicate)
-    assert [] == leaks([repr(pickle.dumps(error)), *(text for retry in told for text in shown(retry))])
+    assert [] == leaks([repr(pickle.dumps(error)), *shown(waits.heard)])
     assert [] == leaks(everything_seen(caplog, caught))
 
 
@@ -304,16 +314,16 @@ async def test_no_error_of_a_proxy_holds_a_secret(
     """A proxy that is not there is told without its password, whatever is asked through it."""
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("ALL_PROXY", f"http://aladdin:{PASSWORD}@127.0.0.1:9")
-    told: list[Retry] = []
+    waits = Waits()
     given = {"base_url": "http://service.test", **options}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        async with client_of(server, max_retries=1, on_retry=told.append, **given) as client:
+        async with client_of(server, max_retries=1, hooks=waits, **given) as client:
             with pytest.raises(ConnectionFailed) as raised:
                 await client.get_metrics()
 
-    assert 1 == len(told)
-    assert [] == leaks([*told_of(raised.value), *told_of(told[0].error), repr(pickle.dumps(raised.value))])
+    ((_, _, error),) = waits.heard
+    assert [] == leaks([*told_of(raised.value), *told_of(error), repr(pickle.dumps(raised.value))])
     assert [] == leaks(everything_seen(caplog, caught))
 
 
@@ -419,10 +429,10 @@ async def test_the_service_is_told_the_key_and_nobody_else(server: FakeHelicone)
     ("kind", "fault"),
     [
         (ServerError, gateway_page()),
-        (RateLimited, Reply(429, "", {"Retry-After": "2"})),
+        (ServerError, Reply(503, "", {"Retry-After": "2"})),
         (ConnectionFailed, Fault.DROP),
     ],
-    ids=["502", "429", "drop"],
+    ids=["502", "503", "drop"],
 )
 async def test_an_error_keeps_its_attempts_waits_and_answers(
     server: FakeHelicone, kind: Any, fault: Any, duplicate: Callable[[Any], Any]

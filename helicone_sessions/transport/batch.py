@@ -28,9 +28,8 @@ K = TypeVar("K")
 
 Query = SessionMetricsQuery | Condition
 Queries = Mapping[K, Query] | Iterable[Query] | AsyncIterable[Query]
-# What a query came to: its metrics, and how often it was asked.
-Answer = tuple[SessionMetrics, int]
-Ask = Callable[[SessionMetricsQuery], Awaitable[Answer]]
+# Gives the metrics and the number of attempts.
+Ask = Callable[[SessionMetricsQuery], Awaitable[tuple[SessionMetrics, int]]]
 
 # In order, a slow query holds back the ones after it; so many per slot may be finished and waiting.
 _LOOK_AHEAD = 4

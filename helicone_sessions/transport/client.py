@@ -1,7 +1,7 @@
 """`HeliconeClient`: the one place of the core that talks over the network."""
 
 import asyncio
-from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping
 from datetime import timedelta, tzinfo
 from functools import partial
 from types import TracebackType
@@ -18,10 +18,10 @@ from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import PSize, SessionMetricsQuery
 from helicone_sessions.messages.time_filter import TimeFilter
 from helicone_sessions.transport import options
-from helicone_sessions.transport.batch import Answer, MetricsStream, Queries, Query
-from helicone_sessions.transport.gate import Gate, Limit
-from helicone_sessions.transport.hooks import Hooks
-from helicone_sessions.transport.retry import OnRetry, RetryPolicy
+from helicone_sessions.transport.batch import MetricsStream, Queries, Query
+from helicone_sessions.transport.hooks import Hooks, Observer
+from helicone_sessions.transport.rate_gate import Gate, Limit
+from helicone_sessions.transport.retry import RetryPolicy
 from helicone_sessions.transport.settings import Region, resolve
 from helicone_sessions.transport.warn import (
     Cautions,
@@ -30,7 +30,6 @@ from helicone_sessions.transport.warn import (
     callers_place,
     marked_as_coroutine_function,
 )
-from helicone_sessions.transport.watch import Watch
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
@@ -55,23 +54,22 @@ class HeliconeClient:
         session: An aiohttp session to use. It is not closed by the client, and goes through the proxy that
             it was made with. Without one, the proxy that the environment names is used (``HTTPS_PROXY``,
             ``HTTP_PROXY``, ``ALL_PROXY``, ``NO_PROXY``), as it is when the client is made.
-        timeout: Seconds for one attempt, from sending to the whole answer. Waiting for a free slot, or for
-            the rate limit, is not counted.
-        deadline: Seconds for a query with all its attempts and the waits between them, from the first
-            attempt on; None for no such limit. What cannot end in time is not tried again.
-        max_retries: How often a query is asked again after a fault that passes: no connection, a connection
-            that broke, a time limit, the rate limit (429), a gateway's 5xx, and of the service's own errors
-            those of a moment, as too many simultaneous queries. The wait before the first is up to half a
-            second, and doubles up to 20 s with each; where the service asks for a longer one, that comes
-            on top.
-        max_concurrency: How many queries are under way at once; the service runs six database queries for
-            each. Queries that are the same and under way at the same time are asked once.
-        rate_limit: A limit of your own, beside the one that the service names in its answers: a
-            `RateLimit`, or any async context manager, which is entered for each attempt. Clients with the
-            same key in one process share what they know of the service's limit.
-        on_retry: Called with a `Retry` before each wait for another attempt.
-        hooks: `Hooks`, or several, that are told when queries and their attempts begin and end, for logs,
-            metrics and traces.
+        timeout: Seconds for one attempt, from sending to the complete response. Waiting for a slot or for the
+            rate limit does not count.
+        deadline: Seconds for a query with all its attempts and waits, the wait for the rate limit included,
+            from the moment it has a slot; None for no limit. A wait or a retry that cannot finish before the
+            deadline is not started: the error is raised at once.
+        max_retries: The number of retries after a failure that may pass: no connection, a broken connection,
+            a timeout, a gateway's 5xx, or a transient error of the service such as "too many simultaneous
+            queries". The wait before the first retry is up to half a second, and doubles with each up to
+            20 s; a ``Retry-After`` is added. A refusal by the rate limit (429) is no retry: the query waits
+            until the limit lets it through, unless that takes more than an hour (`RateLimited`).
+        max_concurrency: The number of queries under way at once; the service runs six database queries for
+            each. Identical queries under way at the same time are sent once.
+        rate_limit: Your own limit, in addition to the service's: a `RateLimit`, or an async context manager
+            that is entered for each attempt. Clients with the same key in one process share what they know
+            about the service's limit.
+        hooks: `Hooks`, or several, for logs, metrics and traces of queries, attempts and waits.
         cautions: What to do about a filter that the open-source server is known to read differently
             (`Filter.cautions`): ``"warn"`` says it, once for each place in your code, as a
             `HeliconeFilterWarning`; ``"error"`` raises before anything is sent; ``"ignore"`` does neither. A
@@ -98,13 +96,12 @@ class HeliconeClient:
         max_retries: int = 4,
         max_concurrency: int = 8,
         rate_limit: Limit | None = None,
-        on_retry: OnRetry | None = None,
         hooks: Hooks | Iterable[Hooks] | None = None,
         cautions: Cautions = "warn",
     ) -> None:
         # Here, for aiohttp takes most of the time of an import, and who builds filters needs none of it.
+        from helicone_sessions.transport.attempt import Sender  # noqa: PLC0415
         from helicone_sessions.transport.connection import Connection  # noqa: PLC0415
-        from helicone_sessions.transport.sender import Sender  # noqa: PLC0415
 
         # A session of the caller's has its own way through a proxy.
         settings = resolve(api_key, region, base_url, looks_for_proxy=session is None)
@@ -120,7 +117,6 @@ class HeliconeClient:
             RetryPolicy(options.count(max_retries, "max_retries", least=0), options.deadline(deadline)),
             options.seconds(timeout, "timeout"),
             settings.api_key,
-            options.on_retry(on_retry),
         )
 
     def __repr__(self) -> str:
@@ -152,7 +148,6 @@ class HeliconeClient:
         timeout: float | None = None,
         deadline: float | None = _KEPT,
         max_retries: int | None = None,
-        on_retry: OnRetry | None = _KEPT,
         hooks: Hooks | Iterable[Hooks] | None = _KEPT,
         cautions: Cautions | None = None,
     ) -> "HeliconeClient":
@@ -162,10 +157,9 @@ class HeliconeClient:
 
         Args:
             timeout: Seconds for one attempt.
-            deadline: Seconds for a query with all its attempts, or None for no such limit.
-            max_retries: How often a query is asked again.
-            on_retry: Called before each wait for another attempt, or None for nothing.
-            hooks: Told of queries and attempts instead of those of this client, or None for nobody.
+            deadline: Seconds for a query with all its attempts and waits, or None for no limit.
+            max_retries: The number of retries.
+            hooks: Hooks that replace this client's; None removes them.
             cautions: What to do about filters that the open-source server reads differently.
 
         >>> HeliconeClient("sk-helicone-example", region="eu").with_options(timeout=5, max_retries=0)
@@ -183,7 +177,6 @@ class HeliconeClient:
             sender,
             policy=attrs.evolve(sender.policy, **policy),
             timeout=sender.timeout if timeout is None else options.seconds(timeout, "timeout"),
-            on_retry=sender.on_retry if on_retry is _KEPT else options.on_retry(on_retry),
         )
         if hooks is not _KEPT:
             other._hooks = options.hooks(hooks)
@@ -361,35 +354,24 @@ class HeliconeClient:
         now = self._sender.gate.clock.now
         return MetricsStream(queries, ask, concurrency=self._concurrency, ordered=ordered, now=now)
 
-    def _ask(
-        self, query: SessionMetricsQuery, *, place: Place, watch: Watch | None = None
-    ) -> Awaitable[Answer]:
-        if self._hooks and watch is None:
-            watch = Watch(self._hooks, query, self._sender.gate.clock.now)
-            return watch.over(partial(self._ask, query, place=place, watch=watch))
-        if query.matches_nothing:
-            return _no_sessions()
-        body = protocol.request(query)
-        found = self._warnings.of(query, follows_contract=self._connection.follows_contract)
-        answer = self._sender.ask(body, watch)
-        return self._with_cautions(answer, found, place) if found else answer
-
-    async def _with_cautions(
-        self, answer: Awaitable[Answer], found: tuple[Caution, ...], place: Place
-    ) -> Answer:
-        try:
-            metrics = await answer
-        except HeliconeError:
+    async def _ask(self, query: SessionMetricsQuery, *, place: Place) -> tuple[SessionMetrics, int]:
+        """The metrics of a query, and the number of attempts."""
+        with Observer(self._hooks, query, self._sender.gate.clock.now) as observer:
+            if query.matches_nothing:
+                observer.metrics = SessionMetrics.empty()
+                return observer.metrics, 0
+            body = protocol.request(query)
+            found = self._warnings.of(query, follows_contract=self._connection.follows_contract)
+            try:
+                metrics = await self._sender.send(body, observer)
+            except HeliconeError:
+                self._say(found, place)
+                raise
             self._say(found, place)
-            raise
-        self._say(found, place)
-        return metrics
+            observer.metrics = metrics
+            return metrics, observer.attempts
 
     def _say(self, found: tuple[Caution, ...], place: Place) -> None:
         # After the answer, for that tells whether the server reads filters as the contract does.
         if not self._connection.follows_contract:
             self._warnings.say(found, place)
-
-
-async def _no_sessions() -> Answer:
-    return SessionMetrics.empty(), 0

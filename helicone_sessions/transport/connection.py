@@ -14,13 +14,12 @@ import aiohttp
 from helicone_sessions.errors import ConfigurationError, ConnectionFailed, RequestTimeout, TransportError
 from helicone_sessions.messages import protocol
 from helicone_sessions.transport.settings import Settings
-from helicone_sessions.transport.time_limit import TimeLimit, TimeLimits
 from helicone_sessions.transport.warn import Place
 
 _USER_AGENT: Final = f"helicone-sessions/{version('helicone-sessions')} Python/{platform.python_version()}"
 _HEADERS: Final = {**protocol.HEADERS, "User-Agent": _USER_AGENT}
 _LASTING: Final = (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError)
-# The limit is ours: aiohttp's own counts from another moment, and costs more.
+# aiohttp's own timeout would count the wait for a connection as well.
 _NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=None)
 
 
@@ -46,7 +45,6 @@ class Connection:
         self._made_at = made_at
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
-        self._limits = TimeLimits()
         self._url = settings.base_url / protocol.PATH
 
     def __repr__(self) -> str:
@@ -94,16 +92,16 @@ class Connection:
     async def send(
         self, body: bytes, seconds: float, limit: str, whole: float
     ) -> tuple[int, Mapping[str, str], bytes]:
-        """Status, headers and body of the answer to a request with *body*.
+        """Status, headers and body of the response to a request with *body*.
 
         Args:
             body: The request's body.
-            seconds: How long it may take, from here to the end of the answer.
-            limit: The name of the limit that says so.
-            whole: The seconds of that limit, of which some may be over.
+            seconds: The time limit, from here to the end of the response.
+            limit: The name of the limit.
+            whole: The length of the limit in seconds, of which some may have passed.
 
         Raises:
-            RequestTimeout: It took longer.
+            RequestTimeout: There is no complete response in time.
             ConnectionFailed: There is no connection, or it broke.
             ConfigurationError: The client is closed, or was used on another loop.
         """
@@ -114,7 +112,7 @@ class Connection:
         if session.closed:
             raise ConfigurationError("the session that was passed to the client is closed")
         try:
-            with TimeLimit(self._limits, seconds):
+            async with asyncio.timeout(seconds):
                 response = await session.post(
                     self._url,
                     data=body,
@@ -137,8 +135,8 @@ class Connection:
 
     def _failure(self, error: Exception, limit: str, whole: float) -> tuple[TransportError, Exception | None]:
         if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
-            what = f"no whole answer came within {whole:g} s, the limit that {limit}= sets"
-            what += " for one attempt" if limit == "timeout" else " for a query with all its attempts"
+            scope = "per attempt" if limit == "timeout" else "all attempts"
+            what = f"no complete response within {whole:g} s ({limit}, {scope})"
             return RequestTimeout(what, limit=limit, seconds=whole), error
         said = self._settings.masked(str(error) or type(error).__name__)
         what = f"the connection to {self._settings.base_url.origin()} failed: {said}"
@@ -151,7 +149,6 @@ class Connection:
     async def close(self) -> None:
         """Close what is ours."""
         self._is_closed = True
-        self._limits.close()
         if self._session is not None and self._is_ours:
             await self._session.close()
 

@@ -1,11 +1,25 @@
-"""What a client tells of its queries, for logs, metrics and traces: `Hooks` and what they are given."""
+"""Callbacks for logs, metrics and traces: `Hooks`, and the `Observer` that calls them for one query."""
 
-from typing import Any
+import logging
+import traceback
+from collections.abc import Callable
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Final, Literal, Self
 
 import attrs
 
+from helicone_sessions.errors import APIError, TransportError
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
+
+WaitReason = Literal["rate limit", "retry"]
+"""The reason of a wait: a rate limit, the service's or yours, or the pause before a retry."""
+
+_LOG: Final = logging.getLogger("helicone_sessions")
+_RAISED: Final = object()
+# Hooks that were called at a beginning and have to be called at the end, each with its token.
+_Begun = list[tuple["Hooks", Any]]
 
 
 @attrs.frozen
@@ -14,11 +28,11 @@ class Attempt:
 
     Args:
         number: The first attempt of a query is 1.
-        status: The HTTP status of the answer, or None if there was none.
-        error: Why it brought no metrics: a `HeliconeError`, or what ended the task, as a
-            `CancelledError`. None if it did.
-        seconds: From sending to the end of the answer.
-        waited: Seconds before it: for the rate limit, and after an attempt that failed.
+        status: The HTTP status of the response, or None if there was none.
+        error: Why there are no metrics: a `HeliconeError`, or the exception that ended the task, such as a
+            `CancelledError`. None if there are.
+        seconds: From sending to the end of the response.
+        waited: Seconds of waiting before this attempt: for the rate limit, and after a failed attempt.
 
     >>> attempt = Attempt(number=2, status=200, error=None, seconds=0.8, waited=0.5)
     >>> print(f"attempt {attempt.number}: status {attempt.status} after {attempt.seconds} s")
@@ -37,15 +51,16 @@ class QueryOutcome:
     """One query of a client, after its end.
 
     Args:
-        query: What was asked.
-        metrics: The answer, or None.
-        error: Why there is none: a `HeliconeError`, or what ended the task, as a `CancelledError`.
-        attempts: How many requests were made for it. Zero if none was needed, if it ended before, or if it
-            was given the answer to another's.
-        is_shared: Whether it waited for the answer to the same query of another, which was under way.
-        seconds: From its start to its end, all waits included.
-        queued: Seconds of those until one of the client's slots was free (``max_concurrency``).
-        waited: Seconds of those before its attempts, as in `Attempt`.
+        query: The query.
+        metrics: The metrics, or None.
+        error: Why there are none: a `HeliconeError`, or the exception that ended the task, such as a
+            `CancelledError`.
+        attempts: The number of requests for this query. 0 if none was needed, if the query ended before the
+            first, or if it shares the response of an identical query.
+        is_shared: Whether it waited for the response to an identical query that was under way.
+        seconds: From start to end, including all waits.
+        queued: Seconds of waiting for one of the client's slots (``max_concurrency``).
+        waited: Seconds of waiting before attempts, as in `Attempt`.
 
     >>> from helicone_sessions import HeliconeClient
     >>> class Ends(Hooks):
@@ -73,47 +88,55 @@ class QueryOutcome:
 
 
 class Hooks:
-    """What to do when a query or one of its attempts begins or ends; derive from it and pass an object.
+    """Base class for callbacks about queries, attempts and waits; subclass it and pass an instance.
 
-    Each method is called in the task that runs the query and is not awaited, so it should be quick. What a
-    ``begins`` returns is handed to its ``ends``, which is called however it ends, also when the task is
-    cancelled. What a method raises ends no query: its class and place go to the logger ``helicone_sessions``,
-    without its text, and if it was a ``begins``, the calls that would follow it are left out. Only what ends
-    a task or a program, as a ``CancelledError`` or ``SystemExit``, is raised, once the others were told.
+    Each method is called in the task that runs the query and is not awaited, so it should be quick. The
+    return value of a ``begins`` is the first argument of its ``ends``, which is called however the query or
+    attempt ends, even if the task is cancelled. An exception in a method does not end the query: its class
+    and traceback are logged by the logger ``helicone_sessions``, without its text, and if it was a
+    ``begins``, the calls that belong to it are skipped. Only an exception that ends a task or a program,
+    such as ``CancelledError`` or ``SystemExit``, is raised, after the other hooks were called.
 
-    Without a method of your own, `query_begins` returns the query and `attempt_begins` what it was given.
+    By default `query_begins` returns the query and `attempt_begins` its token.
 
     >>> class Requests(Hooks):
     ...     def query_begins(self, query):
     ...         return query.filter
     ...     def attempt_begins(self, token, number, url):
-    ...         print("asks", number)
+    ...         print("attempt", number)
     ...     def attempt_ends(self, token, attempt):
-    ...         print("has status", attempt.status)
+    ...         print("status", attempt.status)
+    ...     def waits(self, token, seconds, reason, error):
+    ...         print(f"waits {seconds:.0f} s ({reason})")
     ...     def query_ends(self, token, outcome):
     ...         print(token, "took", outcome.attempts)
-    >>> from helicone_sessions import F, HeliconeClient
-    >>> from helicone_sessions.testing import FakeHelicone
+    >>> from helicone_sessions import F, HeliconeClient, clock
+    >>> from helicone_sessions.testing import FakeHelicone, Reply, VirtualClock
     >>> async def main():
     ...     async with FakeHelicone() as fake, HeliconeClient(
     ...         fake.api_key, base_url=fake.url, hooks=Requests()
     ...     ) as client:
+    ...         fake.will_answer(Reply(429, headers={"Retry-After": "200"}))
     ...         await client.get_metrics(F.cost > 0.1)
     >>> import asyncio
-    >>> asyncio.run(main())
-    asks 1
-    has status 200
-    cost > 0.1 took 1
+    >>> with clock.replaced(VirtualClock()):
+    ...     asyncio.run(main())
+    attempt 1
+    status 429
+    waits 200 s (rate limit)
+    attempt 2
+    status 200
+    cost > 0.1 took 2
     """
 
     def query_begins(self, query: SessionMetricsQuery) -> Any:
         """A query begins, before it waits for anything.
 
         Args:
-            query: What is asked.
+            query: The query.
 
         Returns:
-            What `attempt_begins` and `query_ends` are given for this query.
+            The token that the other methods get for this query.
         """
         return query
 
@@ -121,27 +144,158 @@ class Hooks:
         """A request is about to be sent.
 
         Args:
-            token: What `query_begins` returned.
-            number: 1 for the first of the query.
-            url: Where it goes.
+            token: The return value of `query_begins`.
+            number: 1 for the first attempt of the query.
+            url: The address of the request.
 
         Returns:
-            What `attempt_ends` is given for this attempt.
+            The token that `attempt_ends` gets for this attempt.
         """
         return token
 
     def attempt_ends(self, token: Any, attempt: Attempt) -> None:
-        """An answer was read, or there is none.
+        """A response was read, or there is none.
 
         Args:
-            token: What `attempt_begins` returned.
-            attempt: What it came to.
+            token: The return value of `attempt_begins`.
+            attempt: The attempt and its outcome.
+        """
+
+    def waits(
+        self, token: Any, seconds: float, reason: WaitReason, error: TransportError | APIError | None
+    ) -> None:
+        """The query begins to wait before its next attempt, and the length of the wait is known.
+
+        It is called again if the wait turns out to be longer. Waiting for a slot does not count, nor does
+        waiting for the responses of other queries, which tell what the rate limit allows.
+
+        Args:
+            token: The return value of `query_begins`.
+            seconds: The expected length of the wait.
+            reason: ``"rate limit"``: the limit of the service or of ``rate_limit=``. ``"retry"``: the pause
+                after a failed attempt.
+            error: The failure of the attempt before the wait, or None before the first attempt.
         """
 
     def query_ends(self, token: Any, outcome: QueryOutcome) -> None:
-        """A query has its answer, or has none.
+        """A query has its metrics, or an error.
 
         Args:
-            token: What `query_begins` returned.
-            outcome: What it came to.
+            token: The return value of `query_begins`.
+            outcome: The query and its outcome.
         """
+
+
+@attrs.define(eq=False)
+class Observer:
+    """Keeps the times of one query and calls the hooks; the query runs inside its ``with`` block.
+
+    Args:
+        hooks: The hooks: called in this order for beginnings, and in reverse for ends.
+        query: The query.
+        now: The client's clock.
+    """
+
+    hooks: tuple[Hooks, ...]
+    query: SessionMetricsQuery
+    now: Callable[[], float]
+    metrics: SessionMetrics | None = attrs.field(default=None, init=False)
+    is_shared: bool = attrs.field(default=False, init=False)
+    attempts: int = attrs.field(default=0, init=False)
+    # The outcome of the latest attempt, if it failed.
+    failed: TransportError | APIError | None = attrs.field(default=None, init=False)
+    _begun: _Begun = attrs.field(factory=list, init=False)
+    _begun_attempt: _Begun = attrs.field(factory=list, init=False)
+    _began: float = attrs.field(default=0.0, init=False)
+    _slot_at: float | None = attrs.field(default=None, init=False)
+    _sent_at: float = attrs.field(default=0.0, init=False)
+    # The end of the latest attempt; before the first, when the query got its slot.
+    _idle_since: float = attrs.field(default=0.0, init=False)
+    # Before the latest attempt, and before all retries together.
+    _waited: float = attrs.field(default=0.0, init=False)
+    _waited_between: float = attrs.field(default=0.0, init=False)
+    _in_attempts: float = attrs.field(default=0.0, init=False)
+
+    def __enter__(self) -> Self:
+        self._began = self.now()
+        try:
+            for hook in self.hooks:
+                if (token := _call(hook, "query_begins", self.query)) is not _RAISED:
+                    self._begun.append((hook, token))
+        except BaseException as error:
+            self._end(error)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.hooks:
+            self._end(error)
+
+    def has_slot(self) -> None:
+        """Note that only the rate limit holds the query back now."""
+        self._slot_at = self._idle_since = self.now()
+
+    def waits(self, reason: WaitReason, seconds: float) -> None:
+        """Report a wait whose length is known."""
+        for hook, token in self._begun:
+            _call(hook, "waits", token, seconds, reason, self.failed)
+
+    def attempt_begins(self, url: str) -> None:
+        """Note that a request is about to be sent."""
+        self._sent_at = self.now()
+        self._waited = self._sent_at - self._idle_since
+        if self.attempts:
+            self._waited_between += self._waited
+        self.attempts += 1
+        self._begun_attempt = []
+        for hook, token in self._begun:
+            if (own := _call(hook, "attempt_begins", token, self.attempts, url)) is not _RAISED:
+                self._begun_attempt.append((hook, own))
+
+    def attempt_ends(self, status: int | None, error: BaseException | None) -> None:
+        """Note the end of the attempt."""
+        self._idle_since = self.now()
+        seconds = self._idle_since - self._sent_at
+        self._in_attempts += seconds
+        if isinstance(error, (TransportError, APIError)):
+            error.attempts, error.waited = self.attempts, self._waited_between
+            self.failed = error
+        if self._begun_attempt:
+            attempt = Attempt(self.attempts, status, error, seconds, self._waited)
+            _call_all(self._begun_attempt, "attempt_ends", attempt)
+
+    def _end(self, error: BaseException | None) -> None:
+        now = self.now()
+        slot_at = now if self._slot_at is None else self._slot_at
+        outcome = QueryOutcome(
+            query=self.query,
+            metrics=self.metrics,
+            error=error,
+            attempts=self.attempts,
+            is_shared=self.is_shared,
+            seconds=now - self._began,
+            queued=0.0 if self.is_shared else slot_at - self._began,
+            waited=now - slot_at - self._in_attempts,
+        )
+        _call_all(self._begun, "query_ends", outcome)
+
+
+def _call_all(begun: _Begun, method: str, outcome: object) -> None:
+    """Call the hooks of an end in reverse order, even if one of them ends the program."""
+    with ExitStack() as ends:
+        for hook, token in begun:
+            ends.callback(_call, hook, method, token, outcome)
+
+
+def _call(hook: Hooks, method: str, *arguments: object) -> Any:
+    """The return value of a hook; no query ends because of an exception in a hook."""
+    try:
+        return getattr(hook, method)(*arguments)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is a mistake in the hook
+        # Without its text, which may quote the arguments.
+        where = "".join(traceback.format_tb(error.__traceback__))
+        name = f"{type(hook).__name__}.{method}"
+        _LOG.error("the hook %s raised %s; the query goes on\n%s", name, type(error).__name__, where)
+        return _RAISED

@@ -7,14 +7,14 @@ from typing import Any, Final
 import attrs
 
 from helicone_sessions.errors import ConfigurationError, FilterTypeError
+from helicone_sessions.filters.values import shortened
 from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.transport.batch import Query
-from helicone_sessions.transport.gate import Limit
 from helicone_sessions.transport.hooks import Hooks
+from helicone_sessions.transport.rate_gate import Limit
 from helicone_sessions.transport.rate_limit import RateLimit
-from helicone_sessions.transport.retry import OnRetry
 
-_CALLS: Final = ("query_begins", "attempt_begins", "attempt_ends", "query_ends")
+_CALLS: Final = ("query_begins", "attempt_begins", "attempt_ends", "waits", "query_ends")
 
 
 def seconds(value: object, name: str) -> float:
@@ -40,14 +40,17 @@ def limit(value: Any) -> Limit | None:
     """A `RateLimit`, or a context manager that can be entered again and again."""
     if hasattr(value, "gen"):
         raise ConfigurationError(
-            "rate_limit is entered for each attempt, and what @asynccontextmanager makes can be entered once:"
-            " pass an object with __aenter__ and __aexit__"
+            argument="rate_limit",
+            problem="must be a context manager that can be entered for each attempt; one made by"
+            " @asynccontextmanager can be entered only once",
+            remedy="Pass an object with __aenter__ and __aexit__",
         )
     if value is None or isinstance(value, RateLimit) or hasattr(value, "__aenter__"):
         return value  # type: ignore[no-any-return]
     raise ConfigurationError(
-        "rate_limit is a RateLimit, as RateLimit(requests=100, per=60), or an async context manager,"
-        f" not {value!r}"
+        argument="rate_limit",
+        problem=f"must be a RateLimit or an async context manager, got {shortened(value)}",
+        remedy="Pass RateLimit(requests=1000, per=300), for example",
     )
 
 
@@ -62,13 +65,6 @@ def query(given: Query | None, keywords: Mapping[str, Any]) -> SessionMetricsQue
             " use attrs.evolve(query, ...), or pass a filter and the keywords"
         )
     return given
-
-
-def on_retry(value: Any) -> OnRetry | None:
-    """A function that is not async."""
-    if value is not None and (not callable(value) or inspect.iscoroutinefunction(value)):
-        raise ConfigurationError(f"on_retry is a function of one Retry, not {value!r}; it is not awaited")
-    return value  # type: ignore[no-any-return]
 
 
 def hooks(value: Any) -> tuple[Hooks, ...]:

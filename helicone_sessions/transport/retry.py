@@ -1,4 +1,4 @@
-"""When a failed attempt is made again, and after how long; pure policy, no clock."""
+"""Which failures are retried, and after how long: a pure policy without a clock."""
 
 import random
 import re
@@ -15,8 +15,8 @@ from helicone_sessions.errors import (
     RateLimited,
     RequestTimeout,
     ServerError,
-    TransportError,
 )
+from helicone_sessions.transport.rate_limit import LONGEST_WINDOW
 
 # The service passes on ClickHouse's words; only these tell of a moment that passes.
 _PASSING: Final = re.compile(
@@ -47,76 +47,60 @@ def is_transient(error: HeliconeError) -> bool:
 
 
 @attrs.frozen
-class Retry:
-    """A failed attempt that is about to be made again; what `HeliconeClient`'s *on_retry* is called with.
-
-    Args:
-        error: What went wrong.
-        attempts: How often the query was asked until now.
-        wait: Seconds until it is asked again; the rate limit may make it longer. After a refusal whose
-            headers tell the reset, they last until that is certain, and the query may be asked earlier.
-
-    >>> def say(retry):
-    ...     print(f"{type(retry.error).__name__}, asked again in {retry.wait:.1f} s")
-    >>> say(Retry(ServerError("bad gateway", status=502), attempts=1, wait=0.4))
-    ServerError, asked again in 0.4 s
-    """
-
-    error: TransportError | APIError
-    attempts: int
-    wait: float
-
-
-OnRetry = Callable[[Retry], object]
-
-
-@attrs.frozen
 class RetryPolicy:
-    """How often and after how long.
+    """How often a failed attempt is repeated, and after how long.
 
     Args:
-        max_retries: How often a query is asked again at most.
-        deadline: Seconds from a query's first attempt to the end of its last one, waits included; None
-            for no limit.
+        max_retries: The number of retries of a query.
+        deadline: Seconds for a query with all its attempts and waits, or None.
         first_wait: The longest wait before the first retry, in seconds; it doubles with each.
-        longest_wait: Where the doubling ends, in seconds.
-        longest_asked: The longest wait that the service may ask for, in seconds; beyond it the error is
-            raised at once.
-        random: A number from 0 to 1; jitter keeps many clients from coming back at one moment.
+        longest_wait: The end of the doubling, in seconds.
+        longest_asked: The longest wait, in seconds, that the service may ask for; a longer one is an error.
+        patience: Seconds after which a query that was only ever refused becomes an error. With windows of up
+            to an hour a limit that other processes use up lets it through long before.
+        random: A number from 0 to 1: with jitter, clients that failed together do not come back together.
     """
 
     max_retries: int = 4
     deadline: float | None = None
     first_wait: float = 0.5
     longest_wait: float = 20.0
-    longest_asked: float = 120.0
+    longest_asked: float = LONGEST_WINDOW
+    patience: float = 6 * LONGEST_WINDOW
     random: Callable[[], float] = random.random
 
-    def wait(self, error: HeliconeError, attempts: int, elapsed: float = 0.0) -> float | None:
-        """Seconds to wait before asking again, or None to give up.
+    def wait(self, error: HeliconeError, retries: int) -> float | None:
+        """Seconds to wait before the next retry, or None if the error is final.
 
         Args:
-            error: What the last attempt came to.
-            attempts: How many there were.
-            elapsed: Seconds since the first began.
+            error: The outcome of the latest attempt.
+            retries: The number of retries so far.
         """
-        if attempts > self.max_retries or not is_transient(error):
+        if retries >= self.max_retries or isinstance(error, RateLimited) or not is_transient(error):
             return None
-        wait = self.random() * min(self.longest_wait, self.first_wait * 2.0 ** min(attempts - 1, 60))
+        wait = self.random() * min(self.longest_wait, self.first_wait * 2.0 ** min(retries, 60))
         asked: float | None = getattr(error, "retry_after", None)
-        if asked is not None:
-            if asked > self.longest_asked:
-                return None
-            # Earlier than asked would be refused again: jitter only adds.
-            wait += asked
-        return None if self.is_over(elapsed + wait) else wait
+        if asked is None:
+            return wait
+        # An earlier retry would be refused again: jitter only adds.
+        return asked + wait if asked <= self.longest_asked else None
 
-    def is_over(self, elapsed: float) -> bool:
-        """Whether what begins so many seconds after the first attempt cannot end in time."""
-        return self.deadline is not None and elapsed >= self.deadline
+    def outlasts(self, error: RateLimited, elapsed: float) -> bool:
+        """Whether the query waits until the rate limit lets it through.
 
-    def time_limit(self, timeout: float, elapsed: float) -> tuple[float, str, float]:
-        """Seconds that an attempt may take, the name of the limit that says so, and the whole of it."""
-        if self.deadline is None or elapsed + timeout <= self.deadline:
+        Args:
+            error: The refusal.
+            elapsed: Seconds since the query began.
+        """
+        return elapsed < self.patience and (error.retry_after or 0.0) <= self.longest_asked
+
+    def time_limit(self, timeout: float, left: float) -> tuple[float, str, float]:
+        """Seconds for an attempt, and the name and the length of the limit that they come from.
+
+        Args:
+            timeout: Seconds for one attempt.
+            left: Seconds until the deadline, infinite without one.
+        """
+        if self.deadline is None or timeout <= left:
             return timeout, "timeout", timeout
-        return self.deadline - elapsed, "deadline", self.deadline
+        return left, "deadline", self.deadline

@@ -231,7 +231,7 @@ async def test_the_time_of_an_attempt_is_that_of_the_request(
     make_client: Make, service: Any, clock: Any, diary: Diary
 ) -> None:
     """An attempt lasts from sending to the answer; the wait before it is told apart."""
-    service.always("", slow(clock, 3, Reply(429, "", {"Retry-After": "7"})))
+    service.always("", slow(clock, 3, Reply(503, "", {"Retry-After": "7"})))
     with pytest.raises(HeliconeError):
         await make_client(hooks=diary, max_retries=1).get_metrics()
 

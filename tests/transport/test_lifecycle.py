@@ -464,7 +464,7 @@ def modules_after(statement: str) -> set[str]:
         ),
         (["asyncio", "aiohttp"], "from helicone_sessions import F; (~((F.cost > 1) & F.threat)).to_wire()"),
         (["asyncio", "aiohttp"], "from helicone_sessions import parse_filter; parse_filter('cost > 1')"),
-        (["aiohttp"], "from helicone_sessions import HeliconeClient, MetricsOutcome, RateLimit, Retry"),
+        (["aiohttp"], "from helicone_sessions import HeliconeClient, MetricsOutcome, RateLimit"),
     ],
 )
 def test_who_builds_filters_waits_for_no_network(absent: list[str], statement: str) -> None:

@@ -15,13 +15,14 @@ from helicone_sessions import (
     APIError,
     ConfigurationError,
     ConnectionFailed,
+    F,
     HeliconeClient,
     HeliconeError,
+    Hooks,
     QueryFailed,
     RateLimit,
     RateLimited,
     RequestTimeout,
-    Retry,
     ServerError,
     TransportError,
 )
@@ -63,8 +64,8 @@ async def test_what_cannot_end_in_time_is_not_asked_again(
     make_client: Make, service: Any, clock: Any, attempts: int, deadline: float
 ) -> None:
     """A wait that reaches the deadline is not begun: the error is raised while the caller has time left."""
-    service.always("", service.reply(429, "", {"Retry-After": "7"}))
-    with pytest.raises(RateLimited) as caught:
+    service.always("", service.reply(503, "", {"Retry-After": "7"}))
+    with pytest.raises(ServerError) as caught:
         await make_client(deadline=deadline, max_retries=1).get_metrics()
 
     assert attempts == caught.value.attempts == len(service.seen)
@@ -100,7 +101,7 @@ async def test_an_attempt_is_cut_at_the_deadline(make_client: Make, service: Any
     service.always("", service.silence)
     with pytest.raises(
         RequestTimeout,
-        match=r"within 0\.05 s, the limit that deadline= sets for a query with all its attempts",
+        match=r"within 0\.05 s \(deadline, all attempts\)",
     ) as caught:
         await make_client(timeout=60, deadline=0.05, max_retries=0).get_metrics()
 
@@ -112,11 +113,12 @@ async def test_a_later_attempt_is_cut_at_the_deadline(make_client: Make, service
     service.will(gateway_page())
     service.always("", service.silence)
 
-    def hurry(retry: Retry) -> None:
-        clock.advance(1000 + 30 - 0.05 - retry.wait - clock.now())
+    class Hurries(Hooks):
+        def waits(self, _token: object, seconds: float, *_arguments: object) -> None:
+            clock.advance(1000 + 30 - 0.05 - seconds - clock.now())
 
-    with pytest.raises(RequestTimeout, match=r"within 30 s, the limit that deadline= sets") as caught:
-        await make_client(timeout=60, deadline=30, max_retries=1, on_retry=hurry).get_metrics()
+    with pytest.raises(RequestTimeout, match=r"within 30 s \(deadline, all attempts\)") as caught:
+        await make_client(timeout=60, deadline=30, max_retries=1, hooks=Hurries()).get_metrics()
 
     assert ("deadline", 30, 2) == (caught.value.limit, caught.value.seconds, caught.value.attempts)
 
@@ -124,14 +126,14 @@ async def test_a_later_attempt_is_cut_at_the_deadline(make_client: Make, service
 async def test_the_shorter_limit_is_named(make_client: Make, service: Any) -> None:
     """Where one attempt may not take as long as all of them, the limit is that of the attempt."""
     service.always("", service.silence)
-    with pytest.raises(RequestTimeout, match="the limit that timeout= sets for one attempt") as caught:
+    with pytest.raises(RequestTimeout, match="timeout, per attempt") as caught:
         await make_client(timeout=0.05, deadline=60, max_retries=0).get_metrics()
 
     assert ("timeout", 0.05) == (caught.value.limit, caught.value.seconds)
 
 
 async def test_waiting_for_a_slot_is_not_counted(make_client: Make, service: Any, clock: Any) -> None:
-    """The deadline begins with the first attempt, however long the query stood in line."""
+    """The deadline begins once the query has a slot, however long that takes."""
     service.hold("1")
     client = make_client(max_concurrency=1, deadline=5)
     first = asyncio.ensure_future(client.get_metrics(name_contains="1"))
@@ -150,21 +152,23 @@ async def test_waiting_for_a_slot_is_not_counted(make_client: Make, service: Any
 @pytest.mark.parametrize(
     "options",
     [{}, {"rate_limit": RateLimit(requests=1, per=30)}],
-    ids=["the limit of the service", "a limit of one's own"],
+    ids=["the limit of the service", "a limit of the client"],
 )
-async def test_waiting_for_the_rate_limit_is_not_counted(
+async def test_the_deadline_bounds_the_wait_for_the_rate_limit(
     make_client: Make, service: Any, clock: Any, options: dict[str, Any]
 ) -> None:
-    """A query that waited half a minute for its first attempt still has all of its deadline."""
+    """A query that cannot be sent before its deadline fails at once, without an attempt."""
     if not options:
         service.will(service.metrics(headers={"RateLimit-Remaining": "0", "RateLimit-Reset": "30"}))
-    client = make_client(deadline=40, **options)
+    client = make_client(deadline=20, **options)
     await client.get_metrics(name_contains="1")
-    service.will(slow(clock, 35, service.metrics(2.0)))
-    found = await client.get_metrics(name_contains="2")
+    with pytest.raises(RequestTimeout) as caught:
+        await client.get_metrics(name_contains="2")
 
+    assert ("deadline", 20, 0) == (caught.value.limit, caught.value.seconds, caught.value.attempts)
+    assert (1000, ["1"]) == (clock.time, service.names)
+    found = await client.with_options(deadline=40).get_metrics(name_contains="2")
     assert 2.0 == found.average.session_cost
-    assert service.seen[1].time >= 1029
 
 
 async def test_a_reset_beyond_the_deadline_is_not_waited_for(
@@ -212,131 +216,120 @@ def test_a_deadline_that_is_none_is_refused(value: Any) -> None:
 
 
 async def test_a_deadline_can_be_set_for_some_queries(make_client: Make, service: Any) -> None:
-    """with_options gives a deadline to one client, and none to the one that it was made of."""
+    """with_options gives a deadline to one client, and none to the one that it was made from."""
     client = make_client(max_retries=1)
-    service.always("", service.reply(429, "", {"Retry-After": "7"}))
-    with pytest.raises(RateLimited) as limited:
+    service.always("", service.reply(503, "", {"Retry-After": "7"}))
+    with pytest.raises(ServerError) as limited:
         await client.with_options(deadline=5).get_metrics()
-    with pytest.raises(RateLimited) as unlimited:
+    with pytest.raises(ServerError) as unlimited:
         await client.get_metrics()
 
     assert (1, 2) == (limited.value.attempts, unlimited.value.attempts)
 
 
-# Who is told
+# Waits, as hooks see them
 
 
-async def test_the_hook_hears_of_each_wait(make_client: Make, service: Any, clock: Any) -> None:
-    """on_retry is given the error, how often it was asked and the wait, before each and in order."""
+class Waits(Hooks):
+    """Keeps the arguments of all waits."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[float, str, Any]] = []
+
+    def waits(self, _token: object, seconds: float, reason: str, error: Any) -> None:
+        self.heard.append((seconds, reason, error))
+
+
+@pytest.fixture
+def waits() -> Waits:
+    return Waits()
+
+
+async def test_hooks_hear_of_each_retry(make_client: Make, service: Any, clock: Any, waits: Waits) -> None:
+    """They get the length of the pause, the reason and the failure, before the pause and in order."""
     service.will(gateway_page(503), service.drop, failure("Too many simultaneous queries"))
-    told: list[tuple[Retry, float, int]] = []
-    await make_client(
-        on_retry=lambda retry: told.append((retry, sum(clock.slept), len(service.seen)))
-    ).get_metrics()
+    await make_client(hooks=waits).get_metrics()
 
-    assert [ServerError, ConnectionFailed, QueryFailed] == [type(retry.error) for retry, _, _ in told]
-    assert (
-        [1, 2, 3]
-        == [retry.attempts for retry, _, _ in told]
-        == [retry.error.attempts for retry, _, _ in told]
-    )
-    assert clock.slept == [retry.wait for retry, _, _ in told]
-    # Each is told before the wait that it tells of, and before the next attempt.
-    assert [sum(clock.slept[:place]) for place in range(3)] == [slept for _, slept, _ in told]
-    assert [1, 2, 3] == [seen for _, _, seen in told]
+    assert [ServerError, ConnectionFailed, QueryFailed] == [type(error) for _, _, error in waits.heard]
+    assert [1, 2, 3] == [error.attempts for _, _, error in waits.heard]
+    assert [(seconds, "retry") for seconds in clock.slept] == [heard[:2] for heard in waits.heard]
 
 
 @pytest.mark.parametrize("retries", [0, 1, 3])
-async def test_the_hook_hears_nothing_of_the_last_failure(
-    make_client: Make, service: Any, retries: int
+async def test_hooks_hear_of_no_retry_that_is_not_made(
+    make_client: Make, service: Any, retries: int, waits: Waits
 ) -> None:
-    """The last failure is raised: it is not told that it will be asked again."""
+    """The last failure is raised, and nothing is waited for."""
     service.always("", gateway_page())
-    told: list[Retry] = []
     with pytest.raises(ServerError) as caught:
-        await make_client(max_retries=retries, on_retry=told.append).get_metrics()
+        await make_client(max_retries=retries, hooks=waits).get_metrics()
 
-    assert list(range(1, retries + 1)) == [retry.attempts for retry in told]
-    assert caught.value not in [retry.error for retry in told]
+    errors = [error for _, _, error in waits.heard]
+    assert list(range(1, retries + 1)) == [error.attempts for error in errors]
+    assert caught.value not in errors
 
 
 @pytest.mark.parametrize(
     "fault", [failure("Invalid filter"), Reply(401), Reply(200, "<html>"), Reply(501)], ids=str
 )
-async def test_the_hook_hears_nothing_of_a_fault_that_stays(
-    make_client: Make, service: Any, fault: Reply
+async def test_hooks_hear_of_no_wait_after_a_lasting_fault(
+    make_client: Make, service: Any, fault: Reply, waits: Waits
 ) -> None:
-    """What is not asked again is no retry."""
+    """A failure that would come again is no reason to wait."""
     service.always("", fault)
-    told: list[Retry] = []
     with pytest.raises(APIError):
-        await make_client(on_retry=told.append).get_metrics()
+        await make_client(hooks=waits).get_metrics()
 
-    assert [] == told
-
-
-async def test_the_hook_is_told_of_the_whole_wait_for_the_limit(make_client: Make, service: Any) -> None:
-    """Where the headers of the limit tell the moment of its reset, the wait is until then."""
-    spent = {"RateLimit-Limit": "1", "RateLimit-Remaining": "0", "RateLimit-Reset": "30"}
-    service.will(service.reply(429, {"error": "Too many requests"}, spent))
-    told: list[Retry] = []
-    await make_client(on_retry=told.append).get_metrics()
-
-    assert [pytest.approx(30, abs=1.1)] == [retry.wait for retry in told]
-    assert service.seen[1].time >= 1029
+    assert [] == waits.heard
 
 
-async def test_what_the_hook_raises_is_raised(make_client: Make, service: Any, clock: Any) -> None:
-    """An error of on_retry ends the query as it is, and leaves its slot to the next."""
-    service.will(gateway_page())
+async def test_hooks_hear_of_waits_for_the_rate_limit(
+    make_client: Make, service: Any, clock: Any, waits: Waits
+) -> None:
+    """A query that is held back gives the seconds until the reset, before its first attempt as well."""
+    service.will(service.metrics(headers={"RateLimit-Remaining": "0", "RateLimit-Reset": "300"}))
+    client = make_client(hooks=waits)
+    await client.get_metrics(name_contains="1")
+    await client.get_metrics(name_contains="2")
 
-    def complain(_retry: Retry) -> None:
-        raise LookupError("enough")
+    assert [(pytest.approx(300, abs=0.01), "rate limit", None)] == waits.heard
+    assert pytest.approx(1300, abs=0.01) == clock.time
 
-    client = make_client(max_concurrency=1, on_retry=complain)
-    with pytest.raises(LookupError, match="enough"):
-        await client.get_metrics(name_contains="7")
 
-    assert (1, []) == (len(service.seen), clock.slept)
-    assert 7.0 == (await client.get_metrics(name_contains="7")).average.session_cost
+async def test_hooks_hear_why_a_refused_query_waits(make_client: Make, service: Any, waits: Waits) -> None:
+    """The refusal comes with the wait."""
+    service.will(service.reply(429, "", {"Retry-After": "240"}))
+    await make_client(hooks=waits).get_metrics()
+    ((seconds, reason, error),) = waits.heard
+
+    assert (240, "rate limit", RateLimited) == (seconds, reason, type(error))
+
+
+async def test_each_query_of_a_batch_reports_its_wait(make_client: Make, service: Any, waits: Waits) -> None:
+    """Those that wait together in line all say so, so that a progress bar can show it."""
+    service.will(service.metrics(headers={"RateLimit-Remaining": "0", "RateLimit-Reset": "300"}))
+    client = make_client(hooks=waits, max_concurrency=4)
+    await client.get_metrics()
+    await client.get_metrics_many([F.cost > number for number in range(4)])
+
+    assert [pytest.approx(300, abs=0.01)] * 4 == [seconds for seconds, _, _ in waits.heard]
 
 
 async def test_a_hook_may_cancel_its_query(make_client: Make, service: Any) -> None:
-    """A task that is cancelled from on_retry ends as cancelled."""
+    """A task that is cancelled by a hook ends as cancelled."""
     service.always("", gateway_page())
     calls: list[asyncio.Future[Any]] = []
-    client = make_client(on_retry=lambda _retry: calls[0].cancel())
+
+    class Cancels(Hooks):
+        def waits(self, *_arguments: object) -> None:
+            calls[0].cancel()
+
+    client = make_client(hooks=Cancels())
     calls.append(asyncio.ensure_future(client.get_metrics()))
     with pytest.raises(asyncio.CancelledError):
         await calls[0]
 
     assert 1 == len(service.seen)
-
-
-@pytest.mark.parametrize("value", [5, "print", [], False])
-def test_a_hook_that_cannot_be_called_is_refused(value: Any) -> None:
-    """The constructor and with_options take a function."""
-    message = re.escape(f"on_retry is a function of one Retry, not {value!r}")
-    with pytest.raises(ConfigurationError, match=message):
-        HeliconeClient(KEY, on_retry=value)
-    with pytest.raises(ConfigurationError, match=message):
-        HeliconeClient(KEY).with_options(on_retry=value)
-
-
-async def test_other_options_have_another_hook(make_client: Make, service: Any) -> None:
-    """with_options puts a hook in the place of the client's, or keeps it."""
-    heard: list[str] = []
-    client = make_client(max_retries=1, on_retry=lambda _retry: heard.append("first"))
-    service.always("", gateway_page())
-    for asking in (
-        client,
-        client.with_options(timeout=5),
-        client.with_options(on_retry=lambda _: heard.append("other")),
-    ):
-        with pytest.raises(ServerError):
-            await asking.get_metrics()
-
-    assert ["first", "first", "other"] == heard
 
 
 # What an error tells
@@ -368,10 +361,11 @@ async def test_an_error_of_the_line_tells_its_attempts_and_waits_too(
 
 
 async def test_waiting_for_the_limit_between_attempts_is_a_wait(make_client: Make, service: Any) -> None:
-    """The wait for the reset of a limit that was reached is told like any other."""
+    """An error after a refusal tells the wait for the reset like any other."""
     spent = {"RateLimit-Limit": "1", "RateLimit-Remaining": "0", "RateLimit-Reset": "30"}
-    service.always("", service.reply(429, {"error": "Too many requests"}, spent))
-    with pytest.raises(RateLimited, match=r"after 2 attempts and \d\d\.\d s of waits") as caught:
+    service.will(service.reply(429, {"error": "Too many requests"}, spent))
+    service.always("", failure("Invalid filter"))
+    with pytest.raises(QueryFailed, match=r"after 2 attempts and \d\d\.\d s of waits") as caught:
         await make_client(max_retries=1).get_metrics()
 
     assert 29 <= caught.value.waited <= 31
@@ -413,12 +407,13 @@ async def test_the_first_error_has_waited_for_nothing(
 async def test_the_wait_asked_for_is_kept(
     make_client: Make, service: Any, status: int, seconds: float, headers: dict[str, str]
 ) -> None:
-    """Seconds or a date beside the answer's own: it is asked again after that, and not much later."""
+    """Seconds or a date beside the response's own: the next attempt follows then, and not much later."""
     service.will(service.reply(status, "", headers))
     found = await make_client().get_metrics(name_contains="7")
 
     assert 7.0 == found.average.session_cost
-    assert seconds <= service.seen[1].time - 1000 <= seconds + 0.5
+    # A refusal that names no wait makes a pause of up to two seconds.
+    assert seconds <= service.seen[1].time - 1000 <= seconds + (2 if status == 429 else 0.5)
 
 
 @pytest.mark.parametrize("status", [408, 425])
@@ -460,8 +455,8 @@ async def test_the_log_tells_of_retries(
     first, second = clock.slept
 
     assert [
-        f"ServerError (status 503), attempt 1: asked again in {first:.2f} s",
-        f"ConnectionFailed, attempt 2: asked again in {second:.2f} s",
+        f"ServerError (status 503), attempt 1: retry in {first:.2f} s",
+        f"ConnectionFailed, attempt 2: retry in {second:.2f} s",
     ] == told_at(logging.INFO, caplog)
     assert [] == told_at(logging.DEBUG, caplog)
 
@@ -469,10 +464,10 @@ async def test_the_log_tells_of_retries(
 @pytest.mark.parametrize(
     ("expected", "fault"),
     [
-        ("AuthenticationError (status 401), attempt 1: given up", Reply(401, {"error": "words"})),
-        ("QueryFailed (status 500), attempt 1: given up", failure("words")),
-        ("UnexpectedResponse (status 200), attempt 1: given up", Reply(200, "words")),
-        ("ServerError (status 501), attempt 1: given up", Reply(501, "words")),
+        ("AuthenticationError (status 401), attempt 1: not retried", Reply(401, {"error": "words"})),
+        ("QueryFailed (status 500), attempt 1: not retried", failure("words")),
+        ("UnexpectedResponse (status 200), attempt 1: not retried", Reply(200, "words")),
+        ("ServerError (status 501), attempt 1: not retried", Reply(501, "words")),
     ],
 )
 async def test_the_log_tells_of_giving_up(
@@ -496,7 +491,7 @@ async def test_the_log_tells_of_the_last_retry(
     with pytest.raises(ConnectionFailed):
         await make_client(max_retries=1).get_metrics()
 
-    assert "ConnectionFailed, attempt 2: given up" == told_at(logging.INFO, caplog)[-1]
+    assert "ConnectionFailed, attempt 2: not retried" == told_at(logging.INFO, caplog)[-1]
 
 
 async def test_the_log_tells_of_each_answer(
@@ -543,8 +538,6 @@ PASSING: list[Any] = [
     Reply(500),
     Reply(408),
     Reply(425),
-    Reply(429),
-    Reply(429, {"error": "Too many requests"}, {"Retry-After": "3"}),
     Reply(503, "", {"Retry-After": IN_A_MINUTE, "Date": NOW}),
     failure("Code: 159. DB::Exception: Timeout exceeded"),
     failure("Too many simultaneous queries", 200),
@@ -557,27 +550,48 @@ STAYING: list[Any] = [
     Reply(302, "", {"Location": "https://example.org"}),
     Reply(200, "<html>"),
     Reply(204),
-    Reply(429, "", {"Retry-After": "3600"}),
+    Reply(429, "", {"Retry-After": "3601"}),
     failure("Invalid filter"),
 ]
 # Nothing goes wrong at once, and something does with the next question on the same connection.
 LATER: list[Any] = [Fault.GOES_STALE]
 
 
+REFUSALS: list[Any] = [
+    Reply(429),
+    Reply(429, {"error": "Too many requests"}, {"Retry-After": "3"}),
+    Reply(429, {"error": "Too many requests"}, {"RateLimit-Remaining": "0", "RateLimit-Reset": "300"}),
+]
+
+
+def outcome_of(faults: list[Any], max_retries: int) -> tuple[Any, int, int]:
+    """The last answer (None is metrics), the number of attempts and of retries that the policy promises."""
+    retries = 0
+    for attempts, fault in enumerate(faults, start=1):
+        if fault in LATER:
+            return None, attempts, retries
+        if fault not in REFUSALS:
+            if fault in STAYING or retries == max_retries:
+                return fault, attempts, retries
+            retries += 1
+    return None, len(faults) + 1, retries
+
+
 @settings(deadline=None, max_examples=60)
 @given(
-    faults=st.lists(st.sampled_from([*PASSING, *PASSING, *STAYING, *LATER]), max_size=6),
-    retries=st.integers(0, 4),
+    faults=st.lists(st.sampled_from([*PASSING, *PASSING, *REFUSALS, *STAYING, *LATER]), max_size=6),
+    max_retries=st.integers(0, 4),
 )
-@example(faults=PASSING[:5], retries=4)
-@example(faults=[Fault.GOES_STALE] * 3, retries=0)
-def test_a_query_is_asked_at_most_once_more_than_max_retries(faults: list[Any], retries: int) -> None:
-    """Any sequence of faults: it is asked until it is answered, a fault stays, or the retries are used up."""
-    told: list[Retry] = []
+@example(faults=PASSING[:5], max_retries=4)
+@example(faults=[*REFUSALS, *REFUSALS], max_retries=0)
+@example(faults=[Fault.GOES_STALE] * 3, max_retries=0)
+def test_a_query_is_repeated_until_an_answer_or_the_last_retry(faults: list[Any], max_retries: int) -> None:
+    """Any sequence of faults: failures that may pass cost a retry, refusals cost none."""
+    waits = Waits()
 
     async def ask(fake: FakeHelicone) -> Any:
         with replaced(VirtualClock()):
-            client = HeliconeClient(KEY, base_url=fake.url, max_retries=retries, on_retry=told.append)
+            client = HeliconeClient(KEY, base_url=fake.url, max_retries=max_retries, hooks=waits)
         async with client:
             try:
                 return await client.get_metrics()
@@ -588,17 +602,14 @@ def test_a_query_is_asked_at_most_once_more_than_max_retries(faults: list[Any], 
         fake.otherwise(metrics(cost=7.0))
         fake.will_answer(*faults)
         found = asyncio.run(ask(fake))
-    # After the first that does not pass nothing is asked.
-    ends = next(place for place, fault in enumerate([*faults, None], start=1) if fault not in PASSING)
-    due = min(ends, retries + 1)
-    last = faults[due - 1] if due <= len(faults) else None
+    last, attempts, retries = outcome_of(faults, max_retries)
 
-    assert due == len(fake.requests)
-    assert due - 1 == len(told)
-    assert isinstance(found, HeliconeError) is (last in PASSING + STAYING)
-    assert due == getattr(found, "attempts", due)
-    if not isinstance(found, HeliconeError):
+    assert attempts == len(fake.requests) == getattr(found, "attempts", attempts)
+    assert retries == sum(reason == "retry" for _, reason, _ in waits.heard)
+    if last is None:
         assert 7.0 == found.average.session_cost
+    else:
+        assert isinstance(found, HeliconeError)
 
 
 # What holds a query back, and says so
@@ -621,9 +632,9 @@ class Turnstile:
 async def test_waiting_for_a_limiter_is_not_counted_as_an_attempt(
     make_client: Make, service: Any, clock: Any
 ) -> None:
-    """The deadline begins when the first attempt does, which a limiter of one's own holds back."""
+    """A limiter takes time from the deadline, and no retry."""
     service.will(gateway_page())
-    found = await make_client(deadline=30, rate_limit=Turnstile(clock, 20)).get_metrics()
+    found = await make_client(deadline=60, max_retries=1, rate_limit=Turnstile(clock, 20)).get_metrics()
 
     assert found.average.session_cost is None
     assert 2 == len(service.seen)
@@ -632,14 +643,14 @@ async def test_waiting_for_a_limiter_is_not_counted_as_an_attempt(
 async def test_a_limiter_that_outlasts_the_deadline_ends_the_query(
     make_client: Make, service: Any, clock: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What it holds back for longer than there is time is not sent, and the log tells of giving up."""
+    """A query that is held back beyond its deadline is not sent, and the log says so."""
     caplog.set_level(logging.INFO, "helicone_sessions")
-    service.always("", gateway_page())
-    with pytest.raises(ServerError) as caught:
+    with pytest.raises(RequestTimeout) as caught:
         await make_client(deadline=10, rate_limit=Turnstile(clock, 20)).get_metrics()
 
-    assert 1 == caught.value.attempts == len(service.seen)
-    assert "given up" in caplog.messages[-1]
+    assert 0 == caught.value.attempts == len(service.seen)
+    assert "before the first attempt" in str(caught.value)
+    assert "no attempt before the deadline" in caplog.messages[-1]
 
 
 async def test_a_limit_that_is_spent_is_told_in_the_log(
@@ -652,7 +663,7 @@ async def test_a_limit_that_is_spent_is_told_in_the_log(
     for name in "12":
         await client.get_metrics(name_contains=name)
 
-    assert ["requests wait 20.0 s, as the rate limit or the service asks"] == caplog.messages
+    assert ["requests wait 20.0 s for the rate limit"] == caplog.messages
 
 
 async def test_a_certificate_that_is_not_trusted_is_not_tried_again(make_client: Make, service: Any) -> None:
@@ -663,16 +674,14 @@ async def test_a_certificate_that_is_not_trusted_is_not_tried_again(make_client:
     assert (1, True) == (caught.value.attempts, caught.value.is_lasting)
 
 
-async def test_other_options_can_take_a_limit_back(make_client: Make, service: Any, clock: Any) -> None:
-    """None for deadline or on_retry means none, and what is not named is kept."""
-    heard: list[Retry] = []
-    first = make_client(deadline=1, on_retry=heard.append)
+async def test_other_options_can_remove_the_deadline(make_client: Make, service: Any, clock: Any) -> None:
+    """None means no deadline, and an option that is not given is kept."""
+    first = make_client(deadline=1)
     service.will(*[slow(clock, 3, gateway_page())] * 2)
     with pytest.raises(ServerError):
         await first.with_options(max_retries=3).get_metrics()
-    await first.with_options(deadline=None, on_retry=None).get_metrics()
+    await first.with_options(deadline=None).get_metrics()
 
-    assert [] == heard
     assert 3 == len(service.seen)
 
 
@@ -711,22 +720,19 @@ async def test_a_limiter_that_lets_nobody_in_holds_back_no_other_client(
 async def test_a_gate_that_is_closed_beyond_the_deadline_ends_the_query(
     make_client: Make, service: Any, clock: Any
 ) -> None:
-    """A retry that the limit of another query holds back ends with the deadline, not with the limit."""
+    """A retry that the refusal of another query holds back too long fails at once, with its own error."""
     service.will(service.reply(502), service.reply(429, "", {"Retry-After": "60"}))
     clock.stop()
     client = make_client(deadline=5, max_retries=3)
     held = asyncio.ensure_future(client.get_metrics(name_contains="1"))
     await service.until(lambda: len(clock.slept) == 1)
-    other = asyncio.ensure_future(make_client(max_retries=0).get_metrics(name_contains="2"))
     with pytest.raises(RateLimited):
-        await other
+        await make_client(deadline=5).get_metrics(name_contains="2")
     clock.advance(1)
-    await service.until(lambda: len(clock.slept) == 3)
-    clock.advance(4.5)
     with pytest.raises(ServerError) as caught:
         await held
 
-    assert 1005.5 == clock.time
+    assert 1001 == clock.time
     assert (1, ["1", "2"]) == (caught.value.attempts, service.names)
 
 
@@ -757,15 +763,5 @@ def test_a_limiter_that_can_be_entered_once_is_refused() -> None:
     async def once() -> AsyncIterator[None]:
         yield
 
-    with pytest.raises(ConfigurationError, match="can be entered once"):
+    with pytest.raises(ConfigurationError, match="entered only once"):
         HeliconeClient(KEY, base_url="http://localhost", rate_limit=once())
-
-
-def test_a_hook_that_would_have_to_be_awaited_is_refused() -> None:
-    """Nobody would await it."""
-
-    async def hook(_retry: Retry) -> None:
-        """Never called."""
-
-    with pytest.raises(ConfigurationError, match="it is not awaited"):
-        HeliconeClient(KEY, base_url="http://localhost", on_retry=hook)

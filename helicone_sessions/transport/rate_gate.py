@@ -1,0 +1,253 @@
+"""The gate in front of the service, where queries wait until a rate limit lets them through."""
+
+import asyncio
+import contextvars
+import logging
+import math
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from functools import lru_cache
+from typing import Any, Final, cast
+
+import attrs
+
+from helicone_sessions.clock import Clock
+from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.transport.rate_limit import Pace, RateLimit, Window
+
+Limit = RateLimit | AbstractAsyncContextManager[Any]
+
+# Seconds without news after which the requests under way are taken for lost, as with a stopped loop.
+_PATIENCE: Final = 120.0
+# Shorter waits are not worth a line in the log, and a wait that grows by less is still the same one.
+_NOTABLE: Final = 1.0
+_LOG: Final = logging.getLogger("helicone_sessions")
+
+
+class Budget:
+    """The state that all clients of this process share if they use one key of one service."""
+
+    def __init__(self) -> None:
+        self.window = Window()
+        # Clients may run on loops of several threads.
+        self.lock = threading.Lock()
+        self.waiting: set[Gate] = set()
+
+    def try_take(self, now: float, pace: Pace | None) -> float:
+        """Count a request that goes now, or return the seconds until one may go."""
+        with self.lock:
+            seconds = self.window.wait(now)
+            if pace is not None:
+                seconds = max(seconds, pace.wait(now))
+            if seconds <= 0:
+                self.window.sent()
+                if pace is not None:
+                    pace.take(now)
+            return seconds
+
+
+# Two threads that miss at once would each get an object from the cache.
+_SHARING = threading.Lock()
+
+
+@lru_cache(maxsize=256)
+def _shared_budget(_account: Hashable, _clock: Hashable) -> Budget:
+    return Budget()
+
+
+@lru_cache(maxsize=256)
+def _shared_pace(_account: Hashable, _clock: Hashable, limit: RateLimit) -> Pace:
+    return Pace(limit)
+
+
+def _shared(account: Hashable, clock: Clock, limit: RateLimit | None) -> tuple[Budget, Pace | None]:
+    with _SHARING:
+        key = account, cast(Hashable, clock)
+        return _shared_budget(*key), None if limit is None else _shared_pace(*key, limit)
+
+
+def _start_over() -> None:
+    """In a child process nothing is under way, and a thread that is not there may hold a lock."""
+    global _SHARING  # noqa: PLW0603 - a lock of the parent's
+    _SHARING = threading.Lock()
+    _shared_budget.cache_clear()
+    _shared_pace.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_over)
+
+
+class Gate:
+    """Where the queries of a client wait in line before each attempt, first come, first served.
+
+    Args:
+        account: Identifies one key of one service.
+        clock: The clock of all waits.
+        limit: A `RateLimit`, or an async context manager to enter around each attempt.
+    """
+
+    def __init__(self, account: Hashable, clock: Clock, limit: Limit | None = None) -> None:
+        self.clock = clock
+        pace, limiter = (limit, None) if isinstance(limit, RateLimit) else (None, limit)
+        self.limiter: AbstractAsyncContextManager[Any] = nullcontext() if limiter is None else limiter
+        self._budget, self._pace = _shared(account, clock, pace)
+        self._line: deque[_Waiter] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        # Looks at the line again when the first may go, or when a deadline is over.
+        self._timer: asyncio.Task[None] | asyncio.TimerHandle | None = None
+        self._looks_at: float | None = None
+        self._logged_until = -math.inf
+
+    async def enter(self, until: float = math.inf, on_wait: Callable[[float], None] | None = None) -> bool:
+        """Wait for a turn and for room, and take it; `answered` or `left` gives it back.
+
+        Args:
+            until: The second by which the query needs room.
+            on_wait: Called with the seconds of each wait whose length is known.
+
+        Returns:
+            Whether there is room by then; False as soon as it is known that there is none.
+
+        Raises:
+            ConfigurationError: The client was closed in the meantime.
+        """
+        now = self.clock.now()
+        if not self._line and now < until and self._budget.try_take(now, self._pace) <= 0:
+            return True
+        self._loop = asyncio.get_running_loop()
+        waiter = _Waiter(self._loop.create_future(), until, on_wait)
+        self._line.append(waiter)
+        self._budget.waiting.add(self)
+        self._admit()
+        try:
+            return await waiter.admission
+        except asyncio.CancelledError:
+            if waiter.is_admitted:
+                self.left()
+            else:
+                # It may have been the first, for whose deadline the timer was set.
+                self._admit()
+            raise
+
+    def _admit(self) -> None:
+        """Admit as many queries as there is room for, and set the timer for the next."""
+        now, seconds = self.clock.now(), math.inf
+        while self._line:
+            first = self._line[0]
+            if not first.admission.done():
+                if first.until > now and (seconds := self._budget.try_take(now, self._pace)) > 0:
+                    break
+                first.admission.set_result(first.until > now)
+            self._line.popleft()
+        if seconds < math.inf:
+            self._log(now, seconds)
+            for waiter in self._line:
+                waiter.hear(now, seconds)
+        self._line = deque(waiter for waiter in self._line if not waiter.admission.done())
+        if not self._line:
+            self._budget.waiting.discard(self)
+            self._set_timer(None)
+        else:
+            self._set_timer(min(now + seconds, *(waiter.until for waiter in self._line)))
+
+    def _set_timer(self, moment: float | None) -> None:
+        """Look at the line again at *moment*; if it is infinite, when nothing more can be expected."""
+        if moment is not None and moment == self._looks_at and moment < math.inf:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._looks_at = None, moment
+        if moment is None or self._loop is None:
+            return
+        if moment < math.inf:
+            self._timer = asyncio.ensure_future(self._look_at(moment))
+        else:
+            self._timer = self._loop.call_later(_PATIENCE, self._lose_patience)
+
+    async def _look_at(self, moment: float) -> None:
+        await self.clock.sleep(max(0.0, moment - self.clock.now()))
+        self._timer, self._looks_at = None, None
+        self._admit()
+
+    def _lose_patience(self) -> None:
+        self._timer, self._looks_at = None, None
+        self._budget.window.in_flight = 0
+        self._admit()
+
+    def _log(self, now: float, seconds: float) -> None:
+        if seconds >= _NOTABLE and now + seconds > self._logged_until + _NOTABLE:
+            self._logged_until = now + seconds
+            _LOG.info("requests wait %.1f s for the rate limit", seconds)
+
+    def look_again(self) -> None:
+        """Admit whoever has room now; may be called from any thread."""
+        if self._loop is not None:
+            # A loop that was closed in the meantime has nobody in line.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._admit)
+
+    def shut(self) -> None:
+        """Let nobody pass anymore: each query in line ends with a `ConfigurationError`."""
+        for waiter in self._line:
+            if not waiter.admission.done():
+                waiter.admission.set_exception(
+                    ConfigurationError("the client was closed while the query waited for the rate limit")
+                )
+        self._admit()
+
+    def left(self) -> None:
+        """Count the end of a request without an answer."""
+        with self._budget.lock:
+            self._budget.window.ended()
+        self._announce()
+
+    def answered(self, status: int, headers: Mapping[str, str], sent_at: float) -> None:
+        """Learn from the answer to a request that was sent at *sent_at*."""
+        with self._budget.lock:
+            self._budget.window.ended()
+            self._budget.window.answered(status, headers, sent_at, self.clock.now())
+        self._announce()
+
+    def _announce(self) -> None:
+        if self._line:
+            self._admit()
+        if self._budget.waiting:
+            for gate in self._budget.waiting - {self}:
+                gate.look_again()
+
+
+@attrs.define(eq=False)
+class _Waiter:
+    """One query in line.
+
+    Args:
+        admission: True once it may go, False if there is no room before its deadline.
+        until: Its deadline.
+        on_wait: Called with the seconds of each wait whose length is known.
+    """
+
+    admission: "asyncio.Future[bool]"
+    until: float
+    on_wait: Callable[[float], None] | None
+    # Whoever looks at the line calls `on_wait`, in the context of the query.
+    _context: contextvars.Context = attrs.field(factory=contextvars.copy_context, init=False)
+    _heard_until: float = attrs.field(default=-math.inf, init=False)
+
+    @property
+    def is_admitted(self) -> bool:
+        done = self.admission.done() and not self.admission.cancelled()
+        return done and self.admission.exception() is None and self.admission.result()
+
+    def hear(self, now: float, seconds: float) -> None:
+        """Take in that the wait lasts for so many seconds; it is reported if it has become longer."""
+        if self.admission.done():
+            return
+        if now + seconds >= self.until:
+            self.admission.set_result(False)
+        elif self.on_wait is not None and now + seconds > self._heard_until + _NOTABLE:
+            self._heard_until = now + seconds
+            self._context.run(self.on_wait, seconds)
