@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from helicone_sessions.filters.nodes import EVERYTHING, And, Leaf, Node, Or, fold, join
+from helicone_sessions.filters.patterns import ends_in_escape
 from helicone_sessions.filters.schema import (
     COLUMNS,
     SERVER_EMPTY,
@@ -32,7 +33,6 @@ from helicone_sessions.local.sql import (
     Unanswerable,
     around_tag,
     check_stored,
-    ends_in_escape,
     flag,
     joined,
 )

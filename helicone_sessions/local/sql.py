@@ -18,7 +18,7 @@ from uuid import UUID
 import attrs
 
 from helicone_sessions.filters.nodes import EVERYTHING, And, Leaf, Node, fold
-from helicone_sessions.filters.patterns import escape_like
+from helicone_sessions.filters.patterns import ends_in_escape, escape_like
 from helicone_sessions.filters.schema import SERVER_EMPTY, SERVER_NULL, ColumnFacts, Kind, Operator
 from helicone_sessions.local.table import FEEDBACK, Tables
 
@@ -286,11 +286,6 @@ def _uuid_text(value: str) -> str:
         return str(UUID(value))
     except ValueError:
         return value
-
-
-def ends_in_escape(pattern: str) -> bool:
-    """Whether *pattern* ends with a backslash that escapes nothing, which ClickHouse refuses."""
-    return (len(pattern) - len(pattern.rstrip("\\"))) % 2 == 1
 
 
 def _check_pattern(leaf: Leaf, pattern: str) -> None:
