@@ -17,7 +17,7 @@ from helicone_sessions.messages.query import SessionMetricsQuery
 
 T = TypeVar("T")
 
-# The service takes bodies up to 50 MB (server source).
+# Five times what the service takes: rows are added in bodies too.
 LARGEST_BODY: Final = 50 * 1024 * 1024
 # Larger ones are held a few at a time, however many requests wait.
 LARGE_BODY: Final = 1024 * 1024
