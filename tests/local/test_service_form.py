@@ -3,19 +3,29 @@
 import io
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
 import pytest
 import pytest_asyncio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from helicone_sessions import AuthenticationError, F, HeliconeClient, QueryFailed, SessionMetricsQuery
 from helicone_sessions.filters.schema import REQUESTS, SERVER_END_OF_TIME
 from helicone_sessions.local import LocalServer
 from helicone_sessions.local.service_form import Invalid, read_query
+from helicone_sessions.local.service_sql import Crash, service_condition
+from helicone_sessions.local.sql import Parameters
+from helicone_sessions.local.table import Tables
+from tests.strategies import wire_values
 
 PLAIN: dict[str, Any] = {"nameContains": "", "timezoneDifference": 0}
 PATH = "/v1/session/metrics/query"
+SCALARS = (
+    st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.integers() | st.text()
+)
 EMPTY = {"startTimeUnixMs": 0, "endTimeUnixMs": 1}
 LAST = (int(SERVER_END_OF_TIME.timestamp()) * 1000) - 1
 
@@ -120,6 +130,28 @@ def test_refused_bodies_name_the_field(body: Any, field: str) -> None:
         read_query(json.dumps(body).encode())
     assert [field] == list(caught.value.details)
     assert caught.value.details[field]["message"]
+
+
+@given(wire=wire_values())
+def test_any_filter(wire: Any) -> None:
+    """Any JSON as a filter is refused, breaks the server's code, or has a condition."""
+    try:
+        asked = read(filter=wire)
+    except (Invalid, ValueError):
+        return
+    with suppress(Crash):
+        assert service_condition(asked.wire_filter, Parameters(), Tables.own("any")).text
+
+
+@given(name=st.sampled_from([*PLAIN, "pSize", "useInterquartile", "timeFilter"]), value=SCALARS)
+def test_any_field(name: str, value: Any) -> None:
+    """Any value of a field is read, or refused under its name."""
+    fields = [f"requestBody.{name}"]
+    try:
+        read(**{name: value})
+    except Invalid as refused:
+        fields = list(refused.details)
+    assert [f"requestBody.{name}"] == fields
 
 
 def test_refusals_show_a_plain_value() -> None:
