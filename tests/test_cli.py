@@ -305,13 +305,15 @@ async def test_serve_has_sample_data() -> None:
 @needs_signals
 async def test_serve_keeps_a_rate_limit() -> None:
     """With --rate-limit one request too many is refused."""
-    with Serving(("--rate-limit", "1", "--semantics", "helicone", "--max-memory", "500")) as serving:
+    options = ("--rate-limit", "1", "--rate-limit-window", "90")
+    with Serving((*options, "--semantics", "helicone", "--max-memory", "500")) as serving:
         headers = {"Authorization": f"Bearer {KEY}"}
         async with aiohttp.ClientSession(serving.url, headers=headers) as session:
             for status in (200, 429):
                 body = {"nameContains": "", "timezoneDifference": 0}
                 async with session.post("/v1/session/metrics/query", json=body) as answer:
                     assert status == answer.status
+                    assert "1;w=90" == answer.headers["RateLimit-Policy"]
                     assert "Helicone-Filter-Semantics" not in answer.headers
 
 
@@ -326,6 +328,7 @@ async def test_serve_keeps_a_rate_limit() -> None:
         (("--file", "requests.jsonl"), "did you mean --data?"),
         (("--sample", "--data", "requests.jsonl"), "--sample loads data of its own: leave out --data"),
         (("--rate-limit", "soon"), "--rate-limit is a whole number, not 'soon'"),
+        (("--rate-limit-window", "0"), "--rate-limit-window is seconds above 0, not 0.0"),
         (("--max-seconds", "0"), "--max-seconds is a number above 0"),
         (("--max-memory", "-1"), "--max-memory is a number above 0"),
         (("--rate-limit", "0"), "--rate-limit is a whole number from 1 up"),

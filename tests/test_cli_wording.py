@@ -49,6 +49,7 @@ def of_arguments() -> Iterator[HeliconeError]:
     yield refused(LocalServer, path="")
     yield refused(LocalServer, rejects="")
     yield refused(LocalServer, rate_limit=0)
+    yield refused(LocalServer, rate_limit_window=0)
     yield refused(LocalServer, api_key="two words")
     yield refused(LocalServer, organization_id="mine")
     yield refused(LocalServer, clickhouse="http://127.0.0.1:9/", path="folder")

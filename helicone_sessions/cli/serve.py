@@ -29,7 +29,7 @@ _SIGNALLED: Final = 128
 _SECONDS_OF_ONE_SIGNAL: Final = 0.5
 
 
-def serve(
+def serve(  # noqa: PLR0913 - each is an option of the command
     *,
     data: Path | None = None,
     sample: bool = False,
@@ -39,6 +39,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8585,
     rate_limit: int | None = None,
+    rate_limit_window: float = 300.0,
     semantics: Literal["contract", "helicone"] = "contract",
     rejects: Path | None = None,
     max_seconds: float = 60.0,
@@ -58,7 +59,9 @@ def serve(
         organization: The organisation to answer for, where the data holds several.
         host: The address to listen on; one that other machines reach needs HELICONE_SESSIONS_SERVER_KEY.
         port: The port; 0 takes a free one.
-        rate_limit: Requests a minute, after which clients get status 429; the service has 200.
+        rate_limit: Requests per window, after which clients get status 429; the hosted service has 1,000 on
+            its free tier.
+        rate_limit_window: Seconds of a window of --rate-limit.
         semantics: Read filters as the contract says, or as the open-source server does.
         rejects: A file for rows that cannot be read; without it the first one ends the load.
         max_seconds: How long one query may run.
@@ -86,6 +89,7 @@ def serve(
         semantics=semantics,
         rejects=rejects,
         rate_limit=rate_limit,
+        rate_limit_window=rate_limit_window,
         limits=Limits(seconds=max_seconds, memory=None if max_memory is None else max_memory * _MEGABYTE),
     )
     where = _where(path, clickhouse)

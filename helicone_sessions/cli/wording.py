@@ -34,6 +34,7 @@ ARGUMENTS: Final = (
     "path",
     "port",
     "rate_limit",
+    "rate_limit_window",
     "rejects",
     "time_zone",
     "timeout",

@@ -1,57 +1,68 @@
-"""What the open-source server is known to read differently from what the contract says of a filter.
+"""Cautions: what the open-source server is known to read differently from the contract.
 
-The facts are those of the column table in schema.py; here a filter is held against them.
+The facts are those of the column table in schema.py; here a filter is compared with them.
 """
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, Literal
 
 import attrs
 
+from helicone_sessions.filters import server_limits
 from helicone_sessions.filters.nodes import And, Leaf, Node, Or, fold, plain_conditions, simplify
+from helicone_sessions.filters.patterns import ends_in_escape
 from helicone_sessions.filters.schema import (
     SERVER_EMPTY,
+    SERVER_END_OF_TIME,
+    SERVER_FIRST_YEAR,
     SERVER_LARGEST_WHOLE,
-    SERVER_MOST_CONDITIONS,
     SERVER_NULL,
+    SERVER_SMALLEST_WHOLE,
+    SESSIONS,
     Kind,
     Reading,
 )
 from helicone_sessions.filters.source import to_source
 from helicone_sessions.filters.spelling import spell_column
 from helicone_sessions.filters.values import MISSING, cut
-from helicone_sessions.filters.wire import encode_leaf
+from helicone_sessions.filters.wire import encode_leaf, to_wire
 
-Effect = Literal["ignored", "fails", "widened", "overflow", "sentinel", "twisted", "inexact", "size"]
-_WRAP: Final = 2 * (SERVER_LARGEST_WHOLE + 1)
-_WRITTEN_OUT: Final = 1e21
-_WHOLE: Final = re.compile("-?[0-9]+")
-# The form that ClickHouse is sure to read; Python takes others as well.
-_UUID: Final = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+Effect = Literal[
+    "ignored", "fails", "widened", "overflow", "sentinel", "twisted", "inexact", "version", "age", "size"
+]
+_TURN: Final = 2 * (SERVER_LARGEST_WHOLE + 1)
+# From there on JavaScript writes an exponent, and ClickHouse reads no whole number with one.
+_WITH_EXPONENT: Final = 1e21
+# The texts that ClickHouse reads as a UUID and as a whole number, and the whole numbers as it writes them.
+_UUID: Final = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32}")
+_WHOLE: Final = re.compile("[+-]?[0-9]+")
+_WRITTEN_WHOLE: Final = re.compile("0|-?[1-9][0-9]*")
 _WORDS: Final = (SERVER_NULL, SERVER_EMPTY)
 
 
 @attrs.frozen
 class Caution:
-    """One thing that the open-source server reads differently.
+    """A part of a filter that the open-source server reads differently.
 
     Args:
-        condition: The condition that it is about, as Python source.
-        column: The column's name in the API; empty where it is about several.
-        effect: In one word, what becomes of it: ``"ignored"`` (it becomes true), ``"fails"`` (the query ends
+        condition: The condition, as Python source.
+        column: The column's name in the API; empty if the caution is about several.
+        effect: What happens to the condition: ``"ignored"`` (it becomes true), ``"fails"`` (the query ends
             with an error), ``"widened"`` (an "or" that matches everything), ``"overflow"`` (another number),
             ``"sentinel"`` (a word taken for a missing or empty value), ``"twisted"`` (another meaning),
-            ``"inexact"`` (a rounded constant), ``"size"`` (more than a statement can hold).
+            ``"inexact"`` (a rounded constant), ``"version"`` (it depends on the version of ClickHouse),
+            ``"age"`` (it does not see older requests), ``"size"`` (the statement becomes too long).
         reason: Why.
         remedy: What to do about it.
 
     >>> from helicone_sessions import F
     >>> (caution,) = (F.cost > 3).cautions()
     >>> caution.effect, caution.remedy
-    ('overflow', 'use a constant up to 2.147483647; more cannot be asked for there')
+    ('overflow', 'use a constant up to 2.147483647, the largest that can be sent there')
     """
 
     condition: str
@@ -65,21 +76,20 @@ class Caution:
 
 
 def cautions(root: Node) -> tuple[Caution, ...]:
-    """What that server would read differently, each thing once, in the order of the filter.
+    """The cautions of a filter, each once, in the order of its conditions.
 
     Raises:
-        FilterValueError: The filter cannot be sent at all.
+        FilterValueError: The filter cannot be sent.
     """
     conditions = (root,) if isinstance(root, Leaf) else plain_conditions(root)
     if conditions and all(map(_is_plain, conditions)):
-        return (_too_many(len(conditions)),) if len(conditions) > SERVER_MOST_CONDITIONS else ()
+        return _of_length(conditions)
     found: dict[Caution, None] = {}
-    leaves = 0
+    leaves: list[Leaf] = []
 
     def becomes_true(node: Node, below: list[bool]) -> bool:
-        nonlocal leaves
         if isinstance(node, Leaf):
-            leaves += 1
+            leaves.append(node)
             found.update(dict.fromkeys(_of_leaf(node)))
             return node.column.on_server is Reading.IGNORED
         if isinstance(node, And):
@@ -89,94 +99,131 @@ def cautions(root: Node) -> tuple[Caution, ...]:
         return any(below)
 
     fold(simplify(root), becomes_true)
-    if leaves > SERVER_MOST_CONDITIONS:
-        found[_too_many(leaves)] = None
+    found.update(dict.fromkeys(_of_depth(root, leaves)))
+    found.update(dict.fromkeys(_of_length(leaves)))
     return tuple(found)
 
 
+def time_cautions(start: datetime, end: datetime) -> tuple[Caution, ...]:
+    """The cautions of a query's ``time_filter``.
+
+    >>> import datetime as dt
+    >>> start = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    >>> time_cautions(start, dt.datetime(2200, 1, 1, tzinfo=dt.UTC))[0].effect
+    'version'
+    """
+    if end < SERVER_END_OF_TIME:
+        return ()
+    late = start if start >= SERVER_END_OF_TIME else end
+    condition = f"time_filter to {end.isoformat()}"
+    return (Caution(condition, "request_created_at", "version", *_beyond_time(late)),)
+
+
 def _is_plain(leaf: Leaf) -> bool:
-    """Whether there is surely nothing to say: a quick look, as every query is looked at."""
+    """Whether a condition surely has no caution: a quick check, because every query is checked."""
     column, value = leaf.column, leaf.value
-    if column.on_server is not Reading.READ or column.server_refuses or column.server_twists:
+    # Every column that is read differently in some way has a remedy.
+    if column.server_remedy:
         return False
     if isinstance(value, str):
-        return not column.uuid and value not in _WORDS
+        return value not in _WORDS and value[-1:] != "\\"
     if column.kind is Kind.NUMBER:
         scale = column.server_scale
         product = value * scale  # type: ignore[operator]
         return 0 <= product <= SERVER_LARGEST_WHOLE and (scale == 1 or product == int(product))
-    return False
+    return column.kind is Kind.BOOLEAN
 
 
 def _of_leaf(leaf: Leaf) -> Iterator[Caution]:
     column, (operator, value) = leaf.column, _sent(leaf)
-    if column.on_server is Reading.IGNORED:
+    if isinstance(leaf.value, datetime) and leaf.value.year < SERVER_FIRST_YEAR:
+        reason = f"the server refuses times before the year {SERVER_FIRST_YEAR} (status 422)"
+        yield _caution(leaf, "fails", reason, "use a later time, or leave the condition out")
+    elif column.on_server is Reading.IGNORED:
         yield _caution(leaf, "ignored", f"the condition becomes true, because {column.server_note}")
-    elif column.on_server is Reading.FAILS or operator in column.server_refuses:
+    elif column.on_server is Reading.FAILS:
         yield _caution(leaf, "fails", column.server_note)
     else:
-        if operator in column.server_twists:
-            yield _caution(leaf, "twisted", column.server_note)
-        yield from _of_value(leaf, operator, value)
+        if column.server_expires:
+            yield _caution(leaf, "age", column.server_note)
+        yield from _of_constant(leaf, operator, value)
 
 
 def _sent(leaf: Leaf) -> tuple[str, Any]:
-    """The operator and the constant that the API gets."""
+    """The operator and the constant as they are sent."""
     condition = encode_leaf(leaf)[leaf.column.table][leaf.column.name]
     ((operator, value),) = (condition if leaf.key is None else condition[leaf.key]).items()
     return operator, value
 
 
-def _of_value(leaf: Leaf, operator: str, value: Any) -> Iterator[Caution]:
+def _of_constant(leaf: Leaf, operator: str, value: Any) -> Iterator[Caution]:
     column = leaf.column
     match column.kind:
         case Kind.NUMBER:
             yield from _of_number(leaf, value)
-        case Kind.TEXT if value in _WORDS and leaf.value is not MISSING:
-            yield from _of_sentinel(leaf, operator, value)
-        case Kind.TEXT if column.uuid and leaf.value is not MISSING and not _UUID.fullmatch(value):
-            yield _caution(leaf, "fails", column.server_note)
-        case Kind.MAP if column.server_refuses and not _WHOLE.fullmatch(value):
-            yield _caution(leaf, "fails", column.server_note)
-        case Kind.BOOLEAN if column.server_remedy and not value:
-            yield _caution(leaf, "twisted", column.server_note)
-        case Kind.TIMESTAMP if leaf.value.microsecond:  # type: ignore[union-attr]
-            nothing = ", and no request matches" if operator == "equals" else ""
-            reason = f"the constant is {column.server_note}{nothing}"
-            yield _caution(
-                leaf, "inexact", reason, "use whole seconds, as .replace(microsecond=0) gives them"
-            )
+        case Kind.TIMESTAMP:
+            yield from _of_time(leaf, operator)
+        case Kind.BOOLEAN:
+            if column.server_remedy and not value:
+                yield _caution(leaf, "twisted", column.server_note)
+        case Kind.TEXT if value in _WORDS:
+            yield from _of_word(leaf, operator, value)
+        case Kind.TEXT | Kind.MAP:
+            yield from _of_text(leaf, operator, value)
+
+
+def _of_text(leaf: Leaf, operator: str, value: str) -> Iterator[Caution]:
+    column = leaf.column
+    is_no_uuid = column.uuid and not _UUID.fullmatch(value)
+    if operator in column.server_refuses or is_no_uuid:
+        yield _caution(leaf, "fails", column.server_note)
+        return
+    if operator in column.server_twists:
+        yield _caution(leaf, "twisted", column.server_note)
+    if column.name == "scores":
+        yield from _of_score(leaf, value)
+    if operator in ("like", "ilike") and ends_in_escape(value):
+        reason = "ClickHouse refuses a pattern that ends with a single backslash (code 25)"
+        yield _caution(leaf, "fails", reason, "double the backslash to look for one")
+
+
+def _of_score(leaf: Leaf, value: str) -> Iterator[Caution]:
+    """The cautions of ``!=``, the only operator that works there."""
+    column = leaf.column
+    if not _WHOLE.fullmatch(value):
+        yield _caution(leaf, "fails", column.server_note)
+        return
+    if not _WRITTEN_WHOLE.fullmatch(value):
+        reason = "the text is compared as a number, so signs and zeros before it do not count"
+        yield _caution(leaf, "twisted", reason, "write the number without them")
+    yield _caution(leaf, "version", column.server_note)
 
 
 def _of_number(leaf: Leaf, value: float) -> Iterator[Caution]:
     scale = leaf.column.server_scale
-    product = value * scale if scale > 1 else value
-    if scale > 1 and math.isfinite(product):
-        product = math.floor(product)
-    if abs(product) > SERVER_LARGEST_WHOLE and (abs(product) >= _WRITTEN_OUT or product == int(product)):
+    product: float = value * scale if scale > 1 else value
+    if math.isinf(product):
+        return
+    sent = math.floor(product) if scale > 1 else product
+    if sent == int(sent) and not SERVER_SMALLEST_WHOLE <= sent <= SERVER_LARGEST_WHOLE:
         most = f"{SERVER_LARGEST_WHOLE / scale:.10g}"
-        reason = f"a constant beyond {most} does not fit into 32 bits: {_wrapped(product, scale)}"
-        mend = f"use a constant up to {most}; more cannot be asked for there"
-        yield _caution(leaf, "overflow", reason, mend)
-    elif scale > 1 and value * scale != product and product != (meant := _bound(leaf, value, scale)):
-        read = (Decimal(product) / scale).normalize()
-        reason = f"the constant is read as {read:f}, because what is less than a billionth is cut off"
-        mend = "use whole billionths"
+        beyond = f"a constant beyond {most} does not fit into 32 bits"
+        remedy = f"use a constant up to {most}, the largest that can be sent there"
+        if abs(sent) >= _WITH_EXPONENT:
+            yield _caution(leaf, "fails", f"{beyond}: the query fails (code 457)", remedy)
+        else:
+            read = (int(sent) + _TURN // 2) % _TURN - _TURN // 2
+            yield _caution(leaf, "overflow", f"{beyond}: it is read as {read / scale:.10g}", remedy)
+    elif sent != product and sent != (meant := _bound(leaf, value, scale)):
+        reason = "the constant is read as {:f}, because fractions of a billionth are cut off"
+        remedy = "use whole billionths"
         if meant is not None:
-            mend = f"there {(Decimal(meant) + Decimal('0.1')) / scale:f} is read as it should be"
-        yield _caution(leaf, "inexact", reason, mend)
-
-
-def _wrapped(product: float, scale: int) -> str:
-    # From there on JavaScript writes an exponent, which is no whole number to ClickHouse.
-    if abs(product) >= _WRITTEN_OUT:
-        return "the query fails"
-    wrapped = (int(product) + _WRAP // 2) % _WRAP - _WRAP // 2
-    return f"it is read as {wrapped / scale:.10g}"
+            remedy = f"{(Decimal(meant) + Decimal('0.1')) / scale:f} is read there as you mean it"
+        yield _caution(leaf, "inexact", reason.format((Decimal(sent) / scale).normalize()), remedy)
 
 
 def _bound(leaf: Leaf, value: float, scale: int) -> int | None:
-    """The whole number that stands for the constant exactly, beside a column of whole numbers."""
+    """The whole number that means the same as the constant, compared with a column of whole numbers."""
     exact = Decimal(repr(value)) * scale
     if leaf.operator in ("gt", "lte"):
         return math.floor(exact)
@@ -185,27 +232,56 @@ def _bound(leaf: Leaf, value: float, scale: int) -> int | None:
     return int(exact) if exact == int(exact) else None
 
 
-def _of_sentinel(leaf: Leaf, operator: str, word: str) -> Iterator[Caution]:
-    column = spell_column(leaf.column)
-    is_read = word in leaf.column.sentinels
+def _of_time(leaf: Leaf, operator: str) -> Iterator[Caution]:
+    moment = leaf.value
+    assert isinstance(moment, datetime)  # noqa: S101 - every constant of this kind is one
+    if moment.microsecond:
+        nothing = ", and no request matches" if operator == "equals" else ""
+        reason = f"the constant is {leaf.column.server_note}{nothing}"
+        yield _caution(leaf, "inexact", reason, "use whole seconds: .replace(microsecond=0)")
+    if moment >= SERVER_END_OF_TIME:
+        yield _caution(leaf, "version", *_beyond_time(moment))
+
+
+def _beyond_time(moment: datetime) -> tuple[str, str]:
+    """The reason and the remedy of a time that a DateTime cannot hold."""
+    end = f"{SERVER_END_OF_TIME:%Y-%m-%dT%H:%M:%SZ}"
+    reason = (
+        f"ClickHouse 26.9 reads {moment.isoformat()} as the end of its calendar, older versions wrap around"
+    )
+    return reason, f"use a time before {end}"
+
+
+def _of_word(leaf: Leaf, operator: str, word: str) -> Iterator[Caution]:
+    """The cautions of a text that the server puts into the statement as it is."""
+    column = leaf.column
+    source = spell_column(column)
+    is_read = word in column.sentinels
+    if operator in column.server_twists:
+        yield _caution(leaf, "twisted", column.server_note)
     if is_read and word == SERVER_NULL and operator in ("equals", "not-equals"):
-        is_not = "" if operator == "equals" else "not "
-        mend = f"write {'~' if is_not else ''}{column}.is_null() if that is meant"
-        yield _caution(
-            leaf, "sentinel", f"{word!r} is taken for 'is {is_not}missing', not compared as text", mend
-        )
+        if leaf.value is not MISSING:
+            is_not = "" if operator == "equals" else "not "
+            reason = f"{word!r} is taken for 'is {is_not}missing' and not compared as text"
+            remedy = f"write {'~' if is_not else ''}{source}.is_null() if that is meant"
+            yield _caution(leaf, "sentinel", reason, remedy)
     elif is_read and operator == "equals":
-        mend = f"write {column}.is_empty() if that is meant"
-        yield _caution(leaf, "sentinel", f"{word!r} is taken for 'is empty', not compared as text", mend)
-    else:
-        reason = f"{word!r} is put into the statement as it stands, and nothing matches or the query fails"
-        yield _caution(leaf, "fails", reason, "that word cannot be looked for there")
+        reason = f"{word!r} is taken for 'is empty' and not compared as text"
+        yield _caution(leaf, "sentinel", reason, f"write {source}.is_empty() if that is meant")
+    elif word == SERVER_EMPTY or (operator in ("contains", "not-contains") and column.table != SESSIONS):
+        code = 47 if word == SERVER_EMPTY else 70
+        reason = f"{word!r} becomes a part of the statement, which ClickHouse refuses (code {code})"
+        yield _caution(leaf, "fails", reason, "this word cannot be searched for there")
+    elif not (column.uuid or column.server_refuses):
+        reason = f"{word!r} is taken for a missing value, so nothing matches"
+        yield _caution(leaf, "sentinel", reason, "this word cannot be searched for there")
 
 
 def _caution(leaf: Leaf, effect: Effect, reason: str, remedy: str | None = None) -> Caution:
     if remedy is None:
-        key = leaf.value if leaf.column.kind is Kind.KEY else leaf.key
-        remedy = leaf.column.server_remedy.replace("[key]", "[key]" if key is None else f"[{key!r}]")
+        remedy = leaf.column.server_remedy
+        if leaf.key is not None:
+            remedy = remedy.replace("[key]", f"[{leaf.key!r}]")
     return Caution(cut(str(leaf)), leaf.column.name, effect, reason, remedy)
 
 
@@ -216,15 +292,27 @@ def _widened(node: Or, below: list[bool]) -> Caution:
         "",
         "widened",
         f"it matches everything, because {cut(to_source(ignored))} becomes true",
-        "replace that condition, as its own caution says, or leave it out",
+        "replace that condition as its own caution says, or leave it out",
     )
 
 
-def _too_many(leaves: int) -> Caution:
-    return Caution(
-        f"the filter of {leaves} conditions",
-        "",
-        "size",
-        f"a statement holds about {SERVER_MOST_CONDITIONS} conditions (262,144 bytes)",
-        "split it over several queries",
-    )
+def _of_depth(root: Node, leaves: Sequence[Leaf]) -> Iterator[Caution]:
+    if len(leaves) > server_limits.DEEPEST_TO_THE_LEFT and server_limits.is_too_deep(to_wire(root)):
+        yield Caution(
+            f"the filter of {len(leaves)} conditions",
+            "",
+            "fails",
+            f"ClickHouse's parser gives up at {server_limits.DEEPEST_TO_THE_LEFT + 1} parentheses in a row",
+            "write the nested part of each & and | last, as in F.threat & (F.cached | ...), or nest less",
+        )
+
+
+def _of_length(leaves: Sequence[Leaf]) -> tuple[Caution, ...]:
+    if len(leaves) <= server_limits.ALWAYS_FIT:
+        return ()
+    size = server_limits.statement_bytes((leaf.column, leaf.operator) for leaf in leaves)
+    if size <= server_limits.STATEMENT_BYTES:
+        return ()
+    reason = f"its statement has about {size:,} bytes, and ClickHouse takes {server_limits.STATEMENT_BYTES:,}"
+    filter_ = f"the filter of {len(leaves)} conditions"
+    return (Caution(filter_, "", "size", reason, "split it over several queries"),)

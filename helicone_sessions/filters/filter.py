@@ -191,17 +191,17 @@ class Filter(Condition):
         return filter_to_html(self)
 
     def cautions(self) -> tuple[Caution, ...]:
-        """What the open-source server is known to read differently from what the contract says.
+        """The parts of the filter that the open-source server is known to read differently from the contract.
 
-        Each has the ``condition`` that it is about, the ``reason`` and the ``remedy``. None of it was
-        checked against the hosted service.
+        Each caution has the ``condition``, the ``effect``, the ``reason`` and the ``remedy``. They were
+        recorded from that server's code of July 2026; the hosted service was not checked.
 
         Raises:
-            FilterValueError: The filter cannot be sent at all.
+            FilterValueError: The filter cannot be sent.
 
         >>> from helicone_sessions import F
-        >>> (F.property_key == "env").cautions()[0].reason
-        "the condition becomes true, because the column is not in the server's map"
+        >>> (F.total_tokens > 1000).cautions()[0].reason
+        'its table has no such column (code 47)'
         """
         return cautions(self._node)
 

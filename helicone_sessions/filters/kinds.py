@@ -305,6 +305,8 @@ class PropertyKeyColumn(Column, Keyed):
 class ScoreColumn(TextColumn):
     """One score; it is compared with text or with a number, written in its shortest form.
 
+    The open-source server fails with every comparison but ``!=``; the embedded engine evaluates them.
+
     >>> from helicone_sessions import F
     >>> F.scores["quality"] == 4
     F.scores['quality'] == '4'

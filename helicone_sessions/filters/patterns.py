@@ -68,3 +68,12 @@ def sent_for_contains(pattern: str) -> str | None:
     """
     inside = like_inside(pattern)
     return inside if inside and pattern_for_contains(inside) == pattern else None
+
+
+def ends_in_escape(pattern: str) -> bool:
+    r"""Whether *pattern* ends with a backslash that escapes nothing, which ClickHouse refuses.
+
+    >>> ends_in_escape("50\\"), ends_in_escape(r"50\\")
+    (True, False)
+    """
+    return (len(pattern) - len(pattern.rstrip("\\"))) % 2 == 1

@@ -1,10 +1,11 @@
 """The facts: every column that a filter can name, and what is known of it.
 
-Names, tables, kinds and operators are the contract's (its OpenAPI page). Units and the reading of the
-open-source server are read in the public source of that server; they were not checked against the
-hosted service.
+Names, tables, kinds and operators are those of the contract (its OpenAPI page). How the open-source server
+reads a condition was recorded from its code of July 2026, run on ClickHouse 26.9, and in part on 25.5 and
+24.8. The hosted service was not checked.
 """
 
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final, Literal
 
@@ -19,13 +20,18 @@ Operator = Literal[
 ]
 
 
-# The open-source server binds whole numbers as Int32, and ClickHouse (tried on 26.9) lets them wrap around.
+# The open-source server binds whole numbers as Int32, and ClickHouse 26.9 lets larger ones wrap around.
+SERVER_SMALLEST_WHOLE: Final = -(2**31)
 SERVER_LARGEST_WHOLE: Final = 2**31 - 1
 # It takes these words, compared with a text column, for "is missing" and "is empty".
 SERVER_NULL: Final = "null"
 SERVER_EMPTY: Final = "__empty__"
-# Its statement is at most 262,144 bytes, a condition about 60.
-SERVER_MOST_CONDITIONS: Final = 4000
+# It binds times as DateTime, which ends here.
+SERVER_END_OF_TIME: Final = datetime(2106, 2, 7, 6, 28, 16, tzinfo=UTC)
+# It refuses times of earlier years (status 422).
+SERVER_FIRST_YEAR: Final = 100
+# It keeps the bodies of requests for three months.
+SERVER_BODY_DAYS: Final = 90
 
 
 class Kind(StrEnum):
@@ -82,9 +88,10 @@ class ColumnFacts:
         sentinels: Words that ``equals`` takes for a missing or an empty value.
         on_server: What the open-source server makes of a condition on it.
         server_refuses: Operators with which that server's query fails, although it reads the column.
-        server_twists: Operators that it reads, and not as the contract says.
-        server_scale: What it multiplies a constant with; the fraction of the product is dropped.
-        server_note: What else is known of its reading.
+        server_twists: Operators that it reads differently from the contract.
+        server_expires: That server deletes the values of older requests.
+        server_scale: The factor by which it multiplies a constant; it drops the fraction of the product.
+        server_note: Other facts about its reading.
         server_remedy: What to do about it.
         operators: The operators that the contract gives it.
     """
@@ -101,6 +108,7 @@ class ColumnFacts:
     on_server: Reading = Reading.READ
     server_refuses: tuple[Operator, ...] = ()
     server_twists: tuple[Operator, ...] = ()
+    server_expires: bool = False
     server_scale: int = 1
     server_note: str = ""
     server_remedy: str = ""
@@ -130,18 +138,22 @@ def column_facts(name: str) -> ColumnFacts:
 
 
 _PATTERNS: Final[tuple[Operator, ...]] = ("like", "ilike", "contains", "not-contains")
-_UUID_NOTE = "ClickHouse refuses patterns on a UUID (code 43), and texts that are none (code 376)"
-_MISSING_NOTE = "the column was not found in the table's migrations, so the query probably fails"
+_UUID_NOTE = "ClickHouse refuses patterns on a UUID (code 43) and texts that are not a UUID (code 376)"
+_MISSING_NOTE = "its table has no such column (code 47)"
+_PROPERTY_REMEDY = "keep the value in a property of the request and use F.properties[key]"
 _SCORE_NOTE = (
-    "scores are whole numbers there: a pattern or another text ends the query, and a request without the"
-    " score never matches, under not-equals either"
+    "ClickHouse refuses == on a score because of an index over the values (code 170), patterns because scores"
+    " are whole numbers (code 43), and other texts (code 53); != fails on older versions (code 170)"
 )
-_SESSION_NOTE = "session conditions are computed and then not passed on by the metrics query"
+_SCORE_REMEDY = f"{_PROPERTY_REMEDY}; the embedded engine (LocalServer) reads F.scores"
+_SESSION_NOTE = "the metrics query leaves session conditions out"
 _SESSION_REMEDY = (
     "narrow the requests by other columns or the time_filter instead;"
     " the embedded engine (LocalServer) reads it"
 )
-_SECONDS_NOTE = "bound with whole seconds; a fraction is dropped"
+_SECONDS_NOTE = "bound in whole seconds; a fraction is dropped"
+_BODY_NOTE = "bodies are kept for three months and cut at some megabytes; older requests have an empty body"
+_BODY_REMEDY = "give a time_filter that begins within the last 90 days"
 
 
 def _text(name: str, about: str, **facts: object) -> ColumnFacts:
@@ -204,14 +216,14 @@ _ALL: Final[tuple[ColumnFacts, ...]] = (
         "id of a node",
         on_server=Reading.FAILS,
         server_note=_MISSING_NOTE,
-        server_remedy="keep the id in a property of the request and use F.properties",
+        server_remedy=_PROPERTY_REMEDY,
     ),
     _text(
         "job_id",
         "id of a job",
         on_server=Reading.FAILS,
         server_note=_MISSING_NOTE,
-        server_remedy="keep the id in a property of the request and use F.properties",
+        server_remedy=_PROPERTY_REMEDY,
     ),
     _flag("threat", "the request was marked as a threat"),
     _text(
@@ -226,42 +238,56 @@ _ALL: Final[tuple[ColumnFacts, ...]] = (
     _number("completion_tokens", "tokens received", "tokens", whole=True),
     _number("prompt_cache_read_tokens", "tokens read from the provider's cache", "tokens", whole=True),
     _number("prompt_cache_write_tokens", "tokens written to the provider's cache", "tokens", whole=True),
-    _number("total_tokens", "tokens sent and received", "tokens", whole=True),
-    _text("target_url", "address that the request was sent on to"),
-    ColumnFacts(
-        "property_key",
-        REQUESTS,
-        Kind.KEY,
-        "the request has a property of this name",
-        on_server=Reading.IGNORED,
-        server_note="the column is not in the server's map",
-        server_remedy="use F.properties[key] != '', which holds where the property is there and not empty",
+    _number(
+        "total_tokens",
+        "tokens sent and received",
+        "tokens",
+        whole=True,
+        on_server=Reading.FAILS,
+        server_note=_MISSING_NOTE,
+        server_remedy=(
+            "use F.prompt_tokens and F.completion_tokens; the embedded engine (LocalServer) reads the sum"
+        ),
     ),
+    _text("target_url", "address that the request was sent on to"),
+    ColumnFacts("property_key", REQUESTS, Kind.KEY, "the request has a property of this name"),
     _map("properties", "properties of the request by key, as Helicone-Session-Id"),
     _map(
         "search_properties",
         "searchable properties by key",
         on_server=Reading.FAILS,
-        server_note="it reads a column that the table lacks",
+        server_note=_MISSING_NOTE,
         server_remedy="use F.properties[key]",
     ),
     _map(
         "scores",
         "scores of the request by key, whole numbers",
-        server_refuses=_PATTERNS,
-        server_twists=("not-equals",),
+        server_refuses=("equals", *_PATTERNS),
         server_note=_SCORE_NOTE,
-        server_remedy="compare with == and a whole number; is_in takes the other values",
+        server_remedy=_SCORE_REMEDY,
     ),
     _text(
         "scores_column",
         "the map of scores as a whole",
-        on_server=Reading.FAILS,
-        server_note="ClickHouse compares a map with no text (codes 27 and 43), so the query fails",
-        server_remedy="use F.scores[key]",
+        server_refuses=("equals", "not-equals", *_PATTERNS),
+        server_twists=("not-equals",),
+        server_note="ClickHouse cannot compare a map with text (codes 27 and 43), and a map is never missing",
+        server_remedy=_SCORE_REMEDY,
     ),
-    _text("request_body", "text of the request"),
-    _text("response_body", "text of the answer"),
+    _text(
+        "request_body",
+        "text of the request",
+        server_expires=True,
+        server_note=_BODY_NOTE,
+        server_remedy=_BODY_REMEDY,
+    ),
+    _text(
+        "response_body",
+        "text of the answer",
+        server_expires=True,
+        server_note=_BODY_NOTE,
+        server_remedy=_BODY_REMEDY,
+    ),
     _flag("cache_enabled", "the request asked for Helicone's cache"),
     _text(
         "cache_reference_id",
@@ -283,13 +309,16 @@ _ALL: Final[tuple[ColumnFacts, ...]] = (
         sentinels=(SERVER_EMPTY,),
         on_server=Reading.FAILS,
         server_note=_MISSING_NOTE,
-        server_remedy="filter on something else; the embedded engine keeps assets",
+        server_remedy=f"{_PROPERTY_REMEDY}; the embedded engine (LocalServer) reads F.assets",
     ),
     _flag(
         "helicone-score-feedback",
         "the user's feedback: true is good",
         server_note="a request without feedback counts as one with bad feedback",
-        server_remedy='use F.scores["helicone-score-feedback"] == 0',
+        server_remedy=(
+            "requests without feedback cannot be left out there; keep the feedback in a property too and use"
+            " F.properties[key], or the embedded engine (LocalServer)"
+        ),
     ),
     _text("prompt_id", "id of the prompt template"),
     _text("prompt_version", "version of the prompt template"),
@@ -332,7 +361,8 @@ _ALL: Final[tuple[ColumnFacts, ...]] = (
         sentinels=(),
         server_twists=("contains", "not-equals", "not-contains"),
         server_note=(
-            "looked up in a tag table: contains matches the whole tag, a negation means 'has another tag'"
+            "looked up in a table of tags: contains matches the whole tag, a negation means 'has another tag'"
+            "; tags of other organisations and earlier tags of a session count too"
         ),
         server_remedy="for contains use .ilike('%text%'); a negation has no equivalent there",
     ),

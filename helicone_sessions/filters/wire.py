@@ -236,8 +236,12 @@ def _operators(column: ColumnFacts, below: object, here: str, key: str | None) -
 
 
 def _decode_condition(column: ColumnFacts, operator: Operator, value: Value, key: str | None) -> Leaf:
-    # The inverse of what `encode_leaf` writes for text with % _ or \ in it.
-    if operator == "not-contains":
+    """The inverse of `encode_leaf`."""
+    if operator in ("equals", "not-equals"):
+        # The API has no other way to look for a missing value.
+        if value == SERVER_NULL and value in column.sentinels:
+            value = MISSING
+    elif operator == "not-contains":
         value = unescape_literal(str(value))
     elif operator == "ilike" and (inside := sent_for_contains(str(value))):
         operator, value = "contains", inside

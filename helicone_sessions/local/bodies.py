@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final, TypeVar
 
-import attrs
 from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
@@ -18,7 +17,7 @@ from helicone_sessions.messages.query import SessionMetricsQuery
 
 T = TypeVar("T")
 
-# The service takes bodies up to 50 MB (server source).
+# Five times what the service takes: rows are added in bodies too.
 LARGEST_BODY: Final = 50 * 1024 * 1024
 # Larger ones are held a few at a time, however many requests wait.
 LARGE_BODY: Final = 1024 * 1024
@@ -26,36 +25,22 @@ LARGE_BODY: Final = 1024 * 1024
 _SMALL_BODY: Final = 64 * 1024
 # How the parts of a gzipped body follow each other is looked at anew for each of them.
 _MOST_PARTS: Final = 100
-_ODDEST_TIMEZONE: Final = 1440
 
 
 class TooSlow(Exception):
     """The body did not arrive in time."""
 
 
-@attrs.frozen
-class Asked:
-    """A query and what of its body the query does not keep.
-
-    Args:
-        query: The query.
-        wire_filter: The filter as it was sent.
-        has_odd_timezone: Whether the time zone is none, which the service tells by a failed query.
-    """
-
-    query: SessionMetricsQuery
-    wire_filter: Any
-    has_odd_timezone: bool
-
-
-async def body_of(request: web.Request, patience: float, large: Large) -> bytes:
-    """The body, unpacked.
+async def body_of(
+    request: web.Request, patience: float, large: Large, *, largest: int = LARGEST_BODY
+) -> bytes:
+    """The body, decompressed.
 
     Args:
         request: The request.
         patience: Seconds that the body may take to arrive.
-        large: Taken as soon as the body is known to be a large one; what it waits for that does not count
-            for the patience.
+        large: Taken as soon as the body is known to be large; waiting for it does not count as patience.
+        largest: The bytes that the body may have.
 
     Raises:
         TooSlow: It did not arrive in time.
@@ -63,20 +48,20 @@ async def body_of(request: web.Request, patience: float, large: Large) -> bytes:
         web.HTTPRequestEntityTooLarge: It is too long.
     """
     length = request.content_length or 0
-    _check_length(length)
+    _check_length(length, largest)
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in _ENCODINGS:
         raise ValueError(f"$: a body is packed by gzip or deflate, if at all, not by {encoding[:50]!r}")
     try:
-        body = await _arrived(request.content, length, patience, large)
-        return body if encoding == "identity" else await _unpacked(body, encoding, large)
+        body = await _arrived(request.content, length, patience, large, largest)
+        return body if encoding == "identity" else await _unpacked(body, encoding, large, largest)
     except TimeoutError:
         raise TooSlow from None
     except (web.RequestPayloadError, HttpProcessingError, zlib.error):
         raise ValueError("$: the body is not what its headers say") from None
 
 
-async def _arrived(content: StreamReader, length: int, patience: float, large: Large) -> bytes:
+async def _arrived(content: StreamReader, length: int, patience: float, large: Large, largest: int) -> bytes:
     body = bytearray()
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(patience) as limit:
@@ -90,18 +75,18 @@ async def _arrived(content: StreamReader, length: int, patience: float, large: L
             if not chunk:
                 return bytes(body)
             body += chunk
-            _check_length(len(body))
+            _check_length(len(body), largest)
 
 
-async def _unpacked(packed: bytes, encoding: str, large: Large) -> bytes:
+async def _unpacked(packed: bytes, encoding: str, large: Large, largest: int) -> bytes:
     try:
         return await read(packed, partial(_unpack, encoding=encoding, most=LARGE_BODY))
     except _TooLong:
         await large.take()
     try:
-        return await asyncio.to_thread(_unpack, packed, encoding=encoding, most=LARGEST_BODY)
+        return await asyncio.to_thread(_unpack, packed, encoding=encoding, most=largest)
     except _TooLong:
-        raise web.HTTPRequestEntityTooLarge(LARGEST_BODY, LARGEST_BODY + 1) from None
+        raise web.HTTPRequestEntityTooLarge(largest, largest + 1) from None
 
 
 class _TooLong(Exception):
@@ -131,9 +116,9 @@ def _unpack(packed: bytes, *, encoding: str, most: int) -> bytes:
     raise zlib.error
 
 
-def _check_length(length: int) -> None:
-    if length > LARGEST_BODY:
-        raise web.HTTPRequestEntityTooLarge(LARGEST_BODY, length)
+def _check_length(length: int, largest: int) -> None:
+    if length > largest:
+        raise web.HTTPRequestEntityTooLarge(largest, length)
 
 
 async def read(body: bytes, reader: Callable[[bytes], T]) -> T:
@@ -141,26 +126,14 @@ async def read(body: bytes, reader: Callable[[bytes], T]) -> T:
     return reader(body) if len(body) <= _SMALL_BODY else await asyncio.to_thread(reader, body)
 
 
-def query_in(body: bytes, *, takes_odd_timezones: bool = False) -> Asked:
+def query_in(body: bytes) -> SessionMetricsQuery:
     """The query that a body holds, by the contract.
 
-    Args:
-        body: The body.
-        takes_odd_timezones: Take a time zone that is none, as the service does before it looks at it.
-
     Raises:
-        ValueError: It is no JSON, or not the contract's.
+        ValueError: The body is not JSON, or not a query of the contract.
         FilterError: A value is not the contract's.
     """
-    wire = _decoded(body, "$: the body is not JSON")
-    is_odd = takes_odd_timezones and isinstance(wire, dict) and _is_odd(wire.get("timezoneDifference"))
-    query = converter.structure({**wire, "timezoneDifference": 0} if is_odd else wire, SessionMetricsQuery)
-    return Asked(query, wire.get("filter", "all"), is_odd)
-
-
-def _is_odd(minutes: object) -> bool:
-    is_number = isinstance(minutes, (int, float)) and not isinstance(minutes, bool)
-    return is_number and not -_ODDEST_TIMEZONE <= minutes <= _ODDEST_TIMEZONE  # type: ignore[operator]
+    return converter.structure(_decoded(body, "$: the body is not JSON"), SessionMetricsQuery)
 
 
 def rows_in(body: bytes) -> list[Mapping[str, Any]]:

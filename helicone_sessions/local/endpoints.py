@@ -20,6 +20,15 @@ from helicone_sessions.local.keys import Keys, MalformedToken, WrongKey
 from helicone_sessions.local.page.document import FILTER_PATH, page
 from helicone_sessions.local.page.reading import LARGEST_READING, reading_of
 from helicone_sessions.local.rows import Loaded
+from helicone_sessions.local.service_form import (
+    CRASHED,
+    LARGEST_SERVICE_BODY,
+    QUERY_FAILED,
+    Invalid,
+    read_query,
+    service_answer,
+)
+from helicone_sessions.local.service_sql import Crash
 from helicone_sessions.local.source import Source
 from helicone_sessions.local.sql import Unanswerable
 from helicone_sessions.local.turns import Full, Large, Turns
@@ -30,7 +39,6 @@ from helicone_sessions.messages.protocol import CONTRACT_HEADER, PATH
 _LOG: Final = logging.getLogger(__name__)
 
 ROWS_PATH: Final = "v1/rows"
-_WINDOW: Final = 60.0
 # An error quotes what it is about, and that can be megabytes.
 _LONGEST_ERROR: Final = 2000
 # Of larger bodies the SQL is made beside the loop, as it may take seconds.
@@ -45,46 +53,45 @@ _CLOSING: Final = (408, 413)
 _GONE: Final = 499
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-_Work = Callable[[bytes, UUID], Awaitable[web.Response]]
+_Work = Callable[[web.Request, bytes, UUID], Awaitable[web.Response]]
 
 
 class Refusal(Exception):
-    """An answer that says no.
+    """A request that is refused, and how.
 
     Args:
         status: The HTTP status.
         said: The error.
         outcome: A word for the log.
         headers: More headers.
+        body: The body of the answer, if not ``{"error": said}``.
     """
 
     def __init__(
-        self, status: int, said: str, outcome: str = "refused", headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        said: str,
+        outcome: str = "refused",
+        headers: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(said)
         self.status = status
         self.said = said if len(said) <= _LONGEST_ERROR else f"{said[:_LONGEST_ERROR]}…"
         self.outcome = outcome
         self.headers = headers
+        self.body = {"error": self.said} if body is None else body
 
     def response(self) -> web.Response:
-        """It over HTTP."""
-        return web.json_response({"error": self.said}, status=self.status, headers=self.headers)
-
-
-class WrongKeyRefusal(Refusal):
-    """The service's own form of it."""
-
-    def response(self) -> web.Response:
-        """It over HTTP."""
-        return web.json_response({"error": self.said, "trace": "no such API key"}, status=self.status)
+        """The refusal as an answer."""
+        return web.json_response(self.body, status=self.status, headers=self.headers)
 
 
 class MalformedTokenRefusal(Refusal):
-    """The service's own form of it, plain text."""
+    """A token that is none, which the service answers in plain text."""
 
     def response(self) -> web.Response:
-        """It over HTTP."""
+        """The refusal as an answer."""
         return web.Response(text=self.said, status=self.status)
 
 
@@ -97,7 +104,8 @@ class Endpoints:
         keys: Who may ask.
         max_concurrency: How many queries run at once.
         max_queued: How many wait beside them, and how many requests that add rows wait for each other.
-        rate_limit: How many requests an organisation has in a minute; None is without a limit.
+        rate_limit: How many requests an organisation has in a window; None is without a limit.
+        rate_limit_window: Seconds of a window.
         clock: The time of the rate limit.
         patience: Seconds that a body may take to arrive.
     """
@@ -107,6 +115,7 @@ class Endpoints:
     max_concurrency: int
     max_queued: int
     rate_limit: int | None
+    rate_limit_window: float
     clock: Clock
     patience: float
     _queries: Turns = attrs.field(init=False)
@@ -123,8 +132,13 @@ class Endpoints:
     def app(self) -> web.Application:
         """The application that holds the addresses."""
         app = web.Application(client_max_size=LARGEST_BODY, middlewares=[self._outermost])
-        app.router.add_post(f"/{PATH}", partial(self._guarded, self._query, self._queries))
-        app.router.add_post(f"/{ROWS_PATH}", partial(self._guarded, self._add_rows, self._additions))
+        query: _Work = self._query
+        largest = LARGEST_BODY
+        if self.source.semantics == "helicone":
+            query, largest = self._query_as_service, LARGEST_SERVICE_BODY
+        app.router.add_post(f"/{PATH}", partial(self._guarded, query, self._queries, largest))
+        rows = partial(self._guarded, self._add_rows, self._additions, LARGEST_BODY)
+        app.router.add_post(f"/{ROWS_PATH}", rows)
         app.router.add_post(f"/{FILTER_PATH}", self._read_filter)
         app.router.add_get("/healthcheck", _healthcheck)
         app.router.add_get("/", page)
@@ -152,12 +166,12 @@ class Endpoints:
             said = {"error": "the server failed; its log says more", "trace": trace}
             return web.json_response(said, status=500)
 
-    async def _guarded(self, work: _Work, turns: Turns, request: web.Request) -> web.Response:
+    async def _guarded(self, work: _Work, turns: Turns, largest: int, request: web.Request) -> web.Response:
         organization = self._caller(request)
         facts.get().organization = organization
         headers = self._counted(organization)
         try:
-            response = await self._in_turn(work, turns, request, organization)
+            response = await self._in_turn(work, turns, largest, request, organization)
         except (Refusal, web.HTTPException) as error:
             response = _response_of(error)
         response.headers.update(headers)
@@ -169,7 +183,8 @@ class Endpoints:
         except MalformedToken:
             raise MalformedTokenRefusal(400, "Invalid token.", "denied") from None
         except WrongKey:
-            raise WrongKeyRefusal(401, "Unauthorized", "denied") from None
+            body = {"error": "Unauthorized", "trace": "no such API key"}
+            raise Refusal(401, "Unauthorized", "denied", body=body) from None
         return organization or self.source.organization_id
 
     def _counted(self, organization: UUID) -> dict[str, str]:
@@ -178,7 +193,7 @@ class Endpoints:
             return {}
         window = self._windows.get(organization)
         if window is None:
-            window = self._windows[organization] = FixedWindow(self.rate_limit, _WINDOW)
+            window = self._windows[organization] = FixedWindow(self.rate_limit, self.rate_limit_window)
         now = self.clock.now()
         has_room = window.take(now)
         headers = window.headers(now)
@@ -187,49 +202,69 @@ class Endpoints:
         return headers
 
     async def _in_turn(
-        self, work: _Work, turns: Turns, request: web.Request, organization: UUID
+        self, work: _Work, turns: Turns, largest: int, request: web.Request, organization: UUID
     ) -> web.Response:
         try:
             with turns.place(), Large(self._large) as large:
-                body = await self._body(request, large)
+                body = await self._body(request, large, largest)
                 async with turns.turn:
-                    return await work(body, organization)
+                    return await work(request, body, organization)
         except Full:
             said = "as many requests wait as may (max_queued): try again in a second"
             raise Refusal(503, said, "busy", {"Retry-After": "1"}) from None
 
-    async def _body(self, request: web.Request, large: Large) -> bytes:
+    async def _body(self, request: web.Request, large: Large, largest: int = LARGEST_BODY) -> bytes:
         try:
-            body = await body_of(request, self.patience, large)
+            body = await body_of(request, self.patience, large, largest=largest)
         except TooSlow:
             said = f"the body did not arrive within {self.patience:g} seconds"
             raise Refusal(408, said, "slow") from None
         except ValueError as error:
             raise Refusal(400, str(error)) from None
+        except web.HTTPRequestEntityTooLarge:
+            if largest == LARGEST_SERVICE_BODY:
+                raise _without_envelope("request entity too large") from None
+            raise
         facts.get().bytes_in = len(body)
         return body
 
-    async def _query(self, body: bytes, organization: UUID) -> web.Response:
-        as_service = self.source.semantics == "helicone"
+    async def _query(self, _request: web.Request, body: bytes, organization: UUID) -> web.Response:
         try:
-            asked = await read(body, partial(query_in, takes_odd_timezones=as_service))
+            query = await read(body, query_in)
         except (FilterError, ValueError) as error:
             raise Refusal(400, str(error)) from None
-        # With it the server says that it reads every condition.
-        headers = None if as_service else CONTRACT_HEADER
-        if asked.has_odd_timezone:
-            return _failed("Invalid timezone difference", headers)
+        try:
+            metrics = await self.source.answer(query, organization, is_large=len(body) > _LARGE_QUERY)
+        except (Unanswerable, BackendError) as error:
+            # As the service does: the query was understood and failed.
+            _log_failure(error)
+            return _failed(str(error), CONTRACT_HEADER)
+        # With the header the server declares that it reads every condition.
+        return _answered(converter.unstructure(metrics), CONTRACT_HEADER)
+
+    async def _query_as_service(self, request: web.Request, body: bytes, organization: UUID) -> web.Response:
+        """The query as the open-source server takes and answers it."""
+        if request.content_type != "application/json":
+            raise _without_envelope(f"the content type is {request.content_type}, not application/json")
+        try:
+            asked = await read(body, read_query)
+        except Invalid as invalid:
+            problem = {"message": "Validation Failed", "details": invalid.details}
+            raise Refusal(422, str(invalid), body=problem) from None
+        except ValueError as error:
+            raise _without_envelope(str(error)) from None
+        if asked.failure is not None:
+            return _failed(asked.failure, None)
         try:
             metrics = await self.source.answer(
                 asked.query, organization, asked.wire_filter, is_large=len(body) > _LARGE_QUERY
             )
+        except Crash:
+            raise Refusal(500, "the server's code breaks off", body=CRASHED) from None
         except (Unanswerable, BackendError) as error:
-            # As the service does: the query was understood and failed. Its text may quote the filter.
-            _LOG.info("a query failed: %s, code %s", type(error).__name__, getattr(error, "code", None))
-            return _failed(str(error), headers)
-        facts.get().outcome = "answered"
-        answer = {"data": converter.unstructure(metrics), "error": None}
-        return web.json_response(answer, headers=headers)
+            _log_failure(error)
+            return _failed(QUERY_FAILED, None)
+        return _answered(service_answer(metrics), None)
 
     async def _read_filter(self, request: web.Request) -> web.Response:
         """What a text says as a filter. It asks nothing of the data, so no limit counts it."""
@@ -245,7 +280,7 @@ class Endpoints:
         facts.get().outcome = "answered"
         return web.json_response(reading)
 
-    async def _add_rows(self, body: bytes, organization: UUID) -> web.Response:
+    async def _add_rows(self, _request: web.Request, body: bytes, organization: UUID) -> web.Response:
         try:
             rows = await read(body, rows_in)
             # Of one key for whatever is served, the rows may say whose they are.
@@ -260,7 +295,8 @@ class Endpoints:
 
 def _closing(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
     """The answer, which closes the connection where a large part of the body was left unread."""
-    is_long = (request.content_length or 0) > LARGE_BODY and not request.content.is_eof()
+    is_long = request.content_length is None or request.content_length > LARGE_BODY
+    is_long = is_long and not request.content.is_eof()
     if is_long or response.status in _CLOSING:
         response.force_close()
     return response
@@ -274,6 +310,20 @@ async def _healthcheck(_request: web.Request) -> web.Response:
 def _told(loaded: Loaded) -> dict[str, Any]:
     told = attrs.asdict(loaded)
     return {**told, "ignored": sorted(loaded.ignored)}
+
+
+def _log_failure(error: Exception) -> None:
+    # Its text may quote the filter.
+    _LOG.info("a query failed: %s, code %s", type(error).__name__, getattr(error, "code", None))
+
+
+def _without_envelope(message: str) -> Refusal:
+    return Refusal(500, message, body={"message": message[:_LONGEST_ERROR]})
+
+
+def _answered(data: Mapping[str, Any], headers: Mapping[str, str] | None) -> web.Response:
+    facts.get().outcome = "answered"
+    return web.json_response({"data": data, "error": None}, headers=headers)
 
 
 def _failed(error: str, headers: Mapping[str, str] | None) -> web.Response:

@@ -56,18 +56,19 @@ class Engine:
         *,
         is_large: bool = False,
     ) -> SessionMetrics:
-        """The metrics that *query* asks for.
+        """The metrics of *query*.
 
         Args:
             query: The query.
             organization_id: The caller.
-            wire_filter: The filter as it was sent, which ``semantics="helicone"`` reads; it keeps what
-                ``query.filter`` does not, as the order of the conditions in a leaf. Without it that filter
-                is taken as it would be sent.
+            wire_filter: The filter as it was sent, for ``semantics="helicone"``: ``query.filter`` does not
+                keep the order of the conditions in a leaf. Without it ``query.filter`` is read as the client
+                would send it.
             is_large: Whether the filter is so large that its SQL is made in a thread, beside the loop.
 
         Raises:
             Unanswerable: A condition cannot be decided.
+            Crash: The open-source server's code breaks off on the filter (``semantics="helicone"``).
             BackendError: ClickHouse refused or gave up.
             FilterValueError: ``query.filter`` cannot be sent, and what was sent is not given.
         """

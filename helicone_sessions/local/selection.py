@@ -131,18 +131,19 @@ def as_service(
 ) -> Selection:
     """The requests that *query* selects as the open-source server reads it.
 
-    Times lose their fractions of a second, and the name is compared as a whole, as later versions of that
-    server do; "" is any name.
+    Times lose their fractions of a second, and the name is compared as a whole, as in later versions of that
+    server; "" is any name.
 
     Args:
-        query: The query; its filter is not looked at.
+        query: The query without its filter.
         wire: The filter as it was sent.
         tables: The tables.
         organization_id: The caller.
         include_unsessioned: Take the requests without a session id for a session, as the service does.
 
     Raises:
-        Unanswerable: The query would fail there.
+        Crash: The server breaks off before it has a query.
+        Unanswerable: The query fails there.
     """
     parameters = Parameters()
     window = []
@@ -151,7 +152,7 @@ def as_service(
     if query.name_contains:
         window.append(f"{tables.session_name} = {parameters.add('String', query.name_contains)}")
     caller = _caller(organization_id, parameters)
-    asked = service_condition(wire, parameters, tables, caller)
+    asked = service_condition(wire, parameters, tables)
     return Selection(tables, _window(caller, window, tables, include_unsessioned), asked, parameters)
 
 

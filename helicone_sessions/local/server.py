@@ -51,8 +51,9 @@ class LocalServer:
         include_unsessioned: Take the requests without a session id for one session, as the service does.
         rejects: A file for rows that cannot be read; without it the first one ends the load.
         on_progress: A function that is told how far the load is.
-        rate_limit: How many requests an organisation has in a minute (the service: 200); None is without
-            a limit.
+        rate_limit: How many requests an organisation has in a window (the hosted service: 1,000 on the free
+            tier; older self-hosted servers: 200 a minute); None is without a limit.
+        rate_limit_window: Seconds of such a window.
         max_concurrency: How many queries run at once; without it as many as there are threads for.
         max_queued: How many wait beside them; one more is refused with status 503.
         limits: What one query may take.
@@ -102,6 +103,7 @@ class LocalServer:
         rejects: str | os.PathLike[str] | None = None,
         on_progress: Callable[..., None] | None = None,
         rate_limit: int | None = None,
+        rate_limit_window: float = 300.0,
         max_concurrency: int | None = None,
         max_queued: int = 256,
         limits: Limits | None = None,
@@ -112,6 +114,7 @@ class LocalServer:
         whole_number("port", port, least=0, most=_LAST_PORT)
         check_seconds("patience", patience, "above 0")
         check_seconds("grace", grace, "from 0 up")
+        check_seconds("rate_limit_window", rate_limit_window, "above 0")
         whole_number("max_queued", max_queued, least=0)
         for name, count in (("rate_limit", rate_limit), ("max_concurrency", max_concurrency)):
             if count is not None:
@@ -155,7 +158,7 @@ class LocalServer:
             limits=Limits() if limits is None else limits,
             threads=threads,
         )
-        self._rate_limit = rate_limit
+        self._rate_limit = (rate_limit, rate_limit_window)
         self._patience = patience
         self._grace = grace
         self._clock = current()
@@ -255,7 +258,7 @@ class LocalServer:
 
     def _endpoints(self) -> Endpoints:
         return Endpoints(
-            self._source, self._keys, *self._bounds, self._rate_limit, self._clock, self._patience
+            self._source, self._keys, *self._bounds, *self._rate_limit, self._clock, self._patience
         )
 
     async def count(self) -> int:

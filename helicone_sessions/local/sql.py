@@ -18,7 +18,7 @@ from uuid import UUID
 import attrs
 
 from helicone_sessions.filters.nodes import EVERYTHING, And, Leaf, Node, fold
-from helicone_sessions.filters.patterns import escape_like
+from helicone_sessions.filters.patterns import ends_in_escape, escape_like
 from helicone_sessions.filters.schema import SERVER_EMPTY, SERVER_NULL, ColumnFacts, Kind, Operator
 from helicone_sessions.local.table import FEEDBACK, Tables
 
@@ -110,14 +110,14 @@ def condition(root: Node, parameters: Parameters, tables: Tables, caller: str) -
 
     def combined(node: Node, below: list[tuple[str, bool]]) -> tuple[str, bool]:
         if isinstance(node, Leaf):
-            check_stored(node.column, tables)
+            _check_stored(node.column, tables)
             if node.column.name in _OF_SESSIONS:
                 return _of_session(node, parameters), True
             return _of_request(node, parameters, tables, caller), False
         if not node.children:
             return ("1" if node is EVERYTHING else "0"), False
         if not any(on_session for _, on_session in below):
-            return joined(node, [text for text, _ in below]), False
+            return _joined(node, [text for text, _ in below]), False
         parts = [text for text, on_session in below if on_session]
         if plain := [text for text, on_session in below if not on_session]:
             # Null counts as false: without a "not" above, that changes nothing.
@@ -126,15 +126,15 @@ def condition(root: Node, parameters: Parameters, tables: Tables, caller: str) -
                     f"more than {_MOST_MARKS} times conditions on whole sessions stand beside conditions on"
                     " requests: put those on requests together, or ask several queries"
                 )
-            marks.append(f"ifNull({joined(node, plain)}, 0)")
+            marks.append(f"ifNull({_joined(node, plain)}, 0)")
             parts.append(f"marks[{len(marks)}]")
-        return joined(node, parts), True
+        return _joined(node, parts), True
 
     text, on_session = fold(root, combined)
     return Condition(text, tuple(marks), on_session)
 
 
-def joined(node: Node, parts: list[str]) -> str:
+def _joined(node: Node, parts: list[str]) -> str:
     """The conditions below a branch, joined by its word."""
     return f"({(' AND ' if isinstance(node, And) else ' OR ').join(parts)})"
 
@@ -153,7 +153,7 @@ def _of_request(leaf: Leaf, parameters: Parameters, tables: Tables, caller: str)
     return _BY_KIND[column.kind](EXPRESSIONS.get(column.name, column.name), leaf, parameters)
 
 
-def check_stored(column: ColumnFacts, tables: Tables) -> None:
+def _check_stored(column: ColumnFacts, tables: Tables) -> None:
     """See that a table has what a condition on *column* reads.
 
     Raises:
@@ -169,10 +169,10 @@ def check_stored(column: ColumnFacts, tables: Tables) -> None:
 
 
 def _tag(leaf: Leaf, parameters: Parameters, tables: Tables, caller: str) -> str:
-    return _any_of_several(leaf, parameters, "tag", *around_tag(tables, caller))
+    return _any_of_several(leaf, parameters, "tag", *_around_tag(tables, caller))
 
 
-def around_tag(tables: Tables, caller: str) -> tuple[str, str]:
+def _around_tag(tables: Tables, caller: str) -> tuple[str, str]:
     """What stands before and after a condition on ``tag`` for the requests of the sessions tagged so.
 
     Raises:
@@ -214,7 +214,7 @@ def _uuid(leaf: Leaf, parameters: Parameters) -> str:
     return _text(f"toString({leaf.column.name})", leaf, parameters)
 
 
-def flag(expression: str, leaf: Leaf, _parameters: Parameters) -> str:
+def _flag(expression: str, leaf: Leaf, _parameters: Parameters) -> str:
     """A condition on a boolean."""
     return f"{expression} = {'true' if leaf.value else 'false'}"
 
@@ -288,11 +288,6 @@ def _uuid_text(value: str) -> str:
         return value
 
 
-def ends_in_escape(pattern: str) -> bool:
-    """Whether *pattern* ends with a backslash that escapes nothing, which ClickHouse refuses."""
-    return (len(pattern) - len(pattern.rstrip("\\"))) % 2 == 1
-
-
 def _check_pattern(leaf: Leaf, pattern: str) -> None:
     if ends_in_escape(pattern):
         raise Unanswerable(
@@ -326,7 +321,7 @@ _BY_KIND: Final[dict[Kind, Callable[[str, Leaf, Parameters], str]]] = {
     Kind.TEXT: _text,
     Kind.NUMBER: _number,
     Kind.TIMESTAMP: _time,
-    Kind.BOOLEAN: flag,
+    Kind.BOOLEAN: _flag,
 }
 _OF_THEIR_OWN: Final[dict[str, Callable[[Leaf, Parameters], str]]] = {
     "cost": _cost,

@@ -265,7 +265,10 @@ def _row_to_wire(row: HistogramRow) -> dict[str, Any]:
 
 
 def _averages_to_wire(averages: SessionAverages) -> dict[str, Any]:
-    return {**averages.extra, **{name: [{"average": getattr(averages, name)}] for name in UNITS}}
+    # The contract has no null: the average of nothing is an empty list.
+    values = {name: getattr(averages, name) for name in UNITS}
+    known = {name: [] if value is None else [{"average": value}] for name, value in values.items()}
+    return {**averages.extra, **known}
 
 
 def _metrics_to_wire(metrics: SessionMetrics) -> dict[str, Any]:

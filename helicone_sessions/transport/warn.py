@@ -1,16 +1,18 @@
-"""What the service would read differently, said once for each place in the caller's code."""
+"""Warnings about what the service would read differently, once for each place in the caller's code."""
 
 import asyncio
 import inspect
 import sys
 import warnings
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, TypeVar
 
 import attrs
 
 from helicone_sessions.errors import ConfigurationError, FilterValueError, HeliconeFilterWarning
-from helicone_sessions.filters.cautions import Caution
+from helicone_sessions.filters.cautions import Caution, time_cautions
+from helicone_sessions.filters.schema import SERVER_BODY_DAYS
 from helicone_sessions.messages.query import SessionMetricsQuery
 
 Cautions = Literal["warn", "error", "ignore"]
@@ -44,40 +46,53 @@ def marked_as_coroutine_function(function: Function) -> Function:
     return function
 
 
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
 class FilterWarnings:
-    """Says the cautions of filters, in the way that the client was told to.
+    """Reports the cautions of queries as the client's ``cautions=`` says.
 
     Args:
-        mode: ``"warn"`` says them, ``"error"`` refuses the query, ``"ignore"`` does neither.
+        mode: ``"warn"`` warns of them, ``"error"`` refuses the query, ``"ignore"`` does neither.
+        now: The time of day, with its zone.
     """
 
-    def __init__(self, mode: Cautions) -> None:
+    def __init__(self, mode: Cautions, *, now: Callable[[], datetime] = _utc_now) -> None:
         if mode not in ("warn", "error", "ignore"):
             raise ConfigurationError(f"cautions is 'warn', 'error' or 'ignore', not {mode!r}")
         self._mode = mode
+        self._now = now
         self._said: set[tuple[object, ...]] = set()
 
     def of(self, query: SessionMetricsQuery, *, follows_contract: bool) -> tuple[Caution, ...]:
-        """What there is to say of *query*.
+        """The cautions of *query*.
 
         Args:
-            query: What is asked.
-            follows_contract: Whether the server has said that it reads filters as the contract does.
+            query: The query.
+            follows_contract: Whether the server has declared that it reads filters as the contract does.
 
         Raises:
-            FilterValueError: There is something, and that was to be an error.
+            FilterValueError: There are cautions, and the mode is ``"error"``.
         """
-        if self._mode == "ignore" or query.filter is None:
+        if self._mode == "ignore" or (self._mode == "warn" and follows_contract):
             return ()
-        if self._mode == "warn" and follows_contract:
-            return ()
-        found = query.filter.cautions()
+        found = self._found(query)
         if found and self._mode == "error":
             raise FilterValueError(
-                "the open-source server would read this filter differently, and cautions='error':"
+                "the open-source server would read this query differently, and cautions='error':"
                 + "".join(f"\n  {caution}" for caution in found)
             )
         return found
+
+    def _found(self, query: SessionMetricsQuery) -> tuple[Caution, ...]:
+        found = () if query.filter is None else query.filter.cautions()
+        time = query.time_filter
+        if time is None:
+            return found
+        if found and self._now() - time.start <= timedelta(days=SERVER_BODY_DAYS):
+            found = tuple(caution for caution in found if caution.effect != "age")
+        return found + time_cautions(time.start, time.end)
 
     def say(self, found: tuple[Caution, ...], place: Place) -> None:
         """Warn of what was *found*, unless it was said of this place before."""

@@ -286,7 +286,7 @@ def test_across_the_tables() -> None:
     widened = ((F.model == "x") | (F.session_total_cost > 1)).cautions()[-1]
     assert (
         "(F.model == 'x') | (F.session_total_cost > 1): it matches everything, because F.session_total_cost > 1"
-        " becomes true; replace that condition, as its own caution says, or leave it out"
+        " becomes true; replace that condition as its own caution says, or leave it out"
     ) == str(widened)
 
 

@@ -347,11 +347,11 @@ class Held:
 
 
 @pytest.fixture(scope="session")
-def hold() -> Callable[[Iterable[Row]], AbstractAsyncContextManager[Held]]:
+def hold() -> Callable[..., AbstractAsyncContextManager[Held]]:
     """Puts rows into tables of their own."""
 
     @asynccontextmanager
-    async def held(rows: Iterable[Row]) -> AsyncIterator[Held]:
+    async def held(rows: Iterable[Row], **options: Any) -> AsyncIterator[Held]:
         from helicone_sessions.local.backends.chdb import ChdbBackend
 
         backend = ChdbBackend()
@@ -359,7 +359,7 @@ def hold() -> Callable[[Iterable[Row]], AbstractAsyncContextManager[Held]]:
         store = Store(backend)
         try:
             await store.open()
-            await store.load(rows)
+            await store.load(rows, **options)
             yield Held(backend, store)
         finally:
             await store.aclose()

@@ -564,14 +564,14 @@ async def test_what_people_type_is_never_html(opened: Open) -> None:
 
 @on_one_loop
 async def test_the_limit_of_requests_is_said(opened: Open) -> None:
-    """When the minute has had its requests, the page says when to ask again."""
+    """When the rate limit is used up, the page says when to try again."""
     async with (
         LocalServer(_rows(), api_key=KEY, rate_limit=1) as limited,
         opened(of=limited.url, refused=True) as page,
     ):
         await ask(page)
         await page.locator("#ask").click()
-        assert "ask again in" in await text_of(page, "#problem", "This minute")
+        assert "try again in" in await text_of(page, "#problem", "The rate limit")
 
 
 @on_one_loop

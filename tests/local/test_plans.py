@@ -68,13 +68,15 @@ def dyadic(chance: random.Random, count: int, sessions: int) -> list[Row]:
 
 
 async def _both(held: Any, query: SessionMetricsQuery, wire: Any = None, **options: Any) -> list[Any]:
-    """What the two plans answer, or the words in which they cannot."""
+    """The answers of the two plans, or their errors."""
     answers: list[Any] = []
     for plan in ("one_scan", "helicone"):
         try:
             answers.append((await held.ask(query, wire, plan=plan, **options)).metrics)
         except Unanswerable as error:
             answers.append(str(error))
+        except BackendError as error:
+            answers.append(error.code)
     return answers
 
 

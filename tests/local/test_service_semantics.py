@@ -2,10 +2,10 @@
 
 import asyncio
 import random
-import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from helicone_sessions import F, Filter, SessionMetricsQuery, TimeFilter
 from helicone_sessions.filters.schema import COLUMNS, REQUESTS, SESSIONS, Kind, Reading
+from helicone_sessions.local.backends import BackendError
+from helicone_sessions.local.service_sql import Crash
 from helicone_sessions.local.sql import Unanswerable
 from helicone_sessions.messages.converter import converter
 from tests.local.nasty_rows import (
@@ -29,7 +31,7 @@ from tests.local.nasty_rows import (
     rows_of,
     uuid_of,
 )
-from tests.local.service_oracle import NO_ID, Fails, ServiceOracle
+from tests.local.service_oracle import NO_ID, Fails, MayFail, ServiceOracle
 from tests.strategies import filters
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
@@ -170,8 +172,8 @@ def select(ask: Ask) -> Callable[[Any], float]:
             metrics = ask(
                 {"nameContains": "", "timezoneDifference": 0, "pSize": "p99.9", "filter": wire}, **options
             )
-        except Unanswerable as error:
-            return re.match(r"Code: (\d+)\. DB::Exception: ", str(error))[1]  # type: ignore[index]
+        except BackendError as error:
+            return error.code
         return metrics.average
 
     return selected
@@ -183,17 +185,20 @@ def known() -> ServiceOracle:
     return ServiceOracle(ROWS)
 
 
-def _expected(known: ServiceOracle, body: dict[str, Any], **options: Any) -> Any:
+def _expected(known: ServiceOracle, body: dict[str, Any], **options: Any) -> list[Any]:
+    """The outcomes that the oracle allows."""
     try:
-        return known.answer(body, **options)
+        return [known.answer(body, **options)]
     except Fails:
-        return "fails"
+        return ["fails"]
+    except MayFail as may:
+        return ["fails", may.answer]
 
 
 def _found(ask: Ask, oracle: Any, body: dict[str, Any], **options: Any) -> Any:
     try:
         return oracle.summary(ask(body, **options))
-    except Unanswerable:
+    except (Unanswerable, BackendError):
         return "fails"
 
 
@@ -203,8 +208,8 @@ def test_any_body(
     ask: Ask, oracle: Any, known: ServiceOracle, body: dict[str, Any], unsessioned: bool
 ) -> None:
     """Any body of the contract is answered as the oracle answers it, or fails as it says."""
-    answer = _expected(known, body, include_unsessioned=unsessioned)
-    assert answer == _found(ask, oracle, body, include_unsessioned=unsessioned)
+    outcomes = _expected(known, body, include_unsessioned=unsessioned)
+    assert _found(ask, oracle, body, include_unsessioned=unsessioned) in outcomes
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -213,7 +218,7 @@ def test_conditions_one_by_one(ask: Ask, oracle: Any, known: ServiceOracle, seed
     chance = random.Random(seed)  # noqa: S311 - to be the same everywhere is its purpose
     for _ in range(25):
         body = {"nameContains": "", "timezoneDifference": 0, "filter": leaf_of(chance)}
-        assert _expected(known, body) == _found(ask, oracle, body), body
+        assert _found(ask, oracle, body) in _expected(known, body), body
 
 
 @settings(max_examples=10, deadline=None, database=None)
@@ -229,17 +234,20 @@ def test_any_rows(
         async with hold(rows) as held:
             try:
                 answer = await held.ask(query, body.get("filter"), semantics="helicone")
-            except Unanswerable:
+            except (Unanswerable, BackendError):
                 return "fails"
             return oracle.summary(answer.metrics)
 
-    assert _expected(ServiceOracle(rows), body) == runner.run(answered())
+    assert runner.run(answered()) in _expected(ServiceOracle(rows), body)
+
+
+DEPENDS = {"version", "age"}
 
 
 @settings(max_examples=30, deadline=None, database=None)
-@given(asked=filters(max_leaves=3).filter(lambda one: not one.cautions()))
+@given(asked=filters(max_leaves=3).filter(lambda one: all(c.effect in DEPENDS for c in one.cautions())))
 def test_filters_without_cautions_mean_the_same(ask: Ask, asked: Filter) -> None:
-    """A filter of which no caution is known means what it says there too."""
+    """A filter of which no caution is known means the same there; so do those about versions and ages."""
     body = {"nameContains": "", "timezoneDifference": 0, "filter": asked.to_wire()}
     assert ask(body, semantics="contract") == ask(body)
 
@@ -263,6 +271,12 @@ def test_filter_as_it_would_be_sent(
     [
         ({REQUESTS: {"status": {"gt": 0, "lt": 500}}}, one("status", "gt", 0)),
         ({REQUESTS: {"status": {"lt": 500}, "model": {"equals": "a"}}}, one("status", "lt", 500)),
+        ({REQUESTS: {"status": {"lt": 500}, "cost": {"gt": 1}}}, one("cost", "gt", 1)),
+        ({REQUESTS: {"cost": {"gt": 1}, "cached": {"equals": True}}}, one("cached", "equals", True)),
+        (
+            {REQUESTS: {"cached": {"equals": True}, "property_key": {"equals": "env"}}},
+            one("property_key", "equals", "env"),
+        ),
         (
             {REQUESTS: {"properties": {"env": {"equals": "a"}, "%": {"equals": "b"}}}},
             one("properties", "equals", "a", "env"),
@@ -272,12 +286,14 @@ def test_filter_as_it_would_be_sent(
             one("status", "gt", 0),
         ),
         (
-            {"left": one("status", "gt", 0), "operator": "or", "right": one("property_key", "equals", "zz")},
+            {"left": one("status", "gt", 0), "operator": "or", "right": one("session_total_cost", "gt", 9)},
             "all",
         ),
         (one("session_session_id", "equals", "s1"), "all"),
         ({}, "all"),
-        ({REQUESTS: {}}, "all"),
+        (one("property_key", "equals", "env"), one("property_key", "equals", "env")),
+        (one("scores_column", "not-equals", "null"), "all"),
+        (one("request_id", "like", "null"), one("status", "equals", 7)),
         (one("cost", "gt", 3), one("cost", "gt", -1.294967296)),
         (one("latency", "gte", 2**32 + 5), one("latency", "gte", 5)),
         (one("latency", "gt", 2.5), one("latency", "gte", 3)),
@@ -304,29 +320,63 @@ def test_reading(select: Any, wire: Any, same: Any) -> None:
 @pytest.mark.parametrize(
     ("wire", "code"),
     [
-        (one("node_id", "equals", "a"), "47"),
-        (one("job_id", "like", "a"), "47"),
-        (one("assets", "equals", "__empty__"), "47"),
-        (one("search_properties", "equals", "a", "env"), "47"),
-        (one("scores_column", "contains", "a"), "43"),
-        (one("scores_column", "equals", "a"), "27"),
-        (one("scores", "contains", "1", "env"), "43"),
-        (one("scores", "equals", "good", "env"), "53"),
-        (one("request_id", "not-contains", "0"), "43"),
-        (one("request_id", "equals", "no id"), "376"),
-        (one("model", "not-equals", "__empty__"), "47"),
-        (one("session_tag", "equals", "__empty__"), "47"),
-        (one("model", "contains", "null"), "70"),
-        (one("model", "like", "a\\"), "25"),
-        (one("session_tag", "contains", "a\\"), "25"),
-        (one("cost", "lt", 1e12), "457"),
-        (one("latency", "lt", 1e21), "457"),
+        (one("node_id", "equals", "a"), 47),
+        (one("job_id", "like", "a"), 47),
+        (one("assets", "equals", "__empty__"), 47),
+        (one("total_tokens", "gt", 1), 47),
+        (one("search_properties", "equals", "a", "env"), 47),
+        (one("scores_column", "contains", "a"), 43),
+        (one("scores", "contains", "1", "env"), 43),
+        (one("request_id", "not-contains", "0"), 43),
+        (one("model", "not-equals", "__empty__"), 47),
+        (one("session_tag", "equals", "__empty__"), 47),
+        (one("model", "contains", "null"), 70),
+        (one("cost", "lt", 1e12), 457),
+        (one("latency", "lt", 1e21), 457),
     ],
 )
 def test_failing(select: Any, wire: Any, code: str) -> None:
-    """Where the server's query fails, the answer is ClickHouse's error, in whatever company."""
+    """Conditions that ClickHouse refuses by their types fail in any company."""
     assert code == select(wire)
     assert code == select({"left": "all", "operator": "or", "right": wire})
+
+
+@pytest.mark.parametrize(
+    ("wire", "code"),
+    [
+        (one("scores_column", "equals", "a"), 27),
+        # Where the table has an index over the values the code is 170.
+        (one("scores", "equals", "1", "env"), 53),
+        (one("scores", "equals", "good", "env"), 53),
+        (one("request_id", "equals", "no id"), 376),
+        (one("model", "like", "a\\"), 25),
+        (one("session_tag", "contains", "a\\"), 25),
+    ],
+)
+def test_failing_when_it_matters(select: Any, wire: Any, code: str) -> None:
+    """Conditions that ClickHouse refuses by their constants fail, unless something else decides."""
+    assert code == select(wire)
+    assert code == select({"left": one("status", "gt", 0), "operator": "and", "right": wire})
+    assert select("all") == select({"left": "all", "operator": "or", "right": wire})
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        {REQUESTS: {}},
+        {REQUESTS: {"latency": {}}},
+        {REQUESTS: {"properties": {}}},
+        {REQUESTS: {"properties": {"env": {}}}},
+        {SESSIONS: {"session_total_cost": {}}},
+        {REQUESTS: {"status": {"equals": 200}, "cost": {}}},
+        {REQUESTS: {"status": {"equals": 200}}, SESSIONS: {}},
+    ],
+)
+def test_leaves_without_a_condition(select: Any, wire: Any) -> None:
+    """A table, a column or a key without a condition breaks the server's code, wherever it is."""
+    for filter_ in (wire, {"left": "all", "operator": "or", "right": wire}):
+        with pytest.raises(Crash):
+            select(filter_)
 
 
 def test_backslash_at_the_end_of_what_is_contained(select: Any) -> None:
@@ -377,11 +427,39 @@ async def test_all_of_time(hold: Any) -> None:
     assert answers[0] == answers[1]
 
 
-def test_ten_thousand_leaves(select: Any) -> None:
-    """A filter may nest ten thousand leaves, each below the last."""
+def nested(levels: int, side: str) -> Any:
+    """Conditions of which each holds the next on this side."""
     wire: Any = one("status", "equals", 200)
-    for _ in range(10_000):
-        wire = {"left": one("status", "equals", 429), "operator": "or", "right": wire}
-    assert select(wire) == select(
-        {"left": one("status", "equals", 200), "operator": "or", "right": one("status", "equals", 429)}
-    )
+    other = "right" if side == "left" else "left"
+    for level in range(levels):
+        wire = {other: one("status", "equals", level), "operator": "or", side: wire}
+    return wire
+
+
+@pytest.mark.parametrize(("side", "most"), [("left", 196), ("right", 259)])
+def test_deep_nesting(select: Any, side: str, most: int) -> None:
+    """ClickHouse's parser gives up on more levels than these."""
+    assert select(one("status", "lt", 196)) != select(nested(most, side))
+    with pytest.raises(Unanswerable, match="nested too deeply"):
+        select(nested(most + 1, side))
+    with pytest.raises(Unanswerable, match="nested too deeply"):
+        select(nested(10_000, side))
+
+
+def test_long_statements(select: Any) -> None:
+    """A statement may have 262,144 bytes, so that a property counts more than a number."""
+    for column, fits, too_many in ((F.properties["k"], 3_000, 4_000), (F.model, 4_500, 5_000)):
+        assert select("all") != select(column.is_in([f"x{n}" for n in range(fits)]).to_wire())
+        with pytest.raises(Unanswerable, match="longer than ClickHouse takes"):
+            select(column.is_in([f"x{n}" for n in range(too_many)]).to_wire())
+
+
+async def test_tags_of_other_organisations(hold: Any) -> None:
+    """Tags are looked up without the organisation: that of another one's session of the same id counts."""
+    row = {"request_created_at": "2026-11-01T12:00:00Z", "session_id": "s", "organization_id": ORGANIZATION}
+    others = {**row, "organization_id": uuid_of(9), "session_tag": ["vip"]}
+    query = SessionMetricsQuery(F.session_tag == "vip")
+    async with hold([row, others], organizations={UUID(ORGANIZATION), UUID(uuid_of(9))}) as held:
+        for semantics, average in (("contract", None), ("helicone", 1)):
+            engine = held.engine(semantics=semantics)
+            assert average == (await engine.answer(query, UUID(ORGANIZATION))).average.session_count

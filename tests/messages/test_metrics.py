@@ -244,7 +244,7 @@ def test_metrics_come_back_from_their_json(answer: SessionMetrics) -> None:
 
 
 def test_metrics_are_written_as_the_service_writes_them() -> None:
-    """Ends of bars are text in JavaScript's form, averages lists of one, with null for none."""
+    """Ends of bars are text in JavaScript's form, averages lists of one; an average of nothing is empty."""
     assert {
         "session_count": [
             {"range_start": "1", "range_end": "2", "value": 6.0},
@@ -255,7 +255,7 @@ def test_metrics_are_written_as_the_service_writes_them() -> None:
         "average": {
             "session_count": [{"average": 1.75}],
             "session_duration": [{"average": 3.0}],
-            "session_cost": [{"average": None}],
+            "session_cost": [],
         },
     } == converter.unstructure(METRICS)
 

@@ -3,6 +3,7 @@
 import asyncio
 import warnings
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import AsyncMock, create_autospec
 
@@ -16,8 +17,10 @@ from helicone_sessions import (
     HeliconeError,
     HeliconeFilterWarning,
     SessionMetricsQuery,
+    TimeFilter,
 )
 from helicone_sessions.messages.protocol import CONTRACT_HEADER
+from helicone_sessions.transport.warn import FilterWarnings
 
 Make = Callable[..., HeliconeClient]
 IGNORED = F.session_total_cost > 1
@@ -42,8 +45,8 @@ async def test_a_warning_names_condition_reason_and_way_out(make_client: Make, c
     (warning,) = caught
     assert warning.category is HeliconeFilterWarning
     assert (
-        "F.session_session_id == 'x': the condition becomes true, because session conditions are computed and"
-        ' then not passed on by the metrics query; use F.properties["Helicone-Session-Id"]'
+        "F.session_session_id == 'x': the condition becomes true, because the metrics query leaves session"
+        ' conditions out; use F.properties["Helicone-Session-Id"]'
     ) == str(warning.message)
 
 
@@ -119,6 +122,33 @@ async def test_the_embedded_engine_needs_no_warning(caught: Any) -> None:
         assert 1 == (await client.get_metrics(F.session_total_cost > 0.5)).session_count.total
         assert 0 == (await client.get_metrics(F.session_total_cost > 1)).session_count.total
     assert [] == said(caught)
+
+
+BODY = F.request_body.contains("x")
+NOW = datetime(2026, 11, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("begins", "effects"),
+    [(None, ["age"]), (NOW - timedelta(days=91), ["age"]), (NOW - timedelta(days=89), [])],
+)
+def test_bodies_of_older_requests(begins: datetime | None, effects: list[str]) -> None:
+    """A condition on a body is not cautioned if the query is about the last 90 days."""
+    warnings_ = FilterWarnings("warn", now=lambda: NOW)
+    query = SessionMetricsQuery(BODY, time_filter=begins and TimeFilter(begins, NOW))
+    assert effects == [c.effect for c in warnings_.of(query, follows_contract=False)]
+
+
+@pytest.mark.parametrize("start", [NOW, datetime(2107, 1, 1, tzinfo=UTC)])
+def test_time_filters_beyond_the_servers_calendar(start: datetime) -> None:
+    """A time filter that ends in 2106 or later is cautioned, without a filter too."""
+    warnings_ = FilterWarnings("warn")
+    query = SessionMetricsQuery(time_filter=TimeFilter(start, datetime(2200, 1, 1, tzinfo=UTC)))
+    (caution,) = warnings_.of(query, follows_contract=False)
+    assert ("version", "request_created_at") == (caution.effect, caution.column)
+    assert () == warnings_.of(query, follows_contract=True)
+    early = SessionMetricsQuery(time_filter=TimeFilter(NOW, datetime(2106, 2, 7, tzinfo=UTC)))
+    assert () == warnings_.of(early, follows_contract=False)
 
 
 async def test_as_an_error(make_client: Make, service: Any) -> None:

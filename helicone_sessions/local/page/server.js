@@ -56,7 +56,7 @@ function refusal(response, answer, text) {
       "HELICONE_SESSIONS_SERVER_KEY. A key that it made up is a new one at each start."
     );
   }
-  if (status === 429) return `This minute has had all the requests that it may have: ask again ${later}.`;
+  if (status === 429) return `The rate limit is used up: try again ${later}.`;
   if (status === 503 && wait !== null) return `The server is busy (${said}): ask again ${later}.`;
   if (status === 503) return `The server did not get to an answer: ${said}. Once it runs again, ask again.`;
   if (status === 500 && answer?.trace) return `The server failed. Its log says more, under trace ${answer.trace}.`;

@@ -1,0 +1,198 @@
+"""Request bodies and answers in the form of the open-source server.
+
+That server converts text to numbers and booleans, reads a time without a zone in its own (UTC), and takes a
+time filter that starts after its end. It names the field that it refuses.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, Final
+
+import attrs
+
+from helicone_sessions.errors import FilterError, FilterValueError
+from helicone_sessions.filters.schema import COLUMNS, SERVER_END_OF_TIME, SERVER_FIRST_YEAR, Kind
+from helicone_sessions.local.service_sql import EPOCH, moment_of
+from helicone_sessions.messages.codec import decode
+from helicone_sessions.messages.converter import converter
+from helicone_sessions.messages.metrics import SessionMetrics
+from helicone_sessions.messages.query import SessionMetricsQuery
+
+LARGEST_SERVICE_BODY: Final = 10 * 1024 * 1024
+# The histograms are queried first, and this is the error if one of their queries fails.
+QUERY_FAILED: Final = "No request count found"
+CRASHED: Final = {"message": "Internal Server Error", "details": "Internal Server Error"}
+
+_REQUIRED: Final = ("nameContains", "timezoneDifference")
+_LARGEST_DIFFERENCE: Final = 1440
+# Milliseconds that it can write as a year of four digits, and the last that a DateTime of ClickHouse holds.
+_FIRST_MILLISECOND: Final = -62_167_219_200_000
+_LAST_MILLISECOND: Final = 253_402_300_799_999
+_END_OF_TIME: Final = (SERVER_END_OF_TIME - EPOCH) // timedelta(milliseconds=1) - 1
+_NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_AVERAGES: Final = ("session_cost", "session_duration", "session_count")
+
+
+class Invalid(Exception):
+    """A body that the server refuses with status 422.
+
+    Args:
+        details: What is wrong, by the path of the field.
+    """
+
+    def __init__(self, details: Mapping[str, Any]) -> None:
+        super().__init__(f"invalid: {', '.join(details)}")
+        self.details = details
+
+
+@attrs.frozen
+class Asked:
+    """A query as the server reads it.
+
+    Args:
+        query: The query.
+        wire_filter: Its filter, with the constants that the server has after their conversion.
+        failure: The error that the server answers whatever the data; None if it runs the query.
+    """
+
+    query: SessionMetricsQuery
+    wire_filter: Any
+    failure: str | None = None
+
+
+def read_query(body: bytes) -> Asked:
+    """The query of a request body.
+
+    Raises:
+        ValueError: The body is not JSON.
+        Invalid: It is not a query of the contract, even after the server's conversions.
+    """
+    wire = decode(body)
+    if not isinstance(wire, dict):
+        raise Invalid({"requestBody": {"message": "invalid object"}})
+    for name in _REQUIRED:
+        if name not in wire:
+            raise Invalid({f"requestBody.{name}": {"message": f"'{name}' is required"}})
+    failures: list[str] = []
+    try:
+        converted = {name: _FIELDS.get(name, _as_it_is)(value) for name, value in wire.items()}
+        converted |= _within_bounds(converted, failures)
+        query = converter.structure(converted, SessionMetricsQuery)
+    except FilterError as error:
+        raise Invalid(_details(error, wire)) from None
+    return Asked(query, converted.get("filter", "all"), failures[0] if failures else None)
+
+
+def service_answer(metrics: SessionMetrics) -> dict[str, Any]:
+    """The ``data`` of an answer: the server's order of the averages, and null for the average of nothing."""
+    averages = {name: [{"average": getattr(metrics.average, name)}] for name in _AVERAGES}
+    return {**converter.unstructure(metrics), "average": averages}
+
+
+def _details(error: FilterError, wire: Mapping[str, Any]) -> dict[str, Any]:
+    """The server's form of an error whose message begins with a JSON path."""
+    path = re.match(r"\$\.?(\w*)", error.field or error.message)
+    field = path[1] if path else ""
+    found: dict[str, Any] = {"message": error.message}
+    if field in wire and not isinstance(wire[field], (dict, list)):
+        found["value"] = wire[field]
+    return {f"requestBody.{field}" if field else "requestBody": found}
+
+
+def _within_bounds(wire: Mapping[str, Any], failures: list[str]) -> dict[str, Any]:
+    """What replaces values that the server takes and this package's query cannot hold.
+
+    Args:
+        wire: The converted body.
+        failures: Takes the errors that the server answers because of them.
+    """
+    found: dict[str, Any] = {}
+    difference = wire["timezoneDifference"]
+    if _is_number(difference) and not -_LARGEST_DIFFERENCE <= difference <= _LARGEST_DIFFERENCE:
+        failures.append("Invalid timezone difference")
+        found["timezoneDifference"] = 0
+    match wire.get("timeFilter"):
+        case {"startTimeUnixMs": start, "endTimeUnixMs": end, **rest} if not rest:
+            if _is_number(start) and _is_number(end):
+                if not all(_FIRST_MILLISECOND <= each <= _LAST_MILLISECOND for each in (start, end)):
+                    failures.append(QUERY_FAILED)
+                start, end = (min(max(each, 0), _END_OF_TIME) for each in (start, end))
+                if start >= end:
+                    # Within one second no request lies, as fractions are dropped and both ends are exclusive.
+                    start, end = 0, 1
+                found["timeFilter"] = {"startTimeUnixMs": start, "endTimeUnixMs": end}
+    return found
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _number(value: Any) -> Any:
+    return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
+
+
+def _boolean(value: Any) -> Any:
+    return {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value
+
+
+def _time(value: Any) -> Any:
+    try:
+        moment = moment_of(value)
+    except (TypeError, ValueError, OverflowError):
+        return value
+    if moment.year < SERVER_FIRST_YEAR:
+        raise FilterValueError(
+            field="$.filter", problem=f"has the time {value!r}, before the year {SERVER_FIRST_YEAR}"
+        )
+    return moment.isoformat()
+
+
+def _time_filter(value: Any) -> Any:
+    return {name: _number(each) for name, each in value.items()} if isinstance(value, dict) else value
+
+
+def _filter(value: Any) -> Any:
+    """The filter with its constants converted."""
+    root = {"filter": value}
+    waiting: list[tuple[dict[str, Any], str]] = [(root, "filter")]
+    while waiting:
+        parent, name = waiting.pop()
+        node = parent[name]
+        if isinstance(node, dict) and "left" in node:
+            parent[name] = branch = dict(node)
+            waiting += [(branch, side) for side in ("left", "right") if side in branch]
+        elif isinstance(node, dict):
+            parent[name] = {table: _columns(columns) for table, columns in node.items()}
+    return root["filter"]
+
+
+def _columns(columns: Any) -> Any:
+    if not isinstance(columns, dict):
+        return columns
+    return {name: _operators(name, operators) for name, operators in columns.items()}
+
+
+def _operators(name: str, operators: Any) -> Any:
+    convert = _CONSTANTS.get(COLUMNS[name].kind) if name in COLUMNS else None
+    if convert is None or not isinstance(operators, dict):
+        return operators
+    return {operator: convert(constant) for operator, constant in operators.items()}
+
+
+_CONSTANTS: Final[Mapping[Kind, Callable[[Any], Any]]] = {
+    Kind.NUMBER: _number,
+    Kind.BOOLEAN: _boolean,
+    Kind.TIMESTAMP: _time,
+}
+_FIELDS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "timezoneDifference": _number,
+    "useInterquartile": _boolean,
+    "timeFilter": _time_filter,
+    "filter": _filter,
+}
