@@ -34,7 +34,7 @@ from helicone_sessions import (
     parse_filter,
 )
 
-# Each is a query of its own, and Helicone takes 200 a minute for all callers together.
+# Each is one query, and Helicone limits the queries of all callers together.
 MOST_MODELS = 20
 
 log = logging.getLogger(__name__)

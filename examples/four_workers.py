@@ -2,13 +2,13 @@
 
     export HELICONE_API_KEY=sk-helicone-...
     python four_workers.py
-    python four_workers.py --share 50
+    python four_workers.py --share 250
 
-asks for each hour of the last week, a quarter of them in each process. By itself every
-process sees in the answers what the others spend, and waits when nothing is left; if
-two of them take the last request at once, one is refused, waits and asks again. With
-`--share` none makes more than so many requests a minute, whatever is left: then
-something is free for other programs at any time.
+queries each hour of the last week, a quarter of them in each process. Every process
+sees in the responses what is left of the shared limit, and waits when nothing is; if
+two of them take the last request at once, one is refused, waits and is sent again.
+With `--share` no process makes more than so many requests in 300 seconds, so that
+something is left for other programs.
 
 The exit code is 0 if every hour is answered. Otherwise it is 1, with the reasons.
 """
@@ -58,7 +58,7 @@ def work(rate_limit: RateLimit | None, queries: Hours) -> Outcomes:
 
 def deal(hours: Hours, share: int | None) -> Outcomes:
     """Have each process ask a part of them."""
-    rate_limit = None if share is None else RateLimit(requests=share, per=60)
+    rate_limit = None if share is None else RateLimit(requests=share, per=300)
     # Every fourth, so that none gets all the busy days.
     parts = [dict(list(hours.items())[place::WORKERS]) for place in range(WORKERS)]
     with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
@@ -68,7 +68,9 @@ def deal(hours: Hours, share: int | None) -> Outcomes:
 def main() -> int:
     """Ask, and say what came of it."""
     parser = argparse.ArgumentParser(description="Asks in four processes.")
-    parser.add_argument("--share", type=int, help="requests a minute of one process")
+    parser.add_argument(
+        "--share", type=int, help="requests of one process in 300 seconds"
+    )
     given = parser.parse_args()
     now = datetime.now(UTC)
     hours = hours_of_a_week(now.replace(minute=0, second=0, microsecond=0))

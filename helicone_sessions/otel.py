@@ -9,9 +9,9 @@ from typing import Any, Final
 import attrs
 from yarl import URL
 
-from helicone_sessions.errors import MissingExtra
+from helicone_sessions.errors import APIError, MissingExtra, TransportError
 from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.transport.hooks import Attempt, Hooks, QueryOutcome
+from helicone_sessions.transport.hooks import Attempt, Hooks, QueryOutcome, WaitReason
 
 try:
     from opentelemetry import context
@@ -86,6 +86,19 @@ class OpenTelemetryHooks(Hooks):
             attributes["http.response.status_code"] = attempt.status
         status = str(attempt.status) if attempt.status is not None and attempt.status >= 400 else None
         _end(token, attributes, attempt.error, status)
+
+    def waits(
+        self,
+        token: _Begun,
+        seconds: float,
+        reason: WaitReason,
+        error: TransportError | APIError | None,  # noqa: ARG002 - the span of its attempt has it
+    ) -> None:
+        """Add an event to the span of the query."""
+        token.span.add_event(
+            "helicone_sessions.wait",
+            {"helicone_sessions.wait.seconds": seconds, "helicone_sessions.wait.reason": reason},
+        )
 
     def query_ends(self, token: _Begun, outcome: QueryOutcome) -> None:
         """End the span of a query."""

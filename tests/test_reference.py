@@ -43,8 +43,9 @@ INTERNAL: Final = {
 WITHOUT_EXAMPLE: Final = {
     **dict.fromkeys(
         (f"OpenTelemetryHooks.{what}_{when}" for what in ("query", "attempt") for when in ("begins", "ends")),
-        "the client calls it; the example of Hooks has all four",
+        "the client calls it; the example of Hooks has all of them",
     ),
+    "OpenTelemetryHooks.waits": "likewise",
     "ScoreColumn.is_empty": "it refuses",
     "ScoreColumn.is_null": "likewise",
 }

@@ -727,7 +727,7 @@ async def test_a_window_is_counted_as_the_service_counts() -> None:
 async def test_a_refusal_is_in_the_services_words() -> None:
     """The body says what the service says, whatever was to be answered."""
     async with FakeHelicone() as server:
-        server.limit(requests=0)
+        server.limit(requests=0, per=60)
         server.will_answer(metrics(cost=7))
         status, headers, text = await posted(server)
         assert (429, "0;w=60", {"error": "Too many requests, please try again later."}) == (
@@ -743,9 +743,9 @@ async def test_others_spend_of_the_same_budget() -> None:
     """Requests of other processes are missing in what remains."""
     async with FakeHelicone() as server:
         server.limit()
-        server.spend(150)
+        server.spend(950)
         _, headers, _ = await posted(server)
-        assert ("200", "49", "60") == limits(headers)[:3]
+        assert ("1000", "49", "300") == limits(headers)[:3]
         server.spend(50)
         status, *_ = await posted(server)
     assert (429, 1) == (status, server.refused)
@@ -770,11 +770,11 @@ def test_a_limit_that_is_none_is_refused(wrong: dict[str, Any]) -> None:
 
 
 async def test_a_client_lives_with_the_limit_in_no_time() -> None:
-    """Thirty queries through a limit of ten a minute are answered, in two minutes of the clock."""
+    """Thirty queries through a limit of ten in 60 seconds take two minutes of the clock."""
     virtual = VirtualClock()
     with clock.replaced(virtual):
         async with FakeHelicone() as server, client_of(server, max_concurrency=1) as client:
-            server.limit(requests=10)
+            server.limit(requests=10, per=60)
             await client.get_metrics_many([SessionMetricsQuery(name_contains=str(n)) for n in range(30)])
     assert 1120 <= virtual.time < 1300
     assert {str(n) for n in range(30)} == {request.json["nameContains"] for request in server.requests}

@@ -103,8 +103,10 @@ async def _live_client() -> AsyncIterator[HeliconeClient]:
 async def _asked(
     client: HeliconeClient, queries: dict[Any, SessionMetricsQuery]
 ) -> dict[Any, SessionMetrics]:
-    with of_queries() as on_progress:
-        answers: dict[Any, SessionMetrics] = await client.get_metrics_many(queries, on_progress=on_progress)
+    with of_queries() as progress:
+        answers: dict[Any, SessionMetrics] = await client.with_options(hooks=progress).get_metrics_many(
+            queries, on_progress=progress.on_progress
+        )
     return answers
 
 

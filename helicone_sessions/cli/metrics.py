@@ -103,14 +103,17 @@ def metrics(  # noqa: PLR0913 - options
 
 
 async def _one(query: SessionMetricsQuery, settings: dict[str, Any]) -> SessionMetrics:
-    async with HeliconeClient(**settings) as client:
-        return await client.get_metrics(query)
+    with of_queries(transient=True) as progress:
+        async with HeliconeClient(**settings, hooks=progress) as client:
+            found = await client.get_metrics(query)
+            progress.on_progress(1, 1, 0)
+            return found
 
 
 async def _grid(query: SessionMetricsQuery, asked: dict[str, Any], settings: dict[str, Any]) -> MetricsGrid:
-    with of_queries(transient=True) as on_progress:
-        async with HeliconeClient(**settings) as client:
-            return await metrics_grid(client, query, **asked, totals=False, on_progress=on_progress)
+    with of_queries(transient=True) as progress:
+        async with HeliconeClient(**settings, hooks=progress) as client:
+            return await metrics_grid(client, query, **asked, totals=False, on_progress=progress.on_progress)
 
 
 def _check_picture(plot: Path) -> None:

@@ -9,14 +9,14 @@ import attrs
 
 @attrs.define(eq=False)
 class FixedWindow:
-    """So many requests until the window ends; the next one opens the next window.
+    """A number of requests until the window ends; the next request opens the next window.
 
-    That is how express-rate-limit counts, which the service uses, with the headers of the sixth draft of
-    their standard (server source). Refused requests count too.
+    The service counts in this way, with express-rate-limit and the headers of the sixth draft of their
+    standard (executed, open-source server of July 2026). Refused requests count too.
 
     Args:
-        requests: How many a window has.
-        per: Its seconds.
+        requests: The requests of a window.
+        per: The length of a window in seconds.
 
     >>> window = FixedWindow(requests=1, per=60.0)
     >>> window.take(0.0), window.take(59.5), window.headers(59.5)["Retry-After"], window.take(60.0)
@@ -40,7 +40,7 @@ class FixedWindow:
             raise ValueError(f"per is seconds above zero, not {value!r}")
 
     def take(self, now: float, count: int = 1) -> bool:
-        """Count so many requests, and say whether there was room for them."""
+        """Count requests; False if there is no room for all of them."""
         with self._lock:
             if now >= self._ends:
                 self._used, self._ends = 0, now + self.per
@@ -48,7 +48,7 @@ class FixedWindow:
             return self._used <= self.requests
 
     def headers(self, now: float) -> dict[str, str]:
-        """What an answer says of the limit; ``Retry-After`` where the window is overdrawn."""
+        """The headers of a response; ``Retry-After`` if the window is overdrawn."""
         reset = str(max(0, math.ceil(self._ends - now)))
         headers = {
             "RateLimit-Limit": str(self.requests),

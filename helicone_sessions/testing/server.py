@@ -160,17 +160,17 @@ class FakeHelicone:
         """
         return self._program.hold(to)
 
-    def limit(self, requests: int = 200, per: float = 60.0) -> None:
-        """Keep a rate limit from now on; the defaults are the service's own.
+    def limit(self, requests: int = 1000, per: float = 300.0) -> None:
+        """Keep a rate limit from now on; the defaults are those of Helicone's free tier.
 
-        A window opens with the first request after the last one has ended. Every answer says what is left
-        of it (``RateLimit-Limit``, ``-Remaining``, ``-Reset``, ``-Policy``), and one request too many is
-        refused with status 429 and ``Retry-After``. Refused requests count too, as in the open-source
-        server.
+        A window opens with the first request after the last one has ended. The headers of every response
+        give what is left of it (``RateLimit-Limit``, ``-Remaining``, ``-Reset``, ``-Policy``), and a request
+        too many is refused with status 429 and ``Retry-After``. Refused requests count too (executed,
+        open-source server of July 2026).
 
         Args:
-            requests: How many a window has.
-            per: Its seconds, by the clock of the server.
+            requests: The requests of a window.
+            per: The length of a window in seconds, by the clock of the server.
 
         >>> FakeHelicone().limit(requests=10, per=60)
         """
