@@ -24,11 +24,17 @@ import attrs
 from measure import Bar, report
 
 from helicone_sessions import F, Filter, SessionMetricsQuery, TimeFilter
-from helicone_sessions.local.backends import Limits
-from helicone_sessions.local.backends.chdb import ChdbBackend
-from helicone_sessions.local.engine import Engine
-from helicone_sessions.local.probe import find_tables
-from helicone_sessions.local.table import REQUEST_COLUMNS, SESSION_ID, SESSION_NAME, Tables, create_statements
+from helicone_sessions.local.drivers import Limits
+from helicone_sessions.local.drivers.chdb import ChdbBackend
+from helicone_sessions.local.query.engine import Engine
+from helicone_sessions.local.query.foreign_tables import find_tables
+from helicone_sessions.local.storage.table import (
+    REQUEST_COLUMNS,
+    SESSION_ID,
+    SESSION_NAME,
+    Tables,
+    create_statements,
+)
 
 ORGANIZATION: Final = UUID("00000000-0000-4000-8000-000000000001")
 START: Final = datetime(2026, 8, 1, tzinfo=UTC)

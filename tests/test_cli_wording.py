@@ -12,7 +12,7 @@ import pytest_asyncio
 from helicone_sessions import HeliconeClient, HeliconeError, TimeFilter
 from helicone_sessions.cli.wording import ADVICE, ARGUMENTS, in_words_of_the_command
 from helicone_sessions.local import LocalServer
-from helicone_sessions.local.table import create_statements
+from helicone_sessions.local.storage.table import create_statements
 from tests.local.clickhouse_server import ClickHouseServer, execute
 
 OTHERS: Final = "192.0.2.1"

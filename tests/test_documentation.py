@@ -104,7 +104,7 @@ def directory(tmp_path: Path) -> Path:
 async def cluster() -> AsyncIterator[str]:
     """The address of a ClickHouse that has the table which a page says is answered fastest."""
     pytest.importorskip("chdb")
-    from helicone_sessions.local.table import REQUEST_COLUMNS
+    from helicone_sessions.local.storage.table import REQUEST_COLUMNS
     from tests.local.clickhouse_server import ClickHouseServer, execute
 
     (shown,) = (block.text for block in BLOCKS if block.language == "sql")

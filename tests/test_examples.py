@@ -480,7 +480,7 @@ async def test_fastapi_app_without_an_answer(tmp_path: Path) -> None:
 async def test_clickhouse(tmp_path: Path) -> None:
     """The engine answers from a ClickHouse with Helicone's tables; the password is in the environment."""
     pytest.importorskip("chdb", reason="the extra `local` is not installed")
-    from helicone_sessions.local.table import create_statements
+    from helicone_sessions.local.storage.table import create_statements
     from tests.local.clickhouse_server import ClickHouseServer, execute
 
     yesterday = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(hours=12)

@@ -280,7 +280,7 @@ async def test_a_certificate_that_is_trusted_is_taken(authority: trustme.CA) -> 
 @pytest.mark.parametrize("kind", ["of another host", "that has expired", "of an unknown authority"])
 async def test_no_password_goes_to_a_clickhouse_that_is_not_trusted(authority: trustme.CA, kind: str) -> None:
     """Where the certificate is not trusted nothing is sent, and the error says so."""
-    from helicone_sessions.local.backends.clickhouse_http import ClickHouseBackend
+    from helicone_sessions.local.drivers.clickhouse_http import ClickHouseBackend
 
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
@@ -455,7 +455,7 @@ async def test_servers_listen_on_loopback_unless_they_are_told() -> None:
 
 def test_keys_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whichever key is asked with, right or wrong, as many digests of one length are compared."""
-    from helicone_sessions.local.keys import Keys, WrongKey
+    from helicone_sessions.local.http.keys import Keys, WrongKey
 
     compared: list[tuple[int, int]] = []
     compare = hmac.compare_digest
@@ -464,7 +464,7 @@ def test_keys_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> 
         compared.append((len(one), len(other)))
         return compare(one, other)
 
-    monkeypatch.setattr("helicone_sessions.local.keys.hmac.compare_digest", noted)
+    monkeypatch.setattr("helicone_sessions.local.http.keys.hmac.compare_digest", noted)
     keys = Keys({"sk-a": ONE, "sk-b": OTHER, "sk-c": ONE})
     seen = []
     for key in ("sk-a", "sk-c", "sk-", "sk-ab", "x" * 10_000):
@@ -489,7 +489,7 @@ def test_a_query_has_an_end_unless_it_is_given_another() -> None:
 def statements(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The statements that are run to answer queries."""
     pytest.importorskip("chdb")
-    from helicone_sessions.local.backends.chdb import ChdbBackend
+    from helicone_sessions.local.drivers.chdb import ChdbBackend
 
     seen: list[Any] = []
     query = ChdbBackend.query

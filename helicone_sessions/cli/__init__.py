@@ -12,7 +12,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helicone_sessions.cli.guide import EXIT_CODES, OVERVIEW, epilogue
+from helicone_sessions.cli.help import EXIT_CODES, OVERVIEW, epilogue
 from helicone_sessions.cli.wording import in_words_of_the_command, usage_error, what_next
 from helicone_sessions.errors import (
     AuthenticationError,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _COMMANDS = {
     "demo": "demo:demo",
     "metrics": "metrics:metrics",
-    "filter": "filters:filter_",
+    "filter": "filter:filter_",
     "serve": "serve:serve",
 }
 # What a shell reports of a command that was interrupted.

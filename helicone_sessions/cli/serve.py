@@ -19,7 +19,7 @@ from helicone_sessions.errors import ConfigurationError, MissingExtra
 
 if TYPE_CHECKING:
     from helicone_sessions.local import LocalServer
-    from helicone_sessions.local.files import Data
+    from helicone_sessions.local.storage.readers import Data
 
 KEY_VARIABLE: Final = "HELICONE_SESSIONS_SERVER_KEY"
 _MEGABYTE: Final = 1024 * 1024
@@ -107,7 +107,7 @@ def _where(path: Path | None, clickhouse: str | None) -> str:
     """Where the requests are, without a password."""
     if clickhouse is None:
         return "in memory" if path is None else f"in {path}"
-    from helicone_sessions.local.backends.clickhouse_address import parse_address  # noqa: PLC0415 - see above
+    from helicone_sessions.local.drivers.clickhouse_address import parse_address  # noqa: PLC0415 - see above
 
     return f"in ClickHouse at {parse_address(clickhouse)}"
 

@@ -11,17 +11,17 @@ from uuid import UUID
 
 from helicone_sessions.clock import current
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.local.backends import BackendError, Limits, Statement
 from helicone_sessions.local.checks import check_choice, check_host, check_path, check_seconds
-from helicone_sessions.local.endpoints import Endpoints
-from helicone_sessions.local.engine import Plan, Semantics
-from helicone_sessions.local.files import Data
-from helicone_sessions.local.keys import Keys, as_organization
-from helicone_sessions.local.listening import Listening, is_loopback
-from helicone_sessions.local.rows import Loaded
-from helicone_sessions.local.sample import sample_rows
+from helicone_sessions.local.drivers import BackendError, Limits, Statement
+from helicone_sessions.local.http.keys import Keys, as_organization
+from helicone_sessions.local.http.listening import Listening, is_loopback
+from helicone_sessions.local.http.queue import whole_number
+from helicone_sessions.local.http.routes import Endpoints
+from helicone_sessions.local.query.engine import Plan, Semantics
 from helicone_sessions.local.source import Source
-from helicone_sessions.local.turns import whole_number
+from helicone_sessions.local.storage.readers import Data
+from helicone_sessions.local.storage.rows import Loaded
+from helicone_sessions.local.storage.sample import sample_rows
 
 _LAST_PORT: Final = 65_535
 

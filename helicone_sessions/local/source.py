@@ -10,13 +10,13 @@ import attrs
 
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.filters.wire import WireFilter
-from helicone_sessions.local.backends import Backend, BackendError, Limits
-from helicone_sessions.local.backends.chdb import ChdbBackend
-from helicone_sessions.local.engine import Engine, Plan, Semantics
-from helicone_sessions.local.files import Data
-from helicone_sessions.local.rows import DEFAULT_ORGANIZATION, Loaded
-from helicone_sessions.local.store import Store
-from helicone_sessions.local.table import Tables
+from helicone_sessions.local.drivers import Backend, BackendError, Limits
+from helicone_sessions.local.drivers.chdb import ChdbBackend
+from helicone_sessions.local.query.engine import Engine, Plan, Semantics
+from helicone_sessions.local.storage.readers import Data
+from helicone_sessions.local.storage.rows import DEFAULT_ORGANIZATION, Loaded
+from helicone_sessions.local.storage.store import Store
+from helicone_sessions.local.storage.table import Tables
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
 
@@ -122,15 +122,15 @@ class Source:
         return store.tables
 
     async def _open_cluster(self) -> Tables:
-        from helicone_sessions.local import probe  # noqa: PLC0415 - one's own tables need none of it
-        from helicone_sessions.local.backends.clickhouse_http import ClickHouseBackend  # noqa: PLC0415
+        from helicone_sessions.local.query import foreign_tables  # noqa: PLC0415 - one's own tables need none of it
+        from helicone_sessions.local.drivers.clickhouse_http import ClickHouseBackend  # noqa: PLC0415
 
         assert self.clickhouse is not None  # noqa: S101 - it was looked at
         self._backend = backend = ClickHouseBackend(self.clickhouse, limits=self.limits)
         await backend.open()
-        tables = await probe.find_tables(backend)
+        tables = await foreign_tables.find_tables(backend)
         if not self.organizations:
-            self._found = _only(await probe.find_organizations(backend, tables))
+            self._found = _only(await foreign_tables.find_organizations(backend, tables))
         return tables
 
     async def answer(

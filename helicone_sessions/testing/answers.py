@@ -17,7 +17,7 @@ from helicone_sessions.messages.metrics import (
     SessionAverages,
     SessionMetrics,
 )
-from helicone_sessions.testing.requests import RecordedRequest
+from helicone_sessions.testing.recorded import RecordedRequest
 
 _TYPES: Final = {bytes: "application/octet-stream", str: "text/plain; charset=utf-8"}
 

@@ -13,10 +13,10 @@ from helicone_sessions.errors import APIError, HeliconeError, RateLimited, Reque
 from helicone_sessions.messages import protocol
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.transport.connection import Connection
+from helicone_sessions.transport.endpoint import ApiKey
 from helicone_sessions.transport.hooks import Observer
 from helicone_sessions.transport.rate_gate import Gate
 from helicone_sessions.transport.retry import RetryPolicy
-from helicone_sessions.transport.settings import ApiKey
 
 _LOG: Final = logging.getLogger("helicone_sessions")
 _Failure = TransportError | APIError

@@ -19,10 +19,10 @@ from helicone_sessions.messages.query import PSize, SessionMetricsQuery
 from helicone_sessions.messages.time_filter import TimeFilter
 from helicone_sessions.transport import options
 from helicone_sessions.transport.batch import MetricsStream, Queries, Query
+from helicone_sessions.transport.endpoint import Region, resolve
 from helicone_sessions.transport.hooks import Hooks, Observer
 from helicone_sessions.transport.rate_gate import Gate, Limit
 from helicone_sessions.transport.retry import RetryPolicy
-from helicone_sessions.transport.settings import Region, resolve
 from helicone_sessions.transport.warn import (
     Cautions,
     FilterWarnings,

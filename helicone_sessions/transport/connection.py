@@ -13,7 +13,7 @@ import aiohttp
 
 from helicone_sessions.errors import ConfigurationError, ConnectionFailed, RequestTimeout, TransportError
 from helicone_sessions.messages import protocol
-from helicone_sessions.transport.settings import Settings
+from helicone_sessions.transport.endpoint import Settings
 from helicone_sessions.transport.warn import Place
 
 _USER_AGENT: Final = f"helicone-sessions/{version('helicone-sessions')} Python/{platform.python_version()}"

@@ -31,10 +31,10 @@ from helicone_sessions import (
 )
 from helicone_sessions.filters.schema import COLUMNS, Kind
 from helicone_sessions.local import LocalServer
-from helicone_sessions.local.backends import Backend
-from helicone_sessions.local.engine import Engine
-from helicone_sessions.local.plans import Answer
-from helicone_sessions.local.store import Store
+from helicone_sessions.local.drivers import Backend
+from helicone_sessions.local.query.engine import Engine
+from helicone_sessions.local.query.result import Answer
+from helicone_sessions.local.storage.store import Store
 from tests.strategies import COMPARISONS, METHODS
 
 Row = Mapping[str, Any]
@@ -352,7 +352,7 @@ def hold() -> Callable[..., AbstractAsyncContextManager[Held]]:
 
     @asynccontextmanager
     async def held(rows: Iterable[Row], **options: Any) -> AsyncIterator[Held]:
-        from helicone_sessions.local.backends.chdb import ChdbBackend
+        from helicone_sessions.local.drivers.chdb import ChdbBackend
 
         backend = ChdbBackend()
         await backend.open()

@@ -7,9 +7,9 @@ import sys
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from helicone_sessions.local import rows
-from helicone_sessions.local.backends.chdb import ChdbBackend
-from helicone_sessions.local.store import Store
+from helicone_sessions.local.drivers.chdb import ChdbBackend
+from helicone_sessions.local.storage import rows
+from helicone_sessions.local.storage.store import Store
 
 BATCH = 500
 

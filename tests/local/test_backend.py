@@ -11,13 +11,13 @@ import pytest
 
 from helicone_sessions import F, SessionMetrics, SessionMetricsQuery, TimeFilter
 from helicone_sessions.local import LocalServer, one_scan
-from helicone_sessions.local.backends import BackendError, Statement
-from helicone_sessions.local.backends.chdb import ChdbBackend
-from helicone_sessions.local.engine import Engine
-from helicone_sessions.local.rows import DEFAULT_ORGANIZATION
-from helicone_sessions.local.selection import by_contract
-from helicone_sessions.local.sql import Parameters
-from helicone_sessions.local.store import Store
+from helicone_sessions.local.drivers import BackendError, Statement
+from helicone_sessions.local.drivers.chdb import ChdbBackend
+from helicone_sessions.local.query.contract_sql import Parameters
+from helicone_sessions.local.query.engine import Engine
+from helicone_sessions.local.query.selection import by_contract
+from helicone_sessions.local.storage.rows import DEFAULT_ORGANIZATION
+from helicone_sessions.local.storage.store import Store
 
 chdb = pytest.importorskip("chdb", reason="the extra `local` is not installed")
 

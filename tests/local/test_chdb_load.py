@@ -11,9 +11,9 @@ from pathlib import Path
 import attrs
 import pytest
 
-from helicone_sessions.local.backends import BackendError, Limits, Statement
-from helicone_sessions.local.backends import chdb as chdb_backend
-from helicone_sessions.local.backends.chdb import ChdbBackend
+from helicone_sessions.local.drivers import BackendError, Limits, Statement
+from helicone_sessions.local.drivers import chdb as chdb_backend
+from helicone_sessions.local.drivers.chdb import ChdbBackend
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
 

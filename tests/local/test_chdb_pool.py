@@ -7,8 +7,8 @@ from typing import Any
 import attrs
 import pytest
 
-from helicone_sessions.local.backends import BackendError, Limits
-from helicone_sessions.local.backends.chdb_pool import SPARE, Pool, Run
+from helicone_sessions.local.drivers import BackendError, Limits
+from helicone_sessions.local.drivers.chdb_pool import SPARE, Pool, Run
 
 PATIENCE = 20.0
 SHORT = Limits(seconds=0.001)

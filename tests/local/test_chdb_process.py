@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from helicone_sessions import MissingExtra
-from helicone_sessions.local.backends import chdb_process
-from helicone_sessions.local.backends.chdb import ChdbBackend
+from helicone_sessions.local.drivers import chdb_process
+from helicone_sessions.local.drivers.chdb import ChdbBackend
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
 
@@ -22,8 +22,8 @@ PATIENCE = 60.0
 HEAD = """
 import asyncio, json, os, pathlib, sys
 from helicone_sessions import ConfigurationError
-from helicone_sessions.local.backends import BackendError, Limits, Statement
-from helicone_sessions.local.backends.chdb import ChdbBackend
+from helicone_sessions.local.drivers import BackendError, Limits, Statement
+from helicone_sessions.local.drivers.chdb import ChdbBackend
 
 ONE = Statement("SELECT 1")
 ENDLESS = Statement("SELECT sum(cityHash64(number)) FROM numbers(1000000000000000)")
@@ -336,7 +336,7 @@ async def test_an_engine_that_takes_no_settings(tmp_path: Path, monkeypatch: pyt
         return made[-1]
 
     monkeypatch.setattr(chdb_process, "_opened", None)
-    monkeypatch.setattr("helicone_sessions.local.backends.chdb._import_connect", lambda: connect)
+    monkeypatch.setattr("helicone_sessions.local.drivers.chdb._import_connect", lambda: connect)
     with pytest.raises(RuntimeError, match="not a word"):
         await ChdbBackend(tmp_path / "a").open()
     assert [True, True] == [each.is_closed for each in made]

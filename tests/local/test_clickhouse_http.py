@@ -20,11 +20,11 @@ import pytest
 from aiohttp import web
 
 from helicone_sessions import ConfigurationError
-from helicone_sessions.local.backends import BackendError, Limits, Statement
-from helicone_sessions.local.backends.clickhouse_address import parse_address
-from helicone_sessions.local.backends.clickhouse_http import ClickHouseBackend
-from helicone_sessions.local.backends.clickhouse_protocol import form
-from helicone_sessions.local.sql import Parameters
+from helicone_sessions.local.drivers import BackendError, Limits, Statement
+from helicone_sessions.local.drivers.clickhouse_address import parse_address
+from helicone_sessions.local.drivers.clickhouse_http import ClickHouseBackend
+from helicone_sessions.local.drivers.clickhouse_protocol import form
+from helicone_sessions.local.query.contract_sql import Parameters
 from tests.local.clickhouse_server import ClickHouseServer
 
 PASSWORD = "open sesame/%?#"
@@ -550,7 +550,7 @@ async def test_no_answer_in_time(
     server: ClickHouseServer, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that does not keep the limit itself is waited for no longer."""
-    monkeypatch.setattr("helicone_sessions.local.backends.clickhouse_http._MARGIN", 0.0)
+    monkeypatch.setattr("helicone_sessions.local.drivers.clickhouse_http._MARGIN", 0.0)
     backend = await opened("reader")
     with pytest.raises(BackendError, match=r"no answer of ClickHouse within 0\.01 s"):
         await backend.query(HELD, Limits(seconds=0.01))
@@ -560,7 +560,7 @@ async def test_no_answer_in_time(
 
 async def test_silent_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """A port that takes connections and never answers is given up soon, whatever queries may take."""
-    monkeypatch.setattr("helicone_sessions.local.backends.clickhouse_http._SECONDS_TO_OPEN", 0.1)
+    monkeypatch.setattr("helicone_sessions.local.drivers.clickhouse_http._SECONDS_TO_OPEN", 0.1)
     heard: list[bytes] = []
 
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -21,10 +21,10 @@ import pytest
 from helicone_sessions import ConfigurationError, SessionMetricsQuery
 from helicone_sessions.clock import replaced
 from helicone_sessions.local import LocalServer
-from helicone_sessions.local.backends import BackendError, Limits
-from helicone_sessions.local.engine import Engine
-from helicone_sessions.local.rows import Loaded
+from helicone_sessions.local.drivers import BackendError, Limits
+from helicone_sessions.local.query.engine import Engine
 from helicone_sessions.local.source import Source
+from helicone_sessions.local.storage.rows import Loaded
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.testing import VirtualClock, metrics
 

@@ -14,7 +14,7 @@ import pytest
 
 from helicone_sessions import ConfigurationError, F, HeliconeClient, QueryFailed
 from helicone_sessions.local import LocalServer
-from helicone_sessions.local.table import create_statements
+from helicone_sessions.local.storage.table import create_statements
 from tests.local.clickhouse_server import ClickHouseServer, execute
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")

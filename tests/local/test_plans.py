@@ -22,11 +22,11 @@ from uuid import UUID
 import pytest
 
 from helicone_sessions import F, SessionMetrics, SessionMetricsQuery
-from helicone_sessions.local import six_queries
-from helicone_sessions.local.backends import BackendError, Limits, Result, Statement
-from helicone_sessions.local.selection import by_contract
-from helicone_sessions.local.sql import Unanswerable
-from helicone_sessions.local.table import Tables
+from helicone_sessions.local.drivers import BackendError, Limits, Result, Statement
+from helicone_sessions.local.query import six_queries
+from helicone_sessions.local.query.contract_sql import Unanswerable
+from helicone_sessions.local.query.selection import by_contract
+from helicone_sessions.local.storage.table import Tables
 from helicone_sessions.messages.converter import converter
 from tests.local.nasty_rows import NAMES, SESSIONS, Row, rows_of
 from tests.local.test_oracle import options_of, tree_of

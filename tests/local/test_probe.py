@@ -16,14 +16,20 @@ import attrs
 import pytest
 
 from helicone_sessions import ConfigurationError, F, SessionMetrics, SessionMetricsQuery, TimeFilter, any_of
-from helicone_sessions.local.backends import Backend, BackendError
-from helicone_sessions.local.backends.chdb import ChdbBackend
-from helicone_sessions.local.backends.clickhouse_address import parse_address
-from helicone_sessions.local.backends.clickhouse_http import ClickHouseBackend
-from helicone_sessions.local.engine import Engine
-from helicone_sessions.local.probe import find_organizations, find_tables
-from helicone_sessions.local.sql import Unanswerable
-from helicone_sessions.local.table import REQUEST_COLUMNS, SESSION_ID, SESSION_NAME, Tables, create_statements
+from helicone_sessions.local.drivers import Backend, BackendError
+from helicone_sessions.local.drivers.chdb import ChdbBackend
+from helicone_sessions.local.drivers.clickhouse_address import parse_address
+from helicone_sessions.local.drivers.clickhouse_http import ClickHouseBackend
+from helicone_sessions.local.query.contract_sql import Unanswerable
+from helicone_sessions.local.query.engine import Engine
+from helicone_sessions.local.query.foreign_tables import find_organizations, find_tables
+from helicone_sessions.local.storage.table import (
+    REQUEST_COLUMNS,
+    SESSION_ID,
+    SESSION_NAME,
+    Tables,
+    create_statements,
+)
 from tests.local.clickhouse_server import ClickHouseServer, execute, quoted
 
 START = datetime(2026, 11, 1, tzinfo=UTC)

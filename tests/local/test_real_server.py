@@ -20,11 +20,11 @@ import pytest
 from helicone_sessions import Filter
 from helicone_sessions.filters.schema import SESSIONS
 from helicone_sessions.local import LocalServer
-from helicone_sessions.local.backends import BackendError, Statement
-from helicone_sessions.local.engine import Engine
-from helicone_sessions.local.service_form import Invalid, read_query
-from helicone_sessions.local.service_sql import service_condition
-from helicone_sessions.local.sql import Parameters
+from helicone_sessions.local.drivers import BackendError, Statement
+from helicone_sessions.local.http.service_form import Invalid, read_query
+from helicone_sessions.local.query.contract_sql import Parameters
+from helicone_sessions.local.query.engine import Engine
+from helicone_sessions.local.query.service_sql import service_condition
 
 FILE = Path(__file__).parents[1] / "data" / "real_server_answers.jsonl.gz"
 RECORDED = [json.loads(line) for line in gzip.decompress(FILE.read_bytes()).splitlines()]

@@ -518,7 +518,7 @@ async def test_named_organisation(serve: Any) -> None:
 @pytest.mark.parametrize("batch", [20_000, 1, 2])
 async def test_sent_again(serve: Any, monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
     """A request that the data holds several times counts once, as it stands there last."""
-    monkeypatch.setattr("helicone_sessions.local.rows._BATCH", batch)
+    monkeypatch.setattr("helicone_sessions.local.storage.rows._BATCH", batch)
     again: Row = {"request_id": str(UUID(int=1)), "request_created_at": TIME}
     rows = [again | {"cost": cost, "model": f"m{cost}"} for cost in (5, 1, 4, 2, 3)]
     rows += [{"request_created_at": TIME, "cost": 10}]
@@ -549,7 +549,7 @@ async def test_error_of_a_generator_comes_through() -> None:
 @pytest.mark.parametrize("count", [9, 10, 11, 25])
 async def test_many_batches(serve: Any, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     """Rows beyond one batch are all taken in, from whatever months."""
-    monkeypatch.setattr("helicone_sessions.local.rows._BATCH", 10)
+    monkeypatch.setattr("helicone_sessions.local.storage.rows._BATCH", 10)
     start = datetime(2026, 1, 1, tzinfo=UTC)
     rows = ({"request_created_at": start + timedelta(days=30 * n), "cost": 1} for n in range(count))
     async with serve(rows) as client:

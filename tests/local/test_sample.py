@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from helicone_sessions import F, HeliconeClient, SessionMetricsQuery, TimeFilter
 from helicone_sessions.local import LocalServer
-from helicone_sessions.local.sample import BAD_DAY, DAYS
+from helicone_sessions.local.storage.sample import BAD_DAY, DAYS
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
 

@@ -31,8 +31,8 @@ from helicone_sessions import (
     any_of,
 )
 from helicone_sessions.local import LocalServer
-from helicone_sessions.local.backends import BackendError, Statement
-from helicone_sessions.local.backends.chdb import ChdbBackend
+from helicone_sessions.local.drivers import BackendError, Statement
+from helicone_sessions.local.drivers.chdb import ChdbBackend
 from helicone_sessions.local.source import Source
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from helicone_sessions import AuthenticationError, F, HeliconeClient, QueryFailed, SessionMetricsQuery
 from helicone_sessions.filters.schema import REQUESTS, SERVER_END_OF_TIME
 from helicone_sessions.local import LocalServer
-from helicone_sessions.local.service_form import Invalid, read_query
-from helicone_sessions.local.service_sql import Crash, service_condition
-from helicone_sessions.local.sql import Parameters
-from helicone_sessions.local.table import Tables
+from helicone_sessions.local.http.service_form import Invalid, read_query
+from helicone_sessions.local.query.contract_sql import Parameters
+from helicone_sessions.local.query.service_sql import Crash, service_condition
+from helicone_sessions.local.storage.table import Tables
 from tests.strategies import wire_values
 
 PLAIN: dict[str, Any] = {"nameContains": "", "timezoneDifference": 0}

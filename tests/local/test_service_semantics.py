@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from helicone_sessions import F, Filter, SessionMetricsQuery, TimeFilter
 from helicone_sessions.filters.schema import COLUMNS, REQUESTS, SESSIONS, Kind, Reading
-from helicone_sessions.local.backends import BackendError
-from helicone_sessions.local.service_sql import Crash
-from helicone_sessions.local.sql import Unanswerable
+from helicone_sessions.local.drivers import BackendError
+from helicone_sessions.local.query.contract_sql import Unanswerable
+from helicone_sessions.local.query.service_sql import Crash
 from helicone_sessions.messages.converter import converter
 from tests.local.nasty_rows import (
     DOLLARS,

@@ -13,10 +13,10 @@ from uuid import UUID
 import pytest
 
 from helicone_sessions import ConfigurationError
-from helicone_sessions.local.backends import BackendError, Statement
-from helicone_sessions.local.backends.chdb import ChdbBackend
-from helicone_sessions.local.rows import DEFAULT_ORGANIZATION, Loaded
-from helicone_sessions.local.store import Store
+from helicone_sessions.local.drivers import BackendError, Statement
+from helicone_sessions.local.drivers.chdb import ChdbBackend
+from helicone_sessions.local.storage.rows import DEFAULT_ORGANIZATION, Loaded
+from helicone_sessions.local.storage.store import Store
 
 chdb = pytest.importorskip("chdb", reason="the extra `local` is not installed")
 
@@ -47,7 +47,7 @@ def engine_kept_running() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches of ten rows, so that a few rows are several."""
-    monkeypatch.setattr("helicone_sessions.local.rows._BATCH", 10)
+    monkeypatch.setattr("helicone_sessions.local.storage.rows._BATCH", 10)
 
 
 @pytest.fixture
@@ -133,8 +133,8 @@ async def test_whatever_the_sizes(
     store: Probe, monkeypatch: pytest.MonkeyPatch, limit: int, patch: int
 ) -> None:
     """Replacing does not depend on how many ids are looked up at a time, nor on how rows are deleted."""
-    monkeypatch.setattr("helicone_sessions.local.incoming._IDS", limit)
-    monkeypatch.setattr("helicone_sessions.local.incoming._PATCH", patch)
+    monkeypatch.setattr("helicone_sessions.local.storage.staging._IDS", limit)
+    monkeypatch.setattr("helicone_sessions.local.storage.staging._PATCH", patch)
     await store.load(_rows(30, status=1))
     again = [row | {"request_created_at": START - timedelta(days=50), "status": 2} for row in _rows(20)]
     loaded = await store.load([*again, *again[:5]])
@@ -487,7 +487,7 @@ async def test_rows_that_are_not_wanted_any_more(store: Probe) -> None:
 
 async def test_slow_rows_end_a_batch(store: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch ends by its time too, so that rows which come slowly are kept soon."""
-    monkeypatch.setattr("helicone_sessions.local.rows._BATCH_SECONDS", 0.0)
+    monkeypatch.setattr("helicone_sessions.local.storage.rows._BATCH_SECONDS", 0.0)
     told: list[int] = []
     await store.load(_rows(3), on_progress=told.append)
     assert [1, 2, 3] == told
@@ -658,7 +658,7 @@ async def test_names_that_differ(store: Probe) -> None:
 
 async def test_rows_whose_columns_all_differ(store: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows may have columns of their own each; all unknown ones are reported."""
-    monkeypatch.setattr("helicone_sessions.local.rows._PLANS", 4)
+    monkeypatch.setattr("helicone_sessions.local.storage.rows._PLANS", 4)
     loaded = await store.load([_row(number) | {f"c{number}": 1} for number in range(12)])
     assert ({f"c{number}" for number in range(12)}, 12) == (loaded.ignored, loaded.rows)
 
@@ -695,7 +695,7 @@ async def test_loads_at_the_same_time(store: Probe) -> None:
 @pytest.mark.parametrize("count", [0, 1, 9, 10, 11, 25])
 async def test_asynchronous_rows(store: Probe, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     """Rows may come from an asynchronous iterable."""
-    monkeypatch.setattr("helicone_sessions.local.intake._COLLECTED", 9)
+    monkeypatch.setattr("helicone_sessions.local.storage.loader._COLLECTED", 9)
 
     async def rows() -> AsyncIterator[Row]:
         for row in _rows(count):
@@ -719,7 +719,7 @@ async def test_an_asynchronous_bad_row(store: Probe) -> None:
 
 async def test_long_rows_end_a_batch(store: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch ends by its size too, so that long bodies do not fill the memory."""
-    monkeypatch.setattr("helicone_sessions.local.rows._BATCH_CHARACTERS", 1000)
+    monkeypatch.setattr("helicone_sessions.local.storage.rows._BATCH_CHARACTERS", 1000)
     told: list[int] = []
     await store.load(_rows(6, request_body="x" * 600), on_progress=told.append)
     assert [2, 4, 6] == told

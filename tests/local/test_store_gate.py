@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from helicone_sessions.local.gate import Gate
+from helicone_sessions.local.storage.read_write_lock import Gate
 
 
 class People:

@@ -16,9 +16,9 @@ from uuid import UUID
 
 import pytest
 
-from helicone_sessions.local.backends import Statement
-from helicone_sessions.local.backends.chdb import ChdbBackend
-from helicone_sessions.local.store import Store
+from helicone_sessions.local.drivers import Statement
+from helicone_sessions.local.drivers.chdb import ChdbBackend
+from helicone_sessions.local.storage.store import Store
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
 

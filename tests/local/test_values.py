@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from helicone_sessions.local.values import ITEM_READERS, REQUEST_READERS
+from helicone_sessions.local.storage.row_values import ITEM_READERS, REQUEST_READERS
 
 NUMPY: list[tuple[str, str, object, object]] = [
     ("latency", "int64", 5, 5),

@@ -7,7 +7,7 @@ import pytest
 from yarl import URL
 
 from helicone_sessions import ConfigurationError, HeliconeClient
-from helicone_sessions.transport.settings import ApiKey, Settings, resolve
+from helicone_sessions.transport.endpoint import ApiKey, Settings, resolve
 
 KEY = "sk-helicone-example-key"
 US, EU = "https://api.helicone.ai", "https://eu.api.helicone.ai"

@@ -7,7 +7,7 @@ from typing import Final
 import attrs
 
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.local.backends import Limits
+from helicone_sessions.local.drivers import Limits
 
 # The first five are guards for text written by hand: here they would only bound how many conditions a filter
 # may have. The others look at every pair of conditions: of ten thousand they make minutes and gigabytes.

@@ -13,10 +13,10 @@ from concurrent.futures import Future
 from typing import Any, Final
 
 from helicone_sessions.errors import ConfigurationError, MissingExtra
-from helicone_sessions.local.backends import BackendError, Limits, Result, Statement
-from helicone_sessions.local.backends.chdb_errors import reaches_files
-from helicone_sessions.local.backends.chdb_pool import GRACE, Pool, Work
-from helicone_sessions.local.backends.chdb_process import (
+from helicone_sessions.local.drivers import BackendError, Limits, Result, Statement
+from helicone_sessions.local.drivers.chdb_errors import reaches_files
+from helicone_sessions.local.drivers.chdb_pool import GRACE, Pool, Work
+from helicone_sessions.local.drivers.chdb_process import (
     Connect,
     Connection,
     Hold,
@@ -24,7 +24,7 @@ from helicone_sessions.local.backends.chdb_process import (
     is_forked,
     refuse_fork,
 )
-from helicone_sessions.local.backends.settings import FOR_LARGE_FILTERS, check, of_limits
+from helicone_sessions.local.drivers.limits import FOR_LARGE_FILTERS, check, of_limits
 
 _LOG: Final = logging.getLogger(__name__)
 

@@ -8,12 +8,12 @@ from uuid import UUID
 import attrs
 
 from helicone_sessions.filters.wire import WireFilter
-from helicone_sessions.local import six_queries
-from helicone_sessions.local.backends import Backend
-from helicone_sessions.local.one_scan import OneScan
-from helicone_sessions.local.plans import Answer
-from helicone_sessions.local.selection import Selection, as_service, by_contract
-from helicone_sessions.local.table import Tables
+from helicone_sessions.local.drivers import Backend
+from helicone_sessions.local.query import six_queries
+from helicone_sessions.local.query.one_scan import OneScan
+from helicone_sessions.local.query.result import Answer
+from helicone_sessions.local.query.selection import Selection, as_service, by_contract
+from helicone_sessions.local.storage.table import Tables
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
 

@@ -14,15 +14,15 @@ from uuid import uuid4
 
 import attrs
 
-from helicone_sessions.local.backends import BackendError, Limits
-from helicone_sessions.local.backends.chdb_errors import (
+from helicone_sessions.local.drivers import BackendError, Limits
+from helicone_sessions.local.drivers.chdb_errors import (
     all_stuck,
     engine_closed,
     refusal,
     statement_ended,
     timed_out,
 )
-from helicone_sessions.local.backends.chdb_process import Connection, is_forked
+from helicone_sessions.local.drivers.chdb_process import Connection, is_forked
 
 _LOG: Final = logging.getLogger(__name__)
 

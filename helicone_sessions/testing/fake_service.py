@@ -13,11 +13,11 @@ from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.messages.fixed_window import FixedWindow
 from helicone_sessions.messages.protocol import PATH
 from helicone_sessions.messages.query import SessionMetricsQuery
+from helicone_sessions.testing.answer_rules import Held, Matching, Program
 from helicone_sessions.testing.answers import Answer, Fault, Reply, checked, metrics, reply_of
+from helicone_sessions.testing.background import Background, Listening
 from helicone_sessions.testing.faults import TOO_MANY, broken_off, peer, refusal, response, truncated
-from helicone_sessions.testing.listening import Background, Listening
-from helicone_sessions.testing.program import Held, Matching, Program
-from helicone_sessions.testing.requests import RecordedRequest, judged, masked
+from helicone_sessions.testing.recorded import RecordedRequest, judged, masked
 
 _LOOK_EVERY: Final = 0.001
 

@@ -6,9 +6,9 @@ Each session becomes one row, the rows become three sorted arrays, and exact qua
 
 from typing import Any
 
-from helicone_sessions.local.backends import Backend, Statement
-from helicone_sessions.local.plans import NANO, Answer, levels, metrics
-from helicone_sessions.local.selection import Selection
+from helicone_sessions.local.drivers import Backend, Statement
+from helicone_sessions.local.query.result import NANO, Answer, levels, metrics
+from helicone_sessions.local.query.selection import Selection
 from helicone_sessions.messages.query import SessionMetricsQuery
 
 

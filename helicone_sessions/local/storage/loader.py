@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import IO, Any, Final, Self
 
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.local.files import Data, Placed, is_path, read
-from helicone_sessions.local.rows import Batch, Load
+from helicone_sessions.local.storage.readers import Data, Placed, is_path, read
+from helicone_sessions.local.storage.rows import Batch, Load
 
 # Rows of an asynchronous iterable that are taken before they are read on another thread.
 _COLLECTED: Final = 5_000

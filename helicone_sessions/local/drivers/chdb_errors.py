@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from helicone_sessions.local.backends import BackendError, Limits
+from helicone_sessions.local.drivers import BackendError, Limits
 
 _TIMEOUT_EXCEEDED: Final = 159
 _TOO_MANY_SIMULTANEOUS_QUERIES: Final = 202

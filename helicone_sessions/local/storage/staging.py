@@ -5,9 +5,9 @@ from typing import Any, Final
 
 import attrs
 
-from helicone_sessions.local.backends import Limits, Statement, WritableBackend
-from helicone_sessions.local.rows import Batch
-from helicone_sessions.local.table import (
+from helicone_sessions.local.drivers import Limits, Statement, WritableBackend
+from helicone_sessions.local.storage.rows import Batch
+from helicone_sessions.local.storage.table import (
     INCOMING_REQUESTS,
     INCOMING_TAGS,
     REQUEST_COLUMNS,

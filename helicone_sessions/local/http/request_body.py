@@ -10,7 +10,7 @@ from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from helicone_sessions.errors import FilterTypeError
-from helicone_sessions.local.turns import Large
+from helicone_sessions.local.http.queue import Large
 from helicone_sessions.messages.codec import decode
 from helicone_sessions.messages.converter import converter
 from helicone_sessions.messages.query import SessionMetricsQuery

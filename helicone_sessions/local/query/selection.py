@@ -9,9 +9,9 @@ from helicone_sessions.filters.filter import ALL
 from helicone_sessions.filters.nodes import simplify
 from helicone_sessions.filters.patterns import escape_like
 from helicone_sessions.filters.wire import WireFilter
-from helicone_sessions.local.service_sql import second, service_condition
-from helicone_sessions.local.sql import Condition, Parameters, condition
-from helicone_sessions.local.table import Tables
+from helicone_sessions.local.query.contract_sql import Condition, Parameters, condition
+from helicone_sessions.local.query.service_sql import second, service_condition
+from helicone_sessions.local.storage.table import Tables
 from helicone_sessions.messages.converter import converter
 from helicone_sessions.messages.query import SessionMetricsQuery
 

@@ -4,8 +4,8 @@ from typing import Any, ClassVar, Final, Self
 
 import attrs
 
-from helicone_sessions.local.backends import Limits, Statement
-from helicone_sessions.local.backends.settings import FOR_LARGE_FILTERS, OF_LIMITS, of_limits
+from helicone_sessions.local.drivers import Limits, Statement
+from helicone_sessions.local.drivers.limits import FOR_LARGE_FILTERS, OF_LIMITS, of_limits
 
 _SETTINGS: Final = {
     "output_format_json_quote_64bit_integers": 0,

@@ -7,9 +7,9 @@ from typing import Final
 from uuid import UUID
 
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.local.backends import Backend, BackendError, Statement
-from helicone_sessions.local.sql import Parameters
-from helicone_sessions.local.table import (
+from helicone_sessions.local.drivers import Backend, BackendError, Statement
+from helicone_sessions.local.query.contract_sql import Parameters
+from helicone_sessions.local.storage.table import (
     REQUEST_COLUMNS,
     REQUESTS_TABLE,
     SESSION_ID,

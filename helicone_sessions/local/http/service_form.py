@@ -13,7 +13,7 @@ import attrs
 
 from helicone_sessions.errors import FilterError, FilterValueError
 from helicone_sessions.filters.schema import COLUMNS, SERVER_END_OF_TIME, SERVER_FIRST_YEAR, Kind
-from helicone_sessions.local.service_sql import EPOCH, moment_of
+from helicone_sessions.local.query.service_sql import EPOCH, moment_of
 from helicone_sessions.messages.codec import decode
 from helicone_sessions.messages.converter import converter
 from helicone_sessions.messages.metrics import SessionMetrics

@@ -15,9 +15,9 @@ import attrs
 
 from helicone_sessions.clock import current
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.local.files import Placed, Unreadable
-from helicone_sessions.local.table import FEEDBACK, REQUEST_COLUMNS, SESSION_ID, SESSION_NAME
-from helicone_sessions.local.values import ITEM_READERS, REQUEST_READERS, Reader, read_texts
+from helicone_sessions.local.storage.readers import Placed, Unreadable
+from helicone_sessions.local.storage.row_values import ITEM_READERS, REQUEST_READERS, Reader, read_texts
+from helicone_sessions.local.storage.table import FEEDBACK, REQUEST_COLUMNS, SESSION_ID, SESSION_NAME
 
 DEFAULT_ORGANIZATION: Final = UUID("00000000-0000-4000-8000-000000000001")
 

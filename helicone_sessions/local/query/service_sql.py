@@ -25,8 +25,8 @@ from helicone_sessions.filters.schema import (
     Reading,
 )
 from helicone_sessions.filters.wire import WireFilter
-from helicone_sessions.local.sql import COMPARISONS, Condition, Parameters, Unanswerable
-from helicone_sessions.local.table import FEEDBACK, Tables
+from helicone_sessions.local.query.contract_sql import COMPARISONS, Condition, Parameters, Unanswerable
+from helicone_sessions.local.storage.table import FEEDBACK, Tables
 from helicone_sessions.messages.converter import js_number
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

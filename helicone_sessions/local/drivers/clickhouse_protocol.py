@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 from uuid import uuid4
 
-from helicone_sessions.local.backends import BackendError, Result, Statement
+from helicone_sessions.local.drivers import BackendError, Result, Statement
 
 # A field of a form may have 128 KiB (`http_max_field_value_size`), and a character four bytes.
 _LARGEST_FIELD: Final = 100_000

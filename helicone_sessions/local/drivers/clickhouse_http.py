@@ -9,11 +9,11 @@ from uuid import uuid4
 import aiohttp
 
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.local.backends import BackendError, Limits, Result, Statement
-from helicone_sessions.local.backends.clickhouse_address import PASSWORD_VARIABLE, parse_address
-from helicone_sessions.local.backends.clickhouse_protocol import form, result
-from helicone_sessions.local.backends.clickhouse_rights import Rights
-from helicone_sessions.local.backends.settings import check
+from helicone_sessions.local.drivers import BackendError, Limits, Result, Statement
+from helicone_sessions.local.drivers.clickhouse_address import PASSWORD_VARIABLE, parse_address
+from helicone_sessions.local.drivers.clickhouse_protocol import form, result
+from helicone_sessions.local.drivers.clickhouse_rights import Rights
+from helicone_sessions.local.drivers.limits import check
 
 _LOG: Final = logging.getLogger(__name__)
 

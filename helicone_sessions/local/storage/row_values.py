@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 from uuid import UUID
 
 from helicone_sessions.filters.values import shortened
-from helicone_sessions.local.table import REQUEST_COLUMNS, Stored
+from helicone_sessions.local.storage.table import REQUEST_COLUMNS, Stored
 
 Reader = Callable[[Any], Any]
 

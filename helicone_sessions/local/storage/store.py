@@ -16,15 +16,21 @@ from typing import Any, Final
 from uuid import UUID, uuid4
 
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.local.backends import BackendError, Statement, WritableBackend
-from helicone_sessions.local.claims import claim, give_back
-from helicone_sessions.local.files import Data
-from helicone_sessions.local.gate import Gate
-from helicone_sessions.local.incoming import UNLIMITED, Incoming, Move
-from helicone_sessions.local.intake import Intake, Rejects
-from helicone_sessions.local.rows import DEFAULT_ORGANIZATION, Load, Loaded
-from helicone_sessions.local.shielded import to_its_end
-from helicone_sessions.local.table import LAYOUT_MARK, OWN_TABLES, REQUESTS_TABLE, Tables, create_statements
+from helicone_sessions.local.drivers import BackendError, Statement, WritableBackend
+from helicone_sessions.local.storage.claims import claim, give_back
+from helicone_sessions.local.storage.loader import Intake, Rejects
+from helicone_sessions.local.storage.read_write_lock import Gate
+from helicone_sessions.local.storage.readers import Data
+from helicone_sessions.local.storage.rows import DEFAULT_ORGANIZATION, Load, Loaded
+from helicone_sessions.local.storage.shielded import to_its_end
+from helicone_sessions.local.storage.staging import UNLIMITED, Incoming, Move
+from helicone_sessions.local.storage.table import (
+    LAYOUT_MARK,
+    OWN_TABLES,
+    REQUESTS_TABLE,
+    Tables,
+    create_statements,
+)
 
 _LOG: Final = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import attrs
 
-from helicone_sessions.local.backends import Backend, Result, Statement
-from helicone_sessions.local.plans import NANO, Answer, levels, metrics
-from helicone_sessions.local.selection import Selection
+from helicone_sessions.local.drivers import Backend, Result, Statement
+from helicone_sessions.local.query.result import NANO, Answer, levels, metrics
+from helicone_sessions.local.query.selection import Selection
 from helicone_sessions.messages.query import SessionMetricsQuery
 
 

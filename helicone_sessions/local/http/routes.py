@@ -13,14 +13,22 @@ from aiohttp import web
 
 from helicone_sessions.clock import Clock
 from helicone_sessions.errors import ConfigurationError, FilterError
-from helicone_sessions.local.access_log import Facts, facts, record
-from helicone_sessions.local.backends import BackendError
-from helicone_sessions.local.bodies import LARGE_BODY, LARGEST_BODY, TooSlow, body_of, query_in, read, rows_in
-from helicone_sessions.local.keys import Keys, MalformedToken, WrongKey
-from helicone_sessions.local.page.document import FILTER_PATH, page
-from helicone_sessions.local.page.reading import LARGEST_READING, reading_of
-from helicone_sessions.local.rows import Loaded
-from helicone_sessions.local.service_form import (
+from helicone_sessions.local.drivers import BackendError
+from helicone_sessions.local.http.access_log import Facts, facts, record
+from helicone_sessions.local.http.keys import Keys, MalformedToken, WrongKey
+from helicone_sessions.local.http.page.document import FILTER_PATH, page
+from helicone_sessions.local.http.page.filter_check import LARGEST_READING, reading_of
+from helicone_sessions.local.http.queue import Full, Large, Turns
+from helicone_sessions.local.http.request_body import (
+    LARGE_BODY,
+    LARGEST_BODY,
+    TooSlow,
+    body_of,
+    query_in,
+    read,
+    rows_in,
+)
+from helicone_sessions.local.http.service_form import (
     CRASHED,
     LARGEST_SERVICE_BODY,
     QUERY_FAILED,
@@ -28,10 +36,10 @@ from helicone_sessions.local.service_form import (
     read_query,
     service_answer,
 )
-from helicone_sessions.local.service_sql import Crash
+from helicone_sessions.local.query.contract_sql import Unanswerable
+from helicone_sessions.local.query.service_sql import Crash
 from helicone_sessions.local.source import Source
-from helicone_sessions.local.sql import Unanswerable
-from helicone_sessions.local.turns import Full, Large, Turns
+from helicone_sessions.local.storage.rows import Loaded
 from helicone_sessions.messages.converter import converter
 from helicone_sessions.messages.fixed_window import FixedWindow
 from helicone_sessions.messages.protocol import CONTRACT_HEADER, PATH

@@ -9,7 +9,7 @@ from typing import Final
 from aiohttp import web
 
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.local.access_log import ACCESS, CONNECTIONS, AccessLog, facts
+from helicone_sessions.local.http.access_log import ACCESS, CONNECTIONS, AccessLog, facts
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

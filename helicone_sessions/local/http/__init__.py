@@ -1,0 +1,1 @@
+"""The server on loopback: routes, request bodies, keys, the queue and the page."""

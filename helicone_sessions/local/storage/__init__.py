@@ -1,0 +1,1 @@
+"""The store: from rows of users to the tables of the engine."""
