@@ -1,8 +1,9 @@
 """The protocol without any I/O: a query becomes a request, an answer becomes metrics or an error."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from typing import Any, Final
 
 import attrs
@@ -16,11 +17,10 @@ from helicone_sessions.errors import (
     ServerError,
     UnexpectedResponse,
 )
-from helicone_sessions.messages.codec import decode, encode
+from helicone_sessions.messages.codec import decode, encode, msgspec_json
 from helicone_sessions.messages.converter import Failure, Mismatch, envelope, query_to_wire
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.messages.quick import quick_metrics
 
 PATH: Final = "v1/session/metrics/query"
 
@@ -78,8 +78,6 @@ def decipher(status: int, headers: Mapping[str, str], body: bytes, *, secret: st
         ServerError: 5xx without an envelope.
         UnexpectedResponse: Anything else that is not metrics.
     """
-    if status == 200 and (metrics := quick_metrics(body)) is not None:
-        return metrics
     try:
         return _Answer(status, headers, body).metrics()
     except APIError as found:
@@ -140,6 +138,16 @@ def _date(value: str) -> datetime | None:
     return moment if moment.tzinfo else None
 
 
+@cache
+def _metrics_reader() -> Callable[[bytes], SessionMetrics | None]:
+    """The function that reads usual answers with msgspec; without msgspec the converter reads them all."""
+    if msgspec_json() is None:
+        return lambda _body: None
+    from helicone_sessions.messages.structs import metrics_in  # noqa: PLC0415 - it needs msgspec
+
+    return metrics_in
+
+
 @attrs.frozen
 class _Answer:
     status: int
@@ -150,6 +158,8 @@ class _Answer:
     def metrics(self) -> SessionMetrics:
         if self.status in _BY_STATUS:
             raise self.error(_BY_STATUS[self.status])
+        if (metrics := _metrics_reader()(self.body)) is not None:
+            return metrics
         try:
             data = decode(self.body)
             found = envelope(data)
