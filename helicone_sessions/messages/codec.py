@@ -13,13 +13,13 @@ _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensur
 
 
 @cache
-def msgspec_json() -> ModuleType | None:
-    """The module ``msgspec.json``, or None if msgspec is not installed."""
+def installed_msgspec() -> ModuleType | None:
+    """The module, or None if msgspec is not installed."""
     try:
-        import msgspec.json  # noqa: PLC0415 - it is an extra, and a filter does not need it
+        import msgspec  # noqa: PLC0415 - it is an extra, and a filter does not need it
     except ImportError:
         return None
-    return msgspec.json
+    return msgspec
 
 
 def encode(value: Any) -> bytes:
@@ -31,10 +31,10 @@ def encode(value: Any) -> bytes:
     >>> encode({"a": [1, "b"]})
     b'{"a":[1,"b"]}'
     """
-    if fast := msgspec_json():
+    if msgspec := installed_msgspec():
         try:
-            encoded: bytes = fast.encode(value)
-        except (TypeError, ValueError, OverflowError, RecursionError):
+            encoded: bytes = msgspec.json.encode(value)
+        except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError):
             pass
         else:
             # msgspec writes NaN and the infinities as null.
@@ -49,10 +49,10 @@ def decode(body: bytes) -> Any:
     Raises:
         ValueError: It is not JSON, or is nested too deeply.
     """
-    if fast := msgspec_json():
+    if msgspec := installed_msgspec():
         try:
-            return fast.decode(body)
-        except (ValueError, RecursionError):
+            return msgspec.json.decode(body)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
             pass
     try:
         return json.loads(body, parse_constant=_refuse_constant)

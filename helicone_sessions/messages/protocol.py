@@ -18,7 +18,7 @@ from helicone_sessions.errors import (
     ServerError,
     UnexpectedResponse,
 )
-from helicone_sessions.messages.codec import decode, encode, msgspec_json
+from helicone_sessions.messages.codec import decode, encode, installed_msgspec
 from helicone_sessions.messages.converter import Failure, Mismatch, envelope, query_to_wire
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
@@ -96,6 +96,8 @@ def decipher(status: int, headers: Mapping[str, str], body: bytes, *, secret: st
         ServerError: 5xx without an envelope.
         UnexpectedResponse: Anything else that is not metrics.
     """
+    if status == 200 and (metrics := _metrics_reader()(body)) is not None:
+        return metrics
     try:
         return _Answer(status, headers, body).metrics()
     except APIError as found:
@@ -159,7 +161,7 @@ def _date(value: str) -> datetime | None:
 @cache
 def _metrics_reader() -> Callable[[bytes], SessionMetrics | None]:
     """The function that reads usual answers with msgspec; without msgspec the converter reads them all."""
-    if msgspec_json() is None:
+    if installed_msgspec() is None:
         return lambda _body: None
     from helicone_sessions.messages.structs import metrics_in  # noqa: PLC0415 - it needs msgspec
 
@@ -176,8 +178,6 @@ class _Answer:
     def metrics(self) -> SessionMetrics:
         if self.status in _BY_STATUS:
             raise self.refusal(_BY_STATUS[self.status])
-        if (metrics := _metrics_reader()(self.body)) is not None:
-            return metrics
         try:
             data = decode(self.body)
             found = envelope(data)

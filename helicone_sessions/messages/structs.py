@@ -30,9 +30,9 @@ class Average(msgspec.Struct, frozen=True, gc=False):
 class Averages(msgspec.Struct, frozen=True, gc=False):
     """Lists of one average each."""
 
-    session_count: list[Average]
-    session_duration: list[Average]
-    session_cost: list[Average]
+    session_count: tuple[Average]
+    session_duration: tuple[Average]
+    session_cost: tuple[Average]
 
 
 class Data(msgspec.Struct, frozen=True, gc=False):
@@ -57,26 +57,25 @@ _DECODER: Final = msgspec.json.Decoder(Envelope, strict=False)
 def metrics_in(body: bytes) -> SessionMetrics | None:
     """The metrics that *body* holds, or None if the converter has to decide."""
     try:
-        # As text, because msgspec does not check the encoding of fields that it skips.
-        data = _DECODER.decode(body.decode()).data
-    except (ValueError, RecursionError):
+        # msgspec does not check the encoding of text that it skips, so Python does.
+        data = _DECODER.decode(body if body.isascii() else body.decode()).data
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    rows = (*data.session_count, *data.session_duration, *data.session_cost)
-    # Text can say "nan" or "inf". A sum that overflows is left to the converter too.
-    if not math.isfinite(sum([row.range_start + row.range_end + row.value for row in rows])):
+    total = 0.0
+    for rows in (data.session_count, data.session_duration, data.session_cost):
+        for row in rows:
+            total += row.range_start + row.range_end + row.value
+    # Text can be "nan" or "inf". A sum that overflows is left to the converter too.
+    if not math.isfinite(total):
         return None
-    count, duration, cost = map(
-        _average, (data.average.session_count, data.average.session_duration, data.average.session_cost)
-    )
-    if isinstance(count, str) or isinstance(duration, str) or isinstance(cost, str):
+    (count,) = data.average.session_count
+    (duration,) = data.average.session_duration
+    (cost,) = data.average.session_cost
+    if isinstance(count.average, str) or isinstance(duration.average, str) or isinstance(cost.average, str):
         return None
     return SessionMetrics(
         Histogram(data.session_count, unit=UNITS["session_count"]),
         Histogram(data.session_duration, unit=UNITS["session_duration"]),
         Histogram(data.session_cost, unit=UNITS["session_cost"]),
-        SessionAverages(count, duration, cost),
+        SessionAverages(count.average, duration.average, cost.average),
     )
-
-
-def _average(rows: list[Average]) -> float | str | None:
-    return rows[0].average if rows else None

@@ -22,5 +22,5 @@ def package(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 def forget() -> None:
     """Look for msgspec again."""
-    codec.msgspec_json.cache_clear()
+    codec.installed_msgspec.cache_clear()
     protocol._metrics_reader.cache_clear()

@@ -46,7 +46,8 @@ def test_what_the_standard_library_writes_is_written(value: Any) -> None:
     """The bytes say what those of the standard library say; what it refuses is refused."""
 
     def standard(value: Any) -> Any:
-        return json.loads(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        return json.loads(text.encode())
 
     assert outcome(standard, value) == outcome(lambda value: json.loads(codec.encode(value)), value)
 

@@ -32,7 +32,8 @@ ANSWERS = Path(__file__).parents[1] / "data" / "real_server_answers.jsonl.gz"
 NEGATIVE_ZERO = re.compile(r"-0\.0(?![\de])")
 BOM = b"\xef\xbb\xbf"
 
-needs_msgspec = pytest.mark.skipif(codec.msgspec_json() is None, reason="the extra `speed` is not installed")
+has_msgspec = codec.installed_msgspec() is not None
+needs_msgspec = pytest.mark.skipif(not has_msgspec, reason="the extra `speed` is not installed")
 
 
 def recorded() -> list[dict[str, Any]]:
@@ -64,7 +65,7 @@ def without_msgspec() -> Iterator[None]:
 
 
 def look_again() -> None:
-    codec.msgspec_json.cache_clear()
+    codec.installed_msgspec.cache_clear()
     protocol._metrics_reader.cache_clear()
 
 
