@@ -5,7 +5,7 @@ from pathlib import Path
 import helicone_sessions
 
 PACKAGE = Path(helicone_sessions.__file__).parent
-MOST_LINES = 400
+MOST_LINES = 600
 
 
 def test_no_module_is_long() -> None:
