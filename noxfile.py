@@ -179,9 +179,9 @@ def contract(session: nox.Session) -> None:
 @nox.session(python=PYTHONS[0], requires=["wheel"], default=False)
 def benchmarks(session: nox.Session) -> None:
     """Measure what filters, queries and batches cost, as ratios; a bar that does not hold is an error."""
-    install_wheel(session, "msgspec")
+    install_wheel(session, "orjson")
     missed = []
-    for script in ("filters", "imports", "client", "batch"):
+    for script in ("filters", "imports", "decoding", "client", "batch"):
         try:
             session.run("python", f"benchmarks/{script}.py", *session.posargs)
         except nox.command.CommandFailed:
@@ -200,5 +200,5 @@ def engine(session: nox.Session) -> None:
 @nox.session(python=PYTHONS[0], requires=["wheel"], default=False)
 def peers(session: nox.Session) -> None:
     """Generate other clients from an OpenAPI text, and measure them beside this one: -- --spec FILE."""
-    install_wheel(session, "msgspec")
+    install_wheel(session)
     session.run("python", "benchmarks/peers.py", *session.posargs)

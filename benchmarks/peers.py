@@ -1,12 +1,13 @@
-"""What a query costs the client's processor with other clients, against aiohttp and orjson by hand.
+"""The processor time of a query in other clients, against aiohttp and orjson by hand.
 
     python benchmarks/peers.py --spec openapi.yaml [--quick]
 
-The file is the API's OpenAPI text, of which the clients of others are generated in the same run. Each
-contestant has a virtual environment of its own with what pip installs today, and a process of its own; all
-of them do their rounds by turns, and a ratio is taken of what two of them spent in one round. What cannot be
-installed, generated or run is told in its row. It needs the network, some minutes and 700 MB in the
-directory for temporary files.
+The file is the API's OpenAPI text, from which the clients of other tools are generated in the same run. The
+service sends recorded answers of the open-source server, those for which sessions matched.
+
+Each contestant has a virtual environment with what pip installs today, and a process. They take turns, and a
+ratio compares what two of them spent in one round. If one cannot be installed, generated or run, its row says
+so. It needs the network, some minutes and 700 MB in the directory for temporary files.
 """
 
 # ruff: noqa: PLC0415 - what a contestant imports is there in its own environment only
@@ -179,7 +180,7 @@ OURS: Final = Peer(
     name="helicone_sessions, with the extra speed",
     contestant="contestants.streamed:contestant",
     needs=(f"{CHECKOUT}[speed]",),
-    told=("helicone-sessions", "aiohttp", "orjson", "msgspec"),
+    told=("helicone-sessions", "aiohttp", "msgspec"),
 )
 OURS_PLAIN: Final = replace(OURS, name="helicone_sessions, without", needs=(str(CHECKOUT),))
 OPENAPI_GENERATOR: Final = Peer(
@@ -404,7 +405,7 @@ def compete(rows: Sequence[Row], *, quick: bool) -> None:
     # It needs more than contestants have.
     from service import running
 
-    with running() as url:
+    with running(form="with-sessions") as url:
         for _ in range(2 if quick else GENERATIONS):
             generation(rows, url, 2 if quick else ROUNDS)
 

@@ -2,7 +2,8 @@
 
     python benchmarks/service.py --limit 200 --window 60 --faults 0.15
 
-It prints its address and answers until its standard input ends. ``GET /stats`` tells what it was asked.
+It sends recorded answers of the open-source server in turn. It prints its address and answers until its
+standard input ends. ``GET /stats`` returns counts of the requests.
 """
 
 import argparse
@@ -20,11 +21,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import cycle
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 import attrs
+from recorded import FORMS, compact
 
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _REASONS: Final = {
@@ -39,24 +41,11 @@ _PAGE: Final = b"<html><head><title>502 Bad Gateway</title></head><body>nginx</b
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 
-def answer(cost: float = 0.0567) -> bytes:
-    """An answer of the usual size: three histograms of ten rows each."""
-
-    def rows(width: float) -> list[dict[str, Any]]:
-        borders = [f"{(place + 1) * width:.4f}" for place in range(11)]
-        return [
-            {"range_start": start, "range_end": end, "value": 1000.25 + place}
-            for place, (start, end) in enumerate(pairwise(borders))
-        ]
-
-    averages = {"session_count": 4.25, "session_duration": 12.5, "session_cost": cost}
-    data = {
-        "session_count": rows(12.5),
-        "session_duration": rows(175.0),
-        "session_cost": rows(0.0123),
-        "average": {name: [{"average": value}] for name, value in averages.items()},
-    }
-    return json.dumps({"data": data, "error": None}, separators=(",", ":")).encode()
+def with_cost(body: bytes, cost: float) -> bytes:
+    """The answer with another average cost, its keys in the order in which they were."""
+    answer = json.loads(body)
+    answer["data"]["average"]["session_cost"] = [{"average": cost}]
+    return compact(answer)
 
 
 def failure(text: str) -> bytes:
@@ -68,6 +57,7 @@ class Options:
     """How the service behaves.
 
     Args:
+        form: The form of its answers, a key of `recorded.FORMS`.
         echo: Answer with the number that was asked as nameContains as the average cost.
         limit: How many requests a window takes; 0 is no limit, and no headers about it.
         window: Seconds of a window.
@@ -77,6 +67,7 @@ class Options:
         latency: Seconds that an answer without a fault takes.
     """
 
+    form: str = "recorded"
     echo: bool = False
     limit: int = 0
     window: float = 60.0
@@ -124,9 +115,10 @@ class Service:
     faults: Counter[str] = attrs.field(factory=Counter)
     _limit: Limit | None = None
     _random: random.Random = attrs.field(factory=random.Random)
-    _plain: bytes = attrs.field(factory=answer)
+    _bodies: Iterator[bytes] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._bodies = cycle(FORMS[self.options.form]())
         self._random.seed(self.options.seed)
         if self.options.limit:
             self._limit = Limit(self.options.limit, self.options.window)
@@ -156,7 +148,8 @@ class Service:
             connection.send(200, self.body_for(name), headers)
 
     def body_for(self, name: str) -> bytes:
-        return answer(float(name)) if self.options.echo else self._plain
+        body = next(self._bodies)
+        return with_cost(body, float(name)) if self.options.echo else body
 
 
 class Connection(asyncio.Protocol):

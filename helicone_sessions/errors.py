@@ -306,6 +306,8 @@ class APIError(HeliconeError):
         attempts: How often it was asked.
         waited: Seconds that were waited between the attempts.
         body_excerpt: The first characters of the body.
+        field: The JSON path of the field that the service names.
+        remedy: What to do about it; ``str()`` shows it after the message.
 
     >>> print(APIError("Too many requests", status=429, request_id="req-7", attempts=5, waited=61.2))
     Too many requests (status 429, request id req-7, after 5 attempts and 61.2 s of waits)
@@ -320,8 +322,10 @@ class APIError(HeliconeError):
         attempts: int = 1,
         waited: float = 0.0,
         body_excerpt: str = "",
+        field: str | None = None,
+        remedy: str | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(message, field=field, remedy=remedy)
         self.status = status
         self.request_id = request_id
         self.attempts = attempts
@@ -334,11 +338,15 @@ class APIError(HeliconeError):
             facts.append(f"request id {self.request_id}")
         if tries := _tries(self.attempts, self.waited):
             facts.append(tries)
-        return f"{self.message} ({', '.join(facts)})"
+        said = f"{self.message} ({', '.join(facts)})"
+        return f"{said}. {self.remedy}" if self.remedy else said
 
 
 class AuthenticationError(APIError):
-    """The key is missing, unknown, or may not read (401, 403).
+    """The key is missing, unknown, or lacks the permission (401, 403).
+
+    This request is a POST, for which Helicone requires a key with write permission (server source, since
+    2026-03-02), although it only reads.
 
     >>> import asyncio
     >>> from helicone_sessions import HeliconeClient
@@ -349,12 +357,14 @@ class AuthenticationError(APIError):
     >>> asyncio.run(ask())
     Traceback (most recent call last):
         ...
-    helicone_sessions.errors.AuthenticationError: Unauthorized (status 401)
-    """
+    helicone_sessions.errors.AuthenticationError: Unauthorized (status 401). Check the key; Helicone requires one with write permission for this request, although it only reads
+    """  # noqa: E501 - a doctest shows the message whole
 
 
 class InvalidRequest(APIError):
     """The service refused the request as malformed, or does not know the address (400, 404, 422).
+
+    ``field`` is the JSON path of the first field that the service names, or None.
 
     >>> print(InvalidRequest("the service answered with status 404 and a page of HTML", status=404))
     the service answered with status 404 and a page of HTML (status 404)
@@ -384,6 +394,9 @@ class RateLimited(APIError):
 class QueryFailed(APIError):
     """The service understood the query and could not answer it; ``message`` is its own text.
 
+    The open-source server gives nearly every failure of ClickHouse the text "No request count found"; the
+    ``remedy`` says what to try then.
+
     >>> import asyncio
     >>> from helicone_sessions import HeliconeClient
     >>> from helicone_sessions.testing import FakeHelicone, failure
@@ -405,15 +418,20 @@ class ServerError(APIError):
     Args:
         message: What is known of it.
         retry_after: The wait in seconds that it asked for, or None if it named none.
+        is_lasting: Whether the server itself could not handle the request, for example because it is too
+            large; a retry would fail again, unless the message names a passing cause.
         answer: ``status`` and what else of the answer an `APIError` has.
 
     >>> print(ServerError("the service answered with status 503 and a page of HTML", status=503, attempts=5))
     the service answered with status 503 and a page of HTML (status 503, after 5 attempts)
     """
 
-    def __init__(self, message: str, *, retry_after: float | None = None, **answer: Any) -> None:
+    def __init__(
+        self, message: str, *, retry_after: float | None = None, is_lasting: bool = False, **answer: Any
+    ) -> None:
         super().__init__(message, **answer)
         self.retry_after = retry_after
+        self.is_lasting = is_lasting
 
 
 class UnexpectedResponse(APIError):

@@ -137,7 +137,7 @@ one_of_two = [pytest.param(1), pytest.param(2, marks=not_there)]
 pytest.importorskip("pyarrow.compute", reason="the extra `local` is not installed")
 chdb = pytest.importorskip("chdb")
 @needs_chdb
-def test_a(): pytest.importorskip("orjson")
+def test_a(): pytest.importorskip("msgspec")
 @pytest.mark.skip
 def test_c(): ...
 @not_here
@@ -343,8 +343,8 @@ def run(script: str) -> list[str]:
 def test_nothing_is_reached_but_the_address_that_was_given() -> None:
     """The Python of client and server reaches no other host, asks for no name, and starts no program.
 
-    Python tells of its own sockets and programs alone; what chDB, pyarrow and orjson, which are compiled, do
-    by themselves is not seen.
+    Python tells of its own sockets and programs alone; what chDB, pyarrow and msgspec, which are compiled,
+    do by themselves is not seen.
     """
     pytest.importorskip("chdb")
     found = run(REACHED)

@@ -1,7 +1,6 @@
-"""JSON to and from bytes: orjson where it is installed (extra ``speed``), else the standard library.
+"""JSON to and from bytes: msgspec where it is installed (extra ``speed``), else the standard library.
 
-What one of them refuses is given to the standard library, so that both give the same values and the same
-errors.
+The standard library decides: it gets what msgspec refuses, and what msgspec would write in another way.
 """
 
 import json
@@ -14,40 +13,46 @@ _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensur
 
 
 @cache
-def _orjson() -> ModuleType | None:
+def installed_msgspec() -> ModuleType | None:
+    """The module, or None if msgspec is not installed."""
     try:
-        import orjson  # noqa: PLC0415 - it is an extra, and a filter needs none of it
+        import msgspec  # noqa: PLC0415 - it is an extra, and a filter does not need it
     except ImportError:
         return None
-    return orjson
+    return msgspec
 
 
 def encode(value: Any) -> bytes:
     """*value* as compact JSON in UTF-8.
 
-    >>> encode({"a": [1, None]})
-    b'{"a":[1,null]}'
+    Raises:
+        ValueError: It holds NaN, an infinity, or text that UTF-8 cannot hold.
+
+    >>> encode({"a": [1, "b"]})
+    b'{"a":[1,"b"]}'
     """
-    if fast := _orjson():
+    if msgspec := installed_msgspec():
         try:
-            return fast.dumps(value)  # type: ignore[no-any-return]
-        except TypeError:
-            # A whole number of more than 64 bits.
+            encoded: bytes = msgspec.json.encode(value)
+        except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError):
             pass
+        else:
+            # msgspec writes NaN and the infinities as null.
+            if b"null" not in encoded:
+                return encoded
     return _ENCODER.encode(value).encode()
 
 
 def decode(body: bytes) -> Any:
-    """The value that *body* spells; orjson gives a whole number of more than 64 bits as a float.
+    """The value that *body* holds.
 
     Raises:
         ValueError: It is not JSON, or is nested too deeply.
     """
-    if fast := _orjson():
+    if msgspec := installed_msgspec():
         try:
-            return fast.loads(body)
-        except ValueError:
-            # The words of the error are the other's.
+            return msgspec.json.decode(body)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
             pass
     try:
         return json.loads(body, parse_constant=_refuse_constant)

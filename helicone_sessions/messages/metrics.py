@@ -2,8 +2,8 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, overload
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Final, overload
 
 import attrs
 
@@ -16,37 +16,6 @@ UNITS: Final = {"session_count": "requests", "session_duration": "seconds", "ses
 """The histograms of an answer, and what each is counted in."""
 
 
-class _OnDemand:
-    """Makes the fields of an attrs class when one of them is first looked at, by whichever thread.
-
-    Of most of a hundred thousand answers one number is wanted, and to make objects of thirty bars takes
-    longer than to read them.
-    """
-
-    __slots__ = ("_make", "_source")
-    _make: Callable[[Any], tuple[Any, ...]]
-    _source: Any
-
-    @classmethod
-    def later(cls, make: Callable[[Any], tuple[Any, ...]], source: Any) -> Self:
-        """One whose fields, in their order, will be ``make(source)``."""
-        new = object.__new__(cls)
-        object.__setattr__(new, "_make", make)
-        object.__setattr__(new, "_source", source)
-        return new
-
-    if not TYPE_CHECKING:  # to a type checker a misspelt name is an error
-
-        def __getattr__(self, name: str) -> Any:
-            names = [field.name for field in attrs.fields(type(self))]
-            if name not in names:
-                raise AttributeError(f"a {type(self).__name__} has no {name!r}", name=name, obj=self)
-            made = dict(zip(names, self._make(self._source), strict=True))
-            for field, value in made.items():
-                object.__setattr__(self, field, value)
-            return made[name]
-
-
 @attrs.frozen
 class HistogramRow:
     """One bar of a histogram.
@@ -57,7 +26,6 @@ class HistogramRow:
         range_start: Where the bar starts, in the unit of its histogram.
         range_end: Where it ends.
         value: Its height, in sessions.
-        extra: What the service sent beside them.
 
     >>> row = HistogramRow(range_start=1.0, range_end=2.0, value=6.0)
     >>> f"{row.value:.0f} sessions of {row.range_start:.0f} to {row.range_end:.0f} requests"
@@ -67,11 +35,10 @@ class HistogramRow:
     range_start: float
     range_end: float
     value: float
-    extra: Mapping[str, Any] = attrs.field(factory=dict, hash=False, repr=False)
 
 
 @attrs.frozen
-class Histogram(_OnDemand, Sequence[HistogramRow]):
+class Histogram(Sequence[HistogramRow]):
     """A histogram over sessions, cut at the query's ``p_size``.
 
     It is a sequence of `HistogramRow`, lowest first.
@@ -169,7 +136,6 @@ class SessionAverages:
         session_count: Requests per session.
         session_duration: Seconds from a session's first request to its last; of one request, 0.
         session_cost: Dollars per session.
-        extra: What the service sent beside them.
 
     >>> averages = SessionAverages(session_count=3.0, session_duration=12.0, session_cost=0.25)
     >>> averages.session_cost / averages.session_count
@@ -179,11 +145,10 @@ class SessionAverages:
     session_count: float | None
     session_duration: float | None
     session_cost: float | None
-    extra: Mapping[str, Any] = attrs.field(factory=dict, hash=False, repr=False)
 
 
 @attrs.frozen
-class SessionMetrics(_OnDemand, Tabular):
+class SessionMetrics(Tabular):
     """How many requests, how long and how costly the sessions are that a query selects.
 
     Its rows are the bars of its histograms; a histogram without bars has one row, for its average.
@@ -193,7 +158,6 @@ class SessionMetrics(_OnDemand, Tabular):
         session_duration: Sessions by their seconds from first to last request.
         session_cost: Sessions by their dollars.
         average: The averages of the three.
-        extra: What the service sent beside them.
 
     >>> from helicone_sessions.testing import metrics
     >>> found = metrics(cost=0.5, sessions=4)
@@ -205,7 +169,6 @@ class SessionMetrics(_OnDemand, Tabular):
     session_duration: Histogram
     session_cost: Histogram
     average: SessionAverages
-    extra: Mapping[str, Any] = attrs.field(factory=dict, hash=False, repr=False)
 
     columns: ClassVar[Mapping[str, str]] = {
         "metric": "session_count, session_duration or session_cost",

@@ -1,8 +1,9 @@
 """The protocol without any I/O: a query becomes a request, an answer becomes metrics or an error."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from typing import Any, Final
 
 import attrs
@@ -10,17 +11,17 @@ import attrs
 from helicone_sessions.errors import (
     APIError,
     AuthenticationError,
+    FilterValueError,
     InvalidRequest,
     QueryFailed,
     RateLimited,
     ServerError,
     UnexpectedResponse,
 )
-from helicone_sessions.messages.codec import decode, encode
+from helicone_sessions.messages.codec import decode, encode, installed_msgspec
 from helicone_sessions.messages.converter import Failure, Mismatch, envelope, query_to_wire
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.messages.quick import quick_metrics
 
 PATH: Final = "v1/session/metrics/query"
 
@@ -28,6 +29,8 @@ PATH: Final = "v1/session/metrics/query"
 _SEMANTICS: Final = "Helicone-Filter-Semantics"
 CONTRACT_HEADER: Final = {_SEMANTICS: "contract"}
 
+# The open-source server answers a larger one with a bare 500.
+_LARGEST_BODY: Final = 10 * 1024 * 1024
 _EXCERPT_LENGTH: Final = 500
 _REQUEST_ID_HEADERS: Final = ("x-request-id", "helicone-id", "cf-ray")
 _HEADERS_READ: Final = (*_REQUEST_ID_HEADERS, "Retry-After", "Date", "Location")
@@ -39,7 +42,14 @@ _BY_STATUS: Final[dict[int, type[APIError]]] = {
     422: InvalidRequest,
     429: RateLimited,
 }
-
+_WRITE_PERMISSION: Final = (
+    "Check the key; Helicone requires one with write permission for this request, although it only reads"
+)
+_ANY_FAILURE: Final = "No request count found"
+_ANY_REMEDY: Final = (
+    "The open-source server gives this text for nearly every failure of ClickHouse."
+    " Look at Filter.cautions(), and try a smaller filter or time range"
+)
 
 # What a request carries beside the key.
 HEADERS: Final = {"Content-Type": "application/json", "Accept": "application/json"}
@@ -49,12 +59,20 @@ def request(query: SessionMetricsQuery) -> bytes:
     """The body of the request that asks *query*: a POST to `PATH` with `HEADERS` and the key.
 
     Raises:
-        FilterValueError: The filter cannot be said in the API.
+        FilterValueError: The filter cannot be said in the API, or makes the body larger than 10 MB, the most
+            that the open-source server takes (server source).
 
     >>> request(SessionMetricsQuery())
     b'{"nameContains":"","timezoneDifference":0}'
     """
-    return encode(query_to_wire(query))
+    body = encode(query_to_wire(query))
+    if len(body) > _LARGEST_BODY:
+        raise FilterValueError(
+            argument="query",
+            problem=f"makes a request of {len(body) / 1024**2:.1f} MB, and the server takes at most 10 MB",
+            remedy="Split the query, for example by its longest list",
+        )
+    return body
 
 
 def decipher(status: int, headers: Mapping[str, str], body: bytes, *, secret: str = "") -> SessionMetrics:
@@ -78,7 +96,7 @@ def decipher(status: int, headers: Mapping[str, str], body: bytes, *, secret: st
         ServerError: 5xx without an envelope.
         UnexpectedResponse: Anything else that is not metrics.
     """
-    if status == 200 and (metrics := quick_metrics(body)) is not None:
+    if status == 200 and (metrics := _metrics_reader()(body)) is not None:
         return metrics
     try:
         return _Answer(status, headers, body).metrics()
@@ -98,7 +116,7 @@ def _masked(error: APIError, secret: str, headers: Mapping[str, str], body: byte
             return said
     # The mask broke the JSON, so the first reading stands, without its words.
     error.args = ("the service's words are left out, because the API key is among them",)
-    error.__dict__.update(request_id=None, body_excerpt="")
+    error.__dict__.update(request_id=None, body_excerpt="", field=None)
     return error
 
 
@@ -140,6 +158,16 @@ def _date(value: str) -> datetime | None:
     return moment if moment.tzinfo else None
 
 
+@cache
+def _metrics_reader() -> Callable[[bytes], SessionMetrics | None]:
+    """The function that reads usual answers with msgspec; without msgspec the converter reads them all."""
+    if installed_msgspec() is None:
+        return lambda _body: None
+    from helicone_sessions.messages.structs import metrics_in  # noqa: PLC0415 - it needs msgspec
+
+    return metrics_in
+
+
 @attrs.frozen
 class _Answer:
     status: int
@@ -149,7 +177,7 @@ class _Answer:
 
     def metrics(self) -> SessionMetrics:
         if self.status in _BY_STATUS:
-            raise self.error(_BY_STATUS[self.status])
+            raise self.refusal(_BY_STATUS[self.status])
         try:
             data = decode(self.body)
             found = envelope(data)
@@ -163,30 +191,51 @@ class _Answer:
         if isinstance(found, SessionMetrics):
             return found
         if isinstance(found, Failure):
-            raise self.error(QueryFailed, found.error)
+            remedy = _ANY_REMEDY if _ANY_FAILURE in found.error else None
+            raise self.error(QueryFailed, found.error, remedy=remedy)
         if self.status >= 500:
-            raise self.error(ServerError)
+            # The server itself refuses in JSON; what passes is mostly a gateway's, with a page of HTML.
+            raise self.error(ServerError, is_lasting=self.status == 500 and isinstance(data, Mapping))
         raise self.error(UnexpectedResponse, self.why_no_envelope(data))
+
+    def refusal(self, kind: type[APIError]) -> APIError:
+        """The error for a status that decides by itself."""
+        if self.status == 401:
+            return self.error(kind, remedy=_WRITE_PERMISSION)
+        body = self.json()
+        found = _first_field(body.get("details")) if isinstance(body, Mapping) else None
+        if kind is not InvalidRequest or found is None:
+            return self.error(kind)
+        field, problem = (text[:_EXCERPT_LENGTH] for text in found)
+        return self.error(kind, f"{self.said()}: {field}: {problem}", field=field)
 
     def error(self, kind: type[APIError], message: str = "", **facts: Any) -> APIError:
         request_id = next((self.headers[name] for name in _REQUEST_ID_HEADERS if name in self.headers), None)
         if kind in (RateLimited, ServerError):
             facts["retry_after"] = retry_after(self.headers)
-        message = message or self.said()
+        facts["message"] = message or self.said()
+        if self.secret:
+            facts = {
+                name: fact.replace(self.secret, "***") if isinstance(fact, str) else fact
+                for name, fact in facts.items()
+            }
         return kind(
-            message.replace(self.secret, "***") if self.secret else message,
             status=self.status,
             request_id=request_id,
             body_excerpt=self.body[: _EXCERPT_LENGTH * 4].decode(errors="replace")[:_EXCERPT_LENGTH],
             **facts,
         )
 
+    def json(self) -> Any:
+        """The body as JSON; None if it is something else."""
+        try:
+            return decode(self.body)
+        except ValueError:
+            return None
+
     def said(self) -> str:
         """The service's own words, from whatever shape they come in."""
-        try:
-            body = decode(self.body)
-        except ValueError:
-            body = None
+        body = self.json()
         if isinstance(body, Mapping):
             for name in ("error", "message", "detail"):
                 if body.get(name):
@@ -217,3 +266,27 @@ class _Answer:
             else "no object"
         )
         return f"the answer has neither metrics nor the error of a query: {shape[:200]}"
+
+
+def _first_field(details: object) -> tuple[str, str] | None:
+    """The JSON path of the first field that failed the service's validation, and what is wrong with it.
+
+    Each field has an object with a message (server source); text and nested objects are read too.
+    """
+    if isinstance(details, str):
+        try:
+            details = decode(details.encode())
+        except ValueError:
+            return None
+    names: list[str] = []
+    while isinstance(details, Mapping) and details:
+        if names and isinstance(details.get("message"), str):
+            return _json_path(names), details["message"]
+        name, details = next(iter(details.items()))
+        names.append(name)
+    return (_json_path(names), details) if names and isinstance(details, str) else None
+
+
+def _json_path(names: list[str]) -> str:
+    head, dot, rest = ".".join(names).partition(".")
+    return f"${dot}{rest}" if head in ("requestBody", "body") else f"$.{head}{dot}{rest}"

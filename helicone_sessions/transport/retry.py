@@ -35,7 +35,7 @@ def is_transient(error: HeliconeError) -> bool:
 
     It can always be asked again: the POST only reads.
     """
-    if isinstance(error, QueryFailed):
+    if isinstance(error, QueryFailed) or (isinstance(error, ServerError) and error.is_lasting):
         return bool(_PASSING.search(_QUOTED.sub("", error.message)))
     if isinstance(error, ServerError):
         return error.status != 501

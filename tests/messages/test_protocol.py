@@ -277,6 +277,16 @@ def test_a_filter_that_the_api_cannot_say_is_never_sent(impossible: Filter) -> N
         protocol.request(SessionMetricsQuery(impossible))
 
 
+def test_a_body_of_more_than_ten_megabytes_is_never_sent() -> None:
+    """The server would answer it with a bare 500; the error says how large it is and what to do."""
+    most = 10 * 1024 * 1024
+    room = most - len(protocol.request(SessionMetricsQuery()))
+
+    assert most == len(protocol.request(SessionMetricsQuery(name_contains="x" * room)))
+    with pytest.raises(FilterValueError, match=r"query makes a request of 10\.0 MB.* Split the query"):
+        protocol.request(SessionMetricsQuery(name_contains="x" * (room + 1)))
+
+
 def test_text_that_utf_8_cannot_hold_is_refused_as_an_error_of_the_tree() -> None:
     """Half a surrogate pair in a session name is a FilterError, when the query is built or sent."""
     with pytest.raises(FilterError):
@@ -316,6 +326,7 @@ ORDINARY = read(200, success())
         pytest.param(b"\xef\xbb\xbf" + success(), id="with a byte order mark"),
     ],
 )
+@pytest.mark.usefixtures("package")
 def test_the_same_metrics_in_other_shapes(body: bytes) -> None:
     """What says the same is read the same, as numbers that older ClickHouse quotes."""
     assert ORDINARY == read(200, body)
@@ -330,6 +341,7 @@ def test_the_content_type_decides_nothing(kind: str | None) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 201, 500, 503])
+@pytest.mark.usefixtures("package")
 def test_the_envelope_decides_before_the_status(status: int) -> None:
     """Metrics are metrics, even where a gateway changed the status."""
     assert ORDINARY == read(status, success())
@@ -344,6 +356,7 @@ def test_the_envelope_decides_before_the_status(status: int) -> None:
         pytest.param(averages(session_cost=[{"average": None}]), id="a null average"),
     ],
 )
+@pytest.mark.usefixtures("package")
 def test_an_average_of_nothing_is_none(average: Any) -> None:
     """ClickHouse's NaN comes as null or as nothing at all, at either level."""
     found = read(200, success(average=average)).average
@@ -367,33 +380,20 @@ def test_the_metrics_of_nothing_are_the_empty_ones() -> None:
     assert SessionMetrics.empty() == read(200, success(**nothing, average=nothing))
 
 
-def test_new_fields_are_kept_at_each_level() -> None:
-    """What the service adds one day is kept beside the object it came with, and is no error."""
-    found = read(
-        200,
-        success(
-            new={"deep": [1]},
-            session_cost=[row(share=0.5, label="low"), row()],
-            average=averages(median=7, session_tokens=[{"average": 3}]),
-        ),
-    )
-
-    assert {"new": {"deep": [1]}} == found.extra
-    assert {"share": 0.5, "label": "low"} == found.session_cost[0].extra
-    assert {} == found.session_cost[1].extra
-    assert {"median": 7, "session_tokens": [{"average": 3}]} == found.average.extra
-
-
 @pytest.mark.parametrize(
     "body",
     [
         {"data": metrics(), "error": None, "trace": "t-1"},
+        {"data": metrics(new={"deep": [1]}), "error": None},
+        {"data": metrics(session_cost=[row(share=0.5, label="low")]), "error": None},
+        {"data": metrics(average=averages(median=7, session_tokens=[{"average": 3}])), "error": None},
         {"data": metrics(average=averages(session_cost=[{"average": 1.5, "weight": 2}])), "error": None},
     ],
-    ids=["envelope", "row of an average"],
+    ids=["envelope", "data", "bar", "averages", "row of an average"],
 )
-def test_new_fields_where_there_is_no_place_for_them_do_no_harm(body: dict[str, Any]) -> None:
-    """A new field of the envelope, or beside an average, is passed over."""
+@pytest.mark.usefixtures("package")
+def test_new_fields_are_ignored_at_each_level(body: dict[str, Any]) -> None:
+    """A field that the service adds one day changes nothing."""
     assert ORDINARY == read(200, json.dumps(body).encode())
 
 
@@ -450,6 +450,7 @@ BY_STATUS = [
 
 
 @pytest.mark.parametrize(("status", "body", "kind", "message"), BY_STATUS)
+@pytest.mark.usefixtures("package")
 def test_an_answer_that_is_no_metrics_is_the_right_error(
     status: int, body: bytes, kind: type[APIError], message: str
 ) -> None:
@@ -460,6 +461,110 @@ def test_an_answer_that_is_no_metrics_is_the_right_error(
     assert message in error.message
     assert (status, 1) == (error.status, error.attempts)
     assert error.body_excerpt.startswith(body[:400].decode(errors="replace"))
+
+
+@pytest.mark.parametrize("text", ["No request count found", "Error: No request count found"])
+def test_a_failure_without_a_reason_has_a_hint(text: str) -> None:
+    """The message is the service's own text; the remedy, which str() shows, says where to look."""
+    error = error_of(500, failure(text))
+
+    assert text == error.message
+    assert "Filter.cautions()" in str(error.remedy)
+    assert str(error).endswith(f"(status 500). {error.remedy}")
+    assert str(error) == str(pickle.loads(pickle.dumps(error)))  # noqa: S301 - our own bytes
+
+
+def test_a_failure_with_a_reason_has_no_hint() -> None:
+    """Words of the service that say what is wrong are left alone."""
+    error = error_of(500, failure(CLICKHOUSE))
+
+    assert None is error.remedy
+    assert f"{CLICKHOUSE} (status 500)" == str(error)
+
+
+FILTER_FIELD = "requestBody.filter.request_response_rmt.status.equals"
+STATUS_FIELD = "$.filter.request_response_rmt.status.equals"
+FIRST = {FILTER_FIELD: {"message": "invalid float number", "value": "many"}}
+SECOND = {"requestBody.pSize": {"message": "should be one of the following"}}
+
+DETAILS = [
+    pytest.param(STATUS_FIELD, "invalid float number", FIRST, id="as the server sends it"),
+    pytest.param(STATUS_FIELD, "invalid float number", FIRST | SECOND, id="two fields"),
+    pytest.param("$.pSize", "should be one of", SECOND | FIRST, id="two fields, the other first"),
+    pytest.param(STATUS_FIELD, "invalid float number", json.dumps(FIRST), id="as text"),
+    pytest.param(STATUS_FIELD, "odd", {FILTER_FIELD: "odd"}, id="the message alone"),
+    pytest.param(
+        "$.filter.cost", "odd", {"requestBody": {"filter": {"cost": {"message": "odd"}}}}, id="nested"
+    ),
+    pytest.param("$", "is required", {"requestBody": {"message": "is required"}}, id="the whole body"),
+    pytest.param("$.pSize", "odd", {"body.pSize": {"message": "odd"}}, id="another name of the body"),
+    pytest.param("$.pSize", "odd", {"pSize": {"message": "odd"}}, id="no name of the body"),
+    pytest.param("$.message", "odd", {"requestBody": {"message": {"message": "odd"}}}, id="named message"),
+]
+
+
+@pytest.mark.parametrize(("field", "problem", "details"), DETAILS)
+def test_a_failed_validation_names_the_first_field(field: str, problem: str, details: object) -> None:
+    """The error has the field as its JSON path, and the message says what is wrong with it."""
+    error = error_of(422, json.dumps({"message": "Validation Failed", "details": details}).encode())
+
+    assert isinstance(error, InvalidRequest)
+    assert field == error.field
+    assert error.message.startswith(f"Validation Failed: {field}: {problem}")
+
+
+@pytest.mark.parametrize(
+    "details",
+    [None, 5, [], {}, "", "words", "[]", {"a": 5}, {"a": {}}, {"a": {"message": 5}}, {"a": ["odd"]}],
+    ids=repr,
+)
+def test_a_failed_validation_without_a_field_keeps_its_words(details: object) -> None:
+    """Details that name no field are passed over."""
+    error = error_of(422, json.dumps({"message": "Validation Failed", "details": details}).encode())
+
+    assert ("Validation Failed", None) == (error.message, error.field)
+
+
+def test_the_details_of_a_validation_are_cut() -> None:
+    """A union of many types has a message of several pages; an error stays short."""
+    details = {"x" * 10_000: {"message": "y" * 10_000}}
+    error = error_of(422, json.dumps({"message": "Validation Failed", "details": details}).encode())
+
+    assert 2000 > len(str(error))
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"error": null, "trace": "t-1"}', b'{"error": "Unauthorized"}', b"", HTML]
+)
+def test_a_401_names_the_permission_that_a_key_needs(body: bytes) -> None:
+    """A key that may only read is answered with 401 and no reason; the error gives the likely one."""
+    error = error_of(401, body)
+
+    assert isinstance(error, AuthenticationError)
+    assert "write permission" in str(error)
+    assert "write permission" not in error.message
+
+
+@pytest.mark.parametrize(
+    ("expected", "status", "body"),
+    [
+        (True, 500, b'{"message": "Internal Server Error", "details": "Internal Server Error"}'),
+        (True, 500, b'{"message": "request entity too large"}'),
+        (True, 500, b"{}"),
+        (False, 500, b""),
+        (False, 500, HTML),
+        (False, 500, b"Internal Server Error"),
+        (False, 500, b'"text"'),
+        (False, 502, b'{"message": "Bad Gateway"}'),
+        (False, 503, b'{"message": "Service Unavailable"}'),
+    ],
+)
+def test_a_500_in_json_lasts(expected: object, status: int, body: bytes) -> None:
+    """The server answers what it cannot handle with JSON; other faults are a gateway's, and may pass."""
+    error = error_of(status, body)
+
+    assert isinstance(error, ServerError)
+    assert expected is error.is_lasting
 
 
 ROOT = "$"
@@ -584,6 +689,7 @@ UNEXPECTED = [
 
 
 @pytest.mark.parametrize(("status", "body", "path", "message"), UNEXPECTED)
+@pytest.mark.usefixtures("package")
 def test_an_answer_off_the_contract_says_what_and_where(
     status: int, body: bytes, path: str, message: str
 ) -> None:
@@ -606,6 +712,7 @@ def test_an_answer_off_the_contract_says_what_and_where(
         *((f"$.data.average.{name}", metrics(average=without(averages(), name))) for name in NAMES),
     ],
 )
+@pytest.mark.usefixtures("package")
 def test_a_missing_field_is_named_by_its_path(path: str, data: dict[str, Any]) -> None:
     """A field of the contract that is not there is an error, and never a default."""
     error = error_of(200, json.dumps({"data": data, "error": None}).encode())
@@ -775,10 +882,18 @@ ECHOES = [
     pytest.param(401, json.dumps({"error": "x" * 480 + KEY}).encode(), {}, id="cut off in JSON"),
     pytest.param(200, success(session_cost=[row(value="x" * 30 + KEY)]), {}, id="cut off in a value"),
     pytest.param(200, json.dumps({"x" * 165 + KEY: 1}).encode(), {}, id="cut off in a field"),
+    pytest.param(422, json.dumps({"details": {KEY: {"message": KEY}}}).encode(), {}, id="details"),
+    pytest.param(
+        422,
+        json.dumps({"details": {"x" * 480 + KEY: {"message": "y"}}}).encode(),
+        {},
+        id="cut off in details",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("status", "body", "headers"), ECHOES)
+@pytest.mark.usefixtures("package")
 def test_a_key_that_the_service_echoes_is_masked(status: int, body: bytes, headers: dict[str, str]) -> None:
     """Neither text, repr, attributes nor pickle of an error has most of the key, should it be echoed."""
     error = error_of(status, body, headers, secret=KEY)

@@ -49,6 +49,7 @@ def policy(share: float = 1.0, **options: Any) -> RetryPolicy:
         failed("read ECONNRESET"),
         failed("Connection refused"),
         failed("Poco::Exception: connection reset by peer"),
+        ServerError("read ECONNRESET", status=500, is_lasting=True),
     ],
     ids=str,
 )
@@ -65,6 +66,7 @@ def test_a_fault_that_passes_is_transient(error: HeliconeError) -> None:
         InvalidRequest("malformed", status=400),
         InvalidRequest("no such address", status=404),
         ServerError("not implemented", status=501),
+        ServerError("Internal Server Error", status=500, is_lasting=True),
         UnexpectedResponse("not JSON", status=200),
         UnexpectedResponse("redirect", status=302),
         APIError("off", status=418),

@@ -1,0 +1,81 @@
+"""Answers as msgspec reads them: the wire classes, whose rows are the public `HistogramRow`.
+
+The order of the keys, white space and unknown fields make no difference. An answer that is unusual in any
+other way is left to the converter, which decides what it means.
+"""
+
+import math
+from typing import Final
+
+import msgspec
+
+from helicone_sessions.messages.metrics import (
+    UNITS,
+    Histogram,
+    HistogramRow,
+    SessionAverages,
+    SessionMetrics,
+)
+
+Rows = tuple[HistogramRow, ...]
+
+
+class Average(msgspec.Struct, frozen=True, gc=False):
+    """One average."""
+
+    # A string is kept as it is: read as a number, the text "null" would become None.
+    average: float | str | None
+
+
+class Averages(msgspec.Struct, frozen=True, gc=False):
+    """Lists of one average each."""
+
+    session_count: tuple[Average]
+    session_duration: tuple[Average]
+    session_cost: tuple[Average]
+
+
+class Data(msgspec.Struct, frozen=True, gc=False):
+    """The metrics as they are sent."""
+
+    session_count: Rows
+    session_duration: Rows
+    session_cost: Rows
+    average: Averages
+
+
+class Envelope(msgspec.Struct, frozen=True, gc=False):
+    """A whole answer, if it holds metrics."""
+
+    data: Data
+
+
+# Not strict, because the ends of a bar are numbers as text.
+_DECODER: Final = msgspec.json.Decoder(Envelope, strict=False)
+
+
+def metrics_in(body: bytes) -> SessionMetrics | None:
+    """The metrics that *body* holds, or None if the converter has to decide."""
+    try:
+        # msgspec does not check the encoding of text that it skips, so Python does.
+        data = _DECODER.decode(body if body.isascii() else body.decode()).data
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    total = 0.0
+    for rows in (data.session_count, data.session_duration, data.session_cost):
+        for row in rows:
+            total += row.range_start + row.range_end + row.value
+    # Text can be "nan" or "inf". A sum that overflows is left to the converter too.
+    if not math.isfinite(total):
+        return None
+    (count,) = data.average.session_count
+    (duration,) = data.average.session_duration
+    (cost,) = data.average.session_cost
+    if isinstance(count.average, str) or isinstance(duration.average, str) or isinstance(cost.average, str):
+        return None
+    return SessionMetrics(
+        Histogram(data.session_count, unit=UNITS["session_count"]),
+        Histogram(data.session_duration, unit=UNITS["session_duration"]),
+        Histogram(data.session_cost, unit=UNITS["session_cost"]),
+        SessionAverages(count.average, duration.average, cost.average),
+    )
