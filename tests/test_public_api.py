@@ -26,7 +26,7 @@ BESIDE = (
     "pytest_plugin.helicone_server",
     "otel.OpenTelemetryHooks",
     "filters.cautions.Caution",
-    "local.rows.Loaded",
+    "local.storage.rows.Loaded",
     "transport.batch.MetricsStream",
     "filters.columns.Columns",
     *(

@@ -122,8 +122,8 @@ class Source:
         return store.tables
 
     async def _open_cluster(self) -> Tables:
-        from helicone_sessions.local.query import foreign_tables  # noqa: PLC0415 - one's own tables need none of it
         from helicone_sessions.local.drivers.clickhouse_http import ClickHouseBackend  # noqa: PLC0415
+        from helicone_sessions.local.query import foreign_tables  # noqa: PLC0415 - one's own tables need none of it
 
         assert self.clickhouse is not None  # noqa: S101 - it was looked at
         self._backend = backend = ClickHouseBackend(self.clickhouse, limits=self.limits)
