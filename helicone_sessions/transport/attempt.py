@@ -68,15 +68,19 @@ class Sender:
         observer.is_shared = False
         running = self._running[body] = asyncio.get_running_loop().create_future()
         outcome = None
-        # The slot is outside all timeouts, so that waiting for one never counts.
         try:
-            async with self.slots:
+            # Outside all timeouts, so that waiting for a slot never counts.
+            await self.slots.acquire()
+            try:
                 observer.has_slot()
                 outcome = await self._until_success(body, observer)
-                return outcome
+            finally:
+                self.slots.release()
         except HeliconeError as error:
             outcome = error
             raise
+        else:
+            return outcome
         finally:
             del self._running[body]
             # None if this query was cancelled: one that waited for it sends the body itself.

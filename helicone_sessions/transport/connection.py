@@ -14,6 +14,7 @@ import aiohttp
 from helicone_sessions.errors import ConfigurationError, ConnectionFailed, RequestTimeout, TransportError
 from helicone_sessions.messages import protocol
 from helicone_sessions.transport.endpoint import Settings
+from helicone_sessions.transport.time_limit import TimeLimit, TimeLimits
 from helicone_sessions.transport.warn import Place
 
 _USER_AGENT: Final = f"helicone-sessions/{version('helicone-sessions')} Python/{platform.python_version()}"
@@ -45,6 +46,7 @@ class Connection:
         self._made_at = made_at
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
+        self._limits = TimeLimits()
         self._url = settings.base_url / protocol.PATH
 
     def __repr__(self) -> str:
@@ -112,7 +114,7 @@ class Connection:
         if session.closed:
             raise ConfigurationError("the session that was passed to the client is closed")
         try:
-            async with asyncio.timeout(seconds):
+            with TimeLimit(self._limits, seconds):
                 response = await session.post(
                     self._url,
                     data=body,
@@ -149,6 +151,7 @@ class Connection:
     async def close(self) -> None:
         """Close what is ours."""
         self._is_closed = True
+        self._limits.close()
         if self._session is not None and self._is_ours:
             await self._session.close()
 

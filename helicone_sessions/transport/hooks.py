@@ -186,7 +186,6 @@ class Hooks:
         """
 
 
-@attrs.define(eq=False)
 class Observer:
     """Keeps the times of one query and calls the hooks; the query runs inside its ``with`` block.
 
@@ -196,31 +195,34 @@ class Observer:
         now: The client's clock.
     """
 
-    hooks: tuple[Hooks, ...]
-    query: SessionMetricsQuery
-    now: Callable[[], float]
-    metrics: SessionMetrics | None = attrs.field(default=None, init=False)
-    is_shared: bool = attrs.field(default=False, init=False)
-    attempts: int = attrs.field(default=0, init=False)
-    # The outcome of the latest attempt, if it failed.
-    failed: TransportError | APIError | None = attrs.field(default=None, init=False)
-    _begun: _Begun = attrs.field(factory=list, init=False)
-    _begun_attempt: _Begun = attrs.field(factory=list, init=False)
-    _began: float = attrs.field(default=0.0, init=False)
-    _slot_at: float | None = attrs.field(default=None, init=False)
-    _sent_at: float = attrs.field(default=0.0, init=False)
+    # Every query has one of these, mostly without hooks: fields that stay at their defaults cost nothing.
+    metrics: SessionMetrics | None = None
+    is_shared: bool = False
+    attempts: int = 0
+    failed: TransportError | APIError | None = None
+    """The outcome of the latest attempt, if it failed."""
+    _slot_at: float | None = None
     # The end of the latest attempt; before the first, when the query got its slot.
-    _idle_since: float = attrs.field(default=0.0, init=False)
+    _idle_since: float = 0.0
     # Before the latest attempt, and before all retries together.
-    _waited: float = attrs.field(default=0.0, init=False)
-    _waited_between: float = attrs.field(default=0.0, init=False)
-    _in_attempts: float = attrs.field(default=0.0, init=False)
+    _waited: float = 0.0
+    _waited_between: float = 0.0
+    _in_attempts: float = 0.0
+
+    def __init__(
+        self, hooks: tuple[Hooks, ...], query: SessionMetricsQuery, now: Callable[[], float]
+    ) -> None:
+        self.hooks = hooks
+        self._query = query
+        self._now = now
+        self._began = self._sent_at = now()
+        self._begun: _Begun = []
+        self._begun_attempt: _Begun = []
 
     def __enter__(self) -> Self:
-        self._began = self.now()
         try:
             for hook in self.hooks:
-                if (token := _call(hook, "query_begins", self.query)) is not _RAISED:
+                if (token := _call(hook, "query_begins", self._query)) is not _RAISED:
                     self._begun.append((hook, token))
         except BaseException as error:
             self._end(error)
@@ -235,7 +237,7 @@ class Observer:
 
     def has_slot(self) -> None:
         """Note that only the rate limit holds the query back now."""
-        self._slot_at = self._idle_since = self.now()
+        self._slot_at = self._idle_since = self._now()
 
     def waits(self, reason: WaitReason, seconds: float) -> None:
         """Report a wait whose length is known."""
@@ -244,7 +246,7 @@ class Observer:
 
     def attempt_begins(self, url: str) -> None:
         """Note that a request is about to be sent."""
-        self._sent_at = self.now()
+        self._sent_at = self._now()
         self._waited = self._sent_at - self._idle_since
         if self.attempts:
             self._waited_between += self._waited
@@ -256,7 +258,7 @@ class Observer:
 
     def attempt_ends(self, status: int | None, error: BaseException | None) -> None:
         """Note the end of the attempt."""
-        self._idle_since = self.now()
+        self._idle_since = self._now()
         seconds = self._idle_since - self._sent_at
         self._in_attempts += seconds
         if isinstance(error, (TransportError, APIError)):
@@ -267,10 +269,10 @@ class Observer:
             _call_all(self._begun_attempt, "attempt_ends", attempt)
 
     def _end(self, error: BaseException | None) -> None:
-        now = self.now()
+        now = self._now()
         slot_at = now if self._slot_at is None else self._slot_at
         outcome = QueryOutcome(
-            query=self.query,
+            query=self._query,
             metrics=self.metrics,
             error=error,
             attempts=self.attempts,

@@ -228,5 +228,6 @@ class Window:
 
 def _number(headers: Mapping[str, str], name: str) -> float | None:
     """The number that a header begins with, as in ``1000;w=300``."""
-    found = _NUMBER.match(headers.get(name, ""))
+    text = headers.get(name)
+    found = None if text is None else _NUMBER.match(text)
     return None if found is None else float(found[1])

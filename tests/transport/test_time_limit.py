@@ -1,0 +1,308 @@
+import asyncio
+import random
+import selectors
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helicone_sessions.transport.time_limit import TimeLimit, TimeLimits
+
+
+class Loop(asyncio.SelectorEventLoop):
+    """A loop whose time passes at once where there is nothing else to do."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.timers: list[asyncio.TimerHandle] = []
+        super().__init__(Selector(self))
+
+    def time(self) -> float:
+        return self.seconds
+
+    def call_at(  # type: ignore[override] # whatever it is called with
+        self, *arguments: Any, **options: Any
+    ) -> asyncio.TimerHandle:
+        self.timers.append(super().call_at(*arguments, **options))
+        return self.timers[-1]
+
+
+class Selector(selectors.SelectSelector):
+    def __init__(self, loop: Loop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if not ready:
+            assert timeout is not None, "nothing would ever happen"
+            self._loop.seconds += timeout
+        return ready
+
+
+def run(test: Callable[[Loop, TimeLimits], Coroutine[Any, Any, Any]]) -> Any:
+    """Run *test* in a loop of its own."""
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, Loop)
+        return runner.run(test(loop, TimeLimits()))
+
+
+async def for_ever() -> None:
+    await asyncio.Event().wait()
+
+
+async def cancelling(limits: TimeLimits, seconds: float, what: Awaitable[None]) -> int:
+    """How many cancellations the task is asked for after a block that ran into its limit."""
+    task = asyncio.current_task()
+    assert task is not None
+    with pytest.raises(TimeoutError), TimeLimit(limits, seconds):
+        await what
+    return task.cancelling()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.001, 5.0, 60.0, 86400.0])
+def test_a_block_ends_after_its_time(seconds: float) -> None:
+    """What takes longer ends with a TimeoutError, and the task goes on as if nothing had been."""
+
+    async def test(loop: Loop, limits: TimeLimits) -> None:
+        assert 0 == await cancelling(limits, seconds, for_ever())
+        assert pytest.approx(seconds) == loop.time()
+        await asyncio.sleep(100)
+
+    run(test)
+
+
+def test_a_block_that_ends_in_time_is_left_alone() -> None:
+    """Nothing comes after it, neither an error nor a late cancellation."""
+
+    async def test(loop: Loop, limits: TimeLimits) -> None:
+        with TimeLimit(limits, 5):
+            await asyncio.sleep(4)
+        await asyncio.sleep(100)
+        assert 104 == loop.time()
+
+    run(test)
+
+
+def test_an_error_of_the_block_is_its_own() -> None:
+    """What the block raises comes out of it, also where its time was over."""
+
+    async def fails_late() -> None:
+        try:
+            await for_ever()
+        except asyncio.CancelledError:
+            raise LookupError from None
+
+    async def test(_loop: Loop, limits: TimeLimits) -> None:
+        with pytest.raises(KeyError), TimeLimit(limits, 5):
+            raise KeyError
+        with pytest.raises(LookupError), TimeLimit(limits, 5):
+            await fails_late()
+        task = asyncio.current_task()
+        assert task is not None
+        assert 0 == task.cancelling()
+
+    run(test)
+
+
+def test_a_cancellation_from_outside_stays_one() -> None:
+    """Who cancels the task gets a cancelled task, and not a TimeoutError."""
+
+    async def block(limits: TimeLimits) -> None:
+        with TimeLimit(limits, 5):
+            await for_ever()
+
+    async def test(loop: Loop, limits: TimeLimits) -> None:
+        task = asyncio.ensure_future(block(limits))
+        loop.call_later(3, task.cancel)
+        await asyncio.wait([task])
+        assert (True, 3) == (task.cancelled(), loop.time())
+
+    run(test)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_cancellation_and_the_limit_at_once_are_a_cancellation(is_first: bool) -> None:
+    """The one who cancels the task is not to wait for what follows the time limit."""
+
+    async def block(limits: TimeLimits, begun: asyncio.Event) -> None:
+        with TimeLimit(limits, 5):
+            begun.set()
+            await for_ever()
+
+    async def test(loop: Loop, limits: TimeLimits) -> None:
+        begun = asyncio.Event()
+        task = asyncio.ensure_future(block(limits, begun))
+        if is_first:
+            loop.call_at(5, task.cancel)
+        await begun.wait()
+        if not is_first:
+            loop.call_at(5, task.cancel)
+        await asyncio.wait([task])
+        assert (True, 5) == (task.cancelled(), loop.time())
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("expected", "outer", "inner"),
+    [(["inner", 3], 5, 3), (["outer", 3], 3, 5), (["outer", 4], 4, 4)],
+)
+def test_of_nested_blocks_the_one_whose_time_is_over_ends(
+    expected: list[object], outer: float, inner: float
+) -> None:
+    """Each TimeoutError comes out of the block that it belongs to."""
+
+    async def test(loop: Loop, limits: TimeLimits) -> list[object]:
+        ended = ""
+        try:
+            with TimeLimit(limits, outer):
+                try:
+                    with TimeLimit(limits, inner):
+                        await for_ever()
+                except TimeoutError:
+                    ended = "inner"
+        except TimeoutError:
+            ended = "outer"
+        task = asyncio.current_task()
+        assert task is not None
+        assert 0 == task.cancelling()
+        return [ended, loop.time()]
+
+    assert expected == run(test)
+
+
+def test_a_task_that_is_being_cancelled_has_time_limits_too() -> None:
+    """Cleaning up after a cancellation may have a limit of its own."""
+
+    async def block(limits: TimeLimits) -> str:
+        try:
+            await for_ever()
+        except asyncio.CancelledError:
+            try:
+                with TimeLimit(limits, 2):
+                    await for_ever()
+            except TimeoutError:
+                return "in time"
+        return ""
+
+    async def test(_loop: Loop, limits: TimeLimits) -> None:
+        task = asyncio.ensure_future(block(limits))
+        await asyncio.sleep(1)
+        task.cancel()
+        assert "in time" == await task
+
+    run(test)
+
+
+def test_a_block_that_takes_time_to_end_is_struck_once() -> None:
+    """What a block does after its time is not disturbed when the limits of other blocks strike."""
+
+    async def slow_to_end(notes: list[str]) -> None:
+        try:
+            await for_ever()
+        finally:
+            await asyncio.sleep(5)
+            notes.append("ended")
+
+    async def test(_loop: Loop, limits: TimeLimits) -> None:
+        notes: list[str] = []
+        slow = asyncio.ensure_future(cancelling(limits, 1, slow_to_end(notes)))
+        others = [cancelling(limits, seconds, for_ever()) for seconds in (2, 3)]
+        assert [0, 0] == await asyncio.gather(*others)
+        await asyncio.wait([slow])
+        assert (["ended"], False) == (notes, slow.cancelled())
+
+    run(test)
+
+
+@given(st.lists(st.integers(0, 50), max_size=30), st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None)
+def test_each_limit_fires_at_its_own_time(ends: list[int], chance: random.Random) -> None:
+    """However many there are, in whatever order they begin and end, each has the time that it was given."""
+    plan = [(end * chance.random() / 2, end, end > 0 and chance.random() < 0.3) for end in ends]
+
+    async def block(loop: Loop, limits: TimeLimits, begin: float, end: int, ends_early: bool) -> float:
+        await asyncio.sleep(begin)
+        try:
+            with TimeLimit(limits, end - begin):
+                await (asyncio.sleep((end - begin) / 2) if ends_early else for_ever())
+        except TimeoutError:
+            assert not ends_early
+            return loop.time()
+        return float(end)
+
+    async def test(loop: Loop, limits: TimeLimits) -> list[float]:
+        return await asyncio.gather(*(block(loop, limits, *each) for each in plan))
+
+    assert ends == pytest.approx(run(test))
+
+
+def test_blocks_share_one_timer() -> None:
+    """A thousand blocks that end in time ask the loop for one timer in each span of the limit."""
+
+    async def block(limits: TimeLimits) -> None:
+        with TimeLimit(limits, 60):
+            await asyncio.sleep(0)
+
+    async def test(loop: Loop, limits: TimeLimits) -> int:
+        for _ in range(50):
+            await asyncio.gather(*(block(limits) for _ in range(20)))
+        return len(loop.timers)
+
+    assert 1 == run(test)
+
+
+def test_blocks_one_after_another_ask_for_a_timer_now_and_then() -> None:
+    """In ten minutes of blocks of a second each there is a timer about once a minute."""
+
+    async def test(loop: Loop, limits: TimeLimits) -> int:
+        for _ in range(600):
+            with TimeLimit(limits, 60):
+                await asyncio.sleep(1)
+        return len(loop.timers) - 600
+
+    assert 8 <= run(test) <= 12
+
+
+def test_closing_gives_the_timer_back() -> None:
+    """Nothing of closed limits is left in the loop; closing once more does no harm."""
+
+    async def test(loop: Loop, limits: TimeLimits) -> list[bool]:
+        limits.close()
+        with TimeLimit(limits, 60):
+            await asyncio.sleep(0)
+        limits.close()
+        limits.close()
+        return [timer.cancelled() for timer in loop.timers]
+
+    assert [True] == run(test)
+
+
+def test_closed_limits_can_be_used_again() -> None:
+    """A block after closing has its limit."""
+
+    async def test(loop: Loop, limits: TimeLimits) -> None:
+        with TimeLimit(limits, 60):
+            pass
+        limits.close()
+        assert 0 == await cancelling(limits, 5, for_ever())
+        assert 5 == loop.time()
+
+    run(test)
+
+
+def test_closing_takes_no_limit_from_a_block_under_way() -> None:
+    """A request that runs while its client is closed still ends in time."""
+
+    async def test(loop: Loop, limits: TimeLimits) -> None:
+        under_way = asyncio.ensure_future(cancelling(limits, 5, for_ever()))
+        await asyncio.sleep(1)
+        limits.close()
+        await asyncio.wait([under_way], timeout=10)
+        assert (True, 5) == (under_way.done(), loop.time())
+
+    run(test)
