@@ -28,8 +28,9 @@ K = TypeVar("K")
 
 Query = SessionMetricsQuery | Condition
 Queries = Mapping[K, Query] | Iterable[Query] | AsyncIterable[Query]
-# Gives the metrics and the number of attempts.
-Ask = Callable[[SessionMetricsQuery], Awaitable[tuple[SessionMetrics, int]]]
+# The metrics and the number of attempts.
+Answer = tuple[SessionMetrics, int]
+Ask = Callable[[SessionMetricsQuery], Awaitable[Answer]]
 
 # In order, a slow query holds back the ones after it; so many per slot may be finished and waiting.
 _LOOK_AHEAD = 4

@@ -18,7 +18,7 @@ from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import PSize, SessionMetricsQuery
 from helicone_sessions.messages.time_filter import TimeFilter
 from helicone_sessions.transport import options
-from helicone_sessions.transport.batch import MetricsStream, Queries, Query
+from helicone_sessions.transport.batch import Answer, MetricsStream, Queries, Query
 from helicone_sessions.transport.endpoint import Region, resolve
 from helicone_sessions.transport.hooks import Hooks, Observer
 from helicone_sessions.transport.rate_gate import Gate, Limit
@@ -230,7 +230,7 @@ class HeliconeClient:
     async def _get_metrics(
         self, query: Query | None, keywords: dict[str, Any], place: Place
     ) -> SessionMetrics:
-        metrics, _ = await self._ask(options.query(query, keywords), place=place)
+        metrics, _ = await self._ask(place, options.query(query, keywords))
         return metrics
 
     @overload
@@ -350,26 +350,35 @@ class HeliconeClient:
         return self._stream(queries, ordered=ordered, place=callers_place())
 
     def _stream(self, queries: Queries[Any], *, ordered: bool, place: Place) -> MetricsStream[Any]:
-        ask = partial(self._ask, place=place)
+        ask = partial(self._ask, place)
         now = self._sender.gate.clock.now
         return MetricsStream(queries, ask, concurrency=self._concurrency, ordered=ordered, now=now)
 
-    async def _ask(self, query: SessionMetricsQuery, *, place: Place) -> tuple[SessionMetrics, int]:
-        """The metrics of a query, and the number of attempts."""
+    def _ask(self, place: Place, query: SessionMetricsQuery) -> Coroutine[Any, Any, Answer]:
+        return self._observed(place, query) if self._hooks else self._answer(place, query)
+
+    async def _observed(self, place: Place, query: SessionMetricsQuery) -> Answer:
         with Observer(self._hooks, query, self._sender.gate.clock.now) as observer:
-            if query.matches_nothing:
-                observer.metrics = SessionMetrics.empty()
-                return observer.metrics, 0
-            body = protocol.request(query)
-            found = self._warnings.of(query, follows_contract=self._connection.follows_contract)
-            try:
-                metrics = await self._sender.send(body, observer)
-            except HeliconeError:
-                self._say(found, place)
-                raise
+            answer = await self._answer(place, query, observer)
+            observer.metrics = answer[0]
+            return answer
+
+    async def _answer(
+        self, place: Place, query: SessionMetricsQuery, observer: Observer | None = None
+    ) -> Answer:
+        """The metrics of a query, and the number of attempts."""
+        if query.matches_nothing:
+            return SessionMetrics.empty(), 0
+        body = protocol.request(query)
+        found = self._warnings.of(query, follows_contract=self._connection.follows_contract)
+        try:
+            answer = await self._sender.send(body, observer)
+        except HeliconeError:
             self._say(found, place)
-            observer.metrics = metrics
-            return metrics, observer.attempts
+            raise
+        if found:
+            self._say(found, place)
+        return answer
 
     def _say(self, found: tuple[Caution, ...], place: Place) -> None:
         # After the answer, for that tells whether the server reads filters as the contract does.

@@ -8,7 +8,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import lru_cache
 from typing import Any, Final, cast
 
@@ -93,7 +93,7 @@ class Gate:
     def __init__(self, account: Hashable, clock: Clock, limit: Limit | None = None) -> None:
         self.clock = clock
         pace, limiter = (limit, None) if isinstance(limit, RateLimit) else (None, limit)
-        self.limiter: AbstractAsyncContextManager[Any] = nullcontext() if limiter is None else limiter
+        self.limiter: AbstractAsyncContextManager[Any] | None = limiter
         self._budget, self._pace = _shared(account, clock, pace)
         self._line: deque[_Waiter] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -101,6 +101,17 @@ class Gate:
         self._timer: asyncio.Task[None] | asyncio.TimerHandle | None = None
         self._looks_at: float | None = None
         self._logged_until = -math.inf
+
+    def try_enter(self, until: float = math.inf) -> bool:
+        """Take a turn if nobody is in line and there is room; `answered` or `left` gives it back.
+
+        Args:
+            until: The second by which the query needs room.
+        """
+        if self._line:
+            return False
+        now = self.clock.now()
+        return now < until and self._budget.try_take(now, self._pace) <= 0
 
     async def enter(self, until: float = math.inf, on_wait: Callable[[float], None] | None = None) -> bool:
         """Wait for a turn and for room, and take it; `answered` or `left` gives it back.
@@ -115,8 +126,7 @@ class Gate:
         Raises:
             ConfigurationError: The client was closed in the meantime.
         """
-        now = self.clock.now()
-        if not self._line and now < until and self._budget.try_take(now, self._pace) <= 0:
+        if self.try_enter(until):
             return True
         self._loop = asyncio.get_running_loop()
         waiter = _Waiter(self._loop.create_future(), until, on_wait)
