@@ -191,6 +191,8 @@ class _Workers:
     most: int
     now: Callable[[], float]
     is_ordered: bool = attrs.field(kw_only=True)
+    # Queries that may be pulled beyond the outcomes taken.
+    _ahead: int = attrs.field(init=False)
     # Outcomes that nobody has taken, by the place of their query if they are ordered, else of their arrival.
     _done: dict[int, MetricsOutcome[Any]] = attrs.field(factory=dict, init=False)
     _errors: int = attrs.field(default=0, init=False)
@@ -207,17 +209,23 @@ class _Workers:
     _reader: "asyncio.Future[None] | None" = attrs.field(default=None, init=False)
     _resting: list["asyncio.Future[None]"] = attrs.field(factory=list, init=False)
 
+    def __attrs_post_init__(self) -> None:
+        # Of ordered outcomes, a slow one holds back the ones after it.
+        self._ahead = self.most * (_LOOK_AHEAD if self.is_ordered else 2)
+
     def take(self) -> MetricsOutcome[Any] | None:
         """The next outcome, if it is there."""
         outcome = self._done.pop(self._taken, None)
-        if outcome is None and self._failure is not None and self._done:
-            # No more will come in between: what is there is given, in its order.
+        if outcome is None:
+            if self._failure is None or not self._done:
+                return None
+            # No more will come in between: the rest is given in its order.
             outcome = self._done.pop(min(self._done))
-        if outcome is not None:
-            self._taken += 1
-            self._errors -= outcome.error is not None
-            while self._resting:
-                _set(self._resting.pop())
+        self._taken += 1
+        if outcome.error is not None:
+            self._errors -= 1
+        while self._resting:
+            _set(self._resting.pop())
         return outcome
 
     async def wait(self) -> MetricsOutcome[Any] | None:
@@ -259,8 +267,17 @@ class _Workers:
                     if self._is_exhausted or self._failure is not None:
                         return
                     await self._rest()
+                    continue
+                place, key, query = pulled
+                begun = self.now()
+                try:
+                    metrics, attempts = await self.ask(query)
+                except HeliconeError as error:
+                    attempts = getattr(error, "attempts", 0)
+                    outcome = MetricsOutcome(key, query, None, error, attempts, self.now() - begun)
                 else:
-                    await self._answer(*pulled)
+                    outcome = MetricsOutcome(key, query, metrics, None, attempts, self.now() - begun)
+                self._finish(place, outcome)
         except BaseException as error:
             # It is the reader's, a CancelledError of the input as well; unless it is the end.
             if self._is_ending or not isinstance(error, (Exception, asyncio.CancelledError)):
@@ -270,14 +287,14 @@ class _Workers:
             self._working -= 1
             self._wake_reader()
 
-    def _is_full(self) -> bool:
-        """Whether so much waits to be taken that no more may be pulled.
+    def _may_pull(self) -> bool:
+        """Whether there may be more queries, and not too many outcomes wait to be taken.
 
-        An error is waited for: the reader may want to end it all.
+        An error has to be taken first: the reader may want to end it all.
         """
-        # Of ordered outcomes, a slow one holds back the ones after it.
-        ahead = self.most * (_LOOK_AHEAD if self.is_ordered else 2)
-        return self._errors > 0 or self._pulled - self._taken >= ahead
+        if self._is_exhausted or self._failure is not None or self._errors:
+            return False
+        return self._pulled - self._taken < self._ahead
 
     async def _rest(self) -> None:
         taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -285,15 +302,11 @@ class _Workers:
         await taken
 
     def _pull(self) -> "_Pulled | None":
-        if self._is_exhausted or self._failure is not None or self._is_full():
-            return None
-        return self._noted(next(self.source, None))
+        return self._noted(next(self.source, None)) if self._may_pull() else None
 
     async def _pull_later(self) -> "_Pulled | None":
         async with self._pulling:
-            if self._is_exhausted or self._failure is not None or self._is_full():
-                return None
-            return self._noted(await anext(self.source, None))
+            return self._noted(await anext(self.source, None)) if self._may_pull() else None
 
     def _noted(self, item: _Item | None) -> "_Pulled | None":
         if item is None:
@@ -305,17 +318,11 @@ class _Workers:
         self._pulled += 1
         return place, key, query
 
-    async def _answer(self, place: int, key: Any, query: SessionMetricsQuery) -> None:
-        begun = self.now()
-        try:
-            metrics, attempts = await self.ask(query)
-            outcome = MetricsOutcome(key, query, metrics, None, attempts, self.now() - begun)
-        except HeliconeError as error:
-            attempts = getattr(error, "attempts", 0)
-            outcome = MetricsOutcome(key, query, None, error, attempts, self.now() - begun)
+    def _finish(self, place: int, outcome: MetricsOutcome[Any]) -> None:
+        if outcome.error is not None:
             self._errors += 1
-            if isinstance(error, (AuthenticationError, ConfigurationError)):
-                self._failure = self._failure or error
+            if isinstance(outcome.error, (AuthenticationError, ConfigurationError)):
+                self._failure = self._failure or outcome.error
         self._done[place if self.is_ordered else self._finished] = outcome
         self._finished += 1
         if self._reader is not None:

@@ -220,7 +220,8 @@ class Gate:
         with self._budget.lock:
             self._budget.window.ended()
             self._budget.window.answered(status, headers, sent_at, self.clock.now())
-        self._announce()
+        if self._line or self._budget.waiting:
+            self._announce()
 
     def _announce(self) -> None:
         if self._line:

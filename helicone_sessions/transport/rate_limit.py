@@ -173,7 +173,8 @@ class Window:
             sent_at: The second at which its request was sent.
             now: The present second.
         """
-        remaining, reset = _number(headers, "RateLimit-Remaining"), _number(headers, "RateLimit-Reset")
+        remaining = _number(headers, "RateLimit-Remaining")
+        reset = None if remaining is None else _number(headers, "RateLimit-Reset")
         if remaining is not None and reset is not None and 0 <= reset <= LONGEST_WINDOW:
             after, before = sent_at + reset - 1, now + reset + _MARGIN
             if before <= self._resets_after:
