@@ -17,6 +17,7 @@ from helicone_sessions.transport.endpoint import ApiKey
 from helicone_sessions.transport.hooks import Observer
 from helicone_sessions.transport.rate_gate import Gate
 from helicone_sessions.transport.retry import RetryPolicy
+from helicone_sessions.transport.slots import Slots
 
 _LOG: Final = logging.getLogger("helicone_sessions")
 _Failure = TransportError | APIError
@@ -38,7 +39,7 @@ class Sender:
 
     connection: Connection
     gate: Gate
-    slots: asyncio.Semaphore
+    slots: Slots
     policy: RetryPolicy
     timeout: float
     key: ApiKey
@@ -67,7 +68,8 @@ class Sender:
         outcome: _Outcome | None = None
         try:
             # Outside all timeouts, so that waiting for a slot never counts.
-            await self.slots.acquire()
+            if not self.slots.try_take():
+                await self.slots.take()
             try:
                 outcome, attempts = await self._until_success(body, observer)
             finally:

@@ -1,6 +1,5 @@
 """`HeliconeClient`: the one place of the core that talks over the network."""
 
-import asyncio
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping
 from datetime import timedelta, tzinfo
 from functools import partial
@@ -23,6 +22,7 @@ from helicone_sessions.transport.endpoint import Region, resolve
 from helicone_sessions.transport.hooks import Hooks, Observer
 from helicone_sessions.transport.rate_gate import Gate, Limit
 from helicone_sessions.transport.retry import RetryPolicy
+from helicone_sessions.transport.slots import Slots
 from helicone_sessions.transport.warn import (
     Cautions,
     FilterWarnings,
@@ -78,6 +78,7 @@ class HeliconeClient:
     Raises:
         ConfigurationError: There is no key, or an argument cannot be used.
 
+    >>> import asyncio
     >>> client = HeliconeClient("sk-helicone-example", region="eu")
     >>> client
     HeliconeClient(base_url='https://eu.api.helicone.ai', api_key='***')
@@ -113,7 +114,7 @@ class HeliconeClient:
         self._sender = Sender(
             self._connection,
             Gate(settings.account, current_clock(), options.limit(rate_limit)),
-            asyncio.Semaphore(self._concurrency),
+            Slots(self._concurrency),
             RetryPolicy(options.count(max_retries, "max_retries", least=0), options.deadline(deadline)),
             options.seconds(timeout, "timeout"),
             settings.api_key,
@@ -214,6 +215,7 @@ class HeliconeClient:
         >>> async def main():
         ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
         ...         return (await client.get_metrics(p_size="p95")).average
+        >>> import asyncio
         >>> asyncio.run(main())
         SessionAverages(session_count=3.0, session_duration=12.0, session_cost=0.25)
         """
@@ -284,6 +286,7 @@ class HeliconeClient:
         ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
         ...         found = await client.get_metrics_many(F.model.is_each(["gpt-4o", "o3"]))
         ...         return {model: metrics.average.session_cost for model, metrics in found.items()}
+        >>> import asyncio
         >>> asyncio.run(main())
         {'gpt-4o': 0.25, 'o3': 0.25}
         """
@@ -344,6 +347,7 @@ class HeliconeClient:
         ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
         ...         async for outcome in client.stream_metrics([F.cost > 0.1]):
         ...             print(outcome.key, outcome.error or outcome.metrics.average.session_cost)
+        >>> import asyncio
         >>> asyncio.run(main())
         0 0.25
         """

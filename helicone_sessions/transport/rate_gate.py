@@ -218,7 +218,6 @@ class Gate:
     def answered(self, status: int, headers: Mapping[str, str], sent_at: float) -> None:
         """Learn from the answer to a request that was sent at *sent_at*."""
         with self._budget.lock:
-            self._budget.window.ended()
             self._budget.window.answered(status, headers, sent_at, self.clock.now())
         if self._line or self._budget.waiting:
             self._announce()
