@@ -1,7 +1,7 @@
 """Suggests what to write instead of a refused expression, from the source of the caller.
 
-It works for an error that is already certain, which it must not hide: it raises nothing and runs no code of the
-caller. If the source leaves a doubt, there is no suggestion.
+It must not hide the error that it is for, so it raises nothing and runs no code of the caller. If the source
+leaves a doubt, there is no suggestion.
 """
 
 import ast

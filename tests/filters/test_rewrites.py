@@ -1,9 +1,11 @@
 """What was meant by a refused expression: the right thing, or nothing."""
 
+import ast
 import contextlib
 import itertools
 import linecache
 import re
+import subprocess
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -370,6 +372,32 @@ def test_source_in_memory() -> None:
     source = "x = F.cost > 1 and P"
     with in_memory(source, "<cell 1>"):
         assert AND == refused(source, "<cell 1>")
+
+
+def test_cells() -> None:
+    """Jupyter compiles each statement of a cell by itself, and shows the value of the last."""
+    cell = "x = [F.cost > 1 and P\n     for _ in names]\nawait helper(F.cost > 1 and P)\nF.cost > 1 and P"
+    *statements, last = ast.parse(cell).body
+    assert isinstance(last, ast.Expr)
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    codes = [compile(ast.Module([one], []), "<cell 1>", "exec", flags) for one in statements]
+    codes.append(compile(ast.Interactive([last]), "<cell 1>", "single", flags))
+    with in_memory(cell, "<cell 1>"):
+        for code in codes:
+            with pytest.raises(FilterTypeError) as caught:
+                eval(code, dict(NAMES)).send(None)  # noqa: S307 - as above
+            assert AND == suggested(caught.value)
+
+
+@pytest.mark.skipif(sys.platform == "emscripten", reason="no other process can be started")
+def test_no_places(tmp_path: Path) -> None:
+    """Nothing is suggested where Python keeps lines only (-X no_debug_ranges)."""
+    file = tmp_path / "caller.py"
+    file.write_text("from helicone_sessions import F\nF.cost > 1 and F.threat")
+    command = [sys.executable, "-X", "no_debug_ranges", str(file)]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    assert "F.cost > 1 has no truth value" in said
+    assert "did you mean" not in said
 
 
 @pytest.mark.parametrize(
