@@ -346,7 +346,7 @@ class APIError(HeliconeError):
 class AuthenticationError(APIError):
     """The key is missing, unknown, or lacks the permission (401, 403).
 
-    This request is a POST, for which Helicone requires a key with write permission (server source, since
+    This request is a POST, for which Helicone requires a key with write permission (executed; since
     2026-03-02), although it only reads.
 
     >>> import asyncio

@@ -280,7 +280,9 @@ def test_a_body_of_more_than_ten_megabytes_is_never_sent() -> None:
     room = most - len(protocol.request(SessionMetricsQuery()))
 
     assert most == len(protocol.request(SessionMetricsQuery(name_contains="x" * room)))
-    with pytest.raises(FilterValueError, match=r"query makes a request of 10\.0 MB.* Split the query"):
+    with pytest.raises(
+        FilterValueError, match=r"query makes a request of 10,485,761 bytes.* Split the query"
+    ):
         protocol.request(SessionMetricsQuery(name_contains="x" * (room + 1)))
 
 
@@ -619,14 +621,14 @@ UNEXPECTED = [
         200,
         success(session_cost=[row(value=None)]),
         "$.data.session_cost[0].value",
-        "'None'",
+        "got None",
         id="null value",
     ),
     pytest.param(
         200,
         success(session_cost=[row(value=True)]),
         "$.data.session_cost[0].value",
-        "'True'",
+        "got True",
         id="true value",
     ),
     pytest.param(
@@ -642,7 +644,7 @@ UNEXPECTED = [
         .replace(b"5}", b"1e999}", 1)
         .replace(b'"value": 5', b'"value": 1e999'),
         "$.data.session_cost[0].value",
-        "'inf'",
+        "got inf",
         id="a value too large",
     ),
     pytest.param(
@@ -665,7 +667,7 @@ UNEXPECTED = [
         200,
         success(average=averages(session_cost=1.5)),
         "$.data.average.session_cost",
-        "a list with one average, got '1.5'",
+        "a list with one average, got 1.5",
         id="a bare average",
     ),
     pytest.param(
