@@ -10,7 +10,7 @@ from uuid import UUID
 
 from helicone_sessions.errors import FilterTypeError
 from helicone_sessions.filters.precedence import Misread, Open, Terms, combined, compared
-from helicone_sessions.filters.rewrites import caller, rewrite
+from helicone_sessions.filters.rewrites import rewrite
 from helicone_sessions.filters.values import shortened
 
 Constant = bool | int | float | str | datetime | Decimal | Fraction | Enum | UUID
@@ -119,7 +119,7 @@ def _terms_of(value: object, *, alone: bool) -> Terms:
         return value._terms(alone=alone)
     if alone or is_constant(value):
         return [[Open(value, is_column=False)]]
-    raise FilterTypeError(f"a filter cannot be joined with {type(value).__name__} {value!r}")
+    raise refused(f"a filter cannot be joined with {type(value).__name__} {value!r}")
 
 
 def is_constant(value: object) -> bool:
@@ -128,9 +128,9 @@ def is_constant(value: object) -> bool:
 
 
 def refused(reason: str) -> FilterTypeError:
-    """The error for what Python reads otherwise than it was meant, with the mend where it can be seen."""
-    frame = caller()
-    mend = rewrite(frame) if frame else None
-    if mend is None or mend.meant in (None, mend.wrote):
+    """The error for an expression that Python reads in another way, with a suggestion if it is certain."""
+    found = rewrite()
+    if found is None:
         return FilterTypeError(reason)
-    return FilterTypeError(f"{reason}\n  you wrote:    {mend.wrote}\n  did you mean: {mend.meant}")
+    wrote, meant = found
+    return FilterTypeError(f"{reason}\n  you wrote:    {wrote}\n  did you mean: {meant}")

@@ -4,12 +4,20 @@ import asyncio
 import copy
 import logging
 import math
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import attrs
 
-from helicone_sessions.errors import APIError, HeliconeError, RateLimited, RequestTimeout, TransportError
+from helicone_sessions.errors import (
+    APIError,
+    ConfigurationError,
+    HeliconeError,
+    RateLimited,
+    RequestTimeout,
+    TransportError,
+)
 from helicone_sessions.messages import protocol
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.transport.connection import Connection
@@ -109,11 +117,14 @@ class Sender:
         failed: _Failure | None = None
         retries = 0
         while True:
+            if not gate.try_enter(until):
+                on_wait = None if observer is None else partial(observer.waits, "rate limit")
+                if not await gate.enter(until, on_wait):
+                    raise self._too_late(failed)
             if gate.limiter is None:
                 outcome = await self._attempt(body, observer, until, failed, now)
             else:
-                async with gate.limiter:
-                    outcome = await self._attempt(body, observer, until, failed, now)
+                outcome = await self._limited_attempt(gate.limiter, body, observer, until, failed, now)
             if isinstance(outcome, SessionMetrics):
                 return outcome, 1 if failed is None else failed.attempts + 1
             failed = outcome
@@ -137,7 +148,9 @@ class Sender:
     async def _attempt(
         self, body: bytes, observer: Observer | None, until: float, failed: _Failure | None, since: float
     ) -> SessionMetrics | _Failure:
-        """The outcome of one attempt; a failure is returned, so that it holds no frames with the key.
+        """The outcome of one attempt, for which there is room.
+
+        A failure is returned, so that it holds no frames with the key.
 
         Args:
             body: The body.
@@ -147,10 +160,6 @@ class Sender:
             since: The end of the attempt before.
         """
         gate = self.gate
-        if not gate.try_enter(until):
-            on_wait = None if observer is None else partial(observer.waits, "rate limit")
-            if not await gate.enter(until, on_wait):
-                raise self._too_late(failed)
         sent_at = gate.clock.now()
         try:
             if observer is not None:
@@ -175,11 +184,44 @@ class Sender:
             observer.attempt_ends(status, None)
         return metrics
 
+    async def _limited_attempt(
+        self,
+        limiter: AbstractAsyncContextManager[Any],
+        body: bytes,
+        observer: Observer | None,
+        until: float,
+        failed: _Failure | None,
+        since: float,
+    ) -> SessionMetrics | _Failure:
+        """The outcome of one attempt inside of the caller's own limit."""
+        gate = self.gate
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(None if until == math.inf else until - gate.clock.now()):
+                    await stack.enter_async_context(limiter)
+            except BaseException as error:
+                gate.left()
+                if isinstance(error, TimeoutError):
+                    raise self._too_late(failed) from None
+                raise
+            if gate.clock.now() >= until:
+                gate.left()
+                raise self._too_late(failed)
+            return await self._attempt(body, observer, until, failed, since)
+        raise ConfigurationError(
+            argument="rate_limit",
+            problem="must not suppress exceptions",
+            remedy="Return None from its __aexit__",
+        )
+
     def _too_late(self, failed: _Failure | None) -> _Failure:
         """The error of a query that the rate limit holds back beyond its deadline."""
         deadline = self.policy.deadline or math.inf
         error = failed or RequestTimeout(
             f"the rate limit holds the query back for longer than {deadline:g} s (deadline, all attempts)",
+            argument="deadline",
+            problem=f"of {deadline:g} s is over before the rate limit lets the query through",
+            remedy="Send fewer queries, or give them more time",
             limit="deadline",
             seconds=deadline,
             attempts=0,

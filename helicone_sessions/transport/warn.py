@@ -89,7 +89,7 @@ class FilterWarnings:
         return found
 
     def _with_time(self, found: tuple[Caution, ...], time: TimeFilter) -> tuple[Caution, ...]:
-        if found and self._now() - time.start <= timedelta(days=SERVER_BODY_DAYS):
+        if found and self._now() - time.start <= timedelta(days=SERVER_BODY_DAYS, hours=1):
             found = tuple(caution for caution in found if caution.effect != "age")
         return found + time_cautions(time.start, time.end)
 

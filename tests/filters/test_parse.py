@@ -637,12 +637,13 @@ line 1, column 312: a condition is due after '(', not the end
   …{"(" * 100}
   {" " * 101}^""",
         ),
-        (
+        pytest.param(
             '{"left":' * 100_000,
             f"""\
 line 1, column 1: this JSON is nested too deeply
   {('{"left":' * 13)[:100]}…
   ^""",
+            id="too deep",
         ),
         (
             '{"request_response_rmt": {"cost": {"gt": ' + "9" * 5000,
