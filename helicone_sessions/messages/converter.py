@@ -11,8 +11,8 @@ import cattrs
 from cattrs.gen import make_dict_structure_fn, override
 
 from helicone_sessions.errors import FilterError, FilterTypeError, FilterValueError
-from helicone_sessions.filters.filter import filter_of_contract
-from helicone_sessions.filters.values import shortened
+from helicone_sessions.filters.constants import shortened
+from helicone_sessions.filters.expression import filter_of_contract
 from helicone_sessions.messages.metrics import (
     UNITS,
     Histogram,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, overload
 import attrs
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError
-from helicone_sessions.filters.filter import ALL, Condition, Filter, as_filter
+from helicone_sessions.filters.expression import ALL, Condition, Filter, as_filter
 from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.messages.tabular import Row, Tabular
 from helicone_sessions.report.cells import QUANTITIES, GridCell, OnProgress, ask

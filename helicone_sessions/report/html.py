@@ -9,7 +9,7 @@ from html import escape
 from typing import Final
 
 from helicone_sessions.errors import FilterError
-from helicone_sessions.filters.filter import Filter
+from helicone_sessions.filters.expression import Filter
 from helicone_sessions.messages.metrics import UNITS, Histogram, HistogramRow, SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.report.cells import Quantity, figure_of
