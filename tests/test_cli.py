@@ -83,7 +83,7 @@ async def test_names_of_models_are_shown_as_they_are() -> None:
 def test_the_ten_lines_run() -> None:
     """The lines of Python that the demo ends with give the figures of its table."""
     pytest.importorskip("chdb")
-    from helicone_sessions.report.words import number
+    from helicone_sessions.display.numbers import number
 
     shown = run("demo").stdout
     with contextlib.redirect_stdout(io.StringIO()) as printed:

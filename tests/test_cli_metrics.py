@@ -312,7 +312,7 @@ def test_bars_are_drawn_where_there_are_no_block_characters() -> None:
     """On a terminal that shows ASCII alone they are not question marks."""
     from rich.console import Console
 
-    from helicone_sessions.report.console import Bar
+    from helicone_sessions.display.terminal import Bar
 
     shown = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
     Console(file=shown, width=40).print(Bar(0.5))

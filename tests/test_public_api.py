@@ -34,7 +34,7 @@ BESIDE = (
         for kind in ("Boolean", "Map", "Number", "PropertyKey", "Score", "Text", "Timestamp")
     ),
     "cli.demo.demo",
-    "cli.filters.filter_",
+    "cli.filter.filter_",
     "cli.metrics.metrics",
     "cli.serve.serve",
 )

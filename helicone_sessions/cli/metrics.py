@@ -10,11 +10,13 @@ from cyclopts import Parameter
 
 from helicone_sessions.cli.arguments import condition, length, segments, time_of, zone
 from helicone_sessions.cli.progress import of_queries
+from helicone_sessions.display import html
+from helicone_sessions.display.numbers import means
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.messages.metrics import SessionMetrics
+from helicone_sessions.messages.metrics import UNITS, SessionMetrics, panels
 from helicone_sessions.messages.query import PSize, SessionMetricsQuery
-from helicone_sessions.report.cells import Quantity
-from helicone_sessions.report.grid import MetricsGrid, metrics_grid
+from helicone_sessions.report.cells import Quantity, cut_of
+from helicone_sessions.report.grid import MetricsGrid, grid_to_html, grid_to_terminal, metrics_grid
 from helicone_sessions.transport.client import HeliconeClient
 
 Output = Literal["table", "json", "csv", "html"]
@@ -135,20 +137,18 @@ def _show_metrics(
     if output == "table":
         from rich.console import Console  # noqa: PLC0415 - it is an extra
 
-        from helicone_sessions.report.console import cells, figures, histograms  # noqa: PLC0415
+        from helicone_sessions.display import terminal  # noqa: PLC0415
 
         console = Console()
-        heads = ["requests", "seconds", "dollars"]
-        averages = cells("Averages of a session", heads, [("all that match", figures(found))], {})
+        heads = list(UNITS.values())
+        averages = terminal.table("Averages of a session", heads, [("all that match", means(panels(found)))])
         console.print(averages, crop=False)
         if found.average.session_count is None:
             console.print("No session matches: try a longer time, or fewer conditions.")
         else:
-            console.print(histograms(found, query))
+            console.print(terminal.histograms(panels(found), cut_of(query)))
     elif output == "html":
-        from helicone_sessions.report.html import metrics_to_html  # noqa: PLC0415 - only this needs it
-
-        _write_page(metrics_to_html(found, query))
+        _write_page(html.histograms(panels(found), cut_of(query)))
     else:
         _write(found, output)
     if plot is not None:
@@ -167,12 +167,8 @@ def _show_grid(
     if output == "table":
         from rich.console import Console  # noqa: PLC0415 - it is an extra
 
-        from helicone_sessions.report.console import grid_table  # noqa: PLC0415
-
-        Console().print(grid_table(grid, quantity), crop=False)
+        Console().print(grid_to_terminal(grid, quantity), crop=False)
     elif output == "html":
-        from helicone_sessions.report.html import grid_to_html  # noqa: PLC0415 - only this needs it
-
         _write_page(grid_to_html(grid, quantity, others="--quantity"))
     else:
         _write(grid, output)

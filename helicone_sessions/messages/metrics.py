@@ -7,13 +7,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, overload
 
 import attrs
 
+from helicone_sessions.display import html
+from helicone_sessions.display.numbers import Panel, cut_note
 from helicone_sessions.messages.tabular import Row, Tabular, json_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 UNITS: Final = {"session_count": "requests", "session_duration": "seconds", "session_cost": "dollars"}
-"""The histograms of an answer, and what each is counted in."""
+"""The histograms of an answer, and the unit of each."""
+TITLES: Final = {
+    "session_count": "Requests per session",
+    "session_duration": "Seconds per session, first request to last",
+    "session_cost": "Dollars per session",
+}
 
 
 @attrs.frozen
@@ -227,17 +234,13 @@ class SessionMetrics(Tabular):
                 f"SessionMetrics.from_json(): this is not what to_json() wrote: {error}"
             ) from None
 
-    # How it is shown is the report's: these two are the one place that reaches up.
-
     def _repr_html_(self) -> str:
-        from helicone_sessions.report.html import metrics_to_html  # noqa: PLC0415
-
-        return metrics_to_html(self)
+        return html.histograms(panels(self), cut_note())
 
     def __rich__(self) -> "RenderableType":
-        from helicone_sessions.report.console import histograms  # noqa: PLC0415
+        from helicone_sessions.display import terminal  # noqa: PLC0415 - rich is an extra
 
-        return histograms(self)
+        return terminal.histograms(panels(self), cut_note())
 
     @classmethod
     def empty(cls) -> "SessionMetrics":
@@ -248,3 +251,20 @@ class SessionMetrics(Tabular):
         """
         histograms: dict[str, Any] = {name: Histogram((), unit=unit) for name, unit in UNITS.items()}
         return cls(**histograms, average=SessionAverages(None, None, None))
+
+
+def panels(metrics: SessionMetrics) -> list[Panel]:
+    """The three histograms of an answer as plain values to show.
+
+    >>> panels(SessionMetrics.empty())[2]
+    Panel(title='Dollars per session', unit='dollars', bars=[], mean=None)
+    """
+    return [
+        Panel(
+            TITLES[name],
+            histogram.unit,
+            [(row.range_start, row.range_end, row.value) for row in histogram],
+            getattr(metrics.average, name),
+        )
+        for name, histogram in ((name, getattr(metrics, name)) for name in UNITS)
+    ]

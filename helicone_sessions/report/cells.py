@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import attrs
 
+from helicone_sessions.display.numbers import cut_note
 from helicone_sessions.errors import HeliconeError
 from helicone_sessions.messages.metrics import UNITS, SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
@@ -24,6 +25,13 @@ QUANTITIES: Final[dict[Quantity, tuple[str, str]]] = {
     for kind in ("mean", "cut")
     for name, unit in UNITS.items()
 }
+_MEANINGS: Final = {
+    "session_count": "requests per session",
+    "session_duration": "seconds from a session's first request to its last",
+    "session_cost": "dollars per session",
+}
+# The service cuts here if the query names no p_size.
+_DEFAULT_LEVEL: Final = "p75"
 OnProgress = Callable[[int, int | None, int], object]
 
 
@@ -88,6 +96,28 @@ def figure_of(name: str) -> tuple[str, str]:
         return QUANTITIES[name]  # type: ignore[index]
     except KeyError:
         raise ValueError(f"a figure of a cell is one of {', '.join(QUANTITIES)}, not {name!r}") from None
+
+
+def cut_of(query: SessionMetricsQuery | None) -> str:
+    """A sentence that says where the histograms of a query are cut.
+
+    >>> cut_of(SessionMetricsQuery(p_size="p95"))
+    'Cut at p95: sessions above that quantile are not drawn.'
+    """
+    if query is None:
+        return cut_note()
+    return cut_note(query.p_size or _DEFAULT_LEVEL, both_ends=bool(query.use_interquartile))
+
+
+def quantity_title(name: Quantity, query: SessionMetricsQuery) -> str:
+    """The title of a table or a picture of one figure.
+
+    >>> quantity_title("seconds_cut", SessionMetricsQuery(p_size="p95"))
+    "Seconds from a session's first request to its last, at about p95"
+    """
+    metric, _ = figure_of(name)
+    kind = "mean" if name.endswith("_mean") else f"at about {query.p_size or _DEFAULT_LEVEL}"
+    return f"{_MEANINGS[metric].capitalize()}, {kind}"
 
 
 async def ask(

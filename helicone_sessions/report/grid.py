@@ -6,11 +6,21 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, overload
 
 import attrs
 
+from helicone_sessions.display import html
+from helicone_sessions.display.numbers import number
 from helicone_sessions.errors import FilterTypeError, FilterValueError
 from helicone_sessions.filters.filter import ALL, Condition, Filter, as_filter
 from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.messages.tabular import Row, Tabular
-from helicone_sessions.report.cells import QUANTITIES, GridCell, OnProgress, ask
+from helicone_sessions.report.cells import (
+    QUANTITIES,
+    GridCell,
+    OnProgress,
+    Quantity,
+    ask,
+    figure_of,
+    quantity_title,
+)
 from helicone_sessions.report.comparison import GridComparison
 from helicone_sessions.report.grid_json import grid_from_json, grid_to_json
 from helicone_sessions.report.windows import Every, Window, WindowKey, whole_of, windows_of
@@ -23,6 +33,9 @@ if TYPE_CHECKING:
 Place = tuple[int | None, int | None]
 
 _EVERYTHING: Final = "all"
+_FAILED: Final = "failed"
+# A notebook shows no more rows than this.
+_MOST_ROWS: Final = 200
 
 
 @attrs.frozen(eq=False)
@@ -196,14 +209,10 @@ class MetricsGrid(Tabular):
         return grid_from_json(cls, text)
 
     def _repr_html_(self) -> str:
-        from helicone_sessions.report.html import grid_to_html  # noqa: PLC0415 - it knows this class
-
         return grid_to_html(self)
 
     def __rich__(self) -> "RenderableType":
-        from helicone_sessions.report.console import grid_table  # noqa: PLC0415 - rich is an extra
-
-        return grid_table(self)
+        return grid_to_terminal(self)
 
     @staticmethod
     def _segment(name: Any, names: list[Hashable]) -> int:
@@ -348,3 +357,59 @@ def _cell(
     else:
         changes["time_filter"] = whole_of(windows)
     return GridCell(name, None if window is None else windows[window], attrs.evolve(common, **changes))
+
+
+def grid_to_html(
+    grid: MetricsGrid, metric: Quantity = "dollars_mean", others: str = ".to_rows(), .to_pandas()"
+) -> str:
+    """A grid as an HTML table: a row for each window, a column for each segment; darker is more.
+
+    Args:
+        grid: The grid.
+        metric: The figure to show.
+        others: Where to find the other figures, for the note below the table.
+
+    Raises:
+        ValueError: There is no figure of that name.
+    """
+    _, unit = figure_of(metric)
+    most = max((value for cell in grid if (value := cell.quantity(metric)) is not None), default=0.0) or 1.0
+
+    def shown(cell: GridCell) -> html.Cell:
+        if cell.metrics is None:
+            return html.Cell(_FAILED, tip=f"{type(cell.error).__name__}: {cell.error}")
+        value = cell.quantity(metric)
+        return html.Cell(number(value, unit), (value or 0.0) / most)
+
+    rows = [
+        (str(window), [shown(grid.cells[row, place]) for row in range(len(grid.segments))])
+        for place, window in enumerate(grid.windows[:_MOST_ROWS])
+    ]
+    left_out = len(grid.windows) - len(rows)
+    more = f" {left_out:,} windows more are not shown." if left_out else ""
+    note = f"In {unit}.{more} Other figures: {others}."
+    return html.table(quantity_title(metric, grid.query), map(str, grid.segments), rows, note)
+
+
+def grid_to_terminal(grid: MetricsGrid, metric: Quantity = "dollars_mean") -> "RenderableType":
+    """A grid as a table for a terminal: a line for each window, a column for each segment (extra ``cli``).
+
+    Args:
+        grid: The grid.
+        metric: The figure to show.
+
+    Raises:
+        ValueError: There is no figure of that name.
+    """
+    from helicone_sessions.display import terminal  # noqa: PLC0415 - rich is an extra
+
+    _, unit = figure_of(metric)
+
+    def shown(cell: GridCell) -> str:
+        return _FAILED if cell.metrics is None else number(cell.quantity(metric), unit)
+
+    rows = [
+        (str(window), [shown(grid.cells[row, place]) for row in range(len(grid.segments))])
+        for place, window in enumerate(grid.windows)
+    ]
+    return terminal.table(quantity_title(metric, grid.query), [str(name) for name in grid.segments], rows)

@@ -6,12 +6,12 @@ from itertools import cycle
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from helicone_sessions.display.numbers import number
 from helicone_sessions.errors import MissingExtra
-from helicone_sessions.messages.metrics import UNITS, Histogram, SessionMetrics
+from helicone_sessions.messages.metrics import TITLES, UNITS, Histogram, SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.report.cells import Quantity, figure_of
+from helicone_sessions.report.cells import Quantity, cut_of, figure_of, quantity_title
 from helicone_sessions.report.grid import MetricsGrid
-from helicone_sessions.report.words import TITLES, cut_of, number, quantity_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

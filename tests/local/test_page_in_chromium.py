@@ -17,10 +17,10 @@ import pytest
 import pytest_asyncio
 
 from helicone_sessions import HeliconeClient, SessionMetrics, SessionMetricsQuery, TimeFilter, parse_filter
+from helicone_sessions.display.numbers import number
 from helicone_sessions.filters.schema import COLUMNS, Kind
 from helicone_sessions.local import LocalServer
 from helicone_sessions.messages.metrics import UNITS
-from helicone_sessions.report.words import number
 from tests.local.chromium import FOUND, NAMES, chromium
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")

@@ -25,7 +25,7 @@ from helicone_sessions import (
     TimeFilter,
 )
 from helicone_sessions.report import GridCell, MetricsGrid
-from helicone_sessions.report.html import grid_to_html
+from helicone_sessions.report.grid import grid_to_html, grid_to_terminal
 from helicone_sessions.report.windows import windows_of
 from helicone_sessions.testing import metrics
 
@@ -174,25 +174,24 @@ def printed(*shown: object) -> str:
 def test_a_terminal_shows_names_as_they_are(name: str) -> None:
     """Nothing in a segment, a label or a title is markup or the name of a picture."""
     pytest.importorskip("rich", reason="the extra `cli` is not installed")
-    from helicone_sessions.report.console import cells, histogram
+    from helicone_sessions.display.numbers import Panel
+    from helicone_sessions.display.terminal import histogram, table
 
-    table = printed(cells(f"title {name}", [name], [(f"label {name}", [f"figure {name}"])], {}))
+    shown = printed(table(f"title {name}", [name], [(f"label {name}", [f"figure {name}"])]))
 
-    assert f"title {name} {name} " in table
-    assert f"label {name} figure {name}" in table
+    assert f"title {name} {name} " in shown
+    assert f"label {name} figure {name}" in shown
     assert f"mean {name} " in printed(a_grid(segments={name: F.cached}))
-    assert f"drawn {name} " in printed(histogram(metrics().session_cost, f"drawn {name}"))
+    assert f"drawn {name} " in printed(histogram(Panel(f"drawn {name}", "dollars", [], None)))
 
 
 def test_what_is_no_figure_is_named_with_those_that_are() -> None:
     """Wherever one is asked for: of a cell, also without an answer, as HTML, on a terminal."""
     pytest.importorskip("rich", reason="the extra `cli` is not installed")
-    from helicone_sessions.report.console import grid_table
-
     grid: Any = a_grid()
     for show in (grid["gpt-4o", 0].quantity, grid["gpt-4o", 1].quantity):
         with pytest.raises(ValueError, match=NO_FIGURE):
             show("cost")
-    for show in (grid_to_html, grid_table):
+    for show in (grid_to_html, grid_to_terminal):
         with pytest.raises(ValueError, match=NO_FIGURE):
             show(grid, "cost")
