@@ -16,6 +16,7 @@ import pytest
 from helicone_sessions import F, Filter, SessionMetrics
 from helicone_sessions.cli import main
 from helicone_sessions.cli.arguments import segments
+from helicone_sessions.messages.converter import metrics_from_json
 from helicone_sessions.report import MetricsGrid
 from helicone_sessions.testing import FakeHelicone, failure, metrics
 
@@ -109,7 +110,7 @@ def test_segments_and_windows_make_a_table(run: Run, service: FakeHelicone) -> N
 def test_json_and_csv_are_read_back(run: Run, service: FakeHelicone) -> None:
     """The standard output holds the data and nothing else."""
     one = run(service, "metrics", "--output", "json")
-    assert metrics(cost=0.25, duration=90.0, count=3.0) == SessionMetrics.from_json(one.stdout)
+    assert metrics(cost=0.25, duration=90.0, count=3.0) == metrics_from_json(one.stdout)
 
     days = ("metrics", "--from", "2026-11-01", "--to", "2026-11-04", "--every", "1d")
     grid = MetricsGrid.from_json(run(service, *days, "--output", "json").stdout)

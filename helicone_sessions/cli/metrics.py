@@ -15,6 +15,7 @@ from helicone_sessions.display.numbers import means
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.messages.metrics import UNITS, SessionMetrics, panels
 from helicone_sessions.messages.query import PSize, SessionMetricsQuery
+from helicone_sessions.messages.tabular import json_text
 from helicone_sessions.report.cells import Quantity, cut_of
 from helicone_sessions.report.grid import MetricsGrid, grid_to_html, grid_to_terminal, metrics_grid
 from helicone_sessions.transport.client import HeliconeClient
@@ -179,8 +180,11 @@ def _show_grid(
 
 
 def _write(found: SessionMetrics | MetricsGrid, output: Output) -> None:
-    """The rest: the same for an answer and a grid."""
-    sys.stdout.write(found.to_csv() if output == "csv" else found.to_json() + "\n")
+    if output == "csv":
+        sys.stdout.write(found.to_csv())
+    else:
+        text = found.to_json() if isinstance(found, MetricsGrid) else json_text(found.to_dict())
+        sys.stdout.write(f"{text}\n")
 
 
 def _write_page(fragment: str) -> None:

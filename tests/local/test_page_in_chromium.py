@@ -20,6 +20,7 @@ from helicone_sessions import HeliconeClient, SessionMetrics, SessionMetricsQuer
 from helicone_sessions.display.numbers import number
 from helicone_sessions.filters.schema import COLUMNS, Kind
 from helicone_sessions.local import LocalServer
+from helicone_sessions.messages.converter import metrics_from
 from helicone_sessions.messages.metrics import UNITS
 from tests.local.chromium import FOUND, NAMES, chromium
 
@@ -382,7 +383,7 @@ async def test_the_curl_that_is_copied_runs(opened: Open) -> None:
         command = await copied(page, "curl")
         shown = await shown_in(page)
     answer = json.loads(await run("/bin/sh", "-c", command))
-    assert shown == numbers_of(SessionMetrics.from_json(json.dumps(answer["data"])))
+    assert shown == numbers_of(metrics_from(answer["data"]))
 
 
 @on_one_loop
