@@ -16,9 +16,8 @@ from helicone_sessions.display import terminal
 from helicone_sessions.display.numbers import means
 from helicone_sessions.local import LocalServer
 from helicone_sessions.messages.metrics import UNITS, panels
-from helicone_sessions.report import metrics_grid
+from helicone_sessions.report import metrics_grid, plot_grid, plot_metrics
 from helicone_sessions.report.cells import cut_of
-from helicone_sessions.report.plot import plot_grid, plot_metrics
 
 HERE = Path(__file__).parent
 END = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)

@@ -66,10 +66,10 @@ async def _demo(models: tuple[str, ...], days: int, *, live: bool) -> None:
 
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     whole = TimeFilter(midnight - timedelta(days=days), midnight)
-    windows = {(window.end - timedelta(days=1)).date(): window for window in whole.split(days=1)}
+    times = {(time.end - timedelta(days=1)).date(): time for time in whole.split(days=1)}
     queries: dict[Any, SessionMetricsQuery] = {
-        (day, model): SessionMetricsQuery(F.model == model if model else None, time_filter=window)
-        for day, window in windows.items()
+        (day, model): SessionMetricsQuery(F.model == model if model else None, time_filter=time)
+        for day, time in times.items()
         for model in (*models, None)
     }
     queries |= {(model,): SessionMetricsQuery(F.model == model, time_filter=whole) for model in models}
@@ -82,7 +82,7 @@ async def _demo(models: tuple[str, ...], days: int, *, live: bool) -> None:
     queries[_ALL] = SessionMetricsQuery(time_filter=whole, p_size=_LEVEL)
     async with _live_client() if live else _sample_client() as client:
         answers = await _asked(client, queries)
-    _show(Console(), answers, models, list(windows))
+    _show(Console(), answers, models, list(times))
 
 
 @asynccontextmanager

@@ -46,7 +46,7 @@ def metrics(  # noqa: PLR0913 - options
     timeout: float = 60.0,
     max_concurrency: int = 8,
 ) -> None:
-    """Show the metrics of sessions, whole or by segment and window.
+    """Show the metrics of sessions, in total or by segment and period.
 
     The key is taken from HELICONE_API_KEY (`export HELICONE_API_KEY=sk-helicone-...`), the address from
     HELICONE_BASE_URL or --region.
@@ -61,12 +61,13 @@ def metrics(  # noqa: PLR0913 - options
         name_contains: Only sessions of this name.
         by: Segments: a column and its values, as model=gpt-4o,o3, or a name and a filter, as
             'slow:latency > 5000'; several times for several.
-        every: Windows of this length, as 1d or 6h.
-        time_zone: The zone that windows of whole days follow, as Europe/Berlin; UTC without it.
-        quantity: The figure that a table of segments and windows, or its picture, shows.
+        every: Divide the time into periods of this length, e.g. 1d or 6h.
+        time_zone: The time zone, e.g. Europe/Berlin, whose calendar periods of whole days follow; UTC by
+            default.
+        quantity: The number that a table of segments and periods, or its picture, shows.
         output: What goes to the standard output.
         plot: A file to draw into, .png, .svg or .pdf (extra plot).
-        kind: How segments and windows are drawn.
+        kind: How to draw segments and periods.
         region: The service to ask.
         timeout: Seconds for one attempt.
         max_concurrency: How many queries are asked at once.
@@ -101,7 +102,7 @@ def metrics(  # noqa: PLR0913 - options
         _show_grid(grid, quantity, output, plot, kind)
         if grid.failed:
             for cell in grid.failed:
-                sys.stderr.write(f"helicone-sessions: {cell.segment}, {cell.window}: {cell.error}\n")
+                sys.stderr.write(f"helicone-sessions: {cell.segment}, {cell.period}: {cell.error}\n")
             raise SystemExit(PARTLY)
 
 
