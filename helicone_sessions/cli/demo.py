@@ -1,4 +1,4 @@
-"""``helicone-sessions demo``: what the answers look like."""
+"""``helicone-sessions demo``: metrics of sample data."""
 
 import asyncio
 import sys
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _MOST_DAYS: Final = 3660
-# In so many days no day of a month comes twice.
+# Up to this number of days, a day of the year appears once.
 _DAYS_OF_A_YEAR: Final = 365
 # The key of the query without a model, and its name in a table.
 _ALL: Final = (None,)
@@ -47,17 +47,17 @@ asyncio.run(main())
 
 
 def demo(*, live: bool = False, model: list[str] | None = None, days: int = 30) -> None:
-    """Show session metrics per model and day, asked for in one concurrent batch.
+    """Show session metrics per model and day, queried as one concurrent batch.
 
-    They come from the embedded engine on thirty days of made-up requests; no account is needed.
+    The embedded engine answers from thirty days of sample requests; no account is needed.
 
     Args:
-        live: Ask the real service instead, with the key in HELICONE_API_KEY.
-        model: A model to show; give it several times for several.
-        days: How many days up to the last midnight in UTC.
+        live: Query the real service instead, with the key in HELICONE_API_KEY.
+        model: A model to show. Repeat it for more models.
+        days: The number of days up to the last midnight in UTC.
     """
     if not 1 <= days <= _MOST_DAYS:
-        raise ConfigurationError(f"--days is a whole number from 1 to {_MOST_DAYS}, not {days}")
+        raise ConfigurationError(argument="days", problem=f"must be from 1 to {_MOST_DAYS}, got {days}")
     asyncio.run(_demo(tuple(model or MODELS), days, live=live))
 
 
@@ -142,7 +142,7 @@ def _show(
     console.print(table, crop=False)
     _show_averages(console, answers, models)
     if answers[_ALL].average.session_count is None:
-        console.print("No session in this time: name your models with --model, or take more --days.")
+        console.print("No session in this time. Name your models with --model, or use more --days.")
     else:
         dearest = max(models, key=lambda model: answers[model,].average.session_cost or 0.0)
         console.print(
