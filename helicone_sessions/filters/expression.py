@@ -1,5 +1,6 @@
 """`Filter`, the face of the language, and what makes one of others."""
 
+import json
 import warnings
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -9,7 +10,8 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NoReturn, Self, TypeVar, overload
 from uuid import UUID
 
-from helicone_sessions.errors import FilterTypeError, HeliconeFilterWarning
+from helicone_sessions.display import html
+from helicone_sessions.errors import FilterError, FilterTypeError, HeliconeFilterWarning
 from helicone_sessions.filters.cautions import Caution, cautions
 from helicone_sessions.filters.constants import shortened
 from helicone_sessions.filters.nodes import (
@@ -322,10 +324,12 @@ class Filter(Condition):
         return explain(self._node)
 
     def _repr_html_(self) -> str:
-        # How it is shown is the report's: this is the one place that reaches up.
-        from helicone_sessions.report.html import filter_to_html  # noqa: PLC0415
-
-        return filter_to_html(self)
+        try:
+            wire = json.dumps(self.to_wire(), indent=2, ensure_ascii=False)
+            cautions = [str(caution) for caution in self.cautions()]
+        except FilterError as error:
+            wire, cautions = str(error), []
+        return html.filter_tree(self.explain(), cautions, wire)
 
     def cautions(self) -> tuple[Caution, ...]:
         """The parts of the filter that the open-source server is known to read differently from the contract.
