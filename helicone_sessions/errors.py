@@ -119,7 +119,7 @@ class ConfigurationError(HeliconeError, ValueError):
     >>> HeliconeClient("sk-helicone-example", region="us", base_url="http://localhost:8585")
     Traceback (most recent call last):
         ...
-    helicone_sessions.errors.ConfigurationError: give region or base_url, not both: a region stands for an address
+    helicone_sessions.errors.ConfigurationError: region cannot be combined with `base_url`. Leave out one of them
     """  # noqa: E501 - a doctest shows the message whole
 
 

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote
 
-from helicone_sessions.cli.wording import in_words_of_the_command
 from helicone_sessions.clock import current
-from helicone_sessions.errors import ConfigurationError, MissingExtra
+from helicone_sessions.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from helicone_sessions.local import LocalServer
@@ -69,11 +68,15 @@ def serve(  # noqa: PLR0913 - each is an option of the command
     """
     from helicone_sessions.local import Limits, LocalServer  # noqa: PLC0415 - only this command needs the engine
 
-    for name, value in (("max-seconds", max_seconds), ("max-memory", max_memory)):
+    for name, value in (("max_seconds", max_seconds), ("max_memory", max_memory)):
         if value is not None and not 0 < value < float("inf"):
-            raise ConfigurationError(f"--{name} is a number above 0, not {value:g}")
+            raise ConfigurationError(argument=name, problem=f"must be a number above 0, got {value:g}")
     if sample and (data is not None or clickhouse is not None):
-        raise ConfigurationError("--sample loads data of its own: leave out --data and --clickhouse")
+        raise ConfigurationError(
+            argument="sample",
+            problem="cannot be combined with `data` or `clickhouse`",
+            remedy="Leave one of them out",
+        )
     loads = sample or data is not None
     rows: Data = LocalServer.sample() if sample else data or ()
     key = os.environ.get(KEY_VARIABLE) or None
@@ -93,12 +96,7 @@ def serve(  # noqa: PLR0913 - each is an option of the command
         limits=Limits(seconds=max_seconds, memory=None if max_memory is None else max_memory * _MEGABYTE),
     )
     where = _where(path, clickhouse)
-    try:
-        code = asyncio.run(_serve(make, where, shows_key=key is None, loads=loads, kept=path is not None))
-    except MissingExtra:
-        raise
-    except ConfigurationError as error:
-        raise ConfigurationError(in_words_of_the_command(error, {"api_key": KEY_VARIABLE})) from error
+    code = asyncio.run(_serve(make, where, shows_key=key is None, loads=loads, kept=path is not None))
     if code:
         raise SystemExit(code)
 

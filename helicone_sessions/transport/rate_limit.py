@@ -121,8 +121,9 @@ class Window:
     _opened_at: float = attrs.field(default=-math.inf, init=False)
     # The service asked for a pause (Retry-After), or refused without saying for how long.
     _closed_until: float = attrs.field(default=-math.inf, init=False)
-    # Refusals since the last success: one request at a time, and pauses that double.
+    # Refusals since the last success or reset: one request at a time, and pauses that double.
     _refusals: int = attrs.field(default=0, init=False)
+    _refused_at: float = attrs.field(default=-math.inf, init=False)
     # Processes that were refused together must not come back together.
     _random: Callable[[], float] = random.random
 
@@ -187,8 +188,8 @@ class Window:
             if after < self._resets_before and before > self._resets_after:
                 after, before = max(after, self._resets_after), min(before, self._resets_before)
             else:
-                # A new window, or another limit.
-                self._opened_at, self._remaining = now, math.inf
+                # A new window, or another limit, whose reset is still to be found.
+                self._opened_at, self._remaining, self._refusals = now, math.inf, min(1, self._refusals)
                 length = _LENGTH.search(headers.get("RateLimit-Policy", ""))
                 if length is not None and before > self._resets_after:
                     # It began at the last reset or later.
@@ -203,25 +204,26 @@ class Window:
             return
         self._has_answered = True
         if status == 429:
-            self._refused(retry_after(headers), now)
+            self._refused(retry_after(headers), sent_at, now)
         else:
             self._refusals = 0
 
-    def _refused(self, asked: float | None, now: float) -> None:
-        if self._remaining < 1 and now < self._resets_before and self._refusals < _TRIALS:
+    def _refused(self, asked: float | None, sent_at: float, now: float) -> None:
+        # Requests that are under way together are refused together, and count as one refusal.
+        is_first = sent_at >= self._refused_at
+        if is_first:
             self._refusals += 1
+            self._refused_at = now
+        if self._remaining < 1 and now < self._resets_before and self._refusals <= _TRIALS:
             # The headers give the reset more exactly than Retry-After, unless that means something else.
             if asked is not None and now + asked > self._resets_before + 1:
                 self._pause(asked, now)
             return
         pause = asked or 0.0
-        # All requests under way are refused together, and count as one refusal.
-        if now >= self._closed_until:
-            self._refusals += 1
-            # A service that refuses again after the pause that it asked for needs a longer one.
-            if asked is None or self._refusals > 1:
-                longest = min(_LONGEST_PAUSE, 2.0 ** min(self._refusals, 10))
-                pause = max(pause, longest * (1 + self._random()) / 2)
+        # A service that refuses again after the pause that it asked for needs a longer one.
+        if is_first and (asked is None or self._refusals > 1):
+            longest = min(_LONGEST_PAUSE, 2.0 ** min(self._refusals, 10))
+            pause = max(pause, longest * (1 + self._random()) / 2)
         self._pause(pause, now)
 
     def _pause(self, seconds: float | None, now: float) -> None:

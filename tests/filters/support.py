@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from helicone_sessions.filters.columns import F
-from helicone_sessions.filters.filter import ALL, NONE, Filter, all_of, any_of
+from helicone_sessions.filters.expression import ALL, NONE, Filter, all_of, any_of
 
 MOMENT = dt.datetime(2026, 11, 1, 12, 30, tzinfo=dt.UTC)
 CONTRADICTION = {

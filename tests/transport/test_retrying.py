@@ -216,7 +216,7 @@ async def test_a_refusal_of_another_query_does_not_outlast_the_deadline(
 @pytest.mark.parametrize("value", [0, -1, float("inf"), float("nan"), True, "5", [5]])
 def test_a_deadline_that_is_none_is_refused(value: Any) -> None:
     """The constructor and with_options take seconds above zero."""
-    message = re.escape(f"deadline is seconds above zero, not {value!r}")
+    message = re.escape(f"deadline must be a number of seconds above 0, got {value!r}")
     with pytest.raises(ConfigurationError, match=message):
         HeliconeClient(KEY, deadline=value)
     with pytest.raises(ConfigurationError, match=message):
