@@ -148,8 +148,13 @@ async def _outcomes(
     most = max(1, min(concurrency, length_hint(queries, concurrency)))
     workers = _Workers(_source(queries), ask, most, now, is_ordered=ordered)
     try:
-        while (outcome := workers.take() or await workers.wait()) is not None:
-            yield outcome
+        while True:
+            if (outcome := workers.take()) is not None:
+                yield outcome
+            elif (news := workers.news()) is not None:
+                await news
+            else:
+                return
     finally:
         await workers.end()
 
@@ -227,8 +232,8 @@ class _Workers:
             _set(self._resting.pop())
         return outcome
 
-    async def wait(self) -> MetricsOutcome[Any] | None:
-        """The next outcome, or None after the last.
+    def news(self) -> "asyncio.Future[None] | None":
+        """A future that is done when there may be an outcome to take; None after the last.
 
         Raises:
             AuthenticationError: The service refuses the key.
@@ -238,22 +243,21 @@ class _Workers:
         if not self._tasks:
             self._working = self.most
             self._tasks = [asyncio.ensure_future(self._work()) for _ in range(self.most)]
-        while (outcome := self.take()) is None:
-            if self._failure is not None:
-                raise self._failure
-            if not self._working:
-                return None
+        if self._failure is not None:
+            raise self._failure
+        if self._working:
             self._reader = asyncio.get_running_loop().create_future()
-            await self._reader
-        return outcome
+            return self._reader
+        return None
 
     async def end(self) -> None:
         """Cancel what still runs, and wait for its end."""
         self._is_ending = True
-        for task in self._tasks:
+        running = [task for task in self._tasks if not task.done()]
+        for task in running:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if running:
+            await asyncio.wait(running)
         if isinstance(self.source, AsyncGenerator):
             await self.source.aclose()
 
