@@ -132,6 +132,16 @@ async def left_over() -> set[asyncio.Task[Any]]:
     return {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
 
 
+def test_outcomes_that_need_no_request_are_given_on_any_loop(server: FakeHelicone, run: Run) -> None:
+    """A batch whose tasks end as soon as they begin loses none of its outcomes."""
+
+    async def ask() -> list[int]:
+        async with HeliconeClient(KEY, base_url=server.url) as client:
+            return [outcome.key async for outcome in client.stream_metrics([NONE] * 3)]
+
+    assert [0, 1, 2] == run(ask())
+
+
 def test_any_loop_answers_queries(server: FakeHelicone, run: Run) -> None:
     """One query, several at once and a batch are answered, and nothing goes on after the client's end."""
 
