@@ -449,7 +449,7 @@ async def test_servers_listen_on_loopback_unless_they_are_told() -> None:
     pytest.importorskip("chdb")
     async with LocalServer() as server:
         assert "127.0.0.1" == URL(server.url).host
-        sockets = server._listening._listening.sockets  # type: ignore[union-attr]
+        sockets = server._server._listening.sockets  # type: ignore[union-attr]
         assert {"127.0.0.1"} == {one.getsockname()[0] for one in sockets}
 
 

@@ -13,7 +13,7 @@ from aiohttp import web
 from helicone_sessions import HeliconeClient
 from helicone_sessions.clock import replaced
 from helicone_sessions.testing import FakeHelicone, Fault, RecordedRequest, Reply, VirtualClock, failure
-from helicone_sessions.testing.answer_rules import Held
+from helicone_sessions.testing.rules import Held
 
 KEY = "sk-helicone-example-key"
 NAMES = ("session_count", "session_duration", "session_cost")
