@@ -200,6 +200,7 @@ async def test_a_request_is_recorded_as_it_arrived() -> None:
     assert first.connection == second.connection
 
 
+@pytest.mark.promise(name="K6")
 async def test_no_key_is_recorded() -> None:
     """The header of the key is there, without the key, whether it was right or not."""
     async with FakeHelicone() as server:

@@ -70,6 +70,7 @@ async def test_statement_that_cannot_be_read(backend: ChdbBackend) -> None:
     assert [["clean", 42]] == (await backend.query(CLEAN)).rows
 
 
+@pytest.mark.promise(name="D3")
 @pytest.mark.parametrize(
     "text",
     [
@@ -95,6 +96,7 @@ async def test_readers_cannot_write(backend: ChdbBackend, text: str) -> None:
     assert [[1]] == (await backend.query(Statement("SELECT a FROM things"))).rows
 
 
+@pytest.mark.promise(name="D4")
 @pytest.mark.parametrize(
     "source",
     [
@@ -109,6 +111,7 @@ async def test_readers_cannot_reach_out(backend: ChdbBackend, source: str) -> No
         await backend.query(Statement(f"SELECT * FROM {source}"))  # noqa: S608 - it is to be refused
 
 
+@pytest.mark.promise(name="D4")
 @pytest.mark.parametrize(
     "text",
     [

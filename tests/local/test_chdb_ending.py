@@ -39,6 +39,7 @@ async def _until_running(backend: ChdbBackend, count: int) -> None:
             pass
 
 
+@pytest.mark.promise(name="S8")
 @pytest.mark.parametrize(
     ("limits", "code"),
     [

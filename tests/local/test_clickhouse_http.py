@@ -442,6 +442,7 @@ async def test_broken_answer(opened: Opened, server: ClickHouseServer) -> None:
         await backend.query(echo("a"))
 
 
+@pytest.mark.promise(name="D5")
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 async def test_redirects(server: ClickHouseServer, opened: Opened, status: int) -> None:
     """A redirect is not followed, as the password would go with it."""
@@ -670,6 +671,7 @@ async def test_own_session(server: ClickHouseServer) -> None:
         assert not session.closed
 
 
+@pytest.mark.promise(name="D5")
 async def test_proxies_of_the_environment(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy in the environment gets nothing."""
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
@@ -677,6 +679,7 @@ async def test_proxies_of_the_environment(opened: Opened, monkeypatch: pytest.Mo
     assert [["a"]] == (await (await opened()).query(echo("a"))).rows
 
 
+@pytest.mark.promise(name="D5")
 async def test_password_is_nowhere(
     server: ClickHouseServer, caplog: pytest.LogCaptureFixture, opened: Opened
 ) -> None:
@@ -744,6 +747,7 @@ def test_password_in_url() -> None:
     assert "p@ss" == parse_address("http://ada:p%40ss@localhost:8123").password.reveal()
 
 
+@pytest.mark.promise(name="D5")
 @pytest.mark.parametrize(
     ("url", "text"),
     [

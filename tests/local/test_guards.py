@@ -124,6 +124,7 @@ def head(*more: str, length: int = 2) -> bytes:
 # The queue
 
 
+@pytest.mark.promise(name="S7")
 async def test_queue_has_a_bound(gate: Gate) -> None:
     """So many queries run, so many wait, and one more is told to come back in a second."""
     async with asking(max_concurrency=2, max_queued=1) as asked:
@@ -243,6 +244,7 @@ async def test_no_rate_limit_by_itself() -> None:
 # Bodies and patience
 
 
+@pytest.mark.promise(name="S7")
 async def test_body_that_does_not_arrive(gate: Gate) -> None:
     """A client that sends its body too slowly is told so, and its connection is closed."""
     gate.opened.set()
@@ -252,6 +254,7 @@ async def test_body_that_does_not_arrive(gate: Gate) -> None:
         assert b'{"error": "the body did not arrive within 0.05 seconds"}' in answer
 
 
+@pytest.mark.promise(name="S7")
 @pytest.mark.parametrize("sent", [b"", b"POST /v1/sess", head()[:-4]])
 async def test_headers_that_do_not_arrive(sent: bytes) -> None:
     """A connection on which no request arrives in time is closed."""
@@ -274,6 +277,7 @@ async def test_slow_body_keeps_no_query_waiting(gate: Gate) -> None:
         writer.close()
 
 
+@pytest.mark.promise(name="S6")
 async def test_body_that_is_too_long_is_refused_unread() -> None:
     """A body that says that it is too long is refused before it is sent."""
     async with asking(patience=0.05) as asked:
@@ -282,6 +286,7 @@ async def test_body_that_is_too_long_is_refused_unread() -> None:
         assert b'{"error": "the body is longer than 50 MB"}' in answer
 
 
+@pytest.mark.promise(name="S6")
 async def test_body_that_unpacks_to_too_much() -> None:
     """A packed body is measured by what it unpacks to."""
     async with asking() as asked:
@@ -292,6 +297,7 @@ async def test_body_that_unpacks_to_too_much() -> None:
         assert 200 == (await asked.post())[0]
 
 
+@pytest.mark.promise(name="S6")
 async def test_chunked_body_that_is_too_long() -> None:
     """A body without a length is measured as it comes."""
 
@@ -332,6 +338,7 @@ async def test_packed_body_in_parts(gate: Gate) -> None:
         assert (400, "$: the body is not what its headers say") == (status, answer["error"])
 
 
+@pytest.mark.promise(name="S6")
 @pytest.mark.parametrize("packs", [True, False])
 async def test_large_bodies_are_held_a_few_at_a_time(gate: Gate, packs: bool) -> None:
     """However many large bodies are sent, a few are held; small ones pass them by, and all are answered."""
@@ -509,6 +516,7 @@ async def test_idle_connections_do_not_hold_up_the_end() -> None:
 # What fails
 
 
+@pytest.mark.promise(name="L4")
 async def test_unexpected_error(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
     """A fault of the server is answered without its details, which are in the log under the same trace."""
     gate.opened.set()
@@ -541,6 +549,7 @@ def fields(record: logging.LogRecord) -> dict[str, Any]:
     return {name: getattr(record, name) for name in names}
 
 
+@pytest.mark.promise(name="L3")
 async def test_access_log(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
     """Each request is one record with its facts, as fields and as text, and no more than those."""
     caplog.set_level(logging.INFO, "helicone_sessions.access")
@@ -596,6 +605,7 @@ async def test_access_log(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
 # Secrets
 
 
+@pytest.mark.promise(name="L1")
 async def test_secrets_are_in_no_text_of_the_server(caplog: pytest.LogCaptureFixture) -> None:
     """Neither a key, nor the password of a ClickHouse, nor the data is in a representation or a log."""
     caplog.set_level(logging.DEBUG)
@@ -625,6 +635,7 @@ def _texts(server: LocalServer) -> list[str]:
     ]
 
 
+@pytest.mark.promise(name="L4")
 @pytest.mark.parametrize(
     ("semantics", "said"),
     [("contract", "Cannot parse 'of-the-filter-alone'"), ("helicone", "No request count found")],
@@ -694,6 +705,7 @@ def test_limits_that_are_none(limits: dict[str, Any], message: str) -> None:
         Limits(**limits)
 
 
+@pytest.mark.promise(name="S2")
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.0.2.1", "example.org"])  # noqa: S104
 def test_reachable_address_needs_a_key(host: str) -> None:
     """An address that other machines reach is not listened on with a key that nobody gave."""

@@ -160,6 +160,7 @@ async def test_many_add_at_once() -> None:
         assert (20.0, 10.5) == await costs(server)
 
 
+@pytest.mark.promise(name="S3")
 async def test_adding_needs_the_key() -> None:
     """Nobody adds rows without the key."""
     async with served() as (server, session):
@@ -171,6 +172,7 @@ async def test_adding_needs_the_key() -> None:
 # Several organisations
 
 
+@pytest.mark.promise(name="S9")
 async def test_organisations_do_not_see_each_other() -> None:
     """Each key sees the rows and the tags of its own organisation, whatever it asks for."""
     rows = [
@@ -188,6 +190,7 @@ async def test_organisations_do_not_see_each_other() -> None:
         assert (1.0, 1.0) == await costs(server, "sk-one", (F.organization_id == str(OTHER)) | (F.cost > 0))
 
 
+@pytest.mark.promise(name="S9")
 async def test_rows_belong_to_whose_key_adds_them() -> None:
     """Rows are added to the caller's organisation; those that name another are refused."""
     async with served(api_key=KEYS) as (server, session):

@@ -137,6 +137,7 @@ def _alternating(depth: int, leaf: Filter) -> Filter:
     return leaf
 
 
+@pytest.mark.promise(name="S3")
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
     "authorization",
@@ -216,6 +217,7 @@ async def test_addresses(http: aiohttp.ClientSession, method: str, path: str, st
         assert (status == 405) == ("Allow" in answer.headers)
 
 
+@pytest.mark.promise(name="S3")
 @pytest.mark.asyncio(loop_scope="module")
 async def test_health_needs_no_key(server: LocalServer) -> None:
     """Whether the server runs is told without a key."""
@@ -498,6 +500,7 @@ def test_key_is_not_in_the_repr() -> None:
     assert repr(server).startswith("LocalServer(host='127.0.0.1', port=0")
 
 
+@pytest.mark.promise(name="S4")
 def test_keys_are_made_up() -> None:
     """Without a key each server makes up its own."""
     keys = {LocalServer().api_key for _ in range(8)}

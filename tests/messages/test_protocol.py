@@ -892,6 +892,7 @@ ECHOES = [
 ]
 
 
+@pytest.mark.promise(name="K4")
 @pytest.mark.parametrize(("status", "body", "headers"), ECHOES)
 @pytest.mark.usefixtures("package")
 def test_a_key_that_the_service_echoes_is_masked(status: int, body: bytes, headers: dict[str, str]) -> None:

@@ -221,6 +221,7 @@ async def test_a_fault_that_stays_is_raised_at_once(
     assert (1, []) == (len(service.seen), clock.slept)
 
 
+@pytest.mark.promise(name="C1")
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_is_never_followed(
     make_client: Make, service: Any, elsewhere: Any, status: int
@@ -646,6 +647,7 @@ def test_a_client_shows_no_key(show: Callable[[HeliconeClient], str]) -> None:
     assert KEY not in show(HeliconeClient(KEY, base_url=LOCAL))
 
 
+@pytest.mark.promise(name="K3")
 @pytest.mark.parametrize(
     "duplicate", [pickle.dumps, copy.copy, copy.deepcopy], ids=["pickle", "copy", "deepcopy"]
 )

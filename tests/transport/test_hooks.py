@@ -475,6 +475,7 @@ async def test_what_did_not_begin_does_not_end(
     assert left == [call[0] for call in diary.calls]
 
 
+@pytest.mark.promise(name="L2")
 async def test_a_hook_that_raises_does_not_hide_the_error(
     make_client: Make, service: Any, diary: Diary, caplog: pytest.LogCaptureFixture
 ) -> None:
