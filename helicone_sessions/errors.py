@@ -230,16 +230,17 @@ class TransportError(HeliconeError):
     """No answer came.
 
     Args:
-        message: What happened.
-        attempts: How often it was tried.
-        waited: Seconds that were waited between the attempts.
+        message: The failure.
+        attempts: Number of attempts.
+        waited: Seconds spent waiting between attempts.
+        parts: The parts of a `HeliconeError`.
 
     >>> print(TransportError("the connection broke", attempts=5, waited=6.5))
     the connection broke (after 5 attempts and 6.5 s of waits)
     """
 
-    def __init__(self, message: str, *, attempts: int = 1, waited: float = 0.0) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, attempts: int = 1, waited: float = 0.0, **parts: Any) -> None:
+        super().__init__(message, **parts)
         self.attempts = attempts
         self.waited = waited
 
@@ -345,7 +346,7 @@ class APIError(HeliconeError):
 class AuthenticationError(APIError):
     """The key is missing, unknown, or lacks the permission (401, 403).
 
-    This request is a POST, for which Helicone requires a key with write permission (server source, since
+    This request is a POST, for which Helicone requires a key with write permission (executed; since
     2026-03-02), although it only reads.
 
     >>> import asyncio

@@ -28,7 +28,7 @@ BESIDE = (
     "transport.batch.MetricsStream",
     "filters.columns.Columns",
     *(
-        f"filters.kinds.{kind}Column"
+        f"filters.columns.kinds.{kind}Column"
         for kind in ("Boolean", "Map", "Number", "PropertyKey", "Score", "Text", "Timestamp")
     ),
     "cli.demo.demo",

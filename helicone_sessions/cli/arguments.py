@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final
 
 from helicone_sessions.errors import ConfigurationError, FilterError
-from helicone_sessions.filters.filter import Filter
+from helicone_sessions.filters.expression import Filter
 from helicone_sessions.filters.nodes import Leaf
-from helicone_sessions.filters.parse import parse_filter
+from helicone_sessions.filters.text.parser import parse_filter
 from helicone_sessions.messages.time_filter import TimeFilter, zone_of
 
 _LENGTH: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(m|min|h|d|w)")

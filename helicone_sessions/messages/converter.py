@@ -12,7 +12,8 @@ import cattrs
 from cattrs.gen import make_dict_structure_fn, override
 
 from helicone_sessions.errors import FilterError, FilterTypeError, FilterValueError
-from helicone_sessions.filters.filter import filter_of_contract
+from helicone_sessions.filters.constants import shortened
+from helicone_sessions.filters.expression import filter_of_contract
 from helicone_sessions.messages.metrics import (
     UNITS,
     Histogram,
@@ -116,7 +117,7 @@ def _number(value: Any, _kind: object) -> float:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if value is True or value is False or not math.isfinite(number):
-        raise TypeError(f"expected a number, got {str(value)[:50]!r}")
+        raise TypeError(f"expected a number, got {shortened(value, 50)}")
     return number
 
 
@@ -127,7 +128,7 @@ def _average(value: object, _kind: object) -> float | None:
     if isinstance(value, list) and isinstance(value[0], Mapping) and "average" in value[0]:
         only = value[0]["average"]
         return None if only is None else _number(only, float)
-    raise TypeError(f"expected a list with one average, got {str(value)[:50]!r}")
+    raise TypeError(f"expected a list with one average, got {shortened(value, 50)}")
 
 
 def _register_answers(target: cattrs.Converter) -> None:

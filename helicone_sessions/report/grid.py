@@ -10,7 +10,7 @@ import attrs
 from helicone_sessions.display import html
 from helicone_sessions.display.numbers import number
 from helicone_sessions.errors import FilterTypeError, FilterValueError, HeliconeError
-from helicone_sessions.filters.filter import ALL, Condition, Filter, as_filter
+from helicone_sessions.filters.expression import ALL, Condition, Filter, as_filter
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.messages.tabular import Row, Tabular

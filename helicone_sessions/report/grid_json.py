@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from helicone_sessions.errors import HeliconeError
-from helicone_sessions.filters.filter import Filter
+from helicone_sessions.filters.expression import Filter
 from helicone_sessions.messages.converter import converter, metrics_from
 from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.messages.tabular import json_text

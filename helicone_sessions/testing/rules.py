@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self, TypeAlias
 
-from helicone_sessions.filters.filter import ALL, Condition, Filter, as_filter, filter_of_contract
-from helicone_sessions.filters.values import shortened
+from helicone_sessions.filters.constants import shortened
+from helicone_sessions.filters.expression import ALL, Condition, Filter, as_filter, filter_of_contract
 from helicone_sessions.messages.converter import converter
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery

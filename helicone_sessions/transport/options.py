@@ -7,7 +7,7 @@ from typing import Any, Final
 import attrs
 
 from helicone_sessions.errors import ConfigurationError, FilterTypeError
-from helicone_sessions.filters.values import shortened
+from helicone_sessions.filters.constants import shortened
 from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.transport.batch import Query
 from helicone_sessions.transport.hooks import Hooks

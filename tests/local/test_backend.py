@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from helicone_sessions import F, SessionMetrics, SessionMetricsQuery, TimeFilter
-from helicone_sessions.local import LocalServer, one_scan
+from helicone_sessions.local import LocalServer
 from helicone_sessions.local.drivers import BackendError, Statement
 from helicone_sessions.local.drivers.chdb import ChdbBackend
+from helicone_sessions.local.query import one_scan
 from helicone_sessions.local.query.contract_sql import Parameters
 from helicone_sessions.local.query.engine import Engine
 from helicone_sessions.local.query.selection import by_contract
