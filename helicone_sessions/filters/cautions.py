@@ -89,7 +89,9 @@ def cautions(root: Node) -> tuple[Caution, ...]:
     Raises:
         FilterValueError: The filter cannot be sent.
     """
-    conditions = (root,) if isinstance(root, Leaf) else plain_conditions(root)
+    if isinstance(root, Leaf) and _is_plain(root):
+        return ()
+    conditions = plain_conditions(root)
     if conditions and all(map(_is_plain, conditions)):
         return _of_length(conditions)
     found: dict[Caution, None] = {}

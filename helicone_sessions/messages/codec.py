@@ -8,7 +8,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any, Final
 
-# json.dumps() would make one for each value.
+# json.dumps() and json.loads() would make one for each value.
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False)
 
 
@@ -55,10 +55,13 @@ def decode(body: bytes) -> Any:
         except (msgspec.MsgspecError, ValueError, RecursionError):
             pass
     try:
-        return json.loads(body, parse_constant=_refuse_constant)
+        return _DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)

@@ -147,11 +147,15 @@ def _register_answers(target: cattrs.Converter) -> None:
 
         return hook
 
+    target.register_structure_hook(float, _number)
+    target.register_structure_hook(HistogramRow, structure_hook(HistogramRow))
+    structure_rows = target.get_structure_hook(list[HistogramRow])
+
     def histogram_hook(unit: str) -> Callable[[Any, object], Histogram]:
         def hook(value: Any, _kind: object) -> Histogram:
             if not isinstance(value, list):
                 raise TypeError(f"expected a list of bars, got {type(value).__name__}")
-            return Histogram(tuple(target.structure(value, list[HistogramRow])), unit=unit)
+            return Histogram(tuple(structure_rows(value, list[HistogramRow])), unit=unit)
 
         return hook
 
@@ -160,8 +164,6 @@ def _register_answers(target: cattrs.Converter) -> None:
     def averages_hook(value: Any, kind: object) -> Any:
         return SessionAverages(None, None, None) if value is None else structure_averages(value, kind)
 
-    target.register_structure_hook(float, _number)
-    target.register_structure_hook(HistogramRow, structure_hook(HistogramRow))
     target.register_structure_hook(SessionAverages, averages_hook)
     histogram_hooks = {name: histogram_hook(unit) for name, unit in UNITS.items()}
     target.register_structure_hook(SessionMetrics, structure_hook(SessionMetrics, **histogram_hooks))

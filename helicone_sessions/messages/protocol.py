@@ -27,7 +27,8 @@ PATH: Final = "v1/session/metrics/query"
 
 # With it a server says that it reads every condition of a filter as the contract does.
 _SEMANTICS: Final = "Helicone-Filter-Semantics"
-CONTRACT_HEADER: Final = {_SEMANTICS: "contract"}
+_CONTRACT: Final = "contract"
+CONTRACT_HEADER: Final = {_SEMANTICS: _CONTRACT}
 
 # The open-source server answers a larger one with a bare 500.
 _LARGEST_BODY: Final = 10 * 1024 * 1024
@@ -126,7 +127,7 @@ def follows_the_contract(headers: Mapping[str, str]) -> bool:
     >>> follows_the_contract(CONTRACT_HEADER), follows_the_contract({})
     (True, False)
     """
-    return headers.get(_SEMANTICS) == CONTRACT_HEADER[_SEMANTICS]
+    return headers.get(_SEMANTICS) == _CONTRACT
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -4,9 +4,9 @@ import asyncio
 import copy
 import logging
 import math
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import attrs
 
@@ -25,9 +25,11 @@ from helicone_sessions.transport.endpoint import ApiKey
 from helicone_sessions.transport.hooks import Observer
 from helicone_sessions.transport.rate_gate import Gate
 from helicone_sessions.transport.retry import RetryPolicy
+from helicone_sessions.transport.slots import Slots
 
 _LOG: Final = logging.getLogger("helicone_sessions")
 _Failure = TransportError | APIError
+_Outcome = SessionMetrics | HeliconeError
 
 
 @attrs.define(eq=False)
@@ -45,120 +47,131 @@ class Sender:
 
     connection: Connection
     gate: Gate
-    slots: asyncio.Semaphore
+    slots: Slots
     policy: RetryPolicy
     timeout: float
     key: ApiKey
-    _running: "dict[bytes, asyncio.Future[SessionMetrics | HeliconeError | None]]" = attrs.field(
+    # The bodies under way; a future where identical queries wait for the outcome.
+    _running: "dict[bytes, asyncio.Future[_Outcome | None] | None]" = attrs.field(
         factory=dict, init=False, repr=False
     )
 
-    async def send(self, body: bytes, observer: Observer) -> SessionMetrics:
-        """The metrics for a request body; identical bodies under way at the same time are sent once.
+    async def send(self, body: bytes, observer: Observer | None) -> tuple[SessionMetrics, int]:
+        """The metrics for a request body, and the number of attempts.
+
+        Identical bodies under way at the same time are sent once.
 
         Args:
             body: The body.
-            observer: Keeps the times and calls the hooks.
+            observer: Keeps the times and calls the hooks; None without hooks.
 
         Raises:
             TransportError: There is no answer.
             APIError: The answer holds no metrics.
         """
-        while (running := self._running.get(body)) is not None:
-            observer.is_shared = True
-            # Not awaited itself: one waiter that is cancelled would cancel it for all.
-            await asyncio.wait([running])
-            outcome = running.result()
-            if isinstance(outcome, HeliconeError):
-                raise copy.copy(outcome)
-            if outcome is not None:
-                return outcome
-        observer.is_shared = False
-        running = self._running[body] = asyncio.get_running_loop().create_future()
-        outcome = None
+        while body in self._running:
+            if (shared := await self._shared(body, observer)) is not None:
+                return shared, 0
+        self._running[body] = None
+        outcome: _Outcome | None = None
         try:
             # Outside all timeouts, so that waiting for a slot never counts.
-            await self.slots.acquire()
+            if not self.slots.try_take():
+                await self.slots.take()
             try:
-                observer.has_slot()
-                outcome = await self._until_success(body, observer)
+                outcome, attempts = await self._until_success(body, observer)
             finally:
                 self.slots.release()
         except HeliconeError as error:
             outcome = error
             raise
         else:
-            return outcome
+            return outcome, attempts
         finally:
-            del self._running[body]
-            # None if this query was cancelled: one that waited for it sends the body itself.
-            running.set_result(outcome)
+            if (waiting := self._running.pop(body)) is not None:
+                # None if this query was cancelled: one that waited for it sends the body itself.
+                waiting.set_result(outcome)
 
-    async def _until_success(self, body: bytes, observer: Observer) -> SessionMetrics:
-        clock, policy = self.gate.clock, self.policy
-        began = clock.now()
+    async def _shared(self, body: bytes, observer: Observer | None) -> SessionMetrics | None:
+        """The metrics for a body under way, or None if its query was cancelled."""
+        running = self._running[body]
+        if running is None:
+            running = self._running[body] = asyncio.get_running_loop().create_future()
+        if observer is not None:
+            observer.is_shared = True
+        # Not awaited itself: one waiter that is cancelled would cancel it for all.
+        await asyncio.wait([running])
+        outcome = running.result()
+        if isinstance(outcome, HeliconeError):
+            raise copy.copy(outcome)
+        if observer is not None:
+            observer.is_shared = outcome is not None
+        return outcome
+
+    async def _until_success(self, body: bytes, observer: Observer | None) -> tuple[SessionMetrics, int]:
+        if observer is not None:
+            observer.has_slot()
+        gate, policy = self.gate, self.policy
+        began = now = gate.clock.now()
         until = math.inf if policy.deadline is None else began + policy.deadline
+        failed: _Failure | None = None
         retries = 0
         while True:
-            outcome = await self._attempt(body, observer, until)
+            if not gate.try_enter(until):
+                on_wait = None if observer is None else partial(observer.waits, "rate limit")
+                if not await gate.enter(until, on_wait):
+                    raise self._too_late(failed)
+            if gate.limiter is None:
+                outcome = await self._attempt(body, observer, until, failed, now)
+            else:
+                outcome = await self._limited_attempt(gate.limiter, body, observer, until, failed, now)
             if isinstance(outcome, SessionMetrics):
-                return outcome
-            now = clock.now()
+                return outcome, 1 if failed is None else failed.attempts + 1
+            failed = outcome
+            now = gate.clock.now()
             wait: float | None
-            if isinstance(outcome, RateLimited) and policy.outlasts(outcome, now - began):
+            if isinstance(failed, RateLimited) and policy.outlasts(failed, now - began):
                 # The gate holds the query back until there is room, which is no retry.
                 wait = 0.0
-                _LOG.info("%s: waits for the rate limit", _described(outcome))
+                _LOG.info("%s: waits for the rate limit", _described(failed))
             else:
-                wait = policy.wait(outcome, retries)
+                wait = policy.wait(failed, retries)
                 retries += 1
                 if wait is None or now + wait >= until:
-                    _LOG.info("%s: not retried", _described(outcome))
-                    raise outcome
-                _LOG.info("%s: retry in %.2f s", _described(outcome), wait)
-                observer.waits("retry", wait)
-                await clock.sleep(wait)
+                    _LOG.info("%s: not retried", _described(failed))
+                    raise failed
+                _LOG.info("%s: retry in %.2f s", _described(failed), wait)
+                if observer is not None:
+                    observer.waits("retry", wait)
+                await gate.clock.sleep(wait)
 
-    async def _attempt(self, body: bytes, observer: Observer, until: float) -> SessionMetrics | _Failure:
-        """The outcome of one attempt; a failure is returned, so that it holds no frames with the key."""
-        gate = self.gate
-        if not await gate.enter(until, partial(observer.waits, "rate limit")):
-            raise self._too_late(observer)
-        if gate.limiter is None:
-            return await self._send(body, observer, until)
-        async with AsyncExitStack() as stack:
-            try:
-                async with asyncio.timeout(None if until == math.inf else until - gate.clock.now()):
-                    await stack.enter_async_context(gate.limiter)
-            except BaseException as error:
-                gate.left()
-                if isinstance(error, TimeoutError):
-                    raise self._too_late(observer) from None
-                raise
-            if gate.clock.now() >= until:
-                gate.left()
-                raise self._too_late(observer)
-            return await self._send(body, observer, until)
-        raise ConfigurationError(
-            argument="rate_limit",
-            problem="must not suppress exceptions",
-            remedy="Return None from its __aexit__",
-        )
+    async def _attempt(
+        self, body: bytes, observer: Observer | None, until: float, failed: _Failure | None, since: float
+    ) -> SessionMetrics | _Failure:
+        """The outcome of one attempt, for which there is room.
 
-    async def _send(self, body: bytes, observer: Observer, until: float) -> SessionMetrics | _Failure:
-        """The outcome of a request for which there is room."""
+        A failure is returned, so that it holds no frames with the key.
+
+        Args:
+            body: The body.
+            observer: Keeps the times and calls the hooks.
+            until: The deadline.
+            failed: The failure of the attempt before.
+            since: The end of the attempt before.
+        """
         gate = self.gate
         sent_at = gate.clock.now()
-        status = None
         try:
-            observer.attempt_begins(self.connection.shown_url)
+            if observer is not None:
+                observer.attempt_begins(self.connection.shown_url)
             limit = self.policy.time_limit(self.timeout, until - sent_at)
             status, headers, raw = await self.connection.send(body, *limit)
         except BaseException as error:
             gate.left()
-            observer.attempt_ends(None, error)
             if isinstance(error, TransportError):
-                return without_frames(error)
+                return _ended(error, None, observer, failed, sent_at - since)
+            if observer is not None:
+                observer.attempt_ends(None, error)
             raise
         gate.answered(status, headers, sent_at)
         if _LOG.isEnabledFor(logging.DEBUG):
@@ -166,15 +179,45 @@ class Sender:
         try:
             metrics = protocol.decipher(status, headers, raw, secret=self.key.reveal())
         except APIError as error:
-            observer.attempt_ends(status, error)
-            return without_frames(error)
-        observer.attempt_ends(status, None)
+            return _ended(error, status, observer, failed, sent_at - since)
+        if observer is not None:
+            observer.attempt_ends(status, None)
         return metrics
 
-    def _too_late(self, observer: Observer) -> _Failure:
+    async def _limited_attempt(
+        self,
+        limiter: AbstractAsyncContextManager[Any],
+        body: bytes,
+        observer: Observer | None,
+        until: float,
+        failed: _Failure | None,
+        since: float,
+    ) -> SessionMetrics | _Failure:
+        """The outcome of one attempt inside of the caller's own limit."""
+        gate = self.gate
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(None if until == math.inf else until - gate.clock.now()):
+                    await stack.enter_async_context(limiter)
+            except BaseException as error:
+                gate.left()
+                if isinstance(error, TimeoutError):
+                    raise self._too_late(failed) from None
+                raise
+            if gate.clock.now() >= until:
+                gate.left()
+                raise self._too_late(failed)
+            return await self._attempt(body, observer, until, failed, since)
+        raise ConfigurationError(
+            argument="rate_limit",
+            problem="must not suppress exceptions",
+            remedy="Return None from its __aexit__",
+        )
+
+    def _too_late(self, failed: _Failure | None) -> _Failure:
         """The error of a query that the rate limit holds back beyond its deadline."""
         deadline = self.policy.deadline or math.inf
-        error = observer.failed or RequestTimeout(
+        error = failed or RequestTimeout(
             f"the rate limit holds the query back for longer than {deadline:g} s (deadline, all attempts)",
             argument="deadline",
             problem=f"of {deadline:g} s is over before the rate limit lets the query through",
@@ -185,6 +228,19 @@ class Sender:
         )
         _LOG.info("%s: no attempt before the deadline", _described(error))
         return error
+
+
+def _ended(
+    error: _Failure, status: int | None, observer: Observer | None, before: _Failure | None, waited: float
+) -> _Failure:
+    """The failure of an attempt, with the number of attempts and the time between them."""
+    if before is None:
+        error.attempts, error.waited = 1, 0.0
+    else:
+        error.attempts, error.waited = before.attempts + 1, before.waited + waited
+    if observer is not None:
+        observer.attempt_ends(status, error)
+    return without_frames(error)
 
 
 def _described(error: _Failure) -> str:

@@ -27,8 +27,9 @@ K = TypeVar("K")
 
 Query = SessionMetricsQuery | Condition
 Queries = Mapping[K, Query] | Iterable[Query] | AsyncIterable[Query]
-# Gives the metrics and the number of attempts.
-Ask = Callable[[SessionMetricsQuery], Awaitable[tuple[SessionMetrics, int]]]
+# The metrics and the number of attempts.
+Answer = tuple[SessionMetrics, int]
+Ask = Callable[[SessionMetricsQuery], Awaitable[Answer]]
 
 # In order, a slow query holds back the ones after it; so many per slot may be finished and waiting.
 _LOOK_AHEAD = 4
@@ -147,8 +148,13 @@ async def _outcomes(
     most = max(1, min(concurrency, length_hint(queries, concurrency)))
     workers = _Workers(_source(queries), ask, most, now, is_ordered=ordered)
     try:
-        while (outcome := workers.take() or await workers.wait()) is not None:
-            yield outcome
+        while True:
+            if (outcome := workers.take()) is not None:
+                yield outcome
+            elif (news := workers.news()) is not None:
+                await news
+            else:
+                return
     finally:
         await workers.end()
 
@@ -189,6 +195,8 @@ class _Workers:
     most: int
     now: Callable[[], float]
     is_ordered: bool = attrs.field(kw_only=True)
+    # Queries that may be pulled beyond the outcomes taken.
+    _ahead: int = attrs.field(init=False)
     # Outcomes that nobody has taken, by the place of their query if they are ordered, else of their arrival.
     _done: dict[int, MetricsOutcome[Any]] = attrs.field(factory=dict, init=False)
     _errors: int = attrs.field(default=0, init=False)
@@ -205,21 +213,27 @@ class _Workers:
     _reader: "asyncio.Future[None] | None" = attrs.field(default=None, init=False)
     _resting: list["asyncio.Future[None]"] = attrs.field(factory=list, init=False)
 
+    def __attrs_post_init__(self) -> None:
+        # Of ordered outcomes, a slow one holds back the ones after it.
+        self._ahead = self.most * (_LOOK_AHEAD if self.is_ordered else 2)
+
     def take(self) -> MetricsOutcome[Any] | None:
         """The next outcome, if it is there."""
         outcome = self._done.pop(self._taken, None)
-        if outcome is None and self._failure is not None and self._done:
-            # No more will come in between: what is there is given, in its order.
+        if outcome is None:
+            if self._failure is None or not self._done:
+                return None
+            # No more will come in between: the rest is given in its order.
             outcome = self._done.pop(min(self._done))
-        if outcome is not None:
-            self._taken += 1
-            self._errors -= outcome.error is not None
-            while self._resting:
-                _set(self._resting.pop())
+        self._taken += 1
+        if outcome.error is not None:
+            self._errors -= 1
+        while self._resting:
+            _set(self._resting.pop())
         return outcome
 
-    async def wait(self) -> MetricsOutcome[Any] | None:
-        """The next outcome, or None after the last.
+    def news(self) -> "asyncio.Future[None] | None":
+        """A future that is done when there may be an outcome to take; None after the last.
 
         Raises:
             AuthenticationError: The service refuses the key.
@@ -229,22 +243,21 @@ class _Workers:
         if not self._tasks:
             self._working = self.most
             self._tasks = [asyncio.ensure_future(self._work()) for _ in range(self.most)]
-        while (outcome := self.take()) is None:
-            if self._failure is not None:
-                raise self._failure
-            if not self._working:
-                return None
+        if self._failure is not None:
+            raise self._failure
+        if self._working:
             self._reader = asyncio.get_running_loop().create_future()
-            await self._reader
-        return outcome
+            return self._reader
+        return None
 
     async def end(self) -> None:
         """Cancel what still runs, and wait for its end."""
         self._is_ending = True
-        for task in self._tasks:
+        running = [task for task in self._tasks if not task.done()]
+        for task in running:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if running:
+            await asyncio.wait(running)
         if isinstance(self.source, AsyncGenerator):
             await self.source.aclose()
 
@@ -257,8 +270,17 @@ class _Workers:
                     if self._is_exhausted or self._failure is not None:
                         return
                     await self._rest()
+                    continue
+                place, key, query = pulled
+                begun = self.now()
+                try:
+                    metrics, attempts = await self.ask(query)
+                except HeliconeError as error:
+                    attempts = getattr(error, "attempts", 0)
+                    outcome = MetricsOutcome(key, query, None, error, attempts, self.now() - begun)
                 else:
-                    await self._answer(*pulled)
+                    outcome = MetricsOutcome(key, query, metrics, None, attempts, self.now() - begun)
+                self._finish(place, outcome)
         except BaseException as error:
             # It is the reader's, a CancelledError of the input as well; unless it is the end.
             if self._is_ending or not isinstance(error, (Exception, asyncio.CancelledError)):
@@ -268,14 +290,14 @@ class _Workers:
             self._working -= 1
             self._wake_reader()
 
-    def _is_full(self) -> bool:
-        """Whether so much waits to be taken that no more may be pulled.
+    def _may_pull(self) -> bool:
+        """Whether there may be more queries, and not too many outcomes wait to be taken.
 
-        An error is waited for: the reader may want to end it all.
+        An error has to be taken first: the reader may want to end it all.
         """
-        # Of ordered outcomes, a slow one holds back the ones after it.
-        ahead = self.most * (_LOOK_AHEAD if self.is_ordered else 2)
-        return self._errors > 0 or self._pulled - self._taken >= ahead
+        if self._is_exhausted or self._failure is not None or self._errors:
+            return False
+        return self._pulled - self._taken < self._ahead
 
     async def _rest(self) -> None:
         taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -283,15 +305,11 @@ class _Workers:
         await taken
 
     def _pull(self) -> "_Pulled | None":
-        if self._is_exhausted or self._failure is not None or self._is_full():
-            return None
-        return self._noted(next(self.source, None))
+        return self._noted(next(self.source, None)) if self._may_pull() else None
 
     async def _pull_later(self) -> "_Pulled | None":
         async with self._pulling:
-            if self._is_exhausted or self._failure is not None or self._is_full():
-                return None
-            return self._noted(await anext(self.source, None))
+            return self._noted(await anext(self.source, None)) if self._may_pull() else None
 
     def _noted(self, item: _Item | None) -> "_Pulled | None":
         if item is None:
@@ -303,17 +321,11 @@ class _Workers:
         self._pulled += 1
         return place, key, query
 
-    async def _answer(self, place: int, key: Any, query: SessionMetricsQuery) -> None:
-        begun = self.now()
-        try:
-            metrics, attempts = await self.ask(query)
-            outcome = MetricsOutcome(key, query, metrics, None, attempts, self.now() - begun)
-        except HeliconeError as error:
-            attempts = getattr(error, "attempts", 0)
-            outcome = MetricsOutcome(key, query, None, error, attempts, self.now() - begun)
+    def _finish(self, place: int, outcome: MetricsOutcome[Any]) -> None:
+        if outcome.error is not None:
             self._errors += 1
-            if isinstance(error, (AuthenticationError, ConfigurationError)):
-                self._failure = self._failure or error
+            if isinstance(outcome.error, (AuthenticationError, ConfigurationError)):
+                self._failure = self._failure or outcome.error
         self._done[place if self.is_ordered else self._finished] = outcome
         self._finished += 1
         if self._reader is not None:

@@ -1,6 +1,5 @@
 """`HeliconeClient`: the one place of the core that talks over the network."""
 
-import asyncio
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping
 from datetime import timedelta, tzinfo
 from functools import partial
@@ -18,11 +17,12 @@ from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import PSize, SessionMetricsQuery
 from helicone_sessions.messages.time_filter import TimeFilter
 from helicone_sessions.transport import options
-from helicone_sessions.transport.batch import MetricsStream, Queries, Query
+from helicone_sessions.transport.batch import Answer, MetricsStream, Queries, Query
 from helicone_sessions.transport.endpoint import Region, resolve
 from helicone_sessions.transport.hooks import Hooks, Observer
 from helicone_sessions.transport.rate_gate import Gate, Limit
 from helicone_sessions.transport.retry import RetryPolicy
+from helicone_sessions.transport.slots import Slots
 from helicone_sessions.transport.warn import (
     Cautions,
     FilterWarnings,
@@ -78,6 +78,7 @@ class HeliconeClient:
     Raises:
         ConfigurationError: There is no key, or an argument cannot be used.
 
+    >>> import asyncio
     >>> client = HeliconeClient("sk-helicone-example", region="eu")
     >>> client
     HeliconeClient(base_url='https://eu.api.helicone.ai', api_key='***')
@@ -113,7 +114,7 @@ class HeliconeClient:
         self._sender = Sender(
             self._connection,
             Gate(settings.account, current_clock(), options.limit(rate_limit)),
-            asyncio.Semaphore(self._concurrency),
+            Slots(self._concurrency),
             RetryPolicy(options.count(max_retries, "max_retries", least=0), options.deadline(deadline)),
             options.seconds(timeout, "timeout"),
             settings.api_key,
@@ -214,6 +215,7 @@ class HeliconeClient:
         >>> async def main():
         ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
         ...         return (await client.get_metrics(p_size="p95")).average
+        >>> import asyncio
         >>> asyncio.run(main())
         SessionAverages(session_count=3.0, session_duration=12.0, session_cost=0.25)
         """
@@ -230,7 +232,7 @@ class HeliconeClient:
     async def _get_metrics(
         self, query: Query | None, keywords: dict[str, Any], place: Place
     ) -> SessionMetrics:
-        metrics, _ = await self._ask(options.query(query, keywords), place=place)
+        metrics, _ = await self._ask(place, options.query(query, keywords))
         return metrics
 
     @overload
@@ -284,6 +286,7 @@ class HeliconeClient:
         ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
         ...         found = await client.get_metrics_many(F.model.is_each(["gpt-4o", "o3"]))
         ...         return {model: metrics.average.session_cost for model, metrics in found.items()}
+        >>> import asyncio
         >>> asyncio.run(main())
         {'gpt-4o': 0.25, 'o3': 0.25}
         """
@@ -344,32 +347,42 @@ class HeliconeClient:
         ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
         ...         async for outcome in client.stream_metrics([F.cost > 0.1]):
         ...             print(outcome.key, outcome.error or outcome.metrics.average.session_cost)
+        >>> import asyncio
         >>> asyncio.run(main())
         0 0.25
         """
         return self._stream(queries, ordered=ordered, place=callers_place())
 
     def _stream(self, queries: Queries[Any], *, ordered: bool, place: Place) -> MetricsStream[Any]:
-        ask = partial(self._ask, place=place)
+        ask = partial(self._ask, place)
         now = self._sender.gate.clock.now
         return MetricsStream(queries, ask, concurrency=self._concurrency, ordered=ordered, now=now)
 
-    async def _ask(self, query: SessionMetricsQuery, *, place: Place) -> tuple[SessionMetrics, int]:
-        """The metrics of a query, and the number of attempts."""
+    def _ask(self, place: Place, query: SessionMetricsQuery) -> Coroutine[Any, Any, Answer]:
+        return self._observed(place, query) if self._hooks else self._answer(place, query)
+
+    async def _observed(self, place: Place, query: SessionMetricsQuery) -> Answer:
         with Observer(self._hooks, query, self._sender.gate.clock.now) as observer:
-            if query.matches_nothing:
-                observer.metrics = SessionMetrics.empty()
-                return observer.metrics, 0
-            body = protocol.request(query)
-            found = self._warnings.of(query, follows_contract=self._connection.follows_contract)
-            try:
-                metrics = await self._sender.send(body, observer)
-            except HeliconeError:
-                self._say(found, place)
-                raise
+            answer = await self._answer(place, query, observer)
+            observer.metrics = answer[0]
+            return answer
+
+    async def _answer(
+        self, place: Place, query: SessionMetricsQuery, observer: Observer | None = None
+    ) -> Answer:
+        """The metrics of a query, and the number of attempts."""
+        if query.matches_nothing:
+            return SessionMetrics.empty(), 0
+        body = protocol.request(query)
+        found = self._warnings.of(query, follows_contract=self._connection.follows_contract)
+        try:
+            answer = await self._sender.send(body, observer)
+        except HeliconeError:
             self._say(found, place)
-            observer.metrics = metrics
-            return metrics, observer.attempts
+            raise
+        if found:
+            self._say(found, place)
+        return answer
 
     def _say(self, found: tuple[Caution, ...], place: Place) -> None:
         # After the answer, for that tells whether the server reads filters as the contract does.

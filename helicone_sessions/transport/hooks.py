@@ -195,33 +195,29 @@ class Observer:
         now: The client's clock.
     """
 
-    # Every query has one of these, mostly without hooks: fields that stay at their defaults cost nothing.
     metrics: SessionMetrics | None = None
     is_shared: bool = False
-    attempts: int = 0
-    failed: TransportError | APIError | None = None
-    """The outcome of the latest attempt, if it failed."""
-    _slot_at: float | None = None
-    # The end of the latest attempt; before the first, when the query got its slot.
-    _idle_since: float = 0.0
-    # Before the latest attempt, and before all retries together.
-    _waited: float = 0.0
-    _waited_between: float = 0.0
-    _in_attempts: float = 0.0
 
     def __init__(
         self, hooks: tuple[Hooks, ...], query: SessionMetricsQuery, now: Callable[[], float]
     ) -> None:
-        self.hooks = hooks
+        self._hooks = hooks
         self._query = query
         self._now = now
         self._began = self._sent_at = now()
+        self._slot_at: float | None = None
+        # The end of the latest attempt; before the first, when the query got its slot.
+        self._idle_since = 0.0
+        # The wait before the latest attempt, and the length of all attempts.
+        self._waited = self._in_attempts = 0.0
+        self._attempts = 0
+        self._failed: TransportError | APIError | None = None
         self._begun: _Begun = []
         self._begun_attempt: _Begun = []
 
     def __enter__(self) -> Self:
         try:
-            for hook in self.hooks:
+            for hook in self._hooks:
                 if (token := _call(hook, "query_begins", self._query)) is not _RAISED:
                     self._begun.append((hook, token))
         except BaseException as error:
@@ -232,8 +228,7 @@ class Observer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.hooks:
-            self._end(error)
+        self._end(error)
 
     def has_slot(self) -> None:
         """Note that only the rate limit holds the query back now."""
@@ -242,18 +237,16 @@ class Observer:
     def waits(self, reason: WaitReason, seconds: float) -> None:
         """Report a wait whose length is known."""
         for hook, token in self._begun:
-            _call(hook, "waits", token, seconds, reason, self.failed)
+            _call(hook, "waits", token, seconds, reason, self._failed)
 
     def attempt_begins(self, url: str) -> None:
         """Note that a request is about to be sent."""
         self._sent_at = self._now()
         self._waited = self._sent_at - self._idle_since
-        if self.attempts:
-            self._waited_between += self._waited
-        self.attempts += 1
+        self._attempts += 1
         self._begun_attempt = []
         for hook, token in self._begun:
-            if (own := _call(hook, "attempt_begins", token, self.attempts, url)) is not _RAISED:
+            if (own := _call(hook, "attempt_begins", token, self._attempts, url)) is not _RAISED:
                 self._begun_attempt.append((hook, own))
 
     def attempt_ends(self, status: int | None, error: BaseException | None) -> None:
@@ -262,11 +255,9 @@ class Observer:
         seconds = self._idle_since - self._sent_at
         self._in_attempts += seconds
         if isinstance(error, (TransportError, APIError)):
-            error.attempts, error.waited = self.attempts, self._waited_between
-            self.failed = error
-        if self._begun_attempt:
-            attempt = Attempt(self.attempts, status, error, seconds, self._waited)
-            _call_all(self._begun_attempt, "attempt_ends", attempt)
+            self._failed = error
+        attempt = Attempt(self._attempts, status, error, seconds, self._waited)
+        _call_all(self._begun_attempt, "attempt_ends", attempt)
 
     def _end(self, error: BaseException | None) -> None:
         now = self._now()
@@ -275,7 +266,7 @@ class Observer:
             query=self._query,
             metrics=self.metrics,
             error=error,
-            attempts=self.attempts,
+            attempts=self._attempts,
             is_shared=self.is_shared,
             seconds=now - self._began,
             queued=0.0 if self.is_shared else slot_at - self._began,

@@ -15,6 +15,7 @@ from helicone_sessions.transport.rate_gate import Limit
 from helicone_sessions.transport.rate_limit import RateLimit
 
 _CALLS: Final = ("query_begins", "attempt_begins", "attempt_ends", "waits", "query_ends")
+_PLAIN: Final = {field.name: field.default for field in attrs.fields(SessionMetricsQuery)}
 
 
 def seconds(value: object, name: str) -> float:
@@ -60,8 +61,7 @@ def query(given: Query | None, keywords: Mapping[str, Any]) -> SessionMetricsQue
     """A whole query, or the one of a filter and keywords, but not a whole one with keywords beside it."""
     if not isinstance(given, SessionMetricsQuery):
         return SessionMetricsQuery(given, **keywords)
-    plain = {field.name: field.default for field in attrs.fields(SessionMetricsQuery)}
-    if beside := [name for name, value in keywords.items() if value is not plain[name]]:
+    if beside := [name for name, value in keywords.items() if value is not _PLAIN[name]]:
         raise FilterTypeError(
             argument="query",
             problem=f"is a SessionMetricsQuery and cannot be combined with {', '.join(beside)}",

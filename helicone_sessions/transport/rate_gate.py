@@ -99,6 +99,17 @@ class Gate:
         self._logged_until = -math.inf
         self._is_shut = False
 
+    def try_enter(self, until: float = math.inf) -> bool:
+        """Take a turn if nobody is in line and there is room; `answered` or `left` gives it back.
+
+        Args:
+            until: The second by which the query needs room.
+        """
+        if self._line or self._is_shut:
+            return False
+        now = self.clock.now()
+        return now < until and self._budget.try_take(now, self._pace) <= 0
+
     async def enter(self, until: float = math.inf, on_wait: Callable[[float], None] | None = None) -> bool:
         """Wait for a turn and for room, and take it; `answered` or `left` gives it back.
 
@@ -112,11 +123,10 @@ class Gate:
         Raises:
             ConfigurationError: The client was closed in the meantime.
         """
-        now = self.clock.now()
+        if self.try_enter(until):
+            return True
         if self._is_shut:
             raise _closed()
-        if not self._line and now < until and self._budget.try_take(now, self._pace) <= 0:
-            return True
         self._loop = asyncio.get_running_loop()
         waiter = _Waiter(self._loop, until)
         self._line.append(waiter)
@@ -135,7 +145,7 @@ class Gate:
             # It may have been the first, for which the timer was set.
             self._admit()
             raise
-        if self._is_shut:
+        if self._is_shut and not waiter.verdict:
             raise _closed()
         return waiter.verdict
 
@@ -215,9 +225,9 @@ class Gate:
     def answered(self, status: int, headers: Mapping[str, str], sent_at: float) -> None:
         """Learn from the answer to a request that was sent at *sent_at*."""
         with self._budget.lock:
-            self._budget.window.ended()
             self._budget.window.answered(status, headers, sent_at, self.clock.now())
-        self._announce()
+        if self._line or self._budget.waiting:
+            self._announce()
 
     def _announce(self) -> None:
         if self._line:

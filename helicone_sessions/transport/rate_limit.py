@@ -165,11 +165,12 @@ class Window:
         self.in_flight += 1
 
     def ended(self) -> None:
-        """Count the end of a request, answered or not."""
-        self.in_flight = max(0, self.in_flight - 1)
+        """Count the end of a request without an answer."""
+        if self.in_flight:
+            self.in_flight -= 1
 
     def answered(self, status: int, headers: Mapping[str, str], sent_at: float, now: float) -> None:
-        """Learn from an answer.
+        """Count the end of a request, and learn from its answer.
 
         Args:
             status: Its HTTP status.
@@ -177,7 +178,9 @@ class Window:
             sent_at: The second at which its request was sent.
             now: The present second.
         """
-        remaining, reset = _number(headers, "RateLimit-Remaining"), _number(headers, "RateLimit-Reset")
+        self.ended()
+        remaining = _number(headers, "RateLimit-Remaining")
+        reset = None if remaining is None else _number(headers, "RateLimit-Reset")
         if remaining is not None and reset is not None and 0 <= reset <= LONGEST_WINDOW:
             after, before = sent_at + reset - 1, now + reset + _MARGIN
             if before <= self._resets_after and sent_at < self._opened_at:

@@ -14,6 +14,7 @@ from helicone_sessions.errors import ConfigurationError, FilterValueError, Helic
 from helicone_sessions.filters.cautions import Caution, time_cautions
 from helicone_sessions.filters.schema import SERVER_BODY_DAYS
 from helicone_sessions.messages.query import SessionMetricsQuery
+from helicone_sessions.messages.time_filter import TimeFilter
 
 Cautions = Literal["warn", "error", "ignore"]
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -77,7 +78,9 @@ class FilterWarnings:
         """
         if self._mode == "ignore" or (self._mode == "warn" and follows_contract):
             return ()
-        found = self._found(query)
+        found = () if query.filter is None else query.filter.cautions()
+        if query.time_filter is not None:
+            found = self._with_time(found, query.time_filter)
         if found and self._mode == "error":
             raise FilterValueError(
                 "the open-source server would read this query differently, and cautions='error':"
@@ -85,11 +88,7 @@ class FilterWarnings:
             )
         return found
 
-    def _found(self, query: SessionMetricsQuery) -> tuple[Caution, ...]:
-        found = () if query.filter is None else query.filter.cautions()
-        time = query.time_filter
-        if time is None:
-            return found
+    def _with_time(self, found: tuple[Caution, ...], time: TimeFilter) -> tuple[Caution, ...]:
         if found and self._now() - time.start <= timedelta(days=SERVER_BODY_DAYS, hours=1):
             found = tuple(caution for caution in found if caution.effect != "age")
         return found + time_cautions(time.start, time.end)

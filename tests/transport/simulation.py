@@ -169,7 +169,6 @@ class Simulation:
         headers: dict[str, str],
     ) -> None:
         """An answer reaches its process."""
-        process.window.ended()
         process.window.answered(status, headers, sent_at, now)
         if status == 200:
             process.answered.append(now)

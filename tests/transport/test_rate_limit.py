@@ -203,7 +203,6 @@ def hears(
 ) -> None:
     """One request and its answer."""
     window.sent()
-    window.ended()
     window.answered(status, headers, at if sent_at is None else sent_at, at)
 
 
@@ -424,7 +423,6 @@ def test_the_lowest_of_the_answers_of_a_window_counts() -> None:
     for _ in range(3):
         window.sent()
     for remaining in (7, 5, 6):
-        window.ended()
         window.answered(200, limits(remaining, 60, Limit=200), 1000.0, 1000.0)
 
     assert 5 == room(window, 1000.0)
@@ -449,7 +447,6 @@ def test_after_a_refusal_one_request_finds_the_reset() -> None:
         trials.append(now)
         window.sent()
         assert math.inf == window.wait(now)
-        window.ended()
         if now < ends:
             window.answered(429, limits(0, math.ceil(ends - now), Limit=200), now, now)
 
@@ -528,7 +525,6 @@ def test_requests_that_are_refused_together_make_one_pause() -> None:
     for _ in range(8):
         window.sent()
     for _ in range(8):
-        window.ended()
         window.answered(429, NO_HEADERS, 1000.0, 1000.5)
 
     assert 2 == window.wait(1000.5)
