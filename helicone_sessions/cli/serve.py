@@ -69,11 +69,15 @@ def serve(  # noqa: PLR0913 - each is an option of the command
     """
     from helicone_sessions.local import Limits, LocalServer  # noqa: PLC0415 - only this command needs the engine
 
-    for name, value in (("max-seconds", max_seconds), ("max-memory", max_memory)):
+    for name, value in (("max_seconds", max_seconds), ("max_memory", max_memory)):
         if value is not None and not 0 < value < float("inf"):
-            raise ConfigurationError(f"--{name} is a number above 0, not {value:g}")
+            raise ConfigurationError(argument=name, problem=f"must be a number above 0, got {value:g}")
     if sample and (data is not None or clickhouse is not None):
-        raise ConfigurationError("--sample loads data of its own: leave out --data and --clickhouse")
+        raise ConfigurationError(
+            argument="sample",
+            problem="cannot be combined with `data` or `clickhouse`",
+            remedy="Leave one of them out",
+        )
     loads = sample or data is not None
     rows: Data = LocalServer.sample() if sample else data or ()
     key = os.environ.get(KEY_VARIABLE) or None

@@ -12,6 +12,7 @@ from helicone_sessions.errors import (
     ConfigurationError,
     ConnectionFailed,
     FilterError,
+    HeliconeError,
     RateLimited,
     RequestTimeout,
 )
@@ -25,21 +26,16 @@ _NAMES: Final = {
     "base_url": "HELICONE_BASE_URL",
     "organization_id": "--organization",
 }
-# An error of the package begins with the argument that is wrong.
+# An error without parts begins with the argument that is wrong.
 ARGUMENTS: Final = (
     "api_key",
     "base_url",
-    "host",
     "max_concurrency",
-    "path",
-    "port",
-    "rate_limit",
-    "rate_limit_window",
-    "rejects",
     "time_zone",
     "timeout",
 )
 _ARGUMENT: Final = re.compile(rf"^({'|'.join(ARGUMENTS)})(?=:| is | goes | holds )")
+_OTHER_ARGUMENT: Final = re.compile(r"`(\w+)`")
 # The rest of what it advises.
 ADVICE: Final = tuple(
     (re.compile(pattern), words)
@@ -50,19 +46,6 @@ ADVICE: Final = tuple(
         ),
         (r"the key goes into api_key", "the key goes into HELICONE_API_KEY"),
         (r"like https://api.helicone.ai, and this is none", "that begins with https://, or http://"),
-        (r"give the api_key that they are to use", "set {api_key} to the key that they are to use"),
-        (r"^an api_key is\b", "the key in {api_key} is"),
-        (
-            r"give organization_id, or api_key as a mapping from keys to organisations",
-            "name one with --organization",
-        ),
-        (r"give organization_id\b", "name it with --organization"),
-        (r"clickhouse= answers", "--clickhouse answers"),
-        (r"takes neither data nor path", "takes neither --data nor --path"),
-        (r"leave out clickhouse=", "leave out --clickhouse"),
-        (r'^rejects="([^"]*)"', r"--rejects \1"),
-        (r"^an organisation is", "--organization is"),
-        (r"give a host of this machine", "give --host an address of this machine"),
     )
 )
 # What other commands call these options.
@@ -86,12 +69,14 @@ def in_words_of_the_command(error: Exception, names: Mapping[str, str] | None = 
         error: What the client, a filter or the engine said.
         names: What arguments are called, where it is not what all commands call them.
 
-    >>> in_words_of_the_command(ConfigurationError("rate_limit is a whole number from 1 up, not 0"))
-    '--rate-limit is a whole number from 1 up, not 0'
+    >>> in_words_of_the_command(ConfigurationError(argument="rate_limit", problem="must be above 0, got 0"))
+    '--rate-limit must be above 0, got 0'
     >>> in_words_of_the_command(ConfigurationError("base_url goes without /v1"))
     'HELICONE_BASE_URL goes without /v1'
     """
     known = {**_NAMES, **(names or {})}
+    if isinstance(error, HeliconeError) and error.problem:
+        return _from_parts(error, known)
     parts = [str(error), *getattr(error, "__notes__", ())]
     if isinstance(error, ConfigurationError):
         for pattern, words in ADVICE:
@@ -99,6 +84,15 @@ def in_words_of_the_command(error: Exception, names: Mapping[str, str] | None = 
             parts = [pattern.sub(words, part) for part in parts]
     parts = [_ARGUMENT.sub(lambda found: option(found[1], known), part) for part in parts]
     return ("\n  " if isinstance(error, FilterError) else "; ").join(parts)
+
+
+def _from_parts(error: HeliconeError, names: Mapping[str, str]) -> str:
+    subject = option(error.argument, names) if error.argument else error.column or error.field
+    text = " ".join(str(part) for part in (subject, error.problem) if part)
+    if error.remedy:
+        text += f". {error.remedy}"
+    # The package puts the names of other arguments in backticks.
+    return _OTHER_ARGUMENT.sub(lambda found: option(found[1], names), text)
 
 
 def option(argument: str, names: Mapping[str, str]) -> str:
