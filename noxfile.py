@@ -18,6 +18,8 @@ PYTHONS = nox.project.python_versions(PYPROJECT)
 EXTRAS = ("local", "cli", "speed", "frames", "plot", "otel")
 # Dependency groups of which the versions and hashes are written down.
 LOCKS, LOCKED = "requirements", ("nox", "build", "lint", "checkers")
+# Releases of Pyodide on npm; the number before the first dot is the version of Python.
+PYODIDES = ("314", "315.0.0-alpha.2")
 DIST = tempfile.TemporaryDirectory(prefix="helicone-sessions-")
 
 
@@ -122,6 +124,27 @@ def minimums(session: nox.Session) -> None:
         direct += project["optional-dependencies"][extra]
     install_wheel(session, *group("tests"), *(line.replace(">=", "==") for line in direct))
     run_tests(session, "python")
+
+
+@nox.session(requires=["wheel"], default=False)
+@nox.parametrize("release", PYODIDES, ids=[release.partition(".")[0] for release in PYODIDES])
+def pyodide(session: nox.Session, release: str) -> None:
+    """Run the tests of filters and messages on newer Pythons, in Pyodide on Node.js; needs the network."""
+    if not (shutil.which("node") and shutil.which("npm")):
+        session.skip("node and npm are not installed")
+    npm, site = session.create_tmp(), f"{session.create_tmp()}/site"
+    session.run("npm", "install", "--silent", "--prefix", npm, f"pyodide@{release}", external=True)
+    session.install("pip")
+    (wheel,) = Path(DIST.name).glob("*.whl")
+    version = f"{release[0]}.{release[1:3]}"
+    pure = ("--platform", "any", "--only-binary", ":all:", "--python-version", version)
+    packages = (str(wheel), "hypothesis", "pytest", "pytest-asyncio", "tzdata")
+    session.run("python", "-m", "pip", "install", "--quiet", "--upgrade", "--target", site, *pure, *packages)
+    # Deeply nested filters need a large stack, on which no JSON is too deep. There are no threads.
+    node = f"exec node --stack-size=60000 tests/pyodide.mjs {npm}/node_modules/pyodide {site}"
+    tests = ("-k", "not threads and not (deep and (shown or words or contract))", "-p", "no:cacheprovider")
+    chosen = session.posargs or ("tests/filters", "tests/messages")
+    session.run("bash", "-c", f'ulimit -s 65500; {node} "$@"', "pyodide", *tests, *chosen, external=True)
 
 
 @nox.session(default=False)

@@ -10,7 +10,7 @@ import attrs
 from helicone_sessions import F, SessionMetrics
 from helicone_sessions.cli import _app
 from helicone_sessions.filters.columns import MapColumn
-from helicone_sessions.filters.comparisons import Column
+from helicone_sessions.filters.columns.base import Column
 from helicone_sessions.filters.schema import COLUMNS, OPERATORS, ColumnFacts, Kind
 from helicone_sessions.report import GridComparison, MetricsGrid
 
@@ -116,7 +116,7 @@ def rows_table(tabular: type[MetricsGrid | GridComparison | SessionMetrics]) -> 
 
 def options_of(command: str) -> str:
     """The options of a command as its own help has them, without the heading."""
-    whole = _app(whole=True).generate_docs("markdown")
+    whole = _app(command="").generate_docs("markdown")
     _, _, found = whole.partition(f"\n## helicone-sessions {command}\n")
     shown = found.partition("\n## ")[0].replace(" *[default: None]*", "")
     return re.sub(r"(?<![`\w])--[a-z-]+", r"`\g<0>`", shown)

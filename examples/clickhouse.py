@@ -40,7 +40,7 @@ async def main(clickhouse: str) -> None:
     for cell in grid:
         dollars = cell.quantity("dollars_mean")
         found = "no sessions" if dollars is None else f"{dollars:.4f} dollars a session"
-        print(cell.window, cell.error or found)
+        print(cell.period, cell.error or found)
 
 
 if __name__ == "__main__":

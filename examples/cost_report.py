@@ -79,7 +79,7 @@ def read(
     except ValueError:
         print(f"{kept} cannot be read: beginning anew", file=sys.stderr)
         return None
-    if (begun.segments, [day.time_filter for day in begun.windows]) == (segments, days):
+    if (begun.segments, [day.time_filter for day in begun.periods]) == (segments, days):
         return begun
     print(f"{kept} has other models or days: beginning anew", file=sys.stderr)
     return None
@@ -118,7 +118,7 @@ def save(grid: MetricsGrid, file: Path) -> None:
         lines.writerow(["day", "model", "dollars", "dollars_a_session", "error"])
         for cell in grid:
             mean = cell.quantity("dollars_mean")
-            lines.writerow([cell.window, cell.segment, dollars(cell), mean, cell.error])
+            lines.writerow([cell.period, cell.segment, dollars(cell), mean, cell.error])
 
 
 def shown(cells: Iterable[GridCell]) -> str:
@@ -134,8 +134,8 @@ def show(grid: MetricsGrid) -> None:
     """A line for each day, a column for each model, and the sums."""
     models = grid.segments
     table = {"": [str(model) for model in models]}
-    for window in grid.windows:
-        table[str(window)] = [shown([grid[model, window]]) for model in models]
+    for period in grid.periods:
+        table[str(period)] = [shown([grid[model, period]]) for model in models]
     table["together"] = [shown(grid[model]) for model in models]
     for head, fields in table.items():
         print(f"{head:10}", *(f"{field:>16}" for field in fields))

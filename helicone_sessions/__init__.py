@@ -26,13 +26,13 @@ from helicone_sessions.errors import (
     UnknownOperator,
 )
 from helicone_sessions.filters.columns import F
-from helicone_sessions.filters.filter import ALL, NONE, Filter, all_of, any_of
+from helicone_sessions.filters.expression import ALL, NONE, Filter, all_of, any_of
 from helicone_sessions.messages.metrics import Histogram, HistogramRow, SessionAverages, SessionMetrics
 from helicone_sessions.messages.query import PSize, SessionMetricsQuery
 from helicone_sessions.messages.time_filter import TimeFilter
 
 if TYPE_CHECKING:
-    from helicone_sessions.filters.parse import parse_filter
+    from helicone_sessions.filters.text.parser import parse_filter
     from helicone_sessions.transport.batch import MetricsOutcome
     from helicone_sessions.transport.client import HeliconeClient
     from helicone_sessions.transport.hooks import Attempt, Hooks, QueryOutcome
@@ -89,7 +89,7 @@ _ON_DEMAND = {
     "MetricsOutcome": "transport.batch",
     "QueryOutcome": "transport.hooks",
     "RateLimit": "transport.rate_limit",
-    "parse_filter": "filters.parse",
+    "parse_filter": "filters.text.parser",
 }
 
 if not TYPE_CHECKING:  # to a type checker a misspelt name is an error

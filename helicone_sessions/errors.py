@@ -119,7 +119,7 @@ class ConfigurationError(HeliconeError, ValueError):
     >>> HeliconeClient("sk-helicone-example", region="us", base_url="http://localhost:8585")
     Traceback (most recent call last):
         ...
-    helicone_sessions.errors.ConfigurationError: give region or base_url, not both: a region stands for an address
+    helicone_sessions.errors.ConfigurationError: region cannot be combined with `base_url`. Leave out one of them
     """  # noqa: E501 - a doctest shows the message whole
 
 
@@ -230,16 +230,17 @@ class TransportError(HeliconeError):
     """No answer came.
 
     Args:
-        message: What happened.
-        attempts: How often it was tried.
-        waited: Seconds that were waited between the attempts.
+        message: The failure.
+        attempts: Number of attempts.
+        waited: Seconds spent waiting between attempts.
+        parts: The parts of a `HeliconeError`.
 
     >>> print(TransportError("the connection broke", attempts=5, waited=6.5))
     the connection broke (after 5 attempts and 6.5 s of waits)
     """
 
-    def __init__(self, message: str, *, attempts: int = 1, waited: float = 0.0) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, attempts: int = 1, waited: float = 0.0, **parts: Any) -> None:
+        super().__init__(message, **parts)
         self.attempts = attempts
         self.waited = waited
 
@@ -345,7 +346,7 @@ class APIError(HeliconeError):
 class AuthenticationError(APIError):
     """The key is missing, unknown, or lacks the permission (401, 403).
 
-    This request is a POST, for which Helicone requires a key with write permission (server source, since
+    This request is a POST, for which Helicone requires a key with write permission (executed; since
     2026-03-02), although it only reads.
 
     >>> import asyncio

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from helicone_sessions.filters.columns import F
-from helicone_sessions.filters.filter import ALL, NONE, Filter, all_of, any_of
+from helicone_sessions.filters.expression import ALL, NONE, Filter, all_of, any_of
 from helicone_sessions.filters.schema import REQUESTS, SESSIONS, ColumnFacts, Kind
 
 COLUMNS = tuple(getattr(F, name).facts for name in dir(F) if not name.startswith("_"))

@@ -16,6 +16,7 @@ import pytest
 from helicone_sessions import F, Filter, SessionMetrics
 from helicone_sessions.cli import main
 from helicone_sessions.cli.arguments import segments
+from helicone_sessions.messages.converter import metrics_from_json
 from helicone_sessions.report import MetricsGrid
 from helicone_sessions.testing import FakeHelicone, failure, metrics
 
@@ -109,7 +110,7 @@ def test_segments_and_windows_make_a_table(run: Run, service: FakeHelicone) -> N
 def test_json_and_csv_are_read_back(run: Run, service: FakeHelicone) -> None:
     """The standard output holds the data and nothing else."""
     one = run(service, "metrics", "--output", "json")
-    assert metrics(cost=0.25, duration=90.0, count=3.0) == SessionMetrics.from_json(one.stdout)
+    assert metrics(cost=0.25, duration=90.0, count=3.0) == metrics_from_json(one.stdout)
 
     days = ("metrics", "--from", "2026-11-01", "--to", "2026-11-04", "--every", "1d")
     grid = MetricsGrid.from_json(run(service, *days, "--output", "json").stdout)
@@ -171,37 +172,57 @@ def test_what_has_no_answer_is_named_and_the_rest_is_shown(run: Run, service: Fa
     ("code", "message", "arguments"),
     [
         (2, "line 1, column 7: a constant is due", ("metrics", "cost >")),
-        (2, "--last is a length as 90m, 12h, 7d or 2w, not 'week'", ("metrics", "--last", "week")),
-        (2, "--last is a length", ("metrics", "--last", "0d")),
-        (2, "--from is a day or a time, as 2026-11-01", ("metrics", "--from", "yesterday")),
-        (2, "--to needs a --from", ("metrics", "--to", "2026-11-01")),
-        (2, "leave it out, or --from", ("metrics", "--last", "1d", "--from", "2026-11-01")),
-        (2, "give one, as --last 7d", ("metrics", "--every", "1d")),
-        (2, "as model=gpt-4o,o3", ("metrics", "--by", "model")),
-        (2, "two segments of the name 'a'", ("metrics", "--by", "model=a,a")),
-        (2, ".png, .svg or .pdf file, not 'report.doc'", ("metrics", "--plot", "report.doc")),
-        (2, "there is no directory", ("metrics", "--plot", "/no/such/place/report.png")),
+        (2, "--last must be a length such as 90m, 12h, 7d or 2w, got 'week'", ("metrics", "--last", "week")),
+        (2, "--last must be a length", ("metrics", "--last", "0d")),
+        (2, "--from must be a date or a time such as 2026-11-01", ("metrics", "--from", "yesterday")),
+        (2, "--to needs a start. Add --from", ("metrics", "--to", "2026-11-01")),
         (
             2,
-            "--from 2026-11-02 does not lie before --to 2026-11-01",
+            "--last ends now. Leave it out",
+            ("metrics", "--last", "1d", "--from", "2026-11-01"),
+        ),
+        (2, "--every needs a time. Add --last 7d", ("metrics", "--every", "1d")),
+        (2, "--by must be a column with values", ("metrics", "--by", "model")),
+        (2, "--by has two segments of the name 'a'", ("metrics", "--by", "model=a,a")),
+        (
+            2,
+            ".png, .svg or .pdf file, got 'report.doc'",
+            ("metrics", "--plot", "report.doc"),
+        ),
+        (2, "--plot needs a directory", ("metrics", "--plot", "/no/such/place/report.png")),
+        (
+            2,
+            "--from must be before --to 2026-11-01, got 2026-11-02",
             (*FROM, "2026-11-02", "--to", "2026-11-01"),
         ),
-        (2, "--from 9000-01-01 does not lie before now", (*FROM, "9000-01-01")),
-        (2, "--last: 999999w is longer than the calendar", ("metrics", "--last", "999999w")),
-        (2, "--timeout is seconds above zero", ("metrics", "--timeout", "0")),
-        (2, "--timeout is a number, not 'soon'", ("metrics", "--timeout", "soon")),
-        (2, "--max-concurrency is a whole number from 1 up", ("metrics", "--max-concurrency", "0")),
-        (2, "--time-zone: no zone 'Mars'", ("metrics", "--last", "1d", "--time-zone", "Mars")),
+        (2, "--from must be before now, got 9000-01-01", (*FROM, "9000-01-01")),
+        (2, "--last is longer than the calendar, got 999999w", ("metrics", "--last", "999999w")),
+        (2, "--timeout must be a number of seconds above 0", ("metrics", "--timeout", "0")),
+        (2, "--timeout must be a number, got 'soon'", ("metrics", "--timeout", "soon")),
+        (2, "--max-concurrency must be a whole number of at least 1", ("metrics", "--max-concurrency", "0")),
+        (
+            2,
+            "name of a time zone, got 'Mars'",
+            ("metrics", "--last", "1d", "--time-zone", "Mars"),
+        ),
         (2, "in --by modle=a", ("metrics", "--by", "modle=a")),
-        (2, "as model=gpt-4o,o3", ("metrics", "--by", 'model == "gpt-4o"')),
-        (2, "--by model=gpt, has an empty value: leave its comma out", ("metrics", "--by", "model=gpt,")),
+        (
+            2,
+            "--by must be a column with values",
+            ("metrics", "--by", 'model == "gpt-4o"'),
+        ),
+        (
+            2,
+            "--by has an empty value, got model=gpt,",
+            ("metrics", "--by", "model=gpt,"),
+        ),
         (2, "has an empty value", ("metrics", "--by", 'model=""')),
-        (2, "the quote before 'a' is not closed", ("metrics", "--by", 'model="a,b')),
-        (2, "or a name and a filter, as 'slow:", ("metrics", "--by", "status=200 or cost > 1")),
-        (2, "or a name and a filter, as 'slow:", ("metrics", "--by", "cost > 1 or model=a")),
-        (2, "or a name and a filter, as 'slow:", ("metrics", "--by", "latency >= 5")),
-        (2, "ask for one with --by", ("metrics", "--quantity", "seconds_mean")),
-        (2, "name one, as --plot report.png", ("metrics", "--kind", "heatmap")),
+        (2, "--by has an open quote before 'a'", ("metrics", "--by", 'model="a,b')),
+        (2, "or a name with a filter such as 'slow:", ("metrics", "--by", "status=200 or cost > 1")),
+        (2, "or a name with a filter such as 'slow:", ("metrics", "--by", "cost > 1 or model=a")),
+        (2, "or a name with a filter such as 'slow:", ("metrics", "--by", "latency >= 5")),
+        (2, "--quantity needs a table. Add --by or --every", ("metrics", "--quantity", "seconds_mean")),
+        (2, "--kind needs a picture. Add --plot report.png", ("metrics", "--kind", "heatmap")),
         (2, "--last needs a value after it", ("metrics", "--last")),
         (2, "did you mean --from?", ("metrics", "--since", "2026-11-01")),
         (2, "write it in quotes, 'cost > 3'", ("metrics", "cost", ">", "3")),
@@ -212,17 +233,17 @@ def test_what_has_no_answer_is_named_and_the_rest_is_shown(run: Run, service: Fa
         ),
         (2, "write the whole filter in quotes", ("metrics", "cost")),
         (2, 'write it in quotes, "cost > 3"', ("metrics", "'cost", ">", "3'")),
-        (2, 'came through the shell: cmd.exe takes " only', ("metrics", "'cost > 3'")),
+        (2, 'the shell passed the quotes on: cmd.exe understands " only', ("metrics", "'cost > 3'")),
         (2, "helicone-sessions filter --help lists the columns", ("metrics", "modle == 'a'")),
         (2, "write helicone-sessions filter 'cost > 0.1'", ("filter",)),
         (2, "helicone-sessions filter --help lists", ("filter", "cost > 1", "--output", "yaml")),
         (2, 'Did you mean "metrics"?', ("metric",)),
         (2, "helicone-sessions --help lists", ("metric",)),
-        (2, "demo takes nothing but options, and not 7", ("demo", "7")),
+        (2, "demo takes options only, got 7", ("demo", "7")),
         (2, "--p-size", ("metrics", "--p-size", "p96")),
         (
             2,
-            "there is no --api-key: others would see it; export HELICONE_API_KEY",
+            "there is no --api-key, because others would see it; export HELICONE_API_KEY",
             ("metrics", "--api-key", "sk-1"),
         ),
     ],
@@ -242,7 +263,7 @@ def test_kinds_of_failure_have_codes_of_their_own(run: Run, service: FakeHelicon
     service.otherwise(failure("no such luck"))
     assert (1, True) == _code_and("no such luck", run(service, "metrics"))
     refused = run(service, "metrics", HELICONE_API_KEY="sk-other")
-    assert (3, True) == _code_and("is HELICONE_API_KEY the key of this service?", refused)
+    assert (3, True) == _code_and("Check that HELICONE_API_KEY is a key of this service", refused)
 
 
 @pytest.mark.parametrize(
@@ -251,23 +272,23 @@ def test_kinds_of_failure_have_codes_of_their_own(run: Run, service: FakeHelicon
         (
             {},
             2,
-            "export HELICONE_API_KEY=sk-helicone-... (keys are made on Helicone's settings page)",
+            "HELICONE_API_KEY is missing. Run `export HELICONE_API_KEY=sk-helicone-...`",
         ),
-        ({"HELICONE_API_KEY": "two words"}, 2, "HELICONE_API_KEY holds white space"),
+        ({"HELICONE_API_KEY": "two words"}, 2, "HELICONE_API_KEY contains white space"),
         (
             {"HELICONE_API_KEY": KEY, "HELICONE_BASE_URL": "localhost"},
             2,
-            "HELICONE_BASE_URL is an address that begins",
+            "HELICONE_BASE_URL must be an http(s) URL",
         ),
         (
             {"HELICONE_API_KEY": KEY, "HELICONE_BASE_URL": "http://127.0.0.1:9/v1"},
             2,
-            "HELICONE_BASE_URL goes without /v1",
+            "HELICONE_BASE_URL must not end with /v1",
         ),
         (
             {"HELICONE_API_KEY": KEY, "HELICONE_BASE_URL": "http://127.0.0.1:1"},
             1,
-            "is HELICONE_BASE_URL right",
+            "Check HELICONE_BASE_URL",
         ),
     ],
     ids=str,
@@ -288,7 +309,7 @@ def test_an_address_with_a_path_is_told_so(run: Run, service: FakeHelicone) -> N
     """A status of 404 is mostly that."""
     done = run(None, "metrics", HELICONE_API_KEY=KEY, HELICONE_BASE_URL=f"{service.url}/else")
 
-    assert (1, True) == _code_and("HELICONE_BASE_URL is the address alone, without a path", done)
+    assert (1, True) == _code_and("HELICONE_BASE_URL must be an address without a path", done)
 
 
 def _code_and(text: str, done: Done) -> tuple[int, bool]:
@@ -312,7 +333,7 @@ def test_bars_are_drawn_where_there_are_no_block_characters() -> None:
     """On a terminal that shows ASCII alone they are not question marks."""
     from rich.console import Console
 
-    from helicone_sessions.report.console import Bar
+    from helicone_sessions.display.terminal import Bar
 
     shown = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
     Console(file=shown, width=40).print(Bar(0.5))
@@ -410,7 +431,7 @@ def test_no_session_says_what_to_ask_for(run: Run, service: FakeHelicone) -> Non
     """In place of three empty histograms."""
     service.otherwise(SessionMetrics.empty())
     done = run(service, "metrics")
-    assert "No session matches: try a longer time" in done.stdout
+    assert "No session matches. Try a longer time" in done.stdout
     assert "Requests per session" not in done.stdout
 
 
@@ -476,7 +497,7 @@ def test_the_overview_says_what_each_command_does(run: Run) -> None:
     for name, does in {
         "demo": "Show session metrics",
         "metrics": "Show the metrics",
-        "filter": "Show what a filter",
+        "filter": "Show the JSON of a filter",
         "serve": "Answer queries",
         "install-completion": "Install shell",
     }.items():

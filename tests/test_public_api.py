@@ -21,8 +21,6 @@ MODULES = ("local", "report", "testing")
 # What is public without standing in an `__all__`: what answers are made of, columns, options of commands.
 BESIDE = (
     "clock.replaced",
-    "report.plot.plot_grid",
-    "report.plot.plot_metrics",
     "pytest_plugin.helicone_server",
     "otel.OpenTelemetryHooks",
     "filters.cautions.Caution",
@@ -30,11 +28,11 @@ BESIDE = (
     "transport.batch.MetricsStream",
     "filters.columns.Columns",
     *(
-        f"filters.kinds.{kind}Column"
+        f"filters.columns.kinds.{kind}Column"
         for kind in ("Boolean", "Map", "Number", "PropertyKey", "Score", "Text", "Timestamp")
     ),
     "cli.demo.demo",
-    "cli.filters.filter_",
+    "cli.filter.filter_",
     "cli.metrics.metrics",
     "cli.serve.serve",
 )

@@ -27,7 +27,7 @@ ELSEWHERE: Final = {
     "filters.columns.Columns": "it is `F`, and its columns have tables",
     "pytest_plugin.helicone_server": "a fixture: docs/testing.md, the environment",
     "cli.demo.demo": "the page of the command line has its options",
-    "cli.filters.filter_": "likewise",
+    "cli.filter.filter_": "likewise",
     "cli.metrics.metrics": "likewise",
     "cli.serve.serve": "likewise",
 }

@@ -12,14 +12,15 @@ from pathlib import Path
 from rich.console import CONSOLE_SVG_FORMAT, Console
 
 from helicone_sessions import F, HeliconeClient, SessionMetricsQuery, TimeFilter
+from helicone_sessions.display import terminal
+from helicone_sessions.display.numbers import means
 from helicone_sessions.local import LocalServer
-from helicone_sessions.report import metrics_grid
-from helicone_sessions.report.console import cells, figures, histograms
-from helicone_sessions.report.plot import plot_grid, plot_metrics
+from helicone_sessions.messages.metrics import UNITS, panels
+from helicone_sessions.report import metrics_grid, plot_grid, plot_metrics
+from helicone_sessions.report.cells import cut_of
 
 HERE = Path(__file__).parent
 END = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
-FIGURES = ("requests", "seconds", "dollars")
 MODELS = ("gpt-4o", "gpt-4o-mini", "claude-sonnet-4")
 
 
@@ -39,13 +40,14 @@ async def main() -> None:
     plot_grid(grid, "dollars_mean").figure.savefig(HERE / "lines.png")
     plot_grid(grid, "seconds_cut", "heatmap").figure.savefig(HERE / "heatmap.png")
     # As the command prints it.
-    terminal = Console(record=True, width=84, file=io.StringIO(), force_terminal=True)
-    terminal.print(cells("Averages of a session", FIGURES, [("all that match", figures(metrics))], {}))
-    terminal.print(histograms(metrics, query))
+    console = Console(record=True, width=84, file=io.StringIO(), force_terminal=True)
+    averages = [("all that match", means(panels(metrics)))]
+    console.print(terminal.table("Averages of a session", list(UNITS.values()), averages))
+    console.print(terminal.histograms(panels(metrics), cut_of(query)))
     # Without the fonts that a browser would have to fetch.
     form = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
     title = "helicone-sessions metrics --last 14d --p-size p95"
-    terminal.save_svg(str(HERE / "terminal.svg"), title=title, code_format=form, unique_id="t")
+    console.save_svg(str(HERE / "terminal.svg"), title=title, code_format=form, unique_id="t")
 
 
 if __name__ == "__main__":

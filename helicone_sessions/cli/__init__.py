@@ -1,8 +1,6 @@
 """The command line, ``helicone-sessions`` (extra ``cli``).
 
-Answers go to the standard output, everything else to the standard error. Exit codes: 0 done, 1 the service,
-the network or the output failed, 2 the command or a filter cannot be run as given, 3 the key is refused, 4
-the rate limit is reached, 5 some figures of a table have no answer, 130 interrupted.
+Results go to standard output, everything else to standard error. `_EXIT_CODES` lists the exit codes.
 """
 
 import os
@@ -10,10 +8,9 @@ import sys
 from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from helicone_sessions.cli.help import EXIT_CODES, OVERVIEW, epilogue
-from helicone_sessions.cli.wording import in_words_of_the_command, usage_error, what_next
+from helicone_sessions.cli.error_text import error_text, usage_error
 from helicone_sessions.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -22,6 +19,7 @@ from helicone_sessions.errors import (
     MissingExtra,
     RateLimited,
 )
+from helicone_sessions.filters.schema import COLUMNS
 
 if TYPE_CHECKING:
     from cyclopts import App
@@ -32,21 +30,73 @@ _COMMANDS = {
     "filter": "filter:filter_",
     "serve": "serve:serve",
 }
-# What a shell reports of a command that was interrupted.
+# A shell reports this code for a command that SIGINT ended.
 _INTERRUPTED = 130
+
+_OVERVIEW: Final = """Session metrics from Helicone: the requests, length and cost of sessions.
+
+`helicone-sessions demo` shows metrics of sample data; it needs no account.
+
+`helicone-sessions metrics 'cost > 0.1 and model contains "gpt"' --last 7d` queries your account, with
+the key in HELICONE_API_KEY.
+
+`helicone-sessions filter 'cost > 0.1'` shows the JSON of a filter, and sends nothing.
+
+`helicone-sessions serve --data requests.jsonl` answers from your own data.
+"""
+_EXIT_CODES: Final = """Exit codes: 0 done, 1 the service, the network or the output failed, 2 the command
+cannot run as given, 3 the service rejects the key, 4 the rate limit is reached, 5 some queries of a table
+failed, 130 interrupted.
+"""
+_EXAMPLES: Final = {
+    "demo": """\
+helicone-sessions demo
+helicone-sessions demo --days 7 --model gpt-4o --model claude-opus-4
+helicone-sessions demo --live --model gpt-4o
+""",
+    "metrics": """\
+helicone-sessions metrics 'cost > 0.1 and model contains "gpt"' --last 7d
+helicone-sessions metrics --from 2026-11-01 --to 2026-11-08 --p-size p95
+helicone-sessions metrics --last 7d --every 1d --by model=gpt-4o,claude-opus-4
+helicone-sessions metrics --last 7d --by 'slow:latency > 5000' --output csv
+helicone-sessions metrics --last 4w --every 1w --output html > report.html
+""",
+    "filter": """\
+helicone-sessions filter 'cost > 0.1 and model contains "gpt"'
+helicone-sessions filter 'status in (500, 502) or threat' --output tree
+helicone-sessions filter 'properties["env"] == "prod" and not cached'
+helicone-sessions filter 'request_created_at >= 2026-11-01T00:00:00Z'
+""",
+    "serve": """\
+helicone-sessions serve --sample
+helicone-sessions serve --data requests.jsonl
+helicone-sessions serve --data november.csv --path helicone-data --port 8585
+helicone-sessions serve --data requests.jsonl --rejects bad.jsonl
+""",
+}
+_PAGES: Final = {"demo": "tutorial", "metrics": "cli", "filter": "filters", "serve": "engine"}
+_MORE: Final = {
+    "filter": "Columns: " + ", ".join(COLUMNS) + ".",
+    "serve": "Each row of the data is one request. Only `request_created_at` is required; other columns are"
+    " `cost`, `latency`, `model`, `status`, `session_id`, `session_name` and `properties`.",
+}
 
 
 def main() -> None:
     """Run the command that the arguments name."""
-    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - where there is none, to the end
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - it stays open to the end
     if isinstance(sys.stdout, TextIOWrapper):
-        _write_what_can_be_read(sys.stdout)
+        # A terminal shows a ? for a character that it lacks; files and pipes get all characters, as UTF-8.
+        encoding = None if sys.stdout.isatty() else "utf-8"
+        sys.stdout.reconfigure(encoding=encoding, errors="replace")
+    arguments = sys.argv[1:]
+    command = "".join({*_COMMANDS}.intersection(arguments[:1]))
     try:
-        _run(sys.argv[1:])
+        _run(arguments, command)
     except HeliconeError as error:
-        _fail(in_words_of_the_command(error) + what_next(error), _code_of(error))
+        _fail(error_text(error, command), _code_of(error))
     except BrokenPipeError:
-        # Who read the pipe has what it wanted, as `head` has.
+        # The reader of the pipe has enough, as `head` has.
         _give_up_output()
         raise SystemExit(1) from None
     except OSError as error:
@@ -56,13 +106,8 @@ def main() -> None:
         _fail("interrupted", _INTERRUPTED)
 
 
-def _write_what_can_be_read(output: TextIOWrapper) -> None:
-    """A terminal gets a ? for a character that it has not; a file or a pipe gets all of them, as UTF-8."""
-    output.reconfigure(encoding=None if output.isatty() else "utf-8", errors="replace")
-
-
-def _run(arguments: list[str]) -> None:
-    app = _app(whole=not {*_COMMANDS}.intersection(arguments[:1]))
+def _run(arguments: list[str], command: str) -> None:
+    app = _app(command)
     from cyclopts import CycloptsError  # noqa: PLC0415 - it is an extra
 
     try:
@@ -70,7 +115,7 @@ def _run(arguments: list[str]) -> None:
     except CycloptsError as error:
         _fail(usage_error(error), 2)
     finally:
-        # Here, and not at the end of the process, it can be told that it failed.
+        # A failure at the end of the process could not be reported.
         sys.stdout.flush()
 
 
@@ -80,7 +125,7 @@ def _code_of(error: HeliconeError) -> int:
 
 
 def _give_up_output() -> None:
-    """Nothing more goes to the standard output, nor is complained about at the end of the process."""
+    """Discard the rest of the output, so that Python does not report it at the end of the process."""
     with suppress(OSError), Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
@@ -91,12 +136,20 @@ def _fail(message: str, code: int) -> None:
 
 
 def _shown(default: object) -> str | None:
-    """A default as the help shows it; nothing where an option is off without it."""
+    """A default in the help; None if the option is off by default."""
     return None if default is None or default is False or default == "" else str(default)
 
 
-def _app(*, whole: bool) -> "App":
-    """The commands; the *whole* of them is imported for the help that lists them."""
+def _epilogue(command: str) -> str:
+    """The end of the help of a command, in Markdown."""
+    examples = f"Examples:\n\n```text\n{_EXAMPLES[command]}```"
+    read_on = f"Read on in docs/{_PAGES[command]}.md of the source."
+    parts = (examples, _MORE.get(command), _EXIT_CODES, read_on)
+    return "\n\n".join(part for part in parts if part)
+
+
+def _app(command: str) -> "App":
+    """The app with the command to run; without one, all commands are imported for the overview."""
     try:
         import rich  # noqa: F401, PLC0415 - they are an extra
         from cyclopts import App, Parameter  # noqa: PLC0415
@@ -104,16 +157,16 @@ def _app(*, whole: bool) -> "App":
         raise MissingExtra("cli", package=error.name or "cyclopts", purpose="the command line") from error
     app = App(
         name="helicone-sessions",
-        help=OVERVIEW,
-        help_epilogue=EXIT_CODES,
-        # Without it each option would have a twin that does nothing, as --no-live.
+        help=_OVERVIEW,
+        help_epilogue=_EXIT_CODES,
+        # By default each option would have a negative twin such as --no-live.
         default_parameter=Parameter(negative="", show_default=_shown),
         suppress_keyboard_interrupt=False,
     )
-    # Imported when it is named, so that one command needs no more than its own extra.
+    # Commands are imported when they are used, so that each needs only its own extras.
     for name, function in _COMMANDS.items():
-        app.command(f"helicone_sessions.cli.{function}", name=name, help_epilogue=epilogue(name))
-        if whole:
+        app.command(f"helicone_sessions.cli.{function}", name=name, help_epilogue=_epilogue(name))
+        if not command:
             app[name]
     app.register_install_completion_command(name="install-completion")
     return app

@@ -1,4 +1,4 @@
-"""What stands on a command line, read into filters, times and segments."""
+"""Command-line arguments as filters, times and segments."""
 
 import json
 import re
@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final
 
 from helicone_sessions.errors import ConfigurationError, FilterError
-from helicone_sessions.filters.filter import Filter
+from helicone_sessions.filters.expression import Filter
 from helicone_sessions.filters.nodes import Leaf
-from helicone_sessions.filters.parse import parse_filter
+from helicone_sessions.filters.text.parser import parse_filter
 from helicone_sessions.messages.time_filter import TimeFilter, zone_of
 
 _LENGTH: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(m|min|h|d|w)")
@@ -22,7 +22,7 @@ _UNITS: Final = {
     "w": timedelta(weeks=1),
 }
 
-# A column, and its values behind the first = that is not in the key of a map.
+# A column, and its values after the first = that is not inside a map key.
 _BY: Final = re.compile(
     r"""((?:[^=\[]|\[(?:"(?:[^"\\]|\\.)*+"|'(?:[^'\\]|\\.)*+'|[^\]"'])*+\])++)=(.*)""", re.DOTALL
 )
@@ -31,32 +31,41 @@ _VALUE: Final = re.compile(r"""(?:\A|,)\s*("[^"]*"|'[^']*'|[^,]*?)\s*(?=,|\Z)"""
 _COLUMNS: Final = "helicone-sessions filter --help lists the columns, with examples"
 
 
-def length(option: str, text: str) -> timedelta:
-    """A length of time, as 90m, 12h, 7d or 2w.
+def length(argument: str, text: str) -> timedelta:
+    """A length of time such as 90m, 12h, 7d or 2w.
 
-    >>> length("--last", "12h")
+    >>> length("last", "12h")
     datetime.timedelta(seconds=43200)
     """
     found = _LENGTH.fullmatch(text.strip().lower())
     if found is None or not float(found[1]):
-        raise ConfigurationError(f"{option} is a length as 90m, 12h, 7d or 2w, not {text!r}")
+        raise ConfigurationError(
+            argument=argument, problem=f"must be a length such as 90m, 12h, 7d or 2w, got {text!r}"
+        )
     try:
         return float(found[1]) * _UNITS[found[2]]
     except OverflowError:
-        raise ConfigurationError(f"{option}: {text} is longer than the calendar") from None
+        raise _beyond_calendar(argument, text) from None
 
 
-def moment(option: str, text: str, zone: tzinfo) -> datetime:
-    """A day or a time, as 2026-11-01 or 2026-11-01T18:00; without a zone it is one of *zone*.
+def _beyond_calendar(argument: str, text: str) -> ConfigurationError:
+    return ConfigurationError(
+        argument=argument, problem=f"is longer than the calendar, got {text}", remedy="Use a shorter length"
+    )
 
-    >>> moment("--from", "2026-11-01", UTC)
+
+def moment(argument: str, text: str, zone: tzinfo) -> datetime:
+    """A date or a time such as 2026-11-01 or 2026-11-01T18:00, by default in *zone*.
+
+    >>> moment("begin", "2026-11-01", UTC)
     datetime.datetime(2026, 11, 1, 0, 0, tzinfo=datetime.timezone.utc)
     """
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
         raise ConfigurationError(
-            f"{option} is a day or a time, as 2026-11-01 or 2026-11-01T18:00Z, not {text!r}"
+            argument=argument,
+            problem=f"must be a date or a time such as 2026-11-01 or 2026-11-01T18:00Z, got {text!r}",
         ) from None
     return found if found.tzinfo else found.replace(tzinfo=zone)
 
@@ -71,43 +80,55 @@ def condition(text: str) -> Filter:
         return parse_filter(text)
     except FilterError as error:
         if text.startswith(("'", '"')):
-            error.add_note('the quotes around a filter came through the shell: cmd.exe takes " only')
+            error.add_note('the shell passed the quotes on: cmd.exe understands " only')
         elif len(text.split()) == 1:
-            error.add_note("write the whole filter in quotes, 'cost > 0.1': or the shell takes the >")
+            error.add_note("write the whole filter in quotes, 'cost > 0.1', because the shell reads the >")
         error.add_note(_COLUMNS)
         raise
 
 
 def time_of(last: str | None, begin: str | None, end: str | None, zone: tzinfo) -> TimeFilter | None:
-    """The time that ``--last``, ``--from`` and ``--to`` name; None where there is none of them."""
+    """The time of ``--last``, ``--from`` and ``--to``; None if none of them is given."""
     if last is not None:
         if begin is not None or end is not None:
-            raise ConfigurationError("--last is the time up to now: leave it out, or --from and --to")
+            raise ConfigurationError(
+                argument="last", problem="ends now", remedy="Leave it out, or leave out `begin` and `end`"
+            )
         try:
-            return TimeFilter.last(days=length("--last", last) / timedelta(days=1))
+            return TimeFilter.last(days=length("last", last) / timedelta(days=1))
         except FilterError:
-            raise ConfigurationError(f"--last: {last} is longer than the calendar") from None
+            raise _beyond_calendar("last", last) from None
     if begin is None:
         if end is not None:
-            raise ConfigurationError("--to needs a --from, as --from 2026-11-01")
+            raise ConfigurationError(argument="end", problem="needs a start", remedy="Add --from 2026-11-01")
         return None
-    begins = moment("--from", begin, zone)
-    ends = datetime.now(UTC) if end is None else moment("--to", end, zone)
+    begins = moment("begin", begin, zone)
+    ends = datetime.now(UTC) if end is None else moment("end", end, zone)
     if begins >= ends:
-        other = "now" if end is None else f"--to {end}"
-        raise ConfigurationError(f"--from {begin} does not lie before {other}: name an earlier time")
+        raise ConfigurationError(
+            argument="begin",
+            problem=f"must be before {'now' if end is None else f'--to {end}'}, got {begin}",
+            remedy="Use an earlier time",
+        )
     return TimeFilter(begins, ends)
 
 
 def zone(text: str | None) -> tzinfo:
-    """The zone of that name, or UTC."""
-    return UTC if text is None else zone_of(text)
+    """The time zone of that name; UTC by default."""
+    try:
+        return UTC if text is None else zone_of(text)
+    except FilterError:
+        raise ConfigurationError(
+            argument="time_zone",
+            problem=f"must be the name of a time zone, got {text!r}",
+            remedy="Use a name such as Europe/Berlin; if the system has none, python -m pip install tzdata",
+        ) from None
 
 
 def segments(given: Sequence[str]) -> dict[str, Filter] | None:
-    """The segments that ``--by`` names: ``model=gpt-4o,o3``, or ``slow:latency > 5000`` for any filter.
+    """The segments of ``--by``: ``model=gpt-4o,o3``, or ``slow:latency > 5000`` for any filter.
 
-    A value with a comma stands in quotes, of either kind.
+    A value with a comma needs quotes, single or double.
 
     >>> segments(["model=gpt-4o,o3", "slow:latency > 5000"])
     {'gpt-4o': F.model == 'gpt-4o', 'o3': F.model == 'o3', 'slow': F.latency > 5000}
@@ -122,7 +143,7 @@ def segments(given: Sequence[str]) -> dict[str, Filter] | None:
             raise
         for name, each in named:
             if name in found:
-                raise ConfigurationError(f"--by: there are two segments of the name {name!r}")
+                raise ConfigurationError(argument="by", problem=f"has two segments of the name {name!r}")
             found[name] = each
     return found or None
 
@@ -132,7 +153,7 @@ def _segments(text: str) -> list[tuple[str, Filter]]:
     if colon and re.fullmatch(r"[\w .-]+", name):
         return [(name.strip(), parse_filter(condition))]
     found = _BY.fullmatch(text)
-    # What ends or begins so was a whole condition, as model == "gpt-4o".
+    # A whole condition, such as model == "gpt-4o", has another operator around the =.
     if not found or found[1].rstrip().endswith(("!", "<", ">")) or found[2].startswith("="):
         raise _no_segments(text)
     values = [_bare(value, text) for value in _VALUE.findall(found[2])]
@@ -141,29 +162,33 @@ def _segments(text: str) -> list[tuple[str, Filter]]:
 
 def _no_segments(text: str) -> ConfigurationError:
     return ConfigurationError(
-        f"--by is a column and its values, as model=gpt-4o,o3, or a name and a filter, as"
-        f" 'slow:latency > 5000', not {text!r}"
+        argument="by",
+        problem="must be a column with values such as model=gpt-4o,o3, or a name with a filter such as"
+        f" 'slow:latency > 5000', got {text!r}",
     )
 
 
 def _bare(value: str, text: str) -> str:
-    """The value without the quotes that it would have in a filter."""
+    """The value without its quotes."""
     if value.startswith(('"', "'")):
         if len(value) == 1 or value[-1] != value[0]:
             raise ConfigurationError(
-                f"--by {shlex.quote(text)}: the quote before {value[1:]!r} is not closed"
+                argument="by",
+                problem=f"has an open quote before {value[1:]!r}, got {shlex.quote(text)}",
+                remedy="Close the quote",
             )
         value = value[1:-1]
     if not value:
         raise ConfigurationError(
-            f"--by {shlex.quote(text)} has an empty value: leave its comma out, or write a name and a filter,"
-            f" as 'none:model is empty'"
+            argument="by",
+            problem=f"has an empty value, got {shlex.quote(text)}",
+            remedy="Leave out its comma, or use a name and a filter such as 'none:model is empty'",
         )
     return value
 
 
 def _equal(column: str, value: str, text: str) -> Filter:
-    """The column compared with the value as a text, or as a number, a time, true or false."""
+    """The column compared with the value as text, or else as a number, a time, true or false."""
     try:
         found = parse_filter(f"{column} == {json.dumps(value, ensure_ascii=False)}")
     except FilterError as error:
@@ -171,7 +196,7 @@ def _equal(column: str, value: str, text: str) -> Filter:
             found = parse_filter(f"{column} == {value}")
         except FilterError:
             raise error from None
-    # A column or a value with an `or` in it is a filter of its own.
+    # A column or a value with an `or` in it is a whole filter.
     if not isinstance(found.node, Leaf):
         raise _no_segments(text)
     return found

@@ -1,4 +1,4 @@
-"""``helicone-sessions demo``: what the answers look like."""
+"""``helicone-sessions demo``: metrics of sample data."""
 
 import asyncio
 import sys
@@ -8,9 +8,10 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from helicone_sessions.cli.progress import of_queries
+from helicone_sessions.display.numbers import cut_note, means, number
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.filters.columns import F
-from helicone_sessions.messages.metrics import SessionMetrics
+from helicone_sessions.messages.metrics import UNITS, SessionMetrics, panels
 from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.messages.time_filter import TimeFilter
 from helicone_sessions.transport.client import HeliconeClient
@@ -19,9 +20,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _MOST_DAYS: Final = 3660
-# In so many days no day of a month comes twice.
+# Up to this number of days, a day of the year appears once.
 _DAYS_OF_A_YEAR: Final = 365
+# The key of the query without a model, and its name in a table.
 _ALL: Final = (None,)
+_EVERYTHING: Final = "all sessions"
+_LEVEL: Final = "p95"
 _SAMPLE_SESSIONS: Final = ("support-chat", "summarise-page", "code-review", "research-agent")
 MODELS: Final = ("gpt-4o-mini", "gpt-4o", "claude-sonnet-4", "claude-opus-4")
 
@@ -43,17 +47,17 @@ asyncio.run(main())
 
 
 def demo(*, live: bool = False, model: list[str] | None = None, days: int = 30) -> None:
-    """Show session metrics per model and day, asked for in one concurrent batch.
+    """Show session metrics per model and day, queried as one concurrent batch.
 
-    They come from the embedded engine on thirty days of made-up requests; no account is needed.
+    The embedded engine answers from thirty days of sample requests; no account is needed.
 
     Args:
-        live: Ask the real service instead, with the key in HELICONE_API_KEY.
-        model: A model to show; give it several times for several.
-        days: How many days up to the last midnight in UTC.
+        live: Query the real service instead, with the key in HELICONE_API_KEY.
+        model: A model to show. Repeat it for more models.
+        days: The number of days up to the last midnight in UTC.
     """
     if not 1 <= days <= _MOST_DAYS:
-        raise ConfigurationError(f"--days is a whole number from 1 to {_MOST_DAYS}, not {days}")
+        raise ConfigurationError(argument="days", problem=f"must be from 1 to {_MOST_DAYS}, got {days}")
     asyncio.run(_demo(tuple(model or MODELS), days, live=live))
 
 
@@ -62,23 +66,23 @@ async def _demo(models: tuple[str, ...], days: int, *, live: bool) -> None:
 
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     whole = TimeFilter(midnight - timedelta(days=days), midnight)
-    windows = {(window.end - timedelta(days=1)).date(): window for window in whole.split(days=1)}
+    times = {(time.end - timedelta(days=1)).date(): time for time in whole.split(days=1)}
     queries: dict[Any, SessionMetricsQuery] = {
-        (day, model): SessionMetricsQuery(F.model == model if model else None, time_filter=window)
-        for day, window in windows.items()
+        (day, model): SessionMetricsQuery(F.model == model if model else None, time_filter=time)
+        for day, time in times.items()
         for model in (*models, None)
     }
     queries |= {(model,): SessionMetricsQuery(F.model == model, time_filter=whole) for model in models}
     if not live:
         named = F.properties["Helicone-Session-Name"]
         queries |= {
-            ("session", name, None): SessionMetricsQuery(named == name, time_filter=whole)
+            ("session", name): SessionMetricsQuery(named == name, time_filter=whole)
             for name in _SAMPLE_SESSIONS
         }
-    queries[_ALL] = SessionMetricsQuery(time_filter=whole, p_size="p95")
+    queries[_ALL] = SessionMetricsQuery(time_filter=whole, p_size=_LEVEL)
     async with _live_client() if live else _sample_client() as client:
         answers = await _asked(client, queries)
-    _show(Console(), answers, models, list(windows))
+    _show(Console(), answers, models, list(times))
 
 
 @asynccontextmanager
@@ -113,54 +117,59 @@ async def _asked(
 def _show(
     console: "Console", answers: dict[Any, SessionMetrics], models: tuple[str, ...], days: list[date]
 ) -> None:
-    from helicone_sessions.report.console import cells, figures, histograms  # noqa: PLC0415 - needs rich
-    from helicone_sessions.report.words import number  # noqa: PLC0415 - likewise
+    from helicone_sessions.display import terminal  # noqa: PLC0415 - rich is an extra
 
-    def dollars(key: object) -> str:
-        return number(answers[key].average.session_cost, "dollars")
-
-    def seconds(key: object) -> float:
-        return answers[key].average.session_duration or 0.0
+    def seconds(day: date) -> float:
+        return answers[day, None].average.session_duration or 0.0
 
     form = "%a %d %b" if len(days) <= _DAYS_OF_A_YEAR else "%a %d %b %Y"
-    slowest = max(days, key=lambda day: seconds((day, None)))
-    dearest = max(models, key=lambda model: answers[model,].average.session_cost or 0.0)
-    rows = [
-        (
-            day.strftime(form),
-            [*(dollars((day, model)) for model in models), *figures(answers[day, None])[:0:-1]],
-        )
-        for day in days
-    ]
-    heads = [*models, "all models", "seconds"]
-    console.print(
-        cells(
-            "Mean dollars of a session by model and day, and its mean seconds",
-            heads,
-            rows,
-            {slowest.strftime(form): "bold red"},
-        ),
-        crop=False,
+    slowest = max(days, key=seconds)
+    table = terminal.table(
+        "Mean dollars of a session by model and day, and its mean seconds",
+        [*models, "all models", "seconds"],
+        [
+            (
+                day.strftime(form),
+                [
+                    *(_dollars(answers[day, model]) for model in (*models, None)),
+                    number(answers[day, None].average.session_duration, "seconds"),
+                ],
+            )
+            for day in days
+        ],
+        {slowest.strftime(form): "bold red"},
     )
-    kinds = [(model, figures(answers[model,])) for model in models]
-    kinds += [(key[1], figures(answer)) for key, answer in answers.items() if len(key) == 3]
-    kinds.append(("all sessions", figures(answers[_ALL])))
-    heads = ["requests", "seconds", "dollars"]
-    console.print(cells("Averages of a session", heads, kinds, {"all sessions": "bold"}), crop=False)
+    console.print(table, crop=False)
+    _show_averages(console, answers, models)
     if answers[_ALL].average.session_count is None:
-        console.print("No session in this time: name your models with --model, or take more --days.")
+        console.print("No session in this time. Name your models with --model, or use more --days.")
     else:
+        dearest = max(models, key=lambda model: answers[model,].average.session_cost or 0.0)
         console.print(
-            f"Costliest model: {dearest}, {dollars((dearest,))} dollars a session."
-            f" Slowest day: {slowest:{form}},"
-            f" {number(seconds((slowest, None)), 'seconds')} seconds a session.\n",
+            f"Costliest model: {dearest}, {_dollars(answers[dearest,])} dollars a session."
+            f" Slowest day: {slowest:{form}}, {number(seconds(slowest), 'seconds')} seconds a session.\n",
             markup=False,
             emoji=False,
         )
-    console.print(histograms(answers[_ALL], SessionMetricsQuery(p_size="p95")))
+    console.print(terminal.histograms(panels(answers[_ALL]), cut_note(_LEVEL)))
     console.print("\nThe same in Python:\n", style="bold")
     console.print(TEN_LINES, highlight=False, markup=False, soft_wrap=True)
     sys.stderr.write(
         "Next: your own figures, with HELICONE_API_KEY set:  helicone-sessions metrics --last 7d\n"
         "or your own data:  helicone-sessions serve --data requests.jsonl\n"
     )
+
+
+def _show_averages(console: "Console", answers: dict[Any, SessionMetrics], models: tuple[str, ...]) -> None:
+    from helicone_sessions.display import terminal  # noqa: PLC0415 - rich is an extra
+
+    named = [(model, answers[model,]) for model in models]
+    named += [(name, answers["session", name]) for name in _SAMPLE_SESSIONS if ("session", name) in answers]
+    named.append((_EVERYTHING, answers[_ALL]))
+    rows = [(name, means(panels(found))) for name, found in named]
+    table = terminal.table("Averages of a session", list(UNITS.values()), rows, {_EVERYTHING: "bold"})
+    console.print(table, crop=False)
+
+
+def _dollars(metrics: SessionMetrics) -> str:
+    return number(metrics.average.session_cost, "dollars")

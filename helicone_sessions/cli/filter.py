@@ -1,4 +1,4 @@
-"""``helicone-sessions filter``: what a filter becomes, without asking anybody."""
+"""``helicone-sessions filter``: a filter in its other forms."""
 
 import json
 import sys
@@ -10,20 +10,19 @@ Output = Literal["json", "tree", "python", "text"]
 
 
 def filter_(text: str, /, *, output: Output = "json") -> None:
-    """Show what a filter becomes: the JSON of the API, its tree, and what the service would read differently.
+    """Show the JSON of a filter, its tree, and what the open-source server would read differently.
 
-    Nothing is asked, and no key is needed.
+    Nothing is sent, and no key is needed.
 
     Args:
-        text: The filter, as 'cost > 0.1 and model contains "gpt"'; JSON of the API is taken too.
-        output: What goes to the standard output: the API's JSON, the tree, Python source, or the text
-            of the filter.
+        text: The filter, e.g. 'cost > 0.1 and model contains "gpt"', or its JSON.
+        output: The format of the output: the API's JSON, the tree, Python source, or text.
     """
     read = condition(text)
     wire = json.dumps(read.to_wire(), indent=2, ensure_ascii=False)
     shown = {"json": wire, "tree": read.explain(), "python": repr(read), "text": str(read)}
     if output == "json":
-        # Beside the JSON, for people; a pipe gets the JSON alone.
+        # People see the tree too; a pipe gets the JSON alone.
         sys.stderr.write(f"{read.explain()}\n\n")
     sys.stdout.write(f"{shown[output]}\n")
     for caution in read.cautions():

@@ -1,25 +1,28 @@
-"""``helicone-sessions metrics``: ask the service, and show a table, JSON, CSV, HTML or a picture."""
+"""``helicone-sessions metrics``: query the service, and show a table, JSON, CSV, HTML or a picture."""
 
 import asyncio
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from cyclopts import Parameter
 
 from helicone_sessions.cli.arguments import condition, length, segments, time_of, zone
 from helicone_sessions.cli.progress import of_queries
+from helicone_sessions.display import html
+from helicone_sessions.display.numbers import means
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.messages.metrics import SessionMetrics
+from helicone_sessions.messages.metrics import UNITS, SessionMetrics, panels
 from helicone_sessions.messages.query import PSize, SessionMetricsQuery
-from helicone_sessions.report.cells import Quantity
-from helicone_sessions.report.grid import MetricsGrid, metrics_grid
+from helicone_sessions.messages.tabular import json_text
+from helicone_sessions.report.cells import Quantity, cut_of
+from helicone_sessions.report.grid import MetricsGrid, grid_to_html, grid_to_terminal, metrics_grid
 from helicone_sessions.transport.client import HeliconeClient
 
 Output = Literal["table", "json", "csv", "html"]
-# Some cells of a grid have no answer; what there is was shown.
-PARTLY = 5
+# The exit code if some queries of a grid failed, after the rest was shown.
+_PARTLY: Final = 5
 
 
 def metrics(  # noqa: PLR0913 - options
@@ -43,30 +46,31 @@ def metrics(  # noqa: PLR0913 - options
     timeout: float = 60.0,
     max_concurrency: int = 8,
 ) -> None:
-    """Show the metrics of sessions, whole or by segment and window.
+    """Show the metrics of sessions, in total or by segment and period.
 
     The key is taken from HELICONE_API_KEY (`export HELICONE_API_KEY=sk-helicone-...`), the address from
     HELICONE_BASE_URL or --region.
 
     Args:
-        text: Which requests count, as 'cost > 0.1 and model contains "gpt"'; all of them without it.
-        last: The time up to now, as 90m, 12h, 7d or 2w.
-        begin: Where the time begins, as 2026-11-01 or 2026-11-01T18:00Z; without a zone, in --time-zone.
-        end: Where it ends; now, without it.
-        p_size: Where the histograms are cut.
-        use_interquartile: Cut them at both ends.
+        text: The filter, e.g. 'cost > 0.1 and model contains "gpt"'; all requests by default.
+        last: How far back to look, e.g. 90m, 12h, 7d or 2w.
+        begin: The start of the time, e.g. 2026-11-01 or 2026-11-01T18:00Z, by default in --time-zone.
+        end: The end of the time; now by default.
+        p_size: The quantile at which the histograms are cut.
+        use_interquartile: Cut the histograms at both ends.
         name_contains: Only sessions of this name.
-        by: Segments: a column and its values, as model=gpt-4o,o3, or a name and a filter, as
-            'slow:latency > 5000'; several times for several.
-        every: Windows of this length, as 1d or 6h.
-        time_zone: The zone that windows of whole days follow, as Europe/Berlin; UTC without it.
-        quantity: The figure that a table of segments and windows, or its picture, shows.
-        output: What goes to the standard output.
-        plot: A file to draw into, .png, .svg or .pdf (extra plot).
-        kind: How segments and windows are drawn.
-        region: The service to ask.
+        by: Segments: a column and its values, e.g. model=gpt-4o,o3, or a name and a filter, e.g.
+            'slow:latency > 5000'. Repeat it for more segments.
+        every: Divide the time into periods of this length, e.g. 1d or 6h.
+        time_zone: The time zone, e.g. Europe/Berlin, whose calendar periods of whole days follow; UTC by
+            default.
+        quantity: The number that a table of segments and periods, or its picture, shows.
+        output: The format of the output.
+        plot: The picture file to write, .png, .svg or .pdf (extra plot).
+        kind: How to draw segments and periods.
+        region: The region of the service.
         timeout: Seconds for one attempt.
-        max_concurrency: How many queries are asked at once.
+        max_concurrency: The number of queries under way at once.
     """
     where = zone(time_zone)
     query = SessionMetricsQuery(
@@ -78,18 +82,18 @@ def metrics(  # noqa: PLR0913 - options
     )
     asked: dict[str, Any] = {
         "by": segments(by or []),
-        "every": None if every is None else length("--every", every),
+        "every": None if every is None else length("every", every),
         "time_zone": where,
     }
     if every is not None and query.time_filter is None:
-        raise ConfigurationError("--every cuts a time into windows: give one, as --last 7d")
+        raise ConfigurationError(argument="every", problem="needs a time", remedy="Add --last 7d")
     is_table = asked["by"] is not None or every is not None
     if quantity != "dollars_mean" and not is_table:
-        raise ConfigurationError("--quantity is the figure of a table: ask for one with --by or --every")
+        raise ConfigurationError(argument="quantity", problem="needs a table", remedy="Add --by or --every")
     if plot is not None:
         _check_picture(plot)
     elif kind != "lines":
-        raise ConfigurationError(f"--kind {kind} is how a picture is drawn: name one, as --plot report.png")
+        raise ConfigurationError(argument="kind", problem="needs a picture", remedy="Add --plot report.png")
     settings = {"region": region, "timeout": timeout, "max_concurrency": max_concurrency}
     if not is_table:
         _show_metrics(asyncio.run(_one(query, settings)), query, output, plot)
@@ -98,8 +102,8 @@ def metrics(  # noqa: PLR0913 - options
         _show_grid(grid, quantity, output, plot, kind)
         if grid.failed:
             for cell in grid.failed:
-                sys.stderr.write(f"helicone-sessions: {cell.segment}, {cell.window}: {cell.error}\n")
-            raise SystemExit(PARTLY)
+                sys.stderr.write(f"helicone-sessions: {cell.segment}, {cell.period}: {cell.error}\n")
+            raise SystemExit(_PARTLY)
 
 
 async def _one(query: SessionMetricsQuery, settings: dict[str, Any]) -> SessionMetrics:
@@ -117,16 +121,18 @@ async def _grid(query: SessionMetricsQuery, asked: dict[str, Any], settings: dic
 
 
 def _check_picture(plot: Path) -> None:
-    """What can be known before the service is asked."""
+    """Check that the picture can be written, before any query runs."""
     from helicone_sessions.report.plot import check_installed  # noqa: PLC0415 - it is an extra
 
     check_installed()
     if plot.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise ConfigurationError(f"--plot draws a .png, .svg or .pdf file, not {str(plot)!r}")
+        raise ConfigurationError(
+            argument="plot", problem=f"must be a .png, .svg or .pdf file, got {str(plot)!r}"
+        )
     if not plot.parent.is_dir():
-        raise ConfigurationError(f"--plot: there is no directory {str(plot.parent)!r}; make it")
+        raise ConfigurationError(argument="plot", problem=f"needs a directory, got {str(plot.parent)!r}")
     if not os.access(plot if plot.exists() else plot.parent, os.W_OK):
-        raise ConfigurationError(f"--plot: {str(plot)!r} is not yours to write; name another file")
+        raise ConfigurationError(argument="plot", problem=f"cannot be written, got {str(plot)!r}")
 
 
 def _show_metrics(
@@ -135,20 +141,18 @@ def _show_metrics(
     if output == "table":
         from rich.console import Console  # noqa: PLC0415 - it is an extra
 
-        from helicone_sessions.report.console import cells, figures, histograms  # noqa: PLC0415
+        from helicone_sessions.display import terminal  # noqa: PLC0415
 
         console = Console()
-        heads = ["requests", "seconds", "dollars"]
-        averages = cells("Averages of a session", heads, [("all that match", figures(found))], {})
+        heads = list(UNITS.values())
+        averages = terminal.table("Averages of a session", heads, [("all that match", means(panels(found)))])
         console.print(averages, crop=False)
         if found.average.session_count is None:
-            console.print("No session matches: try a longer time, or fewer conditions.")
+            console.print("No session matches. Try a longer time, or fewer conditions.")
         else:
-            console.print(histograms(found, query))
+            console.print(terminal.histograms(panels(found), cut_of(query)))
     elif output == "html":
-        from helicone_sessions.report.html import metrics_to_html  # noqa: PLC0415 - only this needs it
-
-        _write_page(metrics_to_html(found, query))
+        _write_page(html.histograms(panels(found), cut_of(query)))
     else:
         _write(found, output)
     if plot is not None:
@@ -167,12 +171,8 @@ def _show_grid(
     if output == "table":
         from rich.console import Console  # noqa: PLC0415 - it is an extra
 
-        from helicone_sessions.report.console import grid_table  # noqa: PLC0415
-
-        Console().print(grid_table(grid, quantity), crop=False)
+        Console().print(grid_to_terminal(grid, quantity), crop=False)
     elif output == "html":
-        from helicone_sessions.report.html import grid_to_html  # noqa: PLC0415 - only this needs it
-
         _write_page(grid_to_html(grid, quantity, others="--quantity"))
     else:
         _write(grid, output)
@@ -183,10 +183,13 @@ def _show_grid(
 
 
 def _write(found: SessionMetrics | MetricsGrid, output: Output) -> None:
-    """The rest: the same for an answer and a grid."""
-    sys.stdout.write(found.to_csv() if output == "csv" else found.to_json() + "\n")
+    if output == "csv":
+        sys.stdout.write(found.to_csv())
+    else:
+        text = found.to_json() if isinstance(found, MetricsGrid) else json_text(found.to_dict())
+        sys.stdout.write(f"{text}\n")
 
 
 def _write_page(fragment: str) -> None:
-    # Without it a browser that opens the file guesses the encoding.
+    # Without the meta element a browser would guess the encoding of the file.
     sys.stdout.write(f'<!doctype html>\n<meta charset="utf-8">\n<title>Session metrics</title>\n{fragment}\n')

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote
 
-from helicone_sessions.cli.wording import in_words_of_the_command
 from helicone_sessions.clock import current
-from helicone_sessions.errors import ConfigurationError, MissingExtra
+from helicone_sessions.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from helicone_sessions.local import LocalServer
@@ -97,12 +96,7 @@ def serve(  # noqa: PLR0913 - each is an option of the command
         limits=Limits(seconds=max_seconds, memory=None if max_memory is None else max_memory * _MEGABYTE),
     )
     where = _where(path, clickhouse)
-    try:
-        code = asyncio.run(_serve(make, where, shows_key=key is None, loads=loads, kept=path is not None))
-    except MissingExtra:
-        raise
-    except ConfigurationError as error:
-        raise ConfigurationError(in_words_of_the_command(error, {"api_key": KEY_VARIABLE})) from error
+    code = asyncio.run(_serve(make, where, shows_key=key is None, loads=loads, kept=path is not None))
     if code:
         raise SystemExit(code)
 

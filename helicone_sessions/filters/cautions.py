@@ -13,8 +13,18 @@ from typing import Any, Final, Literal
 import attrs
 
 from helicone_sessions.filters import server_limits
-from helicone_sessions.filters.nodes import And, Leaf, Node, Or, fold, plain_conditions, simplify
-from helicone_sessions.filters.patterns import ends_in_escape
+from helicone_sessions.filters.constants import MISSING, cut
+from helicone_sessions.filters.like import ends_in_escape
+from helicone_sessions.filters.nodes import (
+    And,
+    Leaf,
+    Node,
+    Or,
+    fold,
+    plain_conditions,
+    simplify,
+    spell_column,
+)
 from helicone_sessions.filters.schema import (
     SERVER_EMPTY,
     SERVER_END_OF_TIME,
@@ -26,9 +36,7 @@ from helicone_sessions.filters.schema import (
     Kind,
     Reading,
 )
-from helicone_sessions.filters.source import to_source
-from helicone_sessions.filters.spelling import spell_column
-from helicone_sessions.filters.values import MISSING, cut
+from helicone_sessions.filters.text.printer import to_source
 from helicone_sessions.filters.wire import encode_leaf, to_wire
 
 Effect = Literal[

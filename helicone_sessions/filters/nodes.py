@@ -6,6 +6,7 @@ the recursion limit.
 """
 
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from functools import cached_property
 from operator import attrgetter
 from typing import Any, Final, TypeVar
@@ -13,10 +14,42 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from helicone_sessions.errors import FilterValueError
-from helicone_sessions.filters.patterns import like_inside, unescape_like
+from helicone_sessions.filters.constants import MISSING, Value
+from helicone_sessions.filters.like import like_inside, unescape_like
 from helicone_sessions.filters.schema import SERVER_EMPTY, ColumnFacts, Kind, Operator
-from helicone_sessions.filters.spelling import spell_leaf
-from helicone_sessions.filters.values import Value
+
+SYMBOLS: Final[dict[Operator, str]] = {
+    "equals": "==",
+    "not-equals": "!=",
+    "gt": ">",
+    "gte": ">=",
+    "lt": "<",
+    "lte": "<=",
+}
+
+
+def spell_column(column: ColumnFacts, key: str | None = None) -> str:
+    """The column as Python source."""
+    if column.kind is Kind.MAP and key is not None:
+        return f"F.{column.attribute}[{key!r}]"
+    return f"F.{column.attribute}"
+
+
+def spell_value(value: Value) -> str:
+    """The constant as Python source; a time needs ``import datetime``."""
+    if isinstance(value, datetime):
+        return f"datetime.datetime.fromisoformat({value.isoformat()!r})"
+    return repr(value)
+
+
+def spell_leaf(column: ColumnFacts, operator: Operator, value: Value, key: str | None = None) -> str:
+    """The condition as Python source."""
+    left = spell_column(column, key)
+    if value is MISSING and operator == "equals":
+        return f"{left}.is_null()"
+    if operator in SYMBOLS:
+        return f"{left} {SYMBOLS[operator]} {spell_value(value)}"
+    return f"{left}.{operator.replace('-', '_')}({spell_value(value)})"
 
 
 class Node:

@@ -1,7 +1,7 @@
-"""What was probably meant by an expression that was refused, read from the source of the caller.
+"""Suggests what to write instead of a refused expression, from the source of the caller.
 
-It is asked once an error is certain, so it must not hide that error: it raises nothing, runs nothing of the
-caller's, and says nothing where the source leaves a doubt. What it finds is only ever shown.
+It must not hide the error that it is for, so it raises nothing and runs no code of the caller. If the source
+leaves a doubt, there is no suggestion.
 """
 
 import ast
@@ -9,14 +9,86 @@ import contextlib
 import inspect
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from types import FrameType, FunctionType, NoneType
 from typing import Any, Final
 
 import attrs
 
-from helicone_sessions.filters.callsite import Unsure, call_site, expression, is_operator, shape
-from helicone_sessions.filters.names import Known, can, is_below
+from helicone_sessions.filters.callsite import CallSite, Unsure, call_site, expression, is_same
+
+_PACKAGE: Final = __name__.rpartition(".")[0]
+UNKNOWN: Final = object()
+
+
+class Mixed:
+    """The kind of what holds a column or a filter and is neither."""
+
+
+def is_below(module: object) -> bool:
+    """Whether a module of that name belongs to the filter language."""
+    return f"{module}.".startswith(f"{_PACKAGE}.")
+
+
+def _is_ours(value: object) -> bool:
+    return is_below(type(value).__module__)
+
+
+def can(kind: type | None, method: str) -> bool:
+    """Whether *kind* is a class of the filter language and has *method*."""
+    return kind is not None and is_below(kind.__module__) and hasattr(kind, method)
+
+
+class Known:
+    """The names of a frame, looked up without running any code; even isinstance() asks an object's own."""
+
+    def __init__(self, frame: FrameType) -> None:
+        variables = frame.f_locals
+        if not issubclass(type(variables), dict):
+            # From 3.13 on they are seen through a proxy; those of a class or of exec() may be any mapping.
+            variables = dict(variables) if type(variables).__module__ == "builtins" else {}
+        self._scopes = (variables, frame.f_globals)
+
+    def value(self, node: ast.AST) -> Any:
+        """What *node* is, if it is there to be looked up."""
+        match node:
+            case ast.Name(id=name):
+                scopes = (scope for scope in self._scopes if dict.__contains__(scope, name))
+                return next((dict.__getitem__(scope, name) for scope in scopes), UNKNOWN)
+            case ast.Attribute(value=base, attr=name) if (of := self.value(base)) is not UNKNOWN:
+                return inspect.getattr_static(of, name, UNKNOWN)
+            case ast.Subscript(value=base, slice=ast.Constant(value=str(name))):  # F["cost"] is F.cost
+                if _is_ours(of := self.value(base)) and not can(type(of), "_column"):
+                    return inspect.getattr_static(of, name.replace("-", "_"), UNKNOWN)
+        return UNKNOWN
+
+    def kind(self, node: ast.AST) -> type | None:
+        """The class of what *node* is, where that can be told."""
+        match node:
+            case ast.Constant(value=value):
+                return type(value)
+            case ast.Subscript(value=base) if can(type(of := self.value(base)), "_column"):
+                return of._column  # type: ignore[no-any-return]
+            case ast.Call(func=function) if returned := self._returned(function):
+                return returned
+        value = self.value(node)
+        held = value if type(value) in (list, tuple, set, frozenset) else ()
+        if value is not UNKNOWN and not any(map(_is_ours, held)):
+            return type(value)
+        if any(map(_is_ours, (*held, *map(self.value, ast.walk(node))))):
+            return Mixed
+        return list if isinstance(node, (ast.List, ast.Tuple, ast.Set, ast.Dict)) else None
+
+    def _returned(self, function: ast.AST) -> type | None:
+        found = self.value(function)
+        if found is UNKNOWN and isinstance(function, ast.Attribute):
+            found = inspect.getattr_static(self.kind(function.value), function.attr, UNKNOWN)
+        if type(found) is not FunctionType or not is_below(found.__module__):
+            return None
+        returned = found.__annotations__.get("return")
+        return returned if isinstance(returned, type) else Mixed
+
 
 _LONGEST: Final = 300
 _LONGEST_TWICE: Final = 24
@@ -32,69 +104,77 @@ _OR, _AND, _NOT, _COMPARISON, _ATOM = range(5)
 Piece = tuple[int, str]
 
 
-@attrs.frozen
-class Rewrite:
-    """An expression that was refused.
+def rewrite() -> tuple[str, str] | None:
+    """Return the source of the caller's expression and what to write instead, or None if it is in doubt."""
+    try:
+        with warnings.catch_warnings():  # Python showed the warnings of this source when it ran
+            warnings.simplefilter("ignore")
+            frame = _caller()
+            wrote, meant = _rewritten(call_site(frame), Known(frame))
+    except Exception:  # noqa: BLE001 - it would hide the error that this is for
+        return None
+    return (wrote, meant) if len(wrote) <= _LONGEST else None
 
-    Args:
-        wrote: What stands in the source, on one line.
-        meant: What to write instead, where that is certain.
-    """
 
-    wrote: str
-    meant: str | None
-
-
-def caller() -> FrameType | None:
-    """The frame of the code that uses the filter language."""
-    frame: FrameType | None = sys._getframe()
-    while frame and is_below(frame.f_globals.get("__name__")):
+def _caller() -> FrameType:
+    frame = sys._getframe()
+    while is_below(frame.f_globals.get("__name__")):
+        if frame.f_back is None:
+            raise Unsure
         frame = frame.f_back
     return frame
 
 
-def rewrite(frame: FrameType) -> Rewrite | None:
-    """What *frame* is running and what was meant by it; None where its source cannot be trusted."""
-    try:
-        found = _found(frame)
-    except Exception:  # noqa: BLE001 - whatever goes wrong here, the error that is to be told goes first
-        return None
-    return found if found and len(found.wrote) <= _LONGEST else None
+def _rewritten(site: CallSite, known: Known) -> tuple[str, str]:
+    *above, node = site.path
+    if isinstance(node, (ast.Dict, ast.Set, ast.Subscript)):
+        wrote = site.text(node)
+        return wrote, _with_names(wrote, expression(wrote), known)
+    whole = node
+    if hasattr(node, "test"):  # 3.11 gives a test the place of its statement
+        above.append(node)
+        whole = node.test
+    while _is_operator(above[-1]):
+        whole = above.pop()
+    if whole in _tests(above[-1]):
+        wrote = site.text(whole)
+        word = {ast.While: "while", ast.Assert: "assert"}.get(type(above[-1]), "if")
+        return f"{word} {wrote}", f"{word} {_is_given(expression(wrote), known)}"
+    if not _is_operator(node):  # a call, such as any(), or an item
+        raise Unsure
+    wrote = site.text(whole)
+    return wrote, _Reader(wrote, expression(wrote), known).meaning()
 
 
-def _found(frame: FrameType) -> Rewrite | None:
-    site = call_site(frame)
-    if site is None:
-        return None
-    wrote, tree, known = site.wrote, site.tree, Known(frame)
-    try:
-        if site.is_key:
-            return Rewrite(wrote, _with_names(wrote, tree, known))
-        if site.form:
-            wrote = site.form.format(wrote)
-            return Rewrite(wrote, site.form.format(_is_given(tree, known)))
-        return Rewrite(wrote, _Reader(wrote, tree, known).meaning()) if is_operator(tree) else None
-    except Unsure:
-        return Rewrite(wrote, None)
+def _is_operator(node: ast.AST) -> bool:
+    """Whether it joins, compares or negates."""
+    match node:
+        case ast.BoolOp() | ast.Compare() | ast.UnaryOp(op=ast.Not() | ast.Invert()):
+            return True
+        case ast.BinOp(op=ast.BitAnd() | ast.BitOr() | ast.BitXor()):
+            return True
+    return False
+
+
+def _tests(node: ast.AST) -> list[Any]:
+    """The conditions that *node* has for what is inside it."""
+    return [getattr(node, "test", None), getattr(node, "guard", None), *getattr(node, "ifs", ())]
 
 
 def _is_given(tree: ast.AST, known: Known) -> str:
-    """What to ask of a filter that may be None."""
-    is_absent = isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.Not)
-    name = tree.operand if isinstance(tree, ast.UnaryOp) and is_absent else tree
-    if isinstance(name, ast.Name) and can(known.kind(name), "to_wire"):
-        return f"{name.id} is {'' if is_absent else 'not '}None"
+    """The test whether an optional filter is given."""
+    match tree:
+        case ast.UnaryOp(op=ast.Not(), operand=ast.Name() as name) if can(known.kind(name), "to_wire"):
+            return f"{name.id} is None"
+        case ast.Name(id=name) if can(known.kind(tree), "to_wire"):
+            return f"{name} is not None"
     raise Unsure
 
 
 def _with_names(wrote: str, tree: Any, known: Known) -> str:
     """*wrote* with the names of columns as keys, in the place of the columns."""
-    is_entry = isinstance(tree, ast.Subscript)
-    if is_entry and not issubclass(type(known.value(tree.value)), dict):
-        raise Unsure
     source, text, end = wrote.encode(), b"", 0
-    keys: list[Any] = [tree.slice] if is_entry else tree.elts if isinstance(tree, ast.Set) else tree.keys
-    for key in keys:
+    for key in _keys(tree, known):
         column = known.value(key)
         if not can(type(column), "condition"):
             if can(known.kind(key), "condition"):
@@ -107,6 +187,15 @@ def _with_names(wrote: str, tree: Any, known: Known) -> str:
     if not end:
         raise Unsure
     return (text + source[end:]).decode()
+
+
+def _keys(tree: Any, known: Known) -> list[Any]:
+    match tree:
+        case ast.Subscript(value=container, slice=key) if type(known.value(container)) is dict:
+            return [key]
+        case ast.Dict(keys=keys) | ast.Set(elts=keys):
+            return [key for key in keys if key]  # None stands for **
+    raise Unsure
 
 
 @attrs.frozen(eq=False)
@@ -152,7 +241,7 @@ class _Reader:
         if level[0] == "not" and _is_optional(level[1:]):
             raise Unsure
         text = self._either(level)[1]
-        if shape(expression(text)) == shape(self._tree):
+        if is_same(expression(text), self._tree):
             raise Unsure
         return text
 
@@ -220,7 +309,7 @@ class _Reader:
 
 
 def _leaves(node: ast.AST) -> Iterator[Any]:
-    if not is_operator(node):
+    if not _is_operator(node):
         yield node
         return
     for child in ast.iter_child_nodes(node):

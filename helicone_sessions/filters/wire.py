@@ -12,6 +12,13 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal, Optional
 
 from helicone_sessions.errors import FilterError, FilterTypeError, FilterValueError
+from helicone_sessions.filters.constants import MISSING, Value, cut
+from helicone_sessions.filters.like import (
+    escape_like,
+    pattern_for_contains,
+    sent_for_contains,
+    unescape_literal,
+)
 from helicone_sessions.filters.nodes import (
     EVERYTHING,
     And,
@@ -23,12 +30,6 @@ from helicone_sessions.filters.nodes import (
     plain_conditions,
     reduce,
 )
-from helicone_sessions.filters.patterns import (
-    escape_like,
-    pattern_for_contains,
-    sent_for_contains,
-    unescape_literal,
-)
 from helicone_sessions.filters.schema import (
     COLUMNS,
     REQUESTS,
@@ -38,7 +39,6 @@ from helicone_sessions.filters.schema import (
     Kind,
     Operator,
 )
-from helicone_sessions.filters.values import MISSING, Value, cut
 
 WireFilter = dict[str, Any] | Literal["all"]
 

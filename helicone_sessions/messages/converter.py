@@ -1,5 +1,6 @@
 """The one converter between the classes of this package and the JSON of the API."""
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,8 @@ import cattrs
 from cattrs.gen import make_dict_structure_fn, override
 
 from helicone_sessions.errors import FilterError, FilterTypeError, FilterValueError
-from helicone_sessions.filters.filter import filter_of_contract
+from helicone_sessions.filters.constants import shortened
+from helicone_sessions.filters.expression import filter_of_contract
 from helicone_sessions.filters.wire import json_text
 from helicone_sessions.messages.metrics import (
     UNITS,
@@ -73,9 +75,36 @@ def metrics_from(data: Any, path: str = "$") -> SessionMetrics:
     try:
         return converter.structure(data, SessionMetrics)
     except (cattrs.BaseValidationError, TypeError) as error:
-        first = cattrs.transform_error(error, path=path, format_exception=_describe)[0]
-        what, _, where = first.rpartition(" @ ")
-        raise Mismatch(where, what) from None
+        raise _first_mismatch(error, path) from None
+
+
+def metrics_from_json(text: str | bytes) -> SessionMetrics:
+    """The metrics in JSON that ``json.dumps(metrics.to_dict())`` wrote.
+
+    Args:
+        text: The JSON.
+
+    Raises:
+        ValueError: It is not such JSON; the message gives the JSON path.
+
+    >>> import json
+    >>> metrics_from_json(json.dumps(SessionMetrics.empty().to_dict())) == SessionMetrics.empty()
+    True
+    """
+    try:
+        return _dict_converter.structure(json.loads(text), SessionMetrics)
+    except cattrs.BaseValidationError as error:
+        raise ValueError(
+            f"this is not the JSON of SessionMetrics.to_dict(): {_first_mismatch(error)}"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"this is not JSON: {error}") from None
+
+
+def _first_mismatch(error: BaseException, path: str = "$") -> Mismatch:
+    first = cattrs.transform_error(error, path=path, format_exception=_describe)[0]
+    what, _, where = first.rpartition(" @ ")
+    return Mismatch(where, what)
 
 
 def _describe(error: BaseException, _kind: type | None) -> str:
@@ -89,7 +118,7 @@ def _number(value: Any, _kind: object) -> float:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if value is True or value is False or not math.isfinite(number):
-        raise TypeError(f"expected a number, got {str(value)[:50]!r}")
+        raise TypeError(f"expected a number, got {shortened(value, 50)}")
     return number
 
 
@@ -100,7 +129,7 @@ def _average(value: object, _kind: object) -> float | None:
     if isinstance(value, list) and isinstance(value[0], Mapping) and "average" in value[0]:
         only = value[0]["average"]
         return None if only is None else _number(only, float)
-    raise TypeError(f"expected a list with one average, got {str(value)[:50]!r}")
+    raise TypeError(f"expected a list with one average, got {shortened(value, 50)}")
 
 
 def _register_answers(target: cattrs.Converter) -> None:
@@ -245,6 +274,9 @@ converter = cattrs.Converter()
 
 # It stops at the first fault and does not know where that is, which takes a third of the time.
 _plain_converter = cattrs.Converter(detailed_validation=False)
+# It reads `to_dict`, whose keys are the classes' own fields.
+_dict_converter = cattrs.Converter()
+_dict_converter.register_structure_hook(float, _number)
 _register_answers(converter)
 _register_answers(_plain_converter)
 converter.register_structure_hook(TimeFilter, _time_filter_from_wire)

@@ -1,23 +1,48 @@
 """What is answered: `SessionMetrics` and its parts."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, overload
 
 import attrs
 
-from helicone_sessions.messages.tabular import Row, Tabular, json_text
+from helicone_sessions.display import html
+from helicone_sessions.display.numbers import Panel, cut_note
+from helicone_sessions.messages.tabular import Row, Tabular
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 UNITS: Final = {"session_count": "requests", "session_duration": "seconds", "session_cost": "dollars"}
-"""The histograms of an answer, and what each is counted in."""
+"""The histograms of an answer, and the unit of each."""
+TITLES: Final = {
+    "session_count": "Requests per session",
+    "session_duration": "Seconds per session, first request to last",
+    "session_cost": "Dollars per session",
+}
+
+
+class AsDict:
+    """Base class of metrics and their parts: values that become plain JSON values."""
+
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The value as dicts, lists, strings and numbers, for ``json.dumps``.
+
+        >>> SessionAverages(session_count=3.0, session_duration=12.0, session_cost=None).to_dict()
+        {'session_count': 3.0, 'session_duration': 12.0, 'session_cost': None}
+        """
+        # attrs has no type for "an instance of any attrs class".
+        return attrs.asdict(self, value_serializer=_plain)  # type: ignore[arg-type]
+
+
+def _plain(_value: object, _field: object, part: Any) -> Any:
+    return list(part) if isinstance(part, tuple) else part
 
 
 @attrs.frozen
-class HistogramRow:
+class HistogramRow(AsDict):
     """One bar of a histogram.
 
     Bars are ClickHouse's: at most ten, of unequal width, and their heights can be fractional.
@@ -38,7 +63,7 @@ class HistogramRow:
 
 
 @attrs.frozen
-class Histogram(Sequence[HistogramRow]):
+class Histogram(AsDict, Sequence[HistogramRow]):
     """A histogram over sessions, cut at the query's ``p_size``.
 
     It is a sequence of `HistogramRow`, lowest first.
@@ -127,7 +152,7 @@ class Histogram(Sequence[HistogramRow]):
 
 
 @attrs.frozen
-class SessionAverages:
+class SessionAverages(AsDict):
     """Averages over *all* sessions that match: the cut of the histograms does not touch them.
 
     Each is None where no session matches.
@@ -148,7 +173,7 @@ class SessionAverages:
 
 
 @attrs.frozen
-class SessionMetrics(Tabular):
+class SessionMetrics(AsDict, Tabular):
     """How many requests, how long and how costly the sessions are that a query selects.
 
     Its rows are the bars of its histograms; a histogram without bars has one row, for its average.
@@ -193,51 +218,13 @@ class SessionMetrics(Tabular):
                 rows.append({**common, "range_start": start, "range_end": end, "sessions": value})
         return rows
 
-    def to_json(self) -> str:
-        """The metrics in the JSON of the API's answer, which `from_json` reads back.
-
-        >>> from helicone_sessions.testing import metrics
-        >>> metrics(cost=0.5).to_json()[:75]
-        '{"session_count": [{"range_start": "3", "range_end": "3", "value": 4.0}], "'
-        """
-        # The converter knows this class and takes long to import; who only builds filters waits for neither.
-        from helicone_sessions.messages.converter import converter  # noqa: PLC0415
-
-        return json_text(converter.unstructure(self))
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> "SessionMetrics":
-        """The metrics that `to_json` wrote, or the ``data`` of an answer of the API.
-
-        Args:
-            text: The JSON.
-
-        Raises:
-            ValueError: The text is something else.
-
-        >>> SessionMetrics.from_json(SessionMetrics.empty().to_json()) == SessionMetrics.empty()
-        True
-        """
-        from helicone_sessions.messages.converter import Mismatch, metrics_from  # noqa: PLC0415 - likewise
-
-        try:
-            return metrics_from(json.loads(text))
-        except (ValueError, RecursionError, Mismatch) as error:
-            raise ValueError(
-                f"SessionMetrics.from_json(): this is not what to_json() wrote: {error}"
-            ) from None
-
-    # How it is shown is the report's: these two are the one place that reaches up.
-
     def _repr_html_(self) -> str:
-        from helicone_sessions.report.html import metrics_to_html  # noqa: PLC0415
-
-        return metrics_to_html(self)
+        return html.histograms(panels(self), cut_note())
 
     def __rich__(self) -> "RenderableType":
-        from helicone_sessions.report.console import histograms  # noqa: PLC0415
+        from helicone_sessions.display import terminal  # noqa: PLC0415 - rich is an extra
 
-        return histograms(self)
+        return terminal.histograms(panels(self), cut_note())
 
     @classmethod
     def empty(cls) -> "SessionMetrics":
@@ -248,3 +235,20 @@ class SessionMetrics(Tabular):
         """
         histograms: dict[str, Any] = {name: Histogram((), unit=unit) for name, unit in UNITS.items()}
         return cls(**histograms, average=SessionAverages(None, None, None))
+
+
+def panels(metrics: SessionMetrics) -> list[Panel]:
+    """The three histograms of an answer as plain values to show.
+
+    >>> panels(SessionMetrics.empty())[2]
+    Panel(title='Dollars per session', unit='dollars', bars=[], mean=None)
+    """
+    return [
+        Panel(
+            TITLES[name],
+            histogram.unit,
+            [(row.range_start, row.range_end, row.value) for row in histogram],
+            getattr(metrics.average, name),
+        )
+        for name, histogram in ((name, getattr(metrics, name)) for name in UNITS)
+    ]

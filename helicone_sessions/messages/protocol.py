@@ -60,7 +60,7 @@ def request(query: SessionMetricsQuery) -> bytes:
 
     Raises:
         FilterValueError: The filter cannot be said in the API, or makes the body larger than 10 MB, the most
-            that the open-source server takes (server source).
+            that the open-source server takes (executed, July 2026).
 
     >>> request(SessionMetricsQuery())
     b'{"nameContains":"","timezoneDifference":0}'
@@ -69,7 +69,7 @@ def request(query: SessionMetricsQuery) -> bytes:
     if len(body) > _LARGEST_BODY:
         raise FilterValueError(
             argument="query",
-            problem=f"makes a request of {len(body) / 1024**2:.1f} MB, and the server takes at most 10 MB",
+            problem=f"makes a request of {len(body):,} bytes; the server takes at most {_LARGEST_BODY:,}",
             remedy="Split the query, for example by its longest list",
         )
     return body
@@ -271,7 +271,8 @@ class _Answer:
 def _first_field(details: object) -> tuple[str, str] | None:
     """The JSON path of the first field that failed the service's validation, and what is wrong with it.
 
-    Each field has an object with a message (server source); text and nested objects are read too.
+    Each field has an object with a message (executed, open-source server of July 2026); text and nested
+    objects are read too.
     """
     if isinstance(details, str):
         try:

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import attrs
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError
-from helicone_sessions.filters.filter import Condition, Filter, as_filter
+from helicone_sessions.filters.expression import Condition, Filter, as_filter
 from helicone_sessions.messages.time_filter import TimeFilter
 
 PSize = Literal["p50", "p75", "p95", "p99", "p99.9"]

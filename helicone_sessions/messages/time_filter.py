@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import attrs
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError
-from helicone_sessions.filters.values import shortened
+from helicone_sessions.filters.constants import shortened
 
 _DAY = timedelta(days=1)
 _MILLISECOND = timedelta(milliseconds=1)

@@ -1,30 +1,35 @@
-"""`GridCell`: one answer of a grid, and how cells are asked for."""
+"""`GridCell`: one query of a grid with its metrics, and the quantities that grids show."""
 
-from collections.abc import Callable, Hashable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from collections.abc import Hashable
+from typing import Final, Literal
 
 import attrs
 
+from helicone_sessions.display.numbers import cut_note
 from helicone_sessions.errors import HeliconeError
-from helicone_sessions.messages.metrics import UNITS, SessionMetrics
+from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.report.windows import Window
-
-if TYPE_CHECKING:
-    from helicone_sessions.transport.client import HeliconeClient
-
-K = TypeVar("K", bound=Hashable)
+from helicone_sessions.report.periods import Period
 
 Quantity = Literal[
     "requests_mean", "seconds_mean", "dollars_mean", "requests_cut", "seconds_cut", "dollars_cut"
 ]
-"""A figure of a cell: the mean of all its sessions, or where its histogram is cut."""
+"""A number of a cell: the mean of all its sessions, or the value at which its histogram is cut."""
 QUANTITIES: Final[dict[Quantity, tuple[str, str]]] = {
-    f"{unit}_{kind}": (name, unit)  # type: ignore[misc]
-    for kind in ("mean", "cut")
-    for name, unit in UNITS.items()
+    "requests_mean": ("session_count", "requests"),
+    "seconds_mean": ("session_duration", "seconds"),
+    "dollars_mean": ("session_cost", "dollars"),
+    "requests_cut": ("session_count", "requests"),
+    "seconds_cut": ("session_duration", "seconds"),
+    "dollars_cut": ("session_cost", "dollars"),
 }
-OnProgress = Callable[[int, int | None, int], object]
+_MEANINGS: Final = {
+    "session_count": "requests per session",
+    "session_duration": "seconds from a session's first request to its last",
+    "session_cost": "dollars per session",
+}
+# The service cuts here if the query has no p_size.
+_DEFAULT_LEVEL: Final = "p75"
 
 
 @attrs.frozen
@@ -32,11 +37,11 @@ class GridCell:
     """One cell of a grid.
 
     Args:
-        segment: The name of its segment; None in the total of a window.
-        window: Its window; None in the total of a segment.
-        query: What is asked for it.
-        metrics: The answer; None where there is none.
-        error: Why there is none.
+        segment: The name of its segment; None in the total of a period.
+        period: Its period; None in the total of a segment.
+        query: Its query.
+        metrics: The metrics; None if the query failed.
+        error: The error of the query; None if it succeeded.
 
     >>> from helicone_sessions.testing import metrics
     >>> cell = GridCell("o3", None, SessionMetricsQuery(), metrics(cost=0.5))
@@ -45,19 +50,19 @@ class GridCell:
     """
 
     segment: Hashable
-    window: Window | None
+    period: Period | None
     query: SessionMetricsQuery
     metrics: SessionMetrics | None = None
     error: HeliconeError | None = None
 
     def quantity(self, name: Quantity) -> float | None:
-        """One of its figures; None where there is no answer, or no session.
+        """A number of the cell; None if its query failed, or if no session matches.
 
         Args:
-            name: A mean of all sessions, or where a histogram is cut.
+            name: A mean of all sessions, or the value at which a histogram is cut.
 
         Raises:
-            ValueError: There is no figure of that name.
+            ValueError: There is no quantity of that name.
 
         >>> from helicone_sessions.testing import metrics
         >>> GridCell("o3", None, SessionMetricsQuery(), metrics(duration=12)).quantity("seconds_cut")
@@ -65,7 +70,7 @@ class GridCell:
         >>> GridCell("o3", None, SessionMetricsQuery()).quantity("seconds_cut") is None
         True
         """
-        metric, _ = figure_of(name)
+        metric, _ = metric_and_unit(name)
         if self.metrics is None:
             return None
         if name.endswith("_mean"):
@@ -75,38 +80,38 @@ class GridCell:
         return bars[-1].range_end if bars else None
 
 
-def figure_of(name: str) -> tuple[str, str]:
-    """What a figure is taken from, and its unit.
+def metric_and_unit(name: Quantity) -> tuple[str, str]:
+    """The metric that a quantity is taken from, and its unit.
 
     Raises:
-        ValueError: There is no figure of that name.
+        ValueError: There is no quantity of that name.
 
-    >>> figure_of("seconds_cut")
+    >>> metric_and_unit("seconds_cut")
     ('session_duration', 'seconds')
     """
     try:
-        return QUANTITIES[name]  # type: ignore[index]
+        return QUANTITIES[name]
     except KeyError:
-        raise ValueError(f"a figure of a cell is one of {', '.join(QUANTITIES)}, not {name!r}") from None
+        raise ValueError(f"there is no quantity {name!r}. Use one of {', '.join(QUANTITIES)}") from None
 
 
-async def ask(
-    client: "HeliconeClient", cells: Mapping[K, GridCell], on_progress: OnProgress | None
-) -> dict[K, GridCell]:
-    """The cells with their answers, or the errors in their place.
+def cut_of(query: SessionMetricsQuery | None) -> str:
+    """A sentence that says where the histograms of a query are cut.
 
-    Raises:
-        AuthenticationError: The key is refused, so that no cell would be answered.
+    >>> cut_of(SessionMetricsQuery(p_size="p95"))
+    'Cut at p95: sessions above that quantile are not drawn.'
     """
-    found: dict[K, GridCell] = {}
-    failed = 0
-    queries: dict[Any, SessionMetricsQuery] = {place: cell.query for place, cell in cells.items()}
-    async with client.stream_metrics(queries) as outcomes:
-        async for outcome in outcomes:
-            failed += outcome.error is not None
-            found[outcome.key] = attrs.evolve(
-                cells[outcome.key], metrics=outcome.metrics, error=outcome.error
-            )
-            if on_progress is not None:
-                on_progress(len(found), len(cells), failed)
-    return found
+    if query is None:
+        return cut_note()
+    return cut_note(query.p_size or _DEFAULT_LEVEL, both_ends=bool(query.use_interquartile))
+
+
+def quantity_title(name: Quantity, query: SessionMetricsQuery) -> str:
+    """The title of a table or a picture that shows one quantity.
+
+    >>> quantity_title("seconds_cut", SessionMetricsQuery(p_size="p95"))
+    "Seconds from a session's first request to its last, at about p95"
+    """
+    metric, _ = metric_and_unit(name)
+    kind = "mean" if name.endswith("_mean") else f"at about {query.p_size or _DEFAULT_LEVEL}"
+    return f"{_MEANINGS[metric].capitalize()}, {kind}"

@@ -1,4 +1,4 @@
-"""`GridComparison`: two grids beside each other."""
+"""`GridComparison`: two grids side by side."""
 
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
@@ -11,11 +11,11 @@ from helicone_sessions.report.cells import QUANTITIES, GridCell, Quantity
 
 @attrs.frozen
 class Change:
-    """How a figure of a cell differs from an earlier one.
+    """The change of one quantity of a cell.
 
     Args:
-        before: The earlier figure; None where there is none.
-        after: The later one.
+        before: The earlier value; None if it is missing.
+        after: The later value; None if it is missing.
 
     >>> Change(before=2.0, after=3.0).difference, Change(before=None, after=3.0).difference
     (1.0, None)
@@ -26,12 +26,12 @@ class Change:
 
     @property
     def difference(self) -> float | None:
-        """How much more it is now."""
+        """The later value minus the earlier one."""
         return None if self.before is None or self.after is None else self.after - self.before
 
     @property
     def ratio(self) -> float | None:
-        """How many times as much it is now; None too where it was nothing.
+        """The later value divided by the earlier one; None if that is zero.
 
         >>> Change(2.0, 3.0).ratio
         1.5
@@ -41,10 +41,10 @@ class Change:
 
 @attrs.frozen
 class GridComparison(Tabular):
-    """The cells of two grids, side by side, as `MetricsGrid.compare` gives them.
+    """The cells of two grids in pairs, as `MetricsGrid.compare` returns them.
 
     Args:
-        pairs: Each cell and the one of the earlier grid.
+        pairs: Each cell with that of the earlier grid, segment by segment.
 
     >>> from helicone_sessions import SessionMetricsQuery
     >>> from helicone_sessions.testing import metrics
@@ -58,14 +58,14 @@ class GridComparison(Tabular):
 
     columns: ClassVar[Mapping[str, str]] = {
         "segment": "the name of the segment",
-        "start": "where the window starts",
-        "start_before": "where the window of the earlier grid starts",
-        "quantity": "which figure, as in the columns of a grid",
-        "unit": "requests, seconds or dollars: of before, after and difference",
-        "before": "the figure of the earlier grid",
-        "after": "the figure of this one",
-        "difference": "how much more it is now",
-        "ratio": "how many times as much it is now",
+        "start": "the start of the period",
+        "start_before": "the start of the period in the earlier grid",
+        "quantity": "the name of the quantity, as in the columns of a grid",
+        "unit": "requests, seconds or dollars: the unit of before, after and difference",
+        "before": "the value in the earlier grid",
+        "after": "the value in this grid",
+        "difference": "after minus before",
+        "ratio": "after divided by before",
     }
 
     def __iter__(self) -> Iterator[tuple[GridCell, GridCell]]:
@@ -75,7 +75,7 @@ class GridComparison(Tabular):
         return len(self.pairs)
 
     def to_rows(self) -> list[Row]:
-        """A dict for each figure of each pair of cells, with the keys of `columns`."""
+        """A dict for each quantity of each pair of cells, with the keys of `columns`."""
         return [_row(after, before, name) for after, before in self.pairs for name in QUANTITIES]
 
 
@@ -83,8 +83,8 @@ def _row(after: GridCell, before: GridCell, name: Quantity) -> Row:
     change = Change(before.quantity(name), after.quantity(name))
     return {
         "segment": after.segment,
-        "start": after.window and after.window.start,
-        "start_before": before.window and before.window.start,
+        "start": after.period and after.period.start,
+        "start_before": before.period and before.period.start,
         "quantity": name,
         "unit": QUANTITIES[name][1],
         "before": change.before,

@@ -1,42 +1,76 @@
-"""`metrics_grid`: metrics by segment and window, asked for as one batch."""
+"""`metrics_grid`: metrics by segment and period, queried as one batch."""
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import AsyncIterable, Callable, Hashable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from datetime import date, tzinfo
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self, overload
 
 import attrs
 
-from helicone_sessions.errors import FilterTypeError, FilterValueError
-from helicone_sessions.filters.filter import ALL, Condition, Filter, as_filter
+from helicone_sessions.display import html
+from helicone_sessions.display.numbers import number
+from helicone_sessions.errors import FilterTypeError, FilterValueError, HeliconeError
+from helicone_sessions.filters.expression import ALL, Condition, Filter, as_filter
+from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.messages.tabular import Row, Tabular
-from helicone_sessions.report.cells import QUANTITIES, GridCell, OnProgress, ask
+from helicone_sessions.report.cells import QUANTITIES, GridCell, Quantity, metric_and_unit, quantity_title
 from helicone_sessions.report.comparison import GridComparison
 from helicone_sessions.report.grid_json import grid_from_json, grid_to_json
-from helicone_sessions.report.windows import Every, Window, WindowKey, whole_of, windows_of
+from helicone_sessions.report.periods import Every, Period, PeriodKey, covered_time, periods_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from helicone_sessions.transport.client import HeliconeClient
-
-Place = tuple[int | None, int | None]
+# The indexes of a segment and a period; None is the total over all of them.
+Position = tuple[int | None, int | None]
+OnProgress = Callable[[int, int | None, int], object]
 
 _EVERYTHING: Final = "all"
+_FAILED: Final = "failed"
+# A notebook shows no more rows than this.
+_MOST_ROWS: Final = 200
+_MOST_NAMES: Final = 8
+
+
+class Outcome(Protocol):
+    """The outcome of one query of a batch, as `MetricsOutcome`."""
+
+    @property
+    def key(self) -> Any:
+        """The key of the query."""
+
+    @property
+    def metrics(self) -> SessionMetrics | None:
+        """The metrics; None if the query failed."""
+
+    @property
+    def error(self) -> HeliconeError | None:
+        """The error; None if the query succeeded."""
+
+
+class MetricsClient(Protocol):
+    """The part of `HeliconeClient` that a grid needs."""
+
+    def stream_metrics(
+        self, queries: Mapping[Any, SessionMetricsQuery], /
+    ) -> AbstractAsyncContextManager[AsyncIterable[Outcome]]:
+        """Run the queries, and yield their outcomes as they complete."""
 
 
 @attrs.frozen(eq=False)
 class MetricsGrid(Tabular):
-    """Metrics by segment and window, as `metrics_grid` makes it.
+    """Metrics by segment and period, as `metrics_grid` returns them.
 
-    Iterating gives the cells, segment by segment. ``grid[segment, window]`` is one of them; a window is
-    named by its place, by itself, or by a datetime or a day in it. ``grid[segment]`` is a segment's cells.
+    Iterate over it for the cells, segment by segment. ``grid[segment, period]`` is one cell; name the period
+    by its index, by itself, or by a datetime or a day in it. ``grid[segment]`` is a tuple of the segment's
+    cells.
 
     Args:
-        query: What all cells have in common.
-        segments: The segments, by name.
-        windows: The windows, in order.
-        cells: The cells and the totals, by their places; None in a place is the total over it.
+        query: The query that all cells have in common.
+        segments: The filters of the segments by name.
+        periods: The periods in order.
+        cells: The cells and totals by the indexes of segment and period; None is the total over all of them.
 
     >>> import asyncio
     >>> from helicone_sessions import F, HeliconeClient
@@ -55,111 +89,107 @@ class MetricsGrid(Tabular):
 
     query: SessionMetricsQuery
     segments: Mapping[Hashable, Filter]
-    windows: tuple[Window, ...]
-    cells: Mapping[Place, GridCell] = attrs.field(repr=False)
+    periods: tuple[Period, ...]
+    cells: Mapping[Position, GridCell] = attrs.field(repr=False)
 
     columns: ClassVar[Mapping[str, str]] = {
         "segment": "the name of the segment",
-        "start": "where its window starts",
-        "end": "where it ends; the next one starts there",
+        "start": "the start of the period",
+        "end": "its end, which belongs to the next period",
         "requests_mean": "requests per session, the mean of all sessions",
-        "seconds_mean": "seconds from a session's first request to its last, the mean of all",
-        "dollars_mean": "dollars per session, the mean of all",
+        "seconds_mean": "seconds from a session's first request to its last, the mean of all sessions",
+        "dollars_mean": "dollars per session, the mean of all sessions",
         "requests_cut": "requests of the largest session that is drawn: close to the quantile of p_size",
-        "seconds_cut": "seconds of the longest",
-        "dollars_cut": "dollars of the most expensive",
-        "sessions_drawn": "how many sessions the histogram of costs holds: the share p_size of all",
-        "error": "why there are no figures",
+        "seconds_cut": "seconds of the longest session that is drawn",
+        "dollars_cut": "dollars of the most expensive session that is drawn",
+        "sessions_drawn": "number of sessions in the histogram of costs: the share p_size of all",
+        "error": "the error if the query failed",
     }
 
     def __iter__(self) -> Iterator[GridCell]:
         for segment in range(len(self.segments)):
-            for window in range(len(self.windows)):
-                yield self.cells[segment, window]
+            yield from self._cells_of(segment)
 
     def __len__(self) -> int:
-        return len(self.segments) * len(self.windows)
+        return len(self.segments) * len(self.periods)
 
-    # Such a pair may be the name of a segment too; who names one so has to tell the checker.
+    # A segment's name can be such a pair too. Its user has to tell the type checker.
     @overload
-    def __getitem__(self, where: tuple[Hashable, WindowKey]) -> GridCell: ...  # type: ignore[overload-overlap]
+    def __getitem__(self, key: tuple[Hashable, PeriodKey]) -> GridCell: ...  # type: ignore[overload-overlap]
     @overload
-    def __getitem__(self, where: Hashable) -> tuple[GridCell, ...]: ...
-    def __getitem__(self, where: Any) -> GridCell | tuple[GridCell, ...]:
-        """A cell by segment and window, or the cells of a segment."""
-        names = list(self.segments)
-        is_segment = isinstance(where, Hashable) and where in self.segments
-        if is_segment or not (isinstance(where, tuple) and len(where) == 2):
-            segment = self._segment(where, names)
-            return tuple(self.cells[segment, place] for place in range(len(self.windows)))
-        return self.cells[self._segment(where[0], names), self._window(where[1])]
+    def __getitem__(self, key: Hashable) -> tuple[GridCell, ...]: ...
+    def __getitem__(self, key: Any) -> GridCell | tuple[GridCell, ...]:
+        """A cell by segment and period, or the cells of a segment."""
+        is_segment = isinstance(key, Hashable) and key in self.segments
+        if is_segment or not (isinstance(key, tuple) and len(key) == 2):
+            return self._cells_of(self._segment_index(key))
+        return self.cells[self._segment_index(key[0]), self._period_index(key[1])]
 
     @property
     def failed(self) -> tuple[GridCell, ...]:
-        """The cells and totals without an answer."""
+        """The cells and totals whose query failed."""
         return tuple(cell for cell in self.cells.values() if cell.metrics is None)
 
-    def total(self, segment: Hashable = None, window: WindowKey | None = None) -> GridCell:
-        """The metrics of a segment over the whole time, of a window over all segments, or of everything.
+    def total(self, segment: Hashable = None, period: PeriodKey | None = None) -> GridCell:
+        """The metrics of a segment over the whole time, of a period over all segments, or of everything.
 
-        They are asked for, not added up: a session may lie in several windows, and no sum of means is a
-        mean. "All segments" is what the query selects, whether it is in a segment or in none.
+        Totals have queries of their own, because they cannot be added up: a session can lie in several
+        periods, and the mean of means is not the mean. "All segments" is everything that the query selects,
+        including requests that are in no segment.
 
         Args:
-            segment: The segment; None is all of them.
-            window: The window, as in ``grid[segment, window]``; None is the whole time.
+            segment: The segment; None for all of them.
+            period: The period, as in ``grid[segment, period]``; None for the whole time.
 
         Raises:
-            LookupError: There is none of that name, or the totals were not asked for.
+            LookupError: There is no such segment or period, or the grid was made without totals.
         """
-        names = list(self.segments)
-        place = (
-            None if segment is None else self._segment(segment, names),
-            None if window is None else self._window(window),
-        )
-        # Over one window, or over one segment of everything, the cells are the totals.
-        if place[1] is None and len(self.windows) == 1:
-            place = (place[0], 0)
-        if place[0] is None and list(self.segments.values()) == [ALL]:
-            place = (0, place[1])
-        if place in self.cells:
-            return self.cells[place]
+        first = None if segment is None else self._segment_index(segment)
+        second = None if period is None else self._period_index(period)
+        # With a single period, or a single segment of everything, the cells are the totals.
+        if second is None and len(self.periods) == 1:
+            second = 0
+        if first is None and _is_everything(self.segments):
+            first = 0
+        if (first, second) in self.cells:
+            return self.cells[first, second]
         raise LookupError(
-            "this total was not asked for: use metrics_grid(..., totals=True), with windows that meet"
+            "the grid has no such total. Use metrics_grid(..., totals=True), and periods without gaps"
         )
 
     def to_rows(self) -> list[Row]:
-        """A dict for each cell, with the keys of `columns`; totals are not among them."""
+        """A dict for each cell, with the keys of `columns`; totals are left out."""
         return [_row(cell) for cell in self]
 
     def compare(self, before: "MetricsGrid") -> GridComparison:
-        """How this grid differs from one of an earlier time: segments by name, windows by place.
+        """Compare this grid with an earlier one: segments by name, periods by index.
 
         Args:
             before: The earlier grid.
 
         Raises:
-            FilterValueError: They have other segments, or not as many windows.
+            FilterValueError: The earlier grid has other segments or another number of periods.
         """
-        if list(self.segments) != list(before.segments) or len(self.windows) != len(before.windows):
+        if list(self.segments) != list(before.segments) or len(self.periods) != len(before.periods):
             raise FilterValueError(
-                f"compare: a grid of {len(self.segments)} segments and {len(self.windows)} windows is not"
-                f" comparable with one of {len(before.segments)} and {len(before.windows)};"
-                " segments have to have the same names"
+                argument="before",
+                problem=f"has {len(before.segments)} segments and {len(before.periods)} periods, and this"
+                f" grid has {len(self.segments)} and {len(self.periods)}",
+                remedy="Compare grids with as many periods and the same names of segments",
             )
         return GridComparison(tuple(zip(self, before, strict=True)))
 
     async def ask_again(
-        self, client: "HeliconeClient", *, on_progress: OnProgress | None = None
+        self, client: MetricsClient, *, on_progress: OnProgress | None = None
     ) -> "MetricsGrid":
-        """The same grid with what failed asked for again; the rest stays as it is.
+        """Run the failed queries again, and return the completed grid; this one does not change.
 
         Args:
-            client: Who asks.
-            on_progress: As in `metrics_grid`, of what is asked again.
+            client: The client that runs them.
+            on_progress: As in `metrics_grid`, counting only these queries.
 
         Raises:
-            AuthenticationError: The key is refused.
+            AuthenticationError: The service rejects the key.
 
         >>> import asyncio
         >>> from helicone_sessions import HeliconeClient
@@ -172,16 +202,16 @@ class MetricsGrid(Tabular):
         >>> asyncio.run(main())
         (1, 0)
         """
-        missing = {place: cell for place, cell in self.cells.items() if cell.metrics is None}
-        return attrs.evolve(self, cells={**self.cells, **await ask(client, missing, on_progress)})
+        missing = {position: cell for position, cell in self.cells.items() if cell.metrics is None}
+        return attrs.evolve(self, cells={**self.cells, **await _run(client, missing, on_progress)})
 
     def to_json(self) -> str:
         """The grid as JSON, which `from_json` reads back.
 
         Raises:
-            ValueError: A segment has a name that JSON does not have.
+            ValueError: JSON cannot hold the name of a segment.
         """
-        return grid_to_json(self)
+        return grid_to_json(self.query, self.segments, self.periods, self.cells)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
@@ -193,48 +223,52 @@ class MetricsGrid(Tabular):
         Raises:
             ValueError: The text is something else.
         """
-        return grid_from_json(cls, text)
+        return cls(*grid_from_json(text))
 
     def _repr_html_(self) -> str:
-        from helicone_sessions.report.html import grid_to_html  # noqa: PLC0415 - it knows this class
-
         return grid_to_html(self)
 
     def __rich__(self) -> "RenderableType":
-        from helicone_sessions.report.console import grid_table  # noqa: PLC0415 - rich is an extra
+        return grid_to_terminal(self)
 
-        return grid_table(self)
+    def _cells_of(self, segment: int) -> tuple[GridCell, ...]:
+        return tuple(self.cells[segment, period] for period in range(len(self.periods)))
 
-    @staticmethod
-    def _segment(name: Any, names: list[Hashable]) -> int:
+    def _segment_index(self, name: Any) -> int:
+        names = list(self.segments)
         if name in names:
             return names.index(name)
-        shown = ", ".join(map(repr, names[:8]))
-        raise LookupError(f"there is no segment {name!r}; there are {shown}{', …' if len(names) > 8 else ''}")
+        shown = ", ".join(map(repr, names[:_MOST_NAMES]))
+        more = ", …" if len(names) > _MOST_NAMES else ""
+        raise LookupError(f"there is no segment {name!r}. Use one of {shown}{more}")
 
-    def _window(self, which: WindowKey) -> int:
-        if isinstance(which, int) and not isinstance(which, bool):
-            if -len(self.windows) <= which < len(self.windows):
-                return which % len(self.windows)
-        elif isinstance(which, Window):
-            if which in self.windows:
-                return self.windows.index(which)
-        elif isinstance(which, date):
-            for place, window in enumerate(self.windows):
-                if which in window:
-                    return place
+    def _period_index(self, key: PeriodKey) -> int:
+        if isinstance(key, int) and not isinstance(key, bool):
+            if -len(self.periods) <= key < len(self.periods):
+                return key % len(self.periods)
+        elif isinstance(key, Period):
+            if key in self.periods:
+                return self.periods.index(key)
+        elif isinstance(key, date):
+            for index, period in enumerate(self.periods):
+                if key in period:
+                    return index
         raise LookupError(
-            f"there is no window {which!r} among the {len(self.windows)} from {self.windows[0]} to"
-            f" {self.windows[-1]}; name it by its place, or by a datetime or a date in it"
+            f"there is no period {key!r} among the {len(self.periods)} from {self.periods[0]} to"
+            f" {self.periods[-1]}. Use an index, or a datetime or date in a period"
         )
 
 
+def _is_everything(segments: Mapping[Hashable, Filter]) -> bool:
+    return list(segments.values()) == [ALL]
+
+
 def _row(cell: GridCell) -> Row:
-    window = cell.window
+    period = cell.period
     return {
         "segment": cell.segment,
-        "start": window and window.start,
-        "end": window and window.end,
+        "start": period and period.start,
+        "end": period and period.end,
         **{name: cell.quantity(name) for name in QUANTITIES},
         "sessions_drawn": cell.metrics and cell.metrics.session_cost.total,
         "error": None if cell.error is None else f"{type(cell.error).__name__}: {cell.error}",
@@ -242,7 +276,7 @@ def _row(cell: GridCell) -> Row:
 
 
 async def metrics_grid(
-    client: "HeliconeClient",
+    client: MetricsClient,
     query: SessionMetricsQuery | Condition | None = None,
     *,
     by: Mapping[Any, Condition] | None = None,
@@ -251,28 +285,29 @@ async def metrics_grid(
     totals: bool = True,
     on_progress: OnProgress | None = None,
 ) -> MetricsGrid:
-    """Ask for the metrics of each segment in each window, as one batch.
+    """Query the metrics of each segment in each period, as one batch.
 
     Args:
-        client: Who asks; its limits hold for the whole grid.
-        query: What all cells have in common, with the time that is cut into windows.
+        client: The client that runs the queries; its limits apply to the whole grid.
+        query: The query that all cells have in common, with the time to divide into periods.
         by: The segments: a filter for each name, as ``F.model.is_each([...])`` gives them. Without it
             there is one segment, "all".
-        every: The length of the windows, or the windows themselves, as `TimeFilter.split` gives them.
-            Without it there is one, the query's whole time.
-        time_zone: The zone that windows are shown in. Windows of whole days follow its calendar, from
-            midnight to midnight; without a zone a day is 24 hours from the start of the time.
-        totals: Ask for the totals of segments and windows, too: as many queries more as there are segments
-            and windows, and one.
-        on_progress: Called after each answer with how many are done, how many there are, how many failed.
+        every: The length of a period, or the time filters of the periods, as `TimeFilter.split` gives them.
+            Without it there is one period, the query's whole time.
+        time_zone: The time zone of the periods. Periods of whole days follow its calendar, from midnight to
+            midnight; without a time zone a day is 24 hours from the start of the time.
+        totals: Whether to query the totals of segments and periods too: one query for each segment, one for
+            each period, and one for everything.
+        on_progress: Called after each query with the numbers of completed queries, of all queries, and of
+            failed queries.
 
     Returns:
-        The grid. A cell whose query failed holds the error; `MetricsGrid.ask_again` asks for it again.
+        The grid. A cell whose query failed holds the error; `MetricsGrid.ask_again` runs it again.
 
     Raises:
         FilterTypeError: An argument has the wrong type.
-        FilterValueError: There is nothing to cut, or no segment.
-        AuthenticationError: The key is refused, so that no cell would be answered.
+        FilterValueError: There is no time to divide, or no segment.
+        AuthenticationError: The service rejects the key.
 
     >>> import asyncio, datetime as dt
     >>> from helicone_sessions import F, HeliconeClient, TimeFilter
@@ -285,23 +320,17 @@ async def metrics_grid(
     ...         async with HeliconeClient(server.api_key, base_url=server.url) as client:
     ...             return await metrics_grid(client, week, by=models, every=dt.timedelta(days=1))
     >>> grid = asyncio.run(main())
-    >>> len(grid), str(grid["o3", 2].window)
+    >>> len(grid), str(grid["o3", 2].period)
     (14, '2026-11-03')
     """
-    common = _common(query)
+    common = query if isinstance(query, SessionMetricsQuery) else SessionMetricsQuery(query)
     segments = _segments(by)
-    windows = windows_of(common, every, time_zone)
-    places: list[Place] = [(s, w) for s in range(len(segments)) for w in range(len(windows))]
+    periods = periods_of(common, every, time_zone)
+    positions: list[Position] = [(s, p) for s in range(len(segments)) for p in range(len(periods))]
     if totals:
-        places += _totals(segments, windows)
-    cells = {place: _cell(place, common, segments, windows) for place in places}
-    return MetricsGrid(common, segments, windows, {**cells, **await ask(client, cells, on_progress)})
-
-
-def _common(query: SessionMetricsQuery | Condition | None) -> SessionMetricsQuery:
-    if isinstance(query, SessionMetricsQuery):
-        return query
-    return SessionMetricsQuery(query)
+        positions += _totals(segments, periods)
+    cells = {position: _cell(position, common, segments, periods) for position in positions}
+    return MetricsGrid(common, segments, periods, {**cells, **await _run(client, cells, on_progress)})
 
 
 def _segments(by: Mapping[Any, Condition] | None) -> dict[Hashable, Filter]:
@@ -309,42 +338,116 @@ def _segments(by: Mapping[Any, Condition] | None) -> dict[Hashable, Filter]:
         return {_EVERYTHING: ALL}
     if not isinstance(by, Mapping):
         raise FilterTypeError(
-            "by is a mapping of names to filters, as F.model.is_each([...]) gives it, not"
-            f" {type(by).__name__}"
+            argument="by",
+            problem=f"must be a mapping of names to filters, got {by!r}",
+            remedy="Pass F.model.is_each([...]), for example",
         )
     if not by:
-        raise FilterValueError("by: there is no segment in it; leave it out for one of everything")
+        raise FilterValueError(
+            argument="by", problem="has no segment", remedy="Leave it out for one segment of everything"
+        )
     return {name: as_filter(each) for name, each in by.items()}
 
 
-def _totals(segments: Mapping[Hashable, Filter], windows: tuple[Window, ...]) -> list[Place]:
-    """The totals that are no cell; windows with gaps between them have no time in common."""
-    over_time = len(windows) > 1 and whole_of(windows) is not None
-    over_segments = list(segments.values()) != [ALL]
-    found: list[Place] = []
+def _totals(segments: Mapping[Hashable, Filter], periods: tuple[Period, ...]) -> list[Position]:
+    """The totals that are not a cell; there are none over periods with gaps between them."""
+    over_time = len(periods) > 1 and covered_time(periods) is not None
+    over_segments = not _is_everything(segments)
+    found: list[Position] = []
     if over_time:
         found += [(segment, None) for segment in range(len(segments))]
     if over_segments:
-        found += [(None, window) for window in range(len(windows))]
+        found += [(None, period) for period in range(len(periods))]
     if over_time and over_segments:
         found.append((None, None))
     return found
 
 
 def _cell(
-    place: Place,
+    position: Position,
     common: SessionMetricsQuery,
     segments: Mapping[Hashable, Filter],
-    windows: tuple[Window, ...],
+    periods: tuple[Period, ...],
 ) -> GridCell:
-    segment, window = place
-    changes: dict[str, Any] = {}
+    segment, period = position
     name: Hashable = None
+    changes: dict[str, Any] = {
+        "time_filter": covered_time(periods) if period is None else periods[period].time_filter
+    }
     if segment is not None:
         name, narrowed = list(segments.items())[segment]
         changes["filter"] = narrowed if common.filter is None else common.filter & narrowed
-    if window is not None:
-        changes["time_filter"] = windows[window].time_filter
-    else:
-        changes["time_filter"] = whole_of(windows)
-    return GridCell(name, None if window is None else windows[window], attrs.evolve(common, **changes))
+    return GridCell(name, None if period is None else periods[period], attrs.evolve(common, **changes))
+
+
+async def _run(
+    client: MetricsClient, cells: Mapping[Position, GridCell], on_progress: OnProgress | None
+) -> dict[Position, GridCell]:
+    """The cells with the outcomes of their queries."""
+    completed: dict[Position, GridCell] = {}
+    failed = 0
+    async with client.stream_metrics({position: cell.query for position, cell in cells.items()}) as outcomes:
+        async for outcome in outcomes:
+            failed += outcome.error is not None
+            completed[outcome.key] = attrs.evolve(
+                cells[outcome.key], metrics=outcome.metrics, error=outcome.error
+            )
+            if on_progress is not None:
+                on_progress(len(completed), len(cells), failed)
+    return completed
+
+
+def grid_to_html(
+    grid: MetricsGrid, quantity: Quantity = "dollars_mean", others: str = ".to_rows(), .to_pandas()"
+) -> str:
+    """A grid as an HTML table: a row for each period, a column for each segment; darker is more.
+
+    Args:
+        grid: The grid.
+        quantity: The number to show of each cell.
+        others: Where to find the other quantities, for the note below the table.
+
+    Raises:
+        ValueError: There is no quantity of that name.
+    """
+    _, unit = metric_and_unit(quantity)
+    most = max((value for cell in grid if (value := cell.quantity(quantity)) is not None), default=0.0) or 1.0
+
+    def shown(cell: GridCell) -> html.Cell:
+        if cell.metrics is None:
+            return html.Cell(_FAILED, tip=f"{type(cell.error).__name__}: {cell.error}")
+        value = cell.quantity(quantity)
+        return html.Cell(number(value, unit), (value or 0.0) / most)
+
+    rows = [
+        (str(period), [shown(grid.cells[segment, index]) for segment in range(len(grid.segments))])
+        for index, period in enumerate(grid.periods[:_MOST_ROWS])
+    ]
+    left_out = len(grid.periods) - len(rows)
+    more = f" {left_out:,} more periods are not shown." if left_out else ""
+    note = f"In {unit}.{more} Other quantities: {others}."
+    return html.table(quantity_title(quantity, grid.query), map(str, grid.segments), rows, note)
+
+
+def grid_to_terminal(grid: MetricsGrid, quantity: Quantity = "dollars_mean") -> "RenderableType":
+    """A grid as a terminal table: a line for each period, a column for each segment (extra ``cli``).
+
+    Args:
+        grid: The grid.
+        quantity: The number to show of each cell.
+
+    Raises:
+        ValueError: There is no quantity of that name.
+    """
+    from helicone_sessions.display import terminal  # noqa: PLC0415 - rich is an extra
+
+    _, unit = metric_and_unit(quantity)
+
+    def shown(cell: GridCell) -> str:
+        return _FAILED if cell.metrics is None else number(cell.quantity(quantity), unit)
+
+    rows = [
+        (str(period), [shown(grid.cells[segment, index]) for segment in range(len(grid.segments))])
+        for index, period in enumerate(grid.periods)
+    ]
+    return terminal.table(quantity_title(quantity, grid.query), [str(name) for name in grid.segments], rows)

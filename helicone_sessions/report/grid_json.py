@@ -1,99 +1,103 @@
-"""Grids to and from JSON: queries and answers in the API's own, errors as their text."""
+"""Grids to and from JSON: queries and metrics in the API's form, errors as text."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from helicone_sessions.errors import HeliconeError
-from helicone_sessions.filters.filter import Filter
+from helicone_sessions.filters.expression import Filter
 from helicone_sessions.messages.converter import converter, metrics_from
 from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.messages.tabular import json_text
 from helicone_sessions.messages.time_filter import TimeFilter
 from helicone_sessions.report.cells import GridCell
-from helicone_sessions.report.windows import Window
+from helicone_sessions.report.periods import Period
 
 _VERSION: Final = 1
-Grid = TypeVar("Grid")
 
 
-def grid_to_json(grid: Any) -> str:
-    """The JSON of a `MetricsGrid`.
+def grid_to_json(
+    query: SessionMetricsQuery,
+    segments: Mapping[Hashable, Filter],
+    periods: tuple[Period, ...],
+    cells: Mapping[Any, GridCell],
+) -> str:
+    """The parts of a `MetricsGrid` as JSON.
 
     Raises:
-        ValueError: A segment has a name that JSON does not have.
+        ValueError: JSON cannot hold the name of a segment.
     """
-    for name in grid.segments:
+    for name in segments:
         if name is not None and not isinstance(name, (str, int, float)):
-            raise ValueError(f"to_json(): the segment {name!r} has a name that is neither text nor a number")
+            raise ValueError(f"JSON cannot hold the segment name {name!r}. Use a string or a number")
     return json_text(
         {
             "version": _VERSION,
-            "query": converter.unstructure(grid.query),
-            "segments": [{"name": name, "filter": each.to_wire()} for name, each in grid.segments.items()],
-            "windows": [_window_to_json(window) for window in grid.windows],
+            "query": converter.unstructure(query),
+            "segments": [{"name": name, "filter": each.to_wire()} for name, each in segments.items()],
+            "periods": [_period_to_json(period) for period in periods],
             "cells": [
                 {
-                    "place": place,
+                    "position": position,
                     "query": converter.unstructure(cell.query),
                     "metrics": cell.metrics and converter.unstructure(cell.metrics),
                     "error": cell.error and f"{type(cell.error).__name__}: {cell.error}",
                 }
-                for place, cell in grid.cells.items()
+                for position, cell in cells.items()
             ],
         }
     )
 
 
-def grid_from_json(kind: type[Grid], text: str | bytes) -> Grid:
-    """The grid that `grid_to_json` wrote.
+def grid_from_json(text: str | bytes) -> tuple[Any, Any, Any, Any]:
+    """The query, segments, periods and cells that `grid_to_json` wrote.
 
     Raises:
         ValueError: The text is something else.
     """
     try:
-        return kind(*_parts(json.loads(text)))
-    except Exception as error:  # noqa: BLE001 - whatever is wrong, it is not ours
-        raise ValueError(f"MetricsGrid.from_json(): this is not what to_json() wrote: {error!r}") from None
+        return _parts(json.loads(text))
+    except Exception as error:  # noqa: BLE001 - any error means that the text is something else
+        raise ValueError(f"this is not the JSON of MetricsGrid.to_json(): {error!r}") from None
 
 
-def _parts(wire: Any) -> tuple[Any, ...]:
+def _parts(wire: Any) -> tuple[Any, Any, Any, Any]:
     if wire["version"] != _VERSION:
-        raise ValueError(f"version {_VERSION} is due, not {wire['version']!r}")
+        raise ValueError(f"expected version {_VERSION}, got {wire['version']!r}")
     segments = {each["name"]: Filter.from_wire(each["filter"]) for each in wire["segments"]}
-    windows = tuple(_window_from_json(each) for each in wire["windows"])
+    periods = tuple(_period_from_json(each) for each in wire["periods"])
     query = converter.structure(wire["query"], SessionMetricsQuery)
     names = list(segments)
-    cells = {tuple(each["place"]): _cell_from_json(each, names, windows) for each in wire["cells"]}
-    return query, segments, windows, cells
+    cells = {tuple(each["position"]): _cell_from_json(each, names, periods) for each in wire["cells"]}
+    return query, segments, periods, cells
 
 
-def _cell_from_json(wire: Mapping[str, Any], names: list[Any], windows: tuple[Window, ...]) -> GridCell:
-    segment, window = wire["place"]
+def _cell_from_json(wire: Mapping[str, Any], names: list[Any], periods: tuple[Period, ...]) -> GridCell:
+    segment, period = wire["position"]
     return GridCell(
         None if segment is None else names[segment],
-        None if window is None else windows[window],
+        None if period is None else periods[period],
         converter.structure(wire["query"], SessionMetricsQuery),
         None if wire["metrics"] is None else metrics_from(wire["metrics"]),
         None if wire["error"] is None else HeliconeError(wire["error"]),
     )
 
 
-def _window_to_json(window: Window) -> Any:
-    if window.start is None or window.end is None:
+def _period_to_json(period: Period) -> Any:
+    if period.start is None or period.end is None:
         return None
     return {
-        "start": window.start.isoformat(),
-        "end": window.end.isoformat(),
-        "timeFilter": converter.unstructure(window.time_filter),
+        "start": period.start.isoformat(),
+        "end": period.end.isoformat(),
+        "timeFilter": converter.unstructure(period.time_filter),
     }
 
 
-def _window_from_json(wire: Any) -> Window:
+def _period_from_json(wire: Any) -> Period:
     if wire is None:
-        return Window(None, None, None)
-    return Window(
+        return Period(None, None, None)
+    return Period(
         datetime.fromisoformat(wire["start"]),
         datetime.fromisoformat(wire["end"]),
         converter.structure(wire["timeFilter"], TimeFilter),

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from helicone_sessions.filters.filter import ALL, Condition, Filter, as_filter, filter_of_contract
+from helicone_sessions.filters.expression import ALL, Condition, Filter, as_filter, filter_of_contract
 from helicone_sessions.messages.converter import converter
 from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.testing.answers import Answer, Fault, checked, metrics

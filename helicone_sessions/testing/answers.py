@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from helicone_sessions.filters.values import shortened
+from helicone_sessions.filters.constants import shortened
 from helicone_sessions.messages.codec import encode
 from helicone_sessions.messages.converter import converter
 from helicone_sessions.messages.metrics import (

@@ -7,7 +7,7 @@ import attrs
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from helicone_sessions.errors import FilterError
-from helicone_sessions.filters.filter import Filter, filter_of_contract
+from helicone_sessions.filters.expression import Filter, filter_of_contract
 from helicone_sessions.filters.nodes import EVERYTHING, Leaf
 from helicone_sessions.filters.wire import encode_leaf
 from helicone_sessions.messages.codec import decode

@@ -4,12 +4,20 @@ import asyncio
 import copy
 import logging
 import math
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Final, TypeVar
 
 import attrs
 
-from helicone_sessions.errors import APIError, HeliconeError, RateLimited, RequestTimeout, TransportError
+from helicone_sessions.errors import (
+    APIError,
+    ConfigurationError,
+    HeliconeError,
+    RateLimited,
+    RequestTimeout,
+    TransportError,
+)
 from helicone_sessions.messages import protocol
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.transport.connection import Connection
@@ -92,8 +100,7 @@ class Sender:
         until = math.inf if policy.deadline is None else began + policy.deadline
         retries = 0
         while True:
-            async with self.gate.limiter:
-                outcome = await self._attempt(body, observer, until)
+            outcome = await self._attempt(body, observer, until)
             if isinstance(outcome, SessionMetrics):
                 return outcome
             now = clock.now()
@@ -117,6 +124,30 @@ class Sender:
         gate = self.gate
         if not await gate.enter(until, partial(observer.waits, "rate limit")):
             raise self._too_late(observer)
+        if gate.limiter is None:
+            return await self._send(body, observer, until)
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(None if until == math.inf else until - gate.clock.now()):
+                    await stack.enter_async_context(gate.limiter)
+            except BaseException as error:
+                gate.left()
+                if isinstance(error, TimeoutError):
+                    raise self._too_late(observer) from None
+                raise
+            if gate.clock.now() >= until:
+                gate.left()
+                raise self._too_late(observer)
+            return await self._send(body, observer, until)
+        raise ConfigurationError(
+            argument="rate_limit",
+            problem="must not suppress exceptions",
+            remedy="Return None from its __aexit__",
+        )
+
+    async def _send(self, body: bytes, observer: Observer, until: float) -> SessionMetrics | _Failure:
+        """The outcome of a request for which there is room."""
+        gate = self.gate
         sent_at = gate.clock.now()
         status = None
         try:
@@ -145,6 +176,9 @@ class Sender:
         deadline = self.policy.deadline or math.inf
         error = observer.failed or RequestTimeout(
             f"the rate limit holds the query back for longer than {deadline:g} s (deadline, all attempts)",
+            argument="deadline",
+            problem=f"of {deadline:g} s is over before the rate limit lets the query through",
+            remedy="Send fewer queries, or give them more time",
             limit="deadline",
             seconds=deadline,
             attempts=0,

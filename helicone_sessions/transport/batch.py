@@ -18,9 +18,8 @@ from typing import Any, Generic, Self, TypeVar
 import attrs
 
 from helicone_sessions.errors import AuthenticationError, ConfigurationError, FilterTypeError, HeliconeError
-from helicone_sessions.filters.filter import Condition, as_filter
-from helicone_sessions.filters.operand import Operand
-from helicone_sessions.filters.values import shortened
+from helicone_sessions.filters.constants import shortened
+from helicone_sessions.filters.expression import Condition, Operand, as_filter
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
 

@@ -65,7 +65,7 @@ class Connection:
         """
         loop = asyncio.get_running_loop()
         if self._is_closed:
-            raise ConfigurationError("the client is closed; make a new one")
+            raise ConfigurationError(problem="the client is closed", remedy="Make a new one")
         if self._loop is not loop:
             if self._loop is not None:
                 raise ConfigurationError(

@@ -75,9 +75,12 @@ def resolve(
         ConfigurationError: There is no key, or what is given cannot be used.
     """
     if region is not None and base_url is not None:
-        raise ConfigurationError("give region or base_url, not both: a region stands for an address")
+        raise ConfigurationError(
+            argument="region", problem="cannot be combined with `base_url`", remedy="Leave out one of them"
+        )
     if region is not None and region not in get_args(Region):
-        raise ConfigurationError("region is 'us' or 'eu', not another text")
+        # The value may be a key in the wrong place: it is not quoted.
+        raise ConfigurationError(argument="region", problem="must be 'us' or 'eu'")
     if region is None and base_url is None:
         base_url = environment.get("HELICONE_BASE_URL") or _REGIONS["us"]
     url = _address(_REGIONS[region] if region else base_url)
@@ -87,17 +90,22 @@ def resolve(
 def _key(api_key: object, environment: Mapping[str, str]) -> ApiKey:
     key = environment.get("HELICONE_API_KEY") if api_key is None else api_key
     if not isinstance(key, (str, type(None))):
-        raise ConfigurationError(f"api_key is text, not {type(key).__name__}")
+        raise ConfigurationError(
+            argument="api_key", problem=f"must be a string, got a value of type {type(key).__name__}"
+        )
     if not key:
         raise ConfigurationError(
-            "there is no API key: pass api_key=, or set HELICONE_API_KEY"
-            " (keys are made on Helicone's settings page)"
+            argument="api_key",
+            problem="is missing",
+            remedy="Pass it, or set HELICONE_API_KEY, with a key from Helicone's settings page",
         )
     if key.lower().startswith("bearer "):
-        raise ConfigurationError('api_key is the key alone, without "Bearer " before it')
+        raise ConfigurationError(argument="api_key", problem='must not begin with "Bearer "')
     if not key.isascii() or any(not "!" <= character <= "~" for character in key):
         raise ConfigurationError(
-            "api_key holds white space or characters that no key has; was it copied whole?"
+            argument="api_key",
+            problem="contains white space or characters that no key has",
+            remedy="Check that it was copied completely",
         )
     return ApiKey(key)
 
@@ -108,14 +116,22 @@ def _address(value: object) -> URL:
     except ValueError:
         url = None
     if not isinstance(url, URL) or url.scheme not in ("http", "https") or not url.host:
-        # What is no address may be a key in the wrong place, or hold one: it is not quoted.
-        raise ConfigurationError("base_url is an address like https://api.helicone.ai, and this is none")
+        # The value may be a key in the wrong place: it is not quoted.
+        raise ConfigurationError(
+            argument="base_url",
+            problem="must be an http(s) URL",
+            remedy="Use an address such as https://api.helicone.ai",
+        )
     if url.user or url.password or url.query_string or url.fragment:
         raise ConfigurationError(
-            "base_url is a plain address without user, password, ? or #; the key goes into api_key"
+            argument="base_url",
+            problem="must have no user, password, query or fragment",
+            remedy="Pass the key as `api_key`",
         )
     if url.path.rstrip("/").endswith("/v1"):
-        raise ConfigurationError("base_url goes without /v1: the path of the endpoint is added to it")
+        raise ConfigurationError(
+            argument="base_url", problem="must not end with /v1", remedy="The client adds the path"
+        )
     return url
 
 
@@ -138,8 +154,9 @@ def _proxy(url: URL) -> URL | None:
     if proxy.scheme not in ("http", "https") or not proxy.host:
         # It may hold a password: it is not quoted.
         raise ConfigurationError(
-            f"the proxy that the environment names for {url.scheme} addresses is no http:// address, and"
-            f" another cannot be used: name {host} in NO_PROXY, or pass session= with a connector that can"
+            argument="proxy",
+            problem=f"must be an http:// address in the environment's variables for {url.scheme} addresses",
+            remedy=f"Add {host} to NO_PROXY, or pass a session with a connector for that proxy",
         )
     return proxy
 

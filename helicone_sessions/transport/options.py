@@ -7,7 +7,7 @@ from typing import Any, Final
 import attrs
 
 from helicone_sessions.errors import ConfigurationError, FilterTypeError
-from helicone_sessions.filters.values import shortened
+from helicone_sessions.filters.constants import shortened
 from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.transport.batch import Query
 from helicone_sessions.transport.hooks import Hooks
@@ -20,7 +20,7 @@ _CALLS: Final = ("query_begins", "attempt_begins", "attempt_ends", "waits", "que
 def seconds(value: object, name: str) -> float:
     """A time above zero."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-        raise ConfigurationError(f"{name} is seconds above zero, not {value!r}")
+        raise ConfigurationError(argument=name, problem=f"must be a number of seconds above 0, got {value!r}")
     return float(value)
 
 
@@ -32,7 +32,9 @@ def deadline(value: object) -> float | None:
 def count(value: object, name: str, *, least: int) -> int:
     """A whole number from *least* up."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigurationError(f"{name} is a whole number from {least} up, not {value!r}")
+        raise ConfigurationError(
+            argument=name, problem=f"must be a whole number of at least {least}, got {value!r}"
+        )
     return value
 
 
@@ -61,8 +63,9 @@ def query(given: Query | None, keywords: Mapping[str, Any]) -> SessionMetricsQue
     plain = {field.name: field.default for field in attrs.fields(SessionMetricsQuery)}
     if beside := [name for name, value in keywords.items() if value is not plain[name]]:
         raise FilterTypeError(
-            f"get_metrics() got a whole query and {', '.join(beside)} beside it:"
-            " use attrs.evolve(query, ...), or pass a filter and the keywords"
+            argument="query",
+            problem=f"is a SessionMetricsQuery and cannot be combined with {', '.join(beside)}",
+            remedy="Use attrs.evolve(query, ...), or pass a filter with the keywords",
         )
     return given
 
@@ -75,11 +78,13 @@ def hooks(value: Any) -> tuple[Hooks, ...]:
     for one in given:
         if not isinstance(one, Hooks):
             raise ConfigurationError(
-                f"hooks is an object of a class that derives from Hooks, or several, not {one!r}"
+                argument="hooks", problem=f"must be one or several instances of Hooks, got {one!r}"
             )
         for name in _CALLS:
             if inspect.iscoroutinefunction(getattr(one, name)):
                 raise ConfigurationError(
-                    f"hooks are not awaited: {type(one).__name__}.{name} has to be a function without async"
+                    argument="hooks",
+                    problem=f"are not awaited, got the async method {type(one).__name__}.{name}",
+                    remedy="Define it without async",
                 )
     return given

@@ -1,18 +1,15 @@
 """The gate in front of the service, where queries wait until a rate limit lets them through."""
 
 import asyncio
-import contextvars
 import logging
 import math
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import lru_cache
 from typing import Any, Final, cast
-
-import attrs
 
 from helicone_sessions.clock import Clock
 from helicone_sessions.errors import ConfigurationError
@@ -93,14 +90,14 @@ class Gate:
     def __init__(self, account: Hashable, clock: Clock, limit: Limit | None = None) -> None:
         self.clock = clock
         pace, limiter = (limit, None) if isinstance(limit, RateLimit) else (None, limit)
-        self.limiter: AbstractAsyncContextManager[Any] = nullcontext() if limiter is None else limiter
+        self.limiter = limiter
         self._budget, self._pace = _shared(account, clock, pace)
         self._line: deque[_Waiter] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
-        # Looks at the line again when the first may go, or when a deadline is over.
+        # Looks at the line again when the first may go, or when nothing more can be expected.
         self._timer: asyncio.Task[None] | asyncio.TimerHandle | None = None
-        self._looks_at: float | None = None
         self._logged_until = -math.inf
+        self._is_shut = False
 
     async def enter(self, until: float = math.inf, on_wait: Callable[[float], None] | None = None) -> bool:
         """Wait for a turn and for room, and take it; `answered` or `left` gives it back.
@@ -116,66 +113,78 @@ class Gate:
             ConfigurationError: The client was closed in the meantime.
         """
         now = self.clock.now()
+        if self._is_shut:
+            raise _closed()
         if not self._line and now < until and self._budget.try_take(now, self._pace) <= 0:
             return True
         self._loop = asyncio.get_running_loop()
-        waiter = _Waiter(self._loop.create_future(), until, on_wait)
+        waiter = _Waiter(self._loop, until)
         self._line.append(waiter)
         self._budget.waiting.add(self)
-        self._admit()
         try:
-            return await waiter.admission
-        except asyncio.CancelledError:
-            if waiter.is_admitted:
+            self._admit()
+            while waiter.verdict is None:
+                if (seconds := waiter.news()) is None:
+                    await waiter.woken()
+                elif on_wait is not None:
+                    on_wait(seconds)
+        except BaseException:
+            if waiter.verdict:
                 self.left()
-            else:
-                # It may have been the first, for whose deadline the timer was set.
-                self._admit()
+            waiter.verdict = False
+            # It may have been the first, for which the timer was set.
+            self._admit()
             raise
+        if self._is_shut:
+            raise _closed()
+        return waiter.verdict
 
     def _admit(self) -> None:
         """Admit as many queries as there is room for, and set the timer for the next."""
         now, seconds = self.clock.now(), math.inf
         while self._line:
             first = self._line[0]
-            if not first.admission.done():
+            if first.verdict is None:
                 if first.until > now and (seconds := self._budget.try_take(now, self._pace)) > 0:
                     break
-                first.admission.set_result(first.until > now)
+                first.decide(first.until > now)
             self._line.popleft()
-        if seconds < math.inf:
-            self._log(now, seconds)
-            for waiter in self._line:
+        for waiter in self._line:
+            if waiter.until <= (now if seconds == math.inf else now + seconds):
+                waiter.decide(False)
+            elif seconds < math.inf:
                 waiter.hear(now, seconds)
-        self._line = deque(waiter for waiter in self._line if not waiter.admission.done())
-        if not self._line:
-            self._budget.waiting.discard(self)
-            self._set_timer(None)
-        else:
-            self._set_timer(min(now + seconds, *(waiter.until for waiter in self._line)))
+        self._line = deque(waiter for waiter in self._line if waiter.verdict is None)
+        self._set_timer(now, seconds)
 
-    def _set_timer(self, moment: float | None) -> None:
-        """Look at the line again at *moment*; if it is infinite, when nothing more can be expected."""
-        if moment is not None and moment == self._looks_at and moment < math.inf:
-            return
+    def _set_timer(self, now: float, seconds: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer, self._looks_at = None, moment
-        if moment is None or self._loop is None:
-            return
-        if moment < math.inf:
-            self._timer = asyncio.ensure_future(self._look_at(moment))
+            self._timer = None
+        if not self._line or self._loop is None:
+            self._budget.waiting.discard(self)
+        elif seconds < math.inf:
+            self._log(now, seconds)
+            self._timer = self._loop.create_task(self._look_after(now + seconds))
         else:
-            self._timer = self._loop.call_later(_PATIENCE, self._lose_patience)
+            # Only an answer can tell. It comes in real time, so a virtual clock must not run ahead of it.
+            until = min(waiter.until for waiter in self._line)
+            self._timer = self._loop.call_later(min(_PATIENCE, until - now), self._give_up, until, now)
 
-    async def _look_at(self, moment: float) -> None:
+    async def _look_after(self, moment: float) -> None:
         await self.clock.sleep(max(0.0, moment - self.clock.now()))
-        self._timer, self._looks_at = None, None
+        self._timer = None
         self._admit()
 
-    def _lose_patience(self) -> None:
-        self._timer, self._looks_at = None, None
-        self._budget.window.in_flight = 0
+    def _give_up(self, until: float, since: float) -> None:
+        """No answer came: a deadline is over, or the requests under way are lost."""
+        self._timer = None
+        if until - since > _PATIENCE:
+            self._budget.window.in_flight = 0
+        else:
+            for waiter in self._line:
+                if waiter.until <= until:
+                    waiter.decide(False)
         self._admit()
 
     def _log(self, now: float, seconds: float) -> None:
@@ -191,12 +200,10 @@ class Gate:
                 self._loop.call_soon_threadsafe(self._admit)
 
     def shut(self) -> None:
-        """Let nobody pass anymore: each query in line ends with a `ConfigurationError`."""
+        """Let nobody pass anymore: each query in line, now or later, ends with a `ConfigurationError`."""
+        self._is_shut = True
         for waiter in self._line:
-            if not waiter.admission.done():
-                waiter.admission.set_exception(
-                    ConfigurationError("the client was closed while the query waited for the rate limit")
-                )
+            waiter.decide(False)
         self._admit()
 
     def left(self) -> None:
@@ -220,34 +227,49 @@ class Gate:
                 gate.look_again()
 
 
-@attrs.define(eq=False)
+def _closed() -> ConfigurationError:
+    return ConfigurationError(problem="the client is closed", remedy="Make a new one")
+
+
 class _Waiter:
     """One query in line.
 
     Args:
-        admission: True once it may go, False if there is no room before its deadline.
+        loop: Its loop.
         until: Its deadline.
-        on_wait: Called with the seconds of each wait whose length is known.
     """
 
-    admission: "asyncio.Future[bool]"
-    until: float
-    on_wait: Callable[[float], None] | None
-    # Whoever looks at the line calls `on_wait`, in the context of the query.
-    _context: contextvars.Context = attrs.field(factory=contextvars.copy_context, init=False)
-    _heard_until: float = attrs.field(default=-math.inf, init=False)
+    def __init__(self, loop: asyncio.AbstractEventLoop, until: float) -> None:
+        self.until = until
+        # True once it may go, False if it has to give up.
+        self.verdict: bool | None = None
+        self._loop = loop
+        self._woken: asyncio.Future[None] | None = None
+        self._news: float | None = None
+        self._heard_until = -math.inf
 
-    @property
-    def is_admitted(self) -> bool:
-        done = self.admission.done() and not self.admission.cancelled()
-        return done and self.admission.exception() is None and self.admission.result()
+    async def woken(self) -> None:
+        """Wait for a verdict or news."""
+        self._woken = self._loop.create_future()
+        await self._woken
+
+    def _wake(self) -> None:
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
+
+    def decide(self, verdict: bool) -> None:
+        """End the wait."""
+        self.verdict = verdict
+        self._wake()
 
     def hear(self, now: float, seconds: float) -> None:
-        """Take in that the wait lasts for so many seconds; it is reported if it has become longer."""
-        if self.admission.done():
-            return
-        if now + seconds >= self.until:
-            self.admission.set_result(False)
-        elif self.on_wait is not None and now + seconds > self._heard_until + _NOTABLE:
+        """Learn that the wait lasts for so many seconds; only a longer one than before is news."""
+        if now + seconds > self._heard_until + _NOTABLE:
             self._heard_until = now + seconds
-            self._context.run(self.on_wait, seconds)
+            self._news = seconds
+            self._wake()
+
+    def news(self) -> float | None:
+        """The seconds to report, once."""
+        news, self._news = self._news, None
+        return news

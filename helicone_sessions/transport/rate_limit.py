@@ -22,8 +22,9 @@ LONGEST_WINDOW: Final = 3600.0
 _UNKNOWN: Final = 8.0
 # A server that counts in milliseconds may see the same instant one millisecond earlier.
 _MARGIN: Final = 0.001
-# Seconds to which the reset is narrowed down after a refusal.
+# Seconds to which the reset is narrowed down after a refusal, and the refusals in a row which that may take.
 _EXACT: Final = 0.02
+_TRIALS: Final = 8
 # The longest pause, in seconds, after a refusal that names none; several outlast a window of 300 seconds.
 _LONGEST_PAUSE: Final = 60.0
 _NUMBER: Final = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*(?:[,;]|$)")
@@ -116,10 +117,13 @@ class Window:
     # The reset comes in whole seconds, rounded up: one answer leaves a second open, several narrow it down.
     _resets_after: float = attrs.field(default=-math.inf, init=False)
     _resets_before: float = attrs.field(default=-math.inf, init=False)
+    # Answers to requests from before may be about an older window.
+    _opened_at: float = attrs.field(default=-math.inf, init=False)
     # The service asked for a pause (Retry-After), or refused without saying for how long.
     _closed_until: float = attrs.field(default=-math.inf, init=False)
-    # Refusals since the last success: one request at a time, and pauses that double.
+    # Refusals since the last success or reset: one request at a time, and pauses that double.
     _refusals: int = attrs.field(default=0, init=False)
+    _refused_at: float = attrs.field(default=-math.inf, init=False)
     # Processes that were refused together must not come back together.
     _random: Callable[[], float] = random.random
 
@@ -176,10 +180,18 @@ class Window:
         remaining, reset = _number(headers, "RateLimit-Remaining"), _number(headers, "RateLimit-Reset")
         if remaining is not None and reset is not None and 0 <= reset <= LONGEST_WINDOW:
             after, before = sent_at + reset - 1, now + reset + _MARGIN
-            if before <= self._resets_after:
-                # A late answer about an older window.
+            if before <= self._resets_after and sent_at < self._opened_at:
                 return
-            self._narrow(after, before, _LENGTH.search(headers.get("RateLimit-Policy", "")))
+            if after < self._resets_before and before > self._resets_after:
+                after, before = max(after, self._resets_after), min(before, self._resets_before)
+            else:
+                # A new window, or another limit, whose reset is still to be found.
+                self._opened_at, self._remaining, self._refusals = now, math.inf, min(1, self._refusals)
+                length = _LENGTH.search(headers.get("RateLimit-Policy", ""))
+                if length is not None and before > self._resets_after:
+                    # It began at the last reset or later.
+                    after = min(before, max(after, self._resets_after + float(length[1])))
+            self._resets_after, self._resets_before = after, before
             self._remaining = min(self._remaining, remaining)
             limit = _number(headers, "RateLimit-Limit") or _number(headers, "RateLimit-Policy") or 0.0
             self._limit = limit if limit >= 1 else max(1.0, self._limit or 0.0, remaining)
@@ -189,36 +201,26 @@ class Window:
             return
         self._has_answered = True
         if status == 429:
-            self._refused(retry_after(headers), now)
+            self._refused(retry_after(headers), sent_at, now)
         else:
             self._refusals = 0
 
-    def _narrow(self, after: float, before: float, length: "re.Match[str] | None") -> None:
-        """Take in that the reset comes between *after* and *before*."""
-        if after < self._resets_before:
-            after, before = max(after, self._resets_after), min(before, self._resets_before)
-        else:
-            # It is a new window, which began at the last reset or later.
-            self._remaining = math.inf
-            if length is not None:
-                after = min(before, max(after, self._resets_after + float(length[1])))
-        self._resets_after, self._resets_before = after, before
-
-    def _refused(self, asked: float | None, now: float) -> None:
-        if self._remaining < 1 and now < self._resets_before:
+    def _refused(self, asked: float | None, sent_at: float, now: float) -> None:
+        # Requests that are under way together are refused together, and count as one refusal.
+        is_first = sent_at >= self._refused_at
+        if is_first:
             self._refusals += 1
+            self._refused_at = now
+        if self._remaining < 1 and now < self._resets_before and self._refusals <= _TRIALS:
             # The headers give the reset more exactly than Retry-After, unless that means something else.
             if asked is not None and now + asked > self._resets_before + 1:
                 self._pause(asked, now)
             return
         pause = asked or 0.0
-        # All requests under way are refused together, and count as one refusal.
-        if now >= self._closed_until:
-            self._refusals += 1
-            # A service that refuses again after the pause that it asked for needs a longer one.
-            if asked is None or self._refusals > 1:
-                longest = min(_LONGEST_PAUSE, 2.0 ** min(self._refusals, 10))
-                pause = max(pause, longest * (1 + self._random()) / 2)
+        # A service that refuses again after the pause that it asked for needs a longer one.
+        if is_first and (asked is None or self._refusals > 1):
+            longest = min(_LONGEST_PAUSE, 2.0 ** min(self._refusals, 10))
+            pause = max(pause, longest * (1 + self._random()) / 2)
         self._pause(pause, now)
 
     def _pause(self, seconds: float | None, now: float) -> None:

@@ -1,7 +1,7 @@
 """Timeouts that share one timer of the loop: `asyncio.timeout` would cost a tenth of a query.
 
-Measured beside an aiohttp request of 70 µs on CPython 3.11: `asyncio.timeout` takes 8 µs, because it creates and
-cancels a timer each time; a block here takes 2 µs.
+Beside an aiohttp request of 70 µs (CPython 3.11) `asyncio.timeout` takes 8 µs, because it creates and cancels
+a timer each time. A block here takes 2 µs.
 """
 
 import asyncio

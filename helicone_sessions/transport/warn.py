@@ -90,7 +90,7 @@ class FilterWarnings:
         time = query.time_filter
         if time is None:
             return found
-        if found and self._now() - time.start <= timedelta(days=SERVER_BODY_DAYS):
+        if found and self._now() - time.start <= timedelta(days=SERVER_BODY_DAYS, hours=1):
             found = tuple(caution for caution in found if caution.effect != "age")
         return found + time_cautions(time.start, time.end)
 

@@ -16,8 +16,8 @@ from typing import Any, ClassVar, Literal
 import attrs
 
 from helicone_sessions.errors import FilterError
+from helicone_sessions.filters.expression import Operand
 from helicone_sessions.filters.nodes import Leaf, Node, Not, Or
-from helicone_sessions.filters.operand import Operand
 
 EQUALITY = frozenset({"==", "!="})
 ORDER = frozenset({"<", "<=", ">", ">="})

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError
 from helicone_sessions.filters.columns import F
-from helicone_sessions.filters.filter import Filter, all_of, any_of
+from helicone_sessions.filters.expression import Filter, all_of, any_of
 from helicone_sessions.filters.nodes import Not, simplify
 from helicone_sessions.filters.schema import Kind
 from tests.filters.support import CONTRADICTION, MOMENT, again, branch, leaf, read

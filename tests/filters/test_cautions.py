@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from helicone_sessions.errors import FilterValueError
 from helicone_sessions.filters.columns import F
-from helicone_sessions.filters.filter import ALL, NONE, Filter, all_of, any_of
+from helicone_sessions.filters.expression import ALL, NONE, Filter, all_of, any_of
 from helicone_sessions.filters.schema import SESSIONS, Kind, Operator, Reading
 from tests.filters.support import read
 from tests.strategies import COLUMNS, METHODS, conditions, filters

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 
 from helicone_sessions.errors import FilterError, FilterTypeError, FilterValueError, HeliconeFilterWarning
 from helicone_sessions.filters.columns import F
-from helicone_sessions.filters.filter import ALL, Filter, all_of, filter_of_contract
+from helicone_sessions.filters.expression import ALL, Filter, all_of, filter_of_contract
 from tests.filters.support import MOMENT, branch, leaf, read
 from tests.strategies import filters, wire_values
 

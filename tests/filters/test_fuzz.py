@@ -20,7 +20,7 @@ import pytest
 
 from helicone_sessions.errors import FilterError, FilterTypeError
 from helicone_sessions.filters.columns import F
-from helicone_sessions.filters.filter import Filter, all_of, any_of
+from helicone_sessions.filters.expression import Filter, all_of, any_of
 from helicone_sessions.filters.schema import Kind
 from tests.filters.reading import (
     COMPARISONS,

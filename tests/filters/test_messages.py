@@ -18,7 +18,7 @@ from helicone_sessions.errors import (
     UnknownOperator,
 )
 from helicone_sessions.filters.columns import F
-from helicone_sessions.filters.filter import Filter, all_of
+from helicone_sessions.filters.expression import Filter, all_of
 from tests.filters.support import read
 
 P = F.model.contains("gpt")

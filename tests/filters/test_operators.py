@@ -8,7 +8,7 @@ from hypothesis import given, settings
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError, UnknownOperator
 from helicone_sessions.filters.columns import F
-from helicone_sessions.filters.filter import ALL, NONE, Filter
+from helicone_sessions.filters.expression import ALL, NONE, Filter
 from helicone_sessions.filters.schema import Kind
 from tests.filters.support import MOMENT, again, branch, leaf, needs_contract, read, strict_contract
 from tests.strategies import COMPARISONS, METHODS, PAIRS, filters

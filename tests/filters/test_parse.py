@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from helicone_sessions.errors import FilterError, FilterSyntaxError, FilterTypeError, FilterValueError
 from helicone_sessions.filters.columns import F
-from helicone_sessions.filters.filter import ALL, Filter, all_of, any_of, filter_of_contract
+from helicone_sessions.filters.constants import MISSING
+from helicone_sessions.filters.expression import ALL, Filter, all_of, any_of, filter_of_contract
 from helicone_sessions.filters.nodes import Leaf
-from helicone_sessions.filters.parse import LONGEST, parse_filter
 from helicone_sessions.filters.schema import COLUMNS
-from helicone_sessions.filters.text import to_text
-from helicone_sessions.filters.tokens import KEYWORDS, TRUTHS
-from helicone_sessions.filters.values import MISSING
+from helicone_sessions.filters.text.parser import LONGEST, parse_filter
+from helicone_sessions.filters.text.printer import to_text
+from helicone_sessions.filters.text.tokens import KEYWORDS, TRUTHS
 from tests.filters.support import again, leaf, read
 from tests.strategies import filters, wire_values
 
@@ -637,12 +637,13 @@ line 1, column 312: a condition is due after '(', not the end
   …{"(" * 100}
   {" " * 101}^""",
         ),
-        (
+        pytest.param(
             '{"left":' * 100_000,
             f"""\
 line 1, column 1: this JSON is nested too deeply
   {('{"left":' * 13)[:100]}…
   ^""",
+            id="too deep",
         ),
         (
             '{"request_response_rmt": {"cost": {"gt": ' + "9" * 5000,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from helicone_sessions.errors import FilterError, FilterTypeError
 from helicone_sessions.filters.columns import F
-from helicone_sessions.filters.filter import Filter, all_of, any_of
+from helicone_sessions.filters.expression import Filter, all_of, any_of
 from tests.filters.support import MOMENT, Code, Flags, Level, Model, read
 
 P, Q = F.model.contains("gpt"), F.user_id.like("a%")

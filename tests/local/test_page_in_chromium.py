@@ -17,10 +17,11 @@ import pytest
 import pytest_asyncio
 
 from helicone_sessions import HeliconeClient, SessionMetrics, SessionMetricsQuery, TimeFilter, parse_filter
+from helicone_sessions.display.numbers import number
 from helicone_sessions.filters.schema import COLUMNS, Kind
 from helicone_sessions.local import LocalServer
+from helicone_sessions.messages.converter import metrics_from
 from helicone_sessions.messages.metrics import UNITS
-from helicone_sessions.report.words import number
 from tests.local.chromium import FOUND, NAMES, chromium
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
@@ -382,7 +383,7 @@ async def test_the_curl_that_is_copied_runs(opened: Open) -> None:
         command = await copied(page, "curl")
         shown = await shown_in(page)
     answer = json.loads(await run("/bin/sh", "-c", command))
-    assert shown == numbers_of(SessionMetrics.from_json(json.dumps(answer["data"])))
+    assert shown == numbers_of(metrics_from(answer["data"]))
 
 
 @on_one_loop

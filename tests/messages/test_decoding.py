@@ -26,6 +26,7 @@ from helicone_sessions import (
     UnexpectedResponse,
 )
 from helicone_sessions.messages import codec, protocol
+from helicone_sessions.messages.converter import metrics_from_json
 from helicone_sessions.messages.metrics import UNITS
 
 ANSWERS = Path(__file__).parents[1] / "data" / "real_server_answers.jsonl.gz"
@@ -173,7 +174,7 @@ COPIES: dict[str, Callable[[Any], Any]] = {
     "deepcopy": copy.deepcopy,
     "pickle": lambda value: pickle.loads(pickle.dumps(value)),  # noqa: S301 - our own bytes
     "evolve": attrs.evolve,
-    "to_json": lambda value: SessionMetrics.from_json(value.to_json()),
+    "to_dict": lambda value: metrics_from_json(json.dumps(value.to_dict())),
 }
 
 

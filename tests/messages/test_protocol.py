@@ -7,9 +7,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
@@ -144,10 +142,13 @@ def queries() -> st.SearchStrategy[SessionMetricsQuery]:
 
 
 @pytest.fixture(scope="module")
-def contract() -> jsonschema.Draft202012Validator:
+def contract() -> Any:
     """The contract of a request body, with every object closed: no key that the contract does not name."""
     if not SPEC.exists():
         pytest.skip("the OpenAPI text does not lie beside the repository")
+    import jsonschema
+    import yaml
+
     components = copy.deepcopy(yaml.safe_load(SPEC.read_text())["components"])
     for schema in components["schemas"].values():
         if schema.get("properties"):
@@ -168,18 +169,14 @@ def contract() -> jsonschema.Draft202012Validator:
         {"nameContains": "", "timezoneDifference": 0, "filter": None},
     ],
 )
-def test_the_contract_as_tested_here_refuses_a_wrong_body(
-    contract: jsonschema.Draft202012Validator, body: dict[str, Any]
-) -> None:
+def test_the_contract_as_tested_here_refuses_a_wrong_body(contract: Any, body: dict[str, Any]) -> None:
     """The check below is not one that everything passes."""
     assert not contract.is_valid(body)
 
 
 @settings(deadline=None)
 @given(query=queries())
-def test_every_request_body_keeps_the_contract(
-    contract: jsonschema.Draft202012Validator, query: SessionMetricsQuery
-) -> None:
+def test_every_request_body_keeps_the_contract(contract: Any, query: SessionMetricsQuery) -> None:
     """Whatever is asked, the body is JSON that the OpenAPI text allows."""
     body = json.loads(protocol.request(query))
 
@@ -283,7 +280,9 @@ def test_a_body_of_more_than_ten_megabytes_is_never_sent() -> None:
     room = most - len(protocol.request(SessionMetricsQuery()))
 
     assert most == len(protocol.request(SessionMetricsQuery(name_contains="x" * room)))
-    with pytest.raises(FilterValueError, match=r"query makes a request of 10\.0 MB.* Split the query"):
+    with pytest.raises(
+        FilterValueError, match=r"query makes a request of 10,485,761 bytes.* Split the query"
+    ):
         protocol.request(SessionMetricsQuery(name_contains="x" * (room + 1)))
 
 
@@ -622,14 +621,14 @@ UNEXPECTED = [
         200,
         success(session_cost=[row(value=None)]),
         "$.data.session_cost[0].value",
-        "'None'",
+        "got None",
         id="null value",
     ),
     pytest.param(
         200,
         success(session_cost=[row(value=True)]),
         "$.data.session_cost[0].value",
-        "'True'",
+        "got True",
         id="true value",
     ),
     pytest.param(
@@ -645,7 +644,7 @@ UNEXPECTED = [
         .replace(b"5}", b"1e999}", 1)
         .replace(b'"value": 5', b'"value": 1e999'),
         "$.data.session_cost[0].value",
-        "'inf'",
+        "got inf",
         id="a value too large",
     ),
     pytest.param(
@@ -668,7 +667,7 @@ UNEXPECTED = [
         200,
         success(average=averages(session_cost=1.5)),
         "$.data.average.session_cost",
-        "a list with one average, got '1.5'",
+        "a list with one average, got 1.5",
         id="a bare average",
     ),
     pytest.param(

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helicone_sessions import Histogram, HistogramRow, MissingExtra, SessionAverages, SessionMetrics
+from helicone_sessions.messages.converter import metrics_from_json
 
 METRICS = SessionMetrics(
     Histogram((HistogramRow(1.0, 2.0, 6.0), HistogramRow(2.0, 4.0, 1.5)), unit="requests"),
@@ -19,6 +20,7 @@ METRICS = SessionMetrics(
     Histogram((), unit="dollars"),
     SessionAverages(1.75, 300.5, None),
 )
+JSON = json.dumps(METRICS.to_dict())
 COLUMNS = ["metric", "unit", "average", "range_start", "range_end", "sessions"]
 
 numbers = st.floats(allow_nan=False, allow_infinity=False, width=64)
@@ -55,33 +57,46 @@ def test_every_row_has_the_documented_columns(metrics: SessionMetrics) -> None:
 
 @given(answers)
 def test_json_is_read_back(metrics: SessionMetrics) -> None:
-    """What to_json wrote, from_json reads, to the last bit."""
-    assert metrics == SessionMetrics.from_json(metrics.to_json())
-    assert metrics == SessionMetrics.from_json(metrics.to_json().encode())
+    """The JSON of to_dict() is read back to the last bit, as text and as bytes."""
+    text = json.dumps(metrics.to_dict())
+
+    assert metrics == metrics_from_json(text)
+    assert metrics == metrics_from_json(text.encode())
 
 
-def test_json_is_that_of_the_api() -> None:
-    """It is the data of an answer, so other tools for the API read it."""
-    wire = json.loads(METRICS.to_json())
+def test_each_part_of_metrics_has_plain_values() -> None:
+    """Metrics, histograms, bars and averages become dicts, lists, strings and numbers."""
+    row = {"range_start": 1.0, "range_end": 2.0, "value": 6.0}
+    averages = {"session_count": 1.75, "session_duration": 300.5, "session_cost": None}
 
-    assert {"range_start": "1", "range_end": "2", "value": 6.0} == wire["session_count"][0]
-    assert {"session_count", "session_duration", "session_cost", "average"} == set(wire)
+    assert row == METRICS.session_count[0].to_dict()
+    assert row == METRICS.session_count.to_dict()["rows"][0]
+    assert averages == METRICS.average.to_dict()
+    assert {"rows": [], "unit": "dollars"} == METRICS.to_dict()["session_cost"]
+    assert averages == METRICS.to_dict()["average"]
 
 
 @pytest.mark.parametrize(
     ("message", "text"),
     [
-        ("this is not what to_json", ""),
-        ("this is not what to_json", "[1"),
-        ("this is not what to_json", "[" * 100_000),
-        ("the field 'session_count' is missing at \\$", "{}"),
-        ("a number, got 'many'", METRICS.to_json().replace("6.0", '"many"')),
+        ("not JSON", ""),
+        ("not JSON", "[1"),
+        ("not JSON", "[" * 100_000),
+        ("not JSON", b"\xff"),
+        (r"to_dict\(\): .* at \$", "[1]"),
+        (r"to_dict\(\): .* at \$", "null"),
+        (r"the field 'session_count' is missing at \$", "{}"),
+        (
+            r"a number, got 'many' at \$\.session_count\.rows\[0\]\.value",
+            json.dumps(METRICS.to_dict()).replace("6.0", '"many"'),
+        ),
+        (r"a number, got 'nan'", json.dumps(METRICS.to_dict()).replace("6.0", "NaN")),
     ],
 )
-def test_other_json_is_refused(message: str, text: str) -> None:
+def test_other_json_is_refused(message: str, text: str | bytes) -> None:
     """The error says what is wrong, and where."""
     with pytest.raises(ValueError, match=message):
-        SessionMetrics.from_json(text)
+        metrics_from_json(text)
 
 
 def test_csv_has_a_head_and_empty_fields() -> None:

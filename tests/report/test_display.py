@@ -25,13 +25,13 @@ from helicone_sessions import (
     TimeFilter,
 )
 from helicone_sessions.report import GridCell, MetricsGrid
-from helicone_sessions.report.html import grid_to_html
-from helicone_sessions.report.windows import windows_of
+from helicone_sessions.report.grid import grid_to_html, grid_to_terminal
+from helicone_sessions.report.periods import periods_of
 from helicone_sessions.testing import metrics
 
 START = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
-NO_FIGURE = "a figure of a cell is one of requests_mean, .*, not 'cost'"
+NO_QUANTITY = "there is no quantity 'cost'. Use one of requests_mean"
 NASTY = "<script>alert('&amp;')</script>"
 
 
@@ -50,15 +50,15 @@ def words(fragment: str) -> str:
 def a_grid(days: int = 3, segments: Any = None) -> MetricsGrid:
     """A grid whose first cell failed."""
     query = SessionMetricsQuery(time_filter=TimeFilter(START, START + days * DAY))
-    windows = windows_of(query, DAY, None)
+    periods = periods_of(query, DAY, None)
     segments = segments or F.model.is_each(["gpt-4o", NASTY])
     cells = {
-        (row, column): GridCell(name, window, query, metrics(cost=0.5 * row + column))
+        (row, column): GridCell(name, period, query, metrics(cost=0.5 * row + column))
         for row, name in enumerate(segments)
-        for column, window in enumerate(windows)
+        for column, period in enumerate(periods)
     }
     cells[0, 0] = attrs.evolve(cells[0, 0], metrics=None, error=QueryFailed(f"no {NASTY}", status=500))
-    return MetricsGrid(query, dict(segments), windows, cells)
+    return MetricsGrid(query, dict(segments), periods, cells)
 
 
 numbers = st.floats(0, 1e9) | st.sampled_from([0.0, 5e-324, 1e-9, 1e300])
@@ -118,7 +118,7 @@ def test_a_long_grid_says_what_it_leaves_out() -> None:
     fragment = a_grid(days=1000)._repr_html_()
 
     assert 201 == fragment.count("<tr>")
-    assert "800 windows more are not shown" in words(fragment)
+    assert "800 more periods are not shown" in words(fragment)
 
 
 @pytest.mark.parametrize(
@@ -174,25 +174,24 @@ def printed(*shown: object) -> str:
 def test_a_terminal_shows_names_as_they_are(name: str) -> None:
     """Nothing in a segment, a label or a title is markup or the name of a picture."""
     pytest.importorskip("rich", reason="the extra `cli` is not installed")
-    from helicone_sessions.report.console import cells, histogram
+    from helicone_sessions.display.numbers import Panel
+    from helicone_sessions.display.terminal import histogram, table
 
-    table = printed(cells(f"title {name}", [name], [(f"label {name}", [f"figure {name}"])], {}))
+    shown = printed(table(f"title {name}", [name], [(f"label {name}", [f"figure {name}"])]))
 
-    assert f"title {name} {name} " in table
-    assert f"label {name} figure {name}" in table
+    assert f"title {name} {name} " in shown
+    assert f"label {name} figure {name}" in shown
     assert f"mean {name} " in printed(a_grid(segments={name: F.cached}))
-    assert f"drawn {name} " in printed(histogram(metrics().session_cost, f"drawn {name}"))
+    assert f"drawn {name} " in printed(histogram(Panel(f"drawn {name}", "dollars", [], None)))
 
 
-def test_what_is_no_figure_is_named_with_those_that_are() -> None:
-    """Wherever one is asked for: of a cell, also without an answer, as HTML, on a terminal."""
+def test_an_unknown_quantity_is_an_error_that_lists_the_known_ones() -> None:
+    """In a cell with or without metrics, in HTML and on a terminal."""
     pytest.importorskip("rich", reason="the extra `cli` is not installed")
-    from helicone_sessions.report.console import grid_table
-
     grid: Any = a_grid()
     for show in (grid["gpt-4o", 0].quantity, grid["gpt-4o", 1].quantity):
-        with pytest.raises(ValueError, match=NO_FIGURE):
+        with pytest.raises(ValueError, match=NO_QUANTITY):
             show("cost")
-    for show in (grid_to_html, grid_table):
-        with pytest.raises(ValueError, match=NO_FIGURE):
+    for show in (grid_to_html, grid_to_terminal):
+        with pytest.raises(ValueError, match=NO_QUANTITY):
             show(grid, "cost")

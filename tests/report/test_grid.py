@@ -1,8 +1,9 @@
-"""`metrics_grid`: segments by windows, as one batch."""
+"""`metrics_grid`: segments by periods, as one batch."""
 
 import datetime as dt
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -18,12 +19,14 @@ from helicone_sessions import (
     FilterTypeError,
     FilterValueError,
     HeliconeClient,
+    HeliconeError,
+    MetricsOutcome,
     QueryFailed,
     SessionMetrics,
     SessionMetricsQuery,
     TimeFilter,
 )
-from helicone_sessions.report import Change, MetricsGrid, Window, metrics_grid
+from helicone_sessions.report import Change, MetricsGrid, Period, metrics_grid
 from helicone_sessions.testing import FakeHelicone, RecordedRequest, failure, metrics
 
 START = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
@@ -51,17 +54,17 @@ def filters(service: FakeHelicone) -> set[str]:
     return {str(Filter.from_wire(request.json.get("filter", "all"))) for request in service.requests}
 
 
-async def test_each_segment_in_each_window_is_asked_once(
+async def test_each_segment_in_each_period_is_asked_once(
     client: HeliconeClient, service: FakeHelicone
 ) -> None:
     """The cells are all pairs; the query's own filter holds in each."""
     grid = await metrics_grid(client, WEEK, by=MODELS, every=DAY, totals=False)
 
-    assert (14, 14, 2, 7) == (len(service.requests), len(grid), len(grid.segments), len(grid.windows))
+    assert (14, 14, 2, 7) == (len(service.requests), len(grid), len(grid.segments), len(grid.periods))
     assert {'status == 200 and model == "gpt-4o"', 'status == 200 and model == "o3"'} == filters(service)
     assert {"p95"} == {request.json["pSize"] for request in service.requests}
-    pairs = [(cell.segment, cell.window) for cell in grid]
-    assert [(name, window) for name in ("gpt-4o", "o3") for window in grid.windows] == pairs
+    pairs = [(cell.segment, cell.period) for cell in grid]
+    assert [(name, period) for name in ("gpt-4o", "o3") for period in grid.periods] == pairs
 
 
 async def test_a_cell_holds_the_answer_to_its_query(client: HeliconeClient, service: FakeHelicone) -> None:
@@ -75,30 +78,30 @@ async def test_a_cell_holds_the_answer_to_its_query(client: HeliconeClient, serv
 
     for cell in grid:
         assert cell.metrics is not None
-        assert cell.window is not None
-        assert cell.window.end is not None
-        assert cell.window.end.timestamp() == cell.metrics.average.session_cost
+        assert cell.period is not None
+        assert cell.period.end is not None
+        assert cell.period.end.timestamp() == cell.metrics.average.session_cost
 
 
 async def test_totals_are_asked_for(client: HeliconeClient, service: FakeHelicone) -> None:
-    """Of a segment over the whole time, of a window over all segments, and of everything."""
+    """Of a segment over the whole time, of a period over all segments, and of everything."""
     grid = await metrics_grid(client, WEEK, by=MODELS, every=DAY)
 
     assert 14 + 2 + 7 + 1 == len(service.requests)
     assert WEEK == grid.total().query
     assert (WEEK.time_filter, "o3", None) == (grid.total("o3").query.time_filter, *_names(grid.total("o3")))
-    assert (WEEK.filter, None, grid.windows[2]) == (
-        grid.total(window=2).query.filter,
-        *_names(grid.total(window=2)),
+    assert (WEEK.filter, None, grid.periods[2]) == (
+        grid.total(period=2).query.filter,
+        *_names(grid.total(period=2)),
     )
     assert grid["o3", 2] is grid.total("o3", 2)
 
 
 def _names(cell: Any) -> tuple[Any, Any]:
-    return cell.segment, cell.window
+    return cell.segment, cell.period
 
 
-async def test_of_one_segment_or_window_the_cell_is_the_total(
+async def test_of_one_segment_or_period_the_cell_is_the_total(
     client: HeliconeClient, service: FakeHelicone
 ) -> None:
     """Nothing is asked twice."""
@@ -106,7 +109,7 @@ async def test_of_one_segment_or_window_the_cell_is_the_total(
     assert (1, one["all", 0], WEEK) == (len(service.requests), one.total(), one.total().query)
 
     days = await metrics_grid(client, WEEK, every=DAY)
-    assert days["all", 3] == days.total(window=3)
+    assert days["all", 3] == days.total(period=3)
     assert 1 + 8 == len(service.requests)
 
     models = await metrics_grid(client, WEEK, by=MODELS)
@@ -114,13 +117,13 @@ async def test_of_one_segment_or_window_the_cell_is_the_total(
     assert 9 + 3 == len(service.requests)
 
 
-async def test_without_a_time_there_is_one_window(client: HeliconeClient, service: FakeHelicone) -> None:
+async def test_without_a_time_there_is_one_period(client: HeliconeClient, service: FakeHelicone) -> None:
     """All time, as in a query without one."""
     grid = await metrics_grid(client, F.status == 200, by=MODELS)
 
-    assert "all time" == str(grid.windows[0])
+    assert "all time" == str(grid.periods[0])
     assert not any("timeFilter" in request.json for request in service.requests)
-    assert START in grid.windows[0]
+    assert START in grid.periods[0]
     assert [None, None] == [row["start"] for row in grid.to_rows()]
 
 
@@ -182,7 +185,7 @@ async def test_progress_is_told(client: HeliconeClient, service: FakeHelicone) -
     assert (8, 8, 1) == told[-1]
 
 
-# Windows
+# Periods
 
 
 @pytest.mark.parametrize(
@@ -195,19 +198,19 @@ async def test_progress_is_told(client: HeliconeClient, service: FakeHelicone) -
         ([36, 36, 1], dt.timedelta(hours=36), "Europe/Berlin"),
     ],
 )
-async def test_windows_of_whole_days_follow_the_calendar_of_a_zone(
+async def test_periods_of_whole_days_follow_the_calendar_of_a_zone(
     client: HeliconeClient, expected: list[int], every: dt.timedelta, zone: Any
 ) -> None:
-    """Other windows are as long as they are said to be; without a zone a day is 24 hours."""
+    """Other periods are as long as they are said to be; without a zone a day is 24 hours."""
     berlin = ZoneInfo("Europe/Berlin")
     time = TimeFilter(dt.datetime(2026, 10, 24, tzinfo=berlin), dt.datetime(2026, 10, 27, tzinfo=berlin))
     grid = await metrics_grid(client, SessionMetricsQuery(time_filter=time), every=every, time_zone=zone)
 
-    lengths = [(_utc(window.end) - _utc(window.start)) / dt.timedelta(hours=1) for window in grid.windows]
+    lengths = [(_utc(period.end) - _utc(period.start)) / dt.timedelta(hours=1) for period in grid.periods]
     assert expected == lengths
-    assert all(before.end == after.start for before, after in pairwise(grid.windows))
+    assert all(before.end == after.start for before, after in pairwise(grid.periods))
     if zone is not None:
-        assert "2026-10-24" == str(grid.windows[0])[:10]
+        assert "2026-10-24" == str(grid.periods[0])[:10]
 
 
 def _utc(moment: dt.datetime | None) -> dt.datetime:
@@ -215,18 +218,18 @@ def _utc(moment: dt.datetime | None) -> dt.datetime:
     return moment.astimezone(dt.UTC)
 
 
-async def test_windows_may_be_given(client: HeliconeClient) -> None:
-    """As `TimeFilter.split` makes them; of windows with gaps there is no total over time."""
+async def test_periods_may_be_given(client: HeliconeClient) -> None:
+    """As `TimeFilter.split` makes them; of periods with gaps there is no total over time."""
     days = TimeFilter(START, START + 3 * DAY).split(days=1)
     grid = await metrics_grid(client, by=MODELS, every=days)
     assert (days, TimeFilter(START, START + 3 * DAY)) == (
-        [window.time_filter for window in grid.windows],
+        [period.time_filter for period in grid.periods],
         grid.total().query.time_filter,
     )
 
     gaps = await metrics_grid(client, by=MODELS, every=[days[0], days[2]])
-    assert gaps.total(window=1).metrics is not None
-    with pytest.raises(LookupError, match="windows that meet"):
+    assert gaps.total(period=1).metrics is not None
+    with pytest.raises(LookupError, match="no such total"):
         gaps.total("o3")
 
 
@@ -235,26 +238,26 @@ async def test_windows_may_be_given(client: HeliconeClient) -> None:
     [2, -5, START + 2 * DAY, START + 3 * DAY - dt.timedelta(milliseconds=1), dt.date(2026, 11, 3)],
     ids=str,
 )
-async def test_a_window_is_named_by_its_place_or_by_what_lies_in_it(
+async def test_a_period_is_named_by_its_place_or_by_what_lies_in_it(
     client: HeliconeClient, which: Any
 ) -> None:
-    """A border belongs to the later window."""
+    """A border belongs to the later period."""
     grid = await metrics_grid(client, WEEK, by=MODELS, every=DAY, totals=False)
 
-    assert grid.windows[2] == grid["o3", which].window
-    assert grid["o3", grid.windows[2]] is grid["o3", which] is grid["o3"][2]
+    assert grid.periods[2] == grid["o3", which].period
+    assert grid["o3", grid.periods[2]] is grid["o3", which] is grid["o3"][2]
 
 
 @pytest.mark.parametrize(
     ("message", "where"),
     [
-        ("there is no segment 'o4'; there are 'gpt-4o', 'o3'", ("o4", 0)),
+        ("there is no segment 'o4'. Use one of 'gpt-4o', 'o3'", ("o4", 0)),
         ("there is no segment 'o4'", "o4"),
-        ("there is no window 7 among the 7 from 2026-11-01 to 2026-11-07", ("o3", 7)),
-        ("there is no window True", ("o3", True)),
-        ("there is no window", ("o3", START + 7 * DAY)),
-        ("there is no window", ("o3", dt.date(2026, 11, 8))),
-        ("there is no window", ("o3", Window(None, None, None))),
+        ("there is no period 7 among the 7 from 2026-11-01 to 2026-11-07", ("o3", 7)),
+        ("there is no period True", ("o3", True)),
+        ("there is no period", ("o3", START + 7 * DAY)),
+        ("there is no period", ("o3", dt.date(2026, 11, 8))),
+        ("there is no period", ("o3", Period(None, None, None))),
         ("there is no segment", (1, 2, 3)),
     ],
 )
@@ -263,7 +266,7 @@ async def test_what_is_not_there_is_named(client: HeliconeClient, message: str, 
     grid = await metrics_grid(client, WEEK, by=MODELS, every=DAY, totals=False)
     with pytest.raises(LookupError, match=message):
         grid[where]
-    with pytest.raises(LookupError, match="not asked for"):
+    with pytest.raises(LookupError, match="no such total"):
         grid.total()
 
 
@@ -295,12 +298,12 @@ async def test_frames_have_the_rows(client: HeliconeClient, service: FakeHelicon
 
 
 async def test_json_is_read_back(client: HeliconeClient, service: FakeHelicone) -> None:
-    """Segments, windows, answers, totals and the texts of errors."""
+    """Segments, periods, answers, totals and the texts of errors."""
     service.will_answer(failure("busy"))
     grid = await metrics_grid(client, WEEK, by={**MODELS, 3: F.cached}, every=DAY, time_zone="Europe/Berlin")
     back = MetricsGrid.from_json(grid.to_json())
 
-    assert (grid.query, grid.segments, grid.windows) == (back.query, back.segments, back.windows)
+    assert (grid.query, grid.segments, grid.periods) == (back.query, back.segments, back.periods)
     assert list(grid.cells) == list(back.cells)
     for place, cell in grid.cells.items():
         assert attrs.evolve(cell, error=None) == attrs.evolve(back.cells[place], error=None)
@@ -313,14 +316,14 @@ async def test_json_is_read_back(client: HeliconeClient, service: FakeHelicone) 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"version": 2}', "null", b"\xff"])
 def test_other_json_is_refused(text: Any) -> None:
     """The error says what it is for."""
-    with pytest.raises(ValueError, match=r"MetricsGrid\.from_json\(\): this is not what to_json\(\) wrote"):
+    with pytest.raises(ValueError, match=r"not the JSON of MetricsGrid\.to_json"):
         MetricsGrid.from_json(text)
 
 
 async def test_a_segment_that_json_cannot_name_is_an_error(client: HeliconeClient) -> None:
     """The message names it."""
     grid = await metrics_grid(client, by={("a", 1): F.cached})
-    with pytest.raises(ValueError, match=r"the segment \('a', 1\) has a name"):
+    with pytest.raises(ValueError, match=r"segment name \('a', 1\)"):
         grid.to_json()
 
 
@@ -328,7 +331,7 @@ async def test_a_segment_that_json_cannot_name_is_an_error(client: HeliconeClien
 
 
 async def test_two_grids_are_compared_cell_by_cell(client: HeliconeClient, service: FakeHelicone) -> None:
-    """This week beside last week: segments by name, windows by place."""
+    """This week beside last week: segments by name, periods by place."""
     service.otherwise(metrics(cost=2.0, duration=10.0))
     last = await metrics_grid(client, WEEK, by=MODELS, every=DAY)
     service.otherwise(metrics(cost=3.0, duration=0.0))
@@ -358,38 +361,66 @@ async def test_grids_of_other_shapes_are_not_compared(client: HeliconeClient) ->
     """The error gives both shapes."""
     days = await metrics_grid(client, WEEK, by=MODELS, every=DAY)
     whole = await metrics_grid(client, WEEK, by=MODELS)
-    with pytest.raises(FilterValueError, match=r"2 segments and 7 windows .* with one of 2 and 1"):
+    with pytest.raises(FilterValueError, match="and this grid has 2 and 7") as caught:
         days.compare(whole)
+    assert "before" == caught.value.argument
 
 
 # Wrong arguments
 
 
 @pytest.mark.parametrize(
-    ("error", "message", "arguments"),
+    ("error", "argument", "message", "arguments"),
     [
-        (FilterTypeError, "by is a mapping of names to filters", {"by": [F.cached]}),
-        (FilterTypeError, "'b'", {"by": {"a": "b"}}),
-        (FilterValueError, "there is no segment in it", {"by": {}}),
-        (FilterTypeError, "every is a timedelta or a list", {"every": "1d"}),
-        (FilterTypeError, "every is a timedelta or a list", {"every": 1}),
-        (FilterTypeError, "and 3 is none", {"every": [3]}),
-        (FilterValueError, "there is no window in it", {"every": []}),
-        (FilterValueError, "may not have a time_filter too", {"every": [WEEK.time_filter]}),
-        (FilterValueError, "needs a length above zero", {"every": -DAY}),
-        (FilterValueError, "no zone 'Mars'", {"every": DAY, "time_zone": "Mars"}),
+        (FilterTypeError, "by", "a mapping of names to filters", {"by": [F.cached]}),
+        (FilterTypeError, None, "'b'", {"by": {"a": "b"}}),
+        (FilterValueError, "by", "no segment", {"by": {}}),
+        (FilterTypeError, "every", "got '1d'", {"every": "1d"}),
+        (FilterTypeError, "every", "got 1", {"every": 1}),
+        (FilterTypeError, "every", "got one with 3 in it", {"every": [3]}),
+        (FilterValueError, "every", "no time filter", {"every": []}),
+        (FilterValueError, "every", "the query has a time_filter too", {"every": [WEEK.time_filter]}),
+        (FilterValueError, None, "above zero", {"every": -DAY}),
+        (FilterValueError, None, "Mars", {"every": DAY, "time_zone": "Mars"}),
     ],
 )
 async def test_wrong_arguments_are_refused_before_anything_is_sent(
-    client: HeliconeClient, service: FakeHelicone, error: type[Exception], message: str, arguments: Any
+    client: HeliconeClient,
+    service: FakeHelicone,
+    error: type[HeliconeError],
+    argument: str | None,
+    message: str,
+    arguments: Any,
 ) -> None:
-    """The message says what is due."""
-    with pytest.raises(error, match=message):
+    """The error names the argument and quotes the value."""
+    with pytest.raises(error, match=message) as caught:
         await metrics_grid(client, WEEK, **arguments)
+    assert argument in (None, caught.value.argument)
     assert [] == service.requests
 
 
-async def test_windows_need_a_time(client: HeliconeClient) -> None:
+async def test_periods_need_a_time(client: HeliconeClient) -> None:
     """The message shows how to give one."""
     with pytest.raises(FilterValueError, match=r"TimeFilter\.last\(days=30\)"):
         await metrics_grid(client, every=DAY)
+
+
+async def test_any_object_with_stream_metrics_fills_a_grid() -> None:
+    """A grid needs no HeliconeClient, only outcomes with a key, and metrics or an error."""
+
+    class Canned:
+        @asynccontextmanager
+        async def stream_metrics(
+            self, queries: Mapping[Any, SessionMetricsQuery]
+        ) -> AsyncIterator[AsyncIterator[MetricsOutcome[Any]]]:
+            yield self.outcomes(queries)
+
+        async def outcomes(
+            self, queries: Mapping[Any, SessionMetricsQuery]
+        ) -> AsyncIterator[MetricsOutcome[Any]]:
+            for key, query in queries.items():
+                yield MetricsOutcome(key, query, metrics(cost=2.0), None, 1, 0.0)
+
+    grid = await metrics_grid(Canned(), WEEK, by=MODELS, every=DAY)
+
+    assert {2.0} == {cell.quantity("dollars_mean") for cell in grid.cells.values()}

@@ -1,4 +1,4 @@
-"""Grids on the embedded engine: each request counts in one window, over changes of the clocks."""
+"""Grids on the embedded engine: each request counts in one period, over changes of the clocks."""
 
 import datetime as dt
 import random
@@ -62,13 +62,13 @@ async def test_each_request_counts_in_one_cell(
         grid = await metrics_grid(client, query, by=F.model.is_each(MODELS), every=DAY, time_zone=zone)
         alone = {place: await client.get_metrics(cell.query) for place, cell in grid.cells.items()}
 
-    assert list(pairwise(borders)) == [(window.start, window.end) for window in grid.windows]
+    assert list(pairwise(borders)) == [(period.start, period.end) for period in grid.periods]
     assert alone == {place: cell.metrics for place, cell in grid.cells.items()}
     # Requests without a session make one session, so the mean of its requests is how many there are.
     counted = {
-        (cell.segment, cell.window.start): cell.metrics.average.session_count or 0
+        (cell.segment, cell.period.start): cell.metrics.average.session_count or 0
         for cell in grid
-        if cell.metrics and cell.window
+        if cell.metrics and cell.period
     }
     expected = dict.fromkeys(counted, 0)
     for row in rows:

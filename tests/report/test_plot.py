@@ -24,9 +24,8 @@ from helicone_sessions import (
     SessionMetricsQuery,
     TimeFilter,
 )
-from helicone_sessions.report import GridCell, MetricsGrid
-from helicone_sessions.report.plot import plot_grid, plot_metrics
-from helicone_sessions.report.windows import windows_of
+from helicone_sessions.report import GridCell, MetricsGrid, plot_comparison, plot_grid, plot_metrics
+from helicone_sessions.report.periods import periods_of
 from helicone_sessions.testing import metrics
 
 pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
@@ -50,18 +49,21 @@ FALLING = SessionMetrics(
 )
 
 
-def a_grid(segments: Any = MODELS, days: int = 14) -> MetricsGrid:
+def a_grid(segments: Any = MODELS, days: int = 14, costs: float = 1.0) -> MetricsGrid:
     """A grid with a failed cell and one without sessions."""
     query = attrs.evolve(QUERY, time_filter=TimeFilter(START, START + days * DAY))
-    windows = windows_of(query, DAY, "UTC")
+    periods = periods_of(query, DAY, "UTC")
     cells = {}
     for row, name in enumerate(segments):
-        for column, window in enumerate(windows):
-            found = metrics(cost=0.1 * (row + 1) ** 2 * (1 + column % 5), duration=60.0 * (row + column))
-            cells[row, column] = GridCell(name, window, query, found)
-    cells[0, 3] = attrs.evolve(cells[0, 3], metrics=None, error=QueryFailed("too many queries", status=500))
-    cells[0, 5] = attrs.evolve(cells[0, 5], metrics=SessionMetrics.empty())
-    return MetricsGrid(query, dict(segments), windows, cells)
+        for column, period in enumerate(periods):
+            cost = costs * 0.1 * (row + 1) ** 2 * (1 + column % 5)
+            found = metrics(cost=cost, duration=60.0 * (row + column))
+            cells[row, column] = GridCell(name, period, query, found)
+    if days > 5:
+        failed = QueryFailed("too many queries", status=500)
+        cells[0, 3] = attrs.evolve(cells[0, 3], metrics=None, error=failed)
+        cells[0, 5] = attrs.evolve(cells[0, 5], metrics=SessionMetrics.empty())
+    return MetricsGrid(query, dict(segments), periods, cells)
 
 
 LONG = {
@@ -75,6 +77,8 @@ PICTURES: dict[str, Callable[[], Any]] = {
     "lines_of_one_segment": lambda: plot_grid(a_grid({"all": F.cached}, days=6), "seconds_cut"),
     "lines_of_long_names": lambda: plot_grid(a_grid(LONG, days=60), "requests_mean"),
     "heatmap": lambda: plot_grid(a_grid(), "dollars_mean", "heatmap"),
+    "comparison": lambda: plot_comparison(a_grid().compare(a_grid(costs=1.5))),
+    "comparison_of_one_period": lambda: plot_comparison(a_grid(LONG, 1).compare(a_grid(LONG, 1, 2.0))),
     "heatmap_of_long_names": lambda: plot_grid(a_grid(LONG, days=60), "seconds_mean", "heatmap"),
 }
 
@@ -186,9 +190,35 @@ def test_a_grid_names_its_segments_and_what_has_no_answer() -> None:
     words = [text.get_text() for text in axes.figure.findobj(Text)]
 
     assert {"gpt-4o", "claude-sonnet-4", "o3", "Dollars per session, mean"} <= set(words)
-    assert "1 of 42 cells have no answer." in words
+    assert "1 of 42 cells failed." in words
     first = axes.get_lines()[0].get_ydata()
     assert [3, 5] == [place for place, value in enumerate(first) if value != value]  # noqa: PLR0124 - not a number
+
+
+def test_a_comparison_has_a_hollow_and_a_filled_marker_for_each_value() -> None:
+    """A segment has a dashed line before and a solid one after; failed cells are gaps and counted."""
+    axes = plot_comparison(a_grid().compare(a_grid(costs=2.0)), "dollars_mean")
+    before, after = axes.get_lines()[:2]
+
+    assert ("--", "white", "-") == (
+        before.get_linestyle(),
+        before.get_markerfacecolor(),
+        after.get_linestyle(),
+    )
+    assert before.get_ydata()[0] == pytest.approx(2.0 * after.get_ydata()[0])
+    assert math.isnan(after.get_ydata()[3])
+    words = [text.get_text() for text in axes.figure.findobj(Text)]
+    assert any("2026-11-01 to 2026-11-14" in text and "2 of 84 cells failed." in text for text in words)
+
+
+def test_a_comparison_of_one_period_has_a_row_for_each_segment() -> None:
+    """A line leads from the earlier to the later value of each segment."""
+    axes = plot_comparison(a_grid(days=1).compare(a_grid(days=1, costs=2.0)), "dollars_mean")
+    lines = [line for line in axes.get_lines() if len(line.get_xdata()) == 2]
+
+    assert ["gpt-4o", "claude-sonnet-4", "o3"] == [label.get_text() for label in axes.get_yticklabels()]
+    assert [0, 1, 2] == [line.get_ydata()[0] for line in lines]
+    assert pytest.approx([0.2, 0.1]) == lines[0].get_xdata()
 
 
 NAMES = (r"cheap $\bad$", "$a$ and $b$", r"\$5", "_hidden", "__", "$")
@@ -233,8 +263,8 @@ def test_it_is_saved_in_every_format(ending: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("message", "arguments"),
     [
-        ("a figure of a cell is one of requests_mean, .*, not 'cost'", ("cost",)),
-        ("kind is one of lines, heatmap, not 'pie'", ("dollars_mean", "pie")),
+        ("there is no quantity 'cost'", ("cost",)),
+        ("there is no kind 'pie'", ("dollars_mean", "pie")),
     ],
 )
 def test_what_cannot_be_drawn_is_named(message: str, arguments: Any) -> None:

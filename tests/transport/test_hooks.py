@@ -582,14 +582,14 @@ def test_async_hooks_are_refused(method: str, many: bool) -> None:
         pass
 
     hooks = type("Later", (Hooks,), {method: later})()
-    with pytest.raises(ConfigurationError, match=rf"not awaited: Later\.{method} has to be .* without async"):
+    with pytest.raises(ConfigurationError, match=rf"async method Later\.{method}\. "):
         HeliconeClient(KEY, hooks=[hooks] if many else hooks)
-    with pytest.raises(ConfigurationError, match=r"not awaited"):
+    with pytest.raises(ConfigurationError, match="not awaited"):
         HeliconeClient(KEY).with_options(hooks=hooks)
 
 
 @pytest.mark.parametrize("hooks", [print, Hooks, [Hooks], "hooks", 1, [None]], ids=repr)
 def test_what_is_no_hook_is_refused(hooks: Any) -> None:
     """A function, a class and the like are refused when the client is made."""
-    with pytest.raises(ConfigurationError, match="hooks is an object of a class that derives from Hooks"):
+    with pytest.raises(ConfigurationError, match=r"hooks must be .* instances of Hooks"):
         HeliconeClient(KEY, hooks=hooks)

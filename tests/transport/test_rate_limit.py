@@ -395,6 +395,29 @@ def test_a_late_answer_about_an_older_window_is_ignored() -> None:
     assert 150 == room(window, 1031.5)
 
 
+def test_another_limit_replaces_the_one_that_was_known() -> None:
+    """A refusal with an earlier reset comes from a gateway or a new configuration, and is waited out."""
+    window = Window()
+    hears(window, limits(900, 3000, Limit=1000), at=1000.0)
+    refusal = limits(0, 30, Limit=10)
+    refusal["Retry-After"] = "30"
+    hears(window, refusal, status=429, at=1001.0)
+
+    assert 28 < window.wait(1001.0) <= 30.1
+    hears(window, limits(899, 2968, Limit=1000), at=1032.0)
+    assert 899 == room(window, 1032.0, most=2000)
+
+
+def test_refusals_that_never_end_make_pauses() -> None:
+    """A service that gives a reset and refuses after it as well is asked less and less often."""
+    window, now = Window(random=lambda: 1.0), 1000.0
+    for _ in range(30):
+        hears(window, limits(0, 0, Limit=10), status=429, at=now)
+        now += window.wait(now)
+
+    assert now > 1060
+
+
 def test_the_lowest_of_the_answers_of_a_window_counts() -> None:
     """Answers overtake each other, and a window only becomes emptier."""
     window = Window()
@@ -506,10 +529,10 @@ def test_requests_that_are_refused_together_make_one_pause() -> None:
         window.sent()
     for _ in range(8):
         window.ended()
-        window.answered(429, NO_HEADERS, 1000.0, 1000.0)
+        window.answered(429, NO_HEADERS, 1000.0, 1000.5)
 
-    assert 2 == window.wait(1000.0)
-    assert 1 == room(window, 1002.0)
+    assert 2 == window.wait(1000.5)
+    assert 1 == room(window, 1002.5)
 
 
 @pytest.mark.parametrize(
@@ -688,18 +711,14 @@ async def test_a_wait_that_is_known_to_be_too_long_is_not_started(
 
 
 async def test_a_wait_of_unknown_length_ends_at_the_deadline(gate: Gate, clock: Any) -> None:
-    """A query that waits for the answers of others waits until its deadline, and not beyond."""
+    """A query that waits for the answers of others waits until its deadline, in real time."""
     clock.stop()
     for _ in range(CAUTIOUS):
         await gate.enter()
-    waiting = asyncio.ensure_future(gate.enter(1040.0))
+    waiting = asyncio.ensure_future(gate.enter(1000.02))
     await settle()
-    clock.advance(39)
-    await settle()
-    before = waiting.done()
-    clock.advance(1)
 
-    assert (False, False) == (before, await waiting)
+    assert (False, False) == (waiting.done(), await waiting)
 
 
 async def test_the_deadline_of_one_query_is_not_that_of_the_next(gate: Gate, clock: Any) -> None:
@@ -717,6 +736,50 @@ async def test_the_deadline_of_one_query_is_not_that_of_the_next(gate: Gate, clo
 
     assert not await short
     assert ["long"] == crowd.passed
+
+
+async def test_a_virtual_clock_does_not_run_ahead_of_answers(clock: Any) -> None:
+    """While only an answer can tell whether there is room, a deadline of the virtual clock does not come."""
+    gate = Gate("account", clock)
+    for _ in range(CAUTIOUS):
+        await gate.enter()
+    waiting = [asyncio.ensure_future(gate.enter(1010.0)) for _ in range(5)]
+    await settle()
+    gate.answered(200, NO_HEADERS, clock.now())
+
+    assert [True] * 5 == await asyncio.gather(*waiting)
+    assert 1000 == clock.time
+
+
+async def test_a_gate_that_is_shut_lets_nobody_in(gate: Gate, clock: Any) -> None:
+    """Queries in line and queries that come later end with the same error."""
+    clock.stop()
+    close(gate, 30)
+    waiting = asyncio.ensure_future(gate.enter())
+    await settle()
+    gate.shut()
+
+    for entering in (waiting, gate.enter()):
+        with pytest.raises(ConfigurationError, match="closed"):
+            await entering
+
+
+async def test_a_callback_that_raises_ends_its_own_query_alone(gate: Gate, clock: Any) -> None:
+    """It runs in the task of its query, whoever looks at the line, and the others pass."""
+    clock.stop()
+    close(gate, 30)
+
+    def raises(_seconds: float) -> None:
+        raise asyncio.CancelledError
+
+    raising = asyncio.ensure_future(gate.enter(on_wait=raises))
+    crowd = Crowd(gate)
+    await crowd.add(1, 2)
+    clock.advance(30)
+    await settle()
+
+    assert raising.cancelled()
+    assert [1, 2] == crowd.passed
 
 
 async def test_waits_are_reported_once(gate: Gate, clock: Any) -> None:

@@ -27,6 +27,7 @@ from helicone_sessions import (
     TransportError,
 )
 from helicone_sessions.clock import replaced
+from helicone_sessions.messages.fixed_window import FixedWindow
 from helicone_sessions.testing import (
     FakeHelicone,
     Fault,
@@ -44,6 +45,13 @@ IN_A_MINUTE = "Sun, 01 Nov 2026 00:01:00 GMT"
 
 Make = Callable[..., HeliconeClient]
 Function = Callable[[RecordedRequest], Awaitable[Any]]
+
+
+def metrics_body() -> dict[str, Any]:
+    """The body of an answer without sessions."""
+    names = ("session_count", "session_duration", "session_cost")
+    average: dict[str, Any] = {name: [] for name in names}
+    return {"data": {**{name: [] for name in names}, "average": average}, "error": None}
 
 
 def slow(clock: Any, seconds: float, answer: Any) -> Function:
@@ -208,7 +216,7 @@ async def test_a_refusal_of_another_query_does_not_outlast_the_deadline(
 @pytest.mark.parametrize("value", [0, -1, float("inf"), float("nan"), True, "5", [5]])
 def test_a_deadline_that_is_none_is_refused(value: Any) -> None:
     """The constructor and with_options take seconds above zero."""
-    message = re.escape(f"deadline is seconds above zero, not {value!r}")
+    message = re.escape(f"deadline must be a number of seconds above 0, got {value!r}")
     with pytest.raises(ConfigurationError, match=message):
         HeliconeClient(KEY, deadline=value)
     with pytest.raises(ConfigurationError, match=message):
@@ -765,3 +773,103 @@ def test_a_limiter_that_can_be_entered_once_is_refused() -> None:
 
     with pytest.raises(ConfigurationError, match="entered only once"):
         HeliconeClient(KEY, base_url="http://localhost", rate_limit=once())
+
+
+async def test_the_deadline_bounds_the_wait_in_a_limiter(make_client: Make, service: Any) -> None:
+    """A limiter that lets nobody in ends with the deadline, in real time."""
+    client = make_client(deadline=0.02, rate_limit=Failing(None))
+    with pytest.raises(RequestTimeout) as caught:
+        await client.get_metrics()
+
+    assert ("deadline", 0, 0) == (caught.value.limit, caught.value.attempts, len(service.seen))
+
+
+async def test_a_query_that_waits_for_the_rate_limit_holds_no_limiter(
+    make_client: Make, service: Any, clock: Any
+) -> None:
+    """A semaphore that several clients share is free while one of them waits for its window."""
+    service.will(service.metrics(headers={"RateLimit-Remaining": "0", "RateLimit-Reset": "300"}))
+    semaphore = asyncio.Semaphore(1)
+    client = make_client(rate_limit=semaphore)
+    await client.get_metrics()
+    clock.stop()
+    waiting = asyncio.ensure_future(client.get_metrics(name_contains="2"))
+    await service.until(lambda: clock.slept)
+
+    assert not semaphore.locked()
+    clock.advance(301)
+    assert 2.0 == (await waiting).average.session_cost
+
+
+class Suppresses:
+    """A limiter that hides what happens inside it."""
+
+    async def __aenter__(self) -> None:
+        """Let everybody in."""
+
+    async def __aexit__(self, *_error: object) -> bool:
+        return True
+
+
+async def test_a_limiter_that_suppresses_exceptions_is_an_error(make_client: Make, service: Any) -> None:
+    """It would swallow the end of the client."""
+    service.will(service.drop)
+    client = make_client(rate_limit=Suppresses(), max_retries=1)
+    assert 7.0 == (await client.get_metrics(name_contains="7")).average.session_cost
+
+    await client.aclose()
+    other = make_client(rate_limit=Suppresses())
+    service.hold("1")
+    call = asyncio.ensure_future(other.get_metrics(name_contains="1"))
+    await service.arrived("1")
+    call.cancel()
+    with pytest.raises(ConfigurationError) as caught:
+        await call
+    assert "rate_limit" == caught.value.argument
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, LookupError])
+async def test_a_hook_that_raises_while_queries_wait_harms_none_but_its_own(
+    make_client: Make, service: Any, error: type[BaseException]
+) -> None:
+    """A query whose hook ends the task ends alone; an ordinary exception ends nothing."""
+    service.limit(5, per=300)
+
+    class Raises(Hooks):
+        def __init__(self) -> None:
+            self.calls = 0
+
+        def waits(self, *_arguments: object) -> None:
+            self.calls += 1
+            if self.calls == 3:
+                raise error
+
+    hooks = Raises()
+    client = make_client(hooks=hooks)
+    calls = [client.get_metrics(F.latency > number) for number in range(20)]
+    found = await asyncio.gather(*calls, return_exceptions=True)
+    ended = [each for each in found if isinstance(each, BaseException)]
+
+    assert 3 <= hooks.calls
+    assert ([error] if error is asyncio.CancelledError else []) == [type(each) for each in ended]
+    await client.get_metrics()
+
+
+async def test_a_gateway_with_a_limit_of_its_own_is_waited_out(
+    make_client: Make, service: Any, clock: Any
+) -> None:
+    """Two limits with headers of different windows make no loop of refused requests."""
+    gateway = FixedWindow(20, 3.0)
+    behind = FixedWindow(1000, 30.0)
+
+    async def answer(_request: RecordedRequest) -> Any:
+        now = clock.now()
+        if not gateway.take(now):
+            return Reply(429, {"error": "Too many requests"}, gateway.headers(now))
+        behind.take(now)
+        return Reply(200, metrics_body(), behind.headers(now))
+
+    service.otherwise(answer)
+    await make_client().get_metrics_many([F.latency > number for number in range(100)])
+
+    assert len(service.seen) < 200

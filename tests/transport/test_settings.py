@@ -75,56 +75,56 @@ def test_a_client_reads_the_environment_of_the_process(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("region", ["us", "eu"])
 def test_region_and_address_exclude_each_other(region: str, base_url: Any) -> None:
     """Both would leave open which counts, so both are refused."""
-    with pytest.raises(ConfigurationError, match="give region or base_url, not both"):
+    with pytest.raises(ConfigurationError, match="region cannot be combined with `base_url`"):
         settings(region=region, base_url=base_url)
 
 
 @pytest.mark.parametrize("region", ["US", "asia", "", 5])
 def test_a_region_is_us_or_eu(region: Any) -> None:
     """Any other region is refused, and the message lists them."""
-    with pytest.raises(ConfigurationError, match="region is 'us' or 'eu', not"):
+    with pytest.raises(ConfigurationError, match="region must be 'us' or 'eu'"):
         settings(region=region)
 
 
 SECRET = "sk-helicone-oops"
 
 BAD_KEYS = [
-    ("there is no API key: pass api_key=, or set HELICONE_API_KEY", None),
-    ("there is no API key", ""),
-    ("api_key is text, not bytes", SECRET.encode()),
-    ("api_key is text, not int", 5),
-    ("api_key is text, not list", [SECRET]),
-    ('api_key is the key alone, without "Bearer "', f"Bearer {SECRET}"),
-    ('api_key is the key alone, without "Bearer "', f"bearer {SECRET}"),
-    ("api_key holds white space or characters that no key has", f"{SECRET}\n"),
-    ("api_key holds white space", f" {SECRET}"),
-    ("api_key holds white space", f"{SECRET} x"),
-    ("api_key holds white space", f"{SECRET}\x00"),
-    ("api_key holds white space", f"{SECRET}\x7f"),
-    ("api_key holds white space", f"{SECRET}é"),
-    ("api_key holds white space", f"{SECRET}\r\nX-Other: 1"),
+    ("api_key is missing.*HELICONE_API_KEY", None),
+    ("api_key is missing", ""),
+    ("api_key must be a string, .*bytes", SECRET.encode()),
+    ("api_key must be a string, .*int", 5),
+    ("api_key must be a string, .*list", [SECRET]),
+    ('api_key must not begin with "Bearer "', f"Bearer {SECRET}"),
+    ('api_key must not begin with "Bearer "', f"bearer {SECRET}"),
+    ("api_key contains white space", f"{SECRET}\n"),
+    ("api_key contains white space", f" {SECRET}"),
+    ("api_key contains white space", f"{SECRET} x"),
+    ("api_key contains white space", f"{SECRET}\x00"),
+    ("api_key contains white space", f"{SECRET}\x7f"),
+    ("api_key contains white space", f"{SECRET}é"),
+    ("api_key contains white space", f"{SECRET}\r\nX-Other: 1"),
 ]
 BAD_ADDRESSES = [
-    ("base_url is an address like https://api.helicone.ai", ""),
-    ("base_url is an address like", SECRET),
-    ("base_url is an address like", "localhost:8585"),
-    ("base_url is an address like", "/v1"),
-    ("base_url is an address like", "ftp://example.org"),
-    ("base_url is an address like", "https://"),
-    ("base_url is an address like", "http://[::1"),
-    ("base_url is an address like", "http://example.org:99999999"),
-    ("base_url is an address like", 8585),
-    ("base_url is an address like", URL("/v1")),
-    ("base_url is a plain address without user, password", f"https://{SECRET}@example.org"),
-    ("base_url is a plain address", f"https://user:{SECRET}@example.org"),
-    ("base_url is a plain address", f"https://:{SECRET}@example.org"),
-    ("base_url is a plain address", f"https://example.org/?key={SECRET}"),
-    ("base_url is a plain address", f"https://example.org/#{SECRET}"),
-    ("base_url is an address like", f"ftp://{SECRET}@example.org"),
-    ("base_url is an address like", f"https://:{SECRET}@"),
-    ("base_url is an address like", f"http://{SECRET}@example.org:99999999"),
-    ("base_url is an address like", f"helicone://[{SECRET}"),
-    ("base_url is an address like", SECRET.encode()),
+    ("base_url must be an http", ""),
+    ("base_url must be an http", SECRET),
+    ("base_url must be an http", "localhost:8585"),
+    ("base_url must be an http", "/v1"),
+    ("base_url must be an http", "ftp://example.org"),
+    ("base_url must be an http", "https://"),
+    ("base_url must be an http", "http://[::1"),
+    ("base_url must be an http", "http://example.org:99999999"),
+    ("base_url must be an http", 8585),
+    ("base_url must be an http", URL("/v1")),
+    ("base_url must have no user, password", f"https://{SECRET}@example.org"),
+    ("base_url must have no user", f"https://user:{SECRET}@example.org"),
+    ("base_url must have no user", f"https://:{SECRET}@example.org"),
+    ("base_url must have no user", f"https://example.org/?key={SECRET}"),
+    ("base_url must have no user", f"https://example.org/#{SECRET}"),
+    ("base_url must be an http", f"ftp://{SECRET}@example.org"),
+    ("base_url must be an http", f"https://:{SECRET}@"),
+    ("base_url must be an http", f"http://{SECRET}@example.org:99999999"),
+    ("base_url must be an http", f"helicone://[{SECRET}"),
+    ("base_url must be an http", SECRET.encode()),
 ]
 
 
@@ -137,7 +137,7 @@ def all_text_of(error: BaseException) -> str:
     [
         *((message, {"api_key": key}) for message, key in BAD_KEYS),
         *((message, {"base_url": address}) for message, address in BAD_ADDRESSES),
-        ("region is", {"region": SECRET}),
+        ("region must be", {"region": SECRET}),
     ],
 )
 def test_a_bad_value_is_refused_without_showing_a_key(message: str, arguments: dict[str, Any]) -> None:
@@ -150,12 +150,12 @@ def test_a_bad_value_is_refused_without_showing_a_key(message: str, arguments: d
 @pytest.mark.parametrize(
     ("message", "environment"),
     [
-        ("there is no API key", {}),
-        ("there is no API key", {"HELICONE_API_KEY": ""}),
-        ("api_key holds white space", {"HELICONE_API_KEY": f"{SECRET}\n"}),
-        ("base_url is an address like", {**ENVIRONMENT, "HELICONE_BASE_URL": SECRET}),
+        ("api_key is missing", {}),
+        ("api_key is missing", {"HELICONE_API_KEY": ""}),
+        ("api_key contains white space", {"HELICONE_API_KEY": f"{SECRET}\n"}),
+        ("base_url must be an http", {**ENVIRONMENT, "HELICONE_BASE_URL": SECRET}),
         (
-            "base_url is a plain address",
+            "base_url must have no user",
             {**ENVIRONMENT, "HELICONE_BASE_URL": f"https://{SECRET}@example.org"},
         ),
     ],

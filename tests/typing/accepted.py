@@ -12,7 +12,7 @@ from typing import assert_type
 from uuid import UUID
 
 from helicone_sessions import ALL, F, Filter, SessionMetricsQuery, all_of, any_of, parse_filter
-from helicone_sessions.report import GridCell, MetricsGrid, Window
+from helicone_sessions.report import GridCell, MetricsGrid, Period
 
 
 class Model(StrEnum):
@@ -106,11 +106,11 @@ SessionMetricsQuery(timezone_difference=UTC)
 SessionMetricsQuery(timezone_difference=-90)
 
 # What is taken out of a grid.
-WINDOW = Window(None, None, None)
-CELL = GridCell("o3", WINDOW, SessionMetricsQuery())
-GRID = MetricsGrid(SessionMetricsQuery(), {"o3": P, ("o3", "eu"): P}, (WINDOW,), {(0, 0): CELL, (1, 0): CELL})
+PERIOD = Period(None, None, None)
+CELL = GridCell("o3", PERIOD, SessionMetricsQuery())
+GRID = MetricsGrid(SessionMetricsQuery(), {"o3": P, ("o3", "eu"): P}, (PERIOD,), {(0, 0): CELL, (1, 0): CELL})
 assert_type(GRID["o3", 0], GridCell)
-assert_type(GRID["o3", WINDOW], GridCell)
+assert_type(GRID["o3", PERIOD], GridCell)
 assert_type(GRID["o3", START], GridCell)
 assert_type(GRID["o3", date(2026, 11, 3)], GridCell)
 assert_type(GRID["o3"], tuple[GridCell, ...])

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from helicone_sessions.clock import Clock
 from helicone_sessions.errors import ConfigurationError, FilterError
-from helicone_sessions.filters.values import cut
+from helicone_sessions.filters.constants import cut
 from helicone_sessions.local.dataset import Dataset
 from helicone_sessions.local.drivers.driver import DriverError
 from helicone_sessions.local.http.access_log import RequestFacts, facts, record

@@ -15,7 +15,7 @@ import attrs
 
 from helicone_sessions.clock import current
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.filters.values import shortened
+from helicone_sessions.filters.constants import shortened
 from helicone_sessions.local.storage.readers import Placed, Unreadable
 from helicone_sessions.local.storage.table import FEEDBACK, REQUEST_COLUMNS, SESSION_ID, SESSION_NAME
 from helicone_sessions.local.storage.value_parsers import (

@@ -13,7 +13,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NoReturn
 from uuid import UUID
 
-from helicone_sessions.filters.values import shortened
+from helicone_sessions.filters.constants import shortened
 from helicone_sessions.local.storage.table import REQUEST_COLUMNS, Stored
 
 Parser = Callable[[Any], Any]

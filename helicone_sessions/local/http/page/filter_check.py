@@ -5,7 +5,7 @@ from typing import Any, Final
 import attrs
 
 from helicone_sessions.errors import FilterError, FilterSyntaxError, FilterValueError
-from helicone_sessions.filters.parse import parse_filter
+from helicone_sessions.filters.text.parser import parse_filter
 from helicone_sessions.local.http.request_body import json_in
 
 # Bytes of a body; some two thousand conditions.

@@ -469,7 +469,6 @@ async def test_organizations(clickhouse: Place) -> None:
         assert [] == await find_organizations(driver, tables)
         await clickhouse.insert(REQUESTS, request_rows())
         assert [OURS, THEIRS] == await find_organizations(driver, tables)
-        assert [OURS] == await find_organizations(driver, tables, most=1)
 
 
 async def test_errors_are_told(clickhouse: Place) -> None:

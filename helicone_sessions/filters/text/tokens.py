@@ -11,8 +11,8 @@ from typing import Any, Final, Literal
 import attrs
 
 from helicone_sessions.errors import FilterSyntaxError
+from helicone_sessions.filters.constants import cut, shortened
 from helicone_sessions.filters.schema import COLUMNS, Kind
-from helicone_sessions.filters.values import cut, shortened
 
 Sort = Literal["word", "text", "json", "sign", "mark", "end", "wrong"]
 

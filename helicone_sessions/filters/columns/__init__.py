@@ -4,7 +4,7 @@ import difflib
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 from helicone_sessions.errors import UnknownColumn
-from helicone_sessions.filters.kinds import (
+from helicone_sessions.filters.columns.kinds import (
     BooleanColumn,
     MapColumn,
     NumberColumn,

@@ -6,13 +6,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, NoReturn, TypeVar
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError, UnknownOperator
-from helicone_sessions.filters.filter import Condition, Filter, Unfinished
-from helicone_sessions.filters.nodes import And, Leaf, Node, Or, join
-from helicone_sessions.filters.operand import Operand
+from helicone_sessions.filters.constants import check
+from helicone_sessions.filters.expression import Condition, Filter, Operand, Unfinished
+from helicone_sessions.filters.nodes import And, Leaf, Node, Or, join, spell_column
 from helicone_sessions.filters.precedence import Open, Terms
 from helicone_sessions.filters.schema import COLUMNS, ColumnFacts, Operator
-from helicone_sessions.filters.spelling import spell_column
-from helicone_sessions.filters.values import check
 
 Inclusive = Literal["both", "left", "right", "neither"]
 T = TypeVar("T")

@@ -1,32 +1,93 @@
 """One class for each kind of column: the conditions that it takes, and what a type checker knows of them."""
 
 from collections.abc import Iterable
+from datetime import datetime
+from decimal import Decimal
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, SupportsIndex, TypeAlias, TypeVar
+from uuid import UUID
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError, UnknownOperator
-from helicone_sessions.filters.comparisons import Column, Equatable, Ordered
-from helicone_sessions.filters.filter import Condition, Filter
-from helicone_sessions.filters.nodes import Leaf, Node, Not, Or
-from helicone_sessions.filters.operand import Operand
-from helicone_sessions.filters.patterns import escape_like, sent_for_contains
+from helicone_sessions.filters.columns.base import Column, Equatable, Ordered
+from helicone_sessions.filters.constants import MISSING, check, check_text, shortened
+from helicone_sessions.filters.expression import Condition, Filter, Joinable, Operand, Unfinished
+from helicone_sessions.filters.like import escape_like, sent_for_contains
+from helicone_sessions.filters.nodes import Leaf, Node, Not, Or, spell_column
 from helicone_sessions.filters.precedence import Terms
 from helicone_sessions.filters.schema import COLUMNS, ColumnFacts
-from helicone_sessions.filters.signatures import (
-    Keyed,
-    Moment,
-    Number,
-    Numeric,
-    Score,
-    Temporal,
-    Text,
-    Textual,
-)
-from helicone_sessions.filters.spelling import spell_column
-from helicone_sessions.filters.values import MISSING, check, check_text, shortened
+
+Text: TypeAlias = str | UUID | Enum
+Number: TypeAlias = float | SupportsIndex | Decimal | Fraction | Enum
+Score: TypeAlias = Text | Number
+Moment: TypeAlias = datetime | Enum
 
 if TYPE_CHECKING:
-    from helicone_sessions.filters.signatures import AnyScore, AnyTruth
+    # An operand that the caller wrote, or one with `&` or `|` behind it: `0.1 & F.threat`.
+    AnyNumber: TypeAlias = Number | Unfinished[Number]
+    AnyText: TypeAlias = Text | Unfinished[Text]
+    AnyScore: TypeAlias = Score | Unfinished[Score]
+    AnyMoment: TypeAlias = Moment | Unfinished[Moment]
+    AnyTruth: TypeAlias = bool | Unfinished[bool]
+
+
+class Numeric(Joinable["Numeric"]):
+    """To a type checker: a number column, or a comparison that lacks the number on its right."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def __eq__(self, other: AnyNumber) -> Filter: ...  # type: ignore[override]
+        def __ne__(self, other: AnyNumber) -> Filter: ...  # type: ignore[override]
+        def __lt__(self, other: AnyNumber) -> Filter: ...
+        def __le__(self, other: AnyNumber) -> Filter: ...
+        def __gt__(self, other: AnyNumber) -> Filter: ...
+        def __ge__(self, other: AnyNumber) -> Filter: ...
+        def __invert__(self) -> "Numeric": ...
+
+
+class Textual(Joinable["Textual"]):
+    """To a type checker: a text column, or a comparison that lacks the text on its right."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def __eq__(self, other: AnyText) -> Filter: ...  # type: ignore[override]
+        def __ne__(self, other: AnyText) -> Filter: ...  # type: ignore[override]
+        def __invert__(self) -> "Textual": ...
+
+
+class Temporal(Joinable["Temporal"]):
+    """To a type checker: a timestamp column, or a comparison that lacks the datetime on its right."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def __eq__(self, other: AnyMoment) -> Filter: ...  # type: ignore[override]
+        def __ne__(self, other: AnyMoment) -> Filter: ...  # type: ignore[override]
+        def __lt__(self, other: AnyMoment) -> Filter: ...
+        def __le__(self, other: AnyMoment) -> Filter: ...
+        def __gt__(self, other: AnyMoment) -> Filter: ...
+        def __ge__(self, other: AnyMoment) -> Filter: ...
+        def __invert__(self) -> "Temporal": ...
+
+
+class Keyed(Joinable["Keyed"]):
+    """To a type checker: ``property_key``, or a comparison of it that lacks the text on its right."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def __eq__(self, other: AnyText) -> Filter: ...  # type: ignore[override]
+        def __invert__(self) -> "Keyed": ...
+
+
+if TYPE_CHECKING:
+    from helicone_sessions.filters.columns.kinds import AnyScore, AnyTruth
 
 
 class TextColumn(Equatable[Text], Textual):

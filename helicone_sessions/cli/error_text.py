@@ -1,0 +1,148 @@
+"""Errors as text for the command line: options and environment variables in place of Python's arguments."""
+
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from helicone_sessions.errors import (
+    APIError,
+    AuthenticationError,
+    ConnectionFailed,
+    HeliconeError,
+    RateLimited,
+    RequestTimeout,
+)
+
+if TYPE_CHECKING:
+    from cyclopts import CycloptsError
+
+# Arguments whose option is not their name with dashes.
+_OPTIONS: Final = {
+    "api_key": "HELICONE_API_KEY",
+    "base_url": "HELICONE_BASE_URL",
+    "begin": "--from",
+    "end": "--to",
+    "limits.memory": "--max-memory",
+    "limits.seconds": "--max-seconds",
+    "organization_id": "--organization",
+    "proxy": "the proxy in the environment",
+}
+_OPTIONS_OF: Final[Mapping[str, Mapping[str, str]]] = {"serve": {"api_key": "HELICONE_SESSIONS_SERVER_KEY"}}
+# Remedies by option, in place of those that only help in Python.
+_REMEDIES: Final = {
+    "HELICONE_API_KEY": "Run `export HELICONE_API_KEY=sk-helicone-...` with a key from Helicone's settings"
+    " page; `helicone-sessions demo` needs none",
+    "HELICONE_BASE_URL": "Set it to an address such as https://api.helicone.ai",
+    "the proxy in the environment": "Add the host of the service to NO_PROXY, or use an http:// address",
+}
+# The parts of an error name other arguments in backticks.
+_OTHER_ARGUMENT: Final = re.compile(r"`(\w+)`")
+# The names of options in other commands.
+_ELSEWHERE: Final = {
+    "--since": "--from",
+    "--start": "--from",
+    "--until": "--to",
+    "--end": "--to",
+    "--tz": "--time-zone",
+    "--format": "--output",
+    "--group-by": "--by",
+    "--file": "--data",
+}
+_NUMBERS: Final = {int: "a whole number", float: "a number"}
+
+
+def error_text(error: HeliconeError, command: str = "") -> str:
+    """The text of an error, with what to do next.
+
+    Args:
+        error: The error.
+        command: The command that raised it.
+
+    >>> from helicone_sessions import ConfigurationError
+    >>> error = ConfigurationError(argument="rate_limit", problem="must be above 0, got 0")
+    >>> error_text(error, "serve")
+    '--rate-limit must be above 0, got 0'
+    """
+    parts = [_in_options(error, command), *getattr(error, "__notes__", ())]
+    if advice := _advice(error):
+        parts[0] = f"{parts[0]}. {advice}"
+    return "\n  ".join(parts)
+
+
+def _in_options(error: HeliconeError, command: str) -> str:
+    if error.problem is None:
+        return str(error)
+    options = {**_OPTIONS, **_OPTIONS_OF.get(command, {})}
+
+    def option(argument: str) -> str:
+        return options.get(argument) or "--" + argument.replace("_", "-")
+
+    subject = option(error.argument) if error.argument else str(error.column or error.field or "")
+    remedy = _REMEDIES.get(subject, error.remedy)
+    text = f"{error.problem}. {remedy}" if remedy else error.problem
+    return f"{subject} {_OTHER_ARGUMENT.sub(lambda found: option(found[1]), text)}".lstrip()
+
+
+def _advice(error: HeliconeError) -> str:
+    if isinstance(error, AuthenticationError):
+        return "Check that HELICONE_API_KEY is a key of this service"
+    if isinstance(error, RateLimited):
+        return "Try again in a few minutes, or run fewer queries"
+    if isinstance(error, APIError) and error.status == 404:
+        return "HELICONE_BASE_URL must be an address without a path, such as http://127.0.0.1:8585"
+    if isinstance(error, RequestTimeout):
+        return "Query a shorter time, or try again later"
+    if isinstance(error, ConnectionFailed):
+        if os.environ.get("HELICONE_BASE_URL"):
+            return "Check HELICONE_BASE_URL, and that a server runs there"
+        return "Check the network; `helicone-sessions demo` needs none"
+    return ""
+
+
+def usage_error(error: "CycloptsError") -> str:
+    """The text of an error in the command line itself, with the command that shows the help."""
+    command = shlex.join(["helicone-sessions", *(error.command_chain or ())])
+    return f"{_usage_problem(error)}\n  {command} --help lists what there is, with examples"
+
+
+def _usage_problem(error: "CycloptsError") -> str:
+    from cyclopts.exceptions import (  # noqa: PLC0415 - it is an extra
+        CoercionError,
+        MissingArgumentError,
+        UnknownOptionError,
+        UnusedCliTokensError,
+    )
+
+    command = " ".join(error.command_chain or ())
+    if isinstance(error, UnusedCliTokensError):
+        return _unused_words(command, list(error.unused_tokens or ()), error.root_input_tokens or [])
+    if isinstance(error, UnknownOptionError):
+        name = (error.token.keyword or error.token.value).partition("=")[0]
+        if name in ("--api-key", "--key"):
+            return f"there is no {name}, because others would see it; export HELICONE_API_KEY=sk-helicone-..."
+        known = _ELSEWHERE.get(name)
+        if known in {each for argument in error.argument_collection for each in argument.names}:
+            return f"there is no {name}; did you mean {known}?"
+    if isinstance(error, CoercionError) and error.token and error.target_type in _NUMBERS:
+        return f"{error.token.keyword} must be {_NUMBERS[error.target_type]}, got {error.token.value!r}"
+    if isinstance(error, MissingArgumentError) and error.argument:
+        if error.argument.name.startswith("-"):
+            return f"{error.argument.name} needs a value after it"
+        return f"there is no filter: write helicone-sessions {command} 'cost > 0.1'"
+    text = str(error).rstrip(".")
+    return text[:1].lower() + text[1:]
+
+
+def _unused_words(command: str, unused: list[str], tokens: list[str]) -> str:
+    """The error for words that no option takes: mostly an unquoted filter, or a file without its option."""
+    if command in ("metrics", "filter"):
+        first = tokens.index(unused[0]) - 1 if unused[0] in tokens else -1
+        whole = " ".join([*(tokens[first : first + 1] if first > 0 else ()), *unused])
+        # cmd.exe passes ' on to the command.
+        quoted = f'"{whole}"'.replace("'", "") if whole.startswith("'") else shlex.quote(whole)
+        return f"a filter is one argument: write it in quotes, {quoted}"
+    if command == "serve":
+        return f"{unused[0]!r} has no option before it: write --data {shlex.quote(unused[0])}"
+    return f"{command} takes options only, got {shlex.join(unused)}"

@@ -1,0 +1,1 @@
+"""How numbers, histograms and tables are shown; takes plain values and returns text or rich renderables."""

@@ -1,0 +1,1 @@
+"""Filters as text: the tokens, the parser and the printer."""

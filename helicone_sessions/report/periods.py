@@ -1,0 +1,132 @@
+"""`Period`: one step of time in a grid, with the ends that people name it by."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from itertools import pairwise
+from typing import Any
+
+import attrs
+
+from helicone_sessions.errors import FilterTypeError, FilterValueError
+from helicone_sessions.messages.query import SessionMetricsQuery
+from helicone_sessions.messages.time_filter import TimeFilter, zone_of
+
+Every = timedelta | Iterable[TimeFilter]
+
+_DAY = timedelta(days=1)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+@attrs.frozen
+class Period:
+    """A period of time, including its start and excluding its end.
+
+    Args:
+        start: The start; None is the beginning of all time.
+        end: The end.
+        time_filter: The time filter of its query. The service excludes both ends, so the time filter of a
+            period that follows another begins one millisecond before `start`. Requests are stored to the
+            millisecond, so a request made exactly at `start` counts once, in this period.
+
+    >>> day = Period(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC), None)
+    >>> str(day), date(2026, 11, 1) in day, datetime(2026, 11, 2, tzinfo=UTC) in day
+    ('2026-11-01', True, False)
+    """
+
+    start: datetime | None
+    end: datetime | None
+    time_filter: TimeFilter | None
+
+    def __contains__(self, moment: date) -> bool:
+        """Whether it holds a datetime, or the start of a day in its time zone."""
+        if self.start is None or self.end is None:
+            return True
+        if not isinstance(moment, datetime):
+            return self.start.date() <= moment < max(self.end.date(), self.start.date() + _DAY)
+        return self.start <= moment < self.end
+
+    def __str__(self) -> str:
+        if self.start is None or self.end is None:
+            return "all time"
+        if not self.start.time() == self.end.time() == self.start.time().min:
+            return f"{self.start:%Y-%m-%d %H:%M}"
+        first, last = self.start.date(), self.end.date() - _DAY
+        return f"{first}" if first == last else f"{first} to {last}"
+
+
+PeriodKey = int | date | Period
+"""A period of a grid by its index, by a day or a datetime in it, or the period itself."""
+
+
+def periods_of(
+    query: SessionMetricsQuery, every: Every | None, time_zone: str | tzinfo | None
+) -> tuple[Period, ...]:
+    """The periods of a grid.
+
+    Raises:
+        FilterTypeError: *every* is neither a length nor a list of time filters.
+        FilterValueError: The query has no time to divide, or has one although *every* lists time filters.
+    """
+    zone = UTC if time_zone is None else zone_of(time_zone)
+    whole = query.time_filter
+    if every is None:
+        return (Period(None, None, None),) if whole is None else _periods([whole], zone)
+    if isinstance(every, timedelta):
+        if whole is None:
+            raise FilterValueError(
+                argument="every",
+                problem="cannot divide all time",
+                remedy="Give the query a time, for example"
+                " SessionMetricsQuery(time_filter=TimeFilter.last(days=30))",
+            )
+        by_calendar = time_zone is not None and not every % _DAY
+        return _periods(whole.split(days=every / _DAY, time_zone=zone if by_calendar else None), zone)
+    time_filters = _time_filters(every)
+    if whole is not None:
+        raise FilterValueError(
+            argument="every",
+            problem="lists time filters, and the query has a time_filter too",
+            remedy="Leave out one of them",
+        )
+    return _periods(time_filters, zone)
+
+
+def _time_filters(every: Any) -> list[TimeFilter]:
+    if not isinstance(every, Iterable) or isinstance(every, (str, bytes)):
+        raise _not_every(f"got {every!r}")
+    given = list(every)
+    if wrong := [each for each in given if not isinstance(each, TimeFilter)]:
+        raise _not_every(f"got one with {wrong[0]!r} in it")
+    if not given:
+        raise FilterValueError(
+            argument="every",
+            problem="lists no time filter",
+            remedy="Leave it out for one period, the whole time of the query",
+        )
+    return given
+
+
+def _not_every(got: str) -> FilterTypeError:
+    return FilterTypeError(
+        argument="every",
+        problem=f"must be a timedelta or a list of time filters, {got}",
+        remedy="Pass timedelta(days=1), or the list that TimeFilter.split() returns",
+    )
+
+
+def covered_time(periods: Sequence[Period]) -> TimeFilter | None:
+    """The time from the first to the last period; None if it is all time, or if there are gaps."""
+    first, last = periods[0].time_filter, periods[-1].time_filter
+    has_gaps = any(before.end != after.start for before, after in pairwise(periods))
+    return TimeFilter(first.start, last.end) if first and last and not has_gaps else None
+
+
+def _periods(time_filters: Iterable[TimeFilter], zone: tzinfo) -> tuple[Period, ...]:
+    found = []
+    before: datetime | None = None
+    for each in time_filters:
+        # `TimeFilter.split` begins a millisecond earlier, to count the requests made exactly at the start.
+        start = before if before == each.start + _MILLISECOND else each.start
+        before = each.end
+        found.append(Period(start.astimezone(zone), each.end.astimezone(zone), each))
+    return tuple(found)
