@@ -151,7 +151,7 @@ async def test_a_certificate_that_is_trusted_is_taken(authority: trustme.CA) -> 
 @pytest.mark.parametrize("kind", ["of another host", "that has expired", "of an unknown authority"])
 async def test_no_password_goes_to_a_clickhouse_that_is_not_trusted(authority: trustme.CA, kind: str) -> None:
     """Where the certificate is not trusted nothing is sent, and the error says so."""
-    from helicone_sessions.local.drivers.clickhouse_http import ClickHouseBackend
+    from helicone_sessions.local.drivers.clickhouse_http import ClickHouseDriver
 
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
@@ -160,9 +160,9 @@ async def test_no_password_goes_to_a_clickhouse_that_is_not_trusted(authority: t
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusting)) as session,
     ):
         for options in ({"session": session}, {}):
-            backend = ClickHouseBackend(url, password="open-sesame", **options)  # type: ignore[arg-type]
+            driver = ClickHouseDriver(url, password="open-sesame", **options)  # type: ignore[arg-type]
             with pytest.raises(ConfigurationError, match=r"certificate of localhost.* is not trusted"):
-                await backend.open()
+                await driver.open()
 
     assert [] == received
 
@@ -368,34 +368,26 @@ def test_a_query_has_an_end_unless_it_is_given_another() -> None:
 def statements(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The statements that are run to answer queries."""
     pytest.importorskip("chdb")
-    from helicone_sessions.local.drivers.chdb import ChdbBackend
+    from helicone_sessions.local.drivers.chdb import ChdbDriver
 
     seen: list[Any] = []
-    query = ChdbBackend.query
+    query = ChdbDriver.query
 
-    async def noted(self: ChdbBackend, statement: Any, limits: Any = None) -> Any:
+    async def noted(self: ChdbDriver, statement: Any, limits: Any = None) -> Any:
         seen.append(statement)
         return await query(self, statement, limits)
 
-    monkeypatch.setattr(ChdbBackend, "query", noted)
+    monkeypatch.setattr(ChdbDriver, "query", noted)
     return seen
 
 
-WAYS = pytest.mark.parametrize(
-    "way",
-    [
-        {"plan": plan, "semantics": semantics}
-        for plan in ("one_scan", "helicone")
-        for semantics in ("contract", "helicone")
-    ],
-    ids=lambda way: f"{way['plan']}, {way['semantics']}",
-)
+SEMANTICS = pytest.mark.parametrize("semantics", ["contract", "helicone"])
 
 
 @pytest.mark.promise(name="S9")
-@WAYS
+@SEMANTICS
 @pytest.mark.filterwarnings("ignore::helicone_sessions.HeliconeFilterWarning")
-async def test_the_rows_of_others_are_never_seen(way: dict[str, Any], statements: list[Any]) -> None:
+async def test_the_rows_of_others_are_never_seen(semantics: Any, statements: list[Any]) -> None:
     """Whatever a key asks for, the answer and every statement are bound to its own organisation."""
     from helicone_sessions.local import LocalServer
 
@@ -418,7 +410,7 @@ async def test_the_rows_of_others_are_never_seen(way: dict[str, Any], statements
         F.session_tag == "theirs",
         F.session_total_cost > 100,
     )
-    async with LocalServer(rows, api_key={"sk-one": ONE, "sk-other": OTHER}, **way) as server:
+    async with LocalServer(rows, api_key={"sk-one": ONE, "sk-other": OTHER}, semantics=semantics) as server:
         statements.clear()
         async with HeliconeClient("sk-one", base_url=server.url) as client:
             found = [(await client.get_metrics(one)).average.session_cost for one in asked]
@@ -432,9 +424,9 @@ async def test_the_rows_of_others_are_never_seen(way: dict[str, Any], statements
 
 
 @pytest.mark.promise(name="D1")
-@WAYS
+@SEMANTICS
 @pytest.mark.filterwarnings("ignore::helicone_sessions.HeliconeFilterWarning")
-async def test_sql_holds_no_value(way: dict[str, Any], statements: list[Any]) -> None:
+async def test_sql_holds_no_value(semantics: Any, statements: list[Any]) -> None:
     """Values, keys and patterns of a query are beside the statement, never in its text."""
     from helicone_sessions.local import LocalServer
 
@@ -453,7 +445,7 @@ async def test_sql_holds_no_value(way: dict[str, Any], statements: list[Any]) ->
         F.request_created_at > moment,
     )
     times = TimeFilter(moment, moment + timedelta(days=1))
-    async with LocalServer([{"request_created_at": TIME}], **way) as server:
+    async with LocalServer([{"request_created_at": TIME}], semantics=semantics) as server:
         statements.clear()
         async with HeliconeClient(server.api_key, base_url=server.url) as client:
             await client.get_metrics(asked, name_contains=word, time_filter=times, timezone_difference=-77)

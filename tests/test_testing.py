@@ -570,11 +570,11 @@ async def test_there_is_one_path(path: str) -> None:
     ("complaint", "body"),
     [
         ("$: the body is not JSON", b"{"),
-        ("$: an object is due", b"[]"),
-        ("$: the field 'nameContains' is missing", {"timezoneDifference": 0}),
-        ("$: there is no field 'pSzie'", {**EMPTY, "pSzie": "p50"}),
-        ("$.pSize: is one of", {**EMPTY, "pSize": "p42"}),
-        ("$.filter.request_response_rmt: there is no column 'price'",
+        ("$ must be an object, got []", b"[]"),
+        ("$.nameContains is missing", {"timezoneDifference": 0}),
+        ('$ has an unknown field "pSzie"', {**EMPTY, "pSzie": "p50"}),
+        ("$.pSize must be one of", {**EMPTY, "pSize": "p42"}),
+        ('$.filter.request_response_rmt has no column "price"',
          with_filter({"request_response_rmt": {"price": {"gt": 1}}})),
     ],
 )  # fmt: skip
