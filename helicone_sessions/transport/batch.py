@@ -148,6 +148,7 @@ async def _outcomes(
     most = max(1, min(concurrency, length_hint(queries, concurrency)))
     workers = _Workers(_source(queries), ask, most, now, is_ordered=ordered)
     try:
+        workers.start()
         while True:
             if (outcome := workers.take()) is not None:
                 yield outcome
@@ -217,6 +218,11 @@ class _Workers:
         # Of ordered outcomes, a slow one holds back the ones after it.
         self._ahead = self.most * (_LOOK_AHEAD if self.is_ordered else 2)
 
+    def start(self) -> None:
+        """Start the tasks, which may begin at once."""
+        self._working = self.most
+        self._tasks = [asyncio.ensure_future(self._work()) for _ in range(self.most)]
+
     def take(self) -> MetricsOutcome[Any] | None:
         """The next outcome, if it is there."""
         outcome = self._done.pop(self._taken, None)
@@ -240,9 +246,6 @@ class _Workers:
             ConfigurationError: The client is closed, or was used on another loop.
             BaseException: What the input raised, or what is to be said of an item that is no query.
         """
-        if not self._tasks:
-            self._working = self.most
-            self._tasks = [asyncio.ensure_future(self._work()) for _ in range(self.most)]
         if self._failure is not None:
             raise self._failure
         if self._working:
