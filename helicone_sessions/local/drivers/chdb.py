@@ -28,6 +28,7 @@ from helicone_sessions.local.drivers.driver import (
     Limits,
     Result,
     Statement,
+    limit_settings,
 )
 
 _LOG: Final = logging.getLogger(__name__)
@@ -174,7 +175,7 @@ class ChdbDriver:
 
 
 def _for_reading(limits: Limits) -> dict[str, float]:
-    settings = limits.settings()
+    settings = limit_settings(limits)
     if limits.seconds is not None:
         # It is rounded down to microseconds.
         settings["max_execution_time"] = max(limits.seconds, 0.001)

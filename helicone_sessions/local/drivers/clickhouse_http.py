@@ -19,6 +19,7 @@ from helicone_sessions.local.drivers.driver import (
     Limits,
     Result,
     Statement,
+    limit_settings,
 )
 
 _LOG: Final = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ class UserRights:
 
     def settings(self, limits: Limits) -> dict[str, str]:
         """The settings to send with a query that may take *limits*."""
-        wanted: dict[str, float] = {**_SETTINGS, _CANCEL: 1, **limits.settings()}
+        wanted: dict[str, float] = {**_SETTINGS, _CANCEL: 1, **limit_settings(limits)}
         if not self.is_read_only:
             wanted[_READ_ONLY] = 2
         return {name: self._written(name, value) for name, value in wanted.items() if name in self.settable}

@@ -87,10 +87,11 @@ class Limits:
     rows: int | None = attrs.field(default=None, validator=_check_limit)
     threads: int | None = attrs.field(default=None, validator=_check_limit)
 
-    def settings(self) -> dict[str, float]:
-        """ClickHouse's settings for these limits; unlimited ones are left out."""
-        values = {setting: getattr(self, name) for name, setting in _LIMIT_SETTINGS.items()}
-        return {setting: value for setting, value in values.items() if value is not None}
+
+def limit_settings(limits: Limits) -> dict[str, float]:
+    """ClickHouse's settings for these limits; unlimited ones are left out."""
+    values = {setting: getattr(limits, name) for name, setting in _LIMIT_SETTINGS.items()}
+    return {setting: value for setting, value in values.items() if value is not None}
 
 
 @attrs.frozen
