@@ -16,6 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -24,8 +25,8 @@ import attrs
 from measure import Bar, report
 
 from helicone_sessions import F, Filter, SessionMetricsQuery, TimeFilter
-from helicone_sessions.local.drivers import Limits
-from helicone_sessions.local.drivers.chdb import ChdbBackend
+from helicone_sessions.local.drivers.chdb import ChdbDriver
+from helicone_sessions.local.drivers.driver import Limits
 from helicone_sessions.local.query.engine import Engine
 from helicone_sessions.local.query.foreign_tables import find_tables
 from helicone_sessions.local.storage.table import (
@@ -35,6 +36,11 @@ from helicone_sessions.local.storage.table import (
     Tables,
     create_statements,
 )
+
+# The tests are not installed.
+sys.path.append(str(Path(__file__).parents[1]))
+from tests.local import six_queries
+from tests.local.counting_driver import CountingDriver
 
 ORGANIZATION: Final = UUID("00000000-0000-4000-8000-000000000001")
 START: Final = datetime(2026, 8, 1, tzinfo=UTC)
@@ -116,19 +122,20 @@ COLUMNS: Final = (
 class Stage:
     """Both tables, filled."""
 
-    def __init__(self, backend: ChdbBackend) -> None:
-        self.backend = backend
+    def __init__(self, driver: ChdbDriver) -> None:
+        self.driver = driver
+        self.counted = CountingDriver(driver)
 
     async def engines(self) -> dict[str, Engine]:
         """What is compared; the service reads without FINAL, and so do all of them but one."""
-        found = await find_tables(self.backend, SERVICE)
+        found = await find_tables(self.driver, SERVICE)
         plain = attrs.evolve(found, requests=found.requests.removesuffix(" FINAL"))
         as_service = attrs.evolve(plain, each_id=plain.session_id, each_name=plain.session_name)
         return {
-            "six": Engine(self.backend, as_service, plan="helicone"),
-            "one": Engine(self.backend, plain),
-            "final": Engine(self.backend, found),
-            "own": Engine(self.backend, Tables.own("own")),
+            "six": Engine(self.counted, as_service, strategy=six_queries.answer),
+            "one": Engine(self.counted, plain),
+            "final": Engine(self.counted, found),
+            "own": Engine(self.counted, Tables.own("own")),
         }
 
     async def fill(self, rows: int, sessions: int) -> None:
@@ -148,7 +155,7 @@ ORDER BY ({order})""",
             f"OPTIMIZE TABLE {SERVICE}.request_response_rmt FINAL",
         ]
         for statement in statements:
-            await self.backend.execute(statement)
+            await self.driver.execute(statement)
 
 
 async def seconds_of(engine: Engine) -> float:
@@ -164,14 +171,17 @@ async def timed(work: Callable[[], Awaitable[Any]]) -> tuple[float, Any]:
     return time.process_time() - begun, found
 
 
-async def compared(engines: dict[str, Engine], question: Question, duck: Any, rounds: int) -> list[Bar]:
+async def compared(
+    stage: Stage, engines: dict[str, Engine], question: Question, duck: Any, rounds: int
+) -> list[Bar]:
     """The bars of one question."""
     best = dict.fromkeys((*engines, "duck"), math.inf)
     read: dict[str, int] = {}
     for _ in range(rounds):
         for name, engine in engines.items():
-            seconds, answer = await timed(lambda engine=engine: engine.measured(question.query, ORGANIZATION))  # type: ignore[misc]
-            best[name], read[name] = min(best[name], seconds), answer.rows_read
+            before = stage.counted.rows_read
+            seconds, _ = await timed(partial(engine.answer, question.query, ORGANIZATION))
+            best[name], read[name] = min(best[name], seconds), stage.counted.rows_read - before
         begun = time.process_time()
         duck.execute(duck_sql(question.sql)).fetchall()
         best["duck"] = min(best["duck"], time.process_time() - begun)
@@ -243,9 +253,9 @@ def in_duckdb(folder: Path, parquet: Path) -> Iterator[Any]:
         connection.close()
 
 
-async def exported(backend: ChdbBackend, parquet: Path) -> None:
+async def exported(driver: ChdbDriver, parquet: Path) -> None:
     """The requests as DuckDB takes them."""
-    await backend.execute(
+    await driver.execute(
         "SELECT session_id, session_name, request_created_at AS moment, cost, user_id::String AS user_id,"
         f" status, properties['Tier'] AS tier FROM {OWN} ORDER BY moment INTO OUTFILE '{parquet}'"
         " FORMAT Parquet"
@@ -258,17 +268,19 @@ async def run(
     """All bars for so many requests, and the best seconds without a filter."""
     with tempfile.TemporaryDirectory(prefix="helicone-sessions-") as name:
         folder = Path(name)
-        backend = ChdbBackend(folder / "store", limits=Limits(seconds=None, threads=1))
-        await backend.open()
+        driver = ChdbDriver(folder / "store", limits=Limits(seconds=None, threads=1))
+        await driver.open()
         try:
-            stage = Stage(backend)
+            stage = Stage(driver)
             await stage.fill(rows, sessions)
             engines = await stage.engines()
             parquet = folder / "requests.parquet"
-            await exported(backend, parquet)
+            await exported(driver, parquet)
             with in_duckdb(folder, parquet) as duck:
                 bars = [
-                    bar for each in questions()[:only] for bar in await compared(engines, each, duck, rounds)
+                    bar
+                    for each in questions()[:only]
+                    for bar in await compared(stage, engines, each, duck, rounds)
                 ]
             seconds = {
                 name: min([await seconds_of(engine) for _ in range(rounds)])
@@ -277,7 +289,7 @@ async def run(
             }
             return bars, seconds
         finally:
-            await backend.aclose()
+            await driver.aclose()
 
 
 def draw(

@@ -151,7 +151,7 @@ class FilterError(HeliconeError):
     >>> Filter.from_wire({"left": "all", "operator": "xor", "right": "all"})
     Traceback (most recent call last):
         ...
-    helicone_sessions.errors.FilterValueError: $.operator: "and" or "or" is due, not 'xor'
+    helicone_sessions.errors.FilterValueError: $.operator must be "and" or "or", got "xor"
     """
 
 

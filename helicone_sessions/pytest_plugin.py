@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def helicone_server(monkeypatch: pytest.MonkeyPatch) -> "Iterator[FakeHelicone]":
-    """A fake of Helicone's service that each ``HeliconeClient()`` made in the test asks.
+    """A fake of Helicone's service, which every ``HeliconeClient()`` in the test uses.
 
-    It sets ``HELICONE_API_KEY`` and ``HELICONE_BASE_URL``, and puts a clock in place on which the waits of
-    clients take no time (``helicone_server.clock``). A body that breaks the contract, or a filter with a leaf
-    that does not hold exactly one condition, fails the test. Of what else the service reads differently, the
-    client warns with a ``HeliconeFilterWarning``.
+    The fixture sets ``HELICONE_API_KEY`` and ``HELICONE_BASE_URL``, and installs a clock on which the waits
+    of clients take no time (``helicone_server.clock``). A body that breaks the contract, or a filter with a
+    leaf that does not hold exactly one condition, fails the test. Other filters that the service reads
+    differently give a ``HeliconeFilterWarning`` of the client.
     """
-    # pytest loads the plugin in every run: what no test asks for is not imported.
+    # pytest loads this plugin in every run, so it imports as little as possible.
     from helicone_sessions.clock import replaced  # noqa: PLC0415
     from helicone_sessions.testing import FakeHelicone, VirtualClock  # noqa: PLC0415
 

@@ -437,6 +437,7 @@ TELLING: dict[str, Any] = {
 }
 
 
+@pytest.mark.promise(name="L5")
 @pytest.mark.parametrize("answer", TELLING.values(), ids=TELLING)
 async def test_nothing_private_is_in_a_span(
     make_client: Make, server: FakeHelicone, spans: Spans, answer: Any
@@ -459,6 +460,7 @@ async def test_a_key_in_the_address_is_masked(make_client: Make, server: FakeHel
     assert KEY not in spans.text
 
 
+@pytest.mark.promise(name="L5")
 async def test_the_filter_is_recorded_where_that_is_wanted(make_client: Make, spans: Spans) -> None:
     """With record_filter the text of the filter, and nothing else that is asked, is on the query's span."""
     client = make_client(record_filter=True)

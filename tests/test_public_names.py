@@ -97,6 +97,7 @@ def test_importing_the_package_imports_no_extra() -> None:
         "asyncio",
         "chdb",
         "cyclopts",
+        "filelock",
         "msgspec",
         "numpy",
         "opentelemetry",

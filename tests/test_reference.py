@@ -33,7 +33,7 @@ ELSEWHERE: Final = {
 }
 # Methods that are named as if they were public, and are not for users.
 INTERNAL: Final = {
-    "Held.passed": "the server waits so",
+    "Held.wait": "the server waits so",
     "Column.condition": "what the signs come to",
     **dict.fromkeys(("Column.facts", "MapColumn.facts"), "the tables of columns are made from it"),
     **dict.fromkeys(("Column.has", "TextColumn.has", "ScoreColumn.has"), "messages are made from it"),

@@ -134,6 +134,7 @@ def leaks(texts: list[str]) -> list[str]:
 # A client at rest
 
 
+@pytest.mark.promise(name="K2")
 @pytest.mark.parametrize("is_used", [False, True])
 async def test_a_client_and_its_parts_show_no_secret(server: FakeHelicone, is_used: bool) -> None:
     """Whatever part of a client is printed, before its first query or after, the key is not in it."""
@@ -170,6 +171,7 @@ async def test_the_parts_of_a_client_behind_a_proxy_show_no_secret(behind_a_prox
     assert [] == leaks([text for part in parts for text in shown(part)])
 
 
+@pytest.mark.promise(name="K2")
 @pytest.mark.parametrize("is_used", [False, True])
 async def test_a_dump_of_a_client_shows_no_secret(server: FakeHelicone, is_used: bool) -> None:
     """A tool that shows attributes of attributes, as monitors do, does not come upon the key."""
@@ -182,11 +184,13 @@ async def test_a_dump_of_a_client_shows_no_secret(server: FakeHelicone, is_used:
     assert [] == leaks(texts)
 
 
+@pytest.mark.promise(name="C5")
 async def test_a_dump_of_a_client_behind_a_proxy_shows_no_secret(behind_a_proxy: HeliconeClient) -> None:
     """Nor does it come upon the password of the proxy."""
     assert [] == leaks(dumped(behind_a_proxy))
 
 
+@pytest.mark.promise(name="K3")
 @pytest.mark.parametrize(
     "part",
     [
@@ -270,6 +274,8 @@ WAYS: dict[str, Callable[[HeliconeClient, SessionMetricsQuery], Awaitable[object
 }
 
 
+@pytest.mark.promise(name="K4")
+@pytest.mark.promise(name="L1")
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("kind", "fault"), FAULTS.values(), ids=FAULTS)
 async def test_no_error_log_or_warning_holds_a_secret(
@@ -397,6 +403,7 @@ async def test_the_key_is_in_no_name_of_a_coroutine_or_task(server: FakeHelicone
     assert [] == leaks(texts)
 
 
+@pytest.mark.promise(name="K1")
 async def test_the_service_is_told_the_key_and_nobody_else(server: FakeHelicone) -> None:
     """The key is in one header, and in nothing else of what is sent."""
     seen: list[Any] = []

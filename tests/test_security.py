@@ -1,16 +1,12 @@
-"""What SECURITY.md promises: each promise names its tests, and those that stand nowhere else are here."""
+"""The promises of SECURITY.md that have no better place; the mark `promise` names those of all tests."""
 
-import ast
 import hmac
 import inspect
 import logging
-import re
 import ssl
 import subprocess
 import sys
-import tomllib
-from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -44,152 +40,24 @@ ONE, OTHER = UUID(int=1), UUID(int=2)
 TIME = "2026-11-01T12:00:00Z"
 PATH = "v1/session/metrics/query"
 
-# The document
-
-FUNCTION_OR_CLASS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-EXTRAS = {re.split(r"\W", line)[0] for lines in PROJECT["optional-dependencies"].values() for line in lines}
-# The tests are run with all extras: who skips where one is missing does run.
-WITH_EXTRAS = re.compile(
-    rf"(importorskip\('|skipif\([\w.]*find_spec\(')({'|'.join(EXTRAS)})(\.\w+)*'(\) is None)?"
-    r"(, reason='[^']*')?\)"
-)
-
-
-def faults_of(text: str, root: Path) -> list[str]:
-    """What is wrong with the promises in the text of a SECURITY.md."""
-    section = text.partition("\n## What is promised\n")[2].partition("\n## ")[0]
-    promises = re.findall(r"^- \*\*(\w+)\*\* (.*?)(?=^\S|\Z)", section, re.MULTILINE | re.DOTALL)
-    names = [name for name, _ in promises]
-    faults = [f"{name} is there twice" for name in sorted({name for name in names if names.count(name) > 1})]
-    nameless = re.findall(r"^- (?!\*\*\w+\*\* ).*", section, re.MULTILINE)
-    faults += [f"a promise has no name: {line}" for line in nameless]
-    for name, promise in promises:
-        tests = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", promise)
-        if not tests:
-            faults.append(f"{name} names no test")
-        faults += [
-            f"{name}: {file}::{test} {why}" for file, test in tests if (why := why_not(root / file, test))
-        ]
-    return faults if promises else ["there are no promises"]
-
-
-def why_not(file: Path, test: str) -> str:
-    """Why a test holds nothing; an empty text if it does."""
-    tree = ast.parse(file.read_text("utf-8")) if file.is_file() else ast.Module([], [])
-    found = [one for one in tree.body if getattr(one, "name", "") == test and test.startswith("test_")]
-    if not found:
-        return "is not there"
-    around = [one for one in tree.body if not isinstance(one, FUNCTION_OR_CLASS)]
-    assigned = values_of(around)
-    marks = [mark for one in found for mark in getattr(one, "decorator_list", [])]
-    for value in assigned["pytestmark"]:
-        marks += value.elts if isinstance(value, (ast.List, ast.Tuple)) else [value]
-    said = [spelled(mark, assigned) for mark in marks] + [*skips_in(found), *skips_in(around)]
-    # What a mark from another file says is not seen here.
-    unknown = any(isinstance(mark, ast.Name) and mark.id not in assigned for mark in marks)
-    skips = any("skip" in text or "xfail" in text for text in (WITH_EXTRAS.sub("", text) for text in said))
-    return "may be skipped" if skips or unknown else ""
-
-
-def values_of(statements: list[ast.stmt]) -> Mapping[str, list[ast.expr]]:
-    """What names are given in these statements, wherever in them."""
-    found: dict[str, list[ast.expr]] = defaultdict(list)
-    for node in (node for statement in statements for node in ast.walk(statement)):
-        if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
-            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
-                found[ast.unparse(target)].append(node.value)
-    return found
-
-
-def spelled(mark: ast.expr, assigned: Mapping[str, list[ast.expr]]) -> str:
-    """A mark as text, with what the names in it stand for."""
-    names = {node.id for node in ast.walk(mark) if isinstance(node, ast.Name)} & assigned.keys()
-    rest = {name: values for name, values in assigned.items() if name not in names}
-    beyond = [spelled(value, rest) for name in sorted(names) for value in assigned[name]]
-    return " ".join([ast.unparse(mark), *beyond])
-
-
-def skips_in(statements: list[ast.stmt]) -> Iterator[str]:
-    """The calls in these statements that skip as they are run; a mark does nothing where it is made."""
-    for node in (node for statement in statements for node in ast.walk(statement)):
-        if isinstance(node, ast.Call) and re.search(
-            r"(?<!mark\.)\b(importorskip|skip|xfail)$", ast.unparse(node.func)
-        ):
-            yield ast.unparse(node)
-
-
-def test_every_promise_names_tests_that_are_there() -> None:
-    """Each promise of SECURITY.md has a name of its own and tests that hold it."""
-    assert [] == faults_of((ROOT / "SECURITY.md").read_text("utf-8"), ROOT)
-
-
-# Files of tests of which only those hold something that are not skipped.
-BAD = {
-    "a": """
-from other import from_elsewhere
-needs_chdb = pytest.mark.skipif(find_spec("chdb") is None, reason="the extra `local` is not installed")
-unused = pytest.mark.skip
-broken: Any = pytest.mark.xfail(reason="later")
-not_here = broken
-not_there = pytest.mark.skipif(sys.platform == "win32", reason="no")
-one_of_two = [pytest.param(1), pytest.param(2, marks=not_there)]
-pytest.importorskip("pyarrow.compute", reason="the extra `local` is not installed")
-chdb = pytest.importorskip("chdb")
-@needs_chdb
-def test_a(): pytest.importorskip("msgspec")
-@pytest.mark.skip
-def test_c(): ...
-@not_here
-def test_d(): ...
-@pytest.mark.parametrize("number", one_of_two)
-def test_e(number): ...
-@from_elsewhere
-def test_f(): ...
-async def test_g():
-    if True:
-        pytest.skip("not today")
-@needs_chdb
-@pytest.mark.skipif(find_spec("numba") is None, reason="it is not installed")
-def test_h(): ...
-""",
-    "marked": "pytestmark = pytest.mark.skipif(not FILE.exists(), reason='no')\ndef test_a(): ...\n",
-    "listed": "slow = pytest.mark.skip\npytestmark = [pytest.mark.asyncio, slow]\ndef test_a(): ...\n",
-    "imports": "numba = pytest.importorskip('numba')\ndef test_a(): ...\n",
-    "leaves": "if WINDOWS:\n    pytest.skip('no', allow_module_level=True)\ndef test_a(): ...\n",
+PROMISES = {
+    *("K1", "K2", "K3", "K4", "K5", "K6"),
+    *("C1", "C2", "C3", "C4", "C5"),
+    *("L1", "L2", "L3", "L4", "L5"),
+    *("F1", "F2", "F3"),
+    *("S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10"),
+    *("D1", "D2", "D3", "D4", "D5"),
+    *("W1", "W2", "W3"),
 }
 
 
-@pytest.mark.parametrize(
-    ("fault", "promises"),
-    [
-        ("there are no promises", ""),
-        ("A1 names no test", "- **A1** It is safe.\n"),
-        ("a promise has no name: - It is safe.", "- **A1** Safe: `tests/a.py::test_a`.\n- It is safe.\n"),
-        ("A1 is there twice", "- **A1** Safe: `tests/a.py::test_a`.\n" * 2),
-        (
-            "A1: tests/a.py::test_b is not there",
-            "- **A1** Safe:\n  `tests/a.py::test_a`,\n  `tests/a.py::test_b`.\n",
-        ),
-        ("A1: tests/b.py::test_a is not there", "- **A1** Safe: `tests/b.py::test_a`.\n"),
-        *(
-            (f"A1: tests/{test} may be skipped", f"- **A1** Safe: `tests/{test}`.\n")
-            for test in (
-                *(f"a.py::test_{letter}" for letter in "cdefgh"),
-                *(f"{file}.py::test_a" for file in ("marked", "listed", "imports", "leaves")),
-            )
-        ),
-    ],
-)
-def test_a_promise_without_a_test_is_seen(tmp_path: Path, fault: str, promises: str) -> None:
-    """A promise that names no test, one that is not there or one that may be skipped is told."""
-    (tmp_path / "tests").mkdir()
-    for name, text in BAD.items():
-        (tmp_path / "tests" / f"{name}.py").write_text(text)
+def test_each_promise_has_a_test(request: pytest.FixtureRequest) -> None:
+    """The marks of all tests name the promises, each of them and no other."""
+    if request.config.args != request.config.getini("testpaths"):
+        pytest.skip("only a run of all tests sees all marks")
+    marks = (mark for item in request.session.items for mark in item.iter_markers("promise"))
 
-    assert [fault] == faults_of(
-        f"# Security\n\n## What is promised\n\n{promises}\n## What is not\n", tmp_path
-    )
+    assert PROMISES == {mark.kwargs["name"] for mark in marks}
 
 
 # Connections
@@ -243,6 +111,7 @@ def issued(authority: trustme.CA, kind: str) -> trustme.LeafCert:
     return authority.issue_cert("localhost")
 
 
+@pytest.mark.promise(name="C2")
 @pytest.mark.parametrize("kind", ["of another host", "that has expired", "of an unknown authority"])
 async def test_a_certificate_that_is_not_trusted_ends_the_query_before_the_key_is_sent(
     authority: trustme.CA, kind: str
@@ -263,6 +132,7 @@ async def test_a_certificate_that_is_not_trusted_ends_the_query_before_the_key_i
     assert [] == received
 
 
+@pytest.mark.promise(name="C2")
 async def test_a_certificate_that_is_trusted_is_taken(authority: trustme.CA) -> None:
     """An authority that was added to a session of one's own is trusted, and the key is sent."""
     trusting = ssl.create_default_context()
@@ -277,10 +147,11 @@ async def test_a_certificate_that_is_trusted_is_taken(authority: trustme.CA) -> 
     assert [f"Bearer {KEY}"] == [headers["Authorization"] for headers in received]
 
 
+@pytest.mark.promise(name="D5")
 @pytest.mark.parametrize("kind", ["of another host", "that has expired", "of an unknown authority"])
 async def test_no_password_goes_to_a_clickhouse_that_is_not_trusted(authority: trustme.CA, kind: str) -> None:
     """Where the certificate is not trusted nothing is sent, and the error says so."""
-    from helicone_sessions.local.drivers.clickhouse_http import ClickHouseBackend
+    from helicone_sessions.local.drivers.clickhouse_http import ClickHouseDriver
 
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
@@ -289,13 +160,14 @@ async def test_no_password_goes_to_a_clickhouse_that_is_not_trusted(authority: t
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusting)) as session,
     ):
         for options in ({"session": session}, {}):
-            backend = ClickHouseBackend(url, password="open-sesame", **options)  # type: ignore[arg-type]
+            driver = ClickHouseDriver(url, password="open-sesame", **options)  # type: ignore[arg-type]
             with pytest.raises(ConfigurationError, match=r"certificate of localhost.* is not trusted"):
-                await backend.open()
+                await driver.open()
 
     assert [] == received
 
 
+@pytest.mark.promise(name="C1")
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("is_own", [True, False], ids=["own session", "given session"])
 async def test_a_redirect_takes_the_key_nowhere(status: int, is_own: bool) -> None:
@@ -340,6 +212,7 @@ def run(script: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.promise(name="C3")
 def test_nothing_is_reached_but_the_address_that_was_given() -> None:
     """The Python of client and server reaches no other host, asks for no name, and starts no program.
 
@@ -356,6 +229,7 @@ def test_nothing_is_reached_but_the_address_that_was_given() -> None:
 # Logs
 
 
+@pytest.mark.promise(name="L2")
 @pytest.mark.parametrize(
     "answer", [metrics(), failure("of-the-answer"), gateway_page(), Reply(400, "of-the-answer")]
 )
@@ -403,6 +277,7 @@ print(*seen)
 """
 
 
+@pytest.mark.promise(name="F1")
 def test_a_filter_from_people_is_never_evaluated() -> None:
     """Reading a text compiles, runs, imports and opens nothing, whatever it holds."""
     texts = [
@@ -421,6 +296,7 @@ def test_a_filter_from_people_is_never_evaluated() -> None:
     assert "\n" == done.stdout
 
 
+@pytest.mark.promise(name="F3")
 def test_the_source_in_a_message_is_not_run() -> None:
     """An error shows the expression that was written, and calls nothing in it again."""
     calls: list[str] = []
@@ -438,6 +314,7 @@ def test_the_source_in_a_message_is_not_run() -> None:
 # The embedded server
 
 
+@pytest.mark.promise(name="S1")
 async def test_servers_listen_on_loopback_unless_they_are_told() -> None:
     """Without a host nothing but this machine reaches the server, its command or the fake."""
     from helicone_sessions.cli.serve import serve
@@ -453,6 +330,7 @@ async def test_servers_listen_on_loopback_unless_they_are_told() -> None:
         assert {"127.0.0.1"} == {one.getsockname()[0] for one in sockets}
 
 
+@pytest.mark.promise(name="S5")
 def test_keys_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whichever key is asked with, right or wrong, as many digests of one length are compared."""
     from helicone_sessions.local.http.keys import Keys, WrongKey
@@ -477,6 +355,7 @@ def test_keys_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> 
     assert 1 == len(set(seen))
 
 
+@pytest.mark.promise(name="S8")
 def test_a_query_has_an_end_unless_it_is_given_another() -> None:
     """By itself a query may take 60 seconds, of the server's command too."""
     from helicone_sessions.cli.serve import serve
@@ -489,33 +368,26 @@ def test_a_query_has_an_end_unless_it_is_given_another() -> None:
 def statements(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The statements that are run to answer queries."""
     pytest.importorskip("chdb")
-    from helicone_sessions.local.drivers.chdb import ChdbBackend
+    from helicone_sessions.local.drivers.chdb import ChdbDriver
 
     seen: list[Any] = []
-    query = ChdbBackend.query
+    query = ChdbDriver.query
 
-    async def noted(self: ChdbBackend, statement: Any, limits: Any = None) -> Any:
+    async def noted(self: ChdbDriver, statement: Any, limits: Any = None) -> Any:
         seen.append(statement)
         return await query(self, statement, limits)
 
-    monkeypatch.setattr(ChdbBackend, "query", noted)
+    monkeypatch.setattr(ChdbDriver, "query", noted)
     return seen
 
 
-WAYS = pytest.mark.parametrize(
-    "way",
-    [
-        {"plan": plan, "semantics": semantics}
-        for plan in ("one_scan", "helicone")
-        for semantics in ("contract", "helicone")
-    ],
-    ids=lambda way: f"{way['plan']}, {way['semantics']}",
-)
+SEMANTICS = pytest.mark.parametrize("semantics", ["contract", "helicone"])
 
 
-@WAYS
+@pytest.mark.promise(name="S9")
+@SEMANTICS
 @pytest.mark.filterwarnings("ignore::helicone_sessions.HeliconeFilterWarning")
-async def test_the_rows_of_others_are_never_seen(way: dict[str, Any], statements: list[Any]) -> None:
+async def test_the_rows_of_others_are_never_seen(semantics: Any, statements: list[Any]) -> None:
     """Whatever a key asks for, the answer and every statement are bound to its own organisation."""
     from helicone_sessions.local import LocalServer
 
@@ -538,7 +410,7 @@ async def test_the_rows_of_others_are_never_seen(way: dict[str, Any], statements
         F.session_tag == "theirs",
         F.session_total_cost > 100,
     )
-    async with LocalServer(rows, api_key={"sk-one": ONE, "sk-other": OTHER}, **way) as server:
+    async with LocalServer(rows, api_key={"sk-one": ONE, "sk-other": OTHER}, semantics=semantics) as server:
         statements.clear()
         async with HeliconeClient("sk-one", base_url=server.url) as client:
             found = [(await client.get_metrics(one)).average.session_cost for one in asked]
@@ -551,9 +423,10 @@ async def test_the_rows_of_others_are_never_seen(way: dict[str, Any], statements
     assert all(bound)
 
 
-@WAYS
+@pytest.mark.promise(name="D1")
+@SEMANTICS
 @pytest.mark.filterwarnings("ignore::helicone_sessions.HeliconeFilterWarning")
-async def test_sql_holds_no_value(way: dict[str, Any], statements: list[Any]) -> None:
+async def test_sql_holds_no_value(semantics: Any, statements: list[Any]) -> None:
     """Values, keys and patterns of a query are beside the statement, never in its text."""
     from helicone_sessions.local import LocalServer
 
@@ -572,7 +445,7 @@ async def test_sql_holds_no_value(way: dict[str, Any], statements: list[Any]) ->
         F.request_created_at > moment,
     )
     times = TimeFilter(moment, moment + timedelta(days=1))
-    async with LocalServer([{"request_created_at": TIME}], **way) as server:
+    async with LocalServer([{"request_created_at": TIME}], semantics=semantics) as server:
         statements.clear()
         async with HeliconeClient(server.api_key, base_url=server.url) as client:
             await client.get_metrics(asked, name_contains=word, time_filter=times, timezone_difference=-77)
@@ -589,6 +462,7 @@ async def test_sql_holds_no_value(way: dict[str, Any], statements: list[Any]) ->
     assert str(number) in beside
 
 
+@pytest.mark.promise(name="D2")
 @pytest.mark.parametrize(
     "name", ["cost) OR 1=1 --", "cost`", "organization", "p0", "cost FROM system.tables"]
 )

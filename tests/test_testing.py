@@ -146,16 +146,16 @@ async def test_it_runs_once_at_a_time(running: Running) -> None:
     server = FakeHelicone()
     for _ in range(2):
         async with running(server):
-            with pytest.raises(ConfigurationError, match="the server runs already"):
+            with pytest.raises(ConfigurationError, match="the server already runs"):
                 server.__enter__()
-            with pytest.raises(ConfigurationError, match="the server runs already"):
+            with pytest.raises(ConfigurationError, match="the server already runs"):
                 await server.__aenter__()
             assert 0.25 == await cost(server)
 
 
 def test_a_server_that_does_not_run_has_no_address() -> None:
     """The message says how to start it."""
-    with pytest.raises(ConfigurationError, match="use it with `async with` or `with`"):
+    with pytest.raises(ConfigurationError, match="Use it with `async with` or `with`"):
         _ = FakeHelicone().url
 
 
@@ -163,7 +163,7 @@ def test_it_shows_no_key_and_is_not_pickled() -> None:
     """Its repr has the address and a masked key, and it stays in its process."""
     with FakeHelicone(api_key="sk-secret") as server:
         assert f"FakeHelicone(url='{server.url}', api_key='***')" == repr(server)
-        with pytest.raises(TypeError, match="is not pickled"):
+        with pytest.raises(TypeError, match="cannot be pickled"):
             pickle.dumps(server)
     assert "FakeHelicone(not running, api_key='***')" == repr(server)
 
@@ -200,6 +200,7 @@ async def test_a_request_is_recorded_as_it_arrived() -> None:
     assert first.connection == second.connection
 
 
+@pytest.mark.promise(name="K6")
 async def test_no_key_is_recorded() -> None:
     """The header of the key is there, without the key, whether it was right or not."""
     async with FakeHelicone() as server:
@@ -453,14 +454,14 @@ def test_what_is_no_answer_is_refused(answer: Any) -> None:
     """The mistake is told where it is made, and not to the client."""
     server = FakeHelicone()
     for tell in (server.will_answer, server.otherwise, lambda answer: server.answers("a", answer)):
-        with pytest.raises(TypeError, match="an answer is SessionMetrics, a Reply, a Fault"):
+        with pytest.raises(TypeError, match="an answer must be SessionMetrics, a Reply, a Fault"):
             tell(answer)
 
 
 @pytest.mark.parametrize("to", [5, {"request_response_rmt": {}}, b"name"], ids=repr)
 def test_what_tells_no_requests_is_refused(to: Any) -> None:
     """Requests are told by a query, a filter, a name or a function."""
-    with pytest.raises(TypeError, match="requests are told by"):
+    with pytest.raises(TypeError, match="requests are matched by"):
         FakeHelicone().answers(to, metrics())
 
 
@@ -511,7 +512,7 @@ def test_a_test_without_a_loop_waits_too() -> None:
 
 async def test_waiting_in_vain_ends() -> None:
     """The error says how long was waited, and what the server saw meanwhile."""
-    message = "within 0 s, in which the server had 0 requests, 0 of them under way now"
+    message = "not true within 0 s"
     async with FakeHelicone(patience=0) as server:
         with pytest.raises(TimeoutError, match=message):
             await server.arrived(1)
@@ -569,11 +570,11 @@ async def test_there_is_one_path(path: str) -> None:
     ("complaint", "body"),
     [
         ("$: the body is not JSON", b"{"),
-        ("$: an object is due", b"[]"),
-        ("$: the field 'nameContains' is missing", {"timezoneDifference": 0}),
-        ("$: there is no field 'pSzie'", {**EMPTY, "pSzie": "p50"}),
-        ("$.pSize: is one of", {**EMPTY, "pSize": "p42"}),
-        ("$.filter.request_response_rmt: there is no column 'price'",
+        ("$ must be an object, got []", b"[]"),
+        ("$.nameContains is missing", {"timezoneDifference": 0}),
+        ('$ has an unknown field "pSzie"', {**EMPTY, "pSzie": "p50"}),
+        ("$.pSize must be one of", {**EMPTY, "pSize": "p42"}),
+        ('$.filter.request_response_rmt has no column "price"',
          with_filter({"request_response_rmt": {"price": {"gt": 1}}})),
     ],
 )  # fmt: skip
@@ -640,7 +641,7 @@ async def test_a_filter_that_is_read_in_part_is_refused(complaint: str, wire: An
         await run()
     ((status, _, text),) = answers
     assert (400, {"error": f"request 1: {complaint}"}) == (status, json.loads(text))
-    assert f"the service was not asked as it should be:\n  request 1: {complaint}" == str(caught.value)
+    assert str(caught.value).endswith(f":\n  request 1: {complaint}")
 
 
 async def test_a_lenient_server_reads_filters_as_the_contract_does() -> None:
@@ -696,7 +697,7 @@ async def test_without_a_limit_nothing_is_said_of_one() -> None:
     async with FakeHelicone() as server:
         _, headers, _ = await posted(server)
         assert (None,) * 5 == limits(headers)
-        with pytest.raises(ConfigurationError, match="call limit"):
+        with pytest.raises(ConfigurationError, match="Call limit"):
             server.spend(1)
 
 
@@ -829,7 +830,7 @@ def test_a_stopped_clock_may_serve_several_loops() -> None:
 @pytest.mark.parametrize("seconds", [-1, float("nan")])
 def test_time_does_not_go_back(seconds: float) -> None:
     """The clock of a test cannot be put back."""
-    with pytest.raises(ValueError, match="time goes on"):
+    with pytest.raises(ValueError, match="Time does not go back"):
         VirtualClock().advance(seconds)
 
 
@@ -881,7 +882,7 @@ def test_the_fixture_is_there_and_fails_a_test_that_asks_wrongly(pytester: pytes
     run.stdout.fnmatch_lines(
         [
             "*ERROR at teardown of test_wrong*",
-            "*AssertionError: the service was not asked as it should be:",
+            "*AssertionError: the requests break the contract or would be misread:",
             f"*request 1: $.filter: a leaf with 2 *: {READS} F.latency >= 1 and drop F.latency < 5; {ONE}",
         ]
     )

@@ -72,17 +72,17 @@ def error_text(error: HeliconeError, command: str = "") -> str:
 
 
 def _in_options(error: HeliconeError, command: str) -> str:
-    if error.argument is None or error.problem is None:
+    if error.problem is None:
         return str(error)
     options = {**_OPTIONS, **_OPTIONS_OF.get(command, {})}
 
     def option(argument: str) -> str:
         return options.get(argument) or "--" + argument.replace("_", "-")
 
-    subject = option(error.argument)
+    subject = option(error.argument) if error.argument else str(error.column or error.field or "")
     remedy = _REMEDIES.get(subject, error.remedy)
     text = f"{error.problem}. {remedy}" if remedy else error.problem
-    return f"{subject} {_OTHER_ARGUMENT.sub(lambda found: option(found[1]), text)}"
+    return f"{subject} {_OTHER_ARGUMENT.sub(lambda found: option(found[1]), text)}".lstrip()
 
 
 def _advice(error: HeliconeError) -> str:

@@ -5,13 +5,14 @@ holds one of each. Branches join two nodes; many are paired level by level, whic
 makes ten thousand conditions fifteen levels deep.
 """
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, Optional
 
 from helicone_sessions.errors import FilterError, FilterTypeError, FilterValueError
-from helicone_sessions.filters.constants import MISSING, Value, check_text, shortened
+from helicone_sessions.filters.constants import MISSING, Value, cut
 from helicone_sessions.filters.like import (
     escape_like,
     pattern_for_contains,
@@ -164,7 +165,7 @@ def from_wire(
             if isinstance(item, str) and item == "all":
                 done.append(EVERYTHING)
             elif not isinstance(item, Mapping):
-                raise FilterTypeError(f': a filter is a leaf, a branch or "all", not {_json_name(item)}')
+                raise FilterTypeError(problem=f'must be a leaf, a branch or "all", got {json_text(item)}')
             elif item.keys() & {"left", "right", "operator"}:
                 waiting.append(_branch_kind(item))
                 waiting.append((item["right"], (".right", trail)))
@@ -175,7 +176,8 @@ def from_wire(
                 if expanded is not None and len(conditions) != 1:
                     expanded.append(_spell(trail))
         except FilterError as error:
-            raise type(error)(f"{_spell(trail)}{error.message}") from None
+            field = f"{_spell(trail)}{error.field or ''}"
+            raise type(error)(field=field, problem=error.problem, remedy=error.remedy) from None
     return done[0]
 
 
@@ -191,10 +193,12 @@ def _spell(trail: _Trail) -> str:
 def _branch_kind(item: Mapping[str, Any]) -> type[And | Or]:
     if item.keys() != {"left", "operator", "right"}:
         raise FilterValueError(
-            f": a branch has left, operator and right, and nothing else; got {_listed(item)}"
+            problem=f"must be a branch with only left, operator and right, got {_listed(item)}"
         )
     if item["operator"] not in ("and", "or"):
-        raise FilterValueError(f'.operator: "and" or "or" is due, not {shortened(item["operator"])}')
+        raise FilterValueError(
+            field=".operator", problem=f'must be "and" or "or", got {json_text(item["operator"])}'
+        )
     return And if item["operator"] == "and" else Or
 
 
@@ -203,8 +207,9 @@ def _decode_leaf(item: Mapping[str, Any], *, expand: bool) -> list[Leaf]:
     if len(conditions) != 1 and not expand:
         found = "no condition" if not conditions else f"{len(conditions)} conditions"
         raise FilterValueError(
-            f": a leaf with {found}. The service reads only the first of several, and a leaf without one"
-            " as everything; pass expand=True to have all of them joined by &"
+            problem=f"is a leaf with {found}; the service reads only the first of several, and a leaf without"
+            " one as everything",
+            remedy="Pass expand=True to join all of them by &",
         )
     return conditions
 
@@ -212,11 +217,13 @@ def _decode_leaf(item: Mapping[str, Any], *, expand: bool) -> list[Leaf]:
 def _conditions(item: Mapping[str, Any]) -> Iterator[Leaf]:
     for table, columns in item.items():
         if table not in (REQUESTS, SESSIONS):
-            raise FilterValueError(f": {table!r} is no table; there are {REQUESTS} and {SESSIONS}")
+            raise FilterValueError(
+                problem=f"has an unknown table {json_text(table)}", remedy=f"Use {REQUESTS} or {SESSIONS}"
+            )
         for name, below in _object(columns, f".{table}").items():
             column = COLUMNS.get(name)
             if column is None or column.table != table:
-                raise FilterValueError(f".{table}: there is no column {name!r} in this table")
+                raise FilterValueError(field=f".{table}", problem=f"has no column {json_text(name)}")
             where = f".{table}.{name}"
             if column.kind is Kind.MAP:
                 for key, operators in _object(below, where).items():
@@ -229,8 +236,9 @@ def _operators(column: ColumnFacts, below: object, here: str, key: str | None) -
     for operator, value in _object(below, here).items():
         if operator not in column.operators:
             raise FilterValueError(
-                f"{here}: {column.kind} columns have no operator {operator!r};"
-                f" they have {', '.join(column.operators)}"
+                field=here,
+                problem=f"has no operator {json_text(operator)}",
+                remedy=f"A {column.kind} column has {', '.join(column.operators)}",
             )
         yield _decode_condition(column, operator, _decode_value(column, value, f"{here}.{operator}"), key)
 
@@ -264,9 +272,19 @@ def _decode_value(column: ColumnFacts, value: object, here: str) -> Value:
             wanted = "an ISO 8601 time"
         case _:
             if isinstance(value, str):
-                return check_text(value, here)
+                return _encodable(value, here)
             wanted = "a string"
-    raise FilterTypeError(f"{here}: {wanted} is due, not {_json_name(value)}")
+    raise FilterTypeError(field=here, problem=f"must be {wanted}, got {json_text(value)}")
+
+
+def _encodable(text: str, here: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise FilterValueError(
+            field=here, problem=f"must not hold half a surrogate pair, got {json_text(text)}"
+        ) from None
+    return str.__str__(text)
 
 
 def _within_double(value: float, here: str) -> int | float:
@@ -276,7 +294,7 @@ def _within_double(value: float, here: str) -> int | float:
     except OverflowError:
         finite = False
     if not finite:
-        raise FilterValueError(f"{here}: only finite numbers that a double can hold")
+        raise FilterValueError(field=here, problem="must be a finite number that a double can hold")
     return value
 
 
@@ -288,7 +306,9 @@ def _decode_timestamp(text: str, here: str) -> datetime:
     except (ValueError, OverflowError):
         pass
     raise FilterValueError(
-        f"{here}: an ISO 8601 time with its zone is due, as 2026-11-01T00:00:00Z, not {shortened(text)}"
+        field=here,
+        problem=f"must be an ISO 8601 time with its zone, got {json_text(text)}",
+        remedy="Write it for example as 2026-11-01T00:00:00Z",
     )
 
 
@@ -296,22 +316,23 @@ def _object(value: object, here: str) -> Mapping[str, Any]:
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
-                raise FilterTypeError(f"{here}: the name of a field is text, not {shortened(key)}")
-            check_text(key, f"{here}, a key")
+                raise FilterTypeError(field=here, problem=f"must have strings as names, got {json_text(key)}")
+            _encodable(key, here)
         return value
-    raise FilterTypeError(f"{here}: an object is due, not {_json_name(value)}")
+    raise FilterTypeError(field=here, problem=f"must be an object, got {json_text(value)}")
 
 
-def _json_name(value: object) -> str:
-    names = {
-        type(None): "null",
-        bool: "a boolean",
-        str: "a string",
-        list: "a list",
-        int: "a number",
-        float: "a number",
-    }
-    return names.get(type(value), "an object")
+def json_text(value: object) -> str:
+    """The value as JSON for an error message, cut where it is long.
+
+    >>> json_text(None), json_text("yes"), json_text([True])
+    ('null', '"yes"', '[true]')
+    """
+    try:
+        return cut(json.dumps(value, default=repr), 60)
+    except (ValueError, TypeError, RecursionError):
+        # Not from JSON.
+        return f"a {type(value).__name__}"
 
 
 def _listed(item: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """The embedded engine: a server on loopback that answers like the service, by ClickHouse."""
 
-from helicone_sessions.local.drivers import Limits
+from helicone_sessions.local.drivers.driver import Limits
 from helicone_sessions.local.server import LocalServer
 
 __all__ = ["Limits", "LocalServer"]

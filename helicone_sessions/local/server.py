@@ -1,4 +1,4 @@
-"""`LocalServer`: the endpoint of the service on loopback, answered by the embedded engine."""
+"""`LocalServer`: the service's endpoint on loopback, answered by the embedded engine."""
 
 import asyncio
 import os
@@ -6,24 +6,21 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Final, NoReturn, Self, get_args
+from typing import Any, NoReturn, Self
 from uuid import UUID
 
 from helicone_sessions.clock import current
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.local.checks import check_choice, check_host, check_path, check_seconds
-from helicone_sessions.local.drivers import BackendError, Limits, Statement
-from helicone_sessions.local.http.keys import Keys, as_organization
+from helicone_sessions.local.dataset import Dataset
+from helicone_sessions.local.drivers.driver import DriverError, Limits
+from helicone_sessions.local.http.keys import Keys
 from helicone_sessions.local.http.listening import Listening, is_loopback
-from helicone_sessions.local.http.queue import whole_number
 from helicone_sessions.local.http.routes import Endpoints
-from helicone_sessions.local.query.engine import Plan, Semantics
-from helicone_sessions.local.source import Source
+from helicone_sessions.local.query.engine import Semantics
+from helicone_sessions.local.server_config import ServerConfig, organization_uuid
 from helicone_sessions.local.storage.readers import Data
 from helicone_sessions.local.storage.rows import Loaded
 from helicone_sessions.local.storage.sample import sample_rows
-
-_LAST_PORT: Final = 65_535
 
 
 class LocalServer:
@@ -32,38 +29,36 @@ class LocalServer:
     Use it with ``async with``.
 
     Args:
-        data: A path to a .jsonl, .json, .csv or .parquet file (.gz likewise for the first three), an
-            iterable of rows, or `LocalServer.sample()`. A row is a dict under the column names of
-            Helicone's table or of its request export; ``request_created_at`` is an aware datetime or ISO
-            text with a zone, ``cost`` is dollars, ``properties`` a dict. Without data the server answers
-            that nothing matches.
-        path: A directory that keeps the data; without it, it is in memory and gone at the end.
-        clickhouse: The address of a ClickHouse that holds Helicone's tables already,
-            ``"http://user:password@host:8123/database"``; then there is neither data nor path.
-        organization_id: The organisation to answer for, where the tables hold several.
-        api_key: The key that it asks for, or several, each with the organisation that it speaks for;
-            without it a new one is made up.
-        host: The address that it listens on. One that other machines reach needs an ``api_key``.
+        data: A path to a .jsonl, .json, .csv or .parquet file (also .gz for the first three), an iterable
+            of rows, or `LocalServer.sample()`. A row is a dict under the column names of Helicone's table
+            or of its request export; ``request_created_at`` is an aware datetime or ISO text with a zone,
+            ``cost`` is dollars, ``properties`` a dict. By default there are no requests.
+        path: A directory that keeps the data; by default it is in memory and lost at the end.
+        clickhouse: The URL of a ClickHouse that holds Helicone's tables,
+            ``"http://user:password@host:8123/database"``, instead of data and path.
+        organization_id: The organisation to answer for, if the tables hold several.
+        api_key: The key that clients need, or a mapping from keys to their organisations; by default a
+            random key is generated.
+        host: The address to listen on. One that other machines reach requires an ``api_key``.
         port: The port; 0 takes a free one.
-        semantics: ``"contract"`` reads filters as the contract says, ``"helicone"`` as the open-source
-            server does.
-        plan: ``"one_scan"`` is exact and reads the table once, ``"helicone"`` runs the service's queries.
-        include_unsessioned: Take the requests without a session id for one session, as the service does.
-        rejects: A file for rows that cannot be read; without it the first one ends the load.
-        on_progress: A function that is told how far the load is.
-        rate_limit: How many requests an organisation has in a window (the hosted service: 1,000 on the free
-            tier; older self-hosted servers: 200 a minute); None is without a limit.
-        rate_limit_window: Seconds of such a window.
-        max_concurrency: How many queries run at once; without it as many as there are threads for.
-        max_queued: How many wait beside them; one more is refused with status 503.
-        limits: What one query may take.
+        semantics: ``"contract"`` reads filters as the contract defines them, ``"helicone"`` as the
+            open-source server does.
+        include_unsessioned: Count the requests without a session id as one session, as the service does.
+        rejects: A file for rows that cannot be read; by default the first such row fails the load.
+        on_progress: Called with the number of rows loaded so far.
+        rate_limit: Requests per window and organisation (the hosted service: 1,000 on the free tier; older
+            self-hosted servers: 200 a minute); None is unlimited.
+        rate_limit_window: Seconds per window.
+        max_concurrency: How many queries run at once; by default one more than processors, 4 at most.
+        max_queued: How many more requests wait; beyond these the status is 503.
+        limits: The limits of one query.
         patience: Seconds that a client has to send its request.
-        grace: Seconds that queries under way have at the end.
+        grace: Seconds that running queries have at the end.
 
     Raises:
         MissingExtra: On start, if the extra ``local`` is not installed.
-        ConfigurationError: The arguments do not go together; on start, if the data cannot be read (the
-            message names the row) or the address cannot be had.
+        ConfigurationError: An argument is wrong or excludes another; on start, if the data cannot be read
+            (the message names the row) or the server cannot listen on the address.
 
     >>> async def ask():
     ...     async with LocalServer([{"request_created_at": "2026-11-01T12:00:00Z", "cost": 0.5}]) as server:
@@ -74,7 +69,7 @@ class LocalServer:
     >>> asyncio.run(ask())
     0.5
 
-    Where no block can hold it, start and end it:
+    If you cannot use ``async with``, call `start` and `aclose`:
 
     >>> async def main():
     ...     server = LocalServer()
@@ -98,7 +93,6 @@ class LocalServer:
         host: str = "127.0.0.1",
         port: int = 0,
         semantics: Semantics = "contract",
-        plan: Plan = "one_scan",
         include_unsessioned: bool = True,
         rejects: str | os.PathLike[str] | None = None,
         on_progress: Callable[..., None] | None = None,
@@ -110,70 +104,57 @@ class LocalServer:
         patience: float = 60.0,
         grace: float = 10.0,
     ) -> None:
-        check_host(host)
-        whole_number("port", port, least=0, most=_LAST_PORT)
-        check_seconds("patience", patience, "above 0")
-        check_seconds("grace", grace, "from 0 up")
-        check_seconds("rate_limit_window", rate_limit_window, "above 0")
-        whole_number("max_queued", max_queued, least=0)
-        for name, count in (("rate_limit", rate_limit), ("max_concurrency", max_concurrency)):
-            if count is not None:
-                whole_number(name, count, least=1)
-        check_choice("semantics", semantics, get_args(Semantics))
-        check_choice("plan", plan, get_args(Plan))
-        check_choice("include_unsessioned", include_unsessioned, (True, False))
-        if clickhouse is not None and not isinstance(clickhouse, str):
-            raise ConfigurationError(
-                f"clickhouse is the address of a server, a text, not a {type(clickhouse).__name__}"
-            )
-        check_path("path", path)
-        check_path("rejects", rejects)
-        if on_progress is not None and not callable(on_progress):
-            raise ConfigurationError(f"on_progress is a function, not {on_progress!r}")
-        if limits is not None and not isinstance(limits, Limits):
-            raise ConfigurationError(f"limits is a Limits, as Limits(seconds=60), not {limits!r}")
-        self._keys = Keys(api_key)
-        self._host = host
-        self._port = port
-        if self._keys.is_made_up and not is_loopback(host):
-            raise ConfigurationError(
-                f"{host!r} is reached by other machines: give the api_key that they are to use, or listen on"
-                " 127.0.0.1"
-            )
-        if organization_id is not None and self._keys.organizations:
-            raise ConfigurationError("each api_key names its organisation already: leave out organization_id")
-        threads = min(4, (os.cpu_count() or 1) + 1) if max_concurrency is None else max_concurrency
-        self._bounds = (threads, max_queued)
-        own = frozenset() if organization_id is None else frozenset({as_organization(organization_id)})
-        self._source = Source(
+        self._config = ServerConfig(
             data=data,
             path=path,
             clickhouse=clickhouse,
-            organizations=self._keys.organizations or own,
+            organization_id=organization_id,
+            host=host,
+            port=port,
             semantics=semantics,
-            plan=plan,
             include_unsessioned=include_unsessioned,
             rejects=rejects,
             on_progress=on_progress,
-            limits=Limits() if limits is None else limits,
-            threads=threads,
+            rate_limit=rate_limit,
+            rate_limit_window=rate_limit_window,
+            max_concurrency=max_concurrency,
+            max_queued=max_queued,
+            limits=limits,
+            patience=patience,
+            grace=grace,
         )
-        self._rate_limit = (rate_limit, rate_limit_window)
-        self._patience = patience
-        self._grace = grace
+        self._keys = Keys(api_key)
+        if self._keys.is_random and not is_loopback(host):
+            raise ConfigurationError(
+                argument="api_key",
+                problem=f"must be given, because other machines can reach {host!r}",
+                remedy="Choose the key that they use, or listen on 127.0.0.1",
+            )
+        organizations = self._keys.organizations
+        if self._config.organization_id is not None:
+            if organizations:
+                raise ConfigurationError(
+                    argument="organization_id",
+                    problem="cannot be combined with API keys that name their organisations",
+                    remedy="Leave one of the two out",
+                )
+            organizations = frozenset({self._config.organization_id})
+        self._dataset = Dataset(self._config, organizations)
+        # A restart listens on the port that the first start has found.
+        self._port = port
         self._clock = current()
         self._has_started = False
-        self._runs = False
+        self._is_running = False
         self._listening: Listening | None = None
         self._adding: set[asyncio.Task[Loaded]] = set()
 
     @staticmethod
     def sample(end: datetime | None = None) -> Iterator[dict[str, Any]]:
-        """Thirty days of made-up requests: more than 10,000, four models, four kinds of sessions.
+        """Thirty days of generated requests: more than 10,000, four models, four kinds of sessions.
 
         Args:
-            end: Where the thirty days end; without it at the last midnight in UTC. The rest is the same
-                at every call.
+            end: The end of the thirty days; by default the last midnight in UTC. All else is the same at
+                every call.
 
         >>> first = next(LocalServer.sample())
         >>> first["model"], first["properties"]["Helicone-Session-Name"]
@@ -182,14 +163,14 @@ class LocalServer:
         return sample_rows(end)
 
     def __repr__(self) -> str:
-        return f"LocalServer(host={self._host!r}, port={self._port}, api_key='***')"
+        return f"LocalServer(host={self._config.host!r}, port={self._port}, api_key='***')"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a server is not pickled; start one where it is used")
 
     @property
     def api_key(self) -> str:
-        """The key that a client needs; of several the first.
+        """The key that a client needs; the first if there are several.
 
         >>> LocalServer(api_key="sk-mine").api_key
         'sk-mine'
@@ -198,19 +179,23 @@ class LocalServer:
 
     @property
     def loaded(self) -> Loaded:
-        """What was loaded at the start; before it, nothing.
+        """The result of the load at the start; empty before it.
 
         >>> LocalServer().loaded.rows
         0
         """
-        return self._source.loaded
+        return self._dataset.loaded
 
     @property
     def url(self) -> str:
-        """The address for a client's ``base_url``, once the server runs."""
+        """The address for a client's ``base_url``, while the server runs."""
+        return self._running().url
+
+    def _running(self) -> Listening:
         if self._listening is None:
-            raise ConfigurationError("the server does not run: use it with `async with`")
-        return self._listening.url
+            problem = "the server was stopped" if self._has_started else "the server is not running"
+            raise ConfigurationError(problem=problem, remedy="Use it inside an `async with` block")
+        return self._listening
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -222,28 +207,31 @@ class LocalServer:
         await self.aclose()
 
     async def start(self) -> None:
-        """Load the data and listen, as entering the block does.
+        """Load the data and listen, as ``async with`` does.
 
         Raises:
             MissingExtra: The extra ``local`` is not installed.
-            ConfigurationError: It runs already, the data cannot be read, or the address cannot be had.
+            ConfigurationError: The server is running, the data cannot be read, or it cannot listen on the
+                address.
         """
-        if self._runs:
-            raise ConfigurationError("the server runs already")
-        if self._has_started and isinstance(self._source.data, Iterator):
+        if self._is_running:
+            raise ConfigurationError(problem="the server is running already")
+        if self._has_started and isinstance(self._config.data, Iterator):
             raise ConfigurationError(
-                "the data was an iterator, which is used up: make a new server, or give a list"
+                argument="data",
+                problem="is an iterator, which the first start has used up",
+                remedy="Make a new server, or pass a list",
             )
-        self._has_started = self._runs = True
-        app = self._endpoints().app()
-        listening = Listening(app, self._host, self._port, patience=self._patience)
+        self._has_started = self._is_running = True
+        app = Endpoints(self._config, self._dataset, self._keys, self._clock).app()
+        listening = Listening(app, self._config.host, self._port, patience=self._config.patience)
         try:
-            # First, so that a load is not made for an address that cannot be had.
+            # First, so that no data is loaded for an address that is taken.
             await listening.bind()
-            await self._source.open()
+            await self._dataset.open()
             if self.loaded.ignored:
                 warnings.warn(
-                    f"columns that no filter asks for are left out: {', '.join(sorted(self.loaded.ignored))}",
+                    f"unknown columns are left out: {', '.join(sorted(self.loaded.ignored))}",
                     stacklevel=3,
                 )
             await listening.start()
@@ -256,16 +244,11 @@ class LocalServer:
         self._port = listening.port
         self._listening = listening
 
-    def _endpoints(self) -> Endpoints:
-        return Endpoints(
-            self._source, self._keys, *self._bounds, *self._rate_limit, self._clock, self._patience
-        )
-
     async def count(self) -> int:
-        """How many requests there are to ask about, of all organisations.
+        """The number of requests, of all organisations.
 
         Raises:
-            ConfigurationError: The server does not run, or ClickHouse refuses to count.
+            ConfigurationError: The server is not running, or ClickHouse rejects the count.
 
         >>> async def count():
         ...     async with LocalServer([{"request_created_at": "2026-11-01T12:00:00Z"}]) as server:
@@ -274,14 +257,11 @@ class LocalServer:
         >>> asyncio.run(count())
         2
         """
-        if self._listening is None:
-            raise ConfigurationError("the server does not run: use it with `async with`")
-        engine = self._source.engine
+        self._running()
         try:
-            found = await engine.backend.query(Statement(f"SELECT count() FROM {engine.tables.requests}"))
-        except BackendError as error:
-            raise ConfigurationError(f"ClickHouse refused to count the requests: {error}") from error
-        return int(found.rows[0][0])
+            return await self._dataset.count()
+        except DriverError as error:
+            raise ConfigurationError(f"ClickHouse rejected the count of the requests: {error}") from error
 
     async def add(
         self, rows: Iterable[Mapping[str, Any]], *, organization_id: UUID | str | None = None
@@ -290,12 +270,11 @@ class LocalServer:
 
         Args:
             rows: The rows, as in ``data``. One with the ``request_id`` of an earlier one replaces it.
-            organization_id: Whose they are, where the server answers for several and the rows do not say.
+            organization_id: Their organisation, if the server has several and the rows do not name it.
 
         Raises:
-            ConfigurationError: A row cannot be read (the message names it), the server does not run, is
-                stopped meanwhile, or the tables are not its own. Or ClickHouse refuses the rows, as where
-                there is no room for them.
+            ConfigurationError: A row cannot be read (the message names it), the server is not running or
+                stops meanwhile, it answers from an existing ClickHouse, or ClickHouse rejects the rows.
 
         >>> async def add(row):
         ...     async with LocalServer() as server:
@@ -303,34 +282,32 @@ class LocalServer:
         >>> asyncio.run(add({"request_created_at": "2026-11-01T12:00:00Z", "delay_ms": 250})).mapped
         {'delay_ms': 'latency'}
         """
-        if self._listening is None:
-            if self._has_started:
-                raise ConfigurationError("the server does not run: it was stopped")
-            raise ConfigurationError("the server does not run: use it with `async with`")
+        self._running()
         if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Iterable):
             raise ConfigurationError(
-                f"rows is an iterable of rows, each a dict, not a {type(rows).__name__}; put a single row"
-                " into a list"
+                argument="rows",
+                problem=f"must be an iterable of dicts, got {type(rows).__name__}",
+                remedy="Put a single row into a list",
             )
-        organization = None if organization_id is None else as_organization(organization_id)
-        adding = asyncio.create_task(self._source.add(rows, organization))
+        organization = None if organization_id is None else organization_uuid(organization_id)
+        adding = asyncio.create_task(self._dataset.add(rows, organization))
         self._adding.add(adding)
         adding.add_done_callback(self._adding.discard)
         try:
             return await adding
-        except BackendError as error:
-            raise ConfigurationError(f"ClickHouse refused the rows: {error}") from error
+        except DriverError as error:
+            raise ConfigurationError(f"ClickHouse rejected the rows: {error}") from error
 
     async def aclose(self) -> None:
-        """Take no more requests, let those under way end within the grace, and let go of the data."""
+        """Reject new requests, let running ones end within the grace, and close the data."""
         listening, self._listening = self._listening, None
         try:
             if listening is not None:
-                await asyncio.gather(listening.end(self._grace), self._end_adding())
+                await asyncio.gather(listening.end(self._config.grace), self._end_adding())
         finally:
-            await self._source.aclose()
-            self._runs = False
+            await self._dataset.aclose()
+            self._is_running = False
 
     async def _end_adding(self) -> None:
         if self._adding:
-            await asyncio.wait(self._adding, timeout=self._grace)
+            await asyncio.wait(self._adding, timeout=self._config.grace)

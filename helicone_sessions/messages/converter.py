@@ -14,6 +14,7 @@ from cattrs.gen import make_dict_structure_fn, override
 from helicone_sessions.errors import FilterError, FilterTypeError, FilterValueError
 from helicone_sessions.filters.constants import shortened
 from helicone_sessions.filters.expression import filter_of_contract
+from helicone_sessions.filters.wire import json_text
 from helicone_sessions.messages.metrics import (
     UNITS,
     Histogram,
@@ -182,48 +183,59 @@ def _time_filter_from_wire(value: Any, _kind: object) -> TimeFilter:
     start = _instant(value["startTimeUnixMs"], "$.timeFilter.startTimeUnixMs")
     end = _instant(value["endTimeUnixMs"], "$.timeFilter.endTimeUnixMs")
     if start >= end:
-        raise FilterValueError("$.timeFilter: the start does not lie before the end")
+        raise FilterValueError(field="$.timeFilter", problem="must start before it ends")
     return TimeFilter(start, end)
 
 
 def _instant(value: object, path: str) -> datetime:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise FilterTypeError(f"{path}: milliseconds since 1970 are due, as a number")
+        raise FilterTypeError(
+            field=path, problem=f"must be a number of milliseconds since 1970, got {json_text(value)}"
+        )
     try:
         return _EPOCH + timedelta(milliseconds=value)
     except (OverflowError, ValueError) as error:
-        raise FilterValueError(f"{path}: {value} milliseconds since 1970 is no date") from error
+        raise FilterValueError(
+            field=path, problem=f"must be a date in milliseconds since 1970, got {json_text(value)}"
+        ) from error
 
 
 def _query_from_wire(value: Any, _kind: object) -> SessionMetricsQuery:
-    """A request body, held to the contract; messages give the JSON path."""
+    """The query of a request body that follows the contract; errors carry the JSON path."""
     _only_keys(value, tuple(_WIRE_NAMES.values()), "$", required=2)
-    wire_filter, time_filter = value.get("filter"), value.get("timeFilter")
     given = {name: value[wire] for name, wire in _WIRE_NAMES.items() if wire in value}
-    for name in ("filter", "time_filter", "p_size", "use_interquartile"):
-        if name in given and given[name] is None:
-            raise FilterTypeError(f"$.{_WIRE_NAMES[name]}: null is not a value of it; leave it out")
+    for name, one in given.items():
+        _check_wire_type(f"$.{_WIRE_NAMES[name]}", one, *_WIRE_TYPES[name])
     if "filter" in given:
-        given["filter"] = filter_of_contract(wire_filter, path="$.filter")
+        given["filter"] = filter_of_contract(given["filter"], path="$.filter")
     if "time_filter" in given:
-        given["time_filter"] = converter.structure(time_filter, TimeFilter)
+        given["time_filter"] = converter.structure(given["time_filter"], TimeFilter)
     try:
         return SessionMetricsQuery(**given)
     except FilterError as error:
-        # Its messages begin with the name of the field in Python.
-        name, _, rest = error.message.partition(" ")
-        raise type(error)(f"$.{_WIRE_NAMES.get(name.rstrip(':'), name)}: {rest}") from None
+        field = f"$.{_WIRE_NAMES[error.argument or '']}"
+        raise type(error)(field=field, problem=error.problem, remedy=error.remedy) from None
+
+
+def _check_wire_type(path: str, value: object, expected: str, *types: type) -> None:
+    is_right = not types or (isinstance(value, types) and not (isinstance(value, bool) and bool not in types))
+    if value is None or not is_right:
+        raise FilterTypeError(field=path, problem=f"must be {expected}, got {json_text(value)}")
 
 
 def _only_keys(value: Any, allowed: tuple[str, ...], path: str, *, required: int) -> None:
     if not isinstance(value, Mapping):
-        raise FilterTypeError(f"{path}: an object is due")
+        raise FilterTypeError(field=path, problem=f"must be an object, got {json_text(value)}")
     for name in allowed[:required]:
         if name not in value:
-            raise FilterValueError(f"{path}: the field {name!r} is missing")
+            raise FilterValueError(field=f"{path}.{name}", problem="is missing")
     for name in value:
         if name not in allowed:
-            raise FilterValueError(f"{path}: there is no field {name!r}; there are {', '.join(allowed)}")
+            raise FilterValueError(
+                field=path,
+                problem=f"has an unknown field {json_text(name)}",
+                remedy=f"The fields are {', '.join(allowed)}",
+            )
 
 
 def js_number(value: float) -> str:
@@ -248,6 +260,16 @@ _WIRE_NAMES = {
     "use_interquartile": "useInterquartile",
     "time_filter": "timeFilter",
     "filter": "filter",
+}
+
+# Without types, the structure hook checks the value.
+_WIRE_TYPES: dict[str, tuple[Any, ...]] = {
+    "name_contains": ("a string", str),
+    "timezone_difference": ("a number of minutes", int, float),
+    "p_size": ("a string or absent", str),
+    "use_interquartile": ("true, false or absent", bool),
+    "time_filter": ("an object or absent",),
+    "filter": ("a filter or absent",),
 }
 
 converter = cattrs.Converter()

@@ -6,7 +6,6 @@ from typing import Literal, get_args
 import attrs
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError
-from helicone_sessions.filters.constants import check_text
 from helicone_sessions.filters.expression import Condition, Filter, as_filter
 from helicone_sessions.messages.time_filter import TimeFilter
 
@@ -27,25 +26,27 @@ def _minutes(value: float | timedelta | tzinfo) -> float:
     if isinstance(value, tzinfo):
         offset = datetime.now(value).utcoffset()
         if offset is None:
-            raise FilterValueError(f"timezone_difference: {value!r} does not know its offset from UTC")
+            raise FilterValueError(
+                argument="timezone_difference", problem=f"does not know its offset from UTC, got {value!r}"
+            )
         return _minutes(-offset)
     if isinstance(value, timedelta):
         value = value / timedelta(minutes=1)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise FilterTypeError(
-            f"timezone_difference is minutes, a timedelta or a tzinfo, not {type(value).__name__} {value!r}"
+            argument="timezone_difference", problem=f"must be minutes, a timedelta or a tzinfo, got {value!r}"
         )
     if not -_MINUTES_OF_A_DAY <= value <= _MINUTES_OF_A_DAY:
         raise FilterValueError(
-            f"timezone_difference: {value} minutes is not within a day of UTC (-1440 to 1440)"
+            argument="timezone_difference",
+            problem=f"must be within a day of UTC (-1440 to 1440 minutes), got {value}",
         )
     return int(value) if value == int(value) else value
 
 
-def _check_type(name: str, value: object, *kinds: type) -> None:
-    if not isinstance(value, kinds):
-        wanted = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
-        raise FilterTypeError(f"{name} is {wanted}, not {type(value).__name__} {value!r}")
+def _check_type(name: str, value: object, expected: str, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise FilterTypeError(argument=name, problem=f"must be {expected}, got {value!r}")
 
 
 @attrs.frozen
@@ -77,7 +78,7 @@ class SessionMetricsQuery:
     >>> SessionMetricsQuery(p_size="p90")
     Traceback (most recent call last):
         ...
-    helicone_sessions.errors.FilterValueError: p_size is one of p50, p75, p95, p99, p99.9, not 'p90'
+    helicone_sessions.errors.FilterValueError: p_size must be one of p50, p75, p95, p99, p99.9, got 'p90'
     """  # noqa: E501 - a doctest shows the whole of it
 
     filter: Filter | None = attrs.field(default=None, converter=_optional_filter)
@@ -90,14 +91,22 @@ class SessionMetricsQuery:
     def __attrs_post_init__(self) -> None:
         # In one place, and what is mostly left out first: a batch makes a hundred thousand of them.
         if self.name_contains != "":
-            _check_type("name_contains", self.name_contains, str)
-            check_text(self.name_contains, "name_contains")
+            _check_type("name_contains", self.name_contains, "a string", str)
+            try:
+                self.name_contains.encode()
+            except UnicodeEncodeError:
+                raise FilterValueError(
+                    argument="name_contains",
+                    problem=f"must not hold half a surrogate pair, got {self.name_contains!r}",
+                ) from None
         if self.time_filter is not None:
-            _check_type("time_filter", self.time_filter, TimeFilter, type(None))
+            _check_type("time_filter", self.time_filter, "a TimeFilter or None", TimeFilter)
         if self.p_size is not None and self.p_size not in get_args(PSize):
-            raise FilterValueError(f"p_size is one of {', '.join(get_args(PSize))}, not {self.p_size!r}")
+            raise FilterValueError(
+                argument="p_size", problem=f"must be one of {', '.join(get_args(PSize))}, got {self.p_size!r}"
+            )
         if self.use_interquartile is not None:
-            _check_type("use_interquartile", self.use_interquartile, bool, type(None))
+            _check_type("use_interquartile", self.use_interquartile, "True, False or None", bool)
 
     @property
     def matches_nothing(self) -> bool:

@@ -1,4 +1,4 @@
-"""`FakeHelicone`: the endpoint of the service, with answers that a test decides."""
+"""`FakeHelicone`: the endpoint of the service, with programmable answers."""
 
 import asyncio
 import time
@@ -13,42 +13,42 @@ from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.messages.fixed_window import FixedWindow
 from helicone_sessions.messages.protocol import PATH
 from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.testing.answer_rules import Held, Matching, Program
-from helicone_sessions.testing.answers import Answer, Fault, Reply, checked, metrics, reply_of
-from helicone_sessions.testing.background import Background, Listening
-from helicone_sessions.testing.faults import TOO_MANY, broken_off, peer, refusal, response, truncated
-from helicone_sessions.testing.recorded import RecordedRequest, judged, masked
+from helicone_sessions.testing.faults import Fault, broken_off, truncated
+from helicone_sessions.testing.loopback import LoopbackServer, ServerThread
+from helicone_sessions.testing.recorded_request import RecordedRequest, check_body, masked
+from helicone_sessions.testing.replies import Reply, metrics, reply_of, response
+from helicone_sessions.testing.rules import Answer, AnswerRules, Held, Matching, checked
 
-_LOOK_EVERY: Final = 0.001
+_SECONDS_BETWEEN_CHECKS: Final = 0.001
+_TOO_MANY: Final = Reply(429, {"error": "Too many requests, please try again later."})
 
 
 class FakeHelicone:
-    """A server on loopback that keeps the contract of ``POST /v1/session/metrics/query``.
+    """A server on loopback that follows the contract of ``POST /v1/session/metrics/query``.
 
-    Use it with ``async with`` in the loop that runs, or with ``with``: then it runs in a thread of its own,
-    for tests that are not async, that call ``asyncio.run``, or whose loop is another library's.
+    Use it with ``async with`` in the running event loop. With ``with`` it runs in a thread, for tests that
+    are not async, that call ``asyncio.run``, or that use another library's loop.
 
-    What the open-source server refuses, it refuses in the same words: a wrong path
-    (404), a missing or wrong key (401), a malformed one (400), a body that breaks the contract (400). A
-    filter of which the real server would silently read a part only is refused too, and it and every broken
-    body are noted in ``complaints``.
+    It rejects the requests that the open-source server rejects, with the same texts: a wrong path (404), a
+    missing or wrong key (401), a malformed key (400), a body that breaks the contract (400). It also rejects
+    a filter of which the real server would silently read only a part. Such filters and broken bodies are
+    recorded in ``complaints``.
 
     Args:
-        api_key: The key that it asks for.
-        host: The address that it listens on.
+        api_key: The key that clients must send.
+        host: The address to listen on.
         port: The port; 0 takes a free one.
-        clock: The time of its rate limit and of the recorded requests; without it the clock that is current
-            now.
-        strict: Refuse such a filter, and raise an `AssertionError` at the end of the block where there are
-            complaints. Without it they are noted, and the filter is answered as the contract reads it.
-        patience: Seconds of real time after which waiting in a test is given up.
+        clock: The clock of the rate limit and of the recorded requests; by default the current clock.
+        strict: Reject filters that the real server would read only in part, and raise an `AssertionError` at
+            the end of the block if there are complaints. Otherwise such filters are answered by the contract.
+        patience: Seconds of real time after which a wait in a test fails.
 
     Attributes:
-        requests: All that was asked, in the order of arrival, each a `RecordedRequest`.
-        complaints: What was wrong with it, as texts; clear it where that was on purpose.
-        open: How many requests are under way.
-        most_open: How many were at most.
-        refused: How many the rate limit has refused.
+        requests: The requests in the order of arrival, as `RecordedRequest`.
+        complaints: The problems of the requests as text; clear it if they were on purpose.
+        open: The number of requests under way.
+        most_open: The highest number of requests under way at once.
+        refused: The number of requests that the rate limit rejected.
 
     >>> from helicone_sessions import F, HeliconeClient
     >>> async def ask(server, query=None):
@@ -92,84 +92,83 @@ class FakeHelicone:
         self.most_open = 0
         self.refused = 0
         self._address = (host, port)
-        self._program = Program()
+        self._rules = AnswerRules()
         self._window: FixedWindow | None = None
         self._arrived = 0
         self._stale: set[tuple[str, int]] = set()
-        self._listening: Listening | None = None
-        self._background: Background | None = None
+        self._server: LoopbackServer | None = None
+        self._thread: ServerThread | None = None
 
     def __repr__(self) -> str:
-        where = f"url={self.url!r}" if self._listening is not None else "not running"
+        where = f"url={self.url!r}" if self._server is not None else "not running"
         return f"FakeHelicone({where}, api_key='***')"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a server is not pickled; start one where it is used")
+        raise TypeError("a server cannot be pickled. Start one where you use it")
 
     @property
     def url(self) -> str:
-        """The address for a client's ``base_url``, once the server runs."""
+        """The address for a client's ``base_url`` while the server runs."""
         return self._running().url
 
     @property
     def connections(self) -> int:
-        """How many connections are open."""
+        """The number of open connections."""
         return self._running().connections
 
-    def _running(self) -> Listening:
-        if self._listening is None:
-            raise ConfigurationError("the server does not run: use it with `async with` or `with`")
-        return self._listening
+    def _running(self) -> LoopbackServer:
+        if self._server is None:
+            raise ConfigurationError("the server does not run. Use it with `async with` or `with`")
+        return self._server
 
-    # What it answers
+    # Answers
 
     def will_answer(self, *answers: Answer) -> None:
-        """Answer the next requests so, one each, first come first served.
+        """Set the answers to the next requests, one each, in the order of arrival.
 
         Args:
-            answers: `SessionMetrics`, a `Reply`, a `Fault`, or an async function that is given the
+            answers: `SessionMetrics`, a `Reply`, a `Fault`, or an async function that takes the
                 `RecordedRequest` and returns one of them.
 
         >>> FakeHelicone().will_answer(Reply(503, headers={"Retry-After": "30"}), metrics(cost=0.5))
         """
-        self._program.add(*answers)
+        self._rules.add(*answers)
 
     def answers(self, to: Matching, answer: Answer) -> None:
-        """Answer every request that matches *to* so; of several such rules the latest counts.
+        """Set the answer to every request that matches *to*; the latest matching rule wins.
 
         Args:
-            to: A `SessionMetricsQuery` for requests of an equal one, a filter for those of an equal
-                filter, a text for those of this ``name_contains``, or a function of the query.
+            to: A `SessionMetricsQuery` for requests with an equal query, a filter for those with an equal
+                filter, a string for those with this ``name_contains``, or a function of the query.
             answer: As in `will_answer`.
         """
-        self._program.add_rule(to, answer)
+        self._rules.add_rule(to, answer)
 
     def otherwise(self, answer: Answer) -> None:
-        """Answer so what nothing else was said about; before it is said, with ``metrics()``.
+        """Set the answer to all other requests; by default it is ``metrics()``.
 
         Args:
             answer: As in `will_answer`.
         """
-        self._program.otherwise = checked(answer)
+        self._rules.otherwise = checked(answer)
 
     def hold(self, to: Matching | None = None) -> Held:
-        """Leave requests that match *to* without an answer until they are released.
+        """Hold back the answers to requests that match *to* until they are released.
 
         Args:
-            to: As in `answers`; None is all of them.
+            to: As in `answers`; None for all requests.
         """
-        return self._program.hold(to)
+        return self._rules.hold(to)
 
     def limit(self, requests: int = 1000, per: float = 300.0) -> None:
-        """Keep a rate limit from now on; the defaults are those of Helicone's free tier.
+        """Apply a rate limit from now on; by default that of Helicone's free tier.
 
-        A window opens with the first request after the last one has ended. The headers of every response
-        give what is left of it (``RateLimit-Limit``, ``-Remaining``, ``-Reset``, ``-Policy``), and a request
-        too many is refused with status 429 and ``Retry-After``. Refused requests count too (executed,
-        open-source server of July 2026).
+        A window opens with the first request after the previous window. Every response has the headers
+        ``RateLimit-Limit``, ``-Remaining``, ``-Reset`` and ``-Policy``. Requests beyond the limit get status
+        429 and ``Retry-After``, and count too (executed, open-source server of July 2026).
 
         Args:
-            requests: The requests of a window.
+            requests: The number of requests in a window.
             per: The length of a window in seconds, by the clock of the server.
 
         >>> FakeHelicone().limit(requests=10, per=60)
@@ -177,138 +176,138 @@ class FakeHelicone:
         self._window = FixedWindow(requests, per)
 
     def spend(self, requests: int) -> None:
-        """Count requests that others make of the same budget: other processes, other endpoints.
+        """Count requests of other clients with the same budget: other processes, other endpoints.
 
         Args:
-            requests: How many.
+            requests: The number of requests.
 
         Raises:
-            ConfigurationError: There is no limit.
+            ConfigurationError: There is no rate limit.
 
         >>> server = FakeHelicone()
         >>> server.limit(requests=10, per=60)
         >>> server.spend(4)
         """
         if self._window is None:
-            raise ConfigurationError("there is no rate limit to spend from: call limit() first")
+            raise ConfigurationError("there is no rate limit. Call limit() first")
         self._window.take(self.clock.now(), requests)
 
-    # Waiting for what happens in it
+    # Waits
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Wait for a condition, as ``lambda: server.open == 3``.
+        """Wait until a condition is true, for example ``lambda: server.open == 3``.
 
         Args:
-            condition: A function without arguments; what it returns is true once it has come.
+            condition: A function without arguments that returns whether the condition is true.
 
         Raises:
-            TimeoutError: It does not come true within ``patience`` seconds.
+            TimeoutError: The condition is not true within ``patience`` seconds.
         """
         ends = time.monotonic() + self.patience
         while not condition():
-            self._lose_patience(ends)
-            await asyncio.sleep(_LOOK_EVERY)
+            self._check_patience(ends)
+            await asyncio.sleep(_SECONDS_BETWEEN_CHECKS)
 
     async def arrived(self, requests: int) -> None:
-        """Wait until so many requests have come, answered or not.
+        """Wait until this number of requests has arrived, answered or not.
 
         Args:
-            requests: How many, since the start.
+            requests: The number of requests since the start.
 
         Raises:
-            TimeoutError: They do not come within ``patience`` seconds.
+            TimeoutError: They do not arrive within ``patience`` seconds.
         """
         await self.until(lambda: len(self.requests) >= requests)
 
     def wait_until(self, condition: Callable[[], object]) -> None:
-        """As `until`, in a test that is not async, of a server that runs in a thread.
+        """Like `until`, in a test that is not async, with a server in a thread.
 
         Args:
             condition: As in `until`.
 
         Raises:
-            ConfigurationError: The server runs in this thread's loop, which waiting so would stop.
-            TimeoutError: It does not come true within ``patience`` seconds.
+            ConfigurationError: The server runs in the loop of this thread, which the wait would block.
+            TimeoutError: The condition is not true within ``patience`` seconds.
         """
         self._running()
-        if self._background is None:
-            raise ConfigurationError("the server runs in the loop of this thread: use `await server.until()`")
+        if self._thread is None:
+            raise ConfigurationError("the server runs in the loop of this thread. Use `await server.until()`")
         ends = time.monotonic() + self.patience
         while not condition():
-            self._lose_patience(ends)
-            time.sleep(_LOOK_EVERY)
+            self._check_patience(ends)
+            time.sleep(_SECONDS_BETWEEN_CHECKS)
 
     def wait_for_requests(self, requests: int) -> None:
-        """As `arrived`, in a test that is not async.
+        """Like `arrived`, in a test that is not async.
 
         Args:
-            requests: How many, since the start.
+            requests: The number of requests since the start.
 
         Raises:
-            ConfigurationError: The server runs in this thread's loop, which waiting so would stop.
-            TimeoutError: They do not come within ``patience`` seconds.
+            ConfigurationError: The server runs in the loop of this thread, which the wait would block.
+            TimeoutError: They do not arrive within ``patience`` seconds.
         """
         self.wait_until(lambda: len(self.requests) >= requests)
 
-    def _lose_patience(self, ends: float) -> None:
+    def _check_patience(self, ends: float) -> None:
         if time.monotonic() > ends:
             raise TimeoutError(
-                f"it did not come true within {self.patience:g} s, in which the server had"
-                f" {len(self.requests)} requests, {self.open} of them under way now"
+                f"the condition was not true within {self.patience:g} s. The server has received"
+                f" {len(self.requests)} requests, of which {self.open} are under way"
             )
 
-    # Its life
+    # Start and end
 
     async def __aenter__(self) -> Self:
-        listening = self._new()
-        await listening.start()
-        self._listening = listening
+        server = self._new()
+        await server.start()
+        self._server = server
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         __tracebackhide__ = True
-        listening = self._running()
-        self._listening = None
-        await listening.end()
+        server = self._running()
+        self._server = None
+        await server.end()
         self._complain(kind)
 
     def __enter__(self) -> Self:
-        listening = self._new()
-        background = Background(listening)
-        background.start()
-        self._listening, self._background = listening, background
+        server = self._new()
+        thread = ServerThread(server)
+        thread.start()
+        self._server, self._thread = server, thread
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         __tracebackhide__ = True
-        background = self._background
-        self._listening = self._background = None
-        if background is not None:
-            background.end()
+        thread = self._thread
+        self._server = self._thread = None
+        if thread is not None:
+            thread.end()
         self._complain(kind)
 
-    def _new(self) -> Listening:
-        if self._listening is not None:
-            raise ConfigurationError("the server runs already")
-        return Listening(self._handle, *self._address)
+    def _new(self) -> LoopbackServer:
+        if self._server is not None:
+            raise ConfigurationError("the server already runs")
+        return LoopbackServer(self._handle, *self._address)
 
     def _complain(self, kind: type[BaseException] | None) -> None:
         __tracebackhide__ = True
-        # Another error says why the test ended.
+        # Another error would be hidden.
         if self.strict and self.complaints and kind is None:
             raise AssertionError(
-                "\n  ".join(["the service was not asked as it should be:", *self.complaints])
+                "\n  ".join(["the requests break the contract or would be misread:", *self.complaints])
             )
 
-    # A request
+    # Requests
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        if peer(request) in self._stale:
-            self._stale.discard(peer(request))
+        if (connection := _peer(request)) in self._stale:
+            self._stale.discard(connection)
             return broken_off(request, Fault.GOES_STALE)
         recorded, complaints = self._record(request, await request.read())
         self.open += 1
@@ -319,7 +318,7 @@ class FakeHelicone:
             self.open -= 1
 
     def _record(self, request: web.Request, body: bytes) -> tuple[RecordedRequest, list[str]]:
-        found = judged(body)
+        found = check_body(body)
         self._arrived += 1
         recorded = RecordedRequest(
             number=self._arrived,
@@ -331,7 +330,7 @@ class FakeHelicone:
             query=found.query,
             conditions=found.conditions,
             time=self.clock.now(),
-            connection=peer(request),
+            connection=_peer(request),
         )
         self.requests.append(recorded)
         return recorded, [f"request {recorded.number}: {complaint}" for complaint in found.complaints]
@@ -339,20 +338,20 @@ class FakeHelicone:
     async def _respond(
         self, request: web.Request, recorded: RecordedRequest, complaints: list[str]
     ) -> web.StreamResponse:
-        if (refused := refusal(request, self.api_key, is_endpoint=self._is_endpoint(request))) is not None:
-            return response(refused, {})
+        if (rejection := _rejection(request, self.api_key, self._is_endpoint(request))) is not None:
+            return response(rejection, {})
         headers, has_room = self._counted()
         if not has_room:
             self.refused += 1
-            return response(TOO_MANY, headers)
+            return response(_TOO_MANY, headers)
         self.complaints += complaints
         if (query := recorded.query) is None or (complaints and self.strict):
             return response(Reply(400, {"error": "; ".join(complaints)}), headers)
         try:
             return await self._answer(request, recorded, query, headers)
-        except Exception as error:  # noqa: BLE001 - a mistake of the test, which has to hear of it
+        except Exception as error:  # noqa: BLE001 - an error in the test's function
             self.complaints.append(f"request {recorded.number}: answering it raised {error!r}")
-            return response(Reply(500, "the test's own answer failed"), headers)
+            return response(Reply(500, "the test's answer raised an error"), headers)
 
     def _is_endpoint(self, request: web.Request) -> bool:
         return (request.method, request.path) == ("POST", f"/{PATH}")
@@ -371,10 +370,10 @@ class FakeHelicone:
         query: SessionMetricsQuery,
         headers: dict[str, str],
     ) -> web.StreamResponse:
-        # First come first served, whoever is held.
-        answer = self._program.answer_to(query)
-        for held in self._program.holds_on(query):
-            await held.passed()
+        # The order of arrival decides, even for requests that are held.
+        answer = self._rules.answer_to(query)
+        for held in self._rules.holds_on(query):
+            await held.wait()
         found = await _value(answer, recorded)
         if isinstance(found, Reply):
             return response(found, headers)
@@ -382,8 +381,8 @@ class FakeHelicone:
             await asyncio.Event().wait()
         if found not in (Fault.TRUNCATE, Fault.GOES_STALE):
             return broken_off(request, found)
-        below = await _value(self._program.answer_below(query), recorded)
-        reply = below if isinstance(below, Reply) else reply_of(metrics())
+        answered = await _value(self._rules.answer_with_fault(query), recorded)
+        reply = answered if isinstance(answered, Reply) else reply_of(metrics())
         if found is Fault.TRUNCATE:
             return await truncated(request, reply, headers)
         self._stale.add(recorded.connection)
@@ -391,7 +390,28 @@ class FakeHelicone:
 
 
 async def _value(answer: Answer, request: RecordedRequest) -> Reply | Fault:
-    """The answer that a test's functions come to in the end."""
+    """The answer, after calling the test's functions."""
     while callable(answer):
         answer = checked(await answer(request))
     return answer if isinstance(answer, (Reply, Fault)) else reply_of(answer)
+
+
+def _peer(request: web.Request) -> tuple[str, int]:
+    """The host and port that a request comes from."""
+    transport = request.transport
+    host, port = transport.get_extra_info("peername")[:2] if transport is not None else ("", 0)
+    return host, port
+
+
+def _rejection(request: web.Request, api_key: str, is_endpoint: bool) -> Reply | None:
+    """The response to a request with a wrong path or key; None if both are right."""
+    if not is_endpoint:
+        page = f"<html><body><pre>Cannot {request.method} {request.path}</pre></body></html>"
+        return Reply(404, page, {"Content-Type": "text/html"})
+    given = request.headers.get("Authorization")
+    words = (given or "").split(" ")
+    if given is not None and (len(words) != 2 or words[0].lower() != "bearer" or not words[1]):
+        return Reply(400, "Invalid token.")
+    if words[-1] != api_key:
+        return Reply(401, {"error": "Unauthorized", "trace": "no such API key"})
+    return None

@@ -1,54 +1,56 @@
-"""Answers and faults as they go over a connection."""
+"""`Fault`: failures of the connection, and how a server produces them."""
 
 import socket
 import struct
 import sys
 from collections.abc import Mapping
+from enum import Enum
 from typing import Final
 
 from aiohttp import web
-from multidict import CIMultiDict
 
-from helicone_sessions.testing.answers import Fault, Reply
+from helicone_sessions.testing.replies import Reply, response
 
-# On and zero seconds: what closes such a socket resets the connection.
+# SO_LINGER on with zero seconds: closing such a socket resets the connection.
 _NO_LINGER: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
-TOO_MANY: Final = Reply(429, {"error": "Too many requests, please try again later."})
 
 
-def peer(request: web.Request) -> tuple[str, int]:
-    """Where a request comes from, as host and port."""
-    transport = request.transport
-    host, port = transport.get_extra_info("peername")[:2] if transport is not None else ("", 0)
-    return host, port
+class Fault(Enum):
+    """A failure of the connection, for which there is no status.
 
+    >>> import asyncio
+    >>> from helicone_sessions import HeliconeClient
+    >>> from helicone_sessions.testing import FakeHelicone, metrics
+    >>> async def main():
+    ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
+    ...         fake.will_answer(Fault.DROP, metrics(cost=0.5))
+    ...         print((await client.get_metrics()).average.session_cost, len(fake.requests))
+    >>> asyncio.run(main())
+    0.5 2
+    """
 
-def response(reply: Reply, headers: Mapping[str, str]) -> web.Response:
-    """An answer that aiohttp sends; of *headers* those count that the reply does not have."""
-    together = CIMultiDict({"Content-Type": reply.content_type, **headers})
-    together.update(reply.headers)
-    return web.Response(status=reply.status, body=reply.raw, headers=together)
+    DROP = "drop"
+    """The server closes the connection without a response."""
+    RESET = "reset"
+    """The server resets the connection (TCP RST)."""
+    STALL = "stall"
+    """No response ever comes. The client's timeout, which is real time, ends the request."""
+    TRUNCATE = "truncate"
+    """The server closes the connection in the middle of the response."""
+    NOT_HTTP = "not http"
+    """The response is not HTTP."""
+    GOES_STALE = "goes stale"
+    """The response comes, and the server resets the kept connection at the next request on it.
 
-
-def refusal(request: web.Request, api_key: str, *, is_endpoint: bool) -> Reply | None:
-    """The answer to a request with a wrong path or key; None if both are right."""
-    if not is_endpoint:
-        page = f"<html><body><pre>Cannot {request.method} {request.path}</pre></body></html>"
-        return Reply(404, page, {"Content-Type": "text/html"})
-    given = request.headers.get("Authorization")
-    words = (given or "").split(" ")
-    if given is not None and (len(words) != 2 or words[0].lower() != "bearer" or not words[1]):
-        return Reply(400, "Invalid token.")
-    if words[-1] != api_key:
-        return Reply(401, {"error": "Unauthorized", "trace": "no such API key"})
-    return None
+    A client meets this if its request crosses with a server that closes an idle connection.
+    """
 
 
 async def truncated(request: web.Request, reply: Reply, headers: Mapping[str, str]) -> web.StreamResponse:
-    """Half of an answer."""
+    """Send half of a response, and close the connection."""
     whole = response(reply, headers)
     half = web.StreamResponse(status=whole.status, headers=whole.headers)
-    # Of an empty body, too, something has to be missing.
+    # One byte more than the body has, so that an empty body is incomplete too.
     half.headers["Content-Length"] = str(len(reply.raw) + 1)
     await half.prepare(request)
     await half.write(reply.raw[: len(reply.raw) // 2])
@@ -57,14 +59,14 @@ async def truncated(request: web.Request, reply: Reply, headers: Mapping[str, st
 
 
 def broken_off(request: web.Request, fault: Fault) -> web.StreamResponse:
-    """The end of a connection in another way than with an answer."""
+    """End the connection without a response."""
     if fault is Fault.NOT_HTTP and request.transport is not None:
         request.transport.write(b"NOPE this is no HTTP\r\n\r\n")
     if fault in (Fault.RESET, Fault.GOES_STALE):
         _reset(request)
     else:
         _close(request)
-    # It reaches nobody, but aiohttp wants one.
+    # aiohttp requires a response, which nobody receives.
     return web.Response()
 
 

@@ -1,20 +1,52 @@
-"""`VirtualClock`: seconds that pass without anybody waiting for them."""
+"""`VirtualClock`: a clock on which waiting takes no time."""
 
 import asyncio
+from collections.abc import Callable
+from contextlib import suppress
 
-from helicone_sessions.testing.bell import Bell
+
+class Notifier:
+    """Wakes tasks that wait for a predicate, like `asyncio.Condition`, but from any loop and thread."""
+
+    def __init__(self) -> None:
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    async def wait_for(self, predicate: Callable[[], bool]) -> None:
+        """Wait until the predicate is true; it is checked after each notification."""
+        while True:
+            notified: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            # Register before the check, or a notification from another thread in between would be missed.
+            self._waiting.add(notified)
+            try:
+                if predicate():
+                    return
+                await notified
+            finally:
+                self._waiting.discard(notified)
+
+    def notify_all(self) -> None:
+        """Make all waiting tasks check their predicates."""
+        for notified in tuple(self._waiting):
+            # A closed loop has no waiting tasks.
+            with suppress(RuntimeError):
+                notified.get_loop().call_soon_threadsafe(_settle, notified)
+
+
+def _settle(notified: "asyncio.Future[None]") -> None:
+    if not notified.done():
+        notified.set_result(None)
 
 
 class VirtualClock:
     """A clock on which waiting takes no time.
 
-    Who sleeps on it gives way to the loop once, and finds the time gone. A clock that was stopped moves by
-    `advance` alone, and its sleepers sleep on until their time has come. A client takes the waits of its
-    retries and of the rate limit from the clock that is current when it is made; put this one in place with
-    ``helicone_sessions.clock.replaced``, or use the fixture ``helicone_server``, which does.
+    `sleep` yields to the event loop once and moves the time. After `stop` only `advance` moves the time, and
+    sleepers wait for it. A client uses the clock that is current when it is created, for the waits of its
+    retries and rate limit. Install one with ``helicone_sessions.clock.replaced``, or use the fixture
+    ``helicone_server``, which does.
 
     Args:
-        time: The second at which it starts.
+        time: The time at the start, in seconds.
 
     >>> clock = VirtualClock()
     >>> asyncio.run(clock.sleep(30))
@@ -26,13 +58,13 @@ class VirtualClock:
         self.time = time
         self.slept: list[float] = []
         self._is_stopped = False
-        self._bell = Bell()
+        self._moved = Notifier()
 
     def __repr__(self) -> str:
         return f"VirtualClock({self.time})"
 
     def now(self) -> float:
-        """The present second.
+        """The current time in seconds.
 
         >>> VirtualClock(time=0.0).now()
         0.0
@@ -40,25 +72,25 @@ class VirtualClock:
         return self.time
 
     async def sleep(self, seconds: float) -> None:
-        """Let so many seconds pass, and note them in ``slept``.
+        """Sleep for the given number of seconds, and record it in ``slept``.
 
         Args:
-            seconds: From 0 up.
+            seconds: The seconds, at least 0.
         """
         self.slept.append(seconds)
         until = self.time + seconds
         await asyncio.sleep(0)
-        await self._bell.until(lambda: not self._is_stopped or self.time >= until)
+        await self._moved.wait_for(lambda: not self._is_stopped or self.time >= until)
         self.time = max(self.time, until)
 
     def advance(self, seconds: float) -> None:
-        """Let so many seconds pass at once, as a test does for the code that it watches.
+        """Move the time forward.
 
         Args:
-            seconds: From 0 up.
+            seconds: The seconds, at least 0.
 
         Raises:
-            ValueError: The time would go back.
+            ValueError: The number is negative.
 
         >>> clock = VirtualClock()
         >>> clock.advance(60)
@@ -66,12 +98,12 @@ class VirtualClock:
         1060.0
         """
         if not seconds >= 0:
-            raise ValueError(f"time goes on, not back: advance() takes seconds from 0 up, not {seconds}")
+            raise ValueError(f"seconds must be at least 0, got {seconds}. Time does not go back")
         self.time += seconds
-        self._bell.ring()
+        self._moved.notify_all()
 
     def stop(self) -> None:
-        """From now on only `advance` moves the time.
+        """Stop the clock: only `advance` moves the time.
 
         >>> clock = VirtualClock()
         >>> clock.stop()
@@ -87,7 +119,7 @@ class VirtualClock:
         self._is_stopped = True
 
     def go_on(self) -> None:
-        """Let sleepers find their time gone again, those who sleep already among them.
+        """Start the clock again, and wake all sleepers.
 
         >>> clock = VirtualClock()
         >>> clock.stop()
@@ -97,4 +129,4 @@ class VirtualClock:
         1030.0
         """
         self._is_stopped = False
-        self._bell.ring()
+        self._moved.notify_all()

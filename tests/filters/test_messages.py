@@ -242,8 +242,8 @@ VALUES: list[tuple[Callable[[], object], str]] = [
     (
         lambda: Filter.from_wire({"request_response_rmt": {"latency": {"gte": 1, "lt": 5}}}),
         (
-            "$: a leaf with 2 conditions. The service reads only the first of several, and a leaf without one as"
-            " everything; pass expand=True to have all of them joined by &"
+            "$ is a leaf with 2 conditions; the service reads only the first of several, and a leaf without one"
+            " as everything. Pass expand=True to join all of them by &"
         ),
     ),
 ]

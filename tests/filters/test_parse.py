@@ -322,6 +322,7 @@ def _alternating(depth: int) -> str:
     return "".join(steps) + "threat" + ")" * depth
 
 
+@pytest.mark.promise(name="F2")
 @pytest.mark.parametrize(
     ("text", "same"),
     [
@@ -373,6 +374,7 @@ def _refused(marked: str, problem: str) -> None:
     assert (1, start + 1, start) == (error.line, error.column, error.offset)
 
 
+@pytest.mark.promise(name="F2")
 @pytest.mark.parametrize(
     ("text", "problem"),
     [

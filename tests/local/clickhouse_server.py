@@ -1,4 +1,4 @@
-"""ClickHouse's HTTP interface over chDB: the true engine behind the protocol that the backend speaks.
+"""ClickHouse's HTTP interface over chDB: the true engine behind the protocol that the driver speaks.
 
 It has no ``Distributed`` tables, and queries do not end by ``KILL``: these need a server.
 """
@@ -79,7 +79,7 @@ class ClickHouseServer:
         self._memory.close()
 
     def url(self, user: str = "", password: str = "", database: str = "") -> str:
-        """The address for a backend."""
+        """The address for a driver."""
         name = f"{user}{f':{password}' if password else ''}@" if user else ""
         return f"http://{name}127.0.0.1:{self.port}/{database}"
 

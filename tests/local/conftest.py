@@ -31,10 +31,10 @@ from helicone_sessions import (
 )
 from helicone_sessions.filters.schema import COLUMNS, Kind
 from helicone_sessions.local import LocalServer
-from helicone_sessions.local.drivers import Backend
+from helicone_sessions.local.drivers.driver import Driver
 from helicone_sessions.local.query.engine import Engine
-from helicone_sessions.local.query.result import Answer
 from helicone_sessions.local.storage.store import Store
+from tests.local.counting_driver import CountingDriver
 from tests.strategies import COMPARISONS, METHODS
 
 Row = Mapping[str, Any]
@@ -328,17 +328,24 @@ def oracle() -> type[Oracle]:
 class Held:
     """Rows in tables of the engine, which can be asked without a server."""
 
-    def __init__(self, backend: Backend, store: Store) -> None:
-        self._backend = backend
+    def __init__(self, driver: Driver, store: Store) -> None:
+        self._driver = CountingDriver(driver)
         self._store = store
 
-    async def ask(self, query: SessionMetricsQuery, wire_filter: Any = None, **options: Any) -> Answer:
+    async def ask(
+        self, query: SessionMetricsQuery, wire_filter: Any = None, **options: Any
+    ) -> SessionMetrics:
         """The answer of an `Engine` with these options."""
-        return await self.engine(**options).measured(query, self._store.organization_id, wire_filter)
+        return await self.engine(**options).answer(query, self._store.organization_id, wire_filter)
+
+    @property
+    def rows_read(self) -> int:
+        """How many table rows all queries have read so far."""
+        return self._driver.rows_read
 
     def engine(self, **options: Any) -> Engine:
         """An engine of its own."""
-        return Engine(self._backend, self._store.tables, **options)
+        return Engine(self._driver, self._store.tables, **options)
 
     @property
     def organization_id(self) -> UUID:
@@ -352,18 +359,18 @@ def hold() -> Callable[..., AbstractAsyncContextManager[Held]]:
 
     @asynccontextmanager
     async def held(rows: Iterable[Row], **options: Any) -> AsyncIterator[Held]:
-        from helicone_sessions.local.drivers.chdb import ChdbBackend
+        from helicone_sessions.local.drivers.chdb import ChdbDriver
 
-        backend = ChdbBackend()
-        await backend.open()
-        store = Store(backend)
+        driver = ChdbDriver()
+        await driver.open()
+        store = Store(driver)
         try:
             await store.open()
             await store.load(rows, **options)
-            yield Held(backend, store)
+            yield Held(driver, store)
         finally:
             await store.aclose()
-            await backend.aclose()
+            await driver.aclose()
 
     return held
 

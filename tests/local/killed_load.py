@@ -7,7 +7,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from helicone_sessions.local.drivers.chdb import ChdbBackend
+from helicone_sessions.local.drivers.chdb import ChdbDriver
 from helicone_sessions.local.storage import rows
 from helicone_sessions.local.storage.store import Store
 
@@ -29,8 +29,8 @@ def _acknowledged(count: int) -> None:
     sys.stdout.flush()
 
 
-class Deadly(ChdbBackend):
-    """A backend that kills the process at the first statement of a kind, once a load has come in."""
+class Deadly(ChdbDriver):
+    """A driver that kills the process at the first statement of a kind, once a load has come in."""
 
     at = ""
     is_armed = False
@@ -42,13 +42,13 @@ class Deadly(ChdbBackend):
 
 
 async def _main(path: str, first: int, last: int, at: str = "") -> None:
-    backend = Deadly(path)
-    backend.at = at
-    await backend.open()
-    store = Store(backend, "kept")
+    driver = Deadly(path)
+    driver.at = at
+    await driver.open()
+    store = Store(driver, "kept")
     await store.open()
     _acknowledged(0)
-    backend.is_armed = True
+    driver.is_armed = True
     await store.load(map(_row, range(first, last)), on_progress=_acknowledged)
     sys.stdout.write("done\n")
     sys.stdout.flush()

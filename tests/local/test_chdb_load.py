@@ -11,9 +11,9 @@ from pathlib import Path
 import attrs
 import pytest
 
-from helicone_sessions.local.drivers import BackendError, Limits, Statement
-from helicone_sessions.local.drivers import chdb as chdb_backend
-from helicone_sessions.local.drivers.chdb import ChdbBackend
+from helicone_sessions.local.drivers import chdb as chdb_module
+from helicone_sessions.local.drivers.chdb import ChdbDriver
+from helicone_sessions.local.drivers.driver import DriverError, Limits, Statement
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
 
@@ -40,17 +40,17 @@ FAILING: list[tuple[str, Limits, int | None]] = [
 
 @attrs.define
 class Engine:
-    """A backend whose connections are counted."""
+    """A driver whose connections are counted."""
 
-    backend: ChdbBackend
+    driver: ChdbDriver
     open: set[int] = attrs.field(factory=set)
     most_open: int = 0
 
 
 @pytest.fixture
 async def engine(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Engine]:
-    """A backend in memory, of three threads."""
-    prepared = chdb_backend._prepared
+    """A driver in memory, of three threads."""
+    prepared = chdb_module._prepared
     lock, numbers = threading.Lock(), itertools.count()
 
     def counted(*arguments: object) -> object:
@@ -68,24 +68,24 @@ async def engine(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Engine]:
             engine.most_open = max(engine.most_open, len(engine.open))
         return connection
 
-    monkeypatch.setattr(chdb_backend, "_prepared", counted)
-    engine = Engine(ChdbBackend(threads=THREADS))
-    await engine.backend.open()
+    monkeypatch.setattr(chdb_module, "_prepared", counted)
+    engine = Engine(ChdbDriver(threads=THREADS))
+    await engine.driver.open()
     yield engine
-    await engine.backend.aclose()
+    await engine.driver.aclose()
 
 
-async def _good(backend: ChdbBackend, number: int) -> bool:
-    answer = await backend.query(Statement(GOOD, {"number": number}))
+async def _good(driver: ChdbDriver, number: int) -> bool:
+    answer = await driver.query(Statement(GOOD, {"number": number}))
     return answer.rows == [[number * 1000 + row, "x" * 20] for row in range(ROWS)]
 
 
-async def _failing(backend: ChdbBackend, number: int) -> bool:
+async def _failing(driver: ChdbDriver, number: int) -> bool:
     text, limits, code = FAILING[number // 10 % len(FAILING)]
-    asked = backend.query(Statement(text, {"number": number}), limits)
+    asked = driver.query(Statement(text, {"number": number}), limits)
     if code is None:
         return await _cancelled(asked)
-    with pytest.raises(BackendError) as caught:
+    with pytest.raises(DriverError) as caught:
         await asked
     return code == caught.value.code
 
@@ -99,13 +99,13 @@ async def _cancelled(asked: Awaitable[object]) -> bool:
     return task.cancelled()
 
 
-async def _ask(backend: ChdbBackend, count: int) -> list[bool]:
+async def _ask(driver: ChdbDriver, count: int) -> list[bool]:
     gate = asyncio.Semaphore(CONCURRENCY)
 
     async def one(number: int) -> bool:
-        ask: Callable[[ChdbBackend, int], Awaitable[bool]] = _good if number % 10 else _failing
+        ask: Callable[[ChdbDriver, int], Awaitable[bool]] = _good if number % 10 else _failing
         async with gate:
-            return await ask(backend, number)
+            return await ask(driver, number)
 
     return await asyncio.gather(*map(one, range(count)))
 
@@ -118,12 +118,12 @@ def _resident() -> int:
 async def test_answers_of_many(engine: Engine) -> None:
     """Every query gets its own answer or error, memory comes back, and threads and connections stay few."""
     threads = threading.active_count()
-    assert [True] * WARM_UP == await _ask(engine.backend, WARM_UP)
+    assert [True] * WARM_UP == await _ask(engine.driver, WARM_UP)
     before = _resident()
-    assert [True] * QUERIES == await _ask(engine.backend, QUERIES)
+    assert [True] * QUERIES == await _ask(engine.driver, QUERIES)
     assert _resident() - before < 150 * MEBIBYTE
     assert threading.active_count() <= threads + THREADS
     # One more ends the queries of the others.
     assert engine.most_open <= THREADS + 1
-    await engine.backend.aclose()
+    await engine.driver.aclose()
     assert set() == engine.open

@@ -7,8 +7,8 @@ from typing import Any
 import attrs
 import pytest
 
-from helicone_sessions.local.drivers import BackendError, Limits
 from helicone_sessions.local.drivers.chdb_pool import SPARE, Pool, Run
+from helicone_sessions.local.drivers.driver import DriverError, Limits
 
 PATIENCE = 20.0
 SHORT = Limits(seconds=0.001)
@@ -91,7 +91,7 @@ def test_connection_is_dropped_after_an_error(pool: FakePool) -> None:
         raise RuntimeError("Code: 241. DB::Exception: no")
 
     failing = pool.submit(fail, None)
-    with pytest.raises(BackendError, match="DB::Exception: no") as caught:
+    with pytest.raises(DriverError, match="DB::Exception: no") as caught:
         failing.future.result(PATIENCE)
     assert 241 == caught.value.code
     assert [] == pool.still_open
@@ -99,7 +99,7 @@ def test_connection_is_dropped_after_an_error(pool: FakePool) -> None:
 
 def test_statement_that_does_not_stop(pool: FakePool, gate: threading.Event) -> None:
     """Who waits for a statement that looks at no limit is told so in time, and another thread goes on."""
-    with pytest.raises(BackendError, match=r"longer than 0\.001 s") as caught:
+    with pytest.raises(DriverError, match=r"did not stop within 0\.001 s") as caught:
         _stick(pool, gate).future.result(PATIENCE)
     assert 159 == caught.value.code
     assert UNLIMITED == pool.ask()
@@ -110,7 +110,7 @@ def test_all_threads_are_stuck(pool: FakePool, gate: threading.Event) -> None:
     stuck = [_stick(pool, gate) for _ in range(2)]
     # The first of these waits, as a rule, until the threads are known to be stuck.
     for _ in range(2):
-        with pytest.raises(BackendError, match="cannot be ended") as caught:
+        with pytest.raises(DriverError, match="cannot be ended") as caught:
             pool.ask()
         assert 202 == caught.value.code
     assert [159, 159] == [run.future.exception(PATIENCE).code for run in stuck]  # type: ignore[union-attr]
@@ -119,7 +119,7 @@ def test_all_threads_are_stuck(pool: FakePool, gate: threading.Event) -> None:
 def _is_refused(pool: FakePool) -> bool:
     try:
         return UNLIMITED != pool.ask()
-    except BackendError:
+    except DriverError:
         return True
 
 
@@ -181,7 +181,7 @@ def test_closing(gate: threading.Event) -> None:
     pool.close()
     pool.close()
     assert [394, 394] == [run.future.exception(PATIENCE).code for run in runs]  # type: ignore[union-attr]
-    with pytest.raises(BackendError, match="closed"):
+    with pytest.raises(DriverError, match="closed"):
         pool.ask()
     assert not pool.is_done.is_set()
     gate.set()
@@ -200,7 +200,7 @@ def test_connection_that_does_not_open() -> None:
 
     pool = Pool(refuse, 1)
     for _ in range(2):
-        with pytest.raises(BackendError, match="no more"):
+        with pytest.raises(DriverError, match="no more"):
             pool.submit(lambda _: None, UNLIMITED).future.result(PATIENCE)
     pool.close()
     pool.closed.result(PATIENCE)
@@ -233,7 +233,7 @@ def test_statements_that_cannot_be_ended(gate: threading.Event, caplog: pytest.L
     """Where ending a statement fails it is logged, and tried again on a connection of its own."""
     pool = BalkingPool(1)
     stuck = _stick(pool, gate)
-    assert isinstance(stuck.future.exception(PATIENCE), BackendError)
+    assert isinstance(stuck.future.exception(PATIENCE), DriverError)
     while pool.spares < 4:
         pass
     gate.set()

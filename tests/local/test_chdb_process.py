@@ -14,7 +14,7 @@ import pytest
 
 from helicone_sessions import MissingExtra
 from helicone_sessions.local.drivers import chdb_process
-from helicone_sessions.local.drivers.chdb import ChdbBackend
+from helicone_sessions.local.drivers.chdb import ChdbDriver
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
 
@@ -22,8 +22,8 @@ PATIENCE = 60.0
 HEAD = """
 import asyncio, json, os, pathlib, sys
 from helicone_sessions import ConfigurationError
-from helicone_sessions.local.drivers import BackendError, Limits, Statement
-from helicone_sessions.local.drivers.chdb import ChdbBackend
+from helicone_sessions.local.drivers.driver import DriverError, Limits, Statement
+from helicone_sessions.local.drivers.chdb import ChdbDriver
 
 ONE = Statement("SELECT 1")
 ENDLESS = Statement("SELECT sum(cityHash64(number)) FROM numbers(1000000000000000)")
@@ -59,10 +59,10 @@ def _said(script: str, *arguments: str | Path) -> list[Any]:
 
 KEEP_OPEN = """
 async def main():
-    backend = ChdbBackend(sys.argv[1])
-    await backend.open()
-    await backend.execute("CREATE TABLE IF NOT EXISTS kept (a Int8) ENGINE = MergeTree ORDER BY a")
-    await backend.insert("kept", b'{"a": 1}')
+    driver = ChdbDriver(sys.argv[1])
+    await driver.open()
+    await driver.execute("CREATE TABLE IF NOT EXISTS kept (a Int8) ENGINE = MergeTree ORDER BY a")
+    await driver.insert("kept", b'{"a": 1}')
     say(os.getpid())
     sys.stdin.read()
 
@@ -70,12 +70,12 @@ asyncio.run(main())
 """
 OPEN = """
 async def main():
-    backend = ChdbBackend(sys.argv[1])
-    refused = await refusal(backend.open())
+    driver = ChdbDriver(sys.argv[1])
+    refused = await refusal(driver.open())
     say(refused)
     if refused == "not refused: None":
-        say((await backend.query(Statement("SELECT count() FROM kept"))).rows)
-        await backend.aclose()
+        say((await driver.query(Statement("SELECT count() FROM kept"))).rows)
+        await driver.aclose()
 
 asyncio.run(main())
 """
@@ -89,7 +89,7 @@ def test_directory_of_another_process(tmp_path: Path) -> None:
         assert other.stdout is not None
         number = json.loads(other.stdout.readline())
         (refused,) = _said(OPEN, data)
-        assert f"another process ({number}) has this directory open: '{data}'" in refused
+        assert f"'{data}' is open in another process ({number})" in refused
         other.send_signal(signal.SIGKILL)
         other.wait(PATIENCE)
     assert ["not refused: None", [[1]]] == _said(OPEN, data)
@@ -109,7 +109,7 @@ def test_directory_of_another_chdb(tmp_path: Path) -> None:
         assert other.stdout is not None
         assert '"open"\n' == other.stdout.readline()
         (refused,) = _said(OPEN, tmp_path / "data")
-    assert "another process has this directory open" in refused
+    assert "is open in another process" in refused
 
 
 BAD_DIRECTORIES = """
@@ -120,13 +120,13 @@ base = pathlib.Path(sys.argv[1])
 
 async def main():
     for path in ("file", "file/below", "photos", "what?", "new\\nline"):
-        say(await refusal(ChdbBackend(base / path).open()))
-    say(await refusal(ChdbBackend("").open()))
-    say(await refusal(ChdbBackend("/proc/nothing").open()))
-    backend = ChdbBackend(base / "quo'te % & é")
-    await backend.open()
-    say((await backend.query(ONE)).rows)
-    await backend.aclose()
+        say(await refusal(ChdbDriver(base / path).open()))
+    say(await refusal(ChdbDriver("").open()))
+    say(await refusal(ChdbDriver("/proc/nothing").open()))
+    driver = ChdbDriver(base / "quo'te % & é")
+    await driver.open()
+    say((await driver.query(ONE)).rows)
+    await driver.aclose()
     say(sorted(path.name for path in base.iterdir()))
 
 asyncio.run(main())
@@ -139,12 +139,12 @@ def test_bad_directories(tmp_path: Path) -> None:
     *said, good, names = _said(BAD_DIRECTORIES, tmp_path)
     expected = [
         "is a file",
-        "cannot be made: Not a directory",
-        "holds other things ('cat.jpg' for one)",
+        "cannot be created: Not a directory",
+        "holds other files (for example 'cat.jpg')",
         "question marks",
         "unprintable characters",
         "is empty",
-        "cannot be made: No such file or directory",
+        "cannot be created: No such file or directory",
     ]
     assert [True] * len(expected) == [part in text for part, text in zip(expected, said, strict=True)], said
     assert [[1]] == good
@@ -162,43 +162,46 @@ def test_directory_that_is_not_ours(tmp_path: Path) -> None:
 ONE_PATH = """
 async def main():
     first, second = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
-    backends = [ChdbBackend(first), ChdbBackend(f"{first}/../{first.name}"), ChdbBackend(first)]
-    for backend in backends:
-        await backend.open()
-    say(await refusal(ChdbBackend(second).open()))
-    say(await refusal(ChdbBackend().open()))
-    await backends[0].execute("CREATE TABLE kept (a Int8) ENGINE = MergeTree ORDER BY a")
-    for backend in backends[:2]:
-        await backend.aclose()
-    await backends[2].insert("kept", b'{"a": 1}')
-    say(await refusal(ChdbBackend(second).open()))
-    await backends[2].aclose()
+    drivers = [ChdbDriver(first), ChdbDriver(f"{first}/../{first.name}"), ChdbDriver(first)]
+    for driver in drivers:
+        await driver.open()
+    say(await refusal(ChdbDriver(second).open()))
+    say(await refusal(ChdbDriver().open()))
+    await drivers[0].execute("CREATE TABLE kept (a Int8) ENGINE = MergeTree ORDER BY a")
+    for driver in drivers[:2]:
+        await driver.aclose()
+    await drivers[2].insert("kept", b'{"a": 1}')
+    say(await refusal(ChdbDriver(second).open()))
+    await drivers[2].aclose()
     for path in (second, None, first):
-        backend = ChdbBackend(path)
-        await backend.open()
-        say((await backend.query(ONE)).rows)
+        driver = ChdbDriver(path)
+        await driver.open()
+        say((await driver.query(ONE)).rows)
         if path is None:
-            say(await refusal(ChdbBackend(first).open()))
+            say(await refusal(ChdbDriver(first).open()))
         if path == first:
-            say((await backend.query(Statement("SELECT a FROM kept"))).rows)
-        await backend.aclose()
+            say((await driver.query(Statement("SELECT a FROM kept"))).rows)
+        await driver.aclose()
 
     import chdb
     connection = chdb.connect(str(second))
-    say(await refusal(ChdbBackend(first).open()))
+    say(await refusal(ChdbDriver(first).open()))
 
 asyncio.run(main())
 """
 
 
 def test_one_directory_for_a_process(tmp_path: Path) -> None:
-    """A process has one directory or memory, for as many backends as share it, and another after the last."""
+    """A process has one directory or memory, for as many drivers as share it, and another after the last."""
     first, second = tmp_path / "first", tmp_path / "second"
     beside, memory, still, one, two, file, three, kept, foreign = _said(ONE_PATH, first, second)
-    assert f"has the directory '{first}' open and cannot open the directory '{second}' beside it" in beside
-    assert f"has the directory '{first}' open and cannot open data in memory beside it" in memory
+    assert f"cannot be the directory '{second}'" in beside
+    assert f"has the directory '{first}' open" in beside
+    assert "cannot be data in memory" in memory
+    assert f"has the directory '{first}' open" in memory
     assert beside == still
-    assert f"has data in memory open and cannot open the directory '{first}' beside it" in file
+    assert f"cannot be the directory '{first}'" in file
+    assert "has data in memory open" in file
     assert [[[1]]] * 4 == [one, two, three, kept]
     assert "chDB is in use in this process with other data" in foreign
 
@@ -208,21 +211,21 @@ import multiprocessing
 
 async def refused():
     say([await refusal(work) for work in (
-        backend.query(ONE), backend.execute("SELECT 1"), backend.insert("a", b""), backend.open(),
-        ChdbBackend().open(),
+        driver.query(ONE), driver.execute("SELECT 1"), driver.insert("a", b""), driver.open(),
+        ChdbDriver().open(),
     )])
-    await backend.aclose()
-    await backend.aclose()
+    await driver.aclose()
+    await driver.aclose()
 
 async def main():
-    await backend.open()
-    say((await backend.query(ONE)).rows)
+    await driver.open()
+    say((await driver.query(ONE)).rows)
 
 async def end():
-    say((await backend.query(ONE)).rows)
-    await backend.aclose()
+    say((await driver.query(ONE)).rows)
+    await driver.aclose()
 
-backend = ChdbBackend()
+driver = ChdbDriver()
 if sys.argv[1] == "opened":
     asyncio.run(main())
 child = multiprocessing.get_context("fork").Process(target=lambda: asyncio.run(refused()))
@@ -252,8 +255,8 @@ FORKED_LOCK = """
 import signal
 
 async def main():
-    backend = ChdbBackend(sys.argv[1])
-    await backend.open()
+    driver = ChdbDriver(sys.argv[1])
+    await driver.open()
     child = os.fork()
     if child == 0:
         os.close(1)
@@ -283,11 +286,11 @@ def test_forked_process_holds_no_directory(tmp_path: Path) -> None:
 
 EXIT = """
 async def main():
-    backend = ChdbBackend()
-    await backend.open()
-    task = asyncio.create_task(backend.query(ENDLESS, Limits(seconds=None)))
+    driver = ChdbDriver()
+    await driver.open()
+    task = asyncio.create_task(driver.query(ENDLESS, Limits(seconds=None)))
     running = Statement("SELECT count() FROM system.processes WHERE query LIKE '%10000000000000%'")
-    while [[2]] != (await backend.query(running)).rows:
+    while [[2]] != (await driver.query(running)).rows:
         pass
     if sys.argv[1] == "cancelled":
         task.cancel()
@@ -338,7 +341,7 @@ async def test_an_engine_that_takes_no_settings(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(chdb_process, "_opened", None)
     monkeypatch.setattr("helicone_sessions.local.drivers.chdb._import_connect", lambda: connect)
     with pytest.raises(RuntimeError, match="not a word"):
-        await ChdbBackend(tmp_path / "a").open()
+        await ChdbDriver(tmp_path / "a").open()
     assert [True, True] == [each.is_closed for each in made]
     chdb_process.hold(tmp_path / "b", lambda _: Anchor(closes=True)).release()
 
@@ -369,7 +372,7 @@ def test_missing_extra(
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr("sysconfig.get_config_var", lambda _: host)
     with pytest.raises(MissingExtra, match=r"helicone-sessions\[local\]") as caught:
-        ChdbBackend()
+        ChdbDriver()
     if expected is None:
         assert "no wheels" not in str(caught.value)
     else:

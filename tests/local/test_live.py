@@ -100,11 +100,11 @@ async def test_rows_without_an_id_are_new_ones() -> None:
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (row(1) | {"cost": "dear"}, r"row 2, field 'cost': .*'dear'"),
-        ({"cost": 1}, "row 2: there is no request_created_at"),
-        (5, "row 2: "),
-        (None, "row 2: "),
-        (row(1, organization_id=str(THIRD)), "row 2: the organisation"),
+        (row(1) | {"cost": "dear"}, r"row 2, field 'cost' .*'dear'"),
+        ({"cost": 1}, "row 2 has no request_created_at"),
+        (5, "row 2 must be an object, got 5"),
+        (None, "row 2 must be an object, got null"),
+        (row(1, organization_id=str(THIRD)), "row 2, field 'organization_id' must be"),
         (row(1, request_id="none"), "row 2, field 'request_id'"),
         (row(1, session_id="\ud800"), "row 2, field 'session_id'"),
     ],
@@ -123,13 +123,13 @@ async def test_bad_row_keeps_none(bad: object, message: str) -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"{", "line 1: this is not JSON"),
-        (json.dumps(row(1)).encode() + b"\n{]", "line 2: this is not JSON"),
+        (b"{", "line 1 is not JSON"),
+        (json.dumps(row(1)).encode() + b"\n{]", "line 2 is not JSON"),
         (b"[", "the body is not JSON"),
         (b"[" * 100_000, "the body is not JSON"),
         (b'[{"cost": NaN}]', "the body is not JSON"),
-        (b'"text"', "row 0: a row is an object"),
-        (b"\xff", "line 1: this is not JSON"),
+        (b'"text"', "row 0 must be an object"),
+        (b"\xff", "line 1 is not JSON"),
     ],
     ids=lambda value: str(value)[:20],
 )
@@ -146,9 +146,9 @@ async def test_rows_are_added_from_python() -> None:
     async with served([row(1)]) as (server, _):
         assert 1 == (await server.add(iter([row(3)]))).rows
         assert (2.0, 2.0) == await costs(server)
-        with pytest.raises(ConfigurationError, match="row 0: there is no request_created_at"):
+        with pytest.raises(ConfigurationError, match="row 0 has no request_created_at"):
             await server.add([{}])
-    with pytest.raises(ConfigurationError, match="does not run"):
+    with pytest.raises(ConfigurationError, match=r"is not running|was stopped"):
         await server.add([row(3)])
 
 
@@ -160,6 +160,7 @@ async def test_many_add_at_once() -> None:
         assert (20.0, 10.5) == await costs(server)
 
 
+@pytest.mark.promise(name="S3")
 async def test_adding_needs_the_key() -> None:
     """Nobody adds rows without the key."""
     async with served() as (server, session):
@@ -171,6 +172,7 @@ async def test_adding_needs_the_key() -> None:
 # Several organisations
 
 
+@pytest.mark.promise(name="S9")
 async def test_organisations_do_not_see_each_other() -> None:
     """Each key sees the rows and the tags of its own organisation, whatever it asks for."""
     rows = [
@@ -188,6 +190,7 @@ async def test_organisations_do_not_see_each_other() -> None:
         assert (1.0, 1.0) == await costs(server, "sk-one", (F.organization_id == str(OTHER)) | (F.cost > 0))
 
 
+@pytest.mark.promise(name="S9")
 async def test_rows_belong_to_whose_key_adds_them() -> None:
     """Rows are added to the caller's organisation; those that name another are refused."""
     async with served(api_key=KEYS) as (server, session):
@@ -215,9 +218,9 @@ async def test_whose_rows_from_python() -> None:
     async with served(api_key=KEYS) as (server, _):
         await server.add([row(1)], organization_id=str(ONE))
         await server.add([row(3, organization_id=str(OTHER)), row(5, organization_id=str(OTHER))])
-        with pytest.raises(ConfigurationError, match="row 0: there is no organization_id"):
+        with pytest.raises(ConfigurationError, match="row 0 has no organization_id"):
             await server.add([row(9)])
-        with pytest.raises(ConfigurationError, match="row 0: the organisation"):
+        with pytest.raises(ConfigurationError, match="row 0, field 'organization_id'"):
             await server.add([row(9, organization_id=str(THIRD))])
         assert (1.0, 1.0) == await costs(server, "sk-one")
         assert (2.0, 4.0) == await costs(server, "sk-other")
@@ -227,9 +230,7 @@ async def test_whose_rows_from_python() -> None:
 async def test_rows_that_nobody_could_ask_for(options: dict[str, Any]) -> None:
     """Rows of an organisation that the server does not answer for are refused, and it goes on."""
     async with served([row(1, organization_id=str(ONE))], **options) as (server, _):
-        with pytest.raises(
-            ConfigurationError, match=rf"answer for the organisation {THIRD}|answers for .*{ONE}"
-        ):
+        with pytest.raises(ConfigurationError, match=rf"organization_id.*{THIRD}"):
             await server.add([row(3)], organization_id=THIRD)
         await server.add([row(5)], organization_id=ONE)
         assert (2.0, 3.0) == await costs(server)
@@ -272,7 +273,7 @@ async def test_queries_beside_rows_that_replace() -> None:
 
 async def test_data_of_an_organisation_without_a_key() -> None:
     """Data of an organisation that no key speaks for is refused at the start."""
-    with pytest.raises(ConfigurationError, match=f"row 0: the organisation {THIRD}"):
+    with pytest.raises(ConfigurationError, match=f"row 0, field 'organization_id' must be .* got {THIRD}"):
         await LocalServer([row(1, organization_id=str(THIRD))], api_key=KEYS).start()
 
 
@@ -312,7 +313,7 @@ async def test_path_keeps_rows(tmp_path: Path) -> None:
 async def test_one_server_for_a_path(tmp_path: Path) -> None:
     """A second server on the path of another is refused, and the first goes on."""
     async with served([row(1)], path=tmp_path) as (server, session):
-        with pytest.raises(ConfigurationError, match="another server of this process has these data open"):
+        with pytest.raises(ConfigurationError, match="open in another server"):
             await LocalServer([row(5)], path=tmp_path).start()
         assert 200 == (await posted(session, [row(3)]))[0]
         assert (2.0, 2.0) == await costs(server)
@@ -354,9 +355,7 @@ async def test_path_with_several_organisations(tmp_path: Path) -> None:
     rows = [row(1, organization_id=str(ONE)), row(3, organization_id=str(OTHER))]
     async with served(rows, api_key=KEYS, path=tmp_path):
         pass
-    with pytest.raises(
-        ConfigurationError, match=rf"2 organisations \({ONE}, {OTHER}\): give organization_id"
-    ):
+    with pytest.raises(ConfigurationError, match=rf"several organisations \({ONE}, {OTHER}\)"):
         await LocalServer(path=tmp_path).start()
     async with served(organization_id=OTHER, path=tmp_path) as (server, _):
         assert (1.0, 3.0) == await costs(server)
@@ -396,8 +395,8 @@ async def test_clickhouse_answers() -> None:
         assert (1.0, 3.0) == await costs(server)
         status, answer = await posted(session, [row(1)])
         assert 400 == status
-        assert "insert them with its own tools" in answer["error"]
-        with pytest.raises(ConfigurationError, match="insert them with its own tools"):
+        assert "existing ClickHouse" in answer["error"]
+        with pytest.raises(ConfigurationError, match="existing ClickHouse"):
             await server.add([row(1)])
 
 
@@ -418,7 +417,7 @@ async def test_clickhouse_with_several_organisations() -> None:
 async def test_clickhouse_without_requests() -> None:
     """Of an empty table nobody can say whose it is."""
     async with clickhouse() as url:
-        with pytest.raises(ConfigurationError, match="no request, so there is no organisation"):
+        with pytest.raises(ConfigurationError, match="holds no request"):
             await LocalServer(clickhouse=url).start()
         async with served(clickhouse=url, organization_id=ONE) as (server, _):
             assert (0, None) == await costs(server)

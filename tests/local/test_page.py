@@ -90,6 +90,7 @@ def digest(text: str) -> str:
 # The document
 
 
+@pytest.mark.promise(name="S10")
 @on_one_loop
 async def test_the_page_needs_no_key_and_is_not_kept(server: LocalServer) -> None:
     """A browser gets the page without a key, as HTML that no cache keeps and no frame shows."""
@@ -108,6 +109,7 @@ async def test_the_page_needs_no_key_and_is_not_kept(server: LocalServer) -> Non
     assert headers == {name: answer.headers[name] for name in headers}
 
 
+@pytest.mark.promise(name="S10")
 def test_nothing_but_the_own_script_and_style_may_run(parts: Parts) -> None:
     """The policy allows the one script and the one style of the page by their hashes, and its own server."""
     policy = dict(line.split(" ", 1) for line in document()[1]["Content-Security-Policy"].split("; "))
@@ -135,6 +137,7 @@ def test_the_page_is_in_one_piece(parts: Parts) -> None:
     assert "@import" not in parts.texts["style"]
 
 
+@pytest.mark.promise(name="S10")
 def test_no_text_is_read_as_html(parts: Parts) -> None:
     """The script never hands a text to what would read it as HTML or as a script."""
     words = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\b|Function\("
@@ -257,8 +260,8 @@ async def test_what_cannot_be_sent_is_a_mistake_too(server: LocalServer, text: s
     ("body", "status", "said"),
     [
         (b"", 400, "not JSON"),
-        (b'{"text": 1}', 400, "an object with a text"),
-        (b"[]", 400, "an object with a text"),
+        (b'{"text": 1}', 400, "must be an object like"),
+        (b"[]", 400, "must be an object like"),
         (json.dumps({"text": "x" * TOO_LONG}).encode(), 413, "64 KB"),
     ],
 )
@@ -271,6 +274,7 @@ async def test_a_body_without_a_text_is_refused(
     assert said in answer["error"]
 
 
+@pytest.mark.promise(name="S3")
 @on_one_loop
 @pytest.mark.parametrize(
     ("headers", "status"),
@@ -296,6 +300,7 @@ async def test_reading_takes_nothing_from_the_rate_limit(server: LocalServer) ->
         assert [200, 200, 200, 200, 429] == [*statuses, first.status, second.status]
 
 
+@pytest.mark.promise(name="S3")
 @on_one_loop
 async def test_a_reading_leaves_no_text_in_the_log(
     server: LocalServer, caplog: pytest.LogCaptureFixture

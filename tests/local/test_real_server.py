@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ import pytest
 
 from helicone_sessions import Filter
 from helicone_sessions.filters.schema import SESSIONS
-from helicone_sessions.local import LocalServer
-from helicone_sessions.local.drivers import BackendError, Statement
+from helicone_sessions.local import LocalServer, dataset
+from helicone_sessions.local.drivers.driver import DriverError, Statement
 from helicone_sessions.local.http.service_form import Invalid, read_query
 from helicone_sessions.local.query.contract_sql import Parameters
 from helicone_sessions.local.query.engine import Engine
 from helicone_sessions.local.query.service_sql import service_condition
+from tests.local import six_queries
 
 FILE = Path(__file__).parents[1] / "data" / "real_server_answers.jsonl.gz"
 RECORDED = [json.loads(line) for line in gzip.decompress(FILE.read_bytes()).splitlines()]
@@ -140,8 +142,8 @@ async def selected(engine: Engine, wires: list[Any]) -> list[list[int] | int | N
     columns = ", ".join(f"groupArrayIf(request_id, {condition})" for condition in found)
     try:
         text = f"SELECT {columns} FROM {engine.tables.requests}"  # noqa: S608 - the engine's own words
-        result = await engine.backend.query(Statement(text, parameters.values))
-    except BackendError as error:
+        result = await engine.driver.query(Statement(text, parameters.values))
+    except DriverError as error:
         if len(wires) == 1:
             return [error.code]
         middle = len(wires) // 2
@@ -187,13 +189,15 @@ def is_near(recorded: Any, found: Any) -> bool:
     return bool(recorded == found)
 
 
-@pytest.mark.parametrize("plan", ["one_scan", "helicone"])
-async def test_every_body_has_the_same_answer(plan: Any) -> None:
+@pytest.mark.parametrize("strategy", ["one scan", "six queries"])
+async def test_every_body_has_the_same_answer(strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With every recorded body the server of this package answers what the real one answers."""
     pytest.importorskip("chdb", reason="the extra `local` is not installed")
+    if strategy == "six queries":
+        monkeypatch.setattr(dataset, "Engine", partial(Engine, strategy=six_queries.answer))
     different = []
     async with (
-        LocalServer(ROWS, semantics="helicone", plan=plan) as server,
+        LocalServer(ROWS, semantics="helicone") as server,
         aiohttp.ClientSession(server.url, headers={"Authorization": f"Bearer {server.api_key}"}) as session,
     ):
         for each in ANSWERS:

@@ -285,7 +285,7 @@ async def test_unknown_columns_are_named() -> None:
         {"request_created_at": TIME, "b": 2},
     ]
     server = LocalServer(rows)
-    with pytest.warns(UserWarning, match="are left out: b, colour$") as caught:
+    with pytest.warns(UserWarning, match="unknown columns are left out: b, colour$") as caught:
         await server.start()
     await server.aclose()
     assert 1 == len(caught)
@@ -299,38 +299,42 @@ REFUSED: list[tuple[str, Row, str]] = [
     ("request_created_at", {"request_created_at": datetime(2026, 11, 1)}, "a time with its zone"),  # noqa: DTZ001
     ("response_created_at", {"response_created_at": "soon"}, "an aware datetime or ISO 8601 text"),
     ("cost", {"cost": -0.01}, "dollars from 0"),
-    ("cost", {"cost": "cheap"}, "a number is due, not 'cheap'"),
-    ("cost", {"cost": float("nan")}, "a finite number is due, not nan"),
+    ("cost", {"cost": "cheap"}, "must be a number, got 'cheap'"),
+    ("cost", {"cost": float("nan")}, "must be a finite number, got nan"),
     ("cost", {"cost": 1e11}, "dollars from 0"),
     ("costUSD", {"costUSD": "-1"}, "dollars from 0"),
-    ("latency", {"latency": "many"}, "a number is due, not 'many'"),
-    ("latency", {"latency": 1.5}, "a whole number is due, not 1.5"),
-    ("latency", {"latency": True}, "a number is due, not True"),
-    ("latency", {"latency": 2**63}, "a whole number is due"),
-    ("delay_ms", {"delay_ms": []}, "a number is due, not []"),
-    ("response_status", {"response_status": "ok"}, "a number is due, not 'ok'"),
-    ("prompt_tokens", {"prompt_tokens": float("inf")}, "a finite number is due, not inf"),
-    ("request_id", {"request_id": 7}, "a UUID is due, not 7"),
+    ("latency", {"latency": "many"}, "must be a number, got 'many'"),
+    ("latency", {"latency": 1.5}, "must be a whole number, got 1.5"),
+    ("latency", {"latency": True}, "must be a number, got True"),
+    ("latency", {"latency": 2**63}, "must be a whole number"),
+    ("delay_ms", {"delay_ms": []}, "must be a number, got []"),
+    ("response_status", {"response_status": "ok"}, "must be a number, got 'ok'"),
+    ("prompt_tokens", {"prompt_tokens": float("inf")}, "must be a finite number, got inf"),
+    ("request_id", {"request_id": 7}, "must be a UUID, got 7"),
     (
         "response_created_at",
         {"response_created_at": "1850-01-01T00:00:00Z"},
-        "a time between the years 1900 and 2299 is due, not '1850-01-01T00:00:00Z'",
+        "must be a time between the years 1900 and 2299, got '1850-01-01T00:00:00Z'",
     ),
-    ("model", {"model": 4}, "text is due, not 4"),
-    ("request_referrer", {"request_referrer": {"a": "b" * 500}}, "text is due, not {'a': 'bbbb"),
-    ("threat", {"threat": "maybe"}, "true or false is due, not 'maybe'"),
-    ("assets", {"assets": [1]}, "a list of texts is due, not [1]"),
-    ("session_tags", {"session_tags": {"a": 1}}, "a list of texts is due"),
-    ("properties", {"properties": 5}, "an object with text for keys is due, not 5"),
-    ("properties", {"properties": {5: "x"}}, "an object with text for keys is due"),
-    ("properties", {"properties": "{broken"}, "an object, or the JSON text of one, is due, not '{broken'"),
-    ("properties", {"properties": '{"a": NaN}'}, "null in the place of NaN and infinity is due, not nan"),
-    ("response_body", {"response_body": {"a": [b"x"]}}, "text is due, not b'x': JSON has no bytes"),
-    ("cost", {"cost": "1e999999999"}, "dollars from 0 to 18 billion is due, not '1e999999999'"),
-    ("latency", {"latency": "-1e999999999"}, "a whole number is due, not '-1e999999999'"),
-    ("session_tag", {"session_tag": "vip"}, "a tag is one of a session, and the row has no session_id"),
-    ("scores", {"scores": {"quality": "good"}}, "a number is due, not 'good'"),
-    ("scores.quality", {"scores.quality": 0.5}, "a whole number is due, not 0.5"),
+    ("model", {"model": 4}, "must be text, got 4"),
+    ("request_referrer", {"request_referrer": {"a": "b" * 500}}, "must be text, got {'a': 'bbbb"),
+    ("threat", {"threat": "maybe"}, "must be true or false, got 'maybe'"),
+    ("assets", {"assets": [1]}, "must be a list of texts, got [1]"),
+    ("session_tags", {"session_tags": {"a": 1}}, "must be a list of texts"),
+    ("properties", {"properties": 5}, "must be an object with text for keys, got 5"),
+    ("properties", {"properties": {5: "x"}}, "must be an object with text for keys"),
+    ("properties", {"properties": "{broken"}, "must be an object, or the JSON text of one, got '{broken'"),
+    (
+        "properties",
+        {"properties": '{"a": NaN}'},
+        "must be JSON, which has null in place of NaN and infinity, got nan",
+    ),
+    ("response_body", {"response_body": {"a": [b"x"]}}, "must be text, got b'x': JSON has no bytes"),
+    ("cost", {"cost": "1e999999999"}, "must be dollars from 0 to 18 billion, got '1e999999999'"),
+    ("latency", {"latency": "-1e999999999"}, "must be a whole number, got '-1e999999999'"),
+    ("session_tag", {"session_tag": "vip"}, "because the row has no session_id"),
+    ("scores", {"scores": {"quality": "good"}}, "must be a number, got 'good'"),
+    ("scores.quality", {"scores.quality": 0.5}, "must be a whole number, got 0.5"),
 ]
 
 
@@ -338,23 +342,24 @@ async def _refusal(data: Any) -> str:
     server = LocalServer(data)
     with pytest.raises(ConfigurationError) as caught:
         await server.start()
-    with pytest.raises(ConfigurationError, match="does not run"):
+    with pytest.raises(ConfigurationError, match=r"is not running|was stopped"):
         _ = server.url
-    return str(caught.value)
+    error = caught.value
+    return f"{error.argument or error.field} {error.problem}"
 
 
 @pytest.mark.parametrize(("field", "wrong", "due"), REFUSED, ids=lambda value: str(value)[:30])
 async def test_refused_values(field: str, wrong: Row, due: str) -> None:
     """A value that cannot be read is refused with its row, its field and what is due instead."""
     message = await _refusal([{"request_created_at": TIME}, {"request_created_at": TIME} | wrong])
-    assert message.startswith(f"row 1, field '{field}': ")
+    assert message.startswith(f"row 1, field '{field}' ")
     assert due in message
     assert len(message) < 200
 
 
 async def test_refused_path() -> None:
     """A path that is empty, as of a variable that is not set, is refused by name."""
-    assert "the path of the data is empty: name a file, or leave it out" == await _refusal("")
+    assert "data is an empty path" == await _refusal("")
 
 
 async def test_requests_without_assets() -> None:
@@ -370,13 +375,13 @@ async def test_requests_without_assets() -> None:
 async def test_refused_uuids(text: str) -> None:
     """Text that is no UUID is refused like every other wrong value."""
     message = await _refusal([{"request_created_at": TIME, "request_id": text}])
-    assert f"row 0, field 'request_id': a UUID is due, not {text!r}" == message
+    assert f"row 0, field 'request_id' must be a UUID, got {text!r}" == message
 
 
 @pytest.mark.parametrize("row", [None, 5, "text", ["a"], b"x"])
 async def test_rows_are_objects(row: object) -> None:
     """A row that is no object is refused with its place."""
-    expected = f"row 1: a row is an object with named fields, not {type(row).__name__}"
+    expected = f"row 1 must be an object, got {row!r}"
     assert expected == await _refusal([{"request_created_at": TIME}, row])
 
 
@@ -384,52 +389,58 @@ async def test_rows_are_objects(row: object) -> None:
 async def test_requests_need_a_time(row: Row) -> None:
     """A request without the time it was made is refused with its place."""
     message = await _refusal([{"request_created_at": TIME}, row])
-    assert "row 1: there is no request_created_at, and a request needs one" == message
+    assert "row 1 has no request_created_at" == message
 
 
 @pytest.mark.parametrize("data", [5, None, {"request_created_at": TIME}, b"rows"])
 async def test_data_is_rows_or_a_path(data: object) -> None:
     """What is neither a path nor rows is refused."""
-    assert f"data is a path or an iterable of rows, not {type(data).__name__}" == await _refusal(data)
+    assert f"data must be a path or an iterable of rows, got {type(data).__name__}" == await _refusal(data)
 
 
 BAD: dict[str, tuple[bytes, str]] = {
-    "a.jsonl": (b'{"request_created_at": "2026-11-01T12:00:00Z"}\n\n{"cost": -1}', "line 3, field 'cost': "),
-    "b.jsonl": (b'{"request_created_at": "2026-11-01T12:00:00Z"}\n{"cost":', "line 2: this is not JSON: "),
-    "c.jsonl": (b'{"cost": 1}', "line 1: there is no request_created_at"),
+    "a.jsonl": (
+        b'{"request_created_at": "2026-11-01T12:00:00Z"}\n\n{"cost": -1}',
+        "line 3, field 'cost' must be",
+    ),
+    "b.jsonl": (b'{"request_created_at": "2026-11-01T12:00:00Z"}\n{"cost":', "line 2 is not JSON: "),
+    "c.jsonl": (b'{"cost": 1}', "line 1 has no request_created_at"),
     "nan.jsonl": (
         b'{"request_created_at": "2026-11-01T12:00:00Z", "properties": {"a": NaN}}',
-        "line 1, field 'properties': null in the place of NaN",
+        "line 1, field 'properties' must be JSON, which has null",
     ),
-    "d.jsonl": (b"[1]", "line 1: a row is an object with named fields, not list"),
+    "d.jsonl": (b"[1]", "line 1 must be an object, got [1]"),
     "e.json": (
         b'[{"request_created_at": "2026-11-01T12:00:00Z"}, {"latency": "x"}]',
-        "row 1, field 'latency': ",
+        "row 1, field 'latency' must be",
     ),
-    "f.json": (b'{"request_created_at": "2026-11-01T12:00:00Z"}', "a list of rows is due; one row a line is"),
-    "g.json": (b"[{}", "this is not JSON: "),
-    "h.json": (b"[" * 100_000, "this is not JSON: "),
+    "f.json": (
+        b'{"request_created_at": "2026-11-01T12:00:00Z"}',
+        "must be a list of rows",
+    ),
+    "g.json": (b"[{}", "is not JSON: "),
+    "h.json": (b"[" * 100_000, "is not JSON: "),
     "i.csv": (
         b"request_created_at,cost\n2026-11-01T12:00:00Z,1\n2026-11-01T12:00:00Z,-1\n",
         "line 3, field 'cost'",
     ),
     "j.csv": (
         b"request_created_at,cost\n2026-11-01T12:00:00Z,1,2\n",
-        "line 2: the row has not as many fields",
+        "line 2 does not have as many fields",
     ),
-    "k.csv": (b"request_created_at,cost\n2026-11-01T12:00:00Z\n", "line 2: the row has not as many fields"),
-    "l.csv": (b'request_created_at,model\n2026-11-01T12:00:00Z,"a"b\n', "line 2: this is not CSV: "),
+    "k.csv": (b"request_created_at,cost\n2026-11-01T12:00:00Z\n", "line 2 does not have as many fields"),
+    "l.csv": (b'request_created_at,model\n2026-11-01T12:00:00Z,"a"b\n', "line 2 is not CSV: "),
     "l2.csv": (
         b'request_created_at,model\n2026-11-01T12:00:00Z,"a\nb\n',
-        "line 3: this is not CSV: unexpected end of data (the row begins at line 2)",
+        "line 3 is not CSV: unexpected end of data (the row begins at line 2)",
     ),
-    "l3.csv": (b'request_created_at,"model"x\n', "line 1: this is not CSV: "),
-    "l4.csv": (b"request_created_at,model\n\n2026-11-01T12:00:00Z,\xff\n", "line 3: this is not UTF-8"),
-    "l5.csv": (b"request_created_at,\xff\n", "line 1: this is not UTF-8"),
-    "m.jsonl": (b'{"cost": 1\n{"model": "\xff"}', "line 1: this is not JSON: "),
-    "m2.jsonl": (b'\n{"model": "\xff"}', "line 2: this is not UTF-8: "),
+    "l3.csv": (b'request_created_at,"model"x\n', "line 1 is not CSV: "),
+    "l4.csv": (b"request_created_at,model\n\n2026-11-01T12:00:00Z,\xff\n", "line 3 is not UTF-8"),
+    "l5.csv": (b"request_created_at,\xff\n", "line 1 is not UTF-8"),
+    "m.jsonl": (b'{"cost": 1\n{"model": "\xff"}', "line 1 is not JSON: "),
+    "m2.jsonl": (b'\n{"model": "\xff"}', "line 2 is not UTF-8: "),
     "m3.json": (b'[{"model": "\xff"}]', "cannot be read: "),
-    "m4.csv": (b"a,b,a\n1,2,3\n", "line 1: the head names 'a' twice"),
+    "m4.csv": (b"a,b,a\n1,2,3\n", "line 1 has two columns 'a'"),
     "n.jsonl.gz": (b"no gzip", "cannot be read: Not a gzipped file"),
     "o.jsonl.gz": (
         gzip.compress(b'{"request_created_at": "2026-11-01T12:00:00Z"}\n' * 9)[:-9],
@@ -438,9 +449,9 @@ BAD: dict[str, tuple[bytes, str]] = {
     "p.parquet": (b"PAR1 but no more PAR1", "cannot be read: "),
     "q.parquet": (b"", "cannot be read: "),
     "r.parquet.gz": (gzip.compress(b"PAR1"), "cannot be read: "),
-    "s.txt": (b"", "data is read from .jsonl, .ndjson, .json, .csv, .parquet files"),
-    "t": (b"", "data is read from .jsonl, .ndjson, .json, .csv, .parquet files"),
-    "u.gz": (b"", "data is read from .jsonl, .ndjson, .json, .csv, .parquet files"),
+    "s.txt": (b"", "has an unknown format"),
+    "t": (b"", "has an unknown format"),
+    "u.gz": (b"", "has an unknown format"),
 }
 
 
@@ -457,9 +468,7 @@ async def test_refused_files(tmp_path: Path, name: str) -> None:
 async def test_directory(tmp_path: Path) -> None:
     """A directory is refused with what is due instead."""
     (tmp_path / "data.jsonl").mkdir()
-    assert (await _refusal(tmp_path / "data.jsonl")).startswith(
-        f"{tmp_path / 'data.jsonl'} is a directory: give one file in it"
-    )
+    assert (await _refusal(tmp_path / "data.jsonl")).startswith(f"{tmp_path / 'data.jsonl'} is a directory")
 
 
 async def test_empty_csv(serve: Any, tmp_path: Path) -> None:
@@ -477,7 +486,7 @@ async def test_refused_parquet_value(tmp_path: Path) -> None:
 
     path = tmp_path / "r.parquet"
     parquet.write_table(pa.table({"request_created_at": [TIME, TIME], "cost": [1.0, -1.0]}), path)
-    assert (await _refusal(path)).startswith("r.parquet, row 1, field 'cost': dollars from 0")
+    assert (await _refusal(path)).startswith("r.parquet, row 1, field 'cost' must be dollars")
 
 
 @pytest.mark.parametrize("name", ["gone.jsonl", "gone.json", "gone.csv", "gone.jsonl.gz", "gone.parquet"])
@@ -503,7 +512,7 @@ async def test_one_organisation(first: Row) -> None:
     rows: list[Row] = [
         {"request_created_at": TIME, **row} for row in (first, {"organization_id": UUID(int=2)})
     ]
-    assert (await _refusal(rows)).startswith(f"row 1: the organisation {UUID(int=2)} is not ")
+    assert (await _refusal(rows)).startswith("row 1, field 'organization_id' must be ")
 
 
 async def test_named_organisation(serve: Any) -> None:
@@ -559,7 +568,7 @@ async def test_many_batches(serve: Any, monkeypatch: pytest.MonkeyPatch, count: 
 async def test_text_of_a_map_is_nested_too_deeply() -> None:
     """A map whose text is nested too deeply is refused like other text that is no map."""
     row = {"request_created_at": TIME, "properties": "[" * 100_000}
-    assert (await _refusal([row])).startswith("row 0, field 'properties': ")
+    assert (await _refusal([row])).startswith("row 0, field 'properties' must be")
 
 
 async def test_gzip_with_a_wrong_block(tmp_path: Path) -> None:
@@ -576,7 +585,7 @@ async def test_gzip_with_a_wrong_block(tmp_path: Path) -> None:
 async def test_half_a_surrogate_pair(row: Row) -> None:
     """Text that cannot be encoded is refused with its row and field."""
     message = await _refusal([{"request_created_at": TIME}, {"request_created_at": TIME, **row}])
-    assert message.startswith(f"row 1, field '{next(iter(row))}': ")
+    assert message.startswith(f"row 1, field '{next(iter(row))}' ")
 
 
 @pytest.mark.parametrize("tag", ["[beta] users", "[", "[x]"])

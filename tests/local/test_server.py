@@ -31,9 +31,8 @@ from helicone_sessions import (
     any_of,
 )
 from helicone_sessions.local import LocalServer
-from helicone_sessions.local.drivers import BackendError, Statement
-from helicone_sessions.local.drivers.chdb import ChdbBackend
-from helicone_sessions.local.source import Source
+from helicone_sessions.local.drivers.chdb import ChdbDriver
+from helicone_sessions.local.drivers.driver import DriverError, Statement
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
 
@@ -137,6 +136,7 @@ def _alternating(depth: int, leaf: Filter) -> Filter:
     return leaf
 
 
+@pytest.mark.promise(name="S3")
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
     "authorization",
@@ -216,6 +216,7 @@ async def test_addresses(http: aiohttp.ClientSession, method: str, path: str, st
         assert (status == 405) == ("Allow" in answer.headers)
 
 
+@pytest.mark.promise(name="S3")
 @pytest.mark.asyncio(loop_scope="module")
 async def test_health_needs_no_key(server: LocalServer) -> None:
     """Whether the server runs is told without a key."""
@@ -247,7 +248,7 @@ WRONG: list[tuple[str, Any]] = [
     ("$.filter.request_response_rmt.cost.gt", {**PLAIN, "filter": _leaf("cost", gt="5")}),
     ("$.filter.request_response_rmt.cost.gt", {**PLAIN, "filter": _leaf("cost", gt=True)}),
     ("$.filter.request_response_rmt.cost.gt", {**PLAIN, "filter": _leaf("cost", gt=None)}),
-    ("$", {**PLAIN, "filter": _leaf("cost", gt=float("nan"))}),
+    ("the body is not JSON: ", {**PLAIN, "filter": _leaf("cost", gt=float("nan"))}),
     ("$.filter.request_response_rmt.cost.gt", {**PLAIN, "filter": _leaf("cost", gt=10**400)}),
     ("$.filter.request_response_rmt.model.equals", {**PLAIN, "filter": _leaf("model", equals=5)}),
     ("$.filter.request_response_rmt.threat.equals", {**PLAIN, "filter": _leaf("threat", equals="true")}),
@@ -286,7 +287,7 @@ async def test_body_is_json(post: Post, body: bytes) -> None:
     """A body that is not JSON, or that nobody could decode, is refused as such."""
     status, answer = await post(body)
     assert (400, {"error"}) == (status, set(answer))
-    assert answer["error"].startswith("$: the body is ")
+    assert answer["error"].startswith("the body is not JSON: ")
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -295,7 +296,7 @@ async def test_body_is_the_contracts(post: Post, path: str, body: object) -> Non
     """A body with a field or a value that the contract does not have is refused with the JSON path of it."""
     status, answer = await post(body)
     assert (400, {"error"}) == (status, set(answer))
-    assert answer["error"].startswith(f"{path}: ")
+    assert answer["error"].startswith(path)
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -498,6 +499,7 @@ def test_key_is_not_in_the_repr() -> None:
     assert repr(server).startswith("LocalServer(host='127.0.0.1', port=0")
 
 
+@pytest.mark.promise(name="S4")
 def test_keys_are_made_up() -> None:
     """Without a key each server makes up its own."""
     keys = {LocalServer().api_key for _ in range(8)}
@@ -508,18 +510,18 @@ def test_keys_are_made_up() -> None:
 async def test_url_before_the_start() -> None:
     """A server has an address only while it runs."""
     server = LocalServer()
-    with pytest.raises(ConfigurationError, match="does not run"):
+    with pytest.raises(ConfigurationError, match=r"is not running|was stopped"):
         _ = server.url
     async with server:
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+", server.url)
-    with pytest.raises(ConfigurationError, match="does not run"):
+    with pytest.raises(ConfigurationError, match=r"is not running|was stopped"):
         _ = server.url
 
 
 async def test_start_twice() -> None:
     """A server that runs cannot be started again, and runs on."""
     async with LocalServer() as server:
-        with pytest.raises(ConfigurationError, match="runs already"):
+        with pytest.raises(ConfigurationError, match="running already"):
             await server.start()
         async with HeliconeClient(server.api_key, base_url=server.url) as client:
             assert (await client.get_metrics()).average.session_count is None
@@ -539,7 +541,7 @@ async def test_start_again_on_an_iterator() -> None:
     server = LocalServer(iter([{"request_created_at": TIME, "cost": 3}]))
     async with server:
         assert 1 == server.loaded.rows
-    with pytest.raises(ConfigurationError, match="was an iterator, which is used up"):
+    with pytest.raises(ConfigurationError, match="is an iterator"):
         await server.start()
 
 
@@ -573,42 +575,42 @@ async def test_closing_twice() -> None:
 async def test_closing_lets_go_of_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine is closed even where dropping the tables fails, and the failure is told."""
 
-    async def refuse(_backend: ChdbBackend, text: str) -> None:
-        raise BackendError(f"no more memory for {text.partition(' ')[0]}")
+    async def refuse(_driver: ChdbDriver, text: str) -> None:
+        raise DriverError(f"no more memory for {text.partition(' ')[0]}")
 
-    source = Source(data=_rows())
-    await source.open()
-    backend = source.engine.backend
-    monkeypatch.setattr(ChdbBackend, "execute", refuse)
-    with pytest.raises(BackendError, match="no more memory for DROP"):
-        await source.aclose()
-    with pytest.raises(ConfigurationError, match="the backend is not open"):
-        await backend.query(Statement("SELECT 1"))
+    server = LocalServer(_rows())
+    await server.start()
+    driver = server._dataset._opened().driver
+    monkeypatch.setattr(ChdbDriver, "execute", refuse)
+    with pytest.raises(DriverError, match="no more memory for DROP"):
+        await server.aclose()
+    with pytest.raises(ConfigurationError, match="the driver is not open"):
+        await driver.query(Statement("SELECT 1"))
 
 
 async def test_an_engine_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the engine refuses what the start or a count needs, the error tells what it says."""
 
-    async def refuse(_backend: ChdbBackend, *_: object) -> Any:
-        raise BackendError("there is no room")
+    async def refuse(_driver: ChdbDriver, *_: object) -> Any:
+        raise DriverError("there is no room")
 
     async with LocalServer(_rows()) as server:
         assert 20 == await server.count()
-        monkeypatch.setattr(ChdbBackend, "query", refuse)
-        with pytest.raises(ConfigurationError, match="ClickHouse refused to count the requests: there is no"):
+        monkeypatch.setattr(ChdbDriver, "query", refuse)
+        with pytest.raises(ConfigurationError, match=r"ClickHouse rejected the count .*: there is no"):
             await server.count()
-        with pytest.raises(ConfigurationError, match="ClickHouse refused what the start needs: there is no"):
+        with pytest.raises(ConfigurationError, match=r"ClickHouse rejected .* the start: there is no"):
             await LocalServer().start()
 
 
 async def test_rows_for_a_server_that_does_not_run() -> None:
     """Rows are added while a server runs: before and after, the error says which of the two it is."""
     server = LocalServer()
-    with pytest.raises(ConfigurationError, match="does not run: use it with `async with`"):
+    with pytest.raises(ConfigurationError, match="is not running"):
         await server.add(_rows())
     async with server:
         pass
-    with pytest.raises(ConfigurationError, match="does not run: it was stopped"):
+    with pytest.raises(ConfigurationError, match="was stopped"):
         await server.add(_rows())
 
 
@@ -641,7 +643,7 @@ async def test_port_that_is_taken() -> None:
         second = LocalServer(port=int(first.url.rpartition(":")[2]))
         with pytest.raises(ConfigurationError, match=r"port \d+ of 127\.0\.0\.1 is taken"):
             await second.start()
-        with pytest.raises(ConfigurationError, match="does not run"):
+        with pytest.raises(ConfigurationError, match=r"is not running|was stopped"):
             _ = second.url
         await second.aclose()
 

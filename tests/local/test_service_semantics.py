@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from helicone_sessions import F, Filter, SessionMetricsQuery, TimeFilter
 from helicone_sessions.filters.schema import COLUMNS, REQUESTS, SESSIONS, Kind, Reading
-from helicone_sessions.local.drivers import BackendError
+from helicone_sessions.local.drivers.driver import DriverError
 from helicone_sessions.local.query.contract_sql import Unanswerable
 from helicone_sessions.local.query.service_sql import Crash
 from helicone_sessions.messages.converter import converter
@@ -157,7 +157,7 @@ def ask(runner: asyncio.Runner, hold: Any) -> Iterator[Ask]:
     def asked(body: dict[str, Any], **options: Any) -> Any:
         query = converter.structure(body, SessionMetricsQuery)
         answer = held.ask(query, body.get("filter"), **{"semantics": "helicone", **options})
-        return runner.run(answer).metrics
+        return runner.run(answer)
 
     yield asked
     runner.run(holding.__aexit__(None, None, None))
@@ -172,7 +172,7 @@ def select(ask: Ask) -> Callable[[Any], float]:
             metrics = ask(
                 {"nameContains": "", "timezoneDifference": 0, "pSize": "p99.9", "filter": wire}, **options
             )
-        except BackendError as error:
+        except DriverError as error:
             return error.code
         return metrics.average
 
@@ -198,7 +198,7 @@ def _expected(known: ServiceOracle, body: dict[str, Any], **options: Any) -> lis
 def _found(ask: Ask, oracle: Any, body: dict[str, Any], **options: Any) -> Any:
     try:
         return oracle.summary(ask(body, **options))
-    except (Unanswerable, BackendError):
+    except (Unanswerable, DriverError):
         return "fails"
 
 
@@ -234,9 +234,9 @@ def test_any_rows(
         async with hold(rows) as held:
             try:
                 answer = await held.ask(query, body.get("filter"), semantics="helicone")
-            except (Unanswerable, BackendError):
+            except (Unanswerable, DriverError):
                 return "fails"
-            return oracle.summary(answer.metrics)
+            return oracle.summary(answer)
 
     assert runner.run(answered()) in _expected(ServiceOracle(rows), body)
 
@@ -261,7 +261,7 @@ def test_filter_as_it_would_be_sent(
 
     async def answered() -> Any:
         async with hold(ROWS) as held:
-            return (await held.ask(SessionMetricsQuery(asked), semantics="helicone")).metrics
+            return await held.ask(SessionMetricsQuery(asked), semantics="helicone")
 
     assert known.answer(body) == oracle.summary(runner.run(answered()))
 
@@ -421,7 +421,7 @@ async def test_all_of_time(hold: Any) -> None:
     always = TimeFilter(datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
     async with hold(ROWS) as held:
         answers = [
-            (await held.ask(SessionMetricsQuery(time_filter=within), semantics="helicone")).metrics
+            await held.ask(SessionMetricsQuery(time_filter=within), semantics="helicone")
             for within in (always, None)
         ]
     assert answers[0] == answers[1]

@@ -16,8 +16,8 @@ from uuid import UUID
 
 import pytest
 
-from helicone_sessions.local.drivers import Statement
-from helicone_sessions.local.drivers.chdb import ChdbBackend
+from helicone_sessions.local.drivers.chdb import ChdbDriver
+from helicone_sessions.local.drivers.driver import Statement
 from helicone_sessions.local.storage.store import Store
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
@@ -31,20 +31,20 @@ class Probe(Store):
 
     async def ask(self, columns: str, source: str | None = None) -> list[list[Any]]:
         text = f"SELECT {columns} FROM {source or self.tables.requests}"  # noqa: S608 - of these tests alone
-        return (await self._backend.query(Statement(text))).rows
+        return (await self._driver.query(Statement(text))).rows
 
 
 @asynccontextmanager
 async def _on_disk(path: Path) -> AsyncIterator[Probe]:
-    backend = ChdbBackend(path)
-    await backend.open()
+    driver = ChdbDriver(path)
+    await driver.open()
     try:
-        store = Probe(backend, "kept")
+        store = Probe(driver, "kept")
         await store.open()
         yield store
         await store.aclose()
     finally:
-        await backend.aclose()
+        await driver.aclose()
 
 
 def _row(number: int, **more: Any) -> dict[str, Any]:

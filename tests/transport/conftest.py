@@ -1,9 +1,9 @@
-"""A service of one's own on loopback, a clock that needs no waiting, and clients that use both."""
+"""A fake service whose requests are told apart by session names, a virtual clock, and clients of both."""
 
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import attrs
@@ -12,26 +12,11 @@ from aiohttp import web
 
 from helicone_sessions import HeliconeClient
 from helicone_sessions.clock import replaced
-from helicone_sessions.testing import FakeHelicone, Fault, RecordedRequest, Reply, VirtualClock, failure
-from helicone_sessions.testing.answer_rules import Held
+from helicone_sessions.testing import FakeHelicone, RecordedRequest, Reply, VirtualClock
+from helicone_sessions.testing.rules import Held
 
 KEY = "sk-helicone-example-key"
 NAMES = ("session_count", "session_duration", "session_cost")
-Answer = Fault | Callable[[RecordedRequest], Awaitable[Reply]]
-
-
-class Clock(VirtualClock):
-    """The virtual clock, and an event's way to stop it."""
-
-    @property
-    def running(self) -> "Clock":
-        return self
-
-    def clear(self) -> None:
-        self.stop()
-
-    def set(self) -> None:
-        self.go_on()
 
 
 @attrs.frozen
@@ -47,33 +32,23 @@ class Seen:
 
     @property
     def name(self) -> str:
-        """The session name that was asked for: tests tell their queries apart by it."""
+        """The session name of the query."""
         return str(json.loads(self.body)["nameContains"])
 
 
 class Service(FakeHelicone):
-    """The fake of the service under any path, programmed by session names.
+    """The fake service under any path; it answers with the session name as the average cost."""
 
-    Of the metrics the average cost is the session name that was asked for, as a number.
-    """
-
-    drop = Fault.DROP
-    truncate = Fault.TRUNCATE
-    nonsense = Fault.NOT_HTTP
-    silence = Fault.STALL
-
-    def __init__(self, clock: Clock) -> None:
-        # Conditions that the service would drop have tests of their own.
+    def __init__(self, clock: VirtualClock) -> None:
+        # Other tests cover conditions that the service would drop.
         super().__init__(api_key=KEY, clock=clock, strict=False)
         self.seen: list[Seen] = []
-        self.will = self.will_answer
-        self.always = self.answers
         self._held: dict[str, Held] = {}
         self.otherwise(self._named)
 
     @property
     def names(self) -> list[str]:
-        """The names asked for, in the order of their arrival."""
+        """The session names in the order of arrival."""
         return [request.name for request in self.seen]
 
     @property
@@ -81,7 +56,7 @@ class Service(FakeHelicone):
         return self._running().runner
 
     def hold(self, *names: str) -> None:
-        """Leave requests for *names* without an answer until they are released."""
+        """Hold back the answers to requests for *names* until they are released."""
         self._held.update({name: super(Service, self).hold(name) for name in names})
 
     def release(self, *names: str) -> None:
@@ -89,28 +64,16 @@ class Service(FakeHelicone):
             self._held[name].release()
 
     async def arrived(self, *names: str) -> None:
-        """Wait until the names were asked for."""
+        """Wait until requests for all names have arrived."""
         await self.until(lambda: set(names) <= set(self.names))
 
-    def reply(
-        self,
-        status: int = 200,
-        body: bytes | str | dict[str, Any] = b"",
-        headers: dict[str, str] | None = None,
-    ) -> Answer:
-        return _answering(Reply(status, body, headers or {}))
-
-    def fails(self, text: str, status: int = 500) -> Answer:
-        """The envelope of a query that failed."""
-        return _answering(failure(text, status))
-
-    def metrics(self, cost: float | None = None, headers: dict[str, str] | None = None) -> Answer:
+    def metrics(self, cost: float | None = None, headers: dict[str, str] | None = None) -> Reply:
         rows = [{"range_start": "1", "range_end": "2", "value": 3}]
         average = {name: [{"average": cost}] for name in NAMES}
         data = {**dict.fromkeys(NAMES, rows), "average": average}
-        return self.reply(200, {"data": data, "error": None}, headers)
+        return Reply(200, {"data": data, "error": None}, headers or {})
 
-    async def _named(self, request: RecordedRequest) -> Answer:
+    async def _named(self, request: RecordedRequest) -> Reply:
         name = str(request.json["nameContains"])
         return self.metrics(float(name) if name.isdecimal() else None)
 
@@ -124,37 +87,28 @@ class Service(FakeHelicone):
         return recorded, complaints
 
 
-def _answering(reply: Reply) -> Answer:
-    """A function, so that answers of a test can be made of it."""
-
-    async def answer(_request: RecordedRequest) -> Reply:
-        return reply
-
-    return answer
-
-
 @pytest.fixture
-def clock() -> Clock:
+def clock() -> VirtualClock:
     """A clock on which waiting takes no time."""
-    return Clock()
+    return VirtualClock()
 
 
 @pytest.fixture
-async def service(clock: Clock) -> AsyncIterator[Service]:
+async def service(clock: VirtualClock) -> AsyncIterator[Service]:
     """A service on loopback."""
     async with Service(clock) as service:
         yield service
 
 
 @pytest.fixture
-async def elsewhere(clock: Clock) -> AsyncIterator[Service]:
+async def elsewhere(clock: VirtualClock) -> AsyncIterator[Service]:
     """Another service, at another address."""
     async with Service(clock) as service:
         yield service
 
 
 @pytest.fixture
-async def make_client(service: Service, clock: Clock) -> AsyncIterator[Callable[..., HeliconeClient]]:
+async def make_client(service: Service, clock: VirtualClock) -> AsyncIterator[Callable[..., HeliconeClient]]:
     """Clients of the service whose gate and retries live on the clock; closed after the test."""
     made = []
 

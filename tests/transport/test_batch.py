@@ -20,6 +20,7 @@ from helicone_sessions import (
     SessionMetrics,
     SessionMetricsQuery,
 )
+from helicone_sessions.testing import Fault, Reply, failure
 from helicone_sessions.transport.batch import as_query
 
 Make = Callable[..., HeliconeClient]
@@ -159,7 +160,7 @@ async def test_who_gives_up_a_shared_request_leaves_it_to_the_others(make_client
 async def test_an_error_of_a_shared_request_is_each_ones_own(make_client: Make, service: Any) -> None:
     """Who shares a request shares its error, as a copy: what is added to one is not seen in the other."""
     service.hold("bad")
-    service.always("bad", service.fails("Invalid timezone difference"))
+    service.answers("bad", failure("Invalid timezone difference"))
     client = make_client()
     calls = [asyncio.ensure_future(client.get_metrics(query("bad"))) for _ in range(2)]
     await service.arrived("bad")
@@ -186,7 +187,7 @@ async def test_filters_are_queries_too(make_client: Make, service: Any) -> None:
 async def test_the_first_error_ends_the_rest(make_client: Make, service: Any, tasks_left: Any) -> None:
     """The first error is raised; what runs is cancelled, what waits is never asked."""
     service.hold("0", "1", "bad")
-    service.always("bad", service.fails("Invalid timezone difference"))
+    service.answers("bad", failure("Invalid timezone difference"))
     pulled = Pulled(["0", "1", "bad", "later", "last"])
     call = asyncio.ensure_future(make_client(max_concurrency=3).get_metrics_many(pulled))
     await service.arrived("0", "1", "bad")
@@ -205,8 +206,8 @@ async def test_errors_can_take_the_place_of_answers(
     make_client: Make, service: Any, as_mapping: bool
 ) -> None:
     """With return_errors every query is asked, and an error lies where its answer would."""
-    service.always("1", service.fails("Invalid timezone difference"))
-    service.always("2", service.drop)
+    service.answers("1", failure("Invalid timezone difference"))
+    service.answers("2", Fault.DROP)
     given: Any = dict(zip("abcd", queries(range(4)), strict=True)) if as_mapping else queries(range(4))
     found = await make_client(max_retries=1).get_metrics_many(given, return_errors=True)
     zeroth, first, second, third = found.values() if as_mapping else found
@@ -229,7 +230,7 @@ async def test_progress_is_told_after_each_outcome(
     make_client: Make, service: Any, total: int | None, given: Any
 ) -> None:
     """on_progress hears how many are done, of how many if that is known, and how many failed."""
-    service.always("1", service.fails("Invalid timezone difference"))
+    service.answers("1", failure("Invalid timezone difference"))
     told: list[tuple[int, int | None, int]] = []
     await make_client(max_concurrency=1).get_metrics_many(
         given, return_errors=True, on_progress=lambda *state: told.append(state)
@@ -256,7 +257,7 @@ async def test_an_error_of_on_progress_ends_the_batch(
 
 async def test_only_what_failed_is_asked_again(make_client: Make, service: Any) -> None:
     """A fault of one query costs the others nothing."""
-    service.will(service.reply(502))
+    service.will_answer(Reply(502))
     found = await make_client(max_concurrency=1).get_metrics_many(queries(range(3)))
 
     assert [0, 1, 2] == [cost(metrics) for metrics in found]
@@ -268,7 +269,7 @@ async def test_only_what_failed_is_asked_again(make_client: Make, service: Any) 
 
 async def test_an_outcome_tells_all_about_its_query(make_client: Make, service: Any) -> None:
     """Key, query, answer, attempts and time of a query that was asked twice."""
-    service.will(service.reply(502))
+    service.will_answer(Reply(502))
     async with make_client().stream_metrics({"a": query(7)}) as outcomes:
         (found,) = [outcome async for outcome in outcomes]
 
@@ -284,7 +285,7 @@ async def test_an_outcome_tells_all_about_its_query(make_client: Make, service: 
 
 async def test_an_outcome_can_be_an_error(make_client: Make, service: Any) -> None:
     """A query that fails is an outcome among the others, and the stream goes on."""
-    service.always("1", service.reply(502))
+    service.answers("1", Reply(502))
     async with make_client(max_retries=2, max_concurrency=1).stream_metrics(queries(range(3))) as outcomes:
         found = [outcome async for outcome in outcomes]
 
@@ -679,7 +680,7 @@ def test_one_query_is_no_batch(given: Any) -> None:
 async def test_a_wrong_key_stops_the_stream(make_client: Make, service: Any, tasks_left: Any) -> None:
     """No other query would fare better: the outcome is given, the error raised, and nothing more is asked."""
     service.hold("0")
-    service.always("2", service.reply(401, {"error": "Unauthorized"}))
+    service.answers("2", Reply(401, {"error": "Unauthorized"}))
     pulled = Pulled(ENDLESS)
     found = []
 
@@ -700,7 +701,7 @@ async def test_a_wrong_key_stops_the_stream(make_client: Make, service: Any, tas
 async def test_a_wrong_key_stops_an_ordered_stream_at_once(make_client: Make, service: Any) -> None:
     """A stream in order does not go on asking with a key that was refused."""
     service.hold("0")
-    service.always("1", service.reply(401, {"error": "Unauthorized"}))
+    service.answers("1", Reply(401, {"error": "Unauthorized"}))
     pulled = Pulled(ENDLESS)
     async with make_client(max_concurrency=2).stream_metrics(pulled, ordered=True) as outcomes:
         reading = asyncio.ensure_future(_all(outcomes))
@@ -747,7 +748,7 @@ async def test_an_input_that_is_cancelled_does_not_end_the_batch_in_silence(make
 async def test_a_wrong_key_keeps_what_was_done_in_order_too(make_client: Make, service: Any) -> None:
     """Behind a slow query, what is finished is given in its order before the error ends the stream."""
     service.hold("0")
-    service.always("5", service.reply(401, {"error": "unknown key"}))
+    service.answers("5", Reply(401, {"error": "unknown key"}))
     keys = []
 
     async def read() -> None:

@@ -36,6 +36,7 @@ from helicone_sessions import (
     TimeFilter,
     UnexpectedResponse,
 )
+from helicone_sessions.testing import Fault, RecordedRequest, Reply, failure
 
 KEY = "sk-helicone-example-key"
 HTML = "<html>502 Bad Gateway</html>"
@@ -114,7 +115,7 @@ async def test_the_path_of_the_address_is_kept(make_client: Make, service: Any) 
 
 async def test_cookies_of_the_service_are_not_kept(make_client: Make, service: Any) -> None:
     """A gateway's cookies do not come back to it."""
-    service.will(service.metrics(headers={"Set-Cookie": "gateway=1; Path=/"}))
+    service.will_answer(service.metrics(headers={"Set-Cookie": "gateway=1; Path=/"}))
     # Of a bare IP address aiohttp would keep none anyway.
     client = make_client(base_url=service.url.replace("127.0.0.1", "localhost"))
     for _ in range(2):
@@ -212,7 +213,7 @@ async def test_a_fault_that_stays_is_raised_at_once(
     make_client: Make, service: Any, clock: Any, kind: type[APIError], status: int, body: Any
 ) -> None:
     """A deterministic error is the right class with its facts, after one attempt and no wait."""
-    service.will(service.reply(status, body, {"X-Request-Id": "r-1"}))
+    service.will_answer(Reply(status, body, {"X-Request-Id": "r-1"}))
     with pytest.raises(kind) as caught:
         await make_client(max_retries=9).get_metrics()
 
@@ -221,12 +222,13 @@ async def test_a_fault_that_stays_is_raised_at_once(
     assert (1, []) == (len(service.seen), clock.slept)
 
 
+@pytest.mark.promise(name="C1")
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_is_never_followed(
     make_client: Make, service: Any, elsewhere: Any, status: int
 ) -> None:
     """The key goes to the address that was given, and to no other; the error says where it should go."""
-    service.will(service.reply(status, headers={"Location": f"{elsewhere.url}/v1/session/metrics/query"}))
+    service.will_answer(Reply(status, headers={"Location": f"{elsewhere.url}/v1/session/metrics/query"}))
     with pytest.raises(UnexpectedResponse, match=f"redirects to {elsewhere.url}") as caught:
         await make_client().get_metrics()
 
@@ -239,17 +241,17 @@ async def test_a_redirect_is_never_followed(
 @pytest.mark.parametrize(
     ("least", "most", "fault"),
     [
-        (7, 7.5, lambda service: service.reply(429, {"error": "Too many requests"}, {"Retry-After": "7"})),
-        (1, 2, lambda service: service.reply(429, {"error": "Too many requests"})),
-        (20, 20.5, lambda service: service.reply(503, HTML, {"Retry-After": "20"})),
-        (0, 0.5, lambda service: service.reply(502, HTML)),
-        (0, 0.5, lambda service: service.reply(504, HTML)),
-        (0, 0.5, lambda service: service.reply(500, "")),
-        (0, 0.5, lambda service: service.fails("Code: 159. DB::Exception: Timeout exceeded")),
-        (0, 0.5, lambda service: service.fails("Too many simultaneous queries")),
-        (0, 0.5, lambda service: service.drop),
-        (0, 0.5, lambda service: service.truncate),
-        (0, 0.5, lambda service: service.nonsense),
+        (7, 7.5, Reply(429, {"error": "Too many requests"}, {"Retry-After": "7"})),
+        (1, 2, Reply(429, {"error": "Too many requests"})),
+        (20, 20.5, Reply(503, HTML, {"Retry-After": "20"})),
+        (0, 0.5, Reply(502, HTML)),
+        (0, 0.5, Reply(504, HTML)),
+        (0, 0.5, Reply(500, "")),
+        (0, 0.5, failure("Code: 159. DB::Exception: Timeout exceeded")),
+        (0, 0.5, failure("Too many simultaneous queries")),
+        (0, 0.5, Fault.DROP),
+        (0, 0.5, Fault.TRUNCATE),
+        (0, 0.5, Fault.NOT_HTTP),
     ],
     ids=[
         "429 with a wait",
@@ -269,7 +271,7 @@ async def test_a_fault_that_passes_is_asked_again(
     make_client: Make, service: Any, clock: Any, least: float, most: float, fault: Any
 ) -> None:
     """The same request is sent again after a wait, and its answer is the answer."""
-    service.will(fault(service))
+    service.will_answer(fault)
     found = await make_client().get_metrics(F.threat, name_contains="7")
     first, second = service.seen
 
@@ -282,7 +284,7 @@ async def test_a_kept_connection_that_was_closed_is_asked_again(make_client: Mak
     """The service may close a connection that was kept open just as the next query goes out on it."""
     client = make_client()
     await client.get_metrics(name_contains="1")
-    service.will(service.drop)
+    service.will_answer(Fault.DROP)
     found = await client.get_metrics(name_contains="2")
 
     assert (2.0, ["1", "2", "2"]) == (found.average.session_cost, service.names)
@@ -293,11 +295,11 @@ async def test_a_kept_connection_that_was_closed_is_asked_again(make_client: Mak
 @pytest.mark.parametrize(
     ("kind", "fault"),
     [
-        (ServerError, lambda service: service.reply(503, HTML, {"Retry-After": "3"})),
-        (ServerError, lambda service: service.reply(502, HTML)),
-        (QueryFailed, lambda service: service.fails("Memory limit (total) exceeded")),
-        (ConnectionFailed, lambda service: service.drop),
-        (ConnectionFailed, lambda service: service.truncate),
+        (ServerError, Reply(503, HTML, {"Retry-After": "3"})),
+        (ServerError, Reply(502, HTML)),
+        (QueryFailed, failure("Memory limit (total) exceeded")),
+        (ConnectionFailed, Fault.DROP),
+        (ConnectionFailed, Fault.TRUNCATE),
     ],
     ids=["503", "502", "memory", "no answer", "half an answer"],
 )
@@ -305,7 +307,7 @@ async def test_after_the_last_retry_the_error_is_raised(
     make_client: Make, service: Any, clock: Any, kind: type[HeliconeError], fault: Any, retries: int
 ) -> None:
     """A fault that does not pass is raised after max_retries, and says how often it was tried."""
-    service.always("", fault(service))
+    service.answers("", fault)
     with pytest.raises(kind) as caught:
         await make_client(max_retries=retries).get_metrics()
 
@@ -317,7 +319,7 @@ async def test_after_the_last_retry_the_error_is_raised(
 
 async def test_a_wait_that_is_too_long_is_raised_at_once(make_client: Make, service: Any, clock: Any) -> None:
     """Nobody waits an hour inside a call; the error holds the wait that was asked for."""
-    service.will(service.reply(429, "", {"Retry-After": "3601"}))
+    service.will_answer(Reply(429, "", {"Retry-After": "3601"}))
     with pytest.raises(RateLimited) as caught:
         await make_client().get_metrics()
 
@@ -341,7 +343,7 @@ async def test_nobody_listening_is_a_connection_that_failed(make_client: Make, c
 @pytest.mark.parametrize("retries", [0, 1])
 async def test_a_timeout_names_its_limit(make_client: Make, service: Any, retries: int) -> None:
     """A service that never answers is given up after `timeout`, which the error names."""
-    service.always("", service.silence)
+    service.answers("", Fault.STALL)
     with pytest.raises(RequestTimeout, match=r"within 0\.05 s \(timeout, per attempt\)") as caught:
         await make_client(timeout=0.05, max_retries=retries).get_metrics()
 
@@ -354,7 +356,7 @@ async def test_a_timeout_names_its_limit(make_client: Make, service: Any, retrie
 
 async def test_a_timeout_is_tried_again(make_client: Make, service: Any) -> None:
     """A slow answer may come in time at the second attempt."""
-    service.will(service.silence)
+    service.will_answer(Fault.STALL)
     found = await make_client(timeout=0.5).get_metrics(name_contains="7")
 
     assert (7.0, 2) == (found.average.session_cost, len(service.seen))
@@ -363,11 +365,11 @@ async def test_a_timeout_is_tried_again(make_client: Make, service: Any) -> None
 async def test_queueing_never_counts_in_the_timeout(make_client: Make, service: Any) -> None:
     """Twenty queries through two slots take longer together than one may, and all are answered."""
 
-    async def slow(request: aiohttp.web.Request) -> aiohttp.web.StreamResponse:
+    async def slow(_request: RecordedRequest) -> Any:
         await asyncio.sleep(0.1)
-        return await service.metrics(1.0)(request)  # type: ignore[no-any-return]
+        return service.metrics(1.0)
 
-    service.will(*[slow] * 20)
+    service.will_answer(*[slow] * 20)
     client = make_client(timeout=0.8, max_concurrency=2, max_retries=0)
     found = await asyncio.gather(*(client.get_metrics(name_contains=str(place)) for place in range(20)))
 
@@ -412,7 +414,7 @@ async def test_a_cancelled_query_gives_its_slot_back(make_client: Make, service:
 
 async def test_nobody_sends_while_the_window_is_spent(make_client: Make, service: Any) -> None:
     """After an answer that says nothing is left, the next query waits for the window's end."""
-    service.will(service.metrics(headers={"RateLimit-Remaining": "0", "RateLimit-Reset": "20"}))
+    service.will_answer(service.metrics(headers={"RateLimit-Remaining": "0", "RateLimit-Reset": "20"}))
     client = make_client()
     for name in "12":
         await client.get_metrics(name_contains=name)
@@ -426,8 +428,8 @@ async def test_a_refusal_holds_back_every_query_of_the_client(
     make_client: Make, service: Any, clock: Any
 ) -> None:
     """What one query is told to wait, the others wait too, also through a client with other options."""
-    service.will(service.reply(429, "", {"Retry-After": "30"}))
-    clock.running.clear()
+    service.will_answer(Reply(429, "", {"Retry-After": "30"}))
+    clock.stop()
     client = make_client()
     calls = [asyncio.ensure_future(client.get_metrics(name_contains="1"))]
     await service.until(lambda: len(clock.slept) == 1)
@@ -437,7 +439,7 @@ async def test_a_refusal_holds_back_every_query_of_the_client(
     ]
     await asyncio.sleep(0)
     before = service.names
-    clock.running.set()
+    clock.go_on()
     await asyncio.gather(*calls)
 
     assert ["1"] == before
@@ -448,7 +450,7 @@ async def test_a_refusal_that_is_not_waited_out_holds_back_the_others(
     make_client: Make, service: Any, clock: Any
 ) -> None:
     """If a query has no time to wait, the pause that the service asked for still holds for the next one."""
-    service.will(service.reply(429, "", {"Retry-After": "30"}))
+    service.will_answer(Reply(429, "", {"Retry-After": "30"}))
     client = make_client()
     with pytest.raises(RateLimited):
         await client.with_options(deadline=10).get_metrics(name_contains="1")
@@ -526,7 +528,7 @@ async def test_an_injected_session_that_raises_for_status_changes_no_error(
     make_client: Make, service: Any
 ) -> None:
     """The errors are the client's own, whatever the session does with a status elsewhere."""
-    service.always("", service.reply(401, {"error": "Unauthorized"}))
+    service.answers("", Reply(401, {"error": "Unauthorized"}))
     async with aiohttp.ClientSession(raise_for_status=True) as session:
         with pytest.raises(AuthenticationError, match="Unauthorized"):
             await make_client(session=session, max_retries=0).get_metrics()
@@ -586,10 +588,10 @@ async def test_other_limits_make_another_client(make_client: Make, service: Any)
     """with_options changes what it names, and the first client not at all."""
     client = make_client(timeout=30, max_retries=2)
     other = client.with_options(timeout=0.05, max_retries=0)
-    service.always("slow", service.silence)
+    service.answers("slow", Fault.STALL)
     with pytest.raises(RequestTimeout) as caught:
         await other.get_metrics(name_contains="slow")
-    service.will(service.reply(502), service.reply(502))
+    service.will_answer(Reply(502), Reply(502))
     found = await client.get_metrics(name_contains="7")
 
     assert (0.05, 1) == (caught.value.seconds, caught.value.attempts)
@@ -598,7 +600,7 @@ async def test_other_limits_make_another_client(make_client: Make, service: Any)
 
 async def test_options_not_named_are_kept(make_client: Make, service: Any) -> None:
     """A client with another timeout retries as often as the first."""
-    service.always("", service.reply(502))
+    service.answers("", Reply(502))
     with pytest.raises(ServerError) as caught:
         await make_client(max_retries=2).with_options(timeout=5).get_metrics()
 
@@ -646,6 +648,7 @@ def test_a_client_shows_no_key(show: Callable[[HeliconeClient], str]) -> None:
     assert KEY not in show(HeliconeClient(KEY, base_url=LOCAL))
 
 
+@pytest.mark.promise(name="K3")
 @pytest.mark.parametrize(
     "duplicate", [pickle.dumps, copy.copy, copy.deepcopy], ids=["pickle", "copy", "deepcopy"]
 )
@@ -658,18 +661,18 @@ def test_a_client_is_not_pickled_or_copied(duplicate: Callable[[object], object]
 @pytest.mark.parametrize(
     "fault",
     [
-        lambda service: service.reply(401, {"error": f"unknown key {KEY}"}),
-        lambda service: service.reply(400, f"Invalid token {KEY}"),
-        lambda service: service.reply(200, f"<p>{KEY}</p>"),
-        lambda service: service.reply(200, {KEY: KEY}),
-        lambda service: service.reply(302, "", {"Location": f"https://example.org/{KEY}"}),
-        lambda service: service.reply(429, {"error": KEY}, {"Retry-After": "1"}),
-        lambda service: service.reply(502, KEY),
-        lambda service: service.fails(f"Timeout of {KEY}"),
-        lambda service: service.drop,
-        lambda service: service.truncate,
-        lambda service: service.silence,
-        lambda service: service.nonsense,
+        Reply(401, {"error": f"unknown key {KEY}"}),
+        Reply(400, f"Invalid token {KEY}"),
+        Reply(200, f"<p>{KEY}</p>"),
+        Reply(200, {KEY: KEY}),
+        Reply(302, "", {"Location": f"https://example.org/{KEY}"}),
+        Reply(429, {"error": KEY}, {"Retry-After": "1"}),
+        Reply(502, KEY),
+        failure(f"Timeout of {KEY}"),
+        Fault.DROP,
+        Fault.TRUNCATE,
+        Fault.STALL,
+        Fault.NOT_HTTP,
     ],
     ids=[
         "401",
@@ -691,7 +694,7 @@ async def test_the_key_is_in_no_error_and_no_log(
 ) -> None:
     """Whatever goes wrong, text, traceback, causes, pickle and log records are without the key."""
     caplog.set_level(logging.DEBUG)
-    service.always("", fault(service))
+    service.answers("", fault)
     with pytest.raises(HeliconeError) as caught:
         await make_client(max_retries=1, timeout=0.2).get_metrics()
 
@@ -703,7 +706,7 @@ async def test_the_key_is_in_no_error_and_no_log(
 
 async def test_errors_of_a_client_cross_processes(make_client: Make, service: Any) -> None:
     """An error as it was raised, with its cause and attempts, can be pickled."""
-    service.always("", service.drop)
+    service.answers("", Fault.DROP)
     with pytest.raises(ConnectionFailed) as caught:
         await make_client(max_retries=1).get_metrics()
     other = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own bytes
@@ -716,7 +719,7 @@ async def test_closing_ends_what_waits_for_the_limit_before_a_deadline(
 ) -> None:
     """A refused query that waits for the reset, with a later deadline, ends in the same way."""
     spent = {"RateLimit-Remaining": "0", "RateLimit-Reset": "60", "Retry-After": "60"}
-    service.will(service.reply(429, "", spent))
+    service.will_answer(Reply(429, "", spent))
     clock.stop()
     client = make_client(deadline=100)
     call = asyncio.ensure_future(client.get_metrics())
@@ -730,7 +733,7 @@ async def test_closing_ends_what_waits_for_the_limit_before_a_deadline(
 
 async def test_closing_ends_what_waits_for_the_limit(make_client: Make, service: Any, clock: Any) -> None:
     """Nobody waits a minute for a client that is closed: the error comes at once, to each in the line."""
-    service.will(service.metrics(headers={"RateLimit-Remaining": "0", "RateLimit-Reset": "60"}))
+    service.will_answer(service.metrics(headers={"RateLimit-Remaining": "0", "RateLimit-Reset": "60"}))
     client = make_client()
     await client.get_metrics()
     clock.stop()

@@ -20,6 +20,7 @@ from helicone_sessions import (
     TimeFilter,
 )
 from helicone_sessions.messages.protocol import CONTRACT_HEADER
+from helicone_sessions.testing import failure
 from helicone_sessions.transport.warn import FilterWarnings
 
 Make = Callable[..., HeliconeClient]
@@ -97,7 +98,7 @@ def test_methods_are_known_as_coroutine_functions() -> None:
 
 async def test_a_failed_query_is_warned_about(make_client: Make, service: Any, caught: Any) -> None:
     """Where the query fails the warning is there before the error, for it may say why."""
-    service.will(service.fails("Unknown identifier"))
+    service.will_answer(failure("Unknown identifier"))
     with pytest.raises(HeliconeError, match="Unknown identifier"):
         await make_client().get_metrics(F.search_properties["k"] == "x")
     assert ["F.search_properties['k'] == 'x'"] == said(caught)
@@ -105,7 +106,7 @@ async def test_a_failed_query_is_warned_about(make_client: Make, service: Any, c
 
 async def test_a_server_that_follows_the_contract(make_client: Make, service: Any, caught: Any) -> None:
     """A server that says that it reads filters as the contract does is not warned about."""
-    service.will(service.metrics(headers=CONTRACT_HEADER))
+    service.will_answer(service.metrics(headers=CONTRACT_HEADER))
     client = make_client()
     await client.get_metrics(IGNORED)
     await client.get_metrics(F.cost > 3)

@@ -27,7 +27,7 @@ from helicone_sessions import (
     SessionMetricsQuery,
     UnexpectedResponse,
 )
-from helicone_sessions.testing import Fault, RecordedRequest, Reply, gateway_page
+from helicone_sessions.testing import Fault, RecordedRequest, Reply, failure, gateway_page
 
 KEY = "sk-helicone-example-key"
 
@@ -113,7 +113,7 @@ async def test_each_attempt_is_told_with_what_it_came_to(
     make_client: Make, service: Any, diary: Diary
 ) -> None:
     """Attempts are numbered from 1, with status and error; the query is told once, with its answer."""
-    service.will(gateway_page(502), service.drop, service.reply(204))
+    service.will_answer(gateway_page(502), Fault.DROP, Reply(204))
     with pytest.raises(UnexpectedResponse) as caught:
         await make_client(hooks=diary).get_metrics()
 
@@ -141,7 +141,7 @@ async def test_the_error_of_an_attempt_is_the_one_that_is_raised(
     make_client: Make, service: Any, diary: Diary, fault: Any, kind: type[HeliconeError], status: int | None
 ) -> None:
     """An attempt that brought no metrics has the error that the caller gets, and the status if any."""
-    service.will(fault)
+    service.will_answer(fault)
     with pytest.raises(kind) as caught:
         await make_client(hooks=diary, max_retries=0, timeout=0.05).get_metrics()
 
@@ -158,7 +158,7 @@ async def test_the_error_of_an_attempt_says_which_it_was(make_client: Make, serv
         def attempt_ends(self, _token: object, attempt: Attempt) -> None:
             seen.append(attempt.error.attempts)  # type: ignore[union-attr]
 
-    service.always("", gateway_page())
+    service.answers("", gateway_page())
     with pytest.raises(ServerError):
         await make_client(hooks=Look(), max_retries=2).get_metrics()
 
@@ -231,7 +231,7 @@ async def test_the_time_of_an_attempt_is_that_of_the_request(
     make_client: Make, service: Any, clock: Any, diary: Diary
 ) -> None:
     """An attempt lasts from sending to the answer; the wait before it is told apart."""
-    service.always("", slow(clock, 3, Reply(503, "", {"Retry-After": "7"})))
+    service.answers("", slow(clock, 3, Reply(503, "", {"Retry-After": "7"})))
     with pytest.raises(HeliconeError):
         await make_client(hooks=diary, max_retries=1).get_metrics()
 
@@ -305,7 +305,7 @@ async def test_queries_of_a_batch_are_not_mixed_up(make_client: Make, service: A
     """Each query of a batch has its own calls, however they cross."""
     names = [str(number) for number in range(40)]
     for name in names[::4]:
-        service.always(name, service.fails("no such session"))
+        service.answers(name, failure("no such session"))
     await make_client(hooks=diary, max_concurrency=5).get_metrics_many(named(*names), return_errors=True)
 
     begun = {call[1]: call[2] for call in diary.calls if call[0] == "query begins"}
@@ -394,7 +394,7 @@ async def test_leaving_a_stream_early_ends_all(make_client: Make, service: Any, 
 
 async def test_the_deadline_ends_the_attempt(make_client: Make, service: Any, diary: Diary) -> None:
     """A query that the deadline cuts ends with its timeout, and its attempt too."""
-    service.will(service.silence)
+    service.will_answer(Fault.STALL)
     with pytest.raises(RequestTimeout):
         await make_client(hooks=diary, deadline=0.05, max_retries=0).get_metrics()
 
@@ -419,7 +419,7 @@ async def test_a_hook_that_raises_ends_no_query(
 
     clumsy = Clumsy()
     setattr(clumsy, method, fail)
-    service.will(gateway_page())
+    service.will_answer(gateway_page())
     client = make_client(hooks=[clumsy, diary])
     metrics = await client.get_metrics(name_contains="7")
 
@@ -475,6 +475,7 @@ async def test_what_did_not_begin_does_not_end(
     assert left == [call[0] for call in diary.calls]
 
 
+@pytest.mark.promise(name="L2")
 async def test_a_hook_that_raises_does_not_hide_the_error(
     make_client: Make, service: Any, diary: Diary, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -484,7 +485,7 @@ async def test_a_hook_that_raises_does_not_hide_the_error(
         def query_ends(self, _token: object, outcome: QueryOutcome) -> None:
             raise LookupError(f"no column for {outcome.query.name_contains}: {outcome.error}")
 
-    service.will(service.fails("Invalid filter"))
+    service.will_answer(failure("Invalid filter"))
     with pytest.raises(QueryFailed, match="Invalid filter"):
         await make_client(hooks=[diary, Clumsy()]).get_metrics(name_contains="jane")
 
@@ -564,7 +565,7 @@ async def test_what_hooks_are_told_shows_no_key(make_client: Make, service: Any,
         def attempt_begins(self, _token: object, _number: int, url: str) -> None:
             urls.append(url)
 
-    service.will(service.fails(f"Timeout of {KEY}"))
+    service.will_answer(failure(f"Timeout of {KEY}"))
     client = make_client(hooks=[diary, Address()], base_url=f"{service.url}/{KEY}")
     await client.get_metrics()
 

@@ -260,8 +260,8 @@ async def test_clients_with_other_limits_keep_each_its_own(
 ) -> None:
     """Of queries under way at once each ends at its own limit, whichever began first."""
     service.hold("2")
-    service.always("0", service.silence)
-    service.always("1", service.silence)
+    service.answers("0", Fault.STALL)
+    service.answers("1", Fault.STALL)
     client = make_client(max_retries=0)
     clients = [client.with_options(timeout=0.05), client.with_options(timeout=0.1), client]
     calls: dict[int, asyncio.Future[Any]] = {}
@@ -281,7 +281,7 @@ async def test_clients_with_other_limits_keep_each_its_own(
 async def test_a_limit_of_other_options_ends_no_other_query(make_client: Make, service: Any) -> None:
     """After a short limit has struck, the query with the long one is answered, and the next one struck."""
     service.hold("2")
-    service.always("1", service.silence)
+    service.answers("1", Fault.STALL)
     client = make_client(max_retries=0, timeout=30)
     patient = asyncio.ensure_future(client.get_metrics(name_contains="2"))
     await service.arrived("2")
@@ -487,7 +487,7 @@ def test_who_builds_filters_waits_for_no_network(absent: list[str], statement: s
 
 async def test_an_error_of_a_batch_keeps_what_was_answered(make_client: Make, service: Any) -> None:
     """The answers that came before the first error are kept by key, as metrics."""
-    service.always("bad", service.fails("Invalid filter"))
+    service.answers("bad", failure("Invalid filter"))
     given = dict(zip("abcd", queries(0, 1, "bad", 3), strict=True))
     with pytest.raises(QueryFailed, match="Invalid filter") as caught:
         await make_client(max_concurrency=1).get_metrics_many(given)
@@ -499,7 +499,7 @@ async def test_an_error_of_a_batch_keeps_what_was_answered(make_client: Make, se
 async def test_an_error_of_an_iterable_keeps_answers_by_place(make_client: Make, service: Any) -> None:
     """What came before, in whichever order, is kept by its place in the input."""
     service.hold("0")
-    service.always("bad", service.drop)
+    service.answers("bad", Fault.DROP)
     client = make_client(max_concurrency=2, max_retries=0)
     with pytest.raises(ConnectionFailed) as caught:
         await client.get_metrics_many(queries(0, 1, 2, "bad", 4))
@@ -512,9 +512,9 @@ async def test_a_wrong_key_keeps_what_was_answered(
     make_client: Make, service: Any, return_errors: bool
 ) -> None:
     """An AuthenticationError ends any batch; answers before it are kept, and errors are none."""
-    service.always("refused", service.reply(401, {"error": "Unauthorized"}))
+    service.answers("refused", Reply(401, {"error": "Unauthorized"}))
     names = [0, "odd", 1, "refused", 4] if return_errors else [0, 1, "refused", 4]
-    service.always("odd", service.fails("Invalid filter"))
+    service.answers("odd", failure("Invalid filter"))
     with pytest.raises(AuthenticationError) as caught:
         await make_client(max_concurrency=1).get_metrics_many(queries(*names), return_errors=return_errors)
 
@@ -524,7 +524,7 @@ async def test_a_wrong_key_keeps_what_was_answered(
 
 async def test_an_error_before_any_answer_keeps_none(make_client: Make, service: Any) -> None:
     """Nothing was answered, which is not the same as that nothing was to be kept."""
-    service.always("bad", service.fails("Invalid filter"))
+    service.answers("bad", failure("Invalid filter"))
     with pytest.raises(QueryFailed) as many:
         await make_client().get_metrics_many(queries("bad"))
     with pytest.raises(QueryFailed) as one:
@@ -565,7 +565,7 @@ async def test_what_was_answered_crosses_processes(
     make_client: Make, service: Any, fault: Any, duplicate: Callable[[Any], Any]
 ) -> None:
     """A pickled or copied error still has the answers, its note, its attempts and its waits."""
-    service.always("bad", fault)
+    service.answers("bad", fault)
     with pytest.raises(HeliconeError) as caught:
         await make_client(max_concurrency=1, max_retries=1).get_metrics_many(queries(0, 1, "bad"))
     error, other = caught.value, duplicate(caught.value)

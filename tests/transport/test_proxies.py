@@ -113,6 +113,7 @@ async def ask(url: str, **options: Any) -> float | None:
 # Which way a request goes
 
 
+@pytest.mark.promise(name="C4")
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
 async def test_a_request_goes_through_the_proxy_of_the_environment(
     environment: Callable[..., None], proxy: Proxy, name: str
@@ -140,6 +141,7 @@ async def test_a_proxy_without_a_scheme_is_an_http_proxy(
     assert [f"{FAR}{PATH}"] == proxy.targets
 
 
+@pytest.mark.promise(name="C4")
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
 async def test_a_safe_address_is_reached_by_a_tunnel(
     environment: Callable[..., None], proxy: Proxy, name: str
@@ -199,6 +201,7 @@ async def test_the_environment_says_what_goes_through_it(
     assert ([f"{FAR}{PATH}"] if through else []) == proxy.targets
 
 
+@pytest.mark.promise(name="C4")
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "ALL_PROXY"])
 async def test_this_machine_is_reached_without_a_proxy(
@@ -285,6 +288,7 @@ async def test_a_session_of_ones_own_may_have_a_proxy(proxy: Proxy) -> None:
 # The password
 
 
+@pytest.mark.promise(name="C5")
 @pytest.mark.parametrize(
     ("password", "spelling"),
     [(PASSWORD, PASSWORD), (ODD_PASSWORD, ODD_SPELLING)],
@@ -316,6 +320,7 @@ def everything_of(error: BaseException) -> str:
     return "\n".join([*shown, *(repr(vars(one)) for one in chain), *traceback.format_exception(error)])
 
 
+@pytest.mark.promise(name="C5")
 @pytest.mark.parametrize("url", [FAR, FAR_SAFELY])
 @pytest.mark.parametrize("fault", ["refuses", "closes", "is not there", "has no name"])
 @pytest.mark.parametrize("spelling", [PASSWORD, ODD_SPELLING], ids=["plain", "escaped"])

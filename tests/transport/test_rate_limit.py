@@ -19,7 +19,7 @@ from helicone_sessions import (
 )
 from helicone_sessions.clock import replaced
 from helicone_sessions.messages.fixed_window import FixedWindow
-from helicone_sessions.testing import FakeHelicone, RecordedRequest, Reply, VirtualClock, metrics
+from helicone_sessions.testing import FakeHelicone, Fault, RecordedRequest, Reply, VirtualClock, metrics
 from helicone_sessions.transport.rate_gate import Gate
 from helicone_sessions.transport.rate_limit import Pace, Window
 
@@ -899,7 +899,7 @@ async def test_the_lesser_limit_counts(make_client: Make, service: Any) -> None:
 
 async def test_retries_count_in_the_limit(make_client: Make, service: Any) -> None:
     """Each attempt is a request."""
-    service.will(service.reply(502), service.reply(502))
+    service.will_answer(Reply(502), Reply(502))
     await make_client(rate_limit=RateLimit(1, per=30)).get_metrics()
 
     assert pytest.approx([0, 30, 60], abs=0.01) == [request.time - 1000 for request in service.requests]
@@ -931,7 +931,7 @@ class Noted:
 
 async def test_a_limiter_is_held_during_each_attempt(make_client: Make, service: Any, clock: Any) -> None:
     """It is entered before each request and left after its answer, not held while waiting to ask again."""
-    service.will(service.reply(502), service.drop)
+    service.will_answer(Reply(502), Fault.DROP)
     limiter = Noted(service, clock)
     await make_client(rate_limit=limiter).get_metrics()
 
@@ -962,7 +962,7 @@ async def test_an_error_of_a_limiter_gives_the_room_back(make_client: Make, serv
 @pytest.fixture
 def spent(service: Any) -> None:
     """The first answer says that nothing is left for twenty seconds."""
-    service.will(service.metrics(headers=dict(limits(0, 20))))
+    service.will_answer(service.metrics(headers=dict(limits(0, 20))))
 
 
 @pytest.mark.usefixtures("spent")
@@ -1015,7 +1015,7 @@ async def test_other_accounts_share_nothing(
 
 async def test_a_refusal_of_one_client_holds_the_others_back(make_client: Make, service: Any) -> None:
     """Also without the headers of the limit."""
-    service.will(service.reply(429, "", {"Retry-After": "30"}))
+    service.will_answer(Reply(429, "", {"Retry-After": "30"}))
     with pytest.raises(RateLimited):
         await make_client(deadline=10).get_metrics()
     await make_client().get_metrics()

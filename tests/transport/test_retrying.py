@@ -72,7 +72,7 @@ async def test_what_cannot_end_in_time_is_not_asked_again(
     make_client: Make, service: Any, clock: Any, attempts: int, deadline: float
 ) -> None:
     """A wait that reaches the deadline is not begun: the error is raised while the caller has time left."""
-    service.always("", service.reply(503, "", {"Retry-After": "7"}))
+    service.answers("", Reply(503, "", {"Retry-After": "7"}))
     with pytest.raises(ServerError) as caught:
         await make_client(deadline=deadline, max_retries=1).get_metrics()
 
@@ -82,7 +82,7 @@ async def test_what_cannot_end_in_time_is_not_asked_again(
 
 async def test_the_deadline_counts_attempts_and_waits(make_client: Make, service: Any, clock: Any) -> None:
     """Attempts of three seconds with waits of up to half, one and two between them: ten seconds are four."""
-    service.always("", slow(clock, 3, gateway_page()))
+    service.answers("", slow(clock, 3, gateway_page()))
     with pytest.raises(ServerError) as caught:
         await make_client(deadline=10, max_retries=99).get_metrics()
 
@@ -97,7 +97,7 @@ async def test_without_a_deadline_only_the_attempts_are_counted(
     make_client: Make, service: Any, clock: Any, limit: float
 ) -> None:
     """However long it takes, a query is asked as often as max_retries says."""
-    service.always("", slow(clock, 10_000, gateway_page()))
+    service.answers("", slow(clock, 10_000, gateway_page()))
     with pytest.raises(ServerError) as caught:
         await make_client(max_retries=5, timeout=limit).get_metrics()
 
@@ -106,7 +106,7 @@ async def test_without_a_deadline_only_the_attempts_are_counted(
 
 async def test_an_attempt_is_cut_at_the_deadline(make_client: Make, service: Any) -> None:
     """A deadline before the end of the first attempt is its limit, and is named in the error."""
-    service.always("", service.silence)
+    service.answers("", Fault.STALL)
     with pytest.raises(
         RequestTimeout,
         match=r"within 0\.05 s \(deadline, all attempts\)",
@@ -118,8 +118,8 @@ async def test_an_attempt_is_cut_at_the_deadline(make_client: Make, service: Any
 
 async def test_a_later_attempt_is_cut_at_the_deadline(make_client: Make, service: Any, clock: Any) -> None:
     """What is left of the deadline is the limit of an attempt; the error tells the deadline as it was set."""
-    service.will(gateway_page())
-    service.always("", service.silence)
+    service.will_answer(gateway_page())
+    service.answers("", Fault.STALL)
 
     class Hurries(Hooks):
         def waits(self, _token: object, seconds: float, *_arguments: object) -> None:
@@ -133,7 +133,7 @@ async def test_a_later_attempt_is_cut_at_the_deadline(make_client: Make, service
 
 async def test_the_shorter_limit_is_named(make_client: Make, service: Any) -> None:
     """Where one attempt may not take as long as all of them, the limit is that of the attempt."""
-    service.always("", service.silence)
+    service.answers("", Fault.STALL)
     with pytest.raises(RequestTimeout, match="timeout, per attempt") as caught:
         await make_client(timeout=0.05, deadline=60, max_retries=0).get_metrics()
 
@@ -146,7 +146,7 @@ async def test_waiting_for_a_slot_is_not_counted(make_client: Make, service: Any
     client = make_client(max_concurrency=1, deadline=5)
     first = asyncio.ensure_future(client.get_metrics(name_contains="1"))
     await service.arrived("1")
-    service.will(gateway_page())
+    service.will_answer(gateway_page())
     second = asyncio.ensure_future(client.get_metrics(name_contains="2"))
     await asyncio.sleep(0)
     clock.advance(60)
@@ -167,7 +167,7 @@ async def test_the_deadline_bounds_the_wait_for_the_rate_limit(
 ) -> None:
     """A query that cannot be sent before its deadline fails at once, without an attempt."""
     if not options:
-        service.will(service.metrics(headers={"RateLimit-Remaining": "0", "RateLimit-Reset": "30"}))
+        service.will_answer(service.metrics(headers={"RateLimit-Remaining": "0", "RateLimit-Reset": "30"}))
     client = make_client(deadline=20, **options)
     await client.get_metrics(name_contains="1")
     with pytest.raises(RequestTimeout) as caught:
@@ -184,7 +184,7 @@ async def test_a_reset_beyond_the_deadline_is_not_waited_for(
 ) -> None:
     """Where the limit's headers say that it is reached for longer than there is time, the error is raised."""
     spent = {"RateLimit-Limit": "1", "RateLimit-Remaining": "0", "RateLimit-Reset": "30"}
-    service.will(service.reply(429, {"error": "Too many requests"}, spent))
+    service.will_answer(Reply(429, {"error": "Too many requests"}, spent))
     with pytest.raises(RateLimited) as caught:
         await make_client(deadline=5).get_metrics()
 
@@ -196,8 +196,8 @@ async def test_a_refusal_of_another_query_does_not_outlast_the_deadline(
     make_client: Make, service: Any, clock: Any
 ) -> None:
     """A query between two attempts is held back by what others are told, but not beyond its deadline."""
-    service.always("1", gateway_page())
-    service.always("2", service.reply(429, "", {"Retry-After": "60"}))
+    service.answers("1", gateway_page())
+    service.answers("2", Reply(429, "", {"Retry-After": "60"}))
     client = make_client(deadline=10, max_retries=1)
     clock.stop()
     first = asyncio.ensure_future(client.get_metrics(name_contains="1"))
@@ -226,7 +226,7 @@ def test_a_deadline_that_is_none_is_refused(value: Any) -> None:
 async def test_a_deadline_can_be_set_for_some_queries(make_client: Make, service: Any) -> None:
     """with_options gives a deadline to one client, and none to the one that it was made from."""
     client = make_client(max_retries=1)
-    service.always("", service.reply(503, "", {"Retry-After": "7"}))
+    service.answers("", Reply(503, "", {"Retry-After": "7"}))
     with pytest.raises(ServerError) as limited:
         await client.with_options(deadline=5).get_metrics()
     with pytest.raises(ServerError) as unlimited:
@@ -255,7 +255,7 @@ def waits() -> Waits:
 
 async def test_hooks_hear_of_each_retry(make_client: Make, service: Any, clock: Any, waits: Waits) -> None:
     """They get the length of the pause, the reason and the failure, before the pause and in order."""
-    service.will(gateway_page(503), service.drop, failure("Too many simultaneous queries"))
+    service.will_answer(gateway_page(503), Fault.DROP, failure("Too many simultaneous queries"))
     await make_client(hooks=waits).get_metrics()
 
     assert [ServerError, ConnectionFailed, QueryFailed] == [type(error) for _, _, error in waits.heard]
@@ -268,7 +268,7 @@ async def test_hooks_hear_of_no_retry_that_is_not_made(
     make_client: Make, service: Any, retries: int, waits: Waits
 ) -> None:
     """The last failure is raised, and nothing is waited for."""
-    service.always("", gateway_page())
+    service.answers("", gateway_page())
     with pytest.raises(ServerError) as caught:
         await make_client(max_retries=retries, hooks=waits).get_metrics()
 
@@ -284,7 +284,7 @@ async def test_hooks_hear_of_no_wait_after_a_lasting_fault(
     make_client: Make, service: Any, fault: Reply, waits: Waits
 ) -> None:
     """A failure that would come again is no reason to wait."""
-    service.always("", fault)
+    service.answers("", fault)
     with pytest.raises(APIError):
         await make_client(hooks=waits).get_metrics()
 
@@ -295,7 +295,7 @@ async def test_hooks_hear_of_waits_for_the_rate_limit(
     make_client: Make, service: Any, clock: Any, waits: Waits
 ) -> None:
     """A query that is held back gives the seconds until the reset, before its first attempt as well."""
-    service.will(service.metrics(headers={"RateLimit-Remaining": "0", "RateLimit-Reset": "300"}))
+    service.will_answer(service.metrics(headers={"RateLimit-Remaining": "0", "RateLimit-Reset": "300"}))
     client = make_client(hooks=waits)
     await client.get_metrics(name_contains="1")
     await client.get_metrics(name_contains="2")
@@ -306,7 +306,7 @@ async def test_hooks_hear_of_waits_for_the_rate_limit(
 
 async def test_hooks_hear_why_a_refused_query_waits(make_client: Make, service: Any, waits: Waits) -> None:
     """The refusal comes with the wait."""
-    service.will(service.reply(429, "", {"Retry-After": "240"}))
+    service.will_answer(Reply(429, "", {"Retry-After": "240"}))
     await make_client(hooks=waits).get_metrics()
     ((seconds, reason, error),) = waits.heard
 
@@ -315,7 +315,7 @@ async def test_hooks_hear_why_a_refused_query_waits(make_client: Make, service: 
 
 async def test_each_query_of_a_batch_reports_its_wait(make_client: Make, service: Any, waits: Waits) -> None:
     """Those that wait together in line all say so, so that a progress bar can show it."""
-    service.will(service.metrics(headers={"RateLimit-Remaining": "0", "RateLimit-Reset": "300"}))
+    service.will_answer(service.metrics(headers={"RateLimit-Remaining": "0", "RateLimit-Reset": "300"}))
     client = make_client(hooks=waits, max_concurrency=4)
     await client.get_metrics()
     await client.get_metrics_many([F.latency > number for number in range(4)])
@@ -325,7 +325,7 @@ async def test_each_query_of_a_batch_reports_its_wait(make_client: Make, service
 
 async def test_a_hook_may_cancel_its_query(make_client: Make, service: Any) -> None:
     """A task that is cancelled by a hook ends as cancelled."""
-    service.always("", gateway_page())
+    service.answers("", gateway_page())
     calls: list[asyncio.Future[Any]] = []
 
     class Cancels(Hooks):
@@ -345,7 +345,7 @@ async def test_a_hook_may_cancel_its_query(make_client: Make, service: Any) -> N
 
 async def test_an_error_tells_its_attempts_and_waits(make_client: Make, service: Any, clock: Any) -> None:
     """The seconds of the waits, and not those of the attempts, are in the error and in its text."""
-    service.always("", slow(clock, 100, Reply(503, "", {"Retry-After": "4"})))
+    service.answers("", slow(clock, 100, Reply(503, "", {"Retry-After": "4"})))
     with pytest.raises(ServerError) as caught:
         await make_client(max_retries=2).get_metrics()
 
@@ -359,8 +359,8 @@ async def test_an_error_of_the_line_tells_its_attempts_and_waits_too(
     make_client: Make, service: Any, clock: Any
 ) -> None:
     """Where no answer came, it is told in the same words."""
-    service.will(Reply(503, "", {"Retry-After": "4"}))
-    service.always("", service.drop)
+    service.will_answer(Reply(503, "", {"Retry-After": "4"}))
+    service.answers("", Fault.DROP)
     with pytest.raises(ConnectionFailed) as caught:
         await make_client(max_retries=1).get_metrics()
 
@@ -371,8 +371,8 @@ async def test_an_error_of_the_line_tells_its_attempts_and_waits_too(
 async def test_waiting_for_the_limit_between_attempts_is_a_wait(make_client: Make, service: Any) -> None:
     """An error after a refusal tells the wait for the reset like any other."""
     spent = {"RateLimit-Limit": "1", "RateLimit-Remaining": "0", "RateLimit-Reset": "30"}
-    service.will(service.reply(429, {"error": "Too many requests"}, spent))
-    service.always("", failure("Invalid filter"))
+    service.will_answer(Reply(429, {"error": "Too many requests"}, spent))
+    service.answers("", failure("Invalid filter"))
     with pytest.raises(QueryFailed, match=r"after 2 attempts and \d\d\.\d s of waits") as caught:
         await make_client(max_retries=1).get_metrics()
 
@@ -384,10 +384,10 @@ async def test_the_first_error_has_waited_for_nothing(
     make_client: Make, service: Any, clock: Any, fault: Any
 ) -> None:
     """One attempt has no waits, and its text tells of neither."""
-    service.will(service.metrics(headers={"RateLimit-Remaining": "0", "RateLimit-Reset": "30"}))
+    service.will_answer(service.metrics(headers={"RateLimit-Remaining": "0", "RateLimit-Reset": "30"}))
     client = make_client(max_retries=0)
     await client.get_metrics()
-    service.always("", slow(clock, 10, fault))
+    service.answers("", slow(clock, 10, fault))
     with pytest.raises((APIError, TransportError)) as caught:
         await client.get_metrics()
 
@@ -416,7 +416,7 @@ async def test_the_wait_asked_for_is_kept(
     make_client: Make, service: Any, status: int, seconds: float, headers: dict[str, str]
 ) -> None:
     """Seconds or a date beside the response's own: the next attempt follows then, and not much later."""
-    service.will(service.reply(status, "", headers))
+    service.will_answer(Reply(status, "", headers))
     found = await make_client().get_metrics(name_contains="7")
 
     assert 7.0 == found.average.session_cost
@@ -429,7 +429,7 @@ async def test_a_request_that_came_at_a_bad_moment_is_asked_again(
     make_client: Make, service: Any, status: int
 ) -> None:
     """Request Timeout and Too Early say nothing of the question."""
-    service.will(Reply(status, "try again"))
+    service.will_answer(Reply(status, "try again"))
     found = await make_client().get_metrics(name_contains="7")
 
     assert (7.0, 2) == (found.average.session_cost, len(service.seen))
@@ -438,7 +438,7 @@ async def test_a_request_that_came_at_a_bad_moment_is_asked_again(
 @pytest.mark.parametrize("status", [408, 425])
 async def test_a_bad_moment_that_stays_is_raised(make_client: Make, service: Any, status: int) -> None:
     """After the last retry the status is told."""
-    service.always("", Reply(status, "try again"))
+    service.answers("", Reply(status, "try again"))
     with pytest.raises(APIError, match=f"status {status}, after 3 attempts") as caught:
         await make_client(max_retries=2).get_metrics()
 
@@ -458,7 +458,7 @@ async def test_the_log_tells_of_retries(
 ) -> None:
     """INFO says what went wrong by class and status, which attempt it was, and when it is asked again."""
     caplog.set_level(logging.INFO, "helicone_sessions")
-    service.will(gateway_page(503), service.drop)
+    service.will_answer(gateway_page(503), Fault.DROP)
     await make_client().get_metrics(name_contains="7")
     first, second = clock.slept
 
@@ -483,7 +483,7 @@ async def test_the_log_tells_of_giving_up(
 ) -> None:
     """What is raised is told at INFO, by class and status alone."""
     caplog.set_level(logging.INFO, "helicone_sessions")
-    service.always("", fault)
+    service.answers("", fault)
     with pytest.raises(APIError):
         await make_client().get_metrics()
 
@@ -495,7 +495,7 @@ async def test_the_log_tells_of_the_last_retry(
 ) -> None:
     """After the last retry it is told how many attempts there were."""
     caplog.set_level(logging.INFO, "helicone_sessions")
-    service.always("", service.drop)
+    service.answers("", Fault.DROP)
     with pytest.raises(ConnectionFailed):
         await make_client(max_retries=1).get_metrics()
 
@@ -507,7 +507,7 @@ async def test_the_log_tells_of_each_answer(
 ) -> None:
     """DEBUG says the status of each answer and how long it took, and INFO nothing of what is well."""
     caplog.set_level(logging.DEBUG, "helicone_sessions")
-    service.will(slow(clock, 0.25, gateway_page(502)), slow(clock, 1.5, service.metrics(1.0)))
+    service.will_answer(slow(clock, 0.25, gateway_page(502)), slow(clock, 1.5, service.metrics(1.0)))
     client = make_client()
     await client.get_metrics()
     await client.get_metrics()
@@ -523,8 +523,8 @@ async def test_the_log_tells_nothing_of_what_is_asked_and_answered(
 ) -> None:
     """Neither the words of a query nor those of an answer, nor the key, are in a record."""
     caplog.set_level(logging.DEBUG)
-    service.will(failure("Timeout of Marvin"), gateway_page(503), Reply(502, "Marvin"))
-    service.always("Marvin", Reply(400, {"error": "Marvin"}))
+    service.will_answer(failure("Timeout of Marvin"), gateway_page(503), Reply(502, "Marvin"))
+    service.answers("Marvin", Reply(400, {"error": "Marvin"}))
     with pytest.raises(APIError):
         await make_client().get_metrics(name_contains="Marvin")
 
@@ -641,7 +641,7 @@ async def test_waiting_for_a_limiter_is_not_counted_as_an_attempt(
     make_client: Make, service: Any, clock: Any
 ) -> None:
     """A limiter takes time from the deadline, and no retry."""
-    service.will(gateway_page())
+    service.will_answer(gateway_page())
     found = await make_client(deadline=60, max_retries=1, rate_limit=Turnstile(clock, 20)).get_metrics()
 
     assert found.average.session_cost is None
@@ -666,7 +666,7 @@ async def test_a_limit_that_is_spent_is_told_in_the_log(
 ) -> None:
     """A batch that stands still for a while says why, once for each wait."""
     caplog.set_level(logging.INFO, "helicone_sessions")
-    service.will(service.metrics(headers={"RateLimit-Remaining": "0", "RateLimit-Reset": "20"}))
+    service.will_answer(service.metrics(headers={"RateLimit-Remaining": "0", "RateLimit-Reset": "20"}))
     client = make_client()
     for name in "12":
         await client.get_metrics(name_contains=name)
@@ -685,7 +685,7 @@ async def test_a_certificate_that_is_not_trusted_is_not_tried_again(make_client:
 async def test_other_options_can_remove_the_deadline(make_client: Make, service: Any, clock: Any) -> None:
     """None means no deadline, and an option that is not given is kept."""
     first = make_client(deadline=1)
-    service.will(*[slow(clock, 3, gateway_page())] * 2)
+    service.will_answer(*[slow(clock, 3, gateway_page())] * 2)
     with pytest.raises(ServerError):
         await first.with_options(max_retries=3).get_metrics()
     await first.with_options(deadline=None).get_metrics()
@@ -729,7 +729,7 @@ async def test_a_gate_that_is_closed_beyond_the_deadline_ends_the_query(
     make_client: Make, service: Any, clock: Any
 ) -> None:
     """A retry that the refusal of another query holds back too long fails at once, with its own error."""
-    service.will(service.reply(502), service.reply(429, "", {"Retry-After": "60"}))
+    service.will_answer(Reply(502), Reply(429, "", {"Retry-After": "60"}))
     clock.stop()
     client = make_client(deadline=5, max_retries=3)
     held = asyncio.ensure_future(client.get_metrics(name_contains="1"))
@@ -757,7 +757,7 @@ async def test_a_name_that_sounds_like_a_bad_moment_is_none(
     make_client: Make, service: Any, text: str
 ) -> None:
     """A column or a text of the query that is called so does not make its error one that passes."""
-    service.always("", failure(text))
+    service.answers("", failure(text))
     with pytest.raises(QueryFailed):
         await make_client().get_metrics()
 
@@ -788,7 +788,7 @@ async def test_a_query_that_waits_for_the_rate_limit_holds_no_limiter(
     make_client: Make, service: Any, clock: Any
 ) -> None:
     """A semaphore that several clients share is free while one of them waits for its window."""
-    service.will(service.metrics(headers={"RateLimit-Remaining": "0", "RateLimit-Reset": "300"}))
+    service.will_answer(service.metrics(headers={"RateLimit-Remaining": "0", "RateLimit-Reset": "300"}))
     semaphore = asyncio.Semaphore(1)
     client = make_client(rate_limit=semaphore)
     await client.get_metrics()
@@ -813,7 +813,7 @@ class Suppresses:
 
 async def test_a_limiter_that_suppresses_exceptions_is_an_error(make_client: Make, service: Any) -> None:
     """It would swallow the end of the client."""
-    service.will(service.drop)
+    service.will_answer(Fault.DROP)
     client = make_client(rate_limit=Suppresses(), max_retries=1)
     assert 7.0 == (await client.get_metrics(name_contains="7")).average.session_cost
 

@@ -132,6 +132,7 @@ def all_text_of(error: BaseException) -> str:
     return "\n".join([str(error), repr(error), repr(vars(error)), *traceback.format_exception(error)])
 
 
+@pytest.mark.promise(name="K5")
 @pytest.mark.parametrize(
     ("message", "arguments"),
     [

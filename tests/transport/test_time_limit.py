@@ -29,7 +29,7 @@ class Loop(asyncio.SelectorEventLoop):
         return self.timers[-1]
 
 
-class Selector(selectors.SelectSelector):
+class Selector(selectors.PollSelector):
     def __init__(self, loop: Loop) -> None:
         super().__init__()
         self._loop = loop

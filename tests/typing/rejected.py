@@ -80,7 +80,7 @@ list(F.cost)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentTyp
 def takes_cells_for_one(grid: MetricsGrid) -> None:
     grid["o3"].quantity("dollars_mean")  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     grid["o3", 0][0]  # type: ignore[index]  # pyright: ignore[reportIndexIssue]
-    grid.total(window="2026-11-01")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    grid.total(period="2026-11-01")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def tests_a_filter() -> None:

@@ -1,4 +1,4 @@
-"""ClickHouse inside this process: chDB, asked from asyncio."""
+"""A driver for chDB, which is ClickHouse inside this process."""
 
 import asyncio
 import json
@@ -13,8 +13,6 @@ from concurrent.futures import Future
 from typing import Any, Final
 
 from helicone_sessions.errors import ConfigurationError, MissingExtra
-from helicone_sessions.local.drivers import BackendError, Limits, Result, Statement
-from helicone_sessions.local.drivers.chdb_errors import reaches_files
 from helicone_sessions.local.drivers.chdb_pool import GRACE, Pool, Work
 from helicone_sessions.local.drivers.chdb_process import (
     Connect,
@@ -24,27 +22,36 @@ from helicone_sessions.local.drivers.chdb_process import (
     is_forked,
     refuse_fork,
 )
-from helicone_sessions.local.drivers.limits import FOR_LARGE_FILTERS, check, of_limits
+from helicone_sessions.local.drivers.driver import (
+    LARGE_FILTER_SETTINGS,
+    DriverError,
+    Limits,
+    Result,
+    Statement,
+    limit_settings,
+)
 
 _LOG: Final = logging.getLogger(__name__)
 
+# ClickHouse's error code.
+_ACCESS_DENIED: Final = 497
 _WRITER_SETTINGS: Final[Mapping[str, float]] = {"input_format_skip_unknown_fields": 0}
 
-# What chDB lets a reading connection do with files all the same: INTO OUTFILE, and the function `file`
+# chDB lets a read-only connection use files all the same: INTO OUTFILE, and the function `file`
 # (whose name may be written with escapes if it is quoted). Values are never in the text.
 _REACHES_FILES: Final = re.compile(r"""outfile|\bfile\b|["`][^"`]*\\""", re.IGNORECASE)
 
 
-class ChdbBackend:
+class ChdbDriver:
     """ClickHouse in-process, in memory or in a directory.
 
-    A process can have one directory open, or memory, in as many backends as it likes; a directory can be
+    A process can have one directory open, or memory, in as many drivers as it likes; a directory can be
     open in one process. A process that was forked from one with the engine cannot use it.
 
     Args:
         path: The directory of the data, which is made if there is none; None keeps them in memory, where all
-            backends of the process share them until the last is closed.
-        limits: What a query may take, if it is not asked with other limits.
+            drivers of the process share them until the last is closed.
+        limits: The default limits of a query.
         threads: How many statements run at once; without it one more than there are processors, at most 4.
 
     Raises:
@@ -60,8 +67,7 @@ class ChdbBackend:
         threads: int | None = None,
     ) -> None:
         if threads is not None and threads < 1:
-            raise ConfigurationError(f"threads must be at least 1, not {threads}")
-        check(limits)
+            raise ConfigurationError(argument="threads", problem=f"must be at least 1, got {threads}")
         self._connect = _import_connect()
         self._path = path
         self._limits = limits
@@ -78,7 +84,7 @@ class ChdbBackend:
         """
         refuse_fork()
         if self._pool is not None or self._opening is not None:
-            raise ConfigurationError("the backend is open already")
+            raise ConfigurationError(problem="the driver is open already")
         self._opening = _in_thread(self._opened)
         try:
             self._pool = await asyncio.wrap_future(self._opening)
@@ -89,20 +95,18 @@ class ChdbBackend:
             self._opening = None
 
     async def query(self, statement: Statement, limits: Limits | None = None) -> Result:
-        """What *statement* selects; a query whose caller is cancelled is ended.
+        """Run *statement*; a query whose caller is cancelled is ended.
 
         Args:
             statement: The statement.
-            limits: What it may take, if not what the backend was made with.
+            limits: Its limits, if not those of the driver.
 
         Raises:
-            BackendError: ClickHouse refused or gave up; or the statement reaches for files.
-            ConfigurationError: The backend is not open, or this process was forked.
+            DriverError: ClickHouse refused or gave up; or the statement reaches for files.
+            ConfigurationError: The driver is not open, or this process was forked.
         """
-        if limits is not None:
-            check(limits)
         if _REACHES_FILES.search(statement.text):
-            raise reaches_files()
+            raise DriverError("a statement that reads must not reach files", _ACCESS_DENIED)
         found = await self._run(lambda connection: _select(connection, statement), limits or self._limits)
         return Result(found["data"], found["statistics"]["rows_read"])
 
@@ -110,8 +114,8 @@ class ChdbBackend:
         """Run a statement of the engine's own.
 
         Raises:
-            BackendError: ClickHouse refused.
-            ConfigurationError: The backend is not open, or this process was forked.
+            DriverError: ClickHouse refused.
+            ConfigurationError: The driver is not open, or this process was forked.
         """
         await self._run(lambda connection: connection.query(text), None)
 
@@ -123,8 +127,8 @@ class ChdbBackend:
             batch: An object in JSON on each line.
 
         Raises:
-            BackendError: A line cannot be read.
-            ConfigurationError: The backend is not open, or this process was forked.
+            DriverError: A line cannot be read.
+            ConfigurationError: The driver is not open, or this process was forked.
         """
         await self._run(lambda connection: _insert(connection, table, batch), None)
 
@@ -160,7 +164,7 @@ class ChdbBackend:
     async def _run(self, work: Work, limits: Limits | None) -> Any:
         refuse_fork()
         if self._pool is None:
-            raise ConfigurationError("the backend is not open: await its open() first")
+            raise ConfigurationError(problem="the driver is not open", remedy="Await its open() first")
         pool = self._pool
         run = pool.submit(work, limits)
         try:
@@ -171,12 +175,12 @@ class ChdbBackend:
 
 
 def _for_reading(limits: Limits) -> dict[str, float]:
-    settings = of_limits(limits)
+    settings = limit_settings(limits)
     if limits.seconds is not None:
         # It is rounded down to microseconds.
         settings["max_execution_time"] = max(limits.seconds, 0.001)
     # `readonly` forbids every later change, so it is the last.
-    return {**settings, **FOR_LARGE_FILTERS, "readonly": 1}
+    return {**settings, **LARGE_FILTER_SETTINGS, "readonly": 1}
 
 
 def _prepared(held: Hold, name: str, limits: Limits | None) -> Connection:
@@ -201,13 +205,13 @@ def _insert(connection: Connection, table: str, batch: bytes) -> None:
         insert.append(batch)
         written = insert.finish().rows_written
     if not written and batch.strip():
-        raise BackendError("no row was written")
+        raise DriverError("no row was written")
 
 
 def _in_thread(work: Any) -> Future[Any]:
     """Do *work* on a thread that the end of a loop or of the process does not wait for."""
     future: Future[Any] = Future()
-    # So that nobody can cancel it.
+    # So that it cannot be cancelled.
     future.set_running_or_notify_cancel()
 
     def do() -> None:

@@ -1,9 +1,10 @@
-"""Connections of chDB on worker threads: kept by their limits, ended when nobody waits for them any more."""
+"""A pool of chDB connections on worker threads; abandoned statements are ended."""
 
 import atexit
 import contextlib
 import logging
 import math
+import re
 import threading
 import time
 from collections import deque
@@ -14,15 +15,8 @@ from uuid import uuid4
 
 import attrs
 
-from helicone_sessions.local.drivers import BackendError, Limits
-from helicone_sessions.local.drivers.chdb_errors import (
-    all_stuck,
-    engine_closed,
-    refusal,
-    statement_ended,
-    timed_out,
-)
 from helicone_sessions.local.drivers.chdb_process import Connection, is_forked
+from helicone_sessions.local.drivers.driver import DriverError, Limits
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -30,6 +24,11 @@ GRACE: Final = 5.0
 SPARE: Final = "helicone-spare"
 _FIRST_PAUSE: Final = 0.01
 _LONGEST_PAUSE: Final = 0.5
+
+# ClickHouse's error codes.
+_TIMEOUT_EXCEEDED: Final = 159
+_TOO_MANY_SIMULTANEOUS_QUERIES: Final = 202
+_QUERY_WAS_CANCELLED: Final = 394
 
 Work = Callable[[Connection], Any]
 # Opens a connection of the given name for work with the given limits; None is for work that writes.
@@ -94,7 +93,7 @@ class Pool:
         self._workers: list[threading.Thread] = []
         self._is_closed = False
         self.closed: Future[None] = Future()
-        # So that nobody can cancel it.
+        # So that it cannot be cancelled.
         self.closed.set_running_or_notify_cancel()
         self._is_over = False
         self._alarm = threading.Event()
@@ -106,21 +105,21 @@ class Pool:
         _pools.add(self)
 
     def submit(self, work: Work, limits: Limits | None) -> Run:
-        """Have *work* done.
+        """Queue *work*.
 
         Args:
-            work: What to do with a connection.
+            work: A function of a connection.
             limits: The limits of the connection; None is for work that writes.
 
         Raises:
-            BackendError: The pool is closed, or all its threads are stuck.
+            DriverError: The pool is closed, or all its threads are stuck.
         """
         run = Run(work, limits)
         with self._lock:
             if self._is_closed:
-                raise engine_closed()
+                raise _engine_closed()
             if self._is_stuck():
-                raise all_stuck()
+                raise _all_stuck()
             if len(self._workers) < min(self._size, len(self._waiting) + len(self._running) + 1):
                 self._workers.append(self._start(self._do_work, f"worker-{len(self._workers)}"))
             self._waiting.append(run)
@@ -128,7 +127,7 @@ class Pool:
         return run
 
     def end(self, run: Run) -> None:
-        """Stop *run*, for whose outcome nobody waits; returns at once."""
+        """Stop *run*, which the caller has abandoned; returns at once."""
         with self._lock:
             run.ended_at = min(run.ended_at, time.monotonic())
             with contextlib.suppress(ValueError):
@@ -137,7 +136,7 @@ class Pool:
         self._alarm.set()
 
     def close(self) -> None:
-        """Refuse further work and end what is under way; `closed` tells when all has ended."""
+        """Reject further work and end current work; `closed` resolves when all has ended."""
         with self._lock:
             if self._is_closed:
                 return
@@ -148,7 +147,7 @@ class Pool:
                 run.ended_at = min(run.ended_at, time.monotonic())
             self._lock.notify_all()
         for run in ended:
-            _fail(run, engine_closed())
+            _fail(run, _engine_closed())
         self._alarm.set()
         self._closing.set()
 
@@ -203,7 +202,7 @@ class Pool:
             idle = self._take(run.limits)
         except Exception as error:  # noqa: BLE001 - it is the caller's
             _LOG.warning("a connection of the embedded engine could not be opened: %s", error)
-            _fail(run, refusal(error))
+            _fail(run, _as_driver_error(error))
             return
         try:
             with self._lock:
@@ -213,12 +212,12 @@ class Pool:
         except BaseException as error:  # noqa: BLE001 - it is the caller's
             # chDB hands the rows of a failed query to the next one on the same connection.
             idle.connection.close()
-            _fail(run, refusal(error))
+            _fail(run, _as_driver_error(error))
             return
         if not self._keep(idle, run):
             idle.connection.close()
             # chDB calls an insert that was ended a success, of no rows.
-            _fail(run, statement_ended())
+            _fail(run, DriverError("the statement was ended", _QUERY_WAS_CANCELLED))
             return
         with contextlib.suppress(InvalidStateError):
             run.future.set_result(found)
@@ -260,24 +259,27 @@ class Pool:
             self._alarm.wait(wakes_in)
 
     def _look(self) -> tuple[list[str], float | None]:
+        """The names of the statements to kill, and the seconds until the next deadline."""
         now = time.monotonic()
         with self._lock:
-            late = [run for run in self._running if run.deadline <= now and not run.is_ended]
-            for run in late:
-                run.ended_at = now
-            refused = list(self._waiting) if self._is_stuck() else []
-            for run in refused:
-                self._waiting.remove(run)
+            given_up = self._give_up(now)
             # One without a name has not begun, and will not.
             names = [run.name for run in self._running if run.is_ended and run.name]
             deadlines = (run.deadline for run in self._running if not run.is_ended)
             self._wakes_at = min(deadlines, default=math.inf)
-            wakes_in = None if self._wakes_at == math.inf else max(0.0, self._wakes_at - now)
+        for run, error in given_up:
+            _fail(run, error)
+        return names, None if self._wakes_at == math.inf else max(0.0, self._wakes_at - now)
+
+    def _give_up(self, now: float) -> list[tuple[Run, DriverError]]:
+        late = [run for run in self._running if run.deadline <= now and not run.is_ended]
         for run in late:
-            _fail(run, timed_out(run.limits))
-        for run in refused:
-            _fail(run, all_stuck())
-        return names, wakes_in
+            run.ended_at = now
+        given_up = [(run, _timed_out(run.limits)) for run in late]
+        if self._is_stuck():
+            given_up += [(run, _all_stuck()) for run in self._waiting]
+            self._waiting.clear()
+        return given_up
 
     def _kill(self, names: list[str]) -> None:
         listed = ", ".join(f"'{name}'" for name in names)
@@ -300,7 +302,32 @@ class Pool:
         return sum(run.ended_at <= since for run in self._running) >= self._size
 
 
-def _fail(run: Run, error: BackendError) -> None:
+def _as_driver_error(error: BaseException) -> DriverError:
+    if isinstance(error, DriverError):
+        return error
+    code = re.search(r"\bCode: (\d+)[.,]", text := str(error))
+    wrapped = DriverError(text, int(code[1]) if code else None)
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def _timed_out(limits: Limits | None) -> DriverError:
+    seconds = limits.seconds if limits is not None else None
+    return DriverError(f"Timeout exceeded: the statement did not stop within {seconds} s", _TIMEOUT_EXCEEDED)
+
+
+def _engine_closed() -> DriverError:
+    return DriverError("the statement was ended: the embedded engine is closed", _QUERY_WAS_CANCELLED)
+
+
+def _all_stuck() -> DriverError:
+    return DriverError(
+        "all threads of the embedded engine run statements that cannot be ended",
+        _TOO_MANY_SIMULTANEOUS_QUERIES,
+    )
+
+
+def _fail(run: Run, error: DriverError) -> None:
     with contextlib.suppress(InvalidStateError):
         run.future.set_exception(error)
 

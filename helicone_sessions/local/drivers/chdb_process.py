@@ -1,7 +1,6 @@
-"""What a process may do with chDB: one directory, alone, and never after a fork."""
+"""The limits of chDB in a process: one directory, exclusively, and never after a fork."""
 
 import contextlib
-import errno
 import os
 import sys
 import threading
@@ -11,10 +10,7 @@ from typing import Any, Final, Protocol
 
 import attrs
 
-from helicone_sessions.errors import ConfigurationError
-
-if sys.platform != "win32":
-    import fcntl
+from helicone_sessions.errors import ConfigurationError, MissingExtra
 
 LOCK_FILE: Final = "helicone-sessions.lock"
 # chDB's own lock, there while a directory is open; and what it makes in one, the last two of them always.
@@ -25,7 +21,7 @@ _MEMORY: Final = ":memory:"
 
 
 class Connection(Protocol):
-    """What is used of a connection of chDB."""
+    """The part of chDB's connection that is used."""
 
     def query(self, query: str, format: str = ..., params: Any = ...) -> Any:  # noqa: A002 - chDB's name
         """Run a statement."""
@@ -58,7 +54,7 @@ class Hold:
     """One user's share of the engine; the engine lives until the last is released.
 
     Args:
-        where: A directory as chDB is told it, or its word for memory.
+        where: A directory as chDB spells it, or its word for memory.
         connect: Makes a connection.
     """
 
@@ -92,7 +88,7 @@ def hold(path: str | os.PathLike[str] | None, connect: Connect) -> Hold:
         ConfigurationError: The process was forked, it has other data open, or the directory cannot be used.
     """
     refuse_fork()
-    where = _MEMORY if path is None else _spelled(os.fspath(path))
+    where = _MEMORY if path is None else _checked_path(os.fspath(path))
     with _guard:
         _enter(where)
         try:
@@ -110,8 +106,8 @@ def refuse_fork() -> None:
     """
     if _is_forked:
         raise ConfigurationError(
-            "this process was forked from one that had loaded the embedded engine, which does not survive"
-            " a fork: start processes with multiprocessing.get_context('spawn'), and open the engine in them"
+            problem="this process was forked from one that had loaded the embedded engine",
+            remedy="Start processes with multiprocessing.get_context('spawn'), and open the engine in them",
         )
 
 
@@ -123,11 +119,12 @@ def is_forked() -> bool:
 def _enter(where: str) -> None:
     global _opened  # noqa: PLW0603 - chDB has one engine for the process
     if _opened is None:
-        _opened = _Opened(where, None if where == _MEMORY else _taken(Path(where)))
+        _opened = _Opened(where, None if where == _MEMORY else _locked(Path(where)))
     elif _opened.where != where:
         raise ConfigurationError(
-            f"the embedded engine of this process has {_named(_opened.where)} open and cannot open"
-            f" {_named(where)} beside it: close what uses it first, or open this one in another process"
+            argument="path",
+            problem=f"cannot be {_named(where)}: the engine of this process has {_named(_opened.where)} open",
+            remedy="Close the other one first, or use another process",
         )
     _opened.users += 1
 
@@ -143,29 +140,24 @@ def _leave() -> None:
         _opened = None
 
 
-def _spelled(path: str) -> str:
+def _checked_path(path: str) -> str:
     if "?" in path or not path.isprintable():
-        raise ConfigurationError(
-            f"the embedded engine cannot keep data in {path!r}: a path must not hold question marks"
-            " (chDB reads options behind them) or unprintable characters; choose another name"
-        )
+        # chDB reads options after a question mark.
+        raise _bad_path(f"must not contain question marks or unprintable characters, got {path!r}")
     if not path:
-        raise ConfigurationError("the path of the data is empty: name a directory, or None for memory")
+        raise _bad_path("is empty", "Name a directory, or pass None for memory")
     return os.path.realpath(path)
 
 
-def _taken(directory: Path) -> int | None:
-    _make(directory)
+def _locked(directory: Path) -> int | None:
+    _create(directory)
     lock = directory / LOCK_FILE
     try:
         if not lock.exists():
             _refuse_foreign(directory)
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise ConfigurationError(
-            f"the directory {str(directory)!r} cannot be written to: {error.strerror};"
-            " the embedded engine needs one that is yours to write"
-        ) from error
+        raise _bad_path(f"{str(directory)!r} cannot be written to: {error.strerror}") from error
     try:
         _lock(descriptor, directory)
     except BaseException:
@@ -174,64 +166,62 @@ def _taken(directory: Path) -> int | None:
     return descriptor
 
 
-def _make(directory: Path) -> None:
+def _create(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
-        raise ConfigurationError(
-            f"{str(directory)!r} is a file: the embedded engine keeps its data in a directory, name one"
-        ) from error
+        raise _bad_path(f"{str(directory)!r} is a file") from error
     except OSError as error:
-        raise ConfigurationError(
-            f"the directory {str(directory)!r} cannot be made: {error.strerror}; name another one"
-        ) from error
+        raise _bad_path(f"{str(directory)!r} cannot be created: {error.strerror}") from error
 
 
 def _refuse_foreign(directory: Path) -> None:
     # A volume that was just made is not empty either.
     found = {entry.name for entry in directory.iterdir()} - {"lost+found"}
     if not (found <= _ENGINE_ENTRIES or found >= _ENGINE_DATA):
-        raise ConfigurationError(
-            f"the directory {str(directory)!r} holds other things ({min(found)!r} for one) and no data of the"
-            " embedded engine: name an empty directory, or one that does not exist yet"
+        raise _bad_path(
+            f"{str(directory)!r} holds other files (for example {min(found)!r})",
+            "Name an empty directory, or one that does not exist yet",
         )
 
 
 def _lock(descriptor: int, directory: Path) -> None:
-    if sys.platform == "win32":
-        return
     try:
-        # The system lets go of it however the process ends.
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:
-            raise _in_use(str(directory), os.pread(descriptor, 20, 0).decode(errors="replace")) from error
+        from filelock import lock_descriptor  # noqa: PLC0415 - it is an extra
+    except ImportError as error:
+        raise MissingExtra("local", package="filelock", purpose="keeping data in a directory") from error
+    try:
+        is_locked = lock_descriptor(descriptor, blocking=False)
+    except OSError:
         # A file system without locks: chDB has a lock of its own, if with a poorer message.
         return
+    if not is_locked:
+        raise _in_use(str(directory), os.read(descriptor, 20).decode(errors="replace"))
     os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+    os.write(descriptor, str(os.getpid()).encode())
 
 
 def _in_use(where: str, process: str = "") -> ConfigurationError:
     who = f"another process ({process})" if process.isdigit() else "another process"
-    return ConfigurationError(
-        f"{who} has this directory open: {where!r}; one process at a time can use the data of the embedded"
-        " engine, so end that one, or ask it over HTTP"
-    )
+    return _bad_path(f"{where!r} is open in {who}", "Stop that process, or query it over HTTP")
 
 
 def _explained(error: Exception, where: str) -> ConfigurationError:
     text = str(error)
     if "already initialized with path" in text:
-        return ConfigurationError(
-            f"chDB is in use in this process with other data, so {_named(where)} cannot be opened beside it:"
-            " close its connections first, or open this one in another process"
+        return _bad_path(
+            f"cannot be {_named(where)}: chDB is in use in this process with other data",
+            "Close its connections first, or use another process",
         )
-    # chDB's lock is taken, and it does not say so.
+    # chDB's lock is taken, and its message does not name it.
     if text.endswith("Error initializing EmbeddedServer: . (BAD_ARGUMENTS)"):
         return _in_use(where)
     reason = text.partition(", Stack trace")[0]
-    return ConfigurationError(f"the embedded engine cannot open {_named(where)}: {reason}")
+    return _bad_path(f"cannot be {_named(where)}: {reason}", None)
+
+
+def _bad_path(problem: str, remedy: str | None = "Name another directory") -> ConfigurationError:
+    return ConfigurationError(argument="path", problem=problem, remedy=remedy)
 
 
 def _named(where: str) -> str:

@@ -1,4 +1,4 @@
-"""Where a ClickHouse server is and who asks it, read from a URL."""
+"""The address and the user of a ClickHouse server, parsed from a URL."""
 
 import os
 import re
@@ -12,8 +12,8 @@ from helicone_sessions.errors import ConfigurationError
 
 PASSWORD_VARIABLE: Final = "HELICONE_SESSIONS_CLICKHOUSE_PASSWORD"  # noqa: S105 - its name
 _SHAPE: Final = "http://user:password@host:8123/database"
-_ADVICE: Final = (
-    f"write it as {_SHAPE} (or https:), with special characters of the password as %XX,"
+_REMEDY: Final = (
+    f"Write it as {_SHAPE} (or https:), with special characters of the password as %XX,"
     f" or leave the password out and set {PASSWORD_VARIABLE}"
 )
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
@@ -44,7 +44,7 @@ class Password:
 
 @attrs.frozen
 class Address:
-    """Where a ClickHouse server is and who asks it.
+    """The address and the user of a ClickHouse server.
 
     Args:
         url: Its URL, without user, password and database.
@@ -71,7 +71,7 @@ class Address:
         return f"{self.url.scheme}://{user}{self.place}/{self.database or ''}"
 
     def headers(self) -> dict[str, str]:
-        """The headers that say who asks; made when they are needed, so that nobody keeps the password."""
+        """The headers for authentication; built for each request, so that nothing keeps the password."""
         headers = {"X-ClickHouse-User": self.user or "default"}
         if self.password.reveal():
             headers["X-ClickHouse-Key"] = self.password.reveal()
@@ -99,8 +99,9 @@ def parse_address(text: str, password: str | None = None) -> Address:
         password = os.environ.get(PASSWORD_VARIABLE, "")
     if any(_CONTROL.search(part) for part in (url.user, password, database) if part):
         raise ConfigurationError(
-            "the user, the password or the database of the ClickHouse URL holds a control character,"
-            " such as a newline at its end"
+            argument="clickhouse",
+            problem="has a control character in its user, password or database",
+            remedy="Look for a newline at its end",
         )
     return Address(
         url=URL.build(scheme=url.scheme, host=url.host or "", port=url.port, path="/"),
@@ -115,18 +116,13 @@ def _url(text: str) -> URL:
     # Made outside of `except`, as yarl's own error repeats parts of the text.
     url = _parsed(text)
     if url is None:
-        raise ConfigurationError(f"the ClickHouse URL cannot be read: {_ADVICE}")
+        raise _wrong("is not a valid URL")
     if url.scheme not in ("http", "https"):
-        raise ConfigurationError(
-            "the ClickHouse URL does not begin with http:// or https://, and only ClickHouse's HTTP"
-            f" interface is spoken: {_ADVICE}"
-        )
+        raise _wrong("must begin with http:// or https://, for ClickHouse's HTTP interface")
     if not url.host:
-        raise ConfigurationError(f"the ClickHouse URL names no host: {_ADVICE}")
+        raise _wrong("has no host")
     if url.raw_query_string or url.raw_fragment:
-        raise ConfigurationError(
-            f"the ClickHouse URL ends with '?…' or '#…', and settings are not given there: {_ADVICE}"
-        )
+        raise _wrong("has a query string or a fragment, which cannot set anything")
     return url
 
 
@@ -143,5 +139,10 @@ def _path(url: URL) -> str:
     # Not decoded: the name of a database may hold a slash, as %2F.
     path = url.raw_path.strip("/")
     if "/" in path:
-        raise ConfigurationError(f"the path of the ClickHouse URL has several parts: {_ADVICE}")
+        raise _wrong("has a path of several parts")
     return path
+
+
+def _wrong(problem: str) -> ConfigurationError:
+    # Never with the URL, which may hold a password.
+    return ConfigurationError(argument="clickhouse", problem=problem, remedy=_REMEDY)

@@ -1,24 +1,31 @@
-"""A ClickHouse server or cluster, asked through its HTTP interface."""
+"""A driver for a ClickHouse server or cluster, over its HTTP interface."""
 
 import asyncio
 import io
 import logging
-from typing import Any, Final, NoReturn
+from typing import Any, ClassVar, Final, NoReturn, Self
 from uuid import uuid4
 
 import aiohttp
+import attrs
 
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.local.drivers import BackendError, Limits, Result, Statement
 from helicone_sessions.local.drivers.clickhouse_address import PASSWORD_VARIABLE, parse_address
 from helicone_sessions.local.drivers.clickhouse_protocol import form, result
-from helicone_sessions.local.drivers.clickhouse_rights import Rights
-from helicone_sessions.local.drivers.limits import check
+from helicone_sessions.local.drivers.driver import (
+    LARGE_FILTER_SETTINGS,
+    LIMIT_SETTING_NAMES,
+    DriverError,
+    Limits,
+    Result,
+    Statement,
+    limit_settings,
+)
 
 _LOG: Final = logging.getLogger(__name__)
 
 LEAST_VERSION: Final = "22.3"
-# Seconds beyond the limit of a query, within which the server says itself that it is over.
+# Seconds beyond the limit of a query, for the server to report the timeout itself.
 _MARGIN: Final = 10.0
 _SECONDS_TO_CONNECT: Final = 10.0
 # For all that is looked at when it is opened.
@@ -28,11 +35,11 @@ _LARGE: Final = 100_000
 _SECONDS_TO_KILL: Final = 5.0
 # ClickHouse closes idle connections after 3 seconds in its older versions.
 _SECONDS_IDLE: Final = 2.0
-_FORM_OF_ANSWERS: Final = {"default_format": "JSONCompact", "wait_end_of_query": "1"}
+_RESPONSE_SETTINGS: Final = {"default_format": "JSONCompact", "wait_end_of_query": "1"}
 _WRONG_USER: Final = (192, 193, 194, 516)
-# What a server says to what it does not know: functions, types, parameters, words.
+# Error codes for unknown functions, types, parameters and syntax.
 _LACKING: Final = (36, 42, 43, 44, 46, 47, 48, 50, 62, 63, 115, 344, 456, 457)
-# What the engine's statements are made of; the text also shows that parameters arrive as they were sent.
+# The constructs that the engine's statements use; the text also shows that parameters arrive unchanged.
 _NEEDED: Final = Statement(
     """
 SELECT {word:String}, mapContains(map('a', 1), 'a'), CAST(1 AS Bool), 'a' ILIKE 'A',
@@ -43,12 +50,79 @@ FROM system.one""",
 )
 _WORD: Final = "a\\b\tc\nd'{x:String}"
 
+_SETTINGS: Final = {
+    "output_format_json_quote_64bit_integers": 0,
+    "http_write_exception_in_output_format": 0,
+    **LARGE_FILTER_SETTINGS,
+}
+# Together they stop a query whose caller is gone; the first alone does nothing.
+_CANCEL: Final = "cancel_http_readonly_queries_on_client_close"
+_READ_ONLY: Final = "readonly"
+_SETTING_NAMES: Final = (*_SETTINGS, *LIMIT_SETTING_NAMES, _CANCEL, _READ_ONLY)
 
-class _TimedOut(BackendError):
+
+@attrs.frozen
+class UserRights:
+    """Which settings a user may send; without knowing better, none.
+
+    Args:
+        settable: The settings that the server knows and the user may change, each with the greatest value
+            that is allowed, or None.
+        is_read_only: Whether the user's own profile only reads.
+        stops_on_close: Whether a query ends when its connection is closed.
+    """
+
+    statement: ClassVar[Statement] = Statement(
+        "SELECT name, value, max, readonly FROM system.settings"
+        f" WHERE name IN ({', '.join(map(repr, _SETTING_NAMES))})"
+    )
+
+    settable: dict[str, float | None] = attrs.field(factory=dict)
+    is_read_only: bool = False
+    stops_on_close: bool = False
+
+    @classmethod
+    def read(cls, rows: list[list[Any]]) -> Self:
+        """The rights in *rows*, the result of `statement`."""
+        values = {name: value for name, value, _, _ in rows}
+        mode = values.get(_READ_ONLY)
+        settable = {
+            name: _number(greatest)
+            for name, _, greatest, is_fixed in rows
+            # Of a user with `readonly = 1` the server takes no setting whatever.
+            if mode != "1" and not int(is_fixed)
+        }
+        only_reads = mode != "0" or _READ_ONLY in settable
+        cancels = values.get(_CANCEL) == "1" or _CANCEL in settable
+        return cls(settable, is_read_only=mode != "0", stops_on_close=only_reads and cancels)
+
+    def settings(self, limits: Limits) -> dict[str, str]:
+        """The settings to send with a query that may take *limits*."""
+        wanted: dict[str, float] = {**_SETTINGS, _CANCEL: 1, **limit_settings(limits)}
+        if not self.is_read_only:
+            wanted[_READ_ONLY] = 2
+        return {name: self._written(name, value) for name, value in wanted.items() if name in self.settable}
+
+    def _written(self, name: str, value: float) -> str:
+        greatest = self.settable[name]
+        if greatest is not None:
+            value = min(value, greatest)
+        # Less than that would be written as zero, which is without a limit.
+        return str(int(value)) if value == int(value) else f"{max(value, 0.001):.6f}"
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None
+
+
+class _TimedOut(DriverError):
     """No answer came in time; the query may still be running."""
 
 
-class ClickHouseBackend:
+class ClickHouseDriver:
     """A ClickHouse server or cluster, asked through its HTTP interface.
 
     A cluster needs nothing special: ask any of its servers for a database with ``Distributed`` tables.
@@ -61,7 +135,7 @@ class ClickHouseBackend:
             are those of its profile, and of these only the seconds are kept.
         password: The password, if it is not in the URL; else the environment variable
             ``HELICONE_SESSIONS_CLICKHOUSE_PASSWORD`` is read.
-        session: A session of one's own, which is not closed; without it one is made.
+        session: A session to use, which is not closed; by default the driver creates one.
 
     Raises:
         ConfigurationError: The URL is none that can be used, or a limit is not above zero.
@@ -75,7 +149,6 @@ class ClickHouseBackend:
         password: str | None = None,
         session: aiohttp.ClientSession | None = None,
     ) -> None:
-        check(limits)
         self._address = parse_address(url, password)
         self._limits = limits
         self._session = session
@@ -83,15 +156,15 @@ class ClickHouseBackend:
         self._is_closed = False
         # Before that, nothing is known to be there that a query could be ended on.
         self._was_answered = False
-        self._rights = Rights()
-        self._asked: set[asyncio.Task[Any]] = set()
+        self._rights = UserRights()
+        self._pending: set[asyncio.Task[Any]] = set()
         self._kills: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
-        return f"ClickHouseBackend({str(self._address)!r})"
+        return f"ClickHouseDriver({str(self._address)!r})"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a backend is not pickled; make one where it is used")
+        raise TypeError("a driver is not pickled; make one where it is used")
 
     async def open(self) -> None:
         """Connect, and look whether the server knows what is needed and what the user may set.
@@ -100,7 +173,7 @@ class ClickHouseBackend:
             ConfigurationError: It cannot be used; the message says why, and what to do.
         """
         if self._is_closed:
-            raise ConfigurationError("the ClickHouse backend is closed; make a new one")
+            raise ConfigurationError(problem="the ClickHouse driver is closed", remedy="Make a new one")
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(keepalive_timeout=_SECONDS_IDLE),
@@ -111,11 +184,11 @@ class ClickHouseBackend:
                 await self._look()
         except TimeoutError:
             await self._let_go()
-            late = BackendError(f"it did not answer within {_SECONDS_TO_OPEN:g} s{self._hint()}")
-            raise ConfigurationError(self._unusable(late)) from None
-        except BackendError as error:
+            late = DriverError(f"it did not answer within {_SECONDS_TO_OPEN:g} s{self._hint()}")
+            raise self._cannot_open(late) from None
+        except DriverError as error:
             await self._let_go()
-            raise ConfigurationError(self._unusable(error)) from None
+            raise self._cannot_open(error) from None
         except BaseException:
             await self._let_go()
             raise
@@ -124,67 +197,64 @@ class ClickHouseBackend:
         version = (await self._ask(Statement("SELECT version()"), {}, self._limits)).rows[0][0]
         try:
             found = (await self._ask(_NEEDED, {}, self._limits)).rows[0][0]
-        except BackendError as error:
+        except DriverError as error:
             if error.code not in _LACKING:
                 raise
-            raise ConfigurationError(
-                f"ClickHouse at {self._address.place} is version {version} and lacks what the queries need;"
-                f" {LEAST_VERSION} or later is due. It says: {error}"
+            raise _unusable(
+                f"has version {version} at {self._address.place}, which lacks functions that the queries"
+                f" need ({error})",
+                f"Use {LEAST_VERSION} or later",
             ) from None
         if found != _WORD:
-            raise ConfigurationError(
-                f"ClickHouse at {self._address.place} (version {version}) does not get parameters as they are"
-                f" sent: {_WORD!r} became {found!r}; look at what stands between"
+            raise _unusable(
+                f"(version {version}) at {self._address.place} receives changed parameters: {_WORD!r} became"
+                f" {found!r}",
+                "Look for a proxy in between",
             )
-        rows = (await self._ask(Rights.asked_for, {}, self._limits)).rows
-        self._rights = Rights.read(rows)
+        rows = (await self._ask(UserRights.statement, {}, self._limits)).rows
+        self._rights = UserRights.read(rows)
         self._was_answered = True
 
-    def _unusable(self, error: BackendError) -> str:
+    def _cannot_open(self, error: DriverError) -> ConfigurationError:
         place, user = self._address.place, self._address.user or "default"
         if error.code in _WRONG_USER:
-            return (
-                f"ClickHouse at {place} does not let user {user!r} in: check user and password in the URL, or"
-                f" the password in {PASSWORD_VARIABLE}. It says: {error}"
+            return _unusable(
+                f"at {place} rejects user {user!r}: {error}",
+                f"Check user and password in the URL, or the password in {PASSWORD_VARIABLE}",
             )
-        return f"ClickHouse at {place} cannot be used: {error}"
+        return _unusable(f"at {place} cannot be used: {error}")
 
     async def query(self, statement: Statement, limits: Limits | None = None) -> Result:
-        """What *statement* selects.
+        """Run *statement*.
 
         Raises:
-            BackendError: ClickHouse refused or gave up, or no answer came.
-            ConfigurationError: The backend is not open.
+            DriverError: ClickHouse refused or gave up, or no answer came.
+            ConfigurationError: The driver is not open.
         """
-        if limits is None:
-            limits = self._limits
-        else:
-            check(limits)
+        limits = limits or self._limits
         return await self._ask(statement, self._rights.settings(limits), limits)
 
     async def _ask(self, statement: Statement, settings: dict[str, str], limits: Limits) -> Result:
         if self._is_closed or self._session is None or self._session.closed:
-            raise ConfigurationError("the ClickHouse backend is not open")
+            raise ConfigurationError(
+                problem="the ClickHouse driver is not open", remedy="Await its open() first"
+            )
         task = asyncio.create_task(self._answer(self._session, statement, settings, limits))
-        self._asked.add(task)
-        task.add_done_callback(self._asked.discard)
+        self._pending.add(task)
+        task.add_done_callback(self._pending.discard)
         try:
             return await task
         except asyncio.CancelledError:
             caller = asyncio.current_task()
             if not self._is_closed or caller is None or caller.cancelling():
                 raise
-        raise BackendError("the ClickHouse backend was closed before the answer came")
+        raise DriverError("the ClickHouse driver was closed before the answer came")
 
     async def _answer(
         self, session: aiohttp.ClientSession, statement: Statement, settings: dict[str, str], limits: Limits
     ) -> Result:
         query_id = uuid4().hex
-        settings = {
-            "query_id": query_id,
-            "default_format": "JSONCompact",
-            "wait_end_of_query": "1",
-        } | settings
+        settings = {"query_id": query_id, **_RESPONSE_SETTINGS, **settings}
         seconds = None if limits.seconds is None else limits.seconds + _MARGIN
         try:
             answer = await self._post(session, statement, settings, seconds)
@@ -205,7 +275,7 @@ class ClickHouseBackend:
             content_type, body = await asyncio.to_thread(form, statement)
         else:
             content_type, body = form(statement)
-        failure: BackendError
+        failure: DriverError
         try:
             async with session.post(
                 self._address.url,
@@ -218,11 +288,11 @@ class ClickHouseBackend:
             ) as response:
                 return response.status, response.headers, await response.read()
         except aiohttp.ConnectionTimeoutError:
-            failure = BackendError(f"no connection within {_SECONDS_TO_CONNECT:g} s{self._hint()}")
+            failure = DriverError(f"no connection within {_SECONDS_TO_CONNECT:g} s{self._hint()}")
         except TimeoutError:
             failure = _TimedOut(f"no answer of ClickHouse within {seconds:g} s; the query was given up")
         except (aiohttp.ClientError, OSError) as error:
-            failure = BackendError(self._explained(error))
+            failure = DriverError(self._explained(error))
         # Raised here, so that no error of aiohttp, which knows the headers, hangs on it.
         raise failure
 
@@ -256,8 +326,8 @@ class ClickHouseBackend:
         statement = Statement(f"KILL QUERY WHERE query_id = '{query_id}' ASYNC")
         try:
             await self._post(session, statement, {}, _SECONDS_TO_KILL)
-        except BackendError as error:
-            _LOG.warning("a query that nobody waits for could not be ended: %s", error)
+        except DriverError as error:
+            _LOG.warning("an abandoned query could not be ended: %s", error)
 
     async def aclose(self) -> None:
         """Let go of all connections; queries under way are ended."""
@@ -265,10 +335,10 @@ class ClickHouseBackend:
         await self._let_go()
 
     async def _let_go(self) -> None:
-        for asked in self._asked:
-            asked.cancel()
+        for pending in self._pending:
+            pending.cancel()
         # In this order: those that are cancelled start what ends their queries on the server.
-        await asyncio.gather(*self._asked, return_exceptions=True)
+        await asyncio.gather(*self._pending, return_exceptions=True)
         await asyncio.gather(*self._kills)
         if self._is_ours and self._session is not None:
             session, self._session = self._session, None
@@ -278,3 +348,7 @@ class ClickHouseBackend:
 def _is_large(statement: Statement) -> bool:
     values = statement.parameters.values()
     return len(statement.text) + sum(len(value) for value in values if isinstance(value, str)) > _LARGE
+
+
+def _unusable(problem: str, remedy: str | None = None) -> ConfigurationError:
+    return ConfigurationError(argument="clickhouse", problem=problem, remedy=remedy)

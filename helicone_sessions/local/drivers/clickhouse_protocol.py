@@ -1,4 +1,4 @@
-"""What goes to ClickHouse's HTTP interface and what comes back, without any input or output."""
+"""Request bodies and results of ClickHouse's HTTP interface, without input or output."""
 
 import json
 import re
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 from uuid import uuid4
 
-from helicone_sessions.local.drivers import BackendError, Result, Statement
+from helicone_sessions.local.drivers.driver import DriverError, Result, Statement
 
 # A field of a form may have 128 KiB (`http_max_field_value_size`), and a character four bytes.
 _LARGEST_FIELD: Final = 100_000
@@ -80,7 +80,7 @@ def _pieces(value: str) -> Iterator[str]:
     while True:
         end = start + size
         piece = value[start:end]
-        # What a backslash escapes stays with it.
+        # A backslash stays with the character that it escapes.
         if end < len(value) and (len(piece) - len(piece.rstrip("\\"))) % 2:
             piece = piece[:-1]
         yield piece
@@ -90,16 +90,16 @@ def _pieces(value: str) -> Iterator[str]:
 
 
 def result(status: int, headers: Mapping[str, str], body: bytes, hide: Callable[[str], str] = str) -> Result:
-    """What an answer holds.
+    """The result in a response.
 
     Args:
         status: The HTTP status.
         headers: The headers.
         body: The body.
-        hide: Takes out of the text of an error what nobody is to see.
+        hide: Masks secrets in the text of an error.
 
     Raises:
-        BackendError: It is an error, or not what was asked for.
+        DriverError: It is an error, or not a result.
     """
     code = headers.get("X-ClickHouse-Exception-Code")
     answer = _answer(body)
@@ -108,7 +108,7 @@ def result(status: int, headers: Mapping[str, str], body: bytes, hide: Callable[
     if code is not None or status >= 400:
         raise _refusal(body.decode(errors="replace"), code, status, hide)
     if status >= 300:
-        raise BackendError(
+        raise DriverError(
             f"the server sends to another address, {hide(headers.get('Location', ''))[:200]!r}, and is not"
             " followed there, as the password would go along: give that address if it is the right one"
         )
@@ -121,7 +121,7 @@ def result(status: int, headers: Mapping[str, str], body: bytes, hide: Callable[
     # A statement that fails after its first rows ends a good status with the text of the error.
     if found := _CODE.search(text):
         raise _refusal(text[found.start() :], None, status, hide)
-    raise BackendError(
+    raise DriverError(
         f"the answer (status {status}) is not ClickHouse's: it begins with {hide(text)[:100]!r};"
         " check that host and port are those of its HTTP interface"
     )
@@ -135,7 +135,7 @@ def _answer(body: bytes) -> Any:
 
 
 def _with_numbers(rows: list[list[Any]], types: list[str]) -> list[list[Any]]:
-    """Whole numbers as such: older servers write long ones as text, unless a setting says otherwise."""
+    """Convert whole numbers: older servers quote long ones, unless a setting changes that."""
     places = [place for place, kind in enumerate(types) if _WHOLE.fullmatch(kind)]
     for row in rows:
         for place in places:
@@ -144,7 +144,7 @@ def _with_numbers(rows: list[list[Any]], types: list[str]) -> list[list[Any]]:
     return rows
 
 
-def _refusal(text: str, header: str | None, status: int, hide: Callable[[str], str]) -> BackendError:
+def _refusal(text: str, header: str | None, status: int, hide: Callable[[str], str]) -> DriverError:
     found = _CODE.search(text)
     if header is not None and header.isdecimal():
         code: int | None = int(header)
@@ -152,7 +152,7 @@ def _refusal(text: str, header: str | None, status: int, hide: Callable[[str], s
         code = int(found[1]) if found else None
     text = " ".join(hide(text).split())
     if code is None:
-        return BackendError(
+        return DriverError(
             f"status {status}, with no reason of ClickHouse's: {text[:200]!r}; check that host and port are"
             " those of its HTTP interface"
         )
@@ -163,4 +163,4 @@ def _refusal(text: str, header: str | None, status: int, hide: Callable[[str], s
             "; the filter has more or longer values than the server takes: raise http_max_fields and"
             " http_max_field_value_size in its default profile"
         )
-    return BackendError(text, code)
+    return DriverError(text, code)

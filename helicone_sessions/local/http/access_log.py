@@ -1,4 +1,4 @@
-"""One record a request: who asked what, and what became of it."""
+"""The access log: one record per request."""
 
 import logging
 from contextvars import ContextVar
@@ -11,18 +11,18 @@ from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http_exceptions import HttpProcessingError
 
 ACCESS: Final = logging.getLogger("helicone_sessions.access")
-# What aiohttp says of connections.
+# aiohttp's own messages about connections.
 CONNECTIONS: Final = logging.getLogger("helicone_sessions.connections")
 
 _LONGEST_PATH: Final = 200
 
 
 @attrs.define
-class Facts:
-    """What a record says beside the request and its answer.
+class RequestFacts:
+    """Facts of a request that its handler adds to the record.
 
     Args:
-        organization: Who asked.
+        organization: The caller.
         bytes_in: The length of the body, unpacked.
         outcome: One word for what became of it.
     """
@@ -33,7 +33,7 @@ class Facts:
 
 
 # aiohttp runs each request in a context of its own, its access logger included.
-facts: Final[ContextVar[Facts]] = ContextVar("facts")
+facts: Final[ContextVar[RequestFacts]] = ContextVar("facts")
 
 
 class AccessLog(AbstractAccessLogger):
@@ -42,7 +42,7 @@ class AccessLog(AbstractAccessLogger):
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
         """Write the record of a request that was answered in *time* seconds."""
         size = response.body_length if response.prepared else 0
-        record(request, response.status, facts.get(Facts()), seconds=time, bytes_out=size)
+        record(request, response.status, facts.get(RequestFacts()), seconds=time, bytes_out=size)
 
     @property
     def enabled(self) -> bool:
@@ -50,7 +50,9 @@ class AccessLog(AbstractAccessLogger):
         return self.logger.isEnabledFor(logging.INFO)
 
 
-def record(request: web.BaseRequest, status: int, seen: Facts, *, seconds: float, bytes_out: int = 0) -> None:
+def record(
+    request: web.BaseRequest, status: int, seen: RequestFacts, *, seconds: float, bytes_out: int = 0
+) -> None:
     """Write one record."""
     fields = {
         "method": request.method,
@@ -67,7 +69,7 @@ def record(request: web.BaseRequest, status: int, seen: Facts, *, seconds: float
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """What is no HTTP is in the access log; its error would quote the headers, and a key among them."""
+    """Drop errors of malformed requests: they quote the headers with the key, and are in the access log."""
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 

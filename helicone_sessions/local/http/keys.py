@@ -1,4 +1,4 @@
-"""Who may ask: API keys, and the organisation that each one speaks for."""
+"""API keys, and the organisation that each one belongs to."""
 
 import hashlib
 import hmac
@@ -9,10 +9,11 @@ from typing import Any, Final
 from uuid import UUID
 
 from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.local.server_config import organization_uuid
 
 Organization = UUID | str
 
-# What a client can send in a header, and no reader can mistake.
+# A client can send these in a header unchanged.
 _SENDABLE: Final = re.compile(r"[!-~]+")
 
 
@@ -21,7 +22,7 @@ class MalformedToken(Exception):
 
 
 class WrongKey(Exception):
-    """There is no key, or nobody has it."""
+    """The key is missing or unknown."""
 
 
 class Keys:
@@ -30,7 +31,7 @@ class Keys:
     They are kept as digests beside the first one, which the server shows its owner.
 
     Args:
-        given: One key, or an organisation for each of several keys; None makes one up.
+        given: One key, or an organisation for each of several keys; None generates one.
 
     Raises:
         ConfigurationError: A key cannot be sent, or an organisation is no UUID.
@@ -40,25 +41,8 @@ class Keys:
     """
 
     def __init__(self, given: str | Mapping[str, Organization] | None) -> None:
-        named: dict[Any, UUID | None]
-        if given is None:
-            named = {f"sk-local-{secrets.token_urlsafe(24)}": None}
-        elif isinstance(given, str):
-            if not given:
-                raise ConfigurationError("api_key is empty: give a key, or leave it out to have one made up")
-            named = {given: None}
-        elif not isinstance(given, Mapping):
-            raise ConfigurationError(
-                f"api_key is a text, or a mapping from keys to organisations, not a {type(given).__name__}"
-            )
-        else:
-            named = {key: as_organization(organization) for key, organization in given.items()}
-        if not named:
-            raise ConfigurationError("api_key names no key: give at least one with its organisation")
-        for key in named:
-            if not isinstance(key, str) or not _SENDABLE.fullmatch(key):
-                raise ConfigurationError("an api_key is text of visible ASCII characters without spaces")
-        self.is_made_up = given is None
+        named = _organizations_by_key(given)
+        self.is_random = given is None
         self.first: str = next(iter(named))
         self._salt = secrets.token_bytes(32)
         self._digests = [(self._digest(key.encode()), organization) for key, organization in named.items()]
@@ -73,7 +57,7 @@ class Keys:
 
         Raises:
             MalformedToken: The header is not ``Bearer`` and a key.
-            WrongKey: There is no header, or nobody has its key.
+            WrongKey: The header is missing, or its key is unknown.
         """
         if authorization is None:
             raise WrongKey
@@ -81,9 +65,9 @@ class Keys:
         if len(words) != 2 or words[0].lower() != "bearer":
             raise MalformedToken
         # A header may hold bytes that are no UTF-8.
-        asked = self._digest(words[1].encode(errors="surrogateescape"))
-        # All are compared, so that the time tells neither whether one matched nor which.
-        matches = [found for found in self._digests if hmac.compare_digest(found[0], asked)]
+        digest = self._digest(words[1].encode(errors="surrogateescape"))
+        # All are compared, so that the time reveals neither whether one matched nor which.
+        matches = [found for found in self._digests if hmac.compare_digest(found[0], digest)]
         if not matches:
             raise WrongKey
         return matches[0][1]
@@ -92,15 +76,22 @@ class Keys:
         return hashlib.blake2b(key, key=self._salt).digest()
 
 
-def as_organization(given: Organization) -> UUID:
-    """The organisation as a UUID.
+def _organizations_by_key(given: str | Mapping[str, Organization] | None) -> dict[str, UUID | None]:
+    if given is None:
+        return {f"sk-local-{secrets.token_urlsafe(24)}": None}
+    if not isinstance(given, (str, Mapping)):
+        raise _bad_key(f"must be a string or a mapping of keys to organisations, got {type(given).__name__}")
+    if not given:
+        raise _bad_key("is empty", "Pass a key, or omit it for a random one")
+    named: Mapping[Any, Organization | None] = {given: None} if isinstance(given, str) else given
+    for key in named:
+        if not isinstance(key, str) or not _SENDABLE.fullmatch(key):
+            raise _bad_key(
+                "holds a character that cannot be sent in a header",
+                "Use visible ASCII characters without spaces",
+            )
+    return {key: None if one is None else organization_uuid(one) for key, one in named.items()}
 
-    Raises:
-        ConfigurationError: It is none.
-    """
-    if isinstance(given, UUID):
-        return given
-    try:
-        return UUID(given)
-    except (ValueError, AttributeError, TypeError):
-        raise ConfigurationError(f"an organisation is a UUID, not {given!r}") from None
+
+def _bad_key(problem: str, remedy: str | None = None) -> ConfigurationError:
+    return ConfigurationError(argument="api_key", problem=problem, remedy=remedy)

@@ -1,4 +1,4 @@
-"""What listens on an address: it takes connections, and ends without losing one."""
+"""Listening on an address, and a shutdown that loses no connection."""
 
 import asyncio
 import errno
@@ -31,7 +31,7 @@ class Listening:
     """An application on an address.
 
     Args:
-        app: What answers.
+        app: The application.
         host: The address.
         port: The port; 0 takes a free one.
         patience: Seconds that a connection may wait for the next request to arrive with all its headers.
@@ -81,7 +81,7 @@ class Listening:
             )
         except (OSError, OverflowError) as error:
             await self._runner.cleanup()
-            raise ConfigurationError(self._why_not(error)) from error
+            raise self._cannot_listen(error) from error
         address, self._port = self._listening.sockets[0].getsockname()[:2]
         address = _ANYWHERE.get(address, address)
         self.url = f"http://{f'[{address}]' if ':' in address else address}:{self._port}"
@@ -97,7 +97,7 @@ class Listening:
             await self._listening.start_serving()
         except OSError as error:
             # Two may hold an address until one of them listens there.
-            raise ConfigurationError(self._why_not(error)) from error
+            raise self._cannot_listen(error) from error
 
     def _connection(self) -> web.RequestHandler:
         """One connection, which is closed if it does not come to a first request."""
@@ -111,14 +111,25 @@ class Listening:
         del self._silent[connection]
         connection.force_close()
 
-    def _why_not(self, error: Exception) -> str:
-        where = f"port {self._port} of {self._host}"
+    def _cannot_listen(self, error: Exception) -> ConfigurationError:
         match getattr(error, "errno", None):
             case errno.EADDRINUSE:
-                return f"{where} is taken: end what listens there, or give another port (0 takes a free one)"
+                return ConfigurationError(
+                    argument="port",
+                    problem=f"{self._port} of {self._host} is taken",
+                    remedy="Stop the other server, or pass another port (0 takes a free one)",
+                )
             case errno.EACCES:
-                return f"{where} is not for this user: give a port from 1024 up"
-        return f"{where} cannot be listened on: {error}; give a host of this machine, as 127.0.0.1"
+                return ConfigurationError(
+                    argument="port",
+                    problem=f"{self._port} is reserved for privileged users",
+                    remedy="Pass a port from 1024 up",
+                )
+        return ConfigurationError(
+            argument="host",
+            problem=f"must be an address of this machine, got {self._host!r} ({error})",
+            remedy="Pass for example 127.0.0.1",
+        )
 
     async def end(self, grace: float) -> None:
         """Take no more requests, give those under way some seconds, and end the rest.

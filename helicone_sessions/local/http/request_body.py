@@ -1,4 +1,4 @@
-"""What a request carries: its bytes within bounds, and what they say."""
+"""Request bodies: read within bounds, unpacked and decoded."""
 
 import asyncio
 import zlib
@@ -9,8 +9,9 @@ from typing import Any, Final, TypeVar
 from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from helicone_sessions.errors import FilterTypeError
-from helicone_sessions.local.http.queue import Large
+from helicone_sessions.errors import FilterTypeError, FilterValueError
+from helicone_sessions.filters.wire import json_text
+from helicone_sessions.local.http.request_queue import LargeBodySlot
 from helicone_sessions.messages.codec import decode
 from helicone_sessions.messages.converter import converter
 from helicone_sessions.messages.query import SessionMetricsQuery
@@ -32,7 +33,7 @@ class TooSlow(Exception):
 
 
 async def body_of(
-    request: web.Request, patience: float, large: Large, *, largest: int = LARGEST_BODY
+    request: web.Request, patience: float, large: LargeBodySlot, *, largest: int = LARGEST_BODY
 ) -> bytes:
     """The body, decompressed.
 
@@ -44,24 +45,26 @@ async def body_of(
 
     Raises:
         TooSlow: It did not arrive in time.
-        ValueError: It cannot be unpacked, or ends too early.
+        FilterValueError: It cannot be unpacked, or ends too early.
         web.HTTPRequestEntityTooLarge: It is too long.
     """
     length = request.content_length or 0
     _check_length(length, largest)
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in _ENCODINGS:
-        raise ValueError(f"$: a body is packed by gzip or deflate, if at all, not by {encoding[:50]!r}")
+        raise FilterValueError(problem=f"the content encoding must be gzip or deflate, got {encoding[:50]}")
     try:
         body = await _arrived(request.content, length, patience, large, largest)
         return body if encoding == "identity" else await _unpacked(body, encoding, large, largest)
     except TimeoutError:
         raise TooSlow from None
     except (web.RequestPayloadError, HttpProcessingError, zlib.error):
-        raise ValueError("$: the body is not what its headers say") from None
+        raise FilterValueError(problem="the body is not what its headers announce") from None
 
 
-async def _arrived(content: StreamReader, length: int, patience: float, large: Large, largest: int) -> bytes:
+async def _arrived(
+    content: StreamReader, length: int, patience: float, large: LargeBodySlot, largest: int
+) -> bytes:
     body = bytearray()
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(patience) as limit:
@@ -78,7 +81,7 @@ async def _arrived(content: StreamReader, length: int, patience: float, large: L
             _check_length(len(body), largest)
 
 
-async def _unpacked(packed: bytes, encoding: str, large: Large, largest: int) -> bytes:
+async def _unpacked(packed: bytes, encoding: str, large: LargeBodySlot, largest: int) -> bytes:
     try:
         return await read(packed, partial(_unpack, encoding=encoding, most=LARGE_BODY))
     except _TooLong:
@@ -90,7 +93,7 @@ async def _unpacked(packed: bytes, encoding: str, large: Large, largest: int) ->
 
 
 class _TooLong(Exception):
-    """It unpacks to more than was asked for."""
+    """It unpacks to more bytes than allowed."""
 
 
 _ENCODINGS: Final = {"identity": 0, "gzip": 31, "x-gzip": 31, "deflate": 15}
@@ -130,35 +133,38 @@ def query_in(body: bytes) -> SessionMetricsQuery:
     """The query that a body holds, by the contract.
 
     Raises:
-        ValueError: The body is not JSON, or not a query of the contract.
-        FilterError: A value is not the contract's.
+        FilterError: The body is not JSON, or not a query of the contract.
     """
-    return converter.structure(_decoded(body, "$: the body is not JSON"), SessionMetricsQuery)
+    return converter.structure(json_in(body), SessionMetricsQuery)
 
 
 def rows_in(body: bytes) -> list[Mapping[str, Any]]:
     """The rows that a body holds: a list in JSON, or one in JSON on each line.
 
     Raises:
-        ValueError: It is neither.
-        FilterTypeError: A row is no object.
+        FilterError: It is neither, or a row is not an object.
     """
     is_list = body.lstrip()[:1] == b"["
-    rows: list[Any] = _decoded(body, "the body is not JSON") if is_list else list(_lines(body))
+    rows: list[Any] = json_in(body) if is_list else list(_lines(body))
     for place, row in enumerate(rows):
         if not isinstance(row, dict):
-            raise FilterTypeError(f"row {place}: a row is an object with named fields")
+            raise FilterTypeError(field=f"row {place}", problem=f"must be an object, got {json_text(row)}")
     return rows
 
 
 def _lines(body: bytes) -> Iterator[Any]:
     for number, line in enumerate(body.splitlines(), 1):
         if line.strip():
-            yield _decoded(line, f"line {number}: this is not JSON")
+            yield json_in(line, f"line {number}")
 
 
-def _decoded(body: bytes, what: str) -> Any:
+def json_in(body: bytes, subject: str = "the body") -> Any:
+    """The JSON value of a body, or of a part of it.
+
+    Raises:
+        FilterValueError: It is not JSON.
+    """
     try:
         return decode(body)
     except ValueError as error:
-        raise ValueError(f"{what}: {error}") from None
+        raise FilterValueError(problem=f"{subject} is not JSON: {error}") from None

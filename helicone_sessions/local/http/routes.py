@@ -1,4 +1,4 @@
-"""The addresses of the server: what a request has to pass, and what it is answered."""
+"""The handlers of all paths: authentication, rate limit, queue, and the responses."""
 
 import asyncio
 import logging
@@ -13,12 +13,13 @@ from aiohttp import web
 
 from helicone_sessions.clock import Clock
 from helicone_sessions.errors import ConfigurationError, FilterError
-from helicone_sessions.local.drivers import BackendError
-from helicone_sessions.local.http.access_log import Facts, facts, record
+from helicone_sessions.filters.constants import cut
+from helicone_sessions.local.dataset import Dataset
+from helicone_sessions.local.drivers.driver import DriverError
+from helicone_sessions.local.http.access_log import RequestFacts, facts, record
 from helicone_sessions.local.http.keys import Keys, MalformedToken, WrongKey
 from helicone_sessions.local.http.page.document import FILTER_PATH, page
-from helicone_sessions.local.http.page.filter_check import LARGEST_READING, reading_of
-from helicone_sessions.local.http.queue import Full, Large, Turns
+from helicone_sessions.local.http.page.filter_check import LARGEST_FILTER_BODY, check_filter
 from helicone_sessions.local.http.request_body import (
     LARGE_BODY,
     LARGEST_BODY,
@@ -28,6 +29,7 @@ from helicone_sessions.local.http.request_body import (
     read,
     rows_in,
 )
+from helicone_sessions.local.http.request_queue import LargeBodySlot, QueueFull, RequestQueue
 from helicone_sessions.local.http.service_form import (
     CRASHED,
     LARGEST_SERVICE_BODY,
@@ -38,8 +40,7 @@ from helicone_sessions.local.http.service_form import (
 )
 from helicone_sessions.local.query.contract_sql import Unanswerable
 from helicone_sessions.local.query.service_sql import Crash
-from helicone_sessions.local.source import Source
-from helicone_sessions.local.storage.rows import Loaded
+from helicone_sessions.local.server_config import ServerConfig
 from helicone_sessions.messages.converter import converter
 from helicone_sessions.messages.fixed_window import FixedWindow
 from helicone_sessions.messages.protocol import CONTRACT_HEADER, PATH
@@ -57,7 +58,7 @@ _LARGE_AT_ONCE: Final = 4
 _ADDED_AT_ONCE: Final = 1
 # After these the rest of the body is on its way, and nothing else can be read from the connection.
 _CLOSING: Final = (408, 413)
-# What nginx writes for a client that left before its answer.
+# The status that nginx logs for a client that disconnects early.
 _GONE: Final = 499
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -65,76 +66,61 @@ _Work = Callable[[web.Request, bytes, UUID], Awaitable[web.Response]]
 
 
 class Refusal(Exception):
-    """A request that is refused, and how.
+    """A request that is rejected, and the response to it.
 
     Args:
         status: The HTTP status.
-        said: The error.
+        message: The error.
         outcome: A word for the log.
         headers: More headers.
-        body: The body of the answer, if not ``{"error": said}``.
+        body: The body of the response, if not ``{"error": message}``; a string is sent as plain text.
     """
 
     def __init__(
         self,
         status: int,
-        said: str,
+        message: str,
         outcome: str = "refused",
         headers: Mapping[str, str] | None = None,
-        body: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | str | None = None,
     ) -> None:
-        super().__init__(said)
+        super().__init__(message)
         self.status = status
-        self.said = said if len(said) <= _LONGEST_ERROR else f"{said[:_LONGEST_ERROR]}…"
         self.outcome = outcome
         self.headers = headers
-        self.body = {"error": self.said} if body is None else body
+        self.body = {"error": cut(message, _LONGEST_ERROR)} if body is None else body
 
     def response(self) -> web.Response:
-        """The refusal as an answer."""
+        """The response."""
+        if isinstance(self.body, str):
+            return web.Response(text=self.body, status=self.status)
         return web.json_response(self.body, status=self.status, headers=self.headers)
-
-
-class MalformedTokenRefusal(Refusal):
-    """A token that is none, which the service answers in plain text."""
-
-    def response(self) -> web.Response:
-        """The refusal as an answer."""
-        return web.Response(text=self.said, status=self.status)
 
 
 @attrs.define(eq=False)
 class Endpoints:
-    """Answers requests.
+    """The handlers of all paths.
 
     Args:
-        source: What is asked.
-        keys: Who may ask.
-        max_concurrency: How many queries run at once.
-        max_queued: How many wait beside them, and how many requests that add rows wait for each other.
-        rate_limit: How many requests an organisation has in a window; None is without a limit.
-        rate_limit_window: Seconds of a window.
+        config: The arguments of the server.
+        dataset: Answers queries and takes rows.
+        keys: The API keys.
         clock: The time of the rate limit.
-        patience: Seconds that a body may take to arrive.
     """
 
-    source: Source
+    config: ServerConfig
+    dataset: Dataset
     keys: Keys
-    max_concurrency: int
-    max_queued: int
-    rate_limit: int | None
-    rate_limit_window: float
     clock: Clock
-    patience: float
-    _queries: Turns = attrs.field(init=False)
-    _additions: Turns = attrs.field(init=False)
+    _queries: RequestQueue = attrs.field(init=False)
+    _additions: RequestQueue = attrs.field(init=False)
     _large: asyncio.Semaphore = attrs.field(init=False)
     _windows: dict[UUID, FixedWindow] = attrs.field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._queries = Turns(self.max_concurrency, self.max_queued)
-        # Their own: while they wait for each other, no query waits for them.
-        self._additions = Turns(_ADDED_AT_ONCE, self.max_queued)
+        self._queries = RequestQueue(self.config.threads, self.config.max_queued)
+        # A queue of its own: while additions wait for each other, no query waits for them.
+        self._additions = RequestQueue(_ADDED_AT_ONCE, self.config.max_queued)
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
     def app(self) -> web.Application:
@@ -142,12 +128,12 @@ class Endpoints:
         app = web.Application(client_max_size=LARGEST_BODY, middlewares=[self._outermost])
         query: _Work = self._query
         largest = LARGEST_BODY
-        if self.source.semantics == "helicone":
+        if self.config.semantics == "helicone":
             query, largest = self._query_as_service, LARGEST_SERVICE_BODY
         app.router.add_post(f"/{PATH}", partial(self._guarded, query, self._queries, largest))
         rows = partial(self._guarded, self._add_rows, self._additions, LARGEST_BODY)
         app.router.add_post(f"/{ROWS_PATH}", rows)
-        app.router.add_post(f"/{FILTER_PATH}", self._read_filter)
+        app.router.add_post(f"/{FILTER_PATH}", self._check_filter)
         app.router.add_get("/healthcheck", _healthcheck)
         app.router.add_get("/", page)
         return app
@@ -155,7 +141,7 @@ class Endpoints:
     @web.middleware
     async def _outermost(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         """Every way in which a request can end, as an answer and a word for the log."""
-        seen = Facts()
+        seen = RequestFacts()
         facts.set(seen)
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -171,15 +157,17 @@ class Endpoints:
             seen.outcome = "broken"
             trace = secrets.token_hex(8)
             _LOG.exception("a request could not be answered, trace %s", trace)
-            said = {"error": "the server failed; its log says more", "trace": trace}
-            return web.json_response(said, status=500)
+            body = {"error": "the server failed. Its log has details", "trace": trace}
+            return web.json_response(body, status=500)
 
-    async def _guarded(self, work: _Work, turns: Turns, largest: int, request: web.Request) -> web.Response:
+    async def _guarded(
+        self, work: _Work, queue: RequestQueue, largest: int, request: web.Request
+    ) -> web.Response:
         organization = self._caller(request)
         facts.get().organization = organization
-        headers = self._counted(organization)
+        headers = self._count(organization)
         try:
-            response = await self._in_turn(work, turns, largest, request, organization)
+            response = await self._queued(work, queue, largest, request, organization)
         except (Refusal, web.HTTPException) as error:
             response = _response_of(error)
         response.headers.update(headers)
@@ -189,19 +177,21 @@ class Endpoints:
         try:
             organization = self.keys.organization_of(request.headers.get("Authorization"))
         except MalformedToken:
-            raise MalformedTokenRefusal(400, "Invalid token.", "denied") from None
+            raise Refusal(400, "Invalid token", "denied", body="Invalid token.") from None
         except WrongKey:
             body = {"error": "Unauthorized", "trace": "no such API key"}
             raise Refusal(401, "Unauthorized", "denied", body=body) from None
-        return organization or self.source.organization_id
+        return organization or self.dataset.organization_id
 
-    def _counted(self, organization: UUID) -> dict[str, str]:
-        """What the answer says of the rate limit."""
-        if self.rate_limit is None:
+    def _count(self, organization: UUID) -> dict[str, str]:
+        """Count the request against the rate limit; the headers of the response."""
+        if self.config.rate_limit is None:
             return {}
         window = self._windows.get(organization)
         if window is None:
-            window = self._windows[organization] = FixedWindow(self.rate_limit, self.rate_limit_window)
+            window = self._windows[organization] = FixedWindow(
+                self.config.rate_limit, self.config.rate_limit_window
+            )
         now = self.clock.now()
         has_room = window.take(now)
         headers = window.headers(now)
@@ -209,26 +199,26 @@ class Endpoints:
             raise Refusal(429, "Too many requests, please try again later.", "limited", headers)
         return headers
 
-    async def _in_turn(
-        self, work: _Work, turns: Turns, largest: int, request: web.Request, organization: UUID
+    async def _queued(
+        self, work: _Work, queue: RequestQueue, largest: int, request: web.Request, organization: UUID
     ) -> web.Response:
         try:
-            with turns.place(), Large(self._large) as large:
+            with queue.place(), LargeBodySlot(self._large) as large:
                 body = await self._body(request, large, largest)
-                async with turns.turn:
+                async with queue.running:
                     return await work(request, body, organization)
-        except Full:
-            said = "as many requests wait as may (max_queued): try again in a second"
-            raise Refusal(503, said, "busy", {"Retry-After": "1"}) from None
+        except QueueFull:
+            message = "the request queue is full (max_queued). Try again in a second"
+            raise Refusal(503, message, "busy", {"Retry-After": "1"}) from None
 
-    async def _body(self, request: web.Request, large: Large, largest: int = LARGEST_BODY) -> bytes:
+    async def _body(self, request: web.Request, large: LargeBodySlot, largest: int = LARGEST_BODY) -> bytes:
         try:
-            body = await body_of(request, self.patience, large, largest=largest)
+            body = await body_of(request, self.config.patience, large, largest=largest)
         except TooSlow:
-            said = f"the body did not arrive within {self.patience:g} seconds"
-            raise Refusal(408, said, "slow") from None
-        except ValueError as error:
-            raise Refusal(400, str(error)) from None
+            message = f"the body did not arrive within {self.config.patience:g} seconds"
+            raise Refusal(408, message, "slow") from None
+        except FilterError as error:
+            raise Refusal(400, error.message) from None
         except web.HTTPRequestEntityTooLarge:
             if largest == LARGEST_SERVICE_BODY:
                 raise _without_envelope("request entity too large") from None
@@ -239,11 +229,12 @@ class Endpoints:
     async def _query(self, _request: web.Request, body: bytes, organization: UUID) -> web.Response:
         try:
             query = await read(body, query_in)
-        except (FilterError, ValueError) as error:
-            raise Refusal(400, str(error)) from None
+        except FilterError as error:
+            raise Refusal(400, error.message) from None
         try:
-            metrics = await self.source.answer(query, organization, is_large=len(body) > _LARGE_QUERY)
-        except (Unanswerable, BackendError) as error:
+            async with self.dataset.reading() as engine:
+                metrics = await engine.answer(query, organization, is_large=len(body) > _LARGE_QUERY)
+        except (Unanswerable, DriverError) as error:
             # As the service does: the query was understood and failed.
             _log_failure(error)
             return _failed(str(error), CONTRACT_HEADER)
@@ -255,50 +246,53 @@ class Endpoints:
         if request.content_type != "application/json":
             raise _without_envelope(f"the content type is {request.content_type}, not application/json")
         try:
-            asked = await read(body, read_query)
+            received = await read(body, read_query)
         except Invalid as invalid:
             problem = {"message": "Validation Failed", "details": invalid.details}
             raise Refusal(422, str(invalid), body=problem) from None
         except ValueError as error:
             raise _without_envelope(str(error)) from None
-        if asked.failure is not None:
-            return _failed(asked.failure, None)
+        if received.failure is not None:
+            return _failed(received.failure, None)
         try:
-            metrics = await self.source.answer(
-                asked.query, organization, asked.wire_filter, is_large=len(body) > _LARGE_QUERY
-            )
+            async with self.dataset.reading() as engine:
+                metrics = await engine.answer(
+                    received.query, organization, received.wire_filter, is_large=len(body) > _LARGE_QUERY
+                )
         except Crash:
             raise Refusal(500, "the server's code breaks off", body=CRASHED) from None
-        except (Unanswerable, BackendError) as error:
+        except (Unanswerable, DriverError) as error:
             _log_failure(error)
             return _failed(QUERY_FAILED, None)
         return _answered(service_answer(metrics), None)
 
-    async def _read_filter(self, request: web.Request) -> web.Response:
-        """What a text says as a filter. It asks nothing of the data, so no limit counts it."""
+    async def _check_filter(self, request: web.Request) -> web.Response:
+        """Check a filter text. It needs no data, so it does not count against the rate limit."""
         facts.get().organization = self._caller(request)
-        with Large(self._large) as large:
+        with LargeBodySlot(self._large) as large:
             body = await self._body(request, large)
-        if len(body) > LARGEST_READING:
-            raise Refusal(413, f"the body is longer than {LARGEST_READING // 1024} KB")
+        if len(body) > LARGEST_FILTER_BODY:
+            raise Refusal(413, f"the body must not be longer than {LARGEST_FILTER_BODY // 1024} KB")
         try:
-            reading = await asyncio.to_thread(reading_of, body)
-        except ValueError as error:
-            raise Refusal(400, str(error)) from None
+            checked = await asyncio.to_thread(check_filter, body)
+        except FilterError as error:
+            raise Refusal(400, error.message) from None
         facts.get().outcome = "answered"
-        return web.json_response(reading)
+        return web.json_response(checked)
 
     async def _add_rows(self, _request: web.Request, body: bytes, organization: UUID) -> web.Response:
         try:
             rows = await read(body, rows_in)
-            # Of one key for whatever is served, the rows may say whose they are.
-            loaded = await self.source.add(rows, organization if self.keys.organizations else None)
-        except (ConfigurationError, FilterError, ValueError) as error:
-            raise Refusal(400, str(error)) from None
-        except BackendError as error:
+            # With a single key the rows may name their organisations.
+            loaded = await self.dataset.add(rows, organization if self.keys.organizations else None)
+        except (ConfigurationError, FilterError) as error:
+            raise Refusal(400, error.message) from None
+        except DriverError as error:
             return _failed(str(error), None)
         facts.get().outcome = "added"
-        return web.json_response({"data": _told(loaded), "error": None})
+        return web.json_response(
+            {"data": {**attrs.asdict(loaded), "ignored": sorted(loaded.ignored)}, "error": None}
+        )
 
 
 def _closing(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
@@ -313,11 +307,6 @@ def _closing(request: web.Request, response: web.StreamResponse) -> web.StreamRe
 async def _healthcheck(_request: web.Request) -> web.Response:
     facts.get().outcome = "answered"
     return web.json_response({"status": "healthy"})
-
-
-def _told(loaded: Loaded) -> dict[str, Any]:
-    told = attrs.asdict(loaded)
-    return {**told, "ignored": sorted(loaded.ignored)}
 
 
 def _log_failure(error: Exception) -> None:
@@ -347,11 +336,11 @@ def _response_of(error: Refusal | web.HTTPException) -> web.Response:
         return error.response()
     kept = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
     return web.json_response(
-        {"error": _SAID.get(error.status, error.reason)}, status=error.status, headers=kept
+        {"error": _MESSAGES.get(error.status, error.reason)}, status=error.status, headers=kept
     )
 
 
-_SAID: Final = {
-    404: f"there is nothing at this address: queries go to POST /{PATH}, rows to POST /{ROWS_PATH}",
-    413: f"the body is longer than {LARGEST_BODY // 1024**2} MB",
+_MESSAGES: Final = {
+    404: f"not found. Queries go to POST /{PATH}, rows to POST /{ROWS_PATH}",
+    413: f"the body must not be longer than {LARGEST_BODY // 1024**2} MB",
 }

@@ -47,7 +47,7 @@ class Invalid(Exception):
 
 
 @attrs.frozen
-class Asked:
+class ServiceQuery:
     """A query as the server reads it.
 
     Args:
@@ -61,7 +61,7 @@ class Asked:
     failure: str | None = None
 
 
-def read_query(body: bytes) -> Asked:
+def read_query(body: bytes) -> ServiceQuery:
     """The query of a request body.
 
     Raises:
@@ -81,7 +81,7 @@ def read_query(body: bytes) -> Asked:
         query = converter.structure(converted, SessionMetricsQuery)
     except FilterError as error:
         raise Invalid(_details(error, wire)) from None
-    return Asked(query, converted.get("filter", "all"), failures[0] if failures else None)
+    return ServiceQuery(query, converted.get("filter", "all"), failures[0] if failures else None)
 
 
 def service_answer(metrics: SessionMetrics) -> dict[str, Any]:
@@ -91,9 +91,8 @@ def service_answer(metrics: SessionMetrics) -> dict[str, Any]:
 
 
 def _details(error: FilterError, wire: Mapping[str, Any]) -> dict[str, Any]:
-    """The server's form of an error whose message begins with a JSON path."""
-    path = re.match(r"\$\.?(\w*)", error.field or error.message)
-    field = path[1] if path else ""
+    """The error in the server's form."""
+    field = re.sub(r"^\$\.?|[.\[].*", "", error.field or "$")
     found: dict[str, Any] = {"message": error.message}
     if field in wire and not isinstance(wire[field], (dict, list)):
         found["value"] = wire[field]
@@ -101,7 +100,7 @@ def _details(error: FilterError, wire: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _within_bounds(wire: Mapping[str, Any], failures: list[str]) -> dict[str, Any]:
-    """What replaces values that the server takes and this package's query cannot hold.
+    """Replacements for values that the server accepts and `SessionMetricsQuery` does not.
 
     Args:
         wire: The converted body.

@@ -50,17 +50,17 @@ _MOMENT: Final = "DateTime64(6, 'UTC')"
 
 
 class Unanswerable(Exception):
-    """The engine cannot decide a condition; the text says which and what to use instead."""
+    """The engine cannot decide a condition; the text names it and an alternative."""
 
 
 @attrs.define
 class Parameters:
-    """Values of a statement, each under a name that stands in its text."""
+    """The named values of a statement."""
 
     values: dict[str, str | int | float] = attrs.field(factory=dict)
 
     def add(self, kind: str, value: str | float) -> str:
-        """Keep *value* and give the text that stands for it."""
+        """Add *value*; return its placeholder."""
         name = f"p{len(self.values)}"
         self.values[name] = _tsv_escaped(value) if isinstance(value, str) else value
         return f"{{{name}:{kind}}}"
@@ -92,7 +92,7 @@ class Condition:
 
 
 def condition(root: Node, parameters: Parameters, tables: Tables, caller: str) -> Condition:
-    """The condition that a simplified filter stands for.
+    """Compile a simplified filter.
 
     Args:
         root: The filter.
@@ -106,32 +106,48 @@ def condition(root: Node, parameters: Parameters, tables: Tables, caller: str) -
     levels = fold(root, lambda _, below: 1 + max(below, default=0))
     if levels > _DEEPEST:
         raise Unanswerable(f"and/or alternate {levels:,} levels deep; at most {_DEEPEST} are answered")
-    marks: list[str] = []
+    compiler = _Compiler(parameters, tables, caller)
+    text, on_sessions = fold(root, compiler.combined)
+    return Condition(text, tuple(compiler.marks), on_sessions)
 
-    def combined(node: Node, below: list[tuple[str, bool]]) -> tuple[str, bool]:
+
+@attrs.define
+class _Compiler:
+    """Compiles the nodes of a filter, from the leaves up; a text comes with whether it is on sessions."""
+
+    parameters: Parameters
+    tables: Tables
+    caller: str
+    marks: list[str] = attrs.field(factory=list)
+
+    def combined(self, node: Node, below: list[tuple[str, bool]]) -> tuple[str, bool]:
         if isinstance(node, Leaf):
-            _check_stored(node.column, tables)
-            if node.column.name in _OF_SESSIONS:
-                return _of_session(node, parameters), True
-            return _of_request(node, parameters, tables, caller), False
+            return self._leaf(node)
         if not node.children:
             return ("1" if node is EVERYTHING else "0"), False
-        if not any(on_session for _, on_session in below):
-            return _joined(node, [text for text, _ in below]), False
-        parts = [text for text, on_session in below if on_session]
-        if plain := [text for text, on_session in below if not on_session]:
-            # Null counts as false: without a "not" above, that changes nothing.
-            if len(marks) == _MOST_MARKS:
-                raise Unanswerable(
-                    f"more than {_MOST_MARKS} times conditions on whole sessions stand beside conditions on"
-                    " requests: put those on requests together, or ask several queries"
-                )
-            marks.append(f"ifNull({_joined(node, plain)}, 0)")
-            parts.append(f"marks[{len(marks)}]")
+        on_requests = [text for text, on_sessions in below if not on_sessions]
+        if len(on_requests) == len(below):
+            return _joined(node, on_requests), False
+        parts = [text for text, on_sessions in below if on_sessions]
+        if on_requests:
+            parts.append(self._mark(_joined(node, on_requests)))
         return _joined(node, parts), True
 
-    text, on_session = fold(root, combined)
-    return Condition(text, tuple(marks), on_session)
+    def _leaf(self, leaf: Leaf) -> tuple[str, bool]:
+        _check_stored(leaf.column, self.tables)
+        if leaf.column.name in _OF_SESSIONS:
+            return _of_session(leaf, self.parameters), True
+        return _of_request(leaf, self.parameters, self.tables, self.caller), False
+
+    def _mark(self, text: str) -> str:
+        if len(self.marks) == _MOST_MARKS:
+            raise Unanswerable(
+                f"the filter combines conditions on whole sessions with conditions on requests more than"
+                f" {_MOST_MARKS} times: group those on requests, or split the query"
+            )
+        # Null counts as false: without a "not" above, that changes nothing.
+        self.marks.append(f"ifNull({text}, 0)")
+        return f"marks[{len(self.marks)}]"
 
 
 def _joined(node: Node, parts: list[str]) -> str:
@@ -154,10 +170,10 @@ def _of_request(leaf: Leaf, parameters: Parameters, tables: Tables, caller: str)
 
 
 def _check_stored(column: ColumnFacts, tables: Tables) -> None:
-    """See that a table has what a condition on *column* reads.
+    """Check that a table has the columns behind *column*.
 
     Raises:
-        Unanswerable: It has not.
+        Unanswerable: It does not.
     """
     if column.name in _NOT_KEPT:
         raise Unanswerable(f"{column.name} cannot be filtered on here: {_NOT_KEPT[column.name]}")
@@ -173,7 +189,7 @@ def _tag(leaf: Leaf, parameters: Parameters, tables: Tables, caller: str) -> str
 
 
 def _around_tag(tables: Tables, caller: str) -> tuple[str, str]:
-    """What stands before and after a condition on ``tag`` for the requests of the sessions tagged so.
+    """The SQL before and after a condition on ``tag`` that selects the requests of tagged sessions.
 
     Raises:
         Unanswerable: There is no table of tags.

@@ -1,4 +1,4 @@
-"""The engine: a query in, its metrics out, by one reading of filters and one plan."""
+"""The engine: turns a query into SQL and its result into metrics."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,17 +8,16 @@ from uuid import UUID
 import attrs
 
 from helicone_sessions.filters.wire import WireFilter
-from helicone_sessions.local.drivers import Backend
-from helicone_sessions.local.query import six_queries
+from helicone_sessions.local.drivers.driver import Driver
 from helicone_sessions.local.query.one_scan import OneScan
-from helicone_sessions.local.query.result import Answer
 from helicone_sessions.local.query.selection import Selection, as_service, by_contract
 from helicone_sessions.local.storage.table import Tables
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
 
 Semantics = Literal["contract", "helicone"]
-Plan = Literal["one_scan", "helicone"]
+# Computes the metrics of a selection.
+Strategy = Callable[[Driver, Selection, SessionMetricsQuery], Awaitable[SessionMetrics]]
 
 
 @attrs.frozen
@@ -26,27 +25,19 @@ class Engine:
     """Answers queries from tables.
 
     Args:
-        backend: The ClickHouse that runs the statements.
-        tables: Where its tables are.
-        semantics: ``"contract"`` reads filters as the contract says, ``"helicone"`` as the open-source
-            server does.
-        plan: ``"one_scan"`` is exact and reads the table once, ``"helicone"`` runs the queries of the
-            service.
-        include_unsessioned: Take the requests without a session id for one session, as the service does.
+        driver: The ClickHouse that runs the statements.
+        tables: The tables in it.
+        semantics: ``"contract"`` reads filters as the contract defines them, ``"helicone"`` as the
+            open-source server does.
+        include_unsessioned: Count the requests without a session id as one session, as the service does.
+        strategy: Computes the metrics.
     """
 
-    backend: Backend
+    driver: Driver
     tables: Tables
     semantics: Semantics = "contract"
-    plan: Plan = "one_scan"
     include_unsessioned: bool = True
-    _answer: Callable[[Backend, Selection, SessionMetricsQuery], Awaitable[Answer]] = attrs.field(
-        init=False, repr=False, eq=False
-    )
-
-    @_answer.default
-    def _answer_of_the_plan(self) -> Callable[..., Awaitable[Answer]]:
-        return OneScan().answer if self.plan == "one_scan" else six_queries.answer
+    strategy: Strategy = attrs.field(factory=lambda: OneScan().answer, repr=False, eq=False)
 
     async def answer(
         self,
@@ -60,32 +51,23 @@ class Engine:
 
         Args:
             query: The query.
-            organization_id: The caller.
+            organization_id: The organisation whose requests are counted.
             wire_filter: The filter as it was sent, for ``semantics="helicone"``: ``query.filter`` does not
-                keep the order of the conditions in a leaf. Without it ``query.filter`` is read as the client
-                would send it.
-            is_large: Whether the filter is so large that its SQL is made in a thread, beside the loop.
+                keep the order of the conditions in a leaf. By default the filter as the client sends it.
+            is_large: The filter is so large that a thread compiles it, so that the loop stays free.
 
         Raises:
             Unanswerable: A condition cannot be decided.
             Crash: The open-source server's code breaks off on the filter (``semantics="helicone"``).
-            BackendError: ClickHouse refused or gave up.
-            FilterValueError: ``query.filter`` cannot be sent, and what was sent is not given.
+            DriverError: ClickHouse rejected the statement or gave up.
+            FilterValueError: ``query.filter`` cannot be sent, and *wire_filter* is not given.
         """
-        return (await self.measured(query, organization_id, wire_filter, is_large=is_large)).metrics
-
-    async def measured(
-        self,
-        query: SessionMetricsQuery,
-        organization_id: UUID,
-        wire_filter: WireFilter | None = None,
-        *,
-        is_large: bool = False,
-    ) -> Answer:
-        """The same as `answer`, and how many rows were read for it."""
-        asked = (query, organization_id, wire_filter)
-        selection = await asyncio.to_thread(self._selection, *asked) if is_large else self._selection(*asked)
-        return await self._answer(self.backend, selection, query)
+        arguments = (query, organization_id, wire_filter)
+        if is_large:
+            selection = await asyncio.to_thread(self._selection, *arguments)
+        else:
+            selection = self._selection(*arguments)
+        return await self.strategy(self.driver, selection, query)
 
     def _selection(
         self, query: SessionMetricsQuery, organization_id: UUID, wire_filter: WireFilter | None

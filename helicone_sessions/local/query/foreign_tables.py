@@ -1,4 +1,4 @@
-"""What tables somebody's ClickHouse holds, and how the engine is to ask them."""
+"""Finds Helicone's tables in an existing ClickHouse, and how to query them."""
 
 import logging
 import re
@@ -7,7 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.local.drivers import Backend, BackendError, Statement
+from helicone_sessions.local.drivers.driver import Driver, DriverError, Statement
 from helicone_sessions.local.query.contract_sql import Parameters
 from helicone_sessions.local.storage.table import (
     REQUEST_COLUMNS,
@@ -25,11 +25,13 @@ _REQUIRED: Final = ("organization_id", "request_created_at", "request_id", "prop
 _OF_TAGS: Final = ("organization_id", "entity_type", "entity_id", "tag")
 _SESSION_COLUMNS: Final = {"session_id": SESSION_ID, "session_name": SESSION_NAME}
 _CANNOT_BE_FINAL: Final = 181
+# Enough for an error message.
+_MOST_ORGANIZATIONS: Final = 10
 _TIME: Final = r"DateTime(?:64)?(?:\(.*\))?"
 _INTEGER: Final = r"U?Int\d+"
 _NUMBER: Final = rf"(?:{_INTEGER}|Float\d+|Decimal\(.*\))"
 _FLAG: Final = r"(?:Bool|U?Int8)"
-# What a column may be made of for the engine's conditions to work on it.
+# The types with which the engine's conditions work on a column.
 _FORMS: Final[dict[Stored, str]] = {
     Stored.UUID: "UUID",
     Stored.TIME: _TIME,
@@ -51,22 +53,23 @@ _WRAPPERS: Final = re.compile(r"LowCardinality\(((?:[^()]|\([^()]*\))*)\)")
 _NULLABLE: Final = re.compile(r"Nullable\((.*)\)")
 
 
-async def find_tables(backend: Backend, database: str | None = None) -> Tables:
+async def find_tables(driver: Driver, database: str | None = None) -> Tables:
     """The tables of Helicone that are in a database.
 
     Args:
-        backend: The ClickHouse, which is open.
-        database: The database; without a name the one that the backend is connected to.
+        driver: The ClickHouse, which is open.
+        database: The database; without a name the one that the driver is connected to.
 
     Raises:
         ConfigurationError: A table is not there, or cannot be used; the message names what is missing.
-        BackendError: ClickHouse refused or gave up.
+        DriverError: ClickHouse refused or gave up.
     """
-    found, tables = await _columns(backend, database)
+    found, tables = await _columns(driver, database)
     if REQUESTS_TABLE not in tables:
         raise ConfigurationError(
-            f"the database {found!r} has no table {REQUESTS_TABLE} that this user may read: name Helicone's"
-            " database in the URL, as in http://user:password@host:8123/database"
+            argument="clickhouse",
+            problem=f"database {found!r} has no table {REQUESTS_TABLE} that this user may read",
+            remedy="Name Helicone's database in the URL, http://user:password@host:8123/database",
         )
     columns = tables[REQUESTS_TABLE]
     table = f"{_quoted(found)}.{_quoted(REQUESTS_TABLE)}"
@@ -75,8 +78,8 @@ async def find_tables(backend: Backend, database: str | None = None) -> Tables:
         name: name if _plain(columns.get(name, "")) == "String" else f"properties['{key}']"
         for name, key in _SESSION_COLUMNS.items()
     }
-    final = await _final(backend, table)
-    parts = await _reads_parts(backend, table + final)
+    final = await _final(driver, table)
+    parts = await _reads_parts(driver, table + final)
     each = {
         name: f"properties.values[indexOf(properties.keys, '{key}')]"
         if parts and expressions[name] != name
@@ -85,7 +88,7 @@ async def find_tables(backend: Backend, database: str | None = None) -> Tables:
     }
     return Tables(
         requests=table + final,
-        tags=await _tags(backend, found, tables.get(TAGS_TABLE)),
+        tags=await _tags(driver, found, tables.get(TAGS_TABLE)),
         columns=_usable(f"{found}.{REQUESTS_TABLE}", columns),
         session_id=expressions["session_id"],
         session_name=expressions["session_name"],
@@ -94,37 +97,36 @@ async def find_tables(backend: Backend, database: str | None = None) -> Tables:
     )
 
 
-async def find_organizations(backend: Backend, tables: Tables, most: int = 10) -> list[UUID]:
+async def find_organizations(driver: Driver, tables: Tables) -> list[UUID]:
     """The organisations that have requests, those with the most first.
 
     Args:
-        backend: The ClickHouse, which is open.
+        driver: The ClickHouse, which is open.
         tables: Its tables.
-        most: How many are told at most.
 
     Raises:
-        BackendError: ClickHouse refused or gave up.
+        DriverError: ClickHouse refused or gave up.
     """
     # For this it does not matter that a request may be there twice, and so much less is read.
     table = tables.requests.removesuffix(" FINAL")
     text = (
         f"SELECT organization_id FROM {table} GROUP BY organization_id"
-        f" ORDER BY count() DESC, organization_id LIMIT {int(most)}"
+        f" ORDER BY count() DESC, organization_id LIMIT {_MOST_ORGANIZATIONS}"
     )
-    return [UUID(row[0]) for row in (await backend.query(Statement(text))).rows]
+    return [UUID(row[0]) for row in (await driver.query(Statement(text))).rows]
 
 
-async def _columns(backend: Backend, database: str | None) -> tuple[str, dict[str, dict[str, str]]]:
+async def _columns(driver: Driver, database: str | None) -> tuple[str, dict[str, dict[str, str]]]:
     """The name of the database and, for each table, the types of its columns."""
     if database is None:
-        database = str((await backend.query(Statement("SELECT currentDatabase()"))).rows[0][0])
+        database = str((await driver.query(Statement("SELECT currentDatabase()"))).rows[0][0])
     parameters = Parameters()
     text = (
         f"SELECT table, name, type FROM system.columns WHERE database = {parameters.add('String', database)}"
         f" AND table IN ('{REQUESTS_TABLE}', '{TAGS_TABLE}')"
     )
     tables: dict[str, dict[str, str]] = {}
-    for table, name, kind in (await backend.query(Statement(text, parameters.values))).rows:
+    for table, name, kind in (await driver.query(Statement(text, parameters.values))).rows:
         tables.setdefault(table, {})[name] = kind
     return database, tables
 
@@ -132,14 +134,13 @@ async def _columns(backend: Backend, database: str | None) -> tuple[str, dict[st
 def _check_required(table: str, columns: Mapping[str, str]) -> None:
     if missing := [name for name in _REQUIRED if name not in columns]:
         raise ConfigurationError(
-            f"the table {table} has no column {', '.join(missing)}, without which no session can be told;"
-            " is it Helicone's?"
+            argument="clickhouse",
+            problem=f"table {table} has no column {', '.join(missing)}, which is required",
+            remedy="Name Helicone's own database",
         )
     if wrong := [name for name in _REQUIRED if not _fits(name, columns[name])]:
-        raise ConfigurationError(
-            f"the table {table} cannot be used: "
-            + "; ".join(f"{name} is {columns[name]}, not {REQUEST_COLUMNS[name]}" for name in wrong)
-        )
+        types = "; ".join(f"{name} must be {REQUEST_COLUMNS[name]}, got {columns[name]}" for name in wrong)
+        raise ConfigurationError(argument="clickhouse", problem=f"table {table} cannot be used: {types}")
 
 
 def _usable(table: str, columns: Mapping[str, str]) -> frozenset[str]:
@@ -168,37 +169,37 @@ def _plain(kind: str) -> str:
     return _WRAPPERS.sub(r"\1", kind)
 
 
-async def _tags(backend: Backend, database: str, columns: Mapping[str, str] | None) -> str | None:
+async def _tags(driver: Driver, database: str, columns: Mapping[str, str] | None) -> str | None:
     if columns is None:
         return None
     if missing := [name for name in _OF_TAGS if name not in columns]:
         _LOG.warning("the table %s.%s is left out: it has no %s", database, TAGS_TABLE, ", ".join(missing))
         return None
     table = f"{_quoted(database)}.{_quoted(TAGS_TABLE)}"
-    return table + await _final(backend, table)
+    return table + await _final(driver, table)
 
 
-async def _final(backend: Backend, table: str) -> str:
-    """The word that leaves replaced rows out, where *table* can.
+async def _final(driver: Driver, table: str) -> str:
+    """`` FINAL`` if *table* supports it, which excludes replaced rows.
 
-    Behind a ``Distributed`` table only its servers know, so a row is asked for, of nobody's.
+    Only the servers behind a ``Distributed`` table know, so it runs a query for an organisation without rows.
     """
     text = f"SELECT 1 FROM {table} FINAL WHERE organization_id = toUUID('{UUID(int=0)}') LIMIT 1"
     try:
-        await backend.query(Statement(text))
-    except BackendError as error:
+        await driver.query(Statement(text))
+    except DriverError as error:
         if error.code != _CANNOT_BE_FINAL:
             raise
         return ""
     return " FINAL"
 
 
-async def _reads_parts(backend: Backend, table: str) -> bool:
+async def _reads_parts(driver: Driver, table: str) -> bool:
     """Whether the keys and the values of the map can be read by themselves: a fifth quicker than the map."""
     text = f"SELECT properties.keys, properties.values FROM {table} LIMIT 0"
     try:
-        await backend.query(Statement(text))
-    except BackendError:
+        await driver.query(Statement(text))
+    except DriverError:
         return False
     return True
 

@@ -1,61 +1,82 @@
-"""The plan that reads the table once: one statement, and the same answer on any number of threads.
+"""Metrics from one statement that reads the table once, the same on any number of threads.
 
 Each session becomes one row, the rows become three sorted arrays, and exact quantiles and ClickHouse's
 ``histogram(10)`` are taken of those.
 """
 
-from typing import Any
+from typing import Any, Final
 
-from helicone_sessions.local.drivers import Backend, Statement
-from helicone_sessions.local.query.result import NANO, Answer, levels, metrics
+from helicone_sessions.local.drivers.driver import Driver, Statement
 from helicone_sessions.local.query.selection import Selection
-from helicone_sessions.messages.query import SessionMetricsQuery
+from helicone_sessions.messages.metrics import (
+    UNITS,
+    Histogram,
+    HistogramRow,
+    SessionAverages,
+    SessionMetrics,
+)
+from helicone_sessions.messages.query import PSize, SessionMetricsQuery
+
+NANO: Final = 1_000_000_000
+# The service's own default.
+_DEFAULT_P: Final[PSize] = "p75"
+_LEVELS: Final[dict[PSize, float]] = {"p50": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
 
 
 class OneScan:
-    """Answers by one statement.
+    """Answers queries with one statement each.
 
-    The service counts the requests of a session for each of its names. Nearly always a session has one, and
-    grouping by the id alone takes a third less time; the statement also tells whether one has several. If
-    so, it is run again with the name, and from then on at once.
+    The service counts the requests of a session for each of its names. Nearly every session has one name, and
+    grouping by the id alone takes a third less time; the statement also tells whether a session has several.
+    If so, it runs again with the name, and later queries group by name at once.
     """
 
     def __init__(self) -> None:
         self._has_several_names = False
 
-    async def answer(self, backend: Backend, selection: Selection, query: SessionMetricsQuery) -> Answer:
+    async def answer(
+        self, driver: Driver, selection: Selection, query: SessionMetricsQuery
+    ) -> SessionMetrics:
         """The metrics of the sessions that *selection* holds.
 
         Raises:
-            BackendError: ClickHouse refused or gave up.
+            DriverError: ClickHouse rejected the statement or gave up.
         """
-        rows_read = 0
-        if not (self._has_several_names or selection.asked.on_sessions):
-            result = await backend.query(statement(selection, query, by_name=False))
+        if not (self._has_several_names or selection.condition.on_sessions):
+            result = await driver.query(statement(selection, query, by_name=False))
             *figures, has_several = result.rows[0]
-            rows_read = result.rows_read
             if not has_several:
-                return _answer(figures, rows_read)
+                return metrics_of(figures[:3], figures[3:])
             self._has_several_names = True
-        result = await backend.query(statement(selection, query, by_name=True))
-        return _answer(result.rows[0], rows_read + result.rows_read)
+        figures = (await driver.query(statement(selection, query, by_name=True))).rows[0]
+        return metrics_of(figures[:3], figures[3:])
 
 
-def _answer(figures: list[Any], rows_read: int) -> Answer:
-    *histograms, count, duration, cost = figures
-    return Answer(metrics(histograms, [count, duration, cost]), rows_read)
+def quantile_levels(query: SessionMetricsQuery) -> dict[str, float]:
+    """The quantiles at which the histograms end (``high``) and, if interquartile, begin (``low``)."""
+    high = _LEVELS[query.p_size or _DEFAULT_P]
+    return {"high": high} | ({"low": 1 - high} if query.use_interquartile else {})
+
+
+def metrics_of(histograms: list[list[Any]], averages: list[float | None]) -> SessionMetrics:
+    """The metrics of three histograms, each a list of bars, and three averages, in the order of `UNITS`."""
+    named: dict[str, Any] = {
+        name: Histogram(tuple(HistogramRow(*bar) for bar in bars), unit=unit)
+        for (name, unit), bars in zip(UNITS.items(), histograms, strict=True)
+    }
+    return SessionMetrics(**named, average=SessionAverages(*averages))
 
 
 def statement(selection: Selection, query: SessionMetricsQuery, *, by_name: bool) -> Statement:
-    """The one statement.
+    """The statement for *query*.
 
     Args:
         selection: The requests.
-        query: What is asked of them.
-        by_name: Count requests by session and name, and not by session alone; without it one column more
-            tells whether that would be another answer.
+        query: The query.
+        by_name: Count requests by session and name, instead of by session alone. Without it one more column
+            tells whether that would change the result.
     """
-    ends = levels(query)
+    ends = quantile_levels(query)
     arrays = ("counts", "durations", "costs")
     cuts = ",\n  ".join(
         f"arrayReduce('quantileExactInclusive({level!r})', {array}) AS {array}_{end}"

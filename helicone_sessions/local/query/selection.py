@@ -1,4 +1,4 @@
-"""The requests that a query selects, as SQL: what every plan begins with."""
+"""The requests that a query selects, as SQL."""
 
 from typing import Final
 from uuid import UUID
@@ -26,13 +26,13 @@ class Selection:
     Args:
         tables: The tables.
         window: The condition of the caller's organisation, the time and the name.
-        asked: The condition of the filter.
+        condition: The condition of the filter.
         parameters: The values of both.
     """
 
     tables: Tables
     window: str
-    asked: Condition
+    condition: Condition
     parameters: Parameters
 
     def groups(self) -> str:
@@ -40,7 +40,7 @@ class Selection:
 
         Its columns are ``id``, ``name``, ``requests``, ``first``, ``latest`` and ``nanodollars``.
         """
-        return self._by_session() if self.asked.on_sessions else self._by_request()
+        return self._by_session() if self.condition.on_sessions else self._by_request()
 
     def sessions(self) -> str:
         """The same grouped by ``id`` alone, for conditions on requests only.
@@ -52,23 +52,23 @@ class Selection:
         return f"""
 SELECT {self.tables.each_id} AS id, count() AS requests, min(request_created_at) AS first,
   max(request_created_at) AS latest, {_COST} AS nanodollars, min({name}) != max({name}) AS several
-FROM {self.tables.requests} WHERE {self.window} AND {self.asked.text} GROUP BY id"""
+FROM {self.tables.requests} WHERE {self.window} AND {self.condition.text} GROUP BY id"""
 
     def _by_request(self) -> str:
         return f"""
 SELECT {self.tables.each_id} AS id, {self.tables.each_name} AS name, count() AS requests,
   min(request_created_at) AS first, max(request_created_at) AS latest, {_COST} AS nanodollars
-FROM {self.tables.requests} WHERE {self.window} AND {self.asked.text} GROUP BY id, name"""
+FROM {self.tables.requests} WHERE {self.window} AND {self.condition.text} GROUP BY id, name"""
 
     def _by_session(self) -> str:
         """The same where conditions are on sessions as a whole.
 
-        The requests are grouped by what they say to the other conditions too; a window over each session
+        The requests are grouped by the results of the other conditions too; a window over each session
         gives its totals; then the groups that fulfil the whole filter are kept.
         """
         # One column, whatever their number: ClickHouse takes seconds to plan for hundreds of keys.
-        marks = f", [{', '.join(self.asked.marks)}] AS marks" if self.asked.marks else ""
-        marked = ", marks" if self.asked.marks else ""
+        marks = f", [{', '.join(self.condition.marks)}] AS marks" if self.condition.marks else ""
+        marked = ", marks" if self.condition.marks else ""
         return f"""
 SELECT id, name, sum(part_requests) AS requests, min(part_first) AS first, max(part_latest) AS latest,
   sum(part_nanodollars) AS nanodollars
@@ -86,7 +86,7 @@ FROM (
       {self._sum("completion_tokens")} AS part_completion_tokens
     FROM {self.tables.requests} WHERE {self.window} GROUP BY id, name{marked}
   ) WINDOW session AS (PARTITION BY id)
-) WHERE {self.asked.text} GROUP BY id, name"""
+) WHERE {self.condition.text} GROUP BY id, name"""
 
     def _sum(self, column: str) -> str:
         return f"ifNull(sum({column}), 0)" if column in self.tables.columns else "0"
@@ -115,10 +115,10 @@ def by_contract(
         pattern = parameters.add("String", f"%{escape_like(query.name_contains)}%")
         window.append(f"{tables.session_name} ILIKE {pattern}")
     caller = _caller(organization_id, parameters)
-    asked = condition(
+    compiled = condition(
         simplify((ALL if query.filter is None else query.filter).node), parameters, tables, caller
     )
-    return Selection(tables, _window(caller, window, tables, include_unsessioned), asked, parameters)
+    return Selection(tables, _window(caller, window, tables, include_unsessioned), compiled, parameters)
 
 
 def as_service(
@@ -152,8 +152,8 @@ def as_service(
     if query.name_contains:
         window.append(f"{tables.session_name} = {parameters.add('String', query.name_contains)}")
     caller = _caller(organization_id, parameters)
-    asked = service_condition(wire, parameters, tables)
-    return Selection(tables, _window(caller, window, tables, include_unsessioned), asked, parameters)
+    compiled = service_condition(wire, parameters, tables)
+    return Selection(tables, _window(caller, window, tables, include_unsessioned), compiled, parameters)
 
 
 def _caller(organization_id: UUID, parameters: Parameters) -> str:
@@ -161,7 +161,7 @@ def _caller(organization_id: UUID, parameters: Parameters) -> str:
 
 
 def _ends(query: SessionMetricsQuery) -> list[tuple[str, int]]:
-    """The exclusive ends of the time that is asked about, in milliseconds since 1970."""
+    """The exclusive ends of the time filter, in milliseconds since 1970."""
     if query.time_filter is None:
         return []
     wire = converter.unstructure(query.time_filter)

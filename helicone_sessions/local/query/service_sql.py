@@ -80,13 +80,21 @@ def service_condition(wire: WireFilter, parameters: Parameters, tables: Tables) 
         else:
             read = [_Read.of(columns) for columns in node.values()]
             conditions += [(one.column, one.operator) for one in read]
-            kept = [one for one in read if one.column.on_server is not Reading.IGNORED]
-            parts.append(" AND ".join(one.sql(parameters, tables) for one in kept) or "true")
+            parts.append(_leaf(read, parameters, tables))
+    _check_limits(wire, conditions)
+    return Condition("".join(parts))
+
+
+def _leaf(read: list["_Read"], parameters: Parameters, tables: Tables) -> str:
+    kept = (one for one in read if one.column.on_server is not Reading.IGNORED)
+    return " AND ".join(one.sql(parameters, tables) for one in kept) or "true"
+
+
+def _check_limits(wire: WireFilter, conditions: list[tuple[ColumnFacts, Operator]]) -> None:
     if server_limits.is_too_deep(wire):
         raise Unanswerable("the filter is nested too deeply for ClickHouse's parser (code 306)")
     if server_limits.statement_bytes(conditions) > server_limits.STATEMENT_BYTES:
         raise Unanswerable("the statement is longer than ClickHouse takes (code 62)")
-    return Condition("".join(parts))
 
 
 def second(whole: int, parameters: Parameters) -> str:
@@ -140,6 +148,9 @@ class _Read:
             case "session_tag":
                 return self._tagged(parameters, tables)
         expression = _NAMES.get(self.column.name, self.column.name)
+        return self._sentinel(expression) or self._compared(expression, self._bound(parameters))
+
+    def _sentinel(self, expression: str) -> str | None:
         match self.operator, self.constant:
             case "equals", "null":
                 return f"{expression} IS NULL"
@@ -147,7 +158,7 @@ class _Read:
                 return f"{expression} IS NOT NULL"
             case "equals", "__empty__":
                 return f"empty({expression})"
-        return self._compared(expression, self._bound(parameters))
+        return None
 
     def _tagged(self, parameters: Parameters, tables: Tables) -> str:
         if tables.tags is None:

@@ -1,4 +1,4 @@
-"""What happens around a load: batches made ahead on another thread, and the file of rejects."""
+"""Reading ahead on another thread while rows are inserted, and the file of rejected rows."""
 
 import asyncio
 import errno
@@ -14,25 +14,25 @@ from typing import IO, Any, Final, Self
 
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.local.storage.readers import Data, Placed, is_path, read
-from helicone_sessions.local.storage.rows import Batch, Load
+from helicone_sessions.local.storage.rows import Batch, RowEncoder
 
 # Rows of an asynchronous iterable that are taken before they are read on another thread.
 _COLLECTED: Final = 5_000
 
 
-class Intake:
+class BatchReader:
     """The rows of *data* as batches, the next one read while the one before is put into the tables.
 
     Args:
-        load: What reads the rows.
-        data: Where they come from.
+        encoder: Parses the rows.
+        data: Their source.
 
     Raises:
         ConfigurationError: The data is neither a path nor rows.
     """
 
-    def __init__(self, load: Load, data: Data) -> None:
-        self._load = load
+    def __init__(self, encoder: RowEncoder, data: Data) -> None:
+        self._encoder = encoder
         self._live: AsyncIterator[Any] | None = None
         if not is_path(data) and isinstance(data, AsyncIterable):
             self._live = aiter(data)
@@ -51,13 +51,13 @@ class Intake:
                 following = asyncio.create_task(self._next())
                 yield batch
         finally:
-            self._load.stop()
+            self._encoder.stop()
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
 
     async def _next(self) -> Batch | None:
         # Reading keeps a processor busy, which is not to be the loop's.
-        batch = await _on_own_thread(self._load.batch, self._rows)
+        batch = await _on_own_thread(self._encoder.next_batch, self._rows)
         if batch is None and self._live is not None and (rows := await self._collected(self._live)):
             self._rows = iter(rows)
             return await self._next()
@@ -90,7 +90,7 @@ async def _on_own_thread(
     return await asyncio.wrap_future(future)
 
 
-class Rejects:
+class RejectsFile:
     """The file that takes the rows which cannot be read; without a path there is none.
 
     It is opened for the first of them, so that a load without any leaves it as it was.
@@ -120,7 +120,7 @@ class Rejects:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._file is not None:
-            # What it still holds after an error of its own cannot be written now either.
+            # After a write error, closing would fail to flush again.
             with suppress(OSError) if error else nullcontext():
                 self._file.close()
 
@@ -142,7 +142,7 @@ class Rejects:
     def _refuse_early(self, path: Path) -> None:
         """Refuse what could not be written, before anything is taken in."""
         if is_path(self._data) and path.exists() and path.samefile(self._data):  # type: ignore[arg-type]
-            raise ConfigurationError(f"{path} is the data: name another file for rejects")
+            raise ConfigurationError(argument="rejects", problem=f"is the data itself ({path})")
         if path.exists():
             # It changes nothing.
             path.open("a").close()
@@ -154,6 +154,7 @@ class Rejects:
     def _refused(self, error: OSError) -> ConfigurationError:
         reason = error.strerror or str(error)
         return ConfigurationError(
-            f"{self._path}: rejected rows cannot be written there: {reason}; name a file in a directory that"
-            " is yours to write"
+            argument="rejects",
+            problem=f"cannot be written to {self._path}: {reason}",
+            remedy="Name a file in a writable directory",
         )

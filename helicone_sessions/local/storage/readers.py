@@ -18,15 +18,16 @@ Data = str | os.PathLike[str] | Rows
 
 # Rows of a Parquet file that are Python objects at a time.
 _PARQUET_BATCH: Final = 4096
+_ONE_ROW_A_LINE: Final = "A file with one row per line is named .jsonl"
 
 
 @attrs.frozen
 class Unreadable:
-    """What stands in a file in the place of a row, and is none.
+    """A part of a file that should be a row and cannot be read.
 
     Args:
-        reason: What is wrong.
-        content: What stands there.
+        reason: What is wrong with it; continues a sentence.
+        content: The part of the file.
     """
 
     reason: str
@@ -34,7 +35,7 @@ class Unreadable:
 
 
 Placed = tuple[str, Mapping[str, Any] | Unreadable]
-"""A row with the place to name in an error."""
+"""A row and its position, for error messages."""
 
 
 def is_path(data: Data) -> bool:
@@ -46,7 +47,9 @@ def is_path(data: Data) -> bool:
     if isinstance(data, (str, os.PathLike)):
         return True
     if isinstance(data, (bytes, Mapping)) or not isinstance(data, (Iterable, AsyncIterable)):
-        raise ConfigurationError(f"data is a path or an iterable of rows, not {type(data).__name__}")
+        raise ConfigurationError(
+            argument="data", problem=f"must be a path or an iterable of rows, got {type(data).__name__}"
+        )
     return False
 
 
@@ -58,7 +61,9 @@ def read(data: Data) -> Iterator[Placed]:
     """
     if is_path(data):
         if not (path := os.fspath(cast("str | os.PathLike[str]", data))):
-            raise ConfigurationError("the path of the data is empty: name a file, or leave it out")
+            raise ConfigurationError(
+                argument="data", problem="is an empty path", remedy="Name a file, or leave it out"
+            )
         yield from _read_file(Path(path))
     else:
         for place, row in enumerate(cast("Iterable[Mapping[str, Any]]", data)):
@@ -68,17 +73,21 @@ def read(data: Data) -> Iterator[Placed]:
 def _read_file(path: Path) -> Iterator[Placed]:
     known = ", ".join(_FORMATS)
     if path.is_dir():
-        raise ConfigurationError(f"{path} is a directory: give one file in it ({known}; .gz likewise)")
+        raise ConfigurationError(
+            field=str(path), problem="is a directory", remedy=f"Pass one file ({known}, also with .gz)"
+        )
     ending = path.suffixes[-2] if path.suffix == ".gz" and len(path.suffixes) > 1 else path.suffix
     reader = _FORMATS.get(ending.lower())
     if reader is None:
-        raise ConfigurationError(f"{path}: data is read from {known} files (.gz likewise)")
+        raise ConfigurationError(
+            field=str(path), problem="has an unknown format", remedy=f"Pass a {known} file (also with .gz)"
+        )
     try:
         for where, row in reader(path):
             yield f"{path.name}, {where}", row
     except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ConfigurationError(f"{path.name} cannot be read: {reason}") from error
+        raise ConfigurationError(field=path.name, problem=f"cannot be read: {reason}") from error
 
 
 def _opened(path: Path) -> IO[bytes]:
@@ -104,11 +113,11 @@ def _parsed_line(line: bytes) -> Any:
         text = line.decode()
     except UnicodeDecodeError as error:
         shown = line.rstrip(b"\r\n").decode(errors="backslashreplace")
-        return Unreadable(f"this is not UTF-8: {error.reason}", shown)
+        return Unreadable(f"is not UTF-8: {error.reason}", shown)
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        return Unreadable(f"this is not JSON: {error}", text.rstrip("\r\n"))
+        return Unreadable(f"is not JSON: {error}", text.rstrip("\r\n"))
 
 
 def _json(path: Path) -> Iterator[Placed]:
@@ -117,25 +126,25 @@ def _json(path: Path) -> Iterator[Placed]:
     try:
         rows = json.loads(text)
     except (ValueError, RecursionError) as error:
-        advice = "; one row a line is a .jsonl file" if str(error).startswith("Extra data") else ""
-        raise ConfigurationError(f"{path.name}: this is not JSON: {error}{advice}") from None
+        remedy = _ONE_ROW_A_LINE if str(error).startswith("Extra data") else None
+        raise ConfigurationError(field=path.name, problem=f"is not JSON: {error}", remedy=remedy) from None
     if isinstance(rows, Mapping) and isinstance(rows.get("data"), list):
         # The export as the request API answers it.
         rows = rows["data"]
     if not isinstance(rows, list):
-        raise ConfigurationError(f"{path.name}: a list of rows is due; one row a line is a .jsonl file")
+        raise ConfigurationError(field=path.name, problem="must be a list of rows", remedy=_ONE_ROW_A_LINE)
     for place, row in enumerate(rows):
         yield f"row {place}", row
 
 
 def _csv(path: Path) -> Iterator[Placed]:
-    # What is not UTF-8 is told apart below, row by row.
+    # Invalid UTF-8 is detected below, row by row.
     with _opened_text(path, errors="surrogateescape") as file:
         # A body can be longer than the 131,072 characters that the module takes by default.
         csv.field_size_limit(2**31 - 1)
         lines = _Lines(file)
         reader = csv.reader(lines, strict=True)
-        head = _csv_head(path, reader)
+        header = _csv_header(path, reader)
         while True:
             lines.taken.clear()
             first = reader.line_num + 1
@@ -143,33 +152,37 @@ def _csv(path: Path) -> Iterator[Placed]:
                 fields = next(reader, None)
             except csv.Error as error:
                 begin = "" if first == reader.line_num else f" (the row begins at line {first})"
-                wrong = Unreadable(f"this is not CSV: {error}{begin}", lines.shown())
+                wrong = Unreadable(f"is not CSV: {error}{begin}", lines.shown())
                 yield f"line {reader.line_num}", wrong
                 continue
             if fields is None:
                 return
             where = f"line {reader.line_num}"
             if not _is_utf8(fields):
-                yield where, Unreadable("this is not UTF-8", lines.shown())
-            elif len(fields) == len(head):
+                yield where, Unreadable("is not UTF-8", lines.shown())
+            elif len(fields) == len(header):
                 # An empty field is a missing value.
-                yield where, {name: field or None for name, field in zip(head, fields, strict=True)}
+                yield where, {name: field or None for name, field in zip(header, fields, strict=True)}
             elif fields:
-                yield where, Unreadable("the row has not as many fields as the head", fields)
+                yield where, Unreadable("does not have as many fields as the header row", fields)
 
 
-def _csv_head(path: Path, reader: Iterator[list[str]]) -> list[str]:
+def _csv_header(path: Path, reader: Iterator[list[str]]) -> list[str]:
     try:
-        head = next(reader, [])
+        header = next(reader, [])
     except csv.Error as error:
-        raise ConfigurationError(f"{path.name}, line 1: this is not CSV: {error}") from None
-    if not _is_utf8(head):
-        raise ConfigurationError(f"{path.name}, line 1: this is not UTF-8")
-    if len(head) == 1 and (other := next((sign for sign in ";\t|" if sign in head[0]), None)):
-        raise ConfigurationError(f"{path.name}, line 1: commas are due between the fields, not {other!r}")
-    if twice := {name for name in head if head.count(name) > 1}:
-        raise ConfigurationError(f"{path.name}, line 1: the head names {min(twice)!r} twice")
-    return head
+        raise _bad_header(path, f"is not CSV: {error}") from None
+    if not _is_utf8(header):
+        raise _bad_header(path, "is not UTF-8")
+    if len(header) == 1 and (other := next((sign for sign in ";\t|" if sign in header[0]), None)):
+        raise _bad_header(path, f"must have commas between the fields, got {other!r}")
+    if twice := {name for name in header if header.count(name) > 1}:
+        raise _bad_header(path, f"has two columns {min(twice)!r}")
+    return header
+
+
+def _bad_header(path: Path, problem: str) -> ConfigurationError:
+    return ConfigurationError(field=f"{path.name}, line 1", problem=problem)
 
 
 def _is_utf8(fields: list[str]) -> bool:
@@ -196,7 +209,7 @@ class _Lines:
         return line
 
     def shown(self) -> str:
-        """The lines of the present row as they stand."""
+        """The lines of the current row, unchanged."""
         text = "".join(self.taken).rstrip("\r\n")
         return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
@@ -213,7 +226,7 @@ def _parquet(path: Path) -> Iterator[Placed]:
             for place, row in enumerate(rows):
                 yield f"row {place}", row
     except ArrowException as error:
-        raise ConfigurationError(f"{path.name} cannot be read: {error}") from error
+        raise ConfigurationError(field=path.name, problem=f"cannot be read: {error}") from error
 
 
 _FORMATS: Final[dict[str, Callable[[Path], Iterator[Placed]]]] = {

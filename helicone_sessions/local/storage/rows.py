@@ -1,7 +1,7 @@
-"""Users' rows, read into the columns of the table.
+"""Encodes users' rows for the tables.
 
-A row comes under the table's own column names or under those of Helicone's request export. What cannot be
-read is an error that names the row and the field; a column that is not known is reported.
+A row has the table's own column names or those of Helicone's request export. A value that cannot be read is
+an error that names the row and the field; unknown columns are reported.
 """
 
 import json
@@ -15,9 +15,15 @@ import attrs
 
 from helicone_sessions.clock import current
 from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.filters.constants import shortened
 from helicone_sessions.local.storage.readers import Placed, Unreadable
-from helicone_sessions.local.storage.row_values import ITEM_READERS, REQUEST_READERS, Reader, read_texts
 from helicone_sessions.local.storage.table import FEEDBACK, REQUEST_COLUMNS, SESSION_ID, SESSION_NAME
+from helicone_sessions.local.storage.value_parsers import (
+    ITEM_PARSERS,
+    REQUEST_PARSERS,
+    Parser,
+    parse_texts,
+)
 
 DEFAULT_ORGANIZATION: Final = UUID("00000000-0000-4000-8000-000000000001")
 
@@ -55,10 +61,10 @@ _encode: Final = json.JSONEncoder(ensure_ascii=False, check_circular=False, sepa
 
 @attrs.define
 class Loaded:
-    """What a load took in.
+    """The result of a load.
 
     Args:
-        rows: How many rows were taken in.
+        rows: The number of rows loaded.
         replaced: How many of them took the place of a request that was there already, or came twice.
         rejected: How many rows could not be read and were written to the file of rejects.
         ignored: Columns of the data that the table does not have.
@@ -81,14 +87,19 @@ class BadRow(Exception):
     Args:
         where: Its place.
         field: The field that is wrong; None if it is the row as a whole.
-        reason: What is wrong.
+        reason: What is wrong with it; continues a sentence.
     """
 
     def __init__(self, where: str, field: str | None, reason: str) -> None:
-        super().__init__(f"{where}: {reason}" if field is None else f"{where}, field {field!r}: {reason}")
+        super().__init__(where, field, reason)
         self.where = where
         self.field = field
         self.reason = reason
+
+    def as_error(self, remedy: str | None) -> ConfigurationError:
+        """The error for the user of a load that does not take such rows."""
+        place = self.where if self.field is None else f"{self.where}, field {self.field!r}"
+        return ConfigurationError(field=place, problem=self.reason, remedy=remedy)
 
 
 @attrs.define
@@ -106,14 +117,14 @@ class Batch:
     rejects: list[str] = attrs.field(factory=list)
 
 
-class Load:
-    """One load: rows in, lines of JSON for the tables out.
+class RowEncoder:
+    """Encodes the rows of one load as lines of JSON for the tables.
 
     Args:
-        organizations: Those that rows may name, where it is not the first row that decides.
+        organizations: The organisations that rows may name; by default the first row decides.
         first_version: The version of the first row; later rows have higher ones, and the highest counts.
         with_rejects: Put rows that cannot be read among the rejects, in the place of an error.
-        advice: What that error notes on its way to the user.
+        remedy: The remedy in that error.
     """
 
     def __init__(
@@ -122,18 +133,18 @@ class Load:
         *,
         first_version: int = 0,
         with_rejects: bool = False,
-        advice: str = "",
+        remedy: str | None = None,
     ) -> None:
         self._allowed = None if organizations is None else {str(each) for each in organizations}
         self._version = first_version
         self._with_rejects = with_rejects
-        self._advice = advice
+        self._remedy = remedy
         self._is_stopped = False
-        self._plans: dict[tuple[str, ...], _Plan] = {}
+        self._plans: dict[tuple[str, ...], _ColumnPlan] = {}
         self.organizations: set[str] = set()
         self.report = Loaded()
 
-    def batch(self, rows: Iterator[Placed]) -> Batch | None:
+    def next_batch(self, rows: Iterator[Placed]) -> Batch | None:
         """The next rows; None if there are no more.
 
         Raises:
@@ -150,7 +161,7 @@ class Load:
                 line = self._line(batch, where, row)
             except BadRow as bad:
                 if not self._with_rejects:
-                    raise self._refusal(bad) from None
+                    raise bad.as_error(self._remedy) from None
                 line = _reject(bad, row)
                 batch.rejects.append(line)
                 self.report.rejected += 1
@@ -164,31 +175,25 @@ class Load:
         """End the batch that is read on another thread, at its next row."""
         self._is_stopped = True
 
-    def _refusal(self, bad: BadRow) -> ConfigurationError:
-        error = ConfigurationError(str(bad))
-        if self._advice:
-            error.add_note(self._advice)
-        return error
-
     def _line(self, batch: Batch, where: str, row: Mapping[str, Any] | Unreadable) -> str:
         if isinstance(row, Unreadable):
             raise BadRow(where, None, row.reason)
         if not isinstance(row, Mapping):
-            raise BadRow(where, None, f"a row is an object with named fields, not {type(row).__name__}")
+            raise BadRow(where, None, f"must be an object, got {shortened(row)}")
         plan = self._plan(tuple(row))
         stored, tags = _stored(plan, where, row)
         if "request_created_at" not in stored:
-            raise BadRow(where, None, "there is no request_created_at, and a request needs one")
+            raise BadRow(where, None, "has no request_created_at")
         self._claim(stored, where)
         line = _encode(stored)
         if "request_id" not in stored:
-            # Where it stands and what it says are the only name of a request without an id.
+            # A request without an id is identified by its position and content.
             name = blake2b(f"{where}\0{line}".encode(errors="backslashreplace"), digest_size=16).hexdigest()
             line = f'{{"request_id":"{UUID(name)}",{line[1:]}'
         line = f'{{"version":{self._version},{line[1:]}'
         session = stored.get("properties", {}).get(SESSION_ID, "")
         if tags and not session:
-            raise BadRow(where, _TAG, "a tag is one of a session, and the row has no session_id")
+            raise BadRow(where, _TAG, "cannot be stored, because the row has no session_id")
         for tag in tags:
             batch.tags[_tag_line(stored["organization_id"], session, tag)] = None
         batch.requests.append(line)
@@ -196,14 +201,14 @@ class Load:
         self.report.rows += 1
         return line
 
-    def _plan(self, names: tuple[str, ...]) -> "_Plan":
+    def _plan(self, names: tuple[str, ...]) -> "_ColumnPlan":
         plan = self._plans.get(names)
         if plan is None:
             if len(self._plans) >= _PLANS:
                 self._plans.clear()
-            plan = self._plans[names] = _Plan.of(names)
-            self.report.ignored |= plan.ignored
-            self.report.mapped |= plan.mapped
+            plan = self._plans[names] = _ColumnPlan.of(names)
+            self.report.ignored |= {str(name) for name in names} - {*plan.targets, *_DERIVED}
+            self.report.mapped |= {name: target for name, target in plan.targets.items() if name != target}
         return plan
 
     def _claim(self, stored: dict[str, Any], where: str) -> None:
@@ -214,38 +219,38 @@ class Load:
         if named is None:
             if len(self._allowed) != 1:
                 raise BadRow(
-                    where, None, f"there is no organization_id, and it may be any of {len(self._allowed)}"
+                    where, None, f"has no organization_id, and it may be one of {len(self._allowed)}"
                 )
             (named,) = self._allowed
             stored["organization_id"] = named
         elif named not in self._allowed:
-            raise BadRow(where, None, f"the organisation {named} is not {_expected(self._allowed)}")
+            raise BadRow(where, "organization_id", f"must be {_expected(self._allowed)}, got {named}")
         self.organizations.add(named)
 
 
 def _expected(allowed: set[str]) -> str:
     if len(allowed) == 1:
-        return f"{min(allowed)}, the one that the data is of; several have to be named"
-    return f"one of the {len(allowed)} that the data may be of"
+        return f"{min(allowed)}, the organisation of the data"
+    return f"one of the {len(allowed)} organisations of the data"
 
 
-def _stored(plan: "_Plan", where: str, row: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _stored(plan: "_ColumnPlan", where: str, row: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The values for the table, and the tags of the session."""
     stored: dict[str, Any] = {}
     tags: list[str] = []
     source = ""
     try:
-        for source, target, reader in plan.columns:
+        for source, target, parse in plan.columns:
             if target not in stored:
-                value = reader(row[source])
+                value = parse(row[source])
                 if value is not None:
                     stored[target] = value
         for source, map_name, key in plan.keys:
-            value = ITEM_READERS[map_name](row[source])
+            value = ITEM_PARSERS[map_name](row[source])
             if value is not None:
                 stored.setdefault(map_name, {})[key] = value
         for source in plan.tags:
-            tags += read_texts(row[source]) or ()
+            tags += parse_texts(row[source]) or ()
     except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
         raise BadRow(where, source, str(error)) from None
     return stored, tags
@@ -259,12 +264,12 @@ def _tag_line(organization: str, session: str, tag: str) -> str:
 
 def _reject(bad: BadRow, row: object) -> str:
     content = row.content if isinstance(row, Unreadable) else row
-    told = {"where": bad.where, "field": bad.field, "reason": bad.reason}
+    parts = {"where": bad.where, "field": bad.field, "reason": bad.reason}
     try:
-        return json.dumps({**told, "row": content}, default=str, allow_nan=False)
+        return json.dumps({**parts, "row": content}, default=str, allow_nan=False)
     except (ValueError, TypeError, RecursionError):
-        # What JSON cannot say is told in Python's words.
-        return json.dumps({**told, "row": _in_python(content)})
+        # A value that JSON does not have.
+        return json.dumps({**parts, "row": _in_python(content)})
 
 
 def _in_python(content: object) -> str:
@@ -275,46 +280,37 @@ def _in_python(content: object) -> str:
 
 
 @attrs.frozen
-class _Plan:
-    """How rows with the same columns are read, worked out once."""
+class _ColumnPlan:
+    """How to parse rows with the same columns, worked out once."""
 
-    columns: tuple[tuple[str, str, Reader], ...]
+    columns: tuple[tuple[str, str, Parser], ...]
     keys: tuple[tuple[str, str, str], ...]
     tags: tuple[str, ...]
-    ignored: set[str]
-    mapped: dict[str, str]
+    targets: dict[str, str]
 
     @classmethod
-    def of(cls, names: tuple[str, ...]) -> "_Plan":
+    def of(cls, names: tuple[str, ...]) -> "_ColumnPlan":
         columns = [
-            (source, target, REQUEST_READERS[target])
+            (source, target, REQUEST_PARSERS[target])
             for target in REQUEST_COLUMNS
             for source in _NAMES.get(target, (target,))
             if source in names
         ]
-        keys = [
-            (name, *found) for name in names if name not in REQUEST_COLUMNS and (found := _map_and_key(name))
-        ]
-        tags = tuple(name for name in names if name in _TAGS)
+        keys = [(name, *found) for name in names if (found := _map_and_key(name))]
+        tags = tuple(_TAGS.intersection(names))
         targets = {
             **{source: target for source, target, _ in columns},
             **{source: f"{map_name}[{key!r}]" for source, map_name, key in keys},
             **dict.fromkeys(tags, _TAG),
         }
-        return cls(
-            tuple(columns),
-            tuple(keys),
-            tags,
-            {str(name) for name in names} - {*targets, *_DERIVED},
-            {source: target for source, target in targets.items() if source != target},
-        )
+        return cls(tuple(columns), tuple(keys), tags, targets)
 
 
 def _map_and_key(name: object) -> tuple[str, str] | None:
-    """The map and the key that a flat column stands for, as in ``properties.env``."""
+    """The map and the key of a flat column such as ``properties.env``."""
     if name == "feedback_rating":
         return "scores", FEEDBACK
     if name in _SESSION_FIELDS:
         return "properties", _SESSION_FIELDS[str(name)]
     map_name, dot, key = str(name).partition(".")
-    return (map_name, key) if dot and key and map_name in ITEM_READERS else None
+    return (map_name, key) if dot and key and map_name in ITEM_PARSERS else None

@@ -1,29 +1,29 @@
-"""The tables of one's own: made, filled, and dropped again if they are in memory.
+"""A store: the requests in tables that this package makes, fills and, in memory, drops again.
 
-A load comes into tables of its own first and is moved to the requests when it is done, so that one that is
-refused leaves nothing and changes nothing. What a killed process had brought in by then is moved by the next
-`Store.open`: every batch that was told to ``on_progress`` is kept. Whatever a load replaces is removed
-before the move, so that no query has to look for requests that are there twice; queries wait meanwhile.
+A load fills staging tables first, and its rows move to the requests when it is complete, so that a load that
+fails leaves and changes nothing. After a kill, the next `Store.open` moves what was staged: every batch that
+``on_progress`` has reported is kept. Replaced requests are deleted before the move, so that no query has to
+look for duplicates; queries wait meanwhile.
 """
 
 import asyncio
 import logging
 import os
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
+import threading
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, Final
+from enum import Enum, auto
+from typing import Any, Final, TypeVar
 from uuid import UUID, uuid4
+from weakref import WeakValueDictionary
 
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.local.drivers import BackendError, Statement, WritableBackend
-from helicone_sessions.local.storage.claims import claim, give_back
-from helicone_sessions.local.storage.loader import Intake, Rejects
-from helicone_sessions.local.storage.read_write_lock import Gate
+from helicone_sessions.local.drivers.driver import DriverError, Statement, WritableDriver
+from helicone_sessions.local.storage.loader import BatchReader, RejectsFile
 from helicone_sessions.local.storage.readers import Data
-from helicone_sessions.local.storage.rows import DEFAULT_ORGANIZATION, Load, Loaded
-from helicone_sessions.local.storage.shielded import to_its_end
-from helicone_sessions.local.storage.staging import UNLIMITED, Incoming, Move
+from helicone_sessions.local.storage.rows import DEFAULT_ORGANIZATION, Loaded, RowEncoder
+from helicone_sessions.local.storage.staging import UNLIMITED, MovePlan, StagingTables
 from helicone_sessions.local.storage.table import (
     LAYOUT_MARK,
     OWN_TABLES,
@@ -35,41 +35,51 @@ from helicone_sessions.local.storage.table import (
 _LOG: Final = logging.getLogger(__name__)
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-_NAMED: Final = 5
-_ADVICE: Final = (
-    'rejects="bad.jsonl" writes the rows that cannot be read to that file, and the rest is loaded'
-)
+_MOST_NAMED: Final = 5
+
+
+# A process has one engine, so a name identifies a database. A store that is garbage-collected is not in it.
+_open_stores: Final[WeakValueDictionary[str, "Store"]] = WeakValueDictionary()
+_open_stores_lock: Final = threading.Lock()
+
+T = TypeVar("T")
+
+
+class _Staged(Enum):
+    """The rows in the staging tables."""
+
+    NOTHING = auto()
+    USELESS = auto()  # to be deleted: the load has failed, or they have moved
+    COMPLETE = auto()  # to be moved to the requests
 
 
 class Store:
-    """Tables in a ClickHouse of one's own.
+    """Requests in tables of this package.
 
     Args:
-        backend: Where they are.
-        database: The name of a database that is kept; without it an own one is made, and dropped again by
-            `aclose`.
+        driver: The connection.
+        database: The name of a database to keep. By default a new one is created, which `aclose` drops.
 
     Raises:
         ConfigurationError: The name is not made of letters, digits and underscores.
     """
 
-    def __init__(self, backend: WritableBackend, database: str | None = None) -> None:
+    def __init__(self, driver: WritableDriver, database: str | None = None) -> None:
         if database is not None and not _NAME.fullmatch(database):
             raise ConfigurationError(
-                f"a database has a name of letters, digits and underscores, not {database!r}"
+                argument="database", problem=f"must be letters, digits and underscores, got {database!r}"
             )
-        self._backend = backend
+        self._driver = driver
         self._is_kept = database is not None
         self._database = database or f"helicone_{uuid4().hex}"
-        self._incoming = Incoming(backend, self._database)
+        self._staging = StagingTables(driver, self._database)
         self._version = 0
-        # What an earlier load left undone because of an error.
-        self._owed: Callable[[], Awaitable[object]] | None = None
+        self._staged = _Staged.NOTHING
         # One load at a time: the next one may replace what this one brings.
-        self._turn = asyncio.Lock()
-        self._gate = Gate()
-        # A move has begun to change the requests and has not come to its end.
-        self._is_half = False
+        self._load_lock = asyncio.Lock()
+        self._lock = ReadWriteLock()
+        # A move has begun to change the requests and has not ended.
+        self._is_half_moved = False
         self._reading: asyncio.Task[None] | None = None
         self._is_closed = False
         self.tables = Tables.own(self._database)
@@ -77,33 +87,28 @@ class Store:
 
     @property
     def organization_id(self) -> UUID:
-        """The organisation of the requests, where there is no more than one; a fixed one without any.
+        """The organisation of the requests; a default one if there are none.
 
         Raises:
             ConfigurationError: There are several.
         """
         if len(self.organizations) > 1:
-            named = ", ".join(sorted(map(str, self.organizations))[:_NAMED])
-            more = ", …" if len(self.organizations) > _NAMED else ""
-            raise ConfigurationError(
-                f"the data is of {len(self.organizations)} organisations ({named}{more}): give"
-                " organization_id, or api_key as a mapping from keys to organisations"
-            )
+            raise several_organizations(self.organizations)
         return next(iter(self.organizations), DEFAULT_ORGANIZATION)
 
     async def open(self) -> None:
-        """Make the tables that are not there, and finish a load that a killed process began.
+        """Create missing tables, and complete a load that a killed process has left.
 
         Raises:
-            ConfigurationError: The tables there were made by another version of the layout, or another store
-                of this process has them open.
+            ConfigurationError: The tables have another version's layout, or another store of this process
+                has them open.
         """
         await self._check_layout()
         if self._is_kept:
-            claim(self._database, self)
+            self._claim_database()
         for statement in create_statements(self._database):
-            await self._backend.execute(statement)
-        await self._settle()
+            await self._driver.execute(statement)
+        await self._move_staged()
         found = await self._query(
             "SELECT organization_id, max(version)"
             f" FROM {self._database}.{REQUESTS_TABLE} GROUP BY organization_id"
@@ -118,116 +123,108 @@ class Store:
         rejects: str | os.PathLike[str] | None = None,
         on_progress: Callable[[int], None] | None = None,
         organizations: Collection[UUID] | None = None,
-    ) -> Loaded:
-        """Take in rows or a file.
-
-        A row with the id of a request that is there replaces it. A load that ends with an error keeps
-        nothing of what it brought. If the process dies, or the load is cancelled where the tables are kept,
-        what was told to *on_progress* is kept: the next load or `open` moves it to the requests.
-
-        Args:
-            data: The rows: a path, or an iterable of mappings, which may be asynchronous. Without an id a
-                row is known by its place, its content and the name of its file.
-            rejects: A file for the rows that cannot be read, one JSON object a line; without it such a
-                row refuses the load.
-            on_progress: Is told how many rows were taken in so far, each time that more are kept.
-            organizations: Those that the rows may name. Without it the data is of one: of that of the
-                requests which are there already, or else of the one that the first row names.
-
-        Raises:
-            ConfigurationError: A row or the file cannot be read; the message names it. Or the file of
-                rejects cannot be written, or the store was closed.
-            BackendError: ClickHouse refused the rows, and nothing of them is kept. Or the rows are all in
-                and could not be moved, which the message says: queries are refused until they are, which
-                every query and load tries again.
-        """
-        return await self._load(data, rejects, on_progress, organizations, advice=_ADVICE)
-
-    async def add(
-        self,
-        rows: Iterable[Mapping[str, Any]],
-        *,
-        organizations: Collection[UUID] | None = None,
         of_one: bool = False,
+        remedy: str | None = None,
     ) -> Loaded:
-        """Take in some rows that are in memory, all or none.
+        """Load rows or a file.
+
+        A row with the id of an existing request replaces it. A load that fails keeps nothing. If the process
+        dies, or the load of a kept database is cancelled, what *on_progress* has reported is kept: the next
+        load or `open` moves it to the requests.
 
         Args:
-            rows: The rows.
-            organizations: As of `load`.
-            of_one: Refuse organisations beside that of the requests which are there already.
+            data: A path, or an iterable of mappings, which may be asynchronous. Without an id a row is
+                identified by its position, its content and the name of its file.
+            rejects: A file for rows that cannot be read, one JSON object per line; by default such a row
+                fails the load.
+            on_progress: Called with the number of rows loaded so far, each time that more are durable.
+            organizations: The organisations that rows may name. By default there is one: that of the
+                existing requests, or else that of the first row.
+            of_one: Reject other organisations than that of the existing requests.
+            remedy: The remedy in the error for a row that cannot be read.
 
         Raises:
-            ConfigurationError: A row cannot be read; the message names it. Or the store was closed.
-            BackendError: As of `load`.
+            ConfigurationError: A row or the file cannot be read, the file of rejects cannot be written, or
+                the store was closed.
+            DriverError: ClickHouse rejected the rows, and none of them is kept. Or all are staged and could
+                not be moved, which the message says: queries fail until they are, which every query and
+                load tries again.
         """
-        return await self._load(rows, None, None, organizations, of_one=of_one)
+        async with self._load_lock:
+            self._refuse_if_closed()
+            await self._settle()
+            allowed = self._allowed(organizations, of_one=of_one)
+            encoder = RowEncoder(
+                allowed, first_version=self._version, with_rejects=rejects is not None, remedy=remedy
+            )
+            self._staged = _Staged.USELESS
+            try:
+                self._refuse_if_closed()
+                await self._read(self._stage(encoder, data, rejects, on_progress))
+            except BaseException as error:
+                is_cut_short = isinstance(error, asyncio.CancelledError) or self._is_closed
+                if is_cut_short and self._is_kept and on_progress is not None:
+                    self._accept(encoder)
+                else:
+                    await _uncancelled(self._settle())
+                raise
+            await _uncancelled(self._complete(encoder))
+            return encoder.report
 
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[None, None]:
-        """Inside the block no load changes the requests, so that queries see all of one or nothing of it.
+        """Inside the block no load changes the requests, so that queries see each load whole or not at all.
 
         Raises:
-            BackendError: An earlier load could not be moved to its end, and still cannot.
+            DriverError: An earlier load could not be moved, and still cannot.
         """
         while True:
-            async with self._gate.reading():
-                if not self._is_half:
+            async with self._lock.reading():
+                if not self._is_half_moved:
                     yield
                     return
-            async with self._turn:
-                await to_its_end(self._pay())
+            async with self._load_lock:
+                await _uncancelled(self._settle())
 
     async def aclose(self) -> None:
-        """End the load under way, and drop the tables if they are not to be kept."""
+        """End the current load, and drop the tables unless they are kept."""
         self._is_closed = True
         if self._reading is not None:
             self._reading.cancel()
         try:
-            async with self._turn:
+            async with self._load_lock:
                 if not self._is_kept:
-                    await self._backend.execute(f"DROP DATABASE IF EXISTS {self._database}")
+                    await self._driver.execute(f"DROP DATABASE IF EXISTS {self._database}")
         finally:
-            give_back(self._database, self)
+            with _open_stores_lock:
+                if _open_stores.get(self._database) is self:
+                    del _open_stores[self._database]
+
+    def _claim_database(self) -> None:
+        with _open_stores_lock:
+            if _open_stores.setdefault(self._database, self) is not self:
+                raise ConfigurationError(
+                    argument="path",
+                    problem="is open in another server of this process",
+                    remedy="Add rows to that server, or close it first",
+                )
 
     def _refuse_if_closed(self) -> None:
         if self._is_closed:
-            raise ConfigurationError("the server was stopped before the rows were in: none of them is kept")
+            raise ConfigurationError(
+                problem="the server was stopped before the rows were in", remedy="None of them is kept"
+            )
 
-    async def _load(
-        self,
-        data: Data,
-        rejects: str | os.PathLike[str] | None,
-        on_progress: Callable[[int], None] | None,
-        organizations: Collection[UUID] | None,
-        *,
-        of_one: bool = False,
-        advice: str = "",
-    ) -> Loaded:
-        async with self._turn:
-            self._refuse_if_closed()
-            await self._pay()
-            allowed = organizations if organizations is not None else self.organizations or None
-            if of_one and self.organizations and not self.organizations.issuperset(allowed or ()):
-                raise ConfigurationError(
-                    f"the server answers for the organisation {self.organization_id}, so that nobody could"
-                    " ask for rows of another: for several, give api_key as {key: organisation}"
-                )
-            load = Load(allowed, first_version=self._version, with_rejects=rejects is not None, advice=advice)
-            self._owed = self._take_back
-            try:
-                self._refuse_if_closed()
-                await self._read(self._bring_all(load, data, rejects, on_progress))
-                await to_its_end(self._put_in_place(load))
-            except BaseException as error:
-                is_cut_short = isinstance(error, asyncio.CancelledError) or self._is_closed
-                if self._owed == self._take_back:
-                    if is_cut_short and self._is_kept and on_progress is not None:
-                        self._keep(load)
-                    else:
-                        await to_its_end(self._pay())
-                raise
-            return load.report
+    def _allowed(self, organizations: Collection[UUID] | None, *, of_one: bool) -> Collection[UUID] | None:
+        """The organisations that rows may name; None lets the first row decide."""
+        allowed = organizations if organizations is not None else self.organizations or None
+        if of_one and self.organizations and not self.organizations.issuperset(allowed or ()):
+            raise ConfigurationError(
+                argument="organization_id",
+                problem=f"must be {self.organization_id}, got {', '.join(map(str, allowed or ()))}",
+                remedy="To serve several organisations, give each its own API key",
+            )
+        return allowed
 
     async def _check_layout(self) -> None:
         names = ", ".join(f"'{name}'" for name in OWN_TABLES)
@@ -235,9 +232,10 @@ class Store:
         for (comment,) in await self._query(text, name=self._database):
             if comment != LAYOUT_MARK:
                 raise ConfigurationError(
-                    f"the tables of the database {self._database!r} were made by another version of"
-                    f" helicone-sessions ({comment or 'they do not say which'}; due is {LAYOUT_MARK!r}): load"
-                    " the data again into a new path, or use the version that made them"
+                    argument="path",
+                    problem="holds tables of another version of helicone-sessions"
+                    f" ({comment or 'unknown'} instead of {LAYOUT_MARK!r})",
+                    remedy="RowEncoder the data again into a new path, or use the version that made them",
                 )
 
     async def _read(self, work: Coroutine[Any, Any, None]) -> None:
@@ -253,74 +251,135 @@ class Store:
         finally:
             self._reading = None
 
-    async def _bring_all(
+    async def _stage(
         self,
-        load: Load,
+        encoder: RowEncoder,
         data: Data,
         rejects: str | os.PathLike[str] | None,
         on_progress: Callable[[int], None] | None,
     ) -> None:
         rows = 0
-        with Rejects(rejects, data) as rejected:
-            async with aclosing(Intake(load, data).batches()) as batches:
+        with RejectsFile(rejects, data) as rejected:
+            async with aclosing(BatchReader(encoder, data).batches()) as batches:
                 async for batch in batches:
                     await asyncio.to_thread(rejected.write, batch.rejects)
-                    await to_its_end(self._incoming.bring(batch))
-                    # The load has read further by now.
+                    await _uncancelled(self._staging.insert(batch))
+                    # The encoder has read further by now.
                     rows += len(batch.requests)
                     if on_progress is not None:
                         on_progress(rows)
 
-    async def _put_in_place(self, load: Load) -> None:
-        """Move what a load brought, which is whole from here on."""
-        plan = await self._incoming.planned()
-        self._keep(load)
-        load.report.replaced = plan.replaced
+    async def _complete(self, encoder: RowEncoder) -> None:
+        try:
+            plan = await self._staging.plan_move()
+        except DriverError:
+            await self._settle()
+            raise
+        self._accept(encoder)
+        encoder.report.replaced = plan.replaced
         try:
             await self._move(plan)
-        except BackendError:
-            await self._settle()
+        except DriverError:
+            await self._move_staged()
 
-    def _keep(self, load: Load) -> None:
-        """Have what a load brought moved, if not now, then by what comes next."""
-        self._owed = self._settle
-        self._version += load.report.rows
-        self.organizations |= {UUID(each) for each in load.organizations}
-
-    async def _pay(self) -> None:
-        if self._owed is not None:
-            await self._owed()
-
-    async def _take_back(self) -> None:
-        await self._incoming.take_back()
-        self._owed = None
-
-    async def _tidy(self) -> None:
-        """Forget what is moved; where it fails, the next load does it, or a move that changes nothing."""
-        self._owed = self._tidy
-        try:
-            await self._take_back()
-        except BackendError as error:
-            _LOG.warning("what a load left over could not be cleared yet: %s", error)
+    def _accept(self, encoder: RowEncoder) -> None:
+        """From here on the staged rows belong to the store."""
+        self._staged = _Staged.COMPLETE
+        self._version += encoder.report.rows
+        self.organizations |= {UUID(each) for each in encoder.organizations}
 
     async def _settle(self) -> None:
-        """Move what has come in to where it is asked for; it can be done again, as it is after a kill."""
+        """Finish what an earlier load has left undone because of an error."""
+        if self._staged is _Staged.COMPLETE:
+            await self._move_staged()
+        elif self._staged is _Staged.USELESS:
+            await self._clear_staging()
+
+    async def _move_staged(self) -> None:
+        """Move all staged rows; it can be repeated, as after a kill."""
         try:
-            await self._move(await self._incoming.planned())
-        except BackendError as error:
-            raise BackendError(
-                "the rows of the last load are all in and could not be moved to where they are asked for, and"
-                f" queries wait until they are; the next query or load tries it again: {error}",
+            await self._move(await self._staging.plan_move())
+        except DriverError as error:
+            raise DriverError(
+                "the rows of the last load could not be moved from the staging tables, and queries wait for"
+                f" that; the next query or load tries again: {error}",
                 error.code,
             ) from error
 
-    async def _move(self, plan: Move) -> None:
+    async def _move(self, plan: MovePlan) -> None:
         # Only this step changes what queries read.
-        async with self._gate.writing():
-            self._is_half = True
-            await self._incoming.move(plan)
-            self._is_half = False
-        await self._tidy()
+        async with self._lock.writing():
+            self._is_half_moved = True
+            await self._staging.move(plan)
+            self._is_half_moved = False
+        self._staged = _Staged.USELESS
+        try:
+            await self._clear_staging()
+        except DriverError as error:
+            # The next load clears them, or a move after a kill replaces each request by itself.
+            _LOG.warning("the staged rows of a load could not be deleted yet: %s", error)
+
+    async def _clear_staging(self) -> None:
+        await self._staging.clear()
+        self._staged = _Staged.NOTHING
 
     async def _query(self, text: str, **parameters: str) -> list[list[Any]]:
-        return (await self._backend.query(Statement(text, parameters), UNLIMITED)).rows
+        return (await self._driver.query(Statement(text, parameters), UNLIMITED)).rows
+
+
+class ReadWriteLock:
+    """Admits readers together and a writer alone, in the order in which they arrive."""
+
+    def __init__(self) -> None:
+        # A writer holds it, and readers pass through it; `asyncio.Lock` is first come, first served.
+        self._turnstile = asyncio.Lock()
+        self._readers = 0
+        self._no_reader = asyncio.Event()
+        self._no_reader.set()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncGenerator[None, None]:
+        """Inside the block nobody writes."""
+        async with self._turnstile:
+            self._readers += 1
+            self._no_reader.clear()
+        try:
+            yield
+        finally:
+            self._readers -= 1
+            if not self._readers:
+                self._no_reader.set()
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncGenerator[None, None]:
+        """Inside the block nobody reads and nobody else writes."""
+        async with self._turnstile:
+            await self._no_reader.wait()
+            yield
+
+
+async def _uncancelled(work: Coroutine[Any, Any, T]) -> T:
+    """The result of *work*; a cancel waits for it, because its part on another thread goes on anyway."""
+    task = asyncio.create_task(work)
+    is_cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            is_cancelled = True
+    if is_cancelled:
+        # Its error is retrieved, so that asyncio does not log it.
+        _ = task.cancelled() or task.exception()
+        raise asyncio.CancelledError
+    return task.result()
+
+
+def several_organizations(organizations: Collection[UUID]) -> ConfigurationError:
+    """The error for data of several organisations where one is needed."""
+    named = ", ".join(sorted(map(str, organizations))[:_MOST_NAMED])
+    more = ", …" if len(organizations) > _MOST_NAMED else ""
+    return ConfigurationError(
+        argument="organization_id",
+        problem=f"must be given, because the data holds several organisations ({named}{more})",
+        remedy="Name one of them, or give each its own API key",
+    )

@@ -64,7 +64,7 @@ FEEDBACK: Final = "helicone-score-feedback"
 
 REQUESTS_TABLE: Final = "request_response_rmt"
 TAGS_TABLE: Final = "tags"
-# What a load brings, until the load is done.
+# The staging tables of a load.
 INCOMING_REQUESTS: Final = "incoming_requests"
 INCOMING_TAGS: Final = "incoming_tags"
 OWN_TABLES: Final = (REQUESTS_TABLE, TAGS_TABLE, INCOMING_REQUESTS, INCOMING_TAGS)

@@ -93,7 +93,7 @@ def _part(name: str) -> str:
 
 
 def _policy(style: str, script: str) -> Iterator[str]:
-    """What the page may do: run its own script, and talk to its own server."""
+    """The content security policy: the page runs its own script and connects to its own server."""
     yield "default-src 'none'"
     yield f"script-src '{_digest(script)}'"
     yield f"style-src '{_digest(style)}'"
@@ -113,12 +113,12 @@ def _digest(part: str) -> str:
 
 
 def _as_data(value: Any) -> str:
-    """JSON that cannot end the element that it stands in."""
+    """JSON that cannot end the surrounding element."""
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _facts() -> dict[str, Any]:
-    """What the script knows of the API and of the filter language."""
+    """The facts about the API and the filter language that the script uses."""
     return {
         "queryPath": PATH,
         "filterPath": FILTER_PATH,

@@ -1,51 +1,46 @@
-"""What a text says as a filter, for somebody who is still writing it."""
+"""Checks the filter text of the page's filter box while it is typed."""
 
 from typing import Any, Final
 
 import attrs
 
-from helicone_sessions.errors import FilterError, FilterSyntaxError
+from helicone_sessions.errors import FilterError, FilterSyntaxError, FilterValueError
 from helicone_sessions.filters.text.parser import parse_filter
-from helicone_sessions.messages.codec import decode
+from helicone_sessions.local.http.request_body import json_in
 
-# Bytes of a body: some two thousand conditions, and nobody types as many.
-LARGEST_READING: Final = 64 * 1024
+# Bytes of a body; some two thousand conditions.
+LARGEST_FILTER_BODY: Final = 64 * 1024
 
 
-def text_in(body: bytes) -> str:
-    """The text that a body holds, as ``{"text": "cost > 0.1"}``.
+def _text_in(body: bytes) -> str:
+    """The text in a body like ``{"text": "cost > 0.1"}``.
 
     Raises:
-        ValueError: It holds none.
+        FilterValueError: The body is something else.
 
-    >>> text_in(b'{"text": "threat"}')
+    >>> _text_in(b'{"text": "threat"}')
     'threat'
     """
-    try:
-        found = decode(body)
-    except ValueError as error:
-        raise ValueError(f"$: the body is not JSON: {error}") from None
-    match found:
+    match json_in(body):
         case {"text": str(text)}:
             return text
-    raise ValueError('$: the body is an object with a text, as {"text": "cost > 0.1"}')
+    raise FilterValueError(problem='the body must be an object like {"text": "cost > 0.1"}')
 
 
-def reading_of(body: bytes) -> dict[str, Any]:
-    """What the filter in a body is: JSON, a tree, Python and cautions, or the error and its place.
-
-    The place is counted in characters, as Python counts them.
+def check_filter(body: bytes) -> dict[str, Any]:
+    """The filter in a body as JSON, a tree, Python and cautions; or its error and position (in characters).
 
     Raises:
-        ValueError: The body holds no text.
+        FilterValueError: The body holds no text.
 
-    >>> reading_of(b'{"text": "cost > 1"}')["python"]
+    >>> check_filter(b'{"text": "cost > 1"}')["python"]
     'F.cost > 1'
-    >>> reading_of(b'{"text": "cots > 1"}')["position"]
+    >>> check_filter(b'{"text": "cots > 1"}')["position"]
     {'offset': 0, 'line': 1, 'column': 1}
     """
+    text = _text_in(body)
     try:
-        made = parse_filter(text_in(body))
+        made = parse_filter(text)
         # First of all, as it refuses what is nested so deeply that a tree of it would be huge.
         wire = made.to_wire()
     except FilterError as error:

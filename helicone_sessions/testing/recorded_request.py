@@ -1,4 +1,4 @@
-"""`RecordedRequest`: a request as it arrived, and what the contract says of it."""
+"""`RecordedRequest`: a request as it arrived, checked against the contract."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,14 +16,14 @@ from helicone_sessions.messages.query import SessionMetricsQuery
 
 
 @attrs.frozen(eq=False)
-class Judgement:
-    """What a body says by the contract.
+class CheckedBody:
+    """A body as the contract reads it.
 
     Args:
-        json: The decoded body; None if it is no JSON.
+        json: The decoded body; None if it is not JSON.
         query: The query; None if the body breaks the contract.
         conditions: The conditions of the filter, one for each column and operator, in their order.
-        complaints: What breaks the contract, and which conditions the service would not read.
+        complaints: The breaks of the contract, and the conditions that the service would not read.
     """
 
     json: Any = None
@@ -37,17 +37,17 @@ class RecordedRequest:
     """One request as it arrived.
 
     Args:
-        number: Its place among all that came, from 1.
+        number: Its number in the order of arrival, from 1.
         method: The HTTP method.
         path: The path of the address.
-        headers: The headers, in which the key is masked.
+        headers: The headers, with the key masked.
         body: The body.
-        json: The decoded body; None if it is no JSON.
+        json: The decoded body; None if it is not JSON.
         query: The query; None if the body breaks the contract.
-        conditions: The conditions of its filter, each as a filter of its own, in their order:
+        conditions: The conditions of its filter, each as a filter, in their order:
             ``F.cost > 0.1 in request.conditions``.
-        time: When it came, by the clock of the server.
-        connection: Where it came from, host and port: the same for requests over one connection.
+        time: The time of arrival, by the clock of the server.
+        connection: The host and port of the client, the same for all requests over one connection.
 
     >>> import asyncio
     >>> from helicone_sessions import F, HeliconeClient
@@ -77,20 +77,20 @@ _MASKS = {"authorization": "Bearer ***", "proxy-authorization": "***"}
 
 
 def masked(headers: "CIMultiDictProxy[str]") -> "CIMultiDict[str]":
-    """The headers without the key, whatever else the header says."""
+    """The headers with the key masked, whatever its form."""
     return CIMultiDict((name, _MASKS.get(name.lower(), value)) for name, value in headers.items())
 
 
-def judged(body: bytes) -> Judgement:
-    """What *body* says by the contract, and what of it the service would not read."""
+def check_body(body: bytes) -> CheckedBody:
+    """Read a body by the contract, and list what breaks it or would not be read."""
     try:
         wire = decode(body)
     except ValueError as error:
-        return Judgement(complaints=(f"$: the body is not JSON: {error}",))
+        return CheckedBody(complaints=(f"$: the body is not JSON: {error}",))
     try:
         query = converter.structure(wire, SessionMetricsQuery)
     except FilterError as error:
-        return Judgement(wire, complaints=(str(error),))
+        return CheckedBody(wire, complaints=(str(error),))
     conditions: list[Filter] = []
     complaints = []
     for path, leaf in _leaves(wire.get("filter", "all"), "$.filter"):
@@ -99,11 +99,11 @@ def judged(body: bytes) -> Judgement:
         conditions += map(_as_filter, found)
         if len(found) != 1:
             complaints.append(f"{path}: {_fault_of_leaf(found)}")
-    return Judgement(wire, query, tuple(conditions), tuple(complaints))
+    return CheckedBody(wire, query, tuple(conditions), tuple(complaints))
 
 
 def _leaves(wire: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """The leaves of a filter that is known to follow the contract, from left to right."""
+    """The leaves of a filter that follows the contract, from left to right."""
     waiting = [(wire, path)]
     while waiting:
         item, path = waiting.pop()
@@ -120,7 +120,7 @@ def _as_filter(leaf: Leaf) -> Filter:
 
 
 def _fault_of_leaf(conditions: list[Leaf]) -> str:
-    """What is wrong with a leaf that does not hold one condition (server source)."""
+    """The complaint about a leaf that does not hold exactly one condition (server source)."""
     if not conditions:
         return "a leaf without a condition, which the open-source server reads as everything"
     first: dict[str, Leaf] = {}

@@ -16,10 +16,10 @@ import attrs
 import pytest
 
 from helicone_sessions import ConfigurationError, F, SessionMetrics, SessionMetricsQuery, TimeFilter, any_of
-from helicone_sessions.local.drivers import Backend, BackendError
-from helicone_sessions.local.drivers.chdb import ChdbBackend
+from helicone_sessions.local.drivers.chdb import ChdbDriver
 from helicone_sessions.local.drivers.clickhouse_address import parse_address
-from helicone_sessions.local.drivers.clickhouse_http import ClickHouseBackend
+from helicone_sessions.local.drivers.clickhouse_http import ClickHouseDriver
+from helicone_sessions.local.drivers.driver import Driver, DriverError
 from helicone_sessions.local.query.contract_sql import Unanswerable
 from helicone_sessions.local.query.engine import Engine
 from helicone_sessions.local.query.foreign_tables import find_organizations, find_tables
@@ -129,15 +129,15 @@ class Place:
         await self.execute(f"INSERT INTO {{database}}.{table} FORMAT JSONEachRow\n{lines}")
 
     @asynccontextmanager
-    async def backend(self) -> AsyncIterator[ClickHouseBackend]:
+    async def driver(self) -> AsyncIterator[ClickHouseDriver]:
         address = parse_address(self.url)
         url = str(address.url.with_user(address.user).with_password(address.password.reveal() or None))
-        backend = ClickHouseBackend(f"{url.rstrip('/')}/{quote(self.database, safe='')}")
-        await backend.open()
+        driver = ClickHouseDriver(f"{url.rstrip('/')}/{quote(self.database, safe='')}")
+        await driver.open()
         try:
-            yield backend
+            yield driver
         finally:
-            await backend.aclose()
+            await driver.aclose()
 
 
 @asynccontextmanager
@@ -203,9 +203,9 @@ TAG_ROWS = [
 ]
 
 
-async def answers(backend: Backend, tables: Tables) -> dict[str, SessionMetrics]:
+async def answers(driver: Driver, tables: Tables) -> dict[str, SessionMetrics]:
     """What each of the queries is answered."""
-    engine = Engine(backend, tables)
+    engine = Engine(driver, tables)
     return {name: await engine.answer(query, OURS) for name, query in QUERIES.items()}
 
 
@@ -214,17 +214,17 @@ def expected() -> dict[str, SessionMetrics]:
     """What chDB in this process answers of the same rows in one's own tables."""
 
     async def asked() -> dict[str, SessionMetrics]:
-        backend = ChdbBackend()
-        await backend.open()
+        driver = ChdbDriver()
+        await driver.open()
         try:
             for text in create_statements("expected"):
-                await backend.execute(text)
+                await driver.execute(text)
             for table, rows in ((REQUESTS, request_rows()), (TAGS, TAG_ROWS)):
-                await backend.insert(f"expected.{table}", "\n".join(map(json.dumps, rows)).encode())
-            return await answers(backend, Tables.own("expected"))
+                await driver.insert(f"expected.{table}", "\n".join(map(json.dumps, rows)).encode())
+            return await answers(driver, Tables.own("expected"))
         finally:
-            await backend.execute("DROP DATABASE expected")
-            await backend.aclose()
+            await driver.execute("DROP DATABASE expected")
+            await driver.aclose()
 
     with asyncio.Runner() as runner:
         return runner.run(asked())
@@ -235,11 +235,11 @@ async def test_own_tables(clickhouse: Place, expected: Mapping[str, SessionMetri
     await clickhouse.execute(*create_statements(clickhouse.database)[1:])
     await clickhouse.insert(REQUESTS, request_rows())
     await clickhouse.insert(TAGS, TAG_ROWS)
-    async with clickhouse.backend() as backend:
-        tables = await find_tables(backend)
+    async with clickhouse.driver() as driver:
+        tables = await find_tables(driver)
         database = quoted(clickhouse.database)
         assert tables == Tables(f"{database}.`{REQUESTS}` FINAL", f"{database}.`{TAGS}` FINAL")
-        assert expected == await answers(backend, tables)
+        assert expected == await answers(driver, tables)
     assert len(QUERIES) - 3 <= len(set(map(repr, expected.values())))
 
 
@@ -249,8 +249,8 @@ async def test_thousands_of_terms(clickhouse: Place) -> None:
     await clickhouse.insert(REQUESTS, request_rows())
     several = any_of(*(F.properties["Tier"] == f"it's {number}" for number in range(1_000)))
     filter_ = several | any_of(*(F.latency == number for number in range(1_000, 2_000))) | (F.status == 200)
-    async with clickhouse.backend() as backend:
-        engine = Engine(backend, await find_tables(backend))
+    async with clickhouse.driver() as driver:
+        engine = Engine(driver, await find_tables(driver))
         expected = await engine.answer(SessionMetricsQuery(F.status == 200), OURS)
         assert expected == await engine.answer(SessionMetricsQuery(filter_), OURS)
 
@@ -264,14 +264,14 @@ async def test_helicone(clickhouse: Place, expected: Mapping[str, SessionMetrics
     )
     await clickhouse.insert(REQUESTS, [{**row, "updated_at": "2026-11-02 00:00:00"} for row in rows])
     await clickhouse.insert(TAGS, TAG_ROWS)
-    async with clickhouse.backend() as backend:
-        tables = await find_tables(backend)
+    async with clickhouse.driver() as driver:
+        tables = await find_tables(driver)
         assert tables.columns == frozenset(REQUEST_COLUMNS)
         assert (f"properties['{SESSION_ID}']", f"properties['{SESSION_NAME}']") == (
             tables.session_id,
             tables.session_name,
         )
-        assert expected == await answers(backend, tables)
+        assert expected == await answers(driver, tables)
 
 
 async def test_distributed(expected: Mapping[str, SessionMetrics]) -> None:
@@ -285,10 +285,10 @@ async def test_distributed(expected: Mapping[str, SessionMetrics]) -> None:
                 f"CREATE TABLE {{database}}.{table} AS {quoted(kept.database)}.{table}"
                 f" ENGINE = Distributed('default', '{kept.database}', '{table}')"
             )
-        async with asked.backend() as backend:
-            tables = await find_tables(backend)
+        async with asked.driver() as driver:
+            tables = await find_tables(driver)
             assert tables.requests.endswith(" FINAL")
-            assert expected == await answers(backend, tables)
+            assert expected == await answers(driver, tables)
 
 
 async def test_plain_table(clickhouse: Place, expected: Mapping[str, SessionMetrics]) -> None:
@@ -297,24 +297,24 @@ async def test_plain_table(clickhouse: Place, expected: Mapping[str, SessionMetr
     await clickhouse.execute(plain, HELICONE_TAGS.replace("ReplacingMergeTree(created_at)", "MergeTree"))
     await clickhouse.insert(REQUESTS, request_rows())
     await clickhouse.insert(TAGS, TAG_ROWS)
-    async with clickhouse.backend() as backend:
-        tables = await find_tables(backend)
+    async with clickhouse.driver() as driver:
+        tables = await find_tables(driver)
         assert tables.tags is not None
         assert "FINAL" not in tables.requests + tables.tags
-        assert expected == await answers(backend, tables)
+        assert expected == await answers(driver, tables)
 
 
 async def test_old_table(clickhouse: Place) -> None:
     """An older table answers, but for filters on the columns that it lacks, which are named."""
     await create(clickhouse, without=("prompt_version", "cache_reference_id", "scores"))
     await clickhouse.insert(REQUESTS, request_rows()[1:2])
-    async with clickhouse.backend() as backend:
-        tables = await find_tables(backend)
+    async with clickhouse.driver() as driver:
+        tables = await find_tables(driver)
         assert (
             frozenset(REQUEST_COLUMNS) - {"prompt_version", "cache_reference_id", "scores"} == tables.columns
         )
         assert tables.tags is None
-        engine = Engine(backend, tables)
+        engine = Engine(driver, tables)
         assert 1 == (await engine.answer(SessionMetricsQuery(F.status < 600), OURS)).average.session_count
         for filter_, name in [
             (F.prompt_version == "1", "prompt_version"),
@@ -336,8 +336,8 @@ async def test_table_without_tokens(clickhouse: Place) -> None:
             for row in request_rows()[1:2]
         ],
     )
-    async with clickhouse.backend() as backend:
-        engine = Engine(backend, await find_tables(backend))
+    async with clickhouse.driver() as driver:
+        engine = Engine(driver, await find_tables(driver))
         query = SessionMetricsQuery((F.session_total_requests >= 1) & (F.session_completion_tokens >= 0))
         assert 1 == (await engine.answer(query, OURS)).average.session_count
         for asked in (F.session_prompt_tokens > 1, F.session_total_tokens > 1, F.total_tokens > 1):
@@ -357,11 +357,11 @@ async def create(clickhouse: Place, without: tuple[str, ...] = (), **types: str)
 async def test_missing_columns(clickhouse: Place) -> None:
     """A table without a column that every query needs is refused, and each is named."""
     await create(clickhouse, without=("cost", "properties", "latency"))
-    async with clickhouse.backend() as backend:
+    async with clickhouse.driver() as driver:
         with pytest.raises(
             ConfigurationError, match=f"{clickhouse.database}.{REQUESTS} has no column properties, cost,"
         ):
-            await find_tables(backend)
+            await find_tables(driver)
 
 
 @pytest.mark.parametrize(
@@ -380,10 +380,10 @@ async def test_missing_columns(clickhouse: Place) -> None:
 async def test_wrong_types(clickhouse: Place, name: str, kind: str) -> None:
     """A needed column of a type that queries would misread is refused with both types."""
     await create(clickhouse, (), **{name: kind})
-    async with clickhouse.backend() as backend:
+    async with clickhouse.driver() as driver:
         with pytest.raises(ConfigurationError) as caught:
-            await find_tables(backend)
-    assert f"{name} is {kind}, not {REQUEST_COLUMNS[name]}" in str(caught.value)
+            await find_tables(driver)
+    assert f"{name} must be {REQUEST_COLUMNS[name]}, got {kind}" in str(caught.value)
 
 
 async def test_other_types(clickhouse: Place, caplog: pytest.LogCaptureFixture) -> None:
@@ -406,11 +406,11 @@ async def test_other_types(clickhouse: Place, caplog: pytest.LogCaptureFixture) 
         REQUESTS, [{**rows[0], "request_created_at": "2026-11-01 00:00:30", "scores": {}}]
     )
     with caplog.at_level(logging.WARNING, "helicone_sessions"):
-        async with clickhouse.backend() as backend:
-            tables = await find_tables(backend)
+        async with clickhouse.driver() as driver:
+            tables = await find_tables(driver)
             assert frozenset(REQUEST_COLUMNS) - {"scores"} == tables.columns
             assert (f"properties['{SESSION_ID}']", "session_name") == (tables.session_id, tables.session_name)
-            metrics = await Engine(backend, tables).answer(
+            metrics = await Engine(driver, tables).answer(
                 SessionMetricsQuery((F.latency < 10**6) & (F.request_created_at > START) & (F.cost < 1)), OURS
             )
             assert metrics.average.session_count in (1, None)
@@ -421,11 +421,11 @@ async def test_other_types(clickhouse: Place, caplog: pytest.LogCaptureFixture) 
 async def test_no_table(clickhouse: Place) -> None:
     """A database without the table of requests is named with it."""
     await clickhouse.execute(HELICONE_TAGS)
-    async with clickhouse.backend() as backend:
+    async with clickhouse.driver() as driver:
         with pytest.raises(ConfigurationError, match=rf"'{clickhouse.database}' has no table {REQUESTS}"):
-            await find_tables(backend)
+            await find_tables(driver)
         with pytest.raises(ConfigurationError, match="'nowhere' has no table"):
-            await find_tables(backend, "nowhere")
+            await find_tables(driver, "nowhere")
 
 
 async def test_tags_of_another_kind(clickhouse: Place, caplog: pytest.LogCaptureFixture) -> None:
@@ -434,8 +434,8 @@ async def test_tags_of_another_kind(clickhouse: Place, caplog: pytest.LogCapture
         HELICONE,
         HELICONE_TAGS.replace("entity_type LowCardinality(String),", "").replace("entity_type, ", ""),
     )
-    async with clickhouse.backend() as backend:
-        assert (await find_tables(backend)).tags is None
+    async with clickhouse.driver() as driver:
+        assert (await find_tables(driver)).tags is None
     assert "entity_type" in caplog.text
 
 
@@ -445,45 +445,44 @@ async def test_names_of_databases(name: str) -> None:
     async with place("chdb", name) as clickhouse:
         await clickhouse.execute(HELICONE, HELICONE_TAGS)
         await clickhouse.insert(REQUESTS, request_rows()[1:3])
-        async with clickhouse.backend() as backend:
-            tables = await find_tables(backend)
-            assert [OURS] == await find_organizations(backend, tables)
-            metrics = await Engine(backend, tables).answer(SessionMetricsQuery(F.session_tag != "x"), OURS)
+        async with clickhouse.driver() as driver:
+            tables = await find_tables(driver)
+            assert [OURS] == await find_organizations(driver, tables)
+            metrics = await Engine(driver, tables).answer(SessionMetricsQuery(F.session_tag != "x"), OURS)
             assert metrics.session_count.total
 
 
 async def test_named_database(clickhouse: Place) -> None:
     """A database may be named, if it is not the one that is connected to."""
     await clickhouse.execute(HELICONE)
-    backend = ClickHouseBackend(clickhouse.url)
-    await backend.open()
-    assert clickhouse.database in (await find_tables(backend, clickhouse.database)).requests
-    await backend.aclose()
+    driver = ClickHouseDriver(clickhouse.url)
+    await driver.open()
+    assert clickhouse.database in (await find_tables(driver, clickhouse.database)).requests
+    await driver.aclose()
 
 
 async def test_organizations(clickhouse: Place) -> None:
     """The organisations that have requests are told, those with the most first."""
     await clickhouse.execute(HELICONE)
-    async with clickhouse.backend() as backend:
-        tables = await find_tables(backend)
-        assert [] == await find_organizations(backend, tables)
+    async with clickhouse.driver() as driver:
+        tables = await find_tables(driver)
+        assert [] == await find_organizations(driver, tables)
         await clickhouse.insert(REQUESTS, request_rows())
-        assert [OURS, THEIRS] == await find_organizations(backend, tables)
-        assert [OURS] == await find_organizations(backend, tables, most=1)
+        assert [OURS, THEIRS] == await find_organizations(driver, tables)
 
 
 async def test_errors_are_told(clickhouse: Place) -> None:
     """An error of ClickHouse's while it looks is not taken for an answer."""
     await clickhouse.execute(HELICONE)
 
-    class Failing(ClickHouseBackend):
+    class Failing(ClickHouseDriver):
         async def query(self, statement: Any, limits: Any = None) -> Any:
             if "FINAL" in statement.text:
-                raise BackendError("Memory limit exceeded", 241)
+                raise DriverError("Memory limit exceeded", 241)
             return await super().query(statement, limits)
 
-    backend = Failing(clickhouse.url)
-    await backend.open()
-    with pytest.raises(BackendError, match="Memory limit"):
-        await find_tables(backend, clickhouse.database)
-    await backend.aclose()
+    driver = Failing(clickhouse.url)
+    await driver.open()
+    with pytest.raises(DriverError, match="Memory limit"):
+        await find_tables(driver, clickhouse.database)
+    await driver.aclose()

@@ -1,4 +1,4 @@
-"""The plan of the service: its six queries as they are, for those who compare.
+"""The service's own six queries as a strategy of the engine, to compare with its one scan.
 
 They read the table nine times: ClickHouse writes a ``WITH`` out wherever it is named, and the histograms
 name theirs twice. ``quantile`` is exact up to 8192 sessions and takes samples of more; ``histogram`` depends
@@ -11,9 +11,10 @@ from typing import Any, Final
 
 import attrs
 
-from helicone_sessions.local.drivers import Backend, Result, Statement
-from helicone_sessions.local.query.result import NANO, Answer, levels, metrics
+from helicone_sessions.local.drivers.driver import Driver, Result, Statement
+from helicone_sessions.local.query.one_scan import NANO, metrics_of, quantile_levels
 from helicone_sessions.local.query.selection import Selection
+from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
 
 
@@ -43,23 +44,23 @@ _MEASURES: Final = (
 )
 
 
-async def answer(backend: Backend, selection: Selection, query: SessionMetricsQuery) -> Answer:
+async def answer(driver: Driver, selection: Selection, query: SessionMetricsQuery) -> SessionMetrics:
     """The metrics of the sessions that *selection* holds.
 
     As in the service the histograms come one after another, then the averages all at once.
 
     Raises:
-        BackendError: ClickHouse refused or gave up.
+        DriverError: ClickHouse refused or gave up.
     """
-    histograms = [await backend.query(_histogram(selection, one, levels(query))) for one in _MEASURES]
-    averages = await _all_of(backend, [_average(selection, one) for one in _MEASURES])
+    histograms = [await driver.query(_histogram(selection, one, quantile_levels(query))) for one in _MEASURES]
+    averages = await _all_of(driver, [_average(selection, one) for one in _MEASURES])
     bars = [[bar for (bar,) in result.rows] for result in histograms]
     means = [result.rows[0][0] for result in averages]
-    return Answer(metrics(bars, means), sum(result.rows_read for result in (*histograms, *averages)))
+    return metrics_of(bars, means)
 
 
-async def _all_of(backend: Backend, statements: list[Statement]) -> list[Result]:
-    results: list[Any] = await asyncio.gather(*map(backend.query, statements), return_exceptions=True)
+async def _all_of(driver: Driver, statements: list[Statement]) -> list[Result]:
+    results: list[Any] = await asyncio.gather(*map(driver.query, statements), return_exceptions=True)
     # Only now that none of them runs any more.
     for result in results:
         if isinstance(result, BaseException):
@@ -85,7 +86,7 @@ def _average(selection: Selection, measure: _Measure) -> Statement:
 def _sessions(selection: Selection, measure: _Measure, keys: tuple[str, ...]) -> str:
     """A statement for the *measure*, as ``value``, of the selected requests grouped by *keys*."""
     by = ", ".join(keys)
-    if selection.asked.on_sessions:
+    if selection.condition.on_sessions:
         return f"SELECT {by}, {measure.of_groups} AS value FROM ({selection.groups()}) GROUP BY {by}"
     tables = selection.tables
     # The service reads without it: requests that came again count twice until ClickHouse merges them.
@@ -93,4 +94,4 @@ def _sessions(selection: Selection, measure: _Measure, keys: tuple[str, ...]) ->
     behind = {"id": tables.session_id, "name": tables.session_name}
     return f"""
 SELECT {", ".join(f"{behind[key]} AS {key}" for key in keys)}, {measure.of_requests} AS value
-FROM {plain} WHERE {selection.window} AND {selection.asked.text} GROUP BY {by}"""
+FROM {plain} WHERE {selection.window} AND {selection.condition.text} GROUP BY {by}"""

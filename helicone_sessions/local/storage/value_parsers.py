@@ -1,8 +1,8 @@
-"""One value of a user's row, read into what its column takes.
+"""Parsers of the values in a user's row, one for each type of column.
 
-Each reader answers None where there is no value, and raises ValueError with what is due instead. The usual
-types come first in each of them, as they are read millions of times. Scalars and arrays of numpy, which is
-not imported, are read as the Python values that they stand for.
+A parser returns None for a missing value, and raises ValueError with the type that it expects. The usual
+types come first in each, because they are parsed millions of times. Scalars and arrays of numpy, which is
+not imported, are parsed as the Python values that they stand for.
 """
 
 import json
@@ -16,7 +16,7 @@ from uuid import UUID
 from helicone_sessions.filters.constants import shortened
 from helicone_sessions.local.storage.table import REQUEST_COLUMNS, Stored
 
-Reader = Callable[[Any], Any]
+Parser = Callable[[Any], Any]
 
 _NANO: Final = 9
 _LARGEST_WHOLE: Final = 2**63
@@ -26,7 +26,7 @@ _NEAR_A_HALF: Final = 0.49
 
 
 class _Refused(ValueError):
-    """The message is one for users already, other than those of the JSON encoder."""
+    """Has a message for users, unlike the errors of the JSON encoder."""
 
 
 def _text(value: Any) -> Any:
@@ -65,7 +65,7 @@ def _whole(value: Any) -> Any:
     number = _number(value)
     if number is None:
         return None
-    # What is compared may be larger than what can be reckoned with.
+    # A larger Decimal compares, but does not compute.
     if not -_LARGEST_WHOLE < number < _LARGEST_WHOLE or number != number.to_integral_value():
         _refuse(value, "a whole number")
     return int(number)
@@ -108,12 +108,14 @@ def _time(value: Any) -> Any:
             moment = None
     if not isinstance(moment, datetime):
         # A datetime64 of numpy is a time too, but one without its zone.
-        due = "a time with its zone" if hasattr(value, "tolist") else "an aware datetime or ISO 8601 text"
-        return _refuse(value, f"{due}, as 2026-11-01T00:00:00Z")
+        expected = (
+            "a time with its zone" if hasattr(value, "tolist") else "an aware datetime or ISO 8601 text"
+        )
+        return _refuse(value, f"{expected}, for example 2026-11-01T00:00:00Z")
     if moment != moment:  # noqa: PLR0124 - NaT, the missing time of pandas
         return None
     if moment.utcoffset() is None:
-        return _refuse(value, "a time with its zone, as 2026-11-01T00:00:00Z")
+        return _refuse(value, "a time with its zone, for example 2026-11-01T00:00:00Z")
     if not 1900 < moment.year < 2299:
         # The table would move it to the nearest time that it can hold.
         _refuse(value, "a time between the years 1900 and 2299")
@@ -149,17 +151,17 @@ def _list_in(text: str) -> list[Any]:
     return [text]
 
 
-def _map_of(read_item: Reader) -> Reader:
-    def read_map(value: Any) -> Any:
+def _map_of(parse_item: Parser) -> Parser:
+    def parse_map(value: Any) -> Any:
         if isinstance(value, str):
             value = _object_in(value)
         if value is None:
             return None
         if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
             return _refuse(value, "an object with text for keys")
-        return {_text(key): read for key, item in value.items() if (read := read_item(item)) is not None}
+        return {_text(key): parsed for key, item in value.items() if (parsed := parse_item(item)) is not None}
 
-    return read_map
+    return parse_map
 
 
 def _object_in(text: str) -> Any:
@@ -167,7 +169,7 @@ def _object_in(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        return _refuse(text, "an object, or the JSON text of one,")
+        return _refuse(text, "an object, or the JSON text of one")
 
 
 def _property(value: Any) -> Any:
@@ -186,18 +188,18 @@ def _json(value: Any) -> Any:
     except TypeError:
         return _refuse(value, "an object with text for keys")
     except RecursionError:
-        return _refuse(value, "a value that is nested less deeply")
+        return _refuse(value, "less deeply nested")
     except ValueError:
-        return _refuse(value, "null in the place of NaN and infinity")
+        return _refuse(value, "JSON, which has null in place of NaN and infinity")
 
 
 def _item(value: Any) -> Any:
-    """What JSON has for a value that it does not have itself."""
+    """The JSON value for a Python value that JSON does not have."""
     plain = _plain(value)
     return _refuse(value, "text", f": JSON has no {type(value).__name__}") if plain is value else plain
 
 
-# What holds itself is found by the limit of recursion; looking for it would cost time in every row.
+# A circular value reaches the recursion limit; checking each row for one would cost time.
 _encode: Final = json.JSONEncoder(
     ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":"), default=_item
 ).encode
@@ -212,16 +214,16 @@ def _score(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """The Python value that a scalar or an array of numpy stands for; others as they are."""
+    """A numpy scalar or array as a Python value; other values unchanged."""
     convert = getattr(value, "tolist", None)
     return value if convert is None else convert()
 
 
-def _refuse(value: object, due: str, why: str = "") -> NoReturn:
-    raise _Refused(f"{due} is due, not {shortened(value, 80)}{why}")
+def _refuse(value: object, expected: str, why: str = "") -> NoReturn:
+    raise _Refused(f"must be {expected}, got {shortened(value, 80)}{why}")
 
 
-_READERS: Final[dict[Stored, Reader]] = {
+_PARSERS: Final[dict[Stored, Parser]] = {
     Stored.UUID: _uuid,
     Stored.TIME: _time,
     Stored.MAYBE_TIME: _time,
@@ -237,11 +239,11 @@ _READERS: Final[dict[Stored, Reader]] = {
     Stored.PROPERTIES: _map_of(_property),
     Stored.SCORES: _map_of(_score),
 }
-REQUEST_READERS: Final = {
-    **{name: _READERS[stored] for name, stored in REQUEST_COLUMNS.items()},
+REQUEST_PARSERS: Final = {
+    **{name: _PARSERS[stored] for name, stored in REQUEST_COLUMNS.items()},
     "request_body": _body,
     "response_body": _body,
 }
-# The readers of single keys of the maps, for flat columns such as `properties.env`.
-ITEM_READERS: Final[dict[str, Reader]] = {"properties": _property, "scores": _score}
-read_texts: Final = _texts
+# The parsers of single keys of the maps, for flat columns such as `properties.env`.
+ITEM_PARSERS: Final[dict[str, Parser]] = {"properties": _property, "scores": _score}
+parse_texts: Final = _texts

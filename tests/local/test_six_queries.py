@@ -22,12 +22,13 @@ from uuid import UUID
 import pytest
 
 from helicone_sessions import F, SessionMetrics, SessionMetricsQuery
-from helicone_sessions.local.drivers import BackendError, Limits, Result, Statement
-from helicone_sessions.local.query import six_queries
+from helicone_sessions.local.drivers.driver import DriverError, Limits, Result, Statement
 from helicone_sessions.local.query.contract_sql import Unanswerable
+from helicone_sessions.local.query.one_scan import OneScan
 from helicone_sessions.local.query.selection import by_contract
 from helicone_sessions.local.storage.table import Tables
 from helicone_sessions.messages.converter import converter
+from tests.local import six_queries
 from tests.local.nasty_rows import NAMES, SESSIONS, Row, rows_of
 from tests.local.test_oracle import options_of, tree_of
 from tests.local.test_service_semantics import body_of
@@ -68,14 +69,14 @@ def dyadic(chance: random.Random, count: int, sessions: int) -> list[Row]:
 
 
 async def _both(held: Any, query: SessionMetricsQuery, wire: Any = None, **options: Any) -> list[Any]:
-    """The answers of the two plans, or their errors."""
+    """The answers of the one scan and of the six queries, or their errors."""
     answers: list[Any] = []
-    for plan in ("one_scan", "helicone"):
+    for strategy in (OneScan().answer, six_queries.answer):
         try:
-            answers.append((await held.ask(query, wire, plan=plan, **options)).metrics)
+            answers.append(await held.ask(query, wire, strategy=strategy, **options))
         except Unanswerable as error:
             answers.append(str(error))
-        except BackendError as error:
+        except DriverError as error:
             answers.append(error.code)
     return answers
 
@@ -181,11 +182,11 @@ def one_name_each(count: int) -> list[Row]:
 async def test_rows_read(hold: Any) -> None:
     """The service's queries read the table nine times, the one scan once."""
     async with hold(one_name_each(1200)) as held:
-        read = [
-            (await held.ask(SessionMetricsQuery(F.status != 7), plan=plan)).rows_read
-            for plan in ("one_scan", "helicone")
-        ]
-    assert [1200, 9 * 1200] == read
+        before = held.rows_read
+        await held.ask(SessionMetricsQuery(F.status != 7), strategy=OneScan().answer)
+        assert 1200 == held.rows_read - before
+        await held.ask(SessionMetricsQuery(F.status != 7), strategy=six_queries.answer)
+        assert 10 * 1200 == held.rows_read - before
 
 
 def oracle_rows(rows: list[Row]) -> list[dict[str, Any]]:
@@ -204,10 +205,11 @@ async def test_sessions_of_several_names(hold: Any, oracle: Any) -> None:
         plain = SessionMetricsQuery(F.model != "o3")
         read = []
         for query in (plain, SessionMetricsQuery(), SessionMetricsQuery(), plain):
-            answer = await engine.measured(query, held.organization_id)
-            read.append(answer.rows_read)
+            before = held.rows_read
+            metrics = await engine.answer(query, held.organization_id)
+            read.append(held.rows_read - before)
             assert (oracle(oracle_rows(rows)).answer() if query is plain else expected) == oracle.summary(
-                answer.metrics
+                metrics
             )
     assert [401, 802, 401, 401] == read
 
@@ -219,7 +221,7 @@ async def test_no_sessions(hold: Any) -> None:
 
 
 class Refusing:
-    """A backend that answers histograms, and refuses an average while another one still runs."""
+    """A driver that answers histograms, and refuses an average while another one still runs."""
 
     def __init__(self) -> None:
         self.ended = 0
@@ -231,7 +233,7 @@ class Refusing:
         if "avg(" not in statement.text:
             return Result([])
         if "count()" in statement.text:
-            raise BackendError("no memory left", 241)
+            raise DriverError("no memory left", 241)
         await asyncio.sleep(0)
         self.ended += 1
         return Result([[1.0]])
@@ -242,8 +244,8 @@ class Refusing:
 
 async def test_refused_average() -> None:
     """If one of the queries is refused, that is the answer once none of them runs any more."""
-    backend, query = Refusing(), SessionMetricsQuery()
+    driver, query = Refusing(), SessionMetricsQuery()
     selection = by_contract(query, Tables.own("d"), UUID(int=1))
-    with pytest.raises(BackendError, match=r"^no memory left$"):
-        await six_queries.answer(backend, selection, query)
-    assert 2 == backend.ended
+    with pytest.raises(DriverError, match=r"^no memory left$"):
+        await six_queries.answer(driver, selection, query)
+    assert 2 == driver.ended

@@ -1,17 +1,17 @@
-"""The gate between queries and loads: who is let in beside whom, and in what order."""
+"""The read-write lock between queries and loads: who is admitted beside whom, and in what order."""
 
 import asyncio
 
 import pytest
 
-from helicone_sessions.local.storage.read_write_lock import Gate
+from helicone_sessions.local.storage.store import ReadWriteLock
 
 
 class People:
     """Readers and writers who say when they come in and leave when they are told to."""
 
     def __init__(self) -> None:
-        self.gate = Gate()
+        self.lock = ReadWriteLock()
         self.inside: set[str] = set()
         self._may_go: dict[str, asyncio.Event] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -39,7 +39,7 @@ class People:
             await asyncio.sleep(0)
 
     async def _visit(self, name: str) -> None:
-        async with self.gate.writing() if name.startswith("w") else self.gate.reading():
+        async with self.lock.writing() if name.startswith("w") else self.lock.reading():
             self.inside.add(name)
             try:
                 await self._may_go[name].wait()
@@ -96,28 +96,40 @@ async def test_cancelled_inside() -> None:
 
 
 @pytest.mark.parametrize("writes", [True, False])
-async def test_cancelled_at_the_moment_of_being_let_in(writes: bool) -> None:
-    """Who is let in and cancelled at the same moment leaves again."""
-    gate = Gate()
-    async with gate.writing():
-        waiting = asyncio.create_task(gate._enter(writes=writes))
+async def test_cancelled_at_the_moment_of_admission(writes: bool) -> None:
+    """A task that is cancelled at the moment of its admission does not hold the lock."""
+    lock = ReadWriteLock()
+    entered = []
+
+    async def enter() -> None:
+        async with lock.writing() if writes else lock.reading():
+            entered.append(writes)
+
+    async with lock.writing():
+        waiting = asyncio.create_task(enter())
         await asyncio.sleep(0)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    async with asyncio.timeout(5), gate.writing():
+    assert [] == entered
+    async with asyncio.timeout(5), lock.writing():
         pass
 
 
-async def test_a_place_that_is_free_before_a_cancel_is_noticed() -> None:
-    """Where a writer is cancelled and does not know it yet as a place becomes free, those behind come in."""
-    gate = Gate()
-    async with gate.reading():
-        writer = asyncio.create_task(gate._enter(writes=True))
-        reader = asyncio.create_task(gate._enter(writes=False))
+async def test_reader_behind_a_cancelled_writer() -> None:
+    """If a waiting writer is cancelled, the readers behind it are admitted."""
+    lock = ReadWriteLock()
+
+    async def enter(*, writes: bool) -> None:
+        async with lock.writing() if writes else lock.reading():
+            pass
+
+    async with lock.reading():
+        writer = asyncio.create_task(enter(writes=True))
+        reader = asyncio.create_task(enter(writes=False))
         await asyncio.sleep(0)
         writer.cancel()
-    async with asyncio.timeout(5):
-        await reader
+        async with asyncio.timeout(5):
+            await reader
     with pytest.raises(asyncio.CancelledError):
         await writer

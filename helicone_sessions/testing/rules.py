@@ -1,30 +1,49 @@
-"""Which request is given which answer, and which ones wait."""
+"""The rules that choose the answer to a request, or hold it back."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeAlias
 
+from helicone_sessions.filters.constants import shortened
 from helicone_sessions.filters.expression import ALL, Condition, Filter, as_filter, filter_of_contract
 from helicone_sessions.messages.converter import converter
+from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.testing.answers import Answer, Fault, checked, metrics
-from helicone_sessions.testing.bell import Bell
+from helicone_sessions.testing.faults import Fault
+from helicone_sessions.testing.recorded_request import RecordedRequest
+from helicone_sessions.testing.replies import Reply, metrics
+from helicone_sessions.testing.virtual_clock import Notifier
 
+Answer: TypeAlias = SessionMetrics | Reply | Fault | Callable[[RecordedRequest], Awaitable["Answer"]]
+"""An answer, or an async function that takes the request and returns one."""
 Matching = SessionMetricsQuery | Condition | str | Callable[[SessionMetricsQuery], object]
-"""Which requests are meant: those of an equal query, of an equal filter, of a ``name_contains``, or those
-for whose query a function says so."""
+"""The requests with an equal query, with an equal filter, with this ``name_contains``, or those for whose
+query a function returns true."""
 
 _Matches = Callable[[SessionMetricsQuery], object]
-# Faults of an answer that is due otherwise.
-_ON_TOP: tuple[Answer, ...] = (Fault.TRUNCATE, Fault.GOES_STALE)
+# These faults need an answer that they truncate or follow.
+_FAULTS_OF_ANSWERS: tuple[Answer, ...] = (Fault.TRUNCATE, Fault.GOES_STALE)
+
+
+def checked(answer: Answer) -> Answer:
+    """The answer itself.
+
+    Raises:
+        TypeError: It is not an answer.
+    """
+    is_function = callable(answer) and not isinstance(answer, type)
+    if is_function or isinstance(answer, (SessionMetrics, Reply, Fault)):
+        return answer
+    raise TypeError(
+        f"an answer must be SessionMetrics, a Reply, a Fault or an async function, got {shortened(answer)}"
+    )
 
 
 def matcher(to: Matching | None) -> _Matches:
-    """A test for queries.
+    """A predicate for queries.
 
-    Queries and filters are compared as the service is sent them, so that it does not matter in which of
-    several equal ways they were written.
+    Queries and filters are compared in their wire form, in which equal ones have one spelling.
 
     Raises:
         TypeError: *to* cannot be compared with a query.
@@ -43,8 +62,8 @@ def matcher(to: Matching | None) -> _Matches:
     if callable(to):
         return to
     raise TypeError(
-        "requests are told by a SessionMetricsQuery, a filter, a text or a function of the query, not by"
-        f" {type(to).__name__}"
+        "requests are matched by a SessionMetricsQuery, a filter, a string or a function of the query, got"
+        f" {shortened(to)}"
     )
 
 
@@ -53,7 +72,7 @@ def _filter_of(query: SessionMetricsQuery) -> Filter:
 
 
 class Held:
-    """Requests that are left without an answer until `release`, or until the end of its ``with`` block.
+    """Requests that wait for `release`, or for the end of its ``with`` block.
 
     >>> import asyncio
     >>> from helicone_sessions import HeliconeClient
@@ -74,7 +93,7 @@ class Held:
     def __init__(self, matches: _Matches) -> None:
         self.matches = matches
         self._is_released = False
-        self._bell = Bell()
+        self._released = Notifier()
 
     def __enter__(self) -> Self:
         return self
@@ -85,16 +104,16 @@ class Held:
         self.release()
 
     def release(self) -> None:
-        """Answer them, and those still to come; from any thread."""
+        """Answer these requests and later ones; callable from any thread."""
         self._is_released = True
-        self._bell.ring()
+        self._released.notify_all()
 
-    async def passed(self) -> None:
+    async def wait(self) -> None:
         """Wait for the release."""
-        await self._bell.until(lambda: self._is_released)
+        await self._released.wait_for(lambda: self._is_released)
 
 
-class Program:
+class AnswerRules:
     """The answers to come: first those for the next requests, then the rules, the latest first."""
 
     def __init__(self) -> None:
@@ -104,32 +123,31 @@ class Program:
         self._holds: list[Held] = []
 
     def add(self, *answers: Answer) -> None:
-        """Give the next requests these."""
+        """Answer the next requests so, one each."""
         self._next.extend([checked(answer) for answer in answers])
 
     def add_rule(self, to: Matching, answer: Answer) -> None:
-        """Give requests that match *to* this."""
+        """Answer requests that match *to* so."""
         self._rules.append((matcher(to), checked(answer)))
 
     def hold(self, to: Matching | None) -> Held:
-        """Let requests that match *to* wait."""
+        """Hold back requests that match *to*."""
         held = Held(matcher(to))
         self._holds.append(held)
         return held
 
     def holds_on(self, query: SessionMetricsQuery) -> list[Held]:
-        """What a request has to wait for."""
+        """The holds that a request waits for."""
         return [held for held in tuple(self._holds) if held.matches(query)]
 
     def answer_to(self, query: SessionMetricsQuery) -> Answer:
-        """What a request that comes now is given."""
+        """The answer to the next request."""
         return self._next.popleft() if self._next else self._by_rule(query)
 
-    def answer_below(self, query: SessionMetricsQuery) -> Answer:
-        """What it is given that a fault cuts short, or leaves a stale connection behind."""
-        return next(
-            (answer for answer in (self._by_rule(query), self.otherwise) if answer not in _ON_TOP), metrics()
-        )
+    def answer_with_fault(self, query: SessionMetricsQuery) -> Answer:
+        """The answer that a fault truncates, or after which the connection goes stale."""
+        answers = (self._by_rule(query), self.otherwise)
+        return next((answer for answer in answers if answer not in _FAULTS_OF_ANSWERS), metrics())
 
     def _by_rule(self, query: SessionMetricsQuery) -> Answer:
         rules = reversed(tuple(self._rules))

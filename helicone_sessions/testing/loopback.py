@@ -1,4 +1,4 @@
-"""A server on loopback, in the running loop or in a thread of its own."""
+"""A server on loopback, in the running event loop or in a thread."""
 
 import asyncio
 import threading
@@ -14,10 +14,10 @@ _LARGEST_BODY = 50 * 1024 * 1024
 _TURNS_TO_CONNECT = 10
 
 
-class Listening:
-    """What listens on an address and hands each request to *handler*.
+class LoopbackServer:
+    """A server that passes each request to *handler*.
 
-    A request whose client goes away is cancelled, and so are those under way at the end.
+    It cancels a request whose client disconnects, and at the end all requests under way.
     """
 
     def __init__(self, handler: Handler, host: str, port: int) -> None:
@@ -38,11 +38,11 @@ class Listening:
 
     @property
     def connections(self) -> int:
-        """How many connections are open."""
+        """The number of open connections."""
         return len(self.runner.server.connections) if self.runner.server is not None else 0
 
     async def start(self) -> None:
-        """Listen."""
+        """Start to listen."""
         await self.runner.setup()
         assert self.runner.server is not None  # noqa: S101 - it was set up just now
         loop = asyncio.get_running_loop()
@@ -54,7 +54,7 @@ class Listening:
         self._port = self._listening.sockets[0].getsockname()[1]
 
     async def end(self) -> None:
-        """Listen no more, and end what is under way."""
+        """Stop listening, and cancel all requests under way."""
         await self._stop_listening()
         for task in tuple(self._under_way):
             task.cancel()
@@ -64,8 +64,8 @@ class Listening:
         if self._listening is None:
             return
         loop = asyncio.get_running_loop()
-        # A connection that is being accepted while its server is closed is lost by asyncio without being
-        # closed: first no more are taken, then these are made.
+        # asyncio neither serves nor closes a connection that it accepts while the server closes. Accept no
+        # more connections first, and let those that are accepted complete.
         if hasattr(loop, "remove_reader") and not _is_proactor(loop):
             for socket in self._listening.sockets:
                 loop.remove_reader(socket)
@@ -84,23 +84,23 @@ class Listening:
 
 
 def _is_proactor(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether it is the usual loop of Windows, which watches no sockets."""
+    """Whether it is the default loop on Windows, which has no readers."""
     return type(loop).__name__ == "ProactorEventLoop"
 
 
-class Background:
-    """A thread with a loop in which something listens."""
+class ServerThread:
+    """A thread with an event loop in which a server runs."""
 
-    def __init__(self, listening: Listening) -> None:
-        self._listening = listening
+    def __init__(self, server: LoopbackServer) -> None:
+        self._server = server
         self._started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
         self._thread = threading.Thread(target=self._run, name="FakeHelicone", daemon=True)
 
     def start(self) -> None:
-        """Listen, and return when it does.
+        """Start the thread, and return when the server listens.
 
         Raises:
-            OSError: The address cannot be listened on.
+            OSError: The server cannot listen on the address.
         """
         self._thread.start()
         try:
@@ -110,7 +110,7 @@ class Background:
             raise
 
     def end(self) -> None:
-        """End the thread and all in it."""
+        """Stop the server, and end the thread."""
         loop, ended = self._started.result()
         loop.call_soon_threadsafe(ended.set)
         self._thread.join()
@@ -120,11 +120,11 @@ class Background:
 
     async def _serve(self) -> None:
         try:
-            await self._listening.start()
-        except BaseException as error:  # noqa: BLE001 - it is raised where the thread was started
+            await self._server.start()
+        except BaseException as error:  # noqa: BLE001 - start() raises it
             self._started.set_exception(error)
             return
         ended = asyncio.Event()
         self._started.set_result((asyncio.get_running_loop(), ended))
         await ended.wait()
-        await self._listening.end()
+        await self._server.end()

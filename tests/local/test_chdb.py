@@ -11,8 +11,8 @@ import pytest
 
 from helicone_sessions import F, SessionMetrics, SessionMetricsQuery, TimeFilter
 from helicone_sessions.local import LocalServer
-from helicone_sessions.local.drivers import BackendError, Statement
-from helicone_sessions.local.drivers.chdb import ChdbBackend
+from helicone_sessions.local.drivers.chdb import ChdbDriver
+from helicone_sessions.local.drivers.driver import DriverError, Statement
 from helicone_sessions.local.query import one_scan
 from helicone_sessions.local.query.contract_sql import Parameters
 from helicone_sessions.local.query.engine import Engine
@@ -32,45 +32,46 @@ FAILING = [
 
 
 @pytest.fixture
-async def backend() -> AsyncIterator[ChdbBackend]:
-    """A backend of one thread, so that every query would get the connection of the one before."""
-    backend = ChdbBackend(threads=1)
-    await backend.open()
-    yield backend
-    await backend.aclose()
+async def driver() -> AsyncIterator[ChdbDriver]:
+    """A driver of one thread, so that every query would get the connection of the one before."""
+    driver = ChdbDriver(threads=1)
+    await driver.open()
+    yield driver
+    await driver.aclose()
 
 
-async def test_answers_are_clean_after_failures(backend: ChdbBackend) -> None:
+async def test_answers_are_clean_after_failures(driver: ChdbDriver) -> None:
     """A query that fails in the middle leaves nothing in the answers that follow."""
     answers = []
     for number in range(30):
-        with pytest.raises(BackendError, match="throwIf"):
-            await backend.query(Statement(FAILING[number % 2]))
-        answers.append((await backend.query(CLEAN)).rows)
+        with pytest.raises(DriverError, match="throwIf"):
+            await driver.query(Statement(FAILING[number % 2]))
+        answers.append((await driver.query(CLEAN)).rows)
     assert [[["clean", 42]]] * 30 == answers
 
 
 async def test_failures_beside_answers() -> None:
     """Queries that fail do not touch those that run at the same time."""
-    backend = ChdbBackend(threads=4)
-    await backend.open()
+    driver = ChdbDriver(threads=4)
+    await driver.open()
     try:
         asked = [CLEAN if number % 2 else Statement(FAILING[0]) for number in range(40)]
-        answers = await asyncio.gather(*map(backend.query, asked), return_exceptions=True)
+        answers = await asyncio.gather(*map(driver.query, asked), return_exceptions=True)
     finally:
-        await backend.aclose()
+        await driver.aclose()
     assert [[["clean", 42]]] * 20 == [answer.rows for answer in answers[1::2]]  # type: ignore[union-attr]
-    assert {BackendError} == set(map(type, answers[::2]))
+    assert {DriverError} == set(map(type, answers[::2]))
 
 
-async def test_statement_that_cannot_be_read(backend: ChdbBackend) -> None:
+async def test_statement_that_cannot_be_read(driver: ChdbDriver) -> None:
     """A statement that ClickHouse cannot read is an error in ClickHouse's words, and the next is answered."""
-    with pytest.raises(BackendError, match="Code: 62") as caught:
-        await backend.query(Statement("SELECT FROM WHERE"))
+    with pytest.raises(DriverError, match="Code: 62") as caught:
+        await driver.query(Statement("SELECT FROM WHERE"))
     assert 62 == caught.value.code
-    assert [["clean", 42]] == (await backend.query(CLEAN)).rows
+    assert [["clean", 42]] == (await driver.query(CLEAN)).rows
 
 
+@pytest.mark.promise(name="D3")
 @pytest.mark.parametrize(
     "text",
     [
@@ -87,15 +88,16 @@ async def test_statement_that_cannot_be_read(backend: ChdbBackend) -> None:
         "SELECT 1; DROP TABLE things",
     ],
 )
-async def test_readers_cannot_write(backend: ChdbBackend, text: str) -> None:
+async def test_readers_cannot_write(driver: ChdbDriver, text: str) -> None:
     """A connection that answers queries can change neither tables nor its own limits."""
-    await backend.execute("CREATE TABLE things (a Int8) ENGINE = Memory")
-    await backend.execute("INSERT INTO things VALUES (1)")
-    with pytest.raises(BackendError, match="READONLY"):
-        await backend.query(Statement(text))
-    assert [[1]] == (await backend.query(Statement("SELECT a FROM things"))).rows
+    await driver.execute("CREATE TABLE things (a Int8) ENGINE = Memory")
+    await driver.execute("INSERT INTO things VALUES (1)")
+    with pytest.raises(DriverError, match="READONLY"):
+        await driver.query(Statement(text))
+    assert [[1]] == (await driver.query(Statement("SELECT a FROM things"))).rows
 
 
+@pytest.mark.promise(name="D4")
 @pytest.mark.parametrize(
     "source",
     [
@@ -104,12 +106,13 @@ async def test_readers_cannot_write(backend: ChdbBackend, text: str) -> None:
         "executable('true', TSV, 'a String')",
     ],
 )
-async def test_readers_cannot_reach_out(backend: ChdbBackend, source: str) -> None:
+async def test_readers_cannot_reach_out(driver: ChdbDriver, source: str) -> None:
     """A connection that answers queries can reach no address and no program."""
-    with pytest.raises(BackendError, match="READONLY"):
-        await backend.query(Statement(f"SELECT * FROM {source}"))  # noqa: S608 - it is to be refused
+    with pytest.raises(DriverError, match="READONLY"):
+        await driver.query(Statement(f"SELECT * FROM {source}"))  # noqa: S608 - it is to be refused
 
 
+@pytest.mark.promise(name="D4")
 @pytest.mark.parametrize(
     "text",
     [
@@ -123,12 +126,12 @@ async def test_readers_cannot_reach_out(backend: ChdbBackend, source: str) -> No
         "SELECT 1 into/**/outfile {path} TRUNCATE",
     ],
 )
-async def test_readers_cannot_reach_files(backend: ChdbBackend, tmp_path: Path, text: str) -> None:
+async def test_readers_cannot_reach_files(driver: ChdbDriver, tmp_path: Path, text: str) -> None:
     """A statement that reads is refused if it names a way to files which ClickHouse leaves open."""
     secret = tmp_path / "secret.csv"
     secret.write_text("secret\n")
-    with pytest.raises(BackendError, match="must not reach files") as caught:
-        await backend.query(Statement(text.format(path=f"'{secret}'")))
+    with pytest.raises(DriverError, match="must not reach files") as caught:
+        await driver.query(Statement(text.format(path=f"'{secret}'")))
     assert 497 == caught.value.code
     assert "secret\n" == secret.read_text()
 
@@ -155,34 +158,34 @@ async def test_readers_cannot_reach_files(backend: ChdbBackend, tmp_path: Path, 
         *("\n", "\t", "\r\n", "\0", "\b\f", "\x1b\x7f", "😀", "\U0010ffff", "\ufeff", "'; DROP TABLE t; --"),
     ],
 )
-async def test_parameters_arrive_unchanged(backend: ChdbBackend, text: str) -> None:
+async def test_parameters_arrive_unchanged(driver: ChdbDriver, text: str) -> None:
     """A parameter is what it was, whatever is in it, as a value and as the key of a map."""
     parameters = Parameters()
     placed = parameters.add("String", text)
     statement = f"SELECT {placed}, map({placed}, 1)[{placed}], length({placed})"
-    answer = await backend.query(Statement(statement, parameters.values))
+    answer = await driver.query(Statement(statement, parameters.values))
     assert [[text, 1, len(text.encode())]] == answer.rows
 
 
-async def test_unknown_field_is_an_error(backend: ChdbBackend) -> None:
+async def test_unknown_field_is_an_error(driver: ChdbDriver) -> None:
     """A line with a field that the table lacks is refused rather than cut."""
-    await backend.execute("CREATE TABLE things (a Int8) ENGINE = Memory")
-    with pytest.raises(BackendError, match="Unknown field") as caught:
-        await backend.insert("things", b'{"a": 1, "b": 2}')
+    await driver.execute("CREATE TABLE things (a Int8) ENGINE = Memory")
+    with pytest.raises(DriverError, match="Unknown field") as caught:
+        await driver.insert("things", b'{"a": 1, "b": 2}')
     assert 117 == caught.value.code
-    await backend.insert("things", b'{"a": 3}\n{"a": 4}')
-    assert [[3], [4]] == (await backend.query(Statement("SELECT a FROM things ORDER BY a"))).rows
+    await driver.insert("things", b'{"a": 3}\n{"a": 4}')
+    assert [[3], [4]] == (await driver.query(Statement("SELECT a FROM things ORDER BY a"))).rows
 
 
-async def test_cancelled_query(backend: ChdbBackend) -> None:
+async def test_cancelled_query(driver: ChdbDriver) -> None:
     """A query whose caller has gone leaves nothing in the answer of the next."""
     for text in (FAILING[0], "SELECT number FROM numbers(1000000)"):
-        task = asyncio.create_task(backend.query(Statement(text)))
+        task = asyncio.create_task(driver.query(Statement(text)))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert [["clean", 42]] == (await backend.query(CLEAN)).rows
+        assert [["clean", 42]] == (await driver.query(CLEAN)).rows
 
 
 @pytest.fixture
@@ -261,16 +264,16 @@ def engine(rows: list[dict[str, Any]]) -> Iterator[Engine]:
 
 
 async def _opened(rows: list[dict[str, Any]]) -> tuple[Engine, Store]:
-    store = Store(backend := ChdbBackend())
-    await backend.open()
+    store = Store(driver := ChdbDriver())
+    await driver.open()
     await store.open()
     await store.load(rows)
-    return Engine(backend, store.tables), store
+    return Engine(driver, store.tables), store
 
 
 async def _closed(engine: Engine, store: Store) -> None:
     await store.aclose()
-    await engine.backend.aclose()
+    await engine.driver.aclose()
 
 
 @pytest.mark.parametrize("by_name", [False, True])
@@ -281,7 +284,7 @@ def test_threads_change_nothing(
     """An answer is the same to the last byte, however many threads work it out."""
     selection = by_contract(query, engine.tables, DEFAULT_ORGANIZATION)
     # Conditions on whole sessions are always answered by name.
-    statement = one_scan.statement(selection, query, by_name=by_name or selection.asked.on_sessions)
+    statement = one_scan.statement(selection, query, by_name=by_name or selection.condition.on_sessions)
     answers = {
         connection.query(
             f"{statement.text} SETTINGS max_threads = {threads}, {shared}",
@@ -317,9 +320,9 @@ async def test_order_of_rows_changes_nothing() -> None:
     assert len(QUERIES) == len(set(map(repr, answers[0])))
 
 
-async def test_lines_without_a_row(backend: ChdbBackend) -> None:
+async def test_lines_without_a_row(driver: ChdbDriver) -> None:
     """An insert of something that holds no row is an error, not a load that was lost."""
-    await backend.execute("CREATE TABLE no_rows (a Int8) ENGINE = Memory")
-    with pytest.raises(BackendError, match="no row was written"):
-        await backend.insert("no_rows", b"[]")
-    await backend.execute("DROP TABLE no_rows")
+    await driver.execute("CREATE TABLE no_rows (a Int8) ENGINE = Memory")
+    with pytest.raises(DriverError, match="no row was written"):
+        await driver.insert("no_rows", b"[]")
+    await driver.execute("DROP TABLE no_rows")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from helicone_sessions.local.storage.row_values import ITEM_READERS, REQUEST_READERS
+from helicone_sessions.local.storage.value_parsers import ITEM_PARSERS, REQUEST_PARSERS
 
 NUMPY: list[tuple[str, str, object, object]] = [
     ("latency", "int64", 5, 5),
@@ -28,7 +28,7 @@ NUMPY: list[tuple[str, str, object, object]] = [
 def test_numpy(column: str, kind: str, value: object, expected: object) -> None:
     """Scalars and arrays of numpy are read as the Python values that they stand for."""
     numpy = pytest.importorskip("numpy")
-    found = REQUEST_READERS[column](getattr(numpy, kind)(value))
+    found = REQUEST_PARSERS[column](getattr(numpy, kind)(value))
     assert (expected, type(expected)) == (found, type(found))
 
 
@@ -39,9 +39,9 @@ def test_numpy(column: str, kind: str, value: object, expected: object) -> None:
 def test_numpy_in_maps(kind: str, value: object, as_text: str, as_score: int) -> None:
     """Scalars of numpy are read in maps too."""
     scalar = getattr(pytest.importorskip("numpy"), kind)(value)
-    assert {"a": as_text} == REQUEST_READERS["properties"]({"a": scalar})
-    assert {"a": as_score} == REQUEST_READERS["scores"]({"a": scalar})
-    assert (as_text, as_score) == (ITEM_READERS["properties"](scalar), ITEM_READERS["scores"](scalar))
+    assert {"a": as_text} == REQUEST_PARSERS["properties"]({"a": scalar})
+    assert {"a": as_score} == REQUEST_PARSERS["scores"]({"a": scalar})
+    assert (as_text, as_score) == (ITEM_PARSERS["properties"](scalar), ITEM_PARSERS["scores"](scalar))
 
 
 @pytest.mark.parametrize(
@@ -49,25 +49,25 @@ def test_numpy_in_maps(kind: str, value: object, as_text: str, as_score: int) ->
     [
         ("request_created_at", "datetime64", "2026-11-01T12:00:00", "a time with its zone"),
         ("request_created_at", "int64", 1_700_000_000, "a time with its zone"),
-        ("latency", "float64", 1.5, "a whole number is due"),
-        ("latency", "bool_", True, "a number is due"),
-        ("latency", "array", [1, 2], "a number is due"),
-        ("cost", "float64", float("nan"), "a finite number is due"),
-        ("model", "int64", 3, "text is due"),
-        ("threat", "int64", 3, "true or false is due"),
+        ("latency", "float64", 1.5, "must be a whole number"),
+        ("latency", "bool_", True, "must be a number"),
+        ("latency", "array", [1, 2], "must be a number"),
+        ("cost", "float64", float("nan"), "must be a finite number"),
+        ("model", "int64", 3, "must be text"),
+        ("threat", "int64", 3, "must be true or false"),
     ],
 )
 def test_refused_numpy(column: str, kind: str, value: object, due: str) -> None:
     """What is no value for a column is none from numpy either; a datetime64 has no zone."""
     numpy = pytest.importorskip("numpy")
     with pytest.raises(ValueError, match=due):
-        REQUEST_READERS[column](getattr(numpy, kind)(value))
+        REQUEST_PARSERS[column](getattr(numpy, kind)(value))
 
 
 def test_pandas_times() -> None:
     """A Timestamp of pandas is a datetime, and its missing time is none."""
     pandas = pytest.importorskip("pandas")
-    read = REQUEST_READERS["request_created_at"]
+    read = REQUEST_PARSERS["request_created_at"]
     assert "2026-11-01 11:00:00.123" == read(pandas.Timestamp("2026-11-01T12:00:00.123456789+01:00"))
     assert read(pandas.NaT) is None
     with pytest.raises(ValueError, match="a time with its zone"):
@@ -77,7 +77,7 @@ def test_pandas_times() -> None:
 def test_costs_are_exact() -> None:
     """A float is as many billionths as its shortest decimal form says, rounded half to even."""
     chance = random.Random(1)  # noqa: S311 - the same numbers at every run
-    read = REQUEST_READERS["cost"]
+    read = REQUEST_PARSERS["cost"]
     values = [chance.randrange(10 ** chance.randrange(1, 19)) / 1e9 for _ in range(3000)]
     values += [chance.random() * 10.0 ** chance.randrange(-12, 9) for _ in range(3000)]
     values += [(number + 0.5) / 1e9 for number in range(500)]
@@ -91,7 +91,7 @@ def test_costs_are_exact() -> None:
 )
 def test_times_have_one_form(moment: Any) -> None:
     """A time is told to the table in one form, whatever its own."""
-    found = REQUEST_READERS["request_created_at"](moment)
+    found = REQUEST_PARSERS["request_created_at"](moment)
     assert 23 == len(found)
     assert datetime.fromisoformat(found).isoformat(" ", "milliseconds") == found
 
@@ -100,13 +100,13 @@ def test_times_have_one_form(moment: Any) -> None:
 def test_bodies_may_be_objects(column: str) -> None:
     """A body that is an object, as the export has it, is kept as its JSON text; text stays as it is."""
     body = {"model": "gpt-4o", "messages": [{"content": "日本"}]}
-    assert '{"model":"gpt-4o","messages":[{"content":"日本"}]}' == REQUEST_READERS[column](body)
-    assert ["[1]", "{ }", None] == [REQUEST_READERS[column](value) for value in ([1], "{ }", None)]
-    with pytest.raises(ValueError, match="text is due"):
-        REQUEST_READERS[column](7)
+    assert '{"model":"gpt-4o","messages":[{"content":"日本"}]}' == REQUEST_PARSERS[column](body)
+    assert ["[1]", "{ }", None] == [REQUEST_PARSERS[column](value) for value in ([1], "{ }", None)]
+    with pytest.raises(ValueError, match="must be text"):
+        REQUEST_PARSERS[column](7)
 
 
-JSON_READERS = [REQUEST_READERS["response_body"], ITEM_READERS["properties"]]
+JSON_READERS = [REQUEST_PARSERS["response_body"], ITEM_PARSERS["properties"]]
 
 
 @pytest.mark.parametrize("read", JSON_READERS)
@@ -135,15 +135,15 @@ def _circle() -> object:
 @pytest.mark.parametrize(
     ("value", "due"),
     [
-        ({"at": [date(2026, 11, 1)]}, "text is due, not datetime.date(2026, 11, 1): JSON has no date"),
-        ({"dollars": Decimal("1.5")}, "text is due, not Decimal('1.5'): JSON has no Decimal"),
-        ([b"x"], "text is due, not b'x': JSON has no bytes"),
-        ({(1, 2): 3}, "an object with text for keys is due, not {(1, 2): 3}"),
-        ({"a": float("nan")}, "null in the place of NaN and infinity is due, not {'a': nan}"),
-        ([float("-inf")], "null in the place of NaN and infinity is due, not [-inf]"),
-        (_deep(), "a value that is nested less deeply is due, not <list without a repr>"),
-        (_circle(), "a value that is nested less deeply is due, not [[...]]"),
-        (["\ud800"], "text without half a surrogate pair is due"),
+        ({"at": [date(2026, 11, 1)]}, "must be text, got datetime.date(2026, 11, 1): JSON has no date"),
+        ({"dollars": Decimal("1.5")}, "must be text, got Decimal('1.5'): JSON has no Decimal"),
+        ([b"x"], "must be text, got b'x': JSON has no bytes"),
+        ({(1, 2): 3}, "must be an object with text for keys, got {(1, 2): 3}"),
+        ({"a": float("nan")}, "must be JSON, which has null in place of NaN and infinity, got {'a': nan}"),
+        ([float("-inf")], "must be JSON, which has null in place of NaN and infinity, got [-inf]"),
+        (_deep(), "must be less deeply nested, got <list without a repr>"),
+        (_circle(), "must be less deeply nested, got [[...]]"),
+        (["\ud800"], "must be text without half a surrogate pair"),
     ],
     ids=["time", "decimal", "bytes", "key", "nan", "infinity", "deep", "circle", "surrogate"],
 )
@@ -158,5 +158,5 @@ def test_what_json_does_not_have_is_refused(
 @pytest.mark.parametrize("value", [b"x", {1, 2}, object])
 def test_properties_are_what_json_has(value: object) -> None:
     """A property that JSON cannot say is refused."""
-    with pytest.raises(ValueError, match="text is due"):
-        ITEM_READERS["properties"](value)
+    with pytest.raises(ValueError, match="must be text"):
+        ITEM_PARSERS["properties"](value)

@@ -1,0 +1,187 @@
+"""The requests that a server answers from: tables of its own, or those of an existing ClickHouse."""
+
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
+from contextlib import asynccontextmanager, nullcontext
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+import attrs
+
+from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.local.drivers.chdb import ChdbDriver
+from helicone_sessions.local.drivers.driver import Driver, DriverError, Limits, Statement
+from helicone_sessions.local.query.engine import Engine
+from helicone_sessions.local.server_config import ServerConfig
+from helicone_sessions.local.storage.rows import DEFAULT_ORGANIZATION, Loaded
+from helicone_sessions.local.storage.store import Store, several_organizations
+from helicone_sessions.local.storage.table import Tables
+
+DATABASE: Final = "helicone_sessions"
+_REMEDY: Final = "Fix it, or name a file for such rows in `rejects` to load the others"
+
+
+@attrs.define(eq=False, repr=False)
+class Dataset:
+    """Requests, and the engine that answers queries about them.
+
+    Args:
+        config: The arguments of the server.
+        organizations: The organisations to answer for; if empty, the only one in the data.
+    """
+
+    config: ServerConfig
+    organizations: frozenset[UUID] = frozenset()
+    loaded: Loaded = attrs.field(factory=Loaded, init=False)
+    _only_organization: UUID = attrs.field(default=DEFAULT_ORGANIZATION, init=False)
+    _driver: Driver | None = attrs.field(default=None, init=False)
+    _store: Store | None = attrs.field(default=None, init=False)
+    _engine: Engine | None = attrs.field(default=None, init=False)
+
+    @property
+    def organization_id(self) -> UUID:
+        """The organisation of a key that names none."""
+        if self.organizations:
+            return next(iter(self.organizations))
+        return self._only_organization if self._store is None else self._store.organization_id
+
+    async def open(self) -> None:
+        """Open the tables and load the data.
+
+        Raises:
+            ConfigurationError: The data cannot be read, or ClickHouse cannot be used.
+        """
+        try:
+            driver, tables = await (
+                self._open_store() if self.config.clickhouse is None else self._open_clickhouse()
+            )
+        except DriverError as error:
+            await self.aclose()
+            raise ConfigurationError(f"ClickHouse rejected a statement of the start: {error}") from error
+        except BaseException:
+            await self.aclose()
+            raise
+        self._engine = Engine(
+            driver,
+            tables,
+            semantics=self.config.semantics,
+            include_unsessioned=self.config.include_unsessioned,
+        )
+
+    async def _open_store(self) -> tuple[Driver, Tables]:
+        config = self.config
+        self._driver = driver = ChdbDriver(
+            path=config.path, limits=config.limits or Limits(), threads=config.threads
+        )
+        await driver.open()
+        self._store = store = Store(driver, None if config.path is None else DATABASE)
+        await store.open()
+        # Raises if there are several and none was chosen.
+        _ = self.organization_id
+        self.loaded = await store.load(
+            config.data,
+            rejects=config.rejects,
+            on_progress=config.on_progress,
+            organizations=self.organizations or None,
+            remedy=_REMEDY,
+        )
+        return driver, store.tables
+
+    async def _open_clickhouse(self) -> tuple[Driver, Tables]:
+        # Only a server on an existing ClickHouse needs them.
+        from helicone_sessions.local.drivers.clickhouse_http import ClickHouseDriver  # noqa: PLC0415
+        from helicone_sessions.local.query import foreign_tables  # noqa: PLC0415
+
+        driver = ClickHouseDriver(self.config.clickhouse or "", limits=self.config.limits or Limits())
+        self._driver = driver
+        await driver.open()
+        tables = await foreign_tables.find_tables(driver)
+        if not self.organizations:
+            self._only_organization = _only(await foreign_tables.find_organizations(driver, tables))
+        return driver, tables
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncGenerator[Engine, None]:
+        """The engine; inside the block it sees each load either whole or not at all.
+
+        Raises:
+            DriverError: An earlier load could not be completed.
+        """
+        engine = self._opened()
+        async with nullcontext() if self._store is None else self._store.reading():
+            yield engine
+
+    async def count(self) -> int:
+        """The number of requests, of all organisations.
+
+        Raises:
+            DriverError: ClickHouse rejected the statement.
+        """
+        engine = self._opened()
+        found = await engine.driver.query(Statement(f"SELECT count() FROM {engine.tables.requests}"))
+        return int(found.rows[0][0])
+
+    async def add(self, rows: Iterable[Mapping[str, Any]], organization_id: UUID | None = None) -> Loaded:
+        """Add rows to the tables, all or none.
+
+        Args:
+            rows: The rows.
+            organization_id: Their organisation; by default the rows name it, or there is only one.
+
+        Raises:
+            ConfigurationError: A row cannot be read or is of another organisation, the tables belong to
+                an existing ClickHouse, or the server was stopped.
+            DriverError: ClickHouse rejected the rows, and none is kept; or all are in and could not be
+                moved yet, which the message says.
+        """
+        if self.config.clickhouse is not None:
+            raise ConfigurationError(
+                problem="rows cannot be added to an existing ClickHouse",
+                remedy="Insert them with its own tools",
+            )
+        if self._store is None:
+            raise ConfigurationError(problem="the server was stopped", remedy="Start one to add rows")
+        allowed = self.organizations if organization_id is None else frozenset({organization_id})
+        if self.organizations and not allowed <= self.organizations:
+            raise ConfigurationError(
+                argument="organization_id",
+                problem=f"is {organization_id}, which this server does not answer for",
+                remedy="Start it with an API key for that organisation",
+            )
+        return await self._store.load(
+            map(_with_id, rows), organizations=allowed or None, of_one=not self.organizations
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections; tables in memory are dropped."""
+        self._engine = None
+        store, self._store = self._store, None
+        driver, self._driver = self._driver, None
+        try:
+            if store is not None:
+                await store.aclose()
+        finally:
+            if driver is not None:
+                await driver.aclose()
+
+    def _opened(self) -> Engine:
+        assert self._engine is not None  # noqa: S101 - a server listens only while it is open
+        return self._engine
+
+
+def _only(organizations: Collection[UUID]) -> UUID:
+    if not organizations:
+        raise ConfigurationError(
+            argument="organization_id",
+            problem="must be given, because the table holds no request that names one",
+            remedy="Pass the organisation to answer for",
+        )
+    if len(organizations) > 1:
+        raise several_organizations(organizations)
+    return next(iter(organizations))
+
+
+def _with_id(row: Any) -> Any:
+    """The row as a new request: by its place and content it would replace an equal one added before."""
+    if isinstance(row, Mapping) and row.get("request_id") is None:
+        return {**row, "request_id": str(uuid4())}
+    return row

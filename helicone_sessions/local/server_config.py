@@ -1,0 +1,122 @@
+"""The checked arguments of a `LocalServer`."""
+
+import math
+import os
+from collections.abc import Callable
+from typing import Any, get_args
+from uuid import UUID
+
+import attrs
+
+from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.local.drivers.driver import Limits
+from helicone_sessions.local.query.engine import Semantics
+from helicone_sessions.local.storage.readers import Data
+
+Path = str | os.PathLike[str]
+_Check = Callable[[Any, "attrs.Attribute[Any]", Any], None]
+
+
+def _must_be(expected: str, is_valid: Callable[[Any], bool], remedy: str | None = None) -> _Check:
+    def check(_config: Any, field: "attrs.Attribute[Any]", value: Any) -> None:
+        if not is_valid(value):
+            raise ConfigurationError(
+                argument=field.name, problem=f"must be {expected}, got {value!r}", remedy=remedy
+            )
+
+    return check
+
+
+def _whole_number(least: int, most: float = math.inf) -> _Check:
+    bounds = f"{least} or more" if most == math.inf else f"between {least} and {most}"
+    return _must_be(
+        f"a whole number, {bounds}",
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value <= most,
+    )
+
+
+def _seconds(*, above_zero: bool) -> _Check:
+    return _must_be(
+        f"a number of seconds {'above 0' if above_zero else 'from 0 up'}",
+        lambda value: (
+            isinstance(value, (int, float))
+            and not isinstance(value, bool)
+            and 0 <= value < math.inf
+            and (value > 0 or not above_zero)
+        ),
+    )
+
+
+_optional = attrs.validators.optional
+_path: _Check = _must_be(
+    "a path",
+    lambda value: value is None or (isinstance(value, (str, os.PathLike)) and bool(os.fspath(value))),
+)
+
+
+def organization_uuid(value: UUID | str) -> UUID:
+    """The organisation as a UUID.
+
+    Raises:
+        ConfigurationError: *value* is not a UUID.
+    """
+    if isinstance(value, UUID):
+        return value
+    try:
+        return UUID(value)
+    except (ValueError, AttributeError, TypeError):
+        raise ConfigurationError(
+            argument="organization_id",
+            problem=f"must be a UUID, got {value!r}",
+            remedy="Pass the organisation's id",
+        ) from None
+
+
+# The data, and the password in an address, are not for a log.
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class ServerConfig:
+    """The arguments of `LocalServer`, which documents them; `Keys` holds the API keys."""
+
+    data: Data
+    path: Path | None = attrs.field(validator=_path)
+    clickhouse: str | None = attrs.field(
+        validator=_must_be("a URL", lambda value: value is None or isinstance(value, str))
+    )
+    organization_id: UUID | None = attrs.field(converter=attrs.converters.optional(organization_uuid))
+    host: str = attrs.field(validator=_must_be("a string", lambda value: isinstance(value, str)))
+    port: int = attrs.field(validator=_whole_number(0, 65_535))
+    semantics: Semantics = attrs.field(
+        validator=_must_be("'contract' or 'helicone'", lambda value: value in get_args(Semantics))
+    )
+    include_unsessioned: bool = attrs.field(
+        validator=_must_be("True or False", lambda value: isinstance(value, bool))
+    )
+    rejects: Path | None = attrs.field(validator=_path)
+    on_progress: Callable[..., None] | None = attrs.field(validator=_optional(_must_be("callable", callable)))
+    rate_limit: int | None = attrs.field(validator=_optional(_whole_number(1)))
+    rate_limit_window: float = attrs.field(validator=_seconds(above_zero=True))
+    max_concurrency: int | None = attrs.field(validator=_optional(_whole_number(1)))
+    max_queued: int = attrs.field(validator=_whole_number(0))
+    limits: Limits | None = attrs.field(
+        validator=_must_be(
+            "Limits",
+            lambda value: value is None or isinstance(value, Limits),
+            "Pass for example Limits(seconds=60)",
+        )
+    )
+    patience: float = attrs.field(validator=_seconds(above_zero=True))
+    grace: float = attrs.field(validator=_seconds(above_zero=False))
+
+    def __attrs_post_init__(self) -> None:
+        has_data = not (isinstance(self.data, tuple) and not self.data)
+        if self.clickhouse is not None and (self.path is not None or has_data):
+            raise ConfigurationError(
+                argument="clickhouse",
+                problem="cannot be combined with `data` or `path`",
+                remedy="Load the data with ClickHouse's own tools, or leave out `clickhouse`",
+            )
+
+    @property
+    def threads(self) -> int:
+        """How many queries run at once."""
+        return self.max_concurrency or min(4, (os.cpu_count() or 1) + 1)

@@ -1,0 +1,127 @@
+"""Responses of the fake service: `Reply`, and functions that make common ones."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+import attrs
+from aiohttp import web
+from multidict import CIMultiDict
+
+from helicone_sessions.messages.codec import encode
+from helicone_sessions.messages.converter import converter
+from helicone_sessions.messages.metrics import (
+    UNITS,
+    Histogram,
+    HistogramRow,
+    SessionAverages,
+    SessionMetrics,
+)
+
+_TYPES: Final = {bytes: "application/octet-stream", str: "text/plain; charset=utf-8"}
+
+
+@attrs.frozen
+class Reply:
+    """A response, byte for byte.
+
+    Args:
+        status: The HTTP status.
+        body: Bytes, text, or a mapping to send as JSON.
+        headers: Headers in addition to those of every response.
+
+    >>> Reply(200, {"data": None, "error": "Invalid filter"}).raw
+    b'{"data":null,"error":"Invalid filter"}'
+    """
+
+    status: int = 200
+    body: bytes | str | Mapping[str, Any] = b""
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+
+    @property
+    def raw(self) -> bytes:
+        """The body as bytes."""
+        if isinstance(self.body, bytes):
+            return self.body
+        return self.body.encode() if isinstance(self.body, str) else encode(self.body)
+
+    @property
+    def content_type(self) -> str:
+        """The media type of the body, unless `headers` has another.
+
+        >>> Reply(200, {"data": None}).content_type, Reply(502, "bad gateway").content_type
+        ('application/json; charset=utf-8', 'text/plain; charset=utf-8')
+        """
+        return _TYPES.get(type(self.body), "application/json; charset=utf-8")
+
+
+def response(reply: Reply, headers: Mapping[str, str]) -> web.Response:
+    """A reply for aiohttp; the reply's own headers win over *headers*."""
+    together = CIMultiDict({"Content-Type": reply.content_type, **headers})
+    together.update(reply.headers)
+    return web.Response(status=reply.status, body=reply.raw, headers=together)
+
+
+def reply_of(metrics: SessionMetrics) -> Reply:
+    """The response with these metrics."""
+    return Reply(200, {"data": converter.unstructure(metrics), "error": None})
+
+
+def failure(text: str, status: int = 500) -> Reply:
+    """The response for a failed query, as the open-source server sends it.
+
+    Args:
+        text: The text of the error.
+        status: The HTTP status; the service uses 500.
+
+    >>> failure("Invalid timezone difference").body
+    {'data': None, 'error': 'Invalid timezone difference'}
+    """
+    return Reply(status, {"data": None, "error": text})
+
+
+def gateway_page(status: int = 502) -> Reply:
+    """The HTML page of a gateway in front of the service.
+
+    Args:
+        status: The HTTP status.
+
+    >>> gateway_page(503).body
+    '<html><body><h1>503 Service Unavailable</h1></body></html>'
+    """
+    phrase = f" {HTTPStatus(status).phrase}" if status in set(HTTPStatus) else ""
+    page = f"<html><body><h1>{status}{phrase}</h1></body></html>"
+    return Reply(status, page, {"Content-Type": "text/html"})
+
+
+def metrics(
+    *,
+    cost: float | None = 0.25,
+    duration: float | None = 12.0,
+    count: float | None = 3.0,
+    sessions: float = 4.0,
+) -> SessionMetrics:
+    """Metrics of equal sessions, so that each histogram has one bar.
+
+    A histogram has no bar if its number is None, as if no session matched.
+
+    Args:
+        cost: The dollars of each session.
+        duration: The seconds of each session.
+        count: The requests of each session.
+        sessions: The number of sessions.
+
+    >>> metrics(cost=0.5).average
+    SessionAverages(session_count=3.0, session_duration=12.0, session_cost=0.5)
+    """
+    numbers = {"session_count": count, "session_duration": duration, "session_cost": cost}
+    histograms: dict[str, Any] = {
+        name: _histogram(number, sessions, UNITS[name]) for name, number in numbers.items()
+    }
+    return SessionMetrics(**histograms, average=SessionAverages(count, duration, cost))
+
+
+def _histogram(number: float | None, sessions: float, unit: str) -> Histogram:
+    # In ClickHouse's histogram, equal values have a bar without width.
+    rows = () if number is None else (HistogramRow(float(number), float(number), float(sessions)),)
+    return Histogram(rows, unit=unit)
