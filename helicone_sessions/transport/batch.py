@@ -268,13 +268,16 @@ class _Workers:
         pulls_later = isinstance(self.source, AsyncIterator)
         try:
             while True:
-                pulled = await self._pull_later() if pulls_later else self._pull()
-                if pulled is None:
+                item = await self._pull_later() if pulls_later else self._pull()
+                if item is None:
                     if self._is_exhausted or self._failure is not None:
                         return
                     await self._rest()
                     continue
-                place, key, query = pulled
+                key, value = item
+                query = value if type(value) is SessionMetricsQuery else as_query(value, key)
+                place = self._pulled
+                self._pulled += 1
                 begun = self.now()
                 try:
                     metrics, attempts = await self.ask(query)
@@ -307,22 +310,20 @@ class _Workers:
         self._resting.append(taken)
         await taken
 
-    def _pull(self) -> "_Pulled | None":
-        return self._noted(next(self.source, None)) if self._may_pull() else None
-
-    async def _pull_later(self) -> "_Pulled | None":
-        async with self._pulling:
-            return self._noted(await anext(self.source, None)) if self._may_pull() else None
-
-    def _noted(self, item: _Item | None) -> "_Pulled | None":
-        if item is None:
-            self._is_exhausted = True
+    def _pull(self) -> _Item | None:
+        if not self._may_pull():
             return None
-        key, value = item
-        query = value if type(value) is SessionMetricsQuery else as_query(value, key)
-        place = self._pulled
-        self._pulled += 1
-        return place, key, query
+        item: _Item | None = next(self.source, None)
+        self._is_exhausted = item is None
+        return item
+
+    async def _pull_later(self) -> _Item | None:
+        async with self._pulling:
+            if not self._may_pull():
+                return None
+            item: _Item | None = await anext(self.source, None)
+            self._is_exhausted = item is None
+            return item
 
     def _finish(self, place: int, outcome: MetricsOutcome[Any]) -> None:
         if outcome.error is not None:
@@ -338,9 +339,6 @@ class _Workers:
         reader, self._reader = self._reader, None
         if reader is not None:
             _set(reader)
-
-
-_Pulled = tuple[int, Any, SessionMetricsQuery]
 
 
 def _set(future: "asyncio.Future[None]") -> None:
