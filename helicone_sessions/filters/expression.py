@@ -18,6 +18,7 @@ from helicone_sessions.filters.nodes import (
     EVERYTHING,
     NOTHING,
     And,
+    Leaf,
     Node,
     Not,
     Or,
@@ -365,7 +366,8 @@ class Filter(Condition):
         >>> any_of().matches_nothing, F.threat.is_true().matches_nothing
         (True, False)
         """
-        return simplify(self._node) is NOTHING
+        node = self._node
+        return type(node) is not Leaf and simplify(node) is NOTHING
 
 
 def _from_program(steps: tuple[Any, ...]) -> Filter:
