@@ -123,8 +123,6 @@ class Gate:
         Raises:
             ConfigurationError: The client was closed in the meantime.
         """
-        if self.try_enter(until):
-            return True
         if self._is_shut:
             raise _closed()
         self._loop = asyncio.get_running_loop()
@@ -190,7 +188,8 @@ class Gate:
         """No answer came: a deadline is over, or the requests under way are lost."""
         self._timer = None
         if until - since > _PATIENCE:
-            self._budget.window.in_flight = 0
+            with self._budget.lock:
+                self._budget.window.in_flight = 0
         else:
             for waiter in self._line:
                 if waiter.until <= until:

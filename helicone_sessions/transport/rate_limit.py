@@ -123,6 +123,7 @@ class Window:
     _closed_until: float = attrs.field(default=-math.inf, init=False)
     # Refusals since the last success or reset: one request at a time, and pauses that double.
     _refusals: int = attrs.field(default=0, init=False)
+    # Refusals of requests sent before this moment belong to the same wave.
     _refused_at: float = attrs.field(default=-math.inf, init=False)
     # Processes that were refused together must not come back together.
     _random: Callable[[], float] = random.random
