@@ -1,10 +1,10 @@
 """A whole filter as text: Python that pastes back, the words of `parse_filter`, and a tree for people."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import Final
+from typing import Final, TypeVar
 
 from helicone_sessions.errors import FilterError
 from helicone_sessions.filters.constants import MISSING, Value, check
@@ -27,25 +27,31 @@ from helicone_sessions.filters.wire import encode_leaf
 _WIDEST_CHAIN: Final = 20
 _DEEPEST_INDENT: Final = 40
 
-# What is still to be written, last piece first: text, or a node and whether it stands inside of another.
+# Text, or a node and whether it is inside another one.
 Pieces = list[str | tuple[Node, bool]]
+Step = TypeVar("Step")
 
 
-def to_source(root: Node) -> str:
-    """The tree as Python source; evaluating it gives an equal filter."""
+def _written(first: Step, pieces_of: Callable[[Step], list[str | Step]]) -> str:
+    """The text of a tree, written piece by piece: joining each level would cost the square of the depth."""
     written = []
-    # Piece by piece: to join the text of each level again would cost the square of the depth.
-    waiting: Pieces = [(root, False)]
+    waiting: list[str | Step] = [first]
     while waiting:
         step = waiting.pop()
         if isinstance(step, str):
             written.append(step)
         else:
-            waiting.extend(reversed(_source_pieces(*step)))
+            waiting.extend(reversed(pieces_of(step)))
     return "".join(written)
 
 
-def _source_pieces(node: Node, is_inside: bool) -> Pieces:
+def to_source(root: Node) -> str:
+    """The tree as Python source; evaluating it gives an equal filter."""
+    return _written((root, False), _source_pieces)
+
+
+def _source_pieces(step: tuple[Node, bool]) -> Pieces:
+    node, is_inside = step
     if isinstance(node, Leaf):
         return [_leaf_source(node, is_inside=is_inside)]
     if isinstance(node, Not):
@@ -86,16 +92,7 @@ def can_be_written(leaf: Leaf) -> bool:
 
 def to_text(root: Node) -> str:
     """The tree in the words that `parse_filter` reads; reading them gives an equal filter."""
-    written = []
-    # A deep tree is written piece by piece: joining the text of each level would cost the square.
-    waiting: list[Node | str] = [root]
-    while waiting:
-        step = waiting.pop()
-        if isinstance(step, str):
-            written.append(step)
-        else:
-            waiting.extend(reversed(_pieces(step)))
-    return "".join(written)
+    return _written(root, _pieces)
 
 
 def _pieces(node: Node) -> list[Node | str]:
