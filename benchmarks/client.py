@@ -57,7 +57,7 @@ OTHERS: Final = (
     Contestant("get_metrics, without", "one_by_one", hidden=WITHOUT),
 )
 OURS: Final = tuple(each for each in OTHERS if each.module == "streamed")
-# What is measured with answers in other forms, on which no bar is set.
+# Answers in other forms, measured without a bar.
 FORMS: Final = {
     "shuffled": "shuffled keys",
     "spaced": "white space",

@@ -1,4 +1,4 @@
-"""The decoding that `decoding.py` measures, in processes of their own: with msgspec and without it."""
+"""The decoders that `decoding.py` measures in separate processes: with and without msgspec."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""What decoding an answer costs, and whether its form makes a difference: the best of many passes.
+"""The cost of decoding an answer in different forms: the best of many passes.
 
     python benchmarks/decoding.py [--quick]
 

@@ -46,10 +46,10 @@ Constant = bool | int | float | str | datetime | Decimal | Fraction | Enum | UUI
 
 
 class Operand:
-    """What may stand in a filter expression: a filter, a column, or a comparison still to be completed.
+    """A part of a filter expression: a filter, a column, or an unfinished comparison.
 
-    At run time every operand has every operator, and `precedence` decides. What a type checker knows of
-    them stands at the classes that are operands, so that it refuses what would be refused here.
+    At run time every operand has every operator, and `precedence` decides. The subclasses declare the
+    operators that a type checker may accept, so that it refuses the same expressions.
     """
 
     __slots__ = ()
@@ -57,7 +57,7 @@ class Operand:
     # numpy scalars on the left of an operator hand over to ours.
     __array_ufunc__: ClassVar[None] = None
 
-    # What an expression becomes: a filter, or what waits for its comparison. It is set beside those two.
+    # Makes the filter or the unfinished comparison that an expression becomes; set below those classes.
     _made: ClassVar[Callable[[Terms], Any]]
 
     def _terms(self, *, alone: bool) -> Terms:
@@ -114,7 +114,7 @@ class Operand:
         __rxor__ = __xor__
 
     def _instead_of_in(self, _item: object) -> str:
-        """What a message says to write instead of ``item in self``."""
+        """The suggestion for a message, in place of ``item in self``."""
         return ""
 
     def _compare(self, sign: str, other: object) -> Any:

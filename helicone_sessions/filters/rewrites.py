@@ -51,7 +51,7 @@ class Known:
         self._scopes = (variables, frame.f_globals)
 
     def value(self, node: ast.AST) -> Any:
-        """What *node* is, if it is there to be looked up."""
+        """The value of *node*, if it can be looked up."""
         match node:
             case ast.Name(id=name):
                 scopes = (scope for scope in self._scopes if dict.__contains__(scope, name))

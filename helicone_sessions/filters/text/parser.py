@@ -52,7 +52,7 @@ class Named:
 
     @property
     def kind(self) -> Kind:
-        """What the column holds."""
+        """The kind of the column."""
         kind: Kind = self.column.facts.kind
         return kind
 
@@ -84,7 +84,7 @@ class Critic(Reader):
         return self.error(f"there is no operator {token}; {near or named.has}")
 
     def no_column(self) -> FilterSyntaxError:
-        """The error that something else stands where a column is due."""
+        """The error for a token that is not a column, where one is expected."""
         token = self.token
         if not token.word or token.word in KEYWORDS:
             return self.due("a column" if self.last.sort == "sign" else "a condition")
@@ -117,7 +117,7 @@ class Critic(Reader):
 
 
 def in_text(message: str) -> str:
-    """A message of the language, without what is said to those who write Python."""
+    """A message of the language, without its parts for Python."""
     for of_python, of_text in _OF_PYTHON.items():
         message = message.replace(of_python, of_text)
     return message.removeprefix("F.")
