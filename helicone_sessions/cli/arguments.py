@@ -11,7 +11,8 @@ from helicone_sessions.errors import ConfigurationError, FilterError
 from helicone_sessions.filters.expression import Filter
 from helicone_sessions.filters.nodes import Leaf
 from helicone_sessions.filters.text.parser import parse_filter
-from helicone_sessions.messages.time_filter import TimeFilter, zone_of
+from helicone_sessions.messages.time_filter import TimeFilter
+from helicone_sessions.time_zones import zone_of
 
 _LENGTH: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(m|min|h|d|w)")
 _UNITS: Final = {
@@ -104,13 +105,14 @@ def time_of(last: str | None, begin: str | None, end: str | None, zone: tzinfo) 
         return None
     begins = moment("begin", begin, zone)
     ends = datetime.now(UTC) if end is None else moment("end", end, zone)
-    if begins >= ends:
+    # Python compares times of the same zone by the wall clock, even when clocks change.
+    if begins.astimezone(UTC) >= ends.astimezone(UTC):
         raise ConfigurationError(
             argument="begin",
-            problem=f"must be before {'now' if end is None else f'--to {end}'}, got {begin}",
+            problem=f"must be before {'now' if end is None else f'`end` {end}'}, got {begin}",
             remedy="Use an earlier time",
         )
-    return TimeFilter(begins, ends)
+    return TimeFilter(begins, ends, zone)
 
 
 def zone(text: str | None) -> tzinfo:

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterable, Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from datetime import date, tzinfo
+from datetime import date, datetime, tzinfo
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self, overload
 
 import attrs
@@ -104,6 +104,11 @@ class MetricsGrid(Tabular):
         "dollars_cut": "dollars of the most expensive session that is drawn",
         "sessions_drawn": "number of sessions in the histogram of costs: the share p_size of all",
         "error": "the error if the query failed",
+    }
+    column_types: ClassVar[Mapping[str, type]] = {
+        "start": datetime,
+        "end": datetime,
+        **dict.fromkeys((*QUANTITIES, "sessions_drawn"), float),
     }
 
     def __iter__(self) -> Iterator[GridCell]:

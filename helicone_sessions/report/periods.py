@@ -9,7 +9,8 @@ import attrs
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError
 from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.messages.time_filter import TimeFilter, zone_of
+from helicone_sessions.messages.time_filter import TimeFilter
+from helicone_sessions.time_zones import zone_of
 
 Every = timedelta | Iterable[TimeFilter]
 
@@ -43,13 +44,21 @@ class Period:
             return True
         if not isinstance(moment, datetime):
             return self.start.date() <= moment < max(self.end.date(), self.start.date() + _DAY)
-        return self.start <= moment < self.end
+        if moment.utcoffset() is None:
+            raise FilterTypeError(
+                argument="period",
+                problem=f"must have a time zone, got the naive datetime {moment.isoformat()}",
+                remedy="Add the time zone, for example with .replace(tzinfo=datetime.UTC)",
+            )
+        # Python compares times of the same zone by the wall clock, even when clocks change.
+        return self.start.astimezone(UTC) <= moment.astimezone(UTC) < self.end.astimezone(UTC)
 
     def __str__(self) -> str:
         if self.start is None or self.end is None:
             return "all time"
         if not self.start.time() == self.end.time() == self.start.time().min:
-            return f"{self.start:%Y-%m-%d %H:%M}"
+            is_repeated = len({self.start.replace(fold=fold).utcoffset() for fold in (0, 1)}) > 1
+            return self.start.isoformat(" ", "minutes")[: None if is_repeated else 16]
         first, last = self.start.date(), self.end.date() - _DAY
         return f"{first}" if first == last else f"{first} to {last}"
 
@@ -67,8 +76,10 @@ def periods_of(
         FilterTypeError: *every* is neither a length nor a list of time filters.
         FilterValueError: The query has no time to divide, or has one although *every* lists time filters.
     """
-    zone = UTC if time_zone is None else zone_of(time_zone)
     whole = query.time_filter
+    if time_zone is None and whole is not None:
+        time_zone = whole.time_zone
+    zone = UTC if time_zone is None else zone_of(time_zone)
     if every is None:
         return (Period(None, None, None),) if whole is None else _periods([whole], zone)
     if isinstance(every, timedelta):
