@@ -38,12 +38,12 @@ def unpack(body: bytes, encoding: str, most: int) -> bytes:
     name = encoding.strip().lower()
     if name == "identity" or not body:
         return body
-    if name not in ("gzip", "x-gzip", "deflate"):
-        raise ValueError(
-            f"has the content encoding {masked_repr(encoding)}; the client takes gzip and deflate"
-        )
-    # Some servers send deflate without the header that the standard requires.
-    wbits = 31 if name != "deflate" else 15 if body[0] & 0x0F == 8 else -15  # noqa: PLR2004
+    wbits = {"gzip": 31, "x-gzip": 31, "deflate": 15}.get(name)
+    if wbits is None:
+        raise ValueError(f"has the content encoding {masked_repr(encoding)}, expected gzip or deflate")
+    if name == "deflate" and body[0] & 0x0F != 8:
+        # Some servers send it without the header that the standard requires.
+        wbits = -15
     unpacker = zlib.decompressobj(wbits)
     try:
         unpacked = unpacker.decompress(body, most + 1)

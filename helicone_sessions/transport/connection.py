@@ -3,11 +3,12 @@
 import asyncio
 import platform
 import warnings
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from functools import cached_property
 from importlib.metadata import version
-from typing import Any, Final
+from types import TracebackType
+from typing import Final, Self
 
 import aiohttp
 from yarl import URL
@@ -19,14 +20,8 @@ from helicone_sessions.transport.warn import Place
 
 _USER_AGENT: Final = f"helicone-sessions/{version('helicone-sessions')} Python/{platform.python_version()}"
 _HEADERS: Final = {**protocol.HEADERS, "User-Agent": _USER_AGENT}
-# aiohttp's own timeout would count the wait for a connection as well. The body is unpacked by the protocol,
-# which limits its size.
-_OPTIONS: Final[Any] = {
-    "timeout": aiohttp.ClientTimeout(total=None, sock_connect=None),
-    "allow_redirects": False,
-    "raise_for_status": False,
-    "auto_decompress": False,
-}
+# aiohttp's own timeout would count the wait for a connection as well.
+_NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=None)
 _NO_CERTIFICATE: Final = (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError)
 # The server closed the connection before it sent a response, as it does with one that was idle for long.
 _CLOSED: Final = (
@@ -34,6 +29,89 @@ _CLOSED: Final = (
     aiohttp.ClientOSError,
     aiohttp.ClientConnectionResetError,
 )
+
+
+class TimeLimits:
+    """The timer of a loop, for all blocks under way.
+
+    >>> async def hang(limits):
+    ...     with TimeLimit(limits, 0.001):
+    ...         await asyncio.Event().wait()
+    >>> asyncio.run(hang(TimeLimits()))
+    Traceback (most recent call last):
+        ...
+    TimeoutError
+    """
+
+    def __init__(self) -> None:
+        self.running: set[TimeLimit] = set()
+        self.fires_at = float("inf")
+        self._timer: asyncio.TimerHandle | None = None
+
+    def fire_at(self, when: float) -> None:
+        """Look after the blocks at that time of the loop."""
+        self._unset()
+        self.fires_at = when
+        self._timer = asyncio.get_running_loop().call_at(when, self._fire)
+
+    def _fire(self) -> None:
+        self._unset()
+        now = asyncio.get_running_loop().time()
+        for limit in [limit for limit in self.running if limit.ends <= now and not limit.has_expired]:
+            limit.expire()
+        if left := [limit.ends for limit in self.running if not limit.has_expired]:
+            self.fire_at(min(left))
+
+    def close(self) -> None:
+        """Cancel the timer, unless blocks under way need it."""
+        if not self.running:
+            self._unset()
+
+    def _unset(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer, self.fires_at = None, float("inf")
+
+
+class TimeLimit:
+    """A block that raises `TimeoutError` after so many seconds.
+
+    Like `asyncio.timeout`, it tells its own cancellation from others.
+    """
+
+    __slots__ = ("_cancelling", "_limits", "_seconds", "_task", "ends", "has_expired")
+
+    def __init__(self, limits: TimeLimits, seconds: float) -> None:
+        self._limits = limits
+        self._seconds = seconds
+
+    def __enter__(self) -> Self:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine that is awaited runs in a task
+        self._task = task
+        self._cancelling = task.cancelling()
+        self.has_expired = False
+        self.ends = ends = asyncio.get_running_loop().time() + self._seconds
+        limits = self._limits
+        limits.running.add(self)
+        # An earlier timer serves this block too: when it fires, it looks for the next.
+        if ends < limits.fires_at:
+            limits.fire_at(ends)
+        return self
+
+    def expire(self) -> None:
+        """Cancel the block."""
+        self.has_expired = True
+        self._task.cancel()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._limits.running.discard(self)
+        if not self.has_expired or self._task.uncancel() > self._cancelling:
+            return
+        if kind is not None and issubclass(kind, asyncio.CancelledError):
+            raise TimeoutError from error
 
 
 class Connection:
@@ -58,6 +136,7 @@ class Connection:
         self._made_at = made_at
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
+        self._limits = TimeLimits()
         # Sessions to close: the one in use, and one without keep-alive if there was need of it.
         self._ours: list[aiohttp.ClientSession] = []
         self._url = settings.base_url / protocol.PATH
@@ -135,16 +214,17 @@ class Connection:
             ConfigurationError: The client is closed, or was used on another loop.
         """
         session = self._open()
-        options = {**_OPTIONS, "headers": self._request_headers(), "proxy": self._settings.proxy}
         try:
-            async with asyncio.timeout(seconds):
+            with TimeLimit(self._limits, seconds):
                 try:
-                    response = await session.post(self._url, data=body, **options)
+                    response = await self._post(session, body)
                 except _CLOSED as error:
                     if isinstance(error, aiohttp.ClientConnectorError):
                         raise
-                    response = await self._spare_session().post(self._url, data=body, **options)
-                raw = await _read(response)
+                    response = await self._post(self._spare_session(), body)
+                content = response.content
+                # A small body arrives together with the headers.
+                raw = await (content.readany() if content.is_eof() else _read(response))
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
             failed, cause = self._failure(error, limit, whole)
         else:
@@ -153,6 +233,19 @@ class Connection:
             return response.status, response.headers, raw
         # Here, and not above, so that what was caught is not its context.
         raise failed from cause
+
+    def _post(self, session: aiohttp.ClientSession, body: bytes) -> Awaitable[aiohttp.ClientResponse]:
+        return session.post(
+            self._url,
+            data=body,
+            headers=self._request_headers(),
+            proxy=self._settings.proxy,
+            timeout=_NO_TIMEOUT,
+            allow_redirects=False,
+            raise_for_status=False,
+            # The protocol unpacks the body, with a limit on its size.
+            auto_decompress=False,
+        )
 
     def _spare_session(self) -> aiohttp.ClientSession:
         """A session whose connections are new, except if the caller brought the only one."""
@@ -177,6 +270,7 @@ class Connection:
     async def close(self) -> None:
         """Close what is ours."""
         self._is_closed = True
+        self._limits.close()
         for session in self._ours:
             await session.close()
 
@@ -203,27 +297,18 @@ class Connection:
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
     """The body as it was sent; reading stops after `protocol.LARGEST_RESPONSE`."""
-    content = response.content
-    try:
-        raw = await content.readany() if content.is_eof() else await _read_pieces(response)
-    except BaseException:
-        response.close()
-        raise
-    return raw
-
-
-async def _read_pieces(response: aiohttp.ClientResponse) -> bytes:
-    content = response.content
-    if response.connection is not None and response.connection.protocol is not None:
-        _watch(content, response.connection.protocol.closed)
+    content, connection = response.content, response.connection
+    if connection is not None and connection.protocol is not None:
+        _watch(content, connection.protocol.closed)
     pieces: list[bytes] = []
     size = 0
-    while piece := await content.readany():
-        pieces.append(piece)
-        size += len(piece)
-        if size > protocol.LARGEST_RESPONSE:
-            response.close()
-            break
+    try:
+        while size <= protocol.LARGEST_RESPONSE and (piece := await content.readany()):
+            pieces.append(piece)
+            size += len(piece)
+    finally:
+        # At the end of the body aiohttp has taken the connection back already.
+        response.close()
     return b"".join(pieces)
 
 
