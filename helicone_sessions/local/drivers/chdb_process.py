@@ -5,13 +5,13 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final
 
 import attrs
 
 from helicone_sessions.errors import ConfigurationError, MissingExtra
+from helicone_sessions.local.drivers.chdb_library import Connect, Connection, kept_signal_handlers
 from helicone_sessions.local.private_files import create_private_directory, open_private
 from helicone_sessions.masking import masked_text
 
@@ -23,22 +23,6 @@ _ENGINE_DATA: Final = frozenset({"metadata", "store"})
 _MEMORY: Final = ":memory:"
 _LONGEST_REASON: Final = 300
 _SECONDS_FOR_REASON: Final = 60.0
-
-
-class Connection(Protocol):
-    """The part of chDB's connection that is used."""
-
-    def query(self, query: str, format: str = ..., params: Any = ...) -> Any:  # noqa: A002 - chDB's name
-        """Run a statement."""
-
-    def send_insert(self, query: str, format: str = ...) -> Any:  # noqa: A002 - chDB's name
-        """Begin an insert."""
-
-    def close(self) -> None:
-        """Let go of it."""
-
-
-Connect = Callable[[str], Connection]
 
 
 @attrs.define
@@ -67,7 +51,8 @@ class Hold:
         self._where = where
         self._connect = connect
         # Data in memory is gone when the last connection closes.
-        self._anchor = connect(where)
+        with kept_signal_handlers():
+            self._anchor = connect(where)
 
     def connect(self) -> Connection:
         """Make one more connection."""
