@@ -441,15 +441,17 @@ class UnexpectedResponse(APIError):
     Args:
         message: What is wrong with it.
         path: The JSON path of what is off.
+        is_truncated: Whether the body ends too early, as it does when its sender failed; a retry may succeed.
         answer: ``status`` and what else of the answer an `APIError` has.
 
     >>> UnexpectedResponse("the field 'average' is missing", status=200, path="$.data.average").path
     '$.data.average'
     """
 
-    def __init__(self, message: str, *, path: str = "$", **answer: Any) -> None:
+    def __init__(self, message: str, *, path: str = "$", is_truncated: bool = False, **answer: Any) -> None:
         super().__init__(message, **answer)
         self.path = path
+        self.is_truncated = is_truncated
 
 
 class HeliconeFilterWarning(UserWarning):
