@@ -280,7 +280,7 @@ def test_kinds_of_failure_have_codes_of_their_own(run: Run, service: FakeHelicon
         (
             {"HELICONE_API_KEY": KEY, "HELICONE_BASE_URL": "http://127.0.0.1:9/v1"},
             2,
-            "HELICONE_BASE_URL must not end with /v1",
+            "HELICONE_BASE_URL must not end with '/v1'",
         ),
         (
             {"HELICONE_API_KEY": KEY, "HELICONE_BASE_URL": "http://127.0.0.1:1"},
@@ -431,6 +431,35 @@ def test_no_session_says_what_to_ask_for(run: Run, service: FakeHelicone) -> Non
     done = run(service, "metrics")
     assert "No session matches. Try a longer time" in done.stdout
     assert "Requests per session" not in done.stdout
+
+
+def test_thousands_of_queries_are_announced(run: Run, service: FakeHelicone) -> None:
+    """Their number and the time at the free tier's rate limit come before the first query."""
+    hours = ("--from", "2026-10-01", "--to", "2026-11-12", "--every", "1h")
+    done = run(service, "metrics", *hours, "--output", "csv")
+
+    assert (0, 1008) == (done.returncode, len(service.requests))
+    assert "1,008 queries, about 5 minutes" in done.stderr
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y", 0), ("", 130), ("n", 130)])
+def test_a_terminal_is_asked_before_thousands_of_queries(
+    run: Run, service: FakeHelicone, monkeypatch: pytest.MonkeyPatch, answer: str, code: int
+) -> None:
+    """Only a yes runs them; --yes skips the question."""
+    hours = ("--from", "2026-10-01", "--to", "2026-11-12", "--every", "1h", "--output", "csv")
+    monkeypatch.setattr(sys, "stdin", Terminal(f"{answer}\n"))
+
+    assert code == run(service, "metrics", *hours).returncode
+    assert (1008 if answer == "y" else 0) == len(service.requests)
+    assert 0 == run(service, "metrics", *hours, "--yes").returncode
+
+
+class Terminal(io.StringIO):
+    """A standard input that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 # filter
