@@ -19,6 +19,7 @@ from helicone_sessions.filters.nodes import (
     And,
     Leaf,
     Node,
+    Not,
     Or,
     fold,
     simplify,
@@ -87,7 +88,7 @@ def cautions(root: Node) -> tuple[Caution, ...]:
     Raises:
         FilterValueError: The filter cannot be sent.
     """
-    parts: tuple[Any, ...] = root.children or (root,)
+    parts: tuple[Any, ...] = (root,) if isinstance(root, Leaf | Not) else root.children
     if all(map(_is_plain, parts)):
         return _of_length(parts)
     found: dict[Caution, None] = {}
