@@ -204,6 +204,9 @@ class SessionMetrics(AsDict, Tabular):
         "range_end": "where it ends",
         "sessions": "its height; it can be fractional",
     }
+    column_types: ClassVar[Mapping[str, type]] = dict.fromkeys(
+        ("average", "range_start", "range_end", "sessions"), float
+    )
 
     def to_rows(self) -> list[Row]:
         """A dict for each bar, with the keys of `columns`.

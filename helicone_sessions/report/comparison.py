@@ -1,6 +1,7 @@
 """`GridComparison`: two grids side by side."""
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import ClassVar
 
 import attrs
@@ -66,6 +67,10 @@ class GridComparison(Tabular):
         "after": "the value in this grid",
         "difference": "after minus before",
         "ratio": "after divided by before",
+    }
+    column_types: ClassVar[Mapping[str, type]] = {
+        **dict.fromkeys(("start", "start_before"), datetime),
+        **dict.fromkeys(("before", "after", "difference", "ratio"), float),
     }
 
     def __iter__(self) -> Iterator[tuple[GridCell, GridCell]]:

@@ -23,6 +23,8 @@ from helicone_sessions import (
 from helicone_sessions.testing import Fault, Reply, failure
 from helicone_sessions.transport.batch import as_query
 
+pytestmark = pytest.mark.virtual_time
+
 Make = Callable[..., HeliconeClient]
 # As good as endless, and yet an end for a package that reads on.
 ENDLESS = range(3000)
@@ -63,8 +65,8 @@ async def asynchronously(items: Iterable[Any]) -> AsyncIterator[Any]:
 
 
 async def settled() -> None:
-    """Let everything happen that can happen by itself."""
-    await asyncio.sleep(0.05)
+    """Let everything happen that can happen by itself: virtual time passes only then."""
+    await asyncio.sleep(1)
 
 
 # get_metrics_many

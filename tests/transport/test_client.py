@@ -38,6 +38,8 @@ from helicone_sessions import (
 )
 from helicone_sessions.testing import Fault, RecordedRequest, Reply, failure
 
+pytestmark = pytest.mark.virtual_time
+
 KEY = "sk-helicone-example-key"
 HTML = "<html>502 Bad Gateway</html>"
 START = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
@@ -345,10 +347,10 @@ async def test_nobody_listening_is_a_connection_that_failed(make_client: Make, c
 async def test_a_timeout_names_its_limit(make_client: Make, service: Any, retries: int) -> None:
     """A service that never answers is given up after `timeout`, which the error names."""
     service.answers("", Fault.STALL)
-    with pytest.raises(RequestTimeout, match=r"within 0\.05 s \(timeout, per attempt\)") as caught:
-        await make_client(timeout=0.05, max_retries=retries).get_metrics()
+    with pytest.raises(RequestTimeout, match=r"within 5 s \(timeout, per attempt\)") as caught:
+        await make_client(timeout=5, max_retries=retries).get_metrics()
 
-    assert ("timeout", 0.05, retries + 1) == (
+    assert ("timeout", 5, retries + 1) == (
         caught.value.limit,
         caught.value.seconds,
         caught.value.attempts,
@@ -358,7 +360,7 @@ async def test_a_timeout_names_its_limit(make_client: Make, service: Any, retrie
 async def test_a_timeout_is_tried_again(make_client: Make, service: Any) -> None:
     """A slow answer may come in time at the second attempt."""
     service.will_answer(Fault.STALL)
-    found = await make_client(timeout=0.5).get_metrics(name_contains="7")
+    found = await make_client(timeout=5).get_metrics(name_contains="7")
 
     assert (7.0, 2) == (found.average.session_cost, len(service.seen))
 
@@ -367,11 +369,11 @@ async def test_queueing_never_counts_in_the_timeout(make_client: Make, service: 
     """Twenty queries through two slots take longer together than one may, and all are answered."""
 
     async def slow(_request: RecordedRequest) -> Any:
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(10)
         return service.metrics(1.0)
 
     service.will_answer(*[slow] * 20)
-    client = make_client(timeout=0.8, max_concurrency=2, max_retries=0)
+    client = make_client(timeout=60, max_concurrency=2, max_retries=0)
     found = await asyncio.gather(*(client.get_metrics(name_contains=str(place)) for place in range(20)))
 
     assert [1.0] * 20 == [metrics.average.session_cost for metrics in found]
@@ -588,14 +590,14 @@ def test_a_client_belongs_to_its_first_loop() -> None:
 async def test_other_limits_make_another_client(make_client: Make, service: Any) -> None:
     """with_options changes what it names, and the first client not at all."""
     client = make_client(timeout=30, max_retries=2)
-    other = client.with_options(timeout=0.05, max_retries=0)
+    other = client.with_options(timeout=5, max_retries=0)
     service.answers("slow", Fault.STALL)
     with pytest.raises(RequestTimeout) as caught:
         await other.get_metrics(name_contains="slow")
     service.will_answer(Reply(502), Reply(502))
     found = await client.get_metrics(name_contains="7")
 
-    assert (0.05, 1) == (caught.value.seconds, caught.value.attempts)
+    assert (5, 1) == (caught.value.seconds, caught.value.attempts)
     assert (7.0, 3) == (found.average.session_cost, service.names.count("7"))
 
 
@@ -697,7 +699,7 @@ async def test_the_key_is_in_no_error_and_no_log(
     caplog.set_level(logging.DEBUG)
     service.answers("", fault)
     with pytest.raises(HeliconeError) as caught:
-        await make_client(max_retries=1, timeout=0.2).get_metrics()
+        await make_client(max_retries=1, timeout=5).get_metrics()
 
     assert KEY not in everything_of(caught.value)
     assert KEY.encode() not in pickle.dumps(caught.value)

@@ -23,6 +23,8 @@ from helicone_sessions.testing import (
     metrics,
 )
 
+pytestmark = pytest.mark.virtual_time
+
 KEY = "sk-helicone-example-key"
 ENDINGS = 1000
 # Endings are told apart in the sessions of this size, so that a failure names few of them.
@@ -199,8 +201,7 @@ async def test_each_query_ends_in_its_answer_or_an_error(
 
     server.will_answer(*[unreliable] * 3000)
     given = [query(str(number)) for number in range(300)]
-    # So short that a stall is soon over, and so long that an answer is in time.
-    client = client_of(server, session, max_retries=retries, max_concurrency=8, timeout=0.5)
+    client = client_of(server, session, max_retries=retries, max_concurrency=8, timeout=60)
     async with client.stream_metrics(given) as outcomes:
         found = {outcome.key: outcome async for outcome in outcomes}
     asked = Counter(request.json["nameContains"] for request in server.requests)

@@ -29,6 +29,8 @@ from helicone_sessions import (
 )
 from helicone_sessions.testing import Fault, RecordedRequest, Reply, failure, gateway_page
 
+pytestmark = pytest.mark.virtual_time
+
 KEY = "sk-helicone-example-key"
 
 Make = Callable[..., HeliconeClient]
@@ -143,7 +145,7 @@ async def test_the_error_of_an_attempt_is_the_one_that_is_raised(
     """An attempt that brought no metrics has the error that the caller gets, and the status if any."""
     service.will_answer(fault)
     with pytest.raises(kind) as caught:
-        await make_client(hooks=diary, max_retries=0, timeout=0.05).get_metrics()
+        await make_client(hooks=diary, max_retries=0, timeout=5).get_metrics()
 
     ((attempt,), (outcome,)) = diary.attempts, diary.outcomes
     assert caught.value is attempt.error is outcome.error
@@ -396,7 +398,7 @@ async def test_the_deadline_ends_the_attempt(make_client: Make, service: Any, di
     """A query that the deadline cuts ends with its timeout, and its attempt too."""
     service.will_answer(Fault.STALL)
     with pytest.raises(RequestTimeout):
-        await make_client(hooks=diary, deadline=0.05, max_retries=0).get_metrics()
+        await make_client(hooks=diary, deadline=5, max_retries=0).get_metrics()
 
     assert isinstance(diary.outcomes[0].error, RequestTimeout)
     assert set() == diary.open

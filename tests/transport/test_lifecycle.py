@@ -254,6 +254,7 @@ def test_any_loop_is_left_by_a_timeout_of_the_callers(server: FakeHelicone, run:
 # Time limits of clients with other options
 
 
+@pytest.mark.virtual_time
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)], ids=str)
 async def test_clients_with_other_limits_keep_each_its_own(
     make_client: Make, service: Any, order: tuple[int, ...]
@@ -263,7 +264,7 @@ async def test_clients_with_other_limits_keep_each_its_own(
     service.answers("0", Fault.STALL)
     service.answers("1", Fault.STALL)
     client = make_client(max_retries=0)
-    clients = [client.with_options(timeout=0.05), client.with_options(timeout=0.1), client]
+    clients = [client.with_options(timeout=5), client.with_options(timeout=10), client]
     calls: dict[int, asyncio.Future[Any]] = {}
     for number in order:
         calls[number] = asyncio.ensure_future(clients[number].get_metrics(name_contains=str(number)))
@@ -275,9 +276,10 @@ async def test_clients_with_other_limits_keep_each_its_own(
     )
 
     assert [RequestTimeout, RequestTimeout] == [type(first), type(second)]
-    assert (0.05, 0.1, 2.0) == (first.seconds, second.seconds, cost(third))  # type: ignore[union-attr]
+    assert (5, 10, 2.0) == (first.seconds, second.seconds, cost(third))  # type: ignore[union-attr]
 
 
+@pytest.mark.virtual_time
 async def test_a_limit_of_other_options_ends_no_other_query(make_client: Make, service: Any) -> None:
     """After a short limit has struck, the query with the long one is answered, and the next one struck."""
     service.hold("2")
@@ -287,7 +289,7 @@ async def test_a_limit_of_other_options_ends_no_other_query(make_client: Make, s
     await service.arrived("2")
     for _ in range(2):
         with pytest.raises(RequestTimeout):
-            await client.with_options(timeout=0.05).get_metrics(name_contains="1")
+            await client.with_options(timeout=5).get_metrics(name_contains="1")
     service.release()
 
     assert 2.0 == cost(await patient)
