@@ -111,8 +111,10 @@ def _ends_early(body: bytes, error: ValueError) -> bool:
     text = body.strip()
     if not text:
         return True
-    # A bracket at the end may be an inner one; then the decoder expects more after it.
-    expects_more = isinstance(error, json.JSONDecodeError) and error.pos >= len(error.doc.rstrip())
+    # A bracket at the end may be an inner one, or part of a string.
+    expects_more = isinstance(error, json.JSONDecodeError) and (
+        error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string")
+    )
     return text[:1] in b"{[" and (text[-1:] not in b"}]" or expects_more)
 
 
