@@ -55,7 +55,7 @@ def decode(body: bytes) -> Any:
         except (msgspec.MsgspecError, ValueError, RecursionError):
             pass
     try:
-        return _DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
+        return DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
@@ -64,4 +64,4 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
+DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
