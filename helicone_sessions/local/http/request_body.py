@@ -34,7 +34,7 @@ MOST_SEPARATORS: Final = 150_000
 LARGEST_ROW: Final = 16 * 1024 * 1024
 # Characters in which the rows of a list are decoded without another look at them.
 _WINDOW: Final = 256 * 1024
-_SPACE: Final = re.compile(r"[ \t\r\n]*")
+_SPACE: Final = re.compile(r"[ \t\r\n]{1,1000000}")
 _STRUCTURE: Final = re.compile(r'["\[\]{},]')
 # How the parts of a gzipped body follow each other is looked at anew for each of them.
 _MOST_PARTS: Final = 100
@@ -155,8 +155,10 @@ def rows_in(body: bytes) -> Iterator[Mapping[str, Any]]:
     Raises:
         FilterError: It is neither, or a row is not an object or is too large.
     """
-    is_list = body.lstrip()[:1] == b"["
-    for place, row in enumerate(_elements(_text(body)) if is_list else _lines(body)):
+    text = _text(body)
+    start = _after_space(text, 0)
+    is_list = text[start : start + 1] == "["
+    for place, row in enumerate(_elements(text, start + 1) if is_list else _lines(body)):
         if not isinstance(row, dict):
             raise FilterTypeError(field=f"row {place}", problem=f"must be an object, got {json_text(row)}")
         yield row
@@ -192,9 +194,9 @@ def _lines(body: bytes) -> Iterator[Any]:
             yield json_in(line, f"line {number}")
 
 
-def _elements(text: str) -> Iterator[Any]:
-    """The elements of a list, a few decoded at a time."""
-    start = _after_space(text, text.index("[") + 1)
+def _elements(text: str, start: int) -> Iterator[Any]:
+    """The elements of a list after its bracket, a few decoded at a time."""
+    start = _after_space(text, start)
     is_over = text[start : start + 1] == "]"
     start += is_over
     place = 0
@@ -210,7 +212,7 @@ def _elements(text: str) -> Iterator[Any]:
         yield from values
         place += len(values)
         start += length
-    if text[start:].strip():
+    if _after_space(text, start) < len(text):
         raise FilterValueError(problem="the body is not JSON: there is text after the list")
 
 
@@ -277,8 +279,9 @@ def _end_of_string(text: str, position: int) -> int:
 
 
 def _after_space(text: str, position: int) -> int:
-    found = _SPACE.match(text, position)
-    return position if found is None else found.end()
+    while found := _SPACE.match(text, position):
+        position = found.end()
+    return position
 
 
 def _too_large(subject: str) -> FilterValueError:
