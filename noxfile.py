@@ -215,8 +215,12 @@ def benchmarks(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[0], requires=["wheel"], default=False)
 def engine(session: nox.Session) -> None:
-    """Measure the engine on ten million requests, against the service's six queries and DuckDB."""
+    """Measure the engine on ten million requests, against the service's six queries and DuckDB.
+
+    Before that, how long one request holds up the server.
+    """
     install_wheel(session, "duckdb", "matplotlib")
+    session.run("python", "benchmarks/heartbeat.py", *session.posargs)
     session.run("python", "benchmarks/engine.py", *session.posargs)
 
 

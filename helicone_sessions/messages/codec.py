@@ -98,7 +98,7 @@ def decode(body: bytes) -> Any:
         except (msgspec.MsgspecError, ValueError, RecursionError):
             pass
     try:
-        return _DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
+        return DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except ValueError as error:
@@ -122,4 +122,4 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
+DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
