@@ -62,14 +62,21 @@ def masked_text(text: str, *secrets: str, most: int = 500) -> str:
     >>> masked_text("no such key: \\u0073k-1%32", "sk-12"), masked_text("\x1b[31mred")
     ('no such key: ***', '[31mred')
     """
-    text = "".join(
-        letter for letter in text[: _considered(most)] if letter in "\n\t" or not _is_control(letter)
-    )
+    text = printable(text[: _considered(most)])
     plain, starts = _unescaped(text)
     spans = [(starts[start], starts[end]) for start, end in _secret_spans(plain, secrets)]
     # As it is too: an escaped "/" in a password would end it early, and a secret may follow a backslash.
     text = _replaced(text, [*spans, *_secret_spans(text, secrets)])
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def printable(text: str) -> str:
+    r"""A text from outside without control characters, which a terminal would obey.
+
+    >>> printable("\x1b[31mred\x07")
+    '[31mred'
+    """
+    return "".join(letter for letter in text if letter in "\n\t" or not _is_control(letter))
 
 
 def _considered(most: int) -> int:
