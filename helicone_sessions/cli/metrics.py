@@ -143,10 +143,10 @@ def _show_metrics(
 
         from helicone_sessions.display import terminal  # noqa: PLC0415
 
-        console = Console()
+        console = Console(highlight=False)
         heads = list(UNITS.values())
-        averages = terminal.table("Averages of a session", heads, [("all that match", means(panels(found)))])
-        console.print(averages, crop=False)
+        (averages,) = means([panels(found)])
+        console.print(terminal.NumberTable("Averages of a session", heads, [("all sessions", averages)]))
         if found.average.session_count is None:
             console.print("No session matches. Try a longer time, or fewer conditions.")
         else:
@@ -171,7 +171,7 @@ def _show_grid(
     if output == "table":
         from rich.console import Console  # noqa: PLC0415 - it is an extra
 
-        Console().print(grid_to_terminal(grid, quantity), crop=False)
+        Console(highlight=False).print(grid_to_terminal(grid, quantity))
     elif output == "html":
         _write_page(grid_to_html(grid, quantity, others="--quantity"))
     else:
@@ -183,11 +183,7 @@ def _show_grid(
 
 
 def _write(found: SessionMetrics | MetricsGrid, output: Output) -> None:
-    if output == "csv":
-        sys.stdout.write(found.to_csv())
-    else:
-        text = found.to_json() if isinstance(found, MetricsGrid) else json_text(found.to_dict())
-        sys.stdout.write(f"{text}\n")
+    sys.stdout.write(found.to_csv() if output == "csv" else f"{json_text(found.to_rows())}\n")
 
 
 def _write_page(fragment: str) -> None:
