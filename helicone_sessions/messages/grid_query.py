@@ -44,7 +44,7 @@ from helicone_sessions.errors import FilterError, FilterTypeError, FilterValueEr
 from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.expression import Filter, filter_of_contract
 from helicone_sessions.filters.like import escape_like
-from helicone_sessions.filters.schema import COLUMNS, SESSIONS, Kind
+from helicone_sessions.filters.schema import COLUMNS, REQUESTS, Kind
 from helicone_sessions.filters.wire import json_text
 from helicone_sessions.messages.converter import Mismatch, converter, query_to_wire
 from helicone_sessions.messages.metrics import (
@@ -73,9 +73,11 @@ _OPTIONAL: Final[tuple[tuple[str, Any, str], ...]] = (
     ("totals", bool, "true or false"),
     ("quantiles", list, "a list"),
 )
-_UNGROUPABLE: Final = frozenset(
-    {"cost", "assets", "scores", "scores_column", "search_properties", "property_key", "node_id", "job_id"}
-)
+_GROUPABLE: Final = frozenset(
+    name
+    for name, column in COLUMNS.items()
+    if column.table == REQUESTS and column.kind in (Kind.TEXT, Kind.BOOLEAN)
+) - {"assets", "scores_column", "node_id", "job_id"} | {"status", "properties"}
 
 
 @attrs.frozen
@@ -83,7 +85,7 @@ class GroupBy:
     """Segments by the values of a column that exist in the data, the most expensive first.
 
     Args:
-        column: A column of requests: text, a whole number, a boolean, or ``"properties"`` with a key.
+        column: A text or boolean column of requests, ``"status"``, or ``"properties"`` with a key.
         key: The key of the property.
         top: How many values, those with the highest total cost in the time of the query; None is all.
 
@@ -100,18 +102,16 @@ class GroupBy:
     top: int | None = None
 
     def __attrs_post_init__(self) -> None:
-        facts = COLUMNS.get(self.column)
-        if facts is None:
-            raise FilterValueError(argument="column", problem=f"must be a column, got {self.column!r}")
-        if self.column in _UNGROUPABLE or facts.kind is Kind.TIMESTAMP or facts.table == SESSIONS:
+        if self.column not in _GROUPABLE:
             raise FilterValueError(
                 argument="column",
-                problem=f"{self.column!r} has no values to group by",
-                remedy='Use a text, boolean or whole-number column of requests, or "properties" with a key',
+                problem=f"must have values to group by, got {self.column!r}",
+                remedy='Use a text or boolean column of requests, "status", or "properties" with a key',
             )
-        if (facts.kind is Kind.MAP) != isinstance(self.key, str):
+        if (self.column == "properties") != isinstance(self.key, str):
             raise FilterTypeError(
-                argument="key", problem=f"must be given for a map and only there, got {self.key!r}"
+                argument="key",
+                problem=f"must be given for properties and for no other column, got {self.key!r}",
             )
         if self.top is not None and (isinstance(self.top, bool) or not isinstance(self.top, int)):
             raise FilterTypeError(argument="top", problem=f"must be a whole number, got {self.top!r}")
@@ -119,7 +119,10 @@ class GroupBy:
             raise FilterValueError(argument="top", problem=f"must be at least 1, got {self.top}")
 
     def filter_of(self, value: SegmentValue) -> Filter:
-        """The filter of the segment with this value; None is a missing text."""
+        """The filter of the segment with this value; None is a missing text.
+
+        Requests without a boolean or a status are in no segment.
+        """
         column: Any = F[self.column] if self.key is None else F[self.column][self.key]
         if value is None:
             found: Filter = column.is_null()
@@ -321,35 +324,6 @@ def _of_field(error: FilterError, path: str) -> FilterError:
 def _check_type(value: object, kind: Any, expected: str, path: str) -> None:
     if not isinstance(value, kind):
         raise FilterTypeError(field=path, problem=f"must be {expected}, got {json_text(value)}")
-
-
-def grid_figures_to_wire(figures: GridFigures) -> dict[str, Any]:
-    """The JSON of the ``data`` of a response."""
-    return {
-        "values": None if figures.values is None else list(figures.values),
-        "cells": [
-            {"segment": segment, "period": period, **_cell_to_wire(cell)}
-            for (segment, period), cell in figures.cells.items()
-        ],
-    }
-
-
-def _cell_to_wire(cell: CellFigures) -> dict[str, Any]:
-    metrics = cell.metrics
-    return {
-        "sessions": cell.sessions,
-        "requests": cell.requests,
-        "dollars": cell.dollars,
-        "histograms": [
-            [[row.range_start, row.range_end, row.value] for row in getattr(metrics, name)] for name in UNITS
-        ],
-        "averages": _three(metrics.average),
-        "quantiles": {level: _three(values) for level, values in cell.quantiles.items()},
-    }
-
-
-def _three(averages: SessionAverages) -> list[float | None]:
-    return [averages.session_count, averages.session_duration, averages.session_cost]
 
 
 def grid_figures_from_wire(data: Any, path: str = "$.data") -> GridFigures:
