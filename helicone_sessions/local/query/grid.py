@@ -1,4 +1,4 @@
-"""A whole grid from one statement: the metrics of many segments and periods, equal to those of single queries.
+"""A whole grid from one statement, whose cells equal the metrics of single queries.
 
 The requests become *parts*: those of a session that lie in the same periods and match the same segments. Each
 part then counts in each of its cells, and the sessions of a cell become its metrics as in a single query. A
@@ -6,6 +6,7 @@ condition on whole sessions is about the session's requests in the period, so it
 are spread over the periods.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
@@ -85,7 +86,9 @@ async def answer_grid(
         segments = tuple(map(grid.segments.filter_of, values))
     else:
         segments = grid.segments
-    rows = (await driver.query(sql().cells(segments))).rows
+    # In a thread, because it may take a second for thousands of filters.
+    statement = await asyncio.to_thread(sql().cells, segments)
+    rows = (await driver.query(statement)).rows
     return {"values": values, "cells": [_cell(row, grid.quantiles) for row in rows]}
 
 
@@ -127,7 +130,7 @@ class _GridSql:
     parameters: Parameters = attrs.field(factory=Parameters)
 
     def values(self, by: GroupBy, most: int) -> Statement:
-        """The statement for the values of a column, the most expensive first; one more than *most* at most."""
+        """The statement for at most *most* + 1 values of a column, the most expensive first."""
         column = COLUMNS[by.column]
         check_stored(column, self.tables)
         if by.key is not None:
@@ -169,7 +172,7 @@ GROUP BY segment, period, id, name"""
         )
 
     def _figures(self, groups: str) -> str:
-        """The statement for the figures of cells, from their requests grouped by id and name of the session."""
+        """The figures of cells, as SQL, from their requests grouped by the session's id and name."""
         ends = quantile_levels(self.grid.query)
         quantiles = {f"q{n}": LEVELS[level] for n, level in enumerate(self.grid.quantiles)}
         largest = "".join(
@@ -240,14 +243,15 @@ FROM {self.tables.requests} WHERE {where} GROUP BY {", ".join(keys)}""",
 
     def _periods(self) -> str:
         """The numbers of the periods in which a request lies, as SQL."""
-        times = dict(enumerate(self.grid.periods, 1))
+        times: dict[int, TimeFilter | None] = dict(enumerate(self.grid.periods, 1))
         if self.grid.totals or not times:
-            times = {0: self.grid.query.time_filter, **times}
+            times[0] = self.grid.query.time_filter
         starts, ends = (
             f"arrayMap(x -> fromUnixTimestamp64Milli(x, 'UTC'), {self._array('Int64', column)})"
             for column in zip(*map(_milliseconds, times.values()), strict=True)
         )
-        return f"""arrayFilter((number, start, end) -> request_created_at > start AND request_created_at < end,
+        return f"""arrayFilter(
+  (number, start, end) -> request_created_at > start AND request_created_at < end,
   {self._array("UInt32", times)}, {starts}, {ends})"""
 
     def _matching(self, conditions: Mapping[int, str]) -> str:
