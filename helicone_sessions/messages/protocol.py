@@ -20,7 +20,7 @@ from helicone_sessions.errors import (
 )
 from helicone_sessions.masking import masked_text
 from helicone_sessions.messages.codec import EndsEarly, decode, encode, installed_msgspec, unpack
-from helicone_sessions.messages.converter import Failure, Mismatch, envelope, query_to_wire
+from helicone_sessions.messages.converter import Failure, Mismatch, envelope, metrics_from, query_to_wire
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
 
@@ -185,7 +185,7 @@ class _Answer:
             raise self.unreadable(f"the response {self.fault}", self.fault)
         try:
             data = decode(self.body)
-            found = envelope(data)
+            found = envelope(data, metrics_from)
         except Mismatch as error:
             message = f"the answer is not what the contract says: {error}"
             raise self.error(UnexpectedResponse, message, path=error.path) from None
