@@ -1,6 +1,7 @@
 """The handlers of all paths: authentication, rate limit, queue, and the responses."""
 
 import asyncio
+import json
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
@@ -44,6 +45,7 @@ from helicone_sessions.local.query.service_sql import Crash
 from helicone_sessions.local.server_config import ServerConfig
 from helicone_sessions.messages.converter import converter
 from helicone_sessions.messages.fixed_window import FixedWindow
+from helicone_sessions.messages.grid_query import GRID_HEADER, GRID_PATH, grid_query_from_wire
 from helicone_sessions.messages.protocol import CONTRACT_HEADER, PATH
 
 _LOG: Final = logging.getLogger(__name__)
@@ -65,6 +67,9 @@ _CHECKED_AT_ONCE: Final = 1
 _CLOSING: Final = (408, 413)
 # The status that nginx logs for a client that disconnects early.
 _GONE: Final = 499
+
+# With them the server declares that it reads every condition, and offers whole grids.
+_CONTRACT_HEADERS: Final = {**CONTRACT_HEADER, **GRID_HEADER}
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _Work = Callable[[web.Request, bytes, UUID], Awaitable[web.Response]]
@@ -146,7 +151,10 @@ class Endpoints:
         query = _Route(answer, self._queries, LARGEST_QUERY)
         rows = _Route(self._add_rows, self._additions, LARGEST_ROWS)
         check = _Route(self._check_filter, self._checks, LARGEST_FILTER)
-        for path, route in ((PATH, query), (ROWS_PATH, rows), (FILTER_PATH, check)):
+        routes = {PATH: query, ROWS_PATH: rows, FILTER_PATH: check}
+        if self.config.semantics == "contract":
+            routes[GRID_PATH] = _Route(self._query_grid, self._queries, LARGEST_QUERY)
+        for path, route in routes.items():
             app.router.add_post(_with_slashes(path), partial(self._guarded, route))
         app.router.add_get("/healthcheck", _healthcheck)
         app.router.add_get("/", page)
@@ -249,9 +257,24 @@ class Endpoints:
         except (Unanswerable, DriverError) as error:
             # As the service does: the query was understood and failed.
             _log_failure(error)
-            return _failed(str(error), CONTRACT_HEADER)
-        # With the header the server declares that it reads every condition.
-        return _answered(converter.unstructure(metrics), CONTRACT_HEADER)
+            return _failed(str(error), _CONTRACT_HEADERS)
+        return _answered(converter.unstructure(metrics), _CONTRACT_HEADERS)
+
+    async def _query_grid(self, _request: web.Request, body: bytes, organization: UUID) -> web.Response:
+        """The metrics of many segments and periods, an endpoint that the service does not have."""
+        try:
+            grid = await read(body, lambda body: grid_query_from_wire(json_in(body)))
+        except FilterError as error:
+            raise Refusal(400, error.message) from None
+        try:
+            async with self.dataset.reading() as engine:
+                data = await engine.answer_grid(grid, organization)
+        except (Unanswerable, DriverError) as error:
+            _log_failure(error)
+            return _failed(str(error), _CONTRACT_HEADERS)
+        facts.get().outcome = "answered"
+        envelope = await asyncio.to_thread(json.dumps, {"data": data, "error": None})
+        return web.Response(text=envelope, content_type="application/json", headers=_CONTRACT_HEADERS)
 
     async def _query_as_service(self, request: web.Request, body: bytes, organization: UUID) -> web.Response:
         """The query as the open-source server takes and answers it."""
