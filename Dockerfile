@@ -1,4 +1,4 @@
-# The embedded engine as a server, with its data in /data; docs/how-to/container.md shows how to run it.
+# The embedded engine as a server, with its data in /data; docs/how-to/server.md shows how to run it.
 FROM python:3.13-slim@sha256:ffb752e139c0a19692a43af8d8523b274222dd68eebad5d583b45c2201c6e30a AS build
 
 WORKDIR /source
