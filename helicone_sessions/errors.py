@@ -189,27 +189,38 @@ class UnknownOperator(FilterTypeError, AttributeError):
 
 
 class FilterSyntaxError(FilterValueError):
-    """A text that is no filter; the message shows the place.
+    """Invalid filter text; the message shows the position.
 
     Args:
-        message: What is wrong, where, and what to write instead.
-        line: The line, from 1 on.
-        column: The character in this line, from 1 on.
-        offset: The character in the whole text, from 0 on.
+        message: The text; it shows the line with the mistake.
+        line: The line, counted from 1.
+        column: The character in this line, counted from 1.
+        offset: The character in the whole text, counted from 0.
+        problem: What is wrong.
+        remedy: What to do about it.
 
     >>> from helicone_sessions import parse_filter
     >>> text = "cost > 0.1 andd threat"
     >>> try:
     ...     parse_filter(text)
     ... except FilterSyntaxError as error:
-    ...     error.line, error.column, text[error.offset :]
-    (1, 12, 'andd threat')
+    ...     error.line, error.column, text[error.offset :], error.remedy
+    (1, 12, 'andd threat', "Did you mean 'and'?")
     """
 
     column: int
 
-    def __init__(self, message: str, *, line: int, column: int, offset: int) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        message: str,
+        *,
+        line: int,
+        column: int,
+        offset: int,
+        problem: str | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(message, problem=problem, remedy=remedy)
         self.line = line
         self.column = column
         self.offset = offset
@@ -441,15 +452,17 @@ class UnexpectedResponse(APIError):
     Args:
         message: What is wrong with it.
         path: The JSON path of what is off.
+        is_truncated: Whether the body ends too early, as it does when its sender failed; a retry may succeed.
         answer: ``status`` and what else of the answer an `APIError` has.
 
     >>> UnexpectedResponse("the field 'average' is missing", status=200, path="$.data.average").path
     '$.data.average'
     """
 
-    def __init__(self, message: str, *, path: str = "$", **answer: Any) -> None:
+    def __init__(self, message: str, *, path: str = "$", is_truncated: bool = False, **answer: Any) -> None:
         super().__init__(message, **answer)
         self.path = path
+        self.is_truncated = is_truncated
 
 
 class HeliconeFilterWarning(UserWarning):

@@ -41,8 +41,9 @@ async def main() -> None:
     plot_grid(grid, "seconds_cut", "heatmap").figure.savefig(HERE / "heatmap.png")
     # As the command prints it.
     console = Console(record=True, width=84, file=io.StringIO(), force_terminal=True)
-    averages = [("all that match", means(panels(metrics)))]
-    console.print(terminal.table("Averages of a session", list(UNITS.values()), averages))
+    (averages,) = means([panels(metrics)])
+    heads = list(UNITS.values())
+    console.print(terminal.NumberTable("Averages of a session", heads, [("all sessions", averages)]))
     console.print(terminal.histograms(panels(metrics), cut_of(query)))
     # Without the fonts that a browser would have to fetch.
     form = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)

@@ -176,5 +176,6 @@ def _app(command: str) -> "App":
         app.command(f"helicone_sessions.cli.{function}", name=name, help_epilogue=_epilogue(name))
         if not command:
             app[name]
-    app.register_install_completion_command(name="install-completion")
+    # It writes only the file that --output names.
+    app.register_install_completion_command(name="install-completion", add_to_startup=False)
     return app

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 import attrs
 
 from helicone_sessions.filters import server_limits
-from helicone_sessions.filters.constants import MISSING, cut
+from helicone_sessions.filters.constants import MISSING, cut, spell_column
 from helicone_sessions.filters.like import ends_in_escape
 from helicone_sessions.filters.nodes import (
     And,
@@ -21,9 +21,7 @@ from helicone_sessions.filters.nodes import (
     Node,
     Or,
     fold,
-    plain_conditions,
     simplify,
-    spell_column,
 )
 from helicone_sessions.filters.schema import (
     SERVER_EMPTY,
@@ -89,11 +87,9 @@ def cautions(root: Node) -> tuple[Caution, ...]:
     Raises:
         FilterValueError: The filter cannot be sent.
     """
-    if isinstance(root, Leaf) and _is_plain(root):
-        return ()
-    conditions = plain_conditions(root)
-    if conditions and all(map(_is_plain, conditions)):
-        return _of_length(conditions)
+    parts: tuple[Any, ...] = root.children or (root,)
+    if all(map(_is_plain, parts)):
+        return _of_length(parts)
     found: dict[Caution, None] = {}
     leaves: list[Leaf] = []
 
@@ -129,9 +125,11 @@ def time_cautions(start: datetime, end: datetime) -> tuple[Caution, ...]:
     return (Caution(condition, "request_created_at", "version", *_beyond_time(late)),)
 
 
-def _is_plain(leaf: Leaf) -> bool:
-    """Whether a condition surely has no caution: a quick check, because every query is checked."""
-    column, value = leaf.column, leaf.value
+def _is_plain(node: Node) -> bool:
+    """Whether a condition certainly has no caution: a quick check, because it runs for every query."""
+    if type(node) is not Leaf:
+        return False
+    column, value = node.column, node.value
     # Every column that is read differently in some way has a remedy.
     if column.server_remedy:
         return False
@@ -320,6 +318,7 @@ def _of_depth(root: Node, leaves: Sequence[Leaf]) -> Iterator[Caution]:
 def _of_length(leaves: Sequence[Leaf]) -> tuple[Caution, ...]:
     if len(leaves) <= server_limits.ALWAYS_FIT:
         return ()
+    leaves = list(dict.fromkeys(leaves))
     size = server_limits.statement_bytes((leaf.column, leaf.operator) for leaf in leaves)
     if size <= server_limits.STATEMENT_BYTES:
         return ()

@@ -34,6 +34,8 @@ class LocalServer:
             or of its request export; ``request_created_at`` is an aware datetime or ISO text with a zone,
             ``cost`` is dollars, ``properties`` a dict. By default there are no requests.
         path: A directory that keeps the data; by default it is in memory and lost at the end.
+        accept_loss: Open a damaged store without the rows that are lost. By default the start fails, and the
+            error names them.
         clickhouse: The URL of a ClickHouse that holds Helicone's tables,
             ``"http://user:password@host:8123/database"``, instead of data and path.
         organization_id: The organisation to answer for, if the tables hold several.
@@ -87,6 +89,7 @@ class LocalServer:
         data: Data = (),
         *,
         path: str | os.PathLike[str] | None = None,
+        accept_loss: bool = False,
         clickhouse: str | None = None,
         organization_id: UUID | str | None = None,
         api_key: str | Mapping[str, UUID | str] | None = None,
@@ -107,6 +110,7 @@ class LocalServer:
         self._config = ServerConfig(
             data=data,
             path=path,
+            accept_loss=accept_loss,
             clickhouse=clickhouse,
             organization_id=organization_id,
             host=host,

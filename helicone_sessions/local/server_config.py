@@ -48,6 +48,7 @@ def _seconds(*, above_zero: bool) -> _Check:
 
 
 _optional = attrs.validators.optional
+_flag: _Check = _must_be("True or False", lambda value: isinstance(value, bool))
 _path: _Check = _must_be(
     "a path",
     lambda value: value is None or (isinstance(value, (str, os.PathLike)) and bool(os.fspath(value))),
@@ -79,6 +80,9 @@ class ServerConfig:
 
     data: Data
     path: Path | None = attrs.field(validator=_path)
+    accept_loss: bool = attrs.field(
+        validator=_must_be("True or False", lambda value: isinstance(value, bool))
+    )
     clickhouse: str | None = attrs.field(
         validator=_must_be("a URL", lambda value: value is None or isinstance(value, str))
     )
@@ -88,9 +92,7 @@ class ServerConfig:
     semantics: Semantics = attrs.field(
         validator=_must_be("'contract' or 'helicone'", lambda value: value in get_args(Semantics))
     )
-    include_unsessioned: bool = attrs.field(
-        validator=_must_be("True or False", lambda value: isinstance(value, bool))
-    )
+    include_unsessioned: bool = attrs.field(validator=_flag)
     rejects: Path | None = attrs.field(validator=_path)
     on_progress: Callable[..., None] | None = attrs.field(validator=_optional(_must_be("callable", callable)))
     rate_limit: int | None = attrs.field(validator=_optional(_whole_number(1)))

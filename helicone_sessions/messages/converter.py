@@ -12,9 +12,9 @@ import cattrs
 from cattrs.gen import make_dict_structure_fn, override
 
 from helicone_sessions.errors import FilterError, FilterTypeError, FilterValueError
-from helicone_sessions.filters.constants import shortened
 from helicone_sessions.filters.expression import filter_of_contract
 from helicone_sessions.filters.wire import json_text
+from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages.metrics import (
     UNITS,
     Histogram,
@@ -118,7 +118,7 @@ def _number(value: Any, _kind: object) -> float:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if value is True or value is False or not math.isfinite(number):
-        raise TypeError(f"expected a number, got {shortened(value, 50)}")
+        raise TypeError(f"expected a number, got {masked_repr(value, most=50)}")
     return number
 
 
@@ -129,7 +129,7 @@ def _average(value: object, _kind: object) -> float | None:
     if isinstance(value, list) and isinstance(value[0], Mapping) and "average" in value[0]:
         only = value[0]["average"]
         return None if only is None else _number(only, float)
-    raise TypeError(f"expected a list with one average, got {shortened(value, 50)}")
+    raise TypeError(f"expected a list with one average, got {masked_repr(value, most=50)}")
 
 
 def _register_answers(target: cattrs.Converter) -> None:

@@ -8,6 +8,7 @@ import attrs
 
 from helicone_sessions.display import html
 from helicone_sessions.display.numbers import Panel, cut_note
+from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages.tabular import Row, Tabular
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class Histogram(AsDict, Sequence[HistogramRow]):
         (2.0, 3.0, None)
         """
         if not 0 <= q <= 1:
-            raise ValueError(f"a quantile is asked for at 0 to 1, not at {q!r}")
+            raise ValueError(f"q must be a number from 0 to 1, got {masked_repr(q)}")
         if not self.rows:
             return None
         wanted = q * self.total

@@ -18,7 +18,8 @@ from helicone_sessions.errors import (
     ServerError,
     UnexpectedResponse,
 )
-from helicone_sessions.messages.codec import decode, encode, installed_msgspec
+from helicone_sessions.masking import masked_text
+from helicone_sessions.messages.codec import EndsEarly, decode, encode, installed_msgspec, unpack
 from helicone_sessions.messages.converter import Failure, Mismatch, envelope, query_to_wire
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
@@ -32,9 +33,12 @@ CONTRACT_HEADER: Final = {_SEMANTICS: _CONTRACT}
 
 # The open-source server answers a larger one with a bare 500.
 _LARGEST_BODY: Final = 10 * 1024 * 1024
+LARGEST_RESPONSE: Final = 32 * 1024 * 1024
+"""The largest body of a response in bytes, packed and unpacked; metrics take a few thousand."""
 _EXCERPT_LENGTH: Final = 500
+# ClickHouse quotes the whole query before it names the cause.
+_MESSAGE_LENGTH: Final = 20_000
 _REQUEST_ID_HEADERS: Final = ("x-request-id", "helicone-id", "cf-ray")
-_HEADERS_READ: Final = (*_REQUEST_ID_HEADERS, "Retry-After", "Date", "Location")
 _BY_STATUS: Final[dict[int, type[APIError]]] = {
     400: InvalidRequest,
     401: AuthenticationError,
@@ -51,9 +55,14 @@ _ANY_REMEDY: Final = (
     "The open-source server gives this text for nearly every failure of ClickHouse."
     " Look at Filter.cautions(), and try a smaller filter or time range"
 )
+_PAGE_REMEDY: Final = "Check base_url; a login page or a proxy may answer in place of the service"
 
 # What a request carries beside the key.
-HEADERS: Final = {"Content-Type": "application/json", "Accept": "application/json"}
+HEADERS: Final = {
+    "Content-Type": "application/json",
+    "Accept": "application/json",
+    "Accept-Encoding": "gzip, deflate",
+}
 
 
 def request(query: SessionMetricsQuery) -> bytes:
@@ -97,28 +106,17 @@ def decipher(status: int, headers: Mapping[str, str], body: bytes, *, secret: st
         ServerError: 5xx without an envelope.
         UnexpectedResponse: Anything else that is not metrics.
     """
+    fault = None
+    if encoding := headers.get("Content-Encoding"):
+        try:
+            body = unpack(body, encoding, LARGEST_RESPONSE)
+        except ValueError as error:
+            body, fault = b"", error
     if status == 200 and (metrics := _metrics_reader()(body)) is not None:
         return metrics
-    try:
-        return _Answer(status, headers, body).metrics()
-    except APIError as found:
-        error = found
-    raise _masked(error, secret, headers, body) if secret else error
-
-
-def _masked(error: APIError, secret: str, headers: Mapping[str, str], body: bytes) -> APIError:
-    """The error as an answer would give it that never held *secret*: texts are cut in too many ways."""
-    masked = {name: headers[name].replace(secret, "***") for name in _HEADERS_READ if name in headers}
-    try:
-        # The body may spell it in another way, so what is read from it is masked once more.
-        _Answer(error.status, masked, body.replace(secret.encode(), b"***"), secret).metrics()
-    except APIError as said:
-        if type(said) is type(error):
-            return said
-    # The mask broke the JSON, so the first reading stands, without its words.
-    error.args = ("the service's words are left out, because the API key is among them",)
-    error.__dict__.update(request_id=None, body_excerpt="", field=None)
-    return error
+    if len(body) > LARGEST_RESPONSE:
+        fault = ValueError(f"is larger than {LARGEST_RESPONSE:,} bytes")
+    return _Answer(status, headers, body, secret, fault).metrics()
 
 
 def follows_the_contract(headers: Mapping[str, str]) -> bool:
@@ -174,11 +172,17 @@ class _Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
-    secret: str = ""
+    secret: str
+    # Why the body could not be read.
+    fault: ValueError | None
 
     def metrics(self) -> SessionMetrics:
         if self.status in _BY_STATUS:
             raise self.refusal(_BY_STATUS[self.status])
+        if self.status == 407:
+            raise self.error(UnexpectedResponse, "the proxy requires a user and a password")
+        if self.fault is not None and self.status < 500:
+            raise self.unreadable(f"the response {self.fault}", self.fault)
         try:
             data = decode(self.body)
             found = envelope(data)
@@ -188,7 +192,7 @@ class _Answer:
         except ValueError as error:
             if self.status >= 500:
                 raise self.error(ServerError) from None
-            raise self.error(UnexpectedResponse, self.why_not_json(error)) from None
+            raise self.unreadable(self.why_not_json(error), error) from None
         if isinstance(found, SessionMetrics):
             return found
         if isinstance(found, Failure):
@@ -207,25 +211,38 @@ class _Answer:
         found = _first_field(body.get("details")) if isinstance(body, Mapping) else None
         if kind is not InvalidRequest or found is None:
             return self.error(kind)
-        field, problem = (text[:_EXCERPT_LENGTH] for text in found)
+        field, problem = map(self.masked, found)
         return self.error(kind, f"{self.said()}: {field}: {problem}", field=field)
+
+    def unreadable(self, message: str, fault: ValueError) -> APIError:
+        is_truncated = self.status == 200 and isinstance(fault, EndsEarly)
+        remedy = _PAGE_REMEDY if self.status == 200 and self.is_html() else None
+        return self.error(UnexpectedResponse, message, is_truncated=is_truncated, remedy=remedy)
 
     def error(self, kind: type[APIError], message: str = "", **facts: Any) -> APIError:
         request_id = next((self.headers[name] for name in _REQUEST_ID_HEADERS if name in self.headers), None)
         if kind in (RateLimited, ServerError):
             facts["retry_after"] = retry_after(self.headers)
-        facts["message"] = message or self.said()
-        if self.secret:
-            facts = {
-                name: fact.replace(self.secret, "***") if isinstance(fact, str) else fact
-                for name, fact in facts.items()
-            }
+        if "path" in facts:
+            facts["path"] = self.masked(facts["path"])
         return kind(
+            self.masked(message or self.said(), _MESSAGE_LENGTH),
             status=self.status,
-            request_id=request_id,
-            body_excerpt=self.body[: _EXCERPT_LENGTH * 4].decode(errors="replace")[:_EXCERPT_LENGTH],
+            request_id=request_id and self.masked(request_id),
+            # Without the mark of a cut.
+            body_excerpt=self.masked(self.text(), _EXCERPT_LENGTH + 1)[:_EXCERPT_LENGTH],
             **facts,
         )
+
+    def masked(self, text: str, most: int = _EXCERPT_LENGTH) -> str:
+        return masked_text(text, self.secret, most=most)
+
+    def text(self) -> str:
+        """The beginning of the body."""
+        return self.body[: _EXCERPT_LENGTH * 10].decode(errors="replace")
+
+    def is_html(self) -> bool:
+        return "<" in self.text().lstrip()[:20]
 
     def json(self) -> Any:
         """The body as JSON; None if it is something else."""
@@ -240,33 +257,33 @@ class _Answer:
         if isinstance(body, Mapping):
             for name in ("error", "message", "detail"):
                 if body.get(name):
-                    return str(body[name])[:_EXCERPT_LENGTH]
-        text = self.body.decode(errors="replace").strip()
-        if body is None and text and "<" not in text[:20]:
-            return text[:_EXCERPT_LENGTH]
+                    return self.masked(str(body[name]))
+        text = self.text().strip()
+        if body is None and text and not self.is_html():
+            return self.masked(text)
         return f"the service answered with status {self.status}" + (
-            " and a page of HTML" if "<" in text[:20] else ""
+            " and a page of HTML" if self.is_html() else ""
         )
 
     def why_not_json(self, error: ValueError) -> str:
         if 300 <= self.status < 400:
-            to = self.headers.get("Location", "another address")
+            to = self.masked(self.headers.get("Location", "another address"))
             return f"the service redirects to {to}; redirects are not followed, so that the key stays here"
         if not self.body.strip():
             return "the answer is empty"
         if self.status >= 400:
             return self.said()
+        if self.is_html():
+            return "the answer is a page of HTML, not metrics"
         return f"the answer is not JSON: {error}"
 
     def why_no_envelope(self, data: object) -> str:
         if self.status >= 300:
             return self.why_not_json(ValueError())
-        shape = (
-            f"an object with {', '.join(map(str, data)) or 'no fields'}"
-            if isinstance(data, Mapping)
-            else "no object"
-        )
-        return f"the answer has neither metrics nor the error of a query: {shape[:200]}"
+        if not isinstance(data, Mapping):
+            return "the answer has neither metrics nor the error of a query: no object"
+        names = self.masked(", ".join(map(str, data)) or "no fields", 200)
+        return f"the answer has neither metrics nor the error of a query: an object with {names}"
 
 
 def _first_field(details: object) -> tuple[str, str] | None:

@@ -131,5 +131,5 @@ def _plain(value: Any) -> Any:
 
 
 def json_text(value: Any) -> str:
-    """JSON that every reader takes: no NaN, and other alphabets as they are."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    """JSON that every reader takes: no NaN, times in ISO 8601, and other alphabets as they are."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)

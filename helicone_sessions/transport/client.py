@@ -4,25 +4,25 @@ from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mappin
 from datetime import timedelta, tzinfo
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar, overload
 
 import attrs
 from yarl import URL
 
 from helicone_sessions.clock import current as current_clock
-from helicone_sessions.errors import HeliconeError
+from helicone_sessions.errors import FilterTypeError, HeliconeError
 from helicone_sessions.filters.cautions import Caution
+from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages import protocol
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import PSize, SessionMetricsQuery
 from helicone_sessions.messages.time_filter import TimeFilter
-from helicone_sessions.transport import options
 from helicone_sessions.transport.batch import Answer, MetricsStream, Queries, Query
 from helicone_sessions.transport.endpoint import Region, resolve
-from helicone_sessions.transport.hooks import Hooks, Observer
-from helicone_sessions.transport.rate_gate import Gate, Limit
+from helicone_sessions.transport.hooks import Hooks, Observer, check_hooks
+from helicone_sessions.transport.rate_gate import Gate, Limit, check_limit
+from helicone_sessions.transport.rate_limit import check_count, check_seconds
 from helicone_sessions.transport.retry import RetryPolicy
-from helicone_sessions.transport.slots import Slots
 from helicone_sessions.transport.warn import (
     Cautions,
     FilterWarnings,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 K = TypeVar("K")
 # Stands for an option that is not given, where None is a value.
 _KEPT: Any = object()
+_DEFAULTS: Final = {field.name: field.default for field in attrs.fields(SessionMetricsQuery)}
 OnProgress = Callable[[int, int | None, int], object]
 
 
@@ -101,22 +102,22 @@ class HeliconeClient:
         cautions: Cautions = "warn",
     ) -> None:
         # Here, for aiohttp takes most of the time of an import, and who builds filters needs none of it.
-        from helicone_sessions.transport.attempt import Sender  # noqa: PLC0415
+        from helicone_sessions.transport.attempt import Sender, Slots  # noqa: PLC0415
         from helicone_sessions.transport.connection import Connection  # noqa: PLC0415
 
         # A session of the caller's has its own way through a proxy.
         settings = resolve(api_key, region, base_url, looks_for_proxy=session is None)
         self._base_url = settings.masked(str(settings.base_url))
-        self._concurrency = options.count(max_concurrency, "max_concurrency", least=1)
+        self._concurrency = check_count("max_concurrency", max_concurrency)
         self._warnings = FilterWarnings(cautions)
-        self._hooks = options.hooks(hooks)
+        self._hooks = check_hooks(hooks)
         self._connection = Connection(session, settings, self._concurrency, callers_place())
         self._sender = Sender(
             self._connection,
-            Gate(settings.account, current_clock(), options.limit(rate_limit)),
+            Gate(settings.account, current_clock(), check_limit(rate_limit)),
             Slots(self._concurrency),
-            RetryPolicy(options.count(max_retries, "max_retries", least=0), options.deadline(deadline)),
-            options.seconds(timeout, "timeout"),
+            RetryPolicy(check_count("max_retries", max_retries, least=0), _check_deadline(deadline)),
+            check_seconds("timeout", timeout),
             settings.api_key,
         )
 
@@ -170,17 +171,17 @@ class HeliconeClient:
         other.__dict__.update(self.__dict__)
         policy: dict[str, Any] = {}
         if max_retries is not None:
-            policy["max_retries"] = options.count(max_retries, "max_retries", least=0)
+            policy["max_retries"] = check_count("max_retries", max_retries, least=0)
         if deadline is not _KEPT:
-            policy["deadline"] = options.deadline(deadline)
+            policy["deadline"] = _check_deadline(deadline)
         sender = self._sender
         other._sender = attrs.evolve(
             sender,
             policy=attrs.evolve(sender.policy, **policy),
-            timeout=sender.timeout if timeout is None else options.seconds(timeout, "timeout"),
+            timeout=sender.timeout if timeout is None else check_seconds("timeout", timeout),
         )
         if hooks is not _KEPT:
-            other._hooks = options.hooks(hooks)
+            other._hooks = check_hooks(hooks)
         if cautions is not None:
             other._warnings = FilterWarnings(cautions)
         return other
@@ -232,7 +233,7 @@ class HeliconeClient:
     async def _get_metrics(
         self, query: Query | None, keywords: dict[str, Any], place: Place
     ) -> SessionMetrics:
-        metrics, _ = await self._ask(place, options.query(query, keywords))
+        metrics, _ = await self._ask(place, _query(query, keywords))
         return metrics
 
     @overload
@@ -305,7 +306,9 @@ class HeliconeClient:
                     if outcome.error is not None:
                         failed += 1
                         if not return_errors:
-                            outcome.error.add_note(f"It is the answer to the query {outcome.key!r}.")
+                            outcome.error.add_note(
+                                f"It is the answer to the query {masked_repr(outcome.key)}."
+                            )
                             raise outcome.error
                     answers[outcome.key] = outcome.error or outcome.metrics  # type: ignore[assignment]
                     if on_progress is not None:
@@ -388,3 +391,20 @@ class HeliconeClient:
         # After the answer, for that tells whether the server reads filters as the contract does.
         if not self._connection.follows_contract:
             self._warnings.say(found, place)
+
+
+def _query(given: Query | None, keywords: Mapping[str, Any]) -> SessionMetricsQuery:
+    """The query itself, or the query for a filter with keywords."""
+    if not isinstance(given, SessionMetricsQuery):
+        return SessionMetricsQuery(given, **keywords)
+    if beside := [name for name, value in keywords.items() if value is not _DEFAULTS[name]]:
+        raise FilterTypeError(
+            argument="query",
+            problem=f"is a SessionMetricsQuery and cannot be combined with {', '.join(beside)}",
+            remedy="Use attrs.evolve(query, ...), or pass a filter with the keywords",
+        )
+    return given
+
+
+def _check_deadline(value: object) -> float | None:
+    return None if value is None else check_seconds("deadline", value)

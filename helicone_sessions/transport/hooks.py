@@ -1,15 +1,17 @@
 """Callbacks for logs, metrics and traces: `Hooks`, and the `Observer` that calls them for one query."""
 
+import inspect
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
 import attrs
 
-from helicone_sessions.errors import APIError, TransportError
+from helicone_sessions.errors import APIError, ConfigurationError, TransportError
+from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
 
@@ -184,6 +186,31 @@ class Hooks:
             token: The return value of `query_begins`.
             outcome: The query and its outcome.
         """
+
+
+def check_hooks(value: Any) -> tuple[Hooks, ...]:
+    """The hooks in *value*, however many.
+
+    Raises:
+        ConfigurationError: Something in it is no instance of `Hooks`, or has async methods.
+    """
+    if value is None:
+        return ()
+    given = tuple(value) if isinstance(value, Iterable) and not isinstance(value, Hooks) else (value,)
+    for one in given:
+        if not isinstance(one, Hooks):
+            raise ConfigurationError(
+                argument="hooks",
+                problem=f"must be instances of Hooks, got {masked_repr(value)}",
+            )
+        for name in ("query_begins", "attempt_begins", "attempt_ends", "waits", "query_ends"):
+            if inspect.iscoroutinefunction(getattr(one, name)):
+                raise ConfigurationError(
+                    argument="hooks",
+                    problem=f"are not awaited, got the async method {type(one).__name__}.{name}",
+                    remedy="Define it without async",
+                )
+    return given
 
 
 class Observer:

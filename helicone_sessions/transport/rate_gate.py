@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 
 from helicone_sessions.clock import Clock
 from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.masking import masked_repr
 from helicone_sessions.transport.rate_limit import Pace, RateLimit, Window
 
 Limit = RateLimit | AbstractAsyncContextManager[Any]
@@ -22,6 +23,28 @@ _PATIENCE: Final = 120.0
 # Shorter waits are not worth a line in the log, and a wait that grows by less is still the same one.
 _NOTABLE: Final = 1.0
 _LOG: Final = logging.getLogger("helicone_sessions")
+
+
+def check_limit(value: Any) -> Limit | None:
+    """A `RateLimit`, a context manager that can be entered again and again, or None.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    if hasattr(value, "gen"):
+        raise ConfigurationError(
+            argument="rate_limit",
+            problem="must be a context manager that can be entered for each attempt; one made by"
+            " @asynccontextmanager can be entered only once",
+            remedy="Pass an object with __aenter__ and __aexit__",
+        )
+    if value is None or isinstance(value, (RateLimit, AbstractAsyncContextManager)):
+        return value
+    raise ConfigurationError(
+        argument="rate_limit",
+        problem=f"must be a RateLimit or an async context manager, got {masked_repr(value)}",
+        remedy="Pass RateLimit(requests=1000, per=300), for example",
+    )
 
 
 class Budget:

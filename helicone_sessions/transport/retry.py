@@ -15,6 +15,7 @@ from helicone_sessions.errors import (
     RateLimited,
     RequestTimeout,
     ServerError,
+    UnexpectedResponse,
 )
 from helicone_sessions.transport.rate_limit import LONGEST_WINDOW
 
@@ -41,6 +42,8 @@ def is_transient(error: HeliconeError) -> bool:
         return error.status != 501
     if isinstance(error, APIError) and error.status in _PASSING_STATUSES:
         return True
+    if isinstance(error, UnexpectedResponse):
+        return error.is_truncated
     if isinstance(error, ConnectionFailed):
         return not error.is_lasting
     return isinstance(error, (RateLimited, RequestTimeout))

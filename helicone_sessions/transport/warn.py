@@ -13,6 +13,7 @@ import attrs
 from helicone_sessions.errors import ConfigurationError, FilterValueError, HeliconeFilterWarning
 from helicone_sessions.filters.cautions import Caution, time_cautions
 from helicone_sessions.filters.schema import SERVER_BODY_DAYS
+from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.messages.time_filter import TimeFilter
 
@@ -61,7 +62,10 @@ class FilterWarnings:
 
     def __init__(self, mode: Cautions, *, now: Callable[[], datetime] = _utc_now) -> None:
         if mode not in ("warn", "error", "ignore"):
-            raise ConfigurationError(f"cautions is 'warn', 'error' or 'ignore', not {mode!r}")
+            raise ConfigurationError(
+                argument="cautions",
+                problem=f"must be 'warn', 'error' or 'ignore', got {masked_repr(mode)}",
+            )
         self._mode = mode
         self._now = now
         self._said: set[tuple[object, ...]] = set()

@@ -339,7 +339,7 @@ async def test_an_engine_that_takes_no_settings(tmp_path: Path, monkeypatch: pyt
         return made[-1]
 
     monkeypatch.setattr(chdb_process, "_opened", None)
-    monkeypatch.setattr("helicone_sessions.local.drivers.chdb._import_connect", lambda: connect)
+    monkeypatch.setattr("helicone_sessions.local.drivers.chdb.load_chdb", lambda: connect)
     with pytest.raises(RuntimeError, match="not a word"):
         await ChdbDriver(tmp_path / "a").open()
     assert [True, True] == [each.is_closed for each in made]
@@ -360,20 +360,89 @@ def test_a_share_whose_connection_does_not_close(tmp_path: Path, monkeypatch: py
     ("platform", "host", "expected"),
     [
         ("linux", "x86_64-pc-linux-gnu", None),
-        ("win32", None, "no wheels for Windows"),
-        ("linux", "x86_64-alpine-linux-musl", r"no wheels for musl \(Alpine Linux\)"),
+        ("win32", None, "no build for Windows"),
+        ("linux", "x86_64-alpine-linux-musl", "no build for musl (Alpine Linux)"),
     ],
 )
 def test_missing_extra(
     monkeypatch: pytest.MonkeyPatch, platform: str, host: str | None, expected: str | None
 ) -> None:
-    """Without chDB the error names the extra, and says so where it cannot be installed."""
+    """Without chDB the error names the extra, and the platform if it cannot be installed there."""
     monkeypatch.setitem(sys.modules, "chdb", None)
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr("sysconfig.get_config_var", lambda _: host)
     with pytest.raises(MissingExtra, match=r"helicone-sessions\[local\]") as caught:
         ChdbDriver()
-    if expected is None:
-        assert "no wheels" not in str(caught.value)
-    else:
-        caught.match(expected)
+    notes = getattr(caught.value, "__notes__", [])
+    assert [] == notes if expected is None else expected in notes[0]
+
+
+@pytest.mark.parametrize(
+    "files",
+    [["__init__.py"], ["__init__.py", "_chdb.abi3.so", "libpybind11nonlimitedapi_chdb_3.10.so"]],
+)
+def test_python_without_a_build_of_chdb(tmp_path: Path, files: list[str]) -> None:
+    """Where importing chDB would end the interpreter, the extra is reported as missing instead."""
+    (tmp_path / "chdb").mkdir()
+    for name in files:
+        (tmp_path / "chdb" / name).write_text("import os\nos._exit(3)\n")
+    script = """
+sys.path.insert(0, sys.argv[1])
+from helicone_sessions import MissingExtra
+from helicone_sessions.local import LocalServer
+
+async def main():
+    try:
+        await LocalServer().start()
+    except MissingExtra as error:
+        say([error.extra, *error.__notes__])
+
+asyncio.run(main())
+"""
+    ((extra, note),) = _said(script, tmp_path)
+    assert "local" == extra
+    assert f"no build for Python {sys.version_info.major}.{sys.version_info.minor}" in note
+
+
+CRASH = """
+import ctypes, faulthandler, threading
+
+def crash():
+    {crash}
+
+async def main():
+    {before}
+    driver = ChdbDriver()
+    await driver.open()
+    await driver.query(ONE)
+    say("open")
+    sys.stdin.readline()
+    {thread}
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "thread", "crash", "number"),
+    [
+        ("pass", "crash()", "ctypes.string_at(0)", signal.SIGSEGV),
+        ("pass", "crash()", "os.abort()", signal.SIGABRT),
+        ("pass", "threading.Thread(target=crash).start()", "ctypes.string_at(0)", signal.SIGSEGV),
+        ("import chdb", "crash()", "os.abort()", signal.SIGABRT),
+        ("faulthandler.enable()", "crash()", "ctypes.string_at(0)", signal.SIGSEGV),
+    ],
+)
+def test_a_crash_ends_the_process(before: str, thread: str, crash: str, number: int) -> None:
+    """A fatal signal ends a process with the engine at once, so that a supervisor can start it anew."""
+    script = CRASH.format(before=before, thread=thread, crash=crash)
+    command = [sys.executable, "-c", HEAD + script]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert '"open"\n' == process.stdout.readline()
+        _, errors = process.communicate("crash\n", timeout=PATIENCE)
+    assert -number == process.returncode
+    assert ("Fatal Python error" in errors) == ("faulthandler" in before)

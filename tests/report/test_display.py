@@ -96,8 +96,8 @@ def test_an_answer_shows_its_histograms_and_means() -> None:
     fragment = metrics(cost=0.25)._repr_html_()
 
     assert 3 == fragment.count("<rect")
-    assert "mean of all: 0.2500 dollars" in words(fragment)
-    assert "0.2500 to 0.2500 dollars: 4.0 sessions" in words(fragment)
+    assert "mean of all: $0.25" in words(fragment)
+    assert "$0.25 to $0.25: 4 sessions" in words(fragment)
     assert "no session" in words(SessionMetrics.empty()._repr_html_())
 
 
@@ -153,7 +153,7 @@ def test_a_terminal_shows_blocks_that_fit_its_width(width: int) -> None:
     """No line is longer than the terminal is wide."""
     rich = pytest.importorskip("rich.console", reason="the extra `cli` is not installed")
     console = rich.Console(file=io.StringIO(), width=width, force_terminal=False)
-    console.print(metrics(cost=0.25))
+    console.print(metrics(cost=0.25, sessions=12))
     console.print(a_grid(segments=F.model.is_each(["gpt-4o", "o3"])))
     lines = console.file.getvalue().splitlines()
 
@@ -175,9 +175,9 @@ def test_a_terminal_shows_names_as_they_are(name: str) -> None:
     """Nothing in a segment, a label or a title is markup or the name of a picture."""
     pytest.importorskip("rich", reason="the extra `cli` is not installed")
     from helicone_sessions.display.numbers import Panel
-    from helicone_sessions.display.terminal import histogram, table
+    from helicone_sessions.display.terminal import NumberTable, histogram
 
-    shown = printed(table(f"title {name}", [name], [(f"label {name}", [f"figure {name}"])]))
+    shown = printed(NumberTable(f"title {name}", [name], [(f"label {name}", [f"figure {name}"])]))
 
     assert f"title {name} {name} " in shown
     assert f"label {name} figure {name}" in shown

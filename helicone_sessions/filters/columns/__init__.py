@@ -13,6 +13,7 @@ from helicone_sessions.filters.columns.kinds import (
     TextColumn,
     TimestampColumn,
 )
+from helicone_sessions.filters.constants import shortened
 from helicone_sessions.filters.schema import COLUMNS
 
 
@@ -125,7 +126,7 @@ class Columns:
     def __getitem__(self, name: str) -> Any:
         column = COLUMNS.get(name) if name in self else None
         if column is None:
-            raise UnknownColumn(_unknown(name))
+            raise _unknown(name)
         return getattr(self, column.attribute)
 
     if not TYPE_CHECKING:  # to a type checker a misspelt name is an error
@@ -133,7 +134,7 @@ class Columns:
         def __getattr__(self, name: str) -> NoReturn:
             if name.startswith("__"):
                 raise AttributeError(name)
-            raise UnknownColumn(_unknown(name))
+            raise _unknown(name)
 
     __iter__: ClassVar[None] = None
 
@@ -147,18 +148,18 @@ class Columns:
         return "F"
 
 
-def _unknown(name: object) -> str:
+def _unknown(name: object) -> UnknownColumn:
     word = str(name).casefold()
-    near = difflib.get_close_matches(
-        word, {column.attribute: 0 for column in COLUMNS.values()}, n=2, cutoff=0.7
+    near = difflib.get_close_matches(word, [column.attribute for column in COLUMNS.values()], n=2, cutoff=0.7)
+    meant = _SYNONYMS.get(word) or " or ".join(map(repr, near))
+    return UnknownColumn(
+        problem=f"there is no column {shortened(name)}",
+        remedy=f"Did you mean {meant}?" if meant else "dir(F) lists the columns",
     )
-    mend = _CALLED_SO.get(word) or " or ".join(repr(one) for one in near)
-    hint = f"did you mean {mend}?" if mend else "the columns are listed by dir(F)"
-    return f"there is no column {name!r}; {hint}"
 
 
-# What is called otherwise elsewhere, where the nearest name is another thing.
-_CALLED_SO: Final = {
+# Names from elsewhere whose nearest spelling is another column.
+_SYNONYMS: Final = {
     "session_id": "F.properties['Helicone-Session-Id']",
     "session_name": "F.properties['Helicone-Session-Name']",
     "helicone-session-id": "F.properties['Helicone-Session-Id']",
