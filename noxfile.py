@@ -34,7 +34,7 @@ offer_pythons_of_pyenv()
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 FOUND = [version for version in PYTHONS if version == RUNNING or shutil.which(f"python{version}")]
 NEWEST = FOUND[-1] if FOUND else PYTHONS[-1]
-# A Python that is missing is skipped and not downloaded, but a run without any test would be green for nothing.
+# A missing Python is skipped and not downloaded, but a run without any test would be green for nothing.
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = not FOUND
 # The oldest Python has the lowest versions of all else; those between are for `nox -s tests`.
