@@ -45,9 +45,9 @@ def _requests() -> Iterator[tuple[str, str, bytes]]:
     listed = f"[{','.join([json.dumps(row)] * 20_000)}]".encode()
     yield "a query", QUERY, _query('"all"')
     yield "10 MB of empty lists", QUERY, _query("[" + "[]," * (3 * MEGABYTE) + "[]]")
-    yield "most values that are decoded", QUERY, _query("[" + "[]," * 24_000 + "[]]")
+    yield "most values that are decoded", QUERY, _query("[" + "[]," * 37_000 + "[]]")
     yield "1,000 conditions", QUERY, _query(_conditions(1_000))
-    yield "8,000 conditions", QUERY, _query(_conditions(8_000))
+    yield "10,000 conditions", QUERY, _query(_conditions(10_000))
     text = "x" * 9 * MEGABYTE
     yield "a text of 9 MB", QUERY, _query(f'{{"request_response_rmt": {{"model": {{"equals": "{text}"}}}}}}')
     yield "20,000 rows of a list", ROWS, listed
