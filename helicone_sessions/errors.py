@@ -453,16 +453,26 @@ class UnexpectedResponse(APIError):
         message: What is wrong with it.
         path: The JSON path of what is off.
         is_truncated: Whether the body ends too early, as it does when its sender failed; a retry may succeed.
+        is_too_large: Whether the body is larger than the client takes.
         answer: ``status`` and what else of the answer an `APIError` has.
 
     >>> UnexpectedResponse("the field 'average' is missing", status=200, path="$.data.average").path
     '$.data.average'
     """
 
-    def __init__(self, message: str, *, path: str = "$", is_truncated: bool = False, **answer: Any) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str = "$",
+        is_truncated: bool = False,
+        is_too_large: bool = False,
+        **answer: Any,
+    ) -> None:
         super().__init__(message, **answer)
         self.path = path
         self.is_truncated = is_truncated
+        self.is_too_large = is_too_large
 
 
 class HeliconeFilterWarning(UserWarning):
