@@ -17,9 +17,9 @@ from helicone_sessions.filters.constants import MISSING, cut, spell_column
 from helicone_sessions.filters.like import ends_in_escape
 from helicone_sessions.filters.nodes import (
     And,
+    Branch,
     Leaf,
     Node,
-    Not,
     Or,
     fold,
     simplify,
@@ -88,7 +88,7 @@ def cautions(root: Node) -> tuple[Caution, ...]:
     Raises:
         FilterValueError: The filter cannot be sent.
     """
-    parts: tuple[Any, ...] = (root,) if isinstance(root, Leaf | Not) else root.children
+    parts: tuple[Any, ...] = root.children if isinstance(root, Branch) else (root,)
     if all(map(_is_plain, parts)):
         return _of_length(parts)
     found: dict[Caution, None] = {}

@@ -19,6 +19,10 @@ class EndsEarly(ValueError):
     """A body ends before it is complete, as it does when the sender failed while it was writing."""
 
 
+class TooLarge(ValueError):
+    """A body is larger than the client takes."""
+
+
 def unpack(body: bytes, encoding: str, most: int) -> bytes:
     """The body of which *body* is the ``Content-Encoding``.
 

@@ -315,7 +315,7 @@ class BooleanColumn(Equatable[bool], Condition):
     """
 
     __slots__ = ()
-    _has = "==, !=, .is_true(), .is_false(), and stands for a condition by itself"
+    _has = "==, !=, .is_true(), .is_false(), and is a condition by itself"
 
     if TYPE_CHECKING:
 

@@ -171,7 +171,7 @@ class Endpoints:
             return _closing(request, await handler(request))
         except asyncio.CancelledError:
             seen.outcome = "gone"
-            record(request, _GONE, seen, seconds=loop.time() - began)
+            record(request, _GONE, seen, self.keys.secrets, seconds=loop.time() - began)
             raise
         except (Refusal, web.HTTPException) as error:
             return _closing(request, _response_of(error))
