@@ -228,7 +228,9 @@ class Sender:
         if _LOG.isEnabledFor(logging.DEBUG):
             _LOG.debug("status %d after %.3f s", status, gate.clock.now() - sent_at)
         try:
-            answer = protocol.decipher(status, headers, raw, secret=self.key.reveal(), endpoint=call.endpoint)
+            answer = protocol.decipher(
+                status, headers, raw, secret=self.key.reveal(), endpoint=call.endpoint, cut=call.cut
+            )
         except APIError as error:
             return _ended(error, status, observer, failed, sent_at - since)
         if observer is not None:
