@@ -528,10 +528,12 @@ class _Parser:
         node = self.build(named, getattr(named.column, f"is_{word}"))
         return _inverted(node) if inverted else node
 
-    def listed(self, named: _Named) -> Any:
+    def listed(self, named: _Named) -> list[Any]:
         """The constants of a list, or an interpolation that is one."""
         if self.token.sort == "value":
-            return self.advance().value
+            token = self.advance()
+            values = self.call(named.column._given, token.value, subject=named.name, first=token)
+            return [self.checked(named, value, token) for value in values]
         opening = self.take("(", "[")
         if opening is None:
             raise self.expected("a list in parentheses")
@@ -572,6 +574,9 @@ class _Parser:
                 value = TRUTHS.get(token.word, token.value)
             if value is None:
                 raise self.unfit(named, token)
+        return self.checked(named, value, token)
+
+    def checked(self, named: _Named, value: object, token: Token) -> Any:
         return self.call(check, named.column.facts, value, subject=named.name, first=token, last=token)
 
 
