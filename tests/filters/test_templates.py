@@ -117,7 +117,7 @@ def test_interpolations_are_values(make: Make, source: str, same: Filter) -> Non
             "cost is never below zero, but is compared with -0.5. Compare it with zero or more",
         ),
         (
-            "properties[«{x}»] == "a"",
+            'properties[«{x}»] == "a"',
             FilterTypeError,
             "properties takes text as a key, got 0.5. Write the key in quotes",
         ),
