@@ -156,9 +156,9 @@ async def test_as_an_error(make_client: Make, service: Any) -> None:
     """With cautions="error" such a query is refused before anything is sent, and all reasons are given."""
     with pytest.raises(FilterValueError, match=r"(?s)F\.cost > 3: .*\n  F\.node_id == 'x': "):
         await make_client(cautions="error").get_metrics((F.cost > 3) & (F.node_id == "x"))
-    assert [] == service.seen
+    assert [] == service.requests
     await make_client(cautions="error").get_metrics(F.cost > 2)
-    assert 1 == len(service.seen)
+    assert 1 == len(service.requests)
 
 
 async def test_as_an_error_in_a_batch(make_client: Make, service: Any) -> None:
@@ -167,7 +167,7 @@ async def test_as_an_error_in_a_batch(make_client: Make, service: Any) -> None:
     found = await client.get_metrics_many({"bad": IGNORED, "good": F.threat}, return_errors=True)
     assert isinstance(found["bad"], FilterValueError)
     assert not isinstance(found["good"], HeliconeError)
-    assert 1 == len(service.seen)
+    assert 1 == len(service.requests)
 
 
 async def test_not_at_all(make_client: Make, caught: Any) -> None:
