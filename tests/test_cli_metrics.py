@@ -493,7 +493,7 @@ def test_a_filter_is_shown_in_other_forms(run: Run, expected: str, output: str) 
 
 @pytest.mark.parametrize("command", ["demo", "metrics", "filter", "serve"])
 def test_each_help_fits_a_terminal_and_says_what_to_type(run: Run, command: str) -> None:
-    """In 80 columns, with examples that are not broken, the exit codes, and where to read on."""
+    """In 80 columns, with examples that are not broken, the exit codes, and the page of this version."""
     done = run(None, command, "--help", COLUMNS="80")
 
     assert 0 == done.returncode
@@ -501,8 +501,8 @@ def test_each_help_fits_a_terminal_and_says_what_to_type(run: Run, command: str)
     assert re.search(rf"^ helicone-sessions {command}\b", done.stdout, re.MULTILINE)
     assert not re.search(r"default:\s+(None|False|\"\")", done.stdout)
     assert "Exit codes: 0 done" in done.stdout
-    [page] = re.findall(r"Read on in (\S+) of the source", done.stdout)
-    assert (Path(__file__).parent.parent / page).is_file()
+    [page] = re.findall(r"Documentation: https://\S+/en/v0\.1\.0/(\S+)\.html", done.stdout)
+    assert (Path(__file__).parent.parent / "docs" / f"{page}.md").is_file()
 
 
 @pytest.mark.parametrize("command", ["metrics", "filter"])

@@ -3,7 +3,7 @@
 from helicone_sessions.testing.fake_service import FakeHelicone
 from helicone_sessions.testing.faults import Fault
 from helicone_sessions.testing.recorded_request import RecordedRequest
-from helicone_sessions.testing.replies import Reply, failure, gateway_page, metrics
+from helicone_sessions.testing.replies import Reply, failure, gateway_page, metrics, session
 from helicone_sessions.testing.rules import Answer, Held, Matching
 from helicone_sessions.testing.virtual_clock import VirtualClock
 
@@ -19,4 +19,5 @@ __all__ = [
     "failure",
     "gateway_page",
     "metrics",
+    "session",
 ]

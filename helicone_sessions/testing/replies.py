@@ -1,6 +1,7 @@
 """Responses of the fake service: `Reply`, and functions that make common ones."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from helicone_sessions.messages.metrics import (
     SessionAverages,
     SessionMetrics,
 )
+from helicone_sessions.messages.sessions import Session
 
 _TYPES: Final = {bytes: "application/octet-stream", str: "text/plain; charset=utf-8"}
 
@@ -125,3 +127,48 @@ def _histogram(number: float | None, sessions: float, unit: str) -> Histogram:
     # In ClickHouse's histogram, equal values have a bar without width.
     rows = () if number is None else (HistogramRow(float(number), float(number), float(sessions)),)
     return Histogram(rows, unit=unit)
+
+
+def session(
+    session_id: str = "session-1",
+    session_name: str = "support",
+    *,
+    created_at: datetime = datetime(2026, 11, 1, 12, tzinfo=UTC),
+    duration: float = 12.0,
+    total_cost: float = 0.25,
+    total_requests: int = 2,
+    prompt_tokens: int = 200,
+    completion_tokens: int = 100,
+    avg_latency: float | None = 800.0,
+    user_ids: Iterable[str] = ("user-1",),
+) -> Session:
+    """A session.
+
+    Args:
+        session_id: Its id.
+        session_name: Its name.
+        created_at: The time of its first request.
+        duration: Seconds from its first request to its latest.
+        total_cost: Dollars.
+        total_requests: The number of its requests.
+        prompt_tokens: Tokens sent.
+        completion_tokens: Tokens received.
+        avg_latency: Milliseconds per request.
+        user_ids: The users of its requests.
+
+    >>> session("checkout-7", total_cost=0.5).total_tokens
+    300
+    """
+    return Session(
+        session_id,
+        session_name,
+        created_at,
+        created_at + timedelta(seconds=duration),
+        total_cost,
+        total_requests,
+        prompt_tokens,
+        completion_tokens,
+        prompt_tokens + completion_tokens,
+        avg_latency,
+        tuple(user_ids),
+    )

@@ -20,16 +20,17 @@ from helicone_sessions.errors import (
     TransportError,
 )
 from helicone_sessions.messages import protocol
-from helicone_sessions.messages.metrics import SessionMetrics
+from helicone_sessions.messages.protocol import Call
 from helicone_sessions.transport.connection import Connection
 from helicone_sessions.transport.endpoint import ApiKey
 from helicone_sessions.transport.hooks import Observer
 from helicone_sessions.transport.rate_gate import Gate
-from helicone_sessions.transport.retry import RetryPolicy
+from helicone_sessions.transport.retry import RetryPolicy, takes_too_long
 
 _LOG: Final = logging.getLogger("helicone_sessions")
 _Failure = TransportError | APIError
-_Outcome = SessionMetrics | HeliconeError
+# Any is the answer of the endpoint.
+_Outcome = Any | HeliconeError
 
 
 class Slots:
@@ -86,13 +87,13 @@ class _Progress:
     """One query between its attempts.
 
     Args:
-        body: The body of its requests.
+        call: The endpoint and the body of its requests.
         observer: Keeps the times and calls the hooks; None without hooks.
         began: The second at which it got its slot.
         until: Its deadline.
     """
 
-    body: bytes
+    call: Call
     observer: Observer | None
     began: float
     until: float
@@ -123,35 +124,35 @@ class Sender:
     policy: RetryPolicy
     timeout: float
     key: ApiKey
-    # The bodies under way; a future where identical queries wait for the outcome.
-    _running: "dict[bytes, asyncio.Future[_Outcome | None] | None]" = attrs.field(
+    # The calls under way; a future where identical ones wait for the outcome.
+    _running: "dict[Call, asyncio.Future[_Outcome | None] | None]" = attrs.field(
         factory=dict, init=False, repr=False
     )
 
-    async def send(self, body: bytes, observer: Observer | None) -> tuple[SessionMetrics, int]:
-        """The metrics for a request body, and the number of attempts.
+    async def send(self, call: Call, observer: Observer | None) -> tuple[Any, int]:
+        """The answer to a call, and the number of attempts.
 
-        Identical bodies under way at the same time are sent once.
+        Identical calls under way at the same time are sent once.
 
         Args:
-            body: The body.
+            call: The endpoint and the body.
             observer: Keeps the times and calls the hooks; None without hooks.
 
         Raises:
-            TransportError: There is no answer.
-            APIError: The answer holds no metrics.
+            TransportError: There is no response.
+            APIError: The response holds no answer.
         """
-        while body in self._running:
-            if (shared := await self._shared(body, observer)) is not None:
+        while call in self._running:
+            if (shared := await self._shared(call, observer)) is not None:
                 return shared, 0
-        self._running[body] = None
+        self._running[call] = None
         outcome: _Outcome | None = None
         try:
             # Outside all timeouts, so that waiting for a slot never counts.
             if not self.slots.try_take():
                 await self.slots.take()
             try:
-                outcome, attempts = await self._until_success(body, observer)
+                outcome, attempts = await self._until_success(call, observer)
             finally:
                 self.slots.release()
         except HeliconeError as error:
@@ -160,15 +161,15 @@ class Sender:
         else:
             return outcome, attempts
         finally:
-            if (waiting := self._running.pop(body)) is not None:
-                # None if this query was cancelled: one that waited for it sends the body itself.
+            if (waiting := self._running.pop(call)) is not None:
+                # None if this query was cancelled: one that waited for it sends it itself.
                 waiting.set_result(outcome)
 
-    async def _shared(self, body: bytes, observer: Observer | None) -> SessionMetrics | None:
-        """The metrics for a body under way, or None if its query was cancelled."""
-        running = self._running[body]
+    async def _shared(self, call: Call, observer: Observer | None) -> Any:
+        """The answer to a call under way, or None if its query was cancelled."""
+        running = self._running[call]
         if running is None:
-            running = self._running[body] = asyncio.get_running_loop().create_future()
+            running = self._running[call] = asyncio.get_running_loop().create_future()
         if observer is not None:
             observer.is_shared = True
         # Not awaited itself: one waiter that is cancelled would cancel it for all.
@@ -180,18 +181,18 @@ class Sender:
             observer.is_shared = outcome is not None
         return outcome
 
-    async def _until_success(self, body: bytes, observer: Observer | None) -> tuple[SessionMetrics, int]:
+    async def _until_success(self, call: Call, observer: Observer | None) -> tuple[Any, int]:
         if observer is not None:
             observer.has_slot()
         began = self.gate.clock.now()
         deadline = self.policy.deadline
-        query = _Progress(body, observer, began, math.inf if deadline is None else began + deadline)
+        query = _Progress(call, observer, began, math.inf if deadline is None else began + deadline)
         while True:
             if not self.gate.try_enter(query.until):
                 await self._wait_for_room(query)
             limiter = self.gate.limiter
             outcome = await (self._attempt(query) if limiter is None else self._limited(limiter, query))
-            if isinstance(outcome, SessionMetrics):
+            if not isinstance(outcome, (TransportError, APIError)):
                 return outcome, query.attempts
             await self._wait_after(outcome, query)
 
@@ -200,7 +201,7 @@ class Sender:
         if not await self.gate.enter(query.until, on_wait):
             raise self._too_late(query)
 
-    async def _attempt(self, query: _Progress) -> SessionMetrics | _Failure:
+    async def _attempt(self, query: _Progress) -> Any | _Failure:
         """The outcome of one attempt, for which there is room.
 
         A failure is returned, so that it holds no frames with the key.
@@ -212,9 +213,9 @@ class Sender:
             query.waited += sent_at - query.failed_at
         try:
             if observer is not None:
-                observer.attempt_begins(self.connection.shown_url)
+                observer.attempt_begins(self.connection.shown_url(query.call.endpoint.path))
             limit = self.policy.time_limit(self.timeout, query.until - sent_at)
-            status, headers, raw = await self.connection.send(query.body, *limit)
+            status, headers, raw = await self.connection.send(query.call, *limit)
         except BaseException as error:
             gate.left()
             if isinstance(error, TransportError):
@@ -226,16 +227,16 @@ class Sender:
         if _LOG.isEnabledFor(logging.DEBUG):
             _LOG.debug("status %d after %.3f s", status, gate.clock.now() - sent_at)
         try:
-            metrics = protocol.decipher(status, headers, raw, secret=self.key.reveal())
+            answer = protocol.decipher(
+                status, headers, raw, secret=self.key.reveal(), endpoint=query.call.endpoint
+            )
         except APIError as error:
             return _ended(error, status, query)
         if observer is not None:
             observer.attempt_ends(status, None)
-        return metrics
+        return answer
 
-    async def _limited(
-        self, limiter: AbstractAsyncContextManager[Any], query: _Progress
-    ) -> SessionMetrics | _Failure:
+    async def _limited(self, limiter: AbstractAsyncContextManager[Any], query: _Progress) -> Any | _Failure:
         """The outcome of one attempt inside of the caller's own limit."""
         clock, is_late = self.gate.clock, False
         async with AsyncExitStack() as stack:
@@ -270,7 +271,8 @@ class Sender:
             # The gate holds the query back until there is room, which is no retry.
             _LOG.info("%s: waits for the rate limit", _described(failed))
             return
-        wait = policy.wait(failed, query.retries)
+        is_split = query.call.can_split and takes_too_long(failed)
+        wait = None if is_split else policy.wait(failed, query.retries)
         query.retries += 1
         if wait is None or query.failed_at + wait >= query.until:
             _LOG.info("%s: not retried", _described(failed))

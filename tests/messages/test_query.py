@@ -88,7 +88,7 @@ def test_filter_takes_a_condition(expected: object, given_filter: object) -> Non
         ("expected a filter, got True", True),
         ("expected a filter, got False", False),
         ("expected a filter, got 'cost > 1'", "cost > 1"),
-        ("expected a filter, got {'request_response_rmt': {}}", {"request_response_rmt": {}}),
+        ("expected a filter, got {", {"request_response_rmt": {}}),
         ("expected a filter, got 0", 0),
         ("F.cost is not a condition yet", F.cost),
         ("is a map", F.properties),

@@ -129,9 +129,9 @@ async def test_cookies_of_the_service_are_not_kept(make_client: Make, service: A
 @pytest.mark.parametrize(
     ("error", "message", "query"),
     [
-        (FilterTypeError, "expected a filter", {"request_response_rmt": {}}),
-        (FilterTypeError, "expected a filter", "cost > 1"),
-        (FilterTypeError, "expected a filter", True),
+        (FilterTypeError, "expected a filter, got {", {"request_response_rmt": {}}),
+        (FilterTypeError, "Use parse_filter", "cost > 1"),
+        (FilterTypeError, "expected a filter, got True", True),
         (FilterTypeError, "is not a condition yet", F.cost),
         (FilterValueError, "property_key", SessionMetricsQuery(~(F.property_key == "env"))),
     ],
