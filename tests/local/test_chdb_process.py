@@ -1,5 +1,6 @@
 """The embedded engine and processes: one directory for one process, none after a fork, and no late exit."""
 
+import asyncio
 import json
 import os
 import signal
@@ -192,7 +193,7 @@ async def test_reason_of_a_failed_start(tmp_path: Path) -> None:
     await driver.open()
     await driver.execute("CREATE TABLE kept (a Int8) ENGINE = MergeTree ORDER BY a")
     await driver.aclose()
-    (definition,) = tmp_path.glob("**/kept.sql")
+    (definition,) = await asyncio.to_thread(lambda: list(tmp_path.glob("**/kept.sql")))
     definition.write_text("garbage")
     with pytest.raises(ConfigurationError, match=r"does not start: Syntax error .*kept\.sql") as caught:
         await driver.open()
