@@ -161,6 +161,7 @@ def test_directory_that_is_not_ours(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX rights")
+@pytest.mark.promise(name="S11")
 async def test_rights(tmp_path: Path) -> None:
     """Only its owner can read a directory of data; one that exists keeps its rights unless it is empty."""
     (tmp_path / "empty").mkdir(mode=0o755)
@@ -176,6 +177,7 @@ async def test_rights(tmp_path: Path) -> None:
         assert 0o750 == (tmp_path / name).stat().st_mode & 0o777
 
 
+@pytest.mark.promise(name="S11")
 async def test_lock_that_is_a_link(tmp_path: Path) -> None:
     """The lock is not taken through a link, whose target stays as it is."""
     other = tmp_path / "other"

@@ -530,6 +530,7 @@ async def test_rejects_on_a_full_disk(store: Probe) -> None:
     assert 0 == await store.count()
 
 
+@pytest.mark.promise(name="S11")
 async def test_rejects_are_private(store: Probe, tmp_path: Path) -> None:
     """Only its owner can read a new file of rejects, and a link is not followed."""
     path, link, target = tmp_path / "rejects.jsonl", tmp_path / "link", tmp_path / "target"
