@@ -272,7 +272,9 @@ class LocalServer:
         try:
             return await self._dataset.count()
         except DriverError as error:
-            raise ConfigurationError(f"ClickHouse rejected the count of the requests: {error}") from error
+            raise ConfigurationError(
+                problem=f"ClickHouse rejected the count of the requests: {error.problem}", remedy=error.remedy
+            ) from error
 
     async def add(
         self, rows: Iterable[Mapping[str, Any]], *, organization_id: UUID | str | None = None
@@ -307,7 +309,9 @@ class LocalServer:
         try:
             return await adding
         except DriverError as error:
-            raise ConfigurationError(f"ClickHouse rejected the rows: {error}") from error
+            raise ConfigurationError(
+                problem=f"ClickHouse rejected the rows: {error.problem}", remedy=error.remedy
+            ) from error
 
     async def aclose(self) -> None:
         """Reject new requests, let running ones end within the grace, and close the data."""
