@@ -83,6 +83,7 @@ def request(query: Any, endpoint: Endpoint[Any, Any] = METRICS) -> bytes:
         FilterValueError: The filter cannot be said in the API, or makes the body larger than 10 MB, the most
             that the open-source server takes (executed, July 2026).
 
+    >>> from helicone_sessions import SessionMetricsQuery
     >>> request(SessionMetricsQuery())
     b'{"nameContains":"","timezoneDifference":0}'
     """

@@ -211,7 +211,8 @@ class Listings:
         >>> async def main():
         ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
         ...         fake.sessions = [session("a", total_cost=1.0), session("b", total_cost=2.0)]
-        ...         return await client.count_sessions(time_filter=TimeFilter.last(days=7))
+        ...         week = TimeFilter("2026-11-01", "2026-11-08", "UTC")
+        ...         return await client.count_sessions(time_filter=week)
         >>> import asyncio
         >>> asyncio.run(main()).total_cost
         3.0
