@@ -13,6 +13,7 @@ from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.messages.endpoints import ENDPOINTS as _ENDPOINTS
 from helicone_sessions.messages.endpoints import METRICS, AnyQuery
 from helicone_sessions.messages.fixed_window import FixedWindow
+from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.requests import Request
 from helicone_sessions.messages.sessions import Session
 from helicone_sessions.testing.faults import Fault, broken_off, truncated
@@ -421,7 +422,7 @@ class FakeHelicone:
         if found not in (Fault.TRUNCATE, Fault.GOES_STALE):
             return broken_off(request, found)
         answered = await self._value(self._rules.answer_with_fault(query), recorded)
-        reply = answered if isinstance(answered, Reply) else reply_of(metrics())
+        reply = answered if isinstance(answered, Reply) else self._default_reply(recorded)
         if found is Fault.TRUNCATE:
             return await truncated(request, reply, headers)
         self._stale.add(recorded.connection)
@@ -433,8 +434,14 @@ class FakeHelicone:
             answer = checked(await answer(request))
         if isinstance(answer, (Reply, Fault)):
             return answer
-        endpoint = _ENDPOINTS[request.path.removeprefix("/")]
-        return reply_of(answer) if endpoint is METRICS else self._data.reply(endpoint, request.query)
+        return self._default_reply(request, answer)
+
+    def _default_reply(self, request: RecordedRequest, answer: SessionMetrics | None = None) -> Reply:
+        """The response with metrics, or with the stored sessions or requests."""
+        endpoint = _ENDPOINTS.get(request.path.removeprefix("/"), METRICS)
+        if endpoint is METRICS:
+            return reply_of(answer or metrics())
+        return self._data.reply(endpoint, request.query)
 
 
 def _peer(request: web.Request) -> tuple[str, int]:

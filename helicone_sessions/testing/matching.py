@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from helicone_sessions.filters.constants import MISSING
 from helicone_sessions.filters.expression import Filter
-from helicone_sessions.filters.nodes import And, Leaf, Node, fold, simplify
+from helicone_sessions.filters.nodes import Leaf, Node, Or, fold, simplify
 
 _COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "equals": operator.eq,
@@ -19,34 +19,37 @@ _COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "lte": operator.le,
 }
 _WILDCARDS: Final = re.compile(r"\\([\\%_])|(%)|(_)|(.)", re.DOTALL)
+ValueOf = Callable[[Leaf], Any]
+"""Gives the value of the column of a condition; None if it is missing."""
 UNKNOWN: Final = object()
 """The value of a column about which nothing is known: every condition on it holds."""
 
 
-def matches(
-    condition: Filter | None, value_of: Callable[[Leaf], Any], *, drops_fractions: bool = False
-) -> bool:
-    """Whether the values fulfil a filter.
+def predicate(condition: Filter | None, *, drops_fractions: bool = False) -> Callable[[ValueOf], bool]:
+    """A function that says whether values fulfil a filter.
 
     Args:
-        condition: The filter; None is fulfilled.
-        value_of: The value of the column of a condition; None if it is missing.
+        condition: The filter; None is always fulfilled.
         drops_fractions: Read the times of conditions in whole seconds, as the open-source server does.
 
     >>> from helicone_sessions import F
     >>> row = {"model": "gpt-4o"}
-    >>> matches(F.model.contains("GPT") | (F.cost > 0.1), lambda leaf: row.get(leaf.column.name))
+    >>> predicate(F.model.contains("GPT") | (F.cost > 0.1))(lambda leaf: row.get(leaf.column.name))
     True
     """
-
-    def holds(node: Node, below: list[bool]) -> bool:
-        if isinstance(node, Leaf):
-            return _holds(node, value_of(node), drops_fractions=drops_fractions)
-        return all(below) if isinstance(node, And) or not below else any(below)
-
     if condition is None:
-        return True
-    return not condition.matches_nothing and fold(simplify(condition.node), holds)
+        return lambda _value_of: True
+    if condition.matches_nothing:
+        return lambda _value_of: False
+
+    def made(node: Node, below: list[Callable[[ValueOf], bool]]) -> Callable[[ValueOf], bool]:
+        if isinstance(node, Leaf):
+            return lambda value_of: _holds(node, value_of(node), drops_fractions=drops_fractions)
+        if isinstance(node, Or):
+            return lambda value_of: any(holds(value_of) for holds in below)
+        return lambda value_of: all(holds(value_of) for holds in below)
+
+    return fold(simplify(condition.node), made)
 
 
 def _holds(leaf: Leaf, value: Any, *, drops_fractions: bool) -> bool:

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, TypeVar
 from zlib import crc32
 
@@ -26,7 +27,7 @@ from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.messages.requests import Request, RequestCountQuery, RequestsQuery
 from helicone_sessions.messages.sessions import Session, SessionCount, SessionName, SessionsQuery
 from helicone_sessions.messages.time_filter import TimeFilter
-from helicone_sessions.testing.matching import UNKNOWN, matches
+from helicone_sessions.testing.matching import UNKNOWN, predicate
 from helicone_sessions.testing.replies import Reply, failure, gateway_page
 
 Row = TypeVar("Row", Session, Request)
@@ -115,8 +116,8 @@ class StoredData:
 
     def _session_names(self, query: SessionMetricsQuery) -> Any:
         by_name: dict[str, list[Session]] = {}
-        for one in self.sessions:
-            if query.name_contains.lower() in one.session_name.lower() and self._matches(one, query):
+        for one in self._selected(query):
+            if query.name_contains.lower() in one.session_name.lower():
                 by_name.setdefault(one.session_name, []).append(one)
         names = [
             SessionName(
@@ -163,36 +164,27 @@ class StoredData:
         searched = query.search.lower()
         return [
             one
-            for one in self.sessions
+            for one in self._selected(query)
             if query.name in (None, one.session_name)
             and any(searched in text.lower() for text in (one.session_id, one.session_name))
-            and self._matches(one, query)
         ]
 
-    def _matches(self, session: Session, query: SessionsQuery | SessionMetricsQuery) -> bool:
-        time = query.time_filter
-        if time is not None:
-            start, end = self._ends(time)
-            if not (session.latest_request_created_at > start and session.created_at < end):
-                return False
-        return matches(
-            query.filter, lambda leaf: _of_session(session, leaf), drops_fractions=self.traps.drops_fractions
-        )
+    def _selected(self, query: SessionsQuery | SessionMetricsQuery) -> list[Session]:
+        """The sessions in the time and of the filter of a query."""
+        holds = predicate(query.filter, drops_fractions=self.traps.drops_fractions)
+        found = [one for one in self.sessions if holds(partial(_of_session, one))]
+        if query.time_filter is not None:
+            start, end = self._ends(query.time_filter)
+            found = [one for one in found if one.latest_request_created_at > start and one.created_at < end]
+        return found
 
     def _ends(self, time: TimeFilter) -> Iterable[datetime]:
         ends = (time.start, time.end)
         return [end.replace(microsecond=0) for end in ends] if self.traps.drops_fractions else ends
 
     def _matching_requests(self, query: RequestsQuery | RequestCountQuery) -> list[Request]:
-        return [
-            one
-            for one in self.requests
-            if matches(
-                query.filter,
-                lambda leaf, one=one: _of_request(one, leaf),  # type: ignore[misc]
-                drops_fractions=self.traps.drops_fractions,
-            )
-        ]
+        holds = predicate(query.filter, drops_fractions=self.traps.drops_fractions)
+        return [one for one in self.requests if holds(partial(_of_request, one))]
 
 
 def _created_at(request: Request) -> datetime:

@@ -58,6 +58,7 @@ from helicone_sessions.transport.warn import (
 _LOG: Final = logging.getLogger("helicone_sessions")
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _SECOND: Final = timedelta(seconds=1)
+_BEYOND_THE_END: Final = 1_000_000_000
 _NEWEST_FIRST: Final = "-created_at"
 _SORTS: Final = (*(field.name for field in attrs.fields(Session)), "duration")
 
@@ -411,9 +412,8 @@ class _SessionList:
         if offset == 0:
             self._first_page = keys
         elif rows and keys == self._first_page:
-            # A new session can push the first page down to here, but not when both are read again.
-            again = await self._sent(query, 0, limit)
-            if list(map(_identity, again)) == keys:
+            # New sessions can push the first page down to here, but not beyond the end.
+            if await self._sent(query, _BEYOND_THE_END, limit):
                 return await self._end_without_offset(len(rows))
         return rows
 
