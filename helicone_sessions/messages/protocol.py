@@ -136,7 +136,11 @@ def decipher(
         return metrics
     if len(body) > LARGEST_RESPONSE:
         fault = TooLarge(f"is larger than {LARGEST_RESPONSE:,} bytes")
-    return _Answer(endpoint, status, headers, body, secret, fault).value()
+    outcome = _Answer(endpoint, status, headers, body, secret, fault).outcome()
+    if isinstance(outcome, APIError):
+        # Here, and not where it is made, because the JSON error behind it holds the whole body.
+        raise outcome
+    return outcome
 
 
 def follows_the_contract(headers: Mapping[str, str]) -> bool:
@@ -197,32 +201,32 @@ class _Answer:
     # Why the body could not be read.
     fault: ValueError | None
 
-    def value(self) -> Any:
+    def outcome(self) -> Any:
         if self.status in _BY_STATUS:
-            raise self.refusal(_BY_STATUS[self.status])
+            return self.refusal(_BY_STATUS[self.status])
         if self.status == 407:
-            raise self.error(UnexpectedResponse, "the proxy requires a user and a password")
+            return self.error(UnexpectedResponse, "the proxy requires a user and a password")
         if self.fault is not None and self.status < 500:
-            raise self.unreadable(f"the response {self.fault}", self.fault)
+            return self.unreadable(f"the response {self.fault}", self.fault)
         try:
             data = decode(self.body)
             found = envelope(data, self.endpoint.answer_from_wire)
         except Mismatch as error:
             message = f"the answer is not what the contract says: {error}"
-            raise self.error(UnexpectedResponse, message, path=error.path) from None
+            return self.error(UnexpectedResponse, message, path=error.path)
         except ValueError as error:
             if self.status >= 500:
-                raise self.error(ServerError) from None
-            raise self.unreadable(self.why_not_json(error), error) from None
+                return self.error(ServerError)
+            return self.unreadable(self.why_not_json(error), error)
         if isinstance(found, Failure):
             remedy = _ANY_REMEDY if _ANY_FAILURE in found.error else None
-            raise self.error(QueryFailed, found.error, remedy=remedy)
+            return self.error(QueryFailed, found.error, remedy=remedy)
         if found is not None:
             return found
         if self.status >= 500:
             # The server itself refuses in JSON; what passes is mostly a gateway's, with a page of HTML.
-            raise self.error(ServerError, is_lasting=self.status == 500 and isinstance(data, Mapping))
-        raise self.error(UnexpectedResponse, self.why_no_envelope(data))
+            return self.error(ServerError, is_lasting=self.status == 500 and isinstance(data, Mapping))
+        return self.error(UnexpectedResponse, self.why_no_envelope(data))
 
     def refusal(self, kind: type[APIError]) -> APIError:
         """The error for a status that decides by itself."""

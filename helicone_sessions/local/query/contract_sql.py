@@ -9,7 +9,7 @@ says; so every "and", "or" and "not" around it keeps its meaning. These conditio
 after grouping. What surrounds them is decided before, for each request, and carried along as *marks*.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Final
@@ -91,7 +91,9 @@ class Condition:
     on_sessions: bool = False
 
 
-def condition(root: Node, parameters: Parameters, tables: Tables, caller: str) -> Condition:
+def condition(
+    root: Node, parameters: Parameters, tables: Tables, caller: str, marks: Iterable[str] = ()
+) -> Condition:
     """Compile a simplified filter.
 
     Args:
@@ -99,6 +101,7 @@ def condition(root: Node, parameters: Parameters, tables: Tables, caller: str) -
         parameters: Takes the values.
         tables: The tables.
         caller: The condition that limits a table to the caller.
+        marks: The marks of other conditions of the statement, which the result's follow.
 
     Raises:
         Unanswerable: A column is not kept, or a pattern cannot be run.
@@ -106,7 +109,7 @@ def condition(root: Node, parameters: Parameters, tables: Tables, caller: str) -
     levels = fold(root, lambda _, below: 1 + max(below, default=0))
     if levels > _DEEPEST:
         raise Unanswerable(f"and/or alternate {levels:,} levels deep; at most {_DEEPEST} are answered")
-    compiler = _Compiler(parameters, tables, caller)
+    compiler = _Compiler(parameters, tables, caller, list(marks))
     text, on_sessions = fold(root, compiler.combined)
     return Condition(text, tuple(compiler.marks), on_sessions)
 
@@ -134,7 +137,7 @@ class _Compiler:
         return _joined(node, parts), True
 
     def _leaf(self, leaf: Leaf) -> tuple[str, bool]:
-        _check_stored(leaf.column, self.tables)
+        check_stored(leaf.column, self.tables)
         if leaf.column.name in _OF_SESSIONS:
             return _of_session(leaf, self.parameters), True
         return _of_request(leaf, self.parameters, self.tables, self.caller), False
@@ -169,7 +172,7 @@ def _of_request(leaf: Leaf, parameters: Parameters, tables: Tables, caller: str)
     return _BY_KIND[column.kind](EXPRESSIONS.get(column.name, column.name), leaf, parameters)
 
 
-def _check_stored(column: ColumnFacts, tables: Tables) -> None:
+def check_stored(column: ColumnFacts, tables: Tables) -> None:
     """Check that a table has the columns behind *column*.
 
     Raises:

@@ -2,16 +2,18 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 import attrs
 
 from helicone_sessions.filters.wire import WireFilter
 from helicone_sessions.local.drivers.driver import Driver
+from helicone_sessions.local.query.grid import answer_grid
 from helicone_sessions.local.query.one_scan import OneScan
 from helicone_sessions.local.query.selection import Selection, as_service, by_contract
 from helicone_sessions.local.storage.table import Tables
+from helicone_sessions.messages.grid_query import GridQuery
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
 
@@ -68,6 +70,21 @@ class Engine:
         else:
             selection = self._selection(*arguments)
         return await self.strategy(self.driver, selection, query)
+
+    async def answer_grid(self, grid: GridQuery, organization_id: UUID) -> dict[str, Any]:
+        """The ``data`` of the response to *grid*, whose filters are read as the contract does.
+
+        Args:
+            grid: The query.
+            organization_id: The organisation whose requests are counted.
+
+        Raises:
+            Unanswerable: A condition cannot be decided, or a column has too many values.
+            DriverError: ClickHouse rejected a statement or gave up.
+        """
+        return await answer_grid(
+            self.driver, self.tables, organization_id, grid, include_unsessioned=self.include_unsessioned
+        )
 
     def _selection(
         self, query: SessionMetricsQuery, organization_id: UUID, wire_filter: WireFilter | None
