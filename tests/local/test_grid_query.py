@@ -244,7 +244,7 @@ async def test_endpoint(semantics: Any, offers: bool) -> None:
 
 
 async def test_endpoint_refuses() -> None:
-    """A body that is not a grid query has status 400; a query that cannot be answered fails in an envelope."""
+    """A body that is not a grid query has status 400; a query that cannot be answered fails."""
     async with LocalServer(ROWS) as server, aiohttp.ClientSession(server.url) as session:
         headers = {"Authorization": f"Bearer {server.api_key}"}
         async with session.post(f"/{GRID_PATH}", json={"query": {}}, headers=headers) as answer:
