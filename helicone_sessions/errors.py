@@ -52,7 +52,7 @@ class HeliconeError(Exception):
     ...     parse_filter("costs > 1")
     ... except HeliconeError as error:
     ...     print(error.message.splitlines()[0])
-    line 1, column 1: there is no column 'costs'; did you mean 'cost'?
+    line 1, column 1: there is no column 'costs'. Did you mean 'cost'?
     >>> print(ConfigurationError(argument="host", problem="must be a string, got 5", remedy="Pass a name"))
     host must be a string, got 5. Pass a name
     """
@@ -162,7 +162,7 @@ class FilterTypeError(FilterError, TypeError):
     >>> F.cost > "a lot"
     Traceback (most recent call last):
         ...
-    helicone_sessions.errors.FilterTypeError: F.cost is compared with a number, not with str 'a lot'
+    helicone_sessions.errors.FilterTypeError: F.cost takes a number, got 'a lot'. Its unit is dollars
     """
 
 
@@ -173,7 +173,7 @@ class FilterValueError(FilterError, ValueError):
     >>> F.latency.between(500, 100)
     Traceback (most recent call last):
         ...
-    helicone_sessions.errors.FilterValueError: F.latency.between(500, 100): the lower end is above the upper one
+    helicone_sessions.errors.FilterValueError: F.latency takes the lower end of a range first, got 500 and 100. Swap the ends
     """  # noqa: E501 - a doctest shows the message whole
 
 
@@ -184,7 +184,7 @@ class UnknownOperator(FilterTypeError, AttributeError):
     >>> F.threat.contains("x")
     Traceback (most recent call last):
         ...
-    helicone_sessions.errors.UnknownOperator: F.threat is a boolean column and has no .contains; it has ==, !=, .is_true(), .is_false(), and stands for a condition by itself
+    helicone_sessions.errors.UnknownOperator: F.threat is a boolean column and has no .contains. It has ==, !=, .is_true(), .is_false(), and is a condition by itself
     """  # noqa: E501 - a doctest shows the message whole
 
 
@@ -233,7 +233,7 @@ class UnknownColumn(FilterValueError, AttributeError):
     >>> F.modle
     Traceback (most recent call last):
         ...
-    helicone_sessions.errors.UnknownColumn: there is no column 'modle'; did you mean 'model'?
+    helicone_sessions.errors.UnknownColumn: there is no column 'modle'. Did you mean 'model'?
     """
 
 
@@ -453,16 +453,26 @@ class UnexpectedResponse(APIError):
         message: What is wrong with it.
         path: The JSON path of what is off.
         is_truncated: Whether the body ends too early, as it does when its sender failed; a retry may succeed.
+        is_too_large: Whether the body is larger than the client takes.
         answer: ``status`` and what else of the answer an `APIError` has.
 
     >>> UnexpectedResponse("the field 'average' is missing", status=200, path="$.data.average").path
     '$.data.average'
     """
 
-    def __init__(self, message: str, *, path: str = "$", is_truncated: bool = False, **answer: Any) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str = "$",
+        is_truncated: bool = False,
+        is_too_large: bool = False,
+        **answer: Any,
+    ) -> None:
         super().__init__(message, **answer)
         self.path = path
         self.is_truncated = is_truncated
+        self.is_too_large = is_too_large
 
 
 class HeliconeFilterWarning(UserWarning):

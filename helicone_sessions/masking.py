@@ -14,6 +14,7 @@ MASK: Final = "***"
 
 # A part of a secret at the beginning or the end of a cut text is masked from this length on.
 _SHORTEST_PART: Final = 8
+_INSIDE: Final = ("-", "_", "/")
 # Others escape a text again, so backslashes and percent signs may be repeated.
 _UNIT: Final = re.compile(
     r"\\+(?:u(?P<u>[0-9a-fA-F]{4})|U(?P<U>[0-9a-fA-F]{8})|x(?P<x>[0-9a-fA-F]{2})"
@@ -127,7 +128,7 @@ def _secret_spans(text: str, secrets: Iterable[str]) -> Iterator[tuple[int, int]
 
 
 def _part_spans(text: str, secret: str) -> Iterator[tuple[int, int]]:
-    """Where the text holds the secret, or a beginning of it that is long enough to matter."""
+    """Where the text holds the secret, or is cut after a beginning of it that is long enough to matter."""
     head = secret[:_SHORTEST_PART]
     start = text.find(head)
     while start >= 0:
@@ -135,7 +136,9 @@ def _part_spans(text: str, secret: str) -> Iterator[tuple[int, int]]:
         while length < len(secret) and text.startswith(secret[: length + 1], start):
             length += 1
         end = start + length
-        yield start, end
+        # A word that begins like the secret goes on, and a cut text does not.
+        if length == len(secret) or not (text[end : end + 1].isalnum() or text[end : end + 1] in _INSIDE):
+            yield start, end
         start = text.find(head, end)
 
 

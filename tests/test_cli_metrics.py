@@ -168,7 +168,7 @@ def test_what_has_no_answer_is_named_and_the_rest_is_shown(run: Run, service: Fa
 @pytest.mark.parametrize(
     ("code", "message", "arguments"),
     [
-        (2, "line 1, column 7: a constant is due", ("metrics", "cost >")),
+        (2, "line 1, column 7: expected a constant after '>'", ("metrics", "cost >")),
         (2, "--last must be a length such as 90m, 12h, 7d or 2w, got 'week'", ("metrics", "--last", "week")),
         (2, "--last must be a length", ("metrics", "--last", "0d")),
         (2, "--from must be a date or a time such as 2026-11-01", ("metrics", "--from", "yesterday")),
@@ -280,7 +280,7 @@ def test_kinds_of_failure_have_codes_of_their_own(run: Run, service: FakeHelicon
         (
             {"HELICONE_API_KEY": KEY, "HELICONE_BASE_URL": "http://127.0.0.1:9/v1"},
             2,
-            "HELICONE_BASE_URL must not end with /v1",
+            "HELICONE_BASE_URL must not end with '/v1'",
         ),
         (
             {"HELICONE_API_KEY": KEY, "HELICONE_BASE_URL": "http://127.0.0.1:1"},
@@ -433,6 +433,35 @@ def test_no_session_says_what_to_ask_for(run: Run, service: FakeHelicone) -> Non
     assert "Requests per session" not in done.stdout
 
 
+def test_thousands_of_queries_are_announced(run: Run, service: FakeHelicone) -> None:
+    """Their number and the time at the free tier's rate limit come before the first query."""
+    hours = ("--from", "2026-10-01", "--to", "2026-11-12", "--every", "1h")
+    done = run(service, "metrics", *hours, "--output", "csv")
+
+    assert (0, 1008) == (done.returncode, len(service.requests))
+    assert "1,008 queries, about 5 minutes" in done.stderr
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y", 0), ("", 130), ("n", 130)])
+def test_a_terminal_is_asked_before_thousands_of_queries(
+    run: Run, service: FakeHelicone, monkeypatch: pytest.MonkeyPatch, answer: str, code: int
+) -> None:
+    """Only a yes runs them; --yes skips the question."""
+    hours = ("--from", "2026-10-01", "--to", "2026-11-12", "--every", "1h", "--output", "csv")
+    monkeypatch.setattr(sys, "stdin", Terminal(f"{answer}\n"))
+
+    assert code == run(service, "metrics", *hours).returncode
+    assert (1008 if answer == "y" else 0) == len(service.requests)
+    assert 0 == run(service, "metrics", *hours, "--yes").returncode
+
+
+class Terminal(io.StringIO):
+    """A standard input that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 # filter
 
 
@@ -464,7 +493,7 @@ def test_a_filter_is_shown_in_other_forms(run: Run, expected: str, output: str) 
 
 @pytest.mark.parametrize("command", ["demo", "metrics", "filter", "serve"])
 def test_each_help_fits_a_terminal_and_says_what_to_type(run: Run, command: str) -> None:
-    """In 80 columns, with examples that are not broken, the exit codes, and where to read on."""
+    """In 80 columns, with examples that are not broken, the exit codes, and the page of this version."""
     done = run(None, command, "--help", COLUMNS="80")
 
     assert 0 == done.returncode
@@ -472,8 +501,8 @@ def test_each_help_fits_a_terminal_and_says_what_to_type(run: Run, command: str)
     assert re.search(rf"^ helicone-sessions {command}\b", done.stdout, re.MULTILINE)
     assert not re.search(r"default:\s+(None|False|\"\")", done.stdout)
     assert "Exit codes: 0 done" in done.stdout
-    [page] = re.findall(r"Read on in (\S+) of the source", done.stdout)
-    assert (Path(__file__).parent.parent / page).is_file()
+    [page] = re.findall(r"Documentation: https://\S+/en/v0\.1\.0/(\S+)\.html", done.stdout)
+    assert (Path(__file__).parent.parent / "docs" / f"{page}.md").is_file()
 
 
 @pytest.mark.parametrize("command", ["metrics", "filter"])

@@ -82,6 +82,8 @@ def serve(  # noqa: PLR0913 - each is an option of the command
     loads = sample or data is not None
     rows: Data = LocalServer.sample() if sample else data or ()
     key = os.environ.get(KEY_VARIABLE) or None
+    # The files of the engine and of rejected rows are this user's alone.
+    os.umask(0o077)
     make = partial(
         LocalServer,
         rows,

@@ -106,6 +106,16 @@ def _cell(cell: Cell) -> str:
     return f'<td style="{_CELL};background:{background}"{tip}>{escape(cell.text)}</td>'
 
 
+def titled(title: str, content: str, *, is_html: bool) -> str:
+    """A title above a fragment, or above a text.
+
+    >>> "&lt;b&gt;" in titled("o3", "<b>", is_html=False)
+    True
+    """
+    shown = content if is_html else escape(content)
+    return f'<div style="{_BOX}"><b>{escape(title)}</b><div>{shown}</div></div>'
+
+
 def filter_tree(tree: str, cautions: Sequence[str], wire: str) -> str:
     """A filter as its tree with its cautions; its JSON is folded.
 

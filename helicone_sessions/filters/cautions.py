@@ -17,6 +17,7 @@ from helicone_sessions.filters.constants import MISSING, cut, spell_column
 from helicone_sessions.filters.like import ends_in_escape
 from helicone_sessions.filters.nodes import (
     And,
+    Branch,
     Leaf,
     Node,
     Or,
@@ -87,7 +88,7 @@ def cautions(root: Node) -> tuple[Caution, ...]:
     Raises:
         FilterValueError: The filter cannot be sent.
     """
-    parts: tuple[Any, ...] = root.children or (root,)
+    parts: tuple[Any, ...] = root.children if isinstance(root, Branch) else (root,)
     if all(map(_is_plain, parts)):
         return _of_length(parts)
     found: dict[Caution, None] = {}

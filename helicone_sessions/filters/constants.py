@@ -20,7 +20,7 @@ E = TypeVar("E", bound=FilterError)
 NEGATIVE: Final = "To negate a comparison, put it in parentheses after ~: Python computes ~1 as -2"
 ZONE: Final = "Add the zone, for example with .replace(tzinfo=datetime.UTC)"
 DAY: Final = "Pass a datetime with its zone, because a day starts at a different instant in each zone"
-NULL: Final = "The API compares nothing with null; .is_null() matches missing text"
+IS_NULL: Final = "Use .is_null() to match missing text"
 # Above it a JSON number no longer identifies one whole number.
 _LARGEST_WHOLE: Final = 2**53
 
@@ -78,6 +78,9 @@ def check(column: ColumnFacts, value: object, key: str | None = None) -> Value:
         # The item of a longdouble is a longdouble.
         item = plain.item()
         return check(column, float(plain) if type(item) is kind else item, key)
+    if value is None:
+        remedy = IS_NULL if MISSING in column.sentinels else "The API has no null in a comparison"
+        raise refusal(FilterTypeError, column, "cannot be compared with None", remedy, key=key)
     return _CHECKS[column.kind](column, value, key)
 
 
@@ -85,8 +88,7 @@ def _text(column: ColumnFacts, value: object, key: str | None) -> str:
     if isinstance(value, UUID):
         return str(value)
     if not isinstance(value, str):
-        remedy = NULL if value is None else "Write it in quotes"
-        raise _unfit(FilterTypeError, column, key, "text", value, remedy)
+        raise _unfit(FilterTypeError, column, key, "text", value, "Write it in quotes")
     if not is_encodable(value):
         remedy = "Remove the half of a surrogate pair"
         raise _unfit(FilterValueError, column, key, "text that UTF-8 can hold", value, remedy)
@@ -103,7 +105,7 @@ def is_encodable(text: str) -> bool:
 
 
 def _score(column: ColumnFacts, value: object, key: str | None) -> str:
-    if column.name != "scores" or value is None or isinstance(value, (str, UUID, bool)):
+    if column.name != "scores" or isinstance(value, (str, UUID, bool)):
         return _text(column, value, key)
     number = _number(column, value, key)
     return str(int(number)) if number == int(number) else repr(number)
@@ -124,11 +126,8 @@ def _number(column: ColumnFacts, value: object, key: str | None) -> float:
         if not math.isfinite(number):
             raise _unfit(FilterValueError, column, key, "a finite number", value)
     else:
-        remedy = f"Compare it with a number ({column.unit})" if column.unit else NULL
-        if value is None:
-            remedy = NULL
-        elif isinstance(value, str) and value.strip().replace(".", "", 1).isdecimal():
-            remedy = "Write it without quotes"
+        is_quoted = isinstance(value, str) and value.strip().replace(".", "", 1).isdecimal()
+        remedy = "Write it without quotes" if is_quoted else f"Its unit is {column.unit}"
         raise _unfit(FilterTypeError, column, key, "a number", value, remedy)
     if number < 0 and column.kind is Kind.NUMBER and not column.negative:
         problem = f"is never below zero, but is compared with {number}"

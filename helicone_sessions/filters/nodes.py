@@ -364,7 +364,7 @@ def inverse(leaf: Leaf) -> Node:
     raise refusal(
         FilterValueError,
         column,
-        f"has no condition in the API that means ~({leaf})",
+        f"has no condition in the API that is the opposite of {leaf}",
         "Negate only ==, contains, comparisons and booleans",
         key=key,
     )

@@ -21,6 +21,7 @@ from helicone_sessions.local.server_config import ServerConfig, organization_uui
 from helicone_sessions.local.storage.readers import Data
 from helicone_sessions.local.storage.rows import Loaded
 from helicone_sessions.local.storage.sample import sample_rows
+from helicone_sessions.masking import masked_repr
 
 
 class LocalServer:
@@ -131,7 +132,7 @@ class LocalServer:
         if self._keys.is_random and not is_loopback(host):
             raise ConfigurationError(
                 argument="api_key",
-                problem=f"must be given, because other machines can reach {host!r}",
+                problem=f"must be given, because other machines can reach {masked_repr(host)}",
                 remedy="Choose the key that they use, or listen on 127.0.0.1",
             )
         organizations = self._keys.organizations
@@ -167,7 +168,7 @@ class LocalServer:
         return sample_rows(end)
 
     def __repr__(self) -> str:
-        return f"LocalServer(host={self._config.host!r}, port={self._port}, api_key='***')"
+        return f"LocalServer(host={masked_repr(self._config.host)}, port={self._port}, api_key='***')"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a server is not pickled; start one where it is used")
@@ -228,7 +229,13 @@ class LocalServer:
             )
         self._has_started = self._is_running = True
         app = Endpoints(self._config, self._dataset, self._keys, self._clock).app()
-        listening = Listening(app, self._config.host, self._port, patience=self._config.patience)
+        listening = Listening(
+            app,
+            self._config.host,
+            self._port,
+            patience=self._config.patience,
+            secrets=self._keys.secrets,
+        )
         try:
             # First, so that no data is loaded for an address that is taken.
             await listening.bind()

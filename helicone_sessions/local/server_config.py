@@ -12,6 +12,7 @@ from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.local.drivers.driver import Limits
 from helicone_sessions.local.query.engine import Semantics
 from helicone_sessions.local.storage.readers import Data
+from helicone_sessions.masking import masked_repr
 
 Path = str | os.PathLike[str]
 _Check = Callable[[Any, "attrs.Attribute[Any]", Any], None]
@@ -21,7 +22,7 @@ def _must_be(expected: str, is_valid: Callable[[Any], bool], remedy: str | None 
     def check(_config: Any, field: "attrs.Attribute[Any]", value: Any) -> None:
         if not is_valid(value):
             raise ConfigurationError(
-                argument=field.name, problem=f"must be {expected}, got {value!r}", remedy=remedy
+                argument=field.name, problem=f"must be {expected}, got {masked_repr(value)}", remedy=remedy
             )
 
     return check
@@ -68,7 +69,7 @@ def organization_uuid(value: UUID | str) -> UUID:
     except (ValueError, AttributeError, TypeError):
         raise ConfigurationError(
             argument="organization_id",
-            problem=f"must be a UUID, got {value!r}",
+            problem=f"must be a UUID, got {masked_repr(value)}",
             remedy="Pass the organisation's id",
         ) from None
 

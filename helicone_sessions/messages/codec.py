@@ -19,6 +19,10 @@ class EndsEarly(ValueError):
     """A body ends before it is complete, as it does when the sender failed while it was writing."""
 
 
+class TooLarge(ValueError):
+    """A body is larger than the client takes."""
+
+
 def unpack(body: bytes, encoding: str, most: int) -> bytes:
     """The body of which *body* is the ``Content-Encoding``.
 
@@ -98,7 +102,7 @@ def decode(body: bytes) -> Any:
         except (msgspec.MsgspecError, ValueError, RecursionError):
             pass
     try:
-        return _DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
+        return DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except ValueError as error:
@@ -111,8 +115,10 @@ def _ends_early(body: bytes, error: ValueError) -> bool:
     text = body.strip()
     if not text:
         return True
-    # A bracket at the end may be an inner one; then the decoder expects more after it.
-    expects_more = isinstance(error, json.JSONDecodeError) and error.pos >= len(error.doc.rstrip())
+    # A bracket at the end may be an inner one, or part of a string.
+    expects_more = isinstance(error, json.JSONDecodeError) and (
+        error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string")
+    )
     return text[:1] in b"{[" and (text[-1:] not in b"}]" or expects_more)
 
 
@@ -120,4 +126,4 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
+DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)

@@ -11,6 +11,9 @@ from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.messages.requests import Request, RequestCountQuery, RequestsQuery
 from helicone_sessions.messages.sessions import Session, SessionCount, SessionName, SessionsQuery
 
+AnyQuery = SessionMetricsQuery | SessionsQuery | RequestsQuery | RequestCountQuery
+"""A query to any of the endpoints; each has a ``filter``."""
+
 Query = TypeVar("Query")
 Answer = TypeVar("Answer")
 

@@ -1,10 +1,10 @@
-"""The protocol without any I/O: a query becomes a request, an answer becomes metrics or an error."""
+"""The protocol without any I/O: a query becomes a request, a response becomes an answer or an error."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import attrs
 
@@ -19,12 +19,12 @@ from helicone_sessions.errors import (
     UnexpectedResponse,
 )
 from helicone_sessions.masking import masked_text
-from helicone_sessions.messages.codec import EndsEarly, decode, encode, installed_msgspec, unpack
-from helicone_sessions.messages.converter import Failure, Mismatch, envelope, metrics_from, query_to_wire
+from helicone_sessions.messages.codec import EndsEarly, TooLarge, decode, encode, installed_msgspec, unpack
+from helicone_sessions.messages.converter import Failure, Mismatch, envelope
+from helicone_sessions.messages.endpoints import METRICS, Endpoint
 from helicone_sessions.messages.metrics import SessionMetrics
-from helicone_sessions.messages.query import SessionMetricsQuery
 
-PATH: Final = "v1/session/metrics/query"
+PATH: Final = METRICS.path
 
 # With it a server says that it reads every condition of a filter as the contract does.
 _SEMANTICS: Final = "Helicone-Filter-Semantics"
@@ -65,8 +65,19 @@ HEADERS: Final = {
 }
 
 
-def request(query: SessionMetricsQuery) -> bytes:
-    """The body of the request that asks *query*: a POST to `PATH` with `HEADERS` and the key.
+class Call(NamedTuple):
+    """A request: a POST to the path of *endpoint* with `HEADERS` and the key.
+
+    A call that *can_split* is not repeated if it takes too long: smaller ones replace it.
+    """
+
+    endpoint: Endpoint[Any, Any]
+    body: bytes
+    can_split: bool = False
+
+
+def request(query: Any, endpoint: Endpoint[Any, Any] = METRICS) -> bytes:
+    """The body of the request with *query*.
 
     Raises:
         FilterValueError: The filter cannot be said in the API, or makes the body larger than 10 MB, the most
@@ -75,7 +86,7 @@ def request(query: SessionMetricsQuery) -> bytes:
     >>> request(SessionMetricsQuery())
     b'{"nameContains":"","timezoneDifference":0}'
     """
-    body = encode(query_to_wire(query))
+    body = encode(endpoint.query_to_wire(query))
     if len(body) > _LARGEST_BODY:
         raise FilterValueError(
             argument="query",
@@ -85,8 +96,15 @@ def request(query: SessionMetricsQuery) -> bytes:
     return body
 
 
-def decipher(status: int, headers: Mapping[str, str], body: bytes, *, secret: str = "") -> SessionMetrics:
-    """The metrics that an answer holds.
+def decipher(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    secret: str = "",
+    endpoint: Endpoint[Any, Any] = METRICS,
+) -> Any:
+    """The answer in a response, of the type that the endpoint gives.
 
     The envelope decides before the status: the service answers a query that it cannot run with status 500
     and an envelope, and that is no fault of a gateway. A status of 4xx other than that says more than any
@@ -97,6 +115,7 @@ def decipher(status: int, headers: Mapping[str, str], body: bytes, *, secret: st
         headers: The headers; names are looked up as given, so pass a case-insensitive mapping.
         body: The whole body.
         secret: A text that must not appear in an error, should the service echo it.
+        endpoint: The endpoint that was called.
 
     Raises:
         AuthenticationError: 401 or 403.
@@ -104,7 +123,7 @@ def decipher(status: int, headers: Mapping[str, str], body: bytes, *, secret: st
         RateLimited: 429.
         QueryFailed: An envelope with the service's error.
         ServerError: 5xx without an envelope.
-        UnexpectedResponse: Anything else that is not metrics.
+        UnexpectedResponse: Anything else that is no answer.
     """
     fault = None
     if encoding := headers.get("Content-Encoding"):
@@ -112,11 +131,15 @@ def decipher(status: int, headers: Mapping[str, str], body: bytes, *, secret: st
             body = unpack(body, encoding, LARGEST_RESPONSE)
         except ValueError as error:
             body, fault = b"", error
-    if status == 200 and (metrics := _metrics_reader()(body)) is not None:
+    if status == 200 and endpoint is METRICS and (metrics := _metrics_reader()(body)) is not None:
         return metrics
     if len(body) > LARGEST_RESPONSE:
-        fault = ValueError(f"is larger than {LARGEST_RESPONSE:,} bytes")
-    return _Answer(status, headers, body, secret, fault).metrics()
+        fault = TooLarge(f"is larger than {LARGEST_RESPONSE:,} bytes")
+    outcome = _Answer(endpoint, status, headers, body, secret, fault).outcome()
+    if isinstance(outcome, APIError):
+        # Here, and not where it is made, because the JSON error behind it holds the whole body.
+        raise outcome
+    return outcome
 
 
 def follows_the_contract(headers: Mapping[str, str]) -> bool:
@@ -169,6 +192,7 @@ def _metrics_reader() -> Callable[[bytes], SessionMetrics | None]:
 
 @attrs.frozen
 class _Answer:
+    endpoint: Endpoint[Any, Any]
     status: int
     headers: Mapping[str, str]
     body: bytes
@@ -176,32 +200,32 @@ class _Answer:
     # Why the body could not be read.
     fault: ValueError | None
 
-    def metrics(self) -> SessionMetrics:
+    def outcome(self) -> Any:
         if self.status in _BY_STATUS:
-            raise self.refusal(_BY_STATUS[self.status])
+            return self.refusal(_BY_STATUS[self.status])
         if self.status == 407:
-            raise self.error(UnexpectedResponse, "the proxy requires a user and a password")
+            return self.error(UnexpectedResponse, "the proxy requires a user and a password")
         if self.fault is not None and self.status < 500:
-            raise self.unreadable(f"the response {self.fault}", self.fault)
+            return self.unreadable(f"the response {self.fault}", self.fault)
         try:
             data = decode(self.body)
-            found = envelope(data, metrics_from)
+            found = envelope(data, self.endpoint.answer_from_wire)
         except Mismatch as error:
             message = f"the answer is not what the contract says: {error}"
-            raise self.error(UnexpectedResponse, message, path=error.path) from None
+            return self.error(UnexpectedResponse, message, path=error.path)
         except ValueError as error:
             if self.status >= 500:
-                raise self.error(ServerError) from None
-            raise self.unreadable(self.why_not_json(error), error) from None
-        if isinstance(found, SessionMetrics):
-            return found
+                return self.error(ServerError)
+            return self.unreadable(self.why_not_json(error), error)
         if isinstance(found, Failure):
             remedy = _ANY_REMEDY if _ANY_FAILURE in found.error else None
-            raise self.error(QueryFailed, found.error, remedy=remedy)
+            return self.error(QueryFailed, found.error, remedy=remedy)
+        if found is not None:
+            return found
         if self.status >= 500:
             # The server itself refuses in JSON; what passes is mostly a gateway's, with a page of HTML.
-            raise self.error(ServerError, is_lasting=self.status == 500 and isinstance(data, Mapping))
-        raise self.error(UnexpectedResponse, self.why_no_envelope(data))
+            return self.error(ServerError, is_lasting=self.status == 500 and isinstance(data, Mapping))
+        return self.error(UnexpectedResponse, self.why_no_envelope(data))
 
     def refusal(self, kind: type[APIError]) -> APIError:
         """The error for a status that decides by itself."""
@@ -217,7 +241,13 @@ class _Answer:
     def unreadable(self, message: str, fault: ValueError) -> APIError:
         is_truncated = self.status == 200 and isinstance(fault, EndsEarly)
         remedy = _PAGE_REMEDY if self.status == 200 and self.is_html() else None
-        return self.error(UnexpectedResponse, message, is_truncated=is_truncated, remedy=remedy)
+        return self.error(
+            UnexpectedResponse,
+            message,
+            is_truncated=is_truncated,
+            is_too_large=isinstance(fault, TooLarge),
+            remedy=remedy,
+        )
 
     def error(self, kind: type[APIError], message: str = "", **facts: Any) -> APIError:
         request_id = next((self.headers[name] for name in _REQUEST_ID_HEADERS if name in self.headers), None)

@@ -59,7 +59,7 @@ class MetricsClient(Protocol):
         """Run the queries, and yield their outcomes as they complete."""
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class MetricsGrid(Tabular):
     """Metrics by segment and period, as `metrics_grid` returns them.
 
@@ -91,7 +91,7 @@ class MetricsGrid(Tabular):
     query: SessionMetricsQuery
     segments: Mapping[Hashable, Filter]
     periods: tuple[Period, ...]
-    cells: Mapping[Position, GridCell] = attrs.field(repr=False)
+    cells: Mapping[Position, GridCell]
 
     columns: ClassVar[Mapping[str, str]] = {
         "segment": "the name of the segment",
@@ -111,6 +111,13 @@ class MetricsGrid(Tabular):
         "end": datetime,
         **dict.fromkeys((*QUANTITIES, "sessions_drawn"), float),
     }
+
+    def __repr__(self) -> str:
+        failed = f", {len(self.failed):,} failed" if self.failed else ""
+        return (
+            f"<MetricsGrid of {len(self.segments):,} segments in {len(self.periods):,} periods,"
+            f" {self.periods[0]} to {self.periods[-1]}{failed}>"
+        )
 
     def __iter__(self) -> Iterator[GridCell]:
         for segment in range(len(self.segments)):

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Hashable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from helicone_sessions.errors import HeliconeError
@@ -91,6 +91,7 @@ def _period_to_json(period: Period) -> Any:
     return {
         "start": period.start.isoformat(),
         "end": period.end.isoformat(),
+        "everySeconds": period.every and period.every.total_seconds(),
         "timeZone": getattr(period.start.tzinfo, "key", None),
         "timeFilter": converter.unstructure(period.time_filter),
     }
@@ -102,4 +103,5 @@ def _period_from_json(wire: Any) -> Period:
     start, end = (datetime.fromisoformat(wire[name]) for name in ("start", "end"))
     if zone := wire.get("timeZone"):
         start, end = (moment.astimezone(zone_of(zone)) for moment in (start, end))
-    return Period(start, end, converter.structure(wire["timeFilter"], TimeFilter))
+    every = None if wire.get("everySeconds") is None else timedelta(seconds=wire["everySeconds"])
+    return Period(start, end, converter.structure(wire["timeFilter"], TimeFilter), every)

@@ -20,16 +20,17 @@ from helicone_sessions.errors import (
     TransportError,
 )
 from helicone_sessions.messages import protocol
-from helicone_sessions.messages.metrics import SessionMetrics
+from helicone_sessions.messages.protocol import Call
 from helicone_sessions.transport.connection import Connection
 from helicone_sessions.transport.endpoint import ApiKey
 from helicone_sessions.transport.hooks import Observer
 from helicone_sessions.transport.rate_gate import Gate
-from helicone_sessions.transport.retry import RetryPolicy
+from helicone_sessions.transport.retry import RetryPolicy, takes_too_long
 
 _LOG: Final = logging.getLogger("helicone_sessions")
 _Failure = TransportError | APIError
-_Outcome = SessionMetrics | HeliconeError
+# Any is the answer of the endpoint.
+_Outcome = Any | HeliconeError
 
 
 class Slots:
@@ -100,35 +101,35 @@ class Sender:
     policy: RetryPolicy
     timeout: float
     key: ApiKey
-    # The bodies under way; a future where identical queries wait for the outcome.
-    _running: "dict[bytes, asyncio.Future[_Outcome | None] | None]" = attrs.field(
+    # The calls under way; a future where identical ones wait for the outcome.
+    _running: "dict[Call, asyncio.Future[_Outcome | None] | None]" = attrs.field(
         factory=dict, init=False, repr=False
     )
 
-    async def send(self, body: bytes, observer: Observer | None) -> tuple[SessionMetrics, int]:
-        """The metrics for a request body, and the number of attempts.
+    async def send(self, call: Call, observer: Observer | None) -> tuple[Any, int]:
+        """The answer to a call, and the number of attempts.
 
-        Identical bodies under way at the same time are sent once.
+        Identical calls under way at the same time are sent once.
 
         Args:
-            body: The body.
+            call: The endpoint and the body.
             observer: Keeps the times and calls the hooks; None without hooks.
 
         Raises:
             TransportError: There is no answer.
-            APIError: The answer holds no metrics.
+            APIError: The response holds no answer.
         """
-        while body in self._running:
-            if (shared := await self._shared(body, observer)) is not None:
+        while call in self._running:
+            if (shared := await self._shared(call, observer)) is not None:
                 return shared, 0
-        self._running[body] = None
+        self._running[call] = None
         outcome: _Outcome | None = None
         try:
             # Outside all timeouts, so that waiting for a slot never counts.
             if not self.slots.try_take():
                 await self.slots.take()
             try:
-                outcome, attempts = await self._until_success(body, observer)
+                outcome, attempts = await self._until_success(call, observer)
             finally:
                 self.slots.release()
         except HeliconeError as error:
@@ -137,15 +138,15 @@ class Sender:
         else:
             return outcome, attempts
         finally:
-            if (waiting := self._running.pop(body)) is not None:
-                # None if this query was cancelled: one that waited for it sends the body itself.
+            if (waiting := self._running.pop(call)) is not None:
+                # None if this query was cancelled: one that waited for it sends it itself.
                 waiting.set_result(outcome)
 
-    async def _shared(self, body: bytes, observer: Observer | None) -> SessionMetrics | None:
-        """The metrics for a body under way, or None if its query was cancelled."""
-        running = self._running[body]
+    async def _shared(self, call: Call, observer: Observer | None) -> Any:
+        """The answer to a call under way, or None if its query was cancelled."""
+        running = self._running[call]
         if running is None:
-            running = self._running[body] = asyncio.get_running_loop().create_future()
+            running = self._running[call] = asyncio.get_running_loop().create_future()
         if observer is not None:
             observer.is_shared = True
         # Not awaited itself: one waiter that is cancelled would cancel it for all.
@@ -157,7 +158,7 @@ class Sender:
             observer.is_shared = outcome is not None
         return outcome
 
-    async def _until_success(self, body: bytes, observer: Observer | None) -> tuple[SessionMetrics, int]:
+    async def _until_success(self, call: Call, observer: Observer | None) -> tuple[Any, int]:
         if observer is not None:
             observer.has_slot()
         gate, policy = self.gate, self.policy
@@ -171,10 +172,10 @@ class Sender:
                 if not await gate.enter(until, on_wait):
                     raise self._too_late(failed)
             if gate.limiter is None:
-                outcome = await self._attempt(body, observer, until, failed, now)
+                outcome = await self._attempt(call, observer, until, failed, now)
             else:
-                outcome = await self._limited_attempt(gate.limiter, body, observer, until, failed, now)
-            if isinstance(outcome, SessionMetrics):
+                outcome = await self._limited_attempt(gate.limiter, call, observer, until, failed, now)
+            if not isinstance(outcome, (TransportError, APIError)):
                 return outcome, 1 if failed is None else failed.attempts + 1
             failed = outcome
             now = gate.clock.now()
@@ -184,7 +185,8 @@ class Sender:
                 wait = 0.0
                 _LOG.info("%s: waits for the rate limit", _described(failed))
             else:
-                wait = policy.wait(failed, retries)
+                is_split = call.can_split and takes_too_long(failed)
+                wait = None if is_split else policy.wait(failed, retries)
                 retries += 1
                 if wait is None or now + wait >= until:
                     _LOG.info("%s: not retried", _described(failed))
@@ -195,14 +197,14 @@ class Sender:
                 await gate.clock.sleep(wait)
 
     async def _attempt(
-        self, body: bytes, observer: Observer | None, until: float, failed: _Failure | None, since: float
-    ) -> SessionMetrics | _Failure:
+        self, call: Call, observer: Observer | None, until: float, failed: _Failure | None, since: float
+    ) -> Any | _Failure:
         """The outcome of one attempt, for which there is room.
 
         A failure is returned, so that it holds no frames with the key.
 
         Args:
-            body: The body.
+            call: The endpoint and the body.
             observer: Keeps the times and calls the hooks.
             until: The deadline.
             failed: The failure of the attempt before.
@@ -212,9 +214,9 @@ class Sender:
         sent_at = gate.clock.now()
         try:
             if observer is not None:
-                observer.attempt_begins(self.connection.shown_url)
+                observer.attempt_begins(self.connection.shown_url(call.endpoint.path))
             limit = self.policy.time_limit(self.timeout, until - sent_at)
-            status, headers, raw = await self.connection.send(body, *limit)
+            status, headers, raw = await self.connection.send(call, *limit)
         except BaseException as error:
             gate.left()
             if isinstance(error, TransportError):
@@ -226,22 +228,22 @@ class Sender:
         if _LOG.isEnabledFor(logging.DEBUG):
             _LOG.debug("status %d after %.3f s", status, gate.clock.now() - sent_at)
         try:
-            metrics = protocol.decipher(status, headers, raw, secret=self.key.reveal())
+            answer = protocol.decipher(status, headers, raw, secret=self.key.reveal(), endpoint=call.endpoint)
         except APIError as error:
             return _ended(error, status, observer, failed, sent_at - since)
         if observer is not None:
             observer.attempt_ends(status, None)
-        return metrics
+        return answer
 
     async def _limited_attempt(
         self,
         limiter: AbstractAsyncContextManager[Any],
-        body: bytes,
+        call: Call,
         observer: Observer | None,
         until: float,
         failed: _Failure | None,
         since: float,
-    ) -> SessionMetrics | _Failure:
+    ) -> Any | _Failure:
         """The outcome of one attempt inside of the caller's own limit."""
         gate = self.gate
         async with AsyncExitStack() as stack:
@@ -256,7 +258,7 @@ class Sender:
             if gate.clock.now() >= until:
                 gate.left()
                 raise self._too_late(failed)
-            return await self._attempt(body, observer, until, failed, since)
+            return await self._attempt(call, observer, until, failed, since)
         raise ConfigurationError(
             argument="rate_limit",
             problem="must not suppress exceptions",

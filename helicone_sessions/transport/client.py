@@ -14,12 +14,15 @@ from helicone_sessions.errors import FilterTypeError, HeliconeError
 from helicone_sessions.filters.cautions import Caution
 from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages import protocol
+from helicone_sessions.messages.endpoints import METRICS, AnyQuery, Endpoint
 from helicone_sessions.messages.metrics import SessionMetrics
+from helicone_sessions.messages.protocol import Call
 from helicone_sessions.messages.query import PSize, SessionMetricsQuery
 from helicone_sessions.messages.time_filter import TimeFilter
 from helicone_sessions.transport.batch import Answer, MetricsStream, Queries, Query
 from helicone_sessions.transport.endpoint import Region, resolve
 from helicone_sessions.transport.hooks import Hooks, Observer, check_hooks
+from helicone_sessions.transport.listings import Listings
 from helicone_sessions.transport.rate_gate import Gate, Limit, check_limit
 from helicone_sessions.transport.rate_limit import check_count, check_seconds
 from helicone_sessions.transport.retry import RetryPolicy
@@ -41,7 +44,7 @@ _DEFAULTS: Final = {field.name: field.default for field in attrs.fields(SessionM
 OnProgress = Callable[[int, int | None, int], object]
 
 
-class HeliconeClient:
+class HeliconeClient(Listings):
     """A client for one Helicone organisation; use it with ``async with`` or end it with `aclose`.
 
     Making one touches neither the network nor an event loop. One client belongs to the loop on which it is
@@ -367,7 +370,7 @@ class HeliconeClient:
     async def _observed(self, place: Place, query: SessionMetricsQuery) -> Answer:
         with Observer(self._hooks, query, self._sender.gate.clock.now) as observer:
             answer = await self._answer(place, query, observer)
-            observer.metrics = answer[0]
+            observer.answer = answer[0]
             return answer
 
     async def _answer(
@@ -376,10 +379,36 @@ class HeliconeClient:
         """The metrics of a query, and the number of attempts."""
         if query.matches_nothing:
             return SessionMetrics.empty(), 0
-        body = protocol.request(query)
-        found = self._warnings.of(query, follows_contract=self._connection.follows_contract)
+        call = Call(METRICS, protocol.request(query))
+        found = self._warnings.of(
+            query.filter, query.time_filter, follows_contract=self._connection.follows_contract
+        )
+        return await self._send(call, found, place, observer)
+
+    def _follows_contract(self) -> bool:
+        return self._connection.follows_contract
+
+    async def _call(
+        self,
+        endpoint: Endpoint[Any, Any],
+        query: AnyQuery,
+        *,
+        found: tuple[Caution, ...],
+        place: Place,
+        can_split: bool = False,
+    ) -> Any:
+        call = Call(endpoint, protocol.request(query, endpoint), can_split)
+        if not self._hooks:
+            return (await self._send(call, found, place, None))[0]
+        with Observer(self._hooks, query, self._sender.gate.clock.now) as observer:
+            observer.answer, _ = await self._send(call, found, place, observer)
+            return observer.answer
+
+    async def _send(
+        self, call: Call, found: tuple[Caution, ...], place: Place, observer: Observer | None
+    ) -> tuple[Any, int]:
         try:
-            answer = await self._sender.send(body, observer)
+            answer = await self._sender.send(call, observer)
         except HeliconeError:
             self._say(found, place)
             raise

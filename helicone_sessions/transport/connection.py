@@ -5,7 +5,6 @@ import platform
 import warnings
 from collections.abc import Awaitable, Mapping
 from contextlib import suppress
-from functools import cached_property
 from importlib.metadata import version
 from types import TracebackType
 from typing import Final, Self
@@ -139,15 +138,19 @@ class Connection:
         self._limits = TimeLimits()
         # Sessions to close: the one in use, and one without keep-alive if there was need of it.
         self._ours: list[aiohttp.ClientSession] = []
-        self._url = settings.base_url / protocol.PATH
+        self._urls: dict[str, URL] = {}
 
     def __repr__(self) -> str:
-        return f"Connection({self.shown_url!r}, api_key='***')"
+        return f"Connection({self._settings.masked(str(self._settings.base_url))!r}, api_key='***')"
 
-    @cached_property
-    def shown_url(self) -> str:
-        """Where the requests go, as it may be shown: some put the key into the address too."""
-        return self._settings.masked(str(self._url))
+    def _url(self, path: str) -> URL:
+        if (url := self._urls.get(path)) is None:
+            url = self._urls[path] = self._settings.base_url / path
+        return url
+
+    def shown_url(self, path: str) -> str:
+        """The address of an endpoint as it may be shown: some put the key into the address too."""
+        return self._settings.masked(str(self._url(path)))
 
     def claim(self) -> None:
         """Bind the client to the running loop.
@@ -195,15 +198,15 @@ class Connection:
         return key if self._is_ours else {**_HEADERS, **key}
 
     async def send(
-        self, body: bytes, seconds: float, limit: str, whole: float
+        self, call: protocol.Call, seconds: float, limit: str, whole: float
     ) -> tuple[int, Mapping[str, str], bytes]:
-        """Status, headers and body of the response to a request with *body*.
+        """Status, headers and body of the response to a call.
 
         A request whose connection is closed before there is a response is repeated once at once, on a new
         connection: the first may have been closed while it was idle.
 
         Args:
-            body: The request's body.
+            call: The endpoint and the body.
             seconds: The time limit, from here to the end of the response.
             limit: The name of the limit.
             whole: The length of the limit in seconds, of which some may have passed.
@@ -217,11 +220,11 @@ class Connection:
         try:
             with TimeLimit(self._limits, seconds):
                 try:
-                    response = await self._post(session, body)
+                    response = await self._post(session, call)
                 except _CLOSED as error:
                     if isinstance(error, aiohttp.ClientConnectorError):
                         raise
-                    response = await self._post(self._spare_session(), body)
+                    response = await self._post(self._spare_session(), call)
                 content = response.content
                 # A small body arrives together with the headers.
                 raw = await (content.readany() if content.is_eof() else _read(response))
@@ -234,10 +237,10 @@ class Connection:
         # Here, and not above, so that what was caught is not its context.
         raise failed from cause
 
-    def _post(self, session: aiohttp.ClientSession, body: bytes) -> Awaitable[aiohttp.ClientResponse]:
+    def _post(self, session: aiohttp.ClientSession, call: protocol.Call) -> Awaitable[aiohttp.ClientResponse]:
         return session.post(
-            self._url,
-            data=body,
+            self._url(call.endpoint.path),
+            data=call.body,
             headers=self._request_headers(),
             proxy=self._settings.proxy,
             timeout=_NO_TIMEOUT,

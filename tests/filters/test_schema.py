@@ -105,7 +105,7 @@ def test_numbers_have_units(facts: ColumnFacts) -> None:
 )
 def test_what_is_called_otherwise_elsewhere(wrong: str, meant: str) -> None:
     """A name from elsewhere is answered with the one that works."""
-    with pytest.raises(AttributeError, match=re.escape(f"did you mean {meant}?")):
+    with pytest.raises(AttributeError, match=re.escape(f"Did you mean {meant}?")):
         getattr(F, wrong)
 
 
@@ -114,9 +114,9 @@ def test_what_is_called_otherwise_elsewhere(wrong: str, meant: str) -> None:
 )
 def test_unknown_column_suggests_a_near_one(wrong: str, near: str) -> None:
     """A misspelt column is refused with the name that was probably meant."""
-    with pytest.raises(AttributeError, match=f"did you mean '{near}'"):
+    with pytest.raises(AttributeError, match=f"Did you mean '{near}'"):
         getattr(F, wrong)
-    with pytest.raises(FilterValueError, match=f"did you mean '{near}'"):
+    with pytest.raises(FilterValueError, match=f"Did you mean '{near}'"):
         F[wrong]
 
 

@@ -35,7 +35,7 @@ KEY = "sk-local-of-the-guards"
 PATH = "/v1/session/metrics/query"
 PLAIN: dict[str, Any] = {"nameContains": "", "timezoneDifference": 0}
 ONE, OTHER = UUID(int=1), UUID(int=2)
-TOO_LONG = 50 * 1024 * 1024 + 1
+TOO_LONG = 10 * 1024 * 1024 + 1
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -284,7 +284,7 @@ async def test_body_that_is_too_long_is_refused_unread() -> None:
     async with asking(patience=0.05) as asked:
         answer = await asked.raw(head("Connection: close", length=TOO_LONG))
         assert answer.startswith(b"HTTP/1.1 413 ")
-        assert b'{"error": "the body must not be longer than 50 MB"}' in answer
+        assert b'{"error": "the body must not be longer than 10 MB"}' in answer
 
 
 @pytest.mark.promise(name="S6")
@@ -294,7 +294,7 @@ async def test_body_that_unpacks_to_too_much() -> None:
         status, answer, _ = await asked.post(
             gzip.compress(b" " * TOO_LONG, 1), **{"Content-Encoding": "gzip"}
         )
-        assert (413, {"error": "the body must not be longer than 50 MB"}) == (status, answer)
+        assert (413, {"error": "the body must not be longer than 10 MB"}) == (status, answer)
         assert 200 == (await asked.post())[0]
 
 

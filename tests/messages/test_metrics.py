@@ -105,7 +105,7 @@ def test_an_empty_histogram_has_no_quantile(q: float) -> None:
 @pytest.mark.parametrize("histogram", [REQUESTS, EMPTY], ids=["bars", "empty"])
 def test_a_share_lies_within_0_and_1(q: float, histogram: Histogram) -> None:
     """A percentage in the place of a share is refused, of an empty histogram too."""
-    with pytest.raises(ValueError, match="a quantile is asked for at 0 to 1, not at"):
+    with pytest.raises(ValueError, match="q must be a number from 0 to 1, got"):
         histogram.quantile(q)
 
 

@@ -492,3 +492,22 @@ async def test_the_type_of_a_column_does_not_depend_on_its_values(
     answers = [metrics(cost=1), SessionMetrics.empty()]
     assert 1 == len({tuple(map(str, each.to_pandas().dtypes)) for each in answers})
     assert pl.concat([each.to_polars() for each in answers]).height
+
+
+@pytest.mark.parametrize(
+    ("names", "every", "zone"),
+    [
+        (["2026-11-01 (part)", "2026-11-02", "2026-11-03 (part)"], DAY, "UTC"),
+        (["2026-11-01 to 2026-11-02 (part)", "2026-11-03 (part)"], 2 * DAY, "UTC"),
+        (["2026-11-01 18:00", "2026-11-02 18:00 (part)"], DAY + dt.timedelta(hours=0), None),
+        (["2026-11-01 18:00", "2026-11-02 06:00", "2026-11-02 18:00"], DAY / 2, None),
+    ],
+)
+async def test_a_shorter_period_is_marked(client: HeliconeClient, names: Any, every: Any, zone: Any) -> None:
+    """The first and the last period of a calendar, and the last one of equal lengths, can be partial."""
+    time = TimeFilter(START + dt.timedelta(hours=18), START + dt.timedelta(days=2, hours=6))
+    grid = await metrics_grid(client, SessionMetricsQuery(time_filter=time), every=every, time_zone=zone)
+
+    assert names == [str(period) for period in grid.periods]
+    assert names == [str(period) for period in MetricsGrid.from_json(grid.to_json()).periods]
+    assert ["(part)" in name for name in names] == [period.is_partial for period in grid.periods]

@@ -632,7 +632,7 @@ async def test_what_is_no_query_is_refused_where_it_stands(
     make_client: Make, service: Any, value: Any, shape: Any
 ) -> None:
     """Something else among the queries is an error that says what it is, and nothing is sent for it."""
-    with pytest.raises(FilterTypeError, match="a query is a SessionMetricsQuery or a filter, not"):
+    with pytest.raises(FilterTypeError, match="a query must be a SessionMetricsQuery or a filter, got"):
         await make_client().get_metrics_many(shape(value))
     assert [] == service.seen
 
@@ -649,7 +649,7 @@ async def test_what_is_no_query_ends_the_ones_before_it(
 ) -> None:
     """A wrong input is a fault of the program, and no outcome."""
     service.hold("0")
-    with pytest.raises(FilterTypeError, match="a query is a SessionMetricsQuery or a filter, not int 5"):
+    with pytest.raises(FilterTypeError, match="a query must be a SessionMetricsQuery or a filter, got 5"):
         await _all(make_client().stream_metrics(asynchronously([query(0), 5])))
 
     assert set() == tasks_left()
@@ -672,7 +672,7 @@ async def test_what_is_no_query_ends_the_ones_before_it(
 def test_one_query_is_no_batch(given: Any) -> None:
     """A text, a query or a filter alone, or nothing iterable, is refused when the stream is made."""
     client = HeliconeClient("sk-example", base_url="http://localhost:8585")
-    with pytest.raises(FilterTypeError, match="queries is a mapping or an iterable of queries, not"):
+    with pytest.raises(FilterTypeError, match="queries must be a mapping or an iterable of queries, got"):
         client.stream_metrics(given)
 
 

@@ -195,7 +195,7 @@ async def test_queries_without_a_filter(make_client: Make, caught: Any) -> None:
 @pytest.mark.parametrize("wrong", ["raise", None, True])
 def test_another_word(wrong: Any) -> None:
     """Another word than the three is refused when the client is made."""
-    with pytest.raises(ConfigurationError, match="cautions is 'warn', 'error' or 'ignore'"):
+    with pytest.raises(ConfigurationError, match="cautions must be 'warn', 'error' or 'ignore'"):
         HeliconeClient("sk-helicone-example-key", cautions=wrong)
 
 

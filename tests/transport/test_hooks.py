@@ -115,7 +115,7 @@ async def test_each_attempt_is_told_with_what_it_came_to(
     make_client: Make, service: Any, diary: Diary
 ) -> None:
     """Attempts are numbered from 1, with status and error; the query is told once, with its answer."""
-    service.will_answer(gateway_page(502), Fault.DROP, Reply(204))
+    service.will_answer(gateway_page(502), Fault.TRUNCATE, Reply(204))
     with pytest.raises(UnexpectedResponse) as caught:
         await make_client(hooks=diary).get_metrics()
 
@@ -594,5 +594,5 @@ def test_async_hooks_are_refused(method: str, many: bool) -> None:
 @pytest.mark.parametrize("hooks", [print, Hooks, [Hooks], "hooks", 1, [None]], ids=repr)
 def test_what_is_no_hook_is_refused(hooks: Any) -> None:
     """A function, a class and the like are refused when the client is made."""
-    with pytest.raises(ConfigurationError, match=r"hooks must be .* instances of Hooks"):
+    with pytest.raises(ConfigurationError, match="hooks must be instances of Hooks"):
         HeliconeClient(KEY, hooks=hooks)

@@ -209,7 +209,7 @@ def test_any_loop_ends_a_batch_that_is_left(server: FakeHelicone, run: Run, orde
                     if outcome.key == 4:
                         break
             tasks = await left_over()
-            with pytest.raises(FilterTypeError, match="not int 5"):
+            with pytest.raises(FilterTypeError, match="got 5"):
                 await client.get_metrics_many([*queries(5), 5])  # type: ignore[list-item]
             await server.until(lambda: server.open == 0)
             return tasks, await left_over()

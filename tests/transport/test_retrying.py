@@ -5,8 +5,10 @@ import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from itertools import chain, count, repeat
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -257,7 +259,7 @@ def waits() -> Waits:
 
 async def test_hooks_hear_of_each_retry(make_client: Make, service: Any, clock: Any, waits: Waits) -> None:
     """They get the length of the pause, the reason and the failure, before the pause and in order."""
-    service.will_answer(gateway_page(503), Fault.DROP, failure("Too many simultaneous queries"))
+    service.will_answer(gateway_page(503), Fault.TRUNCATE, failure("Too many simultaneous queries"))
     await make_client(hooks=waits).get_metrics()
 
     assert [ServerError, ConnectionFailed, QueryFailed] == [type(error) for _, _, error in waits.heard]
@@ -460,7 +462,7 @@ async def test_the_log_tells_of_retries(
 ) -> None:
     """INFO says what went wrong by class and status, which attempt it was, and when it is asked again."""
     caplog.set_level(logging.INFO, "helicone_sessions")
-    service.will_answer(gateway_page(503), Fault.DROP)
+    service.will_answer(gateway_page(503), Fault.TRUNCATE)
     await make_client().get_metrics(name_contains="7")
     first, second = clock.slept
 
@@ -538,9 +540,10 @@ async def test_the_log_tells_nothing_of_what_is_asked_and_answered(
 
 # Any sequence of faults
 
+# The request is repeated at once, which is no retry.
+DROPS: list[Any] = [Fault.DROP, Fault.RESET]
 PASSING: list[Any] = [
-    Fault.DROP,
-    Fault.RESET,
+    *DROPS,
     Fault.TRUNCATE,
     Fault.NOT_HTTP,
     gateway_page(502),
@@ -549,6 +552,8 @@ PASSING: list[Any] = [
     Reply(408),
     Reply(425),
     Reply(503, "", {"Retry-After": IN_A_MINUTE, "Date": NOW}),
+    Reply(200, ""),
+    Reply(200, '{"data": null, "err'),
     failure("Code: 159. DB::Exception: Timeout exceeded"),
     failure("Too many simultaneous queries", 200),
 ]
@@ -574,17 +579,32 @@ REFUSALS: list[Any] = [
 ]
 
 
-def outcome_of(faults: list[Any], max_retries: int) -> tuple[Any, int, int]:
-    """The last answer (None is metrics), the number of attempts and of retries that the policy promises."""
-    retries = 0
-    for attempts, fault in enumerate(faults, start=1):
-        if fault in LATER:
-            return None, attempts, retries
+@attrs.frozen
+class Expected:
+    """The last answer (None is metrics), and the numbers that the policy promises."""
+
+    last: Any
+    requests: int
+    attempts: int
+    retries: int
+
+
+def outcome_of(faults: list[Any], max_retries: int) -> Expected:
+    answers = chain(faults, repeat(None))
+    requests = retries = 0
+    for attempts in count(1):
+        fault = next(answers)
+        requests += 1
+        if fault in DROPS:
+            fault = next(answers)
+            requests += 1
+        if fault is None or fault in LATER:
+            return Expected(None, requests, attempts, retries)
         if fault not in REFUSALS:
             if fault in STAYING or retries == max_retries:
-                return fault, attempts, retries
+                return Expected(fault, requests, attempts, retries)
             retries += 1
-    return None, len(faults) + 1, retries
+    raise AssertionError
 
 
 @settings(deadline=None, max_examples=60)
@@ -612,11 +632,12 @@ def test_a_query_is_repeated_until_an_answer_or_the_last_retry(faults: list[Any]
         fake.otherwise(metrics(cost=7.0))
         fake.will_answer(*faults)
         found = asyncio.run(ask(fake))
-    last, attempts, retries = outcome_of(faults, max_retries)
+    expected = outcome_of(faults, max_retries)
 
-    assert attempts == len(fake.requests) == getattr(found, "attempts", attempts)
-    assert retries == sum(reason == "retry" for _, reason, _ in waits.heard)
-    if last is None:
+    assert expected.requests == len(fake.requests)
+    assert expected.attempts == getattr(found, "attempts", expected.attempts)
+    assert expected.retries == sum(reason == "retry" for _, reason, _ in waits.heard)
+    if expected.last is None:
         assert 7.0 == found.average.session_cost
     else:
         assert isinstance(found, HeliconeError)

@@ -315,7 +315,7 @@ class BooleanColumn(Equatable[bool], Condition):
     """
 
     __slots__ = ()
-    _has = "==, !=, .is_true(), .is_false(), and stands for a condition by itself"
+    _has = "==, !=, .is_true(), .is_false(), and is a condition by itself"
 
     if TYPE_CHECKING:
 
@@ -423,9 +423,12 @@ class MapColumn(Operand, Generic[M]):
         if not isinstance(name, str):
             problem = f"takes text as a key, got {shortened(key)}"
             raise refusal(FilterTypeError, self._facts, problem, "Write the key in quotes")
-        if not name or not is_encodable(name):
-            problem = f"takes a key that is not empty and that UTF-8 can hold, got {shortened(name)}"
-            raise refusal(FilterValueError, self._facts, problem, "Pass the key of a property or a score")
+        if not name:
+            problem = "takes a key that is not empty, got ''"
+            raise refusal(FilterValueError, self._facts, problem, "Name a property or a score")
+        if not is_encodable(name):
+            problem = f"takes a key that UTF-8 can hold, got {shortened(name)}"
+            raise refusal(FilterValueError, self._facts, problem, "Remove the half of a surrogate pair")
         return self._column(self._facts.name, str.__str__(name))
 
     if not TYPE_CHECKING:  # to a type checker a misspelt name is an error
@@ -434,7 +437,9 @@ class MapColumn(Operand, Generic[M]):
             if name.startswith("__"):
                 raise AttributeError(name)
             problem = f"is a map and has no .{name}"
-            raise refusal(UnknownOperator, self._facts, problem, f"Name a key first, as in {self!r}['env']")
+            raise refusal(
+                UnknownOperator, self._facts, problem, f"Name a key first, as in {self!r}['env'].{name}"
+            )
 
     def _instead_of_in(self, item: object) -> str:
         if self._facts.name == "scores":

@@ -5,6 +5,7 @@ right. What stands before an open parenthesis waits on a list, so that nesting n
 limit. The columns of ``F`` create the conditions, so the rules of the language hold here too.
 """
 
+import json
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ import attrs
 from helicone_sessions.errors import FilterError, FilterSyntaxError, FilterTypeError
 from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.columns.kinds import IS_EMPTY
-from helicone_sessions.filters.constants import DAY, NEGATIVE, NULL, ZONE, check, cut, shortened
+from helicone_sessions.filters.constants import DAY, IS_NULL, NEGATIVE, ZONE, check, cut, shortened
 from helicone_sessions.filters.expression import ALL, NONE, Filter, Operand, as_filter
 from helicone_sessions.filters.nodes import SYMBOLS, And, Node, Or, join
 from helicone_sessions.filters.precedence import MIRRORED
@@ -43,7 +44,7 @@ _REMEDIES: Final = {
     DAY: f"Write the time too, for example {_TIME}",
     EXPAND: "Write each condition in a leaf of its own",
     IS_EMPTY: "Write is empty",
-    NULL: "Leave the condition out, or write is null to match missing text",
+    IS_NULL: "Write is null to match missing text",
     NEGATIVE: "Compare it with zero or more",
     ZONE: f"Write the zone, for example {_TIME}",
 }
@@ -256,7 +257,7 @@ class _Parser:
         elif token.word in KEYWORDS:
             pass
         elif token.word and (token.text in NAMES or token.word.startswith("f.")):
-            problem = "a column can be compared with a constant only"
+            problem, remedy = "a column can be compared with a constant only", "Write a constant here"
         elif kind is Kind.TIMESTAMP:
             problem, remedy = f"{token} is not a time", f"Write it like {_TIME}"
         elif kind in (Kind.NUMBER, Kind.BOOLEAN):
@@ -332,11 +333,10 @@ class _Parser:
         function = _FUNCTIONS.get(self.token.word)
         if function:
             self.advance()
-        if opening := self.take("("):
-            return _Group(opening, function)
-        if function:
-            raise self.expected("(")
-        return None
+            if self.token.text != "(":
+                raise self.expected("'('")
+        opening = self.take("(")
+        return _Group(opening, function) if opening else None
 
     def connect(self, group: _Group) -> None:
         """Take ``and`` or ``or``, or a comma between arguments."""
@@ -350,14 +350,11 @@ class _Parser:
     def condition(self) -> Node:
         """One condition without parentheses."""
         token = self.token
-        if token.sort == "json":
+        if token.sort == "json" or isinstance(token.value, Operand):
             self.advance()
-            built: Filter = self.call(Filter.from_wire, token.value, first=token)
+            method: Callable[[object], Filter] = Filter.from_wire if token.sort == "json" else as_filter
+            built: Filter = self.call(method, token.value, first=token)
             return built.node
-        if token.sort == "value" and isinstance(token.value, Operand):
-            self.advance()
-            given: Filter = self.call(as_filter, token.value, subject=str(token), first=token)
-            return given.node
         if constant := _CONSTANTS.get(token.word):
             self.advance()
             return constant
@@ -388,7 +385,7 @@ class _Parser:
             key = self.key()
             name = str(key.value)
             if name not in NAMES:
-                raise self.error(f"there is no column {key}", nearest(name, NAMES), key)
+                raise self.error(f"there is no column {shortened(name)}", nearest(name, NAMES), key)
         elif name not in NAMES:
             raise self.no_column()
         else:
@@ -397,7 +394,8 @@ class _Parser:
         column: Any = F[facts.name]
         if facts.kind is Kind.MAP:
             if self.token.text != "[":
-                raise self.error(f"{name} is a map", f'Name a key, for example {name}["env"]', first)
+                example = f"{name}[{cut(json.dumps(method or 'env'))}]"
+                raise self.error(f"{name} is a map", f"Name a key, for example {example}", first)
             key = self.key()
             column = self.call(column.__getitem__, key.value, subject=name, first=key, last=key)
             name = cut(self.text[first.start : self.last.end])
@@ -425,9 +423,10 @@ class _Parser:
     def called(self, named: _Named) -> Node:
         """The arguments of a method, as in Python."""
         method = named.method
-        if method not in METHODS or not hasattr(type(named.column), method):
+        methods = [name for name in METHODS if hasattr(type(named.column), name)]
+        if method not in methods:
             problem = f"{named} and has no .{cut(method)}()"
-            raise self.error(problem, nearest(method, METHODS) or named.has, named.first, self.last)
+            raise self.error(problem, nearest(method, methods) or named.has, named.first, self.last)
         self.expect("(")
         values: list[Any] = []
         if method in ("is_in", "not_in"):
@@ -459,7 +458,9 @@ class _Parser:
         constant = self.advance()
         if self.token.word == "in":
             raise self.error(
-                "a constant stands before in", f"Write for example model contains {constant}", constant
+                "a constant stands before in",
+                f"Write for example model contains {cut(constant.text)}",
+                constant,
             )
         if self.token.sort != "sign":
             raise self.error(

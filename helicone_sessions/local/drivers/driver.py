@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol
 import attrs
 
 from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.masking import masked_repr
 
 # The first five guard hand-written SQL: here they would only bound the number of conditions in a filter.
 # The other two compare every pair of conditions: with ten thousand they take minutes and gigabytes.
@@ -56,7 +57,7 @@ def _check_limit(_limits: "Limits", field: "attrs.Attribute[Any]", value: Any) -
     if value is not None and not (is_number and 0 < value < math.inf):
         raise ConfigurationError(
             argument=f"limits.{field.name}",
-            problem=f"must be a {'' if is_fractional else 'whole '}number above 0, got {value!r}",
+            problem=f"must be a {'' if is_fractional else 'whole '}number above 0, got {masked_repr(value)}",
             remedy="Pass None for no limit",
         )
 

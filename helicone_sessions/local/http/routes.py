@@ -13,17 +13,18 @@ import attrs
 from aiohttp import web
 
 from helicone_sessions.clock import Clock
-from helicone_sessions.errors import ConfigurationError, FilterError
+from helicone_sessions.errors import ConfigurationError, FilterError, FilterSyntaxError, FilterValueError
 from helicone_sessions.filters.constants import cut
+from helicone_sessions.filters.text.parser import parse_filter
 from helicone_sessions.local.dataset import Dataset
 from helicone_sessions.local.drivers.driver import DriverError
 from helicone_sessions.local.http.access_log import RequestFacts, facts, record
 from helicone_sessions.local.http.keys import Keys, MalformedToken, WrongKey
 from helicone_sessions.local.http.page.document import FILTER_PATH, page
-from helicone_sessions.local.http.page.filter_check import LARGEST_FILTER_BODY, check_filter
 from helicone_sessions.local.http.request_body import (
     LARGE_BODY,
-    LARGEST_BODY,
+    SMALL_BODY,
+    TooLarge,
     TooSlow,
     body_of,
     json_in,
@@ -34,7 +35,6 @@ from helicone_sessions.local.http.request_body import (
 from helicone_sessions.local.http.request_queue import LargeBodySlot, QueueFull, RequestQueue
 from helicone_sessions.local.http.service_form import (
     CRASHED,
-    LARGEST_SERVICE_BODY,
     QUERY_FAILED,
     Invalid,
     ServiceQuery,
@@ -42,7 +42,7 @@ from helicone_sessions.local.http.service_form import (
     service_answer,
 )
 from helicone_sessions.local.query.contract_sql import Unanswerable
-from helicone_sessions.local.query.engine import TooLarge
+from helicone_sessions.local.query.engine import PageTooLarge
 from helicone_sessions.local.query.request_sql import Listing
 from helicone_sessions.local.query.service_listings import ServiceListings
 from helicone_sessions.local.query.service_sql import Crash
@@ -65,14 +65,18 @@ from helicone_sessions.messages.protocol import CONTRACT_HEADER, PATH
 _LOG: Final = logging.getLogger(__name__)
 
 ROWS_PATH: Final = "v1/rows"
+_MEGABYTE: Final = 1024 * 1024
+# Bytes of a body: what the open-source server takes, a bulk of rows, and some two thousand conditions.
+LARGEST_QUERY: Final = 10 * _MEGABYTE
+LARGEST_ROWS: Final = 50 * _MEGABYTE
+LARGEST_FILTER: Final = 64 * 1024
 # An error quotes what it is about, and that can be megabytes.
 _LONGEST_ERROR: Final = 2000
-# Of larger bodies the SQL is made beside the loop, as it may take seconds.
-_LARGE_QUERY: Final = 100_000
 # How many large bodies are held at once.
 _LARGE_AT_ONCE: Final = 4
 # Rows are added one request after the other, in the order of arrival.
 _ADDED_AT_ONCE: Final = 1
+_CHECKED_AT_ONCE: Final = 1
 # After these the rest of the body is on its way, and nothing else can be read from the connection.
 _CLOSING: Final = (408, 413)
 # The status that nginx logs for a client that disconnects early.
@@ -83,6 +87,15 @@ _CONTRACT_HEADERS: Final = {**CONTRACT_HEADER, **GRID_HEADER}
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _Work = Callable[[web.Request, bytes, UUID], Awaitable[web.Response]]
+
+
+@attrs.frozen
+class _Route:
+    """The work of a path, the queue in front of it, and the bytes of its body."""
+
+    work: _Work
+    queue: RequestQueue
+    largest: int
 
 
 class Refusal(Exception):
@@ -134,32 +147,31 @@ class Endpoints:
     clock: Clock
     _queries: RequestQueue = attrs.field(init=False)
     _additions: RequestQueue = attrs.field(init=False)
+    _checks: RequestQueue = attrs.field(init=False)
     _large: asyncio.Semaphore = attrs.field(init=False)
     _windows: dict[UUID, FixedWindow] = attrs.field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._queries = RequestQueue(self.config.threads, self.config.max_queued)
-        # A queue of its own: while additions wait for each other, no query waits for them.
+        # Queues of their own, so that no query waits for additions, and no check for queries.
         self._additions = RequestQueue(_ADDED_AT_ONCE, self.config.max_queued)
+        self._checks = RequestQueue(_CHECKED_AT_ONCE, self.config.max_queued)
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
     def app(self) -> web.Application:
         """The application that holds the addresses."""
-        app = web.Application(client_max_size=LARGEST_BODY, middlewares=[self._outermost])
-        query: _Work = self._query
-        largest = LARGEST_BODY
-        if self.config.semantics == "helicone":
-            query, largest = self._query_as_service, LARGEST_SERVICE_BODY
-        app.router.add_post(f"/{PATH}", partial(self._guarded, query, self._queries, largest))
+        app = web.Application(middlewares=[self._outermost])
+        answer = self._query if self.config.semantics == "contract" else self._query_as_service
+        query = _Route(answer, self._queries, LARGEST_QUERY)
+        rows = _Route(self._add_rows, self._additions, LARGEST_ROWS)
+        check = _Route(self._check_filter, self._checks, LARGEST_FILTER)
+        routes = {PATH: query, ROWS_PATH: rows, FILTER_PATH: check}
         if self.config.semantics == "contract":
-            grid = partial(self._guarded, self._query_grid, self._queries, LARGEST_BODY)
-            app.router.add_post(f"/{GRID_PATH}", grid)
+            routes[GRID_PATH] = _Route(self._query_grid, self._queries, LARGEST_QUERY)
         for endpoint, make in _LISTINGS:
-            listing = partial(self._list, endpoint, make)
-            app.router.add_post(f"/{endpoint.path}", partial(self._guarded, listing, self._queries, largest))
-        rows = partial(self._guarded, self._add_rows, self._additions, LARGEST_BODY)
-        app.router.add_post(f"/{ROWS_PATH}", rows)
-        app.router.add_post(f"/{FILTER_PATH}", self._check_filter)
+            routes[endpoint.path] = _Route(partial(self._list, endpoint, make), self._queries, LARGEST_QUERY)
+        for path, route in routes.items():
+            app.router.add_post(_with_slashes(path), partial(self._guarded, route))
         app.router.add_get("/healthcheck", _healthcheck)
         app.router.add_get("/", page)
         return app
@@ -175,7 +187,7 @@ class Endpoints:
             return _closing(request, await handler(request))
         except asyncio.CancelledError:
             seen.outcome = "gone"
-            record(request, _GONE, seen, seconds=loop.time() - began)
+            record(request, _GONE, seen, self.keys.secrets, seconds=loop.time() - began)
             raise
         except (Refusal, web.HTTPException) as error:
             return _closing(request, _response_of(error))
@@ -186,14 +198,13 @@ class Endpoints:
             body = {"error": "the server failed. Its log has details", "trace": trace}
             return web.json_response(body, status=500)
 
-    async def _guarded(
-        self, work: _Work, queue: RequestQueue, largest: int, request: web.Request
-    ) -> web.Response:
+    async def _guarded(self, route: "_Route", request: web.Request) -> web.Response:
         organization = self._caller(request)
         facts.get().organization = organization
-        headers = self._count(organization)
+        # The check of a filter needs no data.
+        headers = {} if route.queue is self._checks else self._count(organization)
         try:
-            response = await self._queued(work, queue, largest, request, organization)
+            response = await self._queued(route, request, organization)
         except (Refusal, web.HTTPException) as error:
             response = _response_of(error)
         response.headers.update(headers)
@@ -225,30 +236,29 @@ class Endpoints:
             raise Refusal(429, "Too many requests, please try again later.", "limited", headers)
         return headers
 
-    async def _queued(
-        self, work: _Work, queue: RequestQueue, largest: int, request: web.Request, organization: UUID
-    ) -> web.Response:
+    async def _queued(self, route: "_Route", request: web.Request, organization: UUID) -> web.Response:
         try:
-            with queue.place(), LargeBodySlot(self._large) as large:
-                body = await self._body(request, large, largest)
-                async with queue.running:
-                    return await work(request, body, organization)
+            with route.queue.place(), LargeBodySlot(self._large) as large:
+                body = await self._body(request, large, route.largest)
+                async with route.queue.running:
+                    return await route.work(request, body, organization)
         except QueueFull:
             message = "the request queue is full (max_queued). Try again in a second"
             raise Refusal(503, message, "busy", {"Retry-After": "1"}) from None
 
-    async def _body(self, request: web.Request, large: LargeBodySlot, largest: int = LARGEST_BODY) -> bytes:
+    async def _body(self, request: web.Request, large: LargeBodySlot, largest: int) -> bytes:
         try:
-            body = await body_of(request, self.config.patience, large, largest=largest)
+            body = await body_of(request, self.config.patience, large, largest)
         except TooSlow:
             message = f"the body did not arrive within {self.config.patience:g} seconds"
             raise Refusal(408, message, "slow") from None
         except FilterError as error:
             raise Refusal(400, error.message) from None
-        except web.HTTPRequestEntityTooLarge:
-            if largest == LARGEST_SERVICE_BODY:
+        except TooLarge:
+            if self.config.semantics == "helicone" and largest == LARGEST_QUERY:
                 raise _without_envelope("request entity too large") from None
-            raise
+            size = f"{largest // _MEGABYTE} MB" if largest >= _MEGABYTE else f"{largest // 1024} KB"
+            raise Refusal(413, f"the body must not be longer than {size}") from None
         facts.get().bytes_in = len(body)
         return body
 
@@ -259,7 +269,7 @@ class Endpoints:
             raise Refusal(400, error.message) from None
         try:
             async with self.dataset.reading() as engine:
-                metrics = await engine.answer(query, organization, is_large=len(body) > _LARGE_QUERY)
+                metrics = await engine.answer(query, organization, is_large=len(body) > SMALL_BODY)
         except (Unanswerable, DriverError) as error:
             # As the service does: the query was understood and failed.
             _log_failure(error)
@@ -299,14 +309,14 @@ class Endpoints:
         try:
             async with self.dataset.reading() as engine:
                 listings = engine.listings(organization, received.wire_filter)
-                if len(body) > _LARGE_QUERY:
+                if len(body) > SMALL_BODY:
                     listing = await asyncio.to_thread(make, listings, received.query)
                 else:
                     listing = make(listings, received.query)
                 data = await engine.list(listing)
         except Crash:
             raise Refusal(500, "the server's code breaks off", body=CRASHED) from None
-        except TooLarge as error:
+        except PageTooLarge as error:
             raise Refusal(504, f"{error}. Use a smaller limit", "failed") from None
         except (Unanswerable, DriverError) as error:
             _log_failure(error)
@@ -333,7 +343,7 @@ class Endpoints:
         try:
             async with self.dataset.reading() as engine:
                 metrics = await engine.answer(
-                    received.query, organization, received.wire_filter, is_large=len(body) > _LARGE_QUERY
+                    received.query, organization, received.wire_filter, is_large=len(body) > SMALL_BODY
                 )
         except Crash:
             raise Refusal(500, "the server's code breaks off", body=CRASHED) from None
@@ -342,13 +352,7 @@ class Endpoints:
             return _failed(QUERY_FAILED, None)
         return _answered(service_answer(metrics), None)
 
-    async def _check_filter(self, request: web.Request) -> web.Response:
-        """Check a filter text. It needs no data, so it does not count against the rate limit."""
-        facts.get().organization = self._caller(request)
-        with LargeBodySlot(self._large) as large:
-            body = await self._body(request, large)
-        if len(body) > LARGEST_FILTER_BODY:
-            raise Refusal(413, f"the body must not be longer than {LARGEST_FILTER_BODY // 1024} KB")
+    async def _check_filter(self, _request: web.Request, body: bytes, _organization: UUID) -> web.Response:
         try:
             checked = await asyncio.to_thread(check_filter, body)
         except FilterError as error:
@@ -358,9 +362,8 @@ class Endpoints:
 
     async def _add_rows(self, _request: web.Request, body: bytes, organization: UUID) -> web.Response:
         try:
-            rows = await read(body, rows_in)
             # With a single key the rows may name their organisations.
-            loaded = await self.dataset.add(rows, organization if self.keys.organizations else None)
+            loaded = await self.dataset.add(rows_in(body), organization if self.keys.organizations else None)
         except (ConfigurationError, FilterError) as error:
             raise Refusal(400, error.message) from None
         except DriverError as error:
@@ -381,6 +384,48 @@ async def _read_as_service(endpoint: Endpoint[Any, Any], request: web.Request, b
         raise Refusal(422, str(invalid), body=problem) from None
     except ValueError as error:
         raise _without_envelope(str(error)) from None
+
+
+def check_filter(body: bytes) -> dict[str, Any]:
+    """The filter text in a body as JSON, a tree, Python and cautions; or its error and position.
+
+    Raises:
+        FilterValueError: The body is not an object with a text.
+
+    >>> check_filter(b'{"text": "cost > 1"}')["python"]
+    'F.cost > 1'
+    >>> check_filter(b'{"text": "cots > 1"}')["position"]
+    {'offset': 0, 'line': 1, 'column': 1}
+    """
+    match json_in(body):
+        case {"text": str(text)}:
+            pass
+        case _:
+            raise FilterValueError(problem='the body must be an object like {"text": "cost > 0.1"}')
+    try:
+        made = parse_filter(text)
+        # First, because it refuses deep nesting, whose other forms would be huge.
+        wire = made.to_wire()
+    except FilterError as error:
+        return {"error": error.message, "position": _place(error)}
+    return {
+        "wire": wire,
+        "explain": made.explain(),
+        "python": repr(made),
+        "cautions": [attrs.asdict(caution) for caution in made.cautions()],
+    }
+
+
+def _place(error: FilterError) -> dict[str, int] | None:
+    if not isinstance(error, FilterSyntaxError):
+        return None
+    return {"offset": error.offset, "line": error.line, "column": error.column}
+
+
+def _with_slashes(path: str) -> str:
+    """The path as a pattern in which each slash may be doubled, as where a base URL ends with one."""
+    first, *others = path.split("/")
+    return f"/{{_:/*}}{first}" + "".join(f"{{_{place}:/+}}{part}" for place, part in enumerate(others))
 
 
 def _closing(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
@@ -439,5 +484,4 @@ _LISTINGS: Final[
 )
 _MESSAGES: Final = {
     404: f"not found. Queries go to POST /{PATH}, rows to POST /{ROWS_PATH}",
-    413: f"the body must not be longer than {LARGEST_BODY // 1024**2} MB",
 }

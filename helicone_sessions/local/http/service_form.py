@@ -13,8 +13,8 @@ import attrs
 
 from helicone_sessions.errors import FilterError, FilterValueError
 from helicone_sessions.filters.schema import COLUMNS, SERVER_END_OF_TIME, SERVER_FIRST_YEAR, Kind
+from helicone_sessions.local.http.request_body import json_in
 from helicone_sessions.local.query.service_sql import EPOCH, moment_of
-from helicone_sessions.messages.codec import decode
 from helicone_sessions.messages.converter import converter
 from helicone_sessions.messages.endpoints import (
     METRICS,
@@ -26,7 +26,6 @@ from helicone_sessions.messages.endpoints import (
 )
 from helicone_sessions.messages.metrics import SessionMetrics
 
-LARGEST_SERVICE_BODY: Final = 10 * 1024 * 1024
 # The histograms are queried first, and this is the error if one of their queries fails.
 QUERY_FAILED: Final = "No request count found"
 CRASHED: Final = {"message": "Internal Server Error", "details": "Internal Server Error"}
@@ -85,7 +84,7 @@ def read_query(body: bytes, endpoint: Endpoint[Any, Any] = METRICS) -> ServiceQu
         ValueError: The body is not JSON.
         Invalid: It is not a query of the contract, even after the server's conversions.
     """
-    wire = decode(body)
+    wire = json_in(body)
     if not isinstance(wire, dict):
         raise Invalid({"requestBody": {"message": "invalid object"}})
     for name in _REQUIRED.get(endpoint.path, _REQUIRED_BY_METRICS):

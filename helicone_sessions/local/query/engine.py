@@ -25,7 +25,7 @@ Semantics = Literal["contract", "helicone"]
 Strategy = Callable[[Driver, Selection, SessionMetricsQuery], Awaitable[SessionMetrics]]
 
 
-class TooLarge(Exception):
+class PageTooLarge(Exception):
     """The rows of a page are too large for one response."""
 
 
@@ -93,14 +93,14 @@ class Engine:
         """The ``data`` of the response to a listing.
 
         Raises:
-            TooLarge: The bodies of its requests are too large for one response.
+            PageTooLarge: The bodies of its requests are too large for one response.
             Unanswerable: There are too many names.
             DriverError: ClickHouse rejected the statement or gave up.
         """
         if listing.size is not None:
             ((size,),) = (await self.driver.query(listing.size)).rows
             if size > LARGEST_PAGE:
-                raise TooLarge(
+                raise PageTooLarge(
                     f"the bodies of the page have {size:,} bytes; at most {LARGEST_PAGE:,} are sent"
                 )
         return listing.data((await self.driver.query(listing.statement)).rows)

@@ -33,6 +33,7 @@ from helicone_sessions.local.storage.table import (
     Tables,
     create_statements,
 )
+from helicone_sessions.masking import masked_repr
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -78,7 +79,8 @@ class Store:
     ) -> None:
         if database is not None and not _NAME.fullmatch(database):
             raise ConfigurationError(
-                argument="database", problem=f"must be letters, digits and underscores, got {database!r}"
+                argument="database",
+                problem=f"must be letters, digits and underscores, got {masked_repr(database)}",
             )
         self._driver = driver
         self._is_kept = database is not None
