@@ -74,11 +74,18 @@ _OPTIONAL: Final[tuple[tuple[str, Any, str], ...]] = (
     ("totals", bool, "true or false"),
     ("quantiles", list, "a list"),
 )
-_GROUPABLE: Final = frozenset(
-    name
-    for name, column in COLUMNS.items()
-    if column.table == REQUESTS and column.kind in (Kind.TEXT, Kind.BOOLEAN)
-) - {"assets", "scores_column", "node_id", "job_id"} | {"status", "properties"}
+# A tuple, because a body may hold a value that cannot be hashed.
+_GROUPABLE: Final = (
+    *(
+        name
+        for name, column in COLUMNS.items()
+        if column.table == REQUESTS
+        and column.kind in (Kind.TEXT, Kind.BOOLEAN)
+        and name not in ("assets", "scores_column", "node_id", "job_id")
+    ),
+    "status",
+    "properties",
+)
 
 
 @attrs.frozen
