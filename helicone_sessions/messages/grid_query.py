@@ -166,6 +166,11 @@ class GridQuery:
     totals: bool = True
     quantiles: tuple[PSize, ...] = ()
 
+    @property
+    def filter(self) -> Filter | None:
+        """The filter that all cells have in common."""
+        return self.query.filter
+
     def __attrs_post_init__(self) -> None:
         segments = 1 if isinstance(self.segments, GroupBy) else len(self.segments)
         if (segments + 1) * (len(self.periods) + 1) > MOST_CELLS:
