@@ -10,7 +10,15 @@ from uuid import UUID
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError, UnknownOperator
 from helicone_sessions.filters.columns.base import Column, Equatable, Ordered
-from helicone_sessions.filters.constants import MISSING, check, is_encodable, refusal, shortened, spell_column
+from helicone_sessions.filters.constants import (
+    IS_EMPTY,
+    MISSING,
+    check,
+    is_encodable,
+    refusal,
+    shortened,
+    spell_column,
+)
 from helicone_sessions.filters.expression import Condition, Filter, Joinable, Operand, Unfinished
 from helicone_sessions.filters.like import escape_like, sent_for_contains
 from helicone_sessions.filters.nodes import Leaf, Node, Not, Or
@@ -22,8 +30,6 @@ Number: TypeAlias = float | SupportsIndex | Decimal | Fraction | Enum
 Score: TypeAlias = Text | Number
 Moment: TypeAlias = datetime | Enum
 
-# Remedies in the words of Python; the parser of filter text has its own for these.
-IS_EMPTY: Final = "Use .is_empty()"
 _NEVER_MATCHES: Final = "A request without the score matches no condition on it"
 
 if TYPE_CHECKING:
@@ -110,7 +116,7 @@ class TextColumn(Equatable[Text], Textual):
     )
 
     def _operators(self) -> str:
-        return f"{self._has}, .is_null()" if MISSING in self._facts.sentinels else self._has
+        return f"{self._has}, .is_null()" if self._facts.nullable else self._has
 
     def _instead_of_in(self, item: object) -> str:
         return f"Use .contains({shortened(item)})"
@@ -201,24 +207,24 @@ class TextColumn(Equatable[Text], Textual):
         return self._matching("ilike", text, before="%")
 
     def is_null(self) -> Filter:
-        """The value is missing.
+        """The value is missing; only ``country_code`` and ``target_url`` can be null.
 
         The contract has no such test. The open-source server takes a comparison with the text ``"null"``
-        for one, and so does the embedded engine; that comparison is what is sent.
+        for one (executed, July 2026), and so does the embedded engine; that comparison is sent.
 
         Raises:
-            FilterTypeError: It is a key of a map, the assets or a tag, for which there is no such test.
+            FilterTypeError: The column is never null; a missing value is stored as the empty text.
 
         >>> from helicone_sessions import F
-        >>> F.user_id.is_null().to_wire()
-        {'request_response_rmt': {'user_id': {'equals': 'null'}}}
+        >>> F.country_code.is_null().to_wire()
+        {'request_response_rmt': {'country_code': {'equals': 'null'}}}
         """
-        if MISSING not in self._facts.sentinels:
+        if not self._facts.nullable:
             raise self._refusal(FilterTypeError, "is never null", IS_EMPTY)
         return Filter._of(Leaf(self._facts, "equals", MISSING))
 
     def is_empty(self) -> Filter:
-        """The value is the empty text; so is that of a property that a request lacks.
+        """The value is the empty text, which also stands for most missing values.
 
         >>> from helicone_sessions import F
         >>> ~F.properties["env"].is_empty()
