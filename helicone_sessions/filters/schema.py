@@ -271,13 +271,11 @@ _COLUMNS: Final[tuple[ColumnFacts, ...]] = (
     _text("prompt_version", "version of the prompt template"),
     _text("request_referrer", "referrer of the request"),
     _flag("is_passthrough_billing", "the provider's bill was passed through"),
-    _session_text(
-        "session_session_id", "id of the session", server_remedy='use F.properties["Helicone-Session-Id"]'
-    ),
+    _session_text("session_session_id", "id of the session", server_remedy="use F.session_id"),
     _session_text(
         "session_session_name",
         "name of the session",
-        server_remedy='use F.properties["Helicone-Session-Name"]',
+        server_remedy="use F.session_name",
     ),
     _session("session_total_cost", "price of all requests of the session", kind=Kind.NUMBER, unit="dollars"),
     _session_tokens("session_total_tokens", "all tokens of the session"),

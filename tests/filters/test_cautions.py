@@ -182,7 +182,7 @@ def test_the_ways_out_for_id_and_name_work() -> None:
     """For the session's id and name the way out is the property that the server does read."""
     for column, key in ((F.session_session_id, "Id"), (F.session_session_name, "Name")):
         (caution,) = (column == "x").cautions()
-        assert f'use F.properties["Helicone-Session-{key}"]' == caution.remedy
+        assert f"use F.session_{key.lower()}" == caution.remedy
         assert () == (F.properties[f"Helicone-Session-{key}"] == "x").cautions()
 
 
