@@ -32,71 +32,49 @@ Moment: TypeAlias = datetime | Enum
 
 _NEVER_MATCHES: Final = "A request without the score matches no condition on it"
 
-if TYPE_CHECKING:
-    # An operand that the caller wrote, or one with `&` or `|` behind it: `0.1 & F.threat`.
-    AnyNumber: TypeAlias = Number | Unfinished[Number]
-    AnyText: TypeAlias = Text | Unfinished[Text]
-    AnyScore: TypeAlias = Score | Unfinished[Score]
-    AnyMoment: TypeAlias = Moment | Unfinished[Moment]
-    AnyTruth: TypeAlias = bool | Unfinished[bool]
+V = TypeVar("V")
 
 
-class Numeric(Joinable["Numeric"]):
-    """To a type checker: a number column, or a comparison that lacks the number on its right."""
+class Comparable(Joinable["Comparable[V]"], Generic[V]):
+    """To a type checker: a column, or a comparison that lacks the constant on its right."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        # The constant may have `&` or `|` behind it: `F.model == "x" & F.threat`.
+        def __eq__(self, other: V | Unfinished[V]) -> Filter: ...  # type: ignore[override]
+        def __ne__(self, other: V | Unfinished[V]) -> Filter: ...  # type: ignore[override]
+        def __invert__(self) -> "Comparable[V]": ...
+
+
+class Sortable(Joinable["Sortable[V]"], Generic[V]):
+    """The same for values that have an order."""
 
     __slots__ = ()
 
     if TYPE_CHECKING:
 
-        def __eq__(self, other: AnyNumber) -> Filter: ...  # type: ignore[override]
-        def __ne__(self, other: AnyNumber) -> Filter: ...  # type: ignore[override]
-        def __lt__(self, other: AnyNumber) -> Filter: ...
-        def __le__(self, other: AnyNumber) -> Filter: ...
-        def __gt__(self, other: AnyNumber) -> Filter: ...
-        def __ge__(self, other: AnyNumber) -> Filter: ...
-        def __invert__(self) -> "Numeric": ...
-
-
-class Textual(Joinable["Textual"]):
-    """To a type checker: a text column, or a comparison that lacks the text on its right."""
-
-    __slots__ = ()
-
-    if TYPE_CHECKING:
-
-        def __eq__(self, other: AnyText) -> Filter: ...  # type: ignore[override]
-        def __ne__(self, other: AnyText) -> Filter: ...  # type: ignore[override]
-        def __invert__(self) -> "Textual": ...
-
-
-class Temporal(Joinable["Temporal"]):
-    """To a type checker: a timestamp column, or a comparison that lacks the datetime on its right."""
-
-    __slots__ = ()
-
-    if TYPE_CHECKING:
-
-        def __eq__(self, other: AnyMoment) -> Filter: ...  # type: ignore[override]
-        def __ne__(self, other: AnyMoment) -> Filter: ...  # type: ignore[override]
-        def __lt__(self, other: AnyMoment) -> Filter: ...
-        def __le__(self, other: AnyMoment) -> Filter: ...
-        def __gt__(self, other: AnyMoment) -> Filter: ...
-        def __ge__(self, other: AnyMoment) -> Filter: ...
-        def __invert__(self) -> "Temporal": ...
+        def __eq__(self, other: V | Unfinished[V]) -> Filter: ...  # type: ignore[override]
+        def __ne__(self, other: V | Unfinished[V]) -> Filter: ...  # type: ignore[override]
+        def __lt__(self, other: V | Unfinished[V]) -> Filter: ...
+        def __le__(self, other: V | Unfinished[V]) -> Filter: ...
+        def __gt__(self, other: V | Unfinished[V]) -> Filter: ...
+        def __ge__(self, other: V | Unfinished[V]) -> Filter: ...
+        def __invert__(self) -> "Sortable[V]": ...
 
 
 class Keyed(Joinable["Keyed"]):
-    """To a type checker: ``property_key``, or a comparison of it that lacks the text on its right."""
+    """The same for ``property_key``, which has no ``!=``."""
 
     __slots__ = ()
 
     if TYPE_CHECKING:
 
-        def __eq__(self, other: AnyText) -> Filter: ...  # type: ignore[override]
+        def __eq__(self, other: Text | Unfinished[Text]) -> Filter: ...  # type: ignore[override]
         def __invert__(self) -> "Keyed": ...
 
 
-class TextColumn(Equatable[Text], Textual):
+class TextColumn(Equatable[Text], Comparable[Text]):
     """A column of text.
 
     ``contains`` ignores case, as the service does; ``like`` and ``ilike`` take a pattern in which ``%`` is
@@ -243,7 +221,7 @@ class TextColumn(Equatable[Text], Textual):
         return Filter._of(Leaf(self._facts, operator, pattern, self._key))
 
 
-class NumberColumn(Ordered[Number], Numeric):
+class NumberColumn(Ordered[Number], Sortable[Number]):
     """A column of numbers in the unit `unit`.
 
     >>> from helicone_sessions import F
@@ -293,7 +271,7 @@ class NumberColumn(Ordered[Number], Numeric):
         return super().not_in(values)
 
 
-class TimestampColumn(Ordered[Moment], Temporal):
+class TimestampColumn(Ordered[Moment], Sortable[Moment]):
     """A column of instants; its constants are datetimes with a zone.
 
     >>> import datetime as dt
@@ -325,8 +303,8 @@ class BooleanColumn(Equatable[bool], Condition):
 
     if TYPE_CHECKING:
 
-        def __eq__(self, other: AnyTruth) -> Filter: ...  # type: ignore[override]
-        def __ne__(self, other: AnyTruth) -> Filter: ...  # type: ignore[override]
+        def __eq__(self, other: bool | Unfinished[bool]) -> Filter: ...  # type: ignore[override]
+        def __ne__(self, other: bool | Unfinished[bool]) -> Filter: ...  # type: ignore[override]
 
     def _operand(self, *, alone: bool) -> Node | Terms:
         return super()._operand(alone=True) if alone else self.condition("equals", True)
@@ -382,8 +360,8 @@ class ScoreColumn(TextColumn):
 
     if TYPE_CHECKING:
 
-        def __eq__(self, other: AnyScore) -> Filter: ...  # type: ignore[override]
-        def __ne__(self, other: AnyScore) -> Filter: ...  # type: ignore[override]
+        def __eq__(self, other: Score | Unfinished[Score]) -> Filter: ...  # type: ignore[override]
+        def __ne__(self, other: Score | Unfinished[Score]) -> Filter: ...  # type: ignore[override]
         def eq(self, value: Score) -> Filter: ...
         def ne(self, value: Score) -> Filter: ...
         def is_in(self, values: Iterable[Score]) -> Filter: ...
