@@ -171,7 +171,7 @@ def test_what_has_no_answer_is_named_and_the_rest_is_shown(run: Run, service: Fa
 @pytest.mark.parametrize(
     ("code", "message", "arguments"),
     [
-        (2, "line 1, column 7: a constant is due", ("metrics", "cost >")),
+        (2, "line 1, column 7: expected a constant", ("metrics", "cost >")),
         (2, "--last must be a length such as 90m, 12h, 7d or 2w, got 'week'", ("metrics", "--last", "week")),
         (2, "--last must be a length", ("metrics", "--last", "0d")),
         (2, "--from must be a date or a time such as 2026-11-01", ("metrics", "--from", "yesterday")),

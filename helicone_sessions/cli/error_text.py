@@ -10,6 +10,7 @@ from helicone_sessions.errors import (
     APIError,
     AuthenticationError,
     ConnectionFailed,
+    FilterSyntaxError,
     HeliconeError,
     RateLimited,
     RequestTimeout,
@@ -72,7 +73,8 @@ def error_text(error: HeliconeError, command: str = "") -> str:
 
 
 def _in_options(error: HeliconeError, command: str) -> str:
-    if error.problem is None:
+    # The message of invalid filter text shows the position, and the text is in the words of the command line.
+    if error.problem is None or isinstance(error, FilterSyntaxError):
         return str(error)
     options = {**_OPTIONS, **_OPTIONS_OF.get(command, {})}
 
