@@ -62,6 +62,9 @@ smartquotes_action = "D"
 myst_enable_extensions = ["substitution"]
 myst_heading_anchors = 3
 
+# `nox -s links`: these addresses are examples.
+linkcheck_ignore = [r"https?://[^/]*(\.example|localhost|127\.0\.0\.1)\b"]
+
 
 def columns_of(kind: Kind) -> list[Column | MapColumn]:
     return [F[column.name] for column in COLUMNS.values() if column.kind is kind]

@@ -289,9 +289,10 @@ class RequestTimeout(TransportError, TimeoutError):
 
 
 class ConnectionFailed(TransportError, ConnectionError):
-    """The connection could not be made, or broke before the answer was complete.
+    """The connection could not be made, or broke before the response was complete.
 
-    ``is_lasting`` says that the next would fare no better, as with a certificate that is not trusted.
+    ``is_lasting`` is true if a retry would fail again, for example because a certificate is not trusted or a
+    proxy refuses the connection.
 
     >>> import asyncio
     >>> from helicone_sessions import HeliconeClient
@@ -452,15 +453,27 @@ class UnexpectedResponse(APIError):
     Args:
         message: What is wrong with it.
         path: The JSON path of what is off.
+        is_truncated: Whether the body ends too early, as it does when its sender failed; a retry may succeed.
+        is_too_large: Whether the body is larger than the client takes.
         answer: ``status`` and what else of the answer an `APIError` has.
 
     >>> UnexpectedResponse("the field 'average' is missing", status=200, path="$.data.average").path
     '$.data.average'
     """
 
-    def __init__(self, message: str, *, path: str = "$", **answer: Any) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str = "$",
+        is_truncated: bool = False,
+        is_too_large: bool = False,
+        **answer: Any,
+    ) -> None:
         super().__init__(message, **answer)
         self.path = path
+        self.is_truncated = is_truncated
+        self.is_too_large = is_too_large
 
 
 class HeliconeFilterWarning(UserWarning):

@@ -27,9 +27,9 @@ import helicone_sessions
 
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "docs" / "llms.txt"])
-# What Sphinx runs, what shows a program that is run as one, and what is not code.
+# What Sphinx runs, what shows a program that is run as one, what nginx reads, and what is not code.
 ELSEWHERE: Final = re.compile(
-    r"text|\{(testcode|testoutput|doctest|eval-rst|toctree|raw|table|note|image|figure|index)\}.*"
+    r"text|nginx|\{(testcode|testoutput|doctest|eval-rst|toctree|raw|table|note|image|figure|index)\}.*"
     r"|\{literalinclude\} \.\./\.\./examples/\w+\.py"
 )
 # In a block of commands these do nothing: they would install, or take longer than all the rest.
@@ -39,6 +39,8 @@ helicone-sessions() {{ "{sys.executable}" "{Path(__file__).with_name("documented
 python() {{ [[ "$*" == "-m pip install "* ]] || "{sys.executable}" "$@"; }}
 git() {{ [[ "$1" == clone ]] && mkdir -p "${{@: -1}}"; }}
 nox() {{ :; }}
+docker() {{ :; }}
+uvx() {{ [[ "$1 $3" == "--from helicone-sessions" ]] && "${{@:3}}"; }}
 """
 PART: Final = str(Path(__file__).with_name("documented_part.py"))
 

@@ -43,6 +43,8 @@ from helicone_sessions.testing import (
     metrics,
 )
 
+pytestmark = pytest.mark.virtual_time
+
 KEY = "sk-helicone-example-key"
 PASSWORD = "open-sesame"
 SECRETS = (KEY, PASSWORD)
@@ -469,7 +471,7 @@ async def test_an_error_keeps_its_attempts_waits_and_answers(
 async def test_no_frame_of_ours_shows_the_key(server: FakeHelicone, answer: Any) -> None:
     """A report with the variables of all frames, of the error and of what led to it, is without the key."""
     server.otherwise(answer)
-    async with client_of(server, max_retries=0, timeout=0.2) as client:
+    async with client_of(server, max_retries=0, timeout=5) as client:
         try:
             await client.get_metrics()
         except HeliconeError as error:

@@ -6,6 +6,7 @@ Results go to standard output, everything else to standard error. `_EXIT_CODES` 
 import os
 import sys
 from contextlib import suppress
+from importlib.metadata import metadata
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -143,9 +144,16 @@ def _shown(default: object) -> str | None:
 def _epilogue(command: str) -> str:
     """The end of the help of a command, in Markdown."""
     examples = f"Examples:\n\n```text\n{_EXAMPLES[command]}```"
-    read_on = f"Read on in docs/{_PAGES[command]}.md of the source."
-    parts = (examples, _MORE.get(command), _EXIT_CODES, read_on)
+    parts = (examples, _MORE.get(command), _EXIT_CODES, _documentation(_PAGES[command]))
     return "\n\n".join(part for part in parts if part)
+
+
+def _documentation(page: str) -> str | None:
+    """Where to read more about the installed version; None if the package's metadata has no address."""
+    package = metadata("helicone-sessions")
+    addresses = dict(line.split(", ", 1) for line in package.get_all("Project-URL", []))
+    address = addresses.get("Documentation")
+    return address and f"Documentation: {address}/en/v{package['Version']}/{page}.html"
 
 
 def _app(command: str) -> "App":
@@ -168,5 +176,6 @@ def _app(command: str) -> "App":
         app.command(f"helicone_sessions.cli.{function}", name=name, help_epilogue=_epilogue(name))
         if not command:
             app[name]
-    app.register_install_completion_command(name="install-completion")
+    # It writes only the file that --output names.
+    app.register_install_completion_command(name="install-completion", add_to_startup=False)
     return app

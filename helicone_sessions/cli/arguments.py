@@ -11,7 +11,8 @@ from helicone_sessions.errors import ConfigurationError, FilterError
 from helicone_sessions.filters.expression import Filter
 from helicone_sessions.filters.nodes import Leaf
 from helicone_sessions.filters.text.parser import parse_filter
-from helicone_sessions.messages.time_filter import TimeFilter, zone_of
+from helicone_sessions.messages.time_filter import TimeFilter
+from helicone_sessions.time_zones import zone_of
 
 _LENGTH: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(m|min|h|d|w)")
 _UNITS: Final = {
@@ -25,6 +26,10 @@ _UNITS: Final = {
 # A column, and its values after the first = that is not inside a map key.
 _BY: Final = re.compile(
     r"""((?:[^=\[]|\[(?:"(?:[^"\\]|\\.)*+"|'(?:[^'\\]|\\.)*+'|[^\]"'])*+\])++)=(.*)""", re.DOTALL
+)
+# A name of any characters and a filter; quotes are necessary around those that a column and its values have.
+_NAMED: Final = re.compile(
+    r"""\s*(?:(?P<quote>["'])(?P<quoted>.+?)(?P=quote)|(?P<name>[^=<>:\["']+))\s*:(?P<filter>.*)""", re.DOTALL
 )
 _VALUE: Final = re.compile(r"""(?:\A|,)\s*("[^"]*"|'[^']*'|[^,]*?)\s*(?=,|\Z)""")
 
@@ -81,21 +86,29 @@ def condition(text: str) -> Filter:
     except FilterError as error:
         if text.startswith(("'", '"')):
             error.add_note('the shell passed the quotes on: cmd.exe understands " only')
-        elif len(text.split()) == 1:
+        elif text.isidentifier():
             error.add_note("write the whole filter in quotes, 'cost > 0.1', because the shell reads the >")
         error.add_note(_COLUMNS)
         raise
 
 
-def time_of(last: str | None, begin: str | None, end: str | None, zone: tzinfo) -> TimeFilter | None:
-    """The time of ``--last``, ``--from`` and ``--to``; None if none of them is given."""
+def time_of(
+    last: str | None, begin: str | None, end: str | None, zone: tzinfo, every: timedelta | None = None
+) -> TimeFilter | None:
+    """The time of ``--last``, ``--from`` and ``--to``; None if none of them is given.
+
+    In periods of whole days, *last* begins at a midnight, so that only the present day is partial.
+    """
     if last is not None:
         if begin is not None or end is not None:
             raise ConfigurationError(
                 argument="last", problem="ends now", remedy="Leave it out, or leave out `begin` and `end`"
             )
         try:
-            return TimeFilter.last(days=length("last", last) / timedelta(days=1))
+            found = TimeFilter.last(days=length("last", last) / timedelta(days=1))
+            if every is None or every % timedelta(days=1):
+                return TimeFilter(found.start, found.end, zone)
+            return TimeFilter(found.start.astimezone(zone).date(), found.end, zone)
         except FilterError:
             raise _beyond_calendar("last", last) from None
     if begin is None:
@@ -104,13 +117,14 @@ def time_of(last: str | None, begin: str | None, end: str | None, zone: tzinfo) 
         return None
     begins = moment("begin", begin, zone)
     ends = datetime.now(UTC) if end is None else moment("end", end, zone)
-    if begins >= ends:
+    # Python compares times of the same zone by the wall clock, even when clocks change.
+    if begins.astimezone(UTC) >= ends.astimezone(UTC):
         raise ConfigurationError(
             argument="begin",
-            problem=f"must be before {'now' if end is None else f'--to {end}'}, got {begin}",
+            problem=f"must be before {'now' if end is None else f'`end` {end}'}, got {begin}",
             remedy="Use an earlier time",
         )
-    return TimeFilter(begins, ends)
+    return TimeFilter(begins, ends, zone)
 
 
 def zone(text: str | None) -> tzinfo:
@@ -128,10 +142,12 @@ def zone(text: str | None) -> tzinfo:
 def segments(given: Sequence[str]) -> dict[str, Filter] | None:
     """The segments of ``--by``: ``model=gpt-4o,o3``, or ``slow:latency > 5000`` for any filter.
 
-    A value with a comma needs quotes, single or double.
+    A value with a comma needs quotes, single or double, and so does a name with one of ``=<>:["'``.
 
     >>> segments(["model=gpt-4o,o3", "slow:latency > 5000"])
     {'gpt-4o': F.model == 'gpt-4o', 'o3': F.model == 'o3', 'slow': F.latency > 5000}
+    >>> segments(["🚀 rocket: cost > 1", '"a=b": cached'])
+    {'🚀 rocket': F.cost > 1, 'a=b': F.cached == True}
     """
     found: dict[str, Filter] = {}
     for text in given:
@@ -149,9 +165,8 @@ def segments(given: Sequence[str]) -> dict[str, Filter] | None:
 
 
 def _segments(text: str) -> list[tuple[str, Filter]]:
-    name, colon, condition = text.partition(":")
-    if colon and re.fullmatch(r"[\w .-]+", name):
-        return [(name.strip(), parse_filter(condition))]
+    if named := _NAMED.fullmatch(text):
+        return [(named["quoted"] or named["name"].strip(), parse_filter(named["filter"]))]
     found = _BY.fullmatch(text)
     # A whole condition, such as model == "gpt-4o", has another operator around the =.
     if not found or found[1].rstrip().endswith(("!", "<", ">")) or found[2].startswith("="):

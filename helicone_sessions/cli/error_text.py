@@ -73,7 +73,7 @@ def error_text(error: HeliconeError, command: str = "") -> str:
 
 
 def _in_options(error: HeliconeError, command: str) -> str:
-    # The message of invalid filter text shows the position, and the text is in the words of the command line.
+    # The message of a syntax error shows the place in the text.
     if error.problem is None or isinstance(error, FilterSyntaxError):
         return str(error)
     options = {**_OPTIONS, **_OPTIONS_OF.get(command, {})}

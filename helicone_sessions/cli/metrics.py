@@ -1,6 +1,7 @@
 """``helicone-sessions metrics``: query the service, and show a table, JSON, CSV, HTML or a picture."""
 
 import asyncio
+import math
 import os
 import sys
 from pathlib import Path
@@ -13,16 +14,19 @@ from helicone_sessions.cli.progress import of_queries
 from helicone_sessions.display import html
 from helicone_sessions.display.numbers import means
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.messages.metrics import UNITS, SessionMetrics, panels
-from helicone_sessions.messages.query import PSize, SessionMetricsQuery
+from helicone_sessions.messages.metrics import UNITS, PSize, SessionMetrics, panels
+from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.messages.tabular import json_text
 from helicone_sessions.report.cells import Quantity, cut_of
 from helicone_sessions.report.grid import MetricsGrid, grid_to_html, grid_to_terminal, metrics_grid
+from helicone_sessions.report.periods import periods_of
 from helicone_sessions.transport.client import HeliconeClient
 
 Output = Literal["table", "json", "csv", "html"]
 # The exit code if some queries of a grid failed, after the rest was shown.
 _PARTLY: Final = 5
+# The rate limit of the free tier.
+_MANY, _WINDOW_MINUTES = 1000, 5
 
 
 def metrics(  # noqa: PLR0913 - options
@@ -45,6 +49,7 @@ def metrics(  # noqa: PLR0913 - options
     region: Literal["us", "eu"] | None = None,
     timeout: float = 60.0,
     max_concurrency: int = 8,
+    yes: bool = False,
 ) -> None:
     """Show the metrics of sessions, in total or by segment and period.
 
@@ -71,18 +76,20 @@ def metrics(  # noqa: PLR0913 - options
         region: The region of the service.
         timeout: Seconds for one attempt.
         max_concurrency: The number of queries under way at once.
+        yes: Run thousands of queries without asking first.
     """
     where = zone(time_zone)
+    period = None if every is None else length("every", every)
     query = SessionMetricsQuery(
         None if text is None else condition(text),
         name_contains=name_contains,
-        time_filter=time_of(last, begin, end, where),
+        time_filter=time_of(last, begin, end, where, period),
         p_size=p_size,
         use_interquartile=use_interquartile or None,
     )
     asked: dict[str, Any] = {
         "by": segments(by or []),
-        "every": None if every is None else length("every", every),
+        "every": period,
         "time_zone": where,
     }
     if every is not None and query.time_filter is None:
@@ -98,12 +105,31 @@ def metrics(  # noqa: PLR0913 - options
     if not is_table:
         _show_metrics(asyncio.run(_one(query, settings)), query, output, plot)
     else:
+        count = len(asked["by"] or [None]) * len(periods_of(query, period, where))
+        _announce(count, is_confirmed=yes)
         grid = asyncio.run(_grid(query, asked, settings))
         _show_grid(grid, quantity, output, plot, kind)
         if grid.failed:
             for cell in grid.failed:
                 sys.stderr.write(f"helicone-sessions: {cell.segment}, {cell.period}: {cell.error}\n")
             raise SystemExit(_PARTLY)
+
+
+def _announce(count: int, *, is_confirmed: bool) -> None:
+    """Say how long many queries take, and on a terminal ask whether to run them."""
+    if count < _MANY:
+        return
+    minutes = math.ceil(count / _MANY) * _WINDOW_MINUTES - _WINDOW_MINUTES
+    sys.stderr.write(
+        f"helicone-sessions: {count:,} queries, about {minutes} minutes at the free tier's rate limit"
+        f" ({_MANY:,} requests in {_WINDOW_MINUTES} minutes)\n"
+    )
+    if is_confirmed or not sys.stdin.isatty():
+        return
+    sys.stderr.write("Run them? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise KeyboardInterrupt
 
 
 async def _one(query: SessionMetricsQuery, settings: dict[str, Any]) -> SessionMetrics:
@@ -143,10 +169,10 @@ def _show_metrics(
 
         from helicone_sessions.display import terminal  # noqa: PLC0415
 
-        console = Console()
+        console = Console(highlight=False)
         heads = list(UNITS.values())
-        averages = terminal.table("Averages of a session", heads, [("all that match", means(panels(found)))])
-        console.print(averages, crop=False)
+        (averages,) = means([panels(found)])
+        console.print(terminal.NumberTable("Averages of a session", heads, [("all sessions", averages)]))
         if found.average.session_count is None:
             console.print("No session matches. Try a longer time, or fewer conditions.")
         else:
@@ -171,7 +197,7 @@ def _show_grid(
     if output == "table":
         from rich.console import Console  # noqa: PLC0415 - it is an extra
 
-        Console().print(grid_to_terminal(grid, quantity), crop=False)
+        Console(highlight=False).print(grid_to_terminal(grid, quantity))
     elif output == "html":
         _write_page(grid_to_html(grid, quantity, others="--quantity"))
     else:
@@ -183,11 +209,7 @@ def _show_grid(
 
 
 def _write(found: SessionMetrics | MetricsGrid, output: Output) -> None:
-    if output == "csv":
-        sys.stdout.write(found.to_csv())
-    else:
-        text = found.to_json() if isinstance(found, MetricsGrid) else json_text(found.to_dict())
-        sys.stdout.write(f"{text}\n")
+    sys.stdout.write(found.to_csv() if output == "csv" else f"{json_text(found.to_rows())}\n")
 
 
 def _write_page(fragment: str) -> None:

@@ -33,6 +33,7 @@ def serve(  # noqa: PLR0913 - each is an option of the command
     data: Path | None = None,
     sample: bool = False,
     path: Path | None = None,
+    accept_loss: bool = False,
     clickhouse: str | None = None,
     organization: str | None = None,
     host: str = "127.0.0.1",
@@ -53,6 +54,7 @@ def serve(  # noqa: PLR0913 - each is an option of the command
         data: A .jsonl, .json, .csv or .parquet file of requests (.gz likewise) to load first.
         sample: Load a made-up month that ends now, as the demo has it.
         path: A directory that keeps the data; without it, it is in memory and gone at the end.
+        accept_loss: Open a damaged store without the rows that are lost.
         clickhouse: Answer from this ClickHouse instead, http://user@host:8123/database; leave its password to
             HELICONE_SESSIONS_CLICKHOUSE_PASSWORD, as other users see the arguments.
         organization: The organisation to answer for, where the data holds several.
@@ -80,10 +82,13 @@ def serve(  # noqa: PLR0913 - each is an option of the command
     loads = sample or data is not None
     rows: Data = LocalServer.sample() if sample else data or ()
     key = os.environ.get(KEY_VARIABLE) or None
+    # The files of the engine and of rejected rows are this user's alone.
+    os.umask(0o077)
     make = partial(
         LocalServer,
         rows,
         path=path,
+        accept_loss=accept_loss,
         clickhouse=clickhouse,
         organization_id=organization,
         api_key=key,

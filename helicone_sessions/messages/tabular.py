@@ -3,7 +3,8 @@
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from helicone_sessions.errors import MissingExtra
@@ -20,7 +21,9 @@ class Tabular:
 
     __slots__ = ()
     columns: ClassVar[Mapping[str, str]]
-    """The columns of the rows, and what each holds, with its unit."""
+    """The columns of the rows, and the meaning of each, with its unit."""
+    column_types: ClassVar[Mapping[str, type]]
+    """The columns that are `float` or `datetime` in frames, whatever the values; all others are text."""
 
     def to_rows(self) -> list[Row]:
         """The rows, as dicts.
@@ -32,10 +35,9 @@ class Tabular:
         raise NotImplementedError
 
     def to_csv(self) -> str:
-        """The rows as CSV with a head; what is missing is an empty field, times are ISO 8601.
+        """The rows as CSV with a header row; a missing value is an empty field, times are ISO 8601.
 
-        Texts stand as they are: one from a user that begins with ``=``, ``+``, ``-`` or ``@`` is a formula to
-        a spreadsheet.
+        Text is not changed; spreadsheets read text that begins with ``=``, ``+``, ``-`` or ``@`` as formulas.
 
         >>> from helicone_sessions.testing import metrics
         >>> print(metrics(cost=0.5).to_csv())
@@ -52,7 +54,7 @@ class Tabular:
         return text.getvalue()
 
     def to_pandas(self) -> "pd.DataFrame":
-        """The rows as a pandas frame.
+        """The rows as a pandas frame; the type of a column does not depend on its values.
 
         Raises:
             MissingExtra: pandas is not installed.
@@ -66,10 +68,23 @@ class Tabular:
             import pandas as pd  # noqa: PLC0415 - it is an extra
         except ImportError as error:
             raise MissingExtra("frames", package="pandas", purpose="to_pandas()") from error
-        return pd.DataFrame(self.to_rows(), columns=list(self.columns))
+        text = pd.Series(["text"]).dtype
+        rows = self.to_rows()
+        columns = {}
+        for name in self.columns:
+            values = [row[name] for row in rows]
+            kind = self.column_types.get(name)
+            if kind is float:
+                columns[name] = pd.Series(values, dtype="float64")
+            elif kind is datetime:
+                moments = pd.Series(pd.to_datetime(_in_utc(values), utc=True))
+                columns[name] = moments.dt.tz_convert(_zone(values)).dt.as_unit("us")
+            else:
+                columns[name] = pd.Series(_texts(values), dtype=text)
+        return pd.DataFrame(columns)
 
     def to_polars(self) -> "pl.DataFrame":
-        """The rows as a polars frame.
+        """The rows as a polars frame; the type of a column does not depend on its values.
 
         Raises:
             MissingExtra: polars is not installed.
@@ -82,7 +97,33 @@ class Tabular:
             import polars as pl  # noqa: PLC0415 - it is an extra
         except ImportError as error:
             raise MissingExtra("frames", package="polars", purpose="to_polars()") from error
-        return pl.DataFrame(self.to_rows(), schema=list(self.columns), infer_schema_length=None)
+        rows = self.to_rows()
+        columns = []
+        for name in self.columns:
+            values = [row[name] for row in rows]
+            kind = self.column_types.get(name)
+            if kind is float:
+                columns.append(pl.Series(name, values, pl.Float64))
+            elif kind is datetime:
+                moments = pl.Series(name, _in_utc(values), pl.Datetime("us", "UTC"))
+                # polars has no time zones without a name.
+                zone = getattr(_zone(values), "key", "UTC")
+                columns.append(moments.dt.convert_time_zone(zone))
+            else:
+                columns.append(pl.Series(name, _texts(values), pl.String))
+        return pl.DataFrame(columns)
+
+
+def _in_utc(values: Iterable[datetime | None]) -> list[datetime | None]:
+    return [value and value.astimezone(UTC) for value in values]
+
+
+def _zone(values: Iterable[datetime | None]) -> tzinfo:
+    return next((value.tzinfo for value in values if value is not None and value.tzinfo), UTC)
+
+
+def _texts(values: Iterable[object]) -> list[str | None]:
+    return [None if value is None else str(value) for value in values]
 
 
 def _plain(value: Any) -> Any:
@@ -90,5 +131,5 @@ def _plain(value: Any) -> Any:
 
 
 def json_text(value: Any) -> str:
-    """JSON that every reader takes: no NaN, and other alphabets as they are."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    """JSON that every reader takes: no NaN, times in ISO 8601, and other alphabets as they are."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)

@@ -5,6 +5,7 @@ from typing import Final, Literal
 
 import attrs
 
+from helicone_sessions.display import html
 from helicone_sessions.display.numbers import cut_note
 from helicone_sessions.errors import HeliconeError
 from helicone_sessions.messages.metrics import SessionMetrics
@@ -32,7 +33,7 @@ _MEANINGS: Final = {
 _DEFAULT_LEVEL: Final = "p75"
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class GridCell:
     """One cell of a grid.
 
@@ -54,6 +55,14 @@ class GridCell:
     query: SessionMetricsQuery
     metrics: SessionMetrics | None = None
     error: HeliconeError | None = None
+
+    def __repr__(self) -> str:
+        state = type(self.error).__name__ if self.error else "metrics" if self.metrics else "not queried"
+        return f"<GridCell {self.segment!r}, {self.period}: {state}>"
+
+    def _repr_html_(self) -> str:
+        shown = str(self.error or "not queried") if self.metrics is None else self.metrics._repr_html_()
+        return html.titled(f"{self.segment}, {self.period}", shown, is_html=self.metrics is not None)
 
     def quantity(self, name: Quantity) -> float | None:
         """A number of the cell; None if its query failed, or if no session matches.

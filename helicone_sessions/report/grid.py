@@ -2,13 +2,13 @@
 
 from collections.abc import AsyncIterable, Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from datetime import date, tzinfo
+from datetime import date, datetime, tzinfo
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self, overload
 
 import attrs
 
 from helicone_sessions.display import html
-from helicone_sessions.display.numbers import number
+from helicone_sessions.display.numbers import column_numbers, number
 from helicone_sessions.errors import FilterTypeError, FilterValueError, HeliconeError
 from helicone_sessions.filters.expression import ALL, Condition, Filter, as_filter
 from helicone_sessions.messages.metrics import SessionMetrics
@@ -28,8 +28,9 @@ OnProgress = Callable[[int, int | None, int], object]
 
 _EVERYTHING: Final = "all"
 _FAILED: Final = "failed"
-# A notebook shows no more rows than this.
+# A notebook shows no more rows and columns than these.
 _MOST_ROWS: Final = 200
+_MOST_COLUMNS: Final = 40
 _MOST_NAMES: Final = 8
 
 
@@ -58,7 +59,7 @@ class MetricsClient(Protocol):
         """Run the queries, and yield their outcomes as they complete."""
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class MetricsGrid(Tabular):
     """Metrics by segment and period, as `metrics_grid` returns them.
 
@@ -90,7 +91,7 @@ class MetricsGrid(Tabular):
     query: SessionMetricsQuery
     segments: Mapping[Hashable, Filter]
     periods: tuple[Period, ...]
-    cells: Mapping[Position, GridCell] = attrs.field(repr=False)
+    cells: Mapping[Position, GridCell]
 
     columns: ClassVar[Mapping[str, str]] = {
         "segment": "the name of the segment",
@@ -105,6 +106,18 @@ class MetricsGrid(Tabular):
         "sessions_drawn": "number of sessions in the histogram of costs: the share p_size of all",
         "error": "the error if the query failed",
     }
+    column_types: ClassVar[Mapping[str, type]] = {
+        "start": datetime,
+        "end": datetime,
+        **dict.fromkeys((*QUANTITIES, "sessions_drawn"), float),
+    }
+
+    def __repr__(self) -> str:
+        failed = f", {len(self.failed):,} failed" if self.failed else ""
+        return (
+            f"<MetricsGrid of {len(self.segments):,} segments in {len(self.periods):,} periods,"
+            f" {self.periods[0]} to {self.periods[-1]}{failed}>"
+        )
 
     def __iter__(self) -> Iterator[GridCell]:
         for segment in range(len(self.segments)):
@@ -419,22 +432,33 @@ def grid_to_html(
         value = cell.quantity(quantity)
         return html.Cell(number(value, unit), (value or 0.0) / most)
 
+    columns = range(len(grid.segments))
     rows = [
-        (str(period), [shown(grid.cells[segment, index]) for segment in range(len(grid.segments))])
+        (str(period), [shown(grid.cells[segment, index]) for segment in columns[:_MOST_COLUMNS]])
         for index, period in enumerate(grid.periods[:_MOST_ROWS])
     ]
-    left_out = len(grid.periods) - len(rows)
-    more = f" {left_out:,} more periods are not shown." if left_out else ""
-    note = f"In {unit}.{more} Other quantities: {others}."
-    return html.table(quantity_title(quantity, grid.query), map(str, grid.segments), rows, note)
+    left_out = [
+        f" {count:,} more {name} are not shown."
+        for name, count in (
+            ("periods", len(grid.periods) - _MOST_ROWS),
+            ("segments", len(grid.segments) - _MOST_COLUMNS),
+        )
+        if count > 0
+    ]
+    note = f"In {unit}.{''.join(left_out)} Other quantities: {others}."
+    heads = map(str, list(grid.segments)[:_MOST_COLUMNS])
+    return html.table(quantity_title(quantity, grid.query), heads, rows, note)
 
 
 def grid_to_terminal(grid: MetricsGrid, quantity: Quantity = "dollars_mean") -> "RenderableType":
-    """A grid as a terminal table: a line for each period, a column for each segment (extra ``cli``).
+    """A grid as a terminal table (extra ``cli``).
+
+    A grid of several periods has a line for each period and a column for each segment. A grid of one period
+    has a line for each segment, with all quantities.
 
     Args:
         grid: The grid.
-        quantity: The number to show of each cell.
+        quantity: The number to show of each cell, if there are several periods.
 
     Raises:
         ValueError: There is no quantity of that name.
@@ -442,12 +466,19 @@ def grid_to_terminal(grid: MetricsGrid, quantity: Quantity = "dollars_mean") -> 
     from helicone_sessions.display import terminal  # noqa: PLC0415 - rich is an extra
 
     _, unit = metric_and_unit(quantity)
+    names = [str(name) for name in grid.segments]
+    if len(grid.periods) == 1:
+        heads = [name.replace("_", " ") for name in QUANTITIES]
+        columns = [_texts(grid, kind, QUANTITIES[kind][1]) for kind in QUANTITIES]
+        title = f"Sessions by segment, {grid.periods[0]}"
+        return terminal.NumberTable(title, heads, zip(names, zip(*columns, strict=True), strict=True))
+    texts = _texts(grid, quantity, unit)
+    count = len(grid.periods)
+    rows = [(str(period), texts[index::count]) for index, period in enumerate(grid.periods)]
+    return terminal.NumberTable(quantity_title(quantity, grid.query), names, rows)
 
-    def shown(cell: GridCell) -> str:
-        return _FAILED if cell.metrics is None else number(cell.quantity(quantity), unit)
 
-    rows = [
-        (str(period), [shown(grid.cells[segment, index]) for segment in range(len(grid.segments))])
-        for index, period in enumerate(grid.periods)
-    ]
-    return terminal.table(quantity_title(quantity, grid.query), [str(name) for name in grid.segments], rows)
+def _texts(grid: MetricsGrid, quantity: Quantity, unit: str) -> list[str]:
+    """One quantity of all cells, segment by segment."""
+    numbers = column_numbers([cell.quantity(quantity) for cell in grid], unit)
+    return [_FAILED if cell.metrics is None else text for cell, text in zip(grid, numbers, strict=True)]

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Hashable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from helicone_sessions.errors import HeliconeError
@@ -13,6 +13,7 @@ from helicone_sessions.messages.tabular import json_text
 from helicone_sessions.messages.time_filter import TimeFilter
 from helicone_sessions.report.cells import GridCell
 from helicone_sessions.report.periods import Period
+from helicone_sessions.time_zones import zone_of
 
 _VERSION: Final = 1
 
@@ -90,6 +91,8 @@ def _period_to_json(period: Period) -> Any:
     return {
         "start": period.start.isoformat(),
         "end": period.end.isoformat(),
+        "everySeconds": period.every and period.every.total_seconds(),
+        "timeZone": getattr(period.start.tzinfo, "key", None),
         "timeFilter": converter.unstructure(period.time_filter),
     }
 
@@ -97,8 +100,8 @@ def _period_to_json(period: Period) -> Any:
 def _period_from_json(wire: Any) -> Period:
     if wire is None:
         return Period(None, None, None)
-    return Period(
-        datetime.fromisoformat(wire["start"]),
-        datetime.fromisoformat(wire["end"]),
-        converter.structure(wire["timeFilter"], TimeFilter),
-    )
+    start, end = (datetime.fromisoformat(wire[name]) for name in ("start", "end"))
+    if zone := wire.get("timeZone"):
+        start, end = (moment.astimezone(zone_of(zone)) for moment in (start, end))
+    every = None if wire.get("everySeconds") is None else timedelta(seconds=wire["everySeconds"])
+    return Period(start, end, converter.structure(wire["timeFilter"], TimeFilter), every)

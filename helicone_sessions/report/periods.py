@@ -1,7 +1,7 @@
 """`Period`: one step of time in a grid, with the ends that people name it by."""
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from itertools import pairwise
 from typing import Any
 
@@ -9,7 +9,8 @@ import attrs
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError
 from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.messages.time_filter import TimeFilter, zone_of
+from helicone_sessions.messages.time_filter import TimeFilter
+from helicone_sessions.time_zones import zone_of
 
 Every = timedelta | Iterable[TimeFilter]
 
@@ -21,12 +22,15 @@ _MILLISECOND = timedelta(milliseconds=1)
 class Period:
     """A period of time, including its start and excluding its end.
 
+    Its text is the day or the moment at which it starts, with "(part)" if it is shorter than `every`.
+
     Args:
         start: The start; None is the beginning of all time.
         end: The end.
         time_filter: The time filter of its query. The service excludes both ends, so the time filter of a
             period that follows another begins one millisecond before `start`. Requests are stored to the
             millisecond, so a request made exactly at `start` counts once, in this period.
+        every: The length of the whole periods of its grid; None if they have no common length.
 
     >>> day = Period(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC), None)
     >>> str(day), date(2026, 11, 1) in day, datetime(2026, 11, 2, tzinfo=UTC) in day
@@ -36,6 +40,27 @@ class Period:
     start: datetime | None
     end: datetime | None
     time_filter: TimeFilter | None
+    every: timedelta | None = attrs.field(default=None, eq=False)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether it is shorter than the whole periods of its grid.
+
+        >>> noon = datetime(2026, 11, 2, 12, tzinfo=UTC)
+        >>> today = Period(datetime(2026, 11, 2, tzinfo=UTC), noon, None, every=timedelta(days=1))
+        >>> today.is_partial, str(today)
+        (True, '2026-11-02 (part)')
+        """
+        if self.start is None or self.end is None or self.every is None:
+            return False
+        if self._is_at_midnights():
+            # Without a zone: a day on which clocks change is whole.
+            return self.end.replace(tzinfo=None) - self.start.replace(tzinfo=None) < self.every
+        return self.end.astimezone(UTC) - self.start.astimezone(UTC) < self.every
+
+    def _is_at_midnights(self) -> bool:
+        ends = [each.time() for each in (self.start, self.end) if each is not None]
+        return set(ends) == {time()}
 
     def __contains__(self, moment: date) -> bool:
         """Whether it holds a datetime, or the start of a day in its time zone."""
@@ -43,15 +68,26 @@ class Period:
             return True
         if not isinstance(moment, datetime):
             return self.start.date() <= moment < max(self.end.date(), self.start.date() + _DAY)
-        return self.start <= moment < self.end
+        if moment.utcoffset() is None:
+            raise FilterTypeError(
+                argument="period",
+                problem=f"must have a time zone, got the naive datetime {moment.isoformat()}",
+                remedy="Add the time zone, for example with .replace(tzinfo=datetime.UTC)",
+            )
+        # Python compares times of the same zone by the wall clock, even when clocks change.
+        return self.start.astimezone(UTC) <= moment.astimezone(UTC) < self.end.astimezone(UTC)
 
     def __str__(self) -> str:
         if self.start is None or self.end is None:
             return "all time"
-        if not self.start.time() == self.end.time() == self.start.time().min:
-            return f"{self.start:%Y-%m-%d %H:%M}"
-        first, last = self.start.date(), self.end.date() - _DAY
-        return f"{first}" if first == last else f"{first} to {last}"
+        part = " (part)" if self.is_partial else ""
+        first, last = self.start.date(), (self.end - _MILLISECOND).date()
+        # A partial day of the calendar has midnight at one end.
+        is_day = time() in (self.start.time(), self.end.time()) and not (self.every or _MILLISECOND) % _DAY
+        if is_day or self._is_at_midnights():
+            return f"{first}{part}" if first == last else f"{first} to {last}{part}"
+        is_repeated = len({self.start.replace(fold=fold).utcoffset() for fold in (0, 1)}) > 1
+        return self.start.isoformat(" ", "minutes")[: None if is_repeated else 16] + part
 
 
 PeriodKey = int | date | Period
@@ -67,8 +103,10 @@ def periods_of(
         FilterTypeError: *every* is neither a length nor a list of time filters.
         FilterValueError: The query has no time to divide, or has one although *every* lists time filters.
     """
-    zone = UTC if time_zone is None else zone_of(time_zone)
     whole = query.time_filter
+    if time_zone is None and whole is not None:
+        time_zone = whole.time_zone
+    zone = UTC if time_zone is None else zone_of(time_zone)
     if every is None:
         return (Period(None, None, None),) if whole is None else _periods([whole], zone)
     if isinstance(every, timedelta):
@@ -80,7 +118,7 @@ def periods_of(
                 " SessionMetricsQuery(time_filter=TimeFilter.last(days=30))",
             )
         by_calendar = time_zone is not None and not every % _DAY
-        return _periods(whole.split(days=every / _DAY, time_zone=zone if by_calendar else None), zone)
+        return _periods(whole.split(days=every / _DAY, time_zone=zone if by_calendar else None), zone, every)
     time_filters = _time_filters(every)
     if whole is not None:
         raise FilterValueError(
@@ -121,12 +159,14 @@ def covered_time(periods: Sequence[Period]) -> TimeFilter | None:
     return TimeFilter(first.start, last.end) if first and last and not has_gaps else None
 
 
-def _periods(time_filters: Iterable[TimeFilter], zone: tzinfo) -> tuple[Period, ...]:
+def _periods(
+    time_filters: Iterable[TimeFilter], zone: tzinfo, every: timedelta | None = None
+) -> tuple[Period, ...]:
     found = []
     before: datetime | None = None
     for each in time_filters:
         # `TimeFilter.split` begins a millisecond earlier, to count the requests made exactly at the start.
         start = before if before == each.start + _MILLISECOND else each.start
         before = each.end
-        found.append(Period(start.astimezone(zone), each.end.astimezone(zone), each))
+        found.append(Period(start.astimezone(zone), each.end.astimezone(zone), each, every))
     return tuple(found)

@@ -287,7 +287,7 @@ def _draw_histogram(axes: "Axes", histogram: Histogram, mean: float | None, titl
 def _mark_mean(axes: "Axes", mean: float, low: float, high: float, unit: str) -> None:
     """Draw a line at the mean of all sessions, which can be above the cut."""
     edge = axes.get_xlim()[1]
-    text = f"mean of all {number(mean, unit)}"
+    text = _literal(f"mean of all {number(mean, unit)}")
     if mean > high + (high - low):
         place, text = edge, f"{text} →"
     else:
@@ -345,7 +345,7 @@ def _heatmap(grid: MetricsGrid, values: Values, metric: Quantity) -> "Axes":
         elif value is None or len(grid) <= _MOST_NUMBERS:
             colour = "white" if value is not None and value > middle else "black"
             style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7.5, "color": colour}
-            axes.text(column, row, number(value, unit), **style)
+            axes.text(column, row, _literal(number(value, unit)), **style)
     if known:
         bar = figure.colorbar(image, ax=axes, pad=0.02)
         bar.set_label(unit, fontsize=9)

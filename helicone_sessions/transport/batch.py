@@ -18,8 +18,8 @@ from typing import Any, Generic, Self, TypeVar
 import attrs
 
 from helicone_sessions.errors import AuthenticationError, ConfigurationError, FilterTypeError, HeliconeError
-from helicone_sessions.filters.constants import shortened
 from helicone_sessions.filters.expression import Condition, Operand, as_filter
+from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
 
@@ -73,8 +73,7 @@ def as_query(value: Any, key: object) -> SessionMetricsQuery:
     if isinstance(value, Operand):
         return SessionMetricsQuery(filter=as_filter(value))
     raise FilterTypeError(
-        "a query is a SessionMetricsQuery or a filter, not"
-        f" {type(value).__name__} {shortened(value)} (at {key!r})"
+        f"a query must be a SessionMetricsQuery or a filter, got {masked_repr(value)} (at {masked_repr(key)})"
     )
 
 
@@ -109,7 +108,9 @@ class MetricsStream(Generic[K]):
         one = isinstance(queries, (str, bytes, SessionMetricsQuery, Operand))
         if one or not isinstance(queries, (Iterable, AsyncIterable)):
             raise FilterTypeError(
-                f"queries is a mapping or an iterable of queries, not {type(queries).__name__}"
+                argument="queries",
+                problem=f"must be a mapping or an iterable of queries, got {masked_repr(queries)}",
+                remedy="Use get_metrics() for one query",
             )
         self._outcomes = _outcomes(queries, ask, concurrency, now, ordered=ordered)
 

@@ -4,25 +4,28 @@ from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mappin
 from datetime import timedelta, tzinfo
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar, overload
 
 import attrs
 from yarl import URL
 
 from helicone_sessions.clock import current as current_clock
-from helicone_sessions.errors import HeliconeError
+from helicone_sessions.errors import FilterTypeError, HeliconeError
 from helicone_sessions.filters.cautions import Caution
+from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages import protocol
-from helicone_sessions.messages.metrics import SessionMetrics
-from helicone_sessions.messages.query import PSize, SessionMetricsQuery
+from helicone_sessions.messages.endpoints import METRICS, AnyQuery, Endpoint
+from helicone_sessions.messages.metrics import PSize, SessionMetrics
+from helicone_sessions.messages.protocol import Call
+from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.messages.time_filter import TimeFilter
-from helicone_sessions.transport import options
 from helicone_sessions.transport.batch import Answer, MetricsStream, Queries, Query
 from helicone_sessions.transport.endpoint import Region, resolve
-from helicone_sessions.transport.hooks import Hooks, Observer
-from helicone_sessions.transport.rate_gate import Gate, Limit
+from helicone_sessions.transport.hooks import Hooks, Observer, check_hooks
+from helicone_sessions.transport.listings import Listings
+from helicone_sessions.transport.rate_gate import Gate, Limit, check_limit
+from helicone_sessions.transport.rate_limit import check_count, check_seconds
 from helicone_sessions.transport.retry import RetryPolicy
-from helicone_sessions.transport.slots import Slots
 from helicone_sessions.transport.warn import (
     Cautions,
     FilterWarnings,
@@ -37,10 +40,11 @@ if TYPE_CHECKING:
 K = TypeVar("K")
 # Stands for an option that is not given, where None is a value.
 _KEPT: Any = object()
+_DEFAULTS: Final = {field.name: field.default for field in attrs.fields(SessionMetricsQuery)}
 OnProgress = Callable[[int, int | None, int], object]
 
 
-class HeliconeClient:
+class HeliconeClient(Listings):
     """A client for one Helicone organisation; use it with ``async with`` or end it with `aclose`.
 
     Making one touches neither the network nor an event loop. One client belongs to the loop on which it is
@@ -101,22 +105,22 @@ class HeliconeClient:
         cautions: Cautions = "warn",
     ) -> None:
         # Here, for aiohttp takes most of the time of an import, and who builds filters needs none of it.
-        from helicone_sessions.transport.attempt import Sender  # noqa: PLC0415
+        from helicone_sessions.transport.attempt import Sender, Slots  # noqa: PLC0415
         from helicone_sessions.transport.connection import Connection  # noqa: PLC0415
 
         # A session of the caller's has its own way through a proxy.
         settings = resolve(api_key, region, base_url, looks_for_proxy=session is None)
         self._base_url = settings.masked(str(settings.base_url))
-        self._concurrency = options.count(max_concurrency, "max_concurrency", least=1)
+        self._concurrency = check_count("max_concurrency", max_concurrency)
         self._warnings = FilterWarnings(cautions)
-        self._hooks = options.hooks(hooks)
+        self._hooks = check_hooks(hooks)
         self._connection = Connection(session, settings, self._concurrency, callers_place())
         self._sender = Sender(
             self._connection,
-            Gate(settings.account, current_clock(), options.limit(rate_limit)),
+            Gate(settings.account, current_clock(), check_limit(rate_limit)),
             Slots(self._concurrency),
-            RetryPolicy(options.count(max_retries, "max_retries", least=0), options.deadline(deadline)),
-            options.seconds(timeout, "timeout"),
+            RetryPolicy(check_count("max_retries", max_retries, least=0), _check_deadline(deadline)),
+            check_seconds("timeout", timeout),
             settings.api_key,
         )
 
@@ -170,17 +174,17 @@ class HeliconeClient:
         other.__dict__.update(self.__dict__)
         policy: dict[str, Any] = {}
         if max_retries is not None:
-            policy["max_retries"] = options.count(max_retries, "max_retries", least=0)
+            policy["max_retries"] = check_count("max_retries", max_retries, least=0)
         if deadline is not _KEPT:
-            policy["deadline"] = options.deadline(deadline)
+            policy["deadline"] = _check_deadline(deadline)
         sender = self._sender
         other._sender = attrs.evolve(
             sender,
             policy=attrs.evolve(sender.policy, **policy),
-            timeout=sender.timeout if timeout is None else options.seconds(timeout, "timeout"),
+            timeout=sender.timeout if timeout is None else check_seconds("timeout", timeout),
         )
         if hooks is not _KEPT:
-            other._hooks = options.hooks(hooks)
+            other._hooks = check_hooks(hooks)
         if cautions is not None:
             other._warnings = FilterWarnings(cautions)
         return other
@@ -232,7 +236,7 @@ class HeliconeClient:
     async def _get_metrics(
         self, query: Query | None, keywords: dict[str, Any], place: Place
     ) -> SessionMetrics:
-        metrics, _ = await self._ask(place, options.query(query, keywords))
+        metrics, _ = await self._ask(place, _query(query, keywords))
         return metrics
 
     @overload
@@ -305,7 +309,9 @@ class HeliconeClient:
                     if outcome.error is not None:
                         failed += 1
                         if not return_errors:
-                            outcome.error.add_note(f"It is the answer to the query {outcome.key!r}.")
+                            outcome.error.add_note(
+                                f"It is the answer to the query {masked_repr(outcome.key)}."
+                            )
                             raise outcome.error
                     answers[outcome.key] = outcome.error or outcome.metrics  # type: ignore[assignment]
                     if on_progress is not None:
@@ -364,7 +370,7 @@ class HeliconeClient:
     async def _observed(self, place: Place, query: SessionMetricsQuery) -> Answer:
         with Observer(self._hooks, query, self._sender.gate.clock.now) as observer:
             answer = await self._answer(place, query, observer)
-            observer.metrics = answer[0]
+            observer.answer = answer[0]
             return answer
 
     async def _answer(
@@ -373,10 +379,36 @@ class HeliconeClient:
         """The metrics of a query, and the number of attempts."""
         if query.matches_nothing:
             return SessionMetrics.empty(), 0
-        body = protocol.request(query)
-        found = self._warnings.of(query, follows_contract=self._connection.follows_contract)
+        call = Call(METRICS, protocol.request(query), cut=query.cut)
+        found = self._warnings.of(
+            query.filter, query.time_filter, follows_contract=self._connection.follows_contract
+        )
+        return await self._send(call, found, place, observer)
+
+    def _follows_contract(self) -> bool:
+        return self._connection.follows_contract
+
+    async def _call(
+        self,
+        endpoint: Endpoint[Any, Any],
+        query: AnyQuery,
+        *,
+        found: tuple[Caution, ...],
+        place: Place,
+        can_split: bool = False,
+    ) -> Any:
+        call = Call(endpoint, protocol.request(query, endpoint), can_split)
+        if not self._hooks:
+            return (await self._send(call, found, place, None))[0]
+        with Observer(self._hooks, query, self._sender.gate.clock.now) as observer:
+            observer.answer, _ = await self._send(call, found, place, observer)
+            return observer.answer
+
+    async def _send(
+        self, call: Call, found: tuple[Caution, ...], place: Place, observer: Observer | None
+    ) -> tuple[Any, int]:
         try:
-            answer = await self._sender.send(body, observer)
+            answer = await self._sender.send(call, observer)
         except HeliconeError:
             self._say(found, place)
             raise
@@ -388,3 +420,20 @@ class HeliconeClient:
         # After the answer, for that tells whether the server reads filters as the contract does.
         if not self._connection.follows_contract:
             self._warnings.say(found, place)
+
+
+def _query(given: Query | None, keywords: Mapping[str, Any]) -> SessionMetricsQuery:
+    """The query itself, or the query for a filter with keywords."""
+    if not isinstance(given, SessionMetricsQuery):
+        return SessionMetricsQuery(given, **keywords)
+    if beside := [name for name, value in keywords.items() if value is not _DEFAULTS[name]]:
+        raise FilterTypeError(
+            argument="query",
+            problem=f"is a SessionMetricsQuery and cannot be combined with {', '.join(beside)}",
+            remedy="Use attrs.evolve(query, ...), or pass a filter with the keywords",
+        )
+    return given
+
+
+def _check_deadline(value: object) -> float | None:
+    return None if value is None else check_seconds("deadline", value)

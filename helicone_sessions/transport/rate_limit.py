@@ -13,6 +13,7 @@ from typing import Any, Final
 import attrs
 
 from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages.protocol import retry_after
 
 LONGEST_WINDOW: Final = 3600.0
@@ -31,18 +32,38 @@ _NUMBER: Final = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*(?:[,;]|$)")
 _LENGTH: Final = re.compile(r";\s*w=(\d{1,6})\b")
 
 
-def _at_least_one(_owner: object, field: "attrs.Attribute[Any]", value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+def check_seconds(argument: str, value: object) -> float:
+    """A number of seconds above 0.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
         raise ConfigurationError(
-            argument=f"RateLimit.{field.name}", problem=f"must be a whole number of at least 1, got {value!r}"
+            argument=argument, problem=f"must be a number of seconds above 0, got {masked_repr(value)}"
         )
+    return float(value)
+
+
+def check_count(argument: str, value: object, *, least: int = 1) -> int:
+    """A whole number from *least* up.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigurationError(
+            argument=argument, problem=f"must be a whole number of at least {least}, got {masked_repr(value)}"
+        )
+    return value
+
+
+def _count(_owner: object, field: "attrs.Attribute[Any]", value: object) -> None:
+    check_count(f"RateLimit.{field.name}", value)
 
 
 def _seconds(_owner: object, field: "attrs.Attribute[Any]", value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        raise ConfigurationError(
-            argument=f"RateLimit.{field.name}", problem=f"must be a number of seconds above 0, got {value!r}"
-        )
+    check_seconds(f"RateLimit.{field.name}", value)
 
 
 @attrs.frozen
@@ -66,9 +87,9 @@ class RateLimit:
     RateLimit(requests=100, per=60, burst=10)
     """
 
-    requests: int = attrs.field(default=1000, validator=_at_least_one)
+    requests: int = attrs.field(default=1000, validator=_count)
     per: float = attrs.field(default=300.0, validator=_seconds)
-    burst: int | None = attrs.field(default=None, validator=attrs.validators.optional(_at_least_one))
+    burst: int | None = attrs.field(default=None, validator=attrs.validators.optional(_count))
 
 
 class Pace:

@@ -15,6 +15,7 @@ from helicone_sessions.errors import (
     RateLimited,
     RequestTimeout,
     ServerError,
+    UnexpectedResponse,
 )
 from helicone_sessions.transport.rate_limit import LONGEST_WINDOW
 
@@ -24,6 +25,7 @@ _PASSING: Final = re.compile(
     r"|connection (refused|reset)|ECONNREFUSED|ECONNRESET|ETIMEDOUT)\b",
     re.IGNORECASE,
 )
+_OF_SIZE: Final = re.compile(r"\b(timed[ -]out|timeout(_exceeded)?|memory limit)\b", re.IGNORECASE)
 # What it quotes is the query's own, where a column or a key may be called so.
 _QUOTED: Final = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`""")
 # The server gave up waiting for the request, or would rather not answer it so early in a connection.
@@ -41,9 +43,28 @@ def is_transient(error: HeliconeError) -> bool:
         return error.status != 501
     if isinstance(error, APIError) and error.status in _PASSING_STATUSES:
         return True
+    if isinstance(error, UnexpectedResponse):
+        return error.is_truncated
     if isinstance(error, ConnectionFailed):
         return not error.is_lasting
     return isinstance(error, (RateLimited, RequestTimeout))
+
+
+def takes_too_long(error: HeliconeError) -> bool:
+    """Whether a query for fewer rows may succeed where this one failed.
+
+    >>> takes_too_long(ServerError("a gateway's timeout", status=504))
+    True
+    """
+    if isinstance(error, RequestTimeout):
+        return error.limit == "timeout"
+    if isinstance(error, UnexpectedResponse):
+        return error.is_too_large
+    if isinstance(error, ServerError) and not error.is_lasting:
+        return error.status in (500, 504)
+    return isinstance(error, (QueryFailed, ServerError)) and bool(
+        _OF_SIZE.search(_QUOTED.sub("", error.message))
+    )
 
 
 @attrs.frozen

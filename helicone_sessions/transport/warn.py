@@ -12,8 +12,10 @@ import attrs
 
 from helicone_sessions.errors import ConfigurationError, FilterValueError, HeliconeFilterWarning
 from helicone_sessions.filters.cautions import Caution, time_cautions
+from helicone_sessions.filters.expression import Filter
 from helicone_sessions.filters.schema import SERVER_BODY_DAYS
-from helicone_sessions.messages.query import SessionMetricsQuery
+from helicone_sessions.filters.whole_sessions import Listing, listing_cautions
+from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages.time_filter import TimeFilter
 
 Cautions = Literal["warn", "error", "ignore"]
@@ -61,16 +63,28 @@ class FilterWarnings:
 
     def __init__(self, mode: Cautions, *, now: Callable[[], datetime] = _utc_now) -> None:
         if mode not in ("warn", "error", "ignore"):
-            raise ConfigurationError(f"cautions is 'warn', 'error' or 'ignore', not {mode!r}")
+            raise ConfigurationError(
+                argument="cautions",
+                problem=f"must be 'warn', 'error' or 'ignore', got {masked_repr(mode)}",
+            )
         self._mode = mode
         self._now = now
         self._said: set[tuple[object, ...]] = set()
 
-    def of(self, query: SessionMetricsQuery, *, follows_contract: bool) -> tuple[Caution, ...]:
-        """The cautions of *query*.
+    def of(
+        self,
+        condition: Filter | None,
+        time_filter: TimeFilter | None,
+        *,
+        follows_contract: bool,
+        listing: Listing | None = None,
+    ) -> tuple[Caution, ...]:
+        """The cautions of a query.
 
         Args:
-            query: The query.
+            condition: Its filter.
+            time_filter: Its time filter.
+            listing: For a list or a count of sessions, which of the two.
             follows_contract: Whether the server has declared that it reads filters as the contract does.
 
         Raises:
@@ -78,9 +92,11 @@ class FilterWarnings:
         """
         if self._mode == "ignore" or (self._mode == "warn" and follows_contract):
             return ()
-        found = () if query.filter is None else query.filter.cautions()
-        if query.time_filter is not None:
-            found = self._with_time(found, query.time_filter)
+        found: tuple[Caution, ...] = ()
+        if condition is not None:
+            found = condition.cautions() if listing is None else listing_cautions(condition, listing)
+        if time_filter is not None:
+            found = self._with_time(found, time_filter)
         if found and self._mode == "error":
             raise FilterValueError(
                 "the open-source server would read this query differently, and cautions='error':"
@@ -93,17 +109,26 @@ class FilterWarnings:
             found = tuple(caution for caution in found if caution.effect != "age")
         return found + time_cautions(time.start, time.end)
 
+    def warn(self, message: str, place: Place) -> None:
+        """Warn of something in an answer."""
+        if self._mode != "ignore":
+            _warn(message, place)
+
     def say(self, found: tuple[Caution, ...], place: Place) -> None:
         """Warn of what was *found*, unless it was said of this place before."""
         for caution in found:
             what = (place, caution.effect, caution.column)
             if what not in self._said:
-                warnings.warn_explicit(
-                    HeliconeFilterWarning(str(caution)),
-                    category=HeliconeFilterWarning,
-                    filename=place.filename,
-                    lineno=place.line,
-                    module=place.globals.get("__name__", "<unknown>"),
-                    registry=place.globals.setdefault("__warningregistry__", {}),
-                )
+                _warn(str(caution), place)
                 self._said.add(what)
+
+
+def _warn(message: str, place: Place) -> None:
+    warnings.warn_explicit(
+        HeliconeFilterWarning(message),
+        category=HeliconeFilterWarning,
+        filename=place.filename,
+        lineno=place.line,
+        module=place.globals.get("__name__", "<unknown>"),
+        registry=place.globals.setdefault("__warningregistry__", {}),
+    )

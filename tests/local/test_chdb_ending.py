@@ -149,7 +149,8 @@ async def test_heedless_query(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_closing_ends_queries(driver: ChdbDriver) -> None:
     """Closing ends the queries under way and those that wait; their callers are told why."""
     tasks = [asyncio.create_task(driver.query(ENDLESS, UNLIMITED)) for _ in range(5)]
-    await asyncio.sleep(0.01)
+    for _ in range(100):
+        await asyncio.sleep(0)
     async with asyncio.timeout(PATIENCE):
         await driver.aclose()
     for outcome in await asyncio.gather(*tasks, return_exceptions=True):

@@ -245,7 +245,7 @@ async def test_what_is_no_filter_is_answered_with_its_place(server: LocalServer)
     [
         ('not model like "a%b"', "the opposite of"),
         ("(cost > 1 or threat and " * 2000 + "threat" + ")" * 2000, "levels deep"),
-        ('model == "\ud800"', "half a surrogate pair"),
+        ('model == "\ud800"', "half of a surrogate pair"),
     ],
 )
 async def test_what_cannot_be_sent_is_a_mistake_too(server: LocalServer, text: str, said: str) -> None:

@@ -39,7 +39,7 @@ async def _on_disk(path: Path) -> AsyncIterator[Probe]:
     driver = ChdbDriver(path)
     await driver.open()
     try:
-        store = Probe(driver, "kept")
+        store = Probe(driver, "kept", directory=path)
         await store.open()
         yield store
         await store.aclose()

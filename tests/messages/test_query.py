@@ -9,7 +9,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from helicone_sessions import ALL, NONE, F, FilterTypeError, FilterValueError, SessionMetricsQuery, TimeFilter
+from helicone_sessions import (
+    ALL,
+    NONE,
+    F,
+    FilterError,
+    FilterTypeError,
+    FilterValueError,
+    SessionMetricsQuery,
+    TimeFilter,
+)
 from helicone_sessions.messages.converter import converter
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -303,58 +312,64 @@ def test_equal_queries_are_one_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "message", "start", "end"),
+    ("error", "argument", "start", "end"),
     [
-        (FilterTypeError, "TimeFilter.start is an aware datetime, not str", "2026-11-01", START),
-        (FilterTypeError, "TimeFilter.end is an aware datetime, not NoneType", START, None),
-        (FilterTypeError, "TimeFilter.end is an aware datetime, not date", START, dt.date(2026, 12, 1)),
-        (FilterTypeError, "TimeFilter.start is an aware datetime, not int", 0, START),
-        (
-            FilterTypeError,
-            "TimeFilter.start is the naive datetime 2026-10-01T00:00:00: say which zone",
-            dt.datetime(2026, 10, 1),  # noqa: DTZ001 - the point
-            START,
-        ),
-        (
-            FilterTypeError,
-            "TimeFilter.end is the naive datetime",
-            START,
-            dt.datetime(2026, 12, 1),  # noqa: DTZ001 - the point
-        ),
-        (
-            FilterTypeError,
-            "TimeFilter.end is the naive datetime",
-            START,
-            dt.datetime(2026, 12, 1, tzinfo=Homeless()),
-        ),
-        (FilterValueError, "the start .* does not lie before the end", START, START),
-        (FilterValueError, "the start .* does not lie before the end", START + DAY, START),
+        (FilterTypeError, "start", "2026-11-01", dt.datetime(2026, 12, 1, tzinfo=dt.UTC)),
+        (FilterValueError, "start", "yesterday", START),
+        (FilterTypeError, "end", START, None),
+        (FilterTypeError, "end", START, dt.date(2026, 12, 1)),
+        (FilterTypeError, "start", 0, START),
+        (FilterTypeError, "start", dt.datetime(2026, 10, 1), START),  # noqa: DTZ001 - the point
+        (FilterTypeError, "end", START, dt.datetime(2026, 12, 1)),  # noqa: DTZ001 - the point
+        (FilterTypeError, "end", START, dt.datetime(2026, 12, 1, tzinfo=Homeless())),
+        (FilterValueError, "start", START, START),
+        (FilterValueError, "start", START + DAY, START),
+        (FilterValueError, "start", START, START.astimezone(ZoneInfo("Asia/Tokyo"))),
+        (FilterValueError, "start", dt.datetime(1, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=1))), START),
         (
             FilterValueError,
-            "does not lie before the end",
-            START,
-            START.astimezone(ZoneInfo("Asia/Tokyo")),
-        ),
-        (
-            FilterValueError,
-            "TimeFilter.start: 0001-01-01T00:00:00.* does not exist in UTC",
-            dt.datetime(1, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=1))),
-            START,
-        ),
-        (
-            FilterValueError,
-            "TimeFilter.end: 9999-12-31T23:00:00.* does not exist in UTC",
+            "end",
             START,
             dt.datetime(9999, 12, 31, 23, tzinfo=dt.timezone(dt.timedelta(hours=-2))),
         ),
     ],
 )
 def test_a_time_filter_goes_from_an_instant_to_a_later_one(
-    error: type[Exception], message: str, start: Any, end: Any
+    error: type[FilterError], argument: str, start: Any, end: Any
 ) -> None:
-    """Both ends are aware datetimes in order, or the message says which is not and what would mend it."""
-    with pytest.raises(error, match=message):
+    """Both ends are times with a zone, in order; an error names the end that is not, and a remedy."""
+    with pytest.raises(error) as caught:
         TimeFilter(start, end)
+
+    assert argument == caught.value.argument
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        (dt.date(2026, 10, 19), dt.date(2026, 11, 2)),
+        ("2026-10-19", "2026-11-02"),
+        ("2026-10-19T00:00", "2026-11-02 00:00:00"),
+        (dt.datetime(2026, 10, 19), "2026-11-01T23:00:00Z"),  # noqa: DTZ001 - the point
+        ("2026-10-18T22:00:00+00:00", dt.datetime(2026, 11, 1, 23, tzinfo=dt.UTC)),
+    ],
+)
+def test_a_time_zone_places_dates_and_times_without_one(start: Any, end: Any) -> None:
+    """A date is its midnight in the zone; a time with an offset keeps it."""
+    found = TimeFilter(start, end, time_zone="Europe/Berlin")
+
+    assert dt.datetime(2026, 10, 18, 22, tzinfo=dt.UTC) == found.start
+    assert dt.datetime(2026, 11, 1, 23, tzinfo=dt.UTC) == found.end
+    assert found == eval(repr(found), {"TimeFilter": TimeFilter})  # noqa: S307 - our own repr
+    assert "Europe/Berlin" in repr(found)
+    assert [14] == [len(found.split(days=1))]
+    assert {found.time_zone} == {part.time_zone for part in found.split(hours=5)}
+
+
+def test_text_with_an_offset_needs_no_time_zone() -> None:
+    """ISO 8601 text with an offset is an instant."""
+    assert WEEK == TimeFilter(WEEK.start.isoformat(), WEEK.end.isoformat())
 
 
 def test_the_same_instants_in_another_zone_are_the_same_time_filter() -> None:
@@ -401,17 +416,15 @@ def test_last_is_the_time_up_to_now(expected: dt.timedelta, arguments: dict[str,
 
 def test_windows_too_small_to_be_told_apart_are_refused() -> None:
     """The API tells times to the millisecond, so that windows are no shorter."""
-    with pytest.raises(FilterValueError, match=r"windows of a millisecond or more, not 0:00:00\.000600"):
+    with pytest.raises(FilterValueError, match="millisecond"):
         WEEK.split(minutes=0.00001)
 
 
 @pytest.mark.parametrize("method", [TimeFilter.last, WEEK.split])
 @pytest.mark.parametrize("arguments", [{}, {"days": 0}, {"days": -1}, {"hours": 1, "minutes": -60}], ids=str)
 def test_a_length_is_above_zero(method: Any, arguments: dict[str, float]) -> None:
-    """No time at all, or less, is refused by the name of the method."""
-    with pytest.raises(
-        FilterValueError, match=rf"TimeFilter.{method.__name__}\(\) needs a length above zero"
-    ):
+    """No time at all, or less, is refused."""
+    with pytest.raises(FilterValueError, match="above zero"):
         method(**arguments)
 
 
@@ -427,14 +440,14 @@ def test_a_length_is_above_zero(method: Any, arguments: dict[str, float]) -> Non
 )
 def test_a_length_that_is_none_is_refused(error: type[Exception], method: Any, days: Any) -> None:
     """What is no length of time is an error of the tree."""
-    with pytest.raises(error, match=method.__name__):
+    with pytest.raises(error, match="days"):
         method(days=days)
 
 
 @pytest.mark.parametrize("days", [1e6, 1e8])
 def test_the_last_so_many_days_lie_in_the_calendar(days: float) -> None:
     """A length that reaches back before the year 1 is refused."""
-    with pytest.raises(FilterValueError, match=r"TimeFilter\.last\(\): .* ago there was no calendar"):
+    with pytest.raises(FilterValueError, match="calendar"):
         TimeFilter.last(days=days)
 
 
@@ -453,13 +466,13 @@ def test_since_is_the_time_from_an_instant_up_to_now() -> None:
     [
         (FilterValueError, dt.datetime(9999, 1, 1, tzinfo=dt.UTC)),
         (FilterTypeError, dt.datetime(2026, 1, 1)),  # noqa: DTZ001 - the point
-        (FilterTypeError, "yesterday"),
+        (FilterValueError, "yesterday"),
     ],
     ids=str,
 )
 def test_since_needs_an_aware_instant_of_the_past(error: type[Exception], start: Any) -> None:
     """The future, a naive datetime and text are refused."""
-    with pytest.raises(error, match="TimeFilter"):
+    with pytest.raises(error, match="start"):
         TimeFilter.since(start)
 
 
@@ -609,7 +622,7 @@ def test_a_time_filter_may_lie_in_the_hour_that_comes_twice() -> None:
 
 def test_a_time_filter_that_ends_before_it_starts_is_refused_across_a_clock_change() -> None:
     """A later wall clock does not make an earlier instant the later one."""
-    with pytest.raises(FilterValueError, match="does not lie before the end"):
+    with pytest.raises(FilterValueError, match="before the end"):
         TimeFilter(SECOND.replace(minute=15), FIRST.replace(minute=45))
 
 

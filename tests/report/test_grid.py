@@ -1,6 +1,7 @@
 """`metrics_grid`: segments by periods, as one batch."""
 
 import datetime as dt
+import importlib.util
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -424,3 +425,89 @@ async def test_any_object_with_stream_metrics_fills_a_grid() -> None:
     grid = await metrics_grid(Canned(), WEEK, by=MODELS, every=DAY)
 
     assert {2.0} == {cell.quantity("dollars_mean") for cell in grid.cells.values()}
+
+
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+async def test_a_moment_of_the_repeated_hour_has_one_period(client: HeliconeClient) -> None:
+    """When clocks go back, each of the two hours is a period with a name of its own."""
+    night = TimeFilter("2026-10-25T00:00", "2026-10-25T05:00", time_zone=BERLIN)
+    grid = await metrics_grid(client, SessionMetricsQuery(time_filter=night), every=dt.timedelta(hours=1))
+
+    assert len({str(period) for period in grid.periods}) == len(grid.periods) == 6
+    for fold, index in ((0, 2), (1, 3)):
+        moment = dt.datetime(2026, 10, 25, 2, 30, tzinfo=BERLIN, fold=fold)
+        assert grid["all", moment] == grid["all", moment.astimezone(dt.UTC)] == grid["all", index]
+        assert [index] == [place for place, period in enumerate(grid.periods) if moment in period]
+
+
+async def test_a_naive_moment_is_in_no_period(client: HeliconeClient) -> None:
+    """The error says that the time zone is missing."""
+    grid = await metrics_grid(client, WEEK, every=DAY)
+
+    with pytest.raises(FilterTypeError, match="time zone"):
+        grid["all", dt.datetime(2026, 11, 2, 12)]  # noqa: DTZ001 - the point
+
+
+@pytest.mark.parametrize(
+    "zone", ["Europe/Berlin", "UTC", dt.timezone(dt.timedelta(hours=5, minutes=30)), None]
+)
+@pytest.mark.parametrize("start", ["2026-10-24", "2026-06-01"])
+async def test_a_grid_keeps_its_zone_through_json(client: HeliconeClient, zone: Any, start: str) -> None:
+    """Frames of a grid that was written as JSON have the same types and days."""
+    time = TimeFilter(start, "2026-11-02", time_zone=zone or "UTC")
+    query = SessionMetricsQuery(time_filter=time)
+    grid = await metrics_grid(client, query, every=DAY, time_zone=zone)
+    back = MetricsGrid.from_json(grid.to_json())
+
+    assert grid.to_rows() == back.to_rows()
+    assert [str(period) for period in grid.periods] == [str(period) for period in back.periods]
+    if importlib.util.find_spec("pandas"):
+        assert list(grid.to_pandas().dtypes) == list(back.to_pandas().dtypes)
+    if importlib.util.find_spec("polars"):
+        assert grid.to_polars().equals(back.to_polars())
+        assert grid.to_polars().schema == back.to_polars().schema
+
+
+async def test_the_type_of_a_column_does_not_depend_on_its_values(
+    client: HeliconeClient, service: FakeHelicone
+) -> None:
+    """Frames of grids without sessions, without a time and with errors can be put together."""
+    pl, pd = pytest.importorskip("polars"), pytest.importorskip("pandas")
+    full = await metrics_grid(client, WEEK, by={"a": F.cost > 1}, every=DAY)
+    ever = await metrics_grid(client, by={1: F.cost > 1})
+    service.will_answer(SessionMetrics.empty())
+    empty = await metrics_grid(client, WEEK, by={None: F.cost > 1}, totals=False)
+    service.will_answer(failure("down"), failure("down"))
+    failed = await metrics_grid(client, WEEK, by={"c": F.cost > 1}, totals=False)
+
+    grids = [full, ever, empty, failed]
+    assert pl.concat([grid.to_polars() for grid in grids]).height == sum(map(len, grids))
+    assert 1 == len({tuple(map(str, grid.to_pandas().dtypes)) for grid in grids})
+    assert len(pd.concat([grid.to_pandas() for grid in grids])) == sum(map(len, grids))
+    comparisons = [grid.compare(grid) for grid in grids]
+    assert 1 == len({tuple(map(str, each.to_pandas().dtypes)) for each in comparisons})
+    assert pl.concat([each.to_polars() for each in comparisons]).height
+    answers = [metrics(cost=1), SessionMetrics.empty()]
+    assert 1 == len({tuple(map(str, each.to_pandas().dtypes)) for each in answers})
+    assert pl.concat([each.to_polars() for each in answers]).height
+
+
+@pytest.mark.parametrize(
+    ("names", "every", "zone"),
+    [
+        (["2026-11-01 (part)", "2026-11-02", "2026-11-03 (part)"], DAY, "UTC"),
+        (["2026-11-01 to 2026-11-02 (part)", "2026-11-03 (part)"], 2 * DAY, "UTC"),
+        (["2026-11-01 18:00", "2026-11-02 18:00 (part)"], DAY + dt.timedelta(hours=0), None),
+        (["2026-11-01 18:00", "2026-11-02 06:00", "2026-11-02 18:00"], DAY / 2, None),
+    ],
+)
+async def test_a_shorter_period_is_marked(client: HeliconeClient, names: Any, every: Any, zone: Any) -> None:
+    """The first and the last period of a calendar, and the last one of equal lengths, can be partial."""
+    time = TimeFilter(START + dt.timedelta(hours=18), START + dt.timedelta(days=2, hours=6))
+    grid = await metrics_grid(client, SessionMetricsQuery(time_filter=time), every=every, time_zone=zone)
+
+    assert names == [str(period) for period in grid.periods]
+    assert names == [str(period) for period in MetricsGrid.from_json(grid.to_json()).periods]
+    assert ["(part)" in name for name in names] == [period.is_partial for period in grid.periods]

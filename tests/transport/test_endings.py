@@ -23,6 +23,8 @@ from helicone_sessions.testing import (
     metrics,
 )
 
+pytestmark = pytest.mark.virtual_time
+
 KEY = "sk-helicone-example-key"
 ENDINGS = 1000
 # Endings are told apart in the sessions of this size, so that a failure names few of them.
@@ -199,8 +201,7 @@ async def test_each_query_ends_in_its_answer_or_an_error(
 
     server.will_answer(*[unreliable] * 3000)
     given = [query(str(number)) for number in range(300)]
-    # So short that a stall is soon over, and so long that an answer is in time.
-    client = client_of(server, session, max_retries=retries, max_concurrency=8, timeout=0.5)
+    client = client_of(server, session, max_retries=retries, max_concurrency=8, timeout=60)
     async with client.stream_metrics(given) as outcomes:
         found = {outcome.key: outcome async for outcome in outcomes}
     asked = Counter(request.json["nameContains"] for request in server.requests)
@@ -212,10 +213,10 @@ async def test_each_query_ends_in_its_answer_or_an_error(
         key: answer.average.session_cost for key, answer in answers.items()
     }
     assert all(isinstance(error, HeliconeError) for error in errors.values())
-    assert retries + 1 >= max(count - refused[name] for name, count in asked.items())
+    # A request that met a drop is repeated once, which is no attempt.
+    assert 2 * (retries + 1) >= max(count - refused[name] for name, count in asked.items())
     assert retries + 1 >= max(outcome.attempts - refused[str(key)] for key, outcome in found.items())
-    # A request on a connection that was reset is an attempt, though the service never read it.
-    assert [] == [key for key, outcome in found.items() if asked[str(key)] > outcome.attempts]
+    assert [] == [key for key, outcome in found.items() if asked[str(key)] > 2 * outcome.attempts]
     # One of twenty faults stays; with retries most of the others pass.
     assert len(answers) >= (280 if retries else 220)
     assert set() == ours_left()

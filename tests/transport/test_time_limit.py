@@ -1,52 +1,22 @@
 import asyncio
 import random
-import selectors
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helicone_sessions.transport.time_limit import TimeLimit, TimeLimits
+from helicone_sessions.transport.connection import TimeLimit, TimeLimits
+from tests.virtual_time import VirtualTimeLoop
 
 
-class Loop(asyncio.SelectorEventLoop):
-    """A loop whose time passes at once where there is nothing else to do."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self.timers: list[asyncio.TimerHandle] = []
-        super().__init__(Selector(self))
-
-    def time(self) -> float:
-        return self.seconds
-
-    def call_at(  # type: ignore[override] # whatever it is called with
-        self, *arguments: Any, **options: Any
-    ) -> asyncio.TimerHandle:
-        self.timers.append(super().call_at(*arguments, **options))
-        return self.timers[-1]
-
-
-class Selector(selectors.PollSelector):
-    def __init__(self, loop: Loop) -> None:
-        super().__init__()
-        self._loop = loop
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(0)
-        if not ready:
-            assert timeout is not None, "nothing would ever happen"
-            self._loop.seconds += timeout
-        return ready
-
-
-def run(test: Callable[[Loop, TimeLimits], Coroutine[Any, Any, Any]]) -> Any:
+def run(test: Callable[[VirtualTimeLoop, TimeLimits], Coroutine[Any, Any, Any]]) -> Any:
     """Run *test* in a loop of its own."""
-    with asyncio.Runner(loop_factory=Loop) as runner:
+    with asyncio.Runner(loop_factory=partial(VirtualTimeLoop, 0)) as runner:
         loop = runner.get_loop()
-        assert isinstance(loop, Loop)
+        assert isinstance(loop, VirtualTimeLoop)
         return runner.run(test(loop, TimeLimits()))
 
 
@@ -67,7 +37,7 @@ async def cancelling(limits: TimeLimits, seconds: float, what: Awaitable[None]) 
 def test_a_block_ends_after_its_time(seconds: float) -> None:
     """What takes longer ends with a TimeoutError, and the task goes on as if nothing had been."""
 
-    async def test(loop: Loop, limits: TimeLimits) -> None:
+    async def test(loop: VirtualTimeLoop, limits: TimeLimits) -> None:
         assert 0 == await cancelling(limits, seconds, for_ever())
         assert pytest.approx(seconds) == loop.time()
         await asyncio.sleep(100)
@@ -78,7 +48,7 @@ def test_a_block_ends_after_its_time(seconds: float) -> None:
 def test_a_block_that_ends_in_time_is_left_alone() -> None:
     """Nothing comes after it, neither an error nor a late cancellation."""
 
-    async def test(loop: Loop, limits: TimeLimits) -> None:
+    async def test(loop: VirtualTimeLoop, limits: TimeLimits) -> None:
         with TimeLimit(limits, 5):
             await asyncio.sleep(4)
         await asyncio.sleep(100)
@@ -96,7 +66,7 @@ def test_an_error_of_the_block_is_its_own() -> None:
         except asyncio.CancelledError:
             raise LookupError from None
 
-    async def test(_loop: Loop, limits: TimeLimits) -> None:
+    async def test(_loop: VirtualTimeLoop, limits: TimeLimits) -> None:
         with pytest.raises(KeyError), TimeLimit(limits, 5):
             raise KeyError
         with pytest.raises(LookupError), TimeLimit(limits, 5):
@@ -115,7 +85,7 @@ def test_a_cancellation_from_outside_stays_one() -> None:
         with TimeLimit(limits, 5):
             await for_ever()
 
-    async def test(loop: Loop, limits: TimeLimits) -> None:
+    async def test(loop: VirtualTimeLoop, limits: TimeLimits) -> None:
         task = asyncio.ensure_future(block(limits))
         loop.call_later(3, task.cancel)
         await asyncio.wait([task])
@@ -133,7 +103,7 @@ def test_a_cancellation_and_the_limit_at_once_are_a_cancellation(is_first: bool)
             begun.set()
             await for_ever()
 
-    async def test(loop: Loop, limits: TimeLimits) -> None:
+    async def test(loop: VirtualTimeLoop, limits: TimeLimits) -> None:
         begun = asyncio.Event()
         task = asyncio.ensure_future(block(limits, begun))
         if is_first:
@@ -156,7 +126,7 @@ def test_of_nested_blocks_the_one_whose_time_is_over_ends(
 ) -> None:
     """Each TimeoutError comes out of the block that it belongs to."""
 
-    async def test(loop: Loop, limits: TimeLimits) -> list[object]:
+    async def test(loop: VirtualTimeLoop, limits: TimeLimits) -> list[object]:
         ended = ""
         try:
             with TimeLimit(limits, outer):
@@ -189,7 +159,7 @@ def test_a_task_that_is_being_cancelled_has_time_limits_too() -> None:
                 return "in time"
         return ""
 
-    async def test(_loop: Loop, limits: TimeLimits) -> None:
+    async def test(_loop: VirtualTimeLoop, limits: TimeLimits) -> None:
         task = asyncio.ensure_future(block(limits))
         await asyncio.sleep(1)
         task.cancel()
@@ -208,7 +178,7 @@ def test_a_block_that_takes_time_to_end_is_struck_once() -> None:
             await asyncio.sleep(5)
             notes.append("ended")
 
-    async def test(_loop: Loop, limits: TimeLimits) -> None:
+    async def test(_loop: VirtualTimeLoop, limits: TimeLimits) -> None:
         notes: list[str] = []
         slow = asyncio.ensure_future(cancelling(limits, 1, slow_to_end(notes)))
         others = [cancelling(limits, seconds, for_ever()) for seconds in (2, 3)]
@@ -225,7 +195,9 @@ def test_each_limit_fires_at_its_own_time(ends: list[int], chance: random.Random
     """However many there are, in whatever order they begin and end, each has the time that it was given."""
     plan = [(end * chance.random() / 2, end, end > 0 and chance.random() < 0.3) for end in ends]
 
-    async def block(loop: Loop, limits: TimeLimits, begin: float, end: int, ends_early: bool) -> float:
+    async def block(
+        loop: VirtualTimeLoop, limits: TimeLimits, begin: float, end: int, ends_early: bool
+    ) -> float:
         await asyncio.sleep(begin)
         try:
             with TimeLimit(limits, end - begin):
@@ -235,7 +207,7 @@ def test_each_limit_fires_at_its_own_time(ends: list[int], chance: random.Random
             return loop.time()
         return float(end)
 
-    async def test(loop: Loop, limits: TimeLimits) -> list[float]:
+    async def test(loop: VirtualTimeLoop, limits: TimeLimits) -> list[float]:
         return await asyncio.gather(*(block(loop, limits, *each) for each in plan))
 
     assert ends == pytest.approx(run(test))
@@ -248,7 +220,7 @@ def test_blocks_share_one_timer() -> None:
         with TimeLimit(limits, 60):
             await asyncio.sleep(0)
 
-    async def test(loop: Loop, limits: TimeLimits) -> int:
+    async def test(loop: VirtualTimeLoop, limits: TimeLimits) -> int:
         for _ in range(50):
             await asyncio.gather(*(block(limits) for _ in range(20)))
         return len(loop.timers)
@@ -259,7 +231,7 @@ def test_blocks_share_one_timer() -> None:
 def test_blocks_one_after_another_ask_for_a_timer_now_and_then() -> None:
     """In ten minutes of blocks of a second each there is a timer about once a minute."""
 
-    async def test(loop: Loop, limits: TimeLimits) -> int:
+    async def test(loop: VirtualTimeLoop, limits: TimeLimits) -> int:
         for _ in range(600):
             with TimeLimit(limits, 60):
                 await asyncio.sleep(1)
@@ -271,7 +243,7 @@ def test_blocks_one_after_another_ask_for_a_timer_now_and_then() -> None:
 def test_closing_gives_the_timer_back() -> None:
     """Nothing of closed limits is left in the loop; closing once more does no harm."""
 
-    async def test(loop: Loop, limits: TimeLimits) -> list[bool]:
+    async def test(loop: VirtualTimeLoop, limits: TimeLimits) -> list[bool]:
         limits.close()
         with TimeLimit(limits, 60):
             await asyncio.sleep(0)
@@ -285,7 +257,7 @@ def test_closing_gives_the_timer_back() -> None:
 def test_closed_limits_can_be_used_again() -> None:
     """A block after closing has its limit."""
 
-    async def test(loop: Loop, limits: TimeLimits) -> None:
+    async def test(loop: VirtualTimeLoop, limits: TimeLimits) -> None:
         with TimeLimit(limits, 60):
             pass
         limits.close()
@@ -298,7 +270,7 @@ def test_closed_limits_can_be_used_again() -> None:
 def test_closing_takes_no_limit_from_a_block_under_way() -> None:
     """A request that runs while its client is closed still ends in time."""
 
-    async def test(loop: Loop, limits: TimeLimits) -> None:
+    async def test(loop: VirtualTimeLoop, limits: TimeLimits) -> None:
         under_way = asyncio.ensure_future(cancelling(limits, 5, for_ever()))
         await asyncio.sleep(1)
         limits.close()

@@ -15,7 +15,8 @@ from uuid import uuid4
 
 import attrs
 
-from helicone_sessions.local.drivers.chdb_process import Connection, is_forked
+from helicone_sessions.local.drivers.chdb_library import Connection
+from helicone_sessions.local.drivers.chdb_process import is_forked
 from helicone_sessions.local.drivers.driver import DriverError, Limits
 
 _LOG: Final = logging.getLogger(__name__)

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import IO, Any, Final, Self
 
 from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.local.private_files import open_private
 from helicone_sessions.local.storage.readers import Data, Placed, is_path, read
 from helicone_sessions.local.storage.rows import Batch, RowEncoder
 
@@ -133,7 +134,8 @@ class RejectsFile:
         if self._path is not None and lines:
             try:
                 if self._file is None:
-                    self._file = self._path.open("w", encoding="utf-8")
+                    descriptor = open_private(self._path, os.O_WRONLY | os.O_TRUNC)
+                    self._file = os.fdopen(descriptor, "w", encoding="utf-8")
                 self._file.writelines(f"{line}\n" for line in lines)
                 self._file.flush()
             except OSError as error:
@@ -143,9 +145,9 @@ class RejectsFile:
         """Refuse what could not be written, before anything is taken in."""
         if is_path(self._data) and path.exists() and path.samefile(self._data):  # type: ignore[arg-type]
             raise ConfigurationError(argument="rejects", problem=f"is the data itself ({path})")
-        if path.exists():
+        if os.path.lexists(path):
             # It changes nothing.
-            path.open("a").close()
+            os.close(open_private(path, os.O_WRONLY))
         elif not path.parent.is_dir():
             raise FileNotFoundError(errno.ENOENT, "there is no such directory", str(path.parent))
         elif not os.access(path.parent, os.W_OK):

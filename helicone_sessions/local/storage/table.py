@@ -69,6 +69,12 @@ INCOMING_REQUESTS: Final = "incoming_requests"
 INCOMING_TAGS: Final = "incoming_tags"
 OWN_TABLES: Final = (REQUESTS_TABLE, TAGS_TABLE, INCOMING_REQUESTS, INCOMING_TAGS)
 
+# A load is acknowledged when its rows are on the disk. The staging tables of a load need no such care.
+_WRITE_THROUGH: Final = (
+    "fsync_after_insert = 1, fsync_part_directory = 1,"
+    " min_rows_to_fsync_after_merge = 1, min_compressed_bytes_to_fsync_after_merge = 1"
+)
+
 # It goes up with every change of the tables below; the tables of a store carry it as their comment.
 LAYOUT: Final = 2
 LAYOUT_MARK: Final = f"helicone-sessions, layout {LAYOUT}"
@@ -124,7 +130,7 @@ def create_statements(database: str) -> list[str]:
 ) ENGINE = ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(request_created_at)
 ORDER BY (organization_id, request_created_at, request_id)
-SETTINGS enable_block_number_column = 1, enable_block_offset_column = 1
+SETTINGS enable_block_number_column = 1, enable_block_offset_column = 1, {_WRITE_THROUGH}
 COMMENT '{LAYOUT_MARK}'""",
         f"""CREATE TABLE IF NOT EXISTS {database}.{INCOMING_REQUESTS} ({columns}, version UInt64)
 ENGINE = MergeTree ORDER BY version
@@ -138,6 +144,7 @@ COMMENT '{LAYOUT_MARK}'""",
   created_at DateTime64(3, 'UTC') DEFAULT now64(3)
 ) ENGINE = ReplacingMergeTree(created_at)
 ORDER BY (organization_id, entity_type, entity_id, tag)
+SETTINGS {_WRITE_THROUGH}
 COMMENT '{LAYOUT_MARK}'"""
             for name in (TAGS_TABLE, INCOMING_TAGS)
         ),
