@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Final, Self
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from helicone_sessions.errors import ConfigurationError, ConnectionFailed, RequestTimeout, TransportError
@@ -21,6 +22,9 @@ _USER_AGENT: Final = f"helicone-sessions/{version('helicone-sessions')} Python/{
 _HEADERS: Final = {**protocol.HEADERS, "User-Agent": _USER_AGENT}
 # aiohttp's own timeout would count the wait for a connection as well.
 _NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=None)
+# aiohttp's parser in pure Python raises its own errors for a broken body.
+_FAILURES: Final = (aiohttp.ClientError, HttpProcessingError, OSError, UnicodeError)
+_NOT_HTTP: Final = (aiohttp.ClientResponseError, HttpProcessingError)
 _NO_CERTIFICATE: Final = (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError)
 # The server closed the connection before it sent a response, as it does with one that was idle for long.
 _CLOSED: Final = (
@@ -228,7 +232,7 @@ class Connection:
                 content = response.content
                 # A small body arrives together with the headers.
                 raw = await (content.readany() if content.is_eof() else _read(response))
-        except (aiohttp.ClientError, OSError, UnicodeError) as error:
+        except _FAILURES as error:
             failed, cause = self._failure(error, limit, whole)
         else:
             if not self.follows_contract:
@@ -266,9 +270,9 @@ class Connection:
         failed.is_lasting = isinstance(error, (*_NO_CERTIFICATE, UnicodeError)) or (
             isinstance(error, aiohttp.ClientHttpProxyError) and error.status < 500
         )
-        # One error of aiohttp shows all headers in its repr, and others the password of a proxy.
-        is_telling = hasattr(error, "request_info") or self._settings.proxy is not None
-        return failed, None if is_telling else error
+        # Other errors of aiohttp hold parts of a request or response, and with a proxy its password.
+        has_no_secret = isinstance(error, OSError) and self._settings.proxy is None
+        return failed, error if has_no_secret else None
 
     async def close(self) -> None:
         """Close what is ours."""
@@ -336,13 +340,15 @@ def _what_failed(error: Exception, origin: URL) -> str:
         return f"the proxy refused the connection to {origin} with status {error.status}"
     if isinstance(error, aiohttp.ClientProxyConnectionError):
         return f"the connection to the proxy on the way to {origin} failed"
-    if isinstance(error, aiohttp.ClientResponseError):
+    if isinstance(error, _NOT_HTTP):
         return f"the response of {origin} is not HTTP"
     return f"the connection to {origin} failed"
 
 
 def _words(error: Exception) -> str:
-    words = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "the server closed it without a complete response"
+    words = error.message if isinstance(error, _NOT_HTTP) else str(error)
     return words or type(error).__name__
 
 

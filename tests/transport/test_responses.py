@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import re
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
@@ -250,6 +251,32 @@ async def test_a_header_that_is_too_long_shows_no_part_of_the_key(padding: int) 
     assert isinstance(error, ConnectionFailed)
     assert KEY[:8] not in str(error)
     assert "is not HTTP" in str(error)
+
+
+@pytest.mark.promise(name="K4")
+@pytest.mark.parametrize(
+    "sent",
+    [
+        f"HTTP/1.1 200 OK\r\nX-Key: {KEY}\r\n",
+        f"HTTP/1.1 200 OK\r\nX-Key: {KEY}\r\nContent-Length: 9\r\n\r\nx",
+        f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{KEY}\r\n{KEY}\r\n",
+        f"HTTP/1.1 200 OK\r\n{KEY}\r\n\r\n",
+        f"HTTP/1.1 {KEY}\r\n\r\n",
+        KEY,
+    ],
+    ids=["half a head", "half a body", "chunk", "header", "status", "no HTTP"],
+)
+async def test_a_broken_response_with_the_key_does_not_show_it(sent: str) -> None:
+    """Neither the error nor what it was raised from holds a part of the response."""
+    error = await error_of(Server(sent.encode()))
+    texts = ["".join(traceback.format_exception(error))]
+    chain: BaseException | None = error
+    while chain is not None:
+        texts.append(f"{chain!r} {vars(chain)}")
+        chain = chain.__cause__ or chain.__context__
+
+    assert isinstance(error, ConnectionFailed)
+    assert KEY[:8] not in "".join(texts)
 
 
 @pytest.mark.promise(name="K4")
