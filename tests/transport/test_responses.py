@@ -24,6 +24,8 @@ from helicone_sessions.messages.codec import encode
 from helicone_sessions.messages.converter import converter
 from helicone_sessions.testing import VirtualClock, metrics
 
+pytestmark = pytest.mark.virtual_time
+
 KEY = "sk-helicone-SECRETKEY0123456789abcdef"
 BODY = encode({"data": converter.unstructure(metrics(cost=0.25)), "error": None})
 
@@ -231,10 +233,10 @@ async def test_a_repeated_request_keeps_to_the_timeout() -> None:
 
     server = Server(never)
     server.drops = 1
-    error = await error_of(server, timeout=0.05)
+    error = await error_of(server, timeout=60)
     gate.set()
 
-    assert "no complete response within 0.05 s" in str(error)
+    assert "no complete response within 60 s" in str(error)
     assert 2 == server.requests
 
 
