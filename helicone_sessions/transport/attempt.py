@@ -228,7 +228,12 @@ class Sender:
             _LOG.debug("status %d after %.3f s", status, gate.clock.now() - sent_at)
         try:
             answer = protocol.decipher(
-                status, headers, raw, secret=self.key.reveal(), endpoint=query.call.endpoint
+                status,
+                headers,
+                raw,
+                secret=self.key.reveal(),
+                endpoint=query.call.endpoint,
+                cut=query.call.cut,
             )
         except APIError as error:
             return _ended(error, status, query)
