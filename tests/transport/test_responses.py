@@ -311,7 +311,7 @@ async def test_a_key_of_a_query_in_a_mapping_is_not_repeated() -> None:
     async with Server(response(b"{}")) as server, client_of(server) as client:
         with pytest.raises(UnexpectedResponse) as caught:
             await client.get_metrics_many({KEY: SessionMetricsQuery()})
-    assert ["It is the answer to the query '***'."] == caught.value.__notes__
+    assert ["The query is '***'."] == caught.value.__notes__
 
 
 @pytest.mark.parametrize(
