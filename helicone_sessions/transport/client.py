@@ -301,7 +301,7 @@ class HeliconeClient(Listings):
     ) -> Any:
         keys = list(queries) if isinstance(queries, Mapping) else None
         total = len(queries) if hasattr(queries, "__len__") else None
-        answers: dict[Any, SessionMetrics | HeliconeError] = {}
+        answers: dict[Any, Any] = {}
         failed = 0
         try:
             async with self._stream(queries, ordered=False, place=place) as outcomes:
@@ -311,7 +311,7 @@ class HeliconeClient(Listings):
                         if not return_errors:
                             outcome.error.add_note(f"The query is {masked_repr(outcome.key)}.")
                             raise outcome.error
-                    answers[outcome.key] = outcome.error or outcome.metrics  # type: ignore[assignment]
+                    answers[outcome.key] = outcome.error or outcome.metrics
                     if on_progress is not None:
                         on_progress(len(answers), total, failed)
         except HeliconeError as error:

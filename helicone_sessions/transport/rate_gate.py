@@ -86,14 +86,14 @@ def _shared(account: Hashable, clock: Clock, limit: RateLimit | None) -> tuple[B
 
 
 def _start_over() -> None:
-    """In a child process nothing is under way, and a thread that is not there may hold a lock."""
-    global _SHARING  # noqa: PLW0603 - a lock of the parent's
-    _SHARING = threading.Lock()
+    """In a child process nothing is under way."""
     _budget.cache_clear()
+    _SHARING.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_over)
+    # No other thread may hold the lock, because it does not exist in the child.
+    os.register_at_fork(before=_SHARING.acquire, after_in_parent=_SHARING.release, after_in_child=_start_over)
 
 
 class Gate:
