@@ -381,7 +381,8 @@ class HeliconeClient(Listings):
         found = self._warnings.of(
             query.filter, query.time_filter, follows_contract=self._connection.follows_contract
         )
-        return await self._send(call, found, place, observer)
+        sending = self._sender.send(call, observer)
+        return await (self._warned(sending, found, place) if found else sending)
 
     def _follows_contract(self) -> bool:
         return self._connection.follows_contract
@@ -397,22 +398,22 @@ class HeliconeClient(Listings):
     ) -> Any:
         call = Call(endpoint, protocol.request(query, endpoint), can_split)
         if not self._hooks:
-            return (await self._send(call, found, place, None))[0]
+            return (await self._warned(self._sender.send(call, None), found, place))[0]
         with Observer(self._hooks, query, self._sender.gate.clock.now) as observer:
-            observer.answer, _ = await self._send(call, found, place, observer)
+            observer.answer, _ = await self._warned(self._sender.send(call, observer), found, place)
             return observer.answer
 
-    async def _send(
-        self, call: Call, found: tuple[Caution, ...], place: Place, observer: Observer | None
+    async def _warned(
+        self, sending: Coroutine[Any, Any, tuple[Any, int]], found: tuple[Caution, ...], place: Place
     ) -> tuple[Any, int]:
+        """The outcome, after a warning of the cautions."""
         try:
-            answer = await self._sender.send(call, observer)
+            outcome = await sending
         except HeliconeError:
             self._say(found, place)
             raise
-        if found:
-            self._say(found, place)
-        return answer
+        self._say(found, place)
+        return outcome
 
     def _say(self, found: tuple[Caution, ...], place: Place) -> None:
         # After the response, whose headers may announce that the server follows the contract.
