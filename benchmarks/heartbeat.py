@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Final
+from uuid import UUID
 
 from measure import Bar, is_quick, report
 from workers import Worker
@@ -20,6 +21,7 @@ KEY: Final = "sk-local-of-the-heartbeat"
 MEGABYTE: Final = 1024 * 1024
 QUERY: Final = "/v1/session/metrics/query"
 ROWS: Final = "/v1/rows"
+PAGE: Final = "/v1/request/query-clickhouse"
 # Seconds between two beats.
 BEAT: Final = 0.002
 MOST: Final = 50.0
@@ -61,6 +63,13 @@ def _requests() -> Iterator[tuple[str, str, bytes]]:
         "/v1/filter",
         json.dumps({"text": " or ".join(["cost > 1"] * 5_000)}).encode(),
     )
+    yield "a page of 15 MB", PAGE, b'{"filter": "all", "limit": 1000, "offset": 0}'
+
+
+def _page() -> list[dict[str, str]]:
+    """Rows with 15 MB of bodies."""
+    row = {"request_created_at": "2026-11-01T00:00:00Z", "request_body": "é" * 7_500}
+    return [row | {"request_id": str(UUID(int=number))} for number in range(1_000)]
 
 
 def _send(url: str, path: str, body: bytes) -> None:
@@ -82,6 +91,8 @@ def bars(rounds: int) -> Iterator[Bar]:
             with Worker("heartbeat", "serve") as worker:
                 url = worker.answer()
                 _send(url, QUERY, _query('"all"'))
+                if path == PAGE:
+                    _send(url, ROWS, json.dumps(_page()).encode())
                 worker.ask()
                 _send(url, path, body)
                 late.append(worker.ask())
