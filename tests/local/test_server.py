@@ -695,3 +695,10 @@ async def test_doubled_slashes(path: str) -> None:
         session.post(server.url + path, json={"nameContains": "", "timezoneDifference": 0}) as answer,
     ):
         assert 200 == answer.status
+
+
+async def test_column_names_in_a_warning() -> None:
+    """The names of unknown columns reach a terminal without control characters."""
+    with pytest.warns(UserWarning, match=r"unknown columns are left out: \[31mred$"):
+        async with LocalServer([{"request_created_at": "2026-11-01T00:00:00Z", "\x1b[31mred": 1}]):
+            pass
