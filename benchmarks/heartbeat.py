@@ -7,6 +7,7 @@ import asyncio
 import gzip
 import json
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -86,7 +87,7 @@ def _send(url: str, path: str, body: bytes) -> None:
 
 def bars(rounds: int) -> Iterator[Bar]:
     for name, path, body in _requests():
-        late = []
+        late: list[float] = []
         for _ in range(rounds):
             with Worker("heartbeat", "serve") as worker:
                 url = worker.answer()
@@ -109,9 +110,10 @@ async def _serve() -> None:
         nonlocal latest
         loop = asyncio.get_running_loop()
         while True:
-            due = loop.time() + BEAT
+            due, begun = loop.time() + BEAT, time.process_time()
             await asyncio.sleep(BEAT)
-            latest = max(latest, loop.time() - due)
+            # What other processes take is not this one's fault.
+            latest = max(latest, min(loop.time() - due, time.process_time() - begun))
 
     def tell(value: Any) -> None:
         print(json.dumps(value), flush=True)
