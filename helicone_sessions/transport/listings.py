@@ -390,7 +390,7 @@ class _SessionList:
     query: SessionsQuery
     can_count: Callable[[], bool]
     is_whole: bool = False
-    _first_page: list[bytes] = attrs.field(factory=list, init=False)
+    _first_page: list[tuple[str, str]] = attrs.field(factory=list, init=False)
 
     @property
     def is_empty(self) -> bool:
@@ -434,7 +434,7 @@ class _SessionList:
 
     async def _page(self, query: SessionsQuery, offset: int, limit: int) -> list[Session]:
         rows = await self._sent(query, offset, limit)
-        keys = list(map(_identity, rows))
+        keys = [(row.session_id, row.session_name) for row in rows]
         if offset == 0:
             self._first_page = keys
             return rows
