@@ -23,7 +23,7 @@ class Tabular:
     columns: ClassVar[Mapping[str, str]]
     """The columns of the rows, and the meaning of each, with its unit."""
     column_types: ClassVar[Mapping[str, type]]
-    """The columns that are `float` or `datetime` in frames, whatever the values; all others are text."""
+    """The columns that are `float`, `int` or `datetime` in frames, whatever the values; others are text."""
 
     @property
     def column_names(self) -> tuple[str, ...]:
@@ -81,6 +81,8 @@ class Tabular:
             kind = self.column_types.get(name)
             if kind is float:
                 columns[name] = pd.Series(values, dtype="float64")
+            elif kind is int:
+                columns[name] = pd.Series(values, dtype="int64")
             elif kind is datetime:
                 moments = pd.Series(pd.to_datetime(_in_utc(values), utc=True))
                 columns[name] = moments.dt.tz_convert(_zone(values)).dt.as_unit("us")
@@ -109,6 +111,8 @@ class Tabular:
             kind = self.column_types.get(name)
             if kind is float:
                 columns.append(pl.Series(name, values, pl.Float64))
+            elif kind is int:
+                columns.append(pl.Series(name, values, pl.Int64))
             elif kind is datetime:
                 moments = pl.Series(name, _in_utc(values), pl.Datetime("us", "UTC"))
                 # polars has no time zones without a name.
