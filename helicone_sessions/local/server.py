@@ -339,7 +339,9 @@ class LocalServer:
         try:
             return await self._run(self._dataset.count())
         except DriverError as error:
-            raise ConfigurationError(f"ClickHouse rejected the count of the requests: {error}") from error
+            raise ConfigurationError(
+                problem=f"ClickHouse rejected the count of the requests: {error.problem}", remedy=error.remedy
+            ) from error
 
     async def add(
         self, rows: Iterable[Mapping[str, Any]], *, organization_id: UUID | str | None = None
@@ -371,7 +373,9 @@ class LocalServer:
         try:
             return await self._run(self._add(rows, organization))
         except DriverError as error:
-            raise ConfigurationError(f"ClickHouse rejected the rows: {error}") from error
+            raise ConfigurationError(
+                problem=f"ClickHouse rejected the rows: {error.problem}", remedy=error.remedy
+            ) from error
 
     async def _add(self, rows: Iterable[Mapping[str, Any]], organization: UUID | None) -> Loaded:
         adding = asyncio.create_task(self._dataset.add(rows, organization))

@@ -55,10 +55,11 @@ from helicone_sessions.messages.metrics import (
     UNITS,
     Histogram,
     HistogramRow,
+    PSize,
     SessionAverages,
     SessionMetrics,
 )
-from helicone_sessions.messages.query import PSize, SessionMetricsQuery
+from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.messages.time_filter import TimeFilter
 
 GRID_PATH: Final = "v1/session/metrics/grid"
