@@ -517,8 +517,8 @@ def request_count_query_from_wire(value: Any) -> RequestCountQuery:
 
 
 def _filter_from_wire(value: Any, path: str) -> Filter | None:
-    # The open-source server takes an empty object as everything.
-    return None if value == {} else filter_of_contract(value, path=path)
+    # The open-source server takes an empty object as everything, like "all".
+    return None if value in ({}, "all") else filter_of_contract(value, path=path)
 
 
 def _sort_from_wire(value: Any, path: str) -> str | None:

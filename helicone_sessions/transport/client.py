@@ -14,7 +14,8 @@ from helicone_sessions.errors import FilterTypeError, HeliconeError
 from helicone_sessions.filters.cautions import Caution
 from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages import protocol
-from helicone_sessions.messages.endpoints import METRICS, AnyQuery, Endpoint
+from helicone_sessions.messages.endpoints import GRID, METRICS, AnyQuery, Endpoint
+from helicone_sessions.messages.grid_query import GridFigures, GridQuery
 from helicone_sessions.messages.metrics import PSize, SessionMetrics
 from helicone_sessions.messages.protocol import Call
 from helicone_sessions.messages.query import SessionMetricsQuery
@@ -383,6 +384,29 @@ class HeliconeClient(Listings):
         )
         sending = self._sender.send(call, observer)
         return await (self._warned(sending, found, place) if found else sending)
+
+    @property
+    def offers_grid(self) -> bool:
+        """Whether a response has announced that the server answers `query_grid`, as the embedded engine does.
+
+        >>> HeliconeClient("sk-helicone-example").offers_grid
+        False
+        """
+        return self._connection.offers_grid
+
+    async def query_grid(self, query: GridQuery) -> GridFigures:
+        """The metrics of many segments and periods in one request; `metrics_grid` uses it where it can.
+
+        Args:
+            query: The segments and periods.
+
+        Raises:
+            FilterError: The query cannot be sent.
+            TransportError: No response came.
+            APIError: The response holds no figures; 404 from a server that does not offer it.
+        """
+        figures: GridFigures = await self._call(GRID, query, found=(), place=callers_place())
+        return figures
 
     def _follows_contract(self) -> bool:
         return self._connection.follows_contract

@@ -15,6 +15,7 @@ from yarl import URL
 
 from helicone_sessions.errors import ConfigurationError, ConnectionFailed, RequestTimeout, TransportError
 from helicone_sessions.messages import protocol
+from helicone_sessions.messages.grid_query import offers_grid
 from helicone_sessions.transport.endpoint import Settings
 from helicone_sessions.transport.warn import Place
 
@@ -132,8 +133,9 @@ class Connection:
     def __init__(
         self, session: aiohttp.ClientSession | None, settings: Settings, size: int, made_at: Place
     ) -> None:
-        # Whether the server announces that it reads filters as the contract does.
+        # What the headers of responses have announced.
         self.follows_contract = False
+        self.offers_grid = False
         self._session = session
         self._is_ours = session is None
         self._settings = settings
@@ -239,6 +241,7 @@ class Connection:
         else:
             if not self.follows_contract:
                 self.follows_contract = protocol.follows_the_contract(response.headers)
+                self.offers_grid = offers_grid(response.headers)
             return response.status, response.headers, raw
         # Here, and not above, so that what was caught is not its context.
         raise failed from cause
