@@ -58,6 +58,9 @@ from helicone_sessions.transport.warn import (
 _LOG: Final = logging.getLogger("helicone_sessions")
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _SECOND: Final = timedelta(seconds=1)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# Their conditions take about a sixteenth of the largest statement.
+_IDS_OF_A_QUERY: Final = 200
 _BEYOND_THE_END: Final = 1_000_000_000
 _NEWEST_FIRST: Final = "-created_at"
 _SORTS: Final = (*(field.name for field in attrs.fields(Session)), "duration")
@@ -109,11 +112,12 @@ class Listings:
         search: str = "",
         sort: str = _NEWEST_FIRST,
         limit: int | None = 100,
+        whole_sessions: bool = False,
     ) -> Coroutine[Any, Any, Sessions]:
         """The sessions with requests that match, the best in the order of *sort*; to be awaited.
 
-        The totals of a `Session` are those of the requests that match, not of the whole session. Requests
-        without a session id are left out.
+        The totals of a `Session` are those of the requests that match; with *whole_sessions* those of all its
+        requests. Requests without a session id are left out.
 
         The service sorts by ``created_at`` only. In any other order the client reads all pages, each of up
         to 1,000 sessions, and keeps the best *limit*. Servers before 2025-09-22 give only the newest 50.
@@ -126,6 +130,8 @@ class Listings:
             search: A part of the id or the name, without regard to case.
             sort: A field of `Session` or ``duration``, with ``-`` in front for the largest first.
             limit: The number of sessions; None for all.
+            whole_sessions: Give the totals and times of all requests of these sessions, at any time, and not
+                only of those that match. It takes another request for each 200 sessions.
 
         Raises:
             FilterError: An argument cannot be used or sent; nothing was sent.
@@ -147,7 +153,7 @@ class Listings:
         """
         order = _Order.of(sort)
         most = _check_limit(limit)
-        listed = self._listed(filter, time_filter, name, search)
+        listed = self._listed(filter, time_filter, name, search, is_whole=whole_sessions)
         return _best_sessions(listed, order, most)
 
     def stream_sessions(
@@ -157,6 +163,7 @@ class Listings:
         time_filter: TimeFilter,
         name: str | None = None,
         search: str = "",
+        whole_sessions: bool = False,
     ) -> AsyncGenerator[Session, None]:
         """The sessions with requests that match, page by page, each once; the newest first.
 
@@ -168,6 +175,7 @@ class Listings:
             time_filter: The time of the requests.
             name: The whole name of the sessions.
             search: A part of the id or the name.
+            whole_sessions: Give the totals of all requests of the sessions.
 
         Raises:
             HeliconeError: As in `get_sessions`; the pages before were given.
@@ -183,7 +191,8 @@ class Listings:
         >>> sorted(asyncio.run(main()))
         ['a', 'b']
         """
-        return _each(self._listed(filter, time_filter, name, search).rows(sessions.LARGEST_PAGE))
+        listed = self._listed(filter, time_filter, name, search, is_whole=whole_sessions)
+        return _each(listed.rows(sessions.LARGEST_PAGE))
 
     @marked_as_coroutine_function
     def count_sessions(
@@ -351,6 +360,8 @@ class Listings:
         name: str | None,
         search: str,
         grouping: Grouping = "sessions",
+        *,
+        is_whole: bool = False,
     ) -> "_SessionList":
         given = optional_filter(condition)
         query = SessionsQuery(time_filter, given, search, name)
@@ -360,6 +371,7 @@ class Listings:
             ask,
             attrs.evolve(query, filter=_with_fractions(given, time_filter)),
             lambda: is_counted or self._follows_contract(),
+            is_whole,
         )
 
 
@@ -371,12 +383,14 @@ class _SessionList:
         ask: Sends a query.
         query: The query, without offset and limit.
         can_count: Whether the server can count these sessions.
+        is_whole: Give sessions with all their requests instead of those that match.
     """
 
     ask: Ask
     query: SessionsQuery
     can_count: Callable[[], bool]
-    _first_page: list[bytes] = attrs.field(factory=list, init=False)
+    is_whole: bool = False
+    _first_page: list[tuple[str, str]] = attrs.field(factory=list, init=False)
 
     @property
     def is_empty(self) -> bool:
@@ -390,7 +404,19 @@ class _SessionList:
         listing = Listing(_identity, _newest_first, self.count, "sessions")
         async with aclosing(every_row(Pages(self._page, page_size), self.query, listing)) as pages:
             async for rows in pages:
-                yield rows
+                yield await self._whole(rows) if self.is_whole else rows
+
+    async def _whole(self, rows: list[Session]) -> list[Session]:
+        """The same sessions with all their requests, at any time."""
+        whole = {}
+        always = TimeFilter(_EPOCH, max(self.query.time_filter.end, datetime.now(UTC) + timedelta(days=1)))
+        for place in range(0, len(rows), _IDS_OF_A_QUERY):
+            ids = {row.session_id for row in rows[place : place + _IDS_OF_A_QUERY]}
+            query = SessionsQuery(always, F.properties["Helicone-Session-Id"].is_in(sorted(ids)))
+            listed = _SessionList(self.ask, query, lambda: True)
+            async for page in listed.rows(sessions.LARGEST_PAGE):
+                whole.update({_identity(row): row for row in page})
+        return [whole.get(_identity(row), row) for row in rows]
 
     async def count(self) -> int | None:
         """The number of sessions, or None if the server cannot tell."""
@@ -408,13 +434,14 @@ class _SessionList:
 
     async def _page(self, query: SessionsQuery, offset: int, limit: int) -> list[Session]:
         rows = await self._sent(query, offset, limit)
-        keys = list(map(_identity, rows))
+        keys = [(row.session_id, row.session_name) for row in rows]
         if offset == 0:
             self._first_page = keys
-        elif rows and keys == self._first_page:
-            # New sessions can push the first page down to here, but not beyond the end.
-            if await self._sent(query, _BEYOND_THE_END, limit):
-                return await self._end_without_offset(len(rows))
+            return rows
+        # New sessions can push the first page down to here, but not beyond the end.
+        is_repeated = bool(rows) and keys == self._first_page
+        if is_repeated and await self._sent(query, _BEYOND_THE_END, limit):
+            return await self._end_without_offset(len(rows))
         return rows
 
     async def _sent(self, query: SessionsQuery, offset: int, limit: int) -> list[Session]:
