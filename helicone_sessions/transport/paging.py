@@ -212,6 +212,13 @@ class TimeOrdered(Generic[Query, Row]):
             if not rows:
                 break
             first, last = second_of(self.time(rows[0])), second_of(self.time(rows[-1]))
+            if start is not None and first < start:
+                raise UnexpectedResponse(
+                    f"the server gives {self.what} of {first.isoformat()}, requested from"
+                    f" {start.isoformat()} on: it ignores conditions on their time",
+                    status=200,
+                    path="$.data[0]",
+                )
             fresh = self._without(recent, rows)
             is_last = (
                 len(rows) < size
