@@ -562,7 +562,7 @@ def grid_to_terminal(grid: MetricsGrid, quantity: Quantity = "dollars_mean") -> 
         kinds = (*MEANS, *TOTALS, *CUTS, *quantiles(grid.percentiles))
         columns = [_texts([grid.cells[segment, 0] for segment in segments], kind) for kind in kinds]
         heads = [kind.replace("_", " ") for kind in kinds]
-        title = f"Sessions by segment, {grid.periods[0]}"
+        title = f"Sessions by segment, {grid.periods[0].span()}"
         return terminal.NumberTable(title, heads, zip(names, zip(*columns, strict=True), strict=True))
     columns = [_texts([grid.cells[segment, period] for period in periods], quantity) for segment in segments]
     labels = [_period_name(grid, period) for period in periods]
