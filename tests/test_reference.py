@@ -36,7 +36,6 @@ INTERNAL: Final = {
     "Held.wait": "the server waits so",
     "Column.condition": "what the signs come to",
     **dict.fromkeys(("Column.facts", "MapColumn.facts"), "the tables of columns are made from it"),
-    **dict.fromkeys(("Column.has", "TextColumn.has", "ScoreColumn.has"), "messages are made from it"),
 }
 
 # Methods that no example shows, and why.

@@ -12,16 +12,8 @@ from helicone_sessions.filters.expression import Filter
 from helicone_sessions.filters.nodes import Leaf
 from helicone_sessions.filters.text.parser import parse_filter
 from helicone_sessions.messages.time_filter import TimeFilter
+from helicone_sessions.report.periods import length_of
 from helicone_sessions.time_zones import zone_of
-
-_LENGTH: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(m|min|h|d|w)")
-_UNITS: Final = {
-    "m": timedelta(minutes=1),
-    "min": timedelta(minutes=1),
-    "h": timedelta(hours=1),
-    "d": timedelta(days=1),
-    "w": timedelta(weeks=1),
-}
 
 # A column, and its values after the first = that is not inside a map key.
 _BY: Final = re.compile(
@@ -34,29 +26,6 @@ _NAMED: Final = re.compile(
 _VALUE: Final = re.compile(r"""(?:\A|,)\s*("[^"]*"|'[^']*'|[^,]*?)\s*(?=,|\Z)""")
 
 _COLUMNS: Final = "helicone-sessions filter --help lists the columns, with examples"
-
-
-def length(argument: str, text: str) -> timedelta:
-    """A length of time such as 90m, 12h, 7d or 2w.
-
-    >>> length("last", "12h")
-    datetime.timedelta(seconds=43200)
-    """
-    found = _LENGTH.fullmatch(text.strip().lower())
-    if found is None or not float(found[1]):
-        raise ConfigurationError(
-            argument=argument, problem=f"must be a length such as 90m, 12h, 7d or 2w, got {text!r}"
-        )
-    try:
-        return float(found[1]) * _UNITS[found[2]]
-    except OverflowError:
-        raise _beyond_calendar(argument, text) from None
-
-
-def _beyond_calendar(argument: str, text: str) -> ConfigurationError:
-    return ConfigurationError(
-        argument=argument, problem=f"is longer than the calendar, got {text}", remedy="Use a shorter length"
-    )
 
 
 def moment(argument: str, text: str, zone: tzinfo) -> datetime:
@@ -104,13 +73,10 @@ def time_of(
             raise ConfigurationError(
                 argument="last", problem="ends now", remedy="Leave it out, or leave out `begin` and `end`"
             )
-        try:
-            found = TimeFilter.last(days=length("last", last) / timedelta(days=1))
-            if every is None or every % timedelta(days=1):
-                return TimeFilter(found.start, found.end, zone)
-            return TimeFilter(found.start.astimezone(zone).date(), found.end, zone)
-        except FilterError:
-            raise _beyond_calendar("last", last) from None
+        found = TimeFilter.last(days=length_of(last, "last") / timedelta(days=1))
+        if every is None or every % timedelta(days=1):
+            return TimeFilter(found.start, found.end, zone)
+        return TimeFilter(found.start.astimezone(zone).date(), found.end, zone)
     if begin is None:
         if end is not None:
             raise ConfigurationError(argument="end", problem="needs a start", remedy="Add --from 2026-11-01")

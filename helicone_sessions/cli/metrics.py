@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 
 from cyclopts import Parameter
 
-from helicone_sessions.cli.arguments import condition, length, segments, time_of, zone
+from helicone_sessions.cli.arguments import condition, segments, time_of, zone
 from helicone_sessions.cli.progress import of_queries
 from helicone_sessions.display import html
 from helicone_sessions.display.numbers import means
@@ -19,7 +19,7 @@ from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.messages.tabular import json_text
 from helicone_sessions.report.cells import Quantity, cut_of
 from helicone_sessions.report.grid import MetricsGrid, grid_to_html, grid_to_terminal, metrics_grid
-from helicone_sessions.report.periods import periods_of
+from helicone_sessions.report.periods import length_of, periods_of
 from helicone_sessions.transport.client import HeliconeClient
 
 Output = Literal["table", "json", "csv", "html"]
@@ -79,7 +79,7 @@ def metrics(  # noqa: PLR0913 - options
         yes: Run thousands of queries without asking first.
     """
     where = zone(time_zone)
-    period = None if every is None else length("every", every)
+    period = None if every is None else length_of(every)
     query = SessionMetricsQuery(
         None if text is None else condition(text),
         name_contains=name_contains,

@@ -20,6 +20,7 @@ E = TypeVar("E", bound=FilterError)
 NEGATIVE: Final = "To negate a comparison, put it in parentheses after ~: Python computes ~1 as -2"
 ZONE: Final = "Add the zone, for example with .replace(tzinfo=datetime.UTC)"
 DAY: Final = "Pass a datetime with its zone, because a day starts at a different instant in each zone"
+IS_EMPTY: Final = "Use .is_empty(), because a missing value is stored as the empty text"
 IS_NULL: Final = "Use .is_null() to match missing text"
 DATETIME: Final = "Convert it to a datetime, for example with datetime.fromisoformat()"
 # Above it a JSON number no longer identifies one whole number.
@@ -79,7 +80,8 @@ def check(column: ColumnFacts, value: object, key: str | None = None) -> Value:
         item = plain.item()
         return check(column, float(plain) if type(item) is kind else item, key)
     if value is None:
-        remedy = IS_NULL if MISSING in column.sentinels else "The API has no null in a comparison"
+        missing = IS_NULL if column.nullable else IS_EMPTY
+        remedy = missing if column.kind is Kind.TEXT else "The API has no null in a comparison"
         raise refusal(FilterTypeError, column, "cannot be compared with None", remedy, key=key)
     return _CHECKS[column.kind](column, value, key)
 

@@ -25,6 +25,11 @@ class Tabular:
     column_types: ClassVar[Mapping[str, type]]
     """The columns that are `float`, `int` or `datetime` in frames, whatever the values; others are text."""
 
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """The columns of the rows in their order."""
+        return tuple(self.columns)
+
     def to_rows(self) -> list[Row]:
         """The rows, as dicts.
 
@@ -48,7 +53,7 @@ class Tabular:
         <BLANKLINE>
         """
         text = io.StringIO()
-        writer = csv.DictWriter(text, list(self.columns), lineterminator="\n")
+        writer = csv.DictWriter(text, self.column_names, lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: _plain(value) for name, value in row.items()} for row in self.to_rows())
         return text.getvalue()
@@ -71,7 +76,7 @@ class Tabular:
         text = pd.Series(["text"]).dtype
         rows = self.to_rows()
         columns = {}
-        for name in self.columns:
+        for name in self.column_names:
             values = [row[name] for row in rows]
             kind = self.column_types.get(name)
             if kind is float:
@@ -101,7 +106,7 @@ class Tabular:
             raise MissingExtra("frames", package="polars", purpose="to_polars()") from error
         rows = self.to_rows()
         columns = []
-        for name in self.columns:
+        for name in self.column_names:
             values = [row[name] for row in rows]
             kind = self.column_types.get(name)
             if kind is float:

@@ -1,4 +1,4 @@
-"""Warnings about what the service would read differently, once for each place in the caller's code."""
+"""Warnings about filters that the service reads differently, once for each place in the caller's code."""
 
 import asyncio
 import inspect
@@ -44,7 +44,7 @@ def marked_as_coroutine_function(function: Function) -> Function:
     """*function*, which gives a coroutine, as one for those who look, as `unittest.mock` does."""
     if sys.version_info >= (3, 12):
         return inspect.markcoroutinefunction(function)
-    # What markcoroutinefunction() is on 3.11.
+    # The equivalent of markcoroutinefunction() on 3.11.
     function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined] # noqa: SLF001
     return function
 
@@ -54,7 +54,7 @@ def _utc_now() -> datetime:
 
 
 class FilterWarnings:
-    """Reports the cautions of queries as the client's ``cautions=`` says.
+    """Reports the cautions of queries, by the client's ``cautions=``.
 
     Args:
         mode: ``"warn"`` warns of them, ``"error"`` refuses the query, ``"ignore"`` does neither.
@@ -115,7 +115,7 @@ class FilterWarnings:
             _warn(message, place)
 
     def say(self, found: tuple[Caution, ...], place: Place) -> None:
-        """Warn of what was *found*, unless it was said of this place before."""
+        """Warn of each caution once per place."""
         for caution in found:
             what = (place, caution.effect, caution.column)
             if what not in self._said:

@@ -16,8 +16,10 @@ from helicone_sessions import ALL, F, FilterError, SessionMetricsQuery, TimeFilt
 from helicone_sessions.local import LocalServer
 from helicone_sessions.local.query.contract_sql import Unanswerable
 from helicone_sessions.messages import grid_query
+from helicone_sessions.messages.converter import Mismatch
 from helicone_sessions.messages.grid_query import (
     GRID_PATH,
+    CellFigures,
     GridQuery,
     GroupBy,
     grid_figures_from_wire,
@@ -25,6 +27,7 @@ from helicone_sessions.messages.grid_query import (
     grid_query_to_wire,
     offers_grid,
 )
+from helicone_sessions.messages.metrics import HistogramRow, SessionAverages
 from tests.local.conftest import nano_of, session_id_of
 from tests.local.nasty_rows import KEYS, ROWS
 from tests.local.test_oracle import CHANCES, MOMENTS, options_of, tree_of
@@ -217,6 +220,53 @@ def test_invalid_queries(body: Any, field: str) -> None:
     with pytest.raises(FilterError) as error:
         grid_query_from_wire(body)
     assert (error.value.field or str(error.value).split(" ")[0]) == field
+
+
+FIGURES = {
+    "values": None,
+    "cells": {
+        "segment": [0],
+        "period": [None],
+        "sessions": [2],
+        "requests": [5],
+        "dollars": [0.75],
+        "histograms": [[[1, 4, 2]], [[0, 60, 2]], [[0.25, 0.5, 2]]],
+        "averages": [[2.5], [30], [0.375]],
+        "quantiles": {"p50": [[1], [0], [0.25]]},
+    },
+}
+
+
+def test_figures_from_wire() -> None:
+    """The figures of a cell come from the columns of the response."""
+    figures = grid_figures_from_wire(FIGURES)
+    cell = figures.cell(0, None)
+    assert (cell.sessions, cell.requests, cell.dollars) == (2, 5, 0.75)
+    assert cell.metrics.session_cost.rows == (HistogramRow(0.25, 0.5, 2.0),)
+    assert cell.metrics.average == SessionAverages(2.5, 30, 0.375)
+    assert cell.quantiles == {"p50": SessionAverages(1, 0, 0.25)}
+    assert figures.cell(1, None) == CellFigures.empty()
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("segment", []),
+        ("sessions", []),
+        ("dollars", [1, 2]),
+        ("histograms", [[[1, 4]], [[0, 60, 2]], [[0.25, 0.5, 2]]]),
+        ("histograms", [[[1, 4, 2]]]),
+        ("histograms", None),
+        ("averages", [[2.5], [30]]),
+        ("quantiles", {"p50": [[], [], []]}),
+        ("quantiles", []),
+    ],
+)
+def test_malformed_figures(column: str, value: Any) -> None:
+    """A response of another form is refused."""
+    cells: Any = {**FIGURES["cells"], column: value}  # type: ignore[dict-item]
+    with pytest.raises(Mismatch, match=r"expected the figures of a grid .* at \$.data"):
+        grid_figures_from_wire({"values": None, "cells": cells})
 
 
 def test_too_many_cells(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,8 +72,7 @@ async def test_each_request_counts_in_one_cell(
     }
     expected = dict.fromkeys(counted, 0)
     for row in rows:
-        # The time as a whole is exclusive at its start, as the query's own.
-        if begin < row["request_created_at"] < end:
+        if begin <= row["request_created_at"] < end:
             start = max(border for border in borders if border <= row["request_created_at"])
             expected[row["model"], start] += 1
     assert expected == counted

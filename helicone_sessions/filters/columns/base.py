@@ -62,6 +62,11 @@ class Column(Operand):
         self._key = key
 
     @property
+    def key(self) -> str | None:
+        """The key of a map column; None for any other column."""
+        return self._key
+
+    @property
     def facts(self) -> ColumnFacts:
         """The kind, operators and unit of the column, and how the open-source server reads it."""
         return self._facts

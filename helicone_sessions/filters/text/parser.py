@@ -13,12 +13,22 @@ import attrs
 
 from helicone_sessions.errors import FilterError, FilterSyntaxError, FilterTypeError
 from helicone_sessions.filters.columns import F
-from helicone_sessions.filters.columns.kinds import IS_EMPTY
-from helicone_sessions.filters.constants import DATETIME, DAY, IS_NULL, NEGATIVE, ZONE, check, cut, shortened
+from helicone_sessions.filters.columns.kinds import MapColumn
+from helicone_sessions.filters.constants import (
+    DATETIME,
+    DAY,
+    IS_EMPTY,
+    IS_NULL,
+    NEGATIVE,
+    ZONE,
+    check,
+    cut,
+    shortened,
+)
 from helicone_sessions.filters.expression import ALL, NONE, Filter, Operand, as_filter
 from helicone_sessions.filters.nodes import SYMBOLS, And, Node, Or, join
 from helicone_sessions.filters.precedence import MIRRORED
-from helicone_sessions.filters.schema import Kind, Operator
+from helicone_sessions.filters.schema import ALIASES, Kind, Operator
 from helicone_sessions.filters.text.tokens import (
     KEYWORDS,
     METHODS,
@@ -44,7 +54,7 @@ _REMEDIES: Final = {
     DATETIME: f"Write it like {_TIME}",
     DAY: f"Write the time too, for example {_TIME}",
     EXPAND: "Write each condition in a leaf of its own",
-    IS_EMPTY: "Write is empty",
+    IS_EMPTY: "Write is empty, because a missing value is stored as the empty text",
     IS_NULL: "Write is null to match missing text",
     NEGATIVE: "Compare it with zero or more",
     ZONE: f"Write the zone, for example {_TIME}",
@@ -140,7 +150,12 @@ class _Named:
 
     @property
     def has(self) -> str:
-        return f"It has {', '.join(OPERATORS_OF[self.kind])}"
+        operators = [word for word in OPERATORS_OF[self.kind] if word != "is null" or self.is_nullable]
+        return f"It has {', '.join(operators)}"
+
+    @property
+    def is_nullable(self) -> bool:
+        return bool(self.column.facts.nullable)
 
     def __str__(self) -> str:
         return f"{self.name} is a {'text' if self.kind is Kind.MAP else self.kind} column"
@@ -253,8 +268,9 @@ class _Parser:
         kind, problem, remedy = named.kind, f"expected a constant, got {token}", None
         if token.word in ("null", "none"):
             problem = "the API compares nothing with null"
-            test = {Kind.TEXT: "null", Kind.MAP: "empty"}.get(kind)
-            remedy = f"Write {named.name} is {test}" if test else "Leave the condition out"
+            test = "null" if named.is_nullable else "empty"
+            has_test = kind in (Kind.TEXT, Kind.MAP)
+            remedy = f"Write {named.name} is {test}" if has_test else "Leave the condition out"
         elif token.word in KEYWORDS:
             pass
         elif token.word and (token.text in NAMES or token.word.startswith("f.")):
@@ -391,9 +407,8 @@ class _Parser:
             raise self.no_column()
         else:
             self.advance()
-        facts = NAMES[name]
-        column: Any = F[facts.name]
-        if facts.kind is Kind.MAP:
+        column: Any = F[name if name in ALIASES else NAMES[name].name]
+        if isinstance(column, MapColumn):
             if self.token.text != "[":
                 example = f"{name}[{cut(json.dumps(method or 'env'))}]"
                 raise self.error(f"{name} is a map", f"Name a key, for example {example}", first)

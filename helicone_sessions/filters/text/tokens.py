@@ -11,11 +11,14 @@ from typing import Any, Final, Literal, NamedTuple, Protocol, runtime_checkable
 import attrs
 
 from helicone_sessions.filters.constants import cut, shortened
-from helicone_sessions.filters.schema import COLUMNS, Kind
+from helicone_sessions.filters.schema import ALIASES, COLUMNS, Kind
 
 Sort = Literal["word", "text", "json", "value", "sign", "mark", "end", "wrong"]
 
-NAMES: Final = {name: facts for facts in COLUMNS.values() for name in (facts.name, facts.attribute)}
+NAMES: Final = {
+    **{name: facts for facts in COLUMNS.values() for name in (facts.name, facts.attribute)},
+    **dict.fromkeys(ALIASES, COLUMNS["properties"]),
+}
 TRUTHS: Final = {"true": True, "false": False}
 PATTERNS: Final = ("contains", "like", "ilike", "startswith", "endswith", "istartswith", "iendswith")
 WORDED: Final = {*PATTERNS, "between", "in"}

@@ -30,7 +30,7 @@ from helicone_sessions.local.query.one_scan import (
     LEVELS,
     NANO,
     cut_columns,
-    histogram_columns,
+    histograms,
     quantile_levels,
 )
 from helicone_sessions.local.query.selection import (
@@ -63,7 +63,7 @@ async def answer_grid(
     *,
     include_unsessioned: bool = True,
 ) -> dict[str, Any]:
-    """The ``data`` of the response to a grid query: thousands of cells, so no objects are made of them.
+    """The ``data`` of the response to a grid query.
 
     Args:
         driver: The ClickHouse.
@@ -88,8 +88,8 @@ async def answer_grid(
         segments = grid.segments
     # In a thread, because it may take a second for thousands of filters.
     statement = await asyncio.to_thread(sql().cells, segments)
-    rows = (await driver.query(statement)).rows
-    return {"values": values, "cells": [_cell(row, grid.quantiles) for row in rows]}
+    (columns,) = (await driver.query(statement)).rows
+    return {"values": values, "cells": _cells(columns, grid.quantiles)}
 
 
 async def _values(driver: Driver, sql: "_GridSql", by: GroupBy) -> list[SegmentValue]:
@@ -104,15 +104,16 @@ async def _values(driver: Driver, sql: "_GridSql", by: GroupBy) -> list[SegmentV
     return [bool(value) if is_flag else value for value, _ in rows]
 
 
-def _cell(row: list[Any], quantiles: Sequence[PSize]) -> dict[str, Any]:
-    segment, period, sessions, requests, nanodollars, *figures = row
+def _cells(columns: list[list[Any]], quantiles: Sequence[PSize]) -> dict[str, Any]:
+    """The cells by column, as the statement gives them: thousands of rows would be slow to parse."""
+    segments, periods, sessions, requests, nanodollars, *figures = columns
     histograms, averages, *largest = (figures[start : start + 3] for start in range(0, len(figures), 3))
     return {
-        "segment": segment - 1 if segment else None,
-        "period": period - 1 if period else None,
+        "segment": [segment - 1 if segment else None for segment in segments],
+        "period": [period - 1 if period else None for period in periods],
         "sessions": sessions,
         "requests": requests,
-        "dollars": int(nanodollars) / NANO,
+        "dollars": [int(each) / NANO for each in nanodollars],
         "histograms": histograms,
         "averages": averages,
         "quantiles": dict(zip(quantiles, largest, strict=True)),
@@ -175,12 +176,15 @@ GROUP BY segment, period, id, name"""
         """The figures of cells, as SQL, from their requests grouped by the session's id and name."""
         ends = quantile_levels(self.grid.query)
         quantiles = {f"q{n}": LEVELS[level] for n, level in enumerate(self.grid.quantiles)}
-        largest = "".join(
-            f",\n  arrayLast(x -> x <= {array}_{name}, {array})" for name in quantiles for array in ARRAYS
-        )
+        columns = [
+            *("segment", "period", "sessions", "all_requests", "toString(all_nanodollars)"),
+            *(f"arrayFlatten(arrayMap(bar -> [bar.1, bar.2, bar.3], {each}))" for each in histograms(ends)),
+            *("all_requests / sessions", "all_seconds / sessions"),
+            f"all_nanodollars / {NANO} / sessions",
+            *(f"arrayLast(x -> x <= {array}_{name}, {array})" for name in quantiles for array in ARRAYS),
+        ]
         return f"""
-SELECT segment, period, sessions, all_requests, toString(all_nanodollars), {histogram_columns(ends)},
-  all_requests / sessions, all_seconds / sessions, all_nanodollars / {NANO} / sessions{largest}
+SELECT {", ".join(f"groupArray({column})" for column in columns)}
 FROM (SELECT *, {cut_columns(ends | quantiles)}
 FROM (SELECT segment, period, count() AS sessions, sum(requests) AS all_requests,
   sum(seconds) AS all_seconds, sum(nanodollars) AS all_nanodollars,
@@ -189,7 +193,7 @@ FROM (SELECT segment, period, count() AS sessions, sum(requests) AS all_requests
 FROM (SELECT segment, period, groupArray(named.requests) AS by_name, sum(named.requests) AS requests,
   dateDiff('second', min(named.first), max(named.latest)) AS seconds, sum(named.nanodollars) AS nanodollars
 FROM ({groups}
-) AS named GROUP BY segment, period, named.id) GROUP BY segment, period)) ORDER BY segment, period"""
+) AS named GROUP BY segment, period, named.id) GROUP BY segment, period))"""
 
     def _compiled(self, filters: Sequence[Filter | None]) -> list[Condition]:
         """The conditions of the filters; the last one has the marks of all."""

@@ -80,13 +80,12 @@ def statement(selection: Selection, query: SessionMetricsQuery, *, by_name: bool
         by_name: Count requests by session and name, instead of by session alone. Without it one more column
             tells whether that would change the result.
     """
-    levels = quantile_levels(query)
-    cuts, histograms = cut_columns(levels), histogram_columns(levels)
+    ends = quantile_levels(query)
     counts = "groupArrayArray(by_name)" if by_name else "groupArray(requests)"
     text = f"""
-SELECT {histograms},
+SELECT {", ".join(histograms(ends))},
   average_count, average_duration, average_cost{"" if by_name else ", has_several_names"}
-FROM (SELECT *, {cuts}
+FROM (SELECT *, {cut_columns(ends)}
 FROM (SELECT arraySort({counts}) AS counts, arraySort(groupArray(seconds)) AS durations,
   arraySort(groupArray(nanodollars / {NANO})) AS costs,
   sum(requests) / count() AS average_count, sum(seconds) / count() AS average_duration,
@@ -105,13 +104,13 @@ def cut_columns(levels: Mapping[str, float]) -> str:
     )
 
 
-def histogram_columns(levels: Mapping[str, float]) -> str:
-    """The columns for the histograms of the sorted arrays, between the ends of `quantile_levels`."""
+def histograms(levels: Mapping[str, float]) -> list[str]:
+    """The histograms of the sorted arrays, as SQL, between the columns for the ends of `quantile_levels`."""
     low = " AND x >= {0}_low" if "low" in levels else ""
-    return ",\n  ".join(
+    return [
         f"arrayReduce('histogram(10)', arrayFilter(x -> x <= {array}_high{low.format(array)}, {array}))"
         for array in ARRAYS
-    )
+    ]
 
 
 def _by_name(selection: Selection) -> str:

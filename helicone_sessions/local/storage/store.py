@@ -23,7 +23,7 @@ from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.local.drivers.driver import DriverError, Statement, WritableDriver
 from helicone_sessions.local.storage.loader import BatchReader, RejectsFile
 from helicone_sessions.local.storage.readers import Data
-from helicone_sessions.local.storage.record import Record, count_rows, inspect
+from helicone_sessions.local.storage.record import Record, RecordKeeper, inspect
 from helicone_sessions.local.storage.rows import DEFAULT_ORGANIZATION, Loaded, RowEncoder
 from helicone_sessions.local.storage.staging import UNLIMITED, MovePlan, StagingTables
 from helicone_sessions.local.storage.table import (
@@ -87,8 +87,8 @@ class Store:
         self._database = database or f"helicone_{uuid4().hex}"
         self._directory = directory
         self._accepts_loss = accept_loss
-        self._record = Record()
         self._staging = StagingTables(driver, self._database)
+        self._keeper = RecordKeeper(driver, self._database, directory)
         self._version = 0
         self._staged = _Staged.NOTHING
         # One load at a time: the next one may replace what this one brings.
@@ -261,12 +261,12 @@ class Store:
         """Whether the store has losses, which the caller has accepted; broken parts are detached then."""
         inspection = await inspect(self._driver, self._database, directory)
         if not inspection.losses:
-            self._record = inspection.record or Record()
+            self._keeper.record = inspection.record or Record()
             return False
         if not self._accepts_loss:
             raise inspection.error(directory)
         _LOG.warning("a damaged store was opened: %s", "; ".join(inspection.losses))
-        await self._keep_record(Record(is_moving=True))
+        await self._keeper.keep(Record(is_moving=True))
         for table, part in inspection.broken:
             await self._driver.execute(f"ALTER TABLE {self._database}.{table} DETACH PART '{part}'")
         return True
@@ -279,11 +279,6 @@ class Store:
             f"DELETE FROM {requests} WHERE (organization_id, request_id, version) NOT IN ({latest})"
             " SETTINGS lightweight_delete_mode = 'alter_update', lightweight_deletes_sync = 2"
         )
-
-    async def _keep_record(self, record: Record) -> None:
-        if self._directory is not None and record != self._record:
-            await asyncio.to_thread(record.write, self._directory)
-        self._record = record
 
     async def _read(self, work: Coroutine[Any, Any, None]) -> None:
         """Await *work*, which `aclose` ends."""
@@ -358,11 +353,9 @@ class Store:
         # Only this step changes what queries read.
         async with self._lock.writing():
             self._is_half_moved = True
-            # The requests that the staged ones replace are deleted first.
-            remaining = max(0, self._record.requests - sum(plan.existing))
-            await self._keep_record(Record(remaining, self._record.tags, is_moving=True))
+            await self._keeper.begin_move(replaced=sum(plan.existing))
             await self._staging.move(plan)
-            await self._keep_record(Record(*await count_rows(self._driver, self._database)))
+            await self._keeper.end_move()
             self._is_half_moved = False
         self._staged = _Staged.USELESS
         try:
