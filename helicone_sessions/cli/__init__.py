@@ -63,7 +63,8 @@ helicone-sessions metrics 'cost > 0.1 and model contains "gpt"' --last 7d
 helicone-sessions metrics --from 2026-11-01 --to 2026-11-08 --p-size p95
 helicone-sessions metrics --last 7d --every 1d --by model=gpt-4o,claude-opus-4
 helicone-sessions metrics --last 30d --by model --top 10
-helicone-sessions metrics --last 7d --compare previous --fail-if 'sessions > 2x'
+helicone-sessions metrics --last 7d --compare previous
+helicone-sessions metrics --last 1d --fail-if 'dollars_total > 100'
 helicone-sessions metrics --last 7d --by 'slow:latency > 5000' --output csv
 helicone-sessions metrics --last 4w --every 1w --output html > report.html
 """,
