@@ -35,7 +35,10 @@ ELSEWHERE: Final = {
 INTERNAL: Final = {
     "Held.wait": "the server waits so",
     "Column.condition": "what the signs come to",
-    **dict.fromkeys(("Column.facts", "MapColumn.facts"), "the tables of columns are made from it"),
+    **dict.fromkeys(
+        ("Column.facts", "Column.key", "MapColumn.facts"),
+        "the tables of columns and the segments of grids are made from it",
+    ),
 }
 
 # Methods that no example shows, and why.
