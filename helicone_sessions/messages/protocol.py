@@ -275,9 +275,6 @@ class _Answer:
         """The beginning of the body."""
         return self.body[: _EXCERPT_LENGTH * 10].decode(errors="replace")
 
-    def wanted(self) -> str:
-        return "metrics" if self.endpoint is METRICS else "data"
-
     def is_html(self) -> bool:
         return "<" in self.text().lstrip()[:20]
 
@@ -311,16 +308,16 @@ class _Answer:
         if self.status >= 400:
             return self.said()
         if self.is_html():
-            return f"the response is a page of HTML, not {self.wanted()}"
+            return "the response is a page of HTML, not JSON"
         return f"the response is not JSON: {error}"
 
     def why_no_envelope(self, data: object) -> str:
         if self.status >= 300:
             return self.why_not_json(ValueError())
         if not isinstance(data, Mapping):
-            return f"the response has neither {self.wanted()} nor the error of a query: no object"
+            return "the response has neither an answer nor the error of a query: no object"
         names = self.masked(", ".join(map(str, data)) or "no fields", 200)
-        return f"the response has neither {self.wanted()} nor the error of a query: an object with {names}"
+        return f"the response has neither an answer nor the error of a query: an object with {names}"
 
 
 def _first_field(details: object) -> tuple[str, str] | None:

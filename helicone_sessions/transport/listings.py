@@ -23,8 +23,7 @@ from helicone_sessions.errors import (
 from helicone_sessions.filters.cautions import Caution
 from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.expression import Condition, Filter, all_of
-from helicone_sessions.filters.whole_sessions import Listing as Grouping
-from helicone_sessions.filters.whole_sessions import has_whole_session_conditions
+from helicone_sessions.filters.whole_sessions import Grouping, has_whole_session_conditions
 from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages import requests, sessions
 from helicone_sessions.messages.converter import moment_in
@@ -47,7 +46,7 @@ from helicone_sessions.messages.sessions import (
     SessionsQuery,
 )
 from helicone_sessions.messages.time_filter import TimeFilter
-from helicone_sessions.transport.paging import Listing, Pages, TimeOrdered, every_row, second_of
+from helicone_sessions.transport.paging import ListFacts, Pages, TimeOrdered, every_row, second_of
 from helicone_sessions.transport.warn import (
     FilterWarnings,
     Place,
@@ -98,7 +97,7 @@ class Listings:
     ) -> Ask:
         """A function for the calls of one method, whose cautions are those of *condition*."""
         found = self._warnings.of(
-            condition, time_filter, follows_contract=self._follows_contract(), listing=grouping
+            condition, time_filter, follows_contract=self._follows_contract(), grouping=grouping
         )
         return partial(self._call, found=found, place=callers_place())
 
@@ -401,8 +400,8 @@ class _SessionList:
         """All sessions, page by page, each once."""
         if self.is_empty:
             return
-        listing = Listing(_identity, _newest_first, self.count, "sessions")
-        async with aclosing(every_row(Pages(self._page, page_size), self.query, listing)) as pages:
+        facts = ListFacts(_identity, _newest_first, self.count, "sessions")
+        async with aclosing(every_row(Pages(self._page, page_size), self.query, facts)) as pages:
             async for rows in pages:
                 yield await self._whole(rows) if self.is_whole else rows
 

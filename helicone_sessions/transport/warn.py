@@ -14,7 +14,7 @@ from helicone_sessions.errors import ConfigurationError, FilterValueError, Helic
 from helicone_sessions.filters.cautions import Caution, time_cautions
 from helicone_sessions.filters.expression import Filter
 from helicone_sessions.filters.schema import SERVER_BODY_DAYS
-from helicone_sessions.filters.whole_sessions import Listing, listing_cautions
+from helicone_sessions.filters.whole_sessions import Grouping, grouping_cautions
 from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages.time_filter import TimeFilter
 
@@ -77,14 +77,14 @@ class FilterWarnings:
         time_filter: TimeFilter | None,
         *,
         follows_contract: bool,
-        listing: Listing | None = None,
+        grouping: Grouping | None = None,
     ) -> tuple[Caution, ...]:
         """The cautions of a query.
 
         Args:
             condition: Its filter.
             time_filter: Its time filter.
-            listing: For a list or a count of sessions, which of the two.
+            grouping: For a list or a count of sessions, which of the two.
             follows_contract: Whether the server has declared that it reads filters as the contract does.
 
         Raises:
@@ -94,7 +94,7 @@ class FilterWarnings:
             return ()
         found: tuple[Caution, ...] = ()
         if condition is not None:
-            found = condition.cautions() if listing is None else listing_cautions(condition, listing)
+            found = condition.cautions() if grouping is None else grouping_cautions(condition, grouping)
         if time_filter is not None:
             found = self._with_time(found, time_filter)
         if found and self._mode == "error":

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from helicone_sessions import ALL, F, Filter, all_of, any_of
 from helicone_sessions.filters.whole_sessions import (
+    grouping_cautions,
     has_session_conditions,
     has_whole_session_conditions,
-    listing_cautions,
     sessions_first,
 )
 from helicone_sessions.testing.matching import predicate
@@ -107,5 +107,5 @@ def test_which_conditions_are_on_sessions(condition: Any, any_session: bool, who
 )
 def test_cautions_of_lists_and_counts(condition: Filter, listed: list[str], counted: list[str]) -> None:
     """A list reads conditions on whole sessions, a count fails, and an "or" of both kinds is widened."""
-    assert [one.effect for one in listing_cautions(condition, "sessions")] == listed
-    assert [one.effect for one in listing_cautions(condition, "session count")] == counted
+    assert [one.effect for one in grouping_cautions(condition, "sessions")] == listed
+    assert [one.effect for one in grouping_cautions(condition, "session count")] == counted

@@ -508,3 +508,17 @@ async def test_a_hundred_thousand_sessions_take_little_memory(
 
     assert number == 100_000
     assert peak < 50_000_000
+
+
+async def test_a_server_that_ignores_times_is_an_error(fake: FakeHelicone, client: HeliconeClient) -> None:
+    """A stream does not read the same page for ever."""
+    rows = [request(str(place), created_at=START + timedelta(seconds=place)) for place in range(1, 4)]
+
+    async def page(received: Any) -> Reply:
+        is_count = received.path.endswith("count/query")
+        return Reply(200, {"data": 100 if is_count else rows, "error": None})
+
+    fake.otherwise(page)
+
+    with pytest.raises(UnexpectedResponse, match="ignores conditions on the time"):
+        [one async for one in client.stream_requests(time_filter=WEEK)]
