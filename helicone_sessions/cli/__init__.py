@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _COMMANDS = {
     "demo": "demo:demo",
     "metrics": "metrics:metrics",
+    "sessions": "sessions:sessions",
     "filter": "filter:filter_",
     "serve": "serve:serve",
 }
@@ -41,13 +42,15 @@ _OVERVIEW: Final = """Session metrics from Helicone: the requests, length and co
 `helicone-sessions metrics 'cost > 0.1 and model contains "gpt"' --last 7d` queries your account, with
 the key in HELICONE_API_KEY.
 
+`helicone-sessions sessions --last 7d` lists the most expensive sessions.
+
 `helicone-sessions filter 'cost > 0.1'` shows the JSON of a filter, and sends nothing.
 
 `helicone-sessions serve --data requests.jsonl` answers from your own data.
 """
 _EXIT_CODES: Final = """Exit codes: 0 done, 1 the service, the network or the output failed, 2 the command
 cannot run as given, 3 the service rejects the key, 4 the rate limit is reached, 5 some queries of a table
-failed, 130 interrupted.
+failed, 6 a --fail-if condition holds, 130 interrupted.
 """
 _EXAMPLES: Final = {
     "demo": """\
@@ -59,8 +62,17 @@ helicone-sessions demo --live --model gpt-4o
 helicone-sessions metrics 'cost > 0.1 and model contains "gpt"' --last 7d
 helicone-sessions metrics --from 2026-11-01 --to 2026-11-08 --p-size p95
 helicone-sessions metrics --last 7d --every 1d --by model=gpt-4o,claude-opus-4
+helicone-sessions metrics --last 30d --by model --top 10
+helicone-sessions metrics --last 7d --compare previous
+helicone-sessions metrics --last 1d --fail-if 'dollars_total > 100'
 helicone-sessions metrics --last 7d --by 'slow:latency > 5000' --output csv
 helicone-sessions metrics --last 4w --every 1w --output html > report.html
+""",
+    "sessions": """\
+helicone-sessions sessions --last 7d
+helicone-sessions sessions 'model contains "gpt"' --last 7d --sort -total_cost --limit 20
+helicone-sessions sessions 'session_total_cost > 3' --last 30d --output csv
+helicone-sessions sessions --last 1d --sort -duration --data requests.jsonl
 """,
     "filter": """\
 helicone-sessions filter 'cost > 0.1 and model contains "gpt"'
@@ -75,7 +87,13 @@ helicone-sessions serve --data november.csv --path helicone-data --port 8585
 helicone-sessions serve --data requests.jsonl --rejects bad.jsonl
 """,
 }
-_PAGES: Final = {"demo": "tutorial", "metrics": "cli", "filter": "filters", "serve": "engine"}
+_PAGES: Final = {
+    "demo": "tutorial",
+    "metrics": "cli",
+    "sessions": "cli",
+    "filter": "filters",
+    "serve": "engine",
+}
 _MORE: Final = {
     "filter": "Columns: " + ", ".join(COLUMNS) + ".",
     "serve": "Each row of the data is one request. Only `request_created_at` is required; other columns are"

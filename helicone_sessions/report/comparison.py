@@ -151,7 +151,7 @@ def comparison_to_html(comparison: GridComparison, quantity: Quantity = "dollars
 def comparison_to_terminal(
     comparison: GridComparison, quantity: Quantity = "dollars_mean"
 ) -> "RenderableType":
-    """A comparison as a terminal table (extra ``cli``).
+    """A comparison as a terminal table (extra ``cli``); of one pair of cells it shows all quantities.
 
     Args:
         comparison: The comparison.
@@ -162,6 +162,15 @@ def comparison_to_terminal(
     """
     from helicone_sessions.display import terminal  # noqa: PLC0415 - rich is an extra
 
+    if len(comparison) == 1:
+        ((after, before),) = comparison.pairs
+        title = " against ".join(each.period.span() for each in (after, before) if each.period is not None)
+        lines = [
+            (name.replace("_", " "), texts)
+            for name in _quantities(after)
+            for _, texts in _lines(comparison, name)
+        ]
+        return terminal.NumberTable(title, _HEADS, lines)
     return terminal.NumberTable(_title(comparison, quantity), _HEADS, _lines(comparison, quantity))
 
 

@@ -195,27 +195,7 @@ class MetricsGrid(Tabular):
 
     def to_rows(self) -> list[Row]:
         """A dict for each cell, with the keys of `column_names`; `totals` has the rows of the totals."""
-        return [self.row(cell) for cell in self]
-
-    def row(self, cell: GridCell) -> Row:
-        """The row of a cell or a total, with the keys of `column_names`."""
-        period = cell.period
-        kind = cell.sums and ("exact" if cell.sums.is_exact else "estimated")
-        return {
-            "segment": cell.segment,
-            "start": period and period.start,
-            "end": period and period.end,
-            **self._quantities(cell, (*MEANS, *TOTALS)),
-            "sums": kind,
-            **self._quantities(cell, CUTS),
-            "sessions_drawn": cell.metrics and cell.metrics.session_cost.total,
-            "error": None if cell.error is None else f"{type(cell.error).__name__}: {cell.error}",
-            **self._quantities(cell, quantiles(self.percentiles)),
-        }
-
-    @staticmethod
-    def _quantities(cell: GridCell, names: Iterable[Quantity]) -> Row:
-        return {name: cell.quantity(name) for name in names}
+        return [_row(self, cell) for cell in self]
 
     def compare(self, before: "MetricsGrid") -> GridComparison:
         """Compare this grid with an earlier one: segments by name, periods by index.
@@ -319,6 +299,26 @@ def _is_everything(segments: Mapping[Hashable, Filter]) -> bool:
     return list(segments.values()) == [ALL]
 
 
+def _row(grid: MetricsGrid, cell: GridCell) -> Row:
+    """The row of a cell or a total, with the keys of `MetricsGrid.column_names`."""
+    period = cell.period
+
+    def quantities(names: Iterable[Quantity]) -> Row:
+        return {name: cell.quantity(name) for name in names}
+
+    return {
+        "segment": cell.segment,
+        "start": period and period.start,
+        "end": period and period.end,
+        **quantities((*MEANS, *TOTALS)),
+        "sums": cell.sums and ("exact" if cell.sums.is_exact else "estimated"),
+        **quantities(CUTS),
+        "sessions_drawn": cell.metrics and cell.metrics.session_cost.total,
+        "error": None if cell.error is None else f"{type(cell.error).__name__}: {cell.error}",
+        **quantities(quantiles(grid.percentiles)),
+    }
+
+
 @attrs.frozen
 class GridTotals(Tabular):
     """The totals of a grid as rows; None in the place of a segment is the total over all segments.
@@ -353,7 +353,7 @@ class GridTotals(Tabular):
         rows = []
         for (segment, period), cell in grid.cells.items():
             if segment is None or period is None:
-                row = grid.row(cell)
+                row = _row(grid, cell)
                 if period is None:
                     row |= {"start": first.start, "end": last.end}
                 rows.append(row)
@@ -562,7 +562,7 @@ def grid_to_terminal(grid: MetricsGrid, quantity: Quantity = "dollars_mean") -> 
         kinds = (*MEANS, *TOTALS, *CUTS, *quantiles(grid.percentiles))
         columns = [_texts([grid.cells[segment, 0] for segment in segments], kind) for kind in kinds]
         heads = [kind.replace("_", " ") for kind in kinds]
-        title = f"Sessions by segment, {grid.periods[0]}"
+        title = f"Sessions by segment, {grid.periods[0].span()}"
         return terminal.NumberTable(title, heads, zip(names, zip(*columns, strict=True), strict=True))
     columns = [_texts([grid.cells[segment, period] for period in periods], quantity) for segment in segments]
     labels = [_period_name(grid, period) for period in periods]

@@ -100,6 +100,16 @@ class Period:
         # Python compares times of the same zone by the wall clock, even when clocks change.
         return self.start.astimezone(UTC) <= moment.astimezone(UTC) < self.end.astimezone(UTC)
 
+    def span(self) -> str:
+        """From its start to its end, for the title of a table of one period.
+
+        >>> Period(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 8, 12, tzinfo=UTC), None).span()
+        '2026-11-01 00:00 to 2026-11-08 12:00'
+        """
+        if self.start is None or self.end is None or self._is_at_midnights():
+            return str(self)
+        return f"{self.start:%Y-%m-%d %H:%M} to {self.end:%Y-%m-%d %H:%M}"
+
     def __str__(self) -> str:
         if self.start is None or self.end is None:
             return "all time"

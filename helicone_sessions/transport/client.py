@@ -403,7 +403,20 @@ class HeliconeClient(Listings):
         Raises:
             FilterError: The query cannot be sent.
             TransportError: No response came.
-            APIError: The response holds no figures; 404 from a server that does not offer it.
+            APIError: The response holds no figures; an `InvalidRequest` with status 404 comes from a server
+                that does not offer it.
+
+        >>> from helicone_sessions import InvalidRequest
+        >>> from helicone_sessions.testing import FakeHelicone
+        >>> async def main():
+        ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
+        ...         try:
+        ...             await client.query_grid(GridQuery(SessionMetricsQuery()))
+        ...         except InvalidRequest as error:
+        ...             return error.status
+        >>> import asyncio
+        >>> asyncio.run(main())
+        404
         """
         figures: GridFigures = await self._call(GRID, query, found=(), place=callers_place())
         return figures

@@ -63,7 +63,12 @@ class Column(Operand):
 
     @property
     def key(self) -> str | None:
-        """The key of a map column; None for any other column."""
+        """The key of a map column; None for any other column.
+
+        >>> from helicone_sessions import F
+        >>> F.properties["env"].key, F.model.key
+        ('env', None)
+        """
         return self._key
 
     @property
