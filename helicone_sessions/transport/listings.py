@@ -573,7 +573,8 @@ async def _requests(
         async for rows in pages:
             for row in rows:
                 if time is None or time.start < _time(row) < time.end:
-                    yield row
+                    # The response is shared by identical queries under way.
+                    yield dict(row)
 
 
 async def _count_requests(ask: Ask, condition: Filter | None) -> int:
