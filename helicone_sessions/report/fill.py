@@ -26,6 +26,7 @@ _SECOND: Final = timedelta(seconds=1)
 _MOST_CELLS: Final = 5000
 # Calls of the sessions' count at once; the client's own slots hold back most of them.
 _COUNTED_AT_ONCE: Final = 32
+_NO_SESSION: Final = SessionAverages(None, None, None)
 # Before any request was stored.
 _EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -202,7 +203,7 @@ async def _query_grid(
             continue
         for segment, period in wanted:
             found = figures.cell(segment, places[period])
-            cells[segment, period] = _with_figures(cells[segment, period], found)
+            cells[segment, period] = _with_figures(cells[segment, period], found, plan.percentiles)
         progress.add(len(wanted) * levels)
 
 
@@ -225,13 +226,13 @@ def _requests(
         yield places, plan.grid_query(periods, totals=has_totals)
 
 
-def _with_figures(cell: GridCell, figures: CellFigures) -> GridCell:
+def _with_figures(cell: GridCell, figures: CellFigures, levels: tuple[PSize, ...]) -> GridCell:
     return attrs.evolve(
         cell,
         metrics=with_cut(figures.metrics, cell.query.cut),
         error=None,
         sums=CellSums(figures.sessions, figures.requests, figures.dollars),
-        percentiles=figures.quantiles,
+        percentiles={level: figures.quantiles.get(level, _NO_SESSION) for level in levels},
     )
 
 
