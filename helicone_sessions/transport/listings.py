@@ -286,10 +286,10 @@ class Listings:
     ) -> AsyncGenerator[Request, None]:
         """The requests that match, oldest first, each once.
 
-        Every request that was stored before the call is given, even if others are stored meanwhile. (A request
-        that is stored meanwhile can come after a later one of the same second.) The client reads pages of
-        *page_size*, and smaller ones while the service cannot answer in time. At the end it compares the number
-        with `count_requests`.
+        Every request that was stored before the call is given, even if others are stored meanwhile. (One that
+        is stored meanwhile can come after a later one of the same second.) The client reads pages of
+        *page_size*, and smaller ones while the service cannot answer in time. At the end it compares their
+        number with `count_requests`.
 
         Args:
             filter: Conditions on requests; None for all. Conditions on sessions are refused.
