@@ -29,6 +29,7 @@ from helicone_sessions import (
     UnexpectedResponse,
 )
 from helicone_sessions.clock import replaced
+from helicone_sessions.messages.endpoints import SESSIONS
 from helicone_sessions.messages.requests import RequestCountQuery
 from helicone_sessions.testing import (
     FakeHelicone,
@@ -565,3 +566,26 @@ async def test_changing_a_request_changes_no_other_stream(fake: FakeHelicone, cl
         await fake.arrived(1)
         held.release()
         assert await asyncio.gather(*streams) == [[0.125] * 3] * 2
+
+
+async def test_odd_ids_and_names_are_told_apart(fake: FakeHelicone, client: HeliconeClient) -> None:
+    """A session is its id and its name, whatever characters they hold."""
+    odd = [
+        ("a", "\0b"),
+        ("a\0", "b"),
+        ("a ", "b"),
+        ("a", " b"),
+        ("", ""),
+        ("ö", "💸"),
+        ("\ud800", "x"),
+        ("1 a", "b"),
+    ]
+    row = SESSIONS.answer_to_wire([made(1)])[0]
+    rows = [{**row, "session_id": one, "session_name": other} for one, other in odd]
+    fake.will_answer(
+        Reply(200, json.dumps({"data": rows, "error": None})), Reply(200, {"data": [], "error": None})
+    )
+
+    found = [(one.session_id, one.session_name) async for one in client.stream_sessions(time_filter=WEEK)]
+
+    assert found == odd
