@@ -113,7 +113,8 @@ def _engine_time(period: Period) -> TimeFilter | None:
     """The time of a period, whose start the contract would exclude."""
     if not period.includes_start or period.start is None or period.end is None:
         return period.time_filter
-    return TimeFilter(period.start - _MILLISECOND, period.end)
+    # In UTC, because Python subtracts from a time of a zone by the wall clock, even when clocks change.
+    return TimeFilter(period.start.astimezone(UTC) - _MILLISECOND, period.end)
 
 
 def _in_time(query: SessionMetricsQuery, period: Period) -> SessionMetricsQuery:
@@ -128,7 +129,7 @@ def _in_time(query: SessionMetricsQuery, period: Period) -> SessionMetricsQuery:
     return attrs.evolve(
         query,
         filter=starts if query.filter is None else query.filter & starts,
-        time_filter=TimeFilter(period.start - _SECOND, period.end),
+        time_filter=TimeFilter(period.start.astimezone(UTC) - _SECOND, period.end),
     )
 
 

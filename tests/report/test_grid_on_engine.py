@@ -181,3 +181,28 @@ async def test_percentiles_are_the_largest_sessions_at_or_below_the_exact_quanti
         largest = max(value for value in values if value <= exact + 1e-12)
         assert pytest.approx(largest) == grid["all", 0].quantity(f"dollars_{level}")  # type: ignore[arg-type]
     assert cut.session_cost.quantile(0.95) == grid["all", 0].quantity("dollars_p95")
+
+
+async def test_the_two_hours_that_clocks_repeat_are_two_cells() -> None:
+    """Whether the grid is one statement or one query for each cell."""
+    zone = ZoneInfo("Europe/Berlin")
+    night = TimeFilter("2026-10-25T00:00", "2026-10-25T04:00", zone)
+    rows = [
+        {
+            "request_created_at": local("UTC", 2026, 10, 25, hour, 30),
+            "session_id": str(hour),
+            "cost": hour + 3,
+        }
+        for hour in range(2)
+    ]
+    async with (
+        LocalServer(rows) as server,
+        HeliconeClient(server.api_key, base_url=server.url) as client,
+    ):
+        query = SessionMetricsQuery(time_filter=night)
+        for each in (client, CellByCell(client)):
+            grid = await metrics_grid(each, query, every="1h", time_zone=zone)
+            costs = {
+                str(cell.period): cell.quantity("dollars_mean") for cell in grid if cell.quantity("sessions")
+            }
+            assert {"2026-10-25 02:00+02:00": 3.0, "2026-10-25 02:00+01:00": 4.0} == costs
