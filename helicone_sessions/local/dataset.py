@@ -1,7 +1,7 @@
 """The requests that a server answers from: tables of its own, or those of an existing ClickHouse."""
 
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -112,9 +112,13 @@ class Dataset:
         Raises:
             DriverError: An earlier load could not be completed.
         """
-        engine = self._opened()
-        async with nullcontext() if self._store is None else self._store.reading():
+        engine, store = self._opened(), self._store
+        if store is None:
             yield engine
+            return
+        async with store.reading():
+            # A load may have changed what is known about the tables.
+            yield attrs.evolve(engine, tables=store.tables)
 
     async def count(self) -> int:
         """The number of requests, of all organisations.

@@ -19,9 +19,17 @@ from typing import Any, Final, TypeVar
 from uuid import UUID, uuid4
 from weakref import WeakValueDictionary
 
+import attrs
+
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.local.drivers.driver import DriverError, Statement, WritableDriver
 from helicone_sessions.local.storage.loader import BatchReader, RejectsFile
+from helicone_sessions.local.storage.profile import (
+    has_several_names,
+    is_due,
+    property_columns,
+    update_property_columns,
+)
 from helicone_sessions.local.storage.readers import Data
 from helicone_sessions.local.storage.record import Record, count_rows, inspect
 from helicone_sessions.local.storage.rows import DEFAULT_ORGANIZATION, Loaded, RowEncoder
@@ -98,8 +106,16 @@ class Store:
         self._is_half_moved = False
         self._reading: asyncio.Task[None] | None = None
         self._is_closed = False
-        self.tables = Tables.own(self._database)
+        self._tables = Tables.own(self._database)
+        # What `_tables` says of names holds for the requests of lower versions.
+        self._studied_version = 0
         self.organizations: frozenset[UUID] = frozenset()
+
+    @property
+    def tables(self) -> Tables:
+        """The tables, with what is known about them now: the next load may change it."""
+        only = next(iter(self.organizations)) if len(self.organizations) == 1 else None
+        return attrs.evolve(self._tables, only_organization=only)
 
     @property
     def organization_id(self) -> UUID:
@@ -134,6 +150,7 @@ class Store:
         )
         self.organizations = frozenset(UUID(each) for each, _ in found)
         self._version = max((int(version) for _, version in found), default=0) + 1
+        await self._study()
 
     async def load(
         self,
@@ -358,10 +375,13 @@ class Store:
         async with self._lock.writing():
             self._is_half_moved = True
             # The requests that the staged ones replace are deleted first.
-            remaining = max(0, self._record.requests - sum(plan.existing))
+            before = self._record.requests
+            remaining = max(0, before - sum(plan.existing))
             await self._keep_record(Record(remaining, self._record.tags, is_moving=True))
             await self._staging.move(plan)
             await self._keep_record(Record(*await count_rows(self._driver, self._database)))
+            if plan.rows:
+                await self._study(before, self._record.requests)
             self._is_half_moved = False
         self._staged = _Staged.USELESS
         try:
@@ -369,6 +389,28 @@ class Store:
         except DriverError as error:
             # The next load clears them, or a move after a kill replaces each request by itself.
             _LOG.warning("the staged rows of a load could not be deleted yet: %s", error)
+
+    async def _study(self, before: int = 0, after: int = 0) -> None:
+        """Find out what spares queries work; if that fails, they do the work.
+
+        Args:
+            before: The number of requests before a load.
+            after: Their number after it.
+        """
+        several = self._tables.has_several_names
+        # Where most requests are new, looking at all of them costs less than looking for their sessions.
+        since = self._studied_version if several is not None and after <= 2 * before else 0
+        self._tables = Tables.own(self._database)
+        try:
+            if is_due(before, after):
+                await update_property_columns(self._driver, self._database)
+            columns = await property_columns(self._driver, self._database)
+            several = several or await has_several_names(self._driver, self._database, since)
+        except DriverError as error:
+            _LOG.warning("queries take longer, because the requests could not be studied: %s", error)
+            return
+        self._tables = attrs.evolve(self._tables, property_columns=columns, has_several_names=several)
+        self._studied_version = self._version
 
     async def _clear_staging(self) -> None:
         await self._staging.clear()
