@@ -163,7 +163,10 @@ _INDEXES: Final = """\
   INDEX by_property_key property_keys TYPE bloom_filter(0.01) GRANULARITY 1,
   INDEX by_property_value mapValues(properties) TYPE bloom_filter(0.01) GRANULARITY 1"""
 # In merged parts a map has as many buckets as keys, so that a condition on a key reads about that key alone.
-_BUCKETS: Final = "map_serialization_version = 'with_buckets', map_buckets_min_avg_size = 0, map_buckets_strategy = 'linear'"
+_BUCKETS: Final = (
+    "map_serialization_version = 'with_buckets', map_buckets_strategy = 'linear',"
+    " map_buckets_min_avg_size = 0"
+)
 
 
 def _column(name: str, stored: Stored) -> str:
