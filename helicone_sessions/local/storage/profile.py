@@ -23,21 +23,32 @@ _FEWEST_REQUESTS: Final = 2**18
 _SAMPLE: Final = 2**18
 _MOST_COLUMNS: Final = 8
 _FREQUENT: Final = 0.1
-# Up to so many sessions of new requests, an index shows where their other requests are.
 _LOOKED_UP: Final = 10_000
 
 
-async def has_several_names(driver: WritableDriver, database: str, since: int = 0) -> bool:
-    """Whether a session has several names, among the sessions with requests of a version from *since* on."""
+async def has_several_names(
+    driver: WritableDriver, database: str, *, since: int = 0, rows: int | None = None
+) -> bool:
+    """Whether a session has several names.
+
+    Args:
+        driver: The ClickHouse.
+        database: The database.
+        since: Look only at the sessions that have requests of this version or a later one.
+        rows: The number of those requests.
+    """
     requests = f"{database}.{REQUESTS_TABLE}"
-    changed = f"session_id IN (SELECT session_id FROM {requests} WHERE version >= {since})" if since else "1"
+    changed = "1"
+    if since:
+        # An index shows where the other requests of a few sessions are; for many it takes longer than a scan.
+        key = "session_id" if rows is not None and rows <= _LOOKED_UP else "session_key"
+        changed = f"{key} IN (SELECT {key} FROM {requests} WHERE version >= {since})"
     # Of the names themselves least and greatest take longer; two names share a hash as rarely as two ids.
     name = "sipHash128(session_name)"
     found = await _rows(
         driver,
         f"SELECT 1 FROM {requests} WHERE {changed} GROUP BY organization_id, session_key"
-        f" HAVING min({name}) != max({name}) LIMIT 1"
-        f" SETTINGS use_index_for_in_with_subqueries_max_values = {_LOOKED_UP}",
+        f" HAVING min({name}) != max({name}) LIMIT 1",
     )
     return bool(found)
 

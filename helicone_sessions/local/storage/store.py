@@ -381,7 +381,7 @@ class Store:
             await self._staging.move(plan)
             await self._keep_record(Record(*await count_rows(self._driver, self._database)))
             if plan.rows:
-                await self._study(before, self._record.requests)
+                await self._study(before, plan.rows)
             self._is_half_moved = False
         self._staged = _Staged.USELESS
         try:
@@ -390,22 +390,24 @@ class Store:
             # The next load clears them, or a move after a kill replaces each request by itself.
             _LOG.warning("the staged rows of a load could not be deleted yet: %s", error)
 
-    async def _study(self, before: int = 0, after: int = 0) -> None:
+    async def _study(self, before: int = 0, loaded: int = 0) -> None:
         """Find out what spares queries work; if that fails, they do the work.
 
         Args:
             before: The number of requests before a load.
-            after: Their number after it.
+            loaded: The number of rows in the load.
         """
         several = self._tables.has_several_names
-        # Where most requests are new, looking at all of them costs less than looking for their sessions.
-        since = self._studied_version if several is not None and after <= 2 * before else 0
+        # Where most requests are new, a scan of all of them costs less than a search for their sessions.
+        since = self._studied_version if several is not None and loaded < before else 0
         self._tables = Tables.own(self._database)
         try:
-            if is_due(before, after):
+            if is_due(before, self._record.requests):
                 await update_property_columns(self._driver, self._database)
             columns = await property_columns(self._driver, self._database)
-            several = several or await has_several_names(self._driver, self._database, since)
+            several = several or await has_several_names(
+                self._driver, self._database, since=since, rows=loaded
+            )
         except DriverError as error:
             _LOG.warning("queries take longer, because the requests could not be studied: %s", error)
             return
