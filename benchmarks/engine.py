@@ -4,8 +4,8 @@
 
 Session ids have 36 characters, and a request has eight properties, as real ones do. Three tables hold the
 same requests: one in Helicone's order with sessions in the map, one in the engine's own layout, and one in
-DuckDB, in the order of time with columns for sessions and the properties as a MAP; a property is compared with
-a column of DuckDB's, too. All of them run on one thread, in turns, each round with other constants; the fastest
+DuckDB, in the order of time with columns for sessions and the properties as a MAP; for a property there is a
+column in DuckDB, too. All of them run on one thread, in turns, each round with other constants; the fastest
 round counts, in processor time. Ten million requests need 6 GB of disk, and ten minutes on an idle machine.
 """
 
