@@ -8,7 +8,7 @@ from pathlib import Path
 
 import nox
 
-nox.needs_version = ">=2025.2.9"
+nox.needs_version = ">=2025.10.14"
 nox.options.default_venv_backend = "uv|virtualenv"
 # Every session brings its environment up to date, so an old one is as good as a new one.
 nox.options.reuse_venv = "yes"
@@ -34,7 +34,8 @@ offer_pythons_of_pyenv()
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 FOUND = [version for version in PYTHONS if version == RUNNING or shutil.which(f"python{version}")]
 NEWEST = FOUND[-1] if FOUND else PYTHONS[-1]
-# What is missing is skipped, but a run without any test would be green for nothing.
+# A missing Python is skipped and not downloaded, but a run without any test would be green for nothing.
+nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = not FOUND
 # The oldest Python has the lowest versions of all else; those between are for `nox -s tests`.
 nox.options.sessions = ["lint", "typing", f"tests-{NEWEST}", "minimums", "docs"]

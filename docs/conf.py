@@ -72,7 +72,7 @@ def columns_of(kind: Kind) -> list[Column | MapColumn]:
 
 def operators_of(column: Column | MapColumn) -> list[str]:
     """What the class of the column says that it has, for a map that of its keys."""
-    return (column["key"] if isinstance(column, MapColumn) else column).has.split(", ")
+    return (column["key"] if isinstance(column, MapColumn) else column)._operators().split(", ")
 
 
 def operators_text(kind: Kind) -> str:

@@ -289,9 +289,10 @@ class RequestTimeout(TransportError, TimeoutError):
 
 
 class ConnectionFailed(TransportError, ConnectionError):
-    """The connection could not be made, or broke before the answer was complete.
+    """The connection could not be made, or broke before the response was complete.
 
-    ``is_lasting`` says that the next would fare no better, as with a certificate that is not trusted.
+    ``is_lasting`` is true if a retry would fail again, for example because a certificate is not trusted or a
+    proxy refuses the connection.
 
     >>> import asyncio
     >>> from helicone_sessions import HeliconeClient

@@ -14,8 +14,8 @@ from helicone_sessions.cli.progress import of_queries
 from helicone_sessions.display import html
 from helicone_sessions.display.numbers import means
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.messages.metrics import UNITS, SessionMetrics, panels
-from helicone_sessions.messages.query import PSize, SessionMetricsQuery
+from helicone_sessions.messages.metrics import UNITS, PSize, SessionMetrics, panels
+from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.messages.tabular import json_text
 from helicone_sessions.report.cells import Quantity, cut_of
 from helicone_sessions.report.grid import MetricsGrid, grid_to_html, grid_to_terminal, metrics_grid

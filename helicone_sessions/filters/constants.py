@@ -21,6 +21,7 @@ NEGATIVE: Final = "To negate a comparison, put it in parentheses after ~: Python
 ZONE: Final = "Add the zone, for example with .replace(tzinfo=datetime.UTC)"
 DAY: Final = "Pass a datetime with its zone, because a day starts at a different instant in each zone"
 IS_NULL: Final = "Use .is_null() to match missing text"
+DATETIME: Final = "Convert it to a datetime, for example with datetime.fromisoformat()"
 # Above it a JSON number no longer identifies one whole number.
 _LARGEST_WHOLE: Final = 2**53
 
@@ -43,13 +44,12 @@ def spell_column(column: ColumnFacts, key: str | None = None) -> str:
     return f"F.{column.attribute}" if key is None else f"F.{column.attribute}[{key!r}]"
 
 
-def refusal(
-    kind: type[E], column: ColumnFacts, problem: str, remedy: str | None = None, *, key: str | None = None
-) -> E:
+def refusal(kind: type[E], column: ColumnFacts, problem: str, remedy: str, *, key: str | None = None) -> E:
     """The error about a column, with a message in the words of Python."""
     name = column.name if key is None else f"{column.name}[{json.dumps(key)}]"
-    message = f"{spell_column(column, key)} {problem}" + (f". {remedy}" if remedy else "")
-    return kind(message, column=name, problem=problem, remedy=remedy)
+    return kind(
+        f"{spell_column(column, key)} {problem}. {remedy}", column=name, problem=problem, remedy=remedy
+    )
 
 
 def check(column: ColumnFacts, value: object, key: str | None = None) -> Value:
@@ -124,7 +124,7 @@ def _number(column: ColumnFacts, value: object, key: str | None) -> float:
         except (ValueError, OverflowError):
             number = math.nan
         if not math.isfinite(number):
-            raise _unfit(FilterValueError, column, key, "a finite number", value)
+            raise _unfit(FilterValueError, column, key, "a finite number", value, "JSON has no other numbers")
     else:
         is_quoted = isinstance(value, str) and value.strip().replace(".", "", 1).isdecimal()
         remedy = "Write it without quotes" if is_quoted else f"Its unit is {column.unit}"
@@ -136,27 +136,17 @@ def _number(column: ColumnFacts, value: object, key: str | None) -> float:
 
 
 def _timestamp(column: ColumnFacts, value: object, key: str | None) -> datetime:
-    wanted = "a datetime with a zone"
-    if not isinstance(value, datetime):
-        is_text = isinstance(value, str)
-        remedy = (
-            DAY
-            if isinstance(value, date)
-            else "Convert it with datetime.fromisoformat()"
-            if is_text
-            else None
-        )
-        raise _unfit(FilterTypeError, column, key, wanted, value, remedy)
-    if value.utcoffset() is None:
-        raise _unfit(FilterTypeError, column, key, wanted, value, ZONE)
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        remedy = ZONE if isinstance(value, datetime) else DAY if isinstance(value, date) else DATETIME
+        raise _unfit(FilterTypeError, column, key, "a datetime with a zone", value, remedy)
     if getattr(value, "nanosecond", 0):
-        raise _unfit(
-            FilterValueError, column, key, "a time without nanoseconds", value, "Round it to microseconds"
-        )
+        remedy = "Round it to microseconds"
+        raise _unfit(FilterValueError, column, key, "a time without nanoseconds", value, remedy)
     try:
         moment = value.astimezone(UTC)
     except OverflowError:
-        raise _unfit(FilterValueError, column, key, "a time that exists in UTC", value) from None
+        remedy = "Use a later or an earlier time"
+        raise _unfit(FilterValueError, column, key, "a time that exists in UTC", value, remedy) from None
     # Subclasses, such as pandas', have more than the time.
     return moment if type(moment) is datetime else datetime.combine(moment.date(), moment.time(), UTC)
 
@@ -164,12 +154,10 @@ def _timestamp(column: ColumnFacts, value: object, key: str | None) -> datetime:
 def _boolean(column: ColumnFacts, value: object, key: str | None) -> bool:
     if isinstance(value, bool):
         return value
-    raise _unfit(FilterTypeError, column, key, "True or False", value)
+    raise _unfit(FilterTypeError, column, key, "True or False", value, "Use .is_true() or .is_false()")
 
 
-def _unfit(
-    kind: type[E], column: ColumnFacts, key: str | None, wanted: str, value: object, remedy: str | None = None
-) -> E:
+def _unfit(kind: type[E], column: ColumnFacts, key: str | None, wanted: str, value: object, remedy: str) -> E:
     shown = str(value) if isinstance(value, date) else shortened(value)
     return refusal(kind, column, f"takes {wanted}, got {shown}", remedy, key=key)
 

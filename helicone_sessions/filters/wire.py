@@ -51,6 +51,11 @@ DEEPEST: Final = 200
 # The remedy in the words of Python; the parser of filter text has its own.
 EXPAND: Final = "Pass expand=True to join all of them by &"
 
+_EXPECTED: Final[dict[Kind, tuple[Any, str]]] = {
+    Kind.NUMBER: ((int, float), "a number"),
+    Kind.BOOLEAN: (bool, "true or false"),
+    Kind.TIMESTAMP: (str, "an ISO 8601 time"),
+}
 _STATUS: Final = COLUMNS["status"]
 _CONTRADICTION: Final = (Leaf(_STATUS, "lt", 0), Leaf(_STATUS, "gt", 0))
 # A part of the JSON, and how many levels deep it is.
@@ -256,31 +261,24 @@ def _decode_condition(column: ColumnFacts, operator: Operator, value: Value, key
 
 
 def _decode_value(column: ColumnFacts, value: object, here: str) -> Value:
+    types, wanted = _EXPECTED.get(column.kind, (str, "a string"))
+    if not isinstance(value, types) or (isinstance(value, bool) and column.kind is not Kind.BOOLEAN):
+        raise FilterTypeError(field=here, problem=f"must be {wanted}, got {json_text(value)}")
+    plain: Any = value
     match column.kind:
-        case Kind.NUMBER:
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                return _within_double(value, here)
-            wanted = "a number"
         case Kind.BOOLEAN:
-            if isinstance(value, bool):
-                return value
-            wanted = "true or false"
+            return plain  # type: ignore[no-any-return]
+        case Kind.NUMBER:
+            return _within_double(plain, here)
         case Kind.TIMESTAMP:
-            if isinstance(value, str):
-                return _decode_timestamp(value, here)
-            wanted = "an ISO 8601 time"
-        case _:
-            if isinstance(value, str):
-                return _encodable(value, here)
-            wanted = "a string"
-    raise FilterTypeError(field=here, problem=f"must be {wanted}, got {json_text(value)}")
+            return _decode_timestamp(plain, here)
+    return _encodable(plain, here)
 
 
 def _encodable(text: str, here: str) -> str:
     if not is_encodable(text):
-        raise FilterValueError(
-            field=here, problem=f"must not hold half a surrogate pair, got {json_text(text)}"
-        )
+        problem = f"must not hold half a surrogate pair, got {json_text(text)}"
+        raise FilterValueError(field=here, problem=problem)
     return str.__str__(text)
 
 
@@ -305,7 +303,7 @@ def _decode_timestamp(text: str, here: str) -> datetime:
     raise FilterValueError(
         field=here,
         problem=f"must be an ISO 8601 time with its zone, got {json_text(text)}",
-        remedy="Write it for example as 2026-11-01T00:00:00Z",
+        remedy="Write it like 2026-11-01T00:00:00Z",
     )
 
 

@@ -57,7 +57,9 @@ class Dataset:
             )
         except DriverError as error:
             await self.aclose()
-            raise ConfigurationError(f"ClickHouse rejected a statement of the start: {error}") from error
+            raise ConfigurationError(
+                problem=f"ClickHouse rejected a statement of the start: {error.problem}", remedy=error.remedy
+            ) from error
         except BaseException:
             await self.aclose()
             raise

@@ -38,4 +38,4 @@ def create_private_directory(path: Path) -> None:
     if not any(path.iterdir()):
         # An empty one may belong to another user, for example the root of a volume.
         with suppress(PermissionError):
-            path.chmod(0o700)
+            path.chmod(path.stat().st_mode & 0o700)

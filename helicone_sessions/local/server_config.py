@@ -109,6 +109,7 @@ class ServerConfig:
     )
     patience: float = attrs.field(validator=_seconds(above_zero=True))
     grace: float = attrs.field(validator=_seconds(above_zero=False))
+    in_thread: bool = attrs.field(validator=_flag)
 
     def __attrs_post_init__(self) -> None:
         has_data = not (isinstance(self.data, tuple) and not self.data)

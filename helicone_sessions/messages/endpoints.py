@@ -72,3 +72,9 @@ REQUEST_COUNT: Final[Endpoint[RequestCountQuery, int]] = Endpoint(
     json.request_count_query_from_wire,
     json.count_from,
 )
+
+ENDPOINTS: Final[dict[str, Endpoint[Any, Any]]] = {
+    endpoint.path: endpoint
+    for endpoint in (METRICS, SESSIONS, SESSION_COUNT, SESSION_NAMES, REQUESTS, REQUEST_COUNT)
+}
+"""The endpoints by their path."""

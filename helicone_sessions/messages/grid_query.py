@@ -51,10 +51,11 @@ from helicone_sessions.messages.metrics import (
     UNITS,
     Histogram,
     HistogramRow,
+    PSize,
     SessionAverages,
     SessionMetrics,
 )
-from helicone_sessions.messages.query import PSize, SessionMetricsQuery
+from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.messages.time_filter import TimeFilter
 
 GRID_PATH: Final = "v1/session/metrics/grid"
@@ -73,11 +74,18 @@ _OPTIONAL: Final[tuple[tuple[str, Any, str], ...]] = (
     ("totals", bool, "true or false"),
     ("quantiles", list, "a list"),
 )
-_GROUPABLE: Final = frozenset(
-    name
-    for name, column in COLUMNS.items()
-    if column.table == REQUESTS and column.kind in (Kind.TEXT, Kind.BOOLEAN)
-) - {"assets", "scores_column", "node_id", "job_id"} | {"status", "properties"}
+# A tuple, because a body may hold a value that cannot be hashed.
+_GROUPABLE: Final = (
+    *(
+        name
+        for name, column in COLUMNS.items()
+        if column.table == REQUESTS
+        and column.kind in (Kind.TEXT, Kind.BOOLEAN)
+        and name not in ("assets", "scores_column", "node_id", "job_id")
+    ),
+    "status",
+    "properties",
+)
 
 
 @attrs.frozen

@@ -22,7 +22,7 @@ from helicone_sessions.masking import masked_text
 from helicone_sessions.messages.codec import EndsEarly, TooLarge, decode, encode, installed_msgspec, unpack
 from helicone_sessions.messages.converter import Failure, Mismatch, envelope
 from helicone_sessions.messages.endpoints import METRICS, Endpoint
-from helicone_sessions.messages.metrics import SessionMetrics
+from helicone_sessions.messages.metrics import Cut, SessionMetrics, with_cut
 
 PATH: Final = METRICS.path
 
@@ -68,12 +68,14 @@ HEADERS: Final = {
 class Call(NamedTuple):
     """A request: a POST to the path of *endpoint* with `HEADERS` and the key.
 
-    A call that *can_split* is not repeated if it takes too long: smaller ones replace it.
+    A call that *can_split* is not repeated if it takes too long: smaller ones replace it. The histograms of
+    its metrics are cut at *cut*.
     """
 
     endpoint: Endpoint[Any, Any]
     body: bytes
     can_split: bool = False
+    cut: Cut | None = None
 
 
 def request(query: Any, endpoint: Endpoint[Any, Any] = METRICS) -> bytes:
@@ -83,6 +85,7 @@ def request(query: Any, endpoint: Endpoint[Any, Any] = METRICS) -> bytes:
         FilterValueError: The filter cannot be said in the API, or makes the body larger than 10 MB, the most
             that the open-source server takes (executed, July 2026).
 
+    >>> from helicone_sessions import SessionMetricsQuery
     >>> request(SessionMetricsQuery())
     b'{"nameContains":"","timezoneDifference":0}'
     """
@@ -103,6 +106,7 @@ def decipher(
     *,
     secret: str = "",
     endpoint: Endpoint[Any, Any] = METRICS,
+    cut: Cut | None = None,
 ) -> Any:
     """The answer in a response, of the type that the endpoint gives.
 
@@ -116,6 +120,7 @@ def decipher(
         body: The whole body.
         secret: A text that must not appear in an error, should the service echo it.
         endpoint: The endpoint that was called.
+        cut: Where the histograms of metrics are cut.
 
     Raises:
         AuthenticationError: 401 or 403.
@@ -131,7 +136,7 @@ def decipher(
             body = unpack(body, encoding, LARGEST_RESPONSE)
         except ValueError as error:
             body, fault = b"", error
-    if status == 200 and endpoint is METRICS and (metrics := _metrics_reader()(body)) is not None:
+    if status == 200 and endpoint is METRICS and (metrics := _metrics_reader()(body, cut)) is not None:
         return metrics
     if len(body) > LARGEST_RESPONSE:
         fault = TooLarge(f"is larger than {LARGEST_RESPONSE:,} bytes")
@@ -139,7 +144,7 @@ def decipher(
     if isinstance(outcome, APIError):
         # Here, and not where it is made, because the JSON error behind it holds the whole body.
         raise outcome
-    return outcome
+    return with_cut(outcome, cut) if cut is not None and isinstance(outcome, SessionMetrics) else outcome
 
 
 def follows_the_contract(headers: Mapping[str, str]) -> bool:
@@ -181,10 +186,10 @@ def _date(value: str) -> datetime | None:
 
 
 @cache
-def _metrics_reader() -> Callable[[bytes], SessionMetrics | None]:
+def _metrics_reader() -> Callable[[bytes, Cut | None], SessionMetrics | None]:
     """The function that reads usual answers with msgspec; without msgspec the converter reads them all."""
     if installed_msgspec() is None:
-        return lambda _body: None
+        return lambda _body, _cut: None
     from helicone_sessions.messages.structs import metrics_in  # noqa: PLC0415 - it needs msgspec
 
     return metrics_in

@@ -1,20 +1,20 @@
 """What is asked: `SessionMetricsQuery`."""
 
 from datetime import datetime, timedelta, tzinfo
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import attrs
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError
 from helicone_sessions.filters.expression import Condition, Filter, as_filter
 from helicone_sessions.masking import masked_repr
+from helicone_sessions.messages.metrics import Cut, PSize
 from helicone_sessions.messages.time_filter import TimeFilter
-
-PSize = Literal["p50", "p75", "p95", "p99", "p99.9"]
-"""Where the histograms are cut: only sessions at or below this quantile are drawn."""
 
 _MINUTES_OF_A_DAY = 24 * 60
 _NO_DIFFERENCE = 0
+_DEFAULT_LEVEL: PSize = "p75"
+_CUTS = {(level, both): Cut(level, both) for level in get_args(PSize) for both in (False, True)}
 
 
 def optional_filter(value: Condition | None) -> Filter | None:
@@ -138,6 +138,15 @@ class SessionMetricsQuery:
             )
         if self.use_interquartile is not None:
             _check_type("use_interquartile", self.use_interquartile, "True, False or None", bool)
+
+    @property
+    def cut(self) -> Cut:
+        """Where the histograms are cut; the service takes p75 if the query has no ``p_size``.
+
+        >>> SessionMetricsQuery(p_size="p95", use_interquartile=True).cut
+        Cut(p_size='p95', both_ends=True)
+        """
+        return _CUTS[self.p_size or _DEFAULT_LEVEL, self.use_interquartile is True]
 
     @property
     def matches_nothing(self) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any, Final
+from uuid import uuid4
 
 import attrs
 from aiohttp import web
@@ -18,6 +19,7 @@ from helicone_sessions.messages.metrics import (
     SessionAverages,
     SessionMetrics,
 )
+from helicone_sessions.messages.requests import Request
 from helicone_sessions.messages.sessions import Session
 
 _TYPES: Final = {bytes: "application/octet-stream", str: "text/plain; charset=utf-8"}
@@ -172,3 +174,51 @@ def session(
         avg_latency,
         tuple(user_ids),
     )
+
+
+def request(
+    request_id: str | None = None,
+    *,
+    created_at: datetime = datetime(2026, 11, 1, 12, tzinfo=UTC),
+    session_id: str | None = "session-1",
+    session_name: str = "support",
+    model: str = "gpt-4o",
+    cost: float = 0.125,
+    **fields: Any,
+) -> Request:
+    """A request under the API's names.
+
+    Args:
+        request_id: Its id; None makes a new one.
+        created_at: Its time.
+        session_id: The id of its session; None for a request outside of sessions.
+        session_name: The name of its session.
+        model: Its model.
+        cost: Its dollars.
+        fields: Other fields, under the API's names.
+
+    >>> request(model="o3", provider="OPENAI")["request_model"]
+    'o3'
+    """
+    properties = {"Helicone-Session-Id": session_id, "Helicone-Session-Name": session_name}
+    return {
+        "request_id": str(uuid4()) if request_id is None else request_id,
+        "request_created_at": _iso(created_at),
+        "response_created_at": _iso(created_at + timedelta(milliseconds=800)),
+        "response_status": 200,
+        "request_model": model,
+        "model": model,
+        "provider": "OPENAI",
+        "request_user_id": "user-1",
+        "request_properties": {} if session_id is None else properties,
+        "delay_ms": 800,
+        "prompt_tokens": 100,
+        "completion_tokens": 50,
+        "total_tokens": 150,
+        "cost": cost,
+        **fields,
+    }
+
+
+def _iso(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"

@@ -83,6 +83,29 @@ class Slots:
 
 
 @attrs.define(eq=False)
+class _Progress:
+    """One query between its attempts.
+
+    Args:
+        call: The endpoint and the body of its requests.
+        observer: Keeps the times and calls the hooks; None without hooks.
+        began: The second at which it got its slot.
+        until: Its deadline.
+    """
+
+    call: Call
+    observer: Observer | None
+    began: float
+    until: float
+    attempts: int = 0
+    retries: int = 0
+    failed: _Failure | None = None
+    failed_at: float = 0.0
+    # Seconds between its attempts.
+    waited: float = 0.0
+
+
+@attrs.define(eq=False)
 class Sender:
     """Sends the queries of a client.
 
@@ -116,7 +139,7 @@ class Sender:
             observer: Keeps the times and calls the hooks; None without hooks.
 
         Raises:
-            TransportError: There is no answer.
+            TransportError: There is no response.
             APIError: The response holds no answer.
         """
         while call in self._running:
@@ -161,66 +184,42 @@ class Sender:
     async def _until_success(self, call: Call, observer: Observer | None) -> tuple[Any, int]:
         if observer is not None:
             observer.has_slot()
-        gate, policy = self.gate, self.policy
-        began = now = gate.clock.now()
-        until = math.inf if policy.deadline is None else began + policy.deadline
-        failed: _Failure | None = None
-        retries = 0
+        began = self.gate.clock.now()
+        deadline = self.policy.deadline
+        query = _Progress(call, observer, began, math.inf if deadline is None else began + deadline)
         while True:
-            if not gate.try_enter(until):
-                on_wait = None if observer is None else partial(observer.waits, "rate limit")
-                if not await gate.enter(until, on_wait):
-                    raise self._too_late(failed)
-            if gate.limiter is None:
-                outcome = await self._attempt(call, observer, until, failed, now)
-            else:
-                outcome = await self._limited_attempt(gate.limiter, call, observer, until, failed, now)
+            if not self.gate.try_enter(query.until):
+                await self._wait_for_room(query)
+            limiter = self.gate.limiter
+            outcome = await (self._attempt(query) if limiter is None else self._limited(limiter, query))
             if not isinstance(outcome, (TransportError, APIError)):
-                return outcome, 1 if failed is None else failed.attempts + 1
-            failed = outcome
-            now = gate.clock.now()
-            wait: float | None
-            if isinstance(failed, RateLimited) and policy.outlasts(failed, now - began):
-                # The gate holds the query back until there is room, which is no retry.
-                wait = 0.0
-                _LOG.info("%s: waits for the rate limit", _described(failed))
-            else:
-                is_split = call.can_split and takes_too_long(failed)
-                wait = None if is_split else policy.wait(failed, retries)
-                retries += 1
-                if wait is None or now + wait >= until:
-                    _LOG.info("%s: not retried", _described(failed))
-                    raise failed
-                _LOG.info("%s: retry in %.2f s", _described(failed), wait)
-                if observer is not None:
-                    observer.waits("retry", wait)
-                await gate.clock.sleep(wait)
+                return outcome, query.attempts
+            await self._wait_after(outcome, query)
 
-    async def _attempt(
-        self, call: Call, observer: Observer | None, until: float, failed: _Failure | None, since: float
-    ) -> Any | _Failure:
+    async def _wait_for_room(self, query: _Progress) -> None:
+        on_wait = None if query.observer is None else partial(query.observer.waits, "rate limit")
+        if not await self.gate.enter(query.until, on_wait):
+            raise self._too_late(query)
+
+    async def _attempt(self, query: _Progress) -> Any | _Failure:
         """The outcome of one attempt, for which there is room.
 
         A failure is returned, so that it holds no frames with the key.
-
-        Args:
-            call: The endpoint and the body.
-            observer: Keeps the times and calls the hooks.
-            until: The deadline.
-            failed: The failure of the attempt before.
-            since: The end of the attempt before.
         """
-        gate = self.gate
+        gate, observer = self.gate, query.observer
         sent_at = gate.clock.now()
+        query.attempts += 1
+        if query.failed is not None:
+            query.waited += sent_at - query.failed_at
         try:
             if observer is not None:
-                observer.attempt_begins(self.connection.shown_url(call.endpoint.path))
-            limit = self.policy.time_limit(self.timeout, until - sent_at)
-            status, headers, raw = await self.connection.send(call, *limit)
+                observer.attempt_begins(self.connection.shown_url(query.call.endpoint.path))
+            limit = self.policy.time_limit(self.timeout, query.until - sent_at)
+            status, headers, raw = await self.connection.send(query.call, *limit)
         except BaseException as error:
             gate.left()
             if isinstance(error, TransportError):
-                return _ended(error, None, observer, failed, sent_at - since)
+                return _ended(error, None, query)
             if observer is not None:
                 observer.attempt_ends(None, error)
             raise
@@ -228,47 +227,70 @@ class Sender:
         if _LOG.isEnabledFor(logging.DEBUG):
             _LOG.debug("status %d after %.3f s", status, gate.clock.now() - sent_at)
         try:
-            answer = protocol.decipher(status, headers, raw, secret=self.key.reveal(), endpoint=call.endpoint)
+            answer = protocol.decipher(
+                status,
+                headers,
+                raw,
+                secret=self.key.reveal(),
+                endpoint=query.call.endpoint,
+                cut=query.call.cut,
+            )
         except APIError as error:
-            return _ended(error, status, observer, failed, sent_at - since)
+            return _ended(error, status, query)
         if observer is not None:
             observer.attempt_ends(status, None)
         return answer
 
-    async def _limited_attempt(
-        self,
-        limiter: AbstractAsyncContextManager[Any],
-        call: Call,
-        observer: Observer | None,
-        until: float,
-        failed: _Failure | None,
-        since: float,
-    ) -> Any | _Failure:
+    async def _limited(self, limiter: AbstractAsyncContextManager[Any], query: _Progress) -> Any | _Failure:
         """The outcome of one attempt inside of the caller's own limit."""
-        gate = self.gate
+        clock, is_late = self.gate.clock, False
         async with AsyncExitStack() as stack:
             try:
-                async with asyncio.timeout(None if until == math.inf else until - gate.clock.now()):
+                async with asyncio.timeout(None if query.until == math.inf else query.until - clock.now()):
                     await stack.enter_async_context(limiter)
-            except BaseException as error:
-                gate.left()
-                if isinstance(error, TimeoutError):
-                    raise self._too_late(failed) from None
+            except TimeoutError:
+                is_late = True
+            except BaseException:
+                self.gate.left()
                 raise
-            if gate.clock.now() >= until:
-                gate.left()
-                raise self._too_late(failed)
-            return await self._attempt(call, observer, until, failed, since)
+            if is_late or clock.now() >= query.until:
+                self.gate.left()
+                raise self._too_late(query)
+            return await self._attempt(query)
         raise ConfigurationError(
             argument="rate_limit",
             problem="must not suppress exceptions",
             remedy="Return None from its __aexit__",
         )
 
-    def _too_late(self, failed: _Failure | None) -> _Failure:
+    async def _wait_after(self, failed: _Failure, query: _Progress) -> None:
+        """Wait until the next attempt.
+
+        Raises:
+            TransportError: The failure, if there is no next attempt.
+            APIError: Likewise.
+        """
+        policy, clock = self.policy, self.gate.clock
+        query.failed, query.failed_at = failed, clock.now()
+        if isinstance(failed, RateLimited) and policy.outlasts(failed, query.failed_at - query.began):
+            # The gate holds the query back until there is room, which is no retry.
+            _LOG.info("%s: waits for the rate limit", _described(failed))
+            return
+        is_split = query.call.can_split and takes_too_long(failed)
+        wait = None if is_split else policy.wait(failed, query.retries)
+        query.retries += 1
+        if wait is None or query.failed_at + wait >= query.until:
+            _LOG.info("%s: not retried", _described(failed))
+            raise failed
+        _LOG.info("%s: retry in %.2f s", _described(failed), wait)
+        if query.observer is not None:
+            query.observer.waits("retry", wait)
+        await clock.sleep(wait)
+
+    def _too_late(self, query: _Progress) -> _Failure:
         """The error of a query that the rate limit holds back beyond its deadline."""
         deadline = self.policy.deadline or math.inf
-        error = failed or RequestTimeout(
+        error = query.failed or RequestTimeout(
             f"the rate limit holds the query back for longer than {deadline:g} s (deadline, all attempts)",
             argument="deadline",
             problem=f"of {deadline:g} s is over before the rate limit lets the query through",
@@ -281,16 +303,11 @@ class Sender:
         return error
 
 
-def _ended(
-    error: _Failure, status: int | None, observer: Observer | None, before: _Failure | None, waited: float
-) -> _Failure:
-    """The failure of an attempt, with the number of attempts and the time between them."""
-    if before is None:
-        error.attempts, error.waited = 1, 0.0
-    else:
-        error.attempts, error.waited = before.attempts + 1, before.waited + waited
-    if observer is not None:
-        observer.attempt_ends(status, error)
+def _ended(error: _Failure, status: int | None, query: _Progress) -> _Failure:
+    """The failure of an attempt, with what the query went through."""
+    error.attempts, error.waited = query.attempts, query.waited
+    if query.observer is not None:
+        query.observer.attempt_ends(status, error)
     return without_frames(error)
 
 

@@ -15,9 +15,9 @@ from helicone_sessions.filters.cautions import Caution
 from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages import protocol
 from helicone_sessions.messages.endpoints import METRICS, AnyQuery, Endpoint
-from helicone_sessions.messages.metrics import SessionMetrics
+from helicone_sessions.messages.metrics import PSize, SessionMetrics
 from helicone_sessions.messages.protocol import Call
-from helicone_sessions.messages.query import PSize, SessionMetricsQuery
+from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.messages.time_filter import TimeFilter
 from helicone_sessions.transport.batch import Answer, MetricsStream, Queries, Query
 from helicone_sessions.transport.endpoint import Region, resolve
@@ -379,7 +379,7 @@ class HeliconeClient(Listings):
         """The metrics of a query, and the number of attempts."""
         if query.matches_nothing:
             return SessionMetrics.empty(), 0
-        call = Call(METRICS, protocol.request(query))
+        call = Call(METRICS, protocol.request(query), cut=query.cut)
         found = self._warnings.of(
             query.filter, query.time_filter, follows_contract=self._connection.follows_contract
         )

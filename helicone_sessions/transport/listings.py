@@ -58,6 +58,7 @@ from helicone_sessions.transport.warn import (
 _LOG: Final = logging.getLogger("helicone_sessions")
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _SECOND: Final = timedelta(seconds=1)
+_BEYOND_THE_END: Final = 1_000_000_000
 _NEWEST_FIRST: Final = "-created_at"
 _SORTS: Final = (*(field.name for field in attrs.fields(Session)), "duration")
 
@@ -211,7 +212,8 @@ class Listings:
         >>> async def main():
         ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
         ...         fake.sessions = [session("a", total_cost=1.0), session("b", total_cost=2.0)]
-        ...         return await client.count_sessions(time_filter=TimeFilter.last(days=7))
+        ...         week = TimeFilter("2026-11-01", "2026-11-08", "UTC")
+        ...         return await client.count_sessions(time_filter=week)
         >>> import asyncio
         >>> asyncio.run(main()).total_cost
         3.0
@@ -410,9 +412,8 @@ class _SessionList:
         if offset == 0:
             self._first_page = keys
         elif rows and keys == self._first_page:
-            # A new session can push the first page down to here, but not when both are read again.
-            again = await self._sent(query, 0, limit)
-            if list(map(_identity, again)) == keys:
+            # New sessions can push the first page down to here, but not beyond the end.
+            if await self._sent(query, _BEYOND_THE_END, limit):
                 return await self._end_without_offset(len(rows))
         return rows
 

@@ -55,6 +55,7 @@ class Budget:
         # Clients may run on loops of several threads.
         self.lock = threading.Lock()
         self.waiting: set[Gate] = set()
+        self.paces: dict[RateLimit, Pace] = {}
 
     def try_take(self, now: float, pace: Pace | None) -> float:
         """Count a request that goes now, or return the seconds until one may go."""
@@ -74,27 +75,21 @@ _SHARING = threading.Lock()
 
 
 @lru_cache(maxsize=256)
-def _shared_budget(_account: Hashable, _clock: Hashable) -> Budget:
+def _budget(_account: Hashable, _clock: Hashable) -> Budget:
     return Budget()
-
-
-@lru_cache(maxsize=256)
-def _shared_pace(_account: Hashable, _clock: Hashable, limit: RateLimit) -> Pace:
-    return Pace(limit)
 
 
 def _shared(account: Hashable, clock: Clock, limit: RateLimit | None) -> tuple[Budget, Pace | None]:
     with _SHARING:
-        key = account, cast(Hashable, clock)
-        return _shared_budget(*key), None if limit is None else _shared_pace(*key, limit)
+        budget = _budget(account, cast(Hashable, clock))
+        return budget, None if limit is None else budget.paces.setdefault(limit, Pace(limit))
 
 
 def _start_over() -> None:
     """In a child process nothing is under way, and a thread that is not there may hold a lock."""
     global _SHARING  # noqa: PLW0603 - a lock of the parent's
     _SHARING = threading.Lock()
-    _shared_budget.cache_clear()
-    _shared_pace.cache_clear()
+    _budget.cache_clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -182,7 +182,7 @@ NAMES: list[tuple[Callable[[], object], str]] = [
 VALUES: list[tuple[Callable[[], object], str]] = [
     (lambda: read("F.cost == True"), "F.cost takes a number, got True. Its unit is dollars"),
     (lambda: read("F.cost > 'abc'"), "F.cost takes a number, got 'abc'. Its unit is dollars"),
-    (lambda: F.cost == float("nan"), "F.cost takes a finite number, got nan"),
+    (lambda: F.cost == float("nan"), "F.cost takes a finite number, got nan. JSON has no other numbers"),
     (
         lambda: read("F.cost > None"),
         "F.cost cannot be compared with None. The API has no null in a comparison",
@@ -213,7 +213,7 @@ VALUES: list[tuple[Callable[[], object], str]] = [
         lambda: read("F.request_created_at > '2026-11-01'"),
         (
             "F.request_created_at takes a datetime with a zone, got '2026-11-01'."
-            " Convert it with datetime.fromisoformat()"
+            " Convert it to a datetime, for example with datetime.fromisoformat()"
         ),
     ),
     (

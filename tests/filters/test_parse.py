@@ -587,6 +587,7 @@ REMEDIES = {
     "Add the zone, for example with .replace(tzinfo=datetime.UTC)": "Write the zone, for example 2026-11-01T00:00:00Z",
     "Pass a datetime with its zone, because a day starts at a different instant in each zone": "Write the time too, for example 2026-11-01T00:00:00Z",
     "To negate a comparison, put it in parentheses after ~: Python computes ~1 as -2": "Compare it with zero or more",
+    "Convert it to a datetime, for example with datetime.fromisoformat()": "Write it like 2026-11-01T00:00:00Z",
     "Use .is_empty()": "Write is empty",
 }
 

@@ -1,5 +1,6 @@
 """The embedded engine and processes: one directory for one process, none after a fork, and no late exit."""
 
+import asyncio
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from helicone_sessions import MissingExtra
+from helicone_sessions import ConfigurationError, MissingExtra
 from helicone_sessions.local.drivers import chdb_process
 from helicone_sessions.local.drivers.chdb import ChdbDriver
 
@@ -157,6 +158,65 @@ def test_directory_that_is_not_ours(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir(mode=0o500)
     (refused,) = _said(OPEN, tmp_path / "data")
     assert "cannot be written to: Permission denied" in refused
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX rights")
+@pytest.mark.promise(name="S11")
+async def test_rights(tmp_path: Path) -> None:
+    """Only its owner can read a directory of data; one that exists keeps its rights unless it is empty."""
+    (tmp_path / "empty").mkdir(mode=0o755)
+    for name in ("new", "empty"):
+        driver = ChdbDriver(tmp_path / name)
+        await driver.open()
+        await driver.aclose()
+        assert 0o700 == (tmp_path / name).stat().st_mode & 0o777
+        assert 0o600 == (tmp_path / name / chdb_process.LOCK_FILE).stat().st_mode & 0o777
+        (tmp_path / name).chmod(0o750)
+        await driver.open()
+        await driver.aclose()
+        assert 0o750 == (tmp_path / name).stat().st_mode & 0o777
+
+
+@pytest.mark.promise(name="S11")
+async def test_lock_that_is_a_link(tmp_path: Path) -> None:
+    """The lock is not taken through a link, whose target stays as it is."""
+    other = tmp_path / "other"
+    other.write_text("precious")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / chdb_process.LOCK_FILE).symlink_to(other)
+    with pytest.raises(ConfigurationError, match="it is a symbolic link"):
+        await ChdbDriver(tmp_path / "data").open()
+    assert "precious" == other.read_text()
+
+
+async def test_reason_of_a_failed_start(tmp_path: Path) -> None:
+    """If the engine does not start, the error has the engine's own reason and not that of a taken lock."""
+    driver = ChdbDriver(tmp_path)
+    await driver.open()
+    await driver.execute("CREATE TABLE kept (a Int8) ENGINE = MergeTree ORDER BY a")
+    await driver.aclose()
+    (definition,) = await asyncio.to_thread(lambda: list(tmp_path.glob("**/kept.sql")))
+    definition.write_text("garbage")
+    with pytest.raises(ConfigurationError, match=r"does not start: Syntax error .*kept\.sql") as caught:
+        await driver.open()
+    assert "another process" not in str(caught.value)
+
+
+HOLD_WITHOUT_US = """
+import chdb
+connection = chdb.connect(sys.argv[1])
+say("open")
+sys.stdin.read()
+"""
+
+
+async def test_directory_that_chdb_itself_has_open(tmp_path: Path) -> None:
+    """A program that uses chDB without this package holds a lock of its own."""
+    with _process(HOLD_WITHOUT_US, tmp_path) as process:
+        assert process.stdout is not None
+        assert '"open"\n' == process.stdout.readline()
+        with pytest.raises(ConfigurationError, match="is open in another process"):
+            await ChdbDriver(tmp_path).open()
 
 
 ONE_PATH = """
@@ -388,7 +448,7 @@ def test_python_without_a_build_of_chdb(tmp_path: Path, files: list[str]) -> Non
         (tmp_path / "chdb" / name).write_text("import os\nos._exit(3)\n")
     script = """
 sys.path.insert(0, sys.argv[1])
-from helicone_sessions import MissingExtra
+from helicone_sessions import ConfigurationError, MissingExtra
 from helicone_sessions.local import LocalServer
 
 async def main():

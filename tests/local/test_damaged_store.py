@@ -84,6 +84,7 @@ async def _counts(path: Path, **options: Any) -> set[float]:
 
 
 @pytest.mark.parametrize("seed", range(50))
+@pytest.mark.promise(name="S12")
 async def test_random_damage(store: Path, seed: int) -> None:
     """After any damage to any file the store has all of its rows, or an error names the directory."""
     _damage_some_file(store, seed)
@@ -120,6 +121,7 @@ def _part(store: Path, pattern: str) -> Path:
     return next(iter(store.glob(f"store/*/*/{pattern}")))
 
 
+@pytest.mark.promise(name="S12")
 async def test_lost_rows_are_counted_and_named(store: Path) -> None:
     """The error has the number of lost requests and their part, and only `accept_loss` opens the store."""
     os.truncate(_part(store, "202605*/data.bin"), 10)

@@ -684,3 +684,14 @@ async def test_missing_chdb(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingExtra, match=r"helicone-sessions\[local\]") as caught:
         await LocalServer().start()
     assert "local" == caught.value.extra
+
+
+@pytest.mark.parametrize("path", ["//v1/session/metrics/query", "/v1//session/metrics///query"])
+async def test_doubled_slashes(path: str) -> None:
+    """Clients that join a base URL with a slash at its end to a path are served."""
+    async with (
+        LocalServer() as server,
+        aiohttp.ClientSession(headers={"Authorization": f"Bearer {server.api_key}"}) as session,
+        session.post(server.url + path, json={"nameContains": "", "timezoneDifference": 0}) as answer,
+    ):
+        assert 200 == answer.status

@@ -88,6 +88,7 @@ async def error_of(server: Server, **options: Any) -> HeliconeError:
 # Large responses
 
 
+@pytest.mark.promise(name="C6")
 async def test_a_response_that_unpacks_to_much_more_is_refused() -> None:
     """A small body that would unpack to much more ends at the limit, and is not retried."""
     bomb = gzip.compress(b" " * (2 * protocol.LARGEST_RESPONSE))
@@ -98,6 +99,7 @@ async def test_a_response_that_unpacks_to_much_more_is_refused() -> None:
     assert "larger than 33,554,432 bytes" in str(error)
 
 
+@pytest.mark.promise(name="C6")
 async def test_reading_ends_at_the_limit() -> None:
     """A response without end is not read for ever: the server finds the connection closed."""
     sent = 0

@@ -31,23 +31,23 @@ class Columns:
     country_code = TextColumn("country_code")
     """Country of the caller, two letters."""
     latency = NumberColumn("latency")
-    """Time from request to full answer, in milliseconds."""
+    """Time from request to complete response, in milliseconds."""
     cost = NumberColumn("cost")
     """Price of the request, in dollars."""
     provider = TextColumn("provider")
-    """Who served the model, as OPENAI or ANTHROPIC."""
+    """Provider of the model, such as OPENAI or ANTHROPIC."""
     time_to_first_token = NumberColumn("time_to_first_token")
     """Time from request to the first token, in milliseconds."""
     status = NumberColumn("status")
-    """HTTP status of the answer."""
+    """HTTP status of the response."""
     request_created_at = TimestampColumn("request_created_at")
-    """When the request was made."""
+    """Time of the request."""
     response_created_at = TimestampColumn("response_created_at")
-    """When the answer was complete."""
+    """Time of the complete response."""
     model = TextColumn("model")
     """Name of the model."""
     user_id = TextColumn("user_id")
-    """The user that the application named."""
+    """User as named by the application."""
     organization_id = TextColumn("organization_id")
     """UUID of the organisation."""
     node_id = TextColumn("node_id")
@@ -69,11 +69,11 @@ class Columns:
     total_tokens = NumberColumn("total_tokens")
     """Tokens sent and received, in tokens."""
     target_url = TextColumn("target_url")
-    """Address that the request was sent on to."""
+    """Address to which the request was forwarded."""
     property_key = PropertyKeyColumn("property_key")
     """The request has a property of this name."""
     properties = MapColumn("properties", TextColumn)
-    """Properties of the request by key, as Helicone-Session-Id."""
+    """Properties of the request by key, such as Helicone-Session-Id."""
     search_properties = MapColumn("search_properties", TextColumn)
     """Searchable properties by key."""
     scores = MapColumn("scores", ScoreColumn)
@@ -83,13 +83,13 @@ class Columns:
     request_body = TextColumn("request_body")
     """Text of the request."""
     response_body = TextColumn("response_body")
-    """Text of the answer."""
+    """Text of the response."""
     cache_enabled = BooleanColumn("cache_enabled")
-    """The request asked for Helicone's cache."""
+    """Helicone's cache was enabled for the request."""
     cache_reference_id = TextColumn("cache_reference_id")
-    """UUID of the request whose answer the cache gave."""
+    """UUID of the request whose response came from the cache."""
     cached = BooleanColumn("cached")
-    """The answer came from Helicone's cache."""
+    """The response came from Helicone's cache."""
     assets = TextColumn("assets")
     """Ids of the assets of the request."""
     helicone_score_feedback = BooleanColumn("helicone-score-feedback")
@@ -117,9 +117,9 @@ class Columns:
     session_total_requests = NumberColumn("session_total_requests")
     """Requests of the session, in requests."""
     session_created_at = TimestampColumn("session_created_at")
-    """When the first request of the session was made."""
+    """Time of the first request of the session."""
     session_latest_request_created_at = TimestampColumn("session_latest_request_created_at")
-    """When the latest request of the session was made."""
+    """Time of the latest request of the session."""
     session_tag = TextColumn("session_tag")
     """Tag of the session."""
 

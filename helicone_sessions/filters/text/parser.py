@@ -14,7 +14,7 @@ import attrs
 from helicone_sessions.errors import FilterError, FilterSyntaxError, FilterTypeError
 from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.columns.kinds import IS_EMPTY
-from helicone_sessions.filters.constants import DAY, IS_NULL, NEGATIVE, ZONE, check, cut, shortened
+from helicone_sessions.filters.constants import DATETIME, DAY, IS_NULL, NEGATIVE, ZONE, check, cut, shortened
 from helicone_sessions.filters.expression import ALL, NONE, Filter, Operand, as_filter
 from helicone_sessions.filters.nodes import SYMBOLS, And, Node, Or, join
 from helicone_sessions.filters.precedence import MIRRORED
@@ -41,6 +41,7 @@ LONGEST: Final = 1_000_000
 _TIME: Final = "2026-11-01T00:00:00Z"
 # The remedies that differ from those of Python.
 _REMEDIES: Final = {
+    DATETIME: f"Write it like {_TIME}",
     DAY: f"Write the time too, for example {_TIME}",
     EXPAND: "Write each condition in a leaf of its own",
     IS_EMPTY: "Write is empty",
@@ -527,10 +528,12 @@ class _Parser:
         node = self.build(named, getattr(named.column, f"is_{word}"))
         return _inverted(node) if inverted else node
 
-    def listed(self, named: _Named) -> Any:
+    def listed(self, named: _Named) -> list[Any]:
         """The constants of a list, or an interpolation that is one."""
         if self.token.sort == "value":
-            return self.advance().value
+            token = self.advance()
+            values = self.call(named.column._given, token.value, subject=named.name, first=token)
+            return [self.checked(named, value, token) for value in values]
         opening = self.take("(", "[")
         if opening is None:
             raise self.expected("a list in parentheses")
@@ -571,6 +574,9 @@ class _Parser:
                 value = TRUTHS.get(token.word, token.value)
             if value is None:
                 raise self.unfit(named, token)
+        return self.checked(named, value, token)
+
+    def checked(self, named: _Named, value: object, token: Token) -> Any:
         return self.call(check, named.column.facts, value, subject=named.name, first=token, last=token)
 
 

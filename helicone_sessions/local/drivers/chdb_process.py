@@ -13,7 +13,7 @@ import attrs
 from helicone_sessions.errors import ConfigurationError, MissingExtra
 from helicone_sessions.local.drivers.chdb_library import Connect, Connection, kept_signal_handlers
 from helicone_sessions.local.private_files import create_private_directory, open_private
-from helicone_sessions.masking import masked_text
+from helicone_sessions.masking import masked_repr, masked_text
 
 LOCK_FILE: Final = "helicone-sessions.lock"
 # chDB's own lock, there while a directory is open; and what it makes in one, the last two of them always.
@@ -133,7 +133,7 @@ def _leave() -> None:
 def _checked_path(path: str) -> str:
     if "?" in path or not path.isprintable():
         # chDB reads options after a question mark.
-        raise _bad_path(f"must not contain question marks or unprintable characters, got {path!r}")
+        raise _bad_path(f"must not contain question marks or unprintable characters, got {masked_repr(path)}")
     if not path:
         raise _bad_path("is empty", "Name a directory, or pass None for memory")
     return os.path.realpath(path)
@@ -147,7 +147,7 @@ def _locked(directory: Path) -> int | None:
             _refuse_foreign(directory)
         descriptor = open_private(lock, os.O_RDWR)
     except OSError as error:
-        raise _bad_path(f"{str(lock)!r} cannot be opened: {error.strerror}") from error
+        raise _bad_path(f"{str(lock)!r} cannot be written to: {error.strerror}") from error
     try:
         _lock(descriptor, directory)
     except BaseException:

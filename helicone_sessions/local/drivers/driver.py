@@ -30,16 +30,19 @@ LIMIT_SETTING_NAMES: Final = tuple(_LIMIT_SETTINGS.values())
 
 
 class DriverError(Exception):
-    """ClickHouse rejected a statement or gave up on it; the text is ClickHouse's own.
+    """ClickHouse rejected a statement or gave up on it.
 
     Args:
-        message: ClickHouse's message.
+        problem: What is wrong; most often ClickHouse's own message.
         code: ClickHouse's error code, if known.
+        remedy: What to do, as a sentence without its full stop.
     """
 
-    def __init__(self, message: str, code: int | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, problem: str, code: int | None = None, remedy: str | None = None) -> None:
+        super().__init__(f"{problem}. {remedy}" if remedy else problem)
+        self.problem = problem
         self.code = code
+        self.remedy = remedy
 
 
 @attrs.frozen

@@ -37,13 +37,27 @@ from helicone_sessions.local.http.service_form import (
     CRASHED,
     QUERY_FAILED,
     Invalid,
+    ServiceQuery,
     read_query,
     service_answer,
 )
 from helicone_sessions.local.query.contract_sql import Unanswerable
+from helicone_sessions.local.query.engine import PageTooLarge
+from helicone_sessions.local.query.request_sql import Listing
+from helicone_sessions.local.query.service_listings import ServiceListings
 from helicone_sessions.local.query.service_sql import Crash
+from helicone_sessions.local.query.session_sql import ContractListings
 from helicone_sessions.local.server_config import ServerConfig
 from helicone_sessions.messages.converter import converter
+from helicone_sessions.messages.endpoints import (
+    METRICS,
+    REQUEST_COUNT,
+    REQUESTS,
+    SESSION_COUNT,
+    SESSION_NAMES,
+    SESSIONS,
+    Endpoint,
+)
 from helicone_sessions.messages.fixed_window import FixedWindow
 from helicone_sessions.messages.grid_query import GRID_HEADER, GRID_PATH, grid_query_from_wire
 from helicone_sessions.messages.protocol import CONTRACT_HEADER, PATH
@@ -154,6 +168,8 @@ class Endpoints:
         routes = {PATH: query, ROWS_PATH: rows, FILTER_PATH: check}
         if self.config.semantics == "contract":
             routes[GRID_PATH] = _Route(self._query_grid, self._queries, LARGEST_QUERY)
+        for endpoint, make in _LISTINGS:
+            routes[endpoint.path] = _Route(partial(self._list, endpoint, make), self._queries, LARGEST_QUERY)
         for path, route in routes.items():
             app.router.add_post(_with_slashes(path), partial(self._guarded, route))
         app.router.add_get("/healthcheck", _healthcheck)
@@ -276,17 +292,52 @@ class Endpoints:
         envelope = await asyncio.to_thread(json.dumps, {"data": data, "error": None})
         return web.Response(text=envelope, content_type="application/json", headers=_CONTRACT_HEADERS)
 
+    async def _list(
+        self,
+        endpoint: Endpoint[Any, Any],
+        make: Callable[[ContractListings | ServiceListings, Any], Listing],
+        request: web.Request,
+        body: bytes,
+        organization: UUID,
+    ) -> web.Response:
+        """Lists of sessions and requests, their numbers, and names of sessions."""
+        is_service = self.config.semantics == "helicone"
+        headers = None if is_service else _CONTRACT_HEADERS
+        received = await self._received(endpoint, request, body)
+        if received.failure is not None:
+            return _failed(received.failure, headers)
+        try:
+            async with self.dataset.reading() as engine:
+                listings = engine.listings(organization, received.wire_filter)
+                if len(body) > SMALL_BODY:
+                    listing = await asyncio.to_thread(make, listings, received.query)
+                else:
+                    listing = make(listings, received.query)
+                data = await engine.list(listing)
+        except Crash:
+            raise Refusal(500, "the server's code breaks off", body=CRASHED) from None
+        except PageTooLarge as error:
+            raise Refusal(504, f"{error}. Use a smaller limit", "failed") from None
+        except (Unanswerable, DriverError) as error:
+            _log_failure(error)
+            return _failed(str(error), headers)
+        return _answered(data, headers)
+
+    async def _received(
+        self, endpoint: Endpoint[Any, Any], request: web.Request, body: bytes
+    ) -> ServiceQuery:
+        """The query of a body, as the contract or the open-source server reads it."""
+        if self.config.semantics == "helicone":
+            return await _read_as_service(endpoint, request, body)
+        try:
+            query = await read(body, lambda body: endpoint.query_from_wire(json_in(body)))
+        except FilterError as error:
+            raise Refusal(400, error.message) from None
+        return ServiceQuery(query, None)
+
     async def _query_as_service(self, request: web.Request, body: bytes, organization: UUID) -> web.Response:
         """The query as the open-source server takes and answers it."""
-        if request.content_type != "application/json":
-            raise _without_envelope(f"the content type is {request.content_type}, not application/json")
-        try:
-            received = await read(body, read_query)
-        except Invalid as invalid:
-            problem = {"message": "Validation Failed", "details": invalid.details}
-            raise Refusal(422, str(invalid), body=problem) from None
-        except ValueError as error:
-            raise _without_envelope(str(error)) from None
+        received = await _read_as_service(METRICS, request, body)
         if received.failure is not None:
             return _failed(received.failure, None)
         try:
@@ -321,6 +372,18 @@ class Endpoints:
         return web.json_response(
             {"data": {**attrs.asdict(loaded), "ignored": sorted(loaded.ignored)}, "error": None}
         )
+
+
+async def _read_as_service(endpoint: Endpoint[Any, Any], request: web.Request, body: bytes) -> ServiceQuery:
+    if request.content_type != "application/json":
+        raise _without_envelope(f"the content type is {request.content_type}, not application/json")
+    try:
+        return await read(body, partial(read_query, endpoint=endpoint))
+    except Invalid as invalid:
+        problem = {"message": "Validation Failed", "details": invalid.details}
+        raise Refusal(422, str(invalid), body=problem) from None
+    except ValueError as error:
+        raise _without_envelope(str(error)) from None
 
 
 def check_filter(body: bytes) -> dict[str, Any]:
@@ -388,7 +451,7 @@ def _without_envelope(message: str) -> Refusal:
     return Refusal(500, message, body={"message": message[:_LONGEST_ERROR]})
 
 
-def _answered(data: Mapping[str, Any], headers: Mapping[str, str] | None) -> web.Response:
+def _answered(data: Any, headers: Mapping[str, str] | None) -> web.Response:
     facts.get().outcome = "answered"
     return web.json_response({"data": data, "error": None}, headers=headers)
 
@@ -410,6 +473,15 @@ def _response_of(error: Refusal | web.HTTPException) -> web.Response:
     )
 
 
+_LISTINGS: Final[
+    tuple[tuple[Endpoint[Any, Any], Callable[[ContractListings | ServiceListings, Any], Listing]], ...]
+] = (
+    (SESSIONS, lambda listings, query: listings.sessions(query)),
+    (SESSION_COUNT, lambda listings, query: listings.session_count(query)),
+    (SESSION_NAMES, lambda listings, query: listings.session_names(query)),
+    (REQUESTS, lambda listings, query: listings.requests(query)),
+    (REQUEST_COUNT, lambda listings, query: listings.request_count(query)),
+)
 _MESSAGES: Final = {
     404: f"not found. Queries go to POST /{PATH}, rows to POST /{ROWS_PATH}",
 }

@@ -50,7 +50,17 @@ _MOMENT: Final = "DateTime64(6, 'UTC')"
 
 
 class Unanswerable(Exception):
-    """The engine cannot decide a condition; the text names it and an alternative."""
+    """The engine cannot decide a condition.
+
+    Args:
+        problem: The condition, and why.
+        remedy: An alternative, as a sentence without its full stop.
+    """
+
+    def __init__(self, problem: str, remedy: str | None = None) -> None:
+        super().__init__(f"{problem}. {remedy}" if remedy else problem)
+        self.problem = problem
+        self.remedy = remedy
 
 
 @attrs.define
@@ -146,7 +156,8 @@ class _Compiler:
         if len(self.marks) == _MOST_MARKS:
             raise Unanswerable(
                 f"the filter combines conditions on whole sessions with conditions on requests more than"
-                f" {_MOST_MARKS} times: group those on requests, or split the query"
+                f" {_MOST_MARKS} times",
+                "Group the conditions on requests, or split the query",
             )
         # Null counts as false: without a "not" above, that changes nothing.
         self.marks.append(f"ifNull({text}, 0)")

@@ -50,7 +50,7 @@ from helicone_sessions.messages.grid_query import (
     GroupBy,
     SegmentValue,
 )
-from helicone_sessions.messages.query import PSize
+from helicone_sessions.messages.metrics import PSize
 from helicone_sessions.messages.time_filter import TimeFilter
 
 # Milliseconds since 1970 of a beginning and an end that no request lies beyond.

@@ -13,10 +13,11 @@ from helicone_sessions.messages.metrics import (
     UNITS,
     Histogram,
     HistogramRow,
+    PSize,
     SessionAverages,
     SessionMetrics,
 )
-from helicone_sessions.messages.query import PSize, SessionMetricsQuery
+from helicone_sessions.messages.query import SessionMetricsQuery
 
 NANO: Final = 1_000_000_000
 # The figures of all sessions, in the order of `UNITS`.

@@ -183,14 +183,27 @@ def as_service(
         Unanswerable: The query fails there.
     """
     parameters = Parameters()
+    owned = owned_by(organization_id, tables, caller_condition(organization_id, parameters))
+    window = service_window(query, tables, owned, parameters, include_unsessioned=include_unsessioned)
+    compiled = service_condition(wire, parameters, tables)
+    return Selection(tables, window, compiled, parameters)
+
+
+def service_window(
+    query: SessionMetricsQuery,
+    tables: Tables,
+    caller: str,
+    parameters: Parameters,
+    *,
+    include_unsessioned: bool = True,
+) -> str:
+    """The condition of the caller, and of the time and the name of *query* as the server reads them."""
     window = []
     for sign, milliseconds in _ends(query):
         window.append(f"request_created_at {sign} {second(milliseconds // 1000, parameters)}")
     if query.name_contains:
         window.append(f"{tables.session_name} = {parameters.add('String', query.name_contains)}")
-    owned = owned_by(organization_id, tables, caller_condition(organization_id, parameters))
-    compiled = service_condition(wire, parameters, tables)
-    return Selection(tables, _window(owned, window, tables, include_unsessioned), compiled, parameters)
+    return _window(caller, window, tables, include_unsessioned)
 
 
 def caller_condition(organization_id: UUID, parameters: Parameters) -> str:

@@ -366,8 +366,9 @@ class Store:
         except DriverError as error:
             raise DriverError(
                 "the rows of the last load could not be moved from the staging tables, and queries wait for"
-                f" that; the next query or load tries again: {error}",
+                f" that; the next query or load tries again: {error.problem}",
                 error.code,
+                error.remedy,
             ) from error
 
     async def _move(self, plan: MovePlan) -> None:
