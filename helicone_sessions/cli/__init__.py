@@ -30,6 +30,7 @@ _COMMANDS = {
     "metrics": "metrics:metrics",
     "filter": "filter:filter_",
     "serve": "serve:serve",
+    "rebuild": "rebuild:rebuild",
 }
 # A shell reports this code for a command that SIGINT ended.
 _INTERRUPTED = 130
@@ -74,8 +75,17 @@ helicone-sessions serve --data requests.jsonl
 helicone-sessions serve --data november.csv --path helicone-data --port 8585
 helicone-sessions serve --data requests.jsonl --rejects bad.jsonl
 """,
+    "rebuild": """\
+helicone-sessions rebuild --path helicone-data
+""",
 }
-_PAGES: Final = {"demo": "tutorial", "metrics": "cli", "filter": "filters", "serve": "engine"}
+_PAGES: Final = {
+    "demo": "tutorial",
+    "metrics": "cli",
+    "filter": "filters",
+    "serve": "engine",
+    "rebuild": "engine",
+}
 _MORE: Final = {
     "filter": "Columns: " + ", ".join(COLUMNS) + ".",
     "serve": "Each row of the data is one request. Only `request_created_at` is required; other columns are"

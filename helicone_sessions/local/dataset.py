@@ -15,9 +15,8 @@ from helicone_sessions.local.query.engine import Engine
 from helicone_sessions.local.server_config import ServerConfig
 from helicone_sessions.local.storage.rows import DEFAULT_ORGANIZATION, Loaded
 from helicone_sessions.local.storage.store import Store, several_organizations
-from helicone_sessions.local.storage.table import Tables
+from helicone_sessions.local.storage.table import OWN_DATABASE, Tables
 
-DATABASE: Final = "helicone_sessions"
 _REMEDY: Final = "Fix it, or name a file for such rows in `rejects` to load the others"
 
 
@@ -78,7 +77,7 @@ class Dataset:
         await driver.open()
         self._store = store = Store(
             driver,
-            None if config.path is None else DATABASE,
+            None if config.path is None else OWN_DATABASE,
             directory=None if config.path is None else Path(config.path),
             accept_loss=config.accept_loss,
         )

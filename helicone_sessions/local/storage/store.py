@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
 from contextlib import aclosing, asynccontextmanager
 from enum import Enum, auto
 from pathlib import Path
+from shlex import quote
 from typing import Any, Final, TypeVar
 from uuid import UUID, uuid4
 from weakref import WeakValueDictionary
@@ -35,11 +36,13 @@ from helicone_sessions.local.storage.record import Record, count_rows, inspect
 from helicone_sessions.local.storage.rows import DEFAULT_ORGANIZATION, Loaded, RowEncoder
 from helicone_sessions.local.storage.staging import UNLIMITED, MovePlan, StagingTables
 from helicone_sessions.local.storage.table import (
+    LAYOUT,
     LAYOUT_MARK,
     OWN_TABLES,
     REQUESTS_TABLE,
     Tables,
     create_statements,
+    layout_of,
 )
 from helicone_sessions.masking import masked_repr
 
@@ -267,12 +270,23 @@ class Store:
         text = f"SELECT comment FROM system.tables WHERE database = {{name:String}} AND name IN ({names})"
         for (comment,) in await self._query(text, name=self._database):
             if comment != LAYOUT_MARK:
-                raise ConfigurationError(
-                    argument="path",
-                    problem="holds tables of another version of helicone-sessions"
-                    f" ({comment or 'unknown'} instead of {LAYOUT_MARK!r})",
-                    remedy="Load the data again into a new path, or use the version that made them",
-                )
+                raise self._other_layout(comment)
+
+    def _other_layout(self, comment: str) -> ConfigurationError:
+        layout = layout_of(comment)
+        if layout is None or layout > LAYOUT:
+            made = "an unknown layout" if layout is None else f"layout {layout}, which is newer"
+            return ConfigurationError(
+                argument="path",
+                problem=f"holds tables of {made} (this version of helicone-sessions has layout {LAYOUT})",
+                remedy="Use the version that made them, or another path",
+            )
+        path = "PATH" if self._directory is None else quote(str(self._directory))
+        return ConfigurationError(
+            argument="path",
+            problem=f"holds a store of layout {layout}, and this version of helicone-sessions has layout {LAYOUT}",
+            remedy=f"Rebuild it with `helicone-sessions rebuild --path {path}`",
+        )
 
     async def _is_damaged(self, directory: Path) -> bool:
         """Whether the store has losses, which the caller has accepted; broken parts are detached then."""

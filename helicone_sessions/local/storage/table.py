@@ -1,5 +1,6 @@
 """The tables that the engine reads: Helicone's, or its own in the same shape."""
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
@@ -66,6 +67,8 @@ SESSION_COLUMNS: Final[Mapping[str, str]] = {SESSION_ID: "session_id", SESSION_N
 """The columns of an own table for the properties that identify a session."""
 
 
+OWN_DATABASE: Final = "helicone_sessions"
+"""The database of a store on disk."""
 REQUESTS_TABLE: Final = "request_response_rmt"
 TAGS_TABLE: Final = "tags"
 # The staging tables of a load.
@@ -82,6 +85,7 @@ _WRITE_THROUGH: Final = (
 # It goes up with every change of the tables below; the tables of a store carry it as their comment.
 LAYOUT: Final = 3
 LAYOUT_MARK: Final = f"helicone-sessions, layout {LAYOUT}"
+_LAYOUT_MARKS: Final = re.compile(r"helicone-sessions, layout (\d{1,9})")
 
 
 @attrs.frozen
@@ -171,6 +175,12 @@ _BUCKETS: Final = (
 
 def _column(name: str, stored: Stored) -> str:
     return f"{name} {stored} CODEC({_CODECS[stored]})" if stored in _CODECS else f"{name} {stored}"
+
+
+def layout_of(comment: str) -> int | None:
+    """The layout in the comment of a table; None if the table is not one of this package's."""
+    mark = _LAYOUT_MARKS.fullmatch(comment)
+    return None if mark is None else int(mark[1])
 
 
 def create_statements(database: str) -> list[str]:
