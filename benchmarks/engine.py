@@ -241,7 +241,9 @@ async def compare(stage: Stage, engines: dict[str, Engine], place: int, duck: An
                 continue
             before = stage.counted.rows_read
             seconds = await timed(partial(engine.answer, question.query, ORGANIZATION))
-            best[name], read[name] = min(best[name], seconds), stage.counted.rows_read - before
+            best[name] = min(best[name], seconds)
+            if turn == 0:
+                read[name] = stage.counted.rows_read - before
         for name, condition in (("duck", question.sql), ("duck column", question.column_sql)):
             if condition is not None:
                 begun = time.process_time()

@@ -46,13 +46,14 @@ async def make_old_store(path: Path, layout: str) -> None:
     """Make a store of seven requests, of which one is deleted, and of one more in a staging table."""
     driver = ChdbDriver(path)
     await driver.open()
-    mark = f"COMMENT '{layout}'"
+    mark = f" COMMENT '{layout}'"
     blocks = "SETTINGS enable_block_number_column = 1, enable_block_offset_column = 1"
+    replacing = "ReplacingMergeTree(version) PARTITION BY toYYYYMM(request_created_at) ORDER BY request_id"
     for statement in (
         "CREATE DATABASE helicone_sessions",
-        f"CREATE TABLE helicone_sessions.request_response_rmt {REQUESTS} ENGINE = ReplacingMergeTree(version)"
-        f" PARTITION BY toYYYYMM(request_created_at) ORDER BY request_id {blocks} {mark}",
-        f"CREATE TABLE helicone_sessions.incoming_requests {REQUESTS} ENGINE = MergeTree ORDER BY version {mark}",
+        f"CREATE TABLE helicone_sessions.request_response_rmt {REQUESTS} ENGINE = {replacing} {blocks} {mark}",
+        f"CREATE TABLE helicone_sessions.incoming_requests {REQUESTS} ENGINE = MergeTree ORDER BY version"
+        + mark,
         f"CREATE TABLE helicone_sessions.tags {TAGS} {mark}",
     ):
         await driver.execute(statement)
@@ -82,7 +83,7 @@ def test_an_older_layout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     """The error names the command, which keeps all requests and tags, and no deleted one."""
     path = tmp_path / "my store"
     asyncio.run(make_old_store(path, "helicone-sessions, layout 2"))
-    with pytest.raises(ConfigurationError, match=f"layout 2.*helicone-sessions rebuild --path '{path}'"):
+    with pytest.raises(ConfigurationError, match=rf"layout 2 .*helicone-sessions rebuild --path '{path}'"):
         asyncio.run(counts(path))
     rebuild(path=path)
     assert "6 requests" in capsys.readouterr().out
@@ -122,7 +123,7 @@ def test_rebuild_again(tmp_path: Path) -> None:
 def test_an_unknown_layout(tmp_path: Path, mark: str) -> None:
     """Tables of a newer layout and tables of others are refused, and the command leaves them alone."""
     asyncio.run(make_old_store(tmp_path, mark))
-    with pytest.raises(ConfigurationError, match="newer|unknown layout"):
+    with pytest.raises(ConfigurationError, match=r"newer|unknown layout"):
         asyncio.run(counts(tmp_path))
     with pytest.raises(ConfigurationError, match="unknown layout"):
         rebuild(path=tmp_path)
@@ -130,7 +131,7 @@ def test_an_unknown_layout(tmp_path: Path, mark: str) -> None:
 
 def test_no_store(tmp_path: Path) -> None:
     """A path without a store is named."""
-    with pytest.raises(ConfigurationError, match="must be the directory of a store, got .*nowhere"):
+    with pytest.raises(ConfigurationError, match=r"must be the directory of a store, got .*nowhere"):
         rebuild(path=tmp_path / "nowhere")
     with pytest.raises(ConfigurationError, match="holds no store"):
         rebuild(path=tmp_path)
