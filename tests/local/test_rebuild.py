@@ -48,10 +48,10 @@ async def make_old_store(path: Path, layout: str) -> None:
     await driver.open()
     mark = f" COMMENT '{layout}'"
     blocks = "SETTINGS enable_block_number_column = 1, enable_block_offset_column = 1"
-    replacing = "ReplacingMergeTree(version) PARTITION BY toYYYYMM(request_created_at) ORDER BY request_id"
+    engine = "ReplacingMergeTree(version) PARTITION BY toYYYYMM(request_created_at) ORDER BY request_id"
     for statement in (
         "CREATE DATABASE helicone_sessions",
-        f"CREATE TABLE helicone_sessions.request_response_rmt {REQUESTS} ENGINE = {replacing} {blocks} {mark}",
+        f"CREATE TABLE helicone_sessions.request_response_rmt {REQUESTS} ENGINE = {engine} {blocks} {mark}",
         f"CREATE TABLE helicone_sessions.incoming_requests {REQUESTS} ENGINE = MergeTree ORDER BY version"
         + mark,
         f"CREATE TABLE helicone_sessions.tags {TAGS} {mark}",
@@ -83,7 +83,7 @@ def test_an_older_layout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     """The error names the command, which keeps all requests and tags, and no deleted one."""
     path = tmp_path / "my store"
     asyncio.run(make_old_store(path, "helicone-sessions, layout 2"))
-    with pytest.raises(ConfigurationError, match=rf"layout 2 .*helicone-sessions rebuild --path '{path}'"):
+    with pytest.raises(ConfigurationError, match=rf"layout 2; .*helicone-sessions rebuild --path '{path}'"):
         asyncio.run(counts(path))
     rebuild(path=path)
     assert "6 requests" in capsys.readouterr().out

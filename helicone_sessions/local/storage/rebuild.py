@@ -84,8 +84,9 @@ async def _rebuild(driver: WritableDriver) -> int:
 
 async def _common_columns(driver: WritableDriver, table: str, fresh: str) -> list[str]:
     """The columns with values of their own that both tables have."""
+    databases = f"'{OWN_DATABASE}', '{fresh}'"
     text = (
-        f"SELECT name FROM system.columns WHERE table = '{table}'"
-        f" AND database IN ('{OWN_DATABASE}', '{fresh}') AND default_kind IN ('', 'DEFAULT') GROUP BY name HAVING count() = 2 ORDER BY name"
+        f"SELECT name FROM system.columns WHERE table = '{table}' AND database IN ({databases})"
+        " AND default_kind IN ('', 'DEFAULT') GROUP BY name HAVING count() = 2 ORDER BY name"
     )
     return [name for (name,) in (await driver.query(Statement(text))).rows]
