@@ -284,7 +284,7 @@ class Store:
         path = "PATH" if self._directory is None else quote(str(self._directory))
         return ConfigurationError(
             argument="path",
-            problem=f"holds a store of layout {layout}; this version of helicone-sessions has layout {LAYOUT}",
+            problem=f"holds a store of layout {layout}; this version of helicone-sessions has {LAYOUT}",
             remedy=f"Rebuild it with `helicone-sessions rebuild --path {path}`",
         )
 
