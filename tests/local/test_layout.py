@@ -61,16 +61,23 @@ class Layouts:
 
 
 @asynccontextmanager
-async def layouts_of(rows: list[Row], more: list[Row]) -> AsyncIterator[Layouts]:
-    """Loads *rows*, makes columns of their properties, and loads *more*, some of which replace rows."""
+async def layouts_of(rows: list[Row], more: list[Row], *, is_merged: bool) -> AsyncIterator[Layouts]:
+    """Loads *rows*, and *more*, some of which replace rows; halfway it makes columns of the properties."""
     driver = ChdbDriver()
     await driver.open()
     store = Store(driver, DATABASE)
     try:
         await store.open()
         await store.load(rows)
+        await store.load(more[:100])
         await update_property_columns(driver, DATABASE)
-        await store.load(more)
+        await store.load(more[100:])
+        if is_merged:
+            # Only large merged parts have maps in buckets otherwise.
+            await driver.execute(
+                f"ALTER TABLE {store.tables.requests} MODIFY SETTING min_bytes_for_wide_part = 0"
+            )
+            await driver.execute(f"OPTIMIZE TABLE {store.tables.requests} FINAL")
         await copy_to_plain_table(driver)
         yield Layouts(
             Engine(driver, store.tables),
@@ -96,21 +103,22 @@ async def copy_to_plain_table(driver: ChdbDriver) -> None:
         await driver.execute(statement)
 
 
-@pytest.fixture(scope="module", params=["several names", "one name"])
+@pytest.fixture(scope="module", params=["several names", "one name, merged"])
 def layouts(request: pytest.FixtureRequest, runner: asyncio.Runner) -> Iterator[Layouts]:
     """Odd rows, a third of them replaced, whose sessions have several names or one each."""
     rows = rows_of(random.Random(7), 300)  # noqa: S311 - no secret
     # Their ids are those of the rows 200 to 399.
     more = rows_of(random.Random(8), 400)[200:]  # noqa: S311 - no secret
-    if request.param == "one name":
+    is_merged = request.param == "one name, merged"
+    if is_merged:
         rows, more = [*map(with_one_name, rows)], [*map(with_one_name, more)]
     # Tags belong to a session, not to a request, so a replaced request leaves them behind.
     more = [{**row, "session_tag": None} for row in more]
     for row in rows[200:]:
         row["session_tag"] = None
-    opened = layouts_of(rows, more)
+    opened = layouts_of(rows, more, is_merged=is_merged)
     found = runner.run(opened.__aenter__())
-    assert found.own.tables.has_several_names is (request.param == "several names")
+    assert found.own.tables.has_several_names is not is_merged
     assert {*KEYS} <= found.own.tables.property_columns.keys()
     assert found.plain.tables.property_columns == {}
     yield found

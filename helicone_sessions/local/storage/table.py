@@ -89,9 +89,9 @@ _LAYOUT_MARKS: Final = re.compile(r"helicone-sessions, layout (\d{1,9})")
 
 
 def _hash(text: str) -> str:
-    # Requests are grouped by hashes, because 16 bytes take half the time of a text of 36. This one has 128 bits:
-    # among a billion sessions the probability that any two share a hash is 10^-21, far below that of a memory
-    # error, and it takes 2^64 attempts to construct two such ids.
+    # Requests are grouped by hashes, because 16 bytes take half the time of a text of 36. With 128 bits, the
+    # probability that any two of a billion sessions share a hash is 10^-21, far below that of a memory error,
+    # and it takes 2^64 attempts to construct two such ids.
     return f"reinterpretAsUInt128(sipHash128({text}))"
 
 
