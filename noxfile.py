@@ -259,10 +259,11 @@ def benchmarks(session: nox.Session) -> None:
 def engine(session: nox.Session) -> None:
     """Measure the engine on ten million requests, against the service's six queries and DuckDB.
 
-    Before that, how long one request holds up the server.
+    Before that, how long one request holds up the server, and how long a grid takes.
     """
     install_wheel(session, "duckdb", "matplotlib")
     session.run("python", "benchmarks/heartbeat.py", *session.posargs)
+    session.run("python", "benchmarks/grid.py", *session.posargs)
     session.run("python", "benchmarks/engine.py", *session.posargs)
 
 

@@ -7,11 +7,13 @@ import asyncio
 import gzip
 import json
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Final
+from uuid import UUID
 
 from measure import Bar, is_quick, report
 from workers import Worker
@@ -20,6 +22,7 @@ KEY: Final = "sk-local-of-the-heartbeat"
 MEGABYTE: Final = 1024 * 1024
 QUERY: Final = "/v1/session/metrics/query"
 ROWS: Final = "/v1/rows"
+PAGE: Final = "/v1/request/query-clickhouse"
 # Seconds between two beats.
 BEAT: Final = 0.002
 MOST: Final = 50.0
@@ -61,6 +64,13 @@ def _requests() -> Iterator[tuple[str, str, bytes]]:
         "/v1/filter",
         json.dumps({"text": " or ".join(["cost > 1"] * 5_000)}).encode(),
     )
+    yield "a page of 15 MB", PAGE, b'{"filter": "all", "limit": 1000, "offset": 0}'
+
+
+def _page() -> list[dict[str, str]]:
+    """Rows with 15 MB of bodies."""
+    row = {"request_created_at": "2026-11-01T00:00:00Z", "request_body": "é" * 7_500}
+    return [row | {"request_id": str(UUID(int=number))} for number in range(1_000)]
 
 
 def _send(url: str, path: str, body: bytes) -> None:
@@ -77,11 +87,13 @@ def _send(url: str, path: str, body: bytes) -> None:
 
 def bars(rounds: int) -> Iterator[Bar]:
     for name, path, body in _requests():
-        late = []
+        late: list[float] = []
         for _ in range(rounds):
             with Worker("heartbeat", "serve") as worker:
                 url = worker.answer()
                 _send(url, QUERY, _query('"all"'))
+                if path == PAGE:
+                    _send(url, ROWS, json.dumps(_page()).encode())
                 worker.ask()
                 _send(url, path, body)
                 late.append(worker.ask())
@@ -98,9 +110,10 @@ async def _serve() -> None:
         nonlocal latest
         loop = asyncio.get_running_loop()
         while True:
-            due = loop.time() + BEAT
+            due, begun = loop.time() + BEAT, time.process_time()
             await asyncio.sleep(BEAT)
-            latest = max(latest, loop.time() - due)
+            # What other processes take is not this one's fault.
+            latest = max(latest, min(loop.time() - due, time.process_time() - begun))
 
     def tell(value: Any) -> None:
         print(json.dumps(value), flush=True)

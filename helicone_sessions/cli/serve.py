@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from helicone_sessions.clock import current
 from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.masking import masked_text
 
 if TYPE_CHECKING:
     from helicone_sessions.local import LocalServer
@@ -206,9 +207,11 @@ async def _announce(server: "LocalServer", where: str, *, shows_key: bool) -> No
     if loaded.rows or loaded.rejected:
         _say(f"{loaded.rows:,} requests loaded, {loaded.replaced:,} replaced, {loaded.rejected:,} rejected")
     if loaded.mapped:
-        _say("columns mapped: " + ", ".join(f"{name} to {to}" for name, to in sorted(loaded.mapped.items())))
+        mapped = ", ".join(f"{name} to {to}" for name, to in sorted(loaded.mapped.items()))
+        _say(f"columns mapped: {mapped}")
     if loaded.ignored:
-        _say(f"columns left out, as no filter asks for them: {', '.join(sorted(loaded.ignored))}")
+        ignored = masked_text(", ".join(sorted(loaded.ignored)))
+        _say(f"columns left out, as no filter asks for them: {ignored}")
     # In a cluster that is not ours it may take long to count.
     count = None if where.startswith("in ClickHouse") else await server.count()
     _say(f"serving {'what is' if count is None else f'{count:,} requests'} {where}")

@@ -20,7 +20,7 @@ _FEWEST_TO_DRAW: Final = 10
 # Names of models are long, and wrap breaks them at their hyphens.
 _WIDEST_HEAD: Final = 10
 # The space between columns.
-_GAP: Final = 2
+_GAP: Final = 3
 
 
 class Bar:

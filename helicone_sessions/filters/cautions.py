@@ -273,6 +273,8 @@ def _of_word(leaf: Leaf, operator: str, word: str) -> Iterator[Caution]:
             is_not = "" if operator == "equals" else "not "
             reason = f"{word!r} is taken for 'is {is_not}missing' and not compared as text"
             remedy = f"write {'~' if is_not else ''}{source}.is_null() if that is meant"
+            if not column.nullable:
+                remedy = "this word cannot be searched for there"
             yield _caution(leaf, "sentinel", reason, remedy)
     elif is_read and operator == "equals":
         reason = f"{word!r} is taken for 'is empty' and not compared as text"

@@ -85,6 +85,7 @@ class ColumnFacts:
         whole: A number that has no fraction.
         negative: A number that may be below zero.
         uuid: A text that is a UUID.
+        nullable: A text that can be null; of others a missing value is stored as the empty text.
         empty: The text that a value equals if it is empty.
         sentinels: Words that ``equals`` takes for a missing or an empty value.
         on_server: What the open-source server makes of a condition on it.
@@ -105,6 +106,7 @@ class ColumnFacts:
     whole: bool = False
     negative: bool = False
     uuid: bool = False
+    nullable: bool = False
     empty: str = ""
     on_server: Reading = Reading.READ
     server_refuses: tuple[Operator, ...] = ()
@@ -186,7 +188,7 @@ _session_tokens = partial(_session, kind=Kind.NUMBER, unit="tokens", whole=True)
 _session_time = partial(_session, kind=Kind.TIMESTAMP)
 
 _COLUMNS: Final[tuple[ColumnFacts, ...]] = (
-    _text("country_code", "country of the caller, two letters"),
+    _text("country_code", "country of the caller, two letters", nullable=True),
     _milliseconds("latency", "time from request to complete response"),
     _number(
         "cost",
@@ -218,7 +220,7 @@ _COLUMNS: Final[tuple[ColumnFacts, ...]] = (
         server_note=_MISSING_NOTE,
         server_remedy=_SUM_REMEDY,
     ),
-    _text("target_url", "address to which the request was forwarded"),
+    _text("target_url", "address to which the request was forwarded", nullable=True),
     ColumnFacts("property_key", "the request has a property of this name", table=REQUESTS, kind=Kind.KEY),
     _map("properties", "properties of the request by key, such as Helicone-Session-Id"),
     _map(
@@ -269,13 +271,11 @@ _COLUMNS: Final[tuple[ColumnFacts, ...]] = (
     _text("prompt_version", "version of the prompt template"),
     _text("request_referrer", "referrer of the request"),
     _flag("is_passthrough_billing", "the provider's bill was passed through"),
-    _session_text(
-        "session_session_id", "id of the session", server_remedy='use F.properties["Helicone-Session-Id"]'
-    ),
+    _session_text("session_session_id", "id of the session", server_remedy="use F.session_id"),
     _session_text(
         "session_session_name",
         "name of the session",
-        server_remedy='use F.properties["Helicone-Session-Name"]',
+        server_remedy="use F.session_name",
     ),
     _session("session_total_cost", "price of all requests of the session", kind=Kind.NUMBER, unit="dollars"),
     _session_tokens("session_total_tokens", "all tokens of the session"),
@@ -298,4 +298,6 @@ _COLUMNS: Final[tuple[ColumnFacts, ...]] = (
     ),
 )
 
+# Other names for the properties that identify a session.
+ALIASES: Final = {"session_id": "Helicone-Session-Id", "session_name": "Helicone-Session-Name"}
 COLUMNS: Final[dict[str, ColumnFacts]] = {column.name: column for column in _COLUMNS}

@@ -14,7 +14,7 @@ from helicone_sessions.filters.schema import COLUMNS, SESSIONS, ColumnFacts, Rea
 from helicone_sessions.filters.text.printer import to_source
 from helicone_sessions.filters.wire import WireFilter, to_wire
 
-Listing = Literal["sessions", "session count"]
+Grouping = Literal["sessions", "session count"]
 """The endpoints that group requests by session before they filter: the list, and the number."""
 
 _COUNT_NOTE: Final = (
@@ -89,13 +89,13 @@ def sessions_first(condition: Filter) -> WireFilter:
     return to_wire(fold(simplify(condition.node), ordered)[0])
 
 
-def listing_cautions(condition: Filter, listing: Listing) -> tuple[Caution, ...]:
+def grouping_cautions(condition: Filter, grouping: Grouping) -> tuple[Caution, ...]:
     """The cautions of a filter for a list or a count of sessions, where `Filter.cautions` is for the metrics.
 
     >>> from helicone_sessions import F
-    >>> listing_cautions(F.session_total_cost > 5, "sessions")
+    >>> grouping_cautions(F.session_total_cost > 5, "sessions")
     ()
-    >>> listing_cautions(F.session_total_cost > 5, "session count")[0].effect
+    >>> grouping_cautions(F.session_total_cost > 5, "session count")[0].effect
     'fails'
     """
     found = condition.cautions()
@@ -103,7 +103,7 @@ def listing_cautions(condition: Filter, listing: Listing) -> tuple[Caution, ...]
         return found
     # The metrics query ignores these conditions, and an "or" with one of them.
     kept = [one for one in found if one.effect != "widened" and not _is_ignored(one)]
-    if listing == "session count":
+    if grouping == "session count":
         return (*kept, *dict.fromkeys(_uncountable(condition)))
     return (*kept, *dict.fromkeys(_mixed(condition)))
 

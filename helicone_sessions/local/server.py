@@ -22,7 +22,7 @@ from helicone_sessions.local.server_config import ServerConfig, organization_uui
 from helicone_sessions.local.storage.readers import Data
 from helicone_sessions.local.storage.rows import Loaded
 from helicone_sessions.local.storage.sample import sample_rows
-from helicone_sessions.masking import masked_repr
+from helicone_sessions.masking import masked_repr, masked_text
 
 T = TypeVar("T")
 
@@ -285,7 +285,7 @@ class LocalServer:
     def _warn(self, *, stacklevel: int) -> None:
         if self.loaded.ignored:
             warnings.warn(
-                f"unknown columns are left out: {', '.join(sorted(self.loaded.ignored))}",
+                f"unknown columns are left out: {masked_text(', '.join(sorted(self.loaded.ignored)))}",
                 stacklevel=stacklevel,
             )
 

@@ -1,6 +1,7 @@
 """Bodies to and from values: packed bytes, and JSON by msgspec (extra ``speed``) or the standard library.
 
-The standard library decides: it gets what msgspec refuses, and what msgspec would write in another way.
+The standard library decides: it reads bodies that msgspec refuses, and writes values that msgspec would write
+in another way.
 """
 
 import json

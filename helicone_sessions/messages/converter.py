@@ -43,7 +43,7 @@ class Failure:
 
 
 class Mismatch(Exception):
-    """Something in an answer is not what the contract says; the JSON path, and what is wrong there."""
+    """A response breaks the contract; the JSON path and the fault."""
 
     def __init__(self, path: str, what: str) -> None:
         super().__init__(f"{what} at {path}")
@@ -60,7 +60,7 @@ def envelope(body: Any, read: Callable[[Any, str], Answer]) -> Answer | Failure 
         read: Makes the answer of ``data`` and its JSON path.
 
     Raises:
-        Mismatch: Something is not what the contract says.
+        Mismatch: Something breaks the contract.
     """
     if not isinstance(body, Mapping):
         return None
@@ -75,7 +75,7 @@ def metrics_from(data: Any, path: str = "$") -> SessionMetrics:
     """The metrics that the ``data`` of an answer holds; unknown fields are ignored.
 
     Raises:
-        Mismatch: Something is not what the contract says; *path* is where *data* lies.
+        Mismatch: Something breaks the contract; *path* is the place of *data*.
     """
     return _structured(data, SessionMetrics, path)
 
@@ -84,7 +84,7 @@ def sessions_from(data: Any, path: str = "$") -> list[Session]:
     """The sessions of a page.
 
     Raises:
-        Mismatch: Something is not what the contract says; *path* is where *data* lies.
+        Mismatch: Something breaks the contract; *path* is the place of *data*.
     """
     return _structured(_list(data, path), list[Session], path)
 
@@ -93,7 +93,7 @@ def session_count_from(data: Any, path: str = "$") -> SessionCount:
     """The number of sessions with their totals; of servers before September 2025 only the number.
 
     Raises:
-        Mismatch: Something is not what the contract says.
+        Mismatch: Something breaks the contract.
     """
     if not isinstance(data, Mapping):
         return SessionCount(count_from(data, path))
@@ -104,7 +104,7 @@ def session_names_from(data: Any, path: str = "$") -> list[SessionName]:
     """The names of sessions.
 
     Raises:
-        Mismatch: Something is not what the contract says.
+        Mismatch: Something breaks the contract.
     """
     return _structured(_list(data, path), list[SessionName], path)
 
@@ -113,7 +113,7 @@ def requests_from(data: Any, path: str = "$") -> list[Request]:
     """The requests of a page, as they are; each has an id and a time.
 
     Raises:
-        Mismatch: Something is not what the contract says.
+        Mismatch: Something breaks the contract.
     """
     for place, row in enumerate(_list(data, path)):
         here = f"{path}[{place}]"
@@ -517,8 +517,8 @@ def request_count_query_from_wire(value: Any) -> RequestCountQuery:
 
 
 def _filter_from_wire(value: Any, path: str) -> Filter | None:
-    # The open-source server takes an empty object as everything.
-    return None if value == {} else filter_of_contract(value, path=path)
+    # The open-source server takes an empty object as everything, like "all".
+    return None if value in ({}, "all") else filter_of_contract(value, path=path)
 
 
 def _sort_from_wire(value: Any, path: str) -> str | None:

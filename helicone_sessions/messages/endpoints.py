@@ -6,13 +6,21 @@ from typing import Any, Final, Generic, TypeVar
 import attrs
 
 from helicone_sessions.messages import converter as json
+from helicone_sessions.messages.grid_query import (
+    GRID_PATH,
+    GridFigures,
+    GridQuery,
+    grid_figures_from_wire,
+    grid_query_from_wire,
+    grid_query_to_wire,
+)
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.messages.requests import Request, RequestCountQuery, RequestsQuery
 from helicone_sessions.messages.sessions import Session, SessionCount, SessionName, SessionsQuery
 
-AnyQuery = SessionMetricsQuery | SessionsQuery | RequestsQuery | RequestCountQuery
-"""A query to any of the endpoints; each has a ``filter``."""
+AnyQuery = SessionMetricsQuery | SessionsQuery | RequestsQuery | RequestCountQuery | GridQuery
+"""A query to any of the endpoints."""
 
 Query = TypeVar("Query")
 Answer = TypeVar("Answer")
@@ -65,6 +73,9 @@ REQUESTS: Final[Endpoint[RequestsQuery, list[Request]]] = Endpoint(
     json.requests_query_to_wire,
     json.requests_query_from_wire,
     json.requests_from,
+)
+GRID: Final[Endpoint[GridQuery, GridFigures]] = Endpoint(
+    GRID_PATH, grid_query_to_wire, grid_query_from_wire, grid_figures_from_wire
 )
 REQUEST_COUNT: Final[Endpoint[RequestCountQuery, int]] = Endpoint(
     "v1/request/count/query",

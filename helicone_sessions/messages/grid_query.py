@@ -16,26 +16,30 @@ with `GRID_HEADER` in its responses; query any other server cell by cell.
 ``query`` is required and has the form of the metrics query. A cell has the metrics of that query with the
 filter of the segment added by "and", and the time of the period. Totals over all periods have the time of
 the query; totals over all segments have its filter alone. The response holds the cells with at least one
-session; null in the place of an index is a total::
+session, by column: the first cell below has the first segment and the whole time. Null in the place of an
+index is a total::
 
     {
       "data": {
         "values": ["pro", "free"]  or  null,
-        "cells": [
-          {"segment": 0, "period": null, "sessions": 2, "requests": 5, "dollars": 0.75,
-           "histograms": [[[1, 4, 2]], [[0, 60, 2]], [[0.25, 0.5, 2]]], "averages": [2.5, 30, 0.375],
-           "quantiles": {"p50": [1, 0, 0.25], "p99": [4, 60, 0.5]}}
-        ]
+        "cells": {
+          "segment": [0, …], "period": [null, …],
+          "sessions": [2, …], "requests": [5, …], "dollars": [0.75, …],
+          "histograms": [[[1, 4, 2], …], [[0, 60, 2], …], [[0.25, 0.5, 2], …]],
+          "averages": [[2.5, …], [30, …], [0.375, …]],
+          "quantiles": {"p50": [[1, …], [0, …], [0.25, …]], "p99": [[4, …], [60, …], [0.5, …]]}
+        }
       },
       "error": null
     }
 
-Histograms (lists of start, end and height), averages and quantiles are in the order requests, seconds,
-dollars.
+Histograms, averages and quantiles are lists for requests, seconds and dollars, in this order. A histogram is
+one list with the start, the end and the height of each bar.
 """
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import repeat
 from typing import Any, Final, get_args
 
 import attrs
@@ -165,6 +169,11 @@ class GridQuery:
     periods: tuple[TimeFilter, ...] = ()
     totals: bool = True
     quantiles: tuple[PSize, ...] = ()
+
+    @property
+    def filter(self) -> Filter | None:
+        """The filter that all cells have in common."""
+        return self.query.filter
 
     def __attrs_post_init__(self) -> None:
         segments = 1 if isinstance(self.segments, GroupBy) else len(self.segments)
@@ -344,29 +353,42 @@ def grid_figures_from_wire(data: Any, path: str = "$.data") -> GridFigures:
     Raises:
         Mismatch: It has another form.
     """
-    where = path
     try:
-        values = None if data["values"] is None else tuple(data["values"])
-        cells: dict[Position, CellFigures] = {}
-        for index, cell in enumerate(data["cells"]):
-            where = f"{path}.cells[{index}]"
-            cells[cell["segment"], cell["period"]] = _cell_from_wire(cell)
-    except (KeyError, TypeError, ValueError) as error:
-        raise Mismatch(
-            where, f"expected the figures of a grid, got {type(error).__name__}: {error}"
-        ) from None
-    return GridFigures(values, cells)
+        values, cells = data["values"], data["cells"]
+        return GridFigures(None if values is None else tuple(values), _cells_from_wire(cells))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise Mismatch(path, f"expected the figures of a grid ({type(error).__name__}: {error})") from None
 
 
-def _cell_from_wire(cell: Any) -> CellFigures:
-    histograms = {
-        name: Histogram(tuple(HistogramRow(*map(float, bar)) for bar in bars), unit=unit)
-        for (name, unit), bars in zip(UNITS.items(), cell["histograms"], strict=True)
-    }
-    return CellFigures(
-        metrics=SessionMetrics(**histograms, average=SessionAverages(*cell["averages"])),
-        sessions=int(cell["sessions"]),
-        requests=int(cell["requests"]),
-        dollars=float(cell["dollars"]),
-        quantiles={level: SessionAverages(*values) for level, values in cell["quantiles"].items()},
+def _cells_from_wire(cells: Any) -> dict[Position, CellFigures]:
+    positions = zip(cells["segment"], cells["period"], strict=True)
+    figures = zip(
+        _metrics(cells["histograms"], cells["averages"]),
+        cells["sessions"],
+        cells["requests"],
+        cells["dollars"],
+        _quantiles(cells["quantiles"], len(cells["sessions"])),
+        strict=True,
     )
+    return {position: CellFigures(*each) for position, each in zip(positions, figures, strict=True)}
+
+
+def _metrics(histograms: Any, averages: Any) -> Iterator[SessionMetrics]:
+    counts, durations, costs = (
+        map(_histogram, column, repeat(unit)) for column, unit in zip(histograms, UNITS.values(), strict=True)
+    )
+    return map(SessionMetrics, counts, durations, costs, map(SessionAverages, *averages))
+
+
+def _histogram(numbers: list[float], unit: str) -> Histogram:
+    if len(numbers) % 3:
+        raise ValueError("a bar is not whole")
+    each = map(float, numbers)
+    return Histogram(tuple(map(HistogramRow, each, each, each)), unit=unit)
+
+
+def _quantiles(levels: Any, cells: int) -> Iterator[dict[PSize, SessionAverages]]:
+    columns = (map(SessionAverages, *figures) for figures in levels.values())
+    if not levels:
+        return ({} for _ in range(cells))
+    return (dict(zip(levels, values, strict=True)) for values in zip(*columns, strict=True))

@@ -1,4 +1,4 @@
-"""What is answered: `SessionMetrics` and its parts."""
+"""The metrics of a query: `SessionMetrics` and its parts."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 UNITS: Final = {"session_count": "requests", "session_duration": "seconds", "session_cost": "dollars"}
-"""The histograms of an answer, and the unit of each."""
+"""The histograms of the metrics, and the unit of each."""
 TITLES: Final = {
     "session_count": "Requests per session",
     "session_duration": "Seconds per session, first request to last",

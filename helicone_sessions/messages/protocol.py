@@ -26,12 +26,12 @@ from helicone_sessions.messages.metrics import Cut, SessionMetrics, with_cut
 
 PATH: Final = METRICS.path
 
-# With it a server says that it reads every condition of a filter as the contract does.
+# A server sends it to announce that it reads every condition of a filter as the contract does.
 _SEMANTICS: Final = "Helicone-Filter-Semantics"
 _CONTRACT: Final = "contract"
 CONTRACT_HEADER: Final = {_SEMANTICS: _CONTRACT}
 
-# The open-source server answers a larger one with a bare 500.
+# The open-source server responds to a larger one with a bare 500.
 _LARGEST_BODY: Final = 10 * 1024 * 1024
 LARGEST_RESPONSE: Final = 32 * 1024 * 1024
 """The largest body of a response in bytes, packed and unpacked; metrics take a few thousand."""
@@ -55,9 +55,9 @@ _ANY_REMEDY: Final = (
     "The open-source server gives this text for nearly every failure of ClickHouse."
     " Look at Filter.cautions(), and try a smaller filter or time range"
 )
-_PAGE_REMEDY: Final = "Check base_url; a login page or a proxy may answer in place of the service"
+_PAGE_REMEDY: Final = "Check base_url; a login page or a proxy may stand in front of the service"
 
-# What a request carries beside the key.
+# The headers of a request beside the key.
 HEADERS: Final = {
     "Content-Type": "application/json",
     "Accept": "application/json",
@@ -110,9 +110,8 @@ def decipher(
 ) -> Any:
     """The answer in a response, of the type that the endpoint gives.
 
-    The envelope decides before the status: the service answers a query that it cannot run with status 500
-    and an envelope, and that is no fault of a gateway. A status of 4xx other than that says more than any
-    body.
+    The envelope decides before the status: the service sends an envelope with status 500 for a query
+    that it cannot run, and that is no fault of a gateway. A status of 4xx decides without the body.
 
     Args:
         status: The HTTP status.
@@ -148,7 +147,7 @@ def decipher(
 
 
 def follows_the_contract(headers: Mapping[str, str]) -> bool:
-    """Whether the server says that it reads filters as the contract does, as the embedded engine says it.
+    """Whether the server announces that it reads filters as the contract does, like the embedded engine.
 
     >>> follows_the_contract(CONTRACT_HEADER), follows_the_contract({})
     (True, False)
@@ -157,9 +156,9 @@ def follows_the_contract(headers: Mapping[str, str]) -> bool:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """The wait in seconds that an answer asks for, or None.
+    """The wait in seconds that a response requests, or None.
 
-    A date is measured from the answer's own ``Date``, so that the clocks need not agree.
+    A date is measured from the ``Date`` of the response, so that the clocks need not agree.
 
     >>> retry_after({"Retry-After": "7"})
     7.0
@@ -187,7 +186,7 @@ def _date(value: str) -> datetime | None:
 
 @cache
 def _metrics_reader() -> Callable[[bytes, Cut | None], SessionMetrics | None]:
-    """The function that reads usual answers with msgspec; without msgspec the converter reads them all."""
+    """The function that reads usual responses with msgspec; without msgspec the converter reads them all."""
     if installed_msgspec() is None:
         return lambda _body, _cut: None
     from helicone_sessions.messages.structs import metrics_in  # noqa: PLC0415 - it needs msgspec
@@ -216,7 +215,7 @@ class _Answer:
             data = decode(self.body)
             found = envelope(data, self.endpoint.answer_from_wire)
         except Mismatch as error:
-            message = f"the answer is not what the contract says: {error}"
+            message = f"the response breaks the contract: {error}"
             return self.error(UnexpectedResponse, message, path=error.path)
         except ValueError as error:
             if self.status >= 500:
@@ -228,7 +227,7 @@ class _Answer:
         if found is not None:
             return found
         if self.status >= 500:
-            # The server itself refuses in JSON; what passes is mostly a gateway's, with a page of HTML.
+            # The server itself refuses in JSON; transient failures are mostly a gateway's page of HTML.
             return self.error(ServerError, is_lasting=self.status == 500 and isinstance(data, Mapping))
         return self.error(UnexpectedResponse, self.why_no_envelope(data))
 
@@ -305,20 +304,20 @@ class _Answer:
             to = self.masked(self.headers.get("Location", "another address"))
             return f"the service redirects to {to}; redirects are not followed, so that the key stays here"
         if not self.body.strip():
-            return "the answer is empty"
+            return "the response is empty"
         if self.status >= 400:
             return self.said()
         if self.is_html():
-            return "the answer is a page of HTML, not metrics"
-        return f"the answer is not JSON: {error}"
+            return "the response is a page of HTML, not JSON"
+        return f"the response is not JSON: {error}"
 
     def why_no_envelope(self, data: object) -> str:
         if self.status >= 300:
             return self.why_not_json(ValueError())
         if not isinstance(data, Mapping):
-            return "the answer has neither metrics nor the error of a query: no object"
+            return "the response has neither an answer nor the error of a query: no object"
         names = self.masked(", ".join(map(str, data)) or "no fields", 200)
-        return f"the answer has neither metrics nor the error of a query: an object with {names}"
+        return f"the response has neither an answer nor the error of a query: an object with {names}"
 
 
 def _first_field(details: object) -> tuple[str, str] | None:

@@ -6,6 +6,8 @@ from typing import Any, ClassVar, Final, overload
 
 import attrs
 
+from helicone_sessions.display import html
+from helicone_sessions.display.numbers import column_numbers, number
 from helicone_sessions.filters.expression import Filter
 from helicone_sessions.messages.metrics import AsDict
 from helicone_sessions.messages.query import (
@@ -117,6 +119,8 @@ class Session(AsDict):
         return {name: _plain(value) for name, value in _fields(self).items()}
 
 
+_MOST_SHOWN: Final = 50
+_HEADS: Final = ("name", "first request", "seconds", "dollars", "requests", "tokens")
 _FIELDS: Final = {
     "session_id": "the property Helicone-Session-Id",
     "session_name": "the property Helicone-Session-Name",
@@ -160,18 +164,8 @@ class Sessions(Tabular, Sequence[Session]):
     columns: ClassVar[Mapping[str, str]] = {**_FIELDS, "duration": "seconds, first request to latest"}
     column_types: ClassVar[Mapping[str, type]] = {
         **dict.fromkeys(("created_at", "latest_request_created_at"), datetime),
-        **dict.fromkeys(
-            (
-                "total_cost",
-                "total_requests",
-                "prompt_tokens",
-                "completion_tokens",
-                "total_tokens",
-                "avg_latency",
-                "duration",
-            ),
-            float,
-        ),
+        **dict.fromkeys(("total_cost", "avg_latency", "duration"), float),
+        **dict.fromkeys(("total_requests", "prompt_tokens", "completion_tokens", "total_tokens"), int),
     }
 
     def __repr__(self) -> str:
@@ -221,6 +215,30 @@ class Sessions(Tabular, Sequence[Session]):
         '[]'
         """
         return json_text([one.to_dict() for one in self.sessions])
+
+    def _repr_html_(self) -> str:
+        shown = self.sessions[:_MOST_SHOWN]
+        dollars = column_numbers([one.total_cost for one in shown], "dollars")
+        rows = [
+            (
+                one.session_id,
+                [
+                    html.Cell(text)
+                    for text in (
+                        one.session_name,
+                        f"{one.created_at:%Y-%m-%d %H:%M:%S}",
+                        number(one.duration.total_seconds(), "seconds"),
+                        cost,
+                        f"{one.total_requests:,}",
+                        f"{one.total_tokens:,}",
+                    )
+                ],
+            )
+            for one, cost in zip(shown, dollars, strict=True)
+        ]
+        more = len(self.sessions) - len(shown)
+        note = "Times in UTC." + (f" {more:,} more sessions are not shown." if more else "")
+        return html.table(f"{len(self.sessions):,} sessions", _HEADS, rows, note)
 
 
 @attrs.frozen

@@ -1,7 +1,7 @@
 """Answers as msgspec reads them: the wire classes, whose rows are the public `HistogramRow`.
 
-The order of the keys, white space and unknown fields make no difference. An answer that is unusual in any
-other way is left to the converter, which decides what it means.
+The order of the keys, white space and unknown fields make no difference. A response that is unusual in any
+other way is left to the converter, which decides its meaning.
 """
 
 import math
@@ -46,7 +46,7 @@ class Data(msgspec.Struct, frozen=True, gc=False):
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):
-    """A whole answer, if it holds metrics."""
+    """A whole response with metrics."""
 
     data: Data
 

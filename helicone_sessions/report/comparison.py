@@ -9,7 +9,16 @@ import attrs
 from helicone_sessions.display import html
 from helicone_sessions.display.numbers import MISSING, column_numbers
 from helicone_sessions.messages.tabular import Row, Tabular
-from helicone_sessions.report.cells import QUANTITIES, GridCell, Quantity, metric_and_unit, quantity_title
+from helicone_sessions.report.cells import (
+    CUTS,
+    MEANS,
+    TOTALS,
+    GridCell,
+    Quantity,
+    quantiles,
+    quantity_title,
+    unit_of,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -71,7 +80,7 @@ class GridComparison(Tabular):
         "start": "the start of the period",
         "start_before": "the start of the period in the earlier grid",
         "quantity": "the name of the quantity, as in the columns of a grid",
-        "unit": "requests, seconds or dollars: the unit of before, after and difference",
+        "unit": "requests, seconds, dollars or sessions: the unit of before, after and difference",
         "before": "the value in the earlier grid",
         "after": "the value in this grid",
         "difference": "after minus before",
@@ -99,7 +108,11 @@ class GridComparison(Tabular):
 
     def to_rows(self) -> list[Row]:
         """A dict for each quantity of each pair of cells, with the keys of `columns`."""
-        return [_row(after, before, name) for after, before in self.pairs for name in QUANTITIES]
+        return [_row(after, before, name) for after, before in self.pairs for name in _quantities(after)]
+
+
+def _quantities(cell: GridCell) -> tuple[Quantity, ...]:
+    return (*MEANS, *TOTALS, *CUTS, *quantiles(tuple(cell.percentiles)))
 
 
 def _row(after: GridCell, before: GridCell, name: Quantity) -> Row:
@@ -109,7 +122,7 @@ def _row(after: GridCell, before: GridCell, name: Quantity) -> Row:
         "start": after.period and after.period.start,
         "start_before": before.period and before.period.start,
         "quantity": name,
-        "unit": QUANTITIES[name][1],
+        "unit": unit_of(name),
         "before": change.before,
         "after": change.after,
         "difference": change.difference,
@@ -127,7 +140,7 @@ def comparison_to_html(comparison: GridComparison, quantity: Quantity = "dollars
     Raises:
         ValueError: There is no quantity of that name.
     """
-    _, unit = metric_and_unit(quantity)
+    unit = unit_of(quantity)
     rows = [(label, list(map(html.Cell, texts))) for label, texts in _lines(comparison, quantity)]
     left_out = len(comparison) - len(rows)
     more = f" {left_out:,} more pairs are not shown." if left_out else ""
@@ -138,7 +151,7 @@ def comparison_to_html(comparison: GridComparison, quantity: Quantity = "dollars
 def comparison_to_terminal(
     comparison: GridComparison, quantity: Quantity = "dollars_mean"
 ) -> "RenderableType":
-    """A comparison as a terminal table (extra ``cli``).
+    """A comparison as a terminal table (extra ``cli``); of one pair of cells it shows all quantities.
 
     Args:
         comparison: The comparison.
@@ -149,6 +162,15 @@ def comparison_to_terminal(
     """
     from helicone_sessions.display import terminal  # noqa: PLC0415 - rich is an extra
 
+    if len(comparison) == 1:
+        ((after, before),) = comparison.pairs
+        title = " against ".join(each.period.span() for each in (after, before) if each.period is not None)
+        lines = [
+            (name.replace("_", " "), texts)
+            for name in _quantities(after)
+            for _, texts in _lines(comparison, name)
+        ]
+        return terminal.NumberTable(title, _HEADS, lines)
     return terminal.NumberTable(_title(comparison, quantity), _HEADS, _lines(comparison, quantity))
 
 
@@ -158,7 +180,7 @@ def _title(comparison: GridComparison, quantity: Quantity) -> str:
 
 def _lines(comparison: GridComparison, quantity: Quantity) -> list[tuple[str, list[str]]]:
     """A label for each pair of cells, and texts for `_HEADS`."""
-    unit = QUANTITIES[quantity][1]
+    unit = unit_of(quantity)
     pairs = comparison.pairs[:_MOST_ROWS]
     changes = [Change(before.quantity(quantity), after.quantity(quantity)) for after, before in pairs]
     values = column_numbers([each for change in changes for each in (change.before, change.after)], unit)

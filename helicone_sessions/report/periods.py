@@ -1,18 +1,29 @@
 """`Period`: one step of time in a grid, with the ends that people name it by."""
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError
 from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.messages.time_filter import TimeFilter
+from helicone_sessions.messages.time_filter import TimeFilter, border_of
 from helicone_sessions.time_zones import zone_of
 
-Every = timedelta | Iterable[TimeFilter]
+Every = timedelta | str | Iterable[TimeFilter]
+"""The length of a period, also as text such as ``"1d"``; or the time filters of all periods."""
+
+_LENGTH: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(m|min|h|d|w)")
+_UNITS: Final = {
+    "m": timedelta(minutes=1),
+    "min": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+    "w": timedelta(weeks=1),
+}
 
 _DAY = timedelta(days=1)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -41,6 +52,18 @@ class Period:
     end: datetime | None
     time_filter: TimeFilter | None
     every: timedelta | None = attrs.field(default=None, eq=False)
+
+    @property
+    def includes_start(self) -> bool:
+        """Whether a request made exactly at its start belongs to it, although a time filter excludes it.
+
+        >>> day = TimeFilter("2026-11-01", "2026-11-02", "UTC")
+        >>> Period(day.start, day.end, day).includes_start
+        False
+        """
+        if self.start is None or self.time_filter is None:
+            return False
+        return self.every is not None or self.time_filter.start < self.start
 
     @property
     def is_partial(self) -> bool:
@@ -77,6 +100,16 @@ class Period:
         # Python compares times of the same zone by the wall clock, even when clocks change.
         return self.start.astimezone(UTC) <= moment.astimezone(UTC) < self.end.astimezone(UTC)
 
+    def span(self) -> str:
+        """From its start to its end, for the title of a table of one period.
+
+        >>> Period(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 8, 12, tzinfo=UTC), None).span()
+        '2026-11-01 00:00 to 2026-11-08 12:00'
+        """
+        if self.start is None or self.end is None or self._is_at_midnights():
+            return str(self)
+        return f"{self.start:%Y-%m-%d %H:%M} to {self.end:%Y-%m-%d %H:%M}"
+
     def __str__(self) -> str:
         if self.start is None or self.end is None:
             return "all time"
@@ -94,6 +127,31 @@ PeriodKey = int | date | Period
 """A period of a grid by its index, by a day or a datetime in it, or the period itself."""
 
 
+def length_of(text: str, argument: str = "every") -> timedelta:
+    """A length of time such as 90m, 12h, 7d or 2w.
+
+    Raises:
+        FilterValueError: The text is something else, zero, or longer than the calendar.
+
+    >>> length_of("12h")
+    datetime.timedelta(seconds=43200)
+    """
+    found = _LENGTH.fullmatch(text.strip().lower())
+    try:
+        length = float(found[1]) * _UNITS[found[2]] if found else timedelta(0)
+    except OverflowError:
+        raise FilterValueError(
+            argument=argument,
+            problem=f"is longer than the calendar, got {text}",
+            remedy="Use a shorter length",
+        ) from None
+    if not length:
+        raise FilterValueError(
+            argument=argument, problem=f"must be a length such as 90m, 12h, 7d or 2w, got {text!r}"
+        )
+    return length
+
+
 def periods_of(
     query: SessionMetricsQuery, every: Every | None, time_zone: str | tzinfo | None
 ) -> tuple[Period, ...]:
@@ -107,6 +165,8 @@ def periods_of(
     if time_zone is None and whole is not None:
         time_zone = whole.time_zone
     zone = UTC if time_zone is None else zone_of(time_zone)
+    if isinstance(every, str):
+        every = length_of(every)
     if every is None:
         return (Period(None, None, None),) if whole is None else _periods([whole], zone)
     if isinstance(every, timedelta):
@@ -130,7 +190,7 @@ def periods_of(
 
 
 def _time_filters(every: Any) -> list[TimeFilter]:
-    if not isinstance(every, Iterable) or isinstance(every, (str, bytes)):
+    if not isinstance(every, Iterable) or isinstance(every, bytes):
         raise _not_every(f"got {every!r}")
     given = list(every)
     if wrong := [each for each in given if not isinstance(each, TimeFilter)]:
@@ -147,8 +207,8 @@ def _time_filters(every: Any) -> list[TimeFilter]:
 def _not_every(got: str) -> FilterTypeError:
     return FilterTypeError(
         argument="every",
-        problem=f"must be a timedelta or a list of time filters, {got}",
-        remedy="Pass timedelta(days=1), or the list that TimeFilter.split() returns",
+        problem=f"must be a length or a list of time filters, {got}",
+        remedy="Pass timedelta(days=1), '1d', or the list that TimeFilter.split() returns",
     )
 
 
@@ -166,7 +226,7 @@ def _periods(
     before: datetime | None = None
     for each in time_filters:
         # `TimeFilter.split` begins a millisecond earlier, to count the requests made exactly at the start.
-        start = before if before == each.start + _MILLISECOND else each.start
+        start = before if before == each.start + _MILLISECOND else border_of(each.start)
         before = each.end
         found.append(Period(start.astimezone(zone), each.end.astimezone(zone), each, every))
     return tuple(found)

@@ -10,10 +10,12 @@ from types import TracebackType
 from typing import Final, Self
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from helicone_sessions.errors import ConfigurationError, ConnectionFailed, RequestTimeout, TransportError
 from helicone_sessions.messages import protocol
+from helicone_sessions.messages.grid_query import offers_grid
 from helicone_sessions.transport.endpoint import Settings
 from helicone_sessions.transport.warn import Place
 
@@ -21,6 +23,9 @@ _USER_AGENT: Final = f"helicone-sessions/{version('helicone-sessions')} Python/{
 _HEADERS: Final = {**protocol.HEADERS, "User-Agent": _USER_AGENT}
 # aiohttp's own timeout would count the wait for a connection as well.
 _NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=None)
+# aiohttp's parser in pure Python raises its own errors for a broken body.
+_FAILURES: Final = (aiohttp.ClientError, HttpProcessingError, OSError, UnicodeError)
+_NOT_HTTP: Final = (aiohttp.ClientResponseError, HttpProcessingError)
 _NO_CERTIFICATE: Final = (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError)
 # The server closed the connection before it sent a response, as it does with one that was idle for long.
 _CLOSED: Final = (
@@ -31,7 +36,7 @@ _CLOSED: Final = (
 
 
 class TimeLimits:
-    """The timer of a loop, for all blocks under way.
+    """One timer of the loop for all blocks under way.
 
     >>> async def hang(limits):
     ...     with TimeLimit(limits, 0.001):
@@ -48,7 +53,7 @@ class TimeLimits:
         self._timer: asyncio.TimerHandle | None = None
 
     def fire_at(self, when: float) -> None:
-        """Look after the blocks at that time of the loop."""
+        """End expired blocks at that time of the loop."""
         self._unset()
         self.fires_at = when
         self._timer = asyncio.get_running_loop().call_at(when, self._fire)
@@ -73,9 +78,10 @@ class TimeLimits:
 
 
 class TimeLimit:
-    """A block that raises `TimeoutError` after so many seconds.
+    """A block that raises `TimeoutError` after the given number of seconds.
 
-    Like `asyncio.timeout`, it tells its own cancellation from others.
+    It distinguishes its own cancellation from others, like `asyncio.timeout`, which would cost 4 µs more of a
+    query of 90 µs (CPython 3.11), because it creates and cancels a timer each time.
     """
 
     __slots__ = ("_cancelling", "_limits", "_seconds", "_task", "ends", "has_expired")
@@ -86,7 +92,8 @@ class TimeLimit:
 
     def __enter__(self) -> Self:
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - a coroutine that is awaited runs in a task
+        if task is None:
+            raise RuntimeError("a time limit needs a task")
         self._task = task
         self._cancelling = task.cancelling()
         self.has_expired = False
@@ -126,8 +133,9 @@ class Connection:
     def __init__(
         self, session: aiohttp.ClientSession | None, settings: Settings, size: int, made_at: Place
     ) -> None:
-        # Whether the server says that it reads filters as the contract does.
+        # What the headers of responses have announced.
         self.follows_contract = False
+        self.offers_grid = False
         self._session = session
         self._is_ours = session is None
         self._settings = settings
@@ -228,11 +236,12 @@ class Connection:
                 content = response.content
                 # A small body arrives together with the headers.
                 raw = await (content.readany() if content.is_eof() else _read(response))
-        except (aiohttp.ClientError, OSError, UnicodeError) as error:
+        except _FAILURES as error:
             failed, cause = self._failure(error, limit, whole)
         else:
-            if not self.follows_contract:
-                self.follows_contract = protocol.follows_the_contract(response.headers)
+            if not self.follows_contract and protocol.follows_the_contract(response.headers):
+                self.follows_contract = True
+                self.offers_grid = offers_grid(response.headers)
             return response.status, response.headers, raw
         # Here, and not above, so that what was caught is not its context.
         raise failed from cause
@@ -266,12 +275,12 @@ class Connection:
         failed.is_lasting = isinstance(error, (*_NO_CERTIFICATE, UnicodeError)) or (
             isinstance(error, aiohttp.ClientHttpProxyError) and error.status < 500
         )
-        # One error of aiohttp shows all headers in its repr, and others the password of a proxy.
-        is_telling = hasattr(error, "request_info") or self._settings.proxy is not None
-        return failed, None if is_telling else error
+        # Other errors of aiohttp hold parts of a request or response, and with a proxy its password.
+        has_no_secret = isinstance(error, OSError) and self._settings.proxy is None
+        return failed, error if has_no_secret else None
 
     async def close(self) -> None:
-        """Close what is ours."""
+        """Close the sessions, except the caller's."""
         self._is_closed = True
         self._limits.close()
         for session in self._ours:
@@ -291,7 +300,7 @@ class Connection:
                 source=self,
             )
         finally:
-            # aiohttp would say so again, without the place, of each session and of its connector.
+            # aiohttp would warn again, without the place, about each session and its connector.
             for session in open_sessions:
                 connector = session.connector
                 session.detach()
@@ -336,13 +345,15 @@ def _what_failed(error: Exception, origin: URL) -> str:
         return f"the proxy refused the connection to {origin} with status {error.status}"
     if isinstance(error, aiohttp.ClientProxyConnectionError):
         return f"the connection to the proxy on the way to {origin} failed"
-    if isinstance(error, aiohttp.ClientResponseError):
+    if isinstance(error, _NOT_HTTP):
         return f"the response of {origin} is not HTTP"
     return f"the connection to {origin} failed"
 
 
 def _words(error: Exception) -> str:
-    words = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "the server closed it without a complete response"
+    words = error.message if isinstance(error, _NOT_HTTP) else str(error)
     return words or type(error).__name__
 
 

@@ -70,10 +70,10 @@ def resolve(
     *,
     looks_for_proxy: bool = True,
 ) -> Settings:
-    """The settings that the arguments name, and for those not given the environment.
+    """The settings from the arguments, and from the environment where an argument is omitted.
 
     Raises:
-        ConfigurationError: There is no key, or what is given cannot be used.
+        ConfigurationError: There is no key, or an argument cannot be used.
     """
     if region is not None and base_url is not None:
         raise ConfigurationError(
@@ -146,7 +146,7 @@ def _address(value: object) -> URL:
 
 
 def _check_host(url: URL, argument: str) -> None:
-    """Check what others do to look the host up; their errors are neither aiohttp's nor the system's."""
+    """Encode and decode the host: aiohttp would raise UnicodeError at the first query."""
     host = url.raw_host or ""
     try:
         host.encode("idna")
@@ -160,7 +160,7 @@ def _check_host(url: URL, argument: str) -> None:
 
 
 def _proxy(url: URL) -> URL | None:
-    """The proxy that the environment names for *url*; there is none on the way to this machine itself.
+    """The proxy that the environment names for *url*; there is none for loopback addresses.
 
     aiohttp's ``trust_env`` looks it up for each request, which costs more than the request.
     """

@@ -23,8 +23,7 @@ from helicone_sessions.errors import (
 from helicone_sessions.filters.cautions import Caution
 from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.expression import Condition, Filter, all_of
-from helicone_sessions.filters.whole_sessions import Listing as Grouping
-from helicone_sessions.filters.whole_sessions import has_whole_session_conditions
+from helicone_sessions.filters.whole_sessions import Grouping, has_whole_session_conditions
 from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages import requests, sessions
 from helicone_sessions.messages.converter import moment_in
@@ -47,7 +46,7 @@ from helicone_sessions.messages.sessions import (
     SessionsQuery,
 )
 from helicone_sessions.messages.time_filter import TimeFilter
-from helicone_sessions.transport.paging import Listing, Pages, TimeOrdered, every_row, second_of
+from helicone_sessions.transport.paging import ListFacts, Pages, TimeOrdered, every_row, second_of
 from helicone_sessions.transport.warn import (
     FilterWarnings,
     Place,
@@ -58,6 +57,9 @@ from helicone_sessions.transport.warn import (
 _LOG: Final = logging.getLogger("helicone_sessions")
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _SECOND: Final = timedelta(seconds=1)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# Their conditions take about a sixteenth of the largest statement.
+_IDS_OF_A_QUERY: Final = 200
 _BEYOND_THE_END: Final = 1_000_000_000
 _NEWEST_FIRST: Final = "-created_at"
 _SORTS: Final = (*(field.name for field in attrs.fields(Session)), "duration")
@@ -95,7 +97,7 @@ class Listings:
     ) -> Ask:
         """A function for the calls of one method, whose cautions are those of *condition*."""
         found = self._warnings.of(
-            condition, time_filter, follows_contract=self._follows_contract(), listing=grouping
+            condition, time_filter, follows_contract=self._follows_contract(), grouping=grouping
         )
         return partial(self._call, found=found, place=callers_place())
 
@@ -109,11 +111,12 @@ class Listings:
         search: str = "",
         sort: str = _NEWEST_FIRST,
         limit: int | None = 100,
+        whole_sessions: bool = False,
     ) -> Coroutine[Any, Any, Sessions]:
         """The sessions with requests that match, the best in the order of *sort*; to be awaited.
 
-        The totals of a `Session` are those of the requests that match, not of the whole session. Requests
-        without a session id are left out.
+        The totals of a `Session` are those of the requests that match; with *whole_sessions* those of all its
+        requests. Requests without a session id are left out.
 
         The service sorts by ``created_at`` only. In any other order the client reads all pages, each of up
         to 1,000 sessions, and keeps the best *limit*. Servers before 2025-09-22 give only the newest 50.
@@ -126,6 +129,8 @@ class Listings:
             search: A part of the id or the name, without regard to case.
             sort: A field of `Session` or ``duration``, with ``-`` in front for the largest first.
             limit: The number of sessions; None for all.
+            whole_sessions: Give the totals and times of all requests of these sessions, at any time, and not
+                only of those that match. It takes another request for each 200 sessions.
 
         Raises:
             FilterError: An argument cannot be used or sent; nothing was sent.
@@ -147,7 +152,7 @@ class Listings:
         """
         order = _Order.of(sort)
         most = _check_limit(limit)
-        listed = self._listed(filter, time_filter, name, search)
+        listed = self._listed(filter, time_filter, name, search, is_whole=whole_sessions)
         return _best_sessions(listed, order, most)
 
     def stream_sessions(
@@ -157,6 +162,7 @@ class Listings:
         time_filter: TimeFilter,
         name: str | None = None,
         search: str = "",
+        whole_sessions: bool = False,
     ) -> AsyncGenerator[Session, None]:
         """The sessions with requests that match, page by page, each once; the newest first.
 
@@ -168,6 +174,7 @@ class Listings:
             time_filter: The time of the requests.
             name: The whole name of the sessions.
             search: A part of the id or the name.
+            whole_sessions: Give the totals of all requests of the sessions.
 
         Raises:
             HeliconeError: As in `get_sessions`; the pages before were given.
@@ -183,7 +190,8 @@ class Listings:
         >>> sorted(asyncio.run(main()))
         ['a', 'b']
         """
-        return _each(self._listed(filter, time_filter, name, search).rows(sessions.LARGEST_PAGE))
+        listed = self._listed(filter, time_filter, name, search, is_whole=whole_sessions)
+        return _each(listed.rows(sessions.LARGEST_PAGE))
 
     @marked_as_coroutine_function
     def count_sessions(
@@ -278,9 +286,10 @@ class Listings:
     ) -> AsyncGenerator[Request, None]:
         """The requests that match, oldest first, each once.
 
-        Every request that was stored before the call is given, even if others are stored meanwhile. The
-        client reads pages of *page_size*, and smaller ones while the service cannot answer in time. At the
-        end it compares the number with `count_requests`.
+        Every request that was stored before the call is given, even if others are stored meanwhile. (One that
+        is stored meanwhile can come after a later one of the same second.) The client reads pages of
+        *page_size*, and smaller ones while the service cannot answer in time. At the end it compares their
+        number with `count_requests`.
 
         Args:
             filter: Conditions on requests; None for all. Conditions on sessions are refused.
@@ -351,6 +360,8 @@ class Listings:
         name: str | None,
         search: str,
         grouping: Grouping = "sessions",
+        *,
+        is_whole: bool = False,
     ) -> "_SessionList":
         given = optional_filter(condition)
         query = SessionsQuery(time_filter, given, search, name)
@@ -360,6 +371,7 @@ class Listings:
             ask,
             attrs.evolve(query, filter=_with_fractions(given, time_filter)),
             lambda: is_counted or self._follows_contract(),
+            is_whole,
         )
 
 
@@ -371,12 +383,14 @@ class _SessionList:
         ask: Sends a query.
         query: The query, without offset and limit.
         can_count: Whether the server can count these sessions.
+        is_whole: Give sessions with all their requests instead of those that match.
     """
 
     ask: Ask
     query: SessionsQuery
     can_count: Callable[[], bool]
-    _first_page: list[bytes] = attrs.field(factory=list, init=False)
+    is_whole: bool = False
+    _first_page: list[tuple[str, str]] = attrs.field(factory=list, init=False)
 
     @property
     def is_empty(self) -> bool:
@@ -387,10 +401,22 @@ class _SessionList:
         """All sessions, page by page, each once."""
         if self.is_empty:
             return
-        listing = Listing(_identity, _newest_first, self.count, "sessions")
-        async with aclosing(every_row(Pages(self._page, page_size), self.query, listing)) as pages:
+        facts = ListFacts(_identity, _newest_first, self.count, "sessions")
+        async with aclosing(every_row(Pages(self._page, page_size), self.query, facts)) as pages:
             async for rows in pages:
-                yield rows
+                yield await self._whole(rows) if self.is_whole else rows
+
+    async def _whole(self, rows: list[Session]) -> list[Session]:
+        """The same sessions with all their requests, at any time."""
+        whole = {}
+        always = TimeFilter(_EPOCH, max(self.query.time_filter.end, datetime.now(UTC) + timedelta(days=1)))
+        for place in range(0, len(rows), _IDS_OF_A_QUERY):
+            ids = {row.session_id for row in rows[place : place + _IDS_OF_A_QUERY]}
+            query = SessionsQuery(always, F.properties["Helicone-Session-Id"].is_in(sorted(ids)))
+            listed = _SessionList(self.ask, query, lambda: True)
+            async for page in listed.rows(sessions.LARGEST_PAGE):
+                whole.update({_identity(row): row for row in page})
+        return [whole.get(_identity(row), row) for row in rows]
 
     async def count(self) -> int | None:
         """The number of sessions, or None if the server cannot tell."""
@@ -408,13 +434,14 @@ class _SessionList:
 
     async def _page(self, query: SessionsQuery, offset: int, limit: int) -> list[Session]:
         rows = await self._sent(query, offset, limit)
-        keys = list(map(_identity, rows))
+        keys = [(row.session_id, row.session_name) for row in rows]
         if offset == 0:
             self._first_page = keys
-        elif rows and keys == self._first_page:
-            # New sessions can push the first page down to here, but not beyond the end.
-            if await self._sent(query, _BEYOND_THE_END, limit):
-                return await self._end_without_offset(len(rows))
+            return rows
+        # New sessions can push the first page down to here, but not beyond the end.
+        is_repeated = bool(rows) and keys == self._first_page
+        if is_repeated and await self._sent(query, _BEYOND_THE_END, limit):
+            return await self._end_without_offset(len(rows))
         return rows
 
     async def _sent(self, query: SessionsQuery, offset: int, limit: int) -> list[Session]:
@@ -440,7 +467,8 @@ class _SessionList:
 
 def _identity(session: Session) -> bytes:
     # Of a hundred thousand sessions the names would take several times the memory.
-    return blake2b(f"{session.session_id}\0{session.session_name}".encode(), digest_size=16).digest()
+    text = f"{len(session.session_id)} {session.session_id}{session.session_name}"
+    return blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
 
 
 def _newest_first(session: Session) -> float:
@@ -547,7 +575,8 @@ async def _requests(
         async for rows in pages:
             for row in rows:
                 if time is None or time.start < _time(row) < time.end:
-                    yield row
+                    # The response is shared by identical queries under way.
+                    yield dict(row)
 
 
 async def _count_requests(ask: Ask, condition: Filter | None) -> int:

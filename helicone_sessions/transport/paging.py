@@ -20,8 +20,11 @@ from helicone_sessions.transport.retry import takes_too_long
 _LOG: Final = logging.getLogger("helicone_sessions")
 # After so many pages in a row, the next is larger again.
 _STEADY: Final = 8
-# So many times a list is read again without finding a missing row.
+# So many times in a row a list is read without finding a new row, where the server counts more, and where it
+# does not count.
 _MOST_VAIN_PASSES: Final = 10
+_VAIN_PASSES_WITHOUT_COUNT: Final = 3
+_SECOND: Final = timedelta(seconds=1)
 
 Row = TypeVar("Row")
 Query = TypeVar("Query")
@@ -69,7 +72,7 @@ class Pages(Generic[Query, Row]):
 
 
 @attrs.frozen(eq=False)
-class Listing(Generic[Row]):
+class ListFacts(Generic[Row]):
     """The facts of a list.
 
     Args:
@@ -86,7 +89,7 @@ class Listing(Generic[Row]):
 
 
 async def every_row(
-    pages: Pages[Query, Row], query: Query, listing: Listing[Row]
+    pages: Pages[Query, Row], query: Query, facts: ListFacts[Row]
 ) -> AsyncGenerator[list[Row], None]:
     """All rows of a list, page by page, each row once.
 
@@ -98,30 +101,32 @@ async def every_row(
     vain = 0
     while vain < _MOST_VAIN_PASSES:
         before = len(seen)
-        one_pass = _Pass(pages, query, listing)
+        one_pass = _Pass(pages, query, facts, is_careful=before > 0)
         async for rows in one_pass:
-            fresh = {key: row for row in rows if (key := listing.key(row)) not in seen}
+            fresh = {key: row for row in rows if (key := facts.key(row)) not in seen}
             seen.update(fresh)
             if fresh:
                 yield list(fresh.values())
         if one_pass.is_certain:
             return
-        expected = await listing.count()
-        if expected is None and len(seen) == before:
-            return
-        if expected is not None and len(seen) >= expected:
-            return
         vain = vain + 1 if len(seen) == before else 0
-    raise incomplete(listing.what, len(seen), await listing.count())
+        expected = await facts.count()
+        if (vain >= _VAIN_PASSES_WITHOUT_COUNT) if expected is None else (len(seen) >= expected):
+            return
+    raise _incomplete(facts.what, len(seen), await facts.count())
 
 
 @attrs.define(eq=False)
 class _Pass(Generic[Query, Row]):
-    """One way through the pages of a list; `is_certain` says whether no row can have been missed."""
+    """One way through the pages of a list; `is_certain` says whether no row can have been missed.
+
+    A careful pass overlaps its pages wherever that leaves a new row, and not only where it is cheap.
+    """
 
     pages: Pages[Query, Row]
     query: Query
-    listing: Listing[Row]
+    facts: ListFacts[Row]
+    is_careful: bool
     is_certain: bool = True
     _offset: int = 0
     # The last row of the page before, and whether that page was shorter than requested.
@@ -136,7 +141,7 @@ class _Pass(Generic[Query, Row]):
         if not rows:
             self.is_certain &= self._is_short
             raise StopAsyncIteration
-        rank = self.listing.rank
+        rank = self.facts.rank
         # Rows that were not read yet lie at the edge or after it. They can have moved up, but no further than
         # to the edge: a page that begins before it lacks none of them.
         self.is_certain &= self._offset == 0 or rank(rows[0]) < self._edge
@@ -144,22 +149,9 @@ class _Pass(Generic[Query, Row]):
         self._is_short = len(rows) < size
         # The page is cut before repeated rows are removed, so a row lies at its place here or further on.
         overlapping = sum(rank(row) < self._edge for row in rows) - 1
-        is_cheap = not self._is_short and overlapping >= size // 2
-        self._offset += overlapping if is_cheap else size
+        overlaps = overlapping > 0 if self.is_careful else not self._is_short and overlapping >= size // 2
+        self._offset += overlapping if overlaps else size
         return rows
-
-
-def incomplete(what: str, found: int, expected: int | None) -> UnexpectedResponse:
-    """The error for pages that lack rows."""
-    return UnexpectedResponse(
-        f"the service counts {expected or 0:,} {what}, and its pages contain only {found:,}",
-        status=200,
-        path="$.data",
-        remedy="Try again; if the difference remains, report it to the operator of the service",
-    )
-
-
-_SECOND: Final = timedelta(seconds=1)
 
 
 def second_of(moment: datetime) -> datetime:
@@ -212,6 +204,8 @@ class TimeOrdered(Generic[Query, Row]):
             if not rows:
                 break
             first, last = second_of(self.time(rows[0])), second_of(self.time(rows[-1]))
+            if start is not None and first < start:
+                raise self._too_early(first, start)
             fresh = self._without(recent, rows)
             is_last = (
                 len(rows) < size
@@ -230,13 +224,32 @@ class TimeOrdered(Generic[Query, Row]):
                 break
         # Rows may have been deleted meanwhile.
         if expected is not None and found < expected and found < (await self.count(whole) or 0):
-            raise incomplete(self.what, found, expected)
+            raise _incomplete(self.what, found, expected)
+
+    def _too_early(self, first: datetime, start: datetime) -> UnexpectedResponse:
+        # Without this error, the same page would come again and again.
+        return UnexpectedResponse(
+            f"the server ignores conditions on the time of {self.what}:"
+            f" requested from {start.isoformat()} on, got {first.isoformat()}",
+            status=200,
+            path="$.data[0]",
+        )
 
     def _without(self, known: set[Any], rows: list[Row]) -> list[Row]:
         return list({key: row for row in rows if (key := self.key(row)) not in known}.values())
 
     async def _of_second(self, second: datetime) -> list[Row]:
         query = self.between(second, second + _SECOND)
-        listing = Listing(self.key, self.time, lambda: self.count(query), self.what)
-        found = [row async for rows in every_row(self.pages, query, listing) for row in rows]
+        facts = ListFacts(self.key, self.time, lambda: self.count(query), self.what)
+        found = [row async for rows in every_row(self.pages, query, facts) for row in rows]
         return sorted(found, key=self.time)
+
+
+def _incomplete(what: str, found: int, expected: int | None) -> UnexpectedResponse:
+    """The error for pages that lack rows."""
+    return UnexpectedResponse(
+        f"the service counts {expected or 0:,} {what}, and its pages contain only {found:,}",
+        status=200,
+        path="$.data",
+        remedy="Try again; if the difference remains, report it to the operator of the service",
+    )

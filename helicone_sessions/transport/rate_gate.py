@@ -18,7 +18,7 @@ from helicone_sessions.transport.rate_limit import Pace, RateLimit, Window
 
 Limit = RateLimit | AbstractAsyncContextManager[Any]
 
-# Seconds without news after which the requests under way are taken for lost, as with a stopped loop.
+# Seconds without news after which the requests under way count as lost, for example with a stopped loop.
 _PATIENCE: Final = 120.0
 # Shorter waits are not worth a line in the log, and a wait that grows by less is still the same one.
 _NOTABLE: Final = 1.0
@@ -86,14 +86,14 @@ def _shared(account: Hashable, clock: Clock, limit: RateLimit | None) -> tuple[B
 
 
 def _start_over() -> None:
-    """In a child process nothing is under way, and a thread that is not there may hold a lock."""
-    global _SHARING  # noqa: PLW0603 - a lock of the parent's
-    _SHARING = threading.Lock()
+    """In a child process nothing is under way."""
     _budget.cache_clear()
+    _SHARING.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_over)
+    # No other thread may hold the lock, because it does not exist in the child.
+    os.register_at_fork(before=_SHARING.acquire, after_in_parent=_SHARING.release, after_in_child=_start_over)
 
 
 class Gate:
@@ -118,7 +118,7 @@ class Gate:
         self._is_shut = False
 
     def try_enter(self, until: float = math.inf) -> bool:
-        """Take a turn if nobody is in line and there is room; `answered` or `left` gives it back.
+        """Take a turn if no query waits and there is room; `answered` or `left` gives it back.
 
         Args:
             until: The second by which the query needs room.
@@ -136,7 +136,7 @@ class Gate:
             on_wait: Called with the seconds of each wait whose length is known.
 
         Returns:
-            Whether there is room by then; False as soon as it is known that there is none.
+            Whether the query has a turn; False as soon as there cannot be room in time.
 
         Raises:
             ConfigurationError: The client was closed in the meantime.
@@ -193,7 +193,7 @@ class Gate:
             self._log(now, seconds)
             self._timer = self._loop.create_task(self._look_after(now + seconds))
         else:
-            # Only an answer can tell. It comes in real time, so a virtual clock must not run ahead of it.
+            # Only a response can tell. It comes in real time, so a virtual clock must not run ahead of it.
             until = min(waiter.until for waiter in self._line)
             self._timer = self._loop.call_later(min(_PATIENCE, until - now), self._give_up, until, now)
 
@@ -203,7 +203,7 @@ class Gate:
         self._admit()
 
     def _give_up(self, until: float, since: float) -> None:
-        """No answer came: a deadline is over, or the requests under way are lost."""
+        """There is no response: a deadline is over, or the requests under way are lost."""
         self._timer = None
         if until - since > _PATIENCE:
             with self._budget.lock:
@@ -222,25 +222,25 @@ class Gate:
     def look_again(self) -> None:
         """Admit whoever has room now; may be called from any thread."""
         if self._loop is not None:
-            # A loop that was closed in the meantime has nobody in line.
+            # A loop that was closed in the meantime has no queries in line.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._admit)
 
     def shut(self) -> None:
-        """Let nobody pass anymore: each query in line, now or later, ends with a `ConfigurationError`."""
+        """Close the gate: each query in line, now or later, ends with a `ConfigurationError`."""
         self._is_shut = True
         for waiter in self._line:
             waiter.decide(False)
         self._admit()
 
     def left(self) -> None:
-        """Count the end of a request without an answer."""
+        """Count the end of a request without a response."""
         with self._budget.lock:
             self._budget.window.ended()
         self._announce()
 
     def answered(self, status: int, headers: Mapping[str, str], sent_at: float) -> None:
-        """Learn from the answer to a request that was sent at *sent_at*."""
+        """Learn from the response to a request that was sent at *sent_at*."""
         with self._budget.lock:
             self._budget.window.answered(status, headers, sent_at, self.clock.now())
         if self._line or self._budget.waiting:
@@ -290,7 +290,7 @@ class _Waiter:
         self._wake()
 
     def hear(self, now: float, seconds: float) -> None:
-        """Learn that the wait lasts for so many seconds; only a longer one than before is news."""
+        """Learn the length of the wait in seconds; only a longer one than before is news."""
         if now + seconds > self._heard_until + _NOTABLE:
             self._heard_until = now + seconds
             self._news = seconds

@@ -19,24 +19,21 @@ from helicone_sessions.errors import (
 )
 from helicone_sessions.transport.rate_limit import LONGEST_WINDOW
 
-# The service passes on ClickHouse's words; only these tell of a moment that passes.
+# The service passes on ClickHouse's text; only these words name a transient cause.
 _PASSING: Final = re.compile(
     r"\b(timed[ -]out|(socket_)?timeout(_exceeded)?|too many simultaneous|memory limit"
     r"|connection (refused|reset)|ECONNREFUSED|ECONNRESET|ETIMEDOUT)\b",
     re.IGNORECASE,
 )
 _OF_SIZE: Final = re.compile(r"\b(timed[ -]out|timeout(_exceeded)?|memory limit)\b", re.IGNORECASE)
-# What it quotes is the query's own, where a column or a key may be called so.
+# Quoted text is part of the query, which may hold such words too.
 _QUOTED: Final = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`""")
-# The server gave up waiting for the request, or would rather not answer it so early in a connection.
+# The server gave up waiting for the request, or does not accept it so early in a connection.
 _PASSING_STATUSES: Final = (408, 425)
 
 
 def is_transient(error: HeliconeError) -> bool:
-    """Whether the same question may well be answered a moment later.
-
-    It can always be asked again: the POST only reads.
-    """
+    """Whether a retry may succeed; it does no harm, because the POST only reads."""
     if isinstance(error, QueryFailed) or (isinstance(error, ServerError) and error.is_lasting):
         return bool(_PASSING.search(_QUOTED.sub("", error.message)))
     if isinstance(error, ServerError):
@@ -69,7 +66,7 @@ def takes_too_long(error: HeliconeError) -> bool:
 
 @attrs.frozen
 class RetryPolicy:
-    """How often a failed attempt is repeated, and after how long.
+    """The number of retries, and the waits before them.
 
     Args:
         max_retries: The number of retries of a query.

@@ -1,4 +1,4 @@
-"""Warnings about what the service would read differently, once for each place in the caller's code."""
+"""Warnings about filters that the service reads differently, once for each place in the caller's code."""
 
 import asyncio
 import inspect
@@ -14,7 +14,7 @@ from helicone_sessions.errors import ConfigurationError, FilterValueError, Helic
 from helicone_sessions.filters.cautions import Caution, time_cautions
 from helicone_sessions.filters.expression import Filter
 from helicone_sessions.filters.schema import SERVER_BODY_DAYS
-from helicone_sessions.filters.whole_sessions import Listing, listing_cautions
+from helicone_sessions.filters.whole_sessions import Grouping, grouping_cautions
 from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages.time_filter import TimeFilter
 
@@ -44,7 +44,7 @@ def marked_as_coroutine_function(function: Function) -> Function:
     """*function*, which gives a coroutine, as one for those who look, as `unittest.mock` does."""
     if sys.version_info >= (3, 12):
         return inspect.markcoroutinefunction(function)
-    # What markcoroutinefunction() is on 3.11.
+    # The equivalent of markcoroutinefunction() on 3.11.
     function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined] # noqa: SLF001
     return function
 
@@ -54,7 +54,7 @@ def _utc_now() -> datetime:
 
 
 class FilterWarnings:
-    """Reports the cautions of queries as the client's ``cautions=`` says.
+    """Reports the cautions of queries, by the client's ``cautions=``.
 
     Args:
         mode: ``"warn"`` warns of them, ``"error"`` refuses the query, ``"ignore"`` does neither.
@@ -77,14 +77,14 @@ class FilterWarnings:
         time_filter: TimeFilter | None,
         *,
         follows_contract: bool,
-        listing: Listing | None = None,
+        grouping: Grouping | None = None,
     ) -> tuple[Caution, ...]:
         """The cautions of a query.
 
         Args:
             condition: Its filter.
             time_filter: Its time filter.
-            listing: For a list or a count of sessions, which of the two.
+            grouping: For a list or a count of sessions, which of the two.
             follows_contract: Whether the server has declared that it reads filters as the contract does.
 
         Raises:
@@ -94,7 +94,7 @@ class FilterWarnings:
             return ()
         found: tuple[Caution, ...] = ()
         if condition is not None:
-            found = condition.cautions() if listing is None else listing_cautions(condition, listing)
+            found = condition.cautions() if grouping is None else grouping_cautions(condition, grouping)
         if time_filter is not None:
             found = self._with_time(found, time_filter)
         if found and self._mode == "error":
@@ -115,15 +115,15 @@ class FilterWarnings:
             _warn(message, place)
 
     def say(self, found: tuple[Caution, ...], place: Place) -> None:
-        """Warn of what was *found*, unless it was said of this place before."""
+        """Warn of each caution once per place."""
         for caution in found:
             what = (place, caution.effect, caution.column)
             if what not in self._said:
-                _warn(str(caution), place)
+                _warn(caution, place)
                 self._said.add(what)
 
 
-def _warn(message: str, place: Place) -> None:
+def _warn(message: str | Caution, place: Place) -> None:
     warnings.warn_explicit(
         HeliconeFilterWarning(message),
         category=HeliconeFilterWarning,

@@ -169,7 +169,7 @@ NAMES: list[tuple[Callable[[], object], str]] = [
         lambda: read("F.model > 'a'"),
         (
             "F.model is a text column and has no >, got 'a'. It has ==, !=, .contains(), .not_contains(), .like(), .ilike(),"
-            " .startswith(), .endswith(), .istartswith(), .iendswith(), .is_in(), .not_in(), .is_empty(), .is_null()"
+            " .startswith(), .endswith(), .istartswith(), .iendswith(), .is_in(), .not_in(), .is_empty()"
         ),
     ),
     (
@@ -189,7 +189,9 @@ VALUES: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: read("F.model == None"),
-        ("F.model cannot be compared with None. Use .is_null() to match missing text"),
+        (
+            "F.model cannot be compared with None. Use .is_empty(), because a missing value is stored as the empty text"
+        ),
     ),
     (
         lambda: read("F.model == 3"),

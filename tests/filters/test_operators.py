@@ -168,7 +168,7 @@ def test_unequal_times_are_before_or_after(name: str) -> None:
         ("F.threat != False", "F.threat == True"),
         ("F.threat & F.cached", "F.threat.is_true() & F.cached.is_true()"),
         ("F['helicone-score-feedback'] == True", "F.helicone_score_feedback.is_true()"),
-        ("F.user_id.is_null()", "F.user_id == 'null'"),
+        ("F.country_code.is_null()", "F.country_code == 'null'"),
         ("F.user_id.is_empty()", "F.user_id == ''"),
         ("F.properties['env'].is_empty()", "F.properties['env'] == ''"),
         ("F.assets.is_empty()", "F.assets == '__empty__'"),
@@ -217,6 +217,8 @@ def test_lists_of_nothing(name: str) -> None:
         ("F.model.is_in(5)", FilterTypeError, "a list of values"),
         ("F.properties['k'].is_null()", FilterTypeError, r"is never null. Use \.is_empty\(\)"),
         ("F.session_tag.is_null()", FilterTypeError, "never null"),
+        ("F.model.is_null()", FilterTypeError, "F.model is never null"),
+        ("F.scores_column.is_null()", FilterTypeError, "never null"),
         ("F.scores['q'].is_empty()", FilterTypeError, "is never empty"),
         ("F.scores['q'].is_null()", FilterTypeError, "matches no condition"),
         ("F.scores['q'] > 4", FilterTypeError, r"\.not_in\(\)$"),
@@ -240,7 +242,7 @@ def test_what_a_column_lacks(source: str, error: type[Exception], words: str) ->
         ("F.model.isin", "is_in"),
         ("F.model.in_", "is_in"),
         ("F.model.equals", "eq"),
-        ("F.model.isnull", "is_null"),
+        ("F.country_code.isnull", "is_null"),
         ("F.model.StartsWith", "startswith"),
         ("F.cost.ge", "gte"),
         ("F.cost.is_between", "between"),
@@ -264,12 +266,12 @@ def test_what_is_no_operator() -> None:
 
 def test_is_null_says_so() -> None:
     """A test for a missing value keeps its name, and is the comparison that the API has for it."""
-    filter_ = F.user_id.is_null()
-    assert "F.user_id.is_null()" == repr(filter_)
-    assert leaf("user_id", "equals", "null") == filter_.to_wire()
-    assert leaf("user_id", "not-equals", "null") == (~filter_).to_wire()
+    filter_ = F.country_code.is_null()
+    assert "F.country_code.is_null()" == repr(filter_)
+    assert leaf("country_code", "equals", "null") == filter_.to_wire()
+    assert leaf("country_code", "not-equals", "null") == (~filter_).to_wire()
     assert filter_ == Filter.from_wire(filter_.to_wire())
-    assert "F.user_id.is_null()" == repr(again(filter_))
+    assert "F.country_code.is_null()" == repr(again(filter_))
 
 
 def test_the_opposite_of_empty() -> None:

@@ -113,9 +113,9 @@ def written(filter_: Filter) -> str:
         ('model endswith "mini"', "F.model.endswith('mini')"),
         ('model istartswith "O3"', "F.model.istartswith('O3')"),
         ('model iendswith "Mini"', "F.model.iendswith('Mini')"),
-        ("user_id is null", "F.user_id.is_null()"),
-        ("user_id IS NOT NULL", "~F.user_id.is_null()"),
-        ("not user_id is not null", "F.user_id.is_null()"),
+        ("country_code is null", "F.country_code.is_null()"),
+        ("country_code IS NOT NULL", "~F.country_code.is_null()"),
+        ("not country_code is not null", "F.country_code.is_null()"),
         ("user_id is empty", "F.user_id == ''"),
         ("properties['env'] is not empty", "~(F.properties['env'] == '')"),
         ("assets is empty", "F.assets.is_empty()"),
@@ -273,9 +273,9 @@ def test_no_column_hides_a_word(word: str) -> None:
             "any_of(F.property_key == 'a', F.property_key == 'b')",
             'property_key == "a" or property_key == "b"',
         ),
-        ("any_of(F.user_id == 'a', F.user_id.is_null())", 'user_id == "a" or user_id is null'),
-        ("~F.user_id.is_null()", "not user_id is null"),
-        ("F.user_id == 'null'", 'user_id == "null"'),
+        ("any_of(F.user_id == 'a', F.country_code.is_null())", 'user_id == "a" or country_code is null'),
+        ("~F.country_code.is_null()", "not country_code is null"),
+        ("F.country_code == 'null'", 'country_code == "null"'),
         ("F.properties['env'].is_empty()", 'properties["env"] == ""'),
         ("F.properties['\"'] == \"it's\"", r'''properties["\""] == "it's"'''),
         ("F.model.contains('50%')", 'model contains "50%"'),
@@ -340,10 +340,10 @@ def test_any_wire_has_a_text(wire: object) -> None:
 
 def test_a_missing_value_stays_one() -> None:
     """A test for a missing value is not read back as a comparison with the word."""
-    node = parse_filter("user_id is null").node
+    node = parse_filter("country_code is null").node
     assert isinstance(node, Leaf)
     assert node.value is MISSING
-    other = parse_filter('user_id == "null"').node
+    other = parse_filter('country_code == "null"').node
     assert isinstance(other, Leaf)
     assert other.value is not MISSING
 
@@ -382,10 +382,7 @@ def test_only_text_is_read(text: Any) -> None:
         parse_filter(text)
 
 
-TEXT_HAS = (
-    "==, !=, contains, like, ilike, startswith, endswith, istartswith, iendswith, in, is null, is empty"
-)
-KEY_HAS = TEXT_HAS.replace(" is null,", "")
+TEXT_HAS = "==, !=, contains, like, ilike, startswith, endswith, istartswith, iendswith, in, is empty"
 NUMBER_HAS = "==, !=, <, <=, >, >=, between, in"
 
 
@@ -453,7 +450,7 @@ def _refused(marked: str, problem: str) -> None:
         ('model «>» "x"', f"model is a text column and has no >. It has {TEXT_HAS}"),
         ('"x" «<» model', f"model is a text column and has no <. It has {TEXT_HAS}"),
         ('model «between» "a" and "b"', f"model is a text column and has no between. It has {TEXT_HAS}"),
-        ('scores["q"] «>» 1', f'scores["q"] is a text column and has no >. It has {KEY_HAS}'),
+        ('scores["q"] «>» 1', f'scores["q"] is a text column and has no >. It has {TEXT_HAS}'),
         (
             'threat «contains» "x"',
             "threat is a boolean column and has no contains. It has ==, !=, in, is true, is false",
@@ -476,7 +473,7 @@ def _refused(marked: str, problem: str) -> None:
         ("(«cost») > 1", f"cost is a number column, not a condition. It has {NUMBER_HAS}"),
         (
             '«properties["env"]» and threat',
-            f'properties["env"] is a text column, not a condition. It has {KEY_HAS}',
+            f'properties["env"] is a text column, not a condition. It has {TEXT_HAS}',
         ),
         ("cost «===» 1", "there is no operator ===. Use =="),
         ("cost «!==» 1", "there is no operator !==. Use !="),
@@ -520,8 +517,8 @@ def _refused(marked: str, problem: str) -> None:
         ('model contains «(»"x")', "expected a constant after 'contains', got '('"),
         (r'model like "50«\%»"', "there is no escape \\%. Write a backslash as two: \\\\%"),
         (r"model like 'C:«\u»sers'", "there is no escape \\u. Write a backslash as two: \\\\u"),
-        ("model == «null»", "the API compares nothing with null. Write model is null"),
-        ("model != «None»", "the API compares nothing with null. Write model is null"),
+        ("model == «null»", "the API compares nothing with null. Write model is empty"),
+        ("model != «None»", "the API compares nothing with null. Write model is empty"),
         ("properties['a'] == «null»", "the API compares nothing with null. Write properties['a'] is empty"),
         ("cost == «null»", "the API compares nothing with null. Leave the condition out"),
         ("cost > «latency»", "a column can be compared with a constant only. Write a constant here"),
@@ -588,7 +585,7 @@ REMEDIES = {
     "Pass a datetime with its zone, because a day starts at a different instant in each zone": "Write the time too, for example 2026-11-01T00:00:00Z",
     "To negate a comparison, put it in parentheses after ~: Python computes ~1 as -2": "Compare it with zero or more",
     "Convert it to a datetime, for example with datetime.fromisoformat()": "Write it like 2026-11-01T00:00:00Z",
-    "Use .is_empty()": "Write is empty",
+    "Use .is_empty(), because a missing value is stored as the empty text": "Write is empty, because a missing value is stored as the empty text",
 }
 
 

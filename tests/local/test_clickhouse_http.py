@@ -419,8 +419,11 @@ async def test_odd_answers(
     assert 2_000 > len(str(caught.value))
 
 
-async def test_response_of_many_bytes(server: ClickHouseServer, opened: Opened) -> None:
+async def test_response_of_many_bytes(
+    server: ClickHouseServer, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A response is read up to a limit, and a packed one is not unpacked."""
+    monkeypatch.setattr("helicone_sessions.local.drivers.clickhouse_http._LARGEST_RESPONSE", 16 * 1024 * 1024)
     driver = await opened()
     server.replies.append(web.Response(body=b" " * (16 * 1024 * 1024 + 1)))
     with pytest.raises(DriverError, match="more than 16 MB"):

@@ -32,7 +32,7 @@ from helicone_sessions.local.storage.table import (
     Tables,
     create_statements,
 )
-from helicone_sessions.messages.grid_query import GridQuery, GroupBy
+from helicone_sessions.messages.grid_query import GridQuery, GroupBy, grid_figures_from_wire
 from helicone_sessions.messages.requests import RequestsQuery
 from helicone_sessions.messages.sessions import SessionsQuery
 from tests.local.clickhouse_server import ClickHouseServer, execute, quoted
@@ -226,7 +226,7 @@ async def answers(driver: Driver, tables: Tables) -> dict[str, Any]:
     segments = tuple(query.filter for query in QUERIES.values() if query.filter is not None)
     for number, by in enumerate((segments, GroupBy("model"), GroupBy("properties", "Tier"))):
         grid = GridQuery(SessionMetricsQuery(), by, tuple(WHOLE.split(minutes=10)), quantiles=("p95",))
-        found[f"grid {number}"] = await engine.answer_grid(grid, OURS)
+        found[f"grid {number}"] = grid_figures_from_wire(await engine.answer_grid(grid, OURS))
     return found
 
 

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Iterator
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import aiohttp
@@ -16,8 +17,10 @@ from helicone_sessions import ALL, F, FilterError, SessionMetricsQuery, TimeFilt
 from helicone_sessions.local import LocalServer
 from helicone_sessions.local.query.contract_sql import Unanswerable
 from helicone_sessions.messages import grid_query
+from helicone_sessions.messages.converter import Mismatch
 from helicone_sessions.messages.grid_query import (
     GRID_PATH,
+    CellFigures,
     GridQuery,
     GroupBy,
     grid_figures_from_wire,
@@ -25,6 +28,7 @@ from helicone_sessions.messages.grid_query import (
     grid_query_to_wire,
     offers_grid,
 )
+from helicone_sessions.messages.metrics import HistogramRow, SessionAverages
 from tests.local.conftest import nano_of, session_id_of
 from tests.local.nasty_rows import KEYS, ROWS
 from tests.local.test_oracle import CHANCES, MOMENTS, options_of, tree_of
@@ -219,12 +223,76 @@ def test_invalid_queries(body: Any, field: str) -> None:
     assert (error.value.field or str(error.value).split(" ")[0]) == field
 
 
+FIGURES = {
+    "values": None,
+    "cells": {
+        "segment": [0],
+        "period": [None],
+        "sessions": [2],
+        "requests": [5],
+        "dollars": [0.75],
+        "histograms": [[[1, 4, 2]], [[0, 60, 2]], [[0.25, 0.5, 2]]],
+        "averages": [[2.5], [30], [0.375]],
+        "quantiles": {"p50": [[1], [0], [0.25]]},
+    },
+}
+
+
+def test_figures_from_wire() -> None:
+    """The figures of a cell come from the columns of the response."""
+    figures = grid_figures_from_wire(FIGURES)
+    cell = figures.cell(0, None)
+    assert (cell.sessions, cell.requests, cell.dollars) == (2, 5, 0.75)
+    assert cell.metrics.session_cost.rows == (HistogramRow(0.25, 0.5, 2.0),)
+    assert cell.metrics.average == SessionAverages(2.5, 30, 0.375)
+    assert cell.quantiles == {"p50": SessionAverages(1, 0, 0.25)}
+    assert figures.cell(1, None) == CellFigures.empty()
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("segment", []),
+        ("sessions", []),
+        ("dollars", [1, 2]),
+        ("histograms", [[[1, 4]], [[0, 60, 2]], [[0.25, 0.5, 2]]]),
+        ("histograms", [[[1, 4, 2]]]),
+        ("histograms", None),
+        ("averages", [[2.5], [30]]),
+        ("quantiles", {"p50": [[], [], []]}),
+        ("quantiles", []),
+    ],
+)
+def test_malformed_figures(column: str, value: Any) -> None:
+    """A response of another form is refused."""
+    cells: Any = {**FIGURES["cells"], column: value}  # type: ignore[dict-item]
+    with pytest.raises(Mismatch, match=r"expected the figures of a grid .* at \$.data"):
+        grid_figures_from_wire({"values": None, "cells": cells})
+
+
 def test_too_many_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     """A grid of more cells than one response can hold is refused before it is sent."""
     monkeypatch.setattr(grid_query, "MOST_CELLS", 10)
     GridQuery(SessionMetricsQuery(), (ALL,) * 4, (WHOLE,))
     with pytest.raises(FilterError, match="5 segments and 1 periods"):
         GridQuery(SessionMetricsQuery(), (ALL,) * 5, (WHOLE,))
+
+
+async def test_sum_over_models_and_days() -> None:
+    """The dollars of all models and days add up to those of the rows, and each request counts once."""
+    rows = list(LocalServer.sample())
+    start = min(row["request_created_at"] for row in rows).replace(hour=0, minute=0, second=0, microsecond=0)
+    month = TimeFilter(start - MILLISECOND, start + timedelta(days=31))
+    grid = GridQuery(SessionMetricsQuery(time_filter=month), GroupBy("model"), tuple(month.split(days=1)))
+    async with LocalServer(rows) as server, aiohttp.ClientSession(server.url) as session:
+        headers = {"Authorization": f"Bearer {server.api_key}"}
+        async with session.post(f"/{GRID_PATH}", json=grid_query_to_wire(grid), headers=headers) as answer:
+            figures = grid_figures_from_wire((await answer.json())["data"])
+    cells = [cell for (segment, day), cell in figures.cells.items() if None not in (segment, day)]
+    assert sum(cell.requests for cell in cells) == len(rows)
+    total = sum(Decimal(str(row["cost"])) for row in rows)
+    assert round(sum(cell.dollars for cell in cells), 2) == float(round(total, 2))
+    assert figures.cell(None, None).dollars == float(total)
 
 
 @pytest.mark.parametrize(("semantics", "offers"), [("contract", True), ("helicone", False)])

@@ -17,7 +17,9 @@ from helicone_sessions import F, TimeFilter
 from helicone_sessions.filters.schema import COLUMNS
 from helicone_sessions.filters.schema import SESSIONS as TABLE_OF_SESSIONS
 from helicone_sessions.local import LocalServer
+from helicone_sessions.local.drivers.driver import DriverError
 from helicone_sessions.local.query import engine as engine_module
+from helicone_sessions.local.query.contract_sql import Unanswerable
 from helicone_sessions.messages.endpoints import (
     REQUEST_COUNT,
     REQUESTS,
@@ -30,12 +32,15 @@ from helicone_sessions.messages.requests import RequestCountQuery, RequestsQuery
 from helicone_sessions.messages.sessions import Session, SessionName, SessionsQuery
 from tests.local.conftest import Row, Tree, nano_of, session_id_of, session_name_of
 from tests.local.nasty_rows import NAMES, ROWS, START
+from tests.local.service_oracle import Fails, MayFail, ServiceOracle
 from tests.local.test_oracle import CHANCES, MOMENTS, tree_of
+from tests.local.test_service_semantics import wire_of
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
 
 MILLISECOND = timedelta(milliseconds=1)
 WHOLE = TimeFilter(min(MOMENTS) - MILLISECOND, max(MOMENTS) + MILLISECOND)
+DAYS = TimeFilter(START - timedelta(days=30), START + timedelta(days=30))
 SEARCHES = ["", "", "s", "S1", "%", "_", "\\", "CHAT", "'", "{x:String}", "😀", "\n", "zz"]
 
 
@@ -285,6 +290,12 @@ def ask_service(runner: asyncio.Runner) -> Iterator[Any]:
     runner.run(asked.server.aclose())
 
 
+@pytest.fixture(scope="module")
+def service() -> ServiceOracle:
+    """The oracle of the service's answers about `ROWS`."""
+    return ServiceOracle(ROWS)
+
+
 def with_key(rows: list[Row]) -> list[Row]:
     """The requests that name a session; its id may be empty."""
     return [row for row in rows if "Helicone-Session-Id" in row["properties"]]
@@ -350,6 +361,30 @@ def test_service_count(ask_service: Any, oracle: Any) -> None:
     assert data["total_cost"] == sum(map(nano_of, rows)) / 10**9
     nothing = ask_service(SESSION_COUNT.path, SESSIONS_BODY | {"nameEquals": "no such name"})[1]["data"]
     assert set(nothing.values()) == {0}
+
+
+@settings(max_examples=80, deadline=None, database=None)
+@given(chance=CHANCES, leaves=st.integers(1, 3))
+def test_service_filters(
+    runner: asyncio.Runner, held: Any, service: ServiceOracle, chance: random.Random, leaves: int
+) -> None:
+    """Any filter lists the sessions that a second oracle lists, or fails as it says."""
+    wire = wire_of(chance, leaves)
+    try:
+        allowed: list[Any] = [sorted(service.sessions(wire))]
+    except Fails:
+        allowed = ["fails"]
+    except MayFail as may:
+        allowed = ["fails", sorted(may.answer)]
+    query = SessionsQuery(DAYS, limit=1000)
+    try:
+        page = runner.run(held.data_of("sessions", query, wire, semantics="helicone"))
+        found: Any = sorted(
+            (row["session_id"], row["session_name"], int(row["total_requests"])) for row in page
+        )
+    except (Unanswerable, DriverError):
+        found = "fails"
+    assert found in allowed
 
 
 async def test_service_names() -> None:

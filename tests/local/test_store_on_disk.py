@@ -71,6 +71,15 @@ async def test_kept_on_disk(tmp_path: Path) -> None:
         assert [["vip"]] == await store.ask("tag", store.tables.tags)
 
 
+async def test_loads_are_on_the_disk(tmp_path: Path) -> None:
+    """The tables that queries read, and their merged parts, are written through to the disk."""
+    async with _on_disk(tmp_path) as store:
+        found = await store.ask("engine_full", "system.tables WHERE name IN ('request_response_rmt', 'tags')")
+    assert 2 == len(found)
+    for setting in ("fsync_after_insert", "fsync_part_directory", "min_rows_to_fsync_after_merge"):
+        assert all(f"{setting} = 1" in text for (text,) in found)
+
+
 async def test_killed_loads(tmp_path: Path) -> None:
     """After a kill at any moment of a load the store opens with every acknowledged row in it."""
     chance = random.Random(20)  # noqa: S311 - the same moments at every run

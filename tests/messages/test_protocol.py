@@ -573,29 +573,29 @@ def test_a_500_in_json_lasts(expected: object, status: int, body: bytes) -> None
 ROOT = "$"
 
 UNEXPECTED = [
-    pytest.param(200, b"", ROOT, "the answer is empty", id="empty"),
-    pytest.param(200, b" \r\n", ROOT, "the answer is empty", id="white space"),
-    pytest.param(204, b"", ROOT, "the answer is empty", id="204"),
-    pytest.param(200, HTML, ROOT, "the answer is a page of HTML", id="HTML"),
-    pytest.param(200, b"pong", ROOT, "the answer is not JSON", id="text"),
-    pytest.param(200, success()[:-5], ROOT, "the answer is not JSON", id="cut off"),
+    pytest.param(200, b"", ROOT, "the response is empty", id="empty"),
+    pytest.param(200, b" \r\n", ROOT, "the response is empty", id="white space"),
+    pytest.param(204, b"", ROOT, "the response is empty", id="204"),
+    pytest.param(200, HTML, ROOT, "the response is a page of HTML", id="HTML"),
+    pytest.param(200, b"pong", ROOT, "the response is not JSON", id="text"),
+    pytest.param(200, success()[:-5], ROOT, "the response is not JSON", id="cut off"),
     pytest.param(200, b"[" * 100_000, ROOT, "not JSON: it is nested too deeply", id="too deep"),
     pytest.param(
         200, b'{"data": ' * 100_000, ROOT, "not JSON: it is nested too deeply", id="too deep objects"
     ),
     pytest.param(200, b'{"data": NaN, "error": null}', ROOT, "NaN is not JSON", id="NaN"),
     pytest.param(200, b'{"data": -Infinity}', ROOT, "-Infinity is not JSON", id="Infinity"),
-    pytest.param(200, '{"data": "é"}'.encode("latin-1"), ROOT, "the answer is not JSON", id="latin-1"),
-    pytest.param(200, b"1" * 5000, ROOT, "the answer is not JSON", id="a number of 5000 digits"),
-    pytest.param(200, b"null", ROOT, "neither metrics nor the error of a query: no object", id="null"),
+    pytest.param(200, '{"data": "é"}'.encode("latin-1"), ROOT, "the response is not JSON", id="latin-1"),
+    pytest.param(200, b"1" * 5000, ROOT, "the response is not JSON", id="a number of 5000 digits"),
+    pytest.param(200, b"null", ROOT, "neither an answer nor the error of a query: no object", id="null"),
     pytest.param(200, b"[]", ROOT, "no object", id="a list"),
     pytest.param(200, b'"text"', ROOT, "no object", id="a string"),
     pytest.param(200, b"5", ROOT, "no object", id="a number"),
     pytest.param(200, b"{}", ROOT, "an object with no fields", id="an empty object"),
     pytest.param(200, b'{"ok": true, "n": 1}', ROOT, "an object with ok, n", id="another object"),
-    pytest.param(200, failure(None), ROOT, "neither metrics nor the error", id="both null"),
+    pytest.param(200, failure(None), ROOT, "neither an answer nor the error", id="both null"),
     pytest.param(
-        200, failure({"code": 5}), ROOT, "neither metrics nor the error", id="an error that is no text"
+        200, failure({"code": 5}), ROOT, "neither an answer nor the error", id="an error that is no text"
     ),
     pytest.param(200, b'{"error": "x"}', ROOT, "an object with error", id="no data"),
     pytest.param(405, b"Method Not Allowed", ROOT, "Method Not Allowed", id="405, text"),
@@ -1235,7 +1235,7 @@ def test_a_page_in_place_of_the_service_names_the_address() -> None:
     """Single sign-on in front of a self-hosted service answers with its login page and status 200."""
     error = error_of(200, b"<!DOCTYPE html><title>Sign in</title>", {"Content-Type": "text/html"})
 
-    assert error.message == "the answer is a page of HTML, not metrics"
+    assert error.message == "the response is a page of HTML, not JSON"
     assert error.remedy is not None
     assert error.remedy.startswith("Check base_url")
 

@@ -47,7 +47,7 @@ async def test_a_warning_names_condition_reason_and_way_out(make_client: Make, c
     assert warning.category is HeliconeFilterWarning
     assert (
         "F.session_session_id == 'x': the condition becomes true, because the metrics query leaves session"
-        ' conditions out; use F.properties["Helicone-Session-Id"]'
+        " conditions out; use F.session_id"
     ) == str(warning.message)
 
 

@@ -495,7 +495,7 @@ async def test_an_error_of_a_batch_keeps_what_was_answered(make_client: Make, se
         await make_client(max_concurrency=1).get_metrics_many(given)
 
     assert {"a": 0.0, "b": 1.0} == {key: cost(found) for key, found in (caught.value.answered or {}).items()}
-    assert ["It is the answer to the query 'c'."] == caught.value.__notes__
+    assert ["The query is 'c'."] == caught.value.__notes__
 
 
 async def test_an_error_of_an_iterable_keeps_answers_by_place(make_client: Make, service: Any) -> None:

@@ -11,13 +11,12 @@ from typing import Any, Final
 import attrs
 import pytest
 
-from helicone_sessions import F, HeliconeClient, Session, TimeFilter
+from helicone_sessions import HeliconeClient, Session, TimeFilter
 from helicone_sessions.clock import replaced
 from helicone_sessions.testing import (
     FakeHelicone,
     Fault,
     RecordedRequest,
-    Reply,
     Traps,
     VirtualClock,
     failure,
@@ -110,11 +109,11 @@ def identity(one: Session) -> tuple[str, str]:
     return one.session_id, one.session_name
 
 
-@pytest.mark.parametrize("seed", range(16))
+@pytest.mark.parametrize("seed", range(12))
 async def test_every_row_is_read_once(seed: int) -> None:
     """Four clients with pages of any size get each session and request of a busy, faulty service once."""
     clock = VirtualClock()
-    dice = random.Random(seed)
+    dice = random.Random(seed)  # noqa: S311
     async with FakeHelicone(clock=clock) as fake, AsyncExitStack() as stack:
         account = Account(dice, fake)
         account.fill()

@@ -13,8 +13,8 @@ from helicone_sessions.filters.columns.kinds import (
     TextColumn,
     TimestampColumn,
 )
-from helicone_sessions.filters.constants import shortened
-from helicone_sessions.filters.schema import COLUMNS
+from helicone_sessions.filters.schema import ALIASES, COLUMNS
+from helicone_sessions.masking import masked_repr
 
 
 class Columns:
@@ -123,11 +123,15 @@ class Columns:
     session_tag = TextColumn("session_tag")
     """Tag of the session."""
 
+    session_id = TextColumn("properties", ALIASES["session_id"])
+    """Id of the session, the property ``Helicone-Session-Id``."""
+    session_name = TextColumn("properties", ALIASES["session_name"])
+    """Name of the session, the property ``Helicone-Session-Name``."""
+
     def __getitem__(self, name: str) -> Any:
-        column = COLUMNS.get(name) if name in self else None
-        if column is None:
+        if name not in self:
             raise _unknown(name)
-        return getattr(self, column.attribute)
+        return getattr(self, COLUMNS[name].attribute if name in COLUMNS else name)
 
     if not TYPE_CHECKING:  # to a type checker a misspelt name is an error
 
@@ -139,7 +143,7 @@ class Columns:
     __iter__: ClassVar[None] = None
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name in COLUMNS
+        return isinstance(name, str) and (name in COLUMNS or name in ALIASES)
 
     def __repr__(self) -> str:
         return "F"
@@ -153,17 +157,15 @@ def _unknown(name: object) -> UnknownColumn:
     near = difflib.get_close_matches(word, [column.attribute for column in COLUMNS.values()], n=2, cutoff=0.7)
     meant = _SYNONYMS.get(word) or " or ".join(map(repr, near))
     return UnknownColumn(
-        problem=f"there is no column {shortened(name)}",
+        problem=f"there is no column {masked_repr(name)}",
         remedy=f"Did you mean {meant}?" if meant else "dir(F) lists the columns",
     )
 
 
 # Names from elsewhere whose nearest spelling is another column.
 _SYNONYMS: Final = {
-    "session_id": "F.properties['Helicone-Session-Id']",
-    "session_name": "F.properties['Helicone-Session-Name']",
-    "helicone-session-id": "F.properties['Helicone-Session-Id']",
-    "helicone-session-name": "F.properties['Helicone-Session-Name']",
+    "helicone-session-id": "'session_id'",
+    "helicone-session-name": "'session_name'",
     "created_at": "'request_created_at'",
     "property": "'properties'",
     "prop": "'properties'",

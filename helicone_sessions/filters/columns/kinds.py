@@ -10,87 +10,71 @@ from uuid import UUID
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError, UnknownOperator
 from helicone_sessions.filters.columns.base import Column, Equatable, Ordered
-from helicone_sessions.filters.constants import MISSING, check, is_encodable, refusal, shortened, spell_column
+from helicone_sessions.filters.constants import (
+    IS_EMPTY,
+    MISSING,
+    check,
+    is_encodable,
+    refusal,
+    spell_column,
+)
 from helicone_sessions.filters.expression import Condition, Filter, Joinable, Operand, Unfinished
 from helicone_sessions.filters.like import escape_like, sent_for_contains
 from helicone_sessions.filters.nodes import Leaf, Node, Not, Or
 from helicone_sessions.filters.precedence import Terms
 from helicone_sessions.filters.schema import COLUMNS, ColumnFacts, Operator
+from helicone_sessions.masking import masked_repr
 
 Text: TypeAlias = str | UUID | Enum
 Number: TypeAlias = float | SupportsIndex | Decimal | Fraction | Enum
 Score: TypeAlias = Text | Number
 Moment: TypeAlias = datetime | Enum
 
-# Remedies in the words of Python; the parser of filter text has its own for these.
-IS_EMPTY: Final = "Use .is_empty()"
 _NEVER_MATCHES: Final = "A request without the score matches no condition on it"
 
-if TYPE_CHECKING:
-    # An operand that the caller wrote, or one with `&` or `|` behind it: `0.1 & F.threat`.
-    AnyNumber: TypeAlias = Number | Unfinished[Number]
-    AnyText: TypeAlias = Text | Unfinished[Text]
-    AnyScore: TypeAlias = Score | Unfinished[Score]
-    AnyMoment: TypeAlias = Moment | Unfinished[Moment]
-    AnyTruth: TypeAlias = bool | Unfinished[bool]
+V = TypeVar("V")
 
 
-class Numeric(Joinable["Numeric"]):
-    """To a type checker: a number column, or a comparison that lacks the number on its right."""
+class Comparable(Joinable["Comparable[V]"], Generic[V]):
+    """To a type checker: a column, or a comparison that lacks the constant on its right."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        # The constant may have `&` or `|` behind it: `F.model == "x" & F.threat`.
+        def __eq__(self, other: V | Unfinished[V]) -> Filter: ...  # type: ignore[override]
+        def __ne__(self, other: V | Unfinished[V]) -> Filter: ...  # type: ignore[override]
+        def __invert__(self) -> "Comparable[V]": ...
+
+
+class Sortable(Joinable["Sortable[V]"], Generic[V]):
+    """The same for values that have an order."""
 
     __slots__ = ()
 
     if TYPE_CHECKING:
 
-        def __eq__(self, other: AnyNumber) -> Filter: ...  # type: ignore[override]
-        def __ne__(self, other: AnyNumber) -> Filter: ...  # type: ignore[override]
-        def __lt__(self, other: AnyNumber) -> Filter: ...
-        def __le__(self, other: AnyNumber) -> Filter: ...
-        def __gt__(self, other: AnyNumber) -> Filter: ...
-        def __ge__(self, other: AnyNumber) -> Filter: ...
-        def __invert__(self) -> "Numeric": ...
-
-
-class Textual(Joinable["Textual"]):
-    """To a type checker: a text column, or a comparison that lacks the text on its right."""
-
-    __slots__ = ()
-
-    if TYPE_CHECKING:
-
-        def __eq__(self, other: AnyText) -> Filter: ...  # type: ignore[override]
-        def __ne__(self, other: AnyText) -> Filter: ...  # type: ignore[override]
-        def __invert__(self) -> "Textual": ...
-
-
-class Temporal(Joinable["Temporal"]):
-    """To a type checker: a timestamp column, or a comparison that lacks the datetime on its right."""
-
-    __slots__ = ()
-
-    if TYPE_CHECKING:
-
-        def __eq__(self, other: AnyMoment) -> Filter: ...  # type: ignore[override]
-        def __ne__(self, other: AnyMoment) -> Filter: ...  # type: ignore[override]
-        def __lt__(self, other: AnyMoment) -> Filter: ...
-        def __le__(self, other: AnyMoment) -> Filter: ...
-        def __gt__(self, other: AnyMoment) -> Filter: ...
-        def __ge__(self, other: AnyMoment) -> Filter: ...
-        def __invert__(self) -> "Temporal": ...
+        def __eq__(self, other: V | Unfinished[V]) -> Filter: ...  # type: ignore[override]
+        def __ne__(self, other: V | Unfinished[V]) -> Filter: ...  # type: ignore[override]
+        def __lt__(self, other: V | Unfinished[V]) -> Filter: ...
+        def __le__(self, other: V | Unfinished[V]) -> Filter: ...
+        def __gt__(self, other: V | Unfinished[V]) -> Filter: ...
+        def __ge__(self, other: V | Unfinished[V]) -> Filter: ...
+        def __invert__(self) -> "Sortable[V]": ...
 
 
 class Keyed(Joinable["Keyed"]):
-    """To a type checker: ``property_key``, or a comparison of it that lacks the text on its right."""
+    """The same for ``property_key``, which has no ``!=``."""
 
     __slots__ = ()
 
     if TYPE_CHECKING:
 
-        def __eq__(self, other: AnyText) -> Filter: ...  # type: ignore[override]
+        def __eq__(self, other: Text | Unfinished[Text]) -> Filter: ...  # type: ignore[override]
         def __invert__(self) -> "Keyed": ...
 
 
-class TextColumn(Equatable[Text], Textual):
+class TextColumn(Equatable[Text], Comparable[Text]):
     """A column of text.
 
     ``contains`` ignores case, as the service does; ``like`` and ``ilike`` take a pattern in which ``%`` is
@@ -110,10 +94,10 @@ class TextColumn(Equatable[Text], Textual):
     )
 
     def _operators(self) -> str:
-        return f"{self._has}, .is_null()" if MISSING in self._facts.sentinels else self._has
+        return f"{self._has}, .is_null()" if self._facts.nullable else self._has
 
     def _instead_of_in(self, item: object) -> str:
-        return f"Use .contains({shortened(item)})"
+        return f"Use .contains({masked_repr(item)})"
 
     def contains(self, text: Text) -> Filter:
         r"""The value contains *text*, ignoring case.
@@ -201,24 +185,24 @@ class TextColumn(Equatable[Text], Textual):
         return self._matching("ilike", text, before="%")
 
     def is_null(self) -> Filter:
-        """The value is missing.
+        """The value is missing; only ``country_code`` and ``target_url`` can be null.
 
         The contract has no such test. The open-source server takes a comparison with the text ``"null"``
-        for one, and so does the embedded engine; that comparison is what is sent.
+        for one (executed, July 2026), and so does the embedded engine; that comparison is sent.
 
         Raises:
-            FilterTypeError: It is a key of a map, the assets or a tag, for which there is no such test.
+            FilterTypeError: The column is never null; a missing value is stored as the empty text.
 
         >>> from helicone_sessions import F
-        >>> F.user_id.is_null().to_wire()
-        {'request_response_rmt': {'user_id': {'equals': 'null'}}}
+        >>> F.country_code.is_null().to_wire()
+        {'request_response_rmt': {'country_code': {'equals': 'null'}}}
         """
-        if MISSING not in self._facts.sentinels:
+        if not self._facts.nullable:
             raise self._refusal(FilterTypeError, "is never null", IS_EMPTY)
         return Filter._of(Leaf(self._facts, "equals", MISSING))
 
     def is_empty(self) -> Filter:
-        """The value is the empty text; so is that of a property that a request lacks.
+        """The value is the empty text, which also stands for most missing values.
 
         >>> from helicone_sessions import F
         >>> ~F.properties["env"].is_empty()
@@ -237,7 +221,7 @@ class TextColumn(Equatable[Text], Textual):
         return Filter._of(Leaf(self._facts, operator, pattern, self._key))
 
 
-class NumberColumn(Ordered[Number], Numeric):
+class NumberColumn(Ordered[Number], Sortable[Number]):
     """A column of numbers in the unit `unit`.
 
     >>> from helicone_sessions import F
@@ -287,7 +271,7 @@ class NumberColumn(Ordered[Number], Numeric):
         return super().not_in(values)
 
 
-class TimestampColumn(Ordered[Moment], Temporal):
+class TimestampColumn(Ordered[Moment], Sortable[Moment]):
     """A column of instants; its constants are datetimes with a zone.
 
     >>> import datetime as dt
@@ -319,8 +303,8 @@ class BooleanColumn(Equatable[bool], Condition):
 
     if TYPE_CHECKING:
 
-        def __eq__(self, other: AnyTruth) -> Filter: ...  # type: ignore[override]
-        def __ne__(self, other: AnyTruth) -> Filter: ...  # type: ignore[override]
+        def __eq__(self, other: bool | Unfinished[bool]) -> Filter: ...  # type: ignore[override]
+        def __ne__(self, other: bool | Unfinished[bool]) -> Filter: ...  # type: ignore[override]
 
     def _operand(self, *, alone: bool) -> Node | Terms:
         return super()._operand(alone=True) if alone else self.condition("equals", True)
@@ -376,8 +360,8 @@ class ScoreColumn(TextColumn):
 
     if TYPE_CHECKING:
 
-        def __eq__(self, other: AnyScore) -> Filter: ...  # type: ignore[override]
-        def __ne__(self, other: AnyScore) -> Filter: ...  # type: ignore[override]
+        def __eq__(self, other: Score | Unfinished[Score]) -> Filter: ...  # type: ignore[override]
+        def __ne__(self, other: Score | Unfinished[Score]) -> Filter: ...  # type: ignore[override]
         def eq(self, value: Score) -> Filter: ...
         def ne(self, value: Score) -> Filter: ...
         def is_in(self, values: Iterable[Score]) -> Filter: ...
@@ -421,13 +405,13 @@ class MapColumn(Operand, Generic[M]):
     def __getitem__(self, key: str | Enum) -> M:
         name = key.value if isinstance(key, Enum) else key
         if not isinstance(name, str):
-            problem = f"takes text as a key, got {shortened(key)}"
+            problem = f"takes text as a key, got {masked_repr(key)}"
             raise refusal(FilterTypeError, self._facts, problem, "Write the key in quotes")
         if not name:
             problem = "takes a key that is not empty, got ''"
             raise refusal(FilterValueError, self._facts, problem, "Name a property or a score")
         if not is_encodable(name):
-            problem = f"takes a key that UTF-8 can hold, got {shortened(name)}"
+            problem = f"takes a key that UTF-8 can hold, got {masked_repr(name)}"
             raise refusal(FilterValueError, self._facts, problem, "Remove the half of a surrogate pair")
         return self._column(self._facts.name, str.__str__(name))
 
@@ -444,7 +428,7 @@ class MapColumn(Operand, Generic[M]):
     def _instead_of_in(self, item: object) -> str:
         if self._facts.name == "scores":
             return "Compare F.scores[key] instead"
-        return f"Use ~{self!r}[{shortened(item)}].is_empty()"
+        return f"Use ~{self!r}[{masked_repr(item)}].is_empty()"
 
     def _operand(self, *, alone: bool) -> NoReturn:  # noqa: ARG002 - there is none on either side
         problem = "is a map and has no value without a key"

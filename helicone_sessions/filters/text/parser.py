@@ -13,12 +13,21 @@ import attrs
 
 from helicone_sessions.errors import FilterError, FilterSyntaxError, FilterTypeError
 from helicone_sessions.filters.columns import F
-from helicone_sessions.filters.columns.kinds import IS_EMPTY
-from helicone_sessions.filters.constants import DATETIME, DAY, IS_NULL, NEGATIVE, ZONE, check, cut, shortened
+from helicone_sessions.filters.columns.kinds import MapColumn
+from helicone_sessions.filters.constants import (
+    DATETIME,
+    DAY,
+    IS_EMPTY,
+    IS_NULL,
+    NEGATIVE,
+    ZONE,
+    check,
+    cut,
+)
 from helicone_sessions.filters.expression import ALL, NONE, Filter, Operand, as_filter
 from helicone_sessions.filters.nodes import SYMBOLS, And, Node, Or, join
 from helicone_sessions.filters.precedence import MIRRORED
-from helicone_sessions.filters.schema import Kind, Operator
+from helicone_sessions.filters.schema import ALIASES, Kind, Operator
 from helicone_sessions.filters.text.tokens import (
     KEYWORDS,
     METHODS,
@@ -35,6 +44,7 @@ from helicone_sessions.filters.text.tokens import (
     scan,
 )
 from helicone_sessions.filters.wire import EXPAND
+from helicone_sessions.masking import masked_repr
 
 LONGEST: Final = 1_000_000
 
@@ -44,7 +54,7 @@ _REMEDIES: Final = {
     DATETIME: f"Write it like {_TIME}",
     DAY: f"Write the time too, for example {_TIME}",
     EXPAND: "Write each condition in a leaf of its own",
-    IS_EMPTY: "Write is empty",
+    IS_EMPTY: "Write is empty, because a missing value is stored as the empty text",
     IS_NULL: "Write is null to match missing text",
     NEGATIVE: "Compare it with zero or more",
     ZONE: f"Write the zone, for example {_TIME}",
@@ -99,7 +109,7 @@ def parse_filter(text: str | Template) -> Filter:
         return Filter._of(_Parser(*_flattened(text)).filter())
     raise FilterTypeError(
         argument="text",
-        problem=f"must be a string, got {shortened(text)}",
+        problem=f"must be a string, got {masked_repr(text)}",
         remedy="Use Filter.from_wire() to read the API's JSON",
     )
 
@@ -140,7 +150,12 @@ class _Named:
 
     @property
     def has(self) -> str:
-        return f"It has {', '.join(OPERATORS_OF[self.kind])}"
+        operators = [word for word in OPERATORS_OF[self.kind] if word != "is null" or self.is_nullable]
+        return f"It has {', '.join(operators)}"
+
+    @property
+    def is_nullable(self) -> bool:
+        return bool(self.column.facts.nullable)
 
     def __str__(self) -> str:
         return f"{self.name} is a {'text' if self.kind is Kind.MAP else self.kind} column"
@@ -221,7 +236,7 @@ class _Parser:
         )
 
     def expected(self, what: str, remedy: str | None = None) -> FilterSyntaxError:
-        after = f" after {shortened(self.last.text)}" if self.last.text else ""
+        after = f" after {masked_repr(self.last.text)}" if self.last.text else ""
         return self.error(f"expected {what}{after}, got {self.token}", remedy)
 
     def no_operator(self, named: _Named) -> FilterSyntaxError:
@@ -253,8 +268,9 @@ class _Parser:
         kind, problem, remedy = named.kind, f"expected a constant, got {token}", None
         if token.word in ("null", "none"):
             problem = "the API compares nothing with null"
-            test = {Kind.TEXT: "null", Kind.MAP: "empty"}.get(kind)
-            remedy = f"Write {named.name} is {test}" if test else "Leave the condition out"
+            test = "null" if named.is_nullable else "empty"
+            has_test = kind in (Kind.TEXT, Kind.MAP)
+            remedy = f"Write {named.name} is {test}" if has_test else "Leave the condition out"
         elif token.word in KEYWORDS:
             pass
         elif token.word and (token.text in NAMES or token.word.startswith("f.")):
@@ -386,14 +402,13 @@ class _Parser:
             key = self.key()
             name = str(key.value)
             if name not in NAMES:
-                raise self.error(f"there is no column {shortened(name)}", nearest(name, NAMES), key)
+                raise self.error(f"there is no column {masked_repr(name)}", nearest(name, NAMES), key)
         elif name not in NAMES:
             raise self.no_column()
         else:
             self.advance()
-        facts = NAMES[name]
-        column: Any = F[facts.name]
-        if facts.kind is Kind.MAP:
+        column: Any = F[name if name in ALIASES else NAMES[name].name]
+        if isinstance(column, MapColumn):
             if self.token.text != "[":
                 example = f"{name}[{cut(json.dumps(method or 'env'))}]"
                 raise self.error(f"{name} is a map", f"Name a key, for example {example}", first)

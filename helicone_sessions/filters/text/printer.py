@@ -80,6 +80,8 @@ def _leaf_source(leaf: Leaf, *, is_inside: bool) -> str:
 
 def can_be_written(leaf: Leaf) -> bool:
     """Whether the language takes what another client sent, as a negative cost or an empty text."""
+    if leaf.value is MISSING and not leaf.column.nullable:
+        return False
     if leaf.key == "" or (leaf.value == "" and leaf.operator in ("contains", "not-contains")):
         return False
     try:

@@ -10,12 +10,16 @@ from typing import Any, Final, Literal, NamedTuple, Protocol, runtime_checkable
 
 import attrs
 
-from helicone_sessions.filters.constants import cut, shortened
-from helicone_sessions.filters.schema import COLUMNS, Kind
+from helicone_sessions.filters.constants import cut
+from helicone_sessions.filters.schema import ALIASES, COLUMNS, Kind
+from helicone_sessions.masking import masked_repr
 
 Sort = Literal["word", "text", "json", "value", "sign", "mark", "end", "wrong"]
 
-NAMES: Final = {name: facts for facts in COLUMNS.values() for name in (facts.name, facts.attribute)}
+NAMES: Final = {
+    **{name: facts for facts in COLUMNS.values() for name in (facts.name, facts.attribute)},
+    **dict.fromkeys(ALIASES, COLUMNS["properties"]),
+}
 TRUTHS: Final = {"true": True, "false": False}
 PATTERNS: Final = ("contains", "like", "ilike", "startswith", "endswith", "istartswith", "iendswith")
 WORDED: Final = {*PATTERNS, "between", "in"}
@@ -187,7 +191,7 @@ class Token:
     def __str__(self) -> str:
         if not self.text:
             return "the end"
-        return self.text if self.sort == "value" else shortened(self.text)
+        return self.text if self.sort == "value" else masked_repr(self.text)
 
 
 class _Repeated(ValueError):

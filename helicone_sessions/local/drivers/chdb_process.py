@@ -229,13 +229,10 @@ def _explained(error: Exception, where: str) -> ConfigurationError:
 
 def _is_locked(path: Path) -> bool:
     try:
-        descriptor = os.open(path, os.O_RDWR)
+        with path.open("rb+") as file:
+            return not _try_lock(file.fileno())
     except OSError:
         return False
-    try:
-        return not _try_lock(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _reason(where: str) -> str:

@@ -36,8 +36,8 @@ _SECONDS_TO_OPEN: Final = 10.0
 # Statements of more characters, or with more of them in their values, are made into a form in a thread.
 _LARGE: Final = 100_000
 _SECONDS_TO_KILL: Final = 5.0
-# The metrics of a query take a few kilobytes.
-_LARGEST_RESPONSE: Final = 16 * 1024 * 1024
+# A page of requests, of which each character may be written as six.
+_LARGEST_RESPONSE: Final = 128 * 1024 * 1024
 # ClickHouse closes idle connections after 3 seconds in its older versions.
 _SECONDS_IDLE: Final = 2.0
 _RESPONSE_SETTINGS: Final = {"default_format": "JSONCompact", "wait_end_of_query": "1"}

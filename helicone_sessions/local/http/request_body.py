@@ -8,6 +8,7 @@ import asyncio
 import io
 import re
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -157,10 +158,8 @@ def rows_in(body: bytes) -> Iterator[Mapping[str, Any]]:
     Raises:
         FilterError: It is neither, or a row is not an object or is too large.
     """
-    text = _text(body)
-    start = _after_space(text, 0)
-    is_list = text[start : start + 1] == "["
-    for place, row in enumerate(_elements(text, start + 1) if is_list else _lines(body)):
+    begin = body[:_WINDOW].removeprefix(BOM_UTF8).lstrip()
+    for place, row in enumerate(_elements(_text(body)) if begin.startswith(b"[") else _lines(body)):
         if not isinstance(row, dict):
             raise FilterTypeError(field=f"row {place}", problem=f"must be an object, got {json_text(row)}")
         yield row
@@ -196,9 +195,9 @@ def _lines(body: bytes) -> Iterator[Any]:
             yield json_in(line, f"line {number}")
 
 
-def _elements(text: str, start: int) -> Iterator[Any]:
-    """The elements of a list after its bracket, a few decoded at a time."""
-    start = _after_space(text, start)
+def _elements(text: str) -> Iterator[Any]:
+    """The elements of a list, a few decoded at a time."""
+    start = _after_space(text, text.index("[") + 1)
     is_over = text[start : start + 1] == "]"
     start += is_over
     place = 0

@@ -65,7 +65,7 @@ async def answer_grid(
     *,
     include_unsessioned: bool = True,
 ) -> dict[str, Any]:
-    """The ``data`` of the response to a grid query: thousands of cells, so no objects are made of them.
+    """The ``data`` of the response to a grid query.
 
     Args:
         driver: The ClickHouse.
@@ -90,8 +90,8 @@ async def answer_grid(
         segments = grid.segments
     # In a thread, because it may take a second for thousands of filters.
     statement = await asyncio.to_thread(sql().cells, segments)
-    rows = (await driver.query(statement)).rows
-    return {"values": values, "cells": [_cell(row, grid.quantiles) for row in rows]}
+    (columns,) = (await driver.query(statement)).rows
+    return {"values": values, "cells": _cells(columns, grid.quantiles)}
 
 
 async def _values(driver: Driver, sql: "_GridSql", by: GroupBy) -> list[SegmentValue]:
@@ -106,17 +106,19 @@ async def _values(driver: Driver, sql: "_GridSql", by: GroupBy) -> list[SegmentV
     return [bool(value) if is_flag else value for value, _ in rows]
 
 
-def _cell(row: list[Any], quantiles: Sequence[PSize]) -> dict[str, Any]:
-    segment, period, sessions, requests, nanodollars, bars, averages, *largest_figures = row
+def _cells(columns: list[list[Any]], quantiles: Sequence[PSize]) -> dict[str, Any]:
+    """The cells by column, as the statement gives them: thousands of rows would be slow to parse."""
+    segments, periods, sessions, requests, nanodollars, *figures = columns
+    bars, averages, *largest_ones = (figures[start : start + 3] for start in range(0, len(figures), 3))
     return {
-        "segment": segment - 1 if segment else None,
-        "period": period - 1 if period else None,
+        "segment": [segment - 1 if segment else None for segment in segments],
+        "period": [period - 1 if period else None for period in periods],
         "sessions": sessions,
         "requests": requests,
-        "dollars": int(nanodollars) / NANO,
+        "dollars": [int(each) / NANO for each in nanodollars],
         "histograms": bars,
         "averages": averages,
-        "quantiles": dict(zip(quantiles, largest_figures, strict=True)),
+        "quantiles": dict(zip(quantiles, largest_ones, strict=True)),
     }
 
 
@@ -174,18 +176,25 @@ GROUP BY segment, period, id, name"""
 
     def _figures(self, groups: str) -> str:
         """The figures of cells, as SQL, from their requests grouped by the session's id and name."""
-        quantiles = "".join(f",\n  {largest(LEVELS[level])}" for level in self.grid.quantiles)
+        levels = {f"q{n}": LEVELS[level] for n, level in enumerate(self.grid.quantiles)}
+        quantiles = "".join(f", {largest(level)} AS {name}" for name, level in levels.items())
+        columns = [
+            *("segment", "period", "sessions", "all_requests", "toString(all_nanodollars)"),
+            *(f"arrayFlatten(arrayMap(bar -> [bar.1, bar.2, bar.3], bars[{n}]))" for n in (1, 2, 3)),
+            *("all_requests / sessions", "all_seconds / sessions"),
+            f"all_nanodollars / {NANO} / sessions",
+            *(f"{name}[{n}]" for name in levels for n in (1, 2, 3)),
+        ]
         return f"""
-SELECT segment, period, sessions, all_requests, toString(all_nanodollars),
-  {histograms(quantile_levels(self.grid.query))},
-  [all_requests / sessions, all_seconds / sessions, all_nanodollars / {NANO} / sessions]{quantiles}
+SELECT {", ".join(f"groupArray({column})" for column in columns)}
+FROM (SELECT *, {histograms(quantile_levels(self.grid.query))} AS bars{quantiles}
 FROM (SELECT segment, period, count() AS sessions, sum(requests) AS all_requests,
   sum(seconds) AS all_seconds, sum(nanodollars) AS all_nanodollars,
   {sorted_figures("groupArrayArray(by_name)")}
 FROM (SELECT segment, period, groupArray(named.requests) AS by_name, sum(named.requests) AS requests,
   dateDiff('second', min(named.first), max(named.latest)) AS seconds, sum(named.nanodollars) AS nanodollars
 FROM ({groups}
-) AS named GROUP BY segment, period, named.id) GROUP BY segment, period) ORDER BY segment, period"""
+) AS named GROUP BY segment, period, named.id) GROUP BY segment, period))"""
 
     def _compiled(self, filters: Sequence[Filter | None]) -> list[Condition]:
         """The conditions of the filters; the last one has the marks of all."""

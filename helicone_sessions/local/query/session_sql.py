@@ -18,7 +18,6 @@ from helicone_sessions.local.query.contract_sql import Parameters, Unanswerable,
 from helicone_sessions.local.query.one_scan import NANO
 from helicone_sessions.local.query.request_sql import Listing, Rows, number_of_requests, page_of_requests
 from helicone_sessions.local.query.selection import (
-    SUMS_OF_PARTS,
     caller_condition,
     contract_window,
     part_columns,
@@ -29,6 +28,18 @@ from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.messages.requests import RequestCountQuery, RequestsQuery
 from helicone_sessions.messages.sessions import SessionsQuery
 
+# The columns of a group, and how those of its parts are put together.
+_TOTALS: Final = {
+    "requests": "sum",
+    "first": "min",
+    "latest": "max",
+    "nanodollars": "sum",
+    "prompt_tokens": "sum",
+    "completion_tokens": "sum",
+    "latency": "sum",
+    "latencies": "sum",
+    "users": "groupUniqArrayArray",
+}
 # A list of names has no pages.
 _MOST_NAMES: Final = 10_000
 
@@ -148,11 +159,12 @@ FROM {tables.requests} WHERE {where if kept.on_sessions else f"{where} AND {kept
 GROUP BY {", ".join(keys)}"""
         if kept.on_sessions:
             parts = f"SELECT * FROM ({with_session_totals(parts, 'id')}) WHERE {kept.text}"
-        return f"""
-SELECT id, name, {SUMS_OF_PARTS}, sum(part_prompt_tokens) AS prompt_tokens,
-  sum(part_completion_tokens) AS completion_tokens, sum(part_latency) AS latency,
-  sum(part_latencies) AS latencies, groupUniqArrayArray(part_users) AS users
-FROM ({parts}) GROUP BY id, name"""
+        # Without marks each part is a group already.
+        columns = ", ".join(
+            f"{f'{function}(part_{name})' if kept.marks else f'part_{name}'} AS {name}"
+            for name, function in _TOTALS.items()
+        )
+        return f"SELECT id, name, {columns} FROM ({parts}){' GROUP BY id, name' if kept.marks else ''}"
 
 
 def _session(

@@ -4,6 +4,7 @@ ClickHouse moves a part of a table that it cannot read out of the way and goes o
 record shows that rows are missing then.
 """
 
+import asyncio
 import json
 import os
 import zlib
@@ -139,7 +140,7 @@ async def inspect(driver: WritableDriver, database: str, directory: Path) -> Ins
                 why = masked_text(reason, most=_LONGEST_REASON)
                 losses.append(f"part {part} of {table} is damaged ({why})")
     if not broken and tables.issuperset(OWN_TABLES):
-        losses = _differences(record, *await count_rows(driver, database))
+        losses = _differences(record, *await _count_rows(driver, database))
     if losses and not broken:
         parts = await _select(driver, _DETACHED, database)
         losses += [f"ClickHouse could not read {part} of {table}" for table, part in parts]
@@ -159,7 +160,52 @@ def _differences(record: Record | None, requests: int, tags: int) -> list[str]:
     return wrong
 
 
-async def count_rows(driver: WritableDriver, database: str) -> tuple[int, int]:
+@attrs.define
+class RecordKeeper:
+    """Keeps the record of a store while loads change it; in memory there is none.
+
+    Args:
+        driver: The connection.
+        database: The database of the store.
+        directory: Its directory; None if it is in memory.
+        record: The current record.
+    """
+
+    driver: WritableDriver
+    database: str
+    directory: Path | None
+    record: Record = Record()
+
+    async def keep(self, record: Record) -> None:
+        """Write *record* unless it is the current one.
+
+        Raises:
+            DriverError: It cannot be written.
+        """
+        if self.directory is not None and record != self.record:
+            await asyncio.to_thread(record.write, self.directory)
+        self.record = record
+
+    async def begin_move(self, replaced: int) -> None:
+        """Note that rows are moved in, and that the *replaced* ones are deleted before.
+
+        Raises:
+            DriverError: The record cannot be written.
+        """
+        remaining = max(0, self.record.requests - replaced)
+        await self.keep(Record(remaining, self.record.tags, is_moving=True))
+
+    async def end_move(self) -> None:
+        """Count the rows after a move.
+
+        Raises:
+            DriverError: They cannot be counted, or the record cannot be written.
+        """
+        if self.directory is not None:
+            await self.keep(Record(*await _count_rows(self.driver, self.database)))
+
+
+async def _count_rows(driver: WritableDriver, database: str) -> tuple[int, int]:
     """The number of requests and of different tags in a store."""
     requests = await _select(driver, f"SELECT count() FROM {database}.{REQUESTS_TABLE}")
     tags = await _select(driver, f"SELECT count() FROM {database}.{TAGS_TABLE} FINAL")

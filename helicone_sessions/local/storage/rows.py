@@ -15,7 +15,6 @@ import attrs
 
 from helicone_sessions.clock import current
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.filters.constants import shortened
 from helicone_sessions.local.storage.readers import Placed, Unreadable
 from helicone_sessions.local.storage.table import FEEDBACK, REQUEST_COLUMNS, SESSION_ID, SESSION_NAME
 from helicone_sessions.local.storage.value_parsers import (
@@ -24,6 +23,7 @@ from helicone_sessions.local.storage.value_parsers import (
     Parser,
     parse_texts,
 )
+from helicone_sessions.masking import masked_repr
 
 DEFAULT_ORGANIZATION: Final = UUID("00000000-0000-4000-8000-000000000001")
 
@@ -179,7 +179,7 @@ class RowEncoder:
         if isinstance(row, Unreadable):
             raise BadRow(where, None, row.reason)
         if not isinstance(row, Mapping):
-            raise BadRow(where, None, f"must be an object, got {shortened(row)}")
+            raise BadRow(where, None, f"must be an object, got {masked_repr(row)}")
         plan = self._plan(tuple(row))
         stored, tags = _stored(plan, where, row)
         if "request_created_at" not in stored:

@@ -32,7 +32,7 @@ from helicone_sessions.local.storage.profile import (
     update_property_columns,
 )
 from helicone_sessions.local.storage.readers import Data
-from helicone_sessions.local.storage.record import Record, count_rows, inspect
+from helicone_sessions.local.storage.record import Record, RecordKeeper, inspect
 from helicone_sessions.local.storage.rows import DEFAULT_ORGANIZATION, Loaded, RowEncoder
 from helicone_sessions.local.storage.staging import UNLIMITED, MovePlan, StagingTables
 from helicone_sessions.local.storage.table import (
@@ -98,8 +98,8 @@ class Store:
         self._database = database or f"helicone_{uuid4().hex}"
         self._directory = directory
         self._accepts_loss = accept_loss
-        self._record = Record()
         self._staging = StagingTables(driver, self._database)
+        self._keeper = RecordKeeper(driver, self._database, directory)
         self._version = 0
         self._staged = _Staged.NOTHING
         # One load at a time: the next one may replace what this one brings.
@@ -110,6 +110,7 @@ class Store:
         self._reading: asyncio.Task[None] | None = None
         self._is_closed = False
         self._tables = Tables.own(self._database)
+        self._requests = 0
         # What `_tables` says of names holds for the requests of lower versions.
         self._studied_version = 0
         self.organizations: frozenset[UUID] = frozenset()
@@ -148,11 +149,12 @@ class Store:
             await self._delete_duplicates()
         await self._move_staged()
         found = await self._query(
-            "SELECT organization_id, max(version)"
+            "SELECT organization_id, max(version), count()"
             f" FROM {self._database}.{REQUESTS_TABLE} GROUP BY organization_id"
         )
-        self.organizations = frozenset(UUID(each) for each, _ in found)
-        self._version = max((int(version) for _, version in found), default=0) + 1
+        self.organizations = frozenset(UUID(each) for each, _, _ in found)
+        self._version = max((int(version) for _, version, _ in found), default=0) + 1
+        self._requests = sum(int(requests) for _, _, requests in found)
         await self._study()
 
     async def load(
@@ -292,12 +294,12 @@ class Store:
         """Whether the store has losses, which the caller has accepted; broken parts are detached then."""
         inspection = await inspect(self._driver, self._database, directory)
         if not inspection.losses:
-            self._record = inspection.record or Record()
+            self._keeper.record = inspection.record or Record()
             return False
         if not self._accepts_loss:
             raise inspection.error(directory)
         _LOG.warning("a damaged store was opened: %s", "; ".join(inspection.losses))
-        await self._keep_record(Record(is_moving=True))
+        await self._keeper.keep(Record(is_moving=True))
         for table, part in inspection.broken:
             await self._driver.execute(f"ALTER TABLE {self._database}.{table} DETACH PART '{part}'")
         return True
@@ -310,11 +312,6 @@ class Store:
             f"DELETE FROM {requests} WHERE (organization_id, request_id, version) NOT IN ({latest})"
             " SETTINGS lightweight_delete_mode = 'alter_update', lightweight_deletes_sync = 2"
         )
-
-    async def _keep_record(self, record: Record) -> None:
-        if self._directory is not None and record != self._record:
-            await asyncio.to_thread(record.write, self._directory)
-        self._record = record
 
     async def _read(self, work: Coroutine[Any, Any, None]) -> None:
         """Await *work*, which `aclose` ends."""
@@ -389,14 +386,11 @@ class Store:
         # Only this step changes what queries read.
         async with self._lock.writing():
             self._is_half_moved = True
-            # The requests that the staged ones replace are deleted first.
-            before = self._record.requests
-            remaining = max(0, before - sum(plan.existing))
-            await self._keep_record(Record(remaining, self._record.tags, is_moving=True))
+            await self._keeper.begin_move(replaced=sum(plan.existing))
             await self._staging.move(plan)
-            await self._keep_record(Record(*await count_rows(self._driver, self._database)))
+            await self._keeper.end_move()
             if plan.rows:
-                await self._study(before, plan.rows)
+                await self._study(plan)
             self._is_half_moved = False
         self._staged = _Staged.USELESS
         try:
@@ -405,23 +399,20 @@ class Store:
             # The next load clears them, or a move after a kill replaces each request by itself.
             _LOG.warning("the staged rows of a load could not be deleted yet: %s", error)
 
-    async def _study(self, before: int = 0, loaded: int = 0) -> None:
-        """Find out what spares queries work; if that fails, they do the work.
-
-        Args:
-            before: The number of requests before a load.
-            loaded: The number of rows in the load.
-        """
+    async def _study(self, plan: MovePlan = MovePlan()) -> None:  # noqa: B008 - it is frozen
+        """Find out what spares queries work, after the move of a load; if that fails, they do the work."""
+        before = self._requests
+        self._requests += plan.distinct - sum(plan.existing)
         several = self._tables.has_several_names
         # Where most requests are new, a scan of all of them costs less than a search for their sessions.
-        since = self._studied_version if several is not None and loaded < before else 0
+        since = self._studied_version if several is not None and plan.rows < before else 0
         self._tables = Tables.own(self._database)
         try:
-            if is_due(before, self._record.requests):
+            if is_due(before, self._requests):
                 await update_property_columns(self._driver, self._database)
             columns = await property_columns(self._driver, self._database)
             several = several or await has_several_names(
-                self._driver, self._database, since=since, rows=loaded
+                self._driver, self._database, since=since, rows=plan.rows
             )
         except DriverError as error:
             _LOG.warning("queries take longer, because the requests could not be studied: %s", error)

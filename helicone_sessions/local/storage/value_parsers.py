@@ -13,8 +13,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NoReturn
 from uuid import UUID
 
-from helicone_sessions.filters.constants import shortened
 from helicone_sessions.local.storage.table import REQUEST_COLUMNS, Stored
+from helicone_sessions.masking import masked_repr
 
 Parser = Callable[[Any], Any]
 
@@ -220,7 +220,7 @@ def _plain(value: Any) -> Any:
 
 
 def _refuse(value: object, expected: str, why: str = "") -> NoReturn:
-    raise _Refused(f"must be {expected}, got {shortened(value, 80)}{why}")
+    raise _Refused(f"must be {expected}, got {masked_repr(value, most=80)}{why}")
 
 
 _PARSERS: Final[dict[Stored, Parser]] = {
