@@ -34,6 +34,7 @@ _COMMANDS = {
     "sessions": "sessions:sessions",
     "filter": "filter:filter_",
     "serve": "serve:serve",
+    "rebuild": "rebuild:rebuild",
 }
 # A shell reports this code for a command that SIGINT ended.
 _INTERRUPTED = 130
@@ -89,6 +90,9 @@ helicone-sessions serve --data requests.jsonl
 helicone-sessions serve --data november.csv --path helicone-data --port 8585
 helicone-sessions serve --data requests.jsonl --rejects bad.jsonl
 """,
+    "rebuild": """\
+helicone-sessions rebuild --path helicone-data
+""",
 }
 _PAGES: Final = {
     "demo": "tutorial",
@@ -96,6 +100,7 @@ _PAGES: Final = {
     "sessions": "cli",
     "filter": "filters",
     "serve": "engine",
+    "rebuild": "engine",
 }
 _MORE: Final = {
     "filter": "Columns: " + ", ".join(COLUMNS) + ".",

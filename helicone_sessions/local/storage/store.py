@@ -15,23 +15,34 @@ from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
 from contextlib import aclosing, asynccontextmanager
 from enum import Enum, auto
 from pathlib import Path
+from shlex import quote
 from typing import Any, Final, TypeVar
 from uuid import UUID, uuid4
 from weakref import WeakValueDictionary
 
+import attrs
+
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.local.drivers.driver import DriverError, Statement, WritableDriver
 from helicone_sessions.local.storage.loader import BatchReader, RejectsFile
+from helicone_sessions.local.storage.profile import (
+    has_several_names,
+    is_due,
+    property_columns,
+    update_property_columns,
+)
 from helicone_sessions.local.storage.readers import Data
 from helicone_sessions.local.storage.record import Record, RecordKeeper, inspect
 from helicone_sessions.local.storage.rows import DEFAULT_ORGANIZATION, Loaded, RowEncoder
 from helicone_sessions.local.storage.staging import UNLIMITED, MovePlan, StagingTables
 from helicone_sessions.local.storage.table import (
+    LAYOUT,
     LAYOUT_MARK,
     OWN_TABLES,
     REQUESTS_TABLE,
     Tables,
     create_statements,
+    layout_of,
 )
 from helicone_sessions.masking import masked_repr
 
@@ -98,8 +109,17 @@ class Store:
         self._is_half_moved = False
         self._reading: asyncio.Task[None] | None = None
         self._is_closed = False
-        self.tables = Tables.own(self._database)
+        self._tables = Tables.own(self._database)
+        self._requests = 0
+        # What `_tables` says of names holds for the requests of lower versions.
+        self._studied_version = 0
         self.organizations: frozenset[UUID] = frozenset()
+
+    @property
+    def tables(self) -> Tables:
+        """The tables, with what is known about them now: the next load may change it."""
+        only = next(iter(self.organizations)) if len(self.organizations) == 1 else None
+        return attrs.evolve(self._tables, only_organization=only)
 
     @property
     def organization_id(self) -> UUID:
@@ -129,11 +149,13 @@ class Store:
             await self._delete_duplicates()
         await self._move_staged()
         found = await self._query(
-            "SELECT organization_id, max(version)"
+            "SELECT organization_id, max(version), count()"
             f" FROM {self._database}.{REQUESTS_TABLE} GROUP BY organization_id"
         )
-        self.organizations = frozenset(UUID(each) for each, _ in found)
-        self._version = max((int(version) for _, version in found), default=0) + 1
+        self.organizations = frozenset(UUID(each) for each, _, _ in found)
+        self._version = max((int(version) for _, version, _ in found), default=0) + 1
+        self._requests = sum(int(requests) for _, _, requests in found)
+        await self._study()
 
     async def load(
         self,
@@ -250,12 +272,23 @@ class Store:
         text = f"SELECT comment FROM system.tables WHERE database = {{name:String}} AND name IN ({names})"
         for (comment,) in await self._query(text, name=self._database):
             if comment != LAYOUT_MARK:
-                raise ConfigurationError(
-                    argument="path",
-                    problem="holds tables of another version of helicone-sessions"
-                    f" ({comment or 'unknown'} instead of {LAYOUT_MARK!r})",
-                    remedy="Load the data again into a new path, or use the version that made them",
-                )
+                raise self._other_layout(comment)
+
+    def _other_layout(self, comment: str) -> ConfigurationError:
+        layout = layout_of(comment)
+        if layout is None or layout > LAYOUT:
+            made = "an unknown layout" if layout is None else f"layout {layout}, which is newer"
+            return ConfigurationError(
+                argument="path",
+                problem=f"holds tables of {made} (this version of helicone-sessions has layout {LAYOUT})",
+                remedy="Use the version that made them, or another path",
+            )
+        path = "PATH" if self._directory is None else quote(str(self._directory))
+        return ConfigurationError(
+            argument="path",
+            problem=f"holds a store of layout {layout}; this version of helicone-sessions has {LAYOUT}",
+            remedy=f"Rebuild it with `helicone-sessions rebuild --path {path}`",
+        )
 
     async def _is_damaged(self, directory: Path) -> bool:
         """Whether the store has losses, which the caller has accepted; broken parts are detached then."""
@@ -356,6 +389,8 @@ class Store:
             await self._keeper.begin_move(replaced=sum(plan.existing))
             await self._staging.move(plan)
             await self._keeper.end_move()
+            if plan.rows:
+                await self._study(plan)
             self._is_half_moved = False
         self._staged = _Staged.USELESS
         try:
@@ -363,6 +398,27 @@ class Store:
         except DriverError as error:
             # The next load clears them, or a move after a kill replaces each request by itself.
             _LOG.warning("the staged rows of a load could not be deleted yet: %s", error)
+
+    async def _study(self, plan: MovePlan = MovePlan()) -> None:  # noqa: B008 - it is frozen
+        """Find out what spares queries work, after the move of a load; if that fails, they do the work."""
+        before = self._requests
+        self._requests += plan.distinct - sum(plan.existing)
+        several = self._tables.has_several_names
+        # Where most requests are new, a scan of all of them costs less than a search for their sessions.
+        since = self._studied_version if several is not None and plan.rows < before else 0
+        self._tables = Tables.own(self._database)
+        try:
+            if is_due(before, self._requests):
+                await update_property_columns(self._driver, self._database)
+            columns = await property_columns(self._driver, self._database)
+            several = several or await has_several_names(
+                self._driver, self._database, since=since, rows=plan.rows
+            )
+        except DriverError as error:
+            _LOG.warning("queries take longer, because the requests could not be studied: %s", error)
+            return
+        self._tables = attrs.evolve(self._tables, property_columns=columns, has_several_names=several)
+        self._studied_version = self._version
 
     async def _clear_staging(self) -> None:
         await self._staging.clear()
