@@ -70,7 +70,7 @@ INCOMING_TAGS: Final = "incoming_tags"
 OWN_TABLES: Final = (REQUESTS_TABLE, TAGS_TABLE, INCOMING_REQUESTS, INCOMING_TAGS)
 
 # It goes up with every change of the tables below; the tables of a store carry it as their comment.
-LAYOUT: Final = 2
+LAYOUT: Final = 3
 LAYOUT_MARK: Final = f"helicone-sessions, layout {LAYOUT}"
 
 
@@ -106,14 +106,15 @@ class Tables:
 def create_statements(database: str) -> list[str]:
     """The statements that make what is not there yet in *database*, whose name is the engine's own.
 
-    Numbers of blocks are kept for the deletes of a load, which are patches of a few rows.
+    A load moves whole parts from the staging table to the requests, so both have the same structure, and
+    neither is partitioned. Numbers of blocks are kept for the deletes of a load, which are patches of a few
+    rows; a merged part would bring those of another table with it, so the staging table does not merge.
     """
     columns = ",\n  ".join(f"{name} {stored}" for name, stored in REQUEST_COLUMNS.items())
-    return [
-        f"CREATE DATABASE IF NOT EXISTS {database}",
-        f"""CREATE TABLE IF NOT EXISTS {database}.{REQUESTS_TABLE} (
+    structure = f"""(
   {columns},
   version UInt64,
+  load_flags UInt8,
   session_id String MATERIALIZED properties['{SESSION_ID}'],
   session_name LowCardinality(String) MATERIALIZED properties['{SESSION_NAME}'],
   INDEX by_request_id request_id TYPE bloom_filter(0.01) GRANULARITY 1,
@@ -121,14 +122,19 @@ def create_statements(database: str) -> list[str]:
   INDEX by_user_id user_id TYPE bloom_filter(0.01) GRANULARITY 1,
   INDEX by_property mapKeys(properties) TYPE bloom_filter(0.01) GRANULARITY 1,
   INDEX by_property_value mapValues(properties) TYPE bloom_filter(0.01) GRANULARITY 1
-) ENGINE = ReplacingMergeTree(version)
-PARTITION BY toYYYYMM(request_created_at)
-ORDER BY (organization_id, request_created_at, request_id)
-SETTINGS enable_block_number_column = 1, enable_block_offset_column = 1
-COMMENT '{LAYOUT_MARK}'""",
-        f"""CREATE TABLE IF NOT EXISTS {database}.{INCOMING_REQUESTS} ({columns}, version UInt64)
-ENGINE = MergeTree ORDER BY version
-COMMENT '{LAYOUT_MARK}'""",
+)"""
+    order = "ORDER BY (organization_id, request_created_at, request_id)"
+    blocks = "enable_block_number_column = 1, enable_block_offset_column = 1"
+    no_merges = (
+        "max_bytes_to_merge_at_max_space_in_pool = 1, max_bytes_to_merge_at_min_space_in_pool = 1,"
+        " parts_to_delay_insert = 1000000, parts_to_throw_insert = 1000000"
+    )
+    return [
+        f"CREATE DATABASE IF NOT EXISTS {database}",
+        f"""CREATE TABLE IF NOT EXISTS {database}.{REQUESTS_TABLE} {structure}
+ENGINE = ReplacingMergeTree(version) {order} SETTINGS {blocks} COMMENT '{LAYOUT_MARK}'""",
+        f"""CREATE TABLE IF NOT EXISTS {database}.{INCOMING_REQUESTS} {structure}
+ENGINE = MergeTree {order} SETTINGS {blocks}, {no_merges} COMMENT '{LAYOUT_MARK}'""",
         *(
             f"""CREATE TABLE IF NOT EXISTS {database}.{name} (
   organization_id UUID,
