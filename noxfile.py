@@ -188,6 +188,7 @@ def fuzz(session: nox.Session) -> None:
     """Read 200,000 random expressions, and all strings of up to three operands, as a reader would."""
     install_wheel(session, *group("tests"))
     session.env["HELICONE_SESSIONS_FUZZ"] = "200000"
+    session.env["HELICONE_SESSIONS_MUTATIONS"] = "3000"
     run_tests(session, "python", default=("tests/filters/test_fuzz.py",))
 
 

@@ -235,9 +235,8 @@ async def _announce(server: "LocalServer", where: str, *, rejects: Path | None, 
     loaded = server.loaded
     if loaded.rows or loaded.rejected:
         kept = f" (see {rejects})" if loaded.rejected and rejects is not None else ""
-        _say(
-            f"{loaded.rows:,} requests loaded, {loaded.replaced:,} replaced, {loaded.rejected:,} rejected{kept}"
-        )
+        counts = f"{loaded.replaced:,} replaced, {loaded.rejected:,} rejected"
+        _say(f"{loaded.rows:,} requests loaded, {counts}{kept}")
     for remark in loaded.remarks():
         _say(remark)
     if loaded.mapped:

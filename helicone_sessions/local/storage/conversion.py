@@ -236,7 +236,8 @@ def _arrow_text(column: Any, form: Form | None) -> tuple[str, str, Any] | None:
         or (types.is_timestamp(kind) and form is Form.TIME)
     ):
         return "Nullable(String)", "{}", column.cast(pa.string())
-    if types.is_map(kind) and types.is_string(kind.key_type) and column.null_count == 0:
+    is_object = types.is_map(kind) and types.is_string(kind.key_type) and column.null_count == 0
+    if is_object and form in (Form.PROPERTIES, Form.SCORES):
         if types.is_string(kind.item_type):
             return "Map(String, Nullable(String))", "CAST(toJSONString({}), 'Nullable(String)')", column
         if types.is_integer(kind.item_type):

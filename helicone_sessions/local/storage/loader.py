@@ -201,6 +201,8 @@ class Loader:
 
     async def _take(self, part: Batch | _Part) -> None:
         if isinstance(part, Batch):
+            # Rejects are in the order of the rows.
+            await self._finish_all()
             await self._insert(part)
             return
         inserting = self._staging.insert_block(

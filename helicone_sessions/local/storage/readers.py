@@ -622,7 +622,10 @@ class ArrowRows:
 
 def _value(column: Any, index: int) -> Any:
     try:
-        return column[index].as_py()
+        scalar = column[index]
+        value = scalar.as_py()
+        # Of a repeated key of a map the last value counts, as in drivers of ClickHouse.
+        return dict(value) if value is not None and hasattr(scalar.type, "key_type") else value
     except (ValueError, TypeError, ArithmeticError, KeyError) as error:
         return Unreadable(f"cannot be read: {error}", None)
 

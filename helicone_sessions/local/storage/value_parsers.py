@@ -273,9 +273,6 @@ def _list_in(text: str) -> list[Any]:
 def _map_of(parse_item: Parser) -> Parser:
     def parse_map(value: Any) -> Any:
         found = _object_in(value) if isinstance(value, str) else value
-        if isinstance(found, list) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in found):
-            # A map of Parquet; of a repeated key the last value counts, as in drivers of ClickHouse.
-            found = dict(found)
         if not isinstance(found, Mapping):
             return None if _plain(found) is None else _refuse(value, "an object with text for keys")
         if not all(isinstance(key, str) for key in found):
