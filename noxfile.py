@@ -188,8 +188,15 @@ def fuzz(session: nox.Session) -> None:
     """Read 200,000 random expressions, and all strings of up to three operands, as a reader would."""
     install_wheel(session, *group("tests"))
     session.env["HELICONE_SESSIONS_FUZZ"] = "200000"
-    session.env["HELICONE_SESSIONS_MUTATIONS"] = "3000"
     run_tests(session, "python", default=("tests/filters/test_fuzz.py",))
+
+
+@nox.session(python=PYTHONS[0], requires=["wheel"], default=False)
+def mutations(session: nox.Session) -> None:
+    """Load 9,000 files with changed bytes through ClickHouse and through Python, and compare."""
+    install_wheel(session, *group("tests"))
+    session.env["HELICONE_SESSIONS_MUTATIONS"] = "3000"
+    run_tests(session, "python", default=("tests/local/test_both_ways.py",))
 
 
 @nox.session(python=PYTHONS[0], requires=["wheel"], default=False)

@@ -23,7 +23,7 @@ from helicone_sessions.local.storage.fields import (
     map_and_key,
 )
 from helicone_sessions.local.storage.readers import ArrowRows, Block, CsvRows, Format, JsonLines
-from helicone_sessions.local.storage.table import REQUEST_COLUMNS
+from helicone_sessions.local.storage.table import REQUEST_COLUMNS, Stored
 from helicone_sessions.local.storage.value_parsers import EXACT_NANO, NEAR_A_HALF, PLACEHOLDER
 
 # Each block is read by one thread in the order of its rows, which are numbered; several blocks are read at
@@ -32,7 +32,9 @@ SETTINGS: Final = (
     "max_threads = 1, max_insert_threads = 1, max_parsing_threads = 1, input_format_parallel_parsing = 0,"
     " precise_float_parsing = 1, format_csv_allow_single_quotes = 0, input_format_csv_trim_whitespaces = 0,"
     " input_format_csv_detect_header = 0, input_format_csv_empty_as_default = 0,"
-    " input_format_csv_allow_variable_number_of_columns = 0, optimize_move_to_prewhere = 0"
+    " input_format_csv_allow_variable_number_of_columns = 0,"
+    # Working out which rows need an expression takes longer than the expression.
+    " short_circuit_function_evaluation = 'disable'"
 )
 _READERS: Final = {Format.JSON_LINES: "LineAsString", Format.CSV: "CSV", Format.ARROW: "ArrowStream"}
 
@@ -52,6 +54,7 @@ _NOT_PLAIN_TEXT: Final = r"^(\s*[\[{]|-0|-?\d{19,}$|-?\d+(\.\d+)?[eE][-+]?\d+$)"
 # The same among the values of an object.
 _NOT_PLAIN_VALUES: Final = r'"\s*:\s*([\[{]|-0|-?\d{19,}|-?\d+(\.\d+)?[eE])'
 _NUMBERS: Final = (Form.MILLISECONDS, Form.COUNT, Form.STATUS, Form.DOLLARS)
+_PARTS: Final = ("mapKeys", "mapValues")
 _ZERO_ID: Final = "00000000-0000-0000-0000-000000000000"
 
 
@@ -102,11 +105,14 @@ def convert(
     if converted is None:
         return None
     names = ", ".join(["version", *converted])
-    values = ", ".join([f"{version} + n AS version", *(each.value for each in converted.values())])
+    values = ", ".join(
+        [f"{version} + n AS version", *(f"{each.value} AS {name}" for name, each in converted.items())]
+    )
     conditions = [f"n >= {start}", source.is_certain, *(each.is_certain for each in converted.values())]
-    where = " AND ".join(f"({condition})" for condition in conditions if condition != "1")
+    certain = " AND ".join(f"({condition})" for condition in conditions if condition != "1")
     text = (
-        f"INSERT INTO {table} ({names}) SELECT {values} FROM ({source.select}) WHERE {where}"
+        f"INSERT INTO {table} ({names}) SELECT {names}"
+        f" FROM (SELECT {values}, {certain} AS is_certain FROM ({source.select})) WHERE is_certain"
         f" SETTINGS {SETTINGS}"
     )
     return Conversion(text, source.payload)
@@ -122,6 +128,9 @@ class _Source:
         texts: For each column of the block an expression of type Nullable(String).
         identity: The expression for the identity of a row, or None if there is none.
         is_certain: The condition under which the texts are those that Python sees.
+        doubles_quotes: Whether the quotes of objects may be doubled once more than they have to be.
+        maps: For columns that are maps already, which are never null, an expression of type
+            Map(String, Nullable(…)).
         bodies: For columns whose text may be that of an object, the condition under which it is not.
     """
 
@@ -131,6 +140,8 @@ class _Source:
     identity: str | None
     is_certain: str
     bodies: dict[str, str] = attrs.field(factory=dict)
+    doubles_quotes: bool = False
+    maps: dict[str, str] = attrs.field(factory=dict)
 
 
 def _source(block: Block, path: str, more_names: Collection[str], options: RowOptions) -> _Source | None:
@@ -176,6 +187,7 @@ def _csv_source(block: CsvRows, path: str) -> _Source:
         f"concat({_literal(block.file)}, '\\0', toString({block.first} + n), '\\0', {fields})",
         "1",
         dict.fromkeys(block.names, "1"),
+        doubles_quotes='{""""' in block.text,
     )
 
 
@@ -184,33 +196,47 @@ def _arrow_source(block: ArrowRows, path: str, options: RowOptions) -> _Source |
 
     columns: dict[str, Any] = {}
     texts: dict[str, str] = {}
-    structure = []
+    maps: dict[str, str] = {}
+    checks: list[str] = []
+    structure: list[str] = []
     for place, (name, column) in enumerate(zip(block.batch.schema.names, block.batch.columns, strict=True)):
-        text = _arrow_text(column, _form(field_name(name, options)))
-        if text is None:
+        found = _arrow_text(column, _form(field_name(name, options)))
+        if found is None:
             return None
-        kind, expression, values = text
-        columns[f"c{place}"] = values
+        kind, columns[f"c{place}"] = found
         structure.append(f"c{place} {kind}")
-        texts[name] = expression.format(f"c{place}")
+        texts[name] = f"c{place}"
+        if kind.startswith("Map"):
+            maps[name] = f"c{place}"
+        elif not _is_ascii_by_type(column):
+            checks.append(f"isValidUTF8(ifNull(c{place}, ''))")
     sink = pa.BufferOutputStream()
     table = pa.RecordBatch.from_pydict(columns)
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_batch(table)
-    valid = " AND ".join(f"isValidUTF8(ifNull({text}, ''))" for text in texts.values())
+    for text in maps.values():
+        checks += (f"arrayAll(each -> isValidUTF8(ifNull(each, '')), {part}({text}))" for part in _PARTS)
     return _Source(
         "SELECT *, rowNumberInAllBlocks() AS n"
         f" FROM file({_literal(path)}, {_READERS[Format.ARROW]}, {_literal(', '.join(structure))})",
         sink.getvalue().to_pybytes(),
         texts,
         None,
-        valid,
+        " AND ".join(checks) or "1",
         dict.fromkeys(texts, "1"),
+        maps=maps,
     )
 
 
-def _arrow_text(column: Any, form: Form | None) -> tuple[str, str, Any] | None:
-    """The type, the expression for the text, and the values of a column, if its text is certain."""
+def _is_ascii_by_type(column: Any) -> bool:
+    from pyarrow import types  # noqa: PLC0415 - it is an extra
+
+    kind = column.type
+    return not (types.is_string(kind) or types.is_large_string(kind) or types.is_dictionary(kind))
+
+
+def _arrow_text(column: Any, form: Form | None) -> tuple[str, Any] | None:
+    """A column as texts, or as a map of texts, with its type; None if they are not certain."""
     import pyarrow as pa  # noqa: PLC0415 - it is an extra
     from pyarrow import compute, types  # noqa: PLC0415
 
@@ -235,13 +261,13 @@ def _arrow_text(column: Any, form: Form | None) -> tuple[str, str, Any] | None:
         or (is_number and form in _NUMBERS)
         or (types.is_timestamp(kind) and form is Form.TIME)
     ):
-        return "Nullable(String)", "{}", column.cast(pa.string())
+        return "Nullable(String)", column.cast(pa.string())
     is_object = types.is_map(kind) and types.is_string(kind.key_type) and column.null_count == 0
     if is_object and form in (Form.PROPERTIES, Form.SCORES):
         if types.is_string(kind.item_type):
-            return "Map(String, Nullable(String))", "CAST(toJSONString({}), 'Nullable(String)')", column
-        if types.is_integer(kind.item_type):
-            return "Map(String, Nullable(Int64))", "CAST(toJSONString({}), 'Nullable(String)')", column
+            return "Map(String, Nullable(String))", column
+        if types.is_integer(kind.item_type) and form is Form.SCORES:
+            return "Map(String, Nullable(String))", column.cast(pa.map_(pa.string(), pa.string()))
     return None
 
 
@@ -258,14 +284,17 @@ class _Columns:
     organizations: Collection[str]
 
     def converted(self) -> dict[str, Converted] | None:
-        """The columns; None if the source has no times."""
+        """The columns; None if the source has no times, or its rows cannot be identified."""
         found: dict[str, Converted] = {}
         for column, field in FIELDS.items():
             texts = list(self._texts(field.names))
             if column == "cost":
                 found |= self._cost(texts)
             elif column == "request_id":
-                found[column] = self._request_id([text for _, text in texts])
+                request_id = self._request_id([text for _, text in texts])
+                if request_id is None:
+                    return None
+                found[column] = request_id
             elif column == "organization_id":
                 found[column] = self._organization([text for _, text in texts])
             elif field.form in (Form.PROPERTIES, Form.SCORES):
@@ -297,17 +326,14 @@ class _Columns:
                 if found == alias:
                     yield alias, text
 
-    def _request_id(self, texts: list[str]) -> Converted:
-        text = _first(texts)
-        given = f"match({text}, '{_UUID}')"
-        if self.source.identity is None:
+    def _request_id(self, texts: list[str]) -> Converted | None:
+        if texts:
+            text = _first(texts)
+            given = f"match({text}, {_literal(_UUID)})"
             return Converted(f"assumeNotNull(toUUIDOrNull({text}))", f"ifNull({given}, 0)")
-        made = f"toUUID(lower(hex(MD5({self.source.identity}))))"
-        if text == "NULL":
-            return Converted(made)
-        return Converted(
-            f"if(isNull({text}), {made}, assumeNotNull(toUUIDOrNull({text})))", _or_missing(text, given)
-        )
+        if self.source.identity is None:
+            return None
+        return Converted(f"toUUID(lower(hex(MD5({self.source.identity}))))")
 
     def _organization(self, texts: list[str]) -> Converted:
         text = _first(texts)
@@ -344,12 +370,12 @@ class _Columns:
         )
         if name == "cost" and self.options.cost_unit is None:
             certain += f" AND {scaled} < {IMPLAUSIBLE_COST}e9"
-        return Converted(f"toUInt64(round({scaled}))", _or_missing(text, certain))
+        return Converted(f"accurateCastOrNull(round({scaled}), 'UInt64')", _or_missing(text, certain))
 
     def _map(self, column: str, form: Form, texts: list[str]) -> dict[str, Converted]:
         parts: list[Converted] = []
         if texts:
-            parts.append(_object(_first(texts), form))
+            parts.append(self._whole_map(texts, form))
         for name, text in self._named():
             map_name, key = map_and_key(name) or (None, "")
             if map_name == column:
@@ -367,6 +393,12 @@ class _Columns:
         for part in parts[1:]:
             value = f"mapUpdate({value}, {part.value})"
         return {column: Converted(value, " AND ".join(part.is_certain for part in parts))}
+
+    def _whole_map(self, texts: list[str], form: Form) -> Converted:
+        if texts[0] in self.source.maps.values():
+            return _map(texts[0], form)
+        text = _first(texts)
+        return _object(_single_quoted(text) if self.source.doubles_quotes else text, form)
 
     def _simple(self, column: str, form: Form, texts: list[tuple[str, str]]) -> Converted:
         text = _first([text for _, text in texts])
@@ -389,7 +421,7 @@ class _Columns:
             case Form.MILLISECONDS:
                 whole = f"toInt64OrNull({text})"
                 return Converted(
-                    f"ifNull({whole}, toInt64(roundBankers(toFloat64OrNull({text}))))",
+                    f"ifNull({whole}, accurateCastOrNull(roundBankers(toFloat64OrNull({text})), 'Int64'))",
                     _matches_or_missing(text, _MILLISECONDS),
                 )
             case Form.UUID:
@@ -445,29 +477,35 @@ def _score_item(text: str) -> Converted:
     return Converted(value, _or_missing(text, certain))
 
 
+def _single_quoted(text: str) -> str:
+    """The text of an object, whose quotes Helicone's own export tool doubles."""
+    # Python takes NaN and Infinity for JSON.
+    doubled = f"NOT isValidJSON({text}) AND position({text}, 'NaN') = 0 AND position({text}, 'Infinity') = 0"
+    return f"if({doubled}, replaceAll({text}, '\"\"', '\"'), {text})"
+
+
 def _object(text: str, form: Form) -> Converted:
-    """A map out of the text of an object, whose quotes Helicone's own export tool doubles."""
-    doubled = (
-        f"startsWith({text}, '{{\"\"') AND position({text}, 'NaN') = 0 AND position({text}, 'Infinity') = 0"
-        f" AND NOT isValidJSON({text})"
-    )
-    single = f"if({doubled}, replaceAll({text}, '\"\"', '\"'), {text})"
+    """A map out of the text of an object."""
     # It is empty if the text is not valid.
-    values = f"JSONExtract(ifNull({single}, '{{}}'), 'Map(String, Nullable(String))')"
-    present = f"mapFilter((k, v) -> isNotNull(v), {values})"
+    values = f"JSONExtract(ifNull({text}, '{{}}'), 'Map(String, Nullable(String))')"
+    converted = _map(values, form)
     certain = (
-        f"startsWith({single}, '{{') AND (length({values}) > 0 OR {text} = '{{}}')"
-        f" AND length({values}) = arrayUniq(mapKeys({values}))"
-        f" AND NOT match({single}, {_literal(_NOT_PLAIN_VALUES)})"
+        f"startsWith({text}, '{{') AND (length({values}) > 0 OR {text} = '{{}}')"
+        f" AND NOT match({text}, {_literal(_NOT_PLAIN_VALUES)}) AND {converted.is_certain}"
     )
-    if form is Form.PROPERTIES:
-        value = f"mapApply((k, v) -> (k, assumeNotNull(v)), {present})"
-    else:
+    return Converted(converted.value, _or_missing(text, certain))
+
+
+def _map(values: str, form: Form) -> Converted:
+    """A map of the table out of a map whose values may be null; a repeated key is left to Python."""
+    value, certain = "v", f"length({values}) = arrayUniq(mapKeys({values}))"
+    if form is Form.SCORES:
         item = _score_item("v")
-        value = f"mapApply((k, v) -> (k, assumeNotNull({item.value})), {present})"
+        value = item.value
         certain += f" AND arrayAll(v -> {item.is_certain}, mapValues({values}))"
-    kind = "Map(LowCardinality(String), " + ("String)" if form is Form.PROPERTIES else "Int64)")
-    return Converted(f"CAST({value}, '{kind}')", _or_missing(text, certain))
+    kind = Stored.PROPERTIES if form is Form.PROPERTIES else Stored.SCORES
+    present = f"mapFilter((k, v) -> isNotNull(v), {values})"
+    return Converted(f"CAST(mapApply((k, v) -> (k, assumeNotNull({value})), {present}), '{kind}')", certain)
 
 
 def _first(expressions: list[str]) -> str:

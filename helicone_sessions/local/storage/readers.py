@@ -41,7 +41,7 @@ Data = PathLike | Sequence[PathLike] | Frame | Rows
 # Bytes of a block, so that a few of them fit into memory whatever the size of the file.
 _BLOCK: Final = 8 * 1024 * 1024
 _LONGEST_LINE: Final = 256 * 1024 * 1024
-_ROWS_OF_BLOCK: Final = 100_000
+_ROWS_OF_BLOCK: Final = 32_768
 _BOM: Final = b"\xef\xbb\xbf"
 _ONE_ROW_A_LINE: Final = "A file with one row per line is named .jsonl"
 # Lines of a block whose names are looked at; the names of other rows are found one by one.
