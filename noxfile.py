@@ -229,6 +229,13 @@ def engine(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHONS[0], requires=["wheel"], default=False)
+def loading(session: nox.Session) -> None:
+    """Measure how long files take to load, against DuckDB, and the peak of memory."""
+    install_wheel(session, "duckdb")
+    session.run("python", "benchmarks/loading.py", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0], requires=["wheel"], default=False)
 def peers(session: nox.Session) -> None:
     """Generate other clients from an OpenAPI text, and measure them beside this one: -- --spec FILE."""
     install_wheel(session)
