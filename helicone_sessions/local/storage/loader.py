@@ -43,6 +43,8 @@ _COLLECTED: Final = 5_000
 _AT_ONCE: Final = 2
 # A statement costs more than Python takes for so few rows.
 _FEW: Final = 64
+# Rows left to Python that wait for more of them.
+_KEPT: Final = 1_000
 
 T = TypeVar("T")
 
@@ -117,6 +119,8 @@ class Loader:
         else:
             self._parts = self._batches_of(read_rows(cast("Iterable[Any]", data)))
         self._waiting: deque[tuple[_Part, asyncio.Task[list[int]]]] = deque()
+        # Rows that ClickHouse has left to Python; those of several blocks are inserted together.
+        self._left: list[Placed] = []
         self._rows = 0
         self._fraction: float | None = None
 
@@ -220,6 +224,7 @@ class Loader:
     async def _finish_all(self) -> None:
         while self._waiting:
             await self._finish_first()
+        await self._insert_left()
 
     async def _finish_first(self) -> None:
         """Await the first block, and let Python read the rows that are left."""
@@ -230,11 +235,18 @@ class Loader:
         self._encoder.report.rows += done
         self._rows += done
         self._fraction = part.block.fraction
-        rows = (attrs.evolve(placed, version=part.version + placed.index) for placed in part.block.rows(left))
-        while (batch := await _on_own_thread(lambda: self._encoder.next_batch(rows))) is not None:
-            await self._insert(batch)
+        if left:
+            self._left += await _on_own_thread(lambda: _rows_left(part, left))
         if done:
             self._tell()
+        if len(self._left) >= _KEPT:
+            await self._insert_left()
+
+    async def _insert_left(self) -> None:
+        rows = iter(self._left)
+        self._left = []
+        while (batch := await _on_own_thread(lambda: self._encoder.next_batch(rows))) is not None:
+            await self._insert(batch)
 
     async def _insert(self, batch: Batch) -> None:
         await asyncio.to_thread(self._rejects.write, batch.rejects)
@@ -246,6 +258,11 @@ class Loader:
     def _tell(self) -> None:
         if self._on_progress is not None:
             self._on_progress(Progress(self._rows, fraction=self._fraction))
+
+
+def _rows_left(part: _Part, indexes: list[int]) -> list[Placed]:
+    rows = part.block.rows(indexes)
+    return [attrs.evolve(placed, version=part.version + placed.index) for placed in rows]
 
 
 async def _on_own_thread(work: Callable[[], T]) -> T:

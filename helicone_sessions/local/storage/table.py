@@ -127,7 +127,7 @@ def create_statements(database: str) -> list[str]:
     blocks = "enable_block_number_column = 1, enable_block_offset_column = 1"
     no_merges = (
         "max_bytes_to_merge_at_max_space_in_pool = 1, max_bytes_to_merge_at_min_space_in_pool = 1,"
-        " parts_to_delay_insert = 1000000, parts_to_throw_insert = 1000000"
+        " parts_to_delay_insert = 1000000, parts_to_throw_insert = 1000000, max_parts_to_move = 1000000"
     )
     return [
         f"CREATE DATABASE IF NOT EXISTS {database}",
