@@ -8,7 +8,7 @@ from pathlib import Path
 
 import nox
 
-nox.needs_version = ">=2025.2.9"
+nox.needs_version = ">=2025.10.14"
 nox.options.default_venv_backend = "uv|virtualenv"
 # Every session brings its environment up to date, so an old one is as good as a new one.
 nox.options.reuse_venv = "yes"
@@ -34,7 +34,8 @@ offer_pythons_of_pyenv()
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 FOUND = [version for version in PYTHONS if version == RUNNING or shutil.which(f"python{version}")]
 NEWEST = FOUND[-1] if FOUND else PYTHONS[-1]
-# What is missing is skipped, but a run without any test would be green for nothing.
+# A missing Python is skipped and not downloaded, but a run without any test would be green for nothing.
+nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = not FOUND
 # The oldest Python has the lowest versions of all else; those between are for `nox -s tests`.
 nox.options.sessions = ["lint", "typing", f"tests-{NEWEST}", "minimums", "docs"]
@@ -49,16 +50,18 @@ def install_locked(session: nox.Session, name: str) -> None:
     session.install("--require-hashes", "--requirement", f"{LOCKS}/{name}.txt")
 
 
-def install_wheel(session: nox.Session, *requirements: str) -> None:
+def install_wheel(session: nox.Session, *requirements: str, extras: tuple[str, ...] = EXTRAS) -> None:
     (wheel,) = Path(DIST.name).glob("*.whl")
     # pip keeps a wheel that is there already if the new one has the same version.
     session.install("--force-reinstall", "--no-deps", str(wheel))
     # Compiling what is installed takes longer than all the rest, and most of it is never imported.
-    session.install("--no-compile", f"{wheel}[{','.join(EXTRAS)}]", *requirements)
+    session.install("--no-compile", f"{wheel}[{','.join(extras)}]", *requirements)
 
 
 ON_ALL_CORES = ("-n", "auto", "--dist", "worksteal")
 EVERYTHING = (*ON_ALL_CORES, "--doctest-modules", "--pyargs", "tests", "helicone_sessions")
+# The client and the filters: these tests need no engine and no browser.
+WITHOUT_ENGINE = (*ON_ALL_CORES, "tests/filters", "tests/messages", "tests/transport", "tests/test_errors.py")
 
 
 def run_tests(session: nox.Session, *python: str, default: tuple[str, ...] = EVERYTHING) -> None:
@@ -76,11 +79,43 @@ def wheel(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style, format and the arrows between the floors."""
+    """Check style, format, the layers, and the security of the workflows."""
     install_locked(session, "lint")
+    run_linters(session)
+
+
+def run_linters(session: nox.Session) -> None:
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("lint-imports")
+    session.run("zizmor", "--offline", "--quiet", "--persona=pedantic", ".github")
+
+
+@nox.session(requires=["wheel"], default=False)
+def quick(session: nox.Session) -> None:
+    """Lint, and test the client and the filters on the running Python: a first look in under two minutes."""
+    install_locked(session, "lint")
+    run_linters(session)
+    install_wheel(session, *group("tests"), extras=("cli", "speed"))
+    run_tests(session, "python", default=WITHOUT_ENGINE)
+
+
+@nox.session(default=False)
+def build(session: nox.Session) -> None:
+    """Build the source archive and the wheel in dist/; `-- TAG` checks first that TAG can be released."""
+    for tag in session.posargs:
+        check_release(session, tag)
+    install_locked(session, "build")
+    shutil.rmtree("dist", ignore_errors=True)
+    session.run("python", "-m", "hatchling", "build", "-d", "dist")
+
+
+def check_release(session: nox.Session, tag: str) -> None:
+    project = PYPROJECT["project"]
+    if tag != f"v{project['version']}":
+        session.error(f"tag {tag} does not match version {project['version']} in pyproject.toml")
+    if placeholders := [name for name, url in project["urls"].items() if ".example/" in url]:
+        session.error(f"[project.urls] still has placeholders: {', '.join(placeholders)}")
 
 
 @nox.session(requires=["wheel"])
@@ -105,7 +140,7 @@ def tests(session: nox.Session) -> None:
     run_tests(session, "python")
 
 
-@nox.session(python=PYTHONS[-1], requires=["wheel"], default=False)
+@nox.session(python=NEWEST, requires=["wheel"], default=False)
 def coverage(session: nox.Session) -> None:
     """Measure which lines and branches the tests reach; it takes twice their time."""
     install_wheel(session, *group("tests"))
@@ -183,6 +218,13 @@ def docs(session: nox.Session) -> None:
         session.run("sphinx-build", "-W", "--keep-going", "-q", "-b", builder, "docs", out)
 
 
+@nox.session(requires=["wheel"], default=False)
+def links(session: nox.Session) -> None:
+    """Check that the links of the documentation lead somewhere; needs the network."""
+    install_wheel(session, *group("docs"))
+    session.run("sphinx-build", "-q", "-b", "linkcheck", "docs", "docs/_build/linkcheck")
+
+
 @nox.session(python=PYTHONS[0], requires=["wheel"], default=False)
 def fuzz(session: nox.Session) -> None:
     """Read 200,000 random expressions, and all strings of up to three operands, as a reader would."""
@@ -223,8 +265,13 @@ def benchmarks(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[0], requires=["wheel"], default=False)
 def engine(session: nox.Session) -> None:
-    """Measure the engine on ten million requests, against the service's six queries and DuckDB."""
+    """Measure the engine on ten million requests, against the service's six queries and DuckDB.
+
+    Before that, how long one request holds up the server, and how long a grid takes.
+    """
     install_wheel(session, "duckdb", "matplotlib")
+    session.run("python", "benchmarks/heartbeat.py", *session.posargs)
+    session.run("python", "benchmarks/grid.py", *session.posargs)
     session.run("python", "benchmarks/engine.py", *session.posargs)
 
 

@@ -73,9 +73,11 @@ async def growth(url: str, warm: int, count: int, *, at_once: bool = False) -> d
         return {"grew": peak() - before, "first": first / whole}
 
 
-async def plain(url: str, count: int) -> float:
+async def plain(url: str, count: int, max_retries: int = 4) -> float:
     """Seconds for so many queries, once everything is imported and has been used."""
-    async with HeliconeClient(KEY, base_url=url, max_concurrency=CONCURRENCY) as client:
+    async with HeliconeClient(
+        KEY, base_url=url, max_concurrency=CONCURRENCY, max_retries=max_retries
+    ) as client:
         await exhaust(client, count)
         return (await exhaust(client, count))[1]
 

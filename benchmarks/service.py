@@ -65,6 +65,8 @@ class Options:
         seed: Which of them.
         stall: Seconds that a stalled answer takes.
         latency: Seconds that an answer without a fault takes.
+        closes: ``announced`` or ``silent``: close each connection after its answer, with or without a header
+            that says so.
     """
 
     form: str = "recorded"
@@ -75,6 +77,7 @@ class Options:
     seed: int = 1
     stall: float = 3.0
     latency: float = 0.0
+    closes: str = ""
 
 
 @attrs.define
@@ -144,6 +147,10 @@ class Service:
             FAULTS[kind](connection, headers, self.body_for(name))
         elif self.options.latency:
             connection.after(self.options.latency, connection.send, 200, self.body_for(name), headers)
+        elif self.options.closes:
+            announced = "Connection: close\r\n" if self.options.closes == "announced" else ""
+            connection.send(200, self.body_for(name), headers + announced)
+            connection.transport.close()
         else:
             connection.send(200, self.body_for(name), headers)
 

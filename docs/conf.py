@@ -62,6 +62,9 @@ smartquotes_action = "D"
 myst_enable_extensions = ["substitution"]
 myst_heading_anchors = 3
 
+# `nox -s links`: these addresses are examples.
+linkcheck_ignore = [r"https?://[^/]*(\.example|localhost|127\.0\.0\.1)\b"]
+
 
 def columns_of(kind: Kind) -> list[Column | MapColumn]:
     return [F[column.name] for column in COLUMNS.values() if column.kind is kind]
@@ -69,7 +72,7 @@ def columns_of(kind: Kind) -> list[Column | MapColumn]:
 
 def operators_of(column: Column | MapColumn) -> list[str]:
     """What the class of the column says that it has, for a map that of its keys."""
-    return (column["key"] if isinstance(column, MapColumn) else column).has.split(", ")
+    return (column["key"] if isinstance(column, MapColumn) else column)._operators().split(", ")
 
 
 def operators_text(kind: Kind) -> str:
@@ -128,7 +131,7 @@ myst_substitutions = {
     "metrics_rows": rows_table(SessionMetrics),
     "grid_rows": rows_table(MetricsGrid),
     "comparison_rows": rows_table(GridComparison),
-    **{f"{command}_options": options_of(command) for command in ("metrics", "filter", "demo", "serve")},
+    **{f"{command}_options": options_of(command) for command in ("metrics", "sessions", "filter", "demo", "serve")},
 }
 
 

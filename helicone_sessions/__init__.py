@@ -27,8 +27,9 @@ from helicone_sessions.errors import (
 )
 from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.expression import ALL, NONE, Filter, all_of, any_of
-from helicone_sessions.messages.metrics import Histogram, HistogramRow, SessionAverages, SessionMetrics
-from helicone_sessions.messages.query import PSize, SessionMetricsQuery
+from helicone_sessions.messages.metrics import Histogram, HistogramRow, PSize, SessionAverages, SessionMetrics
+from helicone_sessions.messages.query import SessionMetricsQuery
+from helicone_sessions.messages.sessions import Session, SessionCount, SessionName, Sessions
 from helicone_sessions.messages.time_filter import TimeFilter
 
 if TYPE_CHECKING:
@@ -68,9 +69,13 @@ __all__ = [
     "RateLimited",
     "RequestTimeout",
     "ServerError",
+    "Session",
     "SessionAverages",
+    "SessionCount",
     "SessionMetrics",
     "SessionMetricsQuery",
+    "SessionName",
+    "Sessions",
     "TimeFilter",
     "TransportError",
     "UnexpectedResponse",

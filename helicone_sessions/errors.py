@@ -3,21 +3,21 @@
 ::
 
     HeliconeError
-    ├─ ConfigurationError(ValueError)         cannot work as it is set up
+    ├─ ConfigurationError(ValueError)         a wrong setting or argument
     │  └─ MissingExtra(ImportError)           a package is not installed
-    ├─ FilterError                            cannot be built or sent
+    ├─ FilterError                            a filter that cannot be built or sent
     │  ├─ FilterTypeError(TypeError)          a wrong value or operand
-    │  │  └─ UnknownOperator(AttributeError)  the column lacks it
-    │  └─ FilterValueError(ValueError)        cannot be said or held
-    │     ├─ FilterSyntaxError                a text that is no filter
-    │     └─ UnknownColumn(AttributeError)    there is none of that name
-    ├─ TransportError                         no answer
+    │  │  └─ UnknownOperator(AttributeError)  an operator that the column lacks
+    │  └─ FilterValueError(ValueError)        a value that the column or the API cannot hold
+    │     ├─ FilterSyntaxError                invalid filter text
+    │     └─ UnknownColumn(AttributeError)    an unknown column name
+    ├─ TransportError                         no response
     │  ├─ RequestTimeout(TimeoutError)        not in time
     │  └─ ConnectionFailed(ConnectionError)   no connection
-    └─ APIError                               an answer, and no metrics
+    └─ APIError                               a response without metrics
        ├─ AuthenticationError                 401, 403
        ├─ InvalidRequest                      400, 404, 422
-       ├─ RateLimited                         429 that cannot be waited out
+       ├─ RateLimited                         429 that is too long to wait for
        ├─ QueryFailed                         the service's error text
        ├─ ServerError                         5xx without such a text
        └─ UnexpectedResponse                  anything else
@@ -37,28 +37,28 @@ class HeliconeError(Exception):
     """The root of all errors of this package.
 
     An error carries its parts as data, so that each reader gets them in their own words: Python names an
-    argument, the command line an option, a server's answer a field. Each part is None if it does not apply.
+    argument, the command line an option, a server's response a field. Each part is None if it does not apply.
 
     Args:
         message: The text; without it, it is rendered from the parts.
         argument: The argument that is wrong, under its name in Python.
         column: The column that the error is about, under its name in the API.
         field: The JSON path of the field that is wrong.
-        problem: What is wrong, including the value; it continues a sentence that begins with the subject.
-        remedy: What to do about it, as a sentence without its full stop.
+        problem: The mistake, including the value; it continues a sentence that begins with the subject.
+        remedy: The way to fix it, as a sentence without its full stop.
 
     >>> from helicone_sessions import parse_filter
     >>> try:
     ...     parse_filter("costs > 1")
     ... except HeliconeError as error:
     ...     print(error.message.splitlines()[0])
-    line 1, column 1: there is no column 'costs'; did you mean 'cost'?
+    line 1, column 1: there is no column 'costs'. Did you mean 'cost'?
     >>> print(ConfigurationError(argument="host", problem="must be a string, got 5", remedy="Pass a name"))
     host must be a string, got 5. Pass a name
     """
 
     answered: Mapping[Any, Any] | None = None
-    """What `get_metrics_many` had been answered before this error ended it, by key or by place; else None."""
+    """The metrics that `get_metrics_many` had before this error ended it, by key or position; else None."""
     argument: str | None = None
     column: str | int | None = None
     field: str | None = None
@@ -87,7 +87,7 @@ class HeliconeError(Exception):
         message = message or _rendered(argument or column or field, problem, remedy)
         super().__init__(message)
         if isinstance(self, AttributeError):
-            # The message says what is near; unless there is a name, Python adds a guess of its own.
+            # The message has suggestions; without a name, Python would add its own.
             AttributeError.__init__(self, message, name="")
 
     @property
@@ -101,8 +101,8 @@ class HeliconeError(Exception):
 
 
 def _rendered(subject: str | None, problem: str | None, remedy: str | None) -> str:
-    said = " ".join(filter(None, [subject, problem]))
-    return f"{said}. {remedy}" if remedy else said
+    text = " ".join(filter(None, [subject, problem]))
+    return f"{text}. {remedy}" if remedy else text
 
 
 def _rebuild(kind: type[HeliconeError], args: tuple[Any, ...], state: dict[str, Any]) -> HeliconeError:
@@ -162,7 +162,7 @@ class FilterTypeError(FilterError, TypeError):
     >>> F.cost > "a lot"
     Traceback (most recent call last):
         ...
-    helicone_sessions.errors.FilterTypeError: F.cost is compared with a number, not with str 'a lot'
+    helicone_sessions.errors.FilterTypeError: F.cost takes a number, got 'a lot'. Its unit is dollars
     """
 
 
@@ -173,61 +173,72 @@ class FilterValueError(FilterError, ValueError):
     >>> F.latency.between(500, 100)
     Traceback (most recent call last):
         ...
-    helicone_sessions.errors.FilterValueError: F.latency.between(500, 100): the lower end is above the upper one
+    helicone_sessions.errors.FilterValueError: F.latency takes the lower end of a range first, got 500 and 100. Swap the ends
     """  # noqa: E501 - a doctest shows the message whole
 
 
 class UnknownOperator(FilterTypeError, AttributeError):
-    """A column has no operator of that name; the message says which it has.
+    """A column has no operator of that name; the message lists its operators.
 
     >>> from helicone_sessions import F
     >>> F.threat.contains("x")
     Traceback (most recent call last):
         ...
-    helicone_sessions.errors.UnknownOperator: F.threat is a boolean column and has no .contains; it has ==, !=, .is_true(), .is_false(), and stands for a condition by itself
+    helicone_sessions.errors.UnknownOperator: F.threat is a boolean column and has no .contains. It has ==, !=, .is_true(), .is_false(), and is a condition by itself
     """  # noqa: E501 - a doctest shows the message whole
 
 
 class FilterSyntaxError(FilterValueError):
-    """A text that is no filter; the message shows the place.
+    """Invalid filter text; the message shows the position.
 
     Args:
-        message: What is wrong, where, and what to write instead.
-        line: The line, from 1 on.
-        column: The character in this line, from 1 on.
-        offset: The character in the whole text, from 0 on.
+        message: The text; it shows the line with the mistake.
+        line: The line, counted from 1.
+        column: The character in this line, counted from 1.
+        offset: The character in the whole text, counted from 0.
+        problem: What is wrong.
+        remedy: What to do about it.
 
     >>> from helicone_sessions import parse_filter
     >>> text = "cost > 0.1 andd threat"
     >>> try:
     ...     parse_filter(text)
     ... except FilterSyntaxError as error:
-    ...     error.line, error.column, text[error.offset :]
-    (1, 12, 'andd threat')
+    ...     error.line, error.column, text[error.offset :], error.remedy
+    (1, 12, 'andd threat', "Did you mean 'and'?")
     """
 
     column: int
 
-    def __init__(self, message: str, *, line: int, column: int, offset: int) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        message: str,
+        *,
+        line: int,
+        column: int,
+        offset: int,
+        problem: str | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(message, problem=problem, remedy=remedy)
         self.line = line
         self.column = column
         self.offset = offset
 
 
 class UnknownColumn(FilterValueError, AttributeError):
-    """There is no column of that name; the message says which is nearest.
+    """There is no column of that name; the message suggests the nearest.
 
     >>> from helicone_sessions import F
     >>> F.modle
     Traceback (most recent call last):
         ...
-    helicone_sessions.errors.UnknownColumn: there is no column 'modle'; did you mean 'model'?
+    helicone_sessions.errors.UnknownColumn: there is no column 'modle'. Did you mean 'model'?
     """
 
 
 class TransportError(HeliconeError):
-    """No answer came.
+    """There is no response.
 
     Args:
         message: The failure.
@@ -258,17 +269,17 @@ def _tries(attempts: int, waited: float) -> str:
 
 
 class RequestTimeout(TransportError, TimeoutError):
-    """A limit of time was reached before the answer was there.
+    """A timeout or deadline ended a query.
 
     Args:
-        message: What happened.
-        limit: The name of the limit, as it is spelt in the client's arguments.
-        seconds: How long the limit is.
+        message: The failure.
+        limit: The argument of the client that sets the limit: ``timeout`` or ``deadline``.
+        seconds: The limit in seconds.
         tries: ``attempts`` and ``waited``, as in `TransportError`.
 
-    >>> error = RequestTimeout("no whole answer came within 60 s", limit="timeout", seconds=60.0, attempts=5)
+    >>> error = RequestTimeout("no complete response within 60 s", limit="timeout", seconds=60.0, attempts=5)
     >>> print(error, error.limit)
-    no whole answer came within 60 s (after 5 attempts) timeout
+    no complete response within 60 s (after 5 attempts) timeout
     """
 
     def __init__(self, message: str, *, limit: str, seconds: float, **tries: Any) -> None:
@@ -278,9 +289,10 @@ class RequestTimeout(TransportError, TimeoutError):
 
 
 class ConnectionFailed(TransportError, ConnectionError):
-    """The connection could not be made, or broke before the answer was complete.
+    """The connection could not be made, or broke before the response was complete.
 
-    ``is_lasting`` says that the next would fare no better, as with a certificate that is not trusted.
+    ``is_lasting`` is true if a retry would fail again, for example because a certificate is not trusted or a
+    proxy refuses the connection.
 
     >>> import asyncio
     >>> from helicone_sessions import HeliconeClient
@@ -298,17 +310,17 @@ class ConnectionFailed(TransportError, ConnectionError):
 
 
 class APIError(HeliconeError):
-    """The service answered, and the answer is not metrics.
+    """The service sent a response that is an error, or is not valid.
 
     Args:
-        message: What the service said, or what is wrong with its answer.
+        message: The service's own text, or the fault of the response.
         status: The HTTP status.
-        request_id: The service's or its gateway's id of the request, if a header gave one.
-        attempts: How often it was asked.
-        waited: Seconds that were waited between the attempts.
+        request_id: The id of the request from a header of the service or its gateway, or None.
+        attempts: Number of attempts.
+        waited: Seconds spent waiting between attempts.
         body_excerpt: The first characters of the body.
         field: The JSON path of the field that the service names.
-        remedy: What to do about it; ``str()`` shows it after the message.
+        remedy: The way to fix it; ``str()`` shows it after the message.
 
     >>> print(APIError("Too many requests", status=429, request_id="req-7", attempts=5, waited=61.2))
     Too many requests (status 429, request id req-7, after 5 attempts and 61.2 s of waits)
@@ -339,8 +351,8 @@ class APIError(HeliconeError):
             facts.append(f"request id {self.request_id}")
         if tries := _tries(self.attempts, self.waited):
             facts.append(tries)
-        said = f"{self.message} ({', '.join(facts)})"
-        return f"{said}. {self.remedy}" if self.remedy else said
+        text = f"{self.message} ({', '.join(facts)})"
+        return f"{text}. {self.remedy}" if self.remedy else text
 
 
 class AuthenticationError(APIError):
@@ -379,9 +391,9 @@ class RateLimited(APIError):
     only ever refused for six hours.
 
     Args:
-        message: What the service said.
-        retry_after: The wait in seconds that the service asked for, or None if it named none.
-        answer: ``status`` and what else of the answer an `APIError` has.
+        message: The service's text.
+        retry_after: The wait in seconds that the service requests, or None.
+        answer: ``status`` and the other arguments of `APIError`.
 
     >>> RateLimited("Too many requests, please try again later.", status=429, retry_after=30.0).retry_after
     30.0
@@ -393,10 +405,10 @@ class RateLimited(APIError):
 
 
 class QueryFailed(APIError):
-    """The service understood the query and could not answer it; ``message`` is its own text.
+    """The service could not run the query; ``message`` is its own text.
 
     The open-source server gives nearly every failure of ClickHouse the text "No request count found"; the
-    ``remedy`` says what to try then.
+    ``remedy`` suggests a way out.
 
     >>> import asyncio
     >>> from helicone_sessions import HeliconeClient
@@ -417,11 +429,11 @@ class ServerError(APIError):
     """The service or a gateway in front of it failed (5xx without an envelope).
 
     Args:
-        message: What is known of it.
-        retry_after: The wait in seconds that it asked for, or None if it named none.
+        message: The failure.
+        retry_after: The wait in seconds that the response requests, or None.
         is_lasting: Whether the server itself could not handle the request, for example because it is too
             large; a retry would fail again, unless the message names a passing cause.
-        answer: ``status`` and what else of the answer an `APIError` has.
+        answer: ``status`` and the other arguments of `APIError`.
 
     >>> print(ServerError("the service answered with status 503 and a page of HTML", status=503, attempts=5))
     the service answered with status 503 and a page of HTML (status 503, after 5 attempts)
@@ -436,20 +448,32 @@ class ServerError(APIError):
 
 
 class UnexpectedResponse(APIError):
-    """An answer that is not what the contract says.
+    """A response that breaks the contract.
 
     Args:
-        message: What is wrong with it.
-        path: The JSON path of what is off.
-        answer: ``status`` and what else of the answer an `APIError` has.
+        message: The fault.
+        path: The JSON path of the fault.
+        is_truncated: Whether the body ends too early, as it does when its sender failed; a retry may succeed.
+        is_too_large: Whether the body is larger than the client takes.
+        answer: ``status`` and the other arguments of `APIError`.
 
     >>> UnexpectedResponse("the field 'average' is missing", status=200, path="$.data.average").path
     '$.data.average'
     """
 
-    def __init__(self, message: str, *, path: str = "$", **answer: Any) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str = "$",
+        is_truncated: bool = False,
+        is_too_large: bool = False,
+        **answer: Any,
+    ) -> None:
         super().__init__(message, **answer)
         self.path = path
+        self.is_truncated = is_truncated
+        self.is_too_large = is_too_large
 
 
 class HeliconeFilterWarning(UserWarning):
@@ -457,9 +481,9 @@ class HeliconeFilterWarning(UserWarning):
 
     >>> import warnings
     >>> from helicone_sessions import Filter
-    >>> with warnings.catch_warnings(record=True, action="always") as said:
+    >>> with warnings.catch_warnings(record=True, action="always") as caught:
     ...     Filter.from_wire({"request_response_rmt": {"latency": {"gte": 1, "lt": 5}}}, expand=True)
     (F.latency >= 1) & (F.latency < 5)
-    >>> said[0].category.__name__
+    >>> caught[0].category.__name__
     'HeliconeFilterWarning'
     """

@@ -12,10 +12,9 @@ from typing import Final
 
 MASK: Final = "***"
 
-# Longer texts are cut here first, so that a message about a large value or body takes little time.
-_LONGEST: Final = 8192
 # A part of a secret at the beginning or the end of a cut text is masked from this length on.
 _SHORTEST_PART: Final = 8
+_INSIDE: Final = ("-", "_", "/")
 # Others escape a text again, so backslashes and percent signs may be repeated.
 _UNIT: Final = re.compile(
     r"\\+(?:u(?P<u>[0-9a-fA-F]{4})|U(?P<U>[0-9a-fA-F]{8})|x(?P<x>[0-9a-fA-F]{2})"
@@ -43,7 +42,7 @@ def masked_repr(value: object, *secrets: str, most: int = 60) -> str:
     "'http://***@localhost'"
     """
     if isinstance(value, (str, bytes)):
-        value = value[:_LONGEST]
+        value = value[: _considered(most)]
     try:
         text = repr(value)
     except ValueError:
@@ -64,12 +63,26 @@ def masked_text(text: str, *secrets: str, most: int = 500) -> str:
     >>> masked_text("no such key: \\u0073k-1%32", "sk-12"), masked_text("\x1b[31mred")
     ('no such key: ***', '[31mred')
     """
-    text = "".join(letter for letter in text[:_LONGEST] if letter in "\n\t" or not _is_control(letter))
+    text = printable(text[: _considered(most)])
     plain, starts = _unescaped(text)
     spans = [(starts[start], starts[end]) for start, end in _secret_spans(plain, secrets)]
     # As it is too: an escaped "/" in a password would end it early, and a secret may follow a backslash.
     text = _replaced(text, [*spans, *_secret_spans(text, secrets)])
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def printable(text: str) -> str:
+    r"""A text from outside without control characters, which a terminal would obey.
+
+    >>> printable("\x1b[31mred\x07")
+    '[31mred'
+    """
+    return "".join(letter for letter in text if letter in "\n\t" or not _is_control(letter))
+
+
+def _considered(most: int) -> int:
+    """The length to which a text is cut first, so that a message about a large value takes little time."""
+    return 4 * most + 2000
 
 
 def _is_control(letter: str) -> bool:
@@ -115,7 +128,7 @@ def _secret_spans(text: str, secrets: Iterable[str]) -> Iterator[tuple[int, int]
 
 
 def _part_spans(text: str, secret: str) -> Iterator[tuple[int, int]]:
-    """Where the text holds the secret, or a beginning of it that is long enough to matter."""
+    """Where the text holds the secret, or is cut after a beginning of it that is long enough to matter."""
     head = secret[:_SHORTEST_PART]
     start = text.find(head)
     while start >= 0:
@@ -123,7 +136,9 @@ def _part_spans(text: str, secret: str) -> Iterator[tuple[int, int]]:
         while length < len(secret) and text.startswith(secret[: length + 1], start):
             length += 1
         end = start + length
-        yield start, end
+        # A word that begins like the secret goes on, and a cut text does not.
+        if length == len(secret) or not (text[end : end + 1].isalnum() or text[end : end + 1] in _INSIDE):
+            yield start, end
         start = text.find(head, end)
 
 

@@ -10,7 +10,7 @@ import attrs
 from yarl import URL
 
 from helicone_sessions.errors import APIError, MissingExtra, TransportError
-from helicone_sessions.messages.query import SessionMetricsQuery
+from helicone_sessions.messages.endpoints import AnyQuery
 from helicone_sessions.transport.hooks import Attempt, Hooks, QueryOutcome, WaitReason
 
 try:
@@ -63,7 +63,7 @@ class OpenTelemetryHooks(Hooks):
         self._tracer = get_tracer(package, version(package), tracer_provider, _SCHEMA)
         self._record_filter = record_filter
 
-    def query_begins(self, query: SessionMetricsQuery) -> _Begun:
+    def query_begins(self, query: AnyQuery) -> _Begun:
         """Begin the span of a query."""
         begun = self._begin("helicone_sessions.query", SpanKind.INTERNAL, {})
         if self._record_filter and begun.span.is_recording():

@@ -11,7 +11,8 @@ from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.expression import ALL, NONE, Filter, all_of, any_of
 from helicone_sessions.filters.schema import REQUESTS, SESSIONS, ColumnFacts, Kind
 
-COLUMNS = tuple(getattr(F, name).facts for name in dir(F) if not name.startswith("_"))
+# Two names of F are aliases of a property.
+COLUMNS = tuple(dict.fromkeys(getattr(F, name).facts for name in dir(F) if not name.startswith("_")))
 PAIRS = tuple((column.name, word) for column in COLUMNS for word in column.operators)
 # The pairs whose opposite the API has, whatever the constant.
 NEGATABLE = tuple(

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import io
 import json
 import os
 import re
@@ -21,7 +20,7 @@ import attrs
 import pytest
 
 from helicone_sessions import AuthenticationError, HeliconeClient, SessionMetrics
-from helicone_sessions.cli.demo import MODELS, TEN_LINES
+from helicone_sessions.cli.demo import MODELS
 from helicone_sessions.cli.serve import KEY_VARIABLE, signals
 from helicone_sessions.clock import replaced
 from helicone_sessions.local import LocalServer
@@ -43,16 +42,27 @@ def run(*arguments: str, environment: dict[str, str] | None = None) -> subproces
     )
 
 
-def test_demo_shows_models_days_and_histograms() -> None:
-    """The demo ends well with a row for each day, a column for each model and the three histograms."""
+def test_the_demo_fits_one_screen() -> None:
+    """The headline, averages, one histogram and the next command fit 24 lines of 80 characters."""
     pytest.importorskip("chdb")
-    done = run("demo", "--days", "5")
+    done = run("demo", environment={"COLUMNS": "80"})
+    lines = [*done.stdout.splitlines(), *done.stderr.splitlines()]
+
+    assert (0, True) == (done.returncode, done.stdout.startswith("Costliest model: claude-opus-4, $"))
+    assert (True, True) == (len(lines) < 24, max(map(len, lines)) <= 80)
+    for text in ("gpt-4o", "all sessions", "Dollars per session", "demo --full", "metrics --last 7d"):
+        assert text in "\n".join(lines)
+
+
+def test_the_full_demo_shows_days_and_histograms() -> None:
+    """It has a row for each day, a column for each model, and the three histograms."""
+    pytest.importorskip("chdb")
+    done = run("demo", "--days", "5", "--full")
+
     assert (0, 5) == (done.returncode, sum(line.strip()[:3] in DAYS for line in done.stdout.splitlines()))
-    for text in ("claude-", "Costliest model: claude-opus-4", "Requests per session", "Dollars per session"):
+    for text in ("claude-", "support-chat", "Requests per session", "Dollars per session"):
         assert text in done.stdout
     assert "embedded engine" in done.stderr
-    assert "helicone-sessions serve --data requests.jsonl" in done.stderr
-    assert done.stdout.rstrip().endswith("asyncio.run(main())")
 
 
 DAYS = {"Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"}
@@ -62,7 +72,7 @@ async def test_days_of_several_years_are_told_apart() -> None:
     """Each day has a row, also where a later year has the same day of the week and of the month."""
     async with FakeHelicone() as fake:
         environment = {"HELICONE_API_KEY": fake.api_key, "HELICONE_BASE_URL": fake.url}
-        command = ("demo", "--live", "--days", "2300", "--model", "m")
+        command = ("demo", "--live", "--days", "2300", "--model", "m", "--full")
         done = await asyncio.to_thread(run, *command, environment=environment)
     rows = [" ".join(line.split()[:4]) for line in done.stdout.splitlines() if line.strip()[:3] in DAYS]
     days = {datetime.strptime(row, "%a %d %b %Y").replace(tzinfo=UTC) for row in rows}
@@ -80,21 +90,21 @@ async def test_names_of_models_are_shown_as_they_are() -> None:
     assert (0, True) == (done.returncode, "Costliest model: [/x], " in done.stdout)
 
 
-def test_the_ten_lines_run() -> None:
-    """The lines of Python that the demo ends with give the figures of its table."""
+def test_the_program_of_the_demo_gives_its_figures() -> None:
+    """The program that --code shows prints the costs in the table of days."""
     pytest.importorskip("chdb")
-    from helicone_sessions.display.numbers import number
+    program = run("demo", "--code").stdout
+    shown = run("demo", "--full", environment={"COLUMNS": "200"}).stdout
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True
+    )
+    lines = done.stdout.splitlines()
 
-    shown = run("demo").stdout
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        exec(compile(TEN_LINES, "ten lines", "exec"), {})  # noqa: S102 - they are the subject
-    lines = printed.getvalue().splitlines()
     assert 60 == len(lines)
     for line in lines:
         day, model, cost = re.fullmatch(r"(\w+ \d+ \w+) (\S+) (\S+)", line).groups()
         row = next(row.split() for row in shown.splitlines() if row.strip().startswith(day))
-        assert number(float(cost), "dollars") == row[3 + MODELS.index(model)]
-    asyncio.set_event_loop(None)
+        assert float(row[3 + MODELS.index(model)].strip("$")) == pytest.approx(float(cost), abs=0.006)
 
 
 def test_live_without_a_key_says_what_to_set() -> None:

@@ -1,11 +1,13 @@
 """The commands `metrics` and `filter`."""
 
 import csv
+import datetime as dt
 import io
 import json
 import re
 import shlex
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,14 +18,13 @@ import pytest
 from helicone_sessions import F, Filter, SessionMetrics
 from helicone_sessions.cli import main
 from helicone_sessions.cli.arguments import segments
-from helicone_sessions.messages.converter import metrics_from_json
-from helicone_sessions.report import MetricsGrid
-from helicone_sessions.testing import FakeHelicone, failure, metrics
+from helicone_sessions.testing import FakeHelicone, failure, metrics, request, session
 
 pytest.importorskip("cyclopts", reason="the extra `cli` is not installed")
 pytest.importorskip("rich", reason="the extra `cli` is not installed")
 
 KEY = "sk-helicone-of-the-command-line"
+NOW = dt.datetime.now(dt.UTC) - dt.timedelta(hours=1)
 FROM = ("metrics", "--from")
 
 
@@ -31,7 +32,11 @@ FROM = ("metrics", "--from")
 def service() -> Iterator[FakeHelicone]:
     """The service."""
     with FakeHelicone(api_key=KEY) as server:
-        server.otherwise(metrics(cost=0.25, duration=90.0, count=3.0))
+        server.otherwise(metrics(cost=0.25, duration=90.0, count=3.0, sessions=12))
+        server.stored_requests = [
+            request(model=model, created_at=NOW) for model in ("gpt-4o", "o3", "gpt-4o")
+        ]
+        server.sessions = [session(str(n), total_cost=n, created_at=NOW) for n in range(1, 31)]
         yield server
 
 
@@ -79,7 +84,7 @@ def test_an_answer_is_shown_as_a_table_with_histograms(run: Run, service: FakeHe
     done = run(service, "metrics", 'cost > 0.1 and model contains "gpt"', "--last", "7d", "--p-size", "p95")
 
     assert 0 == done.returncode
-    for text in ("0.2500", "Requests per session", "Dollars per session", "█", "Cut at p95"):
+    for text in ("$0.25", "Requests per session", "Dollars per session", "█", "Cut at p95"):
         assert text in done.stdout
     (request,) = service.requests
     assert (F.cost > 0.1) & F.model.contains("gpt") == Filter.from_wire(request.json["filter"])
@@ -88,14 +93,14 @@ def test_an_answer_is_shown_as_a_table_with_histograms(run: Run, service: FakeHe
 
 
 def test_segments_and_windows_make_a_table(run: Run, service: FakeHelicone) -> None:
-    """A line for each day, a column for each model; nothing more is asked."""
+    """A line for each day, a column for each model, and the totals."""
     done = run(
         service,
         *("metrics", "--by", "model=gpt-4o,claude-sonnet-4", "--by", "slow:latency > 5000", "--every", "1d"),
         *("--from", "2026-10-24", "--to", "2026-10-27", "--time-zone", "Europe/Berlin"),
     )
 
-    assert (0, 9) == (done.returncode, len(service.requests))
+    assert (0, 9 + 3 + 3 + 1) == (done.returncode, len(service.requests))
     assert "Dollars per session, mean" in done.stdout
     for text in ("gpt-4o", "claude-", "slow", "2026-10-24", "2026-10-25", "2026-10-26"):
         assert text in done.stdout
@@ -104,17 +109,18 @@ def test_segments_and_windows_make_a_table(run: Run, service: FakeHelicone) -> N
         // 3_600_000
         for request in service.requests
     }
-    assert {24, 25} == lengths
+    assert {24, 25, 73} == lengths
 
 
 def test_json_and_csv_are_read_back(run: Run, service: FakeHelicone) -> None:
     """The standard output holds the data and nothing else."""
     one = run(service, "metrics", "--output", "json")
-    assert metrics(cost=0.25, duration=90.0, count=3.0) == metrics_from_json(one.stdout)
+    assert metrics(cost=0.25, duration=90.0, count=3.0, sessions=12).to_rows() == json.loads(one.stdout)
 
     days = ("metrics", "--from", "2026-11-01", "--to", "2026-11-04", "--every", "1d")
-    grid = MetricsGrid.from_json(run(service, *days, "--output", "json").stdout)
-    assert 3 == len(grid)
+    lines = json.loads(run(service, *days, "--output", "json").stdout)
+    assert [("2026-11-01T00:00:00+00:00", 0.25)] == [(row["start"], row["dollars_mean"]) for row in lines][:1]
+    assert 3 == len(lines)
     rows = list(csv.DictReader(io.StringIO(run(service, *days, "--output", "csv").stdout)))
     assert ["0.25"] * 3 == [row["dollars_mean"] for row in rows]
     page = run(service, *days, "--output", "html", "--quantity", "seconds_mean").stdout
@@ -147,14 +153,12 @@ def test_the_values_of_a_segment_fit_its_column(run: Run, service: FakeHelicone)
         "--by",
         'properties["a=b"]=x',
         "--by",
-        "cached=true",
+        "cached=false",
     )
-    grid = MetricsGrid.from_json(run(service, "metrics", *by[:4], "--output", "json").stdout)
-    assert [F.status == 200, F.status == 500, F.model == "4", F.model == "true"] == list(
-        grid.segments.values()
-    )
-    grid = MetricsGrid.from_json(run(service, "metrics", *by[4:6], "--output", "json").stdout)
-    assert [F.properties["a=b"] == "x"] == list(grid.segments.values())
+    run(service, "metrics", *by, "--output", "csv")
+    sent = {Filter.from_wire(request.json["filter"]) for request in service.requests}
+    texts = {F.model == "4", F.model == "true", F.properties["a=b"] == "x"}
+    assert {F.status == 200, F.status == 500, F.cached == False, *texts} == sent  # noqa: E712 - a filter
 
 
 def test_what_has_no_answer_is_named_and_the_rest_is_shown(run: Run, service: FakeHelicone) -> None:
@@ -164,14 +168,14 @@ def test_what_has_no_answer_is_named_and_the_rest_is_shown(run: Run, service: Fa
 
     assert 5 == done.returncode
     assert "failed" in done.stdout
-    assert "0.2500" in done.stdout
+    assert "$0.25" in done.stdout
     assert "b, all time: no such luck" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("code", "message", "arguments"),
     [
-        (2, "line 1, column 7: a constant is due", ("metrics", "cost >")),
+        (2, "line 1, column 7: expected a constant after '>'", ("metrics", "cost >")),
         (2, "--last must be a length such as 90m, 12h, 7d or 2w, got 'week'", ("metrics", "--last", "week")),
         (2, "--last must be a length", ("metrics", "--last", "0d")),
         (2, "--from must be a date or a time such as 2026-11-01", ("metrics", "--from", "yesterday")),
@@ -182,7 +186,7 @@ def test_what_has_no_answer_is_named_and_the_rest_is_shown(run: Run, service: Fa
             ("metrics", "--last", "1d", "--from", "2026-11-01"),
         ),
         (2, "--every needs a time. Add --last 7d", ("metrics", "--every", "1d")),
-        (2, "--by must be a column with values", ("metrics", "--by", "model")),
+        (2, "--by must be a column with values", ("metrics", "--by", "request_created_at")),
         (2, "--by has two segments of the name 'a'", ("metrics", "--by", "model=a,a")),
         (
             2,
@@ -196,13 +200,13 @@ def test_what_has_no_answer_is_named_and_the_rest_is_shown(run: Run, service: Fa
             (*FROM, "2026-11-02", "--to", "2026-11-01"),
         ),
         (2, "--from must be before now, got 9000-01-01", (*FROM, "9000-01-01")),
-        (2, "--last is longer than the calendar, got 999999w", ("metrics", "--last", "999999w")),
+        (2, "--last is too long, got 999999w", ("metrics", "--last", "999999w")),
         (2, "--timeout must be a number of seconds above 0", ("metrics", "--timeout", "0")),
         (2, "--timeout must be a number, got 'soon'", ("metrics", "--timeout", "soon")),
         (2, "--max-concurrency must be a whole number of at least 1", ("metrics", "--max-concurrency", "0")),
         (
             2,
-            "name of a time zone, got 'Mars'",
+            "name of a known time zone, got 'Mars'",
             ("metrics", "--last", "1d", "--time-zone", "Mars"),
         ),
         (2, "in --by modle=a", ("metrics", "--by", "modle=a")),
@@ -283,7 +287,7 @@ def test_kinds_of_failure_have_codes_of_their_own(run: Run, service: FakeHelicon
         (
             {"HELICONE_API_KEY": KEY, "HELICONE_BASE_URL": "http://127.0.0.1:9/v1"},
             2,
-            "HELICONE_BASE_URL must not end with /v1",
+            "HELICONE_BASE_URL must not end with '/v1'",
         ),
         (
             {"HELICONE_API_KEY": KEY, "HELICONE_BASE_URL": "http://127.0.0.1:1"},
@@ -324,9 +328,10 @@ def test_no_colour_is_used_where_none_is_wanted(run: Run, service: FakeHelicone)
 
 
 def test_no_figure_is_cut_in_a_narrow_terminal(run: Run, service: FakeHelicone) -> None:
-    """The lines of a table are longer than the terminal where they have to be."""
+    """A table that is too wide breaks into blocks of columns."""
     done = run(service, "metrics", "--by", "model=" + ",".join("abcdefgh"), COLUMNS="30")
-    assert 8 == done.stdout.count("0.2500")
+    assert 18 == done.stdout.count("$0.25")
+    assert 30 >= max(map(len, done.stdout.splitlines()))
 
 
 def test_bars_are_drawn_where_there_are_no_block_characters() -> None:
@@ -378,7 +383,7 @@ def test_a_pipe_gets_every_character_whatever_the_locale(shown: Callable[..., by
     """As UTF-8: a filter or a table with question marks in it would be another one."""
     by = ("metrics", "--by", "日本 é: cost > 1", "--output", output)
     text = shown(*by, terminal=False).decode()
-    assert "日本 é" in (str([*MetricsGrid.from_json(text).segments]) if output == "json" else text)
+    assert "日本 é" in text
 
 
 def test_a_pipe_gets_the_filter_that_was_written(shown: Callable[..., bytes]) -> None:
@@ -402,14 +407,14 @@ def test_a_picture_that_cannot_be_drawn_leaves_the_table(
     path = tmp_path / "report.png"
     path.symlink_to(tmp_path / "nowhere" / "report.png")
     done = run(service, "metrics", "--plot", str(path))
-    assert (1, True) == (done.returncode, "0.2500" in done.stdout)
+    assert (1, True) == (done.returncode, "$0.25" in done.stdout)
     assert f"{path} cannot be written: No such file or directory" in done.stderr
 
 
 def test_values_of_a_segment_may_have_quotes(run: Run, service: FakeHelicone) -> None:
     """As they have in a filter."""
     done = run(service, "metrics", "--by", "model=\"gpt-4o\",'o3'", "--output", "json")
-    assert ["gpt-4o", "o3"] == list(MetricsGrid.from_json(done.stdout).segments)
+    assert ["gpt-4o", "o3"] == [row["segment"] for row in json.loads(done.stdout)]
 
 
 @pytest.mark.parametrize(
@@ -431,8 +436,170 @@ def test_no_session_says_what_to_ask_for(run: Run, service: FakeHelicone) -> Non
     """In place of three empty histograms."""
     service.otherwise(SessionMetrics.empty())
     done = run(service, "metrics")
-    assert "No session matches. Try a longer time" in done.stdout
+    assert "No session matches" in done.stdout
+    assert "Try a longer time" in done.stderr
     assert "Requests per session" not in done.stdout
+
+
+def test_a_cost_that_no_request_has_suggests_the_cost_of_sessions(run: Run, service: FakeHelicone) -> None:
+    """The metrics of the service ignore conditions on sessions; the command that lists them does not."""
+    service.otherwise(SessionMetrics.empty())
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        done = run(service, "metrics", "cost > 3 and status == 200")
+
+    assert "caution: cost > 3: " in done.stderr
+    assert "helicone-sessions sessions 'session_total_cost > 3'" in done.stderr
+
+
+def test_thousands_of_queries_are_announced(run: Run, service: FakeHelicone) -> None:
+    """Their number and the time at the free tier's rate limit come before the first query."""
+    hours = ("--from", "2026-10-01", "--to", "2026-11-12", "--every", "1h")
+    done = run(service, "metrics", *hours, "--output", "csv")
+
+    assert (0, 1008) == (done.returncode, len(service.requests))
+    assert "1,008 queries, about 5 minutes" in done.stderr
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y", 0), ("", 130), ("n", 130)])
+def test_a_terminal_is_asked_before_thousands_of_queries(
+    run: Run, service: FakeHelicone, monkeypatch: pytest.MonkeyPatch, answer: str, code: int
+) -> None:
+    """Only a yes runs them; --yes skips the question."""
+    hours = ("--from", "2026-10-01", "--to", "2026-11-12", "--every", "1h", "--output", "csv")
+    monkeypatch.setattr(sys, "stdin", Terminal(f"{answer}\n"))
+
+    assert code == run(service, "metrics", *hours).returncode
+    assert (1008 if answer == "y" else 0) == len(service.requests)
+    assert 0 == run(service, "metrics", *hours, "--yes").returncode
+
+
+class Terminal(io.StringIO):
+    """A standard input that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_column_alone_makes_a_segment_of_each_value(run: Run, service: FakeHelicone) -> None:
+    """The service has no list of values, so they are those of recent requests, and the output says so."""
+    done = run(service, "metrics", "--by", "model", "--last", "1d")
+
+    assert 0 == done.returncode
+    for text in ("gpt-4o", "o3", "total", "values in up to 10,000 requests"):
+        assert text in done.stdout
+    assert "--by needs a time" in run(service, "metrics", "--by", "model").stderr
+    one = run(service, "metrics", "--by", "model", "--top", "1", "--last", "1d", "--output", "json")
+    assert ["gpt-4o"] == [row["segment"] for row in json.loads(one.stdout)]
+
+
+def test_the_time_before_is_compared(run: Run, service: FakeHelicone) -> None:
+    """Before, after and ratio of all quantities; rows for programs."""
+    done = run(service, "metrics", "--last", "7d", "--compare", "previous")
+    ends = [request.json["timeFilter"] for request in service.requests]
+
+    assert (0, 2) == (done.returncode, len(ends))
+    # Both ends are rounded outwards.
+    assert 1 >= abs(ends[0]["startTimeUnixMs"] - ends[1]["endTimeUnixMs"])
+    for text in ("before", "after", "ratio", "dollars mean", "dollars total"):
+        assert text in done.stdout
+    rows = json.loads(
+        run(service, "metrics", "--last", "7d", "--compare", "previous", "--output", "json").stdout
+    )
+    assert {1.0} == {row["ratio"] for row in rows if row["quantity"].endswith("_mean")}
+
+
+@pytest.mark.parametrize(
+    ("code", "condition"),
+    [
+        (6, "dollars_mean >= 0.25"),
+        (6, "dollars_mean > $0.2"),
+        (0, "dollars_mean > 0.25"),
+        (6, "seconds_p95 < 1.5x"),
+        (0, "seconds_p95 > 1.5x"),
+        (6, "sessions > 3"),
+    ],
+)
+def test_a_condition_decides_the_exit_code(
+    run: Run, service: FakeHelicone, code: int, condition: str
+) -> None:
+    """An alert for cron: the reason is on the standard error, the figures on the standard output."""
+    done = run(service, "metrics", "--last", "7d", "--compare", "previous", "--fail-if", condition)
+
+    assert code == done.returncode
+    assert (code == 6) == (condition in done.stderr)
+    assert "dollars mean" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments"),
+    [
+        ("--fail-if must be a condition", ("--fail-if", "dollars_mean")),
+        ("--fail-if must begin with a quantity, got 'cost'", ("--fail-if", "cost > 1")),
+        ("Add --compare previous", ("--last", "7d", "--fail-if", "dollars_mean > 2x")),
+        ("--compare needs a time", ("--compare", "previous")),
+        ("--path must be the directory of a store", ("--path", "nowhere")),
+        ("--region cannot be combined with --path or --data", ("--data", "x.jsonl", "--region", "eu")),
+    ],
+)
+def test_what_an_alert_lacks_is_named(
+    run: Run, service: FakeHelicone, message: str, arguments: tuple[str, ...]
+) -> None:
+    """Before anything is sent."""
+    done = run(service, "metrics", *arguments)
+
+    assert (2, []) == (done.returncode, service.requests)
+    assert message in " ".join(done.stderr.split())
+
+
+# sessions
+
+
+def test_the_most_expensive_sessions_come_first(run: Run, service: FakeHelicone) -> None:
+    """With complete ids, the number of all, and their cost."""
+    service.sessions = [session("an id " * 8 + str(n), total_cost=n, created_at=NOW) for n in range(1, 31)]
+    done = run(service, "sessions", "--last", "1d", "--limit", "3", COLUMNS="80")
+    text = " ".join(done.stdout.split())
+
+    assert 0 == done.returncode
+    assert text.index("$30.00") < text.index("$29.00") < text.index("$28.00")
+    assert "$27.00" not in text
+    assert "3 of 30 sessions, $87.00 together" in text
+
+
+def test_sessions_are_rows_for_programs(run: Run, service: FakeHelicone) -> None:
+    """As JSON and as CSV, in the order that was chosen."""
+    rows = json.loads(
+        run(service, "sessions", "--last", "1d", "--sort", "total_cost", "--output", "json").stdout
+    )
+    lines = list(
+        csv.DictReader(io.StringIO(run(service, "sessions", "--last", "1d", "--output", "csv").stdout))
+    )
+
+    assert [float(n) for n in range(1, 21)] == [row["total_cost"] for row in rows]
+    assert (20, "30") == (len(lines), lines[0]["session_id"])
+
+
+def test_no_session_says_what_to_change(run: Run, service: FakeHelicone) -> None:
+    """In place of an empty table."""
+    assert "Try a longer time" in run(service, "sessions", "--last", "1m").stdout
+
+
+@pytest.mark.parametrize("sort", ["cost", "-", "total_cost desc"])
+def test_an_unknown_order_lists_the_known_ones(run: Run, service: FakeHelicone, sort: str) -> None:
+    """Before anything is sent."""
+    done = run(service, "sessions", "--sort", sort)
+
+    assert (2, []) == (done.returncode, service.requests)
+    assert "total_cost" in done.stderr
+
+
+def test_control_characters_in_names_are_not_shown(run: Run, service: FakeHelicone) -> None:
+    """A name from outside cannot change the terminal."""
+    service.sessions = [session("a", "\x1b[31mred\x07", created_at=NOW)]
+
+    assert "[31mred" in run(service, "sessions", "--last", "1d").stdout
+    assert "\x1b[31m" not in run(service, "sessions", "--last", "1d").stdout
 
 
 # filter
@@ -445,7 +612,7 @@ def test_a_filter_becomes_the_json_of_the_api(run: Run) -> None:
     assert 0 == done.returncode
     assert (F.cost > 3) | F.threat == Filter.from_wire(json.loads(done.stdout))
     assert "any of\n  cost gt 3 dollars" in done.stderr
-    assert "caution: F.cost > 3: a constant beyond 2.147483647" in done.stderr
+    assert "caution: cost > 3: a constant beyond 2.147483647" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -464,9 +631,9 @@ def test_a_filter_is_shown_in_other_forms(run: Run, expected: str, output: str) 
         assert expected in run(None, "filter", text, "--output", output).stdout
 
 
-@pytest.mark.parametrize("command", ["demo", "metrics", "filter", "serve"])
+@pytest.mark.parametrize("command", ["demo", "metrics", "sessions", "filter", "serve"])
 def test_each_help_fits_a_terminal_and_says_what_to_type(run: Run, command: str) -> None:
-    """In 80 columns, with examples that are not broken, the exit codes, and where to read on."""
+    """In 80 columns, with examples that are not broken, the exit codes, and the page of this version."""
     done = run(None, command, "--help", COLUMNS="80")
 
     assert 0 == done.returncode
@@ -474,8 +641,8 @@ def test_each_help_fits_a_terminal_and_says_what_to_type(run: Run, command: str)
     assert re.search(rf"^ helicone-sessions {command}\b", done.stdout, re.MULTILINE)
     assert not re.search(r"default:\s+(None|False|\"\")", done.stdout)
     assert "Exit codes: 0 done" in done.stdout
-    [page] = re.findall(r"Read on in (\S+) of the source", done.stdout)
-    assert (Path(__file__).parent.parent / page).is_file()
+    [page] = re.findall(r"Documentation: https://\S+/en/v0\.1\.0/(\S+)\.html", done.stdout)
+    assert (Path(__file__).parent.parent / "docs" / f"{page}.md").is_file()
 
 
 @pytest.mark.parametrize("command", ["metrics", "filter"])

@@ -443,7 +443,7 @@ async def _look_at(session: aiohttp.ClientSession, server: Any) -> None:
         assert "it is read as -1.294967296" in (await answer.json())["cautions"][0]
     async with session.get("/models", params=asked | {"where": "cost > 0.1 or modle"}) as answer:
         assert 400 == answer.status
-        assert "did you mean 'model'?" in (await answer.json())["error"]
+        assert "Did you mean 'model'?" in (await answer.json())["error"]
     async with session.get("/models", params=asked | {"days": "0"}) as answer:
         assert 422 == answer.status
 

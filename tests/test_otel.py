@@ -174,7 +174,7 @@ async def test_each_attempt_is_a_span_and_says_that_it_is_one_more(
     make_client: Make, server: FakeHelicone, spans: Spans, clock: VirtualClock
 ) -> None:
     """Attempts after the first are counted by http.request.resend_count; a query that succeeds is fine."""
-    server.will_answer(gateway_page(502), Fault.DROP)
+    server.will_answer(gateway_page(502), Fault.TRUNCATE)
     await make_client().get_metrics()
 
     (query,) = spans.named(QUERY)

@@ -15,6 +15,7 @@ from shutil import which
 from typing import Any
 
 import pytest
+import yaml
 
 import helicone_sessions
 
@@ -217,3 +218,28 @@ def test_the_changelog_tells_of_this_version() -> None:
     headings = re.findall(r"^## (\d[^\s,]*)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
 
     assert headings[0] == metadata.version("helicone-sessions")
+
+
+def test_hooks_run_the_tools_of_the_project() -> None:
+    """The hooks of pre-commit install the versions that pyproject.toml pins."""
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text("utf-8"))["repos"][0]["hooks"]
+    installed = {line for hook in hooks for line in hook["additional_dependencies"]}
+
+    assert installed <= set(PROJECT["dependency-groups"]["lint"])
+
+
+def test_ci_runs_the_tests_on_each_python() -> None:
+    """The workflow and the classifiers name the same versions of Python."""
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text("utf-8"))
+    named = {line.rpartition(" :: ")[2] for line in PROJECT["project"]["classifiers"] if "Python ::" in line}
+
+    assert named == set(workflow["jobs"]["tests"]["strategy"]["matrix"]["python"])
+
+
+def test_every_extra_is_installed_for_the_documentation() -> None:
+    """Read the Docs installs the package with all extras."""
+    text = (ROOT / ".readthedocs.yaml").read_text("utf-8")
+
+    assert set(PROJECT["project"]["optional-dependencies"]) == set(
+        re.findall(r"\.\[([\w,]+)\]", text)[0].split(",")
+    )

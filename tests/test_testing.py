@@ -264,7 +264,7 @@ def test_sample_metrics_are_of_sessions_that_are_alike() -> None:
         made.average.session_cost,
     )
     assert (0.5, 7.0, "dollars") == (
-        made.session_cost.quantile(0.5),
+        made.session_cost[0].range_end,
         made.session_cost.total,
         made.session_cost.unit,
     )
@@ -283,7 +283,7 @@ def test_sample_metrics_are_of_sessions_that_are_alike() -> None:
         (ConnectionFailed, "connection", Fault.DROP),
         (ConnectionFailed, "connection", Fault.RESET),
         (ConnectionFailed, "connection", Fault.TRUNCATE),
-        (ConnectionFailed, "connection", Fault.NOT_HTTP),
+        (ConnectionFailed, "is not HTTP", Fault.NOT_HTTP),
         (RequestTimeout, "within 0.1 s", Fault.STALL),
     ],
 )
@@ -293,7 +293,8 @@ async def test_errors_and_faults_reach_the_client(
 ) -> None:
     """Each is the error that the real thing would be, and the next request is answered as ever."""
     async with running(FakeHelicone()) as server:
-        server.will_answer(answer)
+        # The client repeats a request at once if its connection is closed without a response.
+        server.will_answer(*[answer] * (2 if answer in (Fault.DROP, Fault.RESET) else 1))
         with pytest.raises(kind, match=re.escape(message)):
             # Only a stall is to end in a timeout.
             await cost(server, max_retries=0, timeout=0.1 if answer is Fault.STALL else 60)

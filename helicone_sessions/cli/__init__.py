@@ -5,20 +5,24 @@ Results go to standard output, everything else to standard error. `_EXIT_CODES` 
 
 import os
 import sys
+import warnings
 from contextlib import suppress
+from importlib.metadata import metadata
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from helicone_sessions.cli.error_text import error_text, usage_error
+from helicone_sessions.cli.error_text import caution_text, error_text, usage_error
 from helicone_sessions.errors import (
     AuthenticationError,
     ConfigurationError,
     FilterError,
     HeliconeError,
+    HeliconeFilterWarning,
     MissingExtra,
     RateLimited,
 )
+from helicone_sessions.filters.cautions import Caution
 from helicone_sessions.filters.schema import COLUMNS
 
 if TYPE_CHECKING:
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 _COMMANDS = {
     "demo": "demo:demo",
     "metrics": "metrics:metrics",
+    "sessions": "sessions:sessions",
     "filter": "filter:filter_",
     "serve": "serve:serve",
 }
@@ -40,13 +45,15 @@ _OVERVIEW: Final = """Session metrics from Helicone: the requests, length and co
 `helicone-sessions metrics 'cost > 0.1 and model contains "gpt"' --last 7d` queries your account, with
 the key in HELICONE_API_KEY.
 
+`helicone-sessions sessions --last 7d` lists the most expensive sessions.
+
 `helicone-sessions filter 'cost > 0.1'` shows the JSON of a filter, and sends nothing.
 
 `helicone-sessions serve --data requests.jsonl` answers from your own data.
 """
 _EXIT_CODES: Final = """Exit codes: 0 done, 1 the service, the network or the output failed, 2 the command
 cannot run as given, 3 the service rejects the key, 4 the rate limit is reached, 5 some queries of a table
-failed, 130 interrupted.
+failed, 6 a --fail-if condition holds, 130 interrupted.
 """
 _EXAMPLES: Final = {
     "demo": """\
@@ -58,8 +65,17 @@ helicone-sessions demo --live --model gpt-4o
 helicone-sessions metrics 'cost > 0.1 and model contains "gpt"' --last 7d
 helicone-sessions metrics --from 2026-11-01 --to 2026-11-08 --p-size p95
 helicone-sessions metrics --last 7d --every 1d --by model=gpt-4o,claude-opus-4
+helicone-sessions metrics --last 30d --by model --top 10
+helicone-sessions metrics --last 7d --compare previous
+helicone-sessions metrics --last 1d --fail-if 'dollars_total > 100'
 helicone-sessions metrics --last 7d --by 'slow:latency > 5000' --output csv
 helicone-sessions metrics --last 4w --every 1w --output html > report.html
+""",
+    "sessions": """\
+helicone-sessions sessions --last 7d
+helicone-sessions sessions 'model contains "gpt"' --last 7d --sort -total_cost --limit 20
+helicone-sessions sessions 'session_total_cost > 3' --last 30d --output csv
+helicone-sessions sessions --last 1d --sort -duration --data requests.jsonl
 """,
     "filter": """\
 helicone-sessions filter 'cost > 0.1 and model contains "gpt"'
@@ -74,7 +90,13 @@ helicone-sessions serve --data november.csv --path helicone-data --port 8585
 helicone-sessions serve --data requests.jsonl --rejects bad.jsonl
 """,
 }
-_PAGES: Final = {"demo": "tutorial", "metrics": "cli", "filter": "filters", "serve": "engine"}
+_PAGES: Final = {
+    "demo": "tutorial",
+    "metrics": "cli",
+    "sessions": "cli",
+    "filter": "filters",
+    "serve": "engine",
+}
 _MORE: Final = {
     "filter": "Columns: " + ", ".join(COLUMNS) + ".",
     "serve": "Each row of the data is one request. Only `request_created_at` is required; other columns are"
@@ -89,6 +111,7 @@ def main() -> None:
         # A terminal shows a ? for a character that it lacks; files and pipes get all characters, as UTF-8.
         encoding = None if sys.stdout.isatty() else "utf-8"
         sys.stdout.reconfigure(encoding=encoding, errors="replace")
+    warnings.showwarning = _show_warning
     arguments = sys.argv[1:]
     command = "".join({*_COMMANDS}.intersection(arguments[:1]))
     try:
@@ -104,6 +127,14 @@ def main() -> None:
         _fail(f"{error.filename or 'the output'} cannot be written: {error.strerror}", 1)
     except KeyboardInterrupt:
         _fail("interrupted", _INTERRUPTED)
+
+
+def _show_warning(message: Warning | str, *_where: Any, **_more: Any) -> None:
+    """Write a warning to the standard error; a caution quotes the condition as filter text."""
+    found = message.args[0] if isinstance(message, HeliconeFilterWarning) else message
+    if isinstance(found, Caution):
+        found = f"caution: {caution_text(found)}"
+    sys.stderr.write(f"helicone-sessions: {found}\n")
 
 
 def _run(arguments: list[str], command: str) -> None:
@@ -143,9 +174,16 @@ def _shown(default: object) -> str | None:
 def _epilogue(command: str) -> str:
     """The end of the help of a command, in Markdown."""
     examples = f"Examples:\n\n```text\n{_EXAMPLES[command]}```"
-    read_on = f"Read on in docs/{_PAGES[command]}.md of the source."
-    parts = (examples, _MORE.get(command), _EXIT_CODES, read_on)
+    parts = (examples, _MORE.get(command), _EXIT_CODES, _documentation(_PAGES[command]))
     return "\n\n".join(part for part in parts if part)
+
+
+def _documentation(page: str) -> str | None:
+    """Where to read more about the installed version; None if the package's metadata has no address."""
+    package = metadata("helicone-sessions")
+    addresses = dict(line.split(", ", 1) for line in package.get_all("Project-URL", []))
+    address = addresses.get("Documentation")
+    return address and f"Documentation: {address}/en/v{package['Version']}/{page}.html"
 
 
 def _app(command: str) -> "App":
@@ -168,5 +206,6 @@ def _app(command: str) -> "App":
         app.command(f"helicone_sessions.cli.{function}", name=name, help_epilogue=_epilogue(name))
         if not command:
             app[name]
-    app.register_install_completion_command(name="install-completion")
+    # It writes only the file that --output names.
+    app.register_install_completion_command(name="install-completion", add_to_startup=False)
     return app

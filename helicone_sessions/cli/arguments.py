@@ -5,62 +5,36 @@ import re
 import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Final
+from typing import Annotated, Final
+
+import attrs
+from cyclopts import Parameter
 
 from helicone_sessions.errors import ConfigurationError, FilterError
+from helicone_sessions.filters.columns import F
+from helicone_sessions.filters.columns.base import Column
 from helicone_sessions.filters.expression import Filter
 from helicone_sessions.filters.nodes import Leaf
 from helicone_sessions.filters.text.parser import parse_filter
 from helicone_sessions.messages.time_filter import TimeFilter
+from helicone_sessions.report.periods import length_of
 from helicone_sessions.time_zones import zone_of
-
-_LENGTH: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(m|min|h|d|w)")
-_UNITS: Final = {
-    "m": timedelta(minutes=1),
-    "min": timedelta(minutes=1),
-    "h": timedelta(hours=1),
-    "d": timedelta(days=1),
-    "w": timedelta(weeks=1),
-}
 
 # A column, and its values after the first = that is not inside a map key.
 _BY: Final = re.compile(
     r"""((?:[^=\[]|\[(?:"(?:[^"\\]|\\.)*+"|'(?:[^'\\]|\\.)*+'|[^\]"'])*+\])++)=(.*)""", re.DOTALL
+)
+# A name of any characters and a filter; quotes are necessary around those that a column and its values have.
+_NAMED: Final = re.compile(
+    r"""\s*(?:(?P<quote>["'])(?P<quoted>.+?)(?P=quote)|(?P<name>[^=<>:\["']+))\s*:(?P<filter>.*)""", re.DOTALL
 )
 _VALUE: Final = re.compile(r"""(?:\A|,)\s*("[^"]*"|'[^']*'|[^,]*?)\s*(?=,|\Z)""")
 
 _COLUMNS: Final = "helicone-sessions filter --help lists the columns, with examples"
 
 
-def length(argument: str, text: str) -> timedelta:
-    """A length of time such as 90m, 12h, 7d or 2w.
-
-    >>> length("last", "12h")
-    datetime.timedelta(seconds=43200)
-    """
-    found = _LENGTH.fullmatch(text.strip().lower())
-    if found is None or not float(found[1]):
-        raise ConfigurationError(
-            argument=argument, problem=f"must be a length such as 90m, 12h, 7d or 2w, got {text!r}"
-        )
-    try:
-        return float(found[1]) * _UNITS[found[2]]
-    except OverflowError:
-        raise _beyond_calendar(argument, text) from None
-
-
-def _beyond_calendar(argument: str, text: str) -> ConfigurationError:
-    return ConfigurationError(
-        argument=argument, problem=f"is longer than the calendar, got {text}", remedy="Use a shorter length"
-    )
-
-
-def moment(argument: str, text: str, zone: tzinfo) -> datetime:
-    """A date or a time such as 2026-11-01 or 2026-11-01T18:00, by default in *zone*.
-
-    >>> moment("begin", "2026-11-01", UTC)
-    datetime.datetime(2026, 11, 1, 0, 0, tzinfo=datetime.timezone.utc)
-    """
+def _moment(argument: str, text: str, zone: tzinfo) -> datetime:
+    """A date or a time such as 2026-11-01 or 2026-11-01T18:00, by default in *zone*."""
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
@@ -82,58 +56,104 @@ def condition(text: str) -> Filter:
     except FilterError as error:
         if text.startswith(("'", '"')):
             error.add_note('the shell passed the quotes on: cmd.exe understands " only')
-        elif len(text.split()) == 1:
+        elif text.isidentifier():
             error.add_note("write the whole filter in quotes, 'cost > 0.1', because the shell reads the >")
         error.add_note(_COLUMNS)
         raise
 
 
-def time_of(last: str | None, begin: str | None, end: str | None, zone: tzinfo) -> TimeFilter | None:
-    """The time of ``--last``, ``--from`` and ``--to``; None if none of them is given."""
-    if last is not None:
-        if begin is not None or end is not None:
-            raise ConfigurationError(
-                argument="last", problem="ends now", remedy="Leave it out, or leave out `begin` and `end`"
-            )
+@Parameter(name="*")
+@attrs.frozen
+class Times:
+    """The time of the requests.
+
+    Args:
+        last: How far back to look, e.g. 90m, 12h, 7d or 2w.
+        begin: The start of the time, e.g. 2026-11-01 or 2026-11-01T18:00Z, by default in --time-zone.
+        end: The end of the time; now by default.
+        time_zone: The time zone, e.g. Europe/Berlin, for dates and days; UTC by default.
+    """
+
+    last: str | None = None
+    begin: Annotated[str | None, Parameter(name="--from")] = None
+    end: Annotated[str | None, Parameter(name="--to")] = None
+    time_zone: str | None = None
+
+    @property
+    def zone(self) -> tzinfo:
+        """The time zone."""
         try:
-            return TimeFilter.last(days=length("last", last) / timedelta(days=1))
-        except FilterError:
-            raise _beyond_calendar("last", last) from None
-    if begin is None:
-        if end is not None:
-            raise ConfigurationError(argument="end", problem="needs a start", remedy="Add --from 2026-11-01")
+            return UTC if self.time_zone is None else zone_of(self.time_zone)
+        except FilterError as error:
+            raise ConfigurationError(
+                argument="time_zone", problem=error.problem, remedy=error.remedy
+            ) from None
+
+    def time_filter(self, every: timedelta | None = None) -> TimeFilter | None:
+        """The time; None if no option gives one.
+
+        In periods of whole days, *last* begins at a midnight, so that only the present day is partial.
+        """
+        if self.last is not None:
+            if self.begin is not None or self.end is not None:
+                raise ConfigurationError(
+                    argument="last",
+                    problem="ends now",
+                    remedy="Leave it out, or leave out `begin` and `end`",
+                )
+            try:
+                found = TimeFilter.last(days=length_of(self.last, "last") / timedelta(days=1))
+            except FilterError as error:
+                problem = error.problem if error.argument == "last" else f"is too long, got {self.last}"
+                raise ConfigurationError(argument="last", problem=problem) from None
+            if every is None or every % timedelta(days=1):
+                return TimeFilter(found.start, found.end, self.zone)
+            return TimeFilter(found.start.astimezone(self.zone).date(), found.end, self.zone)
+        if self.begin is None:
+            if self.end is not None:
+                raise ConfigurationError(
+                    argument="end", problem="needs a start", remedy="Add --from 2026-11-01"
+                )
+            return None
+        begins = _moment("begin", self.begin, self.zone)
+        ends = datetime.now(UTC) if self.end is None else _moment("end", self.end, self.zone)
+        # Python compares times of the same zone by the wall clock, even when clocks change.
+        if begins.astimezone(UTC) >= ends.astimezone(UTC):
+            raise ConfigurationError(
+                argument="begin",
+                problem=f"must be before {f'`end` {self.end}' if self.end else 'now'}, got {self.begin}",
+                remedy="Use an earlier time",
+            )
+        return TimeFilter(begins, ends, self.zone)
+
+
+def column_of(given: Sequence[str]) -> Column | None:
+    """The column of ``--by model``; None if ``--by`` has values or filters.
+
+    >>> column_of(["model"]), column_of(["properties['tier']"]), column_of(["model=gpt-4o"])
+    (F.model, F.properties['tier'], None)
+    """
+    if len(given) != 1:
         return None
-    begins = moment("begin", begin, zone)
-    ends = datetime.now(UTC) if end is None else moment("end", end, zone)
-    # Python compares times of the same zone by the wall clock, even when clocks change.
-    if begins.astimezone(UTC) >= ends.astimezone(UTC):
-        raise ConfigurationError(
-            argument="begin",
-            problem=f"must be before {'now' if end is None else f'`end` {end}'}, got {begin}",
-            remedy="Use an earlier time",
-        )
-    return TimeFilter(begins, ends, zone)
-
-
-def zone(text: str | None) -> tzinfo:
-    """The time zone of that name; UTC by default."""
     try:
-        return UTC if text is None else zone_of(text)
+        leaf = parse_filter(f'{given[0]} == ""').node
     except FilterError:
-        raise ConfigurationError(
-            argument="time_zone",
-            problem=f"must be the name of a time zone, got {text!r}",
-            remedy="Use a name such as Europe/Berlin; if the system has none, python -m pip install tzdata",
-        ) from None
+        return None
+    if not isinstance(leaf, Leaf):
+        return None
+    column: Column = F[leaf.column.name] if leaf.key is None else F[leaf.column.name][leaf.key]
+    return column
 
 
 def segments(given: Sequence[str]) -> dict[str, Filter] | None:
     """The segments of ``--by``: ``model=gpt-4o,o3``, or ``slow:latency > 5000`` for any filter.
 
-    A value with a comma needs quotes, single or double.
+    A value with a comma needs quotes, single or double, and so does a name with one of ``=<>:["'``.
 
     >>> segments(["model=gpt-4o,o3", "slow:latency > 5000"])
     {'gpt-4o': F.model == 'gpt-4o', 'o3': F.model == 'o3', 'slow': F.latency > 5000}
+    >>> segments(["🚀 rocket: cost > 1", '"a=b": cached'])
+    {'🚀 rocket': F.cost > 1, 'a=b': F.cached == True}
     """
     found: dict[str, Filter] = {}
     for text in given:
@@ -151,9 +171,8 @@ def segments(given: Sequence[str]) -> dict[str, Filter] | None:
 
 
 def _segments(text: str) -> list[tuple[str, Filter]]:
-    name, colon, condition = text.partition(":")
-    if colon and re.fullmatch(r"[\w .-]+", name):
-        return [(name.strip(), parse_filter(condition))]
+    if named := _NAMED.fullmatch(text):
+        return [(named["quoted"] or named["name"].strip(), parse_filter(named["filter"]))]
     found = _BY.fullmatch(text)
     # A whole condition, such as model == "gpt-4o", has another operator around the =.
     if not found or found[1].rstrip().endswith(("!", "<", ">")) or found[2].startswith("="):

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from helicone_sessions.cli.progress import of_queries
-from helicone_sessions.display.numbers import cut_note, means, number
+from helicone_sessions.display.numbers import amount, column_numbers, cut_note, means, number
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.filters.columns import F
 from helicone_sessions.messages.metrics import UNITS, SessionMetrics, panels
@@ -19,6 +19,8 @@ from helicone_sessions.transport.client import HeliconeClient
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from helicone_sessions.display import terminal
+
 _MOST_DAYS: Final = 3660
 # Up to this number of days, a day of the year appears once.
 _DAYS_OF_A_YEAR: Final = 365
@@ -26,10 +28,12 @@ _DAYS_OF_A_YEAR: Final = 365
 _ALL: Final = (None,)
 _EVERYTHING: Final = "all sessions"
 _LEVEL: Final = "p95"
+# With these, everything fits a terminal of 24 lines.
+_MOST_BARS: Final = 6
 _SAMPLE_SESSIONS: Final = ("support-chat", "summarise-page", "code-review", "research-agent")
 MODELS: Final = ("gpt-4o-mini", "gpt-4o", "claude-sonnet-4", "claude-opus-4")
 
-TEN_LINES: Final = """\
+PROGRAM: Final = """\
 import asyncio, datetime as dt
 from helicone_sessions import F, HeliconeClient, SessionMetricsQuery, TimeFilter
 from helicone_sessions.local import LocalServer
@@ -46,8 +50,15 @@ asyncio.run(main())
 """
 
 
-def demo(*, live: bool = False, model: list[str] | None = None, days: int = 30) -> None:
-    """Show session metrics per model and day, queried as one concurrent batch.
+def demo(
+    *,
+    live: bool = False,
+    model: list[str] | None = None,
+    days: int = 30,
+    full: bool = False,
+    code: bool = False,
+) -> None:
+    """Show session metrics per model, queried as one concurrent batch.
 
     The embedded engine answers from thirty days of sample requests; no account is needed.
 
@@ -55,13 +66,18 @@ def demo(*, live: bool = False, model: list[str] | None = None, days: int = 30) 
         live: Query the real service instead, with the key in HELICONE_API_KEY.
         model: A model to show. Repeat it for more models.
         days: The number of days up to the last midnight in UTC.
+        full: Show each day, each session name and all histograms too.
+        code: Show the same queries as a Python program, and run none.
     """
     if not 1 <= days <= _MOST_DAYS:
         raise ConfigurationError(argument="days", problem=f"must be from 1 to {_MOST_DAYS}, got {days}")
-    asyncio.run(_demo(tuple(model or MODELS), days, live=live))
+    if code:
+        sys.stdout.write(PROGRAM)
+        return
+    asyncio.run(_demo(tuple(model or MODELS), days, live=live, full=full))
 
 
-async def _demo(models: tuple[str, ...], days: int, *, live: bool) -> None:
+async def _demo(models: tuple[str, ...], days: int, *, live: bool, full: bool) -> None:
     from rich.console import Console  # noqa: PLC0415 - it is an extra
 
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -71,9 +87,10 @@ async def _demo(models: tuple[str, ...], days: int, *, live: bool) -> None:
         (day, model): SessionMetricsQuery(F.model == model if model else None, time_filter=time)
         for day, time in times.items()
         for model in (*models, None)
+        if full or model is None
     }
     queries |= {(model,): SessionMetricsQuery(F.model == model, time_filter=whole) for model in models}
-    if not live:
+    if full and not live:
         named = F.properties["Helicone-Session-Name"]
         queries |= {
             ("session", name): SessionMetricsQuery(named == name, time_filter=whole)
@@ -81,8 +98,8 @@ async def _demo(models: tuple[str, ...], days: int, *, live: bool) -> None:
         }
     queries[_ALL] = SessionMetricsQuery(time_filter=whole, p_size=_LEVEL)
     async with _live_client() if live else _sample_client() as client:
-        answers = await _asked(client, queries)
-    _show(Console(), answers, models, list(times))
+        answers = await _answers(client, queries)
+    _show(Console(highlight=False), answers, models, list(times), full=full)
 
 
 @asynccontextmanager
@@ -93,21 +110,21 @@ async def _sample_client() -> AsyncIterator[HeliconeClient]:
         LocalServer(LocalServer.sample()) as server,
         HeliconeClient(server.api_key, base_url=server.url) as client,
     ):
-        sys.stderr.write(f"The embedded engine answers at {server.url} ({server.loaded.rows:,} requests).\n")
+        sys.stderr.write(f"The embedded engine answers from {server.loaded.rows:,} sample requests.\n")
         yield client
 
 
 @asynccontextmanager
 async def _live_client() -> AsyncIterator[HeliconeClient]:
     async with HeliconeClient() as client:
-        sys.stderr.write(f"Asking the service: {client!r}\n")
+        sys.stderr.write(f"Querying the service: {client!r}\n")
         yield client
 
 
-async def _asked(
+async def _answers(
     client: HeliconeClient, queries: dict[Any, SessionMetricsQuery]
 ) -> dict[Any, SessionMetrics]:
-    with of_queries() as progress:
+    with of_queries(transient=True) as progress:
         answers: dict[Any, SessionMetrics] = await client.with_options(hooks=progress).get_metrics_many(
             queries, on_progress=progress.on_progress
         )
@@ -115,61 +132,70 @@ async def _asked(
 
 
 def _show(
-    console: "Console", answers: dict[Any, SessionMetrics], models: tuple[str, ...], days: list[date]
+    console: "Console",
+    answers: dict[Any, SessionMetrics],
+    models: tuple[str, ...],
+    days: list[date],
+    *,
+    full: bool,
 ) -> None:
+    """The headline first, and the longest table last; without *full*, all of it fits 24 lines."""
     from helicone_sessions.display import terminal  # noqa: PLC0415 - rich is an extra
+
+    found = answers[_ALL]
+    if found.average.session_count is None:
+        console.print("No session in this time. Name your models with --model, or use more --days.")
+    else:
+        console.print(_headline(answers, models, days), markup=False, emoji=False)
+    named = [(model, answers[model,]) for model in models]
+    named += [(name, answers["session", name]) for name in _SAMPLE_SESSIONS if ("session", name) in answers]
+    named.append((_EVERYTHING, found))
+    names, metrics = zip(*named, strict=True)
+    rows = zip(names, means(map(panels, metrics)), strict=True)
+    styles = {_EVERYTHING: "bold"}
+    console.print(terminal.NumberTable("Averages of a session", list(UNITS.values()), rows, styles))
+    if full:
+        console.print(terminal.histograms(panels(found), cut_note(_LEVEL)))
+        console.print(_table_of_days(answers, models, days))
+    else:
+        console.print(terminal.histogram(panels(found)[-1], _MOST_BARS))
+        console.print(f"Right: session counts. {cut_note(_LEVEL)}", style="dim")
+    sys.stderr.write(
+        "More: helicone-sessions demo --full, or --code for the program\n"
+        "Your account: helicone-sessions metrics --last 7d, with HELICONE_API_KEY set\n"
+    )
+
+
+def _headline(answers: dict[Any, SessionMetrics], models: tuple[str, ...], days: list[date]) -> str:
+    def dollars(model: str) -> float:
+        return answers[model,].average.session_cost or 0.0
 
     def seconds(day: date) -> float:
         return answers[day, None].average.session_duration or 0.0
 
-    form = "%a %d %b" if len(days) <= _DAYS_OF_A_YEAR else "%a %d %b %Y"
-    slowest = max(days, key=seconds)
-    table = terminal.table(
-        "Mean dollars of a session by model and day, and its mean seconds",
-        [*models, "all models", "seconds"],
-        [
-            (
-                day.strftime(form),
-                [
-                    *(_dollars(answers[day, model]) for model in (*models, None)),
-                    number(answers[day, None].average.session_duration, "seconds"),
-                ],
-            )
-            for day in days
-        ],
-        {slowest.strftime(form): "bold red"},
+    costliest, slowest = max(models, key=dollars), max(days, key=seconds)
+    most = (
+        f"Costliest model: {costliest}, {number(dollars(costliest), 'dollars')} a session."
+        if dollars(costliest)
+        else f"No session of {', '.join(models)}."
     )
-    console.print(table, crop=False)
-    _show_averages(console, answers, models)
-    if answers[_ALL].average.session_count is None:
-        console.print("No session in this time. Name your models with --model, or use more --days.")
-    else:
-        dearest = max(models, key=lambda model: answers[model,].average.session_cost or 0.0)
-        console.print(
-            f"Costliest model: {dearest}, {_dollars(answers[dearest,])} dollars a session."
-            f" Slowest day: {slowest:{form}}, {number(seconds(slowest), 'seconds')} seconds a session.\n",
-            markup=False,
-            emoji=False,
-        )
-    console.print(terminal.histograms(panels(answers[_ALL]), cut_note(_LEVEL)))
-    console.print("\nThe same in Python:\n", style="bold")
-    console.print(TEN_LINES, highlight=False, markup=False, soft_wrap=True)
-    sys.stderr.write(
-        "Next: your own figures, with HELICONE_API_KEY set:  helicone-sessions metrics --last 7d\n"
-        "or your own data:  helicone-sessions serve --data requests.jsonl\n"
-    )
+    return f"{most}\nSlowest day: {slowest:{_form(days)}}, {amount(seconds(slowest), 'seconds')} a session."
 
 
-def _show_averages(console: "Console", answers: dict[Any, SessionMetrics], models: tuple[str, ...]) -> None:
+def _table_of_days(
+    answers: dict[Any, SessionMetrics], models: tuple[str, ...], days: list[date]
+) -> "terminal.NumberTable":
     from helicone_sessions.display import terminal  # noqa: PLC0415 - rich is an extra
 
-    named = [(model, answers[model,]) for model in models]
-    named += [(name, answers["session", name]) for name in _SAMPLE_SESSIONS if ("session", name) in answers]
-    named.append((_EVERYTHING, answers[_ALL]))
-    rows = [(name, means(panels(found))) for name, found in named]
-    table = terminal.table("Averages of a session", list(UNITS.values()), rows, {_EVERYTHING: "bold"})
-    console.print(table, crop=False)
+    averages = [[answers[day, model].average for day in days] for model in (*models, None)]
+    columns = [column_numbers([each.session_cost for each in column], "dollars") for column in averages]
+    columns.append(column_numbers([each.session_duration for each in averages[-1]], "seconds"))
+    return terminal.NumberTable(
+        "Mean cost of a session by model and day, and its mean seconds",
+        [*models, "all models", "seconds"],
+        [(day.strftime(_form(days)), texts) for day, *texts in zip(days, *columns, strict=True)],
+    )
 
 
-def _dollars(metrics: SessionMetrics) -> str:
-    return number(metrics.average.session_cost, "dollars")
+def _form(days: list[date]) -> str:
+    return "%a %d %b" if len(days) <= _DAYS_OF_A_YEAR else "%a %d %b %Y"

@@ -1,123 +1,257 @@
 """``helicone-sessions metrics``: query the service, and show a table, JSON, CSV, HTML or a picture."""
 
 import asyncio
+import math
 import os
 import sys
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
-from cyclopts import Parameter
+import attrs
 
-from helicone_sessions.cli.arguments import condition, length, segments, time_of, zone
+from helicone_sessions.cli.alarm import Alarm, levels_of
+from helicone_sessions.cli.arguments import Times, column_of, condition, segments
 from helicone_sessions.cli.progress import of_queries
+from helicone_sessions.cli.source import Source
 from helicone_sessions.display import html
 from helicone_sessions.display.numbers import means
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.messages.metrics import UNITS, SessionMetrics, panels
-from helicone_sessions.messages.query import PSize, SessionMetricsQuery
-from helicone_sessions.messages.tabular import json_text
+from helicone_sessions.filters.nodes import Leaf, Node
+from helicone_sessions.messages.metrics import UNITS, PSize, SessionMetrics, panels
+from helicone_sessions.messages.query import SessionMetricsQuery
+from helicone_sessions.messages.tabular import Tabular, json_text
+from helicone_sessions.messages.time_filter import TimeFilter
 from helicone_sessions.report.cells import Quantity, cut_of
+from helicone_sessions.report.comparison import GridComparison, comparison_to_html, comparison_to_terminal
 from helicone_sessions.report.grid import MetricsGrid, grid_to_html, grid_to_terminal, metrics_grid
-from helicone_sessions.transport.client import HeliconeClient
+from helicone_sessions.report.periods import length_of, periods_of
 
 Output = Literal["table", "json", "csv", "html"]
-# The exit code if some queries of a grid failed, after the rest was shown.
-_PARTLY: Final = 5
+Kind = Literal["lines", "heatmap"]
+# The exit codes if some queries of a grid failed, after the rest was shown, and if a --fail-if holds.
+_PARTLY, _ALARM = 5, 6
+# The rate limit of the free tier.
+_MANY, _WINDOW_MINUTES = 1000, 5
+_DAY: Final = timedelta(days=1)
+_ABOVE: Final = ("gt", "gte")
+
+
+@attrs.frozen
+class _Report:
+    """What to query, and how to show it."""
+
+    query: SessionMetricsQuery
+    grid: dict[str, Any]
+    quantity: Quantity
+    output: Output
+    plot: Path | None
+    kind: Kind
+    source: Source
+    alarms: list[Alarm]
+    previous: TimeFilter | None
 
 
 def metrics(  # noqa: PLR0913 - options
     text: str | None = None,
     /,
     *,
-    last: str | None = None,
-    begin: Annotated[str | None, Parameter(name="--from")] = None,
-    end: Annotated[str | None, Parameter(name="--to")] = None,
+    times: Times = Times(),  # noqa: B008 - options without values
     p_size: PSize | None = None,
     use_interquartile: bool = False,
     name_contains: str = "",
     by: list[str] | None = None,
+    top: int | None = None,
     every: str | None = None,
-    time_zone: str | None = None,
     quantity: Quantity = "dollars_mean",
+    percentile: list[PSize] | None = None,
+    exact: bool = False,
+    compare: Literal["previous"] | None = None,
+    fail_if: list[str] | None = None,
     output: Output = "table",
     plot: Path | None = None,
-    kind: Literal["lines", "heatmap"] = "lines",
-    region: Literal["us", "eu"] | None = None,
-    timeout: float = 60.0,
-    max_concurrency: int = 8,
+    kind: Kind = "lines",
+    yes: bool = False,
+    source: Source = Source(),  # noqa: B008 - likewise
 ) -> None:
     """Show the metrics of sessions, in total or by segment and period.
 
     The key is taken from HELICONE_API_KEY (`export HELICONE_API_KEY=sk-helicone-...`), the address from
-    HELICONE_BASE_URL or --region.
+    HELICONE_BASE_URL or --region; --path and --data need neither.
 
     Args:
         text: The filter, e.g. 'cost > 0.1 and model contains "gpt"'; all requests by default.
-        last: How far back to look, e.g. 90m, 12h, 7d or 2w.
-        begin: The start of the time, e.g. 2026-11-01 or 2026-11-01T18:00Z, by default in --time-zone.
-        end: The end of the time; now by default.
+        times: The time of the requests.
         p_size: The quantile at which the histograms are cut.
         use_interquartile: Cut the histograms at both ends.
         name_contains: Only sessions of this name.
-        by: Segments: a column and its values, e.g. model=gpt-4o,o3, or a name and a filter, e.g.
-            'slow:latency > 5000'. Repeat it for more segments.
+        by: Segments: a column, e.g. model, for each of its values; a column and values, e.g.
+            model=gpt-4o,o3; or a name and a filter, e.g. 'slow:latency > 5000'. Repeat the last two for more.
+        top: The number of values of a column, those with the highest total cost.
         every: Divide the time into periods of this length, e.g. 1d or 6h.
-        time_zone: The time zone, e.g. Europe/Berlin, whose calendar periods of whole days follow; UTC by
-            default.
-        quantity: The number that a table of segments and periods, or its picture, shows.
+        quantity: The number that a table of several periods, or a picture, shows.
+        percentile: A quantile of all sessions to add to the table, p50, p75, p95, p99 or p99.9. Repeat it
+            for more; on the service each is another query per cell.
+        exact: Count sessions, requests and dollars on the service too, with another query per cell.
+        compare: Compare with the time of the same length before.
+        fail_if: End with code 6 if a condition holds, e.g. 'dollars_total > 100', or with --compare previous
+            'dollars_p95 > 1.5x'. Repeat it for more.
         output: The format of the output.
         plot: The picture file to write, .png, .svg or .pdf (extra plot).
         kind: How to draw segments and periods.
-        region: The region of the service.
-        timeout: Seconds for one attempt.
-        max_concurrency: The number of queries under way at once.
+        yes: Run thousands of queries without asking first.
+        source: Where the answers come from.
     """
-    where = zone(time_zone)
+    period = None if every is None else length_of(every)
+    alarms = [Alarm.parse(each) for each in fail_if or ()]
     query = SessionMetricsQuery(
-        None if text is None else condition(text),
+        source.narrowed(None if text is None else condition(text)),
         name_contains=name_contains,
-        time_filter=time_of(last, begin, end, where),
+        time_filter=times.time_filter(period),
         p_size=p_size,
         use_interquartile=use_interquartile or None,
     )
-    asked: dict[str, Any] = {
-        "by": segments(by or []),
-        "every": None if every is None else length("every", every),
-        "time_zone": where,
+    column = column_of(by or [])
+    grid: dict[str, Any] = {
+        "by": column if column is not None else segments(by or []),
+        "top": top,
+        "every": period,
+        "time_zone": times.zone,
+        "percentiles": list(dict.fromkeys([*(percentile or ()), *levels_of(alarms)])),
+        "exact_sums": exact,
     }
-    if every is not None and query.time_filter is None:
-        raise ConfigurationError(argument="every", problem="needs a time", remedy="Add --last 7d")
-    is_table = asked["by"] is not None or every is not None
-    if quantity != "dollars_mean" and not is_table:
+    if query.time_filter is None and (every is not None or compare is not None):
+        argument = "every" if compare is None else "compare"
+        raise ConfigurationError(argument=argument, problem="needs a time", remedy="Add --last 7d")
+    if compare is None and any(alarm.is_relative for alarm in alarms):
+        raise ConfigurationError(
+            argument="fail_if", problem="needs an earlier time for x", remedy="Add --compare previous"
+        )
+    is_table = grid["by"] is not None or every is not None or bool(grid["percentiles"]) or exact
+    if quantity != "dollars_mean" and not is_table and compare is None:
         raise ConfigurationError(argument="quantity", problem="needs a table", remedy="Add --by or --every")
     if plot is not None:
         _check_picture(plot)
     elif kind != "lines":
         raise ConfigurationError(argument="kind", problem="needs a picture", remedy="Add --plot report.png")
-    settings = {"region": region, "timeout": timeout, "max_concurrency": max_concurrency}
-    if not is_table:
-        _show_metrics(asyncio.run(_one(query, settings)), query, output, plot)
+    previous = None if compare is None or query.time_filter is None else _before(query.time_filter)
+    report = _Report(query, grid, quantity, output, plot, kind, source, alarms, previous)
+    if not is_table and not alarms and previous is None:
+        found, follows_contract = asyncio.run(_metrics(report))
+        _show_metrics(found, report)
+        if found.average.session_count is None:
+            _warn(_advice(query, follows_contract=follows_contract))
+        return
+    segment_count = 1 if grid["by"] is None or column is not None else len(grid["by"])
+    _announce(segment_count * len(periods_of(query, period, times.zone)), source, is_confirmed=yes)
+    _run_grids(report)
+
+
+def _before(time: TimeFilter) -> TimeFilter:
+    """The time of the same length before; whole days of a zone stay whole days."""
+    zone = time.time_zone
+    if zone is None or time.length % _DAY > timedelta(hours=1):
+        return TimeFilter(time.start - time.length, time.start, zone)
+    start, end = (moment.astimezone(zone) for moment in (time.start, time.end))
+    days = end.replace(tzinfo=None) - start.replace(tzinfo=None)
+    return TimeFilter(start - days, start, zone)
+
+
+def _run_grids(report: _Report) -> None:
+    after, before = asyncio.run(_grids(report))
+    comparison = None if before is None else after.compare(before)
+    if comparison is None:
+        _show_grid(after, report)
     else:
-        grid = asyncio.run(_grid(query, asked, settings))
-        _show_grid(grid, quantity, output, plot, kind)
-        if grid.failed:
-            for cell in grid.failed:
-                sys.stderr.write(f"helicone-sessions: {cell.segment}, {cell.period}: {cell.error}\n")
-            raise SystemExit(_PARTLY)
+        _show_comparison(comparison, report)
+    failed = [*after.failed, *(before.failed if before is not None else ())]
+    for cell in failed:
+        _warn(f"{cell.segment}, {cell.period}: {cell.error}")
+    pairs = zip(after, before or [None] * len(after), strict=True)
+    reasons = [
+        reason
+        for new, old in pairs
+        for alarm in report.alarms
+        if (reason := alarm.reason(new, old)) is not None
+    ]
+    for reason in reasons:
+        _warn(reason)
+    if failed or reasons:
+        raise SystemExit(_PARTLY if failed else _ALARM)
 
 
-async def _one(query: SessionMetricsQuery, settings: dict[str, Any]) -> SessionMetrics:
+def _advice(query: SessionMetricsQuery, *, follows_contract: bool) -> str:
+    """What to change if no session matches."""
+    leaves = () if query.filter is None else _leaves(query.filter.node)
+    limit = next(
+        (leaf.value for leaf in leaves if leaf.column.name == "cost" and leaf.operator in _ABOVE), None
+    )
+    if limit is None:
+        return "Try a longer time, or fewer conditions"
+    condition = f"session_total_cost > {limit}"
+    if follows_contract:
+        return f"`cost` is the cost of one request. For the cost of whole sessions use {condition!r}"
+    return (
+        "`cost` is the cost of one request. The sessions that cost more in total are listed by"
+        f" helicone-sessions sessions {condition!r}"
+    )
+
+
+def _leaves(node: Node) -> Iterator[Leaf]:
+    if isinstance(node, Leaf):
+        yield node
+    for child in node.children:
+        yield from _leaves(child)
+
+
+def _warn(text: str) -> None:
+    sys.stderr.write(f"helicone-sessions: {text}\n")
+
+
+def _announce(count: int, source: Source, *, is_confirmed: bool) -> None:
+    """Say how long many queries take, and on a terminal ask whether to run them."""
+    if count < _MANY or source.is_local:
+        return
+    minutes = (math.ceil(count / _MANY) - 1) * _WINDOW_MINUTES
+    _warn(
+        f"{count:,} queries, about {minutes} minutes at the free tier's rate limit"
+        f" ({_MANY:,} requests in {_WINDOW_MINUTES} minutes)"
+    )
+    if is_confirmed or not sys.stdin.isatty():
+        return
+    sys.stderr.write("Run them? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise KeyboardInterrupt
+
+
+async def _metrics(report: _Report) -> tuple[SessionMetrics, bool]:
+    """The metrics, and whether the server reads filters as the contract does."""
     with of_queries(transient=True) as progress:
-        async with HeliconeClient(**settings, hooks=progress) as client:
-            found = await client.get_metrics(query)
+        async with report.source.client(progress) as client:
+            found = await client.get_metrics(report.query)
             progress.on_progress(1, 1, 0)
-            return found
+            return found, client.offers_grid
 
 
-async def _grid(query: SessionMetricsQuery, asked: dict[str, Any], settings: dict[str, Any]) -> MetricsGrid:
+async def _grids(report: _Report) -> tuple[MetricsGrid, MetricsGrid | None]:
+    """The grid, and the one of the time before if they are to be compared."""
     with of_queries(transient=True) as progress:
-        async with HeliconeClient(**settings, hooks=progress) as client:
-            return await metrics_grid(client, query, **asked, totals=False, on_progress=progress.on_progress)
+        async with report.source.client(progress) as client:
+
+            async def grid(query: SessionMetricsQuery, **options: Any) -> MetricsGrid:
+                return await metrics_grid(client, query, **options, on_progress=progress.on_progress)
+
+            if report.previous is None:
+                # Rows have no totals.
+                totals = report.output in ("table", "html")
+                return await grid(report.query, **report.grid, totals=totals), None
+            after = await grid(report.query, **report.grid, totals=False)
+            # The same segments, also if they are the values of a column.
+            options = {**report.grid, "by": after.segments, "top": None}
+            earlier = attrs.evolve(report.query, time_filter=report.previous)
+            return after, await grid(earlier, **options, totals=False)
 
 
 def _check_picture(plot: Path) -> None:
@@ -135,59 +269,67 @@ def _check_picture(plot: Path) -> None:
         raise ConfigurationError(argument="plot", problem=f"cannot be written, got {str(plot)!r}")
 
 
-def _show_metrics(
-    found: SessionMetrics, query: SessionMetricsQuery, output: Output, plot: Path | None
-) -> None:
-    if output == "table":
+def _show_metrics(found: SessionMetrics, report: _Report) -> None:
+    if report.output == "table":
         from rich.console import Console  # noqa: PLC0415 - it is an extra
 
         from helicone_sessions.display import terminal  # noqa: PLC0415
 
-        console = Console()
+        console = Console(highlight=False)
         heads = list(UNITS.values())
-        averages = terminal.table("Averages of a session", heads, [("all that match", means(panels(found)))])
-        console.print(averages, crop=False)
+        (averages,) = means([panels(found)])
+        console.print(terminal.NumberTable("Averages of a session", heads, [("all sessions", averages)]))
         if found.average.session_count is None:
-            console.print("No session matches. Try a longer time, or fewer conditions.")
+            console.print("No session matches.")
         else:
-            console.print(terminal.histograms(panels(found), cut_of(query)))
-    elif output == "html":
-        _write_page(html.histograms(panels(found), cut_of(query)))
+            console.print(terminal.histograms(panels(found), cut_of(report.query)))
+    elif report.output == "html":
+        _write_page(html.histograms(panels(found), cut_of(report.query)))
     else:
-        _write(found, output)
-    if plot is not None:
+        _write(found, report.output)
+    if report.plot is not None:
         from helicone_sessions.report.plot import plot_metrics  # noqa: PLC0415 - it is an extra
 
-        plot_metrics(found, query=query)[0].figure.savefig(plot)  # type: ignore[union-attr]
+        plot_metrics(found, query=report.query)[0].figure.savefig(report.plot)  # type: ignore[union-attr]
 
 
-def _show_grid(
-    grid: MetricsGrid,
-    quantity: Quantity,
-    output: Output,
-    plot: Path | None,
-    kind: Literal["lines", "heatmap"],
-) -> None:
-    if output == "table":
-        from rich.console import Console  # noqa: PLC0415 - it is an extra
-
-        Console().print(grid_to_terminal(grid, quantity), crop=False)
-    elif output == "html":
-        _write_page(grid_to_html(grid, quantity, others="--quantity"))
+def _show_grid(grid: MetricsGrid, report: _Report) -> None:
+    if report.output == "table":
+        _print(grid_to_terminal(grid, report.quantity), grid.note)
+    elif report.output == "html":
+        _write_page(grid_to_html(grid, report.quantity, others="--quantity"))
     else:
-        _write(grid, output)
-    if plot is not None:
+        _write(grid, report.output)
+    if report.plot is not None:
         from helicone_sessions.report.plot import plot_grid  # noqa: PLC0415 - it is an extra
 
-        plot_grid(grid, quantity, kind).figure.savefig(plot)  # type: ignore[union-attr]
+        plot_grid(grid, report.quantity, report.kind).figure.savefig(report.plot)  # type: ignore[union-attr]
 
 
-def _write(found: SessionMetrics | MetricsGrid, output: Output) -> None:
-    if output == "csv":
-        sys.stdout.write(found.to_csv())
+def _show_comparison(comparison: GridComparison, report: _Report) -> None:
+    if report.output == "table":
+        _print(comparison_to_terminal(comparison, report.quantity), "")
+    elif report.output == "html":
+        _write_page(comparison_to_html(comparison, report.quantity))
     else:
-        text = found.to_json() if isinstance(found, MetricsGrid) else json_text(found.to_dict())
-        sys.stdout.write(f"{text}\n")
+        _write(comparison, report.output)
+    if report.plot is not None:
+        from helicone_sessions.report.plot import plot_comparison  # noqa: PLC0415 - it is an extra
+
+        plot_comparison(comparison, report.quantity).figure.savefig(report.plot)  # type: ignore[union-attr]
+
+
+def _print(shown: Any, note: str) -> None:
+    from rich.console import Console  # noqa: PLC0415 - it is an extra
+
+    console = Console(highlight=False)
+    console.print(shown)
+    if note:
+        console.print(note, style="dim")
+
+
+def _write(found: Tabular, output: Output) -> None:
+    sys.stdout.write(found.to_csv() if output == "csv" else f"{json_text(found.to_rows())}\n")
 
 
 def _write_page(fragment: str) -> None:

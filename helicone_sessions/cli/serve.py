@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from helicone_sessions.clock import current
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.masking import masked_repr
+from helicone_sessions.masking import masked_repr, masked_text
 
 if TYPE_CHECKING:
     from helicone_sessions.local import LocalServer
@@ -37,6 +37,7 @@ def serve(  # noqa: PLR0913 - each is an option of the command
     assume_time_zone: str | None = None,
     sample: bool = False,
     path: Path | None = None,
+    accept_loss: bool = False,
     clickhouse: str | None = None,
     organization: str | None = None,
     host: str = "127.0.0.1",
@@ -61,6 +62,7 @@ def serve(  # noqa: PLR0913 - each is an option of the command
         assume_time_zone: The zone of times without one, as UTC or Europe/Berlin.
         sample: Load a made-up month that ends now, as the demo has it.
         path: A directory that keeps the data; without it, it is in memory and gone at the end.
+        accept_loss: Open a damaged store without the rows that are lost.
         clickhouse: Answer from this ClickHouse instead, http://user@host:8123/database; leave its password to
             HELICONE_SESSIONS_CLICKHOUSE_PASSWORD, as other users see the arguments.
         organization: The organisation to answer for, where the data holds several.
@@ -88,10 +90,13 @@ def serve(  # noqa: PLR0913 - each is an option of the command
     loads = sample or bool(data)
     rows: Data = LocalServer.sample() if sample else data or ()
     key = os.environ.get(KEY_VARIABLE) or None
+    # The files of the engine and of rejected rows are this user's alone.
+    os.umask(0o077)
     make = partial(
         LocalServer,
         rows,
         path=path,
+        accept_loss=accept_loss,
         clickhouse=clickhouse,
         cost_unit=cost_unit,
         columns=dict(map_option(each) for each in map or ()),
@@ -240,9 +245,10 @@ async def _announce(server: "LocalServer", where: str, *, rejects: Path | None, 
     for remark in loaded.remarks():
         _say(remark)
     if loaded.mapped:
-        _say("columns mapped: " + ", ".join(f"{name} to {to}" for name, to in sorted(loaded.mapped.items())))
+        mapped = ", ".join(f"{name} to {to}" for name, to in sorted(loaded.mapped.items()))
+        _say(f"columns mapped: {mapped}")
     if loaded.ignored:
-        _say(f"unknown columns are left out: {loaded.ignored_text()}")
+        _say(f"unknown columns are left out: {masked_text(loaded.ignored_text())}")
     # In a cluster that is not ours it may take long to count.
     count = None if where.startswith("in ClickHouse") else await server.count()
     _say(f"serving {'what is' if count is None else f'{count:,} requests'} {where}")

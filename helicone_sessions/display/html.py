@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Final, NamedTuple
 
-from helicone_sessions.display.numbers import Panel, number
+from helicone_sessions.display.numbers import Panel, amount, number, session_count
 
 _WIDTH, _HEIGHT = 240, 110
 _BOX: Final = "font-family:system-ui,sans-serif;font-size:13px;line-height:1.4"
@@ -40,18 +40,17 @@ def histograms(panels: Iterable[Panel], note: str) -> str:
 
 
 def _panel(panel: Panel) -> str:
-    unit = escape(panel.unit)
     picture = _picture(panel) if panel.bars else f'<div style="{_FAINT}">no session</div>'
     ends = ""
     if panel.bars:
-        low, high = number(panel.bars[0][0], panel.unit), number(panel.bars[-1][1], panel.unit)
+        low, high = number(panel.bars[0][0], panel.unit), amount(panel.bars[-1][1], panel.unit)
         ends = (
             f'<div style="display:flex;justify-content:space-between;width:{_WIDTH}px;{_FAINT}">'
-            f"<span>{low}</span><span>{high} {unit}</span></div>"
+            f"<span>{low}</span><span>{escape(high)}</span></div>"
         )
     return (
         f"<div><b>{escape(panel.title)}</b>{picture}{ends}"
-        f"<div>mean of all: {number(panel.mean, panel.unit)} {unit}</div></div>"
+        f"<div>mean of all: {escape(amount(panel.mean, panel.unit))}</div></div>"
     )
 
 
@@ -61,13 +60,10 @@ def _picture(panel: Panel) -> str:
     drawn = []
     for (start, end, sessions), (left, width) in zip(panel.bars, places, strict=True):
         height = _HEIGHT * (sessions / width / densest if densest else 0)
-        tip = (
-            f"{number(start, panel.unit)} to {number(end, panel.unit)} {escape(panel.unit)}:"
-            f" {sessions:,.1f} sessions"
-        )
+        tip = f"{number(start, panel.unit)} to {amount(end, panel.unit)}: {session_count(sessions)}"
         drawn.append(
             f'<rect x="{left:.1f}" y="{_HEIGHT - height:.1f}" width="{width:.1f}" height="{height:.1f}"'
-            f' fill="#9db4c8" stroke="#1b1b1b" stroke-width=".6"><title>{tip}</title></rect>'
+            f' fill="#9db4c8" stroke="#1b1b1b" stroke-width=".6"><title>{escape(tip)}</title></rect>'
         )
     return (
         f'<svg role="img" width="{_WIDTH}" height="{_HEIGHT}" viewBox="0 0 {_WIDTH} {_HEIGHT}"'
@@ -108,6 +104,16 @@ def _cell(cell: Cell) -> str:
     tip = f' title="{escape(cell.tip)}"' if cell.tip else ""
     background = f"rgba(90,130,170,{0.55 * max(cell.share, 0):.2f})"
     return f'<td style="{_CELL};background:{background}"{tip}>{escape(cell.text)}</td>'
+
+
+def titled(title: str, content: str, *, is_html: bool) -> str:
+    """A title above a fragment, or above a text.
+
+    >>> "&lt;b&gt;" in titled("o3", "<b>", is_html=False)
+    True
+    """
+    shown = content if is_html else escape(content)
+    return f'<div style="{_BOX}"><b>{escape(title)}</b><div>{shown}</div></div>'
 
 
 def filter_tree(tree: str, cautions: Sequence[str], wire: str) -> str:

@@ -1,6 +1,6 @@
 """Tables and block-character histograms that fit a terminal (extra ``cli``)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from textwrap import wrap
 from typing import Final
 
@@ -11,9 +11,16 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from helicone_sessions.display.numbers import MISSING, Panel, number
+from helicone_sessions.display.numbers import MISSING, Panel, ranges
+from helicone_sessions.masking import printable
 
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
+# Bars of fewer sessions would look like a distribution.
+_FEWEST_TO_DRAW: Final = 10
+# Names of models are long, and wrap breaks them at their hyphens.
+_WIDEST_HEAD: Final = 10
+# The space between columns.
+_GAP: Final = 3
 
 
 class Bar:
@@ -35,10 +42,15 @@ class Bar:
         return Measurement(4, options.max_width)
 
 
-def histogram(panel: Panel) -> Table:
-    """One histogram: a line for each bar with its range and its number of sessions."""
+def histogram(panel: Panel, most: int | None = None) -> Table:
+    """One histogram: a line for each bar with its range and its number of sessions.
+
+    Args:
+        panel: The histogram.
+        most: The largest number of bars; neighbours are joined.
+    """
     table = Table(
-        title=_literal_title(panel.title),
+        title=_literal(panel.title, "table.title"),
         title_justify="left",
         box=None,
         expand=True,
@@ -48,11 +60,12 @@ def histogram(panel: Panel) -> Table:
     table.add_column(justify="right", no_wrap=True)
     table.add_column(ratio=1)
     table.add_column(justify="right", no_wrap=True)
-    tallest = max((sessions for _, _, sessions in panel.bars), default=1.0) or 1.0
-    for start, end, sessions in panel.bars:
-        ends = f"{number(start, panel.unit)} to {number(end, panel.unit)}"
-        table.add_row(ends, Bar(sessions / tallest), f"{sessions:,.0f}")
-    if not panel.bars:
+    bars = ranges(panel, most)
+    tallest = max((bar.sessions for bar in bars), default=1.0) or 1.0
+    is_drawn = sum(bar.sessions for bar in bars) >= _FEWEST_TO_DRAW
+    for label, sessions in bars:
+        table.add_row(label, Bar(sessions / tallest) if is_drawn else "", f"{sessions:,.0f}")
+    if not bars:
         table.add_row(MISSING, "no session", "")
     return table
 
@@ -64,13 +77,8 @@ def histograms(panels: Iterable[Panel], note: str) -> RenderableType:
     return Group(*lines, Text(below, "dim"))
 
 
-def table(
-    title: str,
-    heads: Sequence[str],
-    rows: Iterable[tuple[str, Sequence[str]]],
-    styles: Mapping[str, str] | None = None,
-) -> Table:
-    """A table of numbers; print it with ``crop=False``.
+class NumberTable:
+    """A table of numbers that breaks into blocks of columns where the terminal is too narrow.
 
     Args:
         title: The text above it.
@@ -78,26 +86,54 @@ def table(
         rows: A label and a text for each column.
         styles: The styles of rows by label.
     """
-    shown = Table(
-        title=_literal_title(title),
-        title_justify="left",
-        header_style="bold",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    shown.add_column("", no_wrap=True)
-    lines = list(rows)
-    for column, head in enumerate(heads):
-        # Names of models are long, and wrap breaks them at their hyphens.
-        parts = wrap(head, 10)
+
+    def __init__(
+        self,
+        title: str,
+        heads: Sequence[str],
+        rows: Iterable[tuple[str, Sequence[str]]],
+        styles: Mapping[str, str] | None = None,
+    ) -> None:
+        self._title = title
+        self._heads = [wrap(printable(head), _WIDEST_HEAD) for head in heads]
+        self._rows = list(rows)
+        self._styles = styles or {}
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
         # A number that is cut off reads as another number.
-        widest = max(map(cell_len, (*parts, *(texts[column] for _, texts in lines))), default=0)
-        shown.add_column(Text("\n".join(parts)), justify="right", min_width=widest)
-    for label, texts in lines:
-        shown.add_row(*map(Text, (label, *texts)), style=(styles or {}).get(label))
-    return shown
+        widths = [
+            max(map(cell_len, (*head, *(texts[column] for _, texts in self._rows))), default=0)
+            for column, head in enumerate(self._heads)
+        ]
+        labels = max((cell_len(label) for label, _ in self._rows), default=0)
+        yield _literal(self._title, "table.title")
+        for block in _blocks(widths, options.max_width - labels - _GAP):
+            yield self._block(block, widths)
+            yield Text()
+
+    def _block(self, columns: range, widths: Sequence[int]) -> Table:
+        shown = Table(header_style="bold", box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+        shown.add_column("", no_wrap=True)
+        for column in columns:
+            head = _literal("\n".join(self._heads[column]))
+            shown.add_column(head, justify="right", min_width=widths[column])
+        for label, texts in self._rows:
+            cells = (label, *(texts[column] for column in columns))
+            shown.add_row(*map(_literal, cells), style=self._styles.get(label))
+        return shown
 
 
-def _literal_title(title: str) -> Text:
-    # rich reads a plain str as markup.
-    return Text(title, "table.title")
+def _blocks(widths: Sequence[int], room: int) -> Iterator[range]:
+    """The columns of each block that fits, at least one in each."""
+    start, used = 0, 0
+    for column, width in enumerate(widths):
+        used += width + _GAP
+        if used > room and column > start:
+            yield range(start, column)
+            start, used = column, width + _GAP
+    yield range(start, len(widths))
+
+
+def _literal(text: str, style: str = "") -> Text:
+    # rich reads a plain str as markup, and a terminal reads control characters as commands.
+    return Text(printable(text), style)

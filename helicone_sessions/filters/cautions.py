@@ -13,17 +13,16 @@ from typing import Any, Final, Literal
 import attrs
 
 from helicone_sessions.filters import server_limits
-from helicone_sessions.filters.constants import MISSING, cut
+from helicone_sessions.filters.constants import MISSING, cut, spell_column
 from helicone_sessions.filters.like import ends_in_escape
 from helicone_sessions.filters.nodes import (
     And,
+    Branch,
     Leaf,
     Node,
     Or,
     fold,
-    plain_conditions,
     simplify,
-    spell_column,
 )
 from helicone_sessions.filters.schema import (
     SERVER_EMPTY,
@@ -89,11 +88,9 @@ def cautions(root: Node) -> tuple[Caution, ...]:
     Raises:
         FilterValueError: The filter cannot be sent.
     """
-    if isinstance(root, Leaf) and _is_plain(root):
-        return ()
-    conditions = plain_conditions(root)
-    if conditions and all(map(_is_plain, conditions)):
-        return _of_length(conditions)
+    parts: tuple[Any, ...] = root.children if isinstance(root, Branch) else (root,)
+    if all(map(_is_plain, parts)):
+        return _of_length(parts)
     found: dict[Caution, None] = {}
     leaves: list[Leaf] = []
 
@@ -129,9 +126,11 @@ def time_cautions(start: datetime, end: datetime) -> tuple[Caution, ...]:
     return (Caution(condition, "request_created_at", "version", *_beyond_time(late)),)
 
 
-def _is_plain(leaf: Leaf) -> bool:
-    """Whether a condition surely has no caution: a quick check, because every query is checked."""
-    column, value = leaf.column, leaf.value
+def _is_plain(node: Node) -> bool:
+    """Whether a condition certainly has no caution: a quick check, because it runs for every query."""
+    if type(node) is not Leaf:
+        return False
+    column, value = node.column, node.value
     # Every column that is read differently in some way has a remedy.
     if column.server_remedy:
         return False
@@ -274,6 +273,8 @@ def _of_word(leaf: Leaf, operator: str, word: str) -> Iterator[Caution]:
             is_not = "" if operator == "equals" else "not "
             reason = f"{word!r} is taken for 'is {is_not}missing' and not compared as text"
             remedy = f"write {'~' if is_not else ''}{source}.is_null() if that is meant"
+            if not column.nullable:
+                remedy = "this word cannot be searched for there"
             yield _caution(leaf, "sentinel", reason, remedy)
     elif is_read and operator == "equals":
         reason = f"{word!r} is taken for 'is empty' and not compared as text"
@@ -320,6 +321,7 @@ def _of_depth(root: Node, leaves: Sequence[Leaf]) -> Iterator[Caution]:
 def _of_length(leaves: Sequence[Leaf]) -> tuple[Caution, ...]:
     if len(leaves) <= server_limits.ALWAYS_FIT:
         return ()
+    leaves = list(dict.fromkeys(leaves))
     size = server_limits.statement_bytes((leaf.column, leaf.operator) for leaf in leaves)
     if size <= server_limits.STATEMENT_BYTES:
         return ()

@@ -1,29 +1,36 @@
-"""A constant of a comparison, checked and brought into the one form that a leaf holds."""
+"""A constant of a comparison, checked and converted to the one form that a leaf holds."""
 
+import json
 import math
 import numbers
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from helicone_sessions.errors import FilterTypeError, FilterValueError
+from helicone_sessions.errors import FilterError, FilterTypeError, FilterValueError
 from helicone_sessions.filters.schema import ColumnFacts, Kind
+from helicone_sessions.masking import masked_repr
+from helicone_sessions.time_zones import has_misplaced_pytz_zone
 
 Value = str | int | float | bool | datetime
+E = TypeVar("E", bound=FilterError)
 
-# Parts of messages that speak of Python; where a filter is read from text they are others.
-INVERTED: Final = " (a ~ before a whole number is computed by Python: ~1 is -2)"
-ZONE: Final = "for example .replace(tzinfo=datetime.UTC)"
-DAY: Final = "give a datetime with tzinfo"
-# Above it a JSON number no longer names one whole number.
-_LARGEST_WHOLE = 2**53
+# Remedies in the words of Python; the parser of filter text has its own for these.
+NEGATIVE: Final = "To negate a comparison, put it in parentheses after ~: Python computes ~1 as -2"
+ZONE: Final = "Add the zone, for example with .replace(tzinfo=datetime.UTC)"
+DAY: Final = "Pass a datetime with its zone, because a day starts at a different instant in each zone"
+IS_EMPTY: Final = "Use .is_empty(), because a missing value is stored as the empty text"
+IS_NULL: Final = "Use .is_null() to match missing text"
+DATETIME: Final = "Convert it to a datetime, for example with datetime.fromisoformat()"
+# Above it a JSON number no longer identifies one whole number.
+_LARGEST_WHOLE: Final = 2**53
 
 
 class _Missing(str):
-    """The text by which the API's open-source server asks for a missing value; equal to that text."""
+    """The text that the open-source server takes for a missing value; equal to that text."""
 
     __slots__ = ()
 
@@ -31,161 +38,144 @@ class _Missing(str):
         return "MISSING"
 
 
-# It says that "null" was meant as what that server makes of it.
+# It marks a "null" that is meant as that server reads it.
 MISSING: Final = _Missing("null")
 
 
-def check(column: ColumnFacts, value: object, *, spelling: object) -> Value:
+def spell_column(column: ColumnFacts, key: str | None = None) -> str:
+    """The column as Python source."""
+    return f"F.{column.attribute}" if key is None else f"F.{column.attribute}[{key!r}]"
+
+
+def refusal(kind: type[E], column: ColumnFacts, problem: str, remedy: str, *, key: str | None = None) -> E:
+    """The error about a column, with a message in the words of Python."""
+    name = column.name if key is None else f"{column.name}[{json.dumps(key)}]"
+    return kind(
+        f"{spell_column(column, key)} {problem}. {remedy}", column=name, problem=problem, remedy=remedy
+    )
+
+
+def check(column: ColumnFacts, value: object, key: str | None = None) -> Value:
     """The *value* as a leaf on *column* holds it.
 
     Args:
-        column: The column that it is compared with.
-        value: What the caller wrote.
-        spelling: The column as the caller wrote it, for the message.
+        column: The column that is compared with it.
+        value: The value from the caller.
+        key: The key, if the column is a map.
 
     Raises:
         FilterTypeError: The type is wrong for the column.
         FilterValueError: The type is right and the value is not.
     """
-    kind = type(value)
-    # The plain cases first: they are nearly all, and cost one look each.
+    plain: Any = value
+    kind = type(plain)
+    # Nearly all values are plain and pass one test.
     if kind is str:
-        if column.kind in _TEXTUAL and value.isascii():  # type: ignore[attr-defined]
-            return value  # type: ignore[return-value]
-    elif (kind is float or kind is int) and column.kind is Kind.NUMBER and 0 <= value <= _LARGEST_WHOLE:  # type: ignore[operator]
-        return value  # type: ignore[return-value]
+        if column.kind in _TEXTUAL and plain.isascii():
+            return plain  # type: ignore[no-any-return]
+    elif (kind is int or kind is float) and column.kind is Kind.NUMBER and 0 <= plain <= _LARGEST_WHOLE:
+        return plain  # type: ignore[no-any-return]
     if isinstance(value, Enum):
-        return check(column, value.value, spelling=spelling)
-    if value is None:
-        mend = "; .is_null() asks for a missing text" if column.kind is Kind.TEXT else ""
-        raise FilterTypeError(
-            f"{spelling} cannot be compared with None: the API has no null in a comparison{mend}"
-        )
+        return check(column, value.value, key)
     if kind.__module__ == "numpy" and getattr(value, "ndim", None) == 0:
-        scalar: Any = value
-        plain = scalar.item()
-        # A longdouble has no plain twin of its own.
-        has_no_twin = type(plain) is kind
-        return check(column, float(scalar) if has_no_twin else plain, spelling=spelling)
-    return _CHECKS[column.kind](column, value, spelling)
+        # The item of a longdouble is a longdouble.
+        item = plain.item()
+        return check(column, float(plain) if type(item) is kind else item, key)
+    if value is None:
+        missing = IS_NULL if column.nullable else IS_EMPTY
+        remedy = missing if column.kind is Kind.TEXT else "The API has no null in a comparison"
+        raise refusal(FilterTypeError, column, "cannot be compared with None", remedy, key=key)
+    return _CHECKS[column.kind](column, value, key)
 
 
-def _text(_column: ColumnFacts, value: object, spelling: object) -> Value:
+def _text(column: ColumnFacts, value: object, key: str | None) -> str:
     if isinstance(value, UUID):
         return str(value)
     if not isinstance(value, str):
-        raise _wrong_type(spelling, "text", value, hint="write it as text, in quotes")
-    return check_text(value, spelling)
+        raise _unfit(FilterTypeError, column, key, "text", value, "Write it in quotes")
+    if not is_encodable(value):
+        remedy = "Remove the half of a surrogate pair"
+        raise _unfit(FilterValueError, column, key, "text that UTF-8 can hold", value, remedy)
+    return str.__str__(value)
 
 
-def check_text(text: str, spelling: object) -> str:
-    """*text* as a plain str that can be sent.
-
-    Raises:
-        FilterValueError: It cannot be encoded.
-    """
-    plain = str.__str__(text)
+def is_encodable(text: str) -> bool:
+    """Whether UTF-8 can hold the text, which cannot if it has half a surrogate pair."""
     try:
-        plain.encode()
+        text.encode()
     except UnicodeEncodeError:
-        raise FilterValueError(
-            f"{spelling}: {shortened(plain)} holds half a surrogate pair, which is no text"
-        ) from None
-    return plain
+        return False
+    return True
 
 
-def _score(column: ColumnFacts, value: object, spelling: object) -> Value:
+def _score(column: ColumnFacts, value: object, key: str | None) -> str:
     if column.name != "scores" or isinstance(value, (str, UUID, bool)):
-        return _text(column, value, spelling)
-    number = _number(column, value, spelling)
-    return str(int(number)) if number == int(number) else repr(number)  # type: ignore[arg-type]
+        return _text(column, value, key)
+    number = _number(column, value, key)
+    return str(int(number)) if number == int(number) else repr(number)
 
 
-def _number(column: ColumnFacts, value: object, spelling: object) -> Value:
-    if isinstance(value, bool):
-        raise _wrong_type(spelling, "a number", value)
-    if isinstance(value, int):
-        number: int | float = int(value)
-    elif isinstance(value, (float, Decimal, numbers.Rational)):
+def _number(column: ColumnFacts, value: object, key: str | None) -> float:
+    number: float
+    if isinstance(value, int) and not isinstance(value, bool):
+        number = int(value)
+        if abs(number) > _LARGEST_WHOLE:
+            remedy = "JSON holds larger ones only as rounded numbers"
+            raise _unfit(FilterValueError, column, key, "whole numbers up to 2**53", value, remedy)
+    elif isinstance(value, (float, Decimal, numbers.Rational)) and not isinstance(value, bool):
         try:
             number = float(value)
         except (ValueError, OverflowError):
             number = math.nan
         if not math.isfinite(number):
-            raise FilterValueError(
-                f"{spelling} cannot be compared with {shortened(value)}: only finite numbers can be sent"
-            )
+            raise _unfit(FilterValueError, column, key, "a finite number", value, "JSON has no other numbers")
     else:
-        hint = "write it without quotes" if isinstance(value, str) and value.strip().isdecimal() else ""
-        raise _wrong_type(spelling, "a number", value, hint=hint)
-    if abs(number) > _LARGEST_WHOLE and isinstance(number, int):
-        raise FilterValueError(
-            f"{spelling} cannot be compared with {shortened(number)}: JSON keeps whole numbers up to 2**53"
-        )
+        is_quoted = isinstance(value, str) and value.strip().replace(".", "", 1).isdecimal()
+        remedy = "Write it without quotes" if is_quoted else f"Its unit is {column.unit}"
+        raise _unfit(FilterTypeError, column, key, "a number", value, remedy)
     if number < 0 and column.kind is Kind.NUMBER and not column.negative:
-        raise FilterValueError(
-            f"{spelling} cannot be compared with {number}: it is never below zero{INVERTED}"
-        )
+        problem = f"is never below zero, but is compared with {number}"
+        raise refusal(FilterValueError, column, problem, NEGATIVE)
     return number
 
 
-def _timestamp(_column: ColumnFacts, value: object, spelling: object) -> Value:
-    if isinstance(value, datetime):
-        if value.tzinfo is None or value.utcoffset() is None:
-            raise FilterTypeError(
-                f"{spelling} cannot be compared with the naive datetime {value.isoformat()}:"
-                f" say which zone it is in, {ZONE}"
-            )
-        if getattr(value, "nanosecond", 0):
-            raise FilterValueError(
-                f"{spelling}: {value!r} has nanoseconds; times are kept to the microsecond"
-            )
-        try:
-            moment = value.astimezone(UTC)
-        except OverflowError:
-            raise FilterValueError(f"{spelling}: {value.isoformat()} does not exist in UTC") from None
-        # Of a subclass, as pandas has one, only the time is kept.
-        return moment if type(moment) is datetime else datetime.combine(moment.date(), moment.time(), UTC)
-    if isinstance(value, date):
-        hint = f"a day starts at another instant in each zone: {DAY}"
-    elif isinstance(value, str):
-        hint = "turn it into one with datetime.fromisoformat()"
-    else:
-        hint = ""
-    raise _wrong_type(spelling, "an aware datetime", value, hint=hint)
+def _timestamp(column: ColumnFacts, value: object, key: str | None) -> datetime:
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        remedy = ZONE if isinstance(value, datetime) else DAY if isinstance(value, date) else DATETIME
+        raise _unfit(FilterTypeError, column, key, "a datetime with a zone", value, remedy)
+    if has_misplaced_pytz_zone(value):
+        remedy = "Use zoneinfo.ZoneInfo, or the localize() method of the zone"
+        raise _unfit(FilterValueError, column, key, "a time with the offset of its zone", value, remedy)
+    if getattr(value, "nanosecond", 0):
+        remedy = "Round it to microseconds"
+        raise _unfit(FilterValueError, column, key, "a time without nanoseconds", value, remedy)
+    try:
+        moment = value.astimezone(UTC)
+    except OverflowError:
+        remedy = "Use a later or an earlier time"
+        raise _unfit(FilterValueError, column, key, "a time that exists in UTC", value, remedy) from None
+    # Subclasses, such as pandas', have more than the time.
+    return moment if type(moment) is datetime else datetime.combine(moment.date(), moment.time(), UTC)
 
 
-def _boolean(_column: ColumnFacts, value: object, spelling: object) -> Value:
+def _boolean(column: ColumnFacts, value: object, key: str | None) -> bool:
     if isinstance(value, bool):
         return value
-    raise _wrong_type(spelling, "True or False", value)
+    raise _unfit(FilterTypeError, column, key, "True or False", value, "Use .is_true() or .is_false()")
 
 
-def _wrong_type(spelling: object, wanted: str, value: object, hint: str = "") -> FilterTypeError:
-    mend = f"; {hint}" if hint else ""
-    return FilterTypeError(
-        f"{spelling} is compared with {wanted}, not with {type(value).__name__} {shortened(value)}{mend}"
-    )
-
-
-def shortened(value: object, most: int = 60) -> str:
-    """The value for a message, cut where it is long."""
-    try:
-        text = repr(value)
-    except ValueError:
-        text = "a number of thousands of digits"
-    except Exception:  # noqa: BLE001 - a repr of the caller's may raise anything
-        text = f"<{type(value).__name__} without a repr>"
-    return cut(text, most)
+def _unfit(kind: type[E], column: ColumnFacts, key: str | None, wanted: str, value: object, remedy: str) -> E:
+    shown = str(value) if isinstance(value, date) else masked_repr(value)
+    return refusal(kind, column, f"takes {wanted}, got {shown}", remedy, key=key)
 
 
 def cut(text: str, most: int = 100) -> str:
-    """The text for a message, cut where it is long."""
+    """The text for a message, cut if it is long."""
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-_TEXTUAL = frozenset({Kind.TEXT, Kind.MAP, Kind.KEY})
-_CHECKS: dict[Kind, Callable[[ColumnFacts, object, object], Value]] = {
+_TEXTUAL: Final = frozenset({Kind.TEXT, Kind.MAP, Kind.KEY})
+_CHECKS: Final[dict[Kind, Callable[[ColumnFacts, object, str | None], Value]]] = {
     Kind.TEXT: _text,
     Kind.KEY: _text,
     Kind.MAP: _score,

@@ -1,8 +1,8 @@
-"""`Filter`, the face of the language, and what makes one of others."""
+"""`Filter`, and the operators that combine filters, columns and constants."""
 
 import json
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
@@ -13,7 +13,7 @@ from uuid import UUID
 from helicone_sessions.display import html
 from helicone_sessions.errors import FilterError, FilterTypeError, HeliconeFilterWarning
 from helicone_sessions.filters.cautions import Caution, cautions
-from helicone_sessions.filters.constants import shortened
+from helicone_sessions.filters.hints import suggestion
 from helicone_sessions.filters.nodes import (
     EVERYTHING,
     NOTHING,
@@ -31,16 +31,16 @@ from helicone_sessions.filters.precedence import (
     Misread,
     Open,
     Terms,
-    closed,
     combined,
     compared,
     inverted,
-    is_open,
+    open_ends,
     spell,
 )
-from helicone_sessions.filters.rewrites import rewrite
+from helicone_sessions.filters.schema import Operator
 from helicone_sessions.filters.text.printer import explain, to_source, to_text
 from helicone_sessions.filters.wire import WireFilter, from_wire, to_wire
+from helicone_sessions.masking import masked_repr
 
 Constant = bool | int | float | str | datetime | Decimal | Fraction | Enum | UUID
 
@@ -49,120 +49,116 @@ class Operand:
     """A part of a filter expression: a filter, a column, or an unfinished comparison.
 
     At run time every operand has every operator, and `precedence` decides. The subclasses declare the
-    operators that a type checker may accept, so that it refuses the same expressions.
+    operators that a type checker accepts, so that it refuses the same expressions.
     """
 
     __slots__ = ()
 
-    # numpy scalars on the left of an operator hand over to ours.
+    # numpy scalars on the left of an operator leave the operation to these classes.
     __array_ufunc__: ClassVar[None] = None
 
-    # Makes the filter or the unfinished comparison that an expression becomes; set below those classes.
-    _made: ClassVar[Callable[[Terms], Any]]
-
-    def _terms(self, *, alone: bool) -> Terms:
+    def _operand(self, *, alone: bool) -> Node | Terms:
         """This operand for `precedence`; *alone* on its side of a comparison, or beside & or |."""
         raise NotImplementedError
 
     if not TYPE_CHECKING:
 
         def __and__(self, other: object) -> Any:
-            return _joined("&", self, other)
+            return _combined(And, self._operand(alone=False), _operand_of(other))
 
         def __rand__(self, other: object) -> Any:
-            return _joined("&", other, self)
+            return _combined(And, _operand_of(other), self._operand(alone=False))
 
         def __or__(self, other: object) -> Any:
-            return _joined("|", self, other)
+            return _combined(Or, self._operand(alone=False), _operand_of(other))
 
         def __ror__(self, other: object) -> Any:
-            return _joined("|", other, self)
+            return _combined(Or, _operand_of(other), self._operand(alone=False))
 
         def __lt__(self, other: object) -> Any:
-            return self._compare("<", other)
+            return self._compare("lt", other)
 
         def __le__(self, other: object) -> Any:
-            return self._compare("<=", other)
+            return self._compare("lte", other)
 
         def __gt__(self, other: object) -> Any:
-            return self._compare(">", other)
+            return self._compare("gt", other)
 
         def __ge__(self, other: object) -> Any:
-            return self._compare(">=", other)
+            return self._compare("gte", other)
 
         def __eq__(self, other: object) -> Any:
-            return self._compare("==", other)
+            return self._compare("equals", other)
 
         def __ne__(self, other: object) -> Any:
-            return self._compare("!=", other)
+            return self._compare("not-equals", other)
 
         def __hash__(self) -> NoReturn:
-            raise refused(
-                f"{self!r} cannot be hashed: a set or dict would compare it with ==, which builds a filter."
-                " Use .is_in([...]) for membership, and the column's name as a key"
+            raise misuse(
+                f"{self!r} cannot be hashed, because a set or dict would compare it with ==, which builds a"
+                " filter",
+                "Use .is_in([...]) for membership, and the column's name as a key",
             )
 
         def __contains__(self, item: object) -> NoReturn:
-            raise refused(f"{shortened(item)} in {self!r} has no meaning{self._instead_of_in(item)}")
+            raise misuse(f"{masked_repr(item)} in {self!r} has no meaning", self._instead_of_in(item))
 
         def __iter__(self) -> NoReturn:
-            raise FilterTypeError(f"{self!r} cannot be iterated or unpacked: its values are in the service")
+            raise FilterTypeError(
+                problem=f"{self!r} cannot be iterated or unpacked, because the service has its values",
+                remedy="Query the metrics of a filter on it",
+            )
 
         def __xor__(self, _other: object) -> NoReturn:
-            raise refused("^ has no meaning in a filter: use & for and, | for or, ~ for not")
+            raise misuse("^ has no meaning in a filter", "Use & for and, | for or, ~ for not")
 
         __rxor__ = __xor__
 
     def _instead_of_in(self, _item: object) -> str:
-        """The suggestion for a message, in place of ``item in self``."""
-        return ""
+        """The remedy for ``item in self``."""
+        return "Use .contains() on a text column, or .is_in([...])"
 
-    def _compare(self, sign: str, other: object) -> Any:
-        return _compared(self, sign, other)
+    def _compare(self, operator: Operator, other: object) -> Any:
+        try:
+            return Filter._of(compared(self._operand(alone=True), operator, _operand_of(other, alone=True)))
+        except Misread as misread:
+            raise misuse(misread.problem, misread.remedy) from None
 
     def __bool__(self) -> NoReturn:
-        raise refused(
-            f"{self!r} has no truth value, so it cannot stand before or after and, or, not, if."
-            " Use & for and, | for or, ~ for not, and put each comparison in parentheses;"
+        raise misuse(
+            f"{self!r} has no truth value, so and, or, not and if cannot use it",
+            "Use & for and, | for or, ~ for not, and put each comparison in parentheses;"
             " use .between(low, high) for low <= x <= high and .is_in([...]) for in;"
-            " test an optional filter with `is None`"
+            " test an optional filter with `is None`",
         )
 
 
-def _joined(sign: str, left: object, right: object) -> Any:
+def _combined(kind: type[And | Or], left: Node | Terms, right: Node | Terms) -> Any:
     try:
-        return Operand._made(combined(sign, _terms_of(left, alone=False), _terms_of(right, alone=False)))
+        result = combined(kind, left, right)
     except Misread as misread:
-        raise refused(misread.message) from None
+        raise misuse(misread.problem, misread.remedy) from None
+    return Filter._of(result) if isinstance(result, Node) else Unfinished(result)
 
 
-def _compared(left: object, sign: str, right: object) -> Any:
-    try:
-        return Operand._made([[compared(_terms_of(left, alone=True), sign, _terms_of(right, alone=True))]])
-    except Misread as misread:
-        raise refused(misread.message) from None
-
-
-def _terms_of(value: object, *, alone: bool) -> Terms:
+def _operand_of(value: object, *, alone: bool = False) -> Node | Terms:
     if isinstance(value, Operand):
-        return value._terms(alone=alone)
+        return value._operand(alone=alone)
     if alone or is_constant(value):
         return [[Open(value, is_column=False)]]
-    raise refused(f"a filter cannot be joined with {type(value).__name__} {value!r}")
+    raise misuse(
+        f"a filter cannot be combined with {masked_repr(value)}", "Combine filters and comparisons only"
+    )
 
 
 def is_constant(value: object) -> bool:
-    """Whether a column may be compared with it; of numpy nothing but scalars gets here."""
+    """Whether a column may be compared with it; numpy passes only its scalars on."""
     return isinstance(value, Constant) or type(value).__module__ == "numpy"
 
 
-def refused(reason: str) -> FilterTypeError:
-    """The error for an expression that Python reads in another way, with a suggestion if it is certain."""
-    found = rewrite()
-    if found is None:
-        return FilterTypeError(reason)
-    wrote, meant = found
-    return FilterTypeError(f"{reason}\n  you wrote:    {wrote}\n  did you mean: {meant}")
+def misuse(problem: str, remedy: str) -> FilterTypeError:
+    """The error for an expression that Python evaluates in another way, with a suggestion."""
+    return FilterTypeError(problem=problem, remedy=remedy + suggestion())
 
 
 C = TypeVar("C", bound=Constant)
@@ -172,13 +168,13 @@ J_co = TypeVar("J_co", covariant=True)
 
 
 class Joinable(Operand, Generic[J_co]):
-    """What may stand on the right of ``&`` and ``|``, which then is a ``J_co``."""
+    """An operand that is allowed on the right of ``&`` and ``|``; the result is a ``J_co``."""
 
     __slots__ = ()
 
 
 class Condition(Joinable["Filter"]):
-    """What may stand where a filter is due: a `Filter`, or a boolean column."""
+    """A `Filter`, or a boolean column, which can be used as one."""
 
     __slots__ = ()
 
@@ -216,8 +212,8 @@ class Filter(Condition):
     def __new__(cls, *_: object) -> Self:
         """Refuse to be called: filters come from ``F``, `all_of`, `any_of` and `from_wire`."""
         raise FilterTypeError(
-            "a filter is made by comparing a column, as F.cost > 0.1, by all_of() or any_of(),"
-            " or by Filter.from_wire()"
+            problem="Filter cannot be called",
+            remedy="Compare a column, for example F.cost > 0.1, or use all_of() or Filter.from_wire()",
         )
 
     @classmethod
@@ -226,14 +222,14 @@ class Filter(Condition):
         object.__setattr__(new, "_node", node)
         return new
 
-    def __setattr__(self, name: str, value: object) -> NoReturn:
+    def __setattr__(self, name: str, _value: object) -> NoReturn:
         raise AttributeError(f"a filter cannot be changed; {name!r} was not set")
 
     def __delattr__(self, name: str) -> NoReturn:
         raise AttributeError(f"a filter cannot be changed; {name!r} was not deleted")
 
-    def _terms(self, *, alone: bool) -> Terms:  # noqa: ARG002 - the same on either side
-        return [[self._node]]
+    def _operand(self, *, alone: bool) -> Node:  # noqa: ARG002 - the same on either side
+        return self._node
 
     def __invert__(self) -> "Filter":
         node = self._node
@@ -243,7 +239,7 @@ class Filter(Condition):
         if isinstance(other, Filter):
             return self._node is other._node or program(self._node) == program(other._node)
         if isinstance(other, Operand) or is_constant(other):
-            self._compare("==", other)  # it raises: a condition has no value to compare
+            self._compare("equals", other)  # it raises: a condition has no value to compare
         return NotImplemented
 
     def __ne__(self, other: object) -> bool:
@@ -377,37 +373,30 @@ def _from_program(steps: tuple[Any, ...]) -> Filter:
 class Unfinished(Operand, Generic[C_co]):
     """Operands of ``&`` and ``|`` of which one still waits for its comparison; never a filter.
 
-    To a type checker it is one with a constant of type ``C_co`` at the open end.
+    To a type checker it has a constant of type ``C_co`` at the open end.
     """
 
-    __slots__ = ("_open",)
+    __slots__ = ("_terms",)
 
     def __init__(self, terms: Terms) -> None:
-        self._open = terms
+        self._terms = terms
 
     if TYPE_CHECKING:
 
         def __and__(self, other: Condition) -> "Unfinished[C_co]": ...
         def __or__(self, other: Condition) -> "Unfinished[C_co]": ...
 
-    def _terms(self, *, alone: bool) -> Terms:  # noqa: ARG002 - the same on either side
-        return self._open
+    def _operand(self, *, alone: bool) -> Terms:  # noqa: ARG002 - the same on either side
+        return self._terms
 
-    def __invert__(self) -> Any:
+    def __invert__(self) -> "Unfinished[Any]":
         try:
-            return _made(inverted(self._open))
+            return Unfinished(inverted(self._terms))
         except Misread as misread:
-            raise refused(misread.message) from None
+            raise misuse(misread.problem, misread.remedy) from None
 
     def __repr__(self) -> str:
-        return f"<unfinished: {spell(self._open)}>"
-
-
-def _made(terms: Terms) -> Any:
-    return Unfinished(terms) if is_open(terms) else Filter._of(closed(terms))
-
-
-Operand._made = _made
+        return f"<unfinished: {spell(self._terms)}>"
 
 
 def filter_of_contract(wire: object, *, path: str) -> Filter:
@@ -428,26 +417,24 @@ def as_filter(value: object) -> Filter:
     if isinstance(value, Filter):
         return value
     if isinstance(value, Operand):
-        terms = value._terms(alone=False)
-        if not is_open(terms):
-            return Filter._of(closed(terms))
-        truths = [str(end) for end in (terms[0][0], terms[-1][-1]) if getattr(end, "is_truth", False)]
-        hint = f"; {truths[0]} is none: ALL matches everything, NONE nothing" if truths else ""
+        operand = value._operand(alone=False)
+        if isinstance(operand, Node):
+            return Filter._of(operand)
+        truths = [f"; use ALL or NONE instead of {end}" for end in open_ends(operand) if end.is_truth]
         raise FilterTypeError(
-            f"{value!r} is not a condition yet: compare it with something, as F.cost > 0.1{hint}"
+            problem=f"{value!r} is not a condition yet",
+            remedy="Compare it with a constant, for example F.cost > 0.1" + "".join(truths[:1]),
         )
     if isinstance(value, bool):
-        hint = (
-            f"{value} is not a filter. `is`, `in` and chained comparisons give a bool before a filter can be"
-            " made of them; ALL matches everything, NONE nothing"
+        remedy = (
+            "`is`, `in` and chained comparisons give a bool before there is a filter;"
+            " ALL matches everything, NONE nothing"
         )
     elif isinstance(value, str):
-        hint = f"a filter is due, not the text {shortened(value)}; parse_filter() reads one from text"
+        remedy = "Use parse_filter() to read a filter from text"
     else:
-        hint = (
-            f"a filter is due, not {type(value).__name__} {value!r}; Filter.from_wire() reads the API's JSON"
-        )
-    raise FilterTypeError(hint)
+        remedy = "Use Filter.from_wire() to read the API's JSON"
+    raise FilterTypeError(problem=f"expected a filter, got {masked_repr(value)}", remedy=remedy)
 
 
 ALL: Final = Filter._of(EVERYTHING)
@@ -495,5 +482,9 @@ def _all_or_any(kind: type[And | Or], filters: tuple[Any, ...]) -> Filter:
     given = [item for item in filters if item is not None]
     if len(given) == 1 and isinstance(given[0], Iterable) and not isinstance(given[0], (Operand, str, dict)):
         name = "all_of" if kind is And else "any_of"
-        raise FilterTypeError(f"{name} takes the filters one by one: {name}(*filters), with a star")
+        raise FilterTypeError(
+            argument="filters",
+            problem=f"must be separate arguments of {name}()",
+            remedy=f"Write {name}(*filters)",
+        )
     return Filter._of(join(kind, [as_filter(item)._node for item in given]))

@@ -7,14 +7,14 @@ the recursion limit.
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from operator import attrgetter
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
 from helicone_sessions.errors import FilterValueError
-from helicone_sessions.filters.constants import MISSING, Value
+from helicone_sessions.filters.constants import MISSING, Value, refusal, spell_column
 from helicone_sessions.filters.like import like_inside, unescape_like
 from helicone_sessions.filters.schema import SERVER_EMPTY, ColumnFacts, Kind, Operator
 
@@ -26,13 +26,6 @@ SYMBOLS: Final[dict[Operator, str]] = {
     "lt": "<",
     "lte": "<=",
 }
-
-
-def spell_column(column: ColumnFacts, key: str | None = None) -> str:
-    """The column as Python source."""
-    if column.kind is Kind.MAP and key is not None:
-        return f"F.{column.attribute}[{key!r}]"
-    return f"F.{column.attribute}"
 
 
 def spell_value(value: Value) -> str:
@@ -52,6 +45,13 @@ def spell_leaf(column: ColumnFacts, operator: Operator, value: Value, key: str |
     return f"{left}.{operator.replace('-', '_')}({spell_value(value)})"
 
 
+if TYPE_CHECKING:
+    from attrs import frozen
+else:
+    # Nodes are frozen for type checkers only: at run time it would triple the time to create one.
+    frozen = partial(attrs.define, unsafe_hash=True)
+
+
 class Node:
     """A node of the tree."""
 
@@ -63,7 +63,7 @@ class Node:
         return ()
 
 
-@attrs.frozen
+@frozen
 class Leaf(Node):
     """One condition: a column, an operator, a constant."""
 
@@ -76,7 +76,7 @@ class Leaf(Node):
         return spell_leaf(self.column, self.operator, self.value, self.key)
 
 
-@attrs.frozen
+@frozen
 class Everything(Node):
     """The condition that always holds; there is one, `EVERYTHING`."""
 
@@ -84,7 +84,7 @@ class Everything(Node):
         return "EVERYTHING"
 
 
-@attrs.frozen
+@frozen
 class Nothing(Node):
     """The condition that never holds; there is one, `NOTHING`."""
 
@@ -92,7 +92,7 @@ class Nothing(Node):
         return "NOTHING"
 
 
-@attrs.frozen
+@frozen
 class Not(Node):
     """The complement of a node; kept as written until the filter is compiled."""
 
@@ -104,7 +104,7 @@ class Not(Node):
         return (self.child,)
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False, unsafe_hash=False)
 class Branch(Node):
     """Several nodes joined by one word, in the order in which they were written."""
 
@@ -113,19 +113,19 @@ class Branch(Node):
     @property
     def children(self) -> tuple[Node, ...]:
         """The joined nodes; a part of the same class is replaced by its own parts."""
-        return self._flattened if type(self) in set(map(type, self.parts)) else self.parts
+        return self._flattened if type(self) in map(type, self.parts) else self.parts
 
     @cached_property
     def _flattened(self) -> tuple[Node, ...]:
         return tuple(_flatten(self.parts, type(self)))
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False, unsafe_hash=False)
 class And(Branch):
     """All of the nodes hold."""
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False, unsafe_hash=False)
 class Or(Branch):
     """At least one of the nodes holds."""
 
@@ -149,6 +149,7 @@ _INVERSE: Final[dict[Operator, Operator]] = {
 
 
 _PLAIN: Final = {Leaf}
+_VALUE: Final = attrgetter("value")
 _CONTENT: Final = attrgetter("value", "column", "operator", "key")
 
 
@@ -168,9 +169,9 @@ def _flatten(parts: Iterable[Node], kind: type[Branch]) -> Iterable[Node]:
 def join(kind: type[Branch], nodes: Iterable[Node]) -> Node:
     """The *nodes* joined, without the constant that changes nothing; of none it is that constant."""
     neutral = EVERYTHING if kind is And else NOTHING
-    parts = tuple(node for node in nodes if node is not neutral)
+    parts = [node for node in nodes if node is not neutral]
     if len(parts) > 1:
-        return kind(parts)
+        return kind(tuple(parts))
     return parts[0] if parts else neutral
 
 
@@ -188,9 +189,8 @@ def fold(
         prepare: Called on the way down; gives the node that stands for the one met.
     """
     results: list[T] = []
-    node: Node
     # A branch comes again, with the number of its children, when these are done.
-    waiting: list[Node | tuple[Node, int]] = [root]
+    waiting: list[Any] = [root]
     while waiting:
         step = waiting.pop()
         if type(step) is Leaf:
@@ -203,7 +203,7 @@ def fold(
             del results[first:]
             results.append(result)
             continue
-        node = prepare(step) if prepare else step  # type: ignore[arg-type,assignment]
+        node = prepare(step) if prepare else step
         if children := node.children:
             waiting.append((node, len(children)))
             waiting.extend(children[::-1])
@@ -241,16 +241,17 @@ def plain_conditions(root: Node) -> tuple[Leaf, ...]:
     """What a branch joins if that is single conditions only, as in nearly all filters, each once."""
     if not isinstance(root, Branch):
         return ()
-    children = root.parts
+    children: tuple[Any, ...] = root.parts
     kinds = set(map(type, children))
     if type(root) in kinds:
         children = root.children
         kinds = set(map(type, children))
     if kinds != _PLAIN:
         return ()
-    # Told apart by what they hold, which is quicker than to ask each for its hash.
-    is_distinct = len(set(map(_CONTENT, children))) == len(children)
-    return children if is_distinct else tuple(dict.fromkeys(children))  # type: ignore[return-value,arg-type]
+    # Conditions on different values are different: only a few need their hash.
+    if len(set(map(_VALUE, children))) == len(children):
+        return children
+    return tuple(dict.fromkeys(children))
 
 
 def simplify(root: Node) -> Node:
@@ -262,7 +263,7 @@ def simplify(root: Node) -> Node:
     if type(root) is Leaf:
         return root
     if conditions := plain_conditions(root):
-        return join(type(root), conditions)  # type: ignore[arg-type] # only a branch has them
+        return conditions[0] if len(conditions) == 1 else type(root)(conditions)  # type: ignore[call-arg]
     return reduce(root, lambda leaf: leaf, join)
 
 
@@ -360,7 +361,10 @@ def inverse(leaf: Leaf) -> Node:
         plain = unescape_like(str(value))
         if plain is not None and plain not in column.sentinels:
             return Leaf(column, "not-equals", plain, key)
-    raise FilterValueError(
-        f"~({leaf}) cannot be sent: the API has no opposite of this condition."
-        " ==, contains, comparisons and booleans can be negated"
+    raise refusal(
+        FilterValueError,
+        column,
+        f"has no condition in the API that is the opposite of {leaf}",
+        "Negate only ==, contains, comparisons and booleans",
+        key=key,
     )

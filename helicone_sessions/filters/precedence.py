@@ -1,36 +1,41 @@
-"""Unparenthesised comparisons, re-read the way a reader means them.
+"""Unparenthesised comparisons, read with the precedence that their author meant.
 
-Python's ``&`` and ``|`` bind tighter than its comparisons, so it reads ``F.cost > 0.1 & P`` as
+In Python ``&`` and ``|`` bind tighter than comparisons, so ``F.cost > 0.1 & P`` is evaluated as
 ``F.cost > (0.1 & P)``. The operands at the two ends of ``&`` and ``|`` may therefore be values that still
-wait for their comparison. They are kept open here until it comes, and the whole is then read with
-comparisons before ``~``, before ``&``, before ``|``.
+wait for their comparison. They stay open here until it comes. The whole is then read with comparisons before
+``~``, before ``&``, before ``|``.
 
 One comparison can be completed on each level of parentheses. With two, Python chains them, and after the
-first every end must be closed: it is refused. What is built is the tree that was meant, or nothing.
+first every end must be closed: that is refused. The result is the tree that was meant, or an error.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Final, TypeAlias
 
 import attrs
 
-from helicone_sessions.errors import FilterTypeError
-from helicone_sessions.filters.nodes import And, Node, Not, Or, join
+from helicone_sessions.filters.nodes import SYMBOLS, And, Node, Not, Or, join
+from helicone_sessions.filters.schema import Operator
 
-# As the operands change sides, so do the signs.
-MIRRORED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "==": "==", "!=": "!="}
+# The operator to use when the operands change sides.
+MIRRORED: Final[dict[Operator, Operator]] = {
+    "lt": "gt",
+    "gt": "lt",
+    "lte": "gte",
+    "gte": "lte",
+    "equals": "equals",
+    "not-equals": "not-equals",
+}
+_PARENTHESES: Final = "Put each comparison in parentheses, for example (F.cost > 1) & (F.status == 200)"
 
 
-class Misread(FilterTypeError):
-    """Python reads the expression otherwise than it was meant, or it has no meaning."""
+class Misread(Exception):
+    """Python evaluates the expression in another way than it was meant, or it has no meaning."""
 
-
-class Comparable(Protocol):
-    """A column, as far as a comparison needs it."""
-
-    def condition(self, sign: str, constant: object) -> Node:
-        """The condition ``column sign constant``."""
-        ...
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(problem, remedy)
+        self.problem = problem
+        self.remedy = remedy
 
 
 @attrs.frozen(eq=False)
@@ -39,143 +44,133 @@ class Open:
 
     Args:
         operand: A column or a constant.
-        is_column: Which of the two.
-        inversions: How many ``~`` stand before it.
+        is_column: Whether it is a column.
+        inversions: The number of ``~`` before it.
     """
 
-    operand: object
+    operand: Any
     is_column: bool
     inversions: int = 0
 
     @property
     def is_truth(self) -> bool:
-        """Whether it is True or False, which are no conditions."""
+        """Whether it is True or False, which are not conditions."""
         return isinstance(self.operand, bool)
 
     def __str__(self) -> str:
         return "~" * self.inversions + repr(self.operand)
 
 
-# "Any of" of "all of" of conditions; the first and the last may be open.
-Factor = Node | Open
-Terms = Sequence[Sequence[Factor]]
+# "Any of" of "all of" of conditions; the first or the last operand is open, or both are.
+Terms: TypeAlias = Sequence[Sequence[Node | Open]]
 
 
-def spell(terms: Terms, closed: str = "…") -> str:
-    """The terms for a message, where a complete condition is only hinted at."""
+def spell(terms: Terms) -> str:
+    """The terms for a message, with … for each complete condition."""
     return " | ".join(
-        " & ".join(str(factor) if isinstance(factor, Open) else closed for factor in term) for term in terms
+        " & ".join(str(factor) if isinstance(factor, Open) else "…" for factor in term) for term in terms
     )
 
 
-def is_compound(terms: Terms) -> bool:
-    """Whether the terms join more than one operand."""
-    return len(terms) > 1 or len(terms[0]) > 1
+def open_ends(terms: Terms) -> list[Open]:
+    """The first and the last operand, if they wait for a comparison."""
+    return [end for end in (terms[0][0], terms[-1][-1]) if isinstance(end, Open)]
 
 
-def starts_open(terms: Terms) -> bool:
-    """Whether the first operand waits for a comparison."""
-    return isinstance(terms[0][0], Open)
-
-
-def ends_open(terms: Terms) -> bool:
-    """Whether the last operand waits for a comparison."""
-    return isinstance(terms[-1][-1], Open)
-
-
-def is_open(terms: Terms) -> bool:
-    """Whether an operand waits for a comparison."""
-    return starts_open(terms) or ends_open(terms)
-
-
-def closed(terms: Terms) -> Node:
-    """The node that complete *terms* stand for."""
-    return join(Or, (join(And, term) for term in terms))  # type: ignore[arg-type]
-
-
-def combined(sign: str, left: Terms, right: Terms) -> Terms:
-    """``left & right`` or ``left | right``, where *sign* says which.
+def combined(kind: type[And | Or], left: Node | Terms, right: Node | Terms) -> Node | Terms:
+    """``left & right`` or ``left | right``.
 
     Raises:
         Misread: An operand that waits for its comparison can no longer get it.
     """
-    if ends_open(left) and (is_compound(left) or _is_column(left[-1][-1])):
-        raise Misread(_alone(left[-1][-1], sign))
-    if is_compound(right) and starts_open(right):
-        raise Misread(_alone(right[0][0], sign))
-    if sign == "&":
-        # An open operand inside "|" or on the right of "&" stood in parentheses of its own.
-        if (is_open(left) and len(left) > 1) or (is_open(right) and is_compound(right)):
-            raise Misread(_dangling(left if is_open(left) and len(left) > 1 else right))
-        # What is left has one term: an "or" that is complete is a single condition by now.
-        return [[*left[0], *right[0]]]
-    if is_open(right) and len(right) > 1:
-        raise Misread(_dangling(right))
-    return [*left, *right]
+    if isinstance(left, Node) and isinstance(right, Node):
+        return join(kind, (left, right))
+    left, right = _terms(left), _terms(right)
+    last, first = left[-1][-1], right[0][0]
+    if isinstance(last, Open) and (_is_compound(left) or last.is_column):
+        raise _alone(last, kind)
+    if isinstance(first, Open) and _is_compound(right):
+        raise _alone(first, kind)
+    # An open operand inside "|", or on the right of "&", is in parentheses of its own.
+    if kind is And and open_ends(left) and len(left) > 1:
+        raise _dangling(left)
+    if open_ends(right) and (_is_compound(right) if kind is And else len(right) > 1):
+        raise _dangling(right)
+    # A complete "or" is a single node, so that what is left of "&" has one term.
+    return [[*left[0], *right[0]]] if kind is And else [*left, *right]
 
 
 def inverted(terms: Terms) -> Terms:
-    """``~terms``, where the terms wait for a comparison.
+    """``~terms``.
 
     Raises:
-        Misread: They join several operands.
+        Misread: The terms join several operands.
     """
     only = terms[0][0]
-    if is_compound(terms) or not isinstance(only, Open):
-        raise Misread(_dangling(terms))
+    if _is_compound(terms) or not isinstance(only, Open):
+        raise _dangling(terms)
     return [[attrs.evolve(only, inversions=only.inversions + 1)]]
 
 
-def compared(left: Terms, sign: str, right: Terms) -> Node:
-    """``left sign right``: the operands on both sides of the sign meet, and everything is closed.
+def compared(left: Node | Terms, operator: Operator, right: Node | Terms) -> Node:
+    """The comparison of *left* with *right*: the operands beside the operator meet, and all ends are closed.
 
     Raises:
-        Misread: What meets is not a column and a constant, or another end stays open.
+        Misread: They are not a column and a constant, or another end stays open.
     """
+    left, right, sign = _terms(left), _terms(right), SYMBOLS[operator]
     before, after = left[-1][-1], right[0][0]
     if not isinstance(before, Open) or not isinstance(after, Open):
         raise Misread(
-            f"a condition cannot be compared with {sign}: {spell(left)} {sign} {spell(right)}."
-            " Put each comparison in parentheses"
+            f"{spell(left)} {sign} {spell(right)} compares a condition with {sign}",
+            "Put each comparison in parentheses",
         )
     if after.inversions:
-        raise Misread(f"~ has no meaning on the right of {sign}: write ~({before} {sign} …)")
-    node = _condition(before, sign, after)
+        raise Misread(f"~ has no meaning on the right of {sign}", f"Write ~({before} {sign} …)")
+    node = _condition(before, operator, after)
     if before.inversions % 2:
         node = Not(node)
     terms: Terms = [*left[:-1], [*left[-1][:-1], node, *right[0][1:]], *right[1:]]
-    if is_open(terms):
-        end = terms[0][0] if starts_open(terms) else terms[-1][-1]
+    for end in open_ends(terms):
         raise Misread(
-            f"{end} is left without its comparison. Where two comparisons stand side by side Python chains"
-            " them: put each in parentheses, as (F.cost > 1) & (F.status == 200)"
+            f"{end} lacks its comparison, because Python chains two comparisons beside each other",
+            _PARENTHESES,
         )
-    return closed(terms)
+    complete: Any = terms
+    return join(Or, [join(And, term) for term in complete])
 
 
-def _condition(before: Open, sign: str, after: Open) -> Node:
+def _condition(before: Open, operator: Operator, after: Open) -> Node:
     if before.is_column and after.is_column:
         raise Misread(
-            f"{before} cannot be compared with {after}: the API compares a column with a constant only"
+            f"{before} cannot be compared with {after}", "The API compares a column with a constant only"
         )
-    column, constant = (before, after) if before.is_column else (after, before)
-    if not column.is_column:
-        raise Misread(f"{before} {sign} {after} compares two constants inside a filter")
-    sign = sign if column is before else MIRRORED[sign]
-    return column.operand.condition(sign, constant.operand)  # type: ignore[attr-defined, no-any-return]
+    if after.is_column:
+        before, operator, after = after, MIRRORED[operator], before
+    if not before.is_column:
+        raise Misread(
+            f"{before} {SYMBOLS[operator]} {after} compares two constants", "Compare a column with a constant"
+        )
+    node: Node = before.operand.condition(operator, after.operand)
+    return node
 
 
-def _is_column(factor: Factor) -> bool:
-    return isinstance(factor, Open) and factor.is_column
+def _terms(operand: Node | Terms) -> Terms:
+    return [[operand]] if isinstance(operand, Node) else operand
 
 
-def _alone(factor: Factor, sign: str) -> str:
-    if _is_column(factor):
-        return f"{factor} is a column, not a condition: compare it with something before {sign}"
-    if isinstance(factor, Open) and factor.is_truth:
-        return f"{factor} is not a condition: ALL matches everything, NONE matches nothing"
-    return f"{factor} stands alone beside {sign}: a constant belongs to a comparison"
+def _is_compound(terms: Terms) -> bool:
+    return len(terms) > 1 or len(terms[0]) > 1
 
 
-def _dangling(terms: Terms) -> str:
-    return f"({spell(terms)}) has a comparison missing inside its parentheses"
+def _alone(end: Open, kind: type[And | Or]) -> Misread:
+    sign = "&" if kind is And else "|"
+    if end.is_column:
+        return Misread(f"{end} is a column, not a condition", f"Compare it with a constant before {sign}")
+    if end.is_truth:
+        return Misread(f"{end} is not a condition", "Use ALL to match everything, NONE to match nothing")
+    return Misread(f"{end} is a constant without a comparison beside {sign}", _PARENTHESES)
+
+
+def _dangling(terms: Terms) -> Misread:
+    return Misread(f"({spell(terms)}) lacks a comparison inside its parentheses", _PARENTHESES)

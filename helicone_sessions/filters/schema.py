@@ -7,6 +7,7 @@ reads a condition was recorded from its code of July 2026, run on ClickHouse 26.
 
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from typing import Final, Literal
 
 import attrs
@@ -77,13 +78,14 @@ class ColumnFacts:
 
     Args:
         name: Its name in the API.
+        about: One phrase for people.
         table: The table whose leaves hold it.
         kind: What it holds.
-        about: One phrase for people.
         unit: The unit of a number, for people.
         whole: A number that has no fraction.
         negative: A number that may be below zero.
         uuid: A text that is a UUID.
+        nullable: A text that can be null; of others a missing value is stored as the empty text.
         empty: The text that a value equals if it is empty.
         sentinels: Words that ``equals`` takes for a missing or an empty value.
         on_server: What the open-source server makes of a condition on it.
@@ -97,13 +99,14 @@ class ColumnFacts:
     """
 
     name: str
+    about: str
     table: Table
     kind: Kind
-    about: str
     unit: str | None = None
     whole: bool = False
     negative: bool = False
     uuid: bool = False
+    nullable: bool = False
     empty: str = ""
     on_server: Reading = Reading.READ
     server_refuses: tuple[Operator, ...] = ()
@@ -141,6 +144,13 @@ _PATTERNS: Final[tuple[Operator, ...]] = ("like", "ilike", "contains", "not-cont
 _UUID_NOTE = "ClickHouse refuses patterns on a UUID (code 43) and texts that are not a UUID (code 376)"
 _MISSING_NOTE = "its table has no such column (code 47)"
 _PROPERTY_REMEDY = "keep the value in a property of the request and use F.properties[key]"
+_UUID_REMEDY = "compare the whole id with == or !="
+_SUM_REMEDY = "use F.prompt_tokens and F.completion_tokens; the embedded engine (LocalServer) reads the sum"
+_CACHED_NOTE = "the cache reference is not the zero UUID"
+_FEEDBACK_REMEDY = (
+    "requests without feedback cannot be left out there; keep the feedback in a property too and use"
+    " F.properties[key], or the embedded engine (LocalServer)"
+)
 _SCORE_NOTE = (
     "ClickHouse refuses == on a score because of an index over the values (code 170), patterns because scores"
     " are whole numbers (code 43), and other texts (code 53); != fails on older versions (code 170)"
@@ -156,102 +166,63 @@ _BODY_NOTE = "bodies are kept for three months and cut at some megabytes; older 
 _BODY_REMEDY = "give a time_filter that begins within the last 90 days"
 
 
-def _text(name: str, about: str, **facts: object) -> ColumnFacts:
-    return ColumnFacts(name, REQUESTS, Kind.TEXT, about, **facts)  # type: ignore[arg-type]
+_text = partial(ColumnFacts, table=REQUESTS, kind=Kind.TEXT)
+_uuid = partial(_text, uuid=True, server_refuses=_PATTERNS, server_note=_UUID_NOTE)
+_absent = partial(_text, on_server=Reading.FAILS, server_note=_MISSING_NOTE)
+_body = partial(_text, server_expires=True, server_note=_BODY_NOTE, server_remedy=_BODY_REMEDY)
+_number = partial(ColumnFacts, table=REQUESTS, kind=Kind.NUMBER)
+_milliseconds = partial(_number, unit="milliseconds", whole=True)
+_tokens = partial(_number, unit="tokens", whole=True)
+_time = partial(ColumnFacts, table=REQUESTS, kind=Kind.TIMESTAMP, server_note=_SECONDS_NOTE)
+_flag = partial(ColumnFacts, table=REQUESTS, kind=Kind.BOOLEAN)
+_map = partial(ColumnFacts, table=REQUESTS, kind=Kind.MAP)
+_session = partial(
+    ColumnFacts,
+    table=SESSIONS,
+    on_server=Reading.IGNORED,
+    server_note=_SESSION_NOTE,
+    server_remedy=_SESSION_REMEDY,
+)
+_session_text = partial(_session, kind=Kind.TEXT)
+_session_tokens = partial(_session, kind=Kind.NUMBER, unit="tokens", whole=True)
+_session_time = partial(_session, kind=Kind.TIMESTAMP)
 
-
-def _number(name: str, about: str, unit: str, **facts: object) -> ColumnFacts:
-    return ColumnFacts(name, REQUESTS, Kind.NUMBER, about, unit=unit, **facts)  # type: ignore[arg-type]
-
-
-def _time(name: str, about: str) -> ColumnFacts:
-    return ColumnFacts(name, REQUESTS, Kind.TIMESTAMP, about, server_note=_SECONDS_NOTE)
-
-
-def _flag(name: str, about: str, **facts: object) -> ColumnFacts:
-    return ColumnFacts(name, REQUESTS, Kind.BOOLEAN, about, **facts)  # type: ignore[arg-type]
-
-
-def _map(name: str, about: str, **facts: object) -> ColumnFacts:
-    return ColumnFacts(name, REQUESTS, Kind.MAP, about, **facts)  # type: ignore[arg-type]
-
-
-def _session(name: str, kind: Kind, about: str, **facts: object) -> ColumnFacts:
-    given = {
-        "on_server": Reading.IGNORED,
-        "server_note": _SESSION_NOTE,
-        "server_remedy": _SESSION_REMEDY,
-        **facts,
-    }
-    return ColumnFacts(name, SESSIONS, kind, about, **given)  # type: ignore[arg-type]
-
-
-_ALL: Final[tuple[ColumnFacts, ...]] = (
-    _text("country_code", "country of the caller, two letters"),
-    _number("latency", "time from request to full answer", "milliseconds", whole=True),
+_COLUMNS: Final[tuple[ColumnFacts, ...]] = (
+    _text("country_code", "country of the caller, two letters", nullable=True),
+    _milliseconds("latency", "time from request to complete response"),
     _number(
         "cost",
         "price of the request",
-        "dollars",
+        unit="dollars",
         server_scale=10**9,
         server_note="multiplied by 1e9, floored and bound as Int32: above 2.147483647 it wraps around",
     ),
-    _text("provider", "who served the model, as OPENAI or ANTHROPIC"),
-    _number("time_to_first_token", "time from request to the first token", "milliseconds", whole=True),
-    _number("status", "HTTP status of the answer", "code", whole=True, negative=True),
-    _time("request_created_at", "when the request was made"),
-    _time("response_created_at", "when the answer was complete"),
+    _text("provider", "provider of the model, such as OPENAI or ANTHROPIC"),
+    _milliseconds("time_to_first_token", "time from request to the first token"),
+    _number("status", "HTTP status of the response", unit="code", whole=True, negative=True),
+    _time("request_created_at", "time of the request"),
+    _time("response_created_at", "time of the complete response"),
     _text("model", "name of the model"),
-    _text("user_id", "the user that the application named"),
-    _text(
-        "organization_id",
-        "UUID of the organisation",
-        uuid=True,
-        server_refuses=_PATTERNS,
-        server_note=_UUID_NOTE,
-        server_remedy="compare the whole id with == or !=",
-    ),
-    _text(
-        "node_id",
-        "id of a node",
-        on_server=Reading.FAILS,
-        server_note=_MISSING_NOTE,
-        server_remedy=_PROPERTY_REMEDY,
-    ),
-    _text(
-        "job_id",
-        "id of a job",
-        on_server=Reading.FAILS,
-        server_note=_MISSING_NOTE,
-        server_remedy=_PROPERTY_REMEDY,
-    ),
+    _text("user_id", "user as named by the application"),
+    _uuid("organization_id", "UUID of the organisation", server_remedy=_UUID_REMEDY),
+    _absent("node_id", "id of a node", server_remedy=_PROPERTY_REMEDY),
+    _absent("job_id", "id of a job", server_remedy=_PROPERTY_REMEDY),
     _flag("threat", "the request was marked as a threat"),
-    _text(
-        "request_id",
-        "UUID of the request",
-        uuid=True,
-        server_refuses=_PATTERNS,
-        server_note=_UUID_NOTE,
-        server_remedy="compare the whole id with == or !=",
-    ),
-    _number("prompt_tokens", "tokens sent", "tokens", whole=True),
-    _number("completion_tokens", "tokens received", "tokens", whole=True),
-    _number("prompt_cache_read_tokens", "tokens read from the provider's cache", "tokens", whole=True),
-    _number("prompt_cache_write_tokens", "tokens written to the provider's cache", "tokens", whole=True),
-    _number(
+    _uuid("request_id", "UUID of the request", server_remedy=_UUID_REMEDY),
+    _tokens("prompt_tokens", "tokens sent"),
+    _tokens("completion_tokens", "tokens received"),
+    _tokens("prompt_cache_read_tokens", "tokens read from the provider's cache"),
+    _tokens("prompt_cache_write_tokens", "tokens written to the provider's cache"),
+    _tokens(
         "total_tokens",
         "tokens sent and received",
-        "tokens",
-        whole=True,
         on_server=Reading.FAILS,
         server_note=_MISSING_NOTE,
-        server_remedy=(
-            "use F.prompt_tokens and F.completion_tokens; the embedded engine (LocalServer) reads the sum"
-        ),
+        server_remedy=_SUM_REMEDY,
     ),
-    _text("target_url", "address that the request was sent on to"),
-    ColumnFacts("property_key", REQUESTS, Kind.KEY, "the request has a property of this name"),
-    _map("properties", "properties of the request by key, as Helicone-Session-Id"),
+    _text("target_url", "address to which the request was forwarded", nullable=True),
+    ColumnFacts("property_key", "the request has a property of this name", table=REQUESTS, kind=Kind.KEY),
+    _map("properties", "properties of the request by key, such as Helicone-Session-Id"),
     _map(
         "search_properties",
         "searchable properties by key",
@@ -274,88 +245,47 @@ _ALL: Final[tuple[ColumnFacts, ...]] = (
         server_note="ClickHouse cannot compare a map with text (codes 27 and 43), and a map is never missing",
         server_remedy=_SCORE_REMEDY,
     ),
-    _text(
-        "request_body",
-        "text of the request",
-        server_expires=True,
-        server_note=_BODY_NOTE,
-        server_remedy=_BODY_REMEDY,
-    ),
-    _text(
-        "response_body",
-        "text of the answer",
-        server_expires=True,
-        server_note=_BODY_NOTE,
-        server_remedy=_BODY_REMEDY,
-    ),
-    _flag("cache_enabled", "the request asked for Helicone's cache"),
-    _text(
+    _body("request_body", "text of the request"),
+    _body("response_body", "text of the response"),
+    _flag("cache_enabled", "Helicone's cache was enabled for the request"),
+    _uuid(
         "cache_reference_id",
-        "UUID of the request whose answer the cache gave",
-        uuid=True,
-        server_refuses=_PATTERNS,
-        server_note=_UUID_NOTE,
-        server_remedy="compare the whole id with == or !=, or use F.cached",
+        "UUID of the request whose response came from the cache",
+        server_remedy=f"{_UUID_REMEDY}, or use F.cached",
     ),
-    _flag(
-        "cached",
-        "the answer came from Helicone's cache",
-        server_note="the cache reference is not the zero UUID",
-    ),
-    _text(
+    _flag("cached", "the response came from Helicone's cache", server_note=_CACHED_NOTE),
+    _absent(
         "assets",
         "ids of the assets of the request",
         empty=SERVER_EMPTY,
         sentinels=(SERVER_EMPTY,),
-        on_server=Reading.FAILS,
-        server_note=_MISSING_NOTE,
         server_remedy=f"{_PROPERTY_REMEDY}; the embedded engine (LocalServer) reads F.assets",
     ),
     _flag(
         "helicone-score-feedback",
         "the user's feedback: true is good",
         server_note="a request without feedback counts as one with bad feedback",
-        server_remedy=(
-            "requests without feedback cannot be left out there; keep the feedback in a property too and use"
-            " F.properties[key], or the embedded engine (LocalServer)"
-        ),
+        server_remedy=_FEEDBACK_REMEDY,
     ),
     _text("prompt_id", "id of the prompt template"),
     _text("prompt_version", "version of the prompt template"),
     _text("request_referrer", "referrer of the request"),
     _flag("is_passthrough_billing", "the provider's bill was passed through"),
-    _session(
-        "session_session_id",
-        Kind.TEXT,
-        "id of the session",
-        server_remedy='use F.properties["Helicone-Session-Id"]',
-    ),
-    _session(
+    _session_text("session_session_id", "id of the session", server_remedy="use F.session_id"),
+    _session_text(
         "session_session_name",
-        Kind.TEXT,
         "name of the session",
-        server_remedy='use F.properties["Helicone-Session-Name"]',
+        server_remedy="use F.session_name",
     ),
-    _session("session_total_cost", Kind.NUMBER, "price of all requests of the session", unit="dollars"),
-    _session("session_total_tokens", Kind.NUMBER, "all tokens of the session", unit="tokens", whole=True),
-    _session("session_prompt_tokens", Kind.NUMBER, "tokens sent in the session", unit="tokens", whole=True),
-    _session(
-        "session_completion_tokens",
-        Kind.NUMBER,
-        "tokens received in the session",
-        unit="tokens",
-        whole=True,
-    ),
-    _session("session_total_requests", Kind.NUMBER, "requests of the session", unit="requests", whole=True),
-    _session("session_created_at", Kind.TIMESTAMP, "when the first request of the session was made"),
-    _session(
-        "session_latest_request_created_at",
-        Kind.TIMESTAMP,
-        "when the latest request of the session was made",
-    ),
-    _session(
+    _session("session_total_cost", "price of all requests of the session", kind=Kind.NUMBER, unit="dollars"),
+    _session_tokens("session_total_tokens", "all tokens of the session"),
+    _session_tokens("session_prompt_tokens", "tokens sent in the session"),
+    _session_tokens("session_completion_tokens", "tokens received in the session"),
+    _session_tokens("session_total_requests", "requests of the session", unit="requests"),
+    _session_time("session_created_at", "time of the first request of the session"),
+    _session_time("session_latest_request_created_at", "time of the latest request of the session"),
+    _session_text(
         "session_tag",
-        Kind.TEXT,
         "tag of the session",
         on_server=Reading.READ,
         sentinels=(),
@@ -368,4 +298,6 @@ _ALL: Final[tuple[ColumnFacts, ...]] = (
     ),
 )
 
-COLUMNS: Final[dict[str, ColumnFacts]] = {column.name: column for column in _ALL}
+# Other names for the properties that identify a session.
+ALIASES: Final = {"session_id": "Helicone-Session-Id", "session_name": "Helicone-Session-Name"}
+COLUMNS: Final[dict[str, ColumnFacts]] = {column.name: column for column in _COLUMNS}

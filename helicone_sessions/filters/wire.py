@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal, Optional
 
 from helicone_sessions.errors import FilterError, FilterTypeError, FilterValueError
-from helicone_sessions.filters.constants import MISSING, Value, cut
+from helicone_sessions.filters.constants import MISSING, Value, cut, is_encodable
 from helicone_sessions.filters.like import (
     escape_like,
     pattern_for_contains,
@@ -48,6 +48,14 @@ _Trail = tuple[str, Optional["_Trail"]]
 # JSON encoders and the service's SQL give up not far above it; only alternating & and | nests at all.
 DEEPEST: Final = 200
 
+# The remedy in the words of Python; the parser of filter text has its own.
+EXPAND: Final = "Pass expand=True to join all of them by &"
+
+_EXPECTED: Final[dict[Kind, tuple[Any, str]]] = {
+    Kind.NUMBER: ((int, float), "a number"),
+    Kind.BOOLEAN: (bool, "true or false"),
+    Kind.TIMESTAMP: (str, "an ISO 8601 time"),
+}
 _STATUS: Final = COLUMNS["status"]
 _CONTRADICTION: Final = (Leaf(_STATUS, "lt", 0), Leaf(_STATUS, "gt", 0))
 # A part of the JSON, and how many levels deep it is.
@@ -71,8 +79,9 @@ def to_wire(root: Node) -> WireFilter:
     wire, depth = made if isinstance(made, tuple) else _join(And, list(map(_encode, _CONTRADICTION)))
     if depth > DEEPEST:
         raise FilterValueError(
-            f"the filter is {depth} levels deep, and more than {DEEPEST} cannot be sent:"
-            " join conditions with all_of() and any_of() rather than by turns"
+            argument="filter",
+            problem=f"is {depth} levels deep; the API takes {DEEPEST}",
+            remedy="Join conditions with all_of() and any_of() instead of alternating & and |",
         )
     return wire
 
@@ -95,37 +104,32 @@ def _depth_of_pairs(depths: Sequence[int]) -> int:
     return depths[0]
 
 
-def _paired(kind: type[Node], below: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _paired(kind: type[Node], parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The parts of a branch joined two by two, these again, and so on; their order stays."""
-    word = "and" if kind is And else "or"
-    # As a binary counter carries: what waits here holds 2^k parts each, the largest first.
-    waiting: list[dict[str, Any]] = []
-    for count, part in enumerate(below, 1):
-        joined = part
-        while not count & 1:
-            joined = {"left": waiting.pop(), "operator": word, "right": joined}
-            count >>= 1  # noqa: PLW2901 - the carry
-        waiting.append(joined)
-    joined = waiting.pop()
-    while waiting:
-        joined = {"left": waiting.pop(), "operator": word, "right": joined}
-    return joined
+    if len(parts) == 1:
+        return parts[0]
+    left = 1 << (len(parts) - 1).bit_length() - 1
+    return {
+        "left": _paired(kind, parts[:left]),
+        "operator": "and" if kind is And else "or",
+        "right": _paired(kind, parts[left:]),
+    }
 
 
 def encode_leaf(leaf: Leaf) -> dict[str, Any]:
     """One condition as a leaf of the API."""
     column, operator, value, key = leaf.column, leaf.operator, leaf.value, leaf.key
-    if type(value) is str:
+    if isinstance(value, str):
         # The server puts % around the value of `contains` without escaping it.
         if operator == "contains":
             if pattern := pattern_for_contains(value):
                 operator, value = "ilike", pattern
         elif operator == "not-contains":
             value = escape_like(value)
+        elif value is MISSING:
+            value = SERVER_NULL
     elif isinstance(value, datetime):
         value = _timestamp(value)
-    elif value is MISSING:
-        value = SERVER_NULL
     condition = {operator: value} if key is None else {key: {operator: value}}
     return {column.table: {column.name: condition}}
 
@@ -209,7 +213,7 @@ def _decode_leaf(item: Mapping[str, Any], *, expand: bool) -> list[Leaf]:
         raise FilterValueError(
             problem=f"is a leaf with {found}; the service reads only the first of several, and a leaf without"
             " one as everything",
-            remedy="Pass expand=True to join all of them by &",
+            remedy=EXPAND,
         )
     return conditions
 
@@ -257,33 +261,24 @@ def _decode_condition(column: ColumnFacts, operator: Operator, value: Value, key
 
 
 def _decode_value(column: ColumnFacts, value: object, here: str) -> Value:
+    types, wanted = _EXPECTED.get(column.kind, (str, "a string"))
+    if not isinstance(value, types) or (isinstance(value, bool) and column.kind is not Kind.BOOLEAN):
+        raise FilterTypeError(field=here, problem=f"must be {wanted}, got {json_text(value)}")
+    plain: Any = value
     match column.kind:
-        case Kind.NUMBER:
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                return _within_double(value, here)
-            wanted = "a number"
         case Kind.BOOLEAN:
-            if isinstance(value, bool):
-                return value
-            wanted = "true or false"
+            return plain  # type: ignore[no-any-return]
+        case Kind.NUMBER:
+            return _within_double(plain, here)
         case Kind.TIMESTAMP:
-            if isinstance(value, str):
-                return _decode_timestamp(value, here)
-            wanted = "an ISO 8601 time"
-        case _:
-            if isinstance(value, str):
-                return _encodable(value, here)
-            wanted = "a string"
-    raise FilterTypeError(field=here, problem=f"must be {wanted}, got {json_text(value)}")
+            return _decode_timestamp(plain, here)
+    return _encodable(plain, here)
 
 
 def _encodable(text: str, here: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise FilterValueError(
-            field=here, problem=f"must not hold half a surrogate pair, got {json_text(text)}"
-        ) from None
+    if not is_encodable(text):
+        problem = f"must not hold half a surrogate pair, got {json_text(text)}"
+        raise FilterValueError(field=here, problem=problem)
     return str.__str__(text)
 
 
@@ -308,7 +303,7 @@ def _decode_timestamp(text: str, here: str) -> datetime:
     raise FilterValueError(
         field=here,
         problem=f"must be an ISO 8601 time with its zone, got {json_text(text)}",
-        remedy="Write it for example as 2026-11-01T00:00:00Z",
+        remedy="Write it like 2026-11-01T00:00:00Z",
     )
 
 

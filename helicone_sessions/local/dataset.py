@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager, nullcontext
+from pathlib import Path
 from typing import Any, Final
 from uuid import UUID, uuid4
 
@@ -56,7 +57,9 @@ class Dataset:
             )
         except DriverError as error:
             await self.aclose()
-            raise ConfigurationError(f"ClickHouse rejected a statement of the start: {error}") from error
+            raise ConfigurationError(
+                problem=f"ClickHouse rejected a statement of the start: {error.problem}", remedy=error.remedy
+            ) from error
         except BaseException:
             await self.aclose()
             raise
@@ -73,7 +76,12 @@ class Dataset:
             path=config.path, limits=config.limits or Limits(), threads=config.threads
         )
         await driver.open()
-        self._store = store = Store(driver, None if config.path is None else DATABASE)
+        self._store = store = Store(
+            driver,
+            None if config.path is None else DATABASE,
+            directory=None if config.path is None else Path(config.path),
+            accept_loss=config.accept_loss,
+        )
         await store.open()
         # Raises if there are several and none was chosen.
         _ = self.organization_id

@@ -3,10 +3,10 @@
 import asyncio
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from datetime import datetime, tzinfo
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, Final, NoReturn, Self, TypeVar
 from uuid import UUID
 
 from helicone_sessions.clock import current
@@ -16,12 +16,18 @@ from helicone_sessions.local.drivers.driver import DriverError, Limits
 from helicone_sessions.local.http.keys import Keys
 from helicone_sessions.local.http.listening import Listening, is_loopback
 from helicone_sessions.local.http.routes import Endpoints
+from helicone_sessions.local.loop_thread import LoopThread
 from helicone_sessions.local.query.engine import Semantics
 from helicone_sessions.local.server_config import ServerConfig, organization_uuid
 from helicone_sessions.local.storage.fields import CostUnit, RowOptions
 from helicone_sessions.local.storage.readers import Data
 from helicone_sessions.local.storage.rows import Loaded
 from helicone_sessions.local.storage.sample import sample_rows
+from helicone_sessions.masking import masked_repr, masked_text
+
+T = TypeVar("T")
+
+_THREAD: Final = "helicone-sessions-server"
 
 
 class LocalServer:
@@ -41,6 +47,8 @@ class LocalServer:
             ``{"started": "request_created_at"}``.
         assume_time_zone: The zone of times without one: a ``tzinfo`` or a name such as ``"UTC"``.
         path: A directory that keeps the data; by default it is in memory and lost at the end.
+        accept_loss: Open a damaged store without the rows that are lost. By default the start fails, and the
+            error names them.
         clickhouse: The URL of a ClickHouse that holds Helicone's tables,
             ``"http://user:password@host:8123/database"``, instead of data and path.
         organization_id: The organisation to answer for, if the tables hold several.
@@ -62,6 +70,8 @@ class LocalServer:
         limits: The limits of one query.
         patience: Seconds that a client has to send its request.
         grace: Seconds that running queries have at the end.
+        in_thread: Run on a thread with its own event loop, so that the server answers while the caller's
+            code blocks, as in a notebook or a test. The server then works in a plain ``with`` too.
 
     Raises:
         MissingExtra: On start, if the extra ``local`` is not installed.
@@ -76,6 +86,13 @@ class LocalServer:
     >>> from helicone_sessions import HeliconeClient
     >>> asyncio.run(ask())
     0.5
+
+    Beside code that blocks, run it on its own thread:
+
+    >>> from urllib.request import urlopen
+    >>> with LocalServer(in_thread=True) as server:
+    ...     urlopen(server.url + "/healthcheck").read()
+    b'{"status": "healthy"}'
 
     If you cannot use ``async with``, call `start` and `aclose`:
 
@@ -95,6 +112,7 @@ class LocalServer:
         data: Data = (),
         *,
         path: str | os.PathLike[str] | None = None,
+        accept_loss: bool = False,
         clickhouse: str | None = None,
         cost_unit: CostUnit | None = None,
         columns: Mapping[str, str] | None = None,
@@ -114,10 +132,12 @@ class LocalServer:
         limits: Limits | None = None,
         patience: float = 60.0,
         grace: float = 10.0,
+        in_thread: bool = False,
     ) -> None:
         self._config = ServerConfig(
             data=data,
             path=path,
+            accept_loss=accept_loss,
             clickhouse=clickhouse,
             organization_id=organization_id,
             host=host,
@@ -136,12 +156,13 @@ class LocalServer:
             limits=limits,
             patience=patience,
             grace=grace,
+            in_thread=in_thread,
         )
         self._keys = Keys(api_key)
         if self._keys.is_random and not is_loopback(host):
             raise ConfigurationError(
                 argument="api_key",
-                problem=f"must be given, because other machines can reach {host!r}",
+                problem=f"must be given, because other machines can reach {masked_repr(host)}",
                 remedy="Choose the key that they use, or listen on 127.0.0.1",
             )
         organizations = self._keys.organizations
@@ -161,6 +182,7 @@ class LocalServer:
         self._is_running = False
         self._listening: Listening | None = None
         self._adding: set[asyncio.Task[Loaded]] = set()
+        self._thread: LoopThread | None = None
 
     @staticmethod
     def sample(end: datetime | None = None) -> Iterator[dict[str, Any]]:
@@ -177,7 +199,7 @@ class LocalServer:
         return sample_rows(end)
 
     def __repr__(self) -> str:
-        return f"LocalServer(host={self._config.host!r}, port={self._port}, api_key='***')"
+        return f"LocalServer(host={masked_repr(self._config.host)}, port={self._port}, api_key='***')"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a server is not pickled; start one where it is used")
@@ -220,6 +242,32 @@ class LocalServer:
     ) -> None:
         await self.aclose()
 
+    def __enter__(self) -> Self:
+        if not self._config.in_thread:
+            raise ConfigurationError(
+                argument="in_thread",
+                problem="must be True for a plain `with`",
+                remedy="Use `async with`, or pass in_thread=True",
+            )
+        self._check_startable()
+        self._thread = LoopThread(_THREAD)
+        try:
+            self._thread.call(self._start())
+        except BaseException:
+            self._stop_thread()
+            raise
+        self._warn(stacklevel=3)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._thread is not None:
+                self._thread.call(self._end())
+        finally:
+            self._stop_thread()
+
     async def start(self) -> None:
         """Load the data and listen, as ``async with`` does.
 
@@ -228,6 +276,17 @@ class LocalServer:
             ConfigurationError: The server is running, the data cannot be read, or it cannot listen on the
                 address.
         """
+        self._check_startable()
+        if self._config.in_thread:
+            self._thread = LoopThread(_THREAD)
+        try:
+            await self._run(self._start())
+        except BaseException:
+            self._stop_thread()
+            raise
+        self._warn(stacklevel=4)
+
+    def _check_startable(self) -> None:
         if self._is_running:
             raise ConfigurationError(problem="the server is running already")
         if self._has_started and isinstance(self._config.data, Iterator):
@@ -236,24 +295,43 @@ class LocalServer:
                 problem="is an iterator, which the first start has used up",
                 remedy="Make a new server, or pass a list",
             )
+
+    def _warn(self, *, stacklevel: int) -> None:
+        if self.loaded.ignored:
+            warnings.warn(
+                f"unknown columns are left out: {masked_text(self.loaded.ignored_text())}",
+                stacklevel=stacklevel,
+            )
+
+    async def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of *work*, which runs on the server's loop."""
+        return await (work if self._thread is None else self._thread.run(work))
+
+    def _stop_thread(self) -> None:
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.stop()
+
+    async def _start(self) -> None:
         self._has_started = self._is_running = True
         app = Endpoints(self._config, self._dataset, self._keys, self._clock).app()
-        listening = Listening(app, self._config.host, self._port, patience=self._config.patience)
+        listening = Listening(
+            app,
+            self._config.host,
+            self._port,
+            patience=self._config.patience,
+            secrets=self._keys.secrets,
+        )
         try:
             # First, so that no data is loaded for an address that is taken.
             await listening.bind()
             await self._dataset.open()
-            if self.loaded.ignored:
-                warnings.warn(
-                    f"unknown columns are left out: {self.loaded.ignored_text()}",
-                    stacklevel=3,
-                )
             await listening.start()
         except BaseException:
             try:
                 await listening.end(0)
             finally:
-                await self.aclose()
+                await self._end()
             raise
         self._port = listening.port
         self._listening = listening
@@ -273,9 +351,11 @@ class LocalServer:
         """
         self._running()
         try:
-            return await self._dataset.count()
+            return await self._run(self._dataset.count())
         except DriverError as error:
-            raise ConfigurationError(f"ClickHouse rejected the count of the requests: {error}") from error
+            raise ConfigurationError(
+                problem=f"ClickHouse rejected the count of the requests: {error.problem}", remedy=error.remedy
+            ) from error
 
     async def add(
         self, rows: Iterable[Mapping[str, Any]], *, organization_id: UUID | str | None = None
@@ -304,16 +384,28 @@ class LocalServer:
                 remedy="Put a single row into a list",
             )
         organization = None if organization_id is None else organization_uuid(organization_id)
+        try:
+            return await self._run(self._add(rows, organization))
+        except DriverError as error:
+            raise ConfigurationError(
+                problem=f"ClickHouse rejected the rows: {error.problem}", remedy=error.remedy
+            ) from error
+
+    async def _add(self, rows: Iterable[Mapping[str, Any]], organization: UUID | None) -> Loaded:
         adding = asyncio.create_task(self._dataset.add(rows, organization))
         self._adding.add(adding)
         adding.add_done_callback(self._adding.discard)
-        try:
-            return await adding
-        except DriverError as error:
-            raise ConfigurationError(f"ClickHouse rejected the rows: {error}") from error
+        return await adding
 
     async def aclose(self) -> None:
         """Reject new requests, let running ones end within the grace, and close the data."""
+        try:
+            await self._run(self._end())
+        finally:
+            if self._thread is not None:
+                await asyncio.to_thread(self._stop_thread)
+
+    async def _end(self) -> None:
         listening, self._listening = self._listening, None
         try:
             if listening is not None:

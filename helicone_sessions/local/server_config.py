@@ -13,6 +13,7 @@ from helicone_sessions.local.drivers.driver import Limits
 from helicone_sessions.local.query.engine import Semantics
 from helicone_sessions.local.storage.fields import RowOptions
 from helicone_sessions.local.storage.readers import Data
+from helicone_sessions.masking import masked_repr
 
 Path = str | os.PathLike[str]
 _Check = Callable[[Any, "attrs.Attribute[Any]", Any], None]
@@ -22,7 +23,7 @@ def _must_be(expected: str, is_valid: Callable[[Any], bool], remedy: str | None 
     def check(_config: Any, field: "attrs.Attribute[Any]", value: Any) -> None:
         if not is_valid(value):
             raise ConfigurationError(
-                argument=field.name, problem=f"must be {expected}, got {value!r}", remedy=remedy
+                argument=field.name, problem=f"must be {expected}, got {masked_repr(value)}", remedy=remedy
             )
 
     return check
@@ -49,6 +50,7 @@ def _seconds(*, above_zero: bool) -> _Check:
 
 
 _optional = attrs.validators.optional
+_flag: _Check = _must_be("True or False", lambda value: isinstance(value, bool))
 _path: _Check = _must_be(
     "a path",
     lambda value: value is None or (isinstance(value, (str, os.PathLike)) and bool(os.fspath(value))),
@@ -68,7 +70,7 @@ def organization_uuid(value: UUID | str) -> UUID:
     except (ValueError, AttributeError, TypeError):
         raise ConfigurationError(
             argument="organization_id",
-            problem=f"must be a UUID, got {value!r}",
+            problem=f"must be a UUID, got {masked_repr(value)}",
             remedy="Pass the organisation's id",
         ) from None
 
@@ -80,6 +82,9 @@ class ServerConfig:
 
     data: Data
     path: Path | None = attrs.field(validator=_path)
+    accept_loss: bool = attrs.field(
+        validator=_must_be("True or False", lambda value: isinstance(value, bool))
+    )
     clickhouse: str | None = attrs.field(
         validator=_must_be("a URL", lambda value: value is None or isinstance(value, str))
     )
@@ -89,9 +94,7 @@ class ServerConfig:
     semantics: Semantics = attrs.field(
         validator=_must_be("'contract' or 'helicone'", lambda value: value in get_args(Semantics))
     )
-    include_unsessioned: bool = attrs.field(
-        validator=_must_be("True or False", lambda value: isinstance(value, bool))
-    )
+    include_unsessioned: bool = attrs.field(validator=_flag)
     rejects: Path | None = attrs.field(validator=_path)
     row_options: RowOptions
     on_progress: Callable[..., None] | None = attrs.field(validator=_optional(_must_be("callable", callable)))
@@ -108,6 +111,7 @@ class ServerConfig:
     )
     patience: float = attrs.field(validator=_seconds(above_zero=True))
     grace: float = attrs.field(validator=_seconds(above_zero=False))
+    in_thread: bool = attrs.field(validator=_flag)
 
     def __attrs_post_init__(self) -> None:
         has_data = not (isinstance(self.data, tuple) and not self.data)

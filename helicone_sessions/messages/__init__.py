@@ -1,1 +1,1 @@
-"""What goes over the wire: queries, metrics, their JSON, and the protocol without any I/O."""
+"""Queries and answers, their JSON, and the protocol without any I/O."""

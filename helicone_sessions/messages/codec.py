@@ -1,15 +1,62 @@
-"""JSON to and from bytes: msgspec where it is installed (extra ``speed``), else the standard library.
+"""Bodies to and from values: packed bytes, and JSON by msgspec (extra ``speed``) or the standard library.
 
-The standard library decides: it gets what msgspec refuses, and what msgspec would write in another way.
+The standard library decides: it reads bodies that msgspec refuses, and writes values that msgspec would write
+in another way.
 """
 
 import json
+import zlib
 from functools import cache
 from types import ModuleType
 from typing import Any, Final
 
+from helicone_sessions.masking import masked_repr
+
 # json.dumps() and json.loads() would make one for each value.
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
+class EndsEarly(ValueError):
+    """A body ends before it is complete, as it does when the sender failed while it was writing."""
+
+
+class TooLarge(ValueError):
+    """A body is larger than the client takes."""
+
+
+def unpack(body: bytes, encoding: str, most: int) -> bytes:
+    """The body of which *body* is the ``Content-Encoding``.
+
+    Args:
+        body: The packed body.
+        encoding: The value of the header.
+        most: The number of bytes at which unpacking stops; the result has at most one more.
+
+    Raises:
+        EndsEarly: It ends before it is complete.
+        ValueError: The encoding is not gzip or deflate, or the body is not in this encoding.
+
+    >>> import gzip
+    >>> unpack(gzip.compress(b"1234567890"), "gzip", most=5)
+    b'123456'
+    """
+    name = encoding.strip().lower()
+    if name == "identity" or not body:
+        return body
+    wbits = {"gzip": 31, "x-gzip": 31, "deflate": 15}.get(name)
+    if wbits is None:
+        raise ValueError(f"has the content encoding {masked_repr(encoding)}, expected gzip or deflate")
+    if name == "deflate" and body[0] & 0x0F != 8:
+        # Some servers send it without the header that the standard requires.
+        wbits = -15
+    unpacker = zlib.decompressobj(wbits)
+    try:
+        unpacked = unpacker.decompress(body, most + 1)
+    except zlib.error as error:
+        raise ValueError(f"is not in its content encoding {masked_repr(encoding)}: {error}") from None
+    if not unpacker.eof and len(unpacked) <= most:
+        raise EndsEarly("ends before it is complete")
+    return unpacked
 
 
 @cache
@@ -47,6 +94,7 @@ def decode(body: bytes) -> Any:
     """The value that *body* holds.
 
     Raises:
+        EndsEarly: It begins like JSON, and ends before it is complete.
         ValueError: It is not JSON, or is nested too deeply.
     """
     if msgspec := installed_msgspec():
@@ -55,13 +103,28 @@ def decode(body: bytes) -> Any:
         except (msgspec.MsgspecError, ValueError, RecursionError):
             pass
     try:
-        return _DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
+        return DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    except ValueError as error:
+        if _ends_early(body, error):
+            raise EndsEarly(str(error)) from None
+        raise
+
+
+def _ends_early(body: bytes, error: ValueError) -> bool:
+    text = body.strip()
+    if not text:
+        return True
+    # A bracket at the end may be an inner one, or part of a string.
+    expects_more = isinstance(error, json.JSONDecodeError) and (
+        error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string")
+    )
+    return text[:1] in b"{[" and (text[-1:] not in b"}]" or expects_more)
 
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
+DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)

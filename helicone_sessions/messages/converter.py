@@ -5,16 +5,17 @@ import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import cattrs
 from cattrs.gen import make_dict_structure_fn, override
 
 from helicone_sessions.errors import FilterError, FilterTypeError, FilterValueError
-from helicone_sessions.filters.constants import shortened
-from helicone_sessions.filters.expression import filter_of_contract
+from helicone_sessions.filters.expression import Filter, filter_of_contract
+from helicone_sessions.filters.whole_sessions import sessions_first
 from helicone_sessions.filters.wire import json_text
+from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages.metrics import (
     UNITS,
     Histogram,
@@ -23,7 +24,12 @@ from helicone_sessions.messages.metrics import (
     SessionMetrics,
 )
 from helicone_sessions.messages.query import SessionMetricsQuery
+from helicone_sessions.messages.requests import Request, RequestCountQuery, RequestsQuery
+from helicone_sessions.messages.sessions import Session, SessionCount, SessionName, SessionsQuery
 from helicone_sessions.messages.time_filter import TimeFilter
+
+Answer = TypeVar("Answer")
+Query = TypeVar("Query")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -37,25 +43,29 @@ class Failure:
 
 
 class Mismatch(Exception):
-    """Something in an answer is not what the contract says; the JSON path, and what is wrong there."""
+    """A response breaks the contract; the JSON path and the fault."""
 
     def __init__(self, path: str, what: str) -> None:
         super().__init__(f"{what} at {path}")
         self.path = path
 
 
-def envelope(body: Any) -> SessionMetrics | Failure | None:
-    """What an answer's JSON holds: metrics, the service's error, or None if it is no envelope.
+def envelope(body: Any, read: Callable[[Any, str], Answer]) -> Answer | Failure | None:
+    """The value in a response's JSON: the answer, the service's error, or None if it is no envelope.
 
     The contract tells the two apart by nothing but which of ``data`` and ``error`` is null.
 
+    Args:
+        body: The decoded body.
+        read: Makes the answer of ``data`` and its JSON path.
+
     Raises:
-        Mismatch: Something is not what the contract says.
+        Mismatch: Something breaks the contract.
     """
     if not isinstance(body, Mapping):
         return None
     if body.get("data") is not None:
-        return metrics_from(body["data"], "$.data")
+        return read(body["data"], "$.data")
     if "data" in body and isinstance(body.get("error"), str):
         return Failure(body["error"])
     return None
@@ -65,15 +75,83 @@ def metrics_from(data: Any, path: str = "$") -> SessionMetrics:
     """The metrics that the ``data`` of an answer holds; unknown fields are ignored.
 
     Raises:
-        Mismatch: Something is not what the contract says; *path* is where *data* lies.
+        Mismatch: Something breaks the contract; *path* is the place of *data*.
     """
+    return _structured(data, SessionMetrics, path)
+
+
+def sessions_from(data: Any, path: str = "$") -> list[Session]:
+    """The sessions of a page.
+
+    Raises:
+        Mismatch: Something breaks the contract; *path* is the place of *data*.
+    """
+    return _structured(_list(data, path), list[Session], path)
+
+
+def session_count_from(data: Any, path: str = "$") -> SessionCount:
+    """The number of sessions with their totals; of servers before September 2025 only the number.
+
+    Raises:
+        Mismatch: Something breaks the contract.
+    """
+    if not isinstance(data, Mapping):
+        return SessionCount(count_from(data, path))
+    return _structured(data, SessionCount, path)
+
+
+def session_names_from(data: Any, path: str = "$") -> list[SessionName]:
+    """The names of sessions.
+
+    Raises:
+        Mismatch: Something breaks the contract.
+    """
+    return _structured(_list(data, path), list[SessionName], path)
+
+
+def requests_from(data: Any, path: str = "$") -> list[Request]:
+    """The requests of a page, as they are; each has an id and a time.
+
+    Raises:
+        Mismatch: Something breaks the contract.
+    """
+    for place, row in enumerate(_list(data, path)):
+        here = f"{path}[{place}]"
+        if not isinstance(row, Mapping):
+            raise Mismatch(here, f"expected an object, got {masked_repr(row, most=50)}")
+        for name, check in (("request_id", _text), ("request_created_at", moment_in)):
+            try:
+                check(row[name], None)
+            except KeyError:
+                raise Mismatch(here, f"the field {name!r} is missing") from None
+            except TypeError as error:
+                raise Mismatch(f"{here}.{name}", str(error)) from None
+    return data  # type: ignore[no-any-return]
+
+
+def count_from(data: Any, path: str = "$") -> int:
+    """A number of requests, which may come as text.
+
+    Raises:
+        Mismatch: It is not a whole number.
+    """
+    return _structured(data, int, path)
+
+
+def _list(data: Any, path: str) -> list[Any]:
+    if not isinstance(data, list):
+        raise Mismatch(path, f"expected a list, got {masked_repr(data, most=50)}")
+    return data
+
+
+def _structured(data: Any, kind: type[Answer], path: str) -> Answer:
     try:
-        return _plain_converter.structure(data, SessionMetrics)
+        return _plain_converter.structure(data, kind)
     except (KeyError, TypeError):
         # The other converter tells what is wrong, and where.
         pass
     try:
-        return converter.structure(data, SessionMetrics)
+        return converter.structure(data, kind)
     except (cattrs.BaseValidationError, TypeError) as error:
         raise _first_mismatch(error, path) from None
 
@@ -118,8 +196,53 @@ def _number(value: Any, _kind: object) -> float:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if value is True or value is False or not math.isfinite(number):
-        raise TypeError(f"expected a number, got {shortened(value, 50)}")
+        raise TypeError(f"expected a number, got {masked_repr(value, most=50)}")
     return number
+
+
+def _whole(value: Any, kind: object) -> int:
+    """A whole number, or its text; null is 0, as the service itself makes of it."""
+    if value is None:
+        return 0
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    number = _number(value, kind)
+    if number != int(number):
+        raise TypeError(f"expected a whole number, got {masked_repr(value, most=50)}")
+    return int(value) if isinstance(value, str) and value.strip().isdecimal() else int(number)
+
+
+def _amount(value: Any, kind: object) -> float:
+    return 0.0 if value is None else _number(value, kind)
+
+
+def _text(value: Any, _kind: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected a string, got {masked_repr(value, most=50)}")
+    return value
+
+
+def _text_or_null(value: Any, kind: object) -> str:
+    return "" if value is None else _text(value, kind)
+
+
+def _texts(value: Any, kind: object) -> tuple[str, ...]:
+    if not isinstance(value, list | None):
+        raise TypeError(f"expected a list of strings, got {masked_repr(value, most=50)}")
+    return tuple(_text(one, kind) for one in value or () if one is not None)
+
+
+def moment_in(value: Any, _kind: object = None) -> datetime:
+    """A time of an answer; without a zone it is in UTC.
+
+    >>> moment_in("2026-11-20 19:39:59.001")
+    datetime.datetime(2026, 11, 20, 19, 39, 59, 1000, tzinfo=datetime.timezone.utc)
+    """
+    try:
+        moment = datetime.fromisoformat(_text(value, None))
+        return moment.replace(tzinfo=UTC) if moment.utcoffset() is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise TypeError(f"expected a time, got {masked_repr(value, most=50)}") from None
 
 
 def _average(value: object, _kind: object) -> float | None:
@@ -129,7 +252,7 @@ def _average(value: object, _kind: object) -> float | None:
     if isinstance(value, list) and isinstance(value[0], Mapping) and "average" in value[0]:
         only = value[0]["average"]
         return None if only is None else _number(only, float)
-    raise TypeError(f"expected a list with one average, got {shortened(value, 50)}")
+    raise TypeError(f"expected a list with one average, got {masked_repr(value, most=50)}")
 
 
 def _register_answers(target: cattrs.Converter) -> None:
@@ -168,6 +291,18 @@ def _register_answers(target: cattrs.Converter) -> None:
     target.register_structure_hook(SessionAverages, averages_hook)
     histogram_hooks = {name: histogram_hook(unit) for name, unit in UNITS.items()}
     target.register_structure_hook(SessionMetrics, structure_hook(SessionMetrics, **histogram_hooks))
+
+    target.register_structure_hook(int, _whole)
+    target.register_structure_hook(datetime, moment_in)
+    session_hooks = {
+        "session_id": _text_or_null,
+        "session_name": _text_or_null,
+        "total_cost": _amount,
+        "user_ids": _texts,
+    }
+    target.register_structure_hook(Session, structure_hook(Session, **session_hooks))
+    target.register_structure_hook(SessionName, structure_hook(SessionName, name=_text_or_null))
+    target.register_structure_hook(SessionCount, structure_hook(SessionCount))
 
 
 def _time_filter_to_wire(time_filter: TimeFilter) -> dict[str, int]:
@@ -306,6 +441,181 @@ def query_to_wire(query: SessionMetricsQuery) -> dict[str, Any]:
     return wire
 
 
+def sessions_query_to_wire(query: SessionsQuery) -> dict[str, Any]:
+    """The query as the API takes it, conditions on sessions first.
+
+    Raises:
+        FilterValueError: The filter cannot be sent.
+    """
+    wire: dict[str, Any] = {
+        "search": query.search,
+        "timeFilter": _time_filter_to_wire(query.time_filter),
+        "timezoneDifference": query.timezone_difference,
+        "filter": "all" if query.filter is None else sessions_first(query.filter),
+    }
+    if query.name is not None:
+        wire["nameEquals"] = query.name
+    if query.offset:
+        wire["offset"] = query.offset
+    if query.limit is not None:
+        wire["limit"] = query.limit
+    return wire
+
+
+def sessions_query_from_wire(value: Any) -> SessionsQuery:
+    """The query of a request body that follows the contract.
+
+    Raises:
+        FilterError: The body breaks the contract; the message gives the JSON path.
+    """
+    return _query_of(SessionsQuery, value, _SESSIONS_FIELDS, required=4)
+
+
+def requests_query_to_wire(query: RequestsQuery) -> dict[str, Any]:
+    """The query as the API takes it.
+
+    Raises:
+        FilterValueError: The filter cannot be sent.
+    """
+    wire: dict[str, Any] = {
+        **request_count_query_to_wire(query),
+        "offset": query.offset,
+        "limit": query.limit,
+    }
+    if query.sort is not None:
+        wire["sort"] = {"created_at": query.sort}
+    if query.is_scored is not None:
+        wire["isScored"] = query.is_scored
+    return wire
+
+
+def requests_query_from_wire(value: Any) -> RequestsQuery:
+    """The query of a request body that follows the contract; ``isCached`` and the like have no effect.
+
+    Raises:
+        FilterError: The body breaks the contract; the message gives the JSON path.
+    """
+    return _query_of(RequestsQuery, value, _REQUESTS_FIELDS, required=1)
+
+
+def request_count_query_to_wire(query: RequestsQuery | RequestCountQuery) -> dict[str, Any]:
+    """The query as the API takes it.
+
+    Raises:
+        FilterValueError: The filter cannot be sent.
+    """
+    return {"filter": "all" if query.filter is None else query.filter.to_wire()}
+
+
+def request_count_query_from_wire(value: Any) -> RequestCountQuery:
+    """The query of a request body that follows the contract.
+
+    Raises:
+        FilterError: The body breaks the contract; the message gives the JSON path.
+    """
+    return _query_of(RequestCountQuery, value, {"filter": _REQUESTS_FIELDS["filter"]}, required=1)
+
+
+def _filter_from_wire(value: Any, path: str) -> Filter | None:
+    # The open-source server takes an empty object as everything, like "all".
+    return None if value in ({}, "all") else filter_of_contract(value, path=path)
+
+
+def _sort_from_wire(value: Any, path: str) -> str | None:
+    if value == {}:
+        return None
+    _only_keys(value, ("created_at",), path, required=1)
+    if value["created_at"] not in ("asc", "desc"):
+        raise FilterValueError(
+            field=f"{path}.created_at",
+            problem=f'must be "asc" or "desc", got {json_text(value["created_at"])}',
+        )
+    return str(value["created_at"])
+
+
+def _count_from_wire(value: Any, path: str) -> int:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or value != int(value) or value < 0:
+        raise FilterTypeError(
+            field=path, problem=f"must be a whole number of at least 0, got {json_text(value)}"
+        )
+    return int(value)
+
+
+def _no_effect(value: Any, path: str) -> None:
+    _check_wire_type(path, value, "true or false", bool)
+
+
+# The attribute of the query, "" for a field without effect, and the function that reads the value.
+_WireField = tuple[str, Callable[[Any, str], Any]]
+
+
+def _query_of(kind: type[Query], value: Any, fields: Mapping[str, _WireField], *, required: int) -> Query:
+    """A query of a body; each field names the attribute that holds it, and the function that reads it."""
+    _only_keys(value, tuple(fields), "$", required=required)
+    given = {}
+    for wire, (name, read) in fields.items():
+        if wire in value:
+            given[name] = read(value[wire], f"$.{wire}")
+    try:
+        return kind(**{name: one for name, one in given.items() if name})
+    except FilterError as error:
+        wire = next(wire for wire, (name, _) in fields.items() if name == error.argument)
+        raise type(error)(field=f"$.{wire}", problem=error.problem, remedy=error.remedy) from None
+
+
+def _typed(expected: str, *types: type) -> Callable[[Any, str], Any]:
+    def read(value: Any, path: str) -> Any:
+        _check_wire_type(path, value, expected, *types)
+        return value
+
+    return read
+
+
+_SESSIONS_FIELDS: dict[str, _WireField] = {
+    "search": ("search", _typed("a string", str)),
+    "timeFilter": ("time_filter", lambda value, _path: converter.structure(value, TimeFilter)),
+    "timezoneDifference": ("timezone_difference", _typed("a number of minutes", int, float)),
+    "filter": ("filter", _filter_from_wire),
+    "nameEquals": ("name", _typed("a string or absent", str)),
+    "offset": ("offset", _count_from_wire),
+    "limit": ("limit", _count_from_wire),
+}
+_REQUESTS_FIELDS: dict[str, _WireField] = {
+    "filter": ("filter", _filter_from_wire),
+    "offset": ("offset", _count_from_wire),
+    "limit": ("limit", _count_from_wire),
+    "sort": ("sort", _sort_from_wire),
+    "isScored": ("is_scored", _typed("true, false or absent", bool)),
+    **dict.fromkeys(("isCached", "includeInputs", "isPartOfExperiment"), ("", _no_effect)),
+}
+
+
+def _session_to_wire(session: Session) -> dict[str, Any]:
+    return {
+        **{field.name: getattr(session, field.name) for field in attrs.fields(Session)},
+        "created_at": _clickhouse_time(session.created_at),
+        "latest_request_created_at": _clickhouse_time(session.latest_request_created_at),
+        "avg_latency": session.avg_latency or 0,
+        "user_ids": list(session.user_ids),
+    }
+
+
+def _name_to_wire(name: SessionName) -> dict[str, Any]:
+    return {
+        "name": name.name,
+        "created_at": _clickhouse_time(name.created_at),
+        "first_used": _clickhouse_time(name.created_at),
+        "last_used": _clickhouse_time(name.last_used),
+        "avg_latency": name.avg_latency or 0,
+        "session_count": name.session_count,
+    }
+
+
+def _clickhouse_time(moment: datetime) -> str:
+    """A time in UTC as ClickHouse writes it, to the millisecond and without a zone."""
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "milliseconds")
+
+
 def _row_to_wire(row: HistogramRow) -> dict[str, Any]:
     return {
         "range_start": js_number(row.range_start),
@@ -332,3 +642,5 @@ converter.register_unstructure_hook(SessionMetricsQuery, query_to_wire)
 converter.register_unstructure_hook(HistogramRow, _row_to_wire)
 converter.register_unstructure_hook(SessionAverages, _averages_to_wire)
 converter.register_unstructure_hook(SessionMetrics, _metrics_to_wire)
+converter.register_unstructure_hook(Session, _session_to_wire)
+converter.register_unstructure_hook(SessionName, _name_to_wire)

@@ -6,6 +6,8 @@ from typing import Any
 
 import attrs
 
+from helicone_sessions.masking import masked_repr
+
 
 @attrs.define(eq=False)
 class FixedWindow:
@@ -32,12 +34,12 @@ class FixedWindow:
     @requests.validator
     def _counts(self, _field: object, value: object) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise ValueError(f"requests is a whole number from 0 up, not {value!r}")
+            raise ValueError(f"requests is a whole number from 0 up, not {masked_repr(value)}")
 
     @per.validator
     def _lasts(self, _field: object, value: float) -> None:
         if not 0 < value < float("inf"):
-            raise ValueError(f"per is seconds above zero, not {value!r}")
+            raise ValueError(f"per is seconds above zero, not {masked_repr(value)}")
 
     def take(self, now: float, count: int = 1) -> bool:
         """Count requests; False if there is no room for all of them."""

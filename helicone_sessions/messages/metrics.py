@@ -1,25 +1,32 @@
-"""What is answered: `SessionMetrics` and its parts."""
+"""The metrics of a query: `SessionMetrics` and its parts."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Final, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, overload
 
 import attrs
 
 from helicone_sessions.display import html
 from helicone_sessions.display.numbers import Panel, cut_note
+from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages.tabular import Row, Tabular
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 UNITS: Final = {"session_count": "requests", "session_duration": "seconds", "session_cost": "dollars"}
-"""The histograms of an answer, and the unit of each."""
+"""The histograms of the metrics, and the unit of each."""
 TITLES: Final = {
     "session_count": "Requests per session",
     "session_duration": "Seconds per session, first request to last",
     "session_cost": "Dollars per session",
 }
+
+
+PSize = Literal["p50", "p75", "p95", "p99", "p99.9"]
+"""Where the histograms are cut: only sessions at or below this quantile are drawn."""
+
+_SHARES: Final[Mapping[str, float]] = {"p50": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
 
 
 class AsDict:
@@ -34,7 +41,11 @@ class AsDict:
         {'session_count': 3.0, 'session_duration': 12.0, 'session_cost': None}
         """
         # attrs has no type for "an instance of any attrs class".
-        return attrs.asdict(self, value_serializer=_plain)  # type: ignore[arg-type]
+        return attrs.asdict(self, filter=_is_known, value_serializer=_plain)  # type: ignore[arg-type]
+
+
+def _is_known(field: "attrs.Attribute[Any]", value: object) -> bool:
+    return field.name != "cut" or value is not None
 
 
 def _plain(_value: object, _field: object, part: Any) -> Any:
@@ -63,6 +74,34 @@ class HistogramRow(AsDict):
 
 
 @attrs.frozen
+class Cut:
+    """The quantiles of all sessions beyond which a histogram leaves them out.
+
+    Args:
+        p_size: Sessions above this quantile are left out.
+        both_ends: Whether sessions below its mirror, for example p5 with "p95", are left out too.
+
+    >>> str(Cut("p95")), Cut("p99.9").share
+    ('p95', 0.999)
+    """
+
+    p_size: PSize
+    both_ends: bool = False
+
+    @property
+    def share(self) -> float:
+        """The share of sessions at or below the cut.
+
+        >>> Cut("p50").share
+        0.5
+        """
+        return _SHARES[self.p_size]
+
+    def __str__(self) -> str:
+        return f"{self.p_size} and its mirror" if self.both_ends else self.p_size
+
+
+@attrs.frozen
 class Histogram(AsDict, Sequence[HistogramRow]):
     """A histogram over sessions, cut at the query's ``p_size``.
 
@@ -70,15 +109,18 @@ class Histogram(AsDict, Sequence[HistogramRow]):
 
     Args:
         rows: The bars.
-        unit: What the ranges are counted in.
+        unit: The unit of the ranges.
+        cut: The quantiles beyond which sessions are left out; None if it is unknown. Histograms with the
+            same bars are equal, whatever their cut.
 
     >>> h = Histogram((HistogramRow(1.0, 2.0, 6.0), HistogramRow(2.0, 4.0, 2.0)), unit="requests")
-    >>> len(h), h[0].value, h.total, h.quantile(0.5)
-    (2, 6.0, 8.0, 1.6666666666666665)
+    >>> len(h), h[0].value, h.total
+    (2, 6.0, 8.0)
     """
 
     rows: tuple[HistogramRow, ...]
     unit: str = attrs.field(kw_only=True)
+    cut: "Cut | None" = attrs.field(default=None, kw_only=True, eq=False)
 
     @overload
     def __getitem__(self, index: int) -> HistogramRow: ...
@@ -95,60 +137,104 @@ class Histogram(AsDict, Sequence[HistogramRow]):
 
     @property
     def total(self) -> float:
-        """How many sessions are drawn; those beyond the cut are not among them.
+        """The number of sessions in the histogram; those beyond the cut are left out.
 
         >>> Histogram((HistogramRow(1.0, 2.0, 6.0), HistogramRow(2.0, 4.0, 2.0)), unit="requests").total
         8.0
         """
         return sum(row.value for row in self.rows)
 
-    @property
-    def mean(self) -> float | None:
-        """An estimate of the mean of the drawn sessions, in `unit`; None for an empty histogram.
-
-        Each session counts as the middle of its bar; on samples of many shapes that is off by less than
-        half the widest bar (measured). The mean of *all* sessions is in `SessionMetrics.average`, and exact.
-
-        >>> Histogram((HistogramRow(1.0, 2.0, 6.0), HistogramRow(2.0, 4.0, 2.0)), unit="requests").mean
-        1.875
-        """
-        total = self.total
-        if not total:
-            return None
-        return math.fsum((row.range_start + row.range_end) / 2 * row.value for row in self.rows) / total
-
     def quantile(self, q: float) -> float | None:
-        """An estimate of the value below which the share *q* of the drawn sessions lies.
+        """The largest session at or below the quantile *q* of all sessions; exact, but only at the cut.
 
-        Inside a bar the sessions are taken as spread evenly. Bars share sessions on the border between
-        them, so that the estimate may be off by as much as its bar and the two beside it are wide together
-        (measured: by half of that, on samples of many shapes). It is a quantile of what is *drawn*: at a
-        cut of p95 ``quantile(1)`` is close to the 95th percentile of all sessions.
+        The histogram ends at its cut, so its last bar ends at that session. Inside the histogram a bar can
+        hold most of all sessions; `quantile_bounds` gives its ends. Another quantile needs a query with
+        another ``p_size``.
 
         Args:
-            q: From 0 to 1.
+            q: The share that the histogram is cut at, for example 0.95 at "p95"; with ``use_interquartile``
+                also its mirror, 0.05, which gives the smallest session at or above that quantile.
 
         Returns:
-            The estimate in `unit`, or None for an empty histogram.
+            The value in `unit`; None if no session matches.
 
         Raises:
-            ValueError: *q* is outside 0 to 1.
+            TypeError: *q* is not a number.
+            ValueError: *q* is not a share at which the histogram is cut, or the cut is unknown. The message
+                names the ``p_size`` to request.
 
-        >>> h = Histogram((HistogramRow(1.0, 2.0, 6.0), HistogramRow(2.0, 4.0, 2.0)), unit="requests")
-        >>> h.quantile(0.75), h.quantile(0.875), Histogram((), unit="requests").quantile(0.5)
-        (2.0, 3.0, None)
+        >>> rows = (HistogramRow(1.0, 2.0, 6.0), HistogramRow(2.0, 4.0, 2.0))
+        >>> Histogram(rows, unit="requests", cut=Cut("p95")).quantile(0.95)
+        4.0
+        >>> Histogram(rows, unit="requests", cut=Cut("p95")).quantile(0.5)
+        Traceback (most recent call last):
+            ...
+        ValueError: the histogram is cut at p95, so quantile(0.5) is unknown. Request p_size="p50"
         """
-        if not 0 <= q <= 1:
-            raise ValueError(f"a quantile is asked for at 0 to 1, not at {q!r}")
+        _check_share(q)
         if not self.rows:
             return None
-        wanted = q * self.total
+        cut = self._known_cut()
+        if q == cut.share:
+            return self.rows[-1].range_end
+        if cut.both_ends and math.isclose(q, 1 - cut.share):
+            return self.rows[0].range_start
+        raise ValueError(f"the histogram is cut at {cut}, so quantile({q}) is unknown. {_remedy(q)}")
+
+    def quantile_bounds(self, q: float) -> tuple[float, float] | None:
+        """The ends of the bar that holds the quantile *q* of all sessions.
+
+        Neighbouring bars share the sessions at their border, so a quantile that is close to a border can be
+        just outside.
+
+        Args:
+            q: From 0 to the share that the histogram is cut at.
+
+        Returns:
+            The two ends in `unit`; None if no session matches.
+
+        Raises:
+            TypeError: *q* is not a number.
+            ValueError: *q* is beyond the cut, or the cut is unknown.
+
+        >>> rows = (HistogramRow(1.0, 2.0, 6.0), HistogramRow(2.0, 4.0, 2.0))
+        >>> Histogram(rows, unit="requests", cut=Cut("p95")).quantile_bounds(0.5)
+        (1.0, 2.0)
+        """
+        _check_share(q)
+        if not self.rows:
+            return None
+        cut = self._known_cut()
+        low = 1 - cut.share if cut.both_ends else 0.0
+        if not low <= q <= cut.share:
+            raise ValueError(
+                f"the histogram is cut at {cut}, so the bar of the quantile {q} is unknown. {_remedy(q)}"
+            )
+        wanted = (q - low) / (cut.share - low) * self.total
         for row in self.rows:
             if wanted <= row.value:
-                share = wanted / row.value if row.value else 0.0
-                return row.range_start + share * (row.range_end - row.range_start)
+                return row.range_start, row.range_end
             wanted -= row.value
-        return self.rows[-1].range_end
+        return self.rows[-1].range_start, self.rows[-1].range_end
+
+    def _known_cut(self) -> "Cut":
+        if self.cut is None:
+            raise ValueError("the cut of the histogram is unknown. Use the histograms of a query's metrics")
+        return self.cut
+
+
+def _check_share(q: float) -> None:
+    if isinstance(q, bool) or not isinstance(q, (int, float)):
+        raise TypeError(f"q must be a number from 0 to 1, got {masked_repr(q)}")
+    if not 0 <= q <= 1:
+        raise ValueError(f"q must be from 0 to 1, got {q}")
+
+
+def _remedy(q: float) -> str:
+    found = next((level for level, share in _SHARES.items() if share == q), None)
+    if found is not None:
+        return f'Request p_size="{found}"'
+    return f"Quantiles are exact at {', '.join(map(str, _SHARES.values()))}, with the p_size of that share"
 
 
 @attrs.frozen
@@ -238,6 +324,21 @@ class SessionMetrics(AsDict, Tabular):
         """
         histograms: dict[str, Any] = {name: Histogram((), unit=unit) for name, unit in UNITS.items()}
         return cls(**histograms, average=SessionAverages(None, None, None))
+
+
+def with_cut(metrics: SessionMetrics, cut: Cut) -> SessionMetrics:
+    """The metrics with histograms that know their cut.
+
+    >>> with_cut(SessionMetrics.empty(), Cut("p95")).session_cost.cut
+    Cut(p_size='p95', both_ends=False)
+    """
+    count, duration, cost = metrics.session_count, metrics.session_duration, metrics.session_cost
+    return SessionMetrics(
+        Histogram(count.rows, unit=count.unit, cut=cut),
+        Histogram(duration.rows, unit=duration.unit, cut=cut),
+        Histogram(cost.rows, unit=cost.unit, cut=cut),
+        metrics.average,
+    )
 
 
 def panels(metrics: SessionMetrics) -> list[Panel]:

@@ -1,10 +1,10 @@
-"""The protocol without any I/O: a query becomes a request, an answer becomes metrics or an error."""
+"""The protocol without any I/O: a query becomes a request, a response becomes an answer or an error."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import attrs
 
@@ -18,23 +18,27 @@ from helicone_sessions.errors import (
     ServerError,
     UnexpectedResponse,
 )
-from helicone_sessions.messages.codec import decode, encode, installed_msgspec
-from helicone_sessions.messages.converter import Failure, Mismatch, envelope, query_to_wire
-from helicone_sessions.messages.metrics import SessionMetrics
-from helicone_sessions.messages.query import SessionMetricsQuery
+from helicone_sessions.masking import masked_text
+from helicone_sessions.messages.codec import EndsEarly, TooLarge, decode, encode, installed_msgspec, unpack
+from helicone_sessions.messages.converter import Failure, Mismatch, envelope
+from helicone_sessions.messages.endpoints import METRICS, Endpoint
+from helicone_sessions.messages.metrics import Cut, SessionMetrics, with_cut
 
-PATH: Final = "v1/session/metrics/query"
+PATH: Final = METRICS.path
 
-# With it a server says that it reads every condition of a filter as the contract does.
+# A server sends it to announce that it reads every condition of a filter as the contract does.
 _SEMANTICS: Final = "Helicone-Filter-Semantics"
 _CONTRACT: Final = "contract"
 CONTRACT_HEADER: Final = {_SEMANTICS: _CONTRACT}
 
-# The open-source server answers a larger one with a bare 500.
+# The open-source server responds to a larger one with a bare 500.
 _LARGEST_BODY: Final = 10 * 1024 * 1024
+LARGEST_RESPONSE: Final = 32 * 1024 * 1024
+"""The largest body of a response in bytes, packed and unpacked; metrics take a few thousand."""
 _EXCERPT_LENGTH: Final = 500
+# ClickHouse quotes the whole query before it names the cause.
+_MESSAGE_LENGTH: Final = 20_000
 _REQUEST_ID_HEADERS: Final = ("x-request-id", "helicone-id", "cf-ray")
-_HEADERS_READ: Final = (*_REQUEST_ID_HEADERS, "Retry-After", "Date", "Location")
 _BY_STATUS: Final[dict[int, type[APIError]]] = {
     400: InvalidRequest,
     401: AuthenticationError,
@@ -51,22 +55,41 @@ _ANY_REMEDY: Final = (
     "The open-source server gives this text for nearly every failure of ClickHouse."
     " Look at Filter.cautions(), and try a smaller filter or time range"
 )
+_PAGE_REMEDY: Final = "Check base_url; a login page or a proxy may stand in front of the service"
 
-# What a request carries beside the key.
-HEADERS: Final = {"Content-Type": "application/json", "Accept": "application/json"}
+# The headers of a request beside the key.
+HEADERS: Final = {
+    "Content-Type": "application/json",
+    "Accept": "application/json",
+    "Accept-Encoding": "gzip, deflate",
+}
 
 
-def request(query: SessionMetricsQuery) -> bytes:
-    """The body of the request that asks *query*: a POST to `PATH` with `HEADERS` and the key.
+class Call(NamedTuple):
+    """A request: a POST to the path of *endpoint* with `HEADERS` and the key.
+
+    A call that *can_split* is not repeated if it takes too long: smaller ones replace it. The histograms of
+    its metrics are cut at *cut*.
+    """
+
+    endpoint: Endpoint[Any, Any]
+    body: bytes
+    can_split: bool = False
+    cut: Cut | None = None
+
+
+def request(query: Any, endpoint: Endpoint[Any, Any] = METRICS) -> bytes:
+    """The body of the request with *query*.
 
     Raises:
         FilterValueError: The filter cannot be said in the API, or makes the body larger than 10 MB, the most
             that the open-source server takes (executed, July 2026).
 
+    >>> from helicone_sessions import SessionMetricsQuery
     >>> request(SessionMetricsQuery())
     b'{"nameContains":"","timezoneDifference":0}'
     """
-    body = encode(query_to_wire(query))
+    body = encode(endpoint.query_to_wire(query))
     if len(body) > _LARGEST_BODY:
         raise FilterValueError(
             argument="query",
@@ -76,18 +99,27 @@ def request(query: SessionMetricsQuery) -> bytes:
     return body
 
 
-def decipher(status: int, headers: Mapping[str, str], body: bytes, *, secret: str = "") -> SessionMetrics:
-    """The metrics that an answer holds.
+def decipher(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    secret: str = "",
+    endpoint: Endpoint[Any, Any] = METRICS,
+    cut: Cut | None = None,
+) -> Any:
+    """The answer in a response, of the type that the endpoint gives.
 
-    The envelope decides before the status: the service answers a query that it cannot run with status 500
-    and an envelope, and that is no fault of a gateway. A status of 4xx other than that says more than any
-    body.
+    The envelope decides before the status: the service sends an envelope with status 500 for a query
+    that it cannot run, and that is no fault of a gateway. A status of 4xx decides without the body.
 
     Args:
         status: The HTTP status.
         headers: The headers; names are looked up as given, so pass a case-insensitive mapping.
         body: The whole body.
         secret: A text that must not appear in an error, should the service echo it.
+        endpoint: The endpoint that was called.
+        cut: Where the histograms of metrics are cut.
 
     Raises:
         AuthenticationError: 401 or 403.
@@ -95,34 +127,27 @@ def decipher(status: int, headers: Mapping[str, str], body: bytes, *, secret: st
         RateLimited: 429.
         QueryFailed: An envelope with the service's error.
         ServerError: 5xx without an envelope.
-        UnexpectedResponse: Anything else that is not metrics.
+        UnexpectedResponse: Anything else that is no answer.
     """
-    if status == 200 and (metrics := _metrics_reader()(body)) is not None:
+    fault = None
+    if encoding := headers.get("Content-Encoding"):
+        try:
+            body = unpack(body, encoding, LARGEST_RESPONSE)
+        except ValueError as error:
+            body, fault = b"", error
+    if status == 200 and endpoint is METRICS and (metrics := _metrics_reader()(body, cut)) is not None:
         return metrics
-    try:
-        return _Answer(status, headers, body).metrics()
-    except APIError as found:
-        error = found
-    raise _masked(error, secret, headers, body) if secret else error
-
-
-def _masked(error: APIError, secret: str, headers: Mapping[str, str], body: bytes) -> APIError:
-    """The error as an answer would give it that never held *secret*: texts are cut in too many ways."""
-    masked = {name: headers[name].replace(secret, "***") for name in _HEADERS_READ if name in headers}
-    try:
-        # The body may spell it in another way, so what is read from it is masked once more.
-        _Answer(error.status, masked, body.replace(secret.encode(), b"***"), secret).metrics()
-    except APIError as said:
-        if type(said) is type(error):
-            return said
-    # The mask broke the JSON, so the first reading stands, without its words.
-    error.args = ("the service's words are left out, because the API key is among them",)
-    error.__dict__.update(request_id=None, body_excerpt="", field=None)
-    return error
+    if len(body) > LARGEST_RESPONSE:
+        fault = TooLarge(f"is larger than {LARGEST_RESPONSE:,} bytes")
+    outcome = _Answer(endpoint, status, headers, body, secret, fault).outcome()
+    if isinstance(outcome, APIError):
+        # Here, and not where it is made, because the JSON error behind it holds the whole body.
+        raise outcome
+    return with_cut(outcome, cut) if cut is not None and isinstance(outcome, SessionMetrics) else outcome
 
 
 def follows_the_contract(headers: Mapping[str, str]) -> bool:
-    """Whether the server says that it reads filters as the contract does, as the embedded engine says it.
+    """Whether the server announces that it reads filters as the contract does, like the embedded engine.
 
     >>> follows_the_contract(CONTRACT_HEADER), follows_the_contract({})
     (True, False)
@@ -131,9 +156,9 @@ def follows_the_contract(headers: Mapping[str, str]) -> bool:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """The wait in seconds that an answer asks for, or None.
+    """The wait in seconds that a response requests, or None.
 
-    A date is measured from the answer's own ``Date``, so that the clocks need not agree.
+    A date is measured from the ``Date`` of the response, so that the clocks need not agree.
 
     >>> retry_after({"Retry-After": "7"})
     7.0
@@ -160,10 +185,10 @@ def _date(value: str) -> datetime | None:
 
 
 @cache
-def _metrics_reader() -> Callable[[bytes], SessionMetrics | None]:
-    """The function that reads usual answers with msgspec; without msgspec the converter reads them all."""
+def _metrics_reader() -> Callable[[bytes, Cut | None], SessionMetrics | None]:
+    """The function that reads usual responses with msgspec; without msgspec the converter reads them all."""
     if installed_msgspec() is None:
-        return lambda _body: None
+        return lambda _body, _cut: None
     from helicone_sessions.messages.structs import metrics_in  # noqa: PLC0415 - it needs msgspec
 
     return metrics_in
@@ -171,33 +196,40 @@ def _metrics_reader() -> Callable[[bytes], SessionMetrics | None]:
 
 @attrs.frozen
 class _Answer:
+    endpoint: Endpoint[Any, Any]
     status: int
     headers: Mapping[str, str]
     body: bytes
-    secret: str = ""
+    secret: str
+    # Why the body could not be read.
+    fault: ValueError | None
 
-    def metrics(self) -> SessionMetrics:
+    def outcome(self) -> Any:
         if self.status in _BY_STATUS:
-            raise self.refusal(_BY_STATUS[self.status])
+            return self.refusal(_BY_STATUS[self.status])
+        if self.status == 407:
+            return self.error(UnexpectedResponse, "the proxy requires a user and a password")
+        if self.fault is not None and self.status < 500:
+            return self.unreadable(f"the response {self.fault}", self.fault)
         try:
             data = decode(self.body)
-            found = envelope(data)
+            found = envelope(data, self.endpoint.answer_from_wire)
         except Mismatch as error:
-            message = f"the answer is not what the contract says: {error}"
-            raise self.error(UnexpectedResponse, message, path=error.path) from None
+            message = f"the response breaks the contract: {error}"
+            return self.error(UnexpectedResponse, message, path=error.path)
         except ValueError as error:
             if self.status >= 500:
-                raise self.error(ServerError) from None
-            raise self.error(UnexpectedResponse, self.why_not_json(error)) from None
-        if isinstance(found, SessionMetrics):
-            return found
+                return self.error(ServerError)
+            return self.unreadable(self.why_not_json(error), error)
         if isinstance(found, Failure):
             remedy = _ANY_REMEDY if _ANY_FAILURE in found.error else None
-            raise self.error(QueryFailed, found.error, remedy=remedy)
+            return self.error(QueryFailed, found.error, remedy=remedy)
+        if found is not None:
+            return found
         if self.status >= 500:
-            # The server itself refuses in JSON; what passes is mostly a gateway's, with a page of HTML.
-            raise self.error(ServerError, is_lasting=self.status == 500 and isinstance(data, Mapping))
-        raise self.error(UnexpectedResponse, self.why_no_envelope(data))
+            # The server itself refuses in JSON; transient failures are mostly a gateway's page of HTML.
+            return self.error(ServerError, is_lasting=self.status == 500 and isinstance(data, Mapping))
+        return self.error(UnexpectedResponse, self.why_no_envelope(data))
 
     def refusal(self, kind: type[APIError]) -> APIError:
         """The error for a status that decides by itself."""
@@ -207,25 +239,44 @@ class _Answer:
         found = _first_field(body.get("details")) if isinstance(body, Mapping) else None
         if kind is not InvalidRequest or found is None:
             return self.error(kind)
-        field, problem = (text[:_EXCERPT_LENGTH] for text in found)
+        field, problem = map(self.masked, found)
         return self.error(kind, f"{self.said()}: {field}: {problem}", field=field)
+
+    def unreadable(self, message: str, fault: ValueError) -> APIError:
+        is_truncated = self.status == 200 and isinstance(fault, EndsEarly)
+        remedy = _PAGE_REMEDY if self.status == 200 and self.is_html() else None
+        return self.error(
+            UnexpectedResponse,
+            message,
+            is_truncated=is_truncated,
+            is_too_large=isinstance(fault, TooLarge),
+            remedy=remedy,
+        )
 
     def error(self, kind: type[APIError], message: str = "", **facts: Any) -> APIError:
         request_id = next((self.headers[name] for name in _REQUEST_ID_HEADERS if name in self.headers), None)
         if kind in (RateLimited, ServerError):
             facts["retry_after"] = retry_after(self.headers)
-        facts["message"] = message or self.said()
-        if self.secret:
-            facts = {
-                name: fact.replace(self.secret, "***") if isinstance(fact, str) else fact
-                for name, fact in facts.items()
-            }
+        if "path" in facts:
+            facts["path"] = self.masked(facts["path"])
         return kind(
+            self.masked(message or self.said(), _MESSAGE_LENGTH),
             status=self.status,
-            request_id=request_id,
-            body_excerpt=self.body[: _EXCERPT_LENGTH * 4].decode(errors="replace")[:_EXCERPT_LENGTH],
+            request_id=request_id and self.masked(request_id),
+            # Without the mark of a cut.
+            body_excerpt=self.masked(self.text(), _EXCERPT_LENGTH + 1)[:_EXCERPT_LENGTH],
             **facts,
         )
+
+    def masked(self, text: str, most: int = _EXCERPT_LENGTH) -> str:
+        return masked_text(text, self.secret, most=most)
+
+    def text(self) -> str:
+        """The beginning of the body."""
+        return self.body[: _EXCERPT_LENGTH * 10].decode(errors="replace")
+
+    def is_html(self) -> bool:
+        return "<" in self.text().lstrip()[:20]
 
     def json(self) -> Any:
         """The body as JSON; None if it is something else."""
@@ -240,33 +291,33 @@ class _Answer:
         if isinstance(body, Mapping):
             for name in ("error", "message", "detail"):
                 if body.get(name):
-                    return str(body[name])[:_EXCERPT_LENGTH]
-        text = self.body.decode(errors="replace").strip()
-        if body is None and text and "<" not in text[:20]:
-            return text[:_EXCERPT_LENGTH]
+                    return self.masked(str(body[name]))
+        text = self.text().strip()
+        if body is None and text and not self.is_html():
+            return self.masked(text)
         return f"the service answered with status {self.status}" + (
-            " and a page of HTML" if "<" in text[:20] else ""
+            " and a page of HTML" if self.is_html() else ""
         )
 
     def why_not_json(self, error: ValueError) -> str:
         if 300 <= self.status < 400:
-            to = self.headers.get("Location", "another address")
+            to = self.masked(self.headers.get("Location", "another address"))
             return f"the service redirects to {to}; redirects are not followed, so that the key stays here"
         if not self.body.strip():
-            return "the answer is empty"
+            return "the response is empty"
         if self.status >= 400:
             return self.said()
-        return f"the answer is not JSON: {error}"
+        if self.is_html():
+            return "the response is a page of HTML, not JSON"
+        return f"the response is not JSON: {error}"
 
     def why_no_envelope(self, data: object) -> str:
         if self.status >= 300:
             return self.why_not_json(ValueError())
-        shape = (
-            f"an object with {', '.join(map(str, data)) or 'no fields'}"
-            if isinstance(data, Mapping)
-            else "no object"
-        )
-        return f"the answer has neither metrics nor the error of a query: {shape[:200]}"
+        if not isinstance(data, Mapping):
+            return "the response has neither an answer nor the error of a query: no object"
+        names = self.masked(", ".join(map(str, data)) or "no fields", 200)
+        return f"the response has neither an answer nor the error of a query: an object with {names}"
 
 
 def _first_field(details: object) -> tuple[str, str] | None:

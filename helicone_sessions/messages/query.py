@@ -1,26 +1,29 @@
 """What is asked: `SessionMetricsQuery`."""
 
 from datetime import datetime, timedelta, tzinfo
-from typing import Literal, get_args
+from typing import Any, get_args
 
 import attrs
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError
 from helicone_sessions.filters.expression import Condition, Filter, as_filter
+from helicone_sessions.masking import masked_repr
+from helicone_sessions.messages.metrics import Cut, PSize
 from helicone_sessions.messages.time_filter import TimeFilter
-
-PSize = Literal["p50", "p75", "p95", "p99", "p99.9"]
-"""Where the histograms are cut: only sessions at or below this quantile are drawn."""
 
 _MINUTES_OF_A_DAY = 24 * 60
 _NO_DIFFERENCE = 0
+_DEFAULT_LEVEL: PSize = "p75"
+_CUTS = {(level, both): Cut(level, both) for level in get_args(PSize) for both in (False, True)}
 
 
-def _optional_filter(value: Condition | None) -> Filter | None:
+def optional_filter(value: Condition | None) -> Filter | None:
+    """None, or *value* as a filter."""
     return value if value is None or type(value) is Filter else as_filter(value)
 
 
-def _minutes(value: float | timedelta | tzinfo) -> float:
+def minutes_west(value: float | timedelta | tzinfo) -> float:
+    """A time zone difference as minutes, positive west of UTC."""
     if value is _NO_DIFFERENCE:
         return 0
     if isinstance(value, tzinfo):
@@ -29,7 +32,7 @@ def _minutes(value: float | timedelta | tzinfo) -> float:
             raise FilterValueError(
                 argument="timezone_difference", problem=f"does not know its offset from UTC, got {value!r}"
             )
-        return _minutes(-offset)
+        return minutes_west(-offset)
     if isinstance(value, timedelta):
         value = value / timedelta(minutes=1)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -47,6 +50,41 @@ def _minutes(value: float | timedelta | tzinfo) -> float:
 def _check_type(name: str, value: object, expected: str, kind: type) -> None:
     if not isinstance(value, kind):
         raise FilterTypeError(argument=name, problem=f"must be {expected}, got {value!r}")
+
+
+def _check_text(name: str, value: object) -> None:
+    _check_type(name, value, "a string", str)
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        raise FilterValueError(
+            argument=name, problem=f"must not hold half a surrogate pair, got {value!r}"
+        ) from None
+
+
+def check_text(_query: object, field: "attrs.Attribute[Any]", value: object) -> None:
+    """An attrs validator for a string that UTF-8 can hold."""
+    _check_text(field.name, value)
+
+
+def check_whole(_query: object, field: "attrs.Attribute[Any]", value: object) -> None:
+    """An attrs validator for a whole number of at least 0."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise FilterTypeError(
+            argument=field.name, problem=f"must be a whole number, got {masked_repr(value)}"
+        )
+    if value < 0:
+        raise FilterValueError(argument=field.name, problem=f"must be at least 0, got {value}")
+
+
+def check_time_filter(_query: object, field: "attrs.Attribute[Any]", value: object) -> None:
+    """An attrs validator for a `TimeFilter`."""
+    if not isinstance(value, TimeFilter):
+        raise FilterTypeError(
+            argument=field.name,
+            problem=f"must be a TimeFilter, got {masked_repr(value)}",
+            remedy="Pass TimeFilter.last(days=7), for example",
+        )
 
 
 @attrs.frozen
@@ -81,24 +119,17 @@ class SessionMetricsQuery:
     helicone_sessions.errors.FilterValueError: p_size must be one of p50, p75, p95, p99, p99.9, got 'p90'
     """  # noqa: E501 - a doctest shows the whole of it
 
-    filter: Filter | None = attrs.field(default=None, converter=_optional_filter)
+    filter: Filter | None = attrs.field(default=None, converter=optional_filter)
     name_contains: str = ""
     time_filter: TimeFilter | None = None
     p_size: PSize | None = None
     use_interquartile: bool | None = None
-    timezone_difference: float = attrs.field(default=0, converter=_minutes)
+    timezone_difference: float = attrs.field(default=0, converter=minutes_west)
 
     def __attrs_post_init__(self) -> None:
         # In one place, and what is mostly left out first: a batch makes a hundred thousand of them.
         if self.name_contains != "":
-            _check_type("name_contains", self.name_contains, "a string", str)
-            try:
-                self.name_contains.encode()
-            except UnicodeEncodeError:
-                raise FilterValueError(
-                    argument="name_contains",
-                    problem=f"must not hold half a surrogate pair, got {self.name_contains!r}",
-                ) from None
+            _check_text("name_contains", self.name_contains)
         if self.time_filter is not None:
             _check_type("time_filter", self.time_filter, "a TimeFilter or None", TimeFilter)
         if self.p_size is not None and self.p_size not in get_args(PSize):
@@ -107,6 +138,15 @@ class SessionMetricsQuery:
             )
         if self.use_interquartile is not None:
             _check_type("use_interquartile", self.use_interquartile, "True, False or None", bool)
+
+    @property
+    def cut(self) -> Cut:
+        """Where the histograms are cut; the service takes p75 if the query has no ``p_size``.
+
+        >>> SessionMetricsQuery(p_size="p95", use_interquartile=True).cut
+        Cut(p_size='p95', both_ends=True)
+        """
+        return _CUTS[self.p_size or _DEFAULT_LEVEL, self.use_interquartile is True]
 
     @property
     def matches_nothing(self) -> bool:

@@ -1,7 +1,7 @@
 """Answers as msgspec reads them: the wire classes, whose rows are the public `HistogramRow`.
 
-The order of the keys, white space and unknown fields make no difference. An answer that is unusual in any
-other way is left to the converter, which decides what it means.
+The order of the keys, white space and unknown fields make no difference. A response that is unusual in any
+other way is left to the converter, which decides its meaning.
 """
 
 import math
@@ -11,6 +11,7 @@ import msgspec
 
 from helicone_sessions.messages.metrics import (
     UNITS,
+    Cut,
     Histogram,
     HistogramRow,
     SessionAverages,
@@ -45,7 +46,7 @@ class Data(msgspec.Struct, frozen=True, gc=False):
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):
-    """A whole answer, if it holds metrics."""
+    """A whole response with metrics."""
 
     data: Data
 
@@ -54,7 +55,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 _DECODER: Final = msgspec.json.Decoder(Envelope, strict=False)
 
 
-def metrics_in(body: bytes) -> SessionMetrics | None:
+def metrics_in(body: bytes, cut: Cut | None = None) -> SessionMetrics | None:
     """The metrics that *body* holds, or None if the converter has to decide."""
     try:
         # msgspec does not check the encoding of text that it skips, so Python does.
@@ -74,8 +75,8 @@ def metrics_in(body: bytes) -> SessionMetrics | None:
     if isinstance(count.average, str) or isinstance(duration.average, str) or isinstance(cost.average, str):
         return None
     return SessionMetrics(
-        Histogram(data.session_count, unit=UNITS["session_count"]),
-        Histogram(data.session_duration, unit=UNITS["session_duration"]),
-        Histogram(data.session_cost, unit=UNITS["session_cost"]),
+        Histogram(data.session_count, unit=UNITS["session_count"], cut=cut),
+        Histogram(data.session_duration, unit=UNITS["session_duration"], cut=cut),
+        Histogram(data.session_cost, unit=UNITS["session_cost"], cut=cut),
         SessionAverages(count.average, duration.average, cost.average),
     )

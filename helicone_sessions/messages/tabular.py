@@ -23,7 +23,12 @@ class Tabular:
     columns: ClassVar[Mapping[str, str]]
     """The columns of the rows, and the meaning of each, with its unit."""
     column_types: ClassVar[Mapping[str, type]]
-    """The columns that are `float` or `datetime` in frames, whatever the values; all others are text."""
+    """The columns that are `float`, `int` or `datetime` in frames, whatever the values; others are text."""
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """The columns of the rows in their order."""
+        return tuple(self.columns)
 
     def to_rows(self) -> list[Row]:
         """The rows, as dicts.
@@ -48,7 +53,7 @@ class Tabular:
         <BLANKLINE>
         """
         text = io.StringIO()
-        writer = csv.DictWriter(text, list(self.columns), lineterminator="\n")
+        writer = csv.DictWriter(text, self.column_names, lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: _plain(value) for name, value in row.items()} for row in self.to_rows())
         return text.getvalue()
@@ -71,11 +76,13 @@ class Tabular:
         text = pd.Series(["text"]).dtype
         rows = self.to_rows()
         columns = {}
-        for name in self.columns:
+        for name in self.column_names:
             values = [row[name] for row in rows]
             kind = self.column_types.get(name)
             if kind is float:
                 columns[name] = pd.Series(values, dtype="float64")
+            elif kind is int:
+                columns[name] = pd.Series(values, dtype="int64")
             elif kind is datetime:
                 moments = pd.Series(pd.to_datetime(_in_utc(values), utc=True))
                 columns[name] = moments.dt.tz_convert(_zone(values)).dt.as_unit("us")
@@ -99,11 +106,13 @@ class Tabular:
             raise MissingExtra("frames", package="polars", purpose="to_polars()") from error
         rows = self.to_rows()
         columns = []
-        for name in self.columns:
+        for name in self.column_names:
             values = [row[name] for row in rows]
             kind = self.column_types.get(name)
             if kind is float:
                 columns.append(pl.Series(name, values, pl.Float64))
+            elif kind is int:
+                columns.append(pl.Series(name, values, pl.Int64))
             elif kind is datetime:
                 moments = pl.Series(name, _in_utc(values), pl.Datetime("us", "UTC"))
                 # polars has no time zones without a name.
@@ -131,5 +140,5 @@ def _plain(value: Any) -> Any:
 
 
 def json_text(value: Any) -> str:
-    """JSON that every reader takes: no NaN, and other alphabets as they are."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    """JSON that every reader takes: no NaN, times in ISO 8601, and other alphabets as they are."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)

@@ -7,11 +7,12 @@ from typing import Self
 import attrs
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError
-from helicone_sessions.filters.constants import shortened
+from helicone_sessions.masking import masked_repr
 from helicone_sessions.time_zones import has_misplaced_pytz_zone, zone_of
 
 _DAY = timedelta(days=1)
 _MILLISECOND = timedelta(milliseconds=1)
+_LAST_MILLISECOND = 999_000
 _EXAMPLE = "Pass a length such as days=7"
 
 
@@ -156,10 +157,12 @@ class TimeFilter:
             )
         if time_zone is None and step % _DAY == timedelta(0):
             time_zone = self.time_zone
+        origin = border_of(self.start)
         if time_zone is None:
-            inner = [self.start + step * place for place in range(1, math.ceil(self.length / step))]
+            count = math.ceil((self.end - origin) / step)
+            inner = [origin + step * place for place in range(1, count)]
         else:
-            inner = _midnights(self, step, zone_of(time_zone))
+            inner = _midnights(origin, self.end, step, zone_of(time_zone))
         borders = [border - timedelta(microseconds=border.microsecond % 1000) for border in inner]
         starts = [self.start, *(border - _MILLISECOND for border in borders)]
         ends = [*borders, self.end]
@@ -174,14 +177,14 @@ def _instant(argument: str, value: object, zone: tzinfo | None) -> datetime:
     if not isinstance(moment, datetime):
         raise FilterTypeError(
             argument=argument,
-            problem=f"must be an aware datetime, or a date with a `time_zone`, got {shortened(value)}",
+            problem=f"must be an aware datetime, or a date with a `time_zone`, got {masked_repr(value)}",
             remedy="Pass datetime(2026, 11, 1, tzinfo=UTC), or '2026-11-01' and time_zone='UTC'",
         )
     if moment.utcoffset() is None:
         if zone is None:
             raise FilterTypeError(
                 argument=argument,
-                problem=f"must have a time zone, got {shortened(value)}",
+                problem=f"must have a time zone, got {masked_repr(value)}",
                 remedy="Pass `time_zone`, or add the zone with .replace(tzinfo=datetime.UTC)",
             )
         moment = moment.replace(tzinfo=zone)
@@ -208,20 +211,31 @@ def _from_text(argument: str, text: str) -> datetime:
     except ValueError:
         raise FilterValueError(
             argument=argument,
-            problem=f"must be ISO 8601 text, got {shortened(text)}",
+            problem=f"must be ISO 8601 text, got {masked_repr(text)}",
             remedy="Write it like 2026-11-01 or 2026-11-01T18:00:00Z",
         ) from None
 
 
-def _midnights(whole: TimeFilter, step: timedelta, zone: tzinfo) -> list[datetime]:
-    """The midnights of the zone inside *whole*, one every *step*, in UTC."""
+def border_of(start: datetime) -> datetime:
+    """The first moment after the start of a time filter that is a part of another, else the start itself.
+
+    Such a part starts one millisecond before its border, because the start is excluded.
+
+    >>> border_of(datetime(2026, 10, 31, 23, 59, 59, 999_000, UTC))
+    datetime.datetime(2026, 11, 1, 0, 0, tzinfo=datetime.timezone.utc)
+    """
+    return start + _MILLISECOND if start.microsecond == _LAST_MILLISECOND else start
+
+
+def _midnights(start: datetime, end: datetime, step: timedelta, zone: tzinfo) -> list[datetime]:
+    """The midnights of the zone after *start* and before *end*, one every *step*, in UTC."""
     if step % _DAY:
         raise FilterValueError(
             argument="time_zone",
             problem=f"needs parts of whole days, got {step}",
             remedy="Leave it out to count parts from the start",
         )
-    day = whole.start.astimezone(zone).date()
+    day = start.astimezone(zone).date()
     found: list[datetime] = []
     while True:
         try:
@@ -230,10 +244,10 @@ def _midnights(whole: TimeFilter, step: timedelta, zone: tzinfo) -> list[datetim
             border = datetime.combine(day, time(), zone).astimezone(UTC)
         except OverflowError:
             return found
-        if border >= whole.end:
+        if border >= end:
             return found
         # A day that the calendar skips begins and ends at the same moment.
-        if border > (found[-1] if found else whole.start):
+        if border > (found[-1] if found else start):
             found.append(border)
 
 

@@ -1,38 +1,94 @@
-"""`GridCell`: one query of a grid with its metrics, and the quantities that grids show."""
+"""`GridCell`: one query of a grid with its figures, and the quantities that grids show."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Final, Literal
 
 import attrs
 
+from helicone_sessions.display import html
 from helicone_sessions.display.numbers import cut_note
 from helicone_sessions.errors import HeliconeError
-from helicone_sessions.messages.metrics import SessionMetrics
+from helicone_sessions.messages.metrics import UNITS, PSize, SessionAverages, SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.report.periods import Period
 
 Quantity = Literal[
-    "requests_mean", "seconds_mean", "dollars_mean", "requests_cut", "seconds_cut", "dollars_cut"
+    "requests_mean",
+    "seconds_mean",
+    "dollars_mean",
+    "sessions",
+    "requests_total",
+    "dollars_total",
+    "requests_cut",
+    "seconds_cut",
+    "dollars_cut",
+    "requests_p50",
+    "seconds_p50",
+    "dollars_p50",
+    "requests_p75",
+    "seconds_p75",
+    "dollars_p75",
+    "requests_p95",
+    "seconds_p95",
+    "dollars_p95",
+    "requests_p99",
+    "seconds_p99",
+    "dollars_p99",
+    "requests_p99.9",
+    "seconds_p99.9",
+    "dollars_p99.9",
 ]
-"""A number of a cell: the mean of all its sessions, or the value at which its histogram is cut."""
-QUANTITIES: Final[dict[Quantity, tuple[str, str]]] = {
-    "requests_mean": ("session_count", "requests"),
-    "seconds_mean": ("session_duration", "seconds"),
-    "dollars_mean": ("session_cost", "dollars"),
-    "requests_cut": ("session_count", "requests"),
-    "seconds_cut": ("session_duration", "seconds"),
-    "dollars_cut": ("session_cost", "dollars"),
-}
+"""A number of a cell: a mean or a quantile of its sessions, their cut, or a total."""
+
+_METRICS: Final = {unit: name for name, unit in UNITS.items()}
 _MEANINGS: Final = {
-    "session_count": "requests per session",
-    "session_duration": "seconds from a session's first request to its last",
-    "session_cost": "dollars per session",
+    "requests": "requests per session",
+    "seconds": "seconds from a session's first request to its last",
+    "dollars": "dollars per session",
 }
-# The service cuts here if the query has no p_size.
-_DEFAULT_LEVEL: Final = "p75"
+_TOTALS: Final = {"sessions": "sessions", "requests_total": "requests", "dollars_total": "dollars"}
+_LEVELS: Final[tuple[PSize, ...]] = ("p50", "p75", "p95", "p99", "p99.9")
+
+MEANS: Final[tuple[Quantity, ...]] = ("requests_mean", "seconds_mean", "dollars_mean")
+TOTALS: Final[tuple[Quantity, ...]] = ("sessions", "requests_total", "dollars_total")
+CUTS: Final[tuple[Quantity, ...]] = ("requests_cut", "seconds_cut", "dollars_cut")
+
+
+def quantiles(levels: "tuple[PSize, ...]") -> tuple[Quantity, ...]:
+    """The quantities of these quantiles.
+
+    >>> quantiles(("p95",))
+    ('requests_p95', 'seconds_p95', 'dollars_p95')
+    """
+    return tuple(f"{unit}_{level}" for level in levels for unit in _MEANINGS)  # type: ignore[misc]
+
+
+QUANTITIES: Final[tuple[Quantity, ...]] = (*MEANS, *TOTALS, *CUTS, *quantiles(_LEVELS))
 
 
 @attrs.frozen
+class CellSums:
+    """Sessions, requests and dollars of a cell.
+
+    Args:
+        sessions: The number of sessions.
+        requests: The number of requests.
+        dollars: The cost of all requests.
+        is_exact: Whether they are exact. An estimate follows from the number of drawn sessions. It is at most
+            one session too low (three with ``use_interquartile``), and at most the share that the cut leaves
+            out too high: 1/3 at p75, 5.3 % at p95, 0.1 % at p99.9.
+
+    >>> CellSums(sessions=4, requests=12, dollars=1.0).is_exact
+    True
+    """
+
+    sessions: float
+    requests: float
+    dollars: float
+    is_exact: bool = True
+
+
+@attrs.frozen(repr=False)
 class GridCell:
     """One cell of a grid.
 
@@ -40,8 +96,10 @@ class GridCell:
         segment: The name of its segment; None in the total of a period.
         period: Its period; None in the total of a segment.
         query: Its query.
-        metrics: The metrics; None if the query failed.
+        metrics: The metrics; None if the query failed or did not run.
         error: The error of the query; None if it succeeded.
+        sums: The numbers of sessions, requests and dollars; None without metrics.
+        percentiles: The quantiles that were requested for the grid, by their ``p_size``.
 
     >>> from helicone_sessions.testing import metrics
     >>> cell = GridCell("o3", None, SessionMetricsQuery(), metrics(cost=0.5))
@@ -54,12 +112,23 @@ class GridCell:
     query: SessionMetricsQuery
     metrics: SessionMetrics | None = None
     error: HeliconeError | None = None
+    sums: CellSums | None = None
+    percentiles: Mapping[PSize, SessionAverages] = attrs.field(factory=dict)
+
+    def __repr__(self) -> str:
+        state = type(self.error).__name__ if self.error else "metrics" if self.metrics else "not queried"
+        return f"<GridCell {self.segment!r}, {self.period}: {state}>"
+
+    def _repr_html_(self) -> str:
+        shown = str(self.error or "not queried") if self.metrics is None else self.metrics._repr_html_()
+        return html.titled(f"{self.segment}, {self.period}", shown, is_html=self.metrics is not None)
 
     def quantity(self, name: Quantity) -> float | None:
-        """A number of the cell; None if its query failed, or if no session matches.
+        """A number of the cell; None if its query failed, if no session matches, or if it was not requested.
 
         Args:
-            name: A mean of all sessions, or the value at which a histogram is cut.
+            name: A mean of all sessions, a total, a quantile of all sessions, or the value at which a
+                histogram is cut.
 
         Raises:
             ValueError: There is no quantity of that name.
@@ -70,29 +139,34 @@ class GridCell:
         >>> GridCell("o3", None, SessionMetricsQuery()).quantity("seconds_cut") is None
         True
         """
-        metric, _ = metric_and_unit(name)
+        unit_of(name)
         if self.metrics is None:
             return None
-        if name.endswith("_mean"):
-            mean: float | None = getattr(self.metrics.average, metric)
-            return mean
-        bars = getattr(self.metrics, metric)
-        return bars[-1].range_end if bars else None
+        if name in _TOTALS:
+            return None if self.sums is None else getattr(self.sums, name.removesuffix("_total"))
+        unit, _, kind = name.partition("_")
+        metric = _METRICS[unit]
+        if kind == "mean":
+            return getattr(self.metrics.average, metric)  # type: ignore[no-any-return]
+        if kind == "cut":
+            bars = getattr(self.metrics, metric)
+            return bars[-1].range_end if bars else None
+        values = self.percentiles.get(kind)  # type: ignore[call-overload]
+        return None if values is None else getattr(values, metric)
 
 
-def metric_and_unit(name: Quantity) -> tuple[str, str]:
-    """The metric that a quantity is taken from, and its unit.
+def unit_of(name: Quantity) -> str:
+    """The unit of a quantity.
 
     Raises:
         ValueError: There is no quantity of that name.
 
-    >>> metric_and_unit("seconds_cut")
-    ('session_duration', 'seconds')
+    >>> unit_of("seconds_cut"), unit_of("sessions")
+    ('seconds', 'sessions')
     """
-    try:
-        return QUANTITIES[name]
-    except KeyError:
-        raise ValueError(f"there is no quantity {name!r}. Use one of {', '.join(QUANTITIES)}") from None
+    if name not in QUANTITIES:
+        raise ValueError(f"there is no quantity {name!r}. Use one of {', '.join(QUANTITIES)}")
+    return name.partition("_")[0]
 
 
 def cut_of(query: SessionMetricsQuery | None) -> str:
@@ -101,9 +175,7 @@ def cut_of(query: SessionMetricsQuery | None) -> str:
     >>> cut_of(SessionMetricsQuery(p_size="p95"))
     'Cut at p95: sessions above that quantile are not drawn.'
     """
-    if query is None:
-        return cut_note()
-    return cut_note(query.p_size or _DEFAULT_LEVEL, both_ends=bool(query.use_interquartile))
+    return cut_note() if query is None else cut_note(query.cut.p_size, both_ends=query.cut.both_ends)
 
 
 def quantity_title(name: Quantity, query: SessionMetricsQuery) -> str:
@@ -111,7 +183,12 @@ def quantity_title(name: Quantity, query: SessionMetricsQuery) -> str:
 
     >>> quantity_title("seconds_cut", SessionMetricsQuery(p_size="p95"))
     "Seconds from a session's first request to its last, at about p95"
+    >>> quantity_title("dollars_total", SessionMetricsQuery())
+    'Dollars of all requests'
     """
-    metric, _ = metric_and_unit(name)
-    kind = "mean" if name.endswith("_mean") else f"at about {query.p_size or _DEFAULT_LEVEL}"
-    return f"{_MEANINGS[metric].capitalize()}, {kind}"
+    unit_of(name)
+    if name in _TOTALS:
+        return {"sessions": "Sessions", "requests_total": "Requests"}.get(name, "Dollars of all requests")
+    unit, _, kind = name.partition("_")
+    shown = {"mean": "mean", "cut": f"at about {query.cut.p_size}"}.get(kind, kind)
+    return f"{_MEANINGS[unit].capitalize()}, {shown}"

@@ -2,12 +2,30 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import attrs
 
+from helicone_sessions.display import html
+from helicone_sessions.display.numbers import MISSING, column_numbers
 from helicone_sessions.messages.tabular import Row, Tabular
-from helicone_sessions.report.cells import QUANTITIES, GridCell, Quantity
+from helicone_sessions.report.cells import (
+    CUTS,
+    MEANS,
+    TOTALS,
+    GridCell,
+    Quantity,
+    quantiles,
+    quantity_title,
+    unit_of,
+)
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_HEADS: Final = ("before", "after", "ratio")
+# A notebook shows no more rows than this.
+_MOST_ROWS: Final = 200
 
 
 @attrs.frozen
@@ -40,7 +58,7 @@ class Change:
         return self.after / self.before if self.before and self.after is not None else None
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class GridComparison(Tabular):
     """The cells of two grids in pairs, as `MetricsGrid.compare` returns them.
 
@@ -62,7 +80,7 @@ class GridComparison(Tabular):
         "start": "the start of the period",
         "start_before": "the start of the period in the earlier grid",
         "quantity": "the name of the quantity, as in the columns of a grid",
-        "unit": "requests, seconds or dollars: the unit of before, after and difference",
+        "unit": "requests, seconds, dollars or sessions: the unit of before, after and difference",
         "before": "the value in the earlier grid",
         "after": "the value in this grid",
         "difference": "after minus before",
@@ -73,6 +91,15 @@ class GridComparison(Tabular):
         **dict.fromkeys(("before", "after", "difference", "ratio"), float),
     }
 
+    def __repr__(self) -> str:
+        return f"<GridComparison of {len(self.pairs):,} pairs of cells>"
+
+    def _repr_html_(self) -> str:
+        return comparison_to_html(self)
+
+    def __rich__(self) -> "RenderableType":
+        return comparison_to_terminal(self)
+
     def __iter__(self) -> Iterator[tuple[GridCell, GridCell]]:
         return iter(self.pairs)
 
@@ -81,7 +108,11 @@ class GridComparison(Tabular):
 
     def to_rows(self) -> list[Row]:
         """A dict for each quantity of each pair of cells, with the keys of `columns`."""
-        return [_row(after, before, name) for after, before in self.pairs for name in QUANTITIES]
+        return [_row(after, before, name) for after, before in self.pairs for name in _quantities(after)]
+
+
+def _quantities(cell: GridCell) -> tuple[Quantity, ...]:
+    return (*MEANS, *TOTALS, *CUTS, *quantiles(tuple(cell.percentiles)))
 
 
 def _row(after: GridCell, before: GridCell, name: Quantity) -> Row:
@@ -91,9 +122,69 @@ def _row(after: GridCell, before: GridCell, name: Quantity) -> Row:
         "start": after.period and after.period.start,
         "start_before": before.period and before.period.start,
         "quantity": name,
-        "unit": QUANTITIES[name][1],
+        "unit": unit_of(name),
         "before": change.before,
         "after": change.after,
         "difference": change.difference,
         "ratio": change.ratio,
     }
+
+
+def comparison_to_html(comparison: GridComparison, quantity: Quantity = "dollars_mean") -> str:
+    """A comparison as an HTML table: a row for each pair of cells with before, after and their ratio.
+
+    Args:
+        comparison: The comparison.
+        quantity: The number to compare.
+
+    Raises:
+        ValueError: There is no quantity of that name.
+    """
+    unit = unit_of(quantity)
+    rows = [(label, list(map(html.Cell, texts))) for label, texts in _lines(comparison, quantity)]
+    left_out = len(comparison) - len(rows)
+    more = f" {left_out:,} more pairs are not shown." if left_out else ""
+    note = f"In {unit}.{more} Other quantities: .to_rows(), .to_pandas()."
+    return html.table(_title(comparison, quantity), _HEADS, rows, note)
+
+
+def comparison_to_terminal(
+    comparison: GridComparison, quantity: Quantity = "dollars_mean"
+) -> "RenderableType":
+    """A comparison as a terminal table (extra ``cli``); of one pair of cells it shows all quantities.
+
+    Args:
+        comparison: The comparison.
+        quantity: The number to compare.
+
+    Raises:
+        ValueError: There is no quantity of that name.
+    """
+    from helicone_sessions.display import terminal  # noqa: PLC0415 - rich is an extra
+
+    if len(comparison) == 1:
+        ((after, before),) = comparison.pairs
+        title = " against ".join(each.period.span() for each in (after, before) if each.period is not None)
+        lines = [
+            (name.replace("_", " "), texts)
+            for name in _quantities(after)
+            for _, texts in _lines(comparison, name)
+        ]
+        return terminal.NumberTable(title, _HEADS, lines)
+    return terminal.NumberTable(_title(comparison, quantity), _HEADS, _lines(comparison, quantity))
+
+
+def _title(comparison: GridComparison, quantity: Quantity) -> str:
+    return f"{quantity_title(quantity, comparison.pairs[0][0].query)}, before and after"
+
+
+def _lines(comparison: GridComparison, quantity: Quantity) -> list[tuple[str, list[str]]]:
+    """A label for each pair of cells, and texts for `_HEADS`."""
+    unit = unit_of(quantity)
+    pairs = comparison.pairs[:_MOST_ROWS]
+    changes = [Change(before.quantity(quantity), after.quantity(quantity)) for after, before in pairs]
+    values = column_numbers([each for change in changes for each in (change.before, change.after)], unit)
+    ratios = [MISSING if change.ratio is None else f"{change.ratio:.2f}" for change in changes]
+    labels = [f"{after.segment}, {after.period}" for after, _ in pairs]
+    texts = zip(values[::2], values[1::2], ratios, strict=True)
+    return [(label, list(each)) for label, each in zip(labels, texts, strict=True)]

@@ -1,64 +1,59 @@
 """`metrics_grid`: metrics by segment and period, queried as one batch."""
 
-from collections.abc import AsyncIterable, Callable, Hashable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager
+import asyncio
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from datetime import date, datetime, tzinfo
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, get_args, overload
 
 import attrs
 
 from helicone_sessions.display import html
-from helicone_sessions.display.numbers import number
-from helicone_sessions.errors import FilterTypeError, FilterValueError, HeliconeError
-from helicone_sessions.filters.expression import ALL, Condition, Filter, as_filter
-from helicone_sessions.messages.metrics import SessionMetrics
+from helicone_sessions.display.numbers import column_numbers, number
+from helicone_sessions.errors import FilterValueError
+from helicone_sessions.filters.expression import ALL, Condition, Filter
+from helicone_sessions.messages.grid_query import GridQuery, GroupBy, Position
+from helicone_sessions.messages.metrics import PSize
 from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.messages.tabular import Row, Tabular
-from helicone_sessions.report.cells import QUANTITIES, GridCell, Quantity, metric_and_unit, quantity_title
+from helicone_sessions.report.cells import (
+    CUTS,
+    MEANS,
+    QUANTITIES,
+    TOTALS,
+    GridCell,
+    Quantity,
+    quantiles,
+    quantity_title,
+    unit_of,
+)
 from helicone_sessions.report.comparison import GridComparison
+from helicone_sessions.report.fill import MetricsClient, OnProgress, Plan, fill
 from helicone_sessions.report.grid_json import grid_from_json, grid_to_json
 from helicone_sessions.report.periods import Every, Period, PeriodKey, covered_time, periods_of
+from helicone_sessions.report.segments import (
+    SAMPLED_PAGE,
+    SAMPLED_PARTS,
+    By,
+    Segments,
+    everything,
+    group_by,
+    named_segments,
+    segments_of_values,
+    values_in_sample,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-# The indexes of a segment and a period; None is the total over all of them.
-Position = tuple[int | None, int | None]
-OnProgress = Callable[[int, int | None, int], object]
-
-_EVERYTHING: Final = "all"
 _FAILED: Final = "failed"
-# A notebook shows no more rows than this.
+_TOTAL: Final = "total"
+# A notebook shows no more rows and columns than these.
 _MOST_ROWS: Final = 200
+_MOST_COLUMNS: Final = 40
 _MOST_NAMES: Final = 8
 
 
-class Outcome(Protocol):
-    """The outcome of one query of a batch, as `MetricsOutcome`."""
-
-    @property
-    def key(self) -> Any:
-        """The key of the query."""
-
-    @property
-    def metrics(self) -> SessionMetrics | None:
-        """The metrics; None if the query failed."""
-
-    @property
-    def error(self) -> HeliconeError | None:
-        """The error; None if the query succeeded."""
-
-
-class MetricsClient(Protocol):
-    """The part of `HeliconeClient` that a grid needs."""
-
-    def stream_metrics(
-        self, queries: Mapping[Any, SessionMetricsQuery], /
-    ) -> AbstractAsyncContextManager[AsyncIterable[Outcome]]:
-        """Run the queries, and yield their outcomes as they complete."""
-
-
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class MetricsGrid(Tabular):
     """Metrics by segment and period, as `metrics_grid` returns them.
 
@@ -71,6 +66,9 @@ class MetricsGrid(Tabular):
         segments: The filters of the segments by name.
         periods: The periods in order.
         cells: The cells and totals by the indexes of segment and period; None is the total over all of them.
+        percentiles: The quantiles that were requested for each cell.
+        exact_sums: Whether sessions were counted on the service too.
+        note: How the segments were found, if they are the values of a column.
 
     >>> import asyncio
     >>> from helicone_sessions import F, HeliconeClient
@@ -90,7 +88,10 @@ class MetricsGrid(Tabular):
     query: SessionMetricsQuery
     segments: Mapping[Hashable, Filter]
     periods: tuple[Period, ...]
-    cells: Mapping[Position, GridCell] = attrs.field(repr=False)
+    cells: Mapping[Position, GridCell]
+    percentiles: tuple[PSize, ...] = ()
+    exact_sums: bool = False
+    note: str = ""
 
     columns: ClassVar[Mapping[str, str]] = {
         "segment": "the name of the segment",
@@ -99,6 +100,10 @@ class MetricsGrid(Tabular):
         "requests_mean": "requests per session, the mean of all sessions",
         "seconds_mean": "seconds from a session's first request to its last, the mean of all sessions",
         "dollars_mean": "dollars per session, the mean of all sessions",
+        "sessions": "number of sessions",
+        "requests_total": "number of requests",
+        "dollars_total": "dollars of all requests",
+        "sums": "whether the three numbers before are exact or estimated",
         "requests_cut": "requests of the largest session that is drawn: close to the quantile of p_size",
         "seconds_cut": "seconds of the longest session that is drawn",
         "dollars_cut": "dollars of the most expensive session that is drawn",
@@ -110,6 +115,22 @@ class MetricsGrid(Tabular):
         "end": datetime,
         **dict.fromkeys((*QUANTITIES, "sessions_drawn"), float),
     }
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """The columns of the rows: `columns`, and those of the percentiles that were requested.
+
+        >>> MetricsGrid(SessionMetricsQuery(), {}, (), {}, percentiles=("p95",)).column_names[-1]
+        'dollars_p95'
+        """
+        return (*self.columns, *quantiles(self.percentiles))
+
+    def __repr__(self) -> str:
+        failed = f", {len(self.failed):,} failed" if self.failed else ""
+        return (
+            f"<MetricsGrid of {len(self.segments):,} segments in {len(self.periods):,} periods,"
+            f" {self.periods[0]} to {self.periods[-1]}{failed}>"
+        )
 
     def __iter__(self) -> Iterator[GridCell]:
         for segment in range(len(self.segments)):
@@ -131,8 +152,13 @@ class MetricsGrid(Tabular):
         return self.cells[self._segment_index(key[0]), self._period_index(key[1])]
 
     @property
+    def plan(self) -> Plan:
+        """What the queries of all cells have in common."""
+        return Plan(self.query, self.segments, self.periods, self.percentiles, self.exact_sums)
+
+    @property
     def failed(self) -> tuple[GridCell, ...]:
-        """The cells and totals whose query failed."""
+        """The cells and totals whose query failed or did not run."""
         return tuple(cell for cell in self.cells.values() if cell.metrics is None)
 
     def total(self, segment: Hashable = None, period: PeriodKey | None = None) -> GridCell:
@@ -162,9 +188,14 @@ class MetricsGrid(Tabular):
             "the grid has no such total. Use metrics_grid(..., totals=True), and periods without gaps"
         )
 
+    @property
+    def totals(self) -> "GridTotals":
+        """The totals over segments and periods, with the columns of the grid's own rows."""
+        return GridTotals(self)
+
     def to_rows(self) -> list[Row]:
-        """A dict for each cell, with the keys of `columns`; totals are left out."""
-        return [_row(cell) for cell in self]
+        """A dict for each cell, with the keys of `column_names`; `totals` has the rows of the totals."""
+        return [_row(self, cell) for cell in self]
 
     def compare(self, before: "MetricsGrid") -> GridComparison:
         """Compare this grid with an earlier one: segments by name, periods by index.
@@ -187,7 +218,7 @@ class MetricsGrid(Tabular):
     async def ask_again(
         self, client: MetricsClient, *, on_progress: OnProgress | None = None
     ) -> "MetricsGrid":
-        """Run the failed queries again, and return the completed grid; this one does not change.
+        """Run the missing queries, and return the completed grid; this one does not change.
 
         Args:
             client: The client that runs them.
@@ -207,8 +238,7 @@ class MetricsGrid(Tabular):
         >>> asyncio.run(main())
         (1, 0)
         """
-        missing = {position: cell for position, cell in self.cells.items() if cell.metrics is None}
-        return attrs.evolve(self, cells={**self.cells, **await _run(client, missing, on_progress)})
+        return await _filled(client, self, on_progress)
 
     def to_json(self) -> str:
         """The grid as JSON, which `from_json` reads back.
@@ -216,7 +246,7 @@ class MetricsGrid(Tabular):
         Raises:
             ValueError: JSON cannot hold the name of a segment.
         """
-        return grid_to_json(self.query, self.segments, self.periods, self.cells)
+        return grid_to_json(self.plan, self.cells, self.note)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
@@ -228,7 +258,8 @@ class MetricsGrid(Tabular):
         Raises:
             ValueError: The text is something else.
         """
-        return cls(*grid_from_json(text))
+        plan, cells, note = grid_from_json(text)
+        return cls(plan.query, plan.segments, plan.periods, cells, plan.percentiles, plan.exact_sums, note)
 
     def _repr_html_(self) -> str:
         return grid_to_html(self)
@@ -268,41 +299,106 @@ def _is_everything(segments: Mapping[Hashable, Filter]) -> bool:
     return list(segments.values()) == [ALL]
 
 
-def _row(cell: GridCell) -> Row:
+def _row(grid: MetricsGrid, cell: GridCell) -> Row:
+    """The row of a cell or a total, with the keys of `MetricsGrid.column_names`."""
     period = cell.period
+
+    def quantities(names: Iterable[Quantity]) -> Row:
+        return {name: cell.quantity(name) for name in names}
+
     return {
         "segment": cell.segment,
         "start": period and period.start,
         "end": period and period.end,
-        **{name: cell.quantity(name) for name in QUANTITIES},
+        **quantities((*MEANS, *TOTALS)),
+        "sums": cell.sums and ("exact" if cell.sums.is_exact else "estimated"),
+        **quantities(CUTS),
         "sessions_drawn": cell.metrics and cell.metrics.session_cost.total,
         "error": None if cell.error is None else f"{type(cell.error).__name__}: {cell.error}",
+        **quantities(quantiles(grid.percentiles)),
     }
+
+
+@attrs.frozen
+class GridTotals(Tabular):
+    """The totals of a grid as rows; None in the place of a segment is the total over all segments.
+
+    Args:
+        grid: The grid.
+
+    >>> import asyncio
+    >>> from helicone_sessions import F, HeliconeClient
+    >>> from helicone_sessions.testing import FakeHelicone
+    >>> async def main():
+    ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
+    ...         return await metrics_grid(client, by=F.model.is_each(["gpt-4o", "o3"]))
+    >>> [row["segment"] for row in asyncio.run(main()).totals.to_rows()]
+    [None]
+    """
+
+    grid: MetricsGrid
+
+    columns: ClassVar[Mapping[str, str]] = MetricsGrid.columns
+    column_types: ClassVar[Mapping[str, type]] = MetricsGrid.column_types
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """The columns of the rows, as in the grid."""
+        return self.grid.column_names
+
+    def to_rows(self) -> list[Row]:
+        """A dict for each total, with the keys of `column_names`."""
+        grid = self.grid
+        first, last = grid.periods[0], grid.periods[-1]
+        rows = []
+        for (segment, period), cell in grid.cells.items():
+            if segment is None or period is None:
+                row = _row(grid, cell)
+                if period is None:
+                    row |= {"start": first.start, "end": last.end}
+                rows.append(row)
+        return rows
 
 
 async def metrics_grid(
     client: MetricsClient,
     query: SessionMetricsQuery | Condition | None = None,
     *,
-    by: Mapping[Any, Condition] | None = None,
+    by: By | None = None,
+    top: int | None = None,
     every: Every | None = None,
     time_zone: str | tzinfo | None = None,
     totals: bool = True,
+    percentiles: Iterable[PSize] = (),
+    exact_sums: bool = False,
     on_progress: OnProgress | None = None,
 ) -> MetricsGrid:
     """Query the metrics of each segment in each period, as one batch.
 
+    On the embedded engine the whole grid is one statement; the service is queried cell by cell. If the call
+    is cancelled, the `asyncio.CancelledError` has an attribute ``grid`` with the completed cells, and
+    `MetricsGrid.ask_again` runs the rest.
+
     Args:
         client: The client that runs the queries; its limits apply to the whole grid.
         query: The query that all cells have in common, with the time to divide into periods.
-        by: The segments: a filter for each name, as ``F.model.is_each([...])`` gives them. Without it
-            there is one segment, "all".
-        every: The length of a period, or the time filters of the periods, as `TimeFilter.split` gives them.
-            Without it there is one period, the query's whole time.
+        by: The segments: a filter for each name, as ``F.model.is_each([...])`` gives them, or a column such
+            as ``F.model``, ``"model"`` or ``F.properties["tier"]``, whose values are the segments. On the
+            service these are the values in up to 10,000 requests, which `MetricsGrid.note` mentions. Without
+            it there is one segment, "all".
+        top: The number of values of a column, those with the highest total cost; None for all.
+        every: The length of a period, for example ``"1d"``, or the time filters of the periods, as
+            `TimeFilter.split` gives them. Without it there is one period, the query's whole time. A period
+            includes its start.
         time_zone: The time zone of the periods. Periods of whole days follow its calendar, from midnight to
             midnight; without a time zone a day is 24 hours from the start of the time.
         totals: Whether to query the totals of segments and periods too: one query for each segment, one for
             each period, and one for everything.
+        percentiles: Quantiles of all sessions to find for each cell, for example ``["p50", "p95"]``; each is
+            exact. On the service each takes another query for each cell.
+        exact_sums: Whether to count sessions, requests and dollars on the service too, with a second query
+            for each cell; without it they are estimated there. The service counts only requests with a
+            session id. On the embedded engine totals are always exact.
         on_progress: Called after each query with the numbers of completed queries, of all queries, and of
             failed queries.
 
@@ -329,36 +425,72 @@ async def metrics_grid(
     (14, '2026-11-03')
     """
     common = query if isinstance(query, SessionMetricsQuery) else SessionMetricsQuery(query)
-    segments = _segments(by)
+    column = group_by(by, top)
     periods = periods_of(common, every, time_zone)
+    levels = _levels(percentiles)
+    note = ""
+    if by is None:
+        segments = everything()
+    elif column is None:
+        segments = named_segments(by)  # type: ignore[arg-type] # else there is a column
+    else:
+        segments, note = await _found_segments(client, common, column)
+    plan = Plan(common, segments, periods, levels, exact_sums)
     positions: list[Position] = [(s, p) for s in range(len(segments)) for p in range(len(periods))]
     if totals:
         positions += _totals(segments, periods)
-    cells = {position: _cell(position, common, segments, periods) for position in positions}
-    return MetricsGrid(common, segments, periods, {**cells, **await _run(client, cells, on_progress)})
+    cells = {position: plan.cell(position) for position in positions}
+    grid = MetricsGrid(common, segments, periods, cells, levels, exact_sums, note)
+    return await _filled(client, grid, on_progress)
 
 
-def _segments(by: Mapping[Any, Condition] | None) -> dict[Hashable, Filter]:
-    if by is None:
-        return {_EVERYTHING: ALL}
-    if not isinstance(by, Mapping):
-        raise FilterTypeError(
-            argument="by",
-            problem=f"must be a mapping of names to filters, got {by!r}",
-            remedy="Pass F.model.is_each([...]), for example",
-        )
-    if not by:
-        raise FilterValueError(
-            argument="by", problem="has no segment", remedy="Leave it out for one segment of everything"
-        )
-    return {name: as_filter(each) for name, each in by.items()}
+async def _filled(client: MetricsClient, grid: MetricsGrid, on_progress: OnProgress | None) -> MetricsGrid:
+    cells = dict(grid.cells)
+    try:
+        await fill(client, grid.plan, cells, on_progress)
+    except asyncio.CancelledError as error:
+        error.grid = attrs.evolve(grid, cells=cells)  # type: ignore[attr-defined]
+        raise
+    return attrs.evolve(grid, cells=cells)
 
 
-def _totals(segments: Mapping[Hashable, Filter], periods: tuple[Period, ...]) -> list[Position]:
-    """The totals that are not a cell; there are none over periods with gaps between them."""
+async def _found_segments(client: Any, query: SessionMetricsQuery, column: GroupBy) -> tuple[Segments, str]:
+    """Segments of the values that a column has, and how they were found."""
+    if not client.offers_grid:
+        # Only a response tells whether the server answers whole grids.
+        await client.get_metrics(query)
+    if client.offers_grid:
+        figures = await client.query_grid(GridQuery(query, column))
+        values = figures.values or ()
+        if not values:
+            raise FilterValueError(
+                argument="by",
+                problem="finds no request that matches",
+                remedy="Use a longer time or another filter",
+            )
+        return segments_of_values(column, values), ""
+    values = await values_in_sample(client, query, column)
+    count = SAMPLED_PARTS * SAMPLED_PAGE
+    note = f"The segments are the values in up to {count:,} requests; rare ones can be missing."
+    return segments_of_values(column, values), note
+
+
+def _levels(percentiles: Iterable[PSize]) -> tuple[PSize, ...]:
+    found = tuple(percentiles)
+    for level in found:
+        if level not in get_args(PSize):
+            raise FilterValueError(
+                argument="percentiles",
+                problem=f"must be among {', '.join(get_args(PSize))}, got {level!r}",
+                remedy="Leave it out",
+            )
+    return found
+
+
+def _totals(segments: Segments, periods: tuple[Period, ...]) -> list[Position]:
+    found: list[Position] = []
     over_time = len(periods) > 1 and covered_time(periods) is not None
     over_segments = not _is_everything(segments)
-    found: list[Position] = []
     if over_time:
         found += [(segment, None) for segment in range(len(segments))]
     if over_segments:
@@ -366,40 +498,6 @@ def _totals(segments: Mapping[Hashable, Filter], periods: tuple[Period, ...]) ->
     if over_time and over_segments:
         found.append((None, None))
     return found
-
-
-def _cell(
-    position: Position,
-    common: SessionMetricsQuery,
-    segments: Mapping[Hashable, Filter],
-    periods: tuple[Period, ...],
-) -> GridCell:
-    segment, period = position
-    name: Hashable = None
-    changes: dict[str, Any] = {
-        "time_filter": covered_time(periods) if period is None else periods[period].time_filter
-    }
-    if segment is not None:
-        name, narrowed = list(segments.items())[segment]
-        changes["filter"] = narrowed if common.filter is None else common.filter & narrowed
-    return GridCell(name, None if period is None else periods[period], attrs.evolve(common, **changes))
-
-
-async def _run(
-    client: MetricsClient, cells: Mapping[Position, GridCell], on_progress: OnProgress | None
-) -> dict[Position, GridCell]:
-    """The cells with the outcomes of their queries."""
-    completed: dict[Position, GridCell] = {}
-    failed = 0
-    async with client.stream_metrics({position: cell.query for position, cell in cells.items()}) as outcomes:
-        async for outcome in outcomes:
-            failed += outcome.error is not None
-            completed[outcome.key] = attrs.evolve(
-                cells[outcome.key], metrics=outcome.metrics, error=outcome.error
-            )
-            if on_progress is not None:
-                on_progress(len(completed), len(cells), failed)
-    return completed
 
 
 def grid_to_html(
@@ -415,44 +513,87 @@ def grid_to_html(
     Raises:
         ValueError: There is no quantity of that name.
     """
-    _, unit = metric_and_unit(quantity)
+    unit = unit_of(quantity)
     most = max((value for cell in grid if (value := cell.quantity(quantity)) is not None), default=0.0) or 1.0
 
     def shown(cell: GridCell) -> html.Cell:
         if cell.metrics is None:
             return html.Cell(_FAILED, tip=f"{type(cell.error).__name__}: {cell.error}")
         value = cell.quantity(quantity)
-        return html.Cell(number(value, unit), (value or 0.0) / most)
+        # The shade of a total would say nothing.
+        is_total = cell.segment is None or (cell.period is None and len(grid.periods) > 1)
+        return html.Cell(number(value, unit), 0.0 if is_total else (value or 0.0) / most)
 
-    rows = [
-        (str(period), [shown(grid.cells[segment, index]) for segment in range(len(grid.segments))])
-        for index, period in enumerate(grid.periods[:_MOST_ROWS])
+    segments = _indexes(grid, 0)
+    periods = _indexes(grid, 1)
+    columns, lines = _shortened(segments, _MOST_COLUMNS), _shortened(periods, _MOST_ROWS)
+    left_out = [
+        f" {len(all_) - len(shown_):,} more {name} are not shown."
+        for name, all_, shown_ in (("periods", periods, lines), ("segments", segments, columns))
+        if len(all_) > len(shown_)
     ]
-    left_out = len(grid.periods) - len(rows)
-    more = f" {left_out:,} more periods are not shown." if left_out else ""
-    note = f"In {unit}.{more} Other quantities: {others}."
-    return html.table(quantity_title(quantity, grid.query), map(str, grid.segments), rows, note)
+    rows = [
+        (_period_name(grid, line), [shown(grid.cells[column, line]) for column in columns]) for line in lines
+    ]
+    note = f"In {unit}.{''.join(left_out)} Other quantities: {others}. {grid.note}".rstrip()
+    heads = [_segment_name(grid, column) for column in columns]
+    return html.table(quantity_title(quantity, grid.query), heads, rows, note)
 
 
 def grid_to_terminal(grid: MetricsGrid, quantity: Quantity = "dollars_mean") -> "RenderableType":
-    """A grid as a terminal table: a line for each period, a column for each segment (extra ``cli``).
+    """A grid as a terminal table (extra ``cli``).
+
+    A grid of several periods has a line for each period and a column for each segment. A grid of one period
+    has a line for each segment, with all quantities.
 
     Args:
         grid: The grid.
-        quantity: The number to show of each cell.
+        quantity: The number to show of each cell, if there are several periods.
 
     Raises:
         ValueError: There is no quantity of that name.
     """
     from helicone_sessions.display import terminal  # noqa: PLC0415 - rich is an extra
 
-    _, unit = metric_and_unit(quantity)
+    unit_of(quantity)
+    segments, periods = _indexes(grid, 0), _indexes(grid, 1)
+    names = [_segment_name(grid, segment) for segment in segments]
+    if len(grid.periods) == 1:
+        kinds = (*MEANS, *TOTALS, *CUTS, *quantiles(grid.percentiles))
+        columns = [_texts([grid.cells[segment, 0] for segment in segments], kind) for kind in kinds]
+        heads = [kind.replace("_", " ") for kind in kinds]
+        title = f"Sessions by segment, {grid.periods[0].span()}"
+        return terminal.NumberTable(title, heads, zip(names, zip(*columns, strict=True), strict=True))
+    columns = [_texts([grid.cells[segment, period] for period in periods], quantity) for segment in segments]
+    labels = [_period_name(grid, period) for period in periods]
+    rows = zip(labels, zip(*columns, strict=True), strict=True)
+    return terminal.NumberTable(quantity_title(quantity, grid.query), names, rows)
 
-    def shown(cell: GridCell) -> str:
-        return _FAILED if cell.metrics is None else number(cell.quantity(quantity), unit)
 
-    rows = [
-        (str(period), [shown(grid.cells[segment, index]) for segment in range(len(grid.segments))])
-        for index, period in enumerate(grid.periods)
-    ]
-    return terminal.table(quantity_title(quantity, grid.query), [str(name) for name in grid.segments], rows)
+def _indexes(grid: MetricsGrid, axis: Literal[0, 1]) -> list[int | None]:
+    """The segments (0) or the periods (1) of a table; None is the line of the totals, if there are any."""
+    count = (len(grid.segments), len(grid.periods))[axis]
+    positions = [position[axis] for position in grid.cells]
+    # The total of all totals is missing from a grid of one segment or period.
+    is_complete = axis == 0 or len(grid.periods) > 1
+    return [*range(count), *([None] if None in positions and is_complete else [])]
+
+
+def _shortened(indexes: list[int | None], most: int) -> list[int | None]:
+    """The first indexes, and that of the totals."""
+    totals = [index for index in indexes if index is None]
+    return [*indexes[: len(indexes) - len(totals)][:most], *totals]
+
+
+def _segment_name(grid: MetricsGrid, index: int | None) -> str:
+    return _TOTAL if index is None else str(list(grid.segments)[index])
+
+
+def _period_name(grid: MetricsGrid, index: int | None) -> str:
+    return _TOTAL if index is None else str(grid.periods[index])
+
+
+def _texts(cells: list[GridCell], quantity: Quantity) -> list[str]:
+    """One quantity of the cells of a column."""
+    numbers = column_numbers([cell.quantity(quantity) for cell in cells], unit_of(quantity))
+    return [_FAILED if cell.metrics is None else text for cell, text in zip(cells, numbers, strict=True)]

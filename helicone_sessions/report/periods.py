@@ -1,18 +1,29 @@
 """`Period`: one step of time in a grid, with the ends that people name it by."""
 
+import re
 from collections.abc import Iterable, Sequence
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError
 from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.messages.time_filter import TimeFilter
+from helicone_sessions.messages.time_filter import TimeFilter, border_of
 from helicone_sessions.time_zones import zone_of
 
-Every = timedelta | Iterable[TimeFilter]
+Every = timedelta | str | Iterable[TimeFilter]
+"""The length of a period, also as text such as ``"1d"``; or the time filters of all periods."""
+
+_LENGTH: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(m|min|h|d|w)")
+_UNITS: Final = {
+    "m": timedelta(minutes=1),
+    "min": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+    "w": timedelta(weeks=1),
+}
 
 _DAY = timedelta(days=1)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -22,12 +33,15 @@ _MILLISECOND = timedelta(milliseconds=1)
 class Period:
     """A period of time, including its start and excluding its end.
 
+    Its text is the day or the moment at which it starts, with "(part)" if it is shorter than `every`.
+
     Args:
         start: The start; None is the beginning of all time.
         end: The end.
         time_filter: The time filter of its query. The service excludes both ends, so the time filter of a
             period that follows another begins one millisecond before `start`. Requests are stored to the
             millisecond, so a request made exactly at `start` counts once, in this period.
+        every: The length of the whole periods of its grid; None if they have no common length.
 
     >>> day = Period(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC), None)
     >>> str(day), date(2026, 11, 1) in day, datetime(2026, 11, 2, tzinfo=UTC) in day
@@ -37,6 +51,39 @@ class Period:
     start: datetime | None
     end: datetime | None
     time_filter: TimeFilter | None
+    every: timedelta | None = attrs.field(default=None, eq=False)
+
+    @property
+    def includes_start(self) -> bool:
+        """Whether a request made exactly at its start belongs to it, although a time filter excludes it.
+
+        >>> day = TimeFilter("2026-11-01", "2026-11-02", "UTC")
+        >>> Period(day.start, day.end, day).includes_start
+        False
+        """
+        if self.start is None or self.time_filter is None:
+            return False
+        return self.every is not None or self.time_filter.start < self.start
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether it is shorter than the whole periods of its grid.
+
+        >>> noon = datetime(2026, 11, 2, 12, tzinfo=UTC)
+        >>> today = Period(datetime(2026, 11, 2, tzinfo=UTC), noon, None, every=timedelta(days=1))
+        >>> today.is_partial, str(today)
+        (True, '2026-11-02 (part)')
+        """
+        if self.start is None or self.end is None or self.every is None:
+            return False
+        if self._is_at_midnights():
+            # Without a zone: a day on which clocks change is whole.
+            return self.end.replace(tzinfo=None) - self.start.replace(tzinfo=None) < self.every
+        return self.end.astimezone(UTC) - self.start.astimezone(UTC) < self.every
+
+    def _is_at_midnights(self) -> bool:
+        ends = [each.time() for each in (self.start, self.end) if each is not None]
+        return set(ends) == {time()}
 
     def __contains__(self, moment: date) -> bool:
         """Whether it holds a datetime, or the start of a day in its time zone."""
@@ -53,18 +100,56 @@ class Period:
         # Python compares times of the same zone by the wall clock, even when clocks change.
         return self.start.astimezone(UTC) <= moment.astimezone(UTC) < self.end.astimezone(UTC)
 
+    def span(self) -> str:
+        """From its start to its end, for the title of a table of one period.
+
+        >>> Period(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 8, 12, tzinfo=UTC), None).span()
+        '2026-11-01 00:00 to 2026-11-08 12:00'
+        """
+        if self.start is None or self.end is None or self._is_at_midnights():
+            return str(self)
+        return f"{self.start:%Y-%m-%d %H:%M} to {self.end:%Y-%m-%d %H:%M}"
+
     def __str__(self) -> str:
         if self.start is None or self.end is None:
             return "all time"
-        if not self.start.time() == self.end.time() == self.start.time().min:
-            is_repeated = len({self.start.replace(fold=fold).utcoffset() for fold in (0, 1)}) > 1
-            return self.start.isoformat(" ", "minutes")[: None if is_repeated else 16]
-        first, last = self.start.date(), self.end.date() - _DAY
-        return f"{first}" if first == last else f"{first} to {last}"
+        part = " (part)" if self.is_partial else ""
+        first, last = self.start.date(), (self.end - _MILLISECOND).date()
+        # A partial day of the calendar has midnight at one end.
+        is_day = time() in (self.start.time(), self.end.time()) and not (self.every or _MILLISECOND) % _DAY
+        if is_day or self._is_at_midnights():
+            return f"{first}{part}" if first == last else f"{first} to {last}{part}"
+        is_repeated = len({self.start.replace(fold=fold).utcoffset() for fold in (0, 1)}) > 1
+        return self.start.isoformat(" ", "minutes")[: None if is_repeated else 16] + part
 
 
 PeriodKey = int | date | Period
 """A period of a grid by its index, by a day or a datetime in it, or the period itself."""
+
+
+def length_of(text: str, argument: str = "every") -> timedelta:
+    """A length of time such as 90m, 12h, 7d or 2w.
+
+    Raises:
+        FilterValueError: The text is something else, zero, or longer than the calendar.
+
+    >>> length_of("12h")
+    datetime.timedelta(seconds=43200)
+    """
+    found = _LENGTH.fullmatch(text.strip().lower())
+    try:
+        length = float(found[1]) * _UNITS[found[2]] if found else timedelta(0)
+    except OverflowError:
+        raise FilterValueError(
+            argument=argument,
+            problem=f"is longer than the calendar, got {text}",
+            remedy="Use a shorter length",
+        ) from None
+    if not length:
+        raise FilterValueError(
+            argument=argument, problem=f"must be a length such as 90m, 12h, 7d or 2w, got {text!r}"
+        )
+    return length
 
 
 def periods_of(
@@ -80,6 +165,8 @@ def periods_of(
     if time_zone is None and whole is not None:
         time_zone = whole.time_zone
     zone = UTC if time_zone is None else zone_of(time_zone)
+    if isinstance(every, str):
+        every = length_of(every)
     if every is None:
         return (Period(None, None, None),) if whole is None else _periods([whole], zone)
     if isinstance(every, timedelta):
@@ -91,7 +178,7 @@ def periods_of(
                 " SessionMetricsQuery(time_filter=TimeFilter.last(days=30))",
             )
         by_calendar = time_zone is not None and not every % _DAY
-        return _periods(whole.split(days=every / _DAY, time_zone=zone if by_calendar else None), zone)
+        return _periods(whole.split(days=every / _DAY, time_zone=zone if by_calendar else None), zone, every)
     time_filters = _time_filters(every)
     if whole is not None:
         raise FilterValueError(
@@ -103,7 +190,7 @@ def periods_of(
 
 
 def _time_filters(every: Any) -> list[TimeFilter]:
-    if not isinstance(every, Iterable) or isinstance(every, (str, bytes)):
+    if not isinstance(every, Iterable) or isinstance(every, bytes):
         raise _not_every(f"got {every!r}")
     given = list(every)
     if wrong := [each for each in given if not isinstance(each, TimeFilter)]:
@@ -120,8 +207,8 @@ def _time_filters(every: Any) -> list[TimeFilter]:
 def _not_every(got: str) -> FilterTypeError:
     return FilterTypeError(
         argument="every",
-        problem=f"must be a timedelta or a list of time filters, {got}",
-        remedy="Pass timedelta(days=1), or the list that TimeFilter.split() returns",
+        problem=f"must be a length or a list of time filters, {got}",
+        remedy="Pass timedelta(days=1), '1d', or the list that TimeFilter.split() returns",
     )
 
 
@@ -132,12 +219,14 @@ def covered_time(periods: Sequence[Period]) -> TimeFilter | None:
     return TimeFilter(first.start, last.end) if first and last and not has_gaps else None
 
 
-def _periods(time_filters: Iterable[TimeFilter], zone: tzinfo) -> tuple[Period, ...]:
+def _periods(
+    time_filters: Iterable[TimeFilter], zone: tzinfo, every: timedelta | None = None
+) -> tuple[Period, ...]:
     found = []
     before: datetime | None = None
     for each in time_filters:
         # `TimeFilter.split` begins a millisecond earlier, to count the requests made exactly at the start.
-        start = before if before == each.start + _MILLISECOND else each.start
+        start = before if before == each.start + _MILLISECOND else border_of(each.start)
         before = each.end
-        found.append(Period(start.astimezone(zone), each.end.astimezone(zone), each))
+        found.append(Period(start.astimezone(zone), each.end.astimezone(zone), each, every))
     return tuple(found)

@@ -10,7 +10,7 @@ from helicone_sessions.display.numbers import number
 from helicone_sessions.errors import MissingExtra
 from helicone_sessions.messages.metrics import TITLES, UNITS, Histogram, SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.report.cells import GridCell, Quantity, cut_of, metric_and_unit, quantity_title
+from helicone_sessions.report.cells import GridCell, Quantity, cut_of, quantity_title, unit_of
 from helicone_sessions.report.comparison import GridComparison
 from helicone_sessions.report.grid import MetricsGrid
 from helicone_sessions.report.periods import Period
@@ -287,7 +287,7 @@ def _draw_histogram(axes: "Axes", histogram: Histogram, mean: float | None, titl
 def _mark_mean(axes: "Axes", mean: float, low: float, high: float, unit: str) -> None:
     """Draw a line at the mean of all sessions, which can be above the cut."""
     edge = axes.get_xlim()[1]
-    text = f"mean of all {number(mean, unit)}"
+    text = _literal(f"mean of all {number(mean, unit)}")
     if mean > high + (high - low):
         place, text = edge, f"{text} →"
     else:
@@ -334,7 +334,7 @@ def _heatmap(grid: MetricsGrid, values: Values, metric: Quantity) -> "Axes":
     axes.set_yticks(range(len(names)), names, fontsize=8.5)
     axes.tick_params(length=0)
     _name_periods(axes, [str(period) for period in grid.periods])
-    _, unit = metric_and_unit(metric)
+    unit = unit_of(metric)
     known = [value for row in values for value in row if not math.isnan(value)]
     middle = (min(known) + max(known)) / 2 if known else 0.0
     for index, cell in enumerate(grid):
@@ -345,7 +345,7 @@ def _heatmap(grid: MetricsGrid, values: Values, metric: Quantity) -> "Axes":
         elif value is None or len(grid) <= _MOST_NUMBERS:
             colour = "white" if value is not None and value > middle else "black"
             style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7.5, "color": colour}
-            axes.text(column, row, number(value, unit), **style)
+            axes.text(column, row, _literal(number(value, unit)), **style)
     if known:
         bar = figure.colorbar(image, ax=axes, pad=0.02)
         bar.set_label(unit, fontsize=9)
@@ -376,7 +376,7 @@ def _scale_values(axes: "Axes", metric: Quantity) -> None:
 
 
 def _axis_label(metric: Quantity) -> str:
-    _, unit = metric_and_unit(metric)
+    unit = unit_of(metric)
     return f"{unit} per session" if metric.endswith("_mean") else unit
 
 

@@ -3,8 +3,9 @@
 from helicone_sessions.testing.fake_service import FakeHelicone
 from helicone_sessions.testing.faults import Fault
 from helicone_sessions.testing.recorded_request import RecordedRequest
-from helicone_sessions.testing.replies import Reply, failure, gateway_page, metrics
+from helicone_sessions.testing.replies import Reply, failure, gateway_page, metrics, request, session
 from helicone_sessions.testing.rules import Answer, Held, Matching
+from helicone_sessions.testing.stored_data import Traps
 from helicone_sessions.testing.virtual_clock import VirtualClock
 
 __all__ = [
@@ -15,8 +16,11 @@ __all__ = [
     "Matching",
     "RecordedRequest",
     "Reply",
+    "Traps",
     "VirtualClock",
     "failure",
     "gateway_page",
     "metrics",
+    "request",
+    "session",
 ]

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Final, NoReturn, Self
 
@@ -10,21 +10,25 @@ from aiohttp import web
 
 from helicone_sessions.clock import Clock, current
 from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.messages.endpoints import ENDPOINTS as _ENDPOINTS
+from helicone_sessions.messages.endpoints import METRICS, AnyQuery
 from helicone_sessions.messages.fixed_window import FixedWindow
-from helicone_sessions.messages.protocol import PATH
-from helicone_sessions.messages.query import SessionMetricsQuery
+from helicone_sessions.messages.metrics import SessionMetrics
+from helicone_sessions.messages.requests import Request
+from helicone_sessions.messages.sessions import Session
 from helicone_sessions.testing.faults import Fault, broken_off, truncated
 from helicone_sessions.testing.loopback import LoopbackServer, ServerThread
 from helicone_sessions.testing.recorded_request import RecordedRequest, check_body, masked
 from helicone_sessions.testing.replies import Reply, metrics, reply_of, response
 from helicone_sessions.testing.rules import Answer, AnswerRules, Held, Matching, checked
+from helicone_sessions.testing.stored_data import StoredData, Traps
 
 _SECONDS_BETWEEN_CHECKS: Final = 0.001
 _TOO_MANY: Final = Reply(429, {"error": "Too many requests, please try again later."})
 
 
 class FakeHelicone:
-    """A server on loopback that follows the contract of ``POST /v1/session/metrics/query``.
+    """A server on loopback that follows the contract of the endpoints for metrics, sessions and requests.
 
     Use it with ``async with`` in the running event loop. With ``with`` it runs in a thread, for tests that
     are not async, that call ``asyncio.run``, or that use another library's loop.
@@ -42,8 +46,13 @@ class FakeHelicone:
         strict: Reject filters that the real server would read only in part, and raise an `AssertionError` at
             the end of the block if there are complaints. Otherwise such filters are answered by the contract.
         patience: Seconds of real time after which a wait in a test fails.
+        traps: How lists of sessions and requests depart from the contract, as those of real servers do.
 
     Attributes:
+        sessions: The sessions to list and to count. The fake knows the columns of sessions, id and name;
+            other conditions match.
+        stored_requests: The requests to list and to count, as dicts under the API's names.
+        traps: As the argument; it can be changed at any time.
         requests: The requests in the order of arrival, as `RecordedRequest`.
         complaints: The problems of the requests as text; clear it if they were on purpose.
         open: The number of requests under way.
@@ -81,6 +90,7 @@ class FakeHelicone:
         clock: Clock | None = None,
         strict: bool = True,
         patience: float = 5.0,
+        traps: Traps | None = None,
     ) -> None:
         self.api_key = api_key
         self.clock = current() if clock is None else clock
@@ -93,6 +103,7 @@ class FakeHelicone:
         self.refused = 0
         self._address = (host, port)
         self._rules = AnswerRules()
+        self._data = StoredData(traps=traps or Traps())
         self._window: FixedWindow | None = None
         self._arrived = 0
         self._stale: set[tuple[str, int]] = set()
@@ -123,12 +134,40 @@ class FakeHelicone:
 
     # Answers
 
+    @property
+    def sessions(self) -> list[Session]:
+        """The sessions to list and to count."""
+        return self._data.sessions
+
+    @sessions.setter
+    def sessions(self, sessions: Iterable[Session]) -> None:
+        self._data.sessions = list(sessions)
+
+    @property
+    def stored_requests(self) -> list[Request]:
+        """The requests to list and to count."""
+        return self._data.requests
+
+    @stored_requests.setter
+    def stored_requests(self, requests: Iterable[Request]) -> None:
+        self._data.requests = list(requests)
+
+    @property
+    def traps(self) -> Traps:
+        """How the lists depart from the contract."""
+        return self._data.traps
+
+    @traps.setter
+    def traps(self, traps: Traps) -> None:
+        self._data.traps = traps
+
     def will_answer(self, *answers: Answer) -> None:
         """Set the answers to the next requests, one each, in the order of arrival.
 
         Args:
             answers: `SessionMetrics`, a `Reply`, a `Fault`, or an async function that takes the
-                `RecordedRequest` and returns one of them.
+                `RecordedRequest` and returns one of them. `SessionMetrics` stand for the answer from
+                `sessions` and `stored_requests`, if the request is for them.
 
         >>> FakeHelicone().will_answer(Reply(503, headers={"Retry-After": "30"}), metrics(cost=0.5))
         """
@@ -318,7 +357,8 @@ class FakeHelicone:
             self.open -= 1
 
     def _record(self, request: web.Request, body: bytes) -> tuple[RecordedRequest, list[str]]:
-        found = check_body(body)
+        endpoint = _ENDPOINTS.get(request.path.removeprefix("/"), METRICS)
+        found = check_body(body, endpoint)
         self._arrived += 1
         recorded = RecordedRequest(
             number=self._arrived,
@@ -354,7 +394,7 @@ class FakeHelicone:
             return response(Reply(500, "the test's answer raised an error"), headers)
 
     def _is_endpoint(self, request: web.Request) -> bool:
-        return (request.method, request.path) == ("POST", f"/{PATH}")
+        return request.method == "POST" and request.path.removeprefix("/") in _ENDPOINTS
 
     def _counted(self) -> tuple[dict[str, str], bool]:
         if (window := self._window) is None:
@@ -367,33 +407,41 @@ class FakeHelicone:
         self,
         request: web.Request,
         recorded: RecordedRequest,
-        query: SessionMetricsQuery,
+        query: AnyQuery,
         headers: dict[str, str],
     ) -> web.StreamResponse:
         # The order of arrival decides, even for requests that are held.
         answer = self._rules.answer_to(query)
         for held in self._rules.holds_on(query):
             await held.wait()
-        found = await _value(answer, recorded)
+        found = await self._value(answer, recorded)
         if isinstance(found, Reply):
             return response(found, headers)
         if found is Fault.STALL:
             await asyncio.Event().wait()
         if found not in (Fault.TRUNCATE, Fault.GOES_STALE):
             return broken_off(request, found)
-        answered = await _value(self._rules.answer_with_fault(query), recorded)
-        reply = answered if isinstance(answered, Reply) else reply_of(metrics())
+        answered = await self._value(self._rules.answer_with_fault(query), recorded)
+        reply = answered if isinstance(answered, Reply) else self._default_reply(recorded)
         if found is Fault.TRUNCATE:
             return await truncated(request, reply, headers)
         self._stale.add(recorded.connection)
         return response(reply, headers)
 
+    async def _value(self, answer: Answer, request: RecordedRequest) -> Reply | Fault:
+        """The answer, after calling the test's functions."""
+        while callable(answer):
+            answer = checked(await answer(request))
+        if isinstance(answer, (Reply, Fault)):
+            return answer
+        return self._default_reply(request, answer)
 
-async def _value(answer: Answer, request: RecordedRequest) -> Reply | Fault:
-    """The answer, after calling the test's functions."""
-    while callable(answer):
-        answer = checked(await answer(request))
-    return answer if isinstance(answer, (Reply, Fault)) else reply_of(answer)
+    def _default_reply(self, request: RecordedRequest, answer: SessionMetrics | None = None) -> Reply:
+        """The response with metrics, or with the stored sessions or requests."""
+        endpoint = _ENDPOINTS.get(request.path.removeprefix("/"), METRICS)
+        if endpoint is METRICS:
+            return reply_of(answer or metrics())
+        return self._data.reply(endpoint, request.query)
 
 
 def _peer(request: web.Request) -> tuple[str, int]:

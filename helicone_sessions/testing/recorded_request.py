@@ -11,8 +11,7 @@ from helicone_sessions.filters.expression import Filter, filter_of_contract
 from helicone_sessions.filters.nodes import EVERYTHING, Leaf
 from helicone_sessions.filters.wire import encode_leaf
 from helicone_sessions.messages.codec import decode
-from helicone_sessions.messages.converter import converter
-from helicone_sessions.messages.query import SessionMetricsQuery
+from helicone_sessions.messages.endpoints import METRICS, AnyQuery, Endpoint
 
 
 @attrs.frozen(eq=False)
@@ -27,7 +26,7 @@ class CheckedBody:
     """
 
     json: Any = None
-    query: SessionMetricsQuery | None = None
+    query: AnyQuery | None = None
     conditions: tuple[Filter, ...] = ()
     complaints: tuple[str, ...] = ()
 
@@ -67,7 +66,7 @@ class RecordedRequest:
     headers: CIMultiDict[str]
     body: bytes
     json: Any
-    query: SessionMetricsQuery | None
+    query: AnyQuery | None
     conditions: tuple[Filter, ...]
     time: float
     connection: tuple[str, int]
@@ -81,19 +80,19 @@ def masked(headers: "CIMultiDictProxy[str]") -> "CIMultiDict[str]":
     return CIMultiDict((name, _MASKS.get(name.lower(), value)) for name, value in headers.items())
 
 
-def check_body(body: bytes) -> CheckedBody:
+def check_body(body: bytes, endpoint: Endpoint[Any, Any] = METRICS) -> CheckedBody:
     """Read a body by the contract, and list what breaks it or would not be read."""
     try:
         wire = decode(body)
     except ValueError as error:
         return CheckedBody(complaints=(f"$: the body is not JSON: {error}",))
     try:
-        query = converter.structure(wire, SessionMetricsQuery)
+        query = endpoint.query_from_wire(wire)
     except FilterError as error:
         return CheckedBody(wire, complaints=(str(error),))
     conditions: list[Filter] = []
     complaints = []
-    for path, leaf in _leaves(wire.get("filter", "all"), "$.filter"):
+    for path, leaf in _leaves(wire.get("filter") or "all", "$.filter"):
         node = filter_of_contract(leaf, path=path).node
         found: list[Any] = [] if node is EVERYTHING else list(node.children or [node])
         conditions += map(_as_filter, found)

@@ -1,8 +1,10 @@
 """Responses of the fake service: `Reply`, and functions that make common ones."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any, Final
+from uuid import uuid4
 
 import attrs
 from aiohttp import web
@@ -17,6 +19,8 @@ from helicone_sessions.messages.metrics import (
     SessionAverages,
     SessionMetrics,
 )
+from helicone_sessions.messages.requests import Request
+from helicone_sessions.messages.sessions import Session
 
 _TYPES: Final = {bytes: "application/octet-stream", str: "text/plain; charset=utf-8"}
 
@@ -125,3 +129,96 @@ def _histogram(number: float | None, sessions: float, unit: str) -> Histogram:
     # In ClickHouse's histogram, equal values have a bar without width.
     rows = () if number is None else (HistogramRow(float(number), float(number), float(sessions)),)
     return Histogram(rows, unit=unit)
+
+
+def session(
+    session_id: str = "session-1",
+    session_name: str = "support",
+    *,
+    created_at: datetime = datetime(2026, 11, 1, 12, tzinfo=UTC),
+    duration: float = 12.0,
+    total_cost: float = 0.25,
+    total_requests: int = 2,
+    prompt_tokens: int = 200,
+    completion_tokens: int = 100,
+    avg_latency: float | None = 800.0,
+    user_ids: Iterable[str] = ("user-1",),
+) -> Session:
+    """A session.
+
+    Args:
+        session_id: Its id.
+        session_name: Its name.
+        created_at: The time of its first request.
+        duration: Seconds from its first request to its latest.
+        total_cost: Dollars.
+        total_requests: The number of its requests.
+        prompt_tokens: Tokens sent.
+        completion_tokens: Tokens received.
+        avg_latency: Milliseconds per request.
+        user_ids: The users of its requests.
+
+    >>> session("checkout-7", total_cost=0.5).total_tokens
+    300
+    """
+    return Session(
+        session_id,
+        session_name,
+        created_at,
+        created_at + timedelta(seconds=duration),
+        total_cost,
+        total_requests,
+        prompt_tokens,
+        completion_tokens,
+        prompt_tokens + completion_tokens,
+        avg_latency,
+        tuple(user_ids),
+    )
+
+
+def request(
+    request_id: str | None = None,
+    *,
+    created_at: datetime = datetime(2026, 11, 1, 12, tzinfo=UTC),
+    session_id: str | None = "session-1",
+    session_name: str = "support",
+    model: str = "gpt-4o",
+    cost: float = 0.125,
+    **fields: Any,
+) -> Request:
+    """A request under the API's names.
+
+    Args:
+        request_id: Its id; None makes a new one.
+        created_at: Its time.
+        session_id: The id of its session; None for a request outside of sessions.
+        session_name: The name of its session.
+        model: Its model.
+        cost: Its dollars.
+        fields: Other fields, under the API's names.
+
+    >>> request(model="o3", provider="OPENAI")["request_model"]
+    'o3'
+    """
+    properties = {"Helicone-Session-Id": session_id, "Helicone-Session-Name": session_name}
+    return {
+        "request_id": str(uuid4()) if request_id is None else request_id,
+        "request_created_at": _iso(created_at),
+        "response_created_at": _iso(created_at + timedelta(milliseconds=800)),
+        "response_status": 200,
+        "request_model": model,
+        "model": model,
+        "provider": "OPENAI",
+        "request_user_id": "user-1",
+        "request_properties": {} if session_id is None else properties,
+        "delay_ms": 800,
+        "prompt_tokens": 100,
+        "completion_tokens": 50,
+        "total_tokens": 150,
+        "cost": cost,
+        **fields,
+    }
+
+
+def _iso(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"

@@ -5,9 +5,10 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self, TypeAlias
 
-from helicone_sessions.filters.constants import shortened
 from helicone_sessions.filters.expression import ALL, Condition, Filter, as_filter, filter_of_contract
+from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages.converter import converter
+from helicone_sessions.messages.endpoints import AnyQuery
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.testing.faults import Fault
@@ -17,11 +18,11 @@ from helicone_sessions.testing.virtual_clock import Notifier
 
 Answer: TypeAlias = SessionMetrics | Reply | Fault | Callable[[RecordedRequest], Awaitable["Answer"]]
 """An answer, or an async function that takes the request and returns one."""
-Matching = SessionMetricsQuery | Condition | str | Callable[[SessionMetricsQuery], object]
+Matching = AnyQuery | Condition | str | Callable[[AnyQuery], object]
 """The requests with an equal query, with an equal filter, with this ``name_contains``, or those for whose
 query a function returns true."""
 
-_Matches = Callable[[SessionMetricsQuery], object]
+_Matches = Callable[[AnyQuery], object]
 # These faults need an answer that they truncate or follow.
 _FAULTS_OF_ANSWERS: tuple[Answer, ...] = (Fault.TRUNCATE, Fault.GOES_STALE)
 
@@ -36,7 +37,7 @@ def checked(answer: Answer) -> Answer:
     if is_function or isinstance(answer, (SessionMetrics, Reply, Fault)):
         return answer
     raise TypeError(
-        f"an answer must be SessionMetrics, a Reply, a Fault or an async function, got {shortened(answer)}"
+        f"an answer must be SessionMetrics, a Reply, a Fault or an async function, got {masked_repr(answer)}"
     )
 
 
@@ -52,7 +53,7 @@ def matcher(to: Matching | None) -> _Matches:
     if to is None:
         return lambda _query: True
     if isinstance(to, str):
-        return lambda query: query.name_contains == to
+        return lambda query: getattr(query, "name_contains", None) == to
     if isinstance(to, SessionMetricsQuery):
         as_sent = converter.structure(converter.unstructure(to), SessionMetricsQuery)
         return lambda query: query == as_sent
@@ -63,11 +64,11 @@ def matcher(to: Matching | None) -> _Matches:
         return to
     raise TypeError(
         "requests are matched by a SessionMetricsQuery, a filter, a string or a function of the query, got"
-        f" {shortened(to)}"
+        f" {masked_repr(to)}"
     )
 
 
-def _filter_of(query: SessionMetricsQuery) -> Filter:
+def _filter_of(query: AnyQuery) -> Filter:
     return ALL if query.filter is None else query.filter
 
 
@@ -136,19 +137,19 @@ class AnswerRules:
         self._holds.append(held)
         return held
 
-    def holds_on(self, query: SessionMetricsQuery) -> list[Held]:
+    def holds_on(self, query: AnyQuery) -> list[Held]:
         """The holds that a request waits for."""
         return [held for held in tuple(self._holds) if held.matches(query)]
 
-    def answer_to(self, query: SessionMetricsQuery) -> Answer:
+    def answer_to(self, query: AnyQuery) -> Answer:
         """The answer to the next request."""
         return self._next.popleft() if self._next else self._by_rule(query)
 
-    def answer_with_fault(self, query: SessionMetricsQuery) -> Answer:
+    def answer_with_fault(self, query: AnyQuery) -> Answer:
         """The answer that a fault truncates, or after which the connection goes stale."""
         answers = (self._by_rule(query), self.otherwise)
         return next((answer for answer in answers if answer not in _FAULTS_OF_ANSWERS), metrics())
 
-    def _by_rule(self, query: SessionMetricsQuery) -> Answer:
+    def _by_rule(self, query: AnyQuery) -> Answer:
         rules = reversed(tuple(self._rules))
         return next((answer for matches, answer in rules if matches(query)), self.otherwise)

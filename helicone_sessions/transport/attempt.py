@@ -4,6 +4,7 @@ import asyncio
 import copy
 import logging
 import math
+from collections import deque
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -19,17 +20,91 @@ from helicone_sessions.errors import (
     TransportError,
 )
 from helicone_sessions.messages import protocol
-from helicone_sessions.messages.metrics import SessionMetrics
+from helicone_sessions.messages.endpoints import Endpoint
+from helicone_sessions.messages.protocol import Call
 from helicone_sessions.transport.connection import Connection
 from helicone_sessions.transport.endpoint import ApiKey
 from helicone_sessions.transport.hooks import Observer
 from helicone_sessions.transport.rate_gate import Gate
-from helicone_sessions.transport.retry import RetryPolicy
-from helicone_sessions.transport.slots import Slots
+from helicone_sessions.transport.retry import RetryPolicy, takes_too_long
 
 _LOG: Final = logging.getLogger("helicone_sessions")
 _Failure = TransportError | APIError
-_Outcome = SessionMetrics | HeliconeError
+_Identity = tuple[Endpoint[Any, Any], bytes, bool]
+# Any is the answer of the endpoint.
+_Outcome = Any | HeliconeError
+
+
+class Slots:
+    """A semaphore whose free slots are taken without awaiting anything.
+
+    Measured beside an aiohttp request of 75 µs on CPython 3.11: it takes 1.4 µs less of a query than
+    `asyncio.Semaphore`.
+
+    Args:
+        count: The number of slots.
+
+    >>> slots = Slots(1)
+    >>> slots.try_take(), slots.try_take()
+    (True, False)
+    """
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._line: deque[asyncio.Future[None]] = deque()
+
+    def try_take(self) -> bool:
+        """Take a slot if one is free; `release` gives it back."""
+        if not self._free:
+            return False
+        self._free -= 1
+        return True
+
+    async def take(self) -> None:
+        """Wait for a slot, first come, first served, and take it."""
+        if self.try_take():
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._line.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            # The slot may have been handed over just before.
+            if not waiter.cancelled():
+                self.release()
+            raise
+
+    def release(self) -> None:
+        """Hand the slot over to the first in line, or free it."""
+        while self._line:
+            waiter = self._line.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+        self._free += 1
+
+
+@attrs.define(eq=False)
+class _Progress:
+    """One query between its attempts.
+
+    Args:
+        call: The endpoint and the body of its requests.
+        observer: Keeps the times and calls the hooks; None without hooks.
+        began: The second at which it got its slot.
+        until: Its deadline.
+    """
+
+    call: Call
+    observer: Observer | None
+    began: float
+    until: float
+    attempts: int = 0
+    retries: int = 0
+    failed: _Failure | None = None
+    failed_at: float = 0.0
+    # Seconds between its attempts.
+    waited: float = 0.0
 
 
 @attrs.define(eq=False)
@@ -51,35 +126,37 @@ class Sender:
     policy: RetryPolicy
     timeout: float
     key: ApiKey
-    # The bodies under way; a future where identical queries wait for the outcome.
-    _running: "dict[bytes, asyncio.Future[_Outcome | None] | None]" = attrs.field(
+    # The calls under way; a future where identical ones wait for the outcome.
+    _running: "dict[_Identity, asyncio.Future[_Outcome | None] | None]" = attrs.field(
         factory=dict, init=False, repr=False
     )
 
-    async def send(self, body: bytes, observer: Observer | None) -> tuple[SessionMetrics, int]:
-        """The metrics for a request body, and the number of attempts.
+    async def send(self, call: Call, observer: Observer | None) -> tuple[Any, int]:
+        """The answer to a call, and the number of attempts.
 
-        Identical bodies under way at the same time are sent once.
+        Identical calls under way at the same time are sent once.
 
         Args:
-            body: The body.
+            call: The endpoint and the body.
             observer: Keeps the times and calls the hooks; None without hooks.
 
         Raises:
-            TransportError: There is no answer.
-            APIError: The answer holds no metrics.
+            TransportError: There is no response.
+            APIError: The response holds no answer.
         """
-        while body in self._running:
-            if (shared := await self._shared(body, observer)) is not None:
+        # The cut follows from the body, and its hash is slow.
+        identity = call[:3]
+        while identity in self._running:
+            if (shared := await self._shared(identity, observer)) is not None:
                 return shared, 0
-        self._running[body] = None
+        self._running[identity] = None
         outcome: _Outcome | None = None
         try:
             # Outside all timeouts, so that waiting for a slot never counts.
             if not self.slots.try_take():
                 await self.slots.take()
             try:
-                outcome, attempts = await self._until_success(body, observer)
+                outcome, attempts = await self._until_success(call, observer)
             finally:
                 self.slots.release()
         except HeliconeError as error:
@@ -88,15 +165,15 @@ class Sender:
         else:
             return outcome, attempts
         finally:
-            if (waiting := self._running.pop(body)) is not None:
-                # None if this query was cancelled: one that waited for it sends the body itself.
+            if (waiting := self._running.pop(identity)) is not None:
+                # None if this query was cancelled: one that waited for it sends it itself.
                 waiting.set_result(outcome)
 
-    async def _shared(self, body: bytes, observer: Observer | None) -> SessionMetrics | None:
-        """The metrics for a body under way, or None if its query was cancelled."""
-        running = self._running[body]
+    async def _shared(self, identity: _Identity, observer: Observer | None) -> Any:
+        """The answer to a call under way, or None if its query was cancelled."""
+        running = self._running[identity]
         if running is None:
-            running = self._running[body] = asyncio.get_running_loop().create_future()
+            running = self._running[identity] = asyncio.get_running_loop().create_future()
         if observer is not None:
             observer.is_shared = True
         # Not awaited itself: one waiter that is cancelled would cancel it for all.
@@ -108,68 +185,45 @@ class Sender:
             observer.is_shared = outcome is not None
         return outcome
 
-    async def _until_success(self, body: bytes, observer: Observer | None) -> tuple[SessionMetrics, int]:
+    async def _until_success(self, call: Call, observer: Observer | None) -> tuple[Any, int]:
         if observer is not None:
             observer.has_slot()
-        gate, policy = self.gate, self.policy
-        began = now = gate.clock.now()
-        until = math.inf if policy.deadline is None else began + policy.deadline
-        failed: _Failure | None = None
-        retries = 0
+        began = self.gate.clock.now()
+        deadline = self.policy.deadline
+        query = _Progress(call, observer, began, math.inf if deadline is None else began + deadline)
         while True:
-            if not gate.try_enter(until):
-                on_wait = None if observer is None else partial(observer.waits, "rate limit")
-                if not await gate.enter(until, on_wait):
-                    raise self._too_late(failed)
-            if gate.limiter is None:
-                outcome = await self._attempt(body, observer, until, failed, now)
-            else:
-                outcome = await self._limited_attempt(gate.limiter, body, observer, until, failed, now)
-            if isinstance(outcome, SessionMetrics):
-                return outcome, 1 if failed is None else failed.attempts + 1
-            failed = outcome
-            now = gate.clock.now()
-            wait: float | None
-            if isinstance(failed, RateLimited) and policy.outlasts(failed, now - began):
-                # The gate holds the query back until there is room, which is no retry.
-                wait = 0.0
-                _LOG.info("%s: waits for the rate limit", _described(failed))
-            else:
-                wait = policy.wait(failed, retries)
-                retries += 1
-                if wait is None or now + wait >= until:
-                    _LOG.info("%s: not retried", _described(failed))
-                    raise failed
-                _LOG.info("%s: retry in %.2f s", _described(failed), wait)
-                if observer is not None:
-                    observer.waits("retry", wait)
-                await gate.clock.sleep(wait)
+            if not self.gate.try_enter(query.until):
+                await self._wait_for_room(query)
+            limiter = self.gate.limiter
+            outcome = await (self._attempt(query) if limiter is None else self._limited(limiter, query))
+            if not isinstance(outcome, (TransportError, APIError)):
+                return outcome, query.attempts
+            await self._wait_after(outcome, query)
 
-    async def _attempt(
-        self, body: bytes, observer: Observer | None, until: float, failed: _Failure | None, since: float
-    ) -> SessionMetrics | _Failure:
+    async def _wait_for_room(self, query: _Progress) -> None:
+        on_wait = None if query.observer is None else partial(query.observer.waits, "rate limit")
+        if not await self.gate.enter(query.until, on_wait):
+            raise self._too_late(query)
+
+    async def _attempt(self, query: _Progress) -> Any | _Failure:
         """The outcome of one attempt, for which there is room.
 
         A failure is returned, so that it holds no frames with the key.
-
-        Args:
-            body: The body.
-            observer: Keeps the times and calls the hooks.
-            until: The deadline.
-            failed: The failure of the attempt before.
-            since: The end of the attempt before.
         """
-        gate = self.gate
+        gate, observer = self.gate, query.observer
         sent_at = gate.clock.now()
+        query.attempts += 1
+        if query.failed is not None:
+            query.waited += sent_at - query.failed_at
         try:
             if observer is not None:
-                observer.attempt_begins(self.connection.shown_url)
-            limit = self.policy.time_limit(self.timeout, until - sent_at)
-            status, headers, raw = await self.connection.send(body, *limit)
+                observer.attempt_begins(self.connection.shown_url(query.call.endpoint.path))
+            limit = self.policy.time_limit(self.timeout, query.until - sent_at)
+            status, headers, raw = await self.connection.send(query.call, *limit)
         except BaseException as error:
             gate.left()
             if isinstance(error, TransportError):
-                return _ended(error, None, observer, failed, sent_at - since)
+                return _ended(error, None, query)
             if observer is not None:
                 observer.attempt_ends(None, error)
             raise
@@ -177,47 +231,70 @@ class Sender:
         if _LOG.isEnabledFor(logging.DEBUG):
             _LOG.debug("status %d after %.3f s", status, gate.clock.now() - sent_at)
         try:
-            metrics = protocol.decipher(status, headers, raw, secret=self.key.reveal())
+            answer = protocol.decipher(
+                status,
+                headers,
+                raw,
+                secret=self.key.reveal(),
+                endpoint=query.call.endpoint,
+                cut=query.call.cut,
+            )
         except APIError as error:
-            return _ended(error, status, observer, failed, sent_at - since)
+            return _ended(error, status, query)
         if observer is not None:
             observer.attempt_ends(status, None)
-        return metrics
+        return answer
 
-    async def _limited_attempt(
-        self,
-        limiter: AbstractAsyncContextManager[Any],
-        body: bytes,
-        observer: Observer | None,
-        until: float,
-        failed: _Failure | None,
-        since: float,
-    ) -> SessionMetrics | _Failure:
+    async def _limited(self, limiter: AbstractAsyncContextManager[Any], query: _Progress) -> Any | _Failure:
         """The outcome of one attempt inside of the caller's own limit."""
-        gate = self.gate
+        clock, is_late = self.gate.clock, False
         async with AsyncExitStack() as stack:
             try:
-                async with asyncio.timeout(None if until == math.inf else until - gate.clock.now()):
+                async with asyncio.timeout(None if query.until == math.inf else query.until - clock.now()):
                     await stack.enter_async_context(limiter)
-            except BaseException as error:
-                gate.left()
-                if isinstance(error, TimeoutError):
-                    raise self._too_late(failed) from None
+            except TimeoutError:
+                is_late = True
+            except BaseException:
+                self.gate.left()
                 raise
-            if gate.clock.now() >= until:
-                gate.left()
-                raise self._too_late(failed)
-            return await self._attempt(body, observer, until, failed, since)
+            if is_late or clock.now() >= query.until:
+                self.gate.left()
+                raise self._too_late(query)
+            return await self._attempt(query)
         raise ConfigurationError(
             argument="rate_limit",
             problem="must not suppress exceptions",
             remedy="Return None from its __aexit__",
         )
 
-    def _too_late(self, failed: _Failure | None) -> _Failure:
+    async def _wait_after(self, failed: _Failure, query: _Progress) -> None:
+        """Wait until the next attempt.
+
+        Raises:
+            TransportError: The failure, if there is no next attempt.
+            APIError: Likewise.
+        """
+        policy, clock = self.policy, self.gate.clock
+        query.failed, query.failed_at = failed, clock.now()
+        if isinstance(failed, RateLimited) and policy.outlasts(failed, query.failed_at - query.began):
+            # The gate holds the query back until there is room, which is no retry.
+            _LOG.info("%s: waits for the rate limit", _described(failed))
+            return
+        is_split = query.call.can_split and takes_too_long(failed)
+        wait = None if is_split else policy.wait(failed, query.retries)
+        query.retries += 1
+        if wait is None or query.failed_at + wait >= query.until:
+            _LOG.info("%s: not retried", _described(failed))
+            raise failed
+        _LOG.info("%s: retry in %.2f s", _described(failed), wait)
+        if query.observer is not None:
+            query.observer.waits("retry", wait)
+        await clock.sleep(wait)
+
+    def _too_late(self, query: _Progress) -> _Failure:
         """The error of a query that the rate limit holds back beyond its deadline."""
         deadline = self.policy.deadline or math.inf
-        error = failed or RequestTimeout(
+        error = query.failed or RequestTimeout(
             f"the rate limit holds the query back for longer than {deadline:g} s (deadline, all attempts)",
             argument="deadline",
             problem=f"of {deadline:g} s is over before the rate limit lets the query through",
@@ -230,16 +307,11 @@ class Sender:
         return error
 
 
-def _ended(
-    error: _Failure, status: int | None, observer: Observer | None, before: _Failure | None, waited: float
-) -> _Failure:
-    """The failure of an attempt, with the number of attempts and the time between them."""
-    if before is None:
-        error.attempts, error.waited = 1, 0.0
-    else:
-        error.attempts, error.waited = before.attempts + 1, before.waited + waited
-    if observer is not None:
-        observer.attempt_ends(status, error)
+def _ended(error: _Failure, status: int | None, query: _Progress) -> _Failure:
+    """The failure of an attempt, with what the query went through."""
+    error.attempts, error.waited = query.attempts, query.waited
+    if query.observer is not None:
+        query.observer.attempt_ends(status, error)
     return without_frames(error)
 
 

@@ -18,8 +18,8 @@ from typing import Any, Generic, Self, TypeVar
 import attrs
 
 from helicone_sessions.errors import AuthenticationError, ConfigurationError, FilterTypeError, HeliconeError
-from helicone_sessions.filters.constants import shortened
 from helicone_sessions.filters.expression import Condition, Operand, as_filter
+from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
 
@@ -31,21 +31,21 @@ Queries = Mapping[K, Query] | Iterable[Query] | AsyncIterable[Query]
 Answer = tuple[SessionMetrics, int]
 Ask = Callable[[SessionMetricsQuery], Awaitable[Answer]]
 
-# In order, a slow query holds back the ones after it; so many per slot may be finished and waiting.
+# Outcomes per slot that may wait for a slow query before them, if they are ordered.
 _LOOK_AHEAD = 4
 
 
 @attrs.frozen
 class MetricsOutcome(Generic[K]):
-    """What became of one query of a batch; exactly one of *metrics* and *error* is None.
+    """The outcome of one query of a batch; exactly one of *metrics* and *error* is None.
 
     Args:
-        key: The query's key in a mapping, else its place in the input.
-        query: What was asked.
-        metrics: The answer.
-        error: Why there is none.
-        attempts: How often it was asked.
-        elapsed: Seconds from its start to its end, waits included.
+        key: The key of the query in a mapping, else its position in the input.
+        query: The query.
+        metrics: Its metrics.
+        error: The reason why there are none.
+        attempts: Number of attempts.
+        elapsed: Seconds from start to end, including waits.
 
     >>> from helicone_sessions import F
     >>> from helicone_sessions.testing import metrics
@@ -63,7 +63,7 @@ class MetricsOutcome(Generic[K]):
 
 
 def as_query(value: Any, key: object) -> SessionMetricsQuery:
-    """A query itself, or the query for a filter; *key* says in an error which of many it is.
+    """The query itself, or the query for a filter; *key* identifies it in an error.
 
     Raises:
         FilterTypeError: It is neither.
@@ -73,16 +73,15 @@ def as_query(value: Any, key: object) -> SessionMetricsQuery:
     if isinstance(value, Operand):
         return SessionMetricsQuery(filter=as_filter(value))
     raise FilterTypeError(
-        "a query is a SessionMetricsQuery or a filter, not"
-        f" {type(value).__name__} {shortened(value)} (at {key!r})"
+        f"a query must be a SessionMetricsQuery or a filter, got {masked_repr(value)} (at {masked_repr(key)})"
     )
 
 
 class MetricsStream(Generic[K]):
     """The outcomes of a batch, one by one.
 
-    ``async for`` gives them. Used with ``async with``, leaving the block ends what still runs, and waits
-    until it has ended. `HeliconeClient.stream_metrics` makes it.
+    Iterate over it with ``async for``. Use it with ``async with`` if you may leave the loop early: the end of
+    the block cancels the queries that still run. `HeliconeClient.stream_metrics` returns it.
 
     >>> from helicone_sessions import F, HeliconeClient
     >>> from helicone_sessions.testing import FakeHelicone
@@ -109,7 +108,9 @@ class MetricsStream(Generic[K]):
         one = isinstance(queries, (str, bytes, SessionMetricsQuery, Operand))
         if one or not isinstance(queries, (Iterable, AsyncIterable)):
             raise FilterTypeError(
-                f"queries is a mapping or an iterable of queries, not {type(queries).__name__}"
+                argument="queries",
+                problem=f"must be a mapping or an iterable of queries, got {masked_repr(queries)}",
+                remedy="Use get_metrics() for one query",
             )
         self._outcomes = _outcomes(queries, ask, concurrency, now, ordered=ordered)
 
@@ -125,7 +126,7 @@ class MetricsStream(Generic[K]):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End what still runs.
+        """Cancel the queries that still run.
 
         >>> from helicone_sessions import F, HeliconeClient
         >>> from helicone_sessions.testing import FakeHelicone
@@ -144,7 +145,7 @@ class MetricsStream(Generic[K]):
 async def _outcomes(
     queries: Queries[Any], ask: Ask, concurrency: int, now: Callable[[], float], *, ordered: bool
 ) -> AsyncGenerator[MetricsOutcome[Any], None]:
-    # A worker that finds nothing to do costs something, one too few only time: the hint may be wrong.
+    # The hint may be too low; then the batch only takes longer.
     most = max(1, min(concurrency, length_hint(queries, concurrency)))
     workers = _Workers(_source(queries), ask, most, now, is_ordered=ordered)
     try:
@@ -179,14 +180,14 @@ async def _numbered(queries: AsyncIterable[Any]) -> AsyncGenerator[_Item, None]:
             yield place, query
             place += 1
     finally:
-        # Here, and not when it is collected: a cursor that it holds must not outlive the block.
+        # Not left to the garbage collector: the input may hold a cursor.
         if isinstance(queries, AsyncGenerator):
             await queries.aclose()
 
 
 @attrs.define(eq=False)
 class _Workers:
-    """As many tasks as there are slots; each pulls a query, asks it, and pulls the next.
+    """One task per slot; each pulls a query, runs it, and pulls the next.
 
     A task for each query would cost more than all the rest of this module.
     """
@@ -198,7 +199,7 @@ class _Workers:
     is_ordered: bool = attrs.field(kw_only=True)
     # Queries that may be pulled beyond the outcomes taken.
     _ahead: int = attrs.field(init=False)
-    # Outcomes that nobody has taken, by the place of their query if they are ordered, else of their arrival.
+    # Outcomes that are not taken yet, by the position of their query if ordered, else by arrival.
     _done: dict[int, MetricsOutcome[Any]] = attrs.field(factory=dict, init=False)
     _errors: int = attrs.field(default=0, init=False)
     _pulled: int = attrs.field(default=0, init=False)
@@ -229,7 +230,7 @@ class _Workers:
         if outcome is None:
             if self._failure is None or not self._done:
                 return None
-            # No more will come in between: the rest is given in its order.
+            # No outcome comes between these anymore.
             outcome = self._done.pop(min(self._done))
         self._taken += 1
         if outcome.error is not None:
@@ -244,7 +245,7 @@ class _Workers:
         Raises:
             AuthenticationError: The service refuses the key.
             ConfigurationError: The client is closed, or was used on another loop.
-            BaseException: What the input raised, or what is to be said of an item that is no query.
+            BaseException: The input raised it, or holds an item that is no query.
         """
         if self._failure is not None:
             raise self._failure
@@ -254,7 +255,7 @@ class _Workers:
         return None
 
     async def end(self) -> None:
-        """Cancel what still runs, and wait for its end."""
+        """Cancel the tasks that still run, and wait for their end."""
         self._is_ending = True
         running = [task for task in self._tasks if not task.done()]
         for task in running:
@@ -288,7 +289,7 @@ class _Workers:
                     outcome = MetricsOutcome(key, query, metrics, None, attempts, self.now() - begun)
                 self._finish(place, outcome)
         except BaseException as error:
-            # It is the reader's, a CancelledError of the input as well; unless it is the end.
+            # The reader gets it, also a CancelledError of the input, unless the batch is ending.
             if self._is_ending or not isinstance(error, (Exception, asyncio.CancelledError)):
                 raise
             self._failure = self._failure or error

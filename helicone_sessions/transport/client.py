@@ -1,28 +1,33 @@
 """`HeliconeClient`: the one place of the core that talks over the network."""
 
+import asyncio
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping
 from datetime import timedelta, tzinfo
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar, overload
 
 import attrs
 from yarl import URL
 
 from helicone_sessions.clock import current as current_clock
-from helicone_sessions.errors import HeliconeError
+from helicone_sessions.errors import FilterTypeError, HeliconeError
 from helicone_sessions.filters.cautions import Caution
+from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages import protocol
-from helicone_sessions.messages.metrics import SessionMetrics
-from helicone_sessions.messages.query import PSize, SessionMetricsQuery
+from helicone_sessions.messages.endpoints import GRID, METRICS, AnyQuery, Endpoint
+from helicone_sessions.messages.grid_query import GridFigures, GridQuery
+from helicone_sessions.messages.metrics import PSize, SessionMetrics
+from helicone_sessions.messages.protocol import Call
+from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.messages.time_filter import TimeFilter
-from helicone_sessions.transport import options
 from helicone_sessions.transport.batch import Answer, MetricsStream, Queries, Query
 from helicone_sessions.transport.endpoint import Region, resolve
-from helicone_sessions.transport.hooks import Hooks, Observer
-from helicone_sessions.transport.rate_gate import Gate, Limit
+from helicone_sessions.transport.hooks import Hooks, Observer, check_hooks
+from helicone_sessions.transport.listings import Listings
+from helicone_sessions.transport.rate_gate import Gate, Limit, check_limit
+from helicone_sessions.transport.rate_limit import check_count, check_seconds
 from helicone_sessions.transport.retry import RetryPolicy
-from helicone_sessions.transport.slots import Slots
 from helicone_sessions.transport.warn import (
     Cautions,
     FilterWarnings,
@@ -37,10 +42,11 @@ if TYPE_CHECKING:
 K = TypeVar("K")
 # Stands for an option that is not given, where None is a value.
 _KEPT: Any = object()
+_DEFAULTS: Final = {field.name: field.default for field in attrs.fields(SessionMetricsQuery)}
 OnProgress = Callable[[int, int | None, int], object]
 
 
-class HeliconeClient:
+class HeliconeClient(Listings):
     """A client for one Helicone organisation; use it with ``async with`` or end it with `aclose`.
 
     Making one touches neither the network nor an event loop. One client belongs to the loop on which it is
@@ -50,10 +56,10 @@ class HeliconeClient:
         api_key: The key; without it the environment's ``HELICONE_API_KEY``.
         region: ``"us"`` or ``"eu"``.
         base_url: The address of the service instead of a region, as of a self-hosted Helicone; without
-            either the environment's ``HELICONE_BASE_URL``, and then the US region.
+            either, the environment's ``HELICONE_BASE_URL``, else the US region.
         session: An aiohttp session to use. It is not closed by the client, and goes through the proxy that
             it was made with. Without one, the proxy that the environment names is used (``HTTPS_PROXY``,
-            ``HTTP_PROXY``, ``ALL_PROXY``, ``NO_PROXY``), as it is when the client is made.
+            ``HTTP_PROXY``, ``ALL_PROXY``, ``NO_PROXY``), read when the client is made.
         timeout: Seconds for one attempt, from sending to the complete response. Waiting for a slot or for the
             rate limit does not count.
         deadline: Seconds for a query with all its attempts and waits, the wait for the rate limit included,
@@ -70,10 +76,10 @@ class HeliconeClient:
             that is entered for each attempt. Clients with the same key in one process share what they know
             about the service's limit.
         hooks: `Hooks`, or several, for logs, metrics and traces of queries, attempts and waits.
-        cautions: What to do about a filter that the open-source server is known to read differently
-            (`Filter.cautions`): ``"warn"`` says it, once for each place in your code, as a
-            `HeliconeFilterWarning`; ``"error"`` raises before anything is sent; ``"ignore"`` does neither. A
-            server that says that it follows the contract, as `LocalServer` does, is not warned about.
+        cautions: The reaction to a filter that the open-source server is known to read differently
+            (`Filter.cautions`): ``"warn"`` gives a `HeliconeFilterWarning`, once for each place in your code;
+            ``"error"`` raises before anything is sent; ``"ignore"`` does nothing. There are no warnings for a
+            server that announces that it follows the contract, such as `LocalServer`.
 
     Raises:
         ConfigurationError: There is no key, or an argument cannot be used.
@@ -101,22 +107,22 @@ class HeliconeClient:
         cautions: Cautions = "warn",
     ) -> None:
         # Here, for aiohttp takes most of the time of an import, and who builds filters needs none of it.
-        from helicone_sessions.transport.attempt import Sender  # noqa: PLC0415
+        from helicone_sessions.transport.attempt import Sender, Slots  # noqa: PLC0415
         from helicone_sessions.transport.connection import Connection  # noqa: PLC0415
 
         # A session of the caller's has its own way through a proxy.
         settings = resolve(api_key, region, base_url, looks_for_proxy=session is None)
         self._base_url = settings.masked(str(settings.base_url))
-        self._concurrency = options.count(max_concurrency, "max_concurrency", least=1)
+        self._concurrency = check_count("max_concurrency", max_concurrency)
         self._warnings = FilterWarnings(cautions)
-        self._hooks = options.hooks(hooks)
+        self._hooks = check_hooks(hooks)
         self._connection = Connection(session, settings, self._concurrency, callers_place())
         self._sender = Sender(
             self._connection,
-            Gate(settings.account, current_clock(), options.limit(rate_limit)),
+            Gate(settings.account, current_clock(), check_limit(rate_limit)),
             Slots(self._concurrency),
-            RetryPolicy(options.count(max_retries, "max_retries", least=0), options.deadline(deadline)),
-            options.seconds(timeout, "timeout"),
+            RetryPolicy(check_count("max_retries", max_retries, least=0), _check_deadline(deadline)),
+            check_seconds("timeout", timeout),
             settings.api_key,
         )
 
@@ -161,7 +167,7 @@ class HeliconeClient:
             deadline: Seconds for a query with all its attempts and waits, or None for no limit.
             max_retries: The number of retries.
             hooks: Hooks that replace this client's; None removes them.
-            cautions: What to do about filters that the open-source server reads differently.
+            cautions: The reaction to filters that the open-source server reads differently.
 
         >>> HeliconeClient("sk-helicone-example", region="eu").with_options(timeout=5, max_retries=0)
         HeliconeClient(base_url='https://eu.api.helicone.ai', api_key='***')
@@ -170,17 +176,17 @@ class HeliconeClient:
         other.__dict__.update(self.__dict__)
         policy: dict[str, Any] = {}
         if max_retries is not None:
-            policy["max_retries"] = options.count(max_retries, "max_retries", least=0)
+            policy["max_retries"] = check_count("max_retries", max_retries, least=0)
         if deadline is not _KEPT:
-            policy["deadline"] = options.deadline(deadline)
+            policy["deadline"] = _check_deadline(deadline)
         sender = self._sender
         other._sender = attrs.evolve(
             sender,
             policy=attrs.evolve(sender.policy, **policy),
-            timeout=sender.timeout if timeout is None else options.seconds(timeout, "timeout"),
+            timeout=sender.timeout if timeout is None else check_seconds("timeout", timeout),
         )
         if hooks is not _KEPT:
-            other._hooks = options.hooks(hooks)
+            other._hooks = check_hooks(hooks)
         if cautions is not None:
             other._warnings = FilterWarnings(cautions)
         return other
@@ -208,8 +214,8 @@ class HeliconeClient:
 
         Raises:
             FilterError: The query cannot be built or sent; nothing was sent.
-            TransportError: No answer came.
-            APIError: The answer is not metrics.
+            TransportError: There is no response.
+            APIError: The response has no metrics.
 
         >>> from helicone_sessions.testing import FakeHelicone
         >>> async def main():
@@ -232,11 +238,11 @@ class HeliconeClient:
     async def _get_metrics(
         self, query: Query | None, keywords: dict[str, Any], place: Place
     ) -> SessionMetrics:
-        metrics, _ = await self._ask(place, options.query(query, keywords))
+        metrics, _ = await self._ask(place, _query(query, keywords))
         return metrics
 
     @overload
-    def get_metrics_many(  # type: ignore[overload-overlap] # a mapping is told from other iterables
+    def get_metrics_many(  # type: ignore[overload-overlap] # a mapping is an iterable too
         self, queries: Mapping[K, Query], *, on_progress: OnProgress | None = None
     ) -> Coroutine[Any, Any, dict[K, SessionMetrics]]: ...
     @overload
@@ -263,21 +269,22 @@ class HeliconeClient:
     def get_metrics_many(
         self, queries: Any, *, return_errors: bool = False, on_progress: OnProgress | None = None
     ) -> Any:
-        """The metrics of many queries, asked `max_concurrency` at a time; to be awaited.
+        """The metrics of many queries, of which `max_concurrency` run at a time; to be awaited.
 
         Args:
             queries: A mapping or an iterable of queries or filters.
-            return_errors: Put an error in the place of its answer, instead of raising the first and
-                ending the rest.
-            on_progress: Called after each outcome with how many are done, how many there are in all (None
-                if the input does not know) and how many failed.
+            return_errors: Return errors in place of metrics, instead of raising the first and cancelling the
+                rest.
+            on_progress: Called after each outcome with the numbers of finished queries, of all queries (None
+                if the length of the input is unknown) and of failures.
 
         Returns:
             A dict with the same keys in the same order for a mapping, else a list.
 
         Raises:
             HeliconeError: The first error, unless *return_errors*. An `AuthenticationError` always: no other
-                query would fare better. What was answered before is kept in the error's ``answered``, by
+                query would succeed. The metrics up to then are in ``answered`` of the error (and of an
+                `asyncio.CancelledError`, which is the cause of the error of ``asyncio.timeout``), by
                 key, or by place in an iterable.
 
         >>> from helicone_sessions import F
@@ -297,7 +304,7 @@ class HeliconeClient:
     ) -> Any:
         keys = list(queries) if isinstance(queries, Mapping) else None
         total = len(queries) if hasattr(queries, "__len__") else None
-        answers: dict[Any, SessionMetrics | HeliconeError] = {}
+        answers: dict[Any, Any] = {}
         failed = 0
         try:
             async with self._stream(queries, ordered=False, place=place) as outcomes:
@@ -305,13 +312,13 @@ class HeliconeClient:
                     if outcome.error is not None:
                         failed += 1
                         if not return_errors:
-                            outcome.error.add_note(f"It is the answer to the query {outcome.key!r}.")
+                            outcome.error.add_note(f"The query is {masked_repr(outcome.key)}.")
                             raise outcome.error
-                    answers[outcome.key] = outcome.error or outcome.metrics  # type: ignore[assignment]
+                    answers[outcome.key] = outcome.error or outcome.metrics
                     if on_progress is not None:
                         on_progress(len(answers), total, failed)
-        except HeliconeError as error:
-            error.answered = {
+        except (HeliconeError, asyncio.CancelledError) as error:
+            error.answered = {  # type: ignore[union-attr] # so that a timeout of the caller's loses nothing
                 key: answer for key, answer in answers.items() if isinstance(answer, SessionMetrics)
             }
             raise
@@ -339,7 +346,7 @@ class HeliconeClient:
 
         Returns:
             An async iterable of `MetricsOutcome`. After the outcome of an `AuthenticationError` it raises
-            that error, because no other query would fare better.
+            that error, because no other query would succeed.
 
         >>> from helicone_sessions import F
         >>> from helicone_sessions.testing import FakeHelicone
@@ -364,7 +371,7 @@ class HeliconeClient:
     async def _observed(self, place: Place, query: SessionMetricsQuery) -> Answer:
         with Observer(self._hooks, query, self._sender.gate.clock.now) as observer:
             answer = await self._answer(place, query, observer)
-            observer.metrics = answer[0]
+            observer.answer = answer[0]
             return answer
 
     async def _answer(
@@ -373,18 +380,98 @@ class HeliconeClient:
         """The metrics of a query, and the number of attempts."""
         if query.matches_nothing:
             return SessionMetrics.empty(), 0
-        body = protocol.request(query)
-        found = self._warnings.of(query, follows_contract=self._connection.follows_contract)
+        call = Call(METRICS, protocol.request(query), cut=query.cut)
+        found = self._warnings.of(
+            query.filter, query.time_filter, follows_contract=self._connection.follows_contract
+        )
+        sending = self._sender.send(call, observer)
+        return await (self._warned(sending, found, place) if found else sending)
+
+    @property
+    def offers_grid(self) -> bool:
+        """Whether a response has announced that the server answers `query_grid`, as the embedded engine does.
+
+        >>> HeliconeClient("sk-helicone-example").offers_grid
+        False
+        """
+        return self._connection.offers_grid
+
+    async def query_grid(self, query: GridQuery) -> GridFigures:
+        """The metrics of many segments and periods in one request; `metrics_grid` uses it where it can.
+
+        Args:
+            query: The segments and periods.
+
+        Raises:
+            FilterError: The query cannot be sent.
+            TransportError: No response came.
+            APIError: The response holds no figures; an `InvalidRequest` with status 404 comes from a server
+                that does not offer it.
+
+        >>> from helicone_sessions import InvalidRequest
+        >>> from helicone_sessions.testing import FakeHelicone
+        >>> async def main():
+        ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
+        ...         try:
+        ...             await client.query_grid(GridQuery(SessionMetricsQuery()))
+        ...         except InvalidRequest as error:
+        ...             return error.status
+        >>> import asyncio
+        >>> asyncio.run(main())
+        404
+        """
+        figures: GridFigures = await self._call(GRID, query, found=(), place=callers_place())
+        return figures
+
+    def _follows_contract(self) -> bool:
+        return self._connection.follows_contract
+
+    async def _call(
+        self,
+        endpoint: Endpoint[Any, Any],
+        query: AnyQuery,
+        *,
+        found: tuple[Caution, ...],
+        place: Place,
+        can_split: bool = False,
+    ) -> Any:
+        call = Call(endpoint, protocol.request(query, endpoint), can_split)
+        if not self._hooks:
+            return (await self._warned(self._sender.send(call, None), found, place))[0]
+        with Observer(self._hooks, query, self._sender.gate.clock.now) as observer:
+            observer.answer, _ = await self._warned(self._sender.send(call, observer), found, place)
+            return observer.answer
+
+    async def _warned(
+        self, sending: Coroutine[Any, Any, tuple[Any, int]], found: tuple[Caution, ...], place: Place
+    ) -> tuple[Any, int]:
+        """The outcome, after a warning of the cautions."""
         try:
-            answer = await self._sender.send(body, observer)
+            outcome = await sending
         except HeliconeError:
             self._say(found, place)
             raise
-        if found:
-            self._say(found, place)
-        return answer
+        self._say(found, place)
+        return outcome
 
     def _say(self, found: tuple[Caution, ...], place: Place) -> None:
-        # After the answer, for that tells whether the server reads filters as the contract does.
+        # After the response, whose headers may announce that the server follows the contract.
         if not self._connection.follows_contract:
             self._warnings.say(found, place)
+
+
+def _query(given: Query | None, keywords: Mapping[str, Any]) -> SessionMetricsQuery:
+    """The query itself, or the query for a filter with keywords."""
+    if not isinstance(given, SessionMetricsQuery):
+        return SessionMetricsQuery(given, **keywords)
+    if beside := [name for name, value in keywords.items() if value is not _DEFAULTS[name]]:
+        raise FilterTypeError(
+            argument="query",
+            problem=f"is a SessionMetricsQuery and cannot be combined with {', '.join(beside)}",
+            remedy="Use attrs.evolve(query, ...), or pass a filter with the keywords",
+        )
+    return given
+
+
+def _check_deadline(value: object) -> float | None:
+    return None if value is None else check_seconds("deadline", value)

@@ -3,25 +3,121 @@
 import asyncio
 import platform
 import warnings
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import suppress
-from functools import cached_property
 from importlib.metadata import version
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
+from yarl import URL
 
 from helicone_sessions.errors import ConfigurationError, ConnectionFailed, RequestTimeout, TransportError
 from helicone_sessions.messages import protocol
+from helicone_sessions.messages.grid_query import offers_grid
 from helicone_sessions.transport.endpoint import Settings
-from helicone_sessions.transport.time_limit import TimeLimit, TimeLimits
 from helicone_sessions.transport.warn import Place
 
 _USER_AGENT: Final = f"helicone-sessions/{version('helicone-sessions')} Python/{platform.python_version()}"
 _HEADERS: Final = {**protocol.HEADERS, "User-Agent": _USER_AGENT}
-_LASTING: Final = (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError)
 # aiohttp's own timeout would count the wait for a connection as well.
 _NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=None)
+# aiohttp's parser in pure Python raises its own errors for a broken body.
+_FAILURES: Final = (aiohttp.ClientError, HttpProcessingError, OSError, UnicodeError)
+_NOT_HTTP: Final = (aiohttp.ClientResponseError, HttpProcessingError)
+_NO_CERTIFICATE: Final = (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError)
+# The server closed the connection before it sent a response, as it does with one that was idle for long.
+_CLOSED: Final = (
+    aiohttp.ServerDisconnectedError,
+    aiohttp.ClientOSError,
+    aiohttp.ClientConnectionResetError,
+)
+
+
+class TimeLimits:
+    """One timer of the loop for all blocks under way.
+
+    >>> async def hang(limits):
+    ...     with TimeLimit(limits, 0.001):
+    ...         await asyncio.Event().wait()
+    >>> asyncio.run(hang(TimeLimits()))
+    Traceback (most recent call last):
+        ...
+    TimeoutError
+    """
+
+    def __init__(self) -> None:
+        self.running: set[TimeLimit] = set()
+        self.fires_at = float("inf")
+        self._timer: asyncio.TimerHandle | None = None
+
+    def fire_at(self, when: float) -> None:
+        """End expired blocks at that time of the loop."""
+        self._unset()
+        self.fires_at = when
+        self._timer = asyncio.get_running_loop().call_at(when, self._fire)
+
+    def _fire(self) -> None:
+        self._unset()
+        now = asyncio.get_running_loop().time()
+        for limit in [limit for limit in self.running if limit.ends <= now and not limit.has_expired]:
+            limit.expire()
+        if left := [limit.ends for limit in self.running if not limit.has_expired]:
+            self.fire_at(min(left))
+
+    def close(self) -> None:
+        """Cancel the timer, unless blocks under way need it."""
+        if not self.running:
+            self._unset()
+
+    def _unset(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer, self.fires_at = None, float("inf")
+
+
+class TimeLimit:
+    """A block that raises `TimeoutError` after the given number of seconds.
+
+    It distinguishes its own cancellation from others, like `asyncio.timeout`, which would cost 4 µs more of a
+    query of 90 µs (CPython 3.11), because it creates and cancels a timer each time.
+    """
+
+    __slots__ = ("_cancelling", "_limits", "_seconds", "_task", "ends", "has_expired")
+
+    def __init__(self, limits: TimeLimits, seconds: float) -> None:
+        self._limits = limits
+        self._seconds = seconds
+
+    def __enter__(self) -> Self:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a time limit needs a task")
+        self._task = task
+        self._cancelling = task.cancelling()
+        self.has_expired = False
+        self.ends = ends = asyncio.get_running_loop().time() + self._seconds
+        limits = self._limits
+        limits.running.add(self)
+        # An earlier timer serves this block too: when it fires, it looks for the next.
+        if ends < limits.fires_at:
+            limits.fire_at(ends)
+        return self
+
+    def expire(self) -> None:
+        """Cancel the block."""
+        self.has_expired = True
+        self._task.cancel()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._limits.running.discard(self)
+        if not self.has_expired or self._task.uncancel() > self._cancelling:
+            return
+        if kind is not None and issubclass(kind, asyncio.CancelledError):
+            raise TimeoutError from error
 
 
 class Connection:
@@ -37,8 +133,9 @@ class Connection:
     def __init__(
         self, session: aiohttp.ClientSession | None, settings: Settings, size: int, made_at: Place
     ) -> None:
-        # Whether the server says that it reads filters as the contract does.
+        # What the headers of responses have announced.
         self.follows_contract = False
+        self.offers_grid = False
         self._session = session
         self._is_ours = session is None
         self._settings = settings
@@ -47,15 +144,21 @@ class Connection:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
         self._limits = TimeLimits()
-        self._url = settings.base_url / protocol.PATH
+        # Sessions to close: the one in use, and one without keep-alive if there was need of it.
+        self._ours: list[aiohttp.ClientSession] = []
+        self._urls: dict[str, URL] = {}
 
     def __repr__(self) -> str:
-        return f"Connection({self.shown_url!r}, api_key='***')"
+        return f"Connection({self._settings.masked(str(self._settings.base_url))!r}, api_key='***')"
 
-    @cached_property
-    def shown_url(self) -> str:
-        """Where the requests go, as it may be shown: some put the key into the address too."""
-        return self._settings.masked(str(self._url))
+    def _url(self, path: str) -> URL:
+        if (url := self._urls.get(path)) is None:
+            url = self._urls[path] = self._settings.base_url / path
+        return url
+
+    def shown_url(self, path: str) -> str:
+        """The address of an endpoint as it may be shown: some put the key into the address too."""
+        return self._settings.masked(str(self._url(path)))
 
     def claim(self) -> None:
         """Bind the client to the running loop.
@@ -69,22 +172,33 @@ class Connection:
         if self._loop is not loop:
             if self._loop is not None:
                 raise ConfigurationError(
-                    "the client was first used on another event loop; make one client per loop,"
-                    " inside the function that asyncio.run() runs"
+                    problem="the client was first used on another event loop",
+                    remedy="Make one client per loop, inside the function that asyncio.run() runs",
                 )
             self._loop = loop
 
-    def _open(self) -> None:
+    def _open(self) -> aiohttp.ClientSession:
         self.claim()
-        if self._session is not None:
-            return
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._size),
+        if self._session is None:
+            self._session = self._made(force_close=False)
+        if self._session.closed:
+            raise ConfigurationError(
+                argument="session",
+                problem="is closed",
+                remedy="Pass an open one, and close it after the client",
+            )
+        return self._session
+
+    def _made(self, *, force_close: bool) -> aiohttp.ClientSession:
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._size, force_close=force_close),
             cookie_jar=aiohttp.DummyCookieJar(),
             # Merged once, and not into each request. The key is not among them: aiohttp would send it to a
             # proxy as well.
             headers=_HEADERS,
         )
+        self._ours.append(session)
+        return session
 
     def _request_headers(self) -> dict[str, str]:
         # Made when they are needed: kept, they would show the key to whoever dumps the client.
@@ -92,12 +206,15 @@ class Connection:
         return key if self._is_ours else {**_HEADERS, **key}
 
     async def send(
-        self, body: bytes, seconds: float, limit: str, whole: float
+        self, call: protocol.Call, seconds: float, limit: str, whole: float
     ) -> tuple[int, Mapping[str, str], bytes]:
-        """Status, headers and body of the response to a request with *body*.
+        """Status, headers and body of the response to a call.
+
+        A request whose connection is closed before there is a response is repeated once at once, on a new
+        connection: the first may have been closed while it was idle.
 
         Args:
-            body: The request's body.
+            call: The endpoint and the body.
             seconds: The time limit, from here to the end of the response.
             limit: The name of the limit.
             whole: The length of the limit in seconds, of which some may have passed.
@@ -107,57 +224,71 @@ class Connection:
             ConnectionFailed: There is no connection, or it broke.
             ConfigurationError: The client is closed, or was used on another loop.
         """
-        if self._session is None or self._loop is not asyncio.get_running_loop() or self._is_closed:
-            self._open()
-        session = self._session
-        assert session is not None  # noqa: S101 - for type checkers
-        if session.closed:
-            raise ConfigurationError("the session that was passed to the client is closed")
+        session = self._open()
         try:
             with TimeLimit(self._limits, seconds):
-                response = await session.post(
-                    self._url,
-                    data=body,
-                    headers=self._request_headers(),
-                    proxy=self._settings.proxy,
-                    timeout=_NO_TIMEOUT,
-                    allow_redirects=False,
-                    raise_for_status=False,
-                )
-                # Read to its end it gives its connection back, and closes it when that fails.
-                raw = await response.read()
-        except (aiohttp.ClientError, OSError) as error:
+                try:
+                    response = await self._post(session, call)
+                except _CLOSED as error:
+                    if isinstance(error, aiohttp.ClientConnectorError):
+                        raise
+                    response = await self._post(self._spare_session(), call)
+                content = response.content
+                # A small body arrives together with the headers.
+                raw = await (content.readany() if content.is_eof() else _read(response))
+        except _FAILURES as error:
             failed, cause = self._failure(error, limit, whole)
         else:
-            if not self.follows_contract:
-                self.follows_contract = protocol.follows_the_contract(response.headers)
+            if not self.follows_contract and protocol.follows_the_contract(response.headers):
+                self.follows_contract = True
+                self.offers_grid = offers_grid(response.headers)
             return response.status, response.headers, raw
         # Here, and not above, so that what was caught is not its context.
         raise failed from cause
+
+    def _post(self, session: aiohttp.ClientSession, call: protocol.Call) -> Awaitable[aiohttp.ClientResponse]:
+        return session.post(
+            self._url(call.endpoint.path),
+            data=call.body,
+            headers=self._request_headers(),
+            proxy=self._settings.proxy,
+            timeout=_NO_TIMEOUT,
+            allow_redirects=False,
+            raise_for_status=False,
+            # The protocol unpacks the body, with a limit on its size.
+            auto_decompress=False,
+        )
+
+    def _spare_session(self) -> aiohttp.ClientSession:
+        """A session whose connections are new, except if the caller brought the only one."""
+        if not self._is_ours:
+            return self._open()
+        return self._ours[1] if len(self._ours) > 1 else self._made(force_close=True)
 
     def _failure(self, error: Exception, limit: str, whole: float) -> tuple[TransportError, Exception | None]:
         if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
             scope = "per attempt" if limit == "timeout" else "all attempts"
             what = f"no complete response within {whole:g} s ({limit}, {scope})"
             return RequestTimeout(what, limit=limit, seconds=whole), error
-        said = self._settings.masked(str(error) or type(error).__name__)
-        what = f"the connection to {self._settings.base_url.origin()} failed: {said}"
-        # One error of aiohttp shows all headers in its repr, and others the password of a proxy.
-        is_telling = hasattr(error, "request_info") or self._settings.proxy is not None
-        failed = ConnectionFailed(what)
-        failed.is_lasting = isinstance(error, _LASTING)
-        return failed, None if is_telling else error
+        origin = self._settings.base_url.origin()
+        failed = ConnectionFailed(f"{_what_failed(error, origin)}: {self._settings.masked(_words(error))}")
+        failed.is_lasting = isinstance(error, (*_NO_CERTIFICATE, UnicodeError)) or (
+            isinstance(error, aiohttp.ClientHttpProxyError) and error.status < 500
+        )
+        # Other errors of aiohttp hold parts of a request or response, and with a proxy its password.
+        has_no_secret = isinstance(error, OSError) and self._settings.proxy is None
+        return failed, error if has_no_secret else None
 
     async def close(self) -> None:
-        """Close what is ours."""
+        """Close the sessions, except the caller's."""
         self._is_closed = True
         self._limits.close()
-        if self._session is not None and self._is_ours:
-            await self._session.close()
+        for session in self._ours:
+            await session.close()
 
     def __del__(self) -> None:
-        session = self.__dict__.get("_session")
-        if session is None or not self._is_ours or session.closed:
+        open_sessions = [session for session in self.__dict__.get("_ours", ()) if not session.closed]
+        if not open_sessions:
             return
         try:
             warnings.warn_explicit(
@@ -169,10 +300,61 @@ class Connection:
                 source=self,
             )
         finally:
-            # aiohttp would say so again, without the place, of the session and of its connector.
-            connector = session.connector
-            session.detach()
-            _close_at_once(connector)
+            # aiohttp would warn again, without the place, about each session and its connector.
+            for session in open_sessions:
+                connector = session.connector
+                session.detach()
+                _close_at_once(connector)
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """The body as it was sent; reading stops after `protocol.LARGEST_RESPONSE`."""
+    content, connection = response.content, response.connection
+    if connection is not None and connection.protocol is not None:
+        _watch(content, connection.protocol.closed)
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        while size <= protocol.LARGEST_RESPONSE and (piece := await content.readany()):
+            pieces.append(piece)
+            size += len(piece)
+    finally:
+        # At the end of the body aiohttp has taken the connection back already.
+        response.close()
+    return b"".join(pieces)
+
+
+def _watch(content: aiohttp.StreamReader, closed: "asyncio.Future[None] | None") -> None:
+    """End the reading of a body with its connection.
+
+    After a chunk that it cannot read, aiohttp closes the connection without telling the reader.
+    """
+
+    def end(closed: "asyncio.Future[None]") -> None:
+        if not closed.cancelled():
+            closed.exception()
+        if not content.is_eof() and content.exception() is None:
+            content.set_exception(aiohttp.ClientPayloadError("the response is broken"))
+
+    if closed is not None:
+        closed.add_done_callback(end)
+
+
+def _what_failed(error: Exception, origin: URL) -> str:
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"the proxy refused the connection to {origin} with status {error.status}"
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return f"the connection to the proxy on the way to {origin} failed"
+    if isinstance(error, _NOT_HTTP):
+        return f"the response of {origin} is not HTTP"
+    return f"the connection to {origin} failed"
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "the server closed it without a complete response"
+    words = error.message if isinstance(error, _NOT_HTTP) else str(error)
+    return words or type(error).__name__
 
 
 def _close_at_once(connector: aiohttp.BaseConnector | None) -> None:

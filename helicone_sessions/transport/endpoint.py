@@ -3,6 +3,7 @@
 import hashlib
 import ipaddress
 import os
+import re
 import urllib.request
 from collections.abc import Mapping
 from typing import Final, Literal, NoReturn, get_args
@@ -11,11 +12,14 @@ import attrs
 from yarl import URL
 
 from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.masking import masked_repr, masked_text
 
 Region = Literal["us", "eu"]
 
 _SALT: Final = os.urandom(16)
 _REGIONS: Final[dict[str, str]] = {"us": "https://api.helicone.ai", "eu": "https://eu.api.helicone.ai"}
+# Also the address of a whole endpoint, as the documentation of the API shows it.
+_ENDPOINT: Final = re.compile(r"/v1/*$|/v1/+(?:session|request)(?:/.*)?$")
 
 
 class ApiKey:
@@ -55,10 +59,7 @@ class Settings:
     def masked(self, text: str) -> str:
         """*text* without the key and without the password of the proxy."""
         proxy = self.proxy or URL()
-        secrets = [self.api_key.reveal(), proxy.password, proxy.raw_password]
-        for secret in filter(None, secrets):
-            text = text.replace(secret, "***")
-        return text
+        return masked_text(text, self.api_key.reveal(), proxy.password or "", proxy.raw_password or "")
 
 
 def resolve(
@@ -69,10 +70,10 @@ def resolve(
     *,
     looks_for_proxy: bool = True,
 ) -> Settings:
-    """The settings that the arguments name, and for those not given the environment.
+    """The settings from the arguments, and from the environment where an argument is omitted.
 
     Raises:
-        ConfigurationError: There is no key, or what is given cannot be used.
+        ConfigurationError: There is no key, or an argument cannot be used.
     """
     if region is not None and base_url is not None:
         raise ConfigurationError(
@@ -101,6 +102,12 @@ def _key(api_key: object, environment: Mapping[str, str]) -> ApiKey:
         )
     if key.lower().startswith("bearer "):
         raise ConfigurationError(argument="api_key", problem='must not begin with "Bearer "')
+    if key[0] in "\"'`" or key[-1] in "\"'`":
+        raise ConfigurationError(
+            argument="api_key",
+            problem="must not be in quotes",
+            remedy="`docker run --env-file` and compose lists keep quotes: remove them there",
+        )
     if not key.isascii() or any(not "!" <= character <= "~" for character in key):
         raise ConfigurationError(
             argument="api_key",
@@ -115,7 +122,7 @@ def _address(value: object) -> URL:
         url = URL(value) if isinstance(value, str) else value
     except ValueError:
         url = None
-    if not isinstance(url, URL) or url.scheme not in ("http", "https") or not url.host:
+    if not isinstance(url, URL) or url.scheme not in ("http", "https") or not url.raw_host:
         # The value may be a key in the wrong place: it is not quoted.
         raise ConfigurationError(
             argument="base_url",
@@ -128,15 +135,32 @@ def _address(value: object) -> URL:
             problem="must have no user, password, query or fragment",
             remedy="Pass the key as `api_key`",
         )
-    if url.path.rstrip("/").endswith("/v1"):
+    if endpoint := _ENDPOINT.search(url.path):
         raise ConfigurationError(
-            argument="base_url", problem="must not end with /v1", remedy="The client adds the path"
+            argument="base_url",
+            problem=f"must not end with {masked_repr(endpoint[0])}",
+            remedy="The client adds the path of each endpoint",
         )
+    _check_host(url, "base_url")
     return url
 
 
+def _check_host(url: URL, argument: str) -> None:
+    """Encode and decode the host: aiohttp would raise UnicodeError at the first query."""
+    host = url.raw_host or ""
+    try:
+        host.encode("idna")
+        host.encode().decode("idna")
+    except UnicodeError:
+        raise ConfigurationError(
+            argument=argument,
+            problem=f"has a host that cannot be looked up, got {masked_repr(host)}",
+            remedy="Check its spelling; between dots there are 1 to 63 characters",
+        ) from None
+
+
 def _proxy(url: URL) -> URL | None:
-    """The proxy that the environment names for *url*; there is none on the way to this machine itself.
+    """The proxy that the environment names for *url*; there is none for loopback addresses.
 
     aiohttp's ``trust_env`` looks it up for each request, which costs more than the request.
     """
@@ -151,13 +175,14 @@ def _proxy(url: URL) -> URL | None:
         proxy = URL(value if "://" in value else f"http://{value}")
     except ValueError:
         proxy = URL()
-    if proxy.scheme not in ("http", "https") or not proxy.host:
+    if proxy.scheme not in ("http", "https") or not proxy.raw_host:
         # It may hold a password: it is not quoted.
         raise ConfigurationError(
             argument="proxy",
             problem=f"must be an http:// address in the environment's variables for {url.scheme} addresses",
             remedy=f"Add {host} to NO_PROXY, or pass a session with a connector for that proxy",
         )
+    _check_host(proxy, "proxy")
     return proxy
 
 

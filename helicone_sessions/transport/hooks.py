@@ -1,17 +1,19 @@
 """Callbacks for logs, metrics and traces: `Hooks`, and the `Observer` that calls them for one query."""
 
+import inspect
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
 import attrs
 
-from helicone_sessions.errors import APIError, TransportError
+from helicone_sessions.errors import APIError, ConfigurationError, TransportError
+from helicone_sessions.masking import masked_repr
+from helicone_sessions.messages.endpoints import AnyQuery
 from helicone_sessions.messages.metrics import SessionMetrics
-from helicone_sessions.messages.query import SessionMetricsQuery
 
 WaitReason = Literal["rate limit", "retry"]
 """The reason of a wait: a rate limit, the service's or yours, or the pause before a retry."""
@@ -51,9 +53,10 @@ class QueryOutcome:
     """One query of a client, after its end.
 
     Args:
-        query: The query.
-        metrics: The metrics, or None.
-        error: Why there are none: a `HeliconeError`, or the exception that ended the task, such as a
+        query: The query: a `SessionMetricsQuery`, or that of a page or a count of sessions or requests.
+        answer: The answer, as the client reads it: `SessionMetrics`, or of another endpoint for example a
+            page of sessions. None if there is an error.
+        error: Why there is none: a `HeliconeError`, or the exception that ended the task, such as a
             `CancelledError`.
         attempts: The number of requests for this query. 0 if none was needed, if the query ended before the
             first, or if it shares the response of an identical query.
@@ -77,14 +80,19 @@ class QueryOutcome:
     0.25 1
     """
 
-    query: SessionMetricsQuery
-    metrics: SessionMetrics | None
+    query: AnyQuery
+    answer: Any
     error: BaseException | None
     attempts: int
     is_shared: bool
     seconds: float
     queued: float
     waited: float
+
+    @property
+    def metrics(self) -> SessionMetrics | None:
+        """The answer to a `SessionMetricsQuery` for metrics; None for other queries and errors."""
+        return self.answer if isinstance(self.answer, SessionMetrics) else None
 
 
 class Hooks:
@@ -129,7 +137,7 @@ class Hooks:
     cost > 0.1 took 2
     """
 
-    def query_begins(self, query: SessionMetricsQuery) -> Any:
+    def query_begins(self, query: AnyQuery) -> Any:
         """A query begins, before it waits for anything.
 
         Args:
@@ -186,6 +194,31 @@ class Hooks:
         """
 
 
+def check_hooks(value: Any) -> tuple[Hooks, ...]:
+    """The hooks in *value*, however many.
+
+    Raises:
+        ConfigurationError: Something in it is no instance of `Hooks`, or has async methods.
+    """
+    if value is None:
+        return ()
+    given = tuple(value) if isinstance(value, Iterable) and not isinstance(value, Hooks) else (value,)
+    for one in given:
+        if not isinstance(one, Hooks):
+            raise ConfigurationError(
+                argument="hooks",
+                problem=f"must be instances of Hooks, got {masked_repr(value)}",
+            )
+        for name in ("query_begins", "attempt_begins", "attempt_ends", "waits", "query_ends"):
+            if inspect.iscoroutinefunction(getattr(one, name)):
+                raise ConfigurationError(
+                    argument="hooks",
+                    problem=f"are not awaited, got the async method {type(one).__name__}.{name}",
+                    remedy="Define it without async",
+                )
+    return given
+
+
 class Observer:
     """Keeps the times of one query and calls the hooks; the query runs inside its ``with`` block.
 
@@ -195,12 +228,10 @@ class Observer:
         now: The client's clock.
     """
 
-    metrics: SessionMetrics | None = None
+    answer: Any = None
     is_shared: bool = False
 
-    def __init__(
-        self, hooks: tuple[Hooks, ...], query: SessionMetricsQuery, now: Callable[[], float]
-    ) -> None:
+    def __init__(self, hooks: tuple[Hooks, ...], query: AnyQuery, now: Callable[[], float]) -> None:
         self._hooks = hooks
         self._query = query
         self._now = now
@@ -264,7 +295,7 @@ class Observer:
         slot_at = now if self._slot_at is None else self._slot_at
         outcome = QueryOutcome(
             query=self._query,
-            metrics=self.metrics,
+            answer=self.answer,
             error=error,
             attempts=self._attempts,
             is_shared=self.is_shared,

@@ -13,15 +13,38 @@ from typing import Any, Final, cast
 
 from helicone_sessions.clock import Clock
 from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.masking import masked_repr
 from helicone_sessions.transport.rate_limit import Pace, RateLimit, Window
 
 Limit = RateLimit | AbstractAsyncContextManager[Any]
 
-# Seconds without news after which the requests under way are taken for lost, as with a stopped loop.
+# Seconds without news after which the requests under way count as lost, for example with a stopped loop.
 _PATIENCE: Final = 120.0
 # Shorter waits are not worth a line in the log, and a wait that grows by less is still the same one.
 _NOTABLE: Final = 1.0
 _LOG: Final = logging.getLogger("helicone_sessions")
+
+
+def check_limit(value: Any) -> Limit | None:
+    """A `RateLimit`, a context manager that can be entered again and again, or None.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    if hasattr(value, "gen"):
+        raise ConfigurationError(
+            argument="rate_limit",
+            problem="must be a context manager that can be entered for each attempt; one made by"
+            " @asynccontextmanager can be entered only once",
+            remedy="Pass an object with __aenter__ and __aexit__",
+        )
+    if value is None or isinstance(value, (RateLimit, AbstractAsyncContextManager)):
+        return value
+    raise ConfigurationError(
+        argument="rate_limit",
+        problem=f"must be a RateLimit or an async context manager, got {masked_repr(value)}",
+        remedy="Pass RateLimit(requests=1000, per=300), for example",
+    )
 
 
 class Budget:
@@ -32,6 +55,7 @@ class Budget:
         # Clients may run on loops of several threads.
         self.lock = threading.Lock()
         self.waiting: set[Gate] = set()
+        self.paces: dict[RateLimit, Pace] = {}
 
     def try_take(self, now: float, pace: Pace | None) -> float:
         """Count a request that goes now, or return the seconds until one may go."""
@@ -51,31 +75,25 @@ _SHARING = threading.Lock()
 
 
 @lru_cache(maxsize=256)
-def _shared_budget(_account: Hashable, _clock: Hashable) -> Budget:
+def _budget(_account: Hashable, _clock: Hashable) -> Budget:
     return Budget()
-
-
-@lru_cache(maxsize=256)
-def _shared_pace(_account: Hashable, _clock: Hashable, limit: RateLimit) -> Pace:
-    return Pace(limit)
 
 
 def _shared(account: Hashable, clock: Clock, limit: RateLimit | None) -> tuple[Budget, Pace | None]:
     with _SHARING:
-        key = account, cast(Hashable, clock)
-        return _shared_budget(*key), None if limit is None else _shared_pace(*key, limit)
+        budget = _budget(account, cast(Hashable, clock))
+        return budget, None if limit is None else budget.paces.setdefault(limit, Pace(limit))
 
 
 def _start_over() -> None:
-    """In a child process nothing is under way, and a thread that is not there may hold a lock."""
-    global _SHARING  # noqa: PLW0603 - a lock of the parent's
-    _SHARING = threading.Lock()
-    _shared_budget.cache_clear()
-    _shared_pace.cache_clear()
+    """In a child process nothing is under way."""
+    _budget.cache_clear()
+    _SHARING.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_over)
+    # No other thread may hold the lock, because it does not exist in the child.
+    os.register_at_fork(before=_SHARING.acquire, after_in_parent=_SHARING.release, after_in_child=_start_over)
 
 
 class Gate:
@@ -100,7 +118,7 @@ class Gate:
         self._is_shut = False
 
     def try_enter(self, until: float = math.inf) -> bool:
-        """Take a turn if nobody is in line and there is room; `answered` or `left` gives it back.
+        """Take a turn if no query waits and there is room; `answered` or `left` gives it back.
 
         Args:
             until: The second by which the query needs room.
@@ -118,7 +136,7 @@ class Gate:
             on_wait: Called with the seconds of each wait whose length is known.
 
         Returns:
-            Whether there is room by then; False as soon as it is known that there is none.
+            Whether the query has a turn; False as soon as there cannot be room in time.
 
         Raises:
             ConfigurationError: The client was closed in the meantime.
@@ -175,7 +193,7 @@ class Gate:
             self._log(now, seconds)
             self._timer = self._loop.create_task(self._look_after(now + seconds))
         else:
-            # Only an answer can tell. It comes in real time, so a virtual clock must not run ahead of it.
+            # Only a response can tell. It comes in real time, so a virtual clock must not run ahead of it.
             until = min(waiter.until for waiter in self._line)
             self._timer = self._loop.call_later(min(_PATIENCE, until - now), self._give_up, until, now)
 
@@ -185,7 +203,7 @@ class Gate:
         self._admit()
 
     def _give_up(self, until: float, since: float) -> None:
-        """No answer came: a deadline is over, or the requests under way are lost."""
+        """There is no response: a deadline is over, or the requests under way are lost."""
         self._timer = None
         if until - since > _PATIENCE:
             with self._budget.lock:
@@ -204,25 +222,25 @@ class Gate:
     def look_again(self) -> None:
         """Admit whoever has room now; may be called from any thread."""
         if self._loop is not None:
-            # A loop that was closed in the meantime has nobody in line.
+            # A loop that was closed in the meantime has no queries in line.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._admit)
 
     def shut(self) -> None:
-        """Let nobody pass anymore: each query in line, now or later, ends with a `ConfigurationError`."""
+        """Close the gate: each query in line, now or later, ends with a `ConfigurationError`."""
         self._is_shut = True
         for waiter in self._line:
             waiter.decide(False)
         self._admit()
 
     def left(self) -> None:
-        """Count the end of a request without an answer."""
+        """Count the end of a request without a response."""
         with self._budget.lock:
             self._budget.window.ended()
         self._announce()
 
     def answered(self, status: int, headers: Mapping[str, str], sent_at: float) -> None:
-        """Learn from the answer to a request that was sent at *sent_at*."""
+        """Learn from the response to a request that was sent at *sent_at*."""
         with self._budget.lock:
             self._budget.window.answered(status, headers, sent_at, self.clock.now())
         if self._line or self._budget.waiting:
@@ -272,7 +290,7 @@ class _Waiter:
         self._wake()
 
     def hear(self, now: float, seconds: float) -> None:
-        """Learn that the wait lasts for so many seconds; only a longer one than before is news."""
+        """Learn the length of the wait in seconds; only a longer one than before is news."""
         if now + seconds > self._heard_until + _NOTABLE:
             self._heard_until = now + seconds
             self._news = seconds

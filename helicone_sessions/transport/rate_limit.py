@@ -13,12 +13,13 @@ from typing import Any, Final
 import attrs
 
 from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages.protocol import retry_after
 
 LONGEST_WINDOW: Final = 3600.0
 """The longest window, in seconds, whose reset is waited for; longer waits are errors."""
 
-# Requests under way before the service has answered: it may have a limit of a few.
+# Requests under way before the first response: the service may have a low limit.
 _UNKNOWN: Final = 8.0
 # A server that counts in milliseconds may see the same instant one millisecond earlier.
 _MARGIN: Final = 0.001
@@ -31,18 +32,38 @@ _NUMBER: Final = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*(?:[,;]|$)")
 _LENGTH: Final = re.compile(r";\s*w=(\d{1,6})\b")
 
 
-def _at_least_one(_owner: object, field: "attrs.Attribute[Any]", value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+def check_seconds(argument: str, value: object) -> float:
+    """A number of seconds above 0.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
         raise ConfigurationError(
-            argument=f"RateLimit.{field.name}", problem=f"must be a whole number of at least 1, got {value!r}"
+            argument=argument, problem=f"must be a number of seconds above 0, got {masked_repr(value)}"
         )
+    return float(value)
+
+
+def check_count(argument: str, value: object, *, least: int = 1) -> int:
+    """A whole number from *least* up.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigurationError(
+            argument=argument, problem=f"must be a whole number of at least {least}, got {masked_repr(value)}"
+        )
+    return value
+
+
+def _count(_owner: object, field: "attrs.Attribute[Any]", value: object) -> None:
+    check_count(f"RateLimit.{field.name}", value)
 
 
 def _seconds(_owner: object, field: "attrs.Attribute[Any]", value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        raise ConfigurationError(
-            argument=f"RateLimit.{field.name}", problem=f"must be a number of seconds above 0, got {value!r}"
-        )
+    check_seconds(f"RateLimit.{field.name}", value)
 
 
 @attrs.frozen
@@ -66,9 +87,9 @@ class RateLimit:
     RateLimit(requests=100, per=60, burst=10)
     """
 
-    requests: int = attrs.field(default=1000, validator=_at_least_one)
+    requests: int = attrs.field(default=1000, validator=_count)
     per: float = attrs.field(default=300.0, validator=_seconds)
-    burst: int | None = attrs.field(default=None, validator=attrs.validators.optional(_at_least_one))
+    burst: int | None = attrs.field(default=None, validator=attrs.validators.optional(_count))
 
 
 class Pace:
@@ -96,30 +117,30 @@ class Pace:
 
 @attrs.define(eq=False)
 class Window:
-    """The rate limit of the service, as its answers describe it, and what is left of it.
+    """The rate limit of the service, as its responses describe it, and the rest of it.
 
-    The service counts in fixed windows: so many requests until a reset, then as many again. Each answer
-    gives what remains and the seconds until the reset (``RateLimit-*``; executed, open-source server of July
-    2026: 1,000 requests in 300 seconds on the free tier). Windows of up to an hour are understood.
+    The service counts in fixed windows: a number of requests until a reset, then as many again. Each response
+    has the number that remains and the seconds until the reset (``RateLimit-*``; executed, open-source server
+    of July 2026: 1,000 requests in 300 seconds on the free tier). Windows of up to an hour are understood.
 
     Requests go at once while any remain, and then wait for the reset. After a refusal one request goes alone,
-    until an answer shows that there is room again.
+    until a response shows that there is room again.
     """
 
     # Answers that were computed before these requests arrived do not count them yet.
     in_flight: int = attrs.field(default=0, init=False)
-    # Until the service has answered, nobody knows whether it has a limit.
+    # Until the first response it is unknown whether there is a limit.
     _has_answered: bool = attrs.field(default=False, init=False)
     # The next window holds as many; None if the service names no limit.
     _limit: float | None = attrs.field(default=None, init=False)
-    # The lowest figure of this window: answers overtake each other, and other processes spend too.
+    # The lowest figure of this window: responses overtake each other, and other processes send too.
     _remaining: float = attrs.field(default=0.0, init=False)
-    # The reset comes in whole seconds, rounded up: one answer leaves a second open, several narrow it down.
+    # The reset comes in whole seconds, rounded up: one response leaves a second open, several narrow it down.
     _resets_after: float = attrs.field(default=-math.inf, init=False)
     _resets_before: float = attrs.field(default=-math.inf, init=False)
     # Answers to requests from before may be about an older window.
     _opened_at: float = attrs.field(default=-math.inf, init=False)
-    # The service asked for a pause (Retry-After), or refused without saying for how long.
+    # The service requested a pause (Retry-After), or refused without the length of one.
     _closed_until: float = attrs.field(default=-math.inf, init=False)
     # Refusals since the last success or reset: one request at a time, and pauses that double.
     _refusals: int = attrs.field(default=0, init=False)
@@ -129,7 +150,7 @@ class Window:
     _random: Callable[[], float] = random.random
 
     def wait(self, now: float) -> float:
-        """Seconds until the next request may go: 0 if it may go now, infinite if only an answer can tell.
+        """Seconds until the next request may go: 0 if it may go now, infinite if only a response can tell.
 
         Args:
             now: The present second.
@@ -146,14 +167,14 @@ class Window:
             room = _UNKNOWN if self._limit is None else self._limit
         if self.in_flight + 1 <= room:
             return 0.0
-        # The answers to the requests under way tell whether they have left any room.
+        # The responses to the requests under way show whether there is room.
         return math.inf if self.in_flight else self._resets_before - now
 
     def _trial_at(self) -> float:
         """The moment for the one request after a refusal.
 
         Other processes know the reset as well, and may spend the whole window in less than the second that
-        one answer leaves open. Halving that second finds the reset after a few more refusals.
+        one response leaves open. Halving that second finds the reset after a few more refusals.
         """
         if self._limit is None or self._remaining >= 1:
             return -math.inf
@@ -166,12 +187,12 @@ class Window:
         self.in_flight += 1
 
     def ended(self) -> None:
-        """Count the end of a request without an answer."""
+        """Count the end of a request without a response."""
         if self.in_flight:
             self.in_flight -= 1
 
     def answered(self, status: int, headers: Mapping[str, str], sent_at: float, now: float) -> None:
-        """Count the end of a request, and learn from its answer.
+        """Count the end of a request, and learn from its response.
 
         Args:
             status: Its HTTP status.
@@ -200,7 +221,7 @@ class Window:
             limit = _number(headers, "RateLimit-Limit") or _number(headers, "RateLimit-Policy") or 0.0
             self._limit = limit if limit >= 1 else max(1.0, self._limit or 0.0, remaining)
         elif status >= 500:
-            # The page of a gateway says nothing about the service behind it.
+            # A page of a gateway has no figures of the service behind it.
             self._pause(retry_after(headers), now)
             return
         self._has_answered = True
@@ -221,7 +242,7 @@ class Window:
                 self._pause(asked, now)
             return
         pause = asked or 0.0
-        # A service that refuses again after the pause that it asked for needs a longer one.
+        # A service that refuses again after the pause that it requested needs a longer one.
         if is_first and (asked is None or self._refusals > 1):
             longest = min(_LONGEST_PAUSE, 2.0 ** min(self._refusals, 10))
             pause = max(pause, longest * (1 + self._random()) / 2)

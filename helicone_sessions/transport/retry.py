@@ -15,40 +15,58 @@ from helicone_sessions.errors import (
     RateLimited,
     RequestTimeout,
     ServerError,
+    UnexpectedResponse,
 )
 from helicone_sessions.transport.rate_limit import LONGEST_WINDOW
 
-# The service passes on ClickHouse's words; only these tell of a moment that passes.
+# The service passes on ClickHouse's text; only these words name a transient cause.
 _PASSING: Final = re.compile(
     r"\b(timed[ -]out|(socket_)?timeout(_exceeded)?|too many simultaneous|memory limit"
     r"|connection (refused|reset)|ECONNREFUSED|ECONNRESET|ETIMEDOUT)\b",
     re.IGNORECASE,
 )
-# What it quotes is the query's own, where a column or a key may be called so.
+_OF_SIZE: Final = re.compile(r"\b(timed[ -]out|timeout(_exceeded)?|memory limit)\b", re.IGNORECASE)
+# Quoted text is part of the query, which may hold such words too.
 _QUOTED: Final = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`""")
-# The server gave up waiting for the request, or would rather not answer it so early in a connection.
+# The server gave up waiting for the request, or does not accept it so early in a connection.
 _PASSING_STATUSES: Final = (408, 425)
 
 
 def is_transient(error: HeliconeError) -> bool:
-    """Whether the same question may well be answered a moment later.
-
-    It can always be asked again: the POST only reads.
-    """
+    """Whether a retry may succeed; it does no harm, because the POST only reads."""
     if isinstance(error, QueryFailed) or (isinstance(error, ServerError) and error.is_lasting):
         return bool(_PASSING.search(_QUOTED.sub("", error.message)))
     if isinstance(error, ServerError):
         return error.status != 501
     if isinstance(error, APIError) and error.status in _PASSING_STATUSES:
         return True
+    if isinstance(error, UnexpectedResponse):
+        return error.is_truncated
     if isinstance(error, ConnectionFailed):
         return not error.is_lasting
     return isinstance(error, (RateLimited, RequestTimeout))
 
 
+def takes_too_long(error: HeliconeError) -> bool:
+    """Whether a query for fewer rows may succeed where this one failed.
+
+    >>> takes_too_long(ServerError("a gateway's timeout", status=504))
+    True
+    """
+    if isinstance(error, RequestTimeout):
+        return error.limit == "timeout"
+    if isinstance(error, UnexpectedResponse):
+        return error.is_too_large
+    if isinstance(error, ServerError) and not error.is_lasting:
+        return error.status in (500, 504)
+    return isinstance(error, (QueryFailed, ServerError)) and bool(
+        _OF_SIZE.search(_QUOTED.sub("", error.message))
+    )
+
+
 @attrs.frozen
 class RetryPolicy:
-    """How often a failed attempt is repeated, and after how long.
+    """The number of retries, and the waits before them.
 
     Args:
         max_retries: The number of retries of a query.

@@ -1,4 +1,4 @@
-"""Warnings about what the service would read differently, once for each place in the caller's code."""
+"""Warnings about filters that the service reads differently, once for each place in the caller's code."""
 
 import asyncio
 import inspect
@@ -12,8 +12,10 @@ import attrs
 
 from helicone_sessions.errors import ConfigurationError, FilterValueError, HeliconeFilterWarning
 from helicone_sessions.filters.cautions import Caution, time_cautions
+from helicone_sessions.filters.expression import Filter
 from helicone_sessions.filters.schema import SERVER_BODY_DAYS
-from helicone_sessions.messages.query import SessionMetricsQuery
+from helicone_sessions.filters.whole_sessions import Grouping, grouping_cautions
+from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages.time_filter import TimeFilter
 
 Cautions = Literal["warn", "error", "ignore"]
@@ -42,7 +44,7 @@ def marked_as_coroutine_function(function: Function) -> Function:
     """*function*, which gives a coroutine, as one for those who look, as `unittest.mock` does."""
     if sys.version_info >= (3, 12):
         return inspect.markcoroutinefunction(function)
-    # What markcoroutinefunction() is on 3.11.
+    # The equivalent of markcoroutinefunction() on 3.11.
     function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined] # noqa: SLF001
     return function
 
@@ -52,7 +54,7 @@ def _utc_now() -> datetime:
 
 
 class FilterWarnings:
-    """Reports the cautions of queries as the client's ``cautions=`` says.
+    """Reports the cautions of queries, by the client's ``cautions=``.
 
     Args:
         mode: ``"warn"`` warns of them, ``"error"`` refuses the query, ``"ignore"`` does neither.
@@ -61,16 +63,28 @@ class FilterWarnings:
 
     def __init__(self, mode: Cautions, *, now: Callable[[], datetime] = _utc_now) -> None:
         if mode not in ("warn", "error", "ignore"):
-            raise ConfigurationError(f"cautions is 'warn', 'error' or 'ignore', not {mode!r}")
+            raise ConfigurationError(
+                argument="cautions",
+                problem=f"must be 'warn', 'error' or 'ignore', got {masked_repr(mode)}",
+            )
         self._mode = mode
         self._now = now
         self._said: set[tuple[object, ...]] = set()
 
-    def of(self, query: SessionMetricsQuery, *, follows_contract: bool) -> tuple[Caution, ...]:
-        """The cautions of *query*.
+    def of(
+        self,
+        condition: Filter | None,
+        time_filter: TimeFilter | None,
+        *,
+        follows_contract: bool,
+        grouping: Grouping | None = None,
+    ) -> tuple[Caution, ...]:
+        """The cautions of a query.
 
         Args:
-            query: The query.
+            condition: Its filter.
+            time_filter: Its time filter.
+            grouping: For a list or a count of sessions, which of the two.
             follows_contract: Whether the server has declared that it reads filters as the contract does.
 
         Raises:
@@ -78,9 +92,11 @@ class FilterWarnings:
         """
         if self._mode == "ignore" or (self._mode == "warn" and follows_contract):
             return ()
-        found = () if query.filter is None else query.filter.cautions()
-        if query.time_filter is not None:
-            found = self._with_time(found, query.time_filter)
+        found: tuple[Caution, ...] = ()
+        if condition is not None:
+            found = condition.cautions() if grouping is None else grouping_cautions(condition, grouping)
+        if time_filter is not None:
+            found = self._with_time(found, time_filter)
         if found and self._mode == "error":
             raise FilterValueError(
                 "the open-source server would read this query differently, and cautions='error':"
@@ -93,17 +109,26 @@ class FilterWarnings:
             found = tuple(caution for caution in found if caution.effect != "age")
         return found + time_cautions(time.start, time.end)
 
+    def warn(self, message: str, place: Place) -> None:
+        """Warn of something in an answer."""
+        if self._mode != "ignore":
+            _warn(message, place)
+
     def say(self, found: tuple[Caution, ...], place: Place) -> None:
-        """Warn of what was *found*, unless it was said of this place before."""
+        """Warn of each caution once per place."""
         for caution in found:
             what = (place, caution.effect, caution.column)
             if what not in self._said:
-                warnings.warn_explicit(
-                    HeliconeFilterWarning(str(caution)),
-                    category=HeliconeFilterWarning,
-                    filename=place.filename,
-                    lineno=place.line,
-                    module=place.globals.get("__name__", "<unknown>"),
-                    registry=place.globals.setdefault("__warningregistry__", {}),
-                )
+                _warn(caution, place)
                 self._said.add(what)
+
+
+def _warn(message: str | Caution, place: Place) -> None:
+    warnings.warn_explicit(
+        HeliconeFilterWarning(message),
+        category=HeliconeFilterWarning,
+        filename=place.filename,
+        lineno=place.line,
+        module=place.globals.get("__name__", "<unknown>"),
+        registry=place.globals.setdefault("__warningregistry__", {}),
+    )

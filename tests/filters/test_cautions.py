@@ -39,8 +39,8 @@ def effects(filter_: Filter) -> list[tuple[str, str]]:
         "F.model == 'NULL'",
         "F.properties['env'] == 'null'",
         "F.properties['env'] != '__empty__'",
-        "F.user_id.is_null()",
-        "~F.user_id.is_null()",
+        "F.country_code.is_null()",
+        "~F.country_code.is_null()",
         "F.user_id.is_empty()",
         "F.session_tag == 'beta'",
         "F.session_tag.ilike('%beta%')",
@@ -52,7 +52,6 @@ def effects(filter_: Filter) -> list[tuple[str, str]]:
         "F.request_id == '00000000000000000000000000000001'",
         "F.request_id.like('null')",
         "F.scores_column.like('null')",
-        "F.scores_column.is_null()",
         "F.status == -2147483648",
         "F.cost > 1e300",
         "F.model.like('a\\\\\\\\')",
@@ -63,7 +62,6 @@ def effects(filter_: Filter) -> list[tuple[str, str]]:
         "F.request_created_at < datetime.datetime(2106, 2, 7, 6, 28, 15, tzinfo=datetime.UTC)",
         "F.request_created_at > datetime.datetime(100, 1, 1, tzinfo=datetime.UTC)",
         "F.request_created_at > MOMENT",
-        "F.request_id.is_null()",
         "F.model.contains('__empty__')",
         "F.session_tag.contains('a_b')",
         "F.cost > 1.5e-9",
@@ -98,7 +96,12 @@ def test_nothing_to_say(source: str) -> None:
         ),
         ("F.scores_column.contains('x')", "F.scores_column.contains('x')", "fails", "codes 27 and 43"),
         ("F.scores_column == 'x'", "F.scores_column == 'x'", "fails", "codes 27 and 43"),
-        ("~F.scores_column.is_null()", "F.scores_column != 'null'", "twisted", "never missing"),
+        (
+            "~Filter.from_wire({'request_response_rmt': {'scores_column': {'equals': 'null'}}})",
+            "F.scores_column != 'null'",
+            "twisted",
+            "never missing",
+        ),
         ("F.scores_column.is_empty()", "F.scores_column == ''", "fails", "codes 27 and 43"),
         ("F.scores_column == '__empty__'", "F.scores_column == '__empty__'", "sentinel", "'is empty'"),
         ("F.cache_reference_id.like('a%')", "F.cache_reference_id.like('a%')", "fails", "code 43"),
@@ -179,7 +182,7 @@ def test_the_ways_out_for_id_and_name_work() -> None:
     """For the session's id and name the way out is the property that the server does read."""
     for column, key in ((F.session_session_id, "Id"), (F.session_session_name, "Name")):
         (caution,) = (column == "x").cautions()
-        assert f'use F.properties["Helicone-Session-{key}"]' == caution.remedy
+        assert f"use F.session_{key.lower()}" == caution.remedy
         assert () == (F.properties[f"Helicone-Session-{key}"] == "x").cautions()
 
 
@@ -278,8 +281,14 @@ def test_each_thing_is_said_once_and_in_order() -> None:
 
 def test_a_filter_that_cannot_be_sent() -> None:
     """The cautions of a filter that has no form in the API are the error that sending it would be."""
-    with pytest.raises(FilterValueError, match="no opposite"):
+    with pytest.raises(FilterValueError, match="the opposite of"):
         (~F.model.like("a%")).cautions()
+
+
+def test_the_word_null_and_a_test_for_null() -> None:
+    """The remedy for the text "null" is is_null() where the column can be null, and only there."""
+    assert "write F.target_url.is_null() if that is meant" == (F.target_url == "null").cautions()[0].remedy
+    assert "this word cannot be searched for there" == (F.model == "null").cautions()[0].remedy
 
 
 def test_long_conditions_are_cut() -> None:

@@ -25,14 +25,12 @@ P = F.model.contains("gpt")
 MODELS = ["gpt-4o", "o3"]
 
 NO_TRUTH = (
-    " has no truth value, so it cannot stand before or after and, or, not, if. Use & for and, | for or,"
-    " ~ for not, and put each comparison in parentheses; use .between(low, high) for low <= x <= high"
-    " and .is_in([...]) for in; test an optional filter with `is None`"
+    " has no truth value, so and, or, not and if cannot use it. Use & for and, | for or, ~ for not, and put each"
+    " comparison in parentheses; use .between(low, high) for low <= x <= high and .is_in([...]) for in;"
+    " test an optional filter with `is None`"
 )
-CHAIN = (
-    " is left without its comparison. Where two comparisons stand side by side Python chains them:"
-    " put each in parentheses, as (F.cost > 1) & (F.status == 200)"
-)
+PARENTHESES = "Put each comparison in parentheses, for example (F.cost > 1) & (F.status == 200)"
+CHAIN = f" lacks its comparison, because Python chains two comparisons beside each other. {PARENTHESES}"
 
 
 def mend(wrote: str, meant: str) -> str:
@@ -102,27 +100,27 @@ SIDE_BY_SIDE: list[tuple[Callable[[], object], str]] = [
     ),
     (
         lambda: F.threat & F.cached == False,  # noqa: E712 - the comparison is the subject
-        "a condition cannot be compared with ==: … == False. Put each comparison in parentheses"
+        "… == False compares a condition with ==. Put each comparison in parentheses"
         + mend("F.threat & F.cached == False", "F.threat & (F.cached == False)"),
     ),
     (
         lambda: F.cost & F.threat,
-        "F.cost is a column, not a condition: compare it with something before &",
+        "F.cost is a column, not a condition. Compare it with a constant before &",
     ),
     (
         lambda: F.cost > F.latency,
-        "F.cost cannot be compared with F.latency: the API compares a column with a constant only",
+        "F.cost cannot be compared with F.latency. The API compares a column with a constant only",
     ),
     (
         lambda: all_of(P & True),
         (
-            "<unfinished: … & True> is not a condition yet: compare it with something, as F.cost > 0.1;"
-            " True is none: ALL matches everything, NONE nothing"
+            "<unfinished: … & True> is not a condition yet. Compare it with a constant, for example F.cost > 0.1;"
+            " use ALL or NONE instead of True"
         ),
     ),
     (
         lambda: P ^ F.threat,
-        "^ has no meaning in a filter: use & for and, | for or, ~ for not"
+        "^ has no meaning in a filter. Use & for and, | for or, ~ for not"
         + mend("P ^ F.threat", "(P | F.threat) & ~(P & F.threat)"),
     ),
 ]
@@ -130,113 +128,112 @@ SIDE_BY_SIDE: list[tuple[Callable[[], object], str]] = [
 MEMBERS: list[tuple[Callable[[], object], str]] = [
     (
         lambda: "gpt" in F.model,
-        "'gpt' in F.model has no meaning: use .contains('gpt')"
+        "'gpt' in F.model has no meaning. Use .contains('gpt')"
         + mend('"gpt" in F.model', 'F.model.contains("gpt")'),
     ),
     (
         lambda: {F.cost: 1},
-        "F.cost cannot be hashed: a set or dict would compare it with ==, which builds a filter."
+        "F.cost cannot be hashed, because a set or dict would compare it with ==, which builds a filter."
         " Use .is_in([...]) for membership, and the column's name as a key"
         + mend("{F.cost: 1}", '{"cost": 1}'),
     ),
     (
         lambda: list(F.cost),
-        "F.cost cannot be iterated or unpacked: its values are in the service",
+        "F.cost cannot be iterated or unpacked, because the service has its values. Query the metrics of a filter on it",
     ),
     (
         lambda: all_of(P, F.threat is True),
         (
-            "False is not a filter. `is`, `in` and chained comparisons give a bool before a filter can be made of them;"
+            "expected a filter, got False. `is`, `in` and chained comparisons give a bool before there is a filter;"
             " ALL matches everything, NONE nothing"
         ),
     ),
 ]
 # SQLAlchemy and ibis: an error without a suggestion; polars, peewee, PyPika, tinydb, beanie: accepted.
 NAMES: list[tuple[Callable[[], object], str]] = [
-    (lambda: read("F.cots"), "there is no column 'cots'; did you mean 'cost'?"),
-    (lambda: F["modle"], "there is no column 'modle'; did you mean 'model'?"),
-    (lambda: read("F.zzz"), "there is no column 'zzz'; the columns are listed by dir(F)"),
+    (lambda: read("F.cots"), "there is no column 'cots'. Did you mean 'cost'?"),
+    (lambda: F["modle"], "there is no column 'modle'. Did you mean 'model'?"),
+    (lambda: read("F.zzz"), "there is no column 'zzz'. dir(F) lists the columns"),
     (
         lambda: read("F.cost.contains"),
-        "F.cost is a number column and has no .contains; it has ==, !=, <, <=, >, >=, .between(), .is_in(), .not_in()",
+        "F.cost is a number column and has no .contains. It has ==, !=, <, <=, >, >=, .between(), .is_in(), .not_in()",
     ),
     (
         lambda: read("F.cost.isin"),
         (
-            "F.cost is a number column and has no .isin (did you mean .is_in?);"
-            " it has ==, !=, <, <=, >, >=, .between(), .is_in(), .not_in()"
+            "F.cost is a number column and has no .isin. Did you mean .is_in?"
+            " It has ==, !=, <, <=, >, >=, .between(), .is_in(), .not_in()"
         ),
     ),
     (
         lambda: read("F.model > 'a'"),
         (
-            "F.model > 'a': a text column has ==, !=, .contains(), .not_contains(), .like(), .ilike(), .startswith(),"
-            " .endswith(), .istartswith(), .iendswith(), .is_in(), .not_in(), .is_null(), .is_empty()"
+            "F.model is a text column and has no >, got 'a'. It has ==, !=, .contains(), .not_contains(), .like(), .ilike(),"
+            " .startswith(), .endswith(), .istartswith(), .iendswith(), .is_in(), .not_in(), .is_empty()"
         ),
     ),
     (
         lambda: read("F.properties == 'x'"),
-        "F.properties is a map and has no value by itself: name a key, as F.properties['env'] == 'prod'",
+        "F.properties is a map and has no value without a key. Name a key, as in F.properties['env'] == 'prod'",
     ),
 ]
 # ibis: "Arguments cost:float64 and Literal(True):boolean are not comparable"; ndb: "In field cost, expected float,
 # got 'abc'"; SQLAlchemy, polars, peewee: accepted.
 VALUES: list[tuple[Callable[[], object], str]] = [
-    (lambda: read("F.cost == True"), "F.cost is compared with a number, not with bool True"),
-    (lambda: read("F.cost > 'abc'"), "F.cost is compared with a number, not with str 'abc'"),
-    (lambda: F.cost == float("nan"), "F.cost cannot be compared with nan: only finite numbers can be sent"),
+    (lambda: read("F.cost == True"), "F.cost takes a number, got True. Its unit is dollars"),
+    (lambda: read("F.cost > 'abc'"), "F.cost takes a number, got 'abc'. Its unit is dollars"),
+    (lambda: F.cost == float("nan"), "F.cost takes a finite number, got nan. JSON has no other numbers"),
     (
         lambda: read("F.cost > None"),
-        "F.cost cannot be compared with None: the API has no null in a comparison",
+        "F.cost cannot be compared with None. The API has no null in a comparison",
     ),
     (
         lambda: read("F.model == None"),
         (
-            "F.model cannot be compared with None: the API has no null in a comparison;"
-            " .is_null() asks for a missing text"
+            "F.model cannot be compared with None. Use .is_empty(), because a missing value is stored as the empty text"
         ),
     ),
     (
         lambda: read("F.model == 3"),
-        "F.model is compared with text, not with int 3; write it as text, in quotes",
+        "F.model takes text, got 3. Write it in quotes",
     ),
     (
         lambda: F.request_created_at > datetime(2026, 11, 1),  # noqa: DTZ001 - the missing zone is the subject
         (
-            "F.request_created_at cannot be compared with the naive datetime 2026-11-01T00:00:00:"
-            " say which zone it is in, for example .replace(tzinfo=datetime.UTC)"
+            "F.request_created_at takes a datetime with a zone, got 2026-11-01 00:00:00."
+            " Add the zone, for example with .replace(tzinfo=datetime.UTC)"
         ),
     ),
     (
         lambda: F.request_created_at > date(2026, 11, 1),  # type: ignore[operator]
         (
-            "F.request_created_at is compared with an aware datetime, not with date datetime.date(2026, 11, 1);"
-            " a day starts at another instant in each zone: give a datetime with tzinfo"
+            "F.request_created_at takes a datetime with a zone, got 2026-11-01."
+            " Pass a datetime with its zone, because a day starts at a different instant in each zone"
         ),
     ),
     (
         lambda: read("F.request_created_at > '2026-11-01'"),
         (
-            "F.request_created_at is compared with an aware datetime, not with str '2026-11-01';"
-            " turn it into one with datetime.fromisoformat()"
+            "F.request_created_at takes a datetime with a zone, got '2026-11-01'."
+            " Convert it to a datetime, for example with datetime.fromisoformat()"
         ),
     ),
     (
         lambda: ~200 != F.latency,
         (
-            "F.latency cannot be compared with -201: it is never below zero"
-            " (a ~ before a whole number is computed by Python: ~1 is -2)"
+            "F.latency is never below zero, but is compared with -201."
+            " To negate a comparison, put it in parentheses after ~: Python computes ~1 as -2"
         ),
     ),
     (
         lambda: F.latency > 2**60,
-        "F.latency cannot be compared with 1152921504606846976: JSON keeps whole numbers up to 2**53",
+        "F.latency takes whole numbers up to 2**53, got 1152921504606846976. JSON holds larger ones only as rounded numbers",
     ),
     (
         (~F.model.startswith("x")).to_wire,
         (
-            "~(F.model.like('x%')) cannot be sent: the API has no opposite of this condition."
-            " ==, contains, comparisons and booleans can be negated"
+            "F.model has no condition in the API that is the opposite of F.model.like('x%')."
+            " Negate only ==, contains, comparisons and booleans"
         ),
     ),
     (

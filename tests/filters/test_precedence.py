@@ -168,14 +168,14 @@ def test_what_is_refused(source: str) -> None:
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("F.cost > 1 & F.latency < 2", "put each in parentheses"),
+        ("F.cost > 1 & F.latency < 2", "Put each comparison in parentheses"),
         ("1 < F.cost < 5", r"\.between\(low, high\)"),
         ("P and Q", "Use & for and"),
         ("F.model in {'a'}", r"\.is_in\(\[\.\.\.\]\)"),
         ("'a' in F.model", r"\.contains\('a'\)"),
         ("F.cost & F.latency > 5", r"F\.cost is a column, not a condition"),
-        ("F.cost > (0.1 | P) & Q", r"\(0\.1 \| …\) has a comparison missing"),
-        ("P & True & Q", "ALL matches everything"),
+        ("F.cost > (0.1 | P) & Q", r"\(0\.1 \| …\) lacks a comparison"),
+        ("P & True & Q", "Use ALL to match everything"),
         ("F.cost > F.latency", "a column with a constant only"),
     ],
 )

@@ -11,7 +11,8 @@ import pytest
 
 from helicone_sessions.errors import FilterValueError
 from helicone_sessions.filters.columns import Columns, F
-from helicone_sessions.filters.schema import ColumnFacts, Kind
+from helicone_sessions.filters.schema import ALIASES, ColumnFacts, Kind
+from helicone_sessions.filters.text.parser import parse_filter
 from tests.filters.support import again, needs_contract, schemas
 from tests.strategies import COLUMNS, PAIRS
 
@@ -68,8 +69,17 @@ def test_f_has_every_column(facts: ColumnFacts) -> None:
 
 def test_dir_lists_the_columns() -> None:
     """dir(F) lists the columns and nothing else that is public."""
-    names = {column.name.replace("-", "_") for column in COLUMNS}
+    names = {column.name.replace("-", "_") for column in COLUMNS} | set(ALIASES)
     assert names == {name for name in dir(F) if not name.startswith("_")}
+
+
+@pytest.mark.parametrize(("name", "key"), ALIASES.items())
+def test_aliases_are_properties(name: str, key: str) -> None:
+    """The id and the name of a session are properties of its requests, in Python and in text."""
+    assert f"F.properties['{key}']" == repr(getattr(F, name)) == repr(F[name])
+    expected = F.properties[key] == "x"
+    for text in (f'{name} == "x"', f'F.{name} == "x"', f'F["{name}"].eq("x")'):
+        assert expected == parse_filter(text)
 
 
 @pytest.mark.parametrize("facts", COLUMNS, ids=lambda facts: facts.name)
@@ -96,8 +106,7 @@ def test_numbers_have_units(facts: ColumnFacts) -> None:
     ("wrong", "meant"),
     [
         ("COST", "'cost'"),
-        ("session_id", "F.properties['Helicone-Session-Id']"),
-        ("Helicone-Session-Name", "F.properties['Helicone-Session-Name']"),
+        ("Helicone-Session-Name", "'session_name'"),
         ("created_at", "'request_created_at'"),
         ("property", "'properties'"),
         ("propertes", "'properties' or 'property_key'"),
@@ -105,7 +114,7 @@ def test_numbers_have_units(facts: ColumnFacts) -> None:
 )
 def test_what_is_called_otherwise_elsewhere(wrong: str, meant: str) -> None:
     """A name from elsewhere is answered with the one that works."""
-    with pytest.raises(AttributeError, match=re.escape(f"did you mean {meant}?")):
+    with pytest.raises(AttributeError, match=re.escape(f"Did you mean {meant}?")):
         getattr(F, wrong)
 
 
@@ -114,9 +123,9 @@ def test_what_is_called_otherwise_elsewhere(wrong: str, meant: str) -> None:
 )
 def test_unknown_column_suggests_a_near_one(wrong: str, near: str) -> None:
     """A misspelt column is refused with the name that was probably meant."""
-    with pytest.raises(AttributeError, match=f"did you mean '{near}'"):
+    with pytest.raises(AttributeError, match=f"Did you mean '{near}'"):
         getattr(F, wrong)
-    with pytest.raises(FilterValueError, match=f"did you mean '{near}'"):
+    with pytest.raises(FilterValueError, match=f"Did you mean '{near}'"):
         F[wrong]
 
 

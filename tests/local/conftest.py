@@ -34,6 +34,7 @@ from helicone_sessions.local import LocalServer
 from helicone_sessions.local.drivers.driver import Driver
 from helicone_sessions.local.query.engine import Engine
 from helicone_sessions.local.storage.store import Store
+from helicone_sessions.messages.grid_query import GridFigures, GridQuery, grid_figures_from_wire
 from tests.local.counting_driver import CountingDriver
 from tests.strategies import COMPARISONS, METHODS
 
@@ -86,7 +87,7 @@ class Oracle:
         self.rows = as_kept(rows)
         self._tags: dict[str, set[str]] = defaultdict(set)
         for row in self.rows:
-            self._tags[_session_id(row)].update(row["session_tag"])
+            self._tags[session_id_of(row)].update(row["session_tag"])
 
     def answer(
         self,
@@ -99,21 +100,29 @@ class Oracle:
         include_unsessioned: bool = True,
     ) -> dict[str, Any]:
         """The answer in the form of `summary`; averages are exact to the twelfth digit, ends wholly."""
+
+        def is_in_scope(row: Row) -> bool:
+            is_named = name_contains.lower() in session_name_of(row).lower()
+            return is_named and bool(include_unsessioned or session_id_of(row))
+
+        kept = self.requests(tree, time_filter, is_in_scope)
+        return expected(kept, LEVELS[p_size], use_interquartile=bool(use_interquartile))
+
+    def requests(
+        self,
+        tree: Tree = ("and",),
+        time_filter: TimeFilter | None = None,
+        is_in_scope: Callable[[Row], bool] = lambda _row: True,
+    ) -> list[dict[str, Any]]:
+        """The requests for which *tree* is true; sessions are the requests in scope at that time."""
         asked = [
             row
             for row in self.rows
-            if (include_unsessioned or _session_id(row))
-            and name_contains.lower() in _session_name(row).lower()
+            if is_in_scope(row)
             and (time_filter is None or time_filter.start < row["request_created_at"] < time_filter.end)
         ]
         sessions = {name: _totals(rows) for name, rows in _by_session(asked).items()}
-        kept = [row for row in asked if self._holds(tree, row, sessions[_session_id(row)])]
-        return expected(kept, LEVELS[p_size], use_interquartile=bool(use_interquartile))
-
-    def requests(self, tree: Tree) -> list[dict[str, Any]]:
-        """The requests for which *tree* is true."""
-        sessions = {name: _totals(rows) for name, rows in _by_session(self.rows).items()}
-        return [row for row in self.rows if self._holds(tree, row, sessions[_session_id(row)])]
+        return [row for row in asked if self._holds(tree, row, sessions[session_id_of(row)])]
 
     def _holds(self, tree: Tree, row: Row, session: Row, *, negated: bool = False) -> bool:
         match tree:
@@ -141,7 +150,7 @@ class Oracle:
 
     def _condition(self, name: str, word: str, value: Any, key: list[str], row: Row) -> bool:
         if name in ("assets", "session_tag"):
-            several = row["assets"] if name == "assets" else self._tags[_session_id(row)]
+            several = row["assets"] if name == "assets" else self._tags[session_id_of(row)]
             if word in ("not-equals", "not-contains"):
                 return not any(_text(OPPOSITES[word], one, value, words=False) for one in several)
             return any(_text(word, one, value, words=False) for one in several)
@@ -191,9 +200,9 @@ def expected(rows: Iterable[Row], level: float, *, use_interquartile: bool) -> d
     """Totals and ends of the histograms and the averages, of the requests that count."""
     sessions = list(_by_session(rows).values())
     values: dict[str, list[float]] = {
-        "session_count": sorted(Counter((_session_id(row), _session_name(row)) for row in rows).values()),
+        "session_count": sorted(Counter((session_id_of(row), session_name_of(row)) for row in rows).values()),
         "session_duration": sorted(_seconds(session) for session in sessions),
-        "session_cost": sorted(sum(_nano(row) for row in session) / NANO for session in sessions),
+        "session_cost": sorted(sum(nano_of(row) for row in session) / NANO for session in sessions),
     }
     result: dict[str, Any] = {}
     for name, ordered in values.items():
@@ -220,22 +229,22 @@ def quantile(ordered: list[float], level: float) -> float:
     return ordered[below] + (place - below) * (ordered[above] - ordered[below])
 
 
-def _session_id(row: Row) -> str:
+def session_id_of(row: Row) -> str:
     return str(row["properties"].get("Helicone-Session-Id") or "")
 
 
-def _session_name(row: Row) -> str:
+def session_name_of(row: Row) -> str:
     return str(row["properties"].get("Helicone-Session-Name") or "")
 
 
-def _nano(row: Row) -> int:
+def nano_of(row: Row) -> int:
     return int(Decimal(str(row["cost"])) * NANO)
 
 
 def _by_session(rows: Iterable[Row]) -> dict[str, list[Row]]:
     sessions: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        sessions[_session_id(row)].append(row)
+        sessions[session_id_of(row)].append(row)
     return sessions
 
 
@@ -249,7 +258,7 @@ def _totals(rows: list[Row]) -> dict[str, Any]:
     sent = sum(row["prompt_tokens"] or 0 for row in rows)
     received = sum(row["completion_tokens"] or 0 for row in rows)
     return {
-        "session_total_cost": Fraction(sum(map(_nano, rows)), NANO),
+        "session_total_cost": Fraction(sum(map(nano_of, rows)), NANO),
         "session_prompt_tokens": sent,
         "session_completion_tokens": received,
         "session_total_tokens": sent + received,
@@ -264,11 +273,11 @@ def _value(name: str, key: list[str], row: Row) -> Any:
         case "properties":
             return row["properties"].get(key[0]) or ""
         case "session_session_id":
-            return _session_id(row)
+            return session_id_of(row)
         case "session_session_name":
-            return _session_name(row)
+            return session_name_of(row)
         case "cost":
-            return Fraction(_nano(row), NANO)
+            return Fraction(nano_of(row), NANO)
         case "total_tokens":
             parts = (row["prompt_tokens"], row["completion_tokens"])
             return None if None in parts else sum(parts)
@@ -331,6 +340,16 @@ class Held:
     def __init__(self, driver: Driver, store: Store) -> None:
         self._driver = CountingDriver(driver)
         self._store = store
+
+    async def data_of(self, name: str, query: Any, wire_filter: Any = None, **options: Any) -> Any:
+        """The ``data`` of a response to a query for the listing of this name."""
+        engine = self.engine(**options)
+        listings = engine.listings(self._store.organization_id, wire_filter)
+        return await engine.list(getattr(listings, name)(query))
+
+    async def grid(self, grid: GridQuery, **options: Any) -> GridFigures:
+        """The figures of a grid."""
+        return grid_figures_from_wire(await self.engine(**options).answer_grid(grid, self.organization_id))
 
     async def ask(
         self, query: SessionMetricsQuery, wire_filter: Any = None, **options: Any

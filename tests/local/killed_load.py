@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import UUID
 
 from helicone_sessions.local.drivers.chdb import ChdbDriver
@@ -45,7 +46,7 @@ async def _main(path: str, first: int, last: int, at: str = "") -> None:
     driver = Deadly(path)
     driver.at = at
     await driver.open()
-    store = Store(driver, "kept")
+    store = Store(driver, "kept", directory=Path(path))
     await store.open()
     _acknowledged(0)
     driver.is_armed = True

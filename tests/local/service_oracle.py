@@ -66,19 +66,54 @@ class ServiceOracle:
         rows = list(self._within(body))
         if not include_unsessioned:
             rows = [row for row in rows if _property(row, "Helicone-Session-Id")]
-        wire = body.get("filter", "all")
+        try:
+            kept, may_fail = self._kept(rows, body.get("filter", "all")), False
+        except MayFail as may:
+            kept, may_fail = may.answer, True
+        level = LEVELS[body.get("pSize")]
+        answer = expected(kept, level, use_interquartile=body.get("useInterquartile", False))
+        if may_fail:
+            raise MayFail(answer)
+        return answer
+
+    def sessions(self, wire: Any) -> list[tuple[str, str, int]]:
+        """The id, the name and the number of requests of each listed session, in any order.
+
+        Raises:
+            Fails: The query fails.
+            MayFail: It may fail.
+        """
+        having = list(_grouped_conditions(wire))
+        for _, condition in having:
+            if condition is not None:
+                _check_types(*condition)
+        rows = [row for row in self.rows if "Helicone-Session-Id" in row["properties"]]
+        try:
+            kept, may_fail = self._kept(rows, wire), False
+        except MayFail as may:
+            kept, may_fail = may.answer, True
+        groups = defaultdict(list)
+        for row in kept:
+            groups[_property(row, "Helicone-Session-Id"), _property(row, "Helicone-Session-Name")].append(row)
+        found = [
+            (*key, len(group)) for key, group in groups.items() if _group_holds(wire, _totals(*key, group))
+        ]
+        if may_fail or any(condition and _fails_on_rows(*condition) for _, condition in having):
+            raise MayFail(found)
+        return found
+
+    def _kept(self, rows: list[Row], wire: Any) -> list[Row]:
+        """The rows for which a filter is true."""
         conditions = [condition for leaf in _leaves(wire) for condition in _conditions(leaf)]
         for condition in conditions:
             _check_types(*condition)
         outcomes = []
         for self._assumed in (True, False):
             outcomes.append([row for row in rows if self._holds(wire, row)])
-        level = LEVELS[body.get("pSize")]
-        answer = expected(outcomes[0], level, use_interquartile=body.get("useInterquartile", False))
         if not any(_fails_on_rows(*condition) for condition in conditions):
-            return answer
+            return outcomes[0]
         if outcomes[0] == outcomes[1]:
-            raise MayFail(answer)
+            raise MayFail(outcomes[0])
         raise Fails("on rows")
 
     def _within(self, body: dict[str, Any]) -> Iterator[Row]:
@@ -138,11 +173,75 @@ def _leaves(wire: Any) -> Iterator[dict[str, Any]]:
 
 
 def _conditions(leaf: dict[str, Any]) -> Iterator[tuple[str, str | None, str, Any]]:
-    """Of each table one column and its first operator, if the server has a use for the column."""
+    """The conditions on requests that the server reads of a leaf."""
+    return (condition for condition in _read(leaf) if not _is_grouped(condition[0]))
+
+
+def _is_grouped(name: str) -> bool:
+    return name.startswith("session_") and name != "session_tag"
+
+
+def _grouped_conditions(wire: Any) -> Iterator[tuple[bool, Any]]:
+    """For each condition whether it is on groups, and then itself; one after a map's fails."""
+    is_shifted = False
+    for leaf in _leaves(wire):
+        for condition in _read(leaf):
+            is_shifted |= condition[0] in ("properties", "search_properties", "scores")
+            if _is_grouped(condition[0]):
+                if is_shifted:
+                    raise Fails("456")
+                yield True, condition
+            else:
+                yield False, None
+
+
+def _totals(session_id: str, name: str, rows: list[Row]) -> dict[str, Any]:
+    """The columns of a group of requests; a sum of nothing but nulls is null."""
+    moments = [row["request_created_at"] for row in rows]
+    sent, received = (
+        sum(known) if (known := [row[column] for row in rows if row[column] is not None]) else None
+        for column in ("prompt_tokens", "completion_tokens")
+    )
+    return {
+        "session_session_id": session_id,
+        "session_session_name": name,
+        "session_total_cost": sum(int(Decimal(str(row["cost"])) * 10**9) for row in rows) / 10**9,
+        "session_total_requests": len(rows),
+        "session_prompt_tokens": sent,
+        "session_completion_tokens": received,
+        "session_total_tokens": None if sent is None or received is None else sent + received,
+        "session_created_at": min(moments),
+        "session_latest_request_created_at": max(moments),
+    }
+
+
+def _group_holds(wire: Any, group: dict[str, Any]) -> bool | None:
+    """Whether a group fulfils the conditions on groups; all others are true."""
+    if wire == "all":
+        return True
+    if "operator" in wire:
+        sides = [_group_holds(wire[side], group) for side in ("left", "right")]
+        return _both(sides) if wire["operator"] == "and" else _either(sides)
+    return _both([_of_group(*condition, group) for condition in _read(wire)])
+
+
+def _of_group(name: str, _key: str | None, word: str, constant: Any, group: dict[str, Any]) -> bool | None:
+    if not _is_grouped(name):
+        return True
+    found = group[name]
+    if isinstance(found, str):
+        return False if _fails_on_rows(name, None, word, constant) else _text(name, word, found, constant)
+    if found is None:
+        return None
+    if isinstance(found, datetime):
+        return COMPARISONS[word](found, datetime.fromisoformat(constant).replace(microsecond=0))
+    return COMPARISONS[word](found, _number(constant))
+
+
+def _read(leaf: dict[str, Any]) -> Iterator[tuple[str, str | None, str, Any]]:
+    """Of each table one column and its first operator."""
     for columns in leaf.values():
         name = next((name for name in READ_FIRST if name in columns), next(iter(columns)))
-        if name.startswith("session_") and name != "session_tag":
-            continue
         key, operators = None, columns[name]
         if name in ("properties", "search_properties", "scores"):
             key, operators = next(iter(operators.items()))

@@ -1,5 +1,6 @@
 """The embedded engine and processes: one directory for one process, none after a fork, and no late exit."""
 
+import asyncio
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from helicone_sessions import MissingExtra
+from helicone_sessions import ConfigurationError, MissingExtra
 from helicone_sessions.local.drivers import chdb_process
 from helicone_sessions.local.drivers.chdb import ChdbDriver
 
@@ -157,6 +158,65 @@ def test_directory_that_is_not_ours(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir(mode=0o500)
     (refused,) = _said(OPEN, tmp_path / "data")
     assert "cannot be written to: Permission denied" in refused
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX rights")
+@pytest.mark.promise(name="S11")
+async def test_rights(tmp_path: Path) -> None:
+    """Only its owner can read a directory of data; one that exists keeps its rights unless it is empty."""
+    (tmp_path / "empty").mkdir(mode=0o755)
+    for name in ("new", "empty"):
+        driver = ChdbDriver(tmp_path / name)
+        await driver.open()
+        await driver.aclose()
+        assert 0o700 == (tmp_path / name).stat().st_mode & 0o777
+        assert 0o600 == (tmp_path / name / chdb_process.LOCK_FILE).stat().st_mode & 0o777
+        (tmp_path / name).chmod(0o750)
+        await driver.open()
+        await driver.aclose()
+        assert 0o750 == (tmp_path / name).stat().st_mode & 0o777
+
+
+@pytest.mark.promise(name="S11")
+async def test_lock_that_is_a_link(tmp_path: Path) -> None:
+    """The lock is not taken through a link, whose target stays as it is."""
+    other = tmp_path / "other"
+    other.write_text("precious")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / chdb_process.LOCK_FILE).symlink_to(other)
+    with pytest.raises(ConfigurationError, match="it is a symbolic link"):
+        await ChdbDriver(tmp_path / "data").open()
+    assert "precious" == other.read_text()
+
+
+async def test_reason_of_a_failed_start(tmp_path: Path) -> None:
+    """If the engine does not start, the error has the engine's own reason and not that of a taken lock."""
+    driver = ChdbDriver(tmp_path)
+    await driver.open()
+    await driver.execute("CREATE TABLE kept (a Int8) ENGINE = MergeTree ORDER BY a")
+    await driver.aclose()
+    (definition,) = await asyncio.to_thread(lambda: list(tmp_path.glob("**/kept.sql")))
+    definition.write_text("garbage")
+    with pytest.raises(ConfigurationError, match=r"does not start: Syntax error .*kept\.sql") as caught:
+        await driver.open()
+    assert "another process" not in str(caught.value)
+
+
+HOLD_WITHOUT_US = """
+import chdb
+connection = chdb.connect(sys.argv[1])
+say("open")
+sys.stdin.read()
+"""
+
+
+async def test_directory_that_chdb_itself_has_open(tmp_path: Path) -> None:
+    """A program that uses chDB without this package holds a lock of its own."""
+    with _process(HOLD_WITHOUT_US, tmp_path) as process:
+        assert process.stdout is not None
+        assert '"open"\n' == process.stdout.readline()
+        with pytest.raises(ConfigurationError, match="is open in another process"):
+            await ChdbDriver(tmp_path).open()
 
 
 ONE_PATH = """
@@ -339,7 +399,7 @@ async def test_an_engine_that_takes_no_settings(tmp_path: Path, monkeypatch: pyt
         return made[-1]
 
     monkeypatch.setattr(chdb_process, "_opened", None)
-    monkeypatch.setattr("helicone_sessions.local.drivers.chdb._import_connect", lambda: connect)
+    monkeypatch.setattr("helicone_sessions.local.drivers.chdb.load_chdb", lambda: connect)
     with pytest.raises(RuntimeError, match="not a word"):
         await ChdbDriver(tmp_path / "a").open()
     assert [True, True] == [each.is_closed for each in made]
@@ -360,20 +420,89 @@ def test_a_share_whose_connection_does_not_close(tmp_path: Path, monkeypatch: py
     ("platform", "host", "expected"),
     [
         ("linux", "x86_64-pc-linux-gnu", None),
-        ("win32", None, "no wheels for Windows"),
-        ("linux", "x86_64-alpine-linux-musl", r"no wheels for musl \(Alpine Linux\)"),
+        ("win32", None, "no build for Windows"),
+        ("linux", "x86_64-alpine-linux-musl", "no build for musl (Alpine Linux)"),
     ],
 )
 def test_missing_extra(
     monkeypatch: pytest.MonkeyPatch, platform: str, host: str | None, expected: str | None
 ) -> None:
-    """Without chDB the error names the extra, and says so where it cannot be installed."""
+    """Without chDB the error names the extra, and the platform if it cannot be installed there."""
     monkeypatch.setitem(sys.modules, "chdb", None)
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr("sysconfig.get_config_var", lambda _: host)
     with pytest.raises(MissingExtra, match=r"helicone-sessions\[local\]") as caught:
         ChdbDriver()
-    if expected is None:
-        assert "no wheels" not in str(caught.value)
-    else:
-        caught.match(expected)
+    notes = getattr(caught.value, "__notes__", [])
+    assert [] == notes if expected is None else expected in notes[0]
+
+
+@pytest.mark.parametrize(
+    "files",
+    [["__init__.py"], ["__init__.py", "_chdb.abi3.so", "libpybind11nonlimitedapi_chdb_3.10.so"]],
+)
+def test_python_without_a_build_of_chdb(tmp_path: Path, files: list[str]) -> None:
+    """Where importing chDB would end the interpreter, the extra is reported as missing instead."""
+    (tmp_path / "chdb").mkdir()
+    for name in files:
+        (tmp_path / "chdb" / name).write_text("import os\nos._exit(3)\n")
+    script = """
+sys.path.insert(0, sys.argv[1])
+from helicone_sessions import ConfigurationError, MissingExtra
+from helicone_sessions.local import LocalServer
+
+async def main():
+    try:
+        await LocalServer().start()
+    except MissingExtra as error:
+        say([error.extra, *error.__notes__])
+
+asyncio.run(main())
+"""
+    ((extra, note),) = _said(script, tmp_path)
+    assert "local" == extra
+    assert f"no build for Python {sys.version_info.major}.{sys.version_info.minor}" in note
+
+
+CRASH = """
+import ctypes, faulthandler, threading
+
+def crash():
+    {crash}
+
+async def main():
+    {before}
+    driver = ChdbDriver()
+    await driver.open()
+    await driver.query(ONE)
+    say("open")
+    sys.stdin.readline()
+    {thread}
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "thread", "crash", "number"),
+    [
+        ("pass", "crash()", "ctypes.string_at(0)", signal.SIGSEGV),
+        ("pass", "crash()", "os.abort()", signal.SIGABRT),
+        ("pass", "threading.Thread(target=crash).start()", "ctypes.string_at(0)", signal.SIGSEGV),
+        ("import chdb", "crash()", "os.abort()", signal.SIGABRT),
+        ("faulthandler.enable()", "crash()", "ctypes.string_at(0)", signal.SIGSEGV),
+    ],
+)
+def test_a_crash_ends_the_process(before: str, thread: str, crash: str, number: int) -> None:
+    """A fatal signal ends a process with the engine at once, so that a supervisor can start it anew."""
+    script = CRASH.format(before=before, thread=thread, crash=crash)
+    command = [sys.executable, "-c", HEAD + script]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert '"open"\n' == process.stdout.readline()
+        _, errors = process.communicate("crash\n", timeout=PATIENCE)
+    assert -number == process.returncode
+    assert ("Fatal Python error" in errors) == ("faulthandler" in before)

@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import gc
+import gzip
 import logging
 import os
 import pickle
@@ -21,8 +22,7 @@ from aiohttp import web
 
 from helicone_sessions import ConfigurationError
 from helicone_sessions.local.drivers.clickhouse_address import parse_address
-from helicone_sessions.local.drivers.clickhouse_http import ClickHouseDriver
-from helicone_sessions.local.drivers.clickhouse_protocol import form
+from helicone_sessions.local.drivers.clickhouse_http import ClickHouseDriver, form
 from helicone_sessions.local.drivers.driver import DriverError, Limits, Statement
 from helicone_sessions.local.query.contract_sql import Parameters
 from tests.local.clickhouse_server import ClickHouseServer
@@ -384,7 +384,7 @@ async def test_changed_parameters(server: ClickHouseServer) -> None:
             241,
             "Code: 1.",
         ),
-        ({"text": "<html>502</html>", "status": 502}, None, "status 502.*html.*check that host and port"),
+        ({"text": "<html>502</html>", "status": 502}, None, "status 502.*html.*Check that host and port"),
         ({"text": "Port 9000 is for clickhouse-client program", "status": 400}, None, "Port 9000"),
         ({"text": "Ok.\n"}, None, "not ClickHouse's.*'Ok"),
         ({"text": ""}, None, "not ClickHouse's"),
@@ -419,6 +419,23 @@ async def test_odd_answers(
     assert 2_000 > len(str(caught.value))
 
 
+async def test_response_of_many_bytes(
+    server: ClickHouseServer, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A response is read up to a limit, and a packed one is not unpacked."""
+    monkeypatch.setattr("helicone_sessions.local.drivers.clickhouse_http._LARGEST_RESPONSE", 16 * 1024 * 1024)
+    driver = await opened()
+    server.replies.append(web.Response(body=b" " * (16 * 1024 * 1024 + 1)))
+    with pytest.raises(DriverError, match="more than 16 MB"):
+        await driver.query(echo("a"))
+    packed = gzip.compress(b" " * 100_000_000)
+    server.replies.append(web.Response(body=packed, headers={"Content-Encoding": "gzip"}))
+    with pytest.raises(DriverError, match="not ClickHouse's"):
+        await driver.query(echo("a"))
+    assert "identity" == server.headers[-1]["Accept-Encoding"]
+    assert [["a"]] == (await driver.query(echo("a"))).rows
+
+
 async def test_rows_may_hold_error_texts(driver: ClickHouseDriver) -> None:
     """A row whose text looks like an error is a row."""
     text = "Code: 241. DB::Exception: not one"
@@ -429,7 +446,7 @@ async def test_broken_answer(opened: Opened, server: ClickHouseServer) -> None:
     """An answer that ends too early is an error."""
     driver = await opened()
     server.replies.append(cut_off())
-    with pytest.raises(DriverError, match="broke before the answer was whole"):
+    with pytest.raises(DriverError, match="broke before the response was complete"):
         await driver.query(echo("a"))
 
 
@@ -440,7 +457,7 @@ async def test_redirects(server: ClickHouseServer, opened: Opened, status: int) 
     driver = await opened()
     before = len(server.asked)
     server.replies.append(web.Response(status=status, headers={"Location": server.url()}))
-    with pytest.raises(DriverError, match=r"another address, 'http://127\.0\.0\.1"):
+    with pytest.raises(DriverError, match=r"redirects to 'http://127\.0\.0\.1"):
         await driver.query(echo("a"))
     assert before + 1 == len(server.asked)
 
@@ -562,7 +579,7 @@ async def test_silent_server(monkeypatch: pytest.MonkeyPatch) -> None:
     async with await asyncio.start_server(listen, "127.0.0.1", 0) as silent:
         port = silent.sockets[0].getsockname()[1]
         driver = ClickHouseDriver(f"http://127.0.0.1:{port}/", limits=Limits(seconds=None))
-        with pytest.raises(ConfigurationError, match=r"did not answer within 0\.1 s; check host and port"):
+        with pytest.raises(ConfigurationError, match=r"did not answer within 0\.1 s. Check host and port"):
             await driver.open()
     async with asyncio.timeout(10):
         while not heard:  # noqa: ASYNC110 - the other end of the connection

@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 import attrs
 import pytest
 
-from helicone_sessions import ConfigurationError, F, SessionMetrics, SessionMetricsQuery, TimeFilter, any_of
+from helicone_sessions import ConfigurationError, F, SessionMetricsQuery, TimeFilter, any_of
 from helicone_sessions.local.drivers.chdb import ChdbDriver
 from helicone_sessions.local.drivers.clickhouse_address import parse_address
 from helicone_sessions.local.drivers.clickhouse_http import ClickHouseDriver
@@ -23,6 +23,8 @@ from helicone_sessions.local.drivers.driver import Driver, DriverError
 from helicone_sessions.local.query.contract_sql import Unanswerable
 from helicone_sessions.local.query.engine import Engine
 from helicone_sessions.local.query.foreign_tables import find_organizations, find_tables
+from helicone_sessions.local.query.service_listings import ServiceListings
+from helicone_sessions.local.query.session_sql import ContractListings
 from helicone_sessions.local.storage.table import (
     REQUEST_COLUMNS,
     SESSION_ID,
@@ -30,10 +32,14 @@ from helicone_sessions.local.storage.table import (
     Tables,
     create_statements,
 )
+from helicone_sessions.messages.grid_query import GridQuery, GroupBy, grid_figures_from_wire
+from helicone_sessions.messages.requests import RequestsQuery
+from helicone_sessions.messages.sessions import SessionsQuery
 from tests.local.clickhouse_server import ClickHouseServer, execute, quoted
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 OURS, THEIRS = UUID(int=1), UUID(int=2)
+WHOLE = TimeFilter(START - timedelta(hours=1), START + timedelta(hours=2))
 REQUESTS, TAGS = "request_response_rmt", "tags"
 
 # As Helicone makes it: no columns of sessions, and an order that time is late in.
@@ -203,17 +209,32 @@ TAG_ROWS = [
 ]
 
 
-async def answers(driver: Driver, tables: Tables) -> dict[str, SessionMetrics]:
-    """What each of the queries is answered."""
+async def answers(driver: Driver, tables: Tables) -> dict[str, Any]:
+    """The response to each of the queries, as metrics, as a list, and all of them as a grid."""
     engine = Engine(driver, tables)
-    return {name: await engine.answer(query, OURS) for name, query in QUERIES.items()}
+    found: dict[str, Any] = {name: await engine.answer(query, OURS) for name, query in QUERIES.items()}
+    for name, query in QUERIES.items():
+        listings = ContractListings(tables, OURS)
+        sessions = SessionsQuery(query.time_filter or WHOLE, query.filter, search="s", limit=20)
+        for kind, listing in {
+            "sessions": listings.sessions(sessions),
+            "count": listings.session_count(sessions),
+            "names": listings.session_names(query),
+        }.items():
+            found[f"{kind} of {name}"] = await engine.list(listing)
+    found["requests"] = await engine.list(ContractListings(tables, OURS).requests(RequestsQuery(limit=1000)))
+    segments = tuple(query.filter for query in QUERIES.values() if query.filter is not None)
+    for number, by in enumerate((segments, GroupBy("model"), GroupBy("properties", "Tier"))):
+        grid = GridQuery(SessionMetricsQuery(), by, tuple(WHOLE.split(minutes=10)), quantiles=("p95",))
+        found[f"grid {number}"] = grid_figures_from_wire(await engine.answer_grid(grid, OURS))
+    return found
 
 
 @pytest.fixture(scope="module")
-def expected() -> dict[str, SessionMetrics]:
+def expected() -> dict[str, Any]:
     """What chDB in this process answers of the same rows in one's own tables."""
 
-    async def asked() -> dict[str, SessionMetrics]:
+    async def asked() -> dict[str, Any]:
         driver = ChdbDriver()
         await driver.open()
         try:
@@ -230,7 +251,7 @@ def expected() -> dict[str, SessionMetrics]:
         return runner.run(asked())
 
 
-async def test_own_tables(clickhouse: Place, expected: Mapping[str, SessionMetrics]) -> None:
+async def test_own_tables(clickhouse: Place, expected: Mapping[str, Any]) -> None:
     """Tables of one's own are found with their columns of sessions, and answer as in this process."""
     await clickhouse.execute(*create_statements(clickhouse.database)[1:])
     await clickhouse.insert(REQUESTS, request_rows())
@@ -240,7 +261,7 @@ async def test_own_tables(clickhouse: Place, expected: Mapping[str, SessionMetri
         database = quoted(clickhouse.database)
         assert tables == Tables(f"{database}.`{REQUESTS}` FINAL", f"{database}.`{TAGS}` FINAL")
         assert expected == await answers(driver, tables)
-    assert len(QUERIES) - 3 <= len(set(map(repr, expected.values())))
+    assert len(QUERIES) - 3 <= len({repr(expected[name]) for name in QUERIES})
 
 
 async def test_thousands_of_terms(clickhouse: Place) -> None:
@@ -255,7 +276,7 @@ async def test_thousands_of_terms(clickhouse: Place) -> None:
         assert expected == await engine.answer(SessionMetricsQuery(filter_), OURS)
 
 
-async def test_helicone(clickhouse: Place, expected: Mapping[str, SessionMetrics]) -> None:
+async def test_helicone(clickhouse: Place, expected: Mapping[str, Any]) -> None:
     """Helicone's own tables are asked as they are, and requests that were sent again count once."""
     await clickhouse.execute(HELICONE, HELICONE_TAGS)
     rows = request_rows()
@@ -274,7 +295,7 @@ async def test_helicone(clickhouse: Place, expected: Mapping[str, SessionMetrics
         assert expected == await answers(driver, tables)
 
 
-async def test_distributed(expected: Mapping[str, SessionMetrics]) -> None:
+async def test_distributed(expected: Mapping[str, Any]) -> None:
     """A `Distributed` table needs nothing special."""
     async with place("server") as kept, place("server") as asked:
         await kept.execute(HELICONE, HELICONE_TAGS)
@@ -291,7 +312,7 @@ async def test_distributed(expected: Mapping[str, SessionMetrics]) -> None:
             assert expected == await answers(driver, tables)
 
 
-async def test_plain_table(clickhouse: Place, expected: Mapping[str, SessionMetrics]) -> None:
+async def test_plain_table(clickhouse: Place, expected: Mapping[str, Any]) -> None:
     """A table that does not replace rows is asked without the word for it."""
     plain = HELICONE.replace("ReplacingMergeTree(updated_at)", "MergeTree")
     await clickhouse.execute(plain, HELICONE_TAGS.replace("ReplacingMergeTree(created_at)", "MergeTree"))
@@ -324,6 +345,35 @@ async def test_old_table(clickhouse: Place) -> None:
         ]:
             with pytest.raises(Unanswerable, match=name):
                 await engine.answer(SessionMetricsQuery(filter_), OURS)
+
+
+async def test_lists_of_a_bare_table(clickhouse: Place) -> None:
+    """A table with the required columns alone is listed; what it lacks is null, zero or empty."""
+    required = ("organization_id", "request_created_at", "request_id", "properties", "cost")
+    await create(clickhouse, without=tuple(name for name in REQUEST_COLUMNS if name not in required))
+    row = {name: value for name, value in request_rows()[1].items() if name in required}
+    row["properties"] = {SESSION_ID: "s1"}
+    await clickhouse.insert(REQUESTS, [row])
+    async with clickhouse.driver() as driver:
+        tables = await find_tables(driver)
+        engine, listings = Engine(driver, tables), ContractListings(tables, OURS)
+        (session,) = await engine.list(listings.sessions(SessionsQuery(WHOLE)))
+        assert (session["session_id"], session["total_tokens"], session["user_ids"]) == ("s1", 0, [])
+        assert session["avg_latency"] is None
+        assert (await engine.list(listings.session_count(SessionsQuery(WHOLE))))["avg_latency"] == 0
+        (name,) = await engine.list(listings.session_names(SessionMetricsQuery()))
+        assert (name["name"], name["avg_latency"]) == ("", None)
+        (request,) = await engine.list(listings.requests(RequestsQuery()))
+        assert (request["request_id"], request["model"]) == (row["request_id"], None)
+        grid = await engine.answer_grid(
+            GridQuery(SessionMetricsQuery(), GroupBy("properties", SESSION_ID)), OURS
+        )
+        assert grid["values"] == ["s1"]
+        with pytest.raises(Unanswerable, match="model"):
+            await engine.answer_grid(GridQuery(SessionMetricsQuery(), GroupBy("model")), OURS)
+        service = ServiceListings(tables, OURS, "all")
+        (session,) = await engine.list(service.sessions(SessionsQuery(WHOLE)))
+        assert (session["avg_latency"], session["total_tokens"]) == (0, 0)
 
 
 async def test_table_without_tokens(clickhouse: Place) -> None:

@@ -35,7 +35,7 @@ KEY = "sk-local-of-the-guards"
 PATH = "/v1/session/metrics/query"
 PLAIN: dict[str, Any] = {"nameContains": "", "timezoneDifference": 0}
 ONE, OTHER = UUID(int=1), UUID(int=2)
-TOO_LONG = 50 * 1024 * 1024 + 1
+TOO_LONG = 10 * 1024 * 1024 + 1
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -284,7 +284,7 @@ async def test_body_that_is_too_long_is_refused_unread() -> None:
     async with asking(patience=0.05) as asked:
         answer = await asked.raw(head("Connection: close", length=TOO_LONG))
         assert answer.startswith(b"HTTP/1.1 413 ")
-        assert b'{"error": "the body must not be longer than 50 MB"}' in answer
+        assert b'{"error": "the body must not be longer than 10 MB"}' in answer
 
 
 @pytest.mark.promise(name="S6")
@@ -294,7 +294,7 @@ async def test_body_that_unpacks_to_too_much() -> None:
         status, answer, _ = await asked.post(
             gzip.compress(b" " * TOO_LONG, 1), **{"Content-Encoding": "gzip"}
         )
-        assert (413, {"error": "the body must not be longer than 50 MB"}) == (status, answer)
+        assert (413, {"error": "the body must not be longer than 10 MB"}) == (status, answer)
         assert 200 == (await asked.post())[0]
 
 
@@ -502,6 +502,20 @@ async def test_end_after_the_grace(gate: Gate, caplog: pytest.LogCaptureFixture)
     assert [(503, "stopped")] == [(record.status, record.outcome) for record in caplog.records]  # type: ignore[attr-defined]
 
 
+async def test_last_answers_close_their_connections(gate: Gate) -> None:
+    """While the server stops, each answer says that its connection ends."""
+    async with asking(max_concurrency=4, grace=600) as asked:
+        assert "Connection" not in (await asked.post(path="/nowhere"))[2]
+        tasks = [asyncio.create_task(asked.post()) for _ in range(4)]
+        await until(lambda: gate.running == 4)
+        closing = asyncio.create_task(asked.server.aclose())
+        await asyncio.sleep(0)
+        gate.opened.set()
+        answers = await asyncio.gather(*tasks)
+        await closing
+    assert [(200, "close")] * 4 == [(status, headers["Connection"]) for status, _, headers in answers]
+
+
 async def test_idle_connections_do_not_hold_up_the_end() -> None:
     """Connections that ask nothing, new ones among them, are closed at the end."""
     async with asking() as asked:
@@ -601,6 +615,31 @@ async def test_access_log(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
     said = caplog.text.replace(f"{secret}x", "")
     assert KEY not in said
     assert secret not in said
+
+
+@pytest.mark.promise(name="L3")
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        "GET /{key} HTTP/1.1",
+        "GET /key={key} HTTP/1.1",
+        "GET /{escaped} HTTP/1.1",
+        f"GET /{'x' * 190}{{key}} HTTP/1.1",
+        "{key} / HTTP/1.1",
+        "GET /?key={key} HTTP/1.1",
+    ],
+)
+async def test_key_in_an_address(request_line: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A key that is in the path by mistake, in any spelling, is not in the access log."""
+    caplog.set_level(logging.INFO, "helicone_sessions.access")
+    key = "of-my-own-choice-0123456789"
+    escaped = "".join(f"%{ord(letter):02x}" for letter in key)
+    async with asking(api_key=key) as asked:
+        line = request_line.format(key=key, escaped=escaped)
+        await asked.raw(f"{line}\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    assert 1 == len(caplog.records)
+    assert key[:8] not in caplog.text
+    assert escaped[:24] not in caplog.text
 
 
 # Secrets
@@ -710,6 +749,28 @@ def test_limits_that_are_none(limits: dict[str, Any], message: str) -> None:
     assert f"limits.{next(iter(limits))}" == caught.value.argument
 
 
+@pytest.mark.promise(name="K5")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"organization_id": "sk-of-mine-0123456789"},
+        {"semantics": "sk-of-mine-0123456789"},
+        {"host": "sk-of-mine-0123456789"},
+        {"port": "sk-of-mine-0123456789"},
+        {"api_key": {str(UUID(int=1)): "any-text-0123456789"}},
+        {"clickhouse": "sk-of-mine-0123456789"},
+        {"path": "?sk-of-mine-0123456789"},
+        {"limits": "sk-of-mine-0123456789"},
+    ],
+    ids=lambda arguments: next(iter(arguments)),
+)
+async def test_key_in_the_wrong_argument(arguments: dict[str, Any]) -> None:
+    """A key that is passed as another argument is not repeated in the error."""
+    with pytest.raises(ConfigurationError) as caught:
+        await LocalServer(**arguments).start()
+    assert "0123456789" not in "".join(traceback.format_exception(caught.value))
+
+
 @pytest.mark.promise(name="S2")
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.0.2.1", "example.org"])  # noqa: S104
 def test_reachable_address_needs_a_key(host: str) -> None:
@@ -727,10 +788,11 @@ async def test_address_of_other_hosts(host: str) -> None:
         assert 200 == (await asked.post())[0]
 
 
-async def test_host_that_is_not_of_this_machine() -> None:
-    """An address of another machine cannot be listened on, and the error says which."""
-    with pytest.raises(ConfigurationError, match=r"got '192\.0\.2\.1'"):
-        await LocalServer(host="192.0.2.1", api_key=KEY).start()
+@pytest.mark.parametrize("host", ["192.0.2.1", "a..b", "xn--", "a" * 64])
+async def test_host_that_is_not_of_this_machine(host: str) -> None:
+    """What is no address of this machine cannot be listened on, and the error names it."""
+    with pytest.raises(ConfigurationError, match=f"must be an address of this machine, got '{host[:50]}"):
+        await LocalServer(host=host, api_key=KEY).start()
 
 
 async def test_port_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -795,7 +857,7 @@ async def test_wrong_argument(argument: str, value: object, keyword: str) -> Non
 @pytest.mark.parametrize(
     ("options", "argument"),
     [
-        ({"api_key": {KEY: "mine"}}, "organization_id"),
+        ({"api_key": {KEY: "mine"}}, "api_key"),
         ({"organization_id": ONE, "api_key": {KEY: ONE}}, "organization_id"),
         ({"clickhouse": "http://127.0.0.1", "path": "x"}, "clickhouse"),
         ({"clickhouse": "http://127.0.0.1", "data": []}, "clickhouse"),

@@ -235,7 +235,7 @@ async def test_what_is_no_filter_is_answered_with_its_place(server: LocalServer)
     """A mistake is an answer with the words of `parse_filter` and the place, counted in characters."""
     status, answer = await read(server, json={"text": 'model == "😀" and\n modle == "x"'})
     assert 200 == status
-    assert "there is no column 'modle'; did you mean 'model'?" in answer["error"]
+    assert "there is no column 'modle'. Did you mean 'model'?" in answer["error"]
     assert {"offset": 18, "line": 2, "column": 2} == answer["position"]
 
 
@@ -243,9 +243,9 @@ async def test_what_is_no_filter_is_answered_with_its_place(server: LocalServer)
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('not model like "a%b"', "the API has no opposite"),
+        ('not model like "a%b"', "the opposite of"),
         ("(cost > 1 or threat and " * 2000 + "threat" + ")" * 2000, "levels deep"),
-        ('model == "\ud800"', "half a surrogate pair"),
+        ('model == "\ud800"', "half of a surrogate pair"),
     ],
 )
 async def test_what_cannot_be_sent_is_a_mistake_too(server: LocalServer, text: str, said: str) -> None:

@@ -241,7 +241,7 @@ async def test_a_mistake_is_shown_while_it_is_typed(opened: Open) -> None:
     async with opened() as page:
         box = page.locator("#filter")
         await box.press_sequentially('model == "😀" and cots > 1')
-        said = await text_of(page, "#reading", "did you mean 'cost'?")
+        said = await text_of(page, "#reading", "Did you mean 'cost'?")
         assert "line 1, column 18" in said
         assert "^~~~" in said
         assert "true" == await box.get_attribute("aria-invalid")

@@ -3,8 +3,10 @@
 import asyncio
 import copy
 import json
+import os
 import pickle
 import re
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -224,8 +226,8 @@ async def test_health_needs_no_key(server: LocalServer) -> None:
         assert {"status": "healthy"} == await answer.json()
 
 
-NO_JSON = [b"", b"{", b"nameContains", b'{"nameContains": "\xe9", "timezoneDifference": 0}', b"[" * 100_000]
-NO_JSON += [b'{"a":' * 100_000 + b"1" + b"}" * 100_000, b"1" * 5000]
+NO_JSON = [b"", b"{", b"nameContains", b'{"nameContains": "\xe9", "timezoneDifference": 0}', b"[" * 50_000]
+NO_JSON += [b'{"a":' * 50_000 + b"1" + b"}" * 50_000, b"1" * 5000]
 WRONG: list[tuple[str, Any]] = [
     ("$", []),
     ("$", None),
@@ -684,3 +686,46 @@ async def test_missing_chdb(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingExtra, match=r"helicone-sessions\[local\]") as caught:
         await LocalServer().start()
     assert "local" == caught.value.extra
+
+
+@pytest.mark.parametrize("path", ["//v1/session/metrics/query", "/v1//session/metrics///query"])
+async def test_doubled_slashes(path: str) -> None:
+    """Clients that join a base URL with a slash at its end to a path are served."""
+    async with (
+        LocalServer() as server,
+        aiohttp.ClientSession(headers={"Authorization": f"Bearer {server.api_key}"}) as session,
+        session.post(server.url + path, json={"nameContains": "", "timezoneDifference": 0}) as answer,
+    ):
+        assert 200 == answer.status
+
+
+async def test_column_names_in_a_warning() -> None:
+    """The names of unknown columns reach a terminal without control characters."""
+    with pytest.warns(UserWarning, match=r"unknown columns are left out: \[31mred$"):
+        async with LocalServer([{"request_created_at": "2026-11-01T00:00:00Z", "\x1b[31mred": 1}]):
+            pass
+
+
+@pytest.mark.promise(name="S11")
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX rights")
+def test_files_of_the_command_are_private(tmp_path: Path) -> None:
+    """All files that `serve` writes are readable by their owner only."""
+    path = tmp_path / "data"
+    command = [
+        sys.executable,
+        "-m",
+        "helicone_sessions",
+        "serve",
+        "--path",
+        str(path),
+        "--port",
+        "0",
+        "--sample",
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any("ready at" in line for line in process.stderr)
+        process.terminate()
+    files = [file for file in (path, *path.rglob("*")) if not file.is_symlink()]
+    assert len(files) > 10
+    assert {0} == {file.stat().st_mode & 0o077 for file in files}

@@ -533,6 +533,20 @@ async def test_rejects_on_a_full_disk(store: Probe) -> None:
     assert 0 == await store.count()
 
 
+@pytest.mark.promise(name="S11")
+async def test_rejects_are_private(store: Probe, tmp_path: Path) -> None:
+    """Only its owner can read a new file of rejects, and a link is not followed."""
+    path, link, target = tmp_path / "rejects.jsonl", tmp_path / "link", tmp_path / "target"
+    await store.load([BAD], rejects=path)
+    assert 0o600 == path.stat().st_mode & 0o777
+    link.symlink_to(target)
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="it is a symbolic link"):
+            await store.load([BAD], rejects=link)
+        assert "precious" == target.read_text() if target.exists() else True
+        target.write_text("precious")
+
+
 async def test_only_rejects(store: Probe, tmp_path: Path) -> None:
     """Data of which no row can be read leaves nothing but the file of rejects."""
     loaded = await store.load([BAD] * 25, rejects=str(tmp_path / "rejects.jsonl"))

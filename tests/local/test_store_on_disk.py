@@ -39,7 +39,7 @@ async def _on_disk(path: Path) -> AsyncIterator[Probe]:
     driver = ChdbDriver(path)
     await driver.open()
     try:
-        store = Probe(driver, "kept")
+        store = Probe(driver, "kept", directory=path)
         await store.open()
         yield store
         await store.aclose()
@@ -69,6 +69,15 @@ async def test_kept_on_disk(tmp_path: Path) -> None:
     async with _on_disk(tmp_path) as store:
         assert [[21, 2]] == await store.ask("count(), max(status)")
         assert [["vip"]] == await store.ask("tag", store.tables.tags)
+
+
+async def test_loads_are_on_the_disk(tmp_path: Path) -> None:
+    """The tables that queries read, and their merged parts, are written through to the disk."""
+    async with _on_disk(tmp_path) as store:
+        found = await store.ask("engine_full", "system.tables WHERE name IN ('request_response_rmt', 'tags')")
+    assert 2 == len(found)
+    for setting in ("fsync_after_insert", "fsync_part_directory", "min_rows_to_fsync_after_merge"):
+        assert all(f"{setting} = 1" in text for (text,) in found)
 
 
 async def test_killed_loads(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
-"""JSON with msgspec and without it."""
+"""JSON with msgspec and without it, and packed bodies."""
 
+import gzip
 import json
+import zlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -25,11 +28,11 @@ def values(*scalars: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 def outcome(work: Any, value: Any) -> tuple[object, ...]:
-    """What *work* gives, in all detail, or the error that it raises."""
+    """What *work* gives, in all detail, or the text of the error that it raises."""
     try:
         found = work(value)
     except ValueError as error:
-        return type(error), str(error)
+        return (str(error),)
     return found, repr(found)
 
 
@@ -99,3 +102,86 @@ def test_what_is_not_json_is_refused_in_the_same_words(body: bytes, message: str
     """The error does not depend on the package."""
     with pytest.raises(ValueError, match=message):
         codec.decode(body)
+
+
+# Bodies that end early
+
+
+@SETTINGS
+@given(st.dictionaries(st.text(), values(st.text()), min_size=1), st.booleans(), st.data())
+def test_the_beginning_of_json_ends_early(value: Any, is_ascii: bool, data: st.DataObject) -> None:
+    """Cut anywhere, also inside of a character, a JSON object is told from a body that is something else."""
+    whole = json.dumps(value, ensure_ascii=is_ascii).encode(errors="surrogatepass")
+    cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
+    with pytest.raises(codec.EndsEarly):
+        codec.decode(cut)
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"hello", b"nul", b'{"a": 1}}', b'{"a" 1}', b"{'a': 1}", b'"a'])
+def test_other_bodies_do_not_end_early(body: bytes) -> None:
+    """What does not begin like an object or a list, or ends like one, is not JSON."""
+    with pytest.raises(ValueError, match="line 1 column") as caught:
+        codec.decode(body)
+    assert not isinstance(caught.value, codec.EndsEarly)
+
+
+# Packed bodies
+
+
+def deflated(body: bytes, wbits: int) -> bytes:
+    packer = zlib.compressobj(wbits=wbits)
+    return packer.compress(body) + packer.flush()
+
+
+PACKERS: list[tuple[str, Callable[[bytes], bytes]]] = [
+    ("gzip", gzip.compress),
+    ("x-gzip", gzip.compress),
+    (" GZIP ", gzip.compress),
+    ("deflate", zlib.compress),
+    ("deflate", lambda body: deflated(body, -15)),
+    ("identity", bytes),
+]
+
+
+@pytest.mark.parametrize(("encoding", "pack"), PACKERS)
+@given(body=st.binary(max_size=2000))
+@SETTINGS
+def test_a_packed_body_is_unpacked(encoding: str, pack: Callable[[bytes], bytes], body: bytes) -> None:
+    """Gzip and deflate, with and without its header, give the body back."""
+    assert body == codec.unpack(pack(body), encoding, most=2000)
+
+
+@pytest.mark.parametrize(("encoding", "pack"), PACKERS[:-1])
+@given(body=st.binary(max_size=200), data=st.data())
+@SETTINGS
+def test_a_packed_body_that_ends_early_is_told(
+    encoding: str, pack: Callable[[bytes], bytes], body: bytes, data: st.DataObject
+) -> None:
+    """Cut anywhere, a packed body is incomplete, and not a shorter body."""
+    packed = pack(body)
+    with pytest.raises(codec.EndsEarly):
+        codec.unpack(packed[: data.draw(st.integers(1, len(packed) - 1))], encoding, most=2000)
+
+
+@pytest.mark.parametrize(("encoding", "pack"), PACKERS[:-1])
+def test_unpacking_stops_at_its_limit(encoding: str, pack: Callable[[bytes], bytes]) -> None:
+    """The result has one byte more than allowed, however large the body would be."""
+    assert 1001 == len(codec.unpack(pack(b" " * 10_000_000), encoding, most=1000))
+
+
+@pytest.mark.parametrize(
+    ("problem", "encoding", "body"),
+    [
+        ("has the content encoding 'br', expected gzip or deflate", "br", b"x"),
+        ("has the content encoding 'zstd'", "zstd", b"x"),
+        ("has the content encoding 'gzip, gzip'", "gzip, gzip", b"x"),
+        ("is not in its content encoding 'gzip'", "gzip", b'{"data": null}'),
+        ("is not in its content encoding 'deflate'", "deflate", b'{"data": null}'),
+        ("is not in its content encoding 'gzip'", "gzip", zlib.compress(b"x")),
+    ],
+)
+def test_a_wrong_encoding_is_named(problem: str, encoding: str, body: bytes) -> None:
+    """It lasts, so it is not mistaken for a body that ends early."""
+    with pytest.raises(ValueError, match=problem) as caught:
+        codec.unpack(body, encoding, most=1000)
+    assert not isinstance(caught.value, codec.EndsEarly)

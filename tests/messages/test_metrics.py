@@ -1,6 +1,7 @@
 import copy
-import itertools
+import json
 import pickle
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helicone_sessions import Histogram, HistogramRow, SessionAverages, SessionMetrics
-from helicone_sessions.messages.converter import converter
+from helicone_sessions.messages.converter import converter, metrics_from_json
+from helicone_sessions.messages.metrics import Cut, with_cut
 
 SPEC = Path(__file__).parents[2].parent / "shared" / "openapi.yaml"
 COPIES = {
@@ -85,75 +87,92 @@ def test_total_is_the_sum_of_the_heights(expected: float, values: list[float]) -
 
 # Quantiles
 
+LEVELS = {"p50": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
+
+
+def cut_at(level: Any, *, both_ends: bool = False) -> Histogram:
+    return attrs.evolve(REQUESTS, cut=Cut(level, both_ends))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_quantile_at_the_cut_is_the_end_of_the_last_bar(level: str) -> None:
+    """Of all sessions, the largest one that is drawn is at or below the quantile of the cut."""
+    assert 4.0 == cut_at(level).quantile(LEVELS[level])
+
+
+def test_a_histogram_that_is_cut_at_both_ends_knows_two_quantiles() -> None:
+    """The mirror of the cut is the smallest session that is drawn."""
+    assert 1.0 == cut_at("p95", both_ends=True).quantile(0.05)
+    assert 4.0 == cut_at("p95", both_ends=True).quantile(0.95)
+
 
 @pytest.mark.parametrize(
-    ("expected", "q"),
-    [(1.0, 0), (1.0, 0.0), (1.5, 0.375), (2.0, 0.75), (3.0, 0.875), (3.5, 0.9375), (4.0, 1), (4.0, 1.0)],
+    ("q", "remedy"),
+    [
+        (0.5, 'Request p_size="p50"'),
+        (0.99, 'Request p_size="p99"'),
+        (0.05, "0.5, 0.75, 0.95, 0.99, 0.999"),
+        (0, "exact at"),
+    ],
 )
-def test_a_quantile_lies_where_the_share_of_sessions_is_reached(expected: float, q: float) -> None:
-    """Six of eight sessions lie between 1 and 2, and two between 2 and 4, spread evenly."""
-    assert expected == REQUESTS.quantile(q)
+def test_any_other_quantile_is_an_error_that_names_the_p_size(q: float, remedy: str) -> None:
+    """A bar can hold most of all sessions, so a quantile inside the histogram would be a guess."""
+    with pytest.raises(ValueError, match=re.escape(remedy)):
+        cut_at("p95").quantile(q)
+
+
+def test_without_a_known_cut_there_are_no_quantiles() -> None:
+    """A histogram that was made by hand does not say of which sessions it is."""
+    for ask in (REQUESTS.quantile, REQUESTS.quantile_bounds):
+        with pytest.raises(ValueError, match="cut of the histogram is unknown"):
+            ask(0.95)
 
 
 @pytest.mark.parametrize("q", [0, 0.5, 1])
 def test_an_empty_histogram_has_no_quantile(q: float) -> None:
     """Of no sessions there is no quantile, at any share."""
     assert None is EMPTY.quantile(q)
+    assert None is EMPTY.quantile_bounds(q)
 
 
 @pytest.mark.parametrize("q", [-0.01, 1.01, 50, 95, float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("histogram", [REQUESTS, EMPTY], ids=["bars", "empty"])
 def test_a_share_lies_within_0_and_1(q: float, histogram: Histogram) -> None:
     """A percentage in the place of a share is refused, of an empty histogram too."""
-    with pytest.raises(ValueError, match="a quantile is asked for at 0 to 1, not at"):
-        histogram.quantile(q)
+    for ask in (histogram.quantile, histogram.quantile_bounds):
+        with pytest.raises(ValueError, match="q must be from 0 to 1, got"):
+            ask(q)
 
 
-@pytest.mark.parametrize(("expected", "q"), [(1.0, 0), (1.0, 0.5), (1.0, 1)])
-def test_bars_without_height_have_quantiles_at_their_start(expected: float, q: float) -> None:
-    """A histogram of bars without sessions does not divide by zero."""
-    flat = Histogram((HistogramRow(1.0, 2.0, 0.0), HistogramRow(2.0, 3.0, 0.0)), unit="requests")
-
-    assert expected == flat.quantile(q)
-
-
-def test_the_whole_share_lies_at_the_end_whatever_the_rounding() -> None:
-    """Heights that do not add up exactly in floats still have their last quantile at the last end."""
-    bars = tuple(HistogramRow(place, place + 1.0, 0.1) for place in range(3))
-
-    assert 3.0 == Histogram(bars, unit="requests").quantile(1)
+@pytest.mark.parametrize("q", [[0.5, 0.9], "0.5", None, True])
+def test_a_share_is_a_number(q: Any) -> None:
+    """Several shares, text and booleans are refused."""
+    with pytest.raises(TypeError, match="q must be a number from 0 to 1, got"):
+        REQUESTS.quantile(q)
 
 
-@pytest.mark.parametrize(("expected", "q"), [(0.0, 0), (1.0, 0.5), (10.0, 0.75), (11.0, 1)])
-def test_a_gap_between_bars_is_jumped(expected: float, q: float) -> None:
-    """No session lies in a gap: the half lies at the end of the bar before it, and more in the next bar."""
-    gap = Histogram(
-        (HistogramRow(0.0, 1.0, 2.0), HistogramRow(10.0, 10.0, 1.0), HistogramRow(10.0, 11.0, 1.0)),
-        unit="requests",
-    )
-
-    assert expected == gap.quantile(q)
-
-
-@settings(deadline=None, max_examples=50)
-@given(
-    widths=st.lists(
-        st.tuples(st.floats(0, 1e3), st.floats(0, 1e3), st.floats(0, 1e3)), min_size=1, max_size=10
-    ),
-    shares=st.lists(st.floats(0, 1), min_size=2, max_size=5).map(sorted),
+@pytest.mark.parametrize(
+    ("bounds", "q"), [((1.0, 2.0), 0), ((1.0, 2.0), 0.71), ((2.0, 4.0), 0.72), ((2.0, 4.0), 0.95)]
 )
-def test_quantiles_rise_and_stay_inside(
-    widths: list[tuple[float, float, float]], shares: list[float]
-) -> None:
-    """A larger share never lies lower, and none lies outside the bars."""
-    bars, end = [], 0.0
-    for gap, width, value in widths:
-        bars.append(HistogramRow(end + gap, end + gap + width, value))
-        end = bars[-1].range_end
-    found = [Histogram(tuple(bars), unit="seconds").quantile(q) for q in shares]
+def test_the_bounds_are_the_bar_that_holds_the_share_of_all_sessions(bounds: Any, q: float) -> None:
+    """Six of the eight drawn sessions are in the first bar; those drawn are 95 % of all."""
+    assert bounds == cut_at("p95").quantile_bounds(q)
 
-    assert all(value is not None and bars[0].range_start <= value <= end + 1e-9 for value in found)
-    assert all(low <= high + 1e-9 for low, high in itertools.pairwise(found))  # type: ignore[operator]
+
+@pytest.mark.parametrize(("q", "both_ends"), [(0.951, False), (1, False), (0.04, True)])
+def test_there_are_no_bounds_beyond_the_cut(q: float, both_ends: bool) -> None:
+    """The sessions there are not drawn."""
+    with pytest.raises(ValueError, match="cut at p95"):
+        cut_at("p95", both_ends=both_ends).quantile_bounds(q)
+
+
+def test_the_cut_survives_json() -> None:
+    """Metrics that were written as JSON still know their quantiles."""
+    cut = with_cut(METRICS, Cut("p99"))
+    back = metrics_from_json(json.dumps(cut.to_dict()))
+
+    assert cut == back == METRICS
+    assert 4.0 == back.session_count.quantile(0.99)
 
 
 # Values

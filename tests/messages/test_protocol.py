@@ -1,9 +1,12 @@
 import copy
 import datetime as dt
 import email.utils
+import gzip
 import json
 import pickle
 import traceback
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +265,7 @@ def test_a_request_says_that_it_sends_and_wants_json() -> None:
     assert {
         "Content-Type": "application/json",
         "Accept": "application/json",
+        "Accept-Encoding": "gzip, deflate",
     } == protocol.HEADERS
 
 
@@ -569,29 +573,29 @@ def test_a_500_in_json_lasts(expected: object, status: int, body: bytes) -> None
 ROOT = "$"
 
 UNEXPECTED = [
-    pytest.param(200, b"", ROOT, "the answer is empty", id="empty"),
-    pytest.param(200, b" \r\n", ROOT, "the answer is empty", id="white space"),
-    pytest.param(204, b"", ROOT, "the answer is empty", id="204"),
-    pytest.param(200, HTML, ROOT, "the answer is not JSON", id="HTML"),
-    pytest.param(200, b"pong", ROOT, "the answer is not JSON", id="text"),
-    pytest.param(200, success()[:-5], ROOT, "the answer is not JSON", id="cut off"),
+    pytest.param(200, b"", ROOT, "the response is empty", id="empty"),
+    pytest.param(200, b" \r\n", ROOT, "the response is empty", id="white space"),
+    pytest.param(204, b"", ROOT, "the response is empty", id="204"),
+    pytest.param(200, HTML, ROOT, "the response is a page of HTML", id="HTML"),
+    pytest.param(200, b"pong", ROOT, "the response is not JSON", id="text"),
+    pytest.param(200, success()[:-5], ROOT, "the response is not JSON", id="cut off"),
     pytest.param(200, b"[" * 100_000, ROOT, "not JSON: it is nested too deeply", id="too deep"),
     pytest.param(
         200, b'{"data": ' * 100_000, ROOT, "not JSON: it is nested too deeply", id="too deep objects"
     ),
     pytest.param(200, b'{"data": NaN, "error": null}', ROOT, "NaN is not JSON", id="NaN"),
     pytest.param(200, b'{"data": -Infinity}', ROOT, "-Infinity is not JSON", id="Infinity"),
-    pytest.param(200, '{"data": "é"}'.encode("latin-1"), ROOT, "the answer is not JSON", id="latin-1"),
-    pytest.param(200, b"1" * 5000, ROOT, "the answer is not JSON", id="a number of 5000 digits"),
-    pytest.param(200, b"null", ROOT, "neither metrics nor the error of a query: no object", id="null"),
+    pytest.param(200, '{"data": "é"}'.encode("latin-1"), ROOT, "the response is not JSON", id="latin-1"),
+    pytest.param(200, b"1" * 5000, ROOT, "the response is not JSON", id="a number of 5000 digits"),
+    pytest.param(200, b"null", ROOT, "neither an answer nor the error of a query: no object", id="null"),
     pytest.param(200, b"[]", ROOT, "no object", id="a list"),
     pytest.param(200, b'"text"', ROOT, "no object", id="a string"),
     pytest.param(200, b"5", ROOT, "no object", id="a number"),
     pytest.param(200, b"{}", ROOT, "an object with no fields", id="an empty object"),
     pytest.param(200, b'{"ok": true, "n": 1}', ROOT, "an object with ok, n", id="another object"),
-    pytest.param(200, failure(None), ROOT, "neither metrics nor the error", id="both null"),
+    pytest.param(200, failure(None), ROOT, "neither an answer nor the error", id="both null"),
     pytest.param(
-        200, failure({"code": 5}), ROOT, "neither metrics nor the error", id="an error that is no text"
+        200, failure({"code": 5}), ROOT, "neither an answer nor the error", id="an error that is no text"
     ),
     pytest.param(200, b'{"error": "x"}', ROOT, "an object with error", id="no data"),
     pytest.param(405, b"Method Not Allowed", ROOT, "Method Not Allowed", id="405, text"),
@@ -1152,3 +1156,93 @@ def test_numbers_are_written_as_javascript_does(expected: str, number: float) ->
 def test_a_written_number_is_the_same_number(number: float) -> None:
     """The text of a number reads back as the very number."""
     assert number == float(js_number(number))
+
+
+# Packed answers
+
+
+@pytest.mark.usefixtures("package")
+@pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+def test_a_packed_answer_is_read(encoding: str, pack: Callable[[bytes], bytes]) -> None:
+    """Metrics and errors are those of the same body without packing."""
+    headers = {"Content-Encoding": encoding}
+
+    assert ORDINARY == read(200, pack(success()), headers)
+    assert "Invalid filter" == error_of(500, pack(failure("Invalid filter")), headers).message
+    assert (
+        "no such key: ***" == error_of(401, pack(f"no such key: {KEY}".encode()), headers, secret=KEY).message
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "message"),
+    [
+        (UnexpectedResponse, 200, "the response has the content encoding 'br', expected gzip or deflate"),
+        (AuthenticationError, 401, "the service answered with status 401"),
+        (UnexpectedResponse, 413, "the response has the content encoding 'br'"),
+        (ServerError, 502, "the service answered with status 502"),
+    ],
+)
+def test_an_answer_in_another_encoding_keeps_its_status(
+    kind: type[APIError], status: int, message: str
+) -> None:
+    """The status says more than a body that nobody can read."""
+    error = error_of(status, b"\x0b\x02\x80abc\x03", {"Content-Encoding": "br"})
+
+    assert (kind, status) == (type(error), error.status)
+    assert error.message.startswith(message)
+
+
+@pytest.mark.parametrize("status", [200, 413])
+def test_an_answer_above_the_limit_is_refused(status: int) -> None:
+    """Neither a large body nor one that is small when packed is read to its end."""
+    large = b" " * (protocol.LARGEST_RESPONSE + 1)
+    for body, headers in ((large, {}), (gzip.compress(large), {"Content-Encoding": "gzip"})):
+        error = error_of(status, body, headers)
+
+        assert (UnexpectedResponse, "the response is larger than 33,554,432 bytes") == (
+            type(error),
+            error.message,
+        )
+
+
+@pytest.mark.parametrize(
+    ("is_truncated", "status", "body", "headers"),
+    [
+        (True, 200, b"", {}),
+        (True, 200, success()[:-1], {}),
+        (True, 200, success()[:9], {}),
+        (True, 200, gzip.compress(success())[:-9], {"Content-Encoding": "gzip"}),
+        (False, 200, HTML, {}),
+        (False, 200, b"hello", {}),
+        (False, 204, b"", {}),
+        (False, 302, b"", {}),
+        (False, 405, b"", {}),
+        (False, 200, success(), {"Content-Encoding": "br"}),
+    ],
+)
+def test_an_answer_that_ends_early_is_told_from_another(
+    is_truncated: bool, status: int, body: bytes, headers: dict[str, str]
+) -> None:
+    """Only a success is expected to have a whole body."""
+    error = error_of(status, body, headers)
+
+    assert isinstance(error, UnexpectedResponse)
+    assert is_truncated is error.is_truncated
+
+
+def test_a_page_in_place_of_the_service_names_the_address() -> None:
+    """Single sign-on in front of a self-hosted service answers with its login page and status 200."""
+    error = error_of(200, b"<!DOCTYPE html><title>Sign in</title>", {"Content-Type": "text/html"})
+
+    assert error.message == "the response is a page of HTML, not JSON"
+    assert error.remedy is not None
+    assert error.remedy.startswith("Check base_url")
+
+
+@pytest.mark.promise(name="K4")
+def test_the_cause_of_an_error_holds_no_body() -> None:
+    """Errors of a JSON decoder keep the whole text, in which the key may be."""
+    error = error_of(200, f"pong {KEY}".encode(), secret=KEY)
+
+    assert (None, None) == (error.__cause__, error.__context__)

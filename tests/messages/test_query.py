@@ -85,11 +85,11 @@ def test_filter_takes_a_condition(expected: object, given_filter: object) -> Non
 @pytest.mark.parametrize(
     ("message", "value"),
     [
-        ("True is not a filter", True),
-        ("False is not a filter", False),
-        ("not the text 'cost > 1'", "cost > 1"),
-        ("a filter is due, not dict", {"request_response_rmt": {}}),
-        ("a filter is due, not int 0", 0),
+        ("expected a filter, got True", True),
+        ("expected a filter, got False", False),
+        ("expected a filter, got 'cost > 1'", "cost > 1"),
+        ("expected a filter, got {", {"request_response_rmt": {}}),
+        ("expected a filter, got 0", 0),
         ("F.cost is not a condition yet", F.cost),
         ("is a map", F.properties),
         ("is not a condition yet", F.threat & F.cost),

@@ -5,7 +5,6 @@ import io
 import json
 import math
 import sys
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -137,12 +136,3 @@ def test_a_frame_without_its_library_names_the_extra(
 
 
 # Histogram
-
-
-@pytest.mark.parametrize(
-    ("expected", "bars"),
-    [(None, []), (None, [(1, 2, 0)]), (1.5, [(1, 2, 3)]), (2.0, [(1, 2, 4), (2, 4, 2), (5, 5, 0)])],
-)
-def test_the_mean_takes_each_session_in_the_middle_of_its_bar(expected: Any, bars: Any) -> None:
-    """Of no session there is no mean."""
-    assert expected == Histogram(tuple(HistogramRow(*map(float, bar)) for bar in bars), unit="seconds").mean

@@ -1,5 +1,6 @@
 """`metrics_grid`: segments by periods, as one batch."""
 
+import asyncio
 import datetime as dt
 import importlib.util
 import json
@@ -51,8 +52,9 @@ async def client(service: FakeHelicone) -> AsyncIterator[HeliconeClient]:
 
 
 def filters(service: FakeHelicone) -> set[str]:
-    """The filters that were asked, in their text form."""
-    return {str(Filter.from_wire(request.json.get("filter", "all"))) for request in service.requests}
+    """The filters of the queries as text, without the start of a period."""
+    texts = (str(Filter.from_wire(request.json.get("filter", "all"))) for request in service.requests)
+    return {text.partition(" and request_created_at >= ")[0] for text in texts}
 
 
 async def test_each_segment_in_each_period_is_asked_once(
@@ -89,13 +91,14 @@ async def test_totals_are_asked_for(client: HeliconeClient, service: FakeHelicon
     grid = await metrics_grid(client, WEEK, by=MODELS, every=DAY)
 
     assert 14 + 2 + 7 + 1 == len(service.requests)
-    assert WEEK == grid.total().query
-    assert (WEEK.time_filter, "o3", None) == (grid.total("o3").query.time_filter, *_names(grid.total("o3")))
-    assert (WEEK.filter, None, grid.periods[2]) == (
-        grid.total(period=2).query.filter,
-        *_names(grid.total(period=2)),
-    )
+    assert {"status == 200"} == filters(service) - set(filters_of_models())
+    assert ("o3", None) == _names(grid.total("o3"))
+    assert (None, grid.periods[2]) == _names(grid.total(period=2))
     assert grid["o3", 2] is grid.total("o3", 2)
+
+
+def filters_of_models() -> list[str]:
+    return ['status == 200 and model == "gpt-4o"', 'status == 200 and model == "o3"']
 
 
 def _names(cell: Any) -> tuple[Any, Any]:
@@ -144,7 +147,7 @@ async def test_segments_may_have_any_names_and_filters(client: HeliconeClient, s
 async def test_a_failed_cell_holds_its_error(client: HeliconeClient, service: FakeHelicone) -> None:
     """The others are answered; the error stands in the rows."""
     service.answers((F.status == 200) & (F.model == "o3"), failure("no such luck"))
-    grid = await metrics_grid(client, WEEK, by=MODELS, every=7 * DAY, totals=False)
+    grid = await metrics_grid(client, WEEK, by=MODELS, totals=False)
 
     assert isinstance(grid["o3", 0].error, QueryFailed)
     assert (None, (grid["o3", 0],)) == (grid["o3", 0].metrics, grid.failed)
@@ -279,7 +282,11 @@ async def test_rows_have_the_documented_columns(client: HeliconeClient) -> None:
     grid = await metrics_grid(client, WEEK, by=MODELS, every=DAY)
     rows = grid.to_rows()
 
-    assert (14, {tuple(MetricsGrid.columns)}) == (len(rows), {tuple(row) for row in rows})
+    assert (14, {grid.column_names}, set(MetricsGrid.columns)) == (
+        len(rows),
+        {tuple(row) for row in rows},
+        set(grid.column_names),
+    )
     assert ("gpt-4o", START, START + DAY) == (rows[0]["segment"], rows[0]["start"], rows[0]["end"])
     assert (3.0, 12.0, 4.0) == tuple(
         rows[0][name] for name in ("requests_mean", "seconds_mean", "sessions_drawn")
@@ -341,7 +348,7 @@ async def test_two_grids_are_compared_cell_by_cell(client: HeliconeClient, servi
     compared = this.compare(last)
 
     rows = {row["quantity"]: row for row in compared.to_rows() if row["segment"] == "o3"}
-    assert (14, 6 * 14) == (len(compared), len(compared.to_rows()))
+    assert (14, 9 * 14) == (len(compared), len(compared.to_rows()))
     assert (2.0, 3.0, 1.0, 1.5) == _figures(rows["dollars_mean"])
     assert (10.0, 0.0, -10.0, 0.0) == _figures(rows["seconds_mean"])
     assert 7 * DAY == rows["dollars_mean"]["start"] - rows["dollars_mean"]["start_before"]
@@ -373,10 +380,14 @@ async def test_grids_of_other_shapes_are_not_compared(client: HeliconeClient) ->
 @pytest.mark.parametrize(
     ("error", "argument", "message", "arguments"),
     [
-        (FilterTypeError, "by", "a mapping of names to filters", {"by": [F.cached]}),
+        (FilterTypeError, "by", "a column or a mapping of names to filters", {"by": [F.cached]}),
+        (FilterValueError, "by", "must have values to group by", {"by": "cost"}),
+        (FilterValueError, "top", "needs a column", {"top": 3}),
+        (FilterValueError, "top", "at least 1", {"by": F.model, "top": 0}),
+        (FilterValueError, "percentiles", "among p50", {"percentiles": ["p90"]}),
         (FilterTypeError, None, "'b'", {"by": {"a": "b"}}),
         (FilterValueError, "by", "no segment", {"by": {}}),
-        (FilterTypeError, "every", "got '1d'", {"every": "1d"}),
+        (FilterValueError, "every", "a length such as 90m", {"every": "daily"}),
         (FilterTypeError, "every", "got 1", {"every": 1}),
         (FilterTypeError, "every", "got one with 3 in it", {"every": [3]}),
         (FilterValueError, "every", "no time filter", {"every": []}),
@@ -492,3 +503,39 @@ async def test_the_type_of_a_column_does_not_depend_on_its_values(
     answers = [metrics(cost=1), SessionMetrics.empty()]
     assert 1 == len({tuple(map(str, each.to_pandas().dtypes)) for each in answers})
     assert pl.concat([each.to_polars() for each in answers]).height
+
+
+@pytest.mark.parametrize(
+    ("names", "every", "zone"),
+    [
+        (["2026-11-01 (part)", "2026-11-02", "2026-11-03 (part)"], DAY, "UTC"),
+        (["2026-11-01 to 2026-11-02 (part)", "2026-11-03 (part)"], 2 * DAY, "UTC"),
+        (["2026-11-01 18:00", "2026-11-02 18:00 (part)"], DAY + dt.timedelta(hours=0), None),
+        (["2026-11-01 18:00", "2026-11-02 06:00", "2026-11-02 18:00"], DAY / 2, None),
+    ],
+)
+async def test_a_shorter_period_is_marked(client: HeliconeClient, names: Any, every: Any, zone: Any) -> None:
+    """The first and the last period of a calendar, and the last one of equal lengths, can be partial."""
+    time = TimeFilter(START + dt.timedelta(hours=18), START + dt.timedelta(days=2, hours=6))
+    grid = await metrics_grid(client, SessionMetricsQuery(time_filter=time), every=every, time_zone=zone)
+
+    assert names == [str(period) for period in grid.periods]
+    assert names == [str(period) for period in MetricsGrid.from_json(grid.to_json()).periods]
+    assert ["(part)" in name for name in names] == [period.is_partial for period in grid.periods]
+
+
+async def test_an_interrupted_grid_keeps_its_cells(client: HeliconeClient, service: FakeHelicone) -> None:
+    """The error has the grid, and the missing cells can be asked for again."""
+    held = service.hold(lambda query: "o3" in str(query.filter))
+    running = asyncio.ensure_future(metrics_grid(client, WEEK, by=MODELS, totals=False))
+    await service.until(lambda: service.open == 1 and len(service.requests) == 2)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await running
+    held.release()
+    partial: MetricsGrid = caught.value.grid  # type: ignore[attr-defined]
+
+    assert ["o3"] == [cell.segment for cell in partial.failed]
+    assert (3.0, None) == (partial["gpt-4o", 0].quantity("requests_mean"), partial["o3", 0].metrics)
+    assert () == (await partial.ask_again(client)).failed
+    assert 3 == len(service.requests)

@@ -181,7 +181,7 @@ def test_units_stand_on_the_axes_and_the_cut_below() -> None:
         axes.get_ylabel() for axes in panels
     ]
     assert any(text.startswith("Cut at p95: sessions above that quantile") for text in words)
-    assert {"mean of all 3.4", "mean of all 210 →", "mean of all 1.25 →"} <= set(words)
+    assert {"mean of all 3.4", "mean of all 210 →", "mean of all \\$1.25 →"} <= set(words)
 
 
 def test_a_grid_names_its_segments_and_what_has_no_answer() -> None:

@@ -86,10 +86,10 @@ async def settled() -> None:
 )
 async def test_an_iterable_gives_a_list_in_its_order(make_client: Make, service: Any, kind: Any) -> None:
     """The answers lie where their queries do, whichever came first."""
-    service.hold("0")
+    service.hold_named("0")
     call = asyncio.ensure_future(make_client(max_concurrency=3).get_metrics_many(kind(queries(NAMES))))
-    await service.arrived(*NAMES)
-    service.release()
+    await service.names_arrived(*NAMES)
+    service.release_named()
     found = await call
 
     assert isinstance(found, list)
@@ -103,11 +103,11 @@ async def test_a_mapping_gives_a_dict_with_its_keys_in_its_order(
     make_client: Make, service: Any, keys: list[Any]
 ) -> None:
     """Any keys come back, each with the answer to its query."""
-    service.hold("0")
+    service.hold_named("0")
     given = {key: query(number) for number, key in enumerate(keys)}
     call = asyncio.ensure_future(make_client().get_metrics_many(given))
-    await service.arrived("0", "1", "2")
-    service.release()
+    await service.names_arrived("0", "1", "2")
+    service.release_named()
     found = await call
 
     assert keys == list(found)
@@ -124,17 +124,17 @@ async def test_no_queries_have_no_answers(
 ) -> None:
     """An empty input gives the empty shape, and asks nothing."""
     assert expected == await make_client().get_metrics_many(given)
-    assert [] == service.seen
+    assert [] == service.requests
 
 
 async def test_equal_queries_under_way_are_asked_once(make_client: Make, service: Any) -> None:
     """The same query at the same time is one request, and each gets its answer; later it is asked anew."""
-    service.hold("7")
+    service.hold_named("7")
     client = make_client()
     call = asyncio.ensure_future(client.get_metrics_many(queries([7, 7, 8, 7])))
-    await service.arrived("7", "8")
+    await service.names_arrived("7", "8")
     await settled()
-    service.release()
+    service.release_named()
 
     assert [7.0, 7.0, 8.0, 7.0] == [cost(found) for found in await call]
     assert ["7", "8"] == service.names
@@ -144,14 +144,14 @@ async def test_equal_queries_under_way_are_asked_once(make_client: Make, service
 
 async def test_who_gives_up_a_shared_request_leaves_it_to_the_others(make_client: Make, service: Any) -> None:
     """Whoever asks the same and is cancelled, first or not, the others are answered."""
-    service.hold("7")
+    service.hold_named("7")
     client = make_client()
     calls = [asyncio.ensure_future(client.get_metrics(query(7))) for _ in range(4)]
-    await service.arrived("7")
+    await service.names_arrived("7")
     calls[0].cancel()
     calls[2].cancel()
-    await service.until(lambda: len(service.seen) == 2)
-    service.release()
+    await service.until(lambda: len(service.requests) == 2)
+    service.release_named()
     first, second, third, fourth = await asyncio.gather(*calls, return_exceptions=True)
 
     assert (7.0, 7.0) == (cost(second), cost(fourth))
@@ -161,16 +161,16 @@ async def test_who_gives_up_a_shared_request_leaves_it_to_the_others(make_client
 
 async def test_an_error_of_a_shared_request_is_each_ones_own(make_client: Make, service: Any) -> None:
     """Who shares a request shares its error, as a copy: what is added to one is not seen in the other."""
-    service.hold("bad")
+    service.hold_named("bad")
     service.answers("bad", failure("Invalid timezone difference"))
     client = make_client()
     calls = [asyncio.ensure_future(client.get_metrics(query("bad"))) for _ in range(2)]
-    await service.arrived("bad")
+    await service.names_arrived("bad")
     await settled()
-    service.release()
+    service.release_named()
     first, second = await asyncio.gather(*calls, return_exceptions=True)
 
-    assert 1 == len(service.seen)
+    assert 1 == len(service.requests)
     assert isinstance(first, QueryFailed)
     assert isinstance(second, QueryFailed)
     assert first is not second
@@ -183,17 +183,17 @@ async def test_filters_are_queries_too(make_client: Make, service: Any) -> None:
 
     assert ["a", "b", "c"] == list(found)
     assert SessionMetrics.empty() == found["c"]
-    assert 2 == len(service.seen)
+    assert 2 == len(service.requests)
 
 
 async def test_the_first_error_ends_the_rest(make_client: Make, service: Any, tasks_left: Any) -> None:
     """The first error is raised; what runs is cancelled, what waits is never asked."""
-    service.hold("0", "1", "bad")
+    service.hold_named("0", "1", "bad")
     service.answers("bad", failure("Invalid timezone difference"))
     pulled = Pulled(["0", "1", "bad", "later", "last"])
     call = asyncio.ensure_future(make_client(max_concurrency=3).get_metrics_many(pulled))
-    await service.arrived("0", "1", "bad")
-    service.release("bad")
+    await service.names_arrived("0", "1", "bad")
+    service.release_named("bad")
     with pytest.raises(QueryFailed, match="Invalid timezone difference"):
         await call
 
@@ -245,7 +245,7 @@ async def test_an_error_of_on_progress_ends_the_batch(
     make_client: Make, service: Any, tasks_left: Any
 ) -> None:
     """What the callback raises is raised, and nothing goes on behind it."""
-    service.hold("1")
+    service.hold_named("1")
 
     def complain(*_state: object) -> None:
         raise LookupError("enough")
@@ -307,7 +307,7 @@ async def test_a_query_that_cannot_be_sent_is_an_outcome_without_attempts(
 
     assert isinstance(found[0].error, HeliconeError)
     assert (0, 0) == (found[0].attempts, found[1].attempts)
-    assert [] == service.seen
+    assert [] == service.requests
 
 
 def test_an_outcome_cannot_be_changed() -> None:
@@ -348,13 +348,13 @@ async def test_keys_are_those_of_the_mapping_or_places(
 
 async def test_outcomes_come_as_they_complete(make_client: Make, service: Any) -> None:
     """A slow query does not hold back the ones after it."""
-    service.hold("0")
+    service.hold_named("0")
     order = []
     async with make_client(max_concurrency=2).stream_metrics(queries(range(4))) as outcomes:
         async for outcome in outcomes:
             order.append(outcome.key)
             if len(order) == 3:
-                service.release()
+                service.release_named()
 
     assert [1, 2, 3, 0] == order
 
@@ -373,7 +373,7 @@ async def test_a_stream_that_is_never_read_asks_nothing(make_client: Make, servi
     async with make_client().stream_metrics(pulled):
         await settled()
 
-    assert ([], []) == (pulled.names, service.seen)
+    assert ([], []) == (pulled.names, service.requests)
 
 
 # A stream in order
@@ -381,7 +381,7 @@ async def test_a_stream_that_is_never_read_asks_nothing(make_client: Make, servi
 
 async def test_ordered_outcomes_come_in_the_order_of_the_input(make_client: Make, service: Any) -> None:
     """With ordered=True a slow query is waited for, while the ones after it are asked."""
-    service.hold("0", "3")
+    service.hold_named("0", "3")
     order = []
 
     async def read() -> None:
@@ -390,11 +390,11 @@ async def test_ordered_outcomes_come_in_the_order_of_the_input(make_client: Make
                 order.append((outcome.key, cost(outcome.metrics)))  # noqa: PERF401 - looked at meanwhile
 
     reading = asyncio.ensure_future(read())
-    await service.arrived("0", "1", "2", "3", "4", "5")
+    await service.names_arrived("0", "1", "2", "3", "4", "5")
     before = list(order)
-    service.release("0")
+    service.release_named("0")
     await service.until(lambda: len(order) == 3)
-    service.release("3")
+    service.release_named("3")
     await reading
 
     assert [] == before
@@ -406,7 +406,7 @@ async def test_an_ordered_stream_looks_ahead_a_bounded_way(
     make_client: Make, service: Any, slots: int
 ) -> None:
     """While the first answer is missing, an endless input is not read on for ever."""
-    service.hold("0")
+    service.hold_named("0")
     pulled = Pulled(ENDLESS)
     client = make_client(max_concurrency=slots)
     keys = []
@@ -419,10 +419,10 @@ async def test_an_ordered_stream_looks_ahead_a_bounded_way(
                     break
 
     reading = asyncio.ensure_future(read())
-    await service.arrived("0")
+    await service.names_arrived("0")
     await settled()
     ahead = len(pulled.names)
-    service.release()
+    service.release_named()
     await reading
 
     assert slots <= ahead <= 4 * slots
@@ -437,17 +437,17 @@ async def test_the_input_is_pulled_only_when_a_slot_is_free(
     make_client: Make, service: Any, wrap: Any
 ) -> None:
     """As many queries are taken out of the input as can be asked, and the next when one is answered."""
-    service.hold(*NAMES)
+    service.hold_named(*NAMES)
     pulled = Pulled(NAMES)
     reading = asyncio.ensure_future(_all(make_client(max_concurrency=2).stream_metrics(wrap(pulled))))
-    await service.arrived("0", "1")
+    await service.names_arrived("0", "1")
     await settled()
     first = list(pulled.names)
-    service.release("1")
-    await service.arrived("2")
+    service.release_named("1")
+    await service.names_arrived("2")
     await settled()
     second = list(pulled.names)
-    service.release()
+    service.release_named()
 
     assert set(range(10)) == {outcome.key for outcome in await reading}
     assert (["0", "1"], ["0", "1", "2"]) == (first, second)
@@ -465,7 +465,7 @@ async def test_a_slow_reader_does_not_make_the_input_run_ahead(make_client: Make
             await settled()
             break
         assert 7 >= len(pulled.names)
-    assert 7 >= len(service.seen)
+    assert 7 >= len(service.requests)
 
 
 async def test_a_waiting_input_does_not_hold_back_what_is_answered(make_client: Make) -> None:
@@ -495,7 +495,7 @@ async def test_leaving_an_endless_stream_leaves_nothing_running(
     make_client: Make, service: Any, tasks_left: Any, wrap: Any, ordered: bool
 ) -> None:
     """A break inside `async with` ends every task and request before the block is left."""
-    service.hold("3", "4", "5")
+    service.hold_named("3", "4", "5")
     pulled = Pulled(ENDLESS)
     async with make_client(max_concurrency=4).stream_metrics(wrap(pulled), ordered=ordered) as outcomes:
         async for outcome in outcomes:
@@ -533,7 +533,7 @@ async def test_an_error_of_the_reader_leaves_nothing_running(
     make_client: Make, service: Any, tasks_left: Any
 ) -> None:
     """What the body of the loop raises is raised, after all has ended."""
-    service.hold("1", "2")
+    service.hold_named("1", "2")
 
     async def read() -> None:
         async with make_client(max_concurrency=3).stream_metrics(queries(range(5))) as outcomes:
@@ -552,7 +552,7 @@ async def test_cancelling_the_reader_leaves_nothing_running(
     make_client: Make, service: Any, tasks_left: Any, method: str
 ) -> None:
     """A cancelled task ends its batch before it ends itself."""
-    service.hold(*NAMES)
+    service.hold_named(*NAMES)
     client = make_client(max_concurrency=3)
 
     async def read() -> None:
@@ -570,14 +570,14 @@ async def test_cancelling_the_reader_leaves_nothing_running(
 
     assert set() == tasks_left()
     await service.until(lambda: service.open == 0)
-    assert 3 == len(service.seen)
+    assert 3 == len(service.requests)
 
 
 async def test_a_timeout_around_a_batch_leaves_nothing_running(
     make_client: Make, service: Any, tasks_left: Any
 ) -> None:
     """asyncio.timeout ends a batch like any other task."""
-    service.hold(*NAMES)
+    service.hold_named(*NAMES)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await make_client().get_metrics_many(queries(NAMES))
@@ -591,7 +591,7 @@ async def test_an_error_of_the_input_leaves_nothing_running(
     make_client: Make, service: Any, tasks_left: Any, wrap: Any
 ) -> None:
     """What the input raises is raised, and ends what was asked before."""
-    service.hold("0")
+    service.hold_named("0")
 
     def broken() -> Iterator[SessionMetricsQuery]:
         yield query(0)
@@ -606,7 +606,7 @@ async def test_an_error_of_the_input_leaves_nothing_running(
 
 async def test_a_stream_can_be_ended_by_hand(make_client: Make, service: Any, tasks_left: Any) -> None:
     """Calling aclose ends a stream like leaving its block, and may be called again."""
-    service.hold("1", "2")
+    service.hold_named("1", "2")
     stream = make_client(max_concurrency=3).stream_metrics(queries(range(5)))
     async for _ in stream:
         break
@@ -632,9 +632,9 @@ async def test_what_is_no_query_is_refused_where_it_stands(
     make_client: Make, service: Any, value: Any, shape: Any
 ) -> None:
     """Something else among the queries is an error that says what it is, and nothing is sent for it."""
-    with pytest.raises(FilterTypeError, match="a query is a SessionMetricsQuery or a filter, not"):
+    with pytest.raises(FilterTypeError, match="a query must be a SessionMetricsQuery or a filter, got"):
         await make_client().get_metrics_many(shape(value))
-    assert [] == service.seen
+    assert [] == service.requests
 
 
 @pytest.mark.parametrize("value", [True, F.cost, F.properties], ids=repr)
@@ -648,8 +648,8 @@ async def test_what_is_no_query_ends_the_ones_before_it(
     make_client: Make, service: Any, tasks_left: Any
 ) -> None:
     """A wrong input is a fault of the program, and no outcome."""
-    service.hold("0")
-    with pytest.raises(FilterTypeError, match="a query is a SessionMetricsQuery or a filter, not int 5"):
+    service.hold_named("0")
+    with pytest.raises(FilterTypeError, match="a query must be a SessionMetricsQuery or a filter, got 5"):
         await _all(make_client().stream_metrics(asynchronously([query(0), 5])))
 
     assert set() == tasks_left()
@@ -672,7 +672,7 @@ async def test_what_is_no_query_ends_the_ones_before_it(
 def test_one_query_is_no_batch(given: Any) -> None:
     """A text, a query or a filter alone, or nothing iterable, is refused when the stream is made."""
     client = HeliconeClient("sk-example", base_url="http://localhost:8585")
-    with pytest.raises(FilterTypeError, match="queries is a mapping or an iterable of queries, not"):
+    with pytest.raises(FilterTypeError, match="queries must be a mapping or an iterable of queries, got"):
         client.stream_metrics(given)
 
 
@@ -681,7 +681,7 @@ def test_one_query_is_no_batch(given: Any) -> None:
 
 async def test_a_wrong_key_stops_the_stream(make_client: Make, service: Any, tasks_left: Any) -> None:
     """No other query would fare better: the outcome is given, the error raised, and nothing more is asked."""
-    service.hold("0")
+    service.hold_named("0")
     service.answers("2", Reply(401, {"error": "Unauthorized"}))
     pulled = Pulled(ENDLESS)
     found = []
@@ -702,14 +702,14 @@ async def test_a_wrong_key_stops_the_stream(make_client: Make, service: Any, tas
 
 async def test_a_wrong_key_stops_an_ordered_stream_at_once(make_client: Make, service: Any) -> None:
     """A stream in order does not go on asking with a key that was refused."""
-    service.hold("0")
+    service.hold_named("0")
     service.answers("1", Reply(401, {"error": "Unauthorized"}))
     pulled = Pulled(ENDLESS)
     async with make_client(max_concurrency=2).stream_metrics(pulled, ordered=True) as outcomes:
         reading = asyncio.ensure_future(_all(outcomes))
-        await service.arrived("1")
+        await service.names_arrived("1")
         await settled()
-        service.release()
+        service.release_named()
         with pytest.raises(AuthenticationError):
             await reading
 
@@ -725,7 +725,7 @@ async def test_a_large_batch_is_answered_through_few_slots(make_client: Make, se
 
     assert list(range(300)) == [cost(metrics) for metrics in found]
     assert 4 >= service.most_open
-    assert 4 >= len({request.peer for request in service.seen})
+    assert 4 >= len({request.connection for request in service.requests})
 
 
 # Nothing ends in silence
@@ -749,7 +749,7 @@ async def test_an_input_that_is_cancelled_does_not_end_the_batch_in_silence(make
 
 async def test_a_wrong_key_keeps_what_was_done_in_order_too(make_client: Make, service: Any) -> None:
     """Behind a slow query, what is finished is given in its order before the error ends the stream."""
-    service.hold("0")
+    service.hold_named("0")
     service.answers("5", Reply(401, {"error": "unknown key"}))
     keys = []
 
@@ -809,3 +809,15 @@ def test_what_is_no_query_is_shown_shortened() -> None:
         as_query("x" * 5000, 3)
 
     assert len(str(caught.value)) < 300
+
+
+async def test_a_batch_that_is_interrupted_keeps_its_answers(make_client: Make, service: Any) -> None:
+    """The error of a cancellation or a timeout has what was answered, so that the rest can be asked."""
+    service.hold_named("3")
+    with pytest.raises(TimeoutError) as caught:
+        async with asyncio.timeout(60):
+            await make_client(timeout=600).get_metrics_many({str(n): query(n) for n in range(4)})
+
+    cancelled: Any = caught.value.__cause__
+    assert isinstance(cancelled, asyncio.CancelledError)
+    assert {"0": 0.0, "1": 1.0, "2": 2.0} == {key: cost(found) for key, found in cancelled.answered.items()}

@@ -213,10 +213,10 @@ async def test_each_query_ends_in_its_answer_or_an_error(
         key: answer.average.session_cost for key, answer in answers.items()
     }
     assert all(isinstance(error, HeliconeError) for error in errors.values())
-    assert retries + 1 >= max(count - refused[name] for name, count in asked.items())
+    # A request that met a drop is repeated once, which is no attempt.
+    assert 2 * (retries + 1) >= max(count - refused[name] for name, count in asked.items())
     assert retries + 1 >= max(outcome.attempts - refused[str(key)] for key, outcome in found.items())
-    # A request on a connection that was reset is an attempt, though the service never read it.
-    assert [] == [key for key, outcome in found.items() if asked[str(key)] > outcome.attempts]
+    assert [] == [key for key, outcome in found.items() if asked[str(key)] > 2 * outcome.attempts]
     # One of twenty faults stays; with retries most of the others pass.
     assert len(answers) >= (280 if retries else 220)
     assert set() == ours_left()

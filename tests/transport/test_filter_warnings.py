@@ -47,7 +47,7 @@ async def test_a_warning_names_condition_reason_and_way_out(make_client: Make, c
     assert warning.category is HeliconeFilterWarning
     assert (
         "F.session_session_id == 'x': the condition becomes true, because the metrics query leaves session"
-        ' conditions out; use F.properties["Helicone-Session-Id"]'
+        " conditions out; use F.session_id"
     ) == str(warning.message)
 
 
@@ -136,29 +136,29 @@ NOW = datetime(2026, 11, 30, tzinfo=UTC)
 def test_bodies_of_older_requests(begins: datetime | None, effects: list[str]) -> None:
     """A condition on a body is not cautioned if the query is about the last 90 days."""
     warnings_ = FilterWarnings("warn", now=lambda: NOW)
-    query = SessionMetricsQuery(BODY, time_filter=begins and TimeFilter(begins, NOW))
-    assert effects == [c.effect for c in warnings_.of(query, follows_contract=False)]
+    found = warnings_.of(BODY, begins and TimeFilter(begins, NOW), follows_contract=False)
+    assert effects == [caution.effect for caution in found]
 
 
 @pytest.mark.parametrize("start", [NOW, datetime(2107, 1, 1, tzinfo=UTC)])
 def test_time_filters_beyond_the_servers_calendar(start: datetime) -> None:
     """A time filter that ends in 2106 or later is cautioned, without a filter too."""
     warnings_ = FilterWarnings("warn")
-    query = SessionMetricsQuery(time_filter=TimeFilter(start, datetime(2200, 1, 1, tzinfo=UTC)))
-    (caution,) = warnings_.of(query, follows_contract=False)
+    period = TimeFilter(start, datetime(2200, 1, 1, tzinfo=UTC))
+    (caution,) = warnings_.of(None, period, follows_contract=False)
     assert ("version", "request_created_at") == (caution.effect, caution.column)
-    assert () == warnings_.of(query, follows_contract=True)
-    early = SessionMetricsQuery(time_filter=TimeFilter(NOW, datetime(2106, 2, 7, tzinfo=UTC)))
-    assert () == warnings_.of(early, follows_contract=False)
+    assert () == warnings_.of(None, period, follows_contract=True)
+    early = TimeFilter(NOW, datetime(2106, 2, 7, tzinfo=UTC))
+    assert () == warnings_.of(None, early, follows_contract=False)
 
 
 async def test_as_an_error(make_client: Make, service: Any) -> None:
     """With cautions="error" such a query is refused before anything is sent, and all reasons are given."""
     with pytest.raises(FilterValueError, match=r"(?s)F\.cost > 3: .*\n  F\.node_id == 'x': "):
         await make_client(cautions="error").get_metrics((F.cost > 3) & (F.node_id == "x"))
-    assert [] == service.seen
+    assert [] == service.requests
     await make_client(cautions="error").get_metrics(F.cost > 2)
-    assert 1 == len(service.seen)
+    assert 1 == len(service.requests)
 
 
 async def test_as_an_error_in_a_batch(make_client: Make, service: Any) -> None:
@@ -167,7 +167,7 @@ async def test_as_an_error_in_a_batch(make_client: Make, service: Any) -> None:
     found = await client.get_metrics_many({"bad": IGNORED, "good": F.threat}, return_errors=True)
     assert isinstance(found["bad"], FilterValueError)
     assert not isinstance(found["good"], HeliconeError)
-    assert 1 == len(service.seen)
+    assert 1 == len(service.requests)
 
 
 async def test_not_at_all(make_client: Make, caught: Any) -> None:
@@ -195,7 +195,7 @@ async def test_queries_without_a_filter(make_client: Make, caught: Any) -> None:
 @pytest.mark.parametrize("wrong", ["raise", None, True])
 def test_another_word(wrong: Any) -> None:
     """Another word than the three is refused when the client is made."""
-    with pytest.raises(ConfigurationError, match="cautions is 'warn', 'error' or 'ignore'"):
+    with pytest.raises(ConfigurationError, match="cautions must be 'warn', 'error' or 'ignore'"):
         HeliconeClient("sk-helicone-example-key", cautions=wrong)
 
 

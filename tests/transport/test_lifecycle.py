@@ -209,7 +209,7 @@ def test_any_loop_ends_a_batch_that_is_left(server: FakeHelicone, run: Run, orde
                     if outcome.key == 4:
                         break
             tasks = await left_over()
-            with pytest.raises(FilterTypeError, match="not int 5"):
+            with pytest.raises(FilterTypeError, match="got 5"):
                 await client.get_metrics_many([*queries(5), 5])  # type: ignore[list-item]
             await server.until(lambda: server.open == 0)
             return tasks, await left_over()
@@ -260,7 +260,7 @@ async def test_clients_with_other_limits_keep_each_its_own(
     make_client: Make, service: Any, order: tuple[int, ...]
 ) -> None:
     """Of queries under way at once each ends at its own limit, whichever began first."""
-    service.hold("2")
+    service.hold_named("2")
     service.answers("0", Fault.STALL)
     service.answers("1", Fault.STALL)
     client = make_client(max_retries=0)
@@ -268,9 +268,9 @@ async def test_clients_with_other_limits_keep_each_its_own(
     calls: dict[int, asyncio.Future[Any]] = {}
     for number in order:
         calls[number] = asyncio.ensure_future(clients[number].get_metrics(name_contains=str(number)))
-        await service.arrived(str(number))
+        await service.names_arrived(str(number))
     await asyncio.wait([calls[0], calls[1]])
-    service.release()
+    service.release_named()
     first, second, third = await asyncio.gather(
         *(calls[number] for number in range(3)), return_exceptions=True
     )
@@ -282,15 +282,15 @@ async def test_clients_with_other_limits_keep_each_its_own(
 @pytest.mark.virtual_time
 async def test_a_limit_of_other_options_ends_no_other_query(make_client: Make, service: Any) -> None:
     """After a short limit has struck, the query with the long one is answered, and the next one struck."""
-    service.hold("2")
+    service.hold_named("2")
     service.answers("1", Fault.STALL)
     client = make_client(max_retries=0, timeout=30)
     patient = asyncio.ensure_future(client.get_metrics(name_contains="2"))
-    await service.arrived("2")
+    await service.names_arrived("2")
     for _ in range(2):
         with pytest.raises(RequestTimeout):
             await client.with_options(timeout=5).get_metrics(name_contains="1")
-    service.release()
+    service.release_named()
 
     assert 2.0 == cost(await patient)
 
@@ -495,12 +495,12 @@ async def test_an_error_of_a_batch_keeps_what_was_answered(make_client: Make, se
         await make_client(max_concurrency=1).get_metrics_many(given)
 
     assert {"a": 0.0, "b": 1.0} == {key: cost(found) for key, found in (caught.value.answered or {}).items()}
-    assert ["It is the answer to the query 'c'."] == caught.value.__notes__
+    assert ["The query is 'c'."] == caught.value.__notes__
 
 
 async def test_an_error_of_an_iterable_keeps_answers_by_place(make_client: Make, service: Any) -> None:
     """What came before, in whichever order, is kept by its place in the input."""
-    service.hold("0")
+    service.hold_named("0")
     service.answers("bad", Fault.DROP)
     client = make_client(max_concurrency=2, max_retries=0)
     with pytest.raises(ConnectionFailed) as caught:

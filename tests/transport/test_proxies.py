@@ -24,9 +24,10 @@ from helicone_sessions import (
     HeliconeError,
     SessionMetricsQuery,
 )
+from helicone_sessions.clock import replaced
 from helicone_sessions.messages.codec import encode
 from helicone_sessions.messages.converter import converter
-from helicone_sessions.testing import metrics
+from helicone_sessions.testing import VirtualClock, metrics
 
 KEY = "sk-helicone-example-key"
 PASSWORD = "open-sesame"
@@ -149,7 +150,7 @@ async def test_a_safe_address_is_reached_by_a_tunnel(
     """Of a request over TLS the proxy sees where it goes, and neither the key nor the query."""
     environment(**{name: proxy.url()})
     proxy.status = 502
-    with pytest.raises(ConnectionFailed, match=r"the connection to https://service\.test failed"):
+    with pytest.raises(ConnectionFailed, match=r"the proxy refused .* with status 502"):
         await ask(FAR_SAFELY)
 
     assert [("CONNECT", "service.test:443")] == [(passed.method, passed.target) for passed in proxy.seen]
@@ -211,7 +212,7 @@ async def test_this_machine_is_reached_without_a_proxy(
     environment(**{name: proxy.url()})
     await ask(service.url.replace("127.0.0.1", host))
 
-    assert (1, []) == (len(service.seen), proxy.seen)
+    assert (1, []) == (len(service.requests), proxy.seen)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "[::1]", "localhost", "LOCALHOST"])
@@ -274,7 +275,7 @@ async def test_a_session_of_ones_own_goes_its_own_way(
     async with aiohttp.ClientSession() as session:
         await ask(FAR, session=session)
 
-    assert ([None], 1, []) == (given, len(service.seen), proxy.seen)
+    assert ([None], 1, []) == (given, len(service.requests), proxy.seen)
 
 
 async def test_a_session_of_ones_own_may_have_a_proxy(proxy: Proxy) -> None:
@@ -371,11 +372,44 @@ async def test_the_password_is_in_no_error_and_no_log(
     assert [] == [KEY for text in shown if KEY in text]
 
 
+@pytest.mark.parametrize(("attempts", "status"), [(1, 407), (1, 403), (1, 404), (4, 502), (4, 503)])
+async def test_a_proxy_that_refuses_a_tunnel_is_named(
+    environment: Callable[..., None], proxy: Proxy, attempts: int, status: int
+) -> None:
+    """A refusal by the proxy's rules lasts; one that its network causes may pass."""
+    environment(HTTPS_PROXY=proxy.url(f"aladdin:{PASSWORD}"))
+    proxy.status = status
+    with replaced(VirtualClock()), pytest.raises(ConnectionFailed) as caught:
+        await ask(FAR_SAFELY, max_retries=3)
+
+    assert f"the proxy refused the connection to {FAR_SAFELY} with status {status}" in str(caught.value)
+    assert (attempts, attempts, attempts == 1) == (
+        caught.value.attempts,
+        len(proxy.seen),
+        caught.value.is_lasting,
+    )
+    assert PASSWORD not in "".join(traceback.format_exception(caught.value))
+
+
+async def test_a_proxy_that_cannot_be_reached_is_named(environment: Callable[..., None]) -> None:
+    """The address of the service is not to blame."""
+    environment(HTTP_PROXY=f"http://127.0.0.1:{unused_port()}")
+    with pytest.raises(ConnectionFailed, match="the connection to the proxy on the way to"):
+        await ask(FAR)
+
+
+async def test_a_proxy_whose_host_cannot_be_looked_up_is_named(environment: Callable[..., None]) -> None:
+    """The error names the proxy, and not its password."""
+    environment(HTTP_PROXY=f"http://aladdin:{PASSWORD}@a..b:8080")
+    with pytest.raises(ConfigurationError, match=r"proxy has a host that cannot be looked up, got 'a\.\.b'"):
+        await ask(FAR)
+
+
 async def test_a_proxy_that_refuses_is_told(environment: Callable[..., None], proxy: Proxy) -> None:
     """Of a proxy that wants a password the error says so, with its status, and it is not asked again."""
     environment(HTTP_PROXY=proxy.url())
     proxy.status = 407
-    with pytest.raises(APIError, match="the proxy says no") as caught:
+    with pytest.raises(APIError, match="the proxy requires a user and a password") as caught:
         await ask(FAR, max_retries=3)
 
     assert (407, 1) == (caught.value.status, len(proxy.seen))

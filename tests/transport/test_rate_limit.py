@@ -931,7 +931,7 @@ class Noted:
 
 async def test_a_limiter_is_held_during_each_attempt(make_client: Make, service: Any, clock: Any) -> None:
     """It is entered before each request and left after its answer, not held while waiting to ask again."""
-    service.will_answer(Reply(502), Fault.DROP)
+    service.will_answer(Reply(502), Fault.TRUNCATE)
     limiter = Noted(service, clock)
     await make_client(rate_limit=limiter).get_metrics()
 

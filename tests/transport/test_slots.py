@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from helicone_sessions.transport.slots import Slots
+from helicone_sessions.transport.attempt import Slots
 
 
 async def in_line(slots: Slots, count: int) -> list["asyncio.Task[None]"]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helicone_sessions.transport.time_limit import TimeLimit, TimeLimits
+from helicone_sessions.transport.connection import TimeLimit, TimeLimits
 from tests.virtual_time import VirtualTimeLoop
 
 

@@ -13,7 +13,8 @@ from helicone_sessions.filters.columns.kinds import (
     TextColumn,
     TimestampColumn,
 )
-from helicone_sessions.filters.schema import COLUMNS
+from helicone_sessions.filters.schema import ALIASES, COLUMNS
+from helicone_sessions.masking import masked_repr
 
 
 class Columns:
@@ -30,23 +31,23 @@ class Columns:
     country_code = TextColumn("country_code")
     """Country of the caller, two letters."""
     latency = NumberColumn("latency")
-    """Time from request to full answer, in milliseconds."""
+    """Time from request to complete response, in milliseconds."""
     cost = NumberColumn("cost")
     """Price of the request, in dollars."""
     provider = TextColumn("provider")
-    """Who served the model, as OPENAI or ANTHROPIC."""
+    """Provider of the model, such as OPENAI or ANTHROPIC."""
     time_to_first_token = NumberColumn("time_to_first_token")
     """Time from request to the first token, in milliseconds."""
     status = NumberColumn("status")
-    """HTTP status of the answer."""
+    """HTTP status of the response."""
     request_created_at = TimestampColumn("request_created_at")
-    """When the request was made."""
+    """Time of the request."""
     response_created_at = TimestampColumn("response_created_at")
-    """When the answer was complete."""
+    """Time of the complete response."""
     model = TextColumn("model")
     """Name of the model."""
     user_id = TextColumn("user_id")
-    """The user that the application named."""
+    """User as named by the application."""
     organization_id = TextColumn("organization_id")
     """UUID of the organisation."""
     node_id = TextColumn("node_id")
@@ -68,11 +69,11 @@ class Columns:
     total_tokens = NumberColumn("total_tokens")
     """Tokens sent and received, in tokens."""
     target_url = TextColumn("target_url")
-    """Address that the request was sent on to."""
+    """Address to which the request was forwarded."""
     property_key = PropertyKeyColumn("property_key")
     """The request has a property of this name."""
     properties = MapColumn("properties", TextColumn)
-    """Properties of the request by key, as Helicone-Session-Id."""
+    """Properties of the request by key, such as Helicone-Session-Id."""
     search_properties = MapColumn("search_properties", TextColumn)
     """Searchable properties by key."""
     scores = MapColumn("scores", ScoreColumn)
@@ -82,13 +83,13 @@ class Columns:
     request_body = TextColumn("request_body")
     """Text of the request."""
     response_body = TextColumn("response_body")
-    """Text of the answer."""
+    """Text of the response."""
     cache_enabled = BooleanColumn("cache_enabled")
-    """The request asked for Helicone's cache."""
+    """Helicone's cache was enabled for the request."""
     cache_reference_id = TextColumn("cache_reference_id")
-    """UUID of the request whose answer the cache gave."""
+    """UUID of the request whose response came from the cache."""
     cached = BooleanColumn("cached")
-    """The answer came from Helicone's cache."""
+    """The response came from Helicone's cache."""
     assets = TextColumn("assets")
     """Ids of the assets of the request."""
     helicone_score_feedback = BooleanColumn("helicone-score-feedback")
@@ -116,29 +117,33 @@ class Columns:
     session_total_requests = NumberColumn("session_total_requests")
     """Requests of the session, in requests."""
     session_created_at = TimestampColumn("session_created_at")
-    """When the first request of the session was made."""
+    """Time of the first request of the session."""
     session_latest_request_created_at = TimestampColumn("session_latest_request_created_at")
-    """When the latest request of the session was made."""
+    """Time of the latest request of the session."""
     session_tag = TextColumn("session_tag")
     """Tag of the session."""
 
+    session_id = TextColumn("properties", ALIASES["session_id"])
+    """Id of the session, the property ``Helicone-Session-Id``."""
+    session_name = TextColumn("properties", ALIASES["session_name"])
+    """Name of the session, the property ``Helicone-Session-Name``."""
+
     def __getitem__(self, name: str) -> Any:
-        column = COLUMNS.get(name) if name in self else None
-        if column is None:
-            raise UnknownColumn(_unknown(name))
-        return getattr(self, column.attribute)
+        if name not in self:
+            raise _unknown(name)
+        return getattr(self, COLUMNS[name].attribute if name in COLUMNS else name)
 
     if not TYPE_CHECKING:  # to a type checker a misspelt name is an error
 
         def __getattr__(self, name: str) -> NoReturn:
             if name.startswith("__"):
                 raise AttributeError(name)
-            raise UnknownColumn(_unknown(name))
+            raise _unknown(name)
 
     __iter__: ClassVar[None] = None
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name in COLUMNS
+        return isinstance(name, str) and (name in COLUMNS or name in ALIASES)
 
     def __repr__(self) -> str:
         return "F"
@@ -147,22 +152,20 @@ class Columns:
         return "F"
 
 
-def _unknown(name: object) -> str:
+def _unknown(name: object) -> UnknownColumn:
     word = str(name).casefold()
-    near = difflib.get_close_matches(
-        word, {column.attribute: 0 for column in COLUMNS.values()}, n=2, cutoff=0.7
+    near = difflib.get_close_matches(word, [column.attribute for column in COLUMNS.values()], n=2, cutoff=0.7)
+    meant = _SYNONYMS.get(word) or " or ".join(map(repr, near))
+    return UnknownColumn(
+        problem=f"there is no column {masked_repr(name)}",
+        remedy=f"Did you mean {meant}?" if meant else "dir(F) lists the columns",
     )
-    mend = _CALLED_SO.get(word) or " or ".join(repr(one) for one in near)
-    hint = f"did you mean {mend}?" if mend else "the columns are listed by dir(F)"
-    return f"there is no column {name!r}; {hint}"
 
 
-# What is called otherwise elsewhere, where the nearest name is another thing.
-_CALLED_SO: Final = {
-    "session_id": "F.properties['Helicone-Session-Id']",
-    "session_name": "F.properties['Helicone-Session-Name']",
-    "helicone-session-id": "F.properties['Helicone-Session-Id']",
-    "helicone-session-name": "F.properties['Helicone-Session-Name']",
+# Names from elsewhere whose nearest spelling is another column.
+_SYNONYMS: Final = {
+    "helicone-session-id": "'session_id'",
+    "helicone-session-name": "'session_name'",
     "created_at": "'request_created_at'",
     "property": "'properties'",
     "prop": "'properties'",

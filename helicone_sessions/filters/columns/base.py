@@ -1,28 +1,22 @@
-"""What kinds of columns share: comparison with a constant, with several, with the ends of a range."""
+"""The columns' common part: comparison with a constant, with several, with the ends of a range."""
 
 import difflib
 from collections.abc import Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, NoReturn, TypeVar
 
-from helicone_sessions.errors import FilterTypeError, FilterValueError, UnknownOperator
-from helicone_sessions.filters.constants import check
+from helicone_sessions.errors import FilterError, FilterTypeError, FilterValueError, UnknownOperator
+from helicone_sessions.filters.constants import check, refusal, spell_column
 from helicone_sessions.filters.expression import Condition, Filter, Operand, Unfinished
-from helicone_sessions.filters.nodes import And, Leaf, Node, Or, join, spell_column
+from helicone_sessions.filters.nodes import SYMBOLS, And, Leaf, Node, Or, join
 from helicone_sessions.filters.precedence import Open, Terms
 from helicone_sessions.filters.schema import COLUMNS, ColumnFacts, Operator
+from helicone_sessions.masking import masked_repr
 
 Inclusive = Literal["both", "left", "right", "neither"]
 T = TypeVar("T")
+E = TypeVar("E", bound=FilterError)
 
-_WIRE_NAME: Final[dict[str, Operator]] = {
-    "==": "equals",
-    "!=": "not-equals",
-    "<": "lt",
-    "<=": "lte",
-    ">": "gt",
-    ">=": "gte",
-}
 # The open-source server takes about 4,000.
 _MOST_VALUES: Final = 100_000
 # What other libraries, SQL and the API call it.
@@ -61,7 +55,7 @@ class Column(Operand):
 
     __slots__ = ("_facts", "_key")
 
-    # What the column has, for messages.
+    # The operators and methods of the class, for messages.
     _has: ClassVar[str]
 
     def __init__(self, name: str, key: str | None = None) -> None:
@@ -69,13 +63,18 @@ class Column(Operand):
         self._key = key
 
     @property
-    def has(self) -> str:
-        """The operators and methods of the column, for messages."""
-        return self._has
+    def key(self) -> str | None:
+        """The key of a map column; None for any other column.
+
+        >>> from helicone_sessions import F
+        >>> F.properties["env"].key, F.model.key
+        ('env', None)
+        """
+        return self._key
 
     @property
     def facts(self) -> ColumnFacts:
-        """What is known of the column: kind, operators, unit, and how the open-source server reads it."""
+        """The kind, operators and unit of the column, and how the open-source server reads it."""
         return self._facts
 
     def __repr__(self) -> str:
@@ -95,52 +94,53 @@ class Column(Operand):
         def __getattr__(self, name: str) -> NoReturn:
             if name.startswith("__"):
                 raise AttributeError(name)
-            raise UnknownOperator(
-                f"{self!r} is a {self._facts.kind} column and has no .{name}{self._nearest(name)};"
-                f" it has {self.has}"
-            )
-
-    def _nearest(self, name: str) -> str:
-        if isinstance(self, Condition) and hasattr(Filter, name):
-            return f" (write {self!r}.is_true().{name})"
-        own = [word for word in dir(type(self)) if not word.startswith("_")]
-        near = [_SYNONYMS.get(name.lower()), *difflib.get_close_matches(name.lower(), own, n=1, cutoff=0.7)]
-        return next((f" (did you mean .{word}?)" for word in near if word in own), "")
-
-    def _compare(self, sign: str, other: object) -> Any:
-        if isinstance(other, Operand):
-            return super()._compare(sign, other)
-        return Filter._of(self.condition(sign, other))
-
-    def _terms(self, *, alone: bool) -> Terms:  # noqa: ARG002 - only a boolean column differs
-        return [[Open(self, is_column=True)]]
-
-    if not TYPE_CHECKING:
+            problem = f"is a {self._facts.kind} column and has no .{name}"
+            raise self._refusal(UnknownOperator, problem, f"{self._nearest(name)}It has {self._operators()}")
 
         def __invert__(self) -> Unfinished[Any]:
             return Unfinished([[Open(self, is_column=True, inversions=1)]])
 
-    def condition(self, sign: str, constant: object) -> Node:
-        """The condition ``self sign constant``.
+    def _operators(self) -> str:
+        return self._has
+
+    def _nearest(self, name: str) -> str:
+        if isinstance(self, Condition) and hasattr(Filter, name):
+            return f"Write {self!r}.is_true().{name}. "
+        own = [word for word in dir(type(self)) if not word.startswith("_")]
+        near = [_SYNONYMS.get(name.lower()), *difflib.get_close_matches(name.lower(), own, n=1, cutoff=0.7)]
+        return next((f"Did you mean .{word}? " for word in near if word in own), "")
+
+    def _refusal(self, kind: type[E], problem: str, remedy: str) -> E:
+        return refusal(kind, self._facts, problem, remedy, key=self._key)
+
+    def _compare(self, operator: Operator, other: object) -> Any:
+        if isinstance(other, Operand):
+            return super()._compare(operator, other)
+        return Filter._of(self.condition(operator, other))
+
+    def _operand(self, *, alone: bool) -> Node | Terms:  # noqa: ARG002 - only a boolean column differs
+        return [[Open(self, is_column=True)]]
+
+    def condition(self, operator: Operator, constant: object) -> Node:
+        """The comparison of the column with *constant*.
 
         Raises:
-            FilterTypeError: The kind of column has no such comparison, or the constant has the wrong type.
+            FilterTypeError: The kind of column has no such operator, or the constant has the wrong type.
             FilterValueError: The constant is one that the column cannot hold.
         """
-        operator = _WIRE_NAME[sign]
         facts = self._facts
         if operator not in facts.operators:
-            return self._without_operator(sign, constant)
-        return Leaf(facts, operator, check(facts, constant, spelling=self), self._key)
+            return self._without_operator(operator, constant)
+        return Leaf(facts, operator, check(facts, constant, self._key), self._key)
 
-    def _without_operator(self, sign: str, constant: object) -> Node:
-        raise FilterTypeError(f"{self!r} {sign} {constant!r}: a {self._facts.kind} column has {self.has}")
-
-    def _leaf(self, operator: Operator, constant: object) -> Leaf:
-        return Leaf(self._facts, operator, check(self._facts, constant, spelling=self), self._key)
+    def _without_operator(self, operator: Operator, constant: object) -> Node:
+        problem = (
+            f"is a {self._facts.kind} column and has no {SYMBOLS[operator]}, got {masked_repr(constant)}"
+        )
+        raise self._refusal(FilterTypeError, problem, f"It has {self._operators()}")
 
     def _where(self, operator: Operator, constant: object) -> Filter:
-        return Filter._of(self._leaf(operator, constant))
+        return Filter._of(self.condition(operator, constant))
 
 
 class Equatable(Column, Generic[T]):
@@ -158,7 +158,7 @@ class Equatable(Column, Generic[T]):
         >>> F.cost.eq(0.1)
         F.cost == 0.1
         """
-        return Filter._of(self.condition("==", value))
+        return self._where("equals", value)
 
     def ne(self, value: T) -> Filter:
         """The method twin of ``!=``.
@@ -170,7 +170,7 @@ class Equatable(Column, Generic[T]):
         >>> F.cost.ne(0.1)
         F.cost != 0.1
         """
-        return Filter._of(self.condition("!=", value))
+        return self._where("not-equals", value)
 
     def is_in(self, values: Iterable[T]) -> Filter:
         """One of *values*; of none it is ``NONE``.
@@ -182,7 +182,7 @@ class Equatable(Column, Generic[T]):
         >>> F.model.is_in(["gpt-4o", "o3"])
         (F.model == 'gpt-4o') | (F.model == 'o3')
         """
-        return Filter._of(join(Or, self._each("==", values)))
+        return Filter._of(join(Or, self._each("equals", values)))
 
     def not_in(self, values: Iterable[T]) -> Filter:
         """None of *values*; of none it is ``ALL``.
@@ -194,7 +194,7 @@ class Equatable(Column, Generic[T]):
         >>> F.model.not_in(["gpt-4o", "o3"])
         (F.model != 'gpt-4o') & (F.model != 'o3')
         """
-        return Filter._of(join(And, self._each("!=", values)))
+        return Filter._of(join(And, self._each("not-equals", values)))
 
     def is_each(self, values: Iterable[T]) -> dict[T, Filter]:
         """A filter for each of *values*, under that value: the segments of a table.
@@ -206,17 +206,19 @@ class Equatable(Column, Generic[T]):
         >>> F.model.is_each(["gpt-4o", "o3"])
         {'gpt-4o': F.model == 'gpt-4o', 'o3': F.model == 'o3'}
         """
-        return {value: Filter._of(self.condition("==", value)) for value in self._given(values)}
+        return {value: self._where("equals", value) for value in self._given(values)}
 
-    def _each(self, sign: str, values: Iterable[T]) -> Iterable[Node]:
-        return dict.fromkeys(self.condition(sign, value) for value in self._given(values))
+    def _each(self, operator: Operator, values: Iterable[T]) -> Iterable[Node]:
+        return dict.fromkeys(self.condition(operator, value) for value in self._given(values))
 
     def _given(self, values: Iterable[T]) -> list[T]:
         if isinstance(values, (str, bytes, Operand)) or not isinstance(values, Iterable):
-            raise FilterTypeError(f"{self!r} takes a list of values here, not {values!r}")
+            problem = f"takes a list of values, got {masked_repr(values)}"
+            raise self._refusal(FilterTypeError, problem, "Put a single value into a list")
         given = list(islice(values, _MOST_VALUES + 1))
         if len(given) > _MOST_VALUES:
-            raise FilterValueError(f"{self!r}: a list of more than {_MOST_VALUES:,} values cannot be sent")
+            problem = f"takes at most {_MOST_VALUES:,} values in a list, got more"
+            raise self._refusal(FilterValueError, problem, "Split them over several queries")
         return given
 
 
@@ -279,21 +281,26 @@ class Ordered(Equatable[T]):
         Args:
             low: The lower end.
             high: The upper end.
-            inclusive: Which of the ends belong to it.
+            inclusive: Which of the ends belong to the range.
 
         Raises:
-            FilterValueError: *low* lies above *high*, or *inclusive* is another word.
+            FilterValueError: *low* is above *high*, or *inclusive* is another word.
 
         >>> from helicone_sessions import F
         >>> F.latency.between(100, 500, inclusive="left")
         (F.latency >= 100) & (F.latency < 500)
         """
         if inclusive not in ("both", "left", "right", "neither"):
-            raise FilterValueError(f"inclusive is 'both', 'left', 'right' or 'neither', not {inclusive!r}")
-        lower = self._leaf("gte" if inclusive in ("both", "left") else "gt", low)
-        upper = self._leaf("lte" if inclusive in ("both", "right") else "lt", high)
-        if lower.value > upper.value:  # type: ignore[operator]
             raise FilterValueError(
-                f"{self!r}.between({low!r}, {high!r}): the lower end is above the upper one"
+                argument="inclusive",
+                problem=f"must be one of both, left, right, neither, got {masked_repr(inclusive)}",
+                remedy="Name the ends that belong to the range",
             )
-        return Filter._of(join(And, (lower, upper)))
+        lower: Any = check(self._facts, low)
+        upper: Any = check(self._facts, high)
+        if lower > upper:
+            problem = f"takes the lower end of a range first, got {masked_repr(low)} and {masked_repr(high)}"
+            raise self._refusal(FilterValueError, problem, "Swap the ends")
+        above: Operator = "gte" if inclusive in ("both", "left") else "gt"
+        below: Operator = "lte" if inclusive in ("both", "right") else "lt"
+        return self._where(above, lower) & self._where(below, upper)

@@ -5,92 +5,76 @@ from datetime import datetime
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, SupportsIndex, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, SupportsIndex, TypeAlias, TypeVar
 from uuid import UUID
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError, UnknownOperator
 from helicone_sessions.filters.columns.base import Column, Equatable, Ordered
-from helicone_sessions.filters.constants import MISSING, check, check_text, shortened
+from helicone_sessions.filters.constants import (
+    IS_EMPTY,
+    MISSING,
+    check,
+    is_encodable,
+    refusal,
+    spell_column,
+)
 from helicone_sessions.filters.expression import Condition, Filter, Joinable, Operand, Unfinished
 from helicone_sessions.filters.like import escape_like, sent_for_contains
-from helicone_sessions.filters.nodes import Leaf, Node, Not, Or, spell_column
+from helicone_sessions.filters.nodes import Leaf, Node, Not, Or
 from helicone_sessions.filters.precedence import Terms
-from helicone_sessions.filters.schema import COLUMNS, ColumnFacts
+from helicone_sessions.filters.schema import COLUMNS, ColumnFacts, Operator
+from helicone_sessions.masking import masked_repr
 
 Text: TypeAlias = str | UUID | Enum
 Number: TypeAlias = float | SupportsIndex | Decimal | Fraction | Enum
 Score: TypeAlias = Text | Number
 Moment: TypeAlias = datetime | Enum
 
-if TYPE_CHECKING:
-    # An operand that the caller wrote, or one with `&` or `|` behind it: `0.1 & F.threat`.
-    AnyNumber: TypeAlias = Number | Unfinished[Number]
-    AnyText: TypeAlias = Text | Unfinished[Text]
-    AnyScore: TypeAlias = Score | Unfinished[Score]
-    AnyMoment: TypeAlias = Moment | Unfinished[Moment]
-    AnyTruth: TypeAlias = bool | Unfinished[bool]
+_NEVER_MATCHES: Final = "A request without the score matches no condition on it"
+
+V = TypeVar("V")
 
 
-class Numeric(Joinable["Numeric"]):
-    """To a type checker: a number column, or a comparison that lacks the number on its right."""
+class Comparable(Joinable["Comparable[V]"], Generic[V]):
+    """To a type checker: a column, or a comparison that lacks the constant on its right."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        # The constant may have `&` or `|` behind it: `F.model == "x" & F.threat`.
+        def __eq__(self, other: V | Unfinished[V]) -> Filter: ...  # type: ignore[override]
+        def __ne__(self, other: V | Unfinished[V]) -> Filter: ...  # type: ignore[override]
+        def __invert__(self) -> "Comparable[V]": ...
+
+
+class Sortable(Joinable["Sortable[V]"], Generic[V]):
+    """The same for values that have an order."""
 
     __slots__ = ()
 
     if TYPE_CHECKING:
 
-        def __eq__(self, other: AnyNumber) -> Filter: ...  # type: ignore[override]
-        def __ne__(self, other: AnyNumber) -> Filter: ...  # type: ignore[override]
-        def __lt__(self, other: AnyNumber) -> Filter: ...
-        def __le__(self, other: AnyNumber) -> Filter: ...
-        def __gt__(self, other: AnyNumber) -> Filter: ...
-        def __ge__(self, other: AnyNumber) -> Filter: ...
-        def __invert__(self) -> "Numeric": ...
-
-
-class Textual(Joinable["Textual"]):
-    """To a type checker: a text column, or a comparison that lacks the text on its right."""
-
-    __slots__ = ()
-
-    if TYPE_CHECKING:
-
-        def __eq__(self, other: AnyText) -> Filter: ...  # type: ignore[override]
-        def __ne__(self, other: AnyText) -> Filter: ...  # type: ignore[override]
-        def __invert__(self) -> "Textual": ...
-
-
-class Temporal(Joinable["Temporal"]):
-    """To a type checker: a timestamp column, or a comparison that lacks the datetime on its right."""
-
-    __slots__ = ()
-
-    if TYPE_CHECKING:
-
-        def __eq__(self, other: AnyMoment) -> Filter: ...  # type: ignore[override]
-        def __ne__(self, other: AnyMoment) -> Filter: ...  # type: ignore[override]
-        def __lt__(self, other: AnyMoment) -> Filter: ...
-        def __le__(self, other: AnyMoment) -> Filter: ...
-        def __gt__(self, other: AnyMoment) -> Filter: ...
-        def __ge__(self, other: AnyMoment) -> Filter: ...
-        def __invert__(self) -> "Temporal": ...
+        def __eq__(self, other: V | Unfinished[V]) -> Filter: ...  # type: ignore[override]
+        def __ne__(self, other: V | Unfinished[V]) -> Filter: ...  # type: ignore[override]
+        def __lt__(self, other: V | Unfinished[V]) -> Filter: ...
+        def __le__(self, other: V | Unfinished[V]) -> Filter: ...
+        def __gt__(self, other: V | Unfinished[V]) -> Filter: ...
+        def __ge__(self, other: V | Unfinished[V]) -> Filter: ...
+        def __invert__(self) -> "Sortable[V]": ...
 
 
 class Keyed(Joinable["Keyed"]):
-    """To a type checker: ``property_key``, or a comparison of it that lacks the text on its right."""
+    """The same for ``property_key``, which has no ``!=``."""
 
     __slots__ = ()
 
     if TYPE_CHECKING:
 
-        def __eq__(self, other: AnyText) -> Filter: ...  # type: ignore[override]
+        def __eq__(self, other: Text | Unfinished[Text]) -> Filter: ...  # type: ignore[override]
         def __invert__(self) -> "Keyed": ...
 
 
-if TYPE_CHECKING:
-    from helicone_sessions.filters.columns.kinds import AnyScore, AnyTruth
-
-
-class TextColumn(Equatable[Text], Textual):
+class TextColumn(Equatable[Text], Comparable[Text]):
     """A column of text.
 
     ``contains`` ignores case, as the service does; ``like`` and ``ilike`` take a pattern in which ``%`` is
@@ -106,22 +90,20 @@ class TextColumn(Equatable[Text], Textual):
     __slots__ = ()
     _has = (
         "==, !=, .contains(), .not_contains(), .like(), .ilike(), .startswith(), .endswith(),"
-        " .istartswith(), .iendswith(), .is_in(), .not_in(), .is_null(), .is_empty()"
+        " .istartswith(), .iendswith(), .is_in(), .not_in(), .is_empty()"
     )
 
-    @property
-    def has(self) -> str:
-        """The operators and methods of the column, for messages."""
-        return self._has if MISSING in self._facts.sentinels else self._has.replace(", .is_null()", "")
+    def _operators(self) -> str:
+        return f"{self._has}, .is_null()" if self._facts.nullable else self._has
 
     def _instead_of_in(self, item: object) -> str:
-        return f": use .contains({shortened(item)})"
+        return f"Use .contains({masked_repr(item)})"
 
     def contains(self, text: Text) -> Filter:
-        r"""*text* stands somewhere in the value, in capitals or not.
+        r"""The value contains *text*, ignoring case.
 
         Args:
-            text: The text; letters like ``%`` and ``_`` stand for themselves.
+            text: The text; ``%`` and ``_`` have no special meaning.
 
         Raises:
             FilterValueError: *text* is empty, which every value contains.
@@ -130,15 +112,15 @@ class TextColumn(Equatable[Text], Textual):
         >>> F.request_body.contains("50%").to_wire()
         {'request_response_rmt': {'request_body': {'ilike': '%50\\%%'}}}
         """
-        return self._where("contains", self._not_empty(text, "contains"))
+        return self._matching("contains", text)
 
     def not_contains(self, text: Text) -> Filter:
-        """*text* stands nowhere in the value.
+        """The value does not contain *text*, ignoring case.
 
         Args:
             text: As in `contains`.
         """
-        return self._where("not-contains", self._not_empty(text, "not_contains"))
+        return self._matching("not-contains", text)
 
     def like(self, pattern: Text) -> Filter:
         """The value matches *pattern*, where ``%`` is any text, ``_`` any character.
@@ -153,7 +135,7 @@ class TextColumn(Equatable[Text], Textual):
         return self._where("like", pattern)
 
     def ilike(self, pattern: Text) -> Filter:
-        """The value matches *pattern*, in capitals or not.
+        """The value matches *pattern*, ignoring case.
 
         Args:
             pattern: As in `like`.
@@ -166,64 +148,61 @@ class TextColumn(Equatable[Text], Textual):
         r"""The value starts with *text*, taken literally.
 
         Args:
-            text: The beginning; it is not empty.
+            text: The beginning, not empty.
 
         >>> from helicone_sessions import F
         >>> F.model.startswith("o3_")
         F.model.like('o3\\_%')
         """
-        return self._where("like", escape_like(self._not_empty(text, "startswith")) + "%")
+        return self._matching("like", text, after="%")
 
     def istartswith(self, text: Text) -> Filter:
-        """The value starts with *text*, in capitals or not.
+        """The value starts with *text*, ignoring case.
 
         Args:
-            text: The beginning; it is not empty.
+            text: The beginning, not empty.
         """
-        return self._where("ilike", escape_like(self._not_empty(text, "istartswith")) + "%")
+        return self._matching("ilike", text, after="%")
 
     def endswith(self, text: Text) -> Filter:
         """The value ends with *text*, taken literally.
 
         Args:
-            text: The end; it is not empty.
+            text: The end, not empty.
 
         >>> from helicone_sessions import F
         >>> F.model.endswith("-mini")
         F.model.like('%-mini')
         """
-        return self._where("like", "%" + escape_like(self._not_empty(text, "endswith")))
+        return self._matching("like", text, before="%")
 
     def iendswith(self, text: Text) -> Filter:
-        """The value ends with *text*, in capitals or not.
+        """The value ends with *text*, ignoring case.
 
         Args:
-            text: The end; it is not empty.
+            text: The end, not empty.
         """
-        return self._where("ilike", "%" + escape_like(self._not_empty(text, "iendswith")))
+        return self._matching("ilike", text, before="%")
 
     def is_null(self) -> Filter:
-        """The value is missing.
+        """The value is missing; only ``country_code`` and ``target_url`` can be null.
 
         The contract has no such test. The open-source server takes a comparison with the text ``"null"``
-        for one, and so does the embedded engine; that comparison is what is sent.
+        for one (executed, July 2026), and so does the embedded engine; that comparison is sent.
 
         Raises:
-            FilterTypeError: It is a key of a map, the assets or a tag, for which there is no such test.
+            FilterTypeError: The column is never null; a missing value is stored as the empty text.
 
         >>> from helicone_sessions import F
-        >>> F.user_id.is_null().to_wire()
-        {'request_response_rmt': {'user_id': {'equals': 'null'}}}
+        >>> F.country_code.is_null().to_wire()
+        {'request_response_rmt': {'country_code': {'equals': 'null'}}}
         """
-        if MISSING not in self._facts.sentinels:
-            reads = (
-                "; a key that a request lacks reads as the empty text: use .is_empty()" if self._key else ""
-            )
-            raise FilterTypeError(f"{self!r}.is_null(): it is never null in the service{reads}")
+        if not self._facts.nullable:
+            raise self._refusal(FilterTypeError, "is never null", IS_EMPTY)
         return Filter._of(Leaf(self._facts, "equals", MISSING))
 
     def is_empty(self) -> Filter:
-        """The value is the empty text; so is that of a property that a request lacks.
+        """The value is the empty text, which also stands for most missing values.
 
         >>> from helicone_sessions import F
         >>> ~F.properties["env"].is_empty()
@@ -231,15 +210,19 @@ class TextColumn(Equatable[Text], Textual):
         """
         return self._where("equals", self._facts.empty)
 
-    def _not_empty(self, text: Text, method: str) -> str:
-        plain = check(self._facts, text, spelling=self)
-        if plain == "":
-            raise FilterValueError(f"{self!r}.{method}(''): every value contains the empty text")
-        return str(plain)
+    def _matching(self, operator: Operator, text: Text, *, before: str = "", after: str = "") -> Filter:
+        literal = str(check(self._facts, text, self._key))
+        if not literal:
+            problem = "takes text that is not empty, got ''"
+            raise self._refusal(
+                FilterValueError, problem, "Leave the condition out: it is true of every value"
+            )
+        pattern = f"{before}{escape_like(literal)}{after}" if before or after else literal
+        return Filter._of(Leaf(self._facts, operator, pattern, self._key))
 
 
-class NumberColumn(Ordered[Number], Numeric):
-    """A column of numbers; `unit` says of what.
+class NumberColumn(Ordered[Number], Sortable[Number]):
+    """A column of numbers in the unit `unit`.
 
     >>> from helicone_sessions import F
     >>> (F.cost > 0.1) & F.latency.between(100, 500)
@@ -251,7 +234,7 @@ class NumberColumn(Ordered[Number], Numeric):
 
     @property
     def unit(self) -> str:
-        """The unit that its constants are in.
+        """The unit of its values.
 
         >>> from helicone_sessions import F
         >>> F.cost.unit, F.latency.unit
@@ -284,11 +267,11 @@ class NumberColumn(Ordered[Number], Numeric):
         (F.status < 500) | (F.status >= 600)
         """
         if isinstance(values, range) and values.step == 1 and len(values) > 1 and self._facts.whole:
-            return Filter._of(Or((self._leaf("lt", values.start), self._leaf("gte", values.stop))))
+            return self._where("lt", values.start) | self._where("gte", values.stop)
         return super().not_in(values)
 
 
-class TimestampColumn(Ordered[Moment], Temporal):
+class TimestampColumn(Ordered[Moment], Sortable[Moment]):
     """A column of instants; its constants are datetimes with a zone.
 
     >>> import datetime as dt
@@ -300,9 +283,9 @@ class TimestampColumn(Ordered[Moment], Temporal):
     __slots__ = ()
     _has = "==, !=, <, <=, >, >=, .between(), .is_in(), .not_in()"
 
-    def _without_operator(self, sign: str, constant: object) -> Node:  # noqa: ARG002 - only != is missing
+    def _without_operator(self, operator: Operator, constant: object) -> Node:  # noqa: ARG002 - only != is missing
         # The API has no not-equals for times; before or after is the same.
-        return Or((self._leaf("lt", constant), self._leaf("gt", constant)))
+        return Or((self.condition("lt", constant), self.condition("gt", constant)))
 
 
 class BooleanColumn(Equatable[bool], Condition):
@@ -316,23 +299,23 @@ class BooleanColumn(Equatable[bool], Condition):
     """
 
     __slots__ = ()
-    _has = "==, !=, .is_true(), .is_false(), and stands for a condition by itself"
+    _has = "==, !=, .is_true(), .is_false(), and is a condition by itself"
 
     if TYPE_CHECKING:
 
-        def __eq__(self, other: AnyTruth) -> Filter: ...  # type: ignore[override]
-        def __ne__(self, other: AnyTruth) -> Filter: ...  # type: ignore[override]
+        def __eq__(self, other: bool | Unfinished[bool]) -> Filter: ...  # type: ignore[override]
+        def __ne__(self, other: bool | Unfinished[bool]) -> Filter: ...  # type: ignore[override]
 
-    def _terms(self, *, alone: bool) -> Terms:
-        return super()._terms(alone=True) if alone else [[self._leaf("equals", True)]]
+    def _operand(self, *, alone: bool) -> Node | Terms:
+        return super()._operand(alone=True) if alone else self.condition("equals", True)
 
     def __invert__(self) -> Filter:
-        return Filter._of(Not(self._leaf("equals", True)))
+        return Filter._of(Not(self.condition("equals", True)))
 
-    def _without_operator(self, sign: str, constant: object) -> Node:
-        if sign == "!=":
-            return self._leaf("equals", not check(self._facts, constant, spelling=self))
-        return super()._without_operator(sign, constant)
+    def _without_operator(self, operator: Operator, constant: object) -> Node:
+        if operator == "not-equals":
+            return self.condition("equals", not check(self._facts, constant))
+        return super()._without_operator(operator, constant)
 
     def is_true(self) -> Filter:
         """The condition that it is true."""
@@ -377,28 +360,24 @@ class ScoreColumn(TextColumn):
 
     if TYPE_CHECKING:
 
-        def __eq__(self, other: AnyScore) -> Filter: ...  # type: ignore[override]
-        def __ne__(self, other: AnyScore) -> Filter: ...  # type: ignore[override]
+        def __eq__(self, other: Score | Unfinished[Score]) -> Filter: ...  # type: ignore[override]
+        def __ne__(self, other: Score | Unfinished[Score]) -> Filter: ...  # type: ignore[override]
         def eq(self, value: Score) -> Filter: ...
         def ne(self, value: Score) -> Filter: ...
         def is_in(self, values: Iterable[Score]) -> Filter: ...
         def not_in(self, values: Iterable[Score]) -> Filter: ...
         def is_each(self, values: Iterable[Score]) -> dict[Score, Filter]: ...  # type: ignore[override]
 
-    @property
-    def has(self) -> str:
-        """The operators and methods of the column, for messages."""
-        return super().has.replace(", .is_empty()", "")
+    def _operators(self) -> str:
+        return super()._operators().removesuffix(", .is_empty()")
 
     def is_null(self) -> NoReturn:
         """Refuse: a request without the score never matches."""
-        raise FilterTypeError(
-            f"{self!r}.is_null(): a request without the score never matches any condition on it"
-        )
+        raise self._refusal(FilterTypeError, "is never null", _NEVER_MATCHES)
 
     def is_empty(self) -> NoReturn:
         """Refuse: a score is a whole number, or is not there."""
-        raise FilterTypeError(f"{self!r}.is_empty(): a score is a number; a request without it never matches")
+        raise self._refusal(FilterTypeError, "is never empty", _NEVER_MATCHES)
 
 
 M = TypeVar("M", bound=TextColumn)
@@ -420,36 +399,43 @@ class MapColumn(Operand, Generic[M]):
 
     @property
     def facts(self) -> ColumnFacts:
-        """What is known of the column: kind, operators, and how the open-source server reads it."""
+        """The kind and operators of the column, and how the open-source server reads it."""
         return self._facts
 
     def __getitem__(self, key: str | Enum) -> M:
         name = key.value if isinstance(key, Enum) else key
         if not isinstance(name, str):
-            raise FilterTypeError(f"{self!r}[{key!r}]: a key is text, not {type(key).__name__}")
+            problem = f"takes text as a key, got {masked_repr(key)}"
+            raise refusal(FilterTypeError, self._facts, problem, "Write the key in quotes")
         if not name:
-            raise FilterValueError(f"{self!r}['']: a key is not empty")
-        return self._column(self._facts.name, check_text(name, f"{self!r}[…]"))
+            problem = "takes a key that is not empty, got ''"
+            raise refusal(FilterValueError, self._facts, problem, "Name a property or a score")
+        if not is_encodable(name):
+            problem = f"takes a key that UTF-8 can hold, got {masked_repr(name)}"
+            raise refusal(FilterValueError, self._facts, problem, "Remove the half of a surrogate pair")
+        return self._column(self._facts.name, str.__str__(name))
 
     if not TYPE_CHECKING:  # to a type checker a misspelt name is an error
 
         def __getattr__(self, name: str) -> NoReturn:
             if name.startswith("__"):
                 raise AttributeError(name)
-            raise UnknownOperator(f"{self!r} is a map: name a key first, as {self!r}['env'].{name}")
+            problem = f"is a map and has no .{name}"
+            raise refusal(
+                UnknownOperator, self._facts, problem, f"Name a key first, as in {self!r}['env'].{name}"
+            )
 
     def _instead_of_in(self, item: object) -> str:
         if self._facts.name == "scores":
-            return ""
-        return f": use ~{self!r}[{shortened(item)}].is_empty()"
+            return "Compare F.scores[key] instead"
+        return f"Use ~{self!r}[{masked_repr(item)}].is_empty()"
 
-    def _terms(self, *, alone: bool) -> NoReturn:  # noqa: ARG002 - there is none on either side
-        raise FilterTypeError(
-            f"{self!r} is a map and has no value by itself: name a key, as {self!r}['env'] == 'prod'"
-        )
+    def _operand(self, *, alone: bool) -> NoReturn:  # noqa: ARG002 - there is none on either side
+        problem = "is a map and has no value without a key"
+        raise refusal(FilterTypeError, self._facts, problem, f"Name a key, as in {self!r}['env'] == 'prod'")
 
     def __invert__(self) -> NoReturn:
-        self._terms(alone=True)
+        self._operand(alone=True)
 
     def __repr__(self) -> str:
         return spell_column(self._facts)

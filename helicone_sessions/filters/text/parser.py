@@ -1,12 +1,11 @@
 """Filters as text: ``cost > 0.1 and model contains "gpt"`` becomes a `Filter`.
 
 A comparison binds tightest, then ``not``, then ``and``, then ``or``. The text is read once, from left to
-right; what stands before an open parenthesis waits on a list, so that nesting never meets the recursion
-limit. Conditions are built by the columns of ``F``, which have the rules of the language.
+right. What stands before an open parenthesis waits on a list, so that nesting never meets the recursion
+limit. The columns of ``F`` create the conditions, so the rules of the language hold here too.
 """
 
 import json
-import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -14,213 +13,320 @@ import attrs
 
 from helicone_sessions.errors import FilterError, FilterSyntaxError, FilterTypeError
 from helicone_sessions.filters.columns import F
-from helicone_sessions.filters.constants import DAY, INVERTED, ZONE, check, cut, shortened
-from helicone_sessions.filters.expression import ALL, NONE, Filter
-from helicone_sessions.filters.nodes import And, Node, Or, join
-from helicone_sessions.filters.schema import Kind
+from helicone_sessions.filters.columns.kinds import MapColumn
+from helicone_sessions.filters.constants import (
+    DATETIME,
+    DAY,
+    IS_EMPTY,
+    IS_NULL,
+    NEGATIVE,
+    ZONE,
+    check,
+    cut,
+)
+from helicone_sessions.filters.expression import ALL, NONE, Filter, Operand, as_filter
+from helicone_sessions.filters.nodes import SYMBOLS, And, Node, Or, join
+from helicone_sessions.filters.precedence import MIRRORED
+from helicone_sessions.filters.schema import ALIASES, Kind, Operator
 from helicone_sessions.filters.text.tokens import (
     KEYWORDS,
+    METHODS,
     NAMES,
     OPERATORS_OF,
-    SPELT_HERE,
+    SYNONYMS,
     TRUTHS,
     WORDED,
-    Reader,
+    Interpolation,
+    Template,
     Token,
     nearest,
-    syntax_error,
+    place_of,
+    scan,
 )
+from helicone_sessions.filters.wire import EXPAND
+from helicone_sessions.masking import masked_repr
 
-_ARGUMENT: Final = re.compile(r"""\s*\(?\s*("[^"\n]*"|'[^'\n]*'|[^\s()\[\],"']+)""")
-_OF_PYTHON: Final = {
-    INVERTED: "",
-    ZONE: "as in 2026-11-01T00:00:00Z",
-    DAY: "write the time too, as 2026-11-01T00:00:00Z",
-    "; pass expand=True to have all of them joined by &": "; write each condition in a leaf of its own",
-    "; .is_null() asks for a missing text": "; is null asks for a missing text",
-    "use .is_empty()": "write is empty",
+LONGEST: Final = 1_000_000
+
+_TIME: Final = "2026-11-01T00:00:00Z"
+# The remedies that differ from those of Python.
+_REMEDIES: Final = {
+    DATETIME: f"Write it like {_TIME}",
+    DAY: f"Write the time too, for example {_TIME}",
+    EXPAND: "Write each condition in a leaf of its own",
+    IS_EMPTY: "Write is empty, because a missing value is stored as the empty text",
+    IS_NULL: "Write is null to match missing text",
+    NEGATIVE: "Compare it with zero or more",
+    ZONE: f"Write the zone, for example {_TIME}",
+}
+_CONSTANTS: Final = {"all": ALL.node, "none": NONE.node}
+_FUNCTIONS: Final[dict[str, type[And | Or]]] = {"all_of": And, "any_of": Or}
+_FROM_ISO: Final = ("datetime.datetime.fromisoformat", "datetime.fromisoformat")
+_SIGNS: Final[dict[str, Operator]] = {
+    "==": "equals",
+    "=": "equals",
+    "!=": "not-equals",
+    "<>": "not-equals",
+    "<": "lt",
+    "<=": "lte",
+    ">": "gt",
+    ">=": "gte",
+}
+_INCLUSIVE: Final = {
+    ("gte", "lte"): "both",
+    ("gte", "lt"): "left",
+    ("gt", "lte"): "right",
+    ("gt", "lt"): "neither",
 }
 
 
+def parse_filter(text: str | Template) -> Filter:
+    """Parse filter text; the ``str()`` of a filter gives an equal filter.
+
+    Columns have the API's names; constants are written as in JSON, times in ISO 8601. The operators are
+    ``== != < <= > >=``, ``0.1 < cost < 5``, ``between``, ``in``, ``contains``, ``like``, ``ilike``,
+    ``startswith``, ``endswith``, ``istartswith``, ``iendswith``, ``is null``, ``is empty``; ``and``, ``or``,
+    ``not`` or ``&``, ``|``, ``~``; ``all`` and ``none``. The API's JSON is allowed in place of a condition.
+    So is the spelling of Python, with or without ``F.``; nothing is evaluated.
+
+    Args:
+        text: The filter; on Python 3.14 and later also a template string such as
+            ``t"cost > {x} and properties[{key}] == {value}"``. Its interpolations are constants, keys, lists
+            of constants after ``in``, or filters. They need no quotes, and their types count.
+
+    Raises:
+        FilterSyntaxError: The text is not a filter; the message shows the position and what to write.
+        FilterTypeError: It is not text, or an interpolation has a value of the wrong type.
+
+    >>> parse_filter('cost > 0.1 and model contains "gpt" or properties["env"] == "test"')
+    ((F.cost > 0.1) & F.model.contains('gpt')) | (F.properties['env'] == 'test')
+    >>> parse_filter('F.cost > 0.1 & F.model.contains("gpt")')
+    (F.cost > 0.1) & F.model.contains('gpt')
+    """
+    if isinstance(text, str):
+        return Filter._of(_Parser(text).filter())
+    if isinstance(text, Template):
+        return Filter._of(_Parser(*_flattened(text)).filter())
+    raise FilterTypeError(
+        argument="text",
+        problem=f"must be a string, got {masked_repr(text)}",
+        remedy="Use Filter.from_wire() to read the API's JSON",
+    )
+
+
+def _flattened(template: Template) -> tuple[str, list[Token]]:
+    """The source of a template string, and the tokens that its interpolations are."""
+    text, tokens = template.strings[0], []
+    for interpolation, after in zip(template.interpolations, template.strings[1:], strict=True):
+        source = f"{{{interpolation.expression}}}"
+        _refuse_formatting(interpolation)
+        tokens.append(Token("value", source, len(text), len(text) + len(source), interpolation.value))
+        text += source + after
+    return text, tokens
+
+
+def _refuse_formatting(interpolation: Interpolation) -> None:
+    if interpolation.conversion or interpolation.format_spec:
+        raise FilterTypeError(
+            argument=interpolation.expression,
+            problem="has a conversion or a format, which would turn its value into text",
+            remedy=f"Write {{{interpolation.expression}}}",
+        )
+
+
 @attrs.frozen(eq=False)
-class Named:
-    """A column, and the *name* that the text gives it from the token *first* on."""
+class _Named:
+    """A column as the text names it, from the token *first* on, and the *method* behind it."""
 
     column: Any
     name: str
     first: Token
+    method: str = ""
 
     @property
     def kind(self) -> Kind:
-        """The kind of the column."""
         kind: Kind = self.column.facts.kind
         return kind
 
     @property
     def has(self) -> str:
-        """The operators of the column."""
-        return f"it has {', '.join(OPERATORS_OF[self.kind])}"
+        operators = [word for word in OPERATORS_OF[self.kind] if word != "is null" or self.is_nullable]
+        return f"It has {', '.join(operators)}"
+
+    @property
+    def is_nullable(self) -> bool:
+        return bool(self.column.facts.nullable)
 
     def __str__(self) -> str:
         return f"{self.name} is a {'text' if self.kind is Kind.MAP else self.kind} column"
 
 
-class Critic(Reader):
-    """A reader that says what is wrong with what comes next."""
-
-    def allow(self, named: Named, operator: str, token: Token) -> None:
-        """Refuse an operator that the kind of column does not have."""
-        if operator not in OPERATORS_OF[named.kind]:
-            raise self.error(f"{named}; {named.has}", token)
-
-    def no_operator(self, named: Named) -> FilterSyntaxError:
-        """The error that a column is followed by no operator."""
-        token = self.token
-        if mend := self.respelled(named.name, token.word.removeprefix(".")):
-            return self.error(mend)
-        if not token.word or token.word in KEYWORDS:
-            return self.error(f"{named} and no condition by itself; {named.has}", named.first, self.last)
-        near = nearest(token.word, OPERATORS_OF[named.kind])
-        return self.error(f"there is no operator {token}; {near or named.has}")
-
-    def no_column(self) -> FilterSyntaxError:
-        """The error for a token that is not a column, where one is expected."""
-        token = self.token
-        if not token.word or token.word in KEYWORDS:
-            return self.due("a column" if self.last.sort == "sign" else "a condition")
-        base, _, rest = token.text.partition(".")
-        if base == "F":
-            return self.error(f"write {cut(rest.partition('.')[0]) or 'the name alone'}, without F.")
-        if rest and base in NAMES and NAMES[base].kind is Kind.MAP:
-            return self.error(f"write {base}[{cut(json.dumps(rest))}]")
-        if base in NAMES and (mend := self.respelled(base, rest)):
-            return self.error(mend)
-        near = nearest(token.word, [*NAMES, *KEYWORDS])
-        return self.error(f"there is no column {token}; {near or 'the columns have the names of the API'}")
-
-    def respelled(self, name: str, method: str) -> str | None:
-        """A method of Python, or an operator of the API, as it is written here."""
-        if method not in SPELT_HERE:
-            return None
-        given = _ARGUMENT.match(self.text, self.token.end)
-        return f"write {name} {SPELT_HERE[method].format(cut(given[1]) if given else '…')}"
-
-    def not_connected(self) -> FilterSyntaxError:
-        """The error that a condition is followed by no ``and`` or ``or``."""
-        token = self.token
-        if token.text == ")":
-            return self.error("there is no ( for this )")
-        near = "" if token.text in NAMES else nearest(token.word, ("and", "or"))
-        return self.error(
-            f"there is no {token}; {near}" if near else f"'and' or 'or' is missing before {token}"
-        )
-
-
-def in_text(message: str) -> str:
-    """A message of the language, without its parts for Python."""
-    for of_python, of_text in _OF_PYTHON.items():
-        message = message.replace(of_python, of_text)
-    return message.removeprefix("F.")
-
-
-def unfit(named: Named, token: Token) -> str:
-    """Why a word, or what is no time, is no constant for the column."""
-    kind = named.kind
-    if token.word in ("null", "none"):
-        test = {Kind.TEXT: "null", Kind.MAP: "empty"}.get(kind)
-        return "the API has no null in a comparison" + (f"; write {named.name} is {test}" if test else "")
-    if token.word in KEYWORDS:
-        return f"a constant is due, not {token}"
-    if token.word and (token.text in NAMES or token.word.startswith("f.")):
-        return "a column is compared with a constant only"
-    if kind is Kind.TIMESTAMP:
-        return f"{token} is no time; write it as 2026-11-01T00:00:00Z"
-    if kind in (Kind.NUMBER, Kind.BOOLEAN):
-        wanted = "a number" if kind is Kind.NUMBER else "true or false"
-        return f"{named.name} is compared with {wanted}, not with {token}"
-    return f"write {token.quoted}, in quotes"
-
-
-LONGEST: Final = 1_000_000
-
-_CONSTANTS: Final = {"all": ALL.node, "none": NONE.node}
-_MIRRORED: Final = str.maketrans("<>", "><")
-_INCLUSIVE: Final = {
-    (">=", "<="): "both",
-    (">=", "<"): "left",
-    (">", "<="): "right",
-    (">", "<"): "neither",
-}
-
-
-def parse_filter(text: str) -> Filter:
-    """The filter that *text* says; what ``str()`` of a filter gives is read as an equal one.
-
-    Columns have the API's names; constants are written as in JSON, times in ISO 8601. There are
-    ``== != < <= > >=``, ``0.1 < cost < 5``, ``between``, ``in``, ``contains``, ``like``, ``ilike``,
-    ``startswith``, ``endswith``, ``istartswith``, ``iendswith``, ``is null``, ``is empty``; ``and``, ``or``,
-    ``not`` or ``&``, ``|``, ``~``; ``all`` and ``none``. The API's JSON may stand where a condition may.
+@attrs.define(eq=False)
+class _Group:
+    """The conditions between two parentheses, as far as they are read: any of all of them.
 
     Args:
-        text: The filter.
-
-    Raises:
-        FilterSyntaxError: The text is no filter; the message says where, and what to write instead.
-        FilterTypeError: It is not text.
-
-    >>> parse_filter('cost > 0.1 and model contains "gpt" or properties["env"] == "test"')
-    ((F.cost > 0.1) & F.model.contains('gpt')) | (F.properties['env'] == 'test')
+        opening: The parenthesis.
+        function: The kind of branch that ``all_of(`` or ``any_of(`` makes of its arguments.
+        is_inverted: Whether a ``not`` waits for the next condition.
+        arguments: The arguments of the function before the last comma.
+        terms: The conditions.
     """
-    if not isinstance(text, str):
-        raise FilterTypeError(f"a filter is read from text, not from {type(text).__name__} {shortened(text)}")
-    if len(text) > LONGEST:
-        raise syntax_error(text, f"the text has {len(text):,} characters; {LONGEST:,} are the most", LONGEST)
-    return Filter._of(_Parser(text).whole())
+
+    opening: Token | None = None
+    function: type[And | Or] | None = None
+    is_inverted: bool = False
+    arguments: list[Node] = attrs.field(factory=list)
+    terms: list[list[Node]] = attrs.field(factory=lambda: [[]])
+
+    def add(self, node: Node) -> None:
+        self.terms[-1].append(_inverted(node) if self.is_inverted else node)
+
+    def end_argument(self) -> None:
+        self.arguments.append(join(Or, [join(And, term) for term in self.terms]))
+        self.terms = [[]]
+
+    def closed(self) -> Node:
+        if self.terms != [[]]:
+            self.end_argument()
+        return join(self.function or And, self.arguments)
 
 
 def _inverted(node: Node) -> Node:
     return (~Filter._of(node)).node
 
 
-@attrs.define(eq=False)
-class _Group:
-    """What stands between two parentheses, as far as it was read: any of all of conditions.
+class _Parser:
+    """The grammar, with one method for each part; `token` is the next one, `last` the one before it."""
 
-    Args:
-        opening: The parenthesis.
-        is_inverted: Whether a ``not`` waits for the next condition.
-        terms: The conditions.
-    """
+    def __init__(self, text: str, interpolations: list[Token] | None = None) -> None:
+        self.text = text
+        self.tokens = scan(text, interpolations or ())
+        self.token = self.last = Token("mark", "", 0, 0)
+        if len(text) > LONGEST:
+            end = Token("end", "", LONGEST, LONGEST)
+            problem = f"the text has {len(text):,} characters; the limit is {LONGEST:,}"
+            raise self.error(problem, "Build the filter in Python", end)
+        self.advance()
 
-    opening: Token | None = None
-    is_inverted: bool = False
-    terms: list[list[Node]] = attrs.field(factory=lambda: [[]])
+    # Tokens
 
-    def add(self, node: Node) -> None:
-        """The next condition of the last term."""
-        self.terms[-1].append(_inverted(node) if self.is_inverted else node)
+    def advance(self) -> Token:
+        """Step over the next token and return it."""
+        self.last, self.token = self.token, next(self.tokens)
+        if self.token.sort == "wrong":
+            raise self.error(*self.token.value)
+        return self.last
 
-    def closed(self) -> Node:
-        """The whole of it."""
-        return join(Or, [join(And, term) for term in self.terms])
+    def take(self, *words: str) -> Token | None:
+        """Step over the next token if it is one of *words*."""
+        return self.advance() if (self.token.word or self.token.text) in words else None
 
+    # Errors
 
-class _Parser(Critic):
-    """The grammar: one method for each thing that may stand in the text."""
+    def error(
+        self, problem: str, remedy: str | None = None, first: Token | None = None, last: Token | None = None
+    ) -> FilterSyntaxError:
+        """The error that shows the text from *first* to *last*, or the next token."""
+        first = first or self.token
+        line, column, picture = place_of(self.text, first.start, (last or first).end)
+        message = f"line {line}, column {column}: {_sentences(problem, remedy)}{picture}"
+        return FilterSyntaxError(
+            message, line=line, column=column, offset=first.start, problem=problem, remedy=remedy
+        )
 
-    def whole(self) -> Node:
-        """The filter."""
+    def expected(self, what: str, remedy: str | None = None) -> FilterSyntaxError:
+        after = f" after {masked_repr(self.last.text)}" if self.last.text else ""
+        return self.error(f"expected {what}{after}, got {self.token}", remedy)
+
+    def no_operator(self, named: _Named) -> FilterSyntaxError:
+        token = self.token
+        if not token.word or token.word in KEYWORDS:
+            return self.error(f"{named}, not a condition", named.has, named.first, self.last)
+        if sign := SYNONYMS.get(token.word):
+            return self.error(f"there is no operator {token}", f"Use {sign}")
+        near = nearest(token.word, OPERATORS_OF[named.kind])
+        return self.error(f"there is no operator {token}", near or named.has)
+
+    def no_column(self) -> FilterSyntaxError:
+        token = self.token
+        if not token.word or token.word in KEYWORDS:
+            return self.expected("a column" if self.last.sort == "sign" else "a condition")
+        near = nearest(token.word.removeprefix("f."), [*NAMES, *KEYWORDS])
+        return self.error(
+            f"there is no column {token}", near or "Columns have the names of the API, such as cost or model"
+        )
+
+    def not_connected(self) -> FilterSyntaxError:
+        if self.token.text == ")":
+            return self.error("there is no ( for this )", "Remove it, or add the (")
+        near = None if self.token.text in NAMES else nearest(self.token.word, ("and", "or"))
+        return self.error(f"expected 'and' or 'or', got {self.token}", near)
+
+    def unfit(self, named: _Named, token: Token) -> FilterSyntaxError:
+        """The error for a word that is not a constant for the column."""
+        kind, problem, remedy = named.kind, f"expected a constant, got {token}", None
+        if token.word in ("null", "none"):
+            problem = "the API compares nothing with null"
+            test = "null" if named.is_nullable else "empty"
+            has_test = kind in (Kind.TEXT, Kind.MAP)
+            remedy = f"Write {named.name} is {test}" if has_test else "Leave the condition out"
+        elif token.word in KEYWORDS:
+            pass
+        elif token.word and (token.text in NAMES or token.word.startswith("f.")):
+            problem, remedy = "a column can be compared with a constant only", "Write a constant here"
+        elif kind is Kind.TIMESTAMP:
+            problem, remedy = f"{token} is not a time", f"Write it like {_TIME}"
+        elif kind in (Kind.NUMBER, Kind.BOOLEAN):
+            wanted = "a number" if kind is Kind.NUMBER else "true or false"
+            problem = f"{named.name} takes {wanted}, got {token}"
+        else:
+            problem, remedy = f"the text {token} has no quotes", f"Write {token.quoted}"
+        return self.error(problem, remedy, token)
+
+    def call(
+        self,
+        method: Callable[..., Any],
+        *values: Any,
+        subject: str = "",
+        first: Token,
+        last: Token | None = None,
+    ) -> Any:
+        """Call a *method* of the language; its error is shown at the text from *first* to *last*."""
+        try:
+            return method(*values)
+        except FilterError as error:
+            problem = f"{subject or error.field or ''} {error.problem}".lstrip()
+            remedy = _REMEDIES.get(error.remedy or "", error.remedy)
+            refusal = self.error(problem, remedy, first, last or self.last)
+            if first.sort == "value" and isinstance(error, FilterTypeError):
+                raise FilterTypeError(
+                    refusal.message, argument=first.text[1:-1], problem=problem, remedy=remedy
+                ) from None
+            raise refusal from None
+
+    def build(self, named: _Named, method: Callable[..., Filter | Node], *values: Any) -> Node:
+        """The condition that a method of the column returns."""
+        built = self.call(method, *values, subject=named.name, first=named.first)
+        return built.node if isinstance(built, Filter) else built
+
+    # Grammar
+
+    def filter(self) -> Node:
+        """The whole text."""
         if self.token.is_end:
-            raise self.error("an empty filter; write all to select everything")
+            raise self.error("the filter is empty", "Write all to match everything")
         outer: list[_Group] = []
         group = _Group()
         while True:
             group.is_inverted = self.is_inverted()
-            if opening := self.take("("):
+            if opening := self.opening():
                 outer.append(group)
-                group = _Group(opening)
-                continue
-            group.add(self.condition())
+                group = opening
+                if not (group.function and self.token.text == ")"):
+                    continue
+            else:
+                group.add(self.condition())
             while outer and self.take(")"):
                 node, group = group.closed(), outer.pop()
                 group.add(node)
@@ -228,7 +334,7 @@ class _Parser(Critic):
                 break
             self.connect(group)
         if group.opening:
-            raise self.error("this ( is not closed", group.opening)
+            raise self.error("this ( is not closed", "Add a )", group.opening)
         return group.closed()
 
     def is_inverted(self) -> bool:
@@ -236,181 +342,258 @@ class _Parser(Critic):
         inverted = False
         while self.take("not", "~"):
             inverted = not inverted
+        if self.last.text == "~" and self.token.number is not None:
+            raise self.error("~ cannot negate a constant", "Write not, or put the comparison in parentheses")
         return inverted
 
+    def opening(self) -> _Group | None:
+        function = _FUNCTIONS.get(self.token.word)
+        if function:
+            self.advance()
+            if self.token.text != "(":
+                raise self.expected("'('")
+        opening = self.take("(")
+        return _Group(opening, function) if opening else None
+
     def connect(self, group: _Group) -> None:
-        """Take ``and`` or ``or``."""
+        """Take ``and`` or ``or``, or a comma between arguments."""
         if self.take("or", "|"):
             group.terms.append([])
+        elif group.function and self.take(","):
+            group.end_argument()
         elif not self.take("and", "&"):
             raise self.not_connected()
 
     def condition(self) -> Node:
         """One condition without parentheses."""
-        if self.token.sort == "json":
-            return self.build(Filter.from_wire, self.advance().value, first=self.last)
-        if constant := _CONSTANTS.get(self.token.word):
+        token = self.token
+        if token.sort == "json" or isinstance(token.value, Operand):
+            self.advance()
+            method: Callable[[object], Filter] = Filter.from_wire if token.sort == "json" else as_filter
+            built: Filter = self.call(method, token.value, first=token)
+            return built.node
+        if constant := _CONSTANTS.get(token.word):
             self.advance()
             return constant
-        if self.token.is_constant:
+        if token.is_constant:
             return self.constant_first()
         named = self.column()
+        if named.method:
+            return self.called(named)
         if self.token.sort == "sign":
             return self.compared(named)
         inverted = self.take("not")
         if self.token.word in WORDED:
             return self.worded(named, inverted=bool(inverted))
         if inverted:
-            raise self.due("an operator in words, as in or contains,")
+            raise self.expected("an operator in words", "Write for example not in or not contains")
         if self.take("is"):
             return self.tested(named)
-        if named.kind is Kind.BOOLEAN and self.token.word.removeprefix(".") not in SPELT_HERE:
-            return self.build(named.column.is_true, first=named.first)
+        if named.kind is Kind.BOOLEAN and self.token.word not in SYNONYMS:
+            return self.build(named, named.column.is_true)
         raise self.no_operator(named)
 
-    def column(self) -> Named:
-        """A column, with the key if it is a map."""
+    def column(self) -> _Named:
+        """A column, with the key if it is a map, and the name of a method behind it."""
         first = self.token
-        facts = NAMES.get(first.text)
-        if facts is None:
+        name, _, method = first.text.removeprefix("F.").partition(".")
+        if first.text == "F":
+            self.advance()
+            key = self.key()
+            name = str(key.value)
+            if name not in NAMES:
+                raise self.error(f"there is no column {masked_repr(name)}", nearest(name, NAMES), key)
+        elif name not in NAMES:
             raise self.no_column()
-        self.advance()
-        if facts.kind is not Kind.MAP:
-            named = Named(F[facts.name], first.text, first)
-            if self.token.text == "[":
-                raise self.error(f"{named} and has no keys", first)
-            return named
-        if not self.take("["):
-            raise self.error(f'{first.text} is a map: name a key, as {first.text}["env"]', first)
-        if self.token.sort == "word":
-            raise self.error(f"write {self.token.quoted}, in quotes")
-        if self.token.sort != "text":
-            raise self.due("a key in quotes")
-        column = self.checked(F[facts.name].__getitem__, self.advance().value, first=self.last)
-        if not self.take("]"):
-            raise self.due("']'")
-        return Named(column, cut(self.text[first.start : self.last.end]), first)
+        else:
+            self.advance()
+        column: Any = F[name if name in ALIASES else NAMES[name].name]
+        if isinstance(column, MapColumn):
+            if self.token.text != "[":
+                example = f"{name}[{cut(json.dumps(method or 'env'))}]"
+                raise self.error(f"{name} is a map", f"Name a key, for example {example}", first)
+            key = self.key()
+            column = self.call(column.__getitem__, key.value, subject=name, first=key, last=key)
+            name = cut(self.text[first.start : self.last.end])
+        elif self.token.text == "[":
+            raise self.error(f"{_Named(column, name, first)} and has no keys", "Remove the brackets", first)
+        if not method and self.token.text.startswith("."):
+            method = self.advance().text[1:]
+        return _Named(column, name, first, method)
 
-    def compared(self, named: Named) -> Node:
+    def key(self) -> Token:
+        """A key in brackets."""
+        self.expect("[")
+        if self.token.sort == "word":
+            raise self.error(f"the key {self.token} has no quotes", f"Write {self.token.quoted}")
+        if self.token.sort not in ("text", "value"):
+            raise self.expected("a key in quotes")
+        key = self.advance()
+        self.expect("]")
+        return key
+
+    def expect(self, sign: str) -> None:
+        if not self.take(sign):
+            raise self.expected(repr(sign))
+
+    def called(self, named: _Named) -> Node:
+        """The arguments of a method, as in Python."""
+        method = named.method
+        methods = [name for name in METHODS if hasattr(type(named.column), name)]
+        if method not in methods:
+            problem = f"{named} and has no .{cut(method)}()"
+            raise self.error(problem, nearest(method, methods) or named.has, named.first, self.last)
+        self.expect("(")
+        values: list[Any] = []
+        if method in ("is_in", "not_in"):
+            values.append(self.listed(named))
+        elif not method.startswith("is_"):
+            values.append(self.constant(named))
+        if method == "between":
+            self.expect(",")
+            values.append(self.constant(named))
+            if self.take(","):
+                if self.take("inclusive"):
+                    self.expect("=")
+                if self.token.sort != "text":
+                    raise self.expected("the ends that belong to the range, in quotes")
+                values.append(self.advance().value)
+        self.expect(")")
+        return self.build(named, getattr(named.column, method), *values)
+
+    def compared(self, named: _Named) -> Node:
         """A column before a sign."""
-        sign = self.sign(named)
+        operator = self.sign(named)
         value = self.constant(named)
         if self.token.sort == "sign":
-            raise self.error("a range has its column in the middle, as 0.1 < cost < 5")
-        return self.build(named.column.condition, sign, value, first=named.first)
+            raise self.error("two signs follow a column", "Write a range like 0.1 < cost < 5")
+        return self.build(named, named.column.condition, operator, value)
 
     def constant_first(self) -> Node:
         """A constant before a sign and a column, which another sign and constant may follow."""
         constant = self.advance()
         if self.token.word == "in":
             raise self.error(
-                f"write it the other way round, as model contains {cut(constant.text)}", constant
+                "a constant stands before in",
+                f"Write for example model contains {cut(constant.text)}",
+                constant,
             )
         if self.token.sort != "sign":
-            mend = "write status == 200, and for one of several values status in (200, 404)"
-            raise self.error(f"{constant} is compared with nothing; {mend}", constant)
+            raise self.error(
+                f"{constant} is not compared with a column",
+                "Write for example status == 200, or status in (200, 404) for one of several values",
+                constant,
+            )
         sign = self.advance()
         if self.token.is_constant:
-            raise self.error("two constants are compared: one of them is a column", constant, self.token)
+            raise self.error(
+                "two constants are compared", "Compare a column with a constant", constant, self.token
+            )
         named = self.column()
-        before = self.sign(named, sign)
+        before = MIRRORED[self.sign(named, sign)]
         low = self.value(named, constant)
         if self.token.sort != "sign":
-            return self.build(named.column.condition, before, low, first=named.first)
+            return self.build(named, named.column.condition, before, low)
         after = self.sign(named)
         high = self.constant(named)
-        if before[0] == "<":
+        if before in ("lt", "lte"):
             before, low, after, high = after, high, before, low
         if (before, after) not in _INCLUSIVE:
-            raise self.error(
-                "the signs of a range point the same way, as 0.1 < cost < 5", constant, self.last
-            )
-        return self.build(named.column.between, low, high, _INCLUSIVE[before, after], first=constant)
+            problem = "the signs of a range point in different directions"
+            raise self.error(problem, "Write a range like 0.1 < cost < 5", constant, self.last)
+        inclusive = _INCLUSIVE[before, after]
+        return self.build(attrs.evolve(named, first=constant), named.column.between, low, high, inclusive)
 
-    def sign(self, named: Named, token: Token | None = None) -> str:
-        """The sign that comes next, or the *token* before the column, as it stands behind the column."""
-        sign = (token or self.advance()).text
-        sign = {"=": "==", "<>": "!="}.get(sign, sign.translate(_MIRRORED) if token else sign)
-        self.allow(named, sign, token or self.last)
-        return sign
+    def sign(self, named: _Named, token: Token | None = None) -> Operator:
+        """The operator that the next token is, or the *token* before the column."""
+        token = token or self.advance()
+        operator = _SIGNS[token.text]
+        self.allow(named, SYMBOLS[operator], token)
+        return operator
 
-    def worded(self, named: Named, *, inverted: bool) -> Node:
-        """An operator in words, and what follows it."""
+    def allow(self, named: _Named, word: str, token: Token) -> None:
+        """Refuse an operator that the kind of column does not have."""
+        if word not in OPERATORS_OF[named.kind]:
+            raise self.error(f"{named} and has no {word}", named.has, token)
+
+    def worded(self, named: _Named, *, inverted: bool) -> Node:
+        """An operator in words, and its constants."""
         column, word = named.column, self.token.word
         self.allow(named, word, self.advance())
         if word == "in":
-            return self.build(
-                column.not_in if inverted else column.is_in, self.listed(named), first=named.first
-            )
+            return self.build(named, column.not_in if inverted else column.is_in, self.listed(named))
         values = [self.constant(named)]
         if word == "between":
-            if not self.take("and"):
-                raise self.due("'and'")
+            self.expect("and")
             values.append(self.constant(named))
         if inverted and word == "contains":
-            return self.build(column.not_contains, *values, first=named.first)
-        node = self.build(getattr(column, word), *values, first=named.first)
+            return self.build(named, column.not_contains, *values)
+        node = self.build(named, getattr(column, word), *values)
         return _inverted(node) if inverted else node
 
-    def tested(self, named: Named) -> Node:
-        """What follows ``is``."""
+    def tested(self, named: _Named) -> Node:
+        """The word after ``is``."""
         first, inverted, word = self.last, self.take("not"), self.token.word
         if word not in ("null", "empty", *TRUTHS):
-            raise self.error("after is stands null, empty, true or false; a value is compared by ==")
+            raise self.error("expected null, empty, true or false after is", "Compare a value with ==")
         self.advance()
         # A map's column has the method for null and says why there is none.
         if not hasattr(named.column, f"is_{word}"):
-            raise self.error(f"{named}; {named.has}", first, self.last)
-        node = self.build(getattr(named.column, f"is_{word}"), first=named.first)
+            raise self.error(f"{named} and cannot be {word}", named.has, first, self.last)
+        node = self.build(named, getattr(named.column, f"is_{word}"))
         return _inverted(node) if inverted else node
 
-    def listed(self, named: Named) -> list[Any]:
-        """The constants of a list."""
+    def listed(self, named: _Named) -> list[Any]:
+        """The constants of a list, or an interpolation that is one."""
+        if self.token.sort == "value":
+            token = self.advance()
+            values = self.call(named.column._given, token.value, subject=named.name, first=token)
+            return [self.checked(named, value, token) for value in values]
         opening = self.take("(", "[")
         if opening is None:
-            raise self.due("a list in parentheses")
+            raise self.expected("a list in parentheses")
         closing = ")" if opening.text == "(" else "]"
         found: list[Any] = []
         while not self.take(closing):
             if self.token.is_end:
-                raise self.error(f"this {opening.text} is not closed", opening)
+                raise self.error(f"this {opening.text} is not closed", f"Add a {closing}", opening)
             if found and not self.take(","):
-                raise self.due(f"a comma or '{closing}'")
+                raise self.expected(f"a comma or '{closing}'")
             # As in Python, a comma may stand behind the last one too.
             if found and self.take(closing):
                 break
             found.append(self.constant(named))
         return found
 
-    def constant(self, named: Named) -> Any:
-        """The constant that comes next."""
-        if self.token.sort not in ("word", "text"):
-            raise self.due("a constant")
+    def constant(self, named: _Named) -> Any:
+        """The next constant."""
+        in_call = bool(self.take(*_FROM_ISO))
+        if in_call:
+            self.expect("(")
+        if self.token.sort not in ("word", "text", "value"):
+            raise self.expected("a constant")
         value = self.value(named, self.token)
         self.advance()
+        if in_call:
+            self.expect(")")
         return value
 
-    def value(self, named: Named, token: Token) -> Any:
-        """What *token* stands for beside this column, by the rules of the language."""
-        value: Any = token.number
-        if value is None and named.kind is Kind.TIMESTAMP:
-            value = token.moment
-        elif value is None:
-            value = TRUTHS.get(token.word, token.value)
-        if value is None:
-            raise self.error(unfit(named, token), token)
-        return self.checked(check, named.column.facts, value, spelling=named.name, first=token, last=token)
+    def value(self, named: _Named, token: Token) -> Any:
+        """The value of a constant beside this column, by the rules of the language."""
+        value: Any = token.value
+        if token.sort != "value":
+            value = token.number
+            if value is None and named.kind is Kind.TIMESTAMP:
+                value = token.moment
+            elif value is None:
+                value = TRUTHS.get(token.word, token.value)
+            if value is None:
+                raise self.unfit(named, token)
+        return self.checked(named, value, token)
 
-    def build(self, method: Callable[..., Filter | Node], *values: Any, first: Token) -> Node:
-        """The condition that *method* of the language gives; its error is shown from *first* on."""
-        built: Filter | Node = self.checked(method, *values, first=first)
-        return built.node if isinstance(built, Filter) else built
+    def checked(self, named: _Named, value: object, token: Token) -> Any:
+        return self.call(check, named.column.facts, value, subject=named.name, first=token, last=token)
 
-    def checked(
-        self, method: Callable[..., Any], *values: Any, first: Token, last: Token | None = None, **more: Any
-    ) -> Any:
-        """What *method* of the language gives; its error is shown from *first* to *last*."""
-        try:
-            return method(*values, **more)
-        except FilterError as error:
-            raise self.error(in_text(error.message), first, last or self.last) from None
+
+def _sentences(problem: str, remedy: str | None) -> str:
+    return f"{problem}. {remedy}" if remedy else problem

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Final, TypeVar
 
 from helicone_sessions.errors import FilterError
-from helicone_sessions.filters.constants import MISSING, Value, check
+from helicone_sessions.filters.constants import MISSING, Value, check, spell_column
 from helicone_sessions.filters.nodes import (
     EVERYTHING,
     SYMBOLS,
@@ -17,7 +17,6 @@ from helicone_sessions.filters.nodes import (
     Node,
     Not,
     Or,
-    spell_column,
     spell_value,
 )
 from helicone_sessions.filters.schema import Kind
@@ -81,10 +80,12 @@ def _leaf_source(leaf: Leaf, *, is_inside: bool) -> str:
 
 def can_be_written(leaf: Leaf) -> bool:
     """Whether the language takes what another client sent, as a negative cost or an empty text."""
+    if leaf.value is MISSING and not leaf.column.nullable:
+        return False
     if leaf.key == "" or (leaf.value == "" and leaf.operator in ("contains", "not-contains")):
         return False
     try:
-        check(leaf.column, leaf.value, spelling="")
+        check(leaf.column, leaf.value)
     except FilterError:
         return False
     return True

@@ -1,4 +1,4 @@
-"""The words of filters as text: what there is, the text cut into them, and the place of a mistake shown."""
+"""The words of filter text, the tokens of a text, and the picture that shows the position of a mistake."""
 
 import difflib
 import json
@@ -6,17 +6,20 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from datetime import date, datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple, Protocol, runtime_checkable
 
 import attrs
 
-from helicone_sessions.errors import FilterSyntaxError
-from helicone_sessions.filters.constants import cut, shortened
-from helicone_sessions.filters.schema import COLUMNS, Kind
+from helicone_sessions.filters.constants import cut
+from helicone_sessions.filters.schema import ALIASES, COLUMNS, Kind
+from helicone_sessions.masking import masked_repr
 
-Sort = Literal["word", "text", "json", "sign", "mark", "end", "wrong"]
+Sort = Literal["word", "text", "json", "value", "sign", "mark", "end", "wrong"]
 
-NAMES: Final = {name: facts for facts in COLUMNS.values() for name in (facts.name, facts.attribute)}
+NAMES: Final = {
+    **{name: facts for facts in COLUMNS.values() for name in (facts.name, facts.attribute)},
+    **dict.fromkeys(ALIASES, COLUMNS["properties"]),
+}
 TRUTHS: Final = {"true": True, "false": False}
 PATTERNS: Final = ("contains", "like", "ilike", "startswith", "endswith", "istartswith", "iendswith")
 WORDED: Final = {*PATTERNS, "between", "in"}
@@ -33,17 +36,21 @@ OPERATORS_OF: Final[dict[Kind, tuple[str, ...]]] = {
     Kind.BOOLEAN: (*_EQUAL, "in", "is true", "is false"),
     Kind.KEY: ("==",),
 }
-# What methods and the API's operators are here.
-SPELT_HERE: Final = {
-    **{word: f"{word} {{}}" for word in PATTERNS},
-    **dict.fromkeys(("eq", "equals"), "== {}"),
-    **dict.fromkeys(("ne", "not-equals"), "!= {}"),
-    **dict.fromkeys(("not_contains", "not-contains"), "not contains {}"),
-    **dict(zip(("gt", "gte", "lt", "lte"), ("> {}", ">= {}", "< {}", "<= {}"), strict=True)),
-    **{f"is_{word}": f"is {word}" for word in ("null", "empty", "true", "false")},
-    "is_in": "in (…)",
-    "not_in": "not in (…)",
-    "between": "between … and …",
+METHODS: Final = {
+    *(*PATTERNS, "not_contains", "eq", "ne", "gt", "gte", "lt", "lte", "between", "is_in", "not_in"),
+    *("is_null", "is_empty", "is_true", "is_false"),
+}
+# The API's names of operators, and how they are written here.
+SYNONYMS: Final = {
+    "eq": "==",
+    "equals": "==",
+    "ne": "!=",
+    "not-equals": "!=",
+    "gt": ">",
+    "gte": ">=",
+    "lt": "<",
+    "lte": "<=",
+    "not-contains": "not contains",
 }
 
 _TOKEN: Final = re.compile(
@@ -58,7 +65,7 @@ _TOKEN: Final = re.compile(
     )""",
     re.VERBOSE,
 )
-_MENDS: Final = {
+_MEANT_SIGNS: Final = {
     "===": "==",
     "!==": "!=",
     "=>": ">=",
@@ -79,16 +86,57 @@ _QUOTES: Final = (
 _WIDEST: Final = 100
 
 
+@runtime_checkable
+class Interpolation(Protocol):
+    """A ``string.templatelib.Interpolation``; Python has the class from 3.14 on."""
+
+    @property
+    def value(self) -> Any:
+        """The value."""
+
+    @property
+    def expression(self) -> str:
+        """The source between the braces."""
+
+    @property
+    def conversion(self) -> str | None:
+        """The letter behind ``!``."""
+
+    @property
+    def format_spec(self) -> str:
+        """The text behind ``:``."""
+
+
+@runtime_checkable
+class Template(Protocol):
+    """A ``string.templatelib.Template``, the value of a t-string."""
+
+    @property
+    def strings(self) -> tuple[str, ...]:
+        """The texts around the interpolations."""
+
+    @property
+    def interpolations(self) -> tuple[Interpolation, ...]:
+        """The interpolations; there is one text more than there are of them."""
+
+
+class Wrong(NamedTuple):
+    """A mistake that a single token shows."""
+
+    problem: str
+    remedy: str | None = None
+
+
 @attrs.frozen(eq=False)
 class Token:
     """A piece of the text, from *start* to *end*.
 
     Args:
-        sort: What it is; a comma is a "mark" as parentheses are, a name and a number are words.
-        text: As it was written.
+        sort: A comma is a "mark", like parentheses; names and numbers are words.
+        text: The piece as it was written.
         start: Its offset.
         end: The offset behind it.
-        value: What a text or JSON stands for; for what is wrong, the message.
+        value: The value of a text, of JSON or of an interpolation; the `Wrong` of a mistake.
     """
 
     sort: Sort
@@ -130,20 +178,24 @@ class Token:
 
     @property
     def is_constant(self) -> bool:
-        """Whether it can only be a constant; a word that begins as a number does is meant as one."""
-        return self.sort == "text" or self.word in TRUTHS or self.word.lstrip("+-.")[:1].isdecimal()
+        """Whether it can only be a constant; a word that begins like a number is meant as one."""
+        if self.sort in ("text", "value") or self.word in TRUTHS:
+            return True
+        return self.word.lstrip("+-.")[:1].isdecimal()
 
     @property
     def quoted(self) -> str:
-        """The word as it should have been written, if a text was meant."""
+        """The word in quotes."""
         return cut(json.dumps(self.text.strip(_QUOTES), ensure_ascii=False))
 
     def __str__(self) -> str:
-        return shortened(self.text) if self.text else "the end"
+        if not self.text:
+            return "the end"
+        return self.text if self.sort == "value" else masked_repr(self.text)
 
 
 class _Repeated(ValueError):
-    """A key stands twice in a JSON object, of which a decoder would drop the first."""
+    """A JSON object has a key twice, of which a decoder would drop the first."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -156,21 +208,37 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _JSON: Final = json.JSONDecoder(object_pairs_hook=_object)
 
 
-def scan(text: str) -> Iterator[Token]:
-    """The tokens of *text*, then one of sort "end" for ever; none has a meaning behind "wrong"."""
+def scan(text: str, interpolations: Iterable[Token] = ()) -> Iterator[Token]:
+    """The tokens of *text*, then one of sort "end" forever; none has a meaning behind "wrong".
+
+    Args:
+        text: The text.
+        interpolations: Tokens of sort "value" in the order of the text.
+    """
     offset = 0
+    for value in interpolations:
+        for token in _scan(text, offset, value.start):
+            if token.sort == "end":
+                break
+            yield token
+        yield value
+        offset = value.end
+    yield from _scan(text, offset, len(text))
+
+
+def _scan(text: str, offset: int, end: int) -> Iterator[Token]:
     while True:
-        found = _TOKEN.match(text, offset)
-        assert found, "every character begins a token"  # noqa: S101 - so says the pattern
+        found = _TOKEN.match(text, offset, end)
+        assert found, "every character begins a token"  # noqa: S101 - the pattern has all of them
         sort: Sort = found.lastgroup  # type: ignore[assignment]
         start, offset = found.span(sort)
         token = Token(sort, found[sort], start, offset)
         if sort == "text":
             token = _decoded(token)
         elif sort == "json":
-            token = _json(text, start)
+            token = _json(text[:end], start)
         elif sort == "wrong":
-            token = attrs.evolve(token, value=_mend(token, text))
+            token = attrs.evolve(token, value=_wrong(token, text, end))
         elif sort == "end":
             # A reader looks for it behind the last word.
             start = len(text.rstrip())
@@ -179,13 +247,16 @@ def scan(text: str) -> Iterator[Token]:
         offset = token.end
 
 
-def _mend(token: Token, text: str) -> str:
+def _wrong(token: Token, text: str, end: int) -> Wrong:
     if token.text == "}":
-        return "there is no { for this }"
-    if token.text in _MENDS:
-        return f"there is no {token.text}; write {_MENDS[token.text]}"
-    is_cut = token.text in text[token.end :]
-    return "this quote is not closed" + (" on its line; a line break is written \\n" if is_cut else "")
+        return Wrong("there is no { for this }", "Remove it, or write text in quotes")
+    if meant := _MEANT_SIGNS.get(token.text):
+        return Wrong(f"there is no operator {token.text}", f"Use {meant}")
+    if end < len(text):
+        return Wrong("this quote is not closed before the interpolation", "Interpolations need no quotes")
+    if token.text in text[token.end :]:
+        return Wrong("this quote is not closed on its line", "Write a line break as \\n")
+    return Wrong("this quote is not closed", f"Add {token.text} at the end of the text")
 
 
 def _decoded(token: Token) -> Token:
@@ -193,9 +264,9 @@ def _decoded(token: Token) -> Token:
         return attrs.evolve(token, value=token.text[1:-1])
     for escape in _ESCAPE.finditer(token.text, 1):
         if len(sign := escape[1]) == 1 and sign not in _MEANT:
-            problem = f"there is no escape {escape[0]}: for a backslash itself write two, as \\{escape[0]}"
+            wrong = Wrong(f"there is no escape {escape[0]}", f"Write a backslash as two: \\{escape[0]}")
             start = token.start + escape.start()
-            return Token("wrong", escape[0], start, start + 2, problem)
+            return Token("wrong", escape[0], start, start + 2, wrong)
     value = _ESCAPE.sub(_meant, token.text[1:-1])
     # Two escapes may be the halves of one character.
     return attrs.evolve(
@@ -212,18 +283,21 @@ def _json(text: str, start: int) -> Token:
         value, end = _JSON.raw_decode(text, start)
     except json.JSONDecodeError as error:
         place = min(error.pos, len(text.rstrip()))
-        return Token("wrong", "", place, place + 1, f"this is no JSON: {error.msg[0].lower()}{error.msg[1:]}")
+        problem = f"this is not JSON: {error.msg[0].lower()}{error.msg[1:]}"
+        return Token("wrong", "", place, place + 1, Wrong(problem, "Paste a whole filter of the API"))
     except _Repeated:
-        return Token("wrong", "{", start, start + 1, "a key stands twice in an object of this JSON")
+        wrong = Wrong("an object of this JSON has a key twice", "Write each condition in a leaf of its own")
     except RecursionError:
-        return Token("wrong", "{", start, start + 1, "this JSON is nested too deeply")
+        wrong = Wrong("this JSON is nested too deeply", "Join its conditions with and or or")
     except ValueError:
-        return Token("wrong", "{", start, start + 1, "this JSON has a number of thousands of digits")
-    return Token("json", text[start:end], start, end, value)
+        wrong = Wrong("this JSON has a number of thousands of digits", "Use a shorter number")
+    else:
+        return Token("json", text[start:end], start, end, value)
+    return Token("wrong", "{", start, start + 1, wrong)
 
 
 def place_of(text: str, start: int, end: int) -> tuple[int, int, str]:
-    """Line, column and picture of the piece of *text* from *start* to *end*.
+    """The line, the column and a picture of the piece of *text* from *start* to *end*.
 
     >>> print("here:" + place_of("cost > 0.1 and modle", 15, 20)[2])
     here:
@@ -250,45 +324,7 @@ def _width(text: str) -> int:
     return len(text) - marks + wide
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The question whether one of the *known* words was meant, or nothing."""
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The question whether one of the *known* words was meant."""
     near = difflib.get_close_matches(word.lower(), known, n=1)
-    return f"did you mean {near[0]!r}?" if near else ""
-
-
-def syntax_error(text: str, problem: str, start: int, end: int = 0) -> FilterSyntaxError:
-    """The error about the piece of *text* from *start* to *end*."""
-    line, column, picture = place_of(text, start, end)
-    message = f"line {line}, column {column}: {problem}{picture}"
-    return FilterSyntaxError(message, line=line, column=column, offset=start)
-
-
-class Reader:
-    """One reading of one text; `token` is the one that comes next, `last` the one before it."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.tokens = scan(text)
-        self.token = self.last = Token("mark", "", 0, 0)
-        self.advance()
-
-    def advance(self) -> Token:
-        """Step over the token that comes next; it is given."""
-        self.last, self.token = self.token, next(self.tokens)
-        if self.token.sort == "wrong":
-            raise self.error(self.token.value)
-        return self.last
-
-    def take(self, *words: str) -> Token | None:
-        """Step over the token that comes next if it is one of *words*."""
-        return self.advance() if (self.token.word or self.token.text) in words else None
-
-    def error(self, problem: str, first: Token | None = None, last: Token | None = None) -> FilterSyntaxError:
-        """The error that shows the text from *first* to *last*, or the token that comes next."""
-        first = first or self.token
-        return syntax_error(self.text, problem, first.start, (last or first).end)
-
-    def due(self, what: str) -> FilterSyntaxError:
-        """The error that something else comes next."""
-        after = f" after {shortened(self.last.text)}" if self.last.text else ""
-        return self.error(f"{what} is due{after}, not {self.token}")
+    return f"Did you mean {near[0]!r}?" if near else None

@@ -5,23 +5,15 @@ import json
 import logging
 import os
 import re
-import sys
-import sysconfig
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any, Final
 
-from helicone_sessions.errors import ConfigurationError, MissingExtra
+from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.local.drivers.chdb_library import Connection, load_chdb
 from helicone_sessions.local.drivers.chdb_pool import GRACE, Pool, Work
-from helicone_sessions.local.drivers.chdb_process import (
-    Connect,
-    Connection,
-    Hold,
-    hold,
-    is_forked,
-    refuse_fork,
-)
+from helicone_sessions.local.drivers.chdb_process import Hold, hold, is_forked, refuse_fork
 from helicone_sessions.local.drivers.driver import (
     LARGE_FILTER_SETTINGS,
     DriverError,
@@ -68,7 +60,7 @@ class ChdbDriver:
     ) -> None:
         if threads is not None and threads < 1:
             raise ConfigurationError(argument="threads", problem=f"must be at least 1, got {threads}")
-        self._connect = _import_connect()
+        self._connect = load_chdb()
         self._path = path
         self._limits = limits
         self._size = threads or min(4, (os.cpu_count() or 1) + 1)
@@ -236,23 +228,3 @@ def _in_thread(work: Any) -> Future[Any]:
 def _close_unwanted(opening: Future[Pool]) -> None:
     if not opening.cancelled() and opening.exception() is None:
         opening.result().close()
-
-
-def _import_connect() -> Connect:
-    try:
-        from chdb import connect  # noqa: PLC0415 - it is an extra
-    except ImportError as error:
-        missing = MissingExtra("local", package="chdb", purpose="the embedded engine")
-        if lacks := _platform_without_wheels():
-            advice = "it runs on Linux with glibc and on macOS; elsewhere answer from a ClickHouse server"
-            missing.args = (f"{missing.message}; chdb has no wheels for {lacks}: {advice}",)
-        raise missing from error
-    return connect
-
-
-def _platform_without_wheels() -> str | None:
-    if sys.platform == "win32":
-        return "Windows"
-    if "musl" in str(sysconfig.get_config_var("HOST_GNU_TYPE")):
-        return "musl (Alpine Linux)"
-    return None

@@ -2,15 +2,18 @@
 
 import contextlib
 import os
+import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final
 
 import attrs
 
 from helicone_sessions.errors import ConfigurationError, MissingExtra
+from helicone_sessions.local.drivers.chdb_library import Connect, Connection, kept_signal_handlers
+from helicone_sessions.local.private_files import create_private_directory, open_private
+from helicone_sessions.masking import masked_repr, masked_text
 
 LOCK_FILE: Final = "helicone-sessions.lock"
 # chDB's own lock, there while a directory is open; and what it makes in one, the last two of them always.
@@ -18,22 +21,8 @@ _ENGINE_LOCK: Final = "status"
 _ENGINE_ENTRIES: Final = frozenset({_ENGINE_LOCK, "data", "tmp", "metadata", "store"})
 _ENGINE_DATA: Final = frozenset({"metadata", "store"})
 _MEMORY: Final = ":memory:"
-
-
-class Connection(Protocol):
-    """The part of chDB's connection that is used."""
-
-    def query(self, query: str, format: str = ..., params: Any = ...) -> Any:  # noqa: A002 - chDB's name
-        """Run a statement."""
-
-    def send_insert(self, query: str, format: str = ...) -> Any:  # noqa: A002 - chDB's name
-        """Begin an insert."""
-
-    def close(self) -> None:
-        """Let go of it."""
-
-
-Connect = Callable[[str], Connection]
+_LONGEST_REASON: Final = 300
+_SECONDS_FOR_REASON: Final = 60.0
 
 
 @attrs.define
@@ -62,7 +51,8 @@ class Hold:
         self._where = where
         self._connect = connect
         # Data in memory is gone when the last connection closes.
-        self._anchor = connect(where)
+        with kept_signal_handlers():
+            self._anchor = connect(where)
 
     def connect(self) -> Connection:
         """Make one more connection."""
@@ -143,7 +133,7 @@ def _leave() -> None:
 def _checked_path(path: str) -> str:
     if "?" in path or not path.isprintable():
         # chDB reads options after a question mark.
-        raise _bad_path(f"must not contain question marks or unprintable characters, got {path!r}")
+        raise _bad_path(f"must not contain question marks or unprintable characters, got {masked_repr(path)}")
     if not path:
         raise _bad_path("is empty", "Name a directory, or pass None for memory")
     return os.path.realpath(path)
@@ -155,9 +145,9 @@ def _locked(directory: Path) -> int | None:
     try:
         if not lock.exists():
             _refuse_foreign(directory)
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = open_private(lock, os.O_RDWR)
     except OSError as error:
-        raise _bad_path(f"{str(directory)!r} cannot be written to: {error.strerror}") from error
+        raise _bad_path(f"{str(lock)!r} cannot be written to: {error.strerror}") from error
     try:
         _lock(descriptor, directory)
     except BaseException:
@@ -168,7 +158,7 @@ def _locked(directory: Path) -> int | None:
 
 def _create(directory: Path) -> None:
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        create_private_directory(directory)
     except FileExistsError as error:
         raise _bad_path(f"{str(directory)!r} is a file") from error
     except OSError as error:
@@ -187,18 +177,28 @@ def _refuse_foreign(directory: Path) -> None:
 
 def _lock(descriptor: int, directory: Path) -> None:
     try:
-        from filelock import lock_descriptor  # noqa: PLC0415 - it is an extra
-    except ImportError as error:
-        raise MissingExtra("local", package="filelock", purpose="keeping data in a directory") from error
-    try:
-        is_locked = lock_descriptor(descriptor, blocking=False)
+        is_locked = _try_lock(descriptor)
     except OSError:
-        # A file system without locks: chDB has a lock of its own, if with a poorer message.
+        # A file system without locks.
         return
     if not is_locked:
         raise _in_use(str(directory), os.read(descriptor, 20).decode(errors="replace"))
     os.ftruncate(descriptor, 0)
     os.write(descriptor, str(os.getpid()).encode())
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Lock a file; False if another process has locked it.
+
+    Raises:
+        MissingExtra: The extra ``local`` is not installed.
+        OSError: The file system has no locks.
+    """
+    try:
+        from filelock import lock_descriptor  # noqa: PLC0415 - it is an extra
+    except ImportError as error:
+        raise MissingExtra("local", package="filelock", purpose="keeping data in a directory") from error
+    return lock_descriptor(descriptor, blocking=False)
 
 
 def _in_use(where: str, process: str = "") -> ConfigurationError:
@@ -213,11 +213,39 @@ def _explained(error: Exception, where: str) -> ConfigurationError:
             f"cannot be {_named(where)}: chDB is in use in this process with other data",
             "Close its connections first, or use another process",
         )
-    # chDB's lock is taken, and its message does not name it.
     if text.endswith("Error initializing EmbeddedServer: . (BAD_ARGUMENTS)"):
-        return _in_use(where)
-    reason = text.partition(", Stack trace")[0]
-    return _bad_path(f"cannot be {_named(where)}: {reason}", None)
+        # chDB writes the reason to the standard error instead, also if its lock is taken.
+        if _is_locked(Path(where) / _ENGINE_LOCK):
+            return _in_use(where)
+        text = _reason(where)
+    # The innermost of several nested errors is the cause.
+    cause = text.partition(", Stack trace")[0].rpartition("DB::Exception: ")[2]
+    reason = masked_text(cause, most=_LONGEST_REASON)
+    return _bad_path(
+        f"cannot be {_named(where)}, because the embedded engine does not start: {reason}",
+        "If its files are damaged, restore them from a backup or load the data into another directory",
+    )
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with path.open("rb+") as file:
+            return not _try_lock(file.fileno())
+    except OSError:
+        return False
+
+
+def _reason(where: str) -> str:
+    """What chDB writes about *where* if another process starts it there."""
+    command = [sys.executable, "-c", "import sys, chdb; chdb.connect(sys.argv[1])", where]
+    try:
+        ended = subprocess.run(  # noqa: S603 - a fixed program
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SECONDS_FOR_REASON, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "it gives no reason"
+    lines = [line for line in ended.stderr.decode(errors="replace").splitlines() if "DB::Exception" in line]
+    return lines[0].strip() if lines else "it gives no reason"
 
 
 def _bad_path(problem: str, remedy: str | None = "Name another directory") -> ConfigurationError:

@@ -37,10 +37,6 @@ class Password:
         """The password itself."""
         return self._text
 
-    def hidden_in(self, text: str) -> str:
-        """*text* with stars in the place of the password."""
-        return text.replace(self._text, "***") if self._text else text
-
 
 @attrs.frozen
 class Address:

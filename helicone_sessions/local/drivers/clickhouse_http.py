@@ -2,7 +2,10 @@
 
 import asyncio
 import io
+import json
 import logging
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Final, NoReturn, Self
 from uuid import uuid4
 
@@ -11,7 +14,6 @@ import attrs
 
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.local.drivers.clickhouse_address import PASSWORD_VARIABLE, parse_address
-from helicone_sessions.local.drivers.clickhouse_protocol import form, result
 from helicone_sessions.local.drivers.driver import (
     LARGE_FILTER_SETTINGS,
     LIMIT_SETTING_NAMES,
@@ -21,6 +23,7 @@ from helicone_sessions.local.drivers.driver import (
     Statement,
     limit_settings,
 )
+from helicone_sessions.masking import masked_text
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -33,6 +36,8 @@ _SECONDS_TO_OPEN: Final = 10.0
 # Statements of more characters, or with more of them in their values, are made into a form in a thread.
 _LARGE: Final = 100_000
 _SECONDS_TO_KILL: Final = 5.0
+# A page of requests, of which each character may be written as six.
+_LARGEST_RESPONSE: Final = 128 * 1024 * 1024
 # ClickHouse closes idle connections after 3 seconds in its older versions.
 _SECONDS_IDLE: Final = 2.0
 _RESPONSE_SETTINGS: Final = {"default_format": "JSONCompact", "wait_end_of_query": "1"}
@@ -59,6 +64,18 @@ _SETTINGS: Final = {
 _CANCEL: Final = "cancel_http_readonly_queries_on_client_close"
 _READ_ONLY: Final = "readonly"
 _SETTING_NAMES: Final = (*_SETTINGS, *LIMIT_SETTING_NAMES, _CANCEL, _READ_ONLY)
+
+# A field of a form may have 128 KiB (`http_max_field_value_size`), and a character four bytes.
+_LARGEST_FIELD: Final = 100_000
+# A form may have 1000 fields (`http_max_fields`); what is in the URL counts too.
+_MOST_VALUES: Final = 800
+_LONGEST_SHARED: Final = 500
+_PLACEHOLDER: Final = re.compile(r"\{(\w+):([^{}]+)\}")
+_LONGEST_TEXT: Final = 1_000
+_WRONG_PORT: Final = "Check that host and port are those of ClickHouse's HTTP interface"
+_CODE: Final = re.compile(r"Code: (\d+)\. DB::Exception: ")
+_TOO_MANY_FIELDS: Final = ("Too many form fields", "Field value too long")
+_WHOLE: Final = re.compile(r"(?:Nullable\()?U?Int(?:64|128|256)\)?")
 
 
 @attrs.frozen
@@ -120,6 +137,19 @@ def _number(text: str | None) -> float | None:
 
 class _TimedOut(DriverError):
     """No answer came in time; the query may still be running."""
+
+
+class _TooLarge(Exception):
+    """A response has more bytes than a result of any query."""
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    body = io.BytesIO()
+    async for chunk in response.content.iter_any():
+        body.write(chunk)
+        if body.tell() > _LARGEST_RESPONSE:
+            raise _TooLarge
+    return body.getvalue()
 
 
 class ClickHouseDriver:
@@ -184,7 +214,7 @@ class ClickHouseDriver:
                 await self._look()
         except TimeoutError:
             await self._let_go()
-            late = DriverError(f"it did not answer within {_SECONDS_TO_OPEN:g} s{self._hint()}")
+            late = DriverError(f"it did not answer within {_SECONDS_TO_OPEN:g} s", remedy=self._hint())
             raise self._cannot_open(late) from None
         except DriverError as error:
             await self._let_go()
@@ -202,7 +232,7 @@ class ClickHouseDriver:
                 raise
             raise _unusable(
                 f"has version {version} at {self._address.place}, which lacks functions that the queries"
-                f" need ({error})",
+                f" need ({error.problem})",
                 f"Use {LEAST_VERSION} or later",
             ) from None
         if found != _WORD:
@@ -219,10 +249,10 @@ class ClickHouseDriver:
         place, user = self._address.place, self._address.user or "default"
         if error.code in _WRONG_USER:
             return _unusable(
-                f"at {place} rejects user {user!r}: {error}",
+                f"at {place} rejects user {user!r}: {error.problem}",
                 f"Check user and password in the URL, or the password in {PASSWORD_VARIABLE}",
             )
-        return _unusable(f"at {place} cannot be used: {error}")
+        return _unusable(f"at {place} cannot be used: {error.problem}", error.remedy)
 
     async def query(self, statement: Statement, limits: Limits | None = None) -> Result:
         """Run *statement*.
@@ -262,7 +292,7 @@ class ClickHouseDriver:
             if self._was_answered and not self._rights.stops_on_close:
                 self._kill(session, query_id)
             raise
-        return result(*answer, self._address.password.hidden_in)
+        return result(*answer, self._address.password.reveal())
 
     async def _post(
         self,
@@ -281,40 +311,50 @@ class ClickHouseDriver:
                 self._address.url,
                 params=parameters,
                 data=io.BytesIO(body),
-                headers=self._address.headers() | {"Content-Type": content_type},
+                headers=self._address.headers()
+                | {"Content-Type": content_type, "Accept-Encoding": "identity"},
+                # Nothing that is packed is unpacked, so the bound on bytes is one on memory.
+                auto_decompress=False,
                 timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=_SECONDS_TO_CONNECT),
                 allow_redirects=False,
                 raise_for_status=False,
             ) as response:
-                return response.status, response.headers, await response.read()
+                return response.status, response.headers, await _body(response)
         except aiohttp.ConnectionTimeoutError:
-            failure = DriverError(f"no connection within {_SECONDS_TO_CONNECT:g} s{self._hint()}")
+            failure = DriverError(f"no connection within {_SECONDS_TO_CONNECT:g} s", remedy=self._hint())
+        except _TooLarge:
+            failure = DriverError(
+                f"the response has more than {_LARGEST_RESPONSE // 1024**2} MB",
+                remedy=_WRONG_PORT,
+            )
         except TimeoutError:
             failure = _TimedOut(f"no answer of ClickHouse within {seconds:g} s; the query was given up")
         except (aiohttp.ClientError, OSError) as error:
-            failure = DriverError(self._explained(error))
+            failure = self._explained(error)
         # Raised here, so that no error of aiohttp, which knows the headers, hangs on it.
         raise failure
 
-    def _explained(self, error: Exception) -> str:
+    def _explained(self, error: Exception) -> DriverError:
         place = self._address.place
         match error:
             case aiohttp.ClientConnectorCertificateError():
-                return (
-                    f"the certificate of {place} is not trusted: {error.certificate_error}; add the authority"
-                    " behind it to those that the system trusts"
+                return DriverError(
+                    f"the certificate of {place} is not trusted: {error.certificate_error}",
+                    remedy="Add the authority behind it to those that the system trusts",
                 )
             case aiohttp.ClientConnectorSSLError():
-                return f"no TLS connection to {place}: {error.os_error}{self._hint()}"
+                problem = f"no TLS connection to {place}: {error.os_error}"
             case aiohttp.ClientConnectorError():
-                return f"no connection to {place}: {error.os_error}{self._hint()}"
-        kind = type(error).__name__
-        return f"the connection to {place} broke before the answer was whole ({kind}){self._hint()}"
+                problem = f"no connection to {place}: {error.os_error}"
+            case _:
+                kind = type(error).__name__
+                problem = f"the connection to {place} broke before the response was complete ({kind})"
+        return DriverError(problem, remedy=self._hint())
 
     def _hint(self) -> str:
         if self._address.has_port:
-            return f"; check host and port, and that the server speaks {self._address.url.scheme} there"
-        return "; the URL names no port: ClickHouse mostly listens on 8123 (http) or 8443 (https)"
+            return f"Check host and port, and that the server speaks {self._address.url.scheme} there"
+        return "Name a port in the URL: ClickHouse mostly listens on 8123 (http) or 8443 (https)"
 
     def _kill(self, session: aiohttp.ClientSession, query_id: str) -> None:
         task = asyncio.create_task(self._send_kill(session, query_id))
@@ -352,3 +392,146 @@ def _is_large(statement: Statement) -> bool:
 
 def _unusable(problem: str, remedy: str | None = None) -> ConfigurationError:
     return ConfigurationError(argument="clickhouse", problem=problem, remedy=remedy)
+
+
+def form(statement: Statement) -> tuple[str, bytes]:
+    """The content type and the body that ask for *statement*.
+
+    It is a form, also where it is short: what is in the URL ends up in the logs of servers and proxies. Long
+    texts are cut into several fields, which ClickHouse puts together again; many values share fields.
+    """
+    if len(statement.parameters) > _MOST_VALUES:
+        statement = _packed(statement)
+    text = statement.text
+    fields: list[tuple[str, str]] = []
+    for name, value in statement.parameters.items():
+        pieces = list(_pieces(str(value)))
+        if len(pieces) == 1 or f"{{{name}:String}}" not in text:
+            fields.append((f"param_{name}", str(value)))
+            continue
+        fields.extend((f"param_{name}_{place}", piece) for place, piece in enumerate(pieces))
+        whole = ", ".join(f"{{{name}_{place}:String}}" for place in range(len(pieces)))
+        text = text.replace(f"{{{name}:String}}", f"concat({whole})")
+    fields.extend(("query", piece) for piece in _pieces(text))
+    boundary = uuid4().hex
+    parts = [
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in fields
+    ]
+    body = "".join([*parts, f"--{boundary}--\r\n"])
+    return f"multipart/form-data; boundary={boundary}", body.encode("utf-8", "surrogatepass")
+
+
+def _packed(statement: Statement) -> Statement:
+    """The same with the short values in arrays of a few each.
+
+    The arrays stay small, as ClickHouse copies the whole of one to each place that takes a value from it.
+    """
+    parameters = {name: str(value) for name, value in statement.parameters.items()}
+    short = [name for name, value in parameters.items() if len(value) <= _LONGEST_SHARED]
+    places: dict[str, str] = {}
+    size = len(short) // _MOST_VALUES + 1
+    for start in range(0, len(short), size):
+        together, array = short[start : start + size], f"packed_{start}"
+        # The values are escaped already; between quotes the quote is one more to escape.
+        quoted = ",".join("'" + parameters.pop(name).replace("'", "\\'") + "'" for name in together)
+        parameters[array] = f"[{quoted}]"
+        for place, name in enumerate(together, 1):
+            places[name] = f"{{{array}:Array(String)}}[{place}]"
+
+    def taken(found: re.Match[str]) -> str:
+        name, kind = found.groups()
+        if name not in places:
+            return found[0]
+        return places[name] if kind == "String" else f"CAST({places[name]} AS {kind})"
+
+    return Statement(_PLACEHOLDER.sub(taken, statement.text), parameters)
+
+
+def _pieces(value: str) -> Iterator[str]:
+    size = _LARGEST_FIELD if value.isascii() else _LARGEST_FIELD // 4
+    start = 0
+    while True:
+        end = start + size
+        piece = value[start:end]
+        # A backslash stays with the character that it escapes.
+        if end < len(value) and (len(piece) - len(piece.rstrip("\\"))) % 2:
+            piece = piece[:-1]
+        yield piece
+        start += len(piece)
+        if start >= len(value):
+            return
+
+
+def result(status: int, headers: Mapping[str, str], body: bytes, secret: str = "") -> Result:
+    """The result in a response.
+
+    Args:
+        status: The HTTP status.
+        headers: The headers.
+        body: The body.
+        secret: The password, which is left out of errors.
+
+    Raises:
+        DriverError: It is an error, or not a result.
+    """
+    code = headers.get("X-ClickHouse-Exception-Code")
+    answer = _answer(body)
+    if isinstance(answer, dict) and "exception" in answer:
+        raise _refusal(str(answer["exception"]), code, status, secret)
+    if code is not None or status >= 400:
+        raise _refusal(body.decode(errors="replace"), code, status, secret)
+    if status >= 300:
+        location = masked_text(headers.get("Location", ""), secret, most=200)
+        raise DriverError(
+            f"the server redirects to {location!r}, which would receive the password",
+            remedy="Pass that address if it is the right one",
+        )
+    try:
+        rows, read = answer["data"], int(answer["statistics"]["rows_read"])
+        return Result(_with_numbers(rows, [column["type"] for column in answer["meta"]]), read)
+    except (KeyError, TypeError, ValueError):
+        pass
+    text = body.decode(errors="replace")
+    # A statement that fails after its first rows ends a good status with the text of the error.
+    if found := _CODE.search(text):
+        raise _refusal(text[found.start() :], None, status, secret)
+    begin = masked_text(text, secret, most=100)
+    raise DriverError(
+        f"the response (status {status}) is not ClickHouse's: it begins with {begin!r}", remedy=_WRONG_PORT
+    )
+
+
+def _answer(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
+
+
+def _with_numbers(rows: list[list[Any]], types: list[str]) -> list[list[Any]]:
+    """Convert whole numbers: older servers quote long ones, unless a setting changes that."""
+    places = [place for place, kind in enumerate(types) if _WHOLE.fullmatch(kind)]
+    for row in rows:
+        for place in places:
+            if isinstance(row[place], str):
+                row[place] = int(row[place])
+    return rows
+
+
+def _refusal(text: str, header: str | None, status: int, secret: str) -> DriverError:
+    found = _CODE.search(text)
+    if header is not None and header.isdecimal():
+        code: int | None = int(header)
+    else:
+        code = int(found[1]) if found else None
+    if code is None:
+        begin = masked_text(text, secret, most=200)
+        return DriverError(f"status {status} without an error of ClickHouse: {begin!r}", remedy=_WRONG_PORT)
+    remedy = None
+    if any(words in text for words in _TOO_MANY_FIELDS):
+        remedy = (
+            "The filter has more or longer values than the server takes: raise http_max_fields and"
+            " http_max_field_value_size in its default profile"
+        )
+    return DriverError(masked_text(" ".join(text.split()), secret, most=_LONGEST_TEXT), code, remedy)

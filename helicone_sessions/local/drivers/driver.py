@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol
 import attrs
 
 from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.masking import masked_repr
 
 # The first five guard hand-written SQL: here they would only bound the number of conditions in a filter.
 # The other two compare every pair of conditions: with ten thousand they take minutes and gigabytes.
@@ -29,16 +30,19 @@ LIMIT_SETTING_NAMES: Final = tuple(_LIMIT_SETTINGS.values())
 
 
 class DriverError(Exception):
-    """ClickHouse rejected a statement or gave up on it; the text is ClickHouse's own.
+    """ClickHouse rejected a statement or gave up on it.
 
     Args:
-        message: ClickHouse's message.
+        problem: What is wrong; most often ClickHouse's own message.
         code: ClickHouse's error code, if known.
+        remedy: What to do, as a sentence without its full stop.
     """
 
-    def __init__(self, message: str, code: int | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, problem: str, code: int | None = None, remedy: str | None = None) -> None:
+        super().__init__(f"{problem}. {remedy}" if remedy else problem)
+        self.problem = problem
         self.code = code
+        self.remedy = remedy
 
 
 @attrs.frozen
@@ -56,7 +60,7 @@ def _check_limit(_limits: "Limits", field: "attrs.Attribute[Any]", value: Any) -
     if value is not None and not (is_number and 0 < value < math.inf):
         raise ConfigurationError(
             argument=f"limits.{field.name}",
-            problem=f"must be a {'' if is_fractional else 'whole '}number above 0, got {value!r}",
+            problem=f"must be a {'' if is_fractional else 'whole '}number above 0, got {masked_repr(value)}",
             remedy="Pass None for no limit",
         )
 

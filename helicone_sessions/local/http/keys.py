@@ -28,7 +28,7 @@ class WrongKey(Exception):
 class Keys:
     """The keys of a server.
 
-    They are kept as digests beside the first one, which the server shows its owner.
+    They are compared as digests.
 
     Args:
         given: One key, or an organisation for each of several keys; None generates one.
@@ -43,9 +43,14 @@ class Keys:
     def __init__(self, given: str | Mapping[str, Organization] | None) -> None:
         named = _organizations_by_key(given)
         self.is_random = given is None
-        self.first: str = next(iter(named))
+        self.secrets = tuple(named)
         self._salt = secrets.token_bytes(32)
         self._digests = [(self._digest(key.encode()), organization) for key, organization in named.items()]
+
+    @property
+    def first(self) -> str:
+        """The key that the server shows its owner."""
+        return self.secrets[0]
 
     @property
     def organizations(self) -> frozenset[UUID]:
@@ -90,7 +95,12 @@ def _organizations_by_key(given: str | Mapping[str, Organization] | None) -> dic
                 "holds a character that cannot be sent in a header",
                 "Use visible ASCII characters without spaces",
             )
-    return {key: None if one is None else organization_uuid(one) for key, one in named.items()}
+    try:
+        return {key: None if one is None else organization_uuid(one) for key, one in named.items()}
+    except ConfigurationError:
+        # Raised outside, because the value may be the key.
+        pass
+    raise _bad_key("must map each key to the UUID of its organisation", "Write {key: organisation}")
 
 
 def _bad_key(problem: str, remedy: str | None = None) -> ConfigurationError:

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.local.http.access_log import ACCESS, CONNECTIONS, AccessLog, facts
+from helicone_sessions.masking import masked_repr, masked_text
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -35,14 +36,18 @@ class Listening:
         host: The address.
         port: The port; 0 takes a free one.
         patience: Seconds that a connection may wait for the next request to arrive with all its headers.
+        secrets: The keys of the server, which are left out of the access log.
     """
 
-    def __init__(self, app: web.Application, host: str, port: int, *, patience: float) -> None:
+    def __init__(
+        self, app: web.Application, host: str, port: int, *, patience: float, secrets: tuple[str, ...]
+    ) -> None:
         app.middlewares.append(self._tracked)
+        app.on_response_prepare.append(self._announce_end)
         self._runner = web.AppRunner(
             app,
             access_log=ACCESS,
-            access_log_class=AccessLog,
+            access_log_class=AccessLog.without(secrets),
             logger=CONNECTIONS,
             # They are unpacked within bounds, and beside the loop.
             auto_decompress=False,
@@ -60,6 +65,7 @@ class Listening:
         self._ended: set[asyncio.Task[object]] = set()
         self._silent: dict[web.RequestHandler, asyncio.TimerHandle] = {}
         self._patience = patience
+        self._is_ending = False
         self.url = ""
 
     @property
@@ -79,7 +85,7 @@ class Listening:
             self._listening = await loop.create_server(
                 self._connection, self._host, self._port, backlog=_BACKLOG, start_serving=False
             )
-        except (OSError, OverflowError) as error:
+        except (OSError, OverflowError, UnicodeError) as error:
             await self._runner.cleanup()
             raise self._cannot_listen(error) from error
         address, self._port = self._listening.sockets[0].getsockname()[:2]
@@ -116,7 +122,7 @@ class Listening:
             case errno.EADDRINUSE:
                 return ConfigurationError(
                     argument="port",
-                    problem=f"{self._port} of {self._host} is taken",
+                    problem=f"{self._port} of {masked_text(self._host)} is taken",
                     remedy="Stop the other server, or pass another port (0 takes a free one)",
                 )
             case errno.EACCES:
@@ -127,7 +133,7 @@ class Listening:
                 )
         return ConfigurationError(
             argument="host",
-            problem=f"must be an address of this machine, got {self._host!r} ({error})",
+            problem=f"must be an address of this machine, got {masked_repr(self._host)}",
             remedy="Pass for example 127.0.0.1",
         )
 
@@ -137,6 +143,7 @@ class Listening:
         Args:
             grace: The seconds.
         """
+        self._is_ending = True
         await self._stop_listening()
         if self._runner.server is not None:
             # Idle connections are closed, busy ones after their answer.
@@ -168,6 +175,12 @@ class Listening:
             return web.json_response({"error": "the server was stopped"}, status=503)
         finally:
             self._under_way.discard(task)
+
+    async def _announce_end(self, _request: web.Request, response: web.StreamResponse) -> None:
+        if self._is_ending:
+            # So that the client sends its next request elsewhere.
+            response.headers["Connection"] = "close"
+            response.force_close()
 
     async def _stop_listening(self) -> None:
         if self._listening is None:

@@ -1,6 +1,7 @@
 """The handlers of all paths: authentication, rate limit, queue, and the responses."""
 
 import asyncio
+import json
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
@@ -12,19 +13,21 @@ import attrs
 from aiohttp import web
 
 from helicone_sessions.clock import Clock
-from helicone_sessions.errors import ConfigurationError, FilterError
+from helicone_sessions.errors import ConfigurationError, FilterError, FilterSyntaxError, FilterValueError
 from helicone_sessions.filters.constants import cut
+from helicone_sessions.filters.text.parser import parse_filter
 from helicone_sessions.local.dataset import Dataset
 from helicone_sessions.local.drivers.driver import DriverError
 from helicone_sessions.local.http.access_log import RequestFacts, facts, record
 from helicone_sessions.local.http.keys import Keys, MalformedToken, WrongKey
 from helicone_sessions.local.http.page.document import FILTER_PATH, page
-from helicone_sessions.local.http.page.filter_check import LARGEST_FILTER_BODY, check_filter
 from helicone_sessions.local.http.request_body import (
     LARGE_BODY,
-    LARGEST_BODY,
+    SMALL_BODY,
+    TooLarge,
     TooSlow,
     body_of,
+    json_in,
     query_in,
     read,
     rows_in,
@@ -32,37 +35,67 @@ from helicone_sessions.local.http.request_body import (
 from helicone_sessions.local.http.request_queue import LargeBodySlot, QueueFull, RequestQueue
 from helicone_sessions.local.http.service_form import (
     CRASHED,
-    LARGEST_SERVICE_BODY,
     QUERY_FAILED,
     Invalid,
+    ServiceQuery,
     read_query,
     service_answer,
 )
 from helicone_sessions.local.query.contract_sql import Unanswerable
+from helicone_sessions.local.query.engine import PageTooLarge
+from helicone_sessions.local.query.request_sql import Listing
+from helicone_sessions.local.query.service_listings import ServiceListings
 from helicone_sessions.local.query.service_sql import Crash
+from helicone_sessions.local.query.session_sql import ContractListings
 from helicone_sessions.local.server_config import ServerConfig
 from helicone_sessions.messages.converter import converter
+from helicone_sessions.messages.endpoints import (
+    METRICS,
+    REQUEST_COUNT,
+    REQUESTS,
+    SESSION_COUNT,
+    SESSION_NAMES,
+    SESSIONS,
+    Endpoint,
+)
 from helicone_sessions.messages.fixed_window import FixedWindow
+from helicone_sessions.messages.grid_query import GRID_HEADER, GRID_PATH, grid_query_from_wire
 from helicone_sessions.messages.protocol import CONTRACT_HEADER, PATH
 
 _LOG: Final = logging.getLogger(__name__)
 
 ROWS_PATH: Final = "v1/rows"
+_MEGABYTE: Final = 1024 * 1024
+# Bytes of a body: what the open-source server takes, a bulk of rows, and some two thousand conditions.
+LARGEST_QUERY: Final = 10 * _MEGABYTE
+LARGEST_ROWS: Final = 50 * _MEGABYTE
+LARGEST_FILTER: Final = 64 * 1024
 # An error quotes what it is about, and that can be megabytes.
 _LONGEST_ERROR: Final = 2000
-# Of larger bodies the SQL is made beside the loop, as it may take seconds.
-_LARGE_QUERY: Final = 100_000
 # How many large bodies are held at once.
 _LARGE_AT_ONCE: Final = 4
 # Rows are added one request after the other, in the order of arrival.
 _ADDED_AT_ONCE: Final = 1
+_CHECKED_AT_ONCE: Final = 1
 # After these the rest of the body is on its way, and nothing else can be read from the connection.
 _CLOSING: Final = (408, 413)
 # The status that nginx logs for a client that disconnects early.
 _GONE: Final = 499
 
+# With them the server declares that it reads every condition, and offers whole grids.
+_CONTRACT_HEADERS: Final = {**CONTRACT_HEADER, **GRID_HEADER}
+
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _Work = Callable[[web.Request, bytes, UUID], Awaitable[web.Response]]
+
+
+@attrs.frozen
+class _Route:
+    """The work of a path, the queue in front of it, and the bytes of its body."""
+
+    work: _Work
+    queue: RequestQueue
+    largest: int
 
 
 class Refusal(Exception):
@@ -114,26 +147,31 @@ class Endpoints:
     clock: Clock
     _queries: RequestQueue = attrs.field(init=False)
     _additions: RequestQueue = attrs.field(init=False)
+    _checks: RequestQueue = attrs.field(init=False)
     _large: asyncio.Semaphore = attrs.field(init=False)
     _windows: dict[UUID, FixedWindow] = attrs.field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._queries = RequestQueue(self.config.threads, self.config.max_queued)
-        # A queue of its own: while additions wait for each other, no query waits for them.
+        # Queues of their own, so that no query waits for additions, and no check for queries.
         self._additions = RequestQueue(_ADDED_AT_ONCE, self.config.max_queued)
+        self._checks = RequestQueue(_CHECKED_AT_ONCE, self.config.max_queued)
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
     def app(self) -> web.Application:
         """The application that holds the addresses."""
-        app = web.Application(client_max_size=LARGEST_BODY, middlewares=[self._outermost])
-        query: _Work = self._query
-        largest = LARGEST_BODY
-        if self.config.semantics == "helicone":
-            query, largest = self._query_as_service, LARGEST_SERVICE_BODY
-        app.router.add_post(f"/{PATH}", partial(self._guarded, query, self._queries, largest))
-        rows = partial(self._guarded, self._add_rows, self._additions, LARGEST_BODY)
-        app.router.add_post(f"/{ROWS_PATH}", rows)
-        app.router.add_post(f"/{FILTER_PATH}", self._check_filter)
+        app = web.Application(middlewares=[self._outermost])
+        answer = self._query if self.config.semantics == "contract" else self._query_as_service
+        query = _Route(answer, self._queries, LARGEST_QUERY)
+        rows = _Route(self._add_rows, self._additions, LARGEST_ROWS)
+        check = _Route(self._check_filter, self._checks, LARGEST_FILTER)
+        routes = {PATH: query, ROWS_PATH: rows, FILTER_PATH: check}
+        if self.config.semantics == "contract":
+            routes[GRID_PATH] = _Route(self._query_grid, self._queries, LARGEST_QUERY)
+        for endpoint, make in _LISTINGS:
+            routes[endpoint.path] = _Route(partial(self._list, endpoint, make), self._queries, LARGEST_QUERY)
+        for path, route in routes.items():
+            app.router.add_post(_with_slashes(path), partial(self._guarded, route))
         app.router.add_get("/healthcheck", _healthcheck)
         app.router.add_get("/", page)
         return app
@@ -149,7 +187,7 @@ class Endpoints:
             return _closing(request, await handler(request))
         except asyncio.CancelledError:
             seen.outcome = "gone"
-            record(request, _GONE, seen, seconds=loop.time() - began)
+            record(request, _GONE, seen, self.keys.secrets, seconds=loop.time() - began)
             raise
         except (Refusal, web.HTTPException) as error:
             return _closing(request, _response_of(error))
@@ -160,14 +198,13 @@ class Endpoints:
             body = {"error": "the server failed. Its log has details", "trace": trace}
             return web.json_response(body, status=500)
 
-    async def _guarded(
-        self, work: _Work, queue: RequestQueue, largest: int, request: web.Request
-    ) -> web.Response:
+    async def _guarded(self, route: "_Route", request: web.Request) -> web.Response:
         organization = self._caller(request)
         facts.get().organization = organization
-        headers = self._count(organization)
+        # The check of a filter needs no data.
+        headers = {} if route.queue is self._checks else self._count(organization)
         try:
-            response = await self._queued(work, queue, largest, request, organization)
+            response = await self._queued(route, request, organization)
         except (Refusal, web.HTTPException) as error:
             response = _response_of(error)
         response.headers.update(headers)
@@ -199,30 +236,29 @@ class Endpoints:
             raise Refusal(429, "Too many requests, please try again later.", "limited", headers)
         return headers
 
-    async def _queued(
-        self, work: _Work, queue: RequestQueue, largest: int, request: web.Request, organization: UUID
-    ) -> web.Response:
+    async def _queued(self, route: "_Route", request: web.Request, organization: UUID) -> web.Response:
         try:
-            with queue.place(), LargeBodySlot(self._large) as large:
-                body = await self._body(request, large, largest)
-                async with queue.running:
-                    return await work(request, body, organization)
+            with route.queue.place(), LargeBodySlot(self._large) as large:
+                body = await self._body(request, large, route.largest)
+                async with route.queue.running:
+                    return await route.work(request, body, organization)
         except QueueFull:
             message = "the request queue is full (max_queued). Try again in a second"
             raise Refusal(503, message, "busy", {"Retry-After": "1"}) from None
 
-    async def _body(self, request: web.Request, large: LargeBodySlot, largest: int = LARGEST_BODY) -> bytes:
+    async def _body(self, request: web.Request, large: LargeBodySlot, largest: int) -> bytes:
         try:
-            body = await body_of(request, self.config.patience, large, largest=largest)
+            body = await body_of(request, self.config.patience, large, largest)
         except TooSlow:
             message = f"the body did not arrive within {self.config.patience:g} seconds"
             raise Refusal(408, message, "slow") from None
         except FilterError as error:
             raise Refusal(400, error.message) from None
-        except web.HTTPRequestEntityTooLarge:
-            if largest == LARGEST_SERVICE_BODY:
+        except TooLarge:
+            if self.config.semantics == "helicone" and largest == LARGEST_QUERY:
                 raise _without_envelope("request entity too large") from None
-            raise
+            size = f"{largest // _MEGABYTE} MB" if largest >= _MEGABYTE else f"{largest // 1024} KB"
+            raise Refusal(413, f"the body must not be longer than {size}") from None
         facts.get().bytes_in = len(body)
         return body
 
@@ -233,31 +269,79 @@ class Endpoints:
             raise Refusal(400, error.message) from None
         try:
             async with self.dataset.reading() as engine:
-                metrics = await engine.answer(query, organization, is_large=len(body) > _LARGE_QUERY)
+                metrics = await engine.answer(query, organization, is_large=len(body) > SMALL_BODY)
         except (Unanswerable, DriverError) as error:
             # As the service does: the query was understood and failed.
             _log_failure(error)
-            return _failed(str(error), CONTRACT_HEADER)
-        # With the header the server declares that it reads every condition.
-        return _answered(converter.unstructure(metrics), CONTRACT_HEADER)
+            return _failed(str(error), _CONTRACT_HEADERS)
+        return _answered(converter.unstructure(metrics), _CONTRACT_HEADERS)
+
+    async def _query_grid(self, _request: web.Request, body: bytes, organization: UUID) -> web.Response:
+        """The metrics of many segments and periods, an endpoint that the service does not have."""
+        try:
+            grid = await read(body, lambda body: grid_query_from_wire(json_in(body)))
+        except FilterError as error:
+            raise Refusal(400, error.message) from None
+        try:
+            async with self.dataset.reading() as engine:
+                data = await engine.answer_grid(grid, organization)
+        except (Unanswerable, DriverError) as error:
+            _log_failure(error)
+            return _failed(str(error), _CONTRACT_HEADERS)
+        return await _answered_at_length(data, _CONTRACT_HEADERS)
+
+    async def _list(
+        self,
+        endpoint: Endpoint[Any, Any],
+        make: Callable[[ContractListings | ServiceListings, Any], Listing],
+        request: web.Request,
+        body: bytes,
+        organization: UUID,
+    ) -> web.Response:
+        """Lists of sessions and requests, their numbers, and names of sessions."""
+        is_service = self.config.semantics == "helicone"
+        headers = None if is_service else _CONTRACT_HEADERS
+        received = await self._received(endpoint, request, body)
+        if received.failure is not None:
+            return _failed(received.failure, headers)
+        try:
+            async with self.dataset.reading() as engine:
+                listings = engine.listings(organization, received.wire_filter)
+                if len(body) > SMALL_BODY:
+                    listing = await asyncio.to_thread(make, listings, received.query)
+                else:
+                    listing = make(listings, received.query)
+                data = await engine.list(listing)
+        except Crash:
+            raise Refusal(500, "the server's code breaks off", body=CRASHED) from None
+        except PageTooLarge as error:
+            raise Refusal(504, f"{error}. Use a smaller limit", "failed") from None
+        except (Unanswerable, DriverError) as error:
+            _log_failure(error)
+            return _failed(str(error), headers)
+        return await _answered_at_length(data, headers)
+
+    async def _received(
+        self, endpoint: Endpoint[Any, Any], request: web.Request, body: bytes
+    ) -> ServiceQuery:
+        """The query of a body, as the contract or the open-source server reads it."""
+        if self.config.semantics == "helicone":
+            return await _read_as_service(endpoint, request, body)
+        try:
+            query = await read(body, lambda body: endpoint.query_from_wire(json_in(body)))
+        except FilterError as error:
+            raise Refusal(400, error.message) from None
+        return ServiceQuery(query, None)
 
     async def _query_as_service(self, request: web.Request, body: bytes, organization: UUID) -> web.Response:
         """The query as the open-source server takes and answers it."""
-        if request.content_type != "application/json":
-            raise _without_envelope(f"the content type is {request.content_type}, not application/json")
-        try:
-            received = await read(body, read_query)
-        except Invalid as invalid:
-            problem = {"message": "Validation Failed", "details": invalid.details}
-            raise Refusal(422, str(invalid), body=problem) from None
-        except ValueError as error:
-            raise _without_envelope(str(error)) from None
+        received = await _read_as_service(METRICS, request, body)
         if received.failure is not None:
             return _failed(received.failure, None)
         try:
             async with self.dataset.reading() as engine:
                 metrics = await engine.answer(
-                    received.query, organization, received.wire_filter, is_large=len(body) > _LARGE_QUERY
+                    received.query, organization, received.wire_filter, is_large=len(body) > SMALL_BODY
                 )
         except Crash:
             raise Refusal(500, "the server's code breaks off", body=CRASHED) from None
@@ -266,13 +350,7 @@ class Endpoints:
             return _failed(QUERY_FAILED, None)
         return _answered(service_answer(metrics), None)
 
-    async def _check_filter(self, request: web.Request) -> web.Response:
-        """Check a filter text. It needs no data, so it does not count against the rate limit."""
-        facts.get().organization = self._caller(request)
-        with LargeBodySlot(self._large) as large:
-            body = await self._body(request, large)
-        if len(body) > LARGEST_FILTER_BODY:
-            raise Refusal(413, f"the body must not be longer than {LARGEST_FILTER_BODY // 1024} KB")
+    async def _check_filter(self, _request: web.Request, body: bytes, _organization: UUID) -> web.Response:
         try:
             checked = await asyncio.to_thread(check_filter, body)
         except FilterError as error:
@@ -282,9 +360,8 @@ class Endpoints:
 
     async def _add_rows(self, _request: web.Request, body: bytes, organization: UUID) -> web.Response:
         try:
-            rows = await read(body, rows_in)
             # With a single key the rows may name their organisations.
-            loaded = await self.dataset.add(rows, organization if self.keys.organizations else None)
+            loaded = await self.dataset.add(rows_in(body), organization if self.keys.organizations else None)
         except (ConfigurationError, FilterError) as error:
             raise Refusal(400, error.message) from None
         except DriverError as error:
@@ -293,6 +370,60 @@ class Endpoints:
         return web.json_response(
             {"data": {**attrs.asdict(loaded), "ignored": sorted(loaded.ignored)}, "error": None}
         )
+
+
+async def _read_as_service(endpoint: Endpoint[Any, Any], request: web.Request, body: bytes) -> ServiceQuery:
+    if request.content_type != "application/json":
+        raise _without_envelope(f"the content type is {request.content_type}, not application/json")
+    try:
+        return await read(body, partial(read_query, endpoint=endpoint))
+    except Invalid as invalid:
+        problem = {"message": "Validation Failed", "details": invalid.details}
+        raise Refusal(422, str(invalid), body=problem) from None
+    except ValueError as error:
+        raise _without_envelope(str(error)) from None
+
+
+def check_filter(body: bytes) -> dict[str, Any]:
+    """The filter text in a body as JSON, a tree, Python and cautions; or its error and position.
+
+    Raises:
+        FilterValueError: The body is not an object with a text.
+
+    >>> check_filter(b'{"text": "cost > 1"}')["python"]
+    'F.cost > 1'
+    >>> check_filter(b'{"text": "cots > 1"}')["position"]
+    {'offset': 0, 'line': 1, 'column': 1}
+    """
+    match json_in(body):
+        case {"text": str(text)}:
+            pass
+        case _:
+            raise FilterValueError(problem='the body must be an object like {"text": "cost > 0.1"}')
+    try:
+        made = parse_filter(text)
+        # First, because it refuses deep nesting, whose other forms would be huge.
+        wire = made.to_wire()
+    except FilterError as error:
+        return {"error": error.message, "position": _place(error)}
+    return {
+        "wire": wire,
+        "explain": made.explain(),
+        "python": repr(made),
+        "cautions": [attrs.asdict(caution) for caution in made.cautions()],
+    }
+
+
+def _place(error: FilterError) -> dict[str, int] | None:
+    if not isinstance(error, FilterSyntaxError):
+        return None
+    return {"offset": error.offset, "line": error.line, "column": error.column}
+
+
+def _with_slashes(path: str) -> str:
+    """The path as a pattern in which each slash may be doubled, as where a base URL ends with one."""
+    first, *others = path.split("/")
+    return f"/{{_:/*}}{first}" + "".join(f"{{_{place}:/+}}{part}" for place, part in enumerate(others))
 
 
 def _closing(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
@@ -318,9 +449,25 @@ def _without_envelope(message: str) -> Refusal:
     return Refusal(500, message, body={"message": message[:_LONGEST_ERROR]})
 
 
-def _answered(data: Mapping[str, Any], headers: Mapping[str, str] | None) -> web.Response:
+def _answered(data: Any, headers: Mapping[str, str] | None) -> web.Response:
     facts.get().outcome = "answered"
     return web.json_response({"data": data, "error": None}, headers=headers)
+
+
+async def _answered_at_length(data: Any, headers: Mapping[str, str] | None) -> web.Response:
+    """The answer of many rows; another thread encodes them one by one, so that the loop stays free."""
+    facts.get().outcome = "answered"
+    body = await asyncio.to_thread(_envelope, data)
+    return web.Response(body=body, content_type="application/json", headers=headers)
+
+
+def _envelope(data: Any) -> bytes:
+    rows = b"[%b]" % b",".join(map(_encoded, data)) if isinstance(data, list) else _encoded(data)
+    return b'{"data": %b, "error": null}' % rows
+
+
+def _encoded(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode(errors="replace")
 
 
 def _failed(error: str, headers: Mapping[str, str] | None) -> web.Response:
@@ -340,7 +487,15 @@ def _response_of(error: Refusal | web.HTTPException) -> web.Response:
     )
 
 
+_LISTINGS: Final[
+    tuple[tuple[Endpoint[Any, Any], Callable[[ContractListings | ServiceListings, Any], Listing]], ...]
+] = (
+    (SESSIONS, lambda listings, query: listings.sessions(query)),
+    (SESSION_COUNT, lambda listings, query: listings.session_count(query)),
+    (SESSION_NAMES, lambda listings, query: listings.session_names(query)),
+    (REQUESTS, lambda listings, query: listings.requests(query)),
+    (REQUEST_COUNT, lambda listings, query: listings.request_count(query)),
+)
 _MESSAGES: Final = {
     404: f"not found. Queries go to POST /{PATH}, rows to POST /{ROWS_PATH}",
-    413: f"the body must not be longer than {LARGEST_BODY // 1024**2} MB",
 }

@@ -13,18 +13,30 @@ import attrs
 
 from helicone_sessions.errors import FilterError, FilterValueError
 from helicone_sessions.filters.schema import COLUMNS, SERVER_END_OF_TIME, SERVER_FIRST_YEAR, Kind
+from helicone_sessions.local.http.request_body import json_in
 from helicone_sessions.local.query.service_sql import EPOCH, moment_of
-from helicone_sessions.messages.codec import decode
 from helicone_sessions.messages.converter import converter
+from helicone_sessions.messages.endpoints import (
+    METRICS,
+    REQUEST_COUNT,
+    REQUESTS,
+    SESSION_COUNT,
+    SESSIONS,
+    Endpoint,
+)
 from helicone_sessions.messages.metrics import SessionMetrics
-from helicone_sessions.messages.query import SessionMetricsQuery
 
-LARGEST_SERVICE_BODY: Final = 10 * 1024 * 1024
 # The histograms are queried first, and this is the error if one of their queries fails.
 QUERY_FAILED: Final = "No request count found"
 CRASHED: Final = {"message": "Internal Server Error", "details": "Internal Server Error"}
 
-_REQUIRED: Final = ("nameContains", "timezoneDifference")
+_REQUIRED_BY_METRICS: Final = ("nameContains", "timezoneDifference")
+_REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
+    **dict.fromkeys(
+        (SESSIONS.path, SESSION_COUNT.path), ("search", "timeFilter", "timezoneDifference", "filter")
+    ),
+    **dict.fromkeys((REQUESTS.path, REQUEST_COUNT.path), ("filter",)),
+}
 _LARGEST_DIFFERENCE: Final = 1440
 # Milliseconds that it can write as a year of four digits, and the last that a DateTime of ClickHouse holds.
 _FIRST_MILLISECOND: Final = -62_167_219_200_000
@@ -56,29 +68,33 @@ class ServiceQuery:
         failure: The error that the server answers whatever the data; None if it runs the query.
     """
 
-    query: SessionMetricsQuery
+    query: Any
     wire_filter: Any
     failure: str | None = None
 
 
-def read_query(body: bytes) -> ServiceQuery:
+def read_query(body: bytes, endpoint: Endpoint[Any, Any] = METRICS) -> ServiceQuery:
     """The query of a request body.
+
+    Args:
+        body: The body.
+        endpoint: The endpoint that it was sent to.
 
     Raises:
         ValueError: The body is not JSON.
         Invalid: It is not a query of the contract, even after the server's conversions.
     """
-    wire = decode(body)
+    wire = json_in(body)
     if not isinstance(wire, dict):
         raise Invalid({"requestBody": {"message": "invalid object"}})
-    for name in _REQUIRED:
+    for name in _REQUIRED.get(endpoint.path, _REQUIRED_BY_METRICS):
         if name not in wire:
             raise Invalid({f"requestBody.{name}": {"message": f"'{name}' is required"}})
     failures: list[str] = []
     try:
         converted = {name: _FIELDS.get(name, _as_it_is)(value) for name, value in wire.items()}
         converted |= _within_bounds(converted, failures)
-        query = converter.structure(converted, SessionMetricsQuery)
+        query = endpoint.query_from_wire(converted)
     except FilterError as error:
         raise Invalid(_details(error, wire)) from None
     return ServiceQuery(query, converted.get("filter", "all"), failures[0] if failures else None)
@@ -107,7 +123,11 @@ def _within_bounds(wire: Mapping[str, Any], failures: list[str]) -> dict[str, An
         failures: Takes the errors that the server answers because of them.
     """
     found: dict[str, Any] = {}
-    difference = wire["timezoneDifference"]
+    for name in ("offset", "limit"):
+        if _is_number(wire.get(name)) and (wire[name] < 0 or wire[name] % 1):
+            failures.append("invalid limit")
+            found[name] = 0
+    difference = wire.get("timezoneDifference", 0)
     if _is_number(difference) and not -_LARGEST_DIFFERENCE <= difference <= _LARGEST_DIFFERENCE:
         failures.append("Invalid timezone difference")
         found["timezoneDifference"] = 0
@@ -191,6 +211,9 @@ _CONSTANTS: Final[Mapping[Kind, Callable[[Any], Any]]] = {
 }
 _FIELDS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "timezoneDifference": _number,
+    "offset": _number,
+    "limit": _number,
+    "isScored": _boolean,
     "useInterquartile": _boolean,
     "timeFilter": _time_filter,
     "filter": _filter,

@@ -9,7 +9,7 @@ says; so every "and", "or" and "not" around it keeps its meaning. These conditio
 after grouping. What surrounds them is decided before, for each request, and carried along as *marks*.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Final
@@ -50,7 +50,17 @@ _MOMENT: Final = "DateTime64(6, 'UTC')"
 
 
 class Unanswerable(Exception):
-    """The engine cannot decide a condition; the text names it and an alternative."""
+    """The engine cannot decide a condition.
+
+    Args:
+        problem: The condition, and why.
+        remedy: An alternative, as a sentence without its full stop.
+    """
+
+    def __init__(self, problem: str, remedy: str | None = None) -> None:
+        super().__init__(f"{problem}. {remedy}" if remedy else problem)
+        self.problem = problem
+        self.remedy = remedy
 
 
 @attrs.define
@@ -91,7 +101,9 @@ class Condition:
     on_sessions: bool = False
 
 
-def condition(root: Node, parameters: Parameters, tables: Tables, caller: str) -> Condition:
+def condition(
+    root: Node, parameters: Parameters, tables: Tables, caller: str, marks: Iterable[str] = ()
+) -> Condition:
     """Compile a simplified filter.
 
     Args:
@@ -99,6 +111,7 @@ def condition(root: Node, parameters: Parameters, tables: Tables, caller: str) -
         parameters: Takes the values.
         tables: The tables.
         caller: The condition that limits a table to the caller.
+        marks: The marks of other conditions of the statement, which the result's follow.
 
     Raises:
         Unanswerable: A column is not kept, or a pattern cannot be run.
@@ -106,7 +119,7 @@ def condition(root: Node, parameters: Parameters, tables: Tables, caller: str) -
     levels = fold(root, lambda _, below: 1 + max(below, default=0))
     if levels > _DEEPEST:
         raise Unanswerable(f"and/or alternate {levels:,} levels deep; at most {_DEEPEST} are answered")
-    compiler = _Compiler(parameters, tables, caller)
+    compiler = _Compiler(parameters, tables, caller, list(marks))
     text, on_sessions = fold(root, compiler.combined)
     return Condition(text, tuple(compiler.marks), on_sessions)
 
@@ -134,7 +147,7 @@ class _Compiler:
         return _joined(node, parts), True
 
     def _leaf(self, leaf: Leaf) -> tuple[str, bool]:
-        _check_stored(leaf.column, self.tables)
+        check_stored(leaf.column, self.tables)
         if leaf.column.name in _OF_SESSIONS:
             return _of_session(leaf, self.parameters), True
         return _of_request(leaf, self.parameters, self.tables, self.caller), False
@@ -143,7 +156,8 @@ class _Compiler:
         if len(self.marks) == _MOST_MARKS:
             raise Unanswerable(
                 f"the filter combines conditions on whole sessions with conditions on requests more than"
-                f" {_MOST_MARKS} times: group those on requests, or split the query"
+                f" {_MOST_MARKS} times",
+                "Group the conditions on requests, or split the query",
             )
         # Null counts as false: without a "not" above, that changes nothing.
         self.marks.append(f"ifNull({text}, 0)")
@@ -169,7 +183,7 @@ def _of_request(leaf: Leaf, parameters: Parameters, tables: Tables, caller: str)
     return _BY_KIND[column.kind](EXPRESSIONS.get(column.name, column.name), leaf, parameters)
 
 
-def _check_stored(column: ColumnFacts, tables: Tables) -> None:
+def check_stored(column: ColumnFacts, tables: Tables) -> None:
     """Check that a table has the columns behind *column*.
 
     Raises:

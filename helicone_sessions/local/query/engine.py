@@ -2,22 +2,31 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 import attrs
 
 from helicone_sessions.filters.wire import WireFilter
 from helicone_sessions.local.drivers.driver import Driver
+from helicone_sessions.local.query.grid import answer_grid
 from helicone_sessions.local.query.one_scan import OneScan
+from helicone_sessions.local.query.request_sql import LARGEST_PAGE, Listing
 from helicone_sessions.local.query.selection import Selection, as_service, by_contract
+from helicone_sessions.local.query.service_listings import ServiceListings
+from helicone_sessions.local.query.session_sql import ContractListings
 from helicone_sessions.local.storage.table import Tables
+from helicone_sessions.messages.grid_query import GridQuery
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
 
 Semantics = Literal["contract", "helicone"]
 # Computes the metrics of a selection.
 Strategy = Callable[[Driver, Selection, SessionMetricsQuery], Awaitable[SessionMetrics]]
+
+
+class PageTooLarge(Exception):
+    """The rows of a page are too large for one response."""
 
 
 @attrs.frozen
@@ -68,6 +77,48 @@ class Engine:
         else:
             selection = self._selection(*arguments)
         return await self.strategy(self.driver, selection, query)
+
+    def listings(self, organization_id: UUID, wire_filter: WireFilter) -> ContractListings | ServiceListings:
+        """Makes the lists of an organisation, under the engine's semantics.
+
+        Args:
+            organization_id: The organisation.
+            wire_filter: The filter as it was sent, for ``semantics="helicone"``.
+        """
+        if self.semantics == "contract":
+            return ContractListings(self.tables, organization_id)
+        return ServiceListings(self.tables, organization_id, wire_filter)
+
+    async def list(self, listing: Listing) -> Any:
+        """The ``data`` of the response to a listing.
+
+        Raises:
+            PageTooLarge: The bodies of its requests are too large for one response.
+            Unanswerable: There are too many names.
+            DriverError: ClickHouse rejected the statement or gave up.
+        """
+        if listing.size is not None:
+            ((size,),) = (await self.driver.query(listing.size)).rows
+            if size > LARGEST_PAGE:
+                raise PageTooLarge(
+                    f"the bodies of the page have {size:,} bytes; at most {LARGEST_PAGE:,} are sent"
+                )
+        return listing.data((await self.driver.query(listing.statement)).rows)
+
+    async def answer_grid(self, grid: GridQuery, organization_id: UUID) -> dict[str, Any]:
+        """The ``data`` of the response to *grid*, whose filters are read as the contract does.
+
+        Args:
+            grid: The query.
+            organization_id: The organisation whose requests are counted.
+
+        Raises:
+            Unanswerable: A condition cannot be decided, or a column has too many values.
+            DriverError: ClickHouse rejected a statement or gave up.
+        """
+        return await answer_grid(
+            self.driver, self.tables, organization_id, grid, include_unsessioned=self.include_unsessioned
+        )
 
     def _selection(
         self, query: SessionMetricsQuery, organization_id: UUID, wire_filter: WireFilter | None

@@ -4,6 +4,7 @@ Each session becomes one row, the rows become three sorted arrays, and exact qua
 ``histogram(10)`` are taken of those.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from helicone_sessions.local.drivers.driver import Driver, Statement
@@ -12,15 +13,18 @@ from helicone_sessions.messages.metrics import (
     UNITS,
     Histogram,
     HistogramRow,
+    PSize,
     SessionAverages,
     SessionMetrics,
 )
-from helicone_sessions.messages.query import PSize, SessionMetricsQuery
+from helicone_sessions.messages.query import SessionMetricsQuery
 
 NANO: Final = 1_000_000_000
+ARRAYS: Final = ("counts", "durations", "costs")
+"""The columns with the figures of all sessions, in the order of `UNITS`."""
 # The service's own default.
 _DEFAULT_P: Final[PSize] = "p75"
-_LEVELS: Final[dict[PSize, float]] = {"p50": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
+LEVELS: Final[dict[PSize, float]] = {"p50": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
 
 
 class OneScan:
@@ -54,7 +58,7 @@ class OneScan:
 
 def quantile_levels(query: SessionMetricsQuery) -> dict[str, float]:
     """The quantiles at which the histograms end (``high``) and, if interquartile, begin (``low``)."""
-    high = _LEVELS[query.p_size or _DEFAULT_P]
+    high = LEVELS[query.p_size or _DEFAULT_P]
     return {"high": high} | ({"low": 1 - high} if query.use_interquartile else {})
 
 
@@ -77,22 +81,11 @@ def statement(selection: Selection, query: SessionMetricsQuery, *, by_name: bool
             tells whether that would change the result.
     """
     ends = quantile_levels(query)
-    arrays = ("counts", "durations", "costs")
-    cuts = ",\n  ".join(
-        f"arrayReduce('quantileExactInclusive({level!r})', {array}) AS {array}_{end}"
-        for array in arrays
-        for end, level in ends.items()
-    )
-    histograms = ",\n  ".join(
-        f"arrayReduce('histogram(10)', arrayFilter(x -> x <= {array}_high"
-        f"{f' AND x >= {array}_low' if 'low' in ends else ''}, {array}))"
-        for array in arrays
-    )
     counts = "groupArrayArray(by_name)" if by_name else "groupArray(requests)"
     text = f"""
-SELECT {histograms},
+SELECT {", ".join(histograms(ends))},
   average_count, average_duration, average_cost{"" if by_name else ", has_several_names"}
-FROM (SELECT *, {cuts}
+FROM (SELECT *, {cut_columns(ends)}
 FROM (SELECT arraySort({counts}) AS counts, arraySort(groupArray(seconds)) AS durations,
   arraySort(groupArray(nanodollars / {NANO})) AS costs,
   sum(requests) / count() AS average_count, sum(seconds) / count() AS average_duration,
@@ -100,6 +93,24 @@ FROM (SELECT arraySort({counts}) AS counts, arraySort(groupArray(seconds)) AS du
   {"" if by_name else ", max(several) AS has_several_names"}
 FROM ({_by_name(selection) if by_name else _by_id(selection)})))"""
     return Statement(text, selection.parameters.values)
+
+
+def cut_columns(levels: Mapping[str, float]) -> str:
+    """The columns for quantiles of the sorted arrays, each named after its array and the key of its level."""
+    return ",\n  ".join(
+        f"arrayReduce('quantileExactInclusive({level!r})', {array}) AS {array}_{end}"
+        for array in ARRAYS
+        for end, level in levels.items()
+    )
+
+
+def histograms(levels: Mapping[str, float]) -> list[str]:
+    """The histograms of the sorted arrays, as SQL, between the columns for the ends of `quantile_levels`."""
+    low = " AND x >= {0}_low" if "low" in levels else ""
+    return [
+        f"arrayReduce('histogram(10)', arrayFilter(x -> x <= {array}_high{low.format(array)}, {array}))"
+        for array in ARRAYS
+    ]
 
 
 def _by_name(selection: Selection) -> str:

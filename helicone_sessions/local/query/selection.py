@@ -16,7 +16,7 @@ from helicone_sessions.messages.converter import converter
 from helicone_sessions.messages.query import SessionMetricsQuery
 
 # A session may cost more than the column can hold, and a sum of that type wraps around.
-_COST: Final = "sum(toInt128(cost))"
+COST: Final = "sum(toInt128(cost))"
 
 
 @attrs.frozen
@@ -51,13 +51,13 @@ class Selection:
         name = f"cityHash64({self.tables.each_name})"
         return f"""
 SELECT {self.tables.each_id} AS id, count() AS requests, min(request_created_at) AS first,
-  max(request_created_at) AS latest, {_COST} AS nanodollars, min({name}) != max({name}) AS several
+  max(request_created_at) AS latest, {COST} AS nanodollars, min({name}) != max({name}) AS several
 FROM {self.tables.requests} WHERE {self.window} AND {self.condition.text} GROUP BY id"""
 
     def _by_request(self) -> str:
         return f"""
 SELECT {self.tables.each_id} AS id, {self.tables.each_name} AS name, count() AS requests,
-  min(request_created_at) AS first, max(request_created_at) AS latest, {_COST} AS nanodollars
+  min(request_created_at) AS first, max(request_created_at) AS latest, {COST} AS nanodollars
 FROM {self.tables.requests} WHERE {self.window} AND {self.condition.text} GROUP BY id, name"""
 
     def _by_session(self) -> str:
@@ -69,27 +69,45 @@ FROM {self.tables.requests} WHERE {self.window} AND {self.condition.text} GROUP 
         # One column, whatever their number: ClickHouse takes seconds to plan for hundreds of keys.
         marks = f", [{', '.join(self.condition.marks)}] AS marks" if self.condition.marks else ""
         marked = ", marks" if self.condition.marks else ""
+        parts = f"""
+SELECT {self.tables.each_id} AS id, {self.tables.each_name} AS name{marks}, {part_columns(self.tables)}
+FROM {self.tables.requests} WHERE {self.window} GROUP BY id, name{marked}"""
         return f"""
-SELECT id, name, sum(part_requests) AS requests, min(part_first) AS first, max(part_latest) AS latest,
-  sum(part_nanodollars) AS nanodollars
-FROM (
-  SELECT *, sum(part_requests) OVER session AS session_requests,
-    sum(part_nanodollars) OVER session AS session_cost,
-    sum(part_prompt_tokens) OVER session AS session_prompt_tokens,
-    sum(part_completion_tokens) OVER session AS session_completion_tokens,
-    min(part_first) OVER session AS session_start, max(part_latest) OVER session AS session_end
-  FROM (
-    SELECT {self.tables.each_id} AS id, {self.tables.each_name} AS name{marks},
-      count() AS part_requests,
-      min(request_created_at) AS part_first, max(request_created_at) AS part_latest,
-      {_COST} AS part_nanodollars, {self._sum("prompt_tokens")} AS part_prompt_tokens,
-      {self._sum("completion_tokens")} AS part_completion_tokens
-    FROM {self.tables.requests} WHERE {self.window} GROUP BY id, name{marked}
-  ) WINDOW session AS (PARTITION BY id)
-) WHERE {self.condition.text} GROUP BY id, name"""
+SELECT id, name, {SUMS_OF_PARTS}
+FROM ({with_session_totals(parts, "id")}) WHERE {self.condition.text} GROUP BY id, name"""
 
-    def _sum(self, column: str) -> str:
-        return f"ifNull(sum({column}), 0)" if column in self.tables.columns else "0"
+
+SUMS_OF_PARTS: Final = (
+    "sum(part_requests) AS requests, min(part_first) AS first, max(part_latest) AS latest,"
+    " sum(part_nanodollars) AS nanodollars"
+)
+
+
+def part_columns(tables: Tables) -> str:
+    """The columns of a part: requests of a session that are alike in everything a statement looks at."""
+    prompt, completion = (
+        f"ifNull(sum({column}), 0)" if column in tables.columns else "0"
+        for column in ("prompt_tokens", "completion_tokens")
+    )
+    return f"""count() AS part_requests, min(request_created_at) AS part_first,
+  max(request_created_at) AS part_latest, {COST} AS part_nanodollars,
+  {prompt} AS part_prompt_tokens, {completion} AS part_completion_tokens"""
+
+
+def with_session_totals(parts: str, session: str) -> str:
+    """The parts with the totals of their sessions, the columns that conditions on whole sessions compare.
+
+    Args:
+        parts: A statement with the columns of `part_columns`.
+        session: The columns that identify a session in it.
+    """
+    return f"""
+SELECT *, sum(part_requests) OVER session AS session_requests,
+  sum(part_nanodollars) OVER session AS session_cost,
+  sum(part_prompt_tokens) OVER session AS session_prompt_tokens,
+  sum(part_completion_tokens) OVER session AS session_completion_tokens,
+  min(part_first) OVER session AS session_start, max(part_latest) OVER session AS session_end
+FROM ({parts}) WINDOW session AS (PARTITION BY {session})"""
 
 
 def by_contract(
@@ -107,6 +125,23 @@ def by_contract(
         Unanswerable: A condition cannot be decided.
     """
     parameters = Parameters()
+    caller = caller_condition(organization_id, parameters)
+    window = contract_window(query, tables, caller, parameters, include_unsessioned=include_unsessioned)
+    compiled = condition(
+        simplify((ALL if query.filter is None else query.filter).node), parameters, tables, caller
+    )
+    return Selection(tables, window, compiled, parameters)
+
+
+def contract_window(
+    query: SessionMetricsQuery,
+    tables: Tables,
+    caller: str,
+    parameters: Parameters,
+    *,
+    include_unsessioned: bool = True,
+) -> str:
+    """The condition of the caller, and of the time and the name of *query* as the contract reads them."""
     window = []
     for sign, milliseconds in _ends(query):
         moment = parameters.add("Int64", milliseconds)
@@ -114,11 +149,7 @@ def by_contract(
     if query.name_contains:
         pattern = parameters.add("String", f"%{escape_like(query.name_contains)}%")
         window.append(f"{tables.session_name} ILIKE {pattern}")
-    caller = _caller(organization_id, parameters)
-    compiled = condition(
-        simplify((ALL if query.filter is None else query.filter).node), parameters, tables, caller
-    )
-    return Selection(tables, _window(caller, window, tables, include_unsessioned), compiled, parameters)
+    return _window(caller, window, tables, include_unsessioned)
 
 
 def as_service(
@@ -146,17 +177,31 @@ def as_service(
         Unanswerable: The query fails there.
     """
     parameters = Parameters()
+    caller = caller_condition(organization_id, parameters)
+    window = service_window(query, tables, caller, parameters, include_unsessioned=include_unsessioned)
+    compiled = service_condition(wire, parameters, tables)
+    return Selection(tables, window, compiled, parameters)
+
+
+def service_window(
+    query: SessionMetricsQuery,
+    tables: Tables,
+    caller: str,
+    parameters: Parameters,
+    *,
+    include_unsessioned: bool = True,
+) -> str:
+    """The condition of the caller, and of the time and the name of *query* as the server reads them."""
     window = []
     for sign, milliseconds in _ends(query):
         window.append(f"request_created_at {sign} {second(milliseconds // 1000, parameters)}")
     if query.name_contains:
         window.append(f"{tables.session_name} = {parameters.add('String', query.name_contains)}")
-    caller = _caller(organization_id, parameters)
-    compiled = service_condition(wire, parameters, tables)
-    return Selection(tables, _window(caller, window, tables, include_unsessioned), compiled, parameters)
+    return _window(caller, window, tables, include_unsessioned)
 
 
-def _caller(organization_id: UUID, parameters: Parameters) -> str:
+def caller_condition(organization_id: UUID, parameters: Parameters) -> str:
+    """The condition that limits a table to the requests of an organisation."""
     return f"organization_id = {parameters.add('UUID', str(organization_id))}"
 
 

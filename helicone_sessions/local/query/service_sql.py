@@ -6,7 +6,7 @@ engine lets ClickHouse take larger statements.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -35,6 +35,8 @@ _SECOND: Final = timedelta(seconds=1)
 _LAST_SECOND: Final = (SERVER_END_OF_TIME - EPOCH) // _SECOND - 1
 # Of several columns in a leaf the server reads the first of these, or else the first column.
 _READ_FIRST: Final = ("property_key", "properties", "search_properties", "scores", "cached", "cost")
+# For them it binds more values than its condition on groups counts.
+_SHIFTING: Final = frozenset({"properties", "search_properties", "scores"})
 # Its names of columns that the API calls differently.
 _NAMES: Final[Mapping[str, str]] = {
     "assets": "asset_ids",
@@ -65,8 +67,49 @@ def service_condition(wire: WireFilter, parameters: Parameters, tables: Tables) 
         Crash: The server's code does not come as far as a query.
         Unanswerable: The query fails there because of its size, or there is no table of tags.
     """
-    parts: list[str] = []
     conditions: list[tuple[ColumnFacts, Operator]] = []
+
+    def leaf(read: list[_Read]) -> str:
+        conditions.extend((one.column, one.operator) for one in read)
+        kept = (one for one in read if one.column.on_server is not Reading.IGNORED)
+        return " AND ".join(one.sql(parameters, tables) for one in kept) or "true"
+
+    text = _joined(wire, leaf)
+    _check_limits(wire, conditions)
+    return Condition(text)
+
+
+def service_having(wire: WireFilter, parameters: Parameters, columns: Mapping[str, str]) -> str:
+    """The condition that the open-source server puts on grouped requests: every other one becomes true.
+
+    Args:
+        wire: The filter as it was sent; it follows the contract.
+        parameters: Takes the values.
+        columns: The SQL of the columns of sessions that the query groups.
+
+    Raises:
+        Crash: The server's code does not come as far as a query.
+        Unanswerable: The query fails: it groups no such column, or a condition on a map comes before.
+    """
+    is_shifted = False
+
+    def leaf(read: list[_Read]) -> str:
+        nonlocal is_shifted
+        kept = []
+        for one in read:
+            is_shifted |= one.column.name in _SHIFTING
+            if one.column.on_server is Reading.IGNORED:
+                if is_shifted or one.column.name not in columns:
+                    raise Unanswerable(f"the condition on {one.column.name} fails (code 456)")
+                kept.append(one.compared(columns[one.column.name], parameters))
+        return " AND ".join(kept) or "true"
+
+    return _joined(wire, leaf)
+
+
+def _joined(wire: WireFilter, leaf: Callable[[list["_Read"]], str]) -> str:
+    """The conditions of a filter joined as it joins them; *leaf* makes one of the columns in a leaf."""
+    parts: list[str] = []
     waiting: list[Any] = [wire]
     while waiting:
         node = waiting.pop()
@@ -78,16 +121,8 @@ def service_condition(wire: WireFilter, parameters: Parameters, tables: Tables) 
             joint = _Sql(f" {node['operator'].upper()} ")
             waiting += [_Sql(")"), node["right"], joint, node["left"], _Sql("(")]
         else:
-            read = [_Read.of(columns) for columns in node.values()]
-            conditions += [(one.column, one.operator) for one in read]
-            parts.append(_leaf(read, parameters, tables))
-    _check_limits(wire, conditions)
-    return Condition("".join(parts))
-
-
-def _leaf(read: list["_Read"], parameters: Parameters, tables: Tables) -> str:
-    kept = (one for one in read if one.column.on_server is not Reading.IGNORED)
-    return " AND ".join(one.sql(parameters, tables) for one in kept) or "true"
+            parts.append(leaf([_Read.of(columns) for columns in node.values()]))
+    return "".join(parts)
 
 
 def _check_limits(wire: WireFilter, conditions: list[tuple[ColumnFacts, Operator]]) -> None:
@@ -147,7 +182,10 @@ class _Read:
                 return f"cache_reference_id {'!=' if self.constant else '='} {nothing}"
             case "session_tag":
                 return self._tagged(parameters, tables)
-        expression = _NAMES.get(self.column.name, self.column.name)
+        return self.compared(_NAMES.get(self.column.name, self.column.name), parameters)
+
+    def compared(self, expression: str, parameters: Parameters) -> str:
+        """The condition on *expression* as SQL."""
         return self._sentinel(expression) or self._compared(expression, self._bound(parameters))
 
     def _sentinel(self, expression: str) -> str | None:

@@ -24,6 +24,7 @@ from typing import IO, Any, Final, Self, TypeVar, cast
 import attrs
 
 from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.local.private_files import open_private
 from helicone_sessions.local.storage.readers import (
     Block,
     Data,
@@ -339,7 +340,8 @@ class RejectsFile:
         if self._path is not None and lines:
             try:
                 if self._file is None:
-                    self._file = self._path.open("w", encoding="utf-8")
+                    descriptor = open_private(self._path, os.O_WRONLY | os.O_TRUNC)
+                    self._file = os.fdopen(descriptor, "w", encoding="utf-8")
                 self._file.writelines(f"{line}\n" for line in lines)
                 self._file.flush()
             except OSError as error:
@@ -349,9 +351,9 @@ class RejectsFile:
         """Refuse what could not be written, before anything is taken in."""
         if path.exists() and any(file.exists() and path.samefile(file) for file in files_of(self._data)):
             raise ConfigurationError(argument="rejects", problem=f"is the data itself ({path})")
-        if path.exists():
+        if os.path.lexists(path):
             # It changes nothing.
-            path.open("a").close()
+            os.close(open_private(path, os.O_WRONLY))
         elif not path.parent.is_dir():
             raise FileNotFoundError(errno.ENOENT, "there is no such directory", str(path.parent))
         elif not os.access(path.parent, os.W_OK):

@@ -2,7 +2,10 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO, Any, Final
 from uuid import UUID
@@ -202,11 +205,20 @@ class StagingTables:
             await self._driver.execute(
                 f"ALTER TABLE {self._new_requests} MOVE PARTITION ID 'all' TO TABLE {self._requests}"
             )
+            await self._sync_directories()
             return
         copy = f"INSERT INTO {self._requests} ({_COLUMNS}) SELECT {_COLUMNS} FROM {self._new_requests} WHERE "
         for part in plan.parts:
             latest = f"SELECT {_ID}, max(version) FROM {self._new_requests} WHERE {part} GROUP BY {_ID}"
             await self._driver.execute(f"{copy}{part} AND ({_ID}, version) IN ({latest})")
+
+    async def _sync_directories(self) -> None:
+        """Make the moved parts durable: the names of their directories may not be on the disk yet."""
+        database, _, table = self._requests.partition(".")
+        found = await self._rows(
+            f"SELECT path FROM system.parts WHERE database = '{database}' AND table = '{table}' AND active"
+        )
+        await asyncio.to_thread(_sync, [Path(path) for (path,) in found])
 
     def _is_replaced(self, part: str) -> str:
         """The condition on final requests that the staged rows replace."""
@@ -227,3 +239,14 @@ class StagingTables:
 def _write(file: IO[bytes], content: bytes) -> None:
     file.write(content)
     file.flush()
+
+
+def _sync(parts: list[Path]) -> None:
+    for directory in {*parts, *(part.parent for part in parts)}:
+        # A merge may have replaced a part, and has written it through.
+        with suppress(FileNotFoundError):
+            descriptor = os.open(directory, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)

@@ -14,6 +14,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager
 from enum import Enum, auto
+from pathlib import Path
 from typing import Any, Final
 from uuid import UUID, uuid4
 from weakref import WeakValueDictionary
@@ -23,6 +24,7 @@ from helicone_sessions.local.drivers.driver import DriverError, Statement, Writa
 from helicone_sessions.local.storage.fields import RowOptions
 from helicone_sessions.local.storage.loader import Loader, RejectsFile, uncancelled
 from helicone_sessions.local.storage.readers import Data
+from helicone_sessions.local.storage.record import Record, RecordKeeper, inspect
 from helicone_sessions.local.storage.rows import DEFAULT_ORGANIZATION, Loaded, RowEncoder
 from helicone_sessions.local.storage.staging import UNLIMITED, MovePlan, StagingTables
 from helicone_sessions.local.storage.table import (
@@ -32,6 +34,7 @@ from helicone_sessions.local.storage.table import (
     Tables,
     create_statements,
 )
+from helicone_sessions.masking import masked_repr
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -58,20 +61,33 @@ class Store:
     Args:
         driver: The connection.
         database: The name of a database to keep. By default a new one is created, which `aclose` drops.
+        directory: The directory of a store on disk, for the record of its rows.
+        accept_loss: Open a damaged store without the rows that are lost.
 
     Raises:
         ConfigurationError: The name is not made of letters, digits and underscores.
     """
 
-    def __init__(self, driver: WritableDriver, database: str | None = None) -> None:
+    def __init__(
+        self,
+        driver: WritableDriver,
+        database: str | None = None,
+        *,
+        directory: Path | None = None,
+        accept_loss: bool = False,
+    ) -> None:
         if database is not None and not _NAME.fullmatch(database):
             raise ConfigurationError(
-                argument="database", problem=f"must be letters, digits and underscores, got {database!r}"
+                argument="database",
+                problem=f"must be letters, digits and underscores, got {masked_repr(database)}",
             )
         self._driver = driver
         self._is_kept = database is not None
         self._database = database or f"helicone_{uuid4().hex}"
+        self._directory = directory
+        self._accepts_loss = accept_loss
         self._staging = StagingTables(driver, self._database)
+        self._keeper = RecordKeeper(driver, self._database, directory)
         self._version = 0
         self._staged = _Staged.NOTHING
         # One load at a time: the next one may replace what this one brings.
@@ -99,14 +115,17 @@ class Store:
         """Create missing tables, and complete a load that a killed process has left.
 
         Raises:
-            ConfigurationError: The tables have another version's layout, or another store of this process
-                has them open.
+            ConfigurationError: The tables have another version's layout, another store of this process has
+                them open, or rows are lost (unless *accept_loss*).
         """
         await self._check_layout()
         if self._is_kept:
             self._claim_database()
+        is_damaged = self._directory is not None and await self._is_damaged(self._directory)
         for statement in create_statements(self._database):
             await self._driver.execute(statement)
+        if is_damaged:
+            await self._delete_duplicates()
         await self._move_staged()
         found = await self._query(
             "SELECT organization_id, max(version)"
@@ -241,8 +260,31 @@ class Store:
                     argument="path",
                     problem="holds tables of another version of helicone-sessions"
                     f" ({comment or 'unknown'} instead of {LAYOUT_MARK!r})",
-                    remedy="RowEncoder the data again into a new path, or use the version that made them",
+                    remedy="Load the data again into a new path, or use the version that made them",
                 )
+
+    async def _is_damaged(self, directory: Path) -> bool:
+        """Whether the store has losses, which the caller has accepted; broken parts are detached then."""
+        inspection = await inspect(self._driver, self._database, directory)
+        if not inspection.losses:
+            self._keeper.record = inspection.record or Record()
+            return False
+        if not self._accepts_loss:
+            raise inspection.error(directory)
+        _LOG.warning("a damaged store was opened: %s", "; ".join(inspection.losses))
+        await self._keeper.keep(Record(is_moving=True))
+        for table, part in inspection.broken:
+            await self._driver.execute(f"ALTER TABLE {self._database}.{table} DETACH PART '{part}'")
+        return True
+
+    async def _delete_duplicates(self) -> None:
+        """Delete replaced requests that are there again, because the part with their deletion is lost."""
+        requests = f"{self._database}.{REQUESTS_TABLE}"
+        latest = f"SELECT organization_id, request_id, max(version) FROM {requests} GROUP BY 1, 2"
+        await self._driver.execute(
+            f"DELETE FROM {requests} WHERE (organization_id, request_id, version) NOT IN ({latest})"
+            " SETTINGS lightweight_delete_mode = 'alter_update', lightweight_deletes_sync = 2"
+        )
 
     async def _read(self, work: Coroutine[Any, Any, None]) -> None:
         """Await *work*, which `aclose` ends."""
@@ -301,15 +343,18 @@ class Store:
         except DriverError as error:
             raise DriverError(
                 "the rows of the last load could not be moved from the staging tables, and queries wait for"
-                f" that; the next query or load tries again: {error}",
+                f" that; the next query or load tries again: {error.problem}",
                 error.code,
+                error.remedy,
             ) from error
 
     async def _move(self, plan: MovePlan) -> None:
         # Only this step changes what queries read.
         async with self._lock.writing():
             self._is_half_moved = True
+            await self._keeper.begin_move(replaced=sum(plan.existing))
             await self._staging.move(plan)
+            await self._keeper.end_move()
             self._is_half_moved = False
         self._staged = _Staged.USELESS
         try:

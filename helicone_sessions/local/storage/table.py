@@ -69,6 +69,12 @@ INCOMING_REQUESTS: Final = "incoming_requests"
 INCOMING_TAGS: Final = "incoming_tags"
 OWN_TABLES: Final = (REQUESTS_TABLE, TAGS_TABLE, INCOMING_REQUESTS, INCOMING_TAGS)
 
+# A load is acknowledged when its rows are on the disk; staged parts become parts of the requests.
+_WRITE_THROUGH: Final = (
+    "fsync_after_insert = 1, fsync_part_directory = 1,"
+    " min_rows_to_fsync_after_merge = 1, min_compressed_bytes_to_fsync_after_merge = 1"
+)
+
 # It goes up with every change of the tables below; the tables of a store carry it as their comment.
 LAYOUT: Final = 3
 LAYOUT_MARK: Final = f"helicone-sessions, layout {LAYOUT}"
@@ -124,7 +130,7 @@ def create_statements(database: str) -> list[str]:
   INDEX by_property_value mapValues(properties) TYPE bloom_filter(0.01) GRANULARITY 1
 )"""
     order = "ORDER BY (organization_id, request_created_at, request_id)"
-    blocks = "enable_block_number_column = 1, enable_block_offset_column = 1"
+    blocks = f"enable_block_number_column = 1, enable_block_offset_column = 1, {_WRITE_THROUGH}"
     no_merges = (
         "max_bytes_to_merge_at_max_space_in_pool = 1, max_bytes_to_merge_at_min_space_in_pool = 1,"
         " parts_to_delay_insert = 1000000, parts_to_throw_insert = 1000000, max_parts_to_move = 1000000"
@@ -144,6 +150,7 @@ ENGINE = MergeTree {order} SETTINGS {blocks}, {no_merges} COMMENT '{LAYOUT_MARK}
   created_at DateTime64(3, 'UTC') DEFAULT now64(3)
 ) ENGINE = ReplacingMergeTree(created_at)
 ORDER BY (organization_id, entity_type, entity_id, tag)
+SETTINGS {_WRITE_THROUGH}
 COMMENT '{LAYOUT_MARK}'"""
             for name in (TAGS_TABLE, INCOMING_TAGS)
         ),

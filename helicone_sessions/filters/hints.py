@@ -1,22 +1,133 @@
 """Suggests what to write instead of a refused expression, from the source of the caller.
 
-It must not hide the error that it is for, so it raises nothing and runs no code of the caller. If the source
-leaves a doubt, there is no suggestion.
+Python keeps the place of each instruction in the source (PEP 657), and the expression is the syntax node at
+that place. A suggestion must not hide the error that it belongs to, so nothing here raises or runs code of
+the caller. If the source leaves a doubt, there is no suggestion.
 """
 
 import ast
 import contextlib
+import dis
+import functools
 import inspect
+import itertools
+import linecache
 import re
 import sys
 import warnings
 from collections.abc import Iterator
-from types import FrameType, FunctionType, NoneType
+from types import CodeType, FrameType, FunctionType, NoneType
 from typing import Any, Final
 
 import attrs
 
-from helicone_sessions.filters.callsite import CallSite, Unsure, call_site, expression, is_same
+# First line, last line, first column and last column, the order of code.co_positions().
+Place = tuple[Any, ...]
+
+_parse = functools.lru_cache(maxsize=4)(ast.parse)  # the same source may fail in a loop
+
+
+class Unsure(Exception):
+    """The source leaves a doubt about what was meant."""
+
+
+@attrs.frozen
+class CallSite:
+    """The node that a frame runs.
+
+    Args:
+        code: The code of the frame.
+        source: The source of its module.
+        path: The nodes from the module to this one.
+    """
+
+    code: CodeType
+    source: str
+    path: list[Any]
+
+    def text(self, node: ast.AST) -> str:
+        """Return the source of *node*, one of the path, on one line.
+
+        Raises:
+            Unsure: The code was compiled from another source, or a string has several lines.
+        """
+        place = _place(node)
+        # Without the pass, the code would return None at the place of the statement.
+        module = ast.Module([self.path[1], ast.Pass(lineno=0, col_offset=0)], [])
+        compiled = compile(module, "", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+        # A tool such as pytest may add to the code, but what the source names keeps its place.
+        if not _operands(compiled, place) <= _operands(self.code, place):
+            raise Unsure
+        text = _on_one_line(ast.get_source_segment(self.source, node) or "")
+        if not is_same(expression(text), node):
+            raise Unsure
+        return text
+
+
+def call_site(frame: FrameType) -> CallSite:
+    """Return the node that *frame* runs.
+
+    Raises:
+        Unsure: The source has no node at that place.
+    """
+    code = frame.f_code
+    place = next(itertools.islice(code.co_positions(), frame.f_lasti // 2, None))
+    source = "".join(linecache.getlines(code.co_filename, frame.f_globals))
+    path = _path(_parse(source), place)
+    if not path:
+        raise Unsure
+    return CallSite(code, source, path)
+
+
+def expression(text: str) -> ast.expr:
+    """Parse one expression."""
+    return ast.parse(text, mode="eval").body
+
+
+def is_same(one: ast.AST, other: ast.AST) -> bool:
+    """Whether two expressions mean the same to Python."""
+    return ast.unparse(one) == ast.unparse(other)
+
+
+def _path(node: ast.AST, place: Place) -> list[Any]:
+    """The nodes from *node* to the innermost one at *place*; none if no node is there."""
+    own = _place(node)
+    if own and own[1] < place[0]:
+        return []
+    for child in ast.iter_child_nodes(node):
+        if path := _path(child, place):
+            return [node, *path]
+    return [node] if own == place else []
+
+
+def _place(node: Any) -> Place:
+    if not hasattr(node, "lineno"):
+        return ()
+    return node.lineno, node.end_lineno, node.col_offset, node.end_col_offset
+
+
+def _operands(code: CodeType, around: Place) -> set[tuple[Place, object]]:
+    """The names, constants and signs that *code* has inside the place *around*, each with its own place."""
+    found = set()
+    for step in dis.get_instructions(code):
+        place: Any = step.positions
+        if isinstance(step.argval, CodeType):
+            found |= _operands(step.argval, around)
+        elif None in place or place[::2] < around[::2] or place[1::2] > around[1::2]:
+            continue
+        # dis spells all of them but small integers; it also spells the ends of jumps.
+        elif (step.argrepr or step.opname == "LOAD_SMALL_INT") and step.opcode not in dis.hasjrel:
+            found.add((place, step.argval))
+    return found
+
+
+def _on_one_line(source: str) -> str:
+    """*source* without line breaks and comments; the contents of a string may change."""
+    if "\n" not in source:
+        return source
+    line = re.sub(r"\s*(#[^\n'\"]*|\\)?\n\s*", " ", source)
+    return re.sub(r"(?<=[(\[{]) |,? (?=[)\]}])", "", line)
+
 
 _PACKAGE: Final = __name__.rpartition(".")[0]
 UNKNOWN: Final = object()
@@ -104,16 +215,16 @@ _OR, _AND, _NOT, _COMPARISON, _ATOM = range(5)
 Piece = tuple[int, str]
 
 
-def rewrite() -> tuple[str, str] | None:
-    """Return the source of the caller's expression and what to write instead, or None if it is in doubt."""
+def suggestion() -> str:
+    """The caller's expression and what to write instead, on two lines of their own, or nothing."""
     try:
         with warnings.catch_warnings():  # Python showed the warnings of this source when it ran
             warnings.simplefilter("ignore")
             frame = _caller()
             wrote, meant = _rewritten(call_site(frame), Known(frame))
     except Exception:  # noqa: BLE001 - it would hide the error that this is for
-        return None
-    return (wrote, meant) if len(wrote) <= _LONGEST else None
+        return ""
+    return f"\n  you wrote:    {wrote}\n  did you mean: {meant}" if len(wrote) <= _LONGEST else ""
 
 
 def _caller() -> FrameType:

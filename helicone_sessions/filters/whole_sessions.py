@@ -1,0 +1,134 @@
+"""Conditions on whole sessions: which endpoints read them, and the order that the service needs.
+
+Executed with the open-source server of July 2026, unless the column table says otherwise.
+"""
+
+from collections.abc import Iterator
+from typing import Final, Literal
+
+from helicone_sessions.filters.cautions import Caution
+from helicone_sessions.filters.constants import cut
+from helicone_sessions.filters.expression import Filter
+from helicone_sessions.filters.nodes import Branch, Leaf, Node, Or, fold, join, simplify
+from helicone_sessions.filters.schema import COLUMNS, SESSIONS, ColumnFacts, Reading
+from helicone_sessions.filters.text.printer import to_source
+from helicone_sessions.filters.wire import WireFilter, to_wire
+
+Grouping = Literal["sessions", "session count"]
+"""The endpoints that group requests by session before they filter: the list, and the number."""
+
+_COUNT_NOTE: Final = (
+    "the number of sessions cannot be limited by a condition on whole sessions: the query fails"
+)
+_COUNT_REMEDY: Final = (
+    "count the sessions that stream_sessions() gives, or use the embedded engine (LocalServer)"
+)
+_MIXED_NOTE: Final = (
+    "it matches everything, because the server applies conditions on requests and on sessions one after the"
+    " other"
+)
+_MIXED_REMEDY: Final = "send one query for each side, or use the embedded engine (LocalServer)"
+
+
+def is_of_whole_session(column: ColumnFacts) -> bool:
+    """Whether a condition on the column is about all requests of a session together.
+
+    >>> is_of_whole_session(COLUMNS["session_total_cost"]), is_of_whole_session(COLUMNS["session_tag"])
+    (True, False)
+    """
+    # The server looks a tag up for each request.
+    return column.table == SESSIONS and column.on_server is not Reading.READ
+
+
+def has_session_conditions(condition: Filter) -> bool:
+    """Whether the filter names a column of the table of sessions.
+
+    >>> from helicone_sessions import F
+    >>> has_session_conditions(F.session_total_cost > 5), has_session_conditions(F.cost > 5)
+    (True, False)
+    """
+    return any(leaf.column.table == SESSIONS for leaf in _leaves(condition.node))
+
+
+def has_whole_session_conditions(condition: Filter) -> bool:
+    """Whether the filter has a condition on whole sessions.
+
+    >>> from helicone_sessions import F
+    >>> has_whole_session_conditions(~((F.cost > 5) | (F.session_total_cost > 5)))
+    True
+    """
+    return any(is_of_whole_session(leaf.column) for leaf in _leaves(condition.node))
+
+
+def _leaves(root: Node) -> list[Leaf]:
+    found: list[Leaf] = []
+    fold(simplify(root), lambda node, _below: found.append(node) if isinstance(node, Leaf) else None)
+    return found
+
+
+def sessions_first(condition: Filter) -> WireFilter:
+    """The filter as the API takes it, conditions on sessions before others.
+
+    With a condition on properties or scores before one on sessions, the server shifts the values of the
+    conditions and fails.
+
+    Raises:
+        FilterValueError: The filter cannot be sent.
+
+    >>> from helicone_sessions import F
+    >>> list(sessions_first((F.cost > 1) & (F.session_total_cost > 5))["left"])
+    ['sessions_request_response_rmt']
+    """
+
+    def ordered(node: Node, below: list[tuple[Node, bool]]) -> tuple[Node, bool]:
+        if not isinstance(node, Branch):
+            return node, isinstance(node, Leaf) and node.column.table == SESSIONS
+        below = sorted(below, key=lambda child: not child[1])
+        return join(type(node), [child for child, _ in below]), below[0][1]
+
+    return to_wire(fold(simplify(condition.node), ordered)[0])
+
+
+def grouping_cautions(condition: Filter, grouping: Grouping) -> tuple[Caution, ...]:
+    """The cautions of a filter for a list or a count of sessions, where `Filter.cautions` is for the metrics.
+
+    >>> from helicone_sessions import F
+    >>> grouping_cautions(F.session_total_cost > 5, "sessions")
+    ()
+    >>> grouping_cautions(F.session_total_cost > 5, "session count")[0].effect
+    'fails'
+    """
+    found = condition.cautions()
+    if not has_whole_session_conditions(condition):
+        return found
+    # The metrics query ignores these conditions, and an "or" with one of them.
+    kept = [one for one in found if one.effect != "widened" and not _is_ignored(one)]
+    if grouping == "session count":
+        return (*kept, *dict.fromkeys(_uncountable(condition)))
+    return (*kept, *dict.fromkeys(_mixed(condition)))
+
+
+def _is_ignored(caution: Caution) -> bool:
+    return caution.column in COLUMNS and is_of_whole_session(COLUMNS[caution.column])
+
+
+def _uncountable(condition: Filter) -> Iterator[Caution]:
+    for leaf in _leaves(condition.node):
+        if is_of_whole_session(leaf.column):
+            yield Caution(cut(str(leaf)), leaf.column.name, "fails", _COUNT_NOTE, _COUNT_REMEDY)
+
+
+def _mixed(condition: Filter) -> list[Caution]:
+    """A caution for each "or" of conditions on requests and on whole sessions."""
+    found: list[Caution] = []
+
+    def kinds(node: Node, below: list[frozenset[bool]]) -> frozenset[bool]:
+        if isinstance(node, Leaf):
+            return frozenset([is_of_whole_session(node.column)])
+        together = frozenset[bool]().union(*below)
+        if isinstance(node, Or) and len(together) > 1:
+            found.append(Caution(cut(to_source(node)), "", "widened", _MIXED_NOTE, _MIXED_REMEDY))
+        return together
+
+    fold(simplify(condition.node), kinds)
+    return found

@@ -1,0 +1,41 @@
+"""Directories and files that only their owner can read, opened without following links."""
+
+import errno
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+# Windows has no such flag; there, making a link needs a privilege.
+_NO_LINKS: Final = getattr(os, "O_NOFOLLOW", 0)
+
+
+def open_private(path: str | os.PathLike[str], flags: int) -> int:
+    """A file descriptor; a new file is readable by its owner only.
+
+    Args:
+        path: The file.
+        flags: Flags of `os.open`, besides ``O_CREAT``.
+
+    Raises:
+        OSError: It cannot be opened, or is a symbolic link.
+    """
+    try:
+        return os.open(path, flags | os.O_CREAT | _NO_LINKS, 0o600)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(error.errno, "it is a symbolic link", os.fspath(path)) from None
+        raise
+
+
+def create_private_directory(path: Path) -> None:
+    """Create a directory with its parents; if it is new or empty, only its owner can read it.
+
+    Raises:
+        OSError: It cannot be created.
+    """
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not any(path.iterdir()):
+        # An empty one may belong to another user, for example the root of a volume.
+        with suppress(PermissionError):
+            path.chmod(path.stat().st_mode & 0o700)

@@ -1,0 +1,217 @@
+"""The record of a store on disk: how many rows it must hold, which is checked when the store opens.
+
+ClickHouse moves a part of a table that it cannot read out of the way and goes on with the other parts. The
+record shows that rows are missing then.
+"""
+
+import asyncio
+import json
+import os
+import zlib
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.local.drivers.driver import DriverError, Limits, Statement, WritableDriver
+from helicone_sessions.local.private_files import open_private
+from helicone_sessions.local.storage.table import OWN_TABLES, REQUESTS_TABLE, TAGS_TABLE
+from helicone_sessions.masking import masked_text
+
+RECORD_FILE: Final = "helicone-sessions.json"
+_UNLIMITED: Final = Limits(seconds=None)
+_TABLES: Final = (
+    "SELECT name FROM system.tables WHERE database = {database:String}"
+    f" AND name IN ({', '.join(map(repr, OWN_TABLES))})"
+)
+_DETACHED: Final = "SELECT table, name FROM system.detached_parts WHERE database = {database:String}"
+_MOST_NAMED: Final = 3
+_LONGEST_REASON: Final = 200
+
+
+@attrs.frozen
+class Record:
+    """The rows of a store.
+
+    Args:
+        requests: The number of requests.
+        tags: The number of different tags.
+        is_moving: The rows of a load are being moved in, so that there may be more.
+    """
+
+    requests: int = 0
+    tags: int = 0
+    is_moving: bool = False
+
+    @classmethod
+    def read(cls, directory: Path) -> "Record | None":
+        """The record in *directory*; None if there is none.
+
+        Raises:
+            ValueError: It is damaged.
+            OSError: It cannot be read.
+        """
+        try:
+            text = (directory / RECORD_FILE).read_bytes()
+        except FileNotFoundError:
+            return None
+        content, _, checksum = text.rpartition(b"\n")
+        if checksum != _checksum(content):
+            raise ValueError("its checksum is wrong")
+        fields = json.loads(content)
+        return cls(fields["requests"], fields["tags"], fields["is_moving"])
+
+    def write(self, directory: Path) -> None:
+        """Replace the record in *directory*; when this returns, it survives a power cut.
+
+        Raises:
+            DriverError: It cannot be written.
+        """
+        content = json.dumps(attrs.asdict(self)).encode()
+        path = directory / RECORD_FILE
+        new = path.with_suffix(".new")
+        try:
+            new.unlink(missing_ok=True)
+            with os.fdopen(open_private(new, os.O_WRONLY | os.O_TRUNC), "wb") as file:
+                file.write(content + b"\n" + _checksum(content))
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(path)
+            _sync_directory(directory)
+        except OSError as error:
+            raise DriverError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _checksum(content: bytes) -> bytes:
+    return b"%08x" % zlib.crc32(content)
+
+
+def _sync_directory(directory: Path) -> None:
+    if os.name == "nt":
+        # Windows opens no directories.
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@attrs.frozen
+class Inspection:
+    """The state of a store on disk.
+
+    Args:
+        record: The record; None if there is none that can be read.
+        losses: The differences from the record, each as a part of a sentence.
+        broken: The parts that are in a table and cannot be read, as table and name.
+    """
+
+    record: Record | None
+    losses: tuple[str, ...] = ()
+    broken: tuple[tuple[str, str], ...] = ()
+
+    def error(self, directory: Path) -> ConfigurationError:
+        """The error for a store that has losses."""
+        more = len(self.losses) - _MOST_NAMED
+        named = [*self.losses[:_MOST_NAMED], *([f"and {more} more"] if more > 0 else [])]
+        return ConfigurationError(
+            argument="path",
+            problem=f"{str(directory)!r} is a damaged store: {'; '.join(named)}",
+            remedy="Restore it from a backup, or pass `accept_loss` to open it with the rows that are left",
+        )
+
+
+async def inspect(driver: WritableDriver, database: str, directory: Path) -> Inspection:
+    """Read every part of a store, and compare its rows with the record."""
+    try:
+        record = Record.read(directory)
+    except (OSError, ValueError, KeyError, TypeError):
+        return Inspection(None, (f"{RECORD_FILE}, the record of its rows, cannot be read",))
+    tables = {table for (table,) in await _select(driver, _TABLES, database)}
+    if record is not None and (missing := [table for table in OWN_TABLES if table not in tables]):
+        return Inspection(record, tuple(f"the table {table} is missing" for table in missing))
+    losses, broken = [], []
+    for table in sorted(tables):
+        for part, is_intact, reason in await _select(driver, f"CHECK TABLE {database}.{table}"):
+            if not is_intact:
+                broken.append((table, part))
+                why = masked_text(reason, most=_LONGEST_REASON)
+                losses.append(f"part {part} of {table} is damaged ({why})")
+    if not broken and tables.issuperset(OWN_TABLES):
+        losses = _differences(record, *await _count_rows(driver, database))
+    if losses and not broken:
+        parts = await _select(driver, _DETACHED, database)
+        losses += [f"ClickHouse could not read {part} of {table}" for table, part in parts]
+    return Inspection(record, tuple(losses), tuple(broken))
+
+
+def _differences(record: Record | None, requests: int, tags: int) -> list[str]:
+    if record is None:
+        return [f"{RECORD_FILE}, the record of its rows, is missing"] if requests or tags else []
+    wrong = []
+    if requests < record.requests:
+        wrong.append(f"{record.requests - requests:,} of its {record.requests:,} requests are missing")
+    if requests > record.requests and not record.is_moving:
+        wrong.append(f"{requests - record.requests:,} requests that were replaced are there again")
+    if tags < record.tags:
+        wrong.append(f"{record.tags - tags:,} of its {record.tags:,} tags are missing")
+    return wrong
+
+
+@attrs.define
+class RecordKeeper:
+    """Keeps the record of a store while loads change it; in memory there is none.
+
+    Args:
+        driver: The connection.
+        database: The database of the store.
+        directory: Its directory; None if it is in memory.
+        record: The current record.
+    """
+
+    driver: WritableDriver
+    database: str
+    directory: Path | None
+    record: Record = Record()
+
+    async def keep(self, record: Record) -> None:
+        """Write *record* unless it is the current one.
+
+        Raises:
+            DriverError: It cannot be written.
+        """
+        if self.directory is not None and record != self.record:
+            await asyncio.to_thread(record.write, self.directory)
+        self.record = record
+
+    async def begin_move(self, replaced: int) -> None:
+        """Note that rows are moved in, and that the *replaced* ones are deleted before.
+
+        Raises:
+            DriverError: The record cannot be written.
+        """
+        remaining = max(0, self.record.requests - replaced)
+        await self.keep(Record(remaining, self.record.tags, is_moving=True))
+
+    async def end_move(self) -> None:
+        """Count the rows after a move.
+
+        Raises:
+            DriverError: They cannot be counted, or the record cannot be written.
+        """
+        if self.directory is not None:
+            await self.keep(Record(*await _count_rows(self.driver, self.database)))
+
+
+async def _count_rows(driver: WritableDriver, database: str) -> tuple[int, int]:
+    """The number of requests and of different tags in a store."""
+    requests = await _select(driver, f"SELECT count() FROM {database}.{REQUESTS_TABLE}")
+    tags = await _select(driver, f"SELECT count() FROM {database}.{TAGS_TABLE} FINAL")
+    return int(requests[0][0]), int(tags[0][0])
+
+
+async def _select(driver: WritableDriver, text: str, database: str | None = None) -> list[list[Any]]:
+    parameters = {} if database is None else {"database": database}
+    return (await driver.query(Statement(text, parameters), _UNLIMITED)).rows

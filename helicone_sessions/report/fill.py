@@ -1,0 +1,326 @@
+"""Runs the queries of a grid: one request on the embedded engine, one query for each cell on the service."""
+
+import asyncio
+from collections.abc import AsyncIterable, Callable, Hashable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Protocol
+
+import attrs
+
+from helicone_sessions.errors import AuthenticationError, HeliconeError
+from helicone_sessions.filters.columns import F
+from helicone_sessions.filters.expression import Filter
+from helicone_sessions.messages.grid_query import CellFigures, GridFigures, GridQuery, Position
+from helicone_sessions.messages.metrics import UNITS, PSize, SessionAverages, SessionMetrics, with_cut
+from helicone_sessions.messages.query import SessionMetricsQuery
+from helicone_sessions.messages.time_filter import TimeFilter
+from helicone_sessions.report.cells import CellSums, GridCell
+from helicone_sessions.report.periods import Period, covered_time
+
+OnProgress = Callable[[int, int | None, int], object]
+
+_MILLISECOND: Final = timedelta(milliseconds=1)
+_SECOND: Final = timedelta(seconds=1)
+# Cells of one request to the engine, so that its response stays far below the client's limit.
+_MOST_CELLS: Final = 5000
+# Calls of the sessions' count at once; the client's own slots hold back most of them.
+_COUNTED_AT_ONCE: Final = 32
+_NO_SESSION: Final = SessionAverages(None, None, None)
+# Before any request was stored.
+_EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+class Outcome(Protocol):
+    """The outcome of one query of a batch, as `MetricsOutcome`."""
+
+    @property
+    def key(self) -> Any:
+        """The key of the query."""
+
+    @property
+    def metrics(self) -> SessionMetrics | None:
+        """The metrics; None if the query failed."""
+
+    @property
+    def error(self) -> HeliconeError | None:
+        """The error; None if the query succeeded."""
+
+
+class MetricsClient(Protocol):
+    """The part of `HeliconeClient` that every grid needs.
+
+    Methods of a `HeliconeClient` that are missing are not used: ``query_grid``, ``count_sessions`` and
+    ``stream_requests``.
+    """
+
+    def stream_metrics(
+        self, queries: Mapping[Any, SessionMetricsQuery], /
+    ) -> AbstractAsyncContextManager[AsyncIterable[Outcome]]:
+        """Run the queries, and yield their outcomes as they complete."""
+
+
+@attrs.frozen
+class Plan:
+    """What the cells of a grid have in common.
+
+    Args:
+        query: The query of all cells.
+        segments: The filters of the segments by name.
+        periods: The periods in order.
+        percentiles: The quantiles to find for each cell.
+        exact_sums: Whether to count sessions on the service too, with a second query for each cell.
+    """
+
+    query: SessionMetricsQuery
+    segments: Mapping[Hashable, Filter]
+    periods: tuple[Period, ...]
+    percentiles: tuple[PSize, ...] = ()
+    exact_sums: bool = False
+
+    def cell(self, position: Position) -> GridCell:
+        """The cell at a position, with its query and without metrics."""
+        segment, index = position
+        name: Hashable = None
+        changes: dict[str, Any] = {}
+        if segment is not None:
+            name, narrowed = list(self.segments.items())[segment]
+            changes["filter"] = narrowed if self.query.filter is None else self.query.filter & narrowed
+        period = None if index is None else self.periods[index]
+        query = attrs.evolve(self.query, **changes)
+        return GridCell(name, period, _in_time(query, self._span(period)))
+
+    def grid_query(self, periods: tuple[Period, ...], *, totals: bool) -> GridQuery:
+        """One request for these periods, or for the whole time."""
+        whole = _engine_time(self._span(None))
+        return GridQuery(
+            self.query if whole is None else attrs.evolve(self.query, time_filter=whole),
+            tuple(self.segments.values()),
+            tuple(filter(None, (_engine_time(period) for period in periods))),
+            totals=totals,
+            quantiles=self.percentiles,
+        )
+
+    def _span(self, period: Period | None) -> Period:
+        """The period, or one from the first to the last."""
+        if period is not None:
+            return period
+        first, last = self.periods[0], self.periods[-1]
+        return Period(first.start, last.end, covered_time(self.periods), first.every)
+
+
+def _engine_time(period: Period) -> TimeFilter | None:
+    """The time of a period, whose start the contract would exclude."""
+    if not period.includes_start or period.start is None or period.end is None:
+        return period.time_filter
+    # In UTC, because Python subtracts from a time of a zone by the wall clock, even when clocks change.
+    return TimeFilter(period.start.astimezone(UTC) - _MILLISECOND, period.end)
+
+
+def _in_time(query: SessionMetricsQuery, period: Period) -> SessionMetricsQuery:
+    """The query in a period that includes its start.
+
+    The service drops fractions of a second and excludes both ends of a time filter, so a condition selects
+    the requests at the start.
+    """
+    if not period.includes_start or period.start is None or period.end is None:
+        return attrs.evolve(query, time_filter=period.time_filter)
+    starts = F.request_created_at >= period.start
+    return attrs.evolve(
+        query,
+        filter=starts if query.filter is None else query.filter & starts,
+        time_filter=TimeFilter(period.start.astimezone(UTC) - _SECOND, period.end),
+    )
+
+
+@attrs.define
+class _Progress:
+    total: int
+    on_progress: OnProgress | None
+    done: int = 0
+    failed: int = 0
+
+    def add(self, count: int = 1, *, failed: int = 0) -> None:
+        self.done = min(self.done + count, self.total)
+        self.failed += failed
+        if self.on_progress is not None:
+            self.on_progress(self.done, self.total, self.failed)
+
+
+async def fill(
+    client: MetricsClient,
+    plan: Plan,
+    cells: dict[Position, GridCell],
+    on_progress: OnProgress | None,
+) -> None:
+    """Run the queries of cells that have no metrics, and put the filled cells in their place.
+
+    If it is cancelled, *cells* keeps what was completed.
+
+    Args:
+        client: The client.
+        plan: What the cells have in common.
+        cells: The cells.
+        on_progress: Called with the numbers of completed, all and failed queries.
+
+    Raises:
+        AuthenticationError: The service rejects the key.
+    """
+    missing = [position for position, cell in cells.items() if cell.metrics is None]
+    if not missing:
+        return
+    progress = _Progress(len(missing) * len(_levels(plan, cells[missing[0]])), on_progress)
+    rest = missing
+    if hasattr(client, "query_grid") and not _offers_grid(client):
+        # Only a response tells whether the server answers whole grids.
+        await _query_cells(client, plan, cells, missing[:1], progress)
+        rest = missing[1:]
+    if _offers_grid(client):
+        await _query_grid(client, plan, cells, missing, progress)
+        return
+    await _query_cells(client, plan, cells, rest, progress)
+    if plan.exact_sums:
+        await _count_sessions(client, cells, missing)
+
+
+def _offers_grid(client: Any) -> bool:
+    return bool(getattr(client, "offers_grid", False))
+
+
+async def _query_grid(
+    client: Any, plan: Plan, cells: dict[Position, GridCell], missing: list[Position], progress: _Progress
+) -> None:
+    levels = len(_levels(plan, cells[missing[0]]))
+    for places, query in _requests(plan, missing):
+        wanted = [position for position in missing if position[1] in places]
+        try:
+            figures: GridFigures = await client.query_grid(query)
+        except AuthenticationError:
+            raise
+        except HeliconeError as error:
+            for position in wanted:
+                cells[position] = attrs.evolve(cells[position], error=error)
+            progress.add(len(wanted) * levels, failed=len(wanted))
+            continue
+        for segment, period in wanted:
+            found = figures.cell(segment, places[period])
+            cells[segment, period] = _with_figures(cells[segment, period], found, plan.percentiles)
+        progress.add(len(wanted) * levels)
+
+
+def _requests(
+    plan: Plan, missing: list[Position]
+) -> Iterator[tuple[dict[int | None, int | None], GridQuery]]:
+    """Requests for parts of a grid, each with the places of the grid's periods in it."""
+    wanted = sorted({period for _, period in missing if period is not None})
+    has_totals = any(segment is None for segment, _ in missing)
+    if any(period is None for _, period in missing):
+        yield {None: None}, plan.grid_query((), totals=True)
+    size = max(1, _MOST_CELLS // (len(plan.segments) + 1))
+    for start in range(0, len(wanted), size):
+        some = wanted[start : start + size]
+        if plan.periods[some[0]].time_filter is None:
+            yield {some[0]: None}, plan.grid_query((), totals=True)
+            continue
+        periods = tuple(plan.periods[place] for place in some)
+        places: dict[int | None, int | None] = {place: index for index, place in enumerate(some)}
+        yield places, plan.grid_query(periods, totals=has_totals)
+
+
+def _with_figures(cell: GridCell, figures: CellFigures, levels: tuple[PSize, ...]) -> GridCell:
+    return attrs.evolve(
+        cell,
+        metrics=with_cut(figures.metrics, cell.query.cut),
+        error=None,
+        sums=CellSums(figures.sessions, figures.requests, figures.dollars),
+        percentiles={level: figures.quantiles.get(level, _NO_SESSION) for level in levels},
+    )
+
+
+def _levels(plan: Plan, cell: GridCell) -> list[PSize | None]:
+    """The queries of a cell: its own (None), and one for each quantile that its own does not give."""
+    cut = cell.query.cut
+    return [None, *(level for level in plan.percentiles if cut.both_ends or level != cut.p_size)]
+
+
+async def _query_cells(
+    client: MetricsClient,
+    plan: Plan,
+    cells: dict[Position, GridCell],
+    missing: list[Position],
+    progress: _Progress,
+) -> None:
+    queries = {
+        (position, level): _at_level(cells[position].query, level)
+        for position in missing
+        for level in _levels(plan, cells[position])
+    }
+    async with client.stream_metrics(queries) as outcomes:
+        async for outcome in outcomes:
+            position, level = outcome.key
+            cells[position] = _with_outcome(cells[position], plan, level, outcome)
+            progress.add(failed=outcome.error is not None)
+
+
+def _at_level(query: SessionMetricsQuery, level: PSize | None) -> SessionMetricsQuery:
+    return query if level is None else attrs.evolve(query, p_size=level, use_interquartile=None)
+
+
+def _with_outcome(cell: GridCell, plan: Plan, level: PSize | None, outcome: Outcome) -> GridCell:
+    if outcome.metrics is None:
+        return attrs.evolve(cell, error=outcome.error) if level is None else cell
+    found = {}
+    own = level or cell.query.cut.p_size
+    if level is not None or (own in plan.percentiles and not cell.query.cut.both_ends):
+        found[own] = SessionAverages(**{name: _end(outcome.metrics, name) for name in UNITS})
+    percentiles = {**cell.percentiles, **found}
+    if level is not None:
+        return attrs.evolve(cell, percentiles=percentiles)
+    sums = _estimate(outcome.metrics, cell.query)
+    return attrs.evolve(cell, metrics=outcome.metrics, error=None, sums=sums, percentiles=percentiles)
+
+
+def _end(metrics: SessionMetrics, name: str) -> float | None:
+    bars = getattr(metrics, name)
+    return bars[-1].range_end if bars else None
+
+
+def _estimate(metrics: SessionMetrics, query: SessionMetricsQuery) -> CellSums:
+    """Sums from the number of drawn sessions, which is at least the share of the cut."""
+    average = metrics.average
+    if average.session_count is None:
+        return CellSums(0, 0, 0.0)
+    share = 2 * query.cut.share - 1 if query.cut.both_ends else query.cut.share
+    drawn = min(getattr(metrics, name).total for name in UNITS)
+    if not share:
+        return CellSums(drawn, drawn, 0.0, is_exact=False)
+    sessions = drawn / share
+    return CellSums(
+        sessions, sessions * average.session_count, sessions * (average.session_cost or 0.0), is_exact=False
+    )
+
+
+async def _count_sessions(client: Any, cells: dict[Position, GridCell], missing: list[Position]) -> None:
+    positions = iter([position for position in missing if cells[position].metrics is not None])
+
+    async def work() -> None:
+        for position in positions:
+            cells[position] = await _counted(client, cells[position])
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(_COUNTED_AT_ONCE):
+            tasks.create_task(work())
+
+
+async def _counted(client: Any, cell: GridCell) -> GridCell:
+    query = cell.query
+    time = query.time_filter or TimeFilter(_EARLIEST, datetime.now(UTC) + timedelta(days=1))
+    try:
+        count = await client.count_sessions(query.filter, time_filter=time, name=query.name_contains or None)
+    except HeliconeError:
+        # The count cannot decide the filter, for example one on whole sessions: the estimate stays.
+        return cell
+    if count.total_cost is None or count.avg_requests is None:
+        return cell
+    requests = round(count.count * count.avg_requests)
+    return attrs.evolve(cell, sums=CellSums(count.count, requests, count.total_cost))

@@ -1,0 +1,217 @@
+"""The sessions and requests of the fake service, and `Traps`: how real servers depart from the contract."""
+
+import random
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from functools import partial
+from typing import Any, Final, TypeVar
+from zlib import crc32
+
+import attrs
+
+from helicone_sessions.filters.nodes import Leaf
+from helicone_sessions.filters.schema import SESSIONS as SESSION_TABLE
+from helicone_sessions.filters.schema import Kind
+from helicone_sessions.filters.whole_sessions import has_whole_session_conditions
+from helicone_sessions.messages import requests, sessions
+from helicone_sessions.messages.converter import moment_in
+from helicone_sessions.messages.endpoints import (
+    REQUEST_COUNT,
+    REQUESTS,
+    SESSION_COUNT,
+    SESSION_NAMES,
+    SESSIONS,
+    Endpoint,
+)
+from helicone_sessions.messages.query import SessionMetricsQuery
+from helicone_sessions.messages.requests import Request, RequestCountQuery, RequestsQuery
+from helicone_sessions.messages.sessions import Session, SessionCount, SessionName, SessionsQuery
+from helicone_sessions.messages.time_filter import TimeFilter
+from helicone_sessions.testing.matching import UNKNOWN, predicate
+from helicone_sessions.testing.replies import Reply, failure, gateway_page
+
+Row = TypeVar("Row", Session, Request)
+
+_NO_CACHE: Final = "00000000-0000-0000-0000-000000000000"
+# Columns that requests have under another name in the API.
+_NAMES: Final = {"status": "response_status", "latency": "delay_ms", "user_id": "request_user_id"}
+
+
+@attrs.frozen(kw_only=True)
+class Traps:
+    """How a server departs from the contract; each was found in the open-source server or an older one.
+
+    Args:
+        numbers_as_text: Counts come as text.
+        without_user_ids: Sessions have no ``user_ids``.
+        ignores_offset: The list of sessions is always the newest 50, and their count a bare number.
+        repeats_rows: Rows are stored up to three times; a page is cut first and rid of repetitions then.
+        shuffles_ties: Rows of the same time come in another order each time.
+        drops_fractions: Fractions of a second in conditions and in ``timeFilter`` do not count.
+        slow_above: Pages of more rows end with a gateway's timeout (504).
+        fails_on_whole_sessions: The count of sessions fails for conditions on whole sessions.
+
+    >>> Traps(slow_above=100).slow_above
+    100
+    """
+
+    numbers_as_text: bool = False
+    without_user_ids: bool = False
+    ignores_offset: bool = False
+    repeats_rows: bool = False
+    shuffles_ties: bool = False
+    drops_fractions: bool = False
+    slow_above: int | None = None
+    fails_on_whole_sessions: bool = False
+
+
+@attrs.define(eq=False)
+class StoredData:
+    """What the fake service knows of sessions and requests, and its answers about them."""
+
+    sessions: list[Session] = attrs.field(factory=list)
+    requests: list[Request] = attrs.field(factory=list)
+    traps: Traps = attrs.field(factory=Traps)
+    _random: random.Random = attrs.field(factory=lambda: random.Random(0), init=False)  # noqa: S311
+
+    def reply(self, endpoint: Endpoint[Any, Any], query: Any) -> Reply:
+        """The response of an endpoint other than that of the metrics."""
+        answers: dict[Endpoint[Any, Any], Callable[[Any], Any]] = {
+            SESSIONS: self._page_of_sessions,
+            SESSION_COUNT: self._session_count,
+            SESSION_NAMES: self._session_names,
+            REQUESTS: self._page_of_requests,
+            REQUEST_COUNT: self._request_count,
+        }
+        answer = answers[endpoint](query)
+        return answer if isinstance(answer, Reply) else Reply(200, {"data": answer, "error": None})
+
+    def _page_of_sessions(self, query: SessionsQuery) -> Any:
+        limit, offset = query.page_size, query.offset
+        if self.traps.ignores_offset:
+            limit, offset = sessions.DEFAULT_PAGE, 0
+        found = self._ordered(self._matching_sessions(query), lambda one: one.created_at, newest_first=True)
+        page = self._page(found, offset, limit, lambda one: (one.session_id, one.session_name))
+        return page if isinstance(page, Reply) else [self._session_row(one) for one in page]
+
+    def _session_row(self, session: Session) -> dict[str, Any]:
+        row: dict[str, Any] = SESSIONS.answer_to_wire([session])[0]
+        if self.traps.without_user_ids:
+            del row["user_ids"]
+        row["total_requests"] = self._number(session.total_requests)
+        return row
+
+    def _session_count(self, query: SessionsQuery) -> Any:
+        is_whole = query.filter is not None and has_whole_session_conditions(query.filter)
+        if self.traps.fails_on_whole_sessions and is_whole:
+            return failure("Unknown expression identifier `total_cost`")
+        found = self._matching_sessions(query)
+        if self.traps.ignores_offset:
+            return self._number(len(found))
+        latencies = sum((one.avg_latency or 0) * one.total_requests for one in found)
+        cost, number = sum(one.total_cost for one in found), max(len(found), 1)
+        requests_made = sum(one.total_requests for one in found)
+        counted = SessionCount(len(found), cost, cost / number, latencies / number, requests_made / number)
+        return {**SESSION_COUNT.answer_to_wire(counted), "count": self._number(len(found))}
+
+    def _session_names(self, query: SessionMetricsQuery) -> Any:
+        by_name: dict[str, list[Session]] = {}
+        for one in self._selected(query):
+            if query.name_contains.lower() in one.session_name.lower():
+                by_name.setdefault(one.session_name, []).append(one)
+        names = [
+            SessionName(
+                name,
+                min(one.created_at for one in group),
+                max(one.latest_request_created_at for one in group),
+                sum(one.avg_latency or 0 for one in group) / len(group),
+                len(group),
+            )
+            for name, group in by_name.items()
+        ]
+        rows = SESSION_NAMES.answer_to_wire(names[: sessions.MOST_NAMES])
+        return [{**row, "session_count": self._number(row["session_count"])} for row in rows]
+
+    def _page_of_requests(self, query: RequestsQuery) -> Any:
+        if query.limit > requests.LARGEST_PAGE:
+            return failure("invalid limit")
+        found = self._ordered(self._matching_requests(query), _created_at, newest_first=query.sort != "asc")
+        return self._page(found, query.offset, query.limit, lambda one: one["request_id"])
+
+    def _request_count(self, query: RequestCountQuery) -> Any:
+        return self._number(len(self._matching_requests(query)))
+
+    def _page(
+        self, found: list[Row], offset: int, limit: int, key: Callable[[Row], Any]
+    ) -> list[Row] | Reply:
+        if self.traps.repeats_rows:
+            # A row has the same number each time.
+            found = [row for row in found for _ in range(1 + crc32(str(key(row)).encode()) % 3)]
+        page = found[offset : offset + limit]
+        if self.traps.slow_above is not None and len(page) > self.traps.slow_above:
+            return gateway_page(504)
+        return list({key(row): row for row in page}.values())
+
+    def _ordered(self, found: list[Row], time: Callable[[Row], datetime], *, newest_first: bool) -> list[Row]:
+        if self.traps.shuffles_ties:
+            self._random.shuffle(found)
+        return sorted(found, key=time, reverse=newest_first)
+
+    def _number(self, number: int) -> int | str:
+        return str(number) if self.traps.numbers_as_text else number
+
+    def _matching_sessions(self, query: SessionsQuery) -> list[Session]:
+        searched = query.search.lower()
+        return [
+            one
+            for one in self._selected(query)
+            if query.name in (None, one.session_name)
+            and any(searched in text.lower() for text in (one.session_id, one.session_name))
+        ]
+
+    def _selected(self, query: SessionsQuery | SessionMetricsQuery) -> list[Session]:
+        """The sessions in the time and of the filter of a query."""
+        holds = predicate(query.filter, drops_fractions=self.traps.drops_fractions)
+        found = [one for one in self.sessions if holds(partial(_of_session, one))]
+        if query.time_filter is not None:
+            start, end = self._ends(query.time_filter)
+            found = [one for one in found if one.latest_request_created_at > start and one.created_at < end]
+        return found
+
+    def _ends(self, time: TimeFilter) -> Iterable[datetime]:
+        ends = (time.start, time.end)
+        return [end.replace(microsecond=0) for end in ends] if self.traps.drops_fractions else ends
+
+    def _matching_requests(self, query: RequestsQuery | RequestCountQuery) -> list[Request]:
+        holds = predicate(query.filter, drops_fractions=self.traps.drops_fractions)
+        return [one for one in self.requests if holds(partial(_of_request, one))]
+
+
+def _created_at(request: Request) -> datetime:
+    return moment_in(request["request_created_at"])
+
+
+def _of_session(session: Session, leaf: Leaf) -> Any:
+    """The value of a column; of the requests of a session only id and name are known."""
+    if leaf.column.table == SESSION_TABLE:
+        name = leaf.column.name.removeprefix("session_")
+        return getattr(session, name, UNKNOWN)
+    properties = {
+        "Helicone-Session-Id": session.session_id,
+        "Helicone-Session-Name": session.session_name,
+    }
+    is_known = leaf.column.name == "properties" and leaf.key in properties
+    return properties[leaf.key or ""] if is_known else UNKNOWN
+
+
+def _of_request(request: Request, leaf: Leaf) -> Any:
+    column = leaf.column
+    if column.name == "cached":
+        return request.get("cache_reference_id", _NO_CACHE) != _NO_CACHE
+    if column.name == "property_key":
+        return leaf.value if leaf.value in (request.get("request_properties") or {}) else None
+    name = "request_properties" if column.name == "properties" else _NAMES.get(column.name, column.name)
+    value = request.get(name)
+    if column.kind is Kind.MAP:
+        return (value or {}).get(leaf.key)
+    return moment_in(value) if column.kind is Kind.TIMESTAMP and value is not None else value

@@ -1,0 +1,649 @@
+"""Lists and counts of sessions and requests: the methods of the client beside those for metrics."""
+
+import heapq
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from hashlib import blake2b
+from typing import Any, Final
+
+import attrs
+
+from helicone_sessions.errors import (
+    FilterTypeError,
+    FilterValueError,
+    InvalidRequest,
+    QueryFailed,
+    RequestTimeout,
+    ServerError,
+    UnexpectedResponse,
+)
+from helicone_sessions.filters.cautions import Caution
+from helicone_sessions.filters.columns import F
+from helicone_sessions.filters.expression import Condition, Filter, all_of
+from helicone_sessions.filters.whole_sessions import Grouping, has_whole_session_conditions
+from helicone_sessions.masking import masked_repr
+from helicone_sessions.messages import requests, sessions
+from helicone_sessions.messages.converter import moment_in
+from helicone_sessions.messages.endpoints import (
+    REQUEST_COUNT,
+    REQUESTS,
+    SESSION_COUNT,
+    SESSION_NAMES,
+    SESSIONS,
+    AnyQuery,
+    Endpoint,
+)
+from helicone_sessions.messages.query import SessionMetricsQuery, optional_filter
+from helicone_sessions.messages.requests import Request, RequestCountQuery, RequestsQuery
+from helicone_sessions.messages.sessions import (
+    Session,
+    SessionCount,
+    SessionName,
+    Sessions,
+    SessionsQuery,
+)
+from helicone_sessions.messages.time_filter import TimeFilter
+from helicone_sessions.transport.paging import ListFacts, Pages, TimeOrdered, every_row, second_of
+from helicone_sessions.transport.warn import (
+    FilterWarnings,
+    Place,
+    callers_place,
+    marked_as_coroutine_function,
+)
+
+_LOG: Final = logging.getLogger("helicone_sessions")
+_MILLISECOND: Final = timedelta(milliseconds=1)
+_SECOND: Final = timedelta(seconds=1)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# Their conditions take about a sixteenth of the largest statement.
+_IDS_OF_A_QUERY: Final = 200
+_BEYOND_THE_END: Final = 1_000_000_000
+_NEWEST_FIRST: Final = "-created_at"
+_SORTS: Final = (*(field.name for field in attrs.fields(Session)), "duration")
+
+# The answer of an endpoint to a query; `can_split` as in `Call`.
+Ask = Callable[..., Awaitable[Any]]
+
+
+class Listings:
+    """The methods of the client for sessions and requests.
+
+    They share the gate, the slots, the retries and the hooks of the client; for hooks, each page is a query.
+    """
+
+    _warnings: FilterWarnings
+
+    async def _call(
+        self,
+        endpoint: Endpoint[Any, Any],
+        query: AnyQuery,
+        *,
+        found: tuple[Caution, ...],
+        place: Place,
+        can_split: bool = False,
+    ) -> Any:
+        """The answer of an endpoint, after which the cautions are reported."""
+        raise NotImplementedError
+
+    def _follows_contract(self) -> bool:
+        """Whether the server has declared that it reads filters as the contract does."""
+        raise NotImplementedError
+
+    def _asker(
+        self, condition: Filter | None, time_filter: TimeFilter | None, grouping: Grouping | None = None
+    ) -> Ask:
+        """A function for the calls of one method, whose cautions are those of *condition*."""
+        found = self._warnings.of(
+            condition, time_filter, follows_contract=self._follows_contract(), grouping=grouping
+        )
+        return partial(self._call, found=found, place=callers_place())
+
+    @marked_as_coroutine_function
+    def get_sessions(
+        self,
+        filter: Condition | None = None,  # noqa: A002 - the name of the argument everywhere
+        *,
+        time_filter: TimeFilter,
+        name: str | None = None,
+        search: str = "",
+        sort: str = _NEWEST_FIRST,
+        limit: int | None = 100,
+        whole_sessions: bool = False,
+    ) -> Coroutine[Any, Any, Sessions]:
+        """The sessions with requests that match, the best in the order of *sort*; to be awaited.
+
+        The totals of a `Session` are those of the requests that match; with *whole_sessions* those of all its
+        requests. Requests without a session id are left out.
+
+        The service sorts by ``created_at`` only. In any other order the client reads all pages, each of up
+        to 1,000 sessions, and keeps the best *limit*. Servers before 2025-09-22 give only the newest 50.
+
+        Args:
+            filter: Conditions on requests, and on whole sessions such as ``F.session_total_cost > 5``; None
+                for all.
+            time_filter: The time of the requests.
+            name: The whole name of the sessions.
+            search: A part of the id or the name, without regard to case.
+            sort: A field of `Session` or ``duration``, with ``-`` in front for the largest first.
+            limit: The number of sessions; None for all.
+            whole_sessions: Give the totals and times of all requests of these sessions, at any time, and not
+                only of those that match. It takes another request for each 200 sessions.
+
+        Raises:
+            FilterError: An argument cannot be used or sent; nothing was sent.
+            TransportError: No response came.
+            APIError: The response holds no sessions.
+            UnexpectedResponse: A server before 2025-09-22 has more sessions than it gives.
+
+        >>> from helicone_sessions import HeliconeClient
+        >>> from helicone_sessions.testing import FakeHelicone, session
+        >>> async def main():
+        ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
+        ...         fake.sessions = [session("a", total_cost=1.0), session("b", total_cost=2.0)]
+        ...         week = TimeFilter("2026-11-01", "2026-11-08", "UTC")
+        ...         found = await client.get_sessions(time_filter=week, sort="-total_cost", limit=1)
+        ...         return found[0].session_id
+        >>> import asyncio
+        >>> asyncio.run(main())
+        'b'
+        """
+        order = _Order.of(sort)
+        most = _check_limit(limit)
+        listed = self._listed(filter, time_filter, name, search, is_whole=whole_sessions)
+        return _best_sessions(listed, order, most)
+
+    def stream_sessions(
+        self,
+        filter: Condition | None = None,  # noqa: A002 - likewise
+        *,
+        time_filter: TimeFilter,
+        name: str | None = None,
+        search: str = "",
+        whole_sessions: bool = False,
+    ) -> AsyncGenerator[Session, None]:
+        """The sessions with requests that match, page by page, each once; the newest first.
+
+        Every session that was stored before the call is given, even if others are stored meanwhile. A session
+        that moves in the list while it is read may come later than its place.
+
+        Args:
+            filter: As in `get_sessions`, like all that follow.
+            time_filter: The time of the requests.
+            name: The whole name of the sessions.
+            search: A part of the id or the name.
+            whole_sessions: Give the totals of all requests of the sessions.
+
+        Raises:
+            HeliconeError: As in `get_sessions`; the pages before were given.
+
+        >>> from helicone_sessions import HeliconeClient
+        >>> from helicone_sessions.testing import FakeHelicone, session
+        >>> async def main():
+        ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
+        ...         fake.sessions = [session("a"), session("b")]
+        ...         week = TimeFilter("2026-11-01", "2026-11-08", "UTC")
+        ...         return {one.session_id async for one in client.stream_sessions(time_filter=week)}
+        >>> import asyncio
+        >>> sorted(asyncio.run(main()))
+        ['a', 'b']
+        """
+        listed = self._listed(filter, time_filter, name, search, is_whole=whole_sessions)
+        return _each(listed.rows(sessions.LARGEST_PAGE))
+
+    @marked_as_coroutine_function
+    def count_sessions(
+        self,
+        filter: Condition | None = None,  # noqa: A002 - likewise
+        *,
+        time_filter: TimeFilter,
+        name: str | None = None,
+        search: str = "",
+    ) -> Coroutine[Any, Any, SessionCount]:
+        """The number of sessions with requests that match, and the totals of these requests; to be awaited.
+
+        The open-source server fails for conditions on whole sessions such as ``F.session_total_cost > 5``.
+
+        Args:
+            filter: As in `get_sessions`, like all that follow.
+            time_filter: The time of the requests.
+            name: The whole name of the sessions.
+            search: A part of the id or the name.
+
+        Raises:
+            HeliconeError: As in `get_sessions`.
+
+        >>> from helicone_sessions import HeliconeClient
+        >>> from helicone_sessions.testing import FakeHelicone, session
+        >>> async def main():
+        ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
+        ...         fake.sessions = [session("a", total_cost=1.0), session("b", total_cost=2.0)]
+        ...         week = TimeFilter("2026-11-01", "2026-11-08", "UTC")
+        ...         return await client.count_sessions(time_filter=week)
+        >>> import asyncio
+        >>> asyncio.run(main()).total_cost
+        3.0
+        """
+        return self._listed(filter, time_filter, name, search, "session count").whole_count()
+
+    @marked_as_coroutine_function
+    def get_session_names(
+        self,
+        filter: Condition | None = None,  # noqa: A002 - likewise
+        *,
+        time_filter: TimeFilter | None = None,
+        name_contains: str = "",
+    ) -> Coroutine[Any, Any, list[SessionName]]:
+        """The names of the sessions with requests that match; to be awaited.
+
+        The service lists at most 50 names, in no order, of requests of the last 150 days (server source). An
+        answer with 50 names is reported as a `HeliconeFilterWarning`.
+
+        Args:
+            filter: Conditions on requests; None for all.
+            time_filter: The time of the requests; None for all time.
+            name_contains: A part of the name; older servers compare the whole name.
+
+        Raises:
+            HeliconeError: As in `get_sessions`.
+
+        >>> from helicone_sessions import HeliconeClient
+        >>> from helicone_sessions.testing import FakeHelicone, session
+        >>> async def main():
+        ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
+        ...         fake.sessions = [session("a", "support"), session("b", "checkout")]
+        ...         return [found.name for found in await client.get_session_names()]
+        >>> import asyncio
+        >>> sorted(asyncio.run(main()))
+        ['checkout', 'support']
+        """
+        query = SessionMetricsQuery(filter, name_contains, time_filter)
+        ask = self._asker(query.filter, time_filter)
+        if time_filter is not None:
+            query = attrs.evolve(query, filter=_with_fractions(query.filter, time_filter))
+        return self._session_names(query, ask, callers_place())
+
+    async def _session_names(self, query: SessionMetricsQuery, ask: Ask, place: Place) -> list[SessionName]:
+        if query.matches_nothing:
+            return []
+        names: list[SessionName] = await ask(SESSION_NAMES, query)
+        if len(names) == sessions.MOST_NAMES:
+            self._warnings.warn(
+                f"the service lists at most {sessions.MOST_NAMES} names of sessions, and there are so many;"
+                " name_contains, the filter or a shorter time_filter limit the list",
+                place,
+            )
+        return names
+
+    def stream_requests(
+        self,
+        filter: Condition | None = None,  # noqa: A002 - likewise
+        *,
+        time_filter: TimeFilter | None = None,
+        page_size: int = requests.LARGEST_PAGE,
+    ) -> AsyncGenerator[Request, None]:
+        """The requests that match, oldest first, each once.
+
+        Every request that was stored before the call is given, even if others are stored meanwhile. (One that
+        is stored meanwhile can come after a later one of the same second.) The client reads pages of
+        *page_size*, and smaller ones while the service cannot answer in time. At the end it compares their
+        number with `count_requests`.
+
+        Args:
+            filter: Conditions on requests; None for all. Conditions on sessions are refused.
+            time_filter: The time of the requests; None for all time until the call.
+            page_size: The number of requests in a page, from 1 to 1,000.
+
+        Yields:
+            Requests as dicts under the API's names, unchanged. Bodies are a placeholder, unless
+            ``storage_location`` is ``clickhouse``.
+
+        Raises:
+            FilterError: An argument cannot be used or sent; nothing was sent.
+            UnexpectedResponse: The service counts more requests than its pages contain.
+            TransportError: No response came.
+            APIError: The response holds no requests.
+
+        >>> from helicone_sessions import HeliconeClient
+        >>> from helicone_sessions.testing import FakeHelicone, request
+        >>> async def main():
+        ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
+        ...         fake.stored_requests = [request(cost=0.5), request(cost=0.25)]
+        ...         return sum([one["cost"] async for one in client.stream_requests()])
+        >>> import asyncio
+        >>> asyncio.run(main())
+        0.75
+        """
+        size = _check_page_size(page_size)
+        given = RequestCountQuery(filter).filter
+        ask = self._asker(given, time_filter)
+        return _requests(ask, given, _check_optional_time(time_filter), size)
+
+    @marked_as_coroutine_function
+    def count_requests(
+        self,
+        filter: Condition | None = None,  # noqa: A002 - likewise
+        *,
+        time_filter: TimeFilter | None = None,
+    ) -> Coroutine[Any, Any, int]:
+        """The number of requests that match; to be awaited.
+
+        Args:
+            filter: Conditions on requests; None for all. Conditions on sessions are refused.
+            time_filter: The time of the requests; None for all time. The open-source server drops fractions
+                of a second.
+
+        Raises:
+            HeliconeError: As in `stream_requests`.
+
+        >>> from helicone_sessions import HeliconeClient
+        >>> from helicone_sessions.testing import FakeHelicone, request
+        >>> async def main():
+        ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
+        ...         fake.stored_requests = [request(), request()]
+        ...         return await client.count_requests()
+        >>> import asyncio
+        >>> asyncio.run(main())
+        2
+        """
+        given = RequestCountQuery(filter).filter
+        time = _check_optional_time(time_filter)
+        ask = self._asker(given, time)
+        return _count_requests(ask, given if time is None else all_of(given, *_bounds(time)))
+
+    def _listed(
+        self,
+        condition: Condition | None,
+        time_filter: TimeFilter,
+        name: str | None,
+        search: str,
+        grouping: Grouping = "sessions",
+        *,
+        is_whole: bool = False,
+    ) -> "_SessionList":
+        given = optional_filter(condition)
+        query = SessionsQuery(time_filter, given, search, name)
+        ask = self._asker(given, time_filter, grouping)
+        is_counted = given is None or not has_whole_session_conditions(given)
+        return _SessionList(
+            ask,
+            attrs.evolve(query, filter=_with_fractions(given, time_filter)),
+            lambda: is_counted or self._follows_contract(),
+            is_whole,
+        )
+
+
+@attrs.define(eq=False)
+class _SessionList:
+    """The sessions of a query, read with the traps of the endpoint in mind.
+
+    Args:
+        ask: Sends a query.
+        query: The query, without offset and limit.
+        can_count: Whether the server can count these sessions.
+        is_whole: Give sessions with all their requests instead of those that match.
+    """
+
+    ask: Ask
+    query: SessionsQuery
+    can_count: Callable[[], bool]
+    is_whole: bool = False
+    _first_page: list[tuple[str, str]] = attrs.field(factory=list, init=False)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no session can match."""
+        return self.query.filter is not None and self.query.filter.matches_nothing
+
+    async def rows(self, page_size: int) -> AsyncGenerator[list[Session], None]:
+        """All sessions, page by page, each once."""
+        if self.is_empty:
+            return
+        facts = ListFacts(_identity, _newest_first, self.count, "sessions")
+        async with aclosing(every_row(Pages(self._page, page_size), self.query, facts)) as pages:
+            async for rows in pages:
+                yield await self._whole(rows) if self.is_whole else rows
+
+    async def _whole(self, rows: list[Session]) -> list[Session]:
+        """The same sessions with all their requests, at any time."""
+        whole = {}
+        always = TimeFilter(_EPOCH, max(self.query.time_filter.end, datetime.now(UTC) + timedelta(days=1)))
+        for place in range(0, len(rows), _IDS_OF_A_QUERY):
+            ids = {row.session_id for row in rows[place : place + _IDS_OF_A_QUERY]}
+            query = SessionsQuery(always, F.properties["Helicone-Session-Id"].is_in(sorted(ids)))
+            listed = _SessionList(self.ask, query, lambda: True)
+            async for page in listed.rows(sessions.LARGEST_PAGE):
+                whole.update({_identity(row): row for row in page})
+        return [whole.get(_identity(row), row) for row in rows]
+
+    async def count(self) -> int | None:
+        """The number of sessions, or None if the server cannot tell."""
+        if not self.can_count():
+            return None
+        counted = await _or_none(self.ask(SESSION_COUNT, self.query))
+        return None if counted is None else counted.count
+
+    async def whole_count(self) -> SessionCount:
+        """The number of sessions, and the totals."""
+        if self.is_empty:
+            return SessionCount(0, 0.0, 0.0, 0.0, 0.0)
+        counted: SessionCount = await self.ask(SESSION_COUNT, self.query)
+        return counted
+
+    async def _page(self, query: SessionsQuery, offset: int, limit: int) -> list[Session]:
+        rows = await self._sent(query, offset, limit)
+        keys = [(row.session_id, row.session_name) for row in rows]
+        if offset == 0:
+            self._first_page = keys
+            return rows
+        # New sessions can push the first page down to here, but not beyond the end.
+        is_repeated = bool(rows) and keys == self._first_page
+        if is_repeated and await self._sent(query, _BEYOND_THE_END, limit):
+            return await self._end_without_offset(len(rows))
+        return rows
+
+    async def _sent(self, query: SessionsQuery, offset: int, limit: int) -> list[Session]:
+        page = attrs.evolve(query, offset=offset, limit=limit)
+        rows: list[Session] = await self.ask(SESSIONS, page, can_split=limit > 1)
+        return rows
+
+    async def _end_without_offset(self, given: int) -> list[Session]:
+        """No rows if a server that ignores ``offset`` has given all of them."""
+        if given < sessions.DEFAULT_PAGE:
+            return []
+        counted = await self.count()
+        if counted is not None and counted <= given:
+            return []
+        raise UnexpectedResponse(
+            f"the server ignores offset, as servers before 2025-09-22 do, and gives only the newest {given}"
+            f" sessions{'' if counted is None else f' of {counted:,}'}",
+            status=200,
+            path="$.data",
+            remedy=f'Use a shorter time_filter, or a limit of up to {given} with sort="{_NEWEST_FIRST}"',
+        )
+
+
+def _identity(session: Session) -> bytes:
+    # Of a hundred thousand sessions the names would take several times the memory.
+    text = f"{len(session.session_id)} {session.session_id}{session.session_name}"
+    return blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
+
+
+def _newest_first(session: Session) -> float:
+    return -session.created_at.timestamp()
+
+
+async def _or_none(answer: Awaitable[Any]) -> Any:
+    """The answer, or None if this server does not give it."""
+    try:
+        return await answer
+    except (InvalidRequest, QueryFailed, ServerError, RequestTimeout) as error:
+        _LOG.info("no count to compare with: %s", type(error).__name__)
+        return None
+
+
+async def _each(pages: AsyncGenerator[list[Session], None]) -> AsyncGenerator[Session, None]:
+    async with aclosing(pages):
+        async for rows in pages:
+            for row in rows:
+                yield row
+
+
+@attrs.frozen
+class _Order:
+    """The order of sessions; missing values are last."""
+
+    name: str
+    is_descending: bool
+
+    @classmethod
+    def of(cls, sort: object) -> "_Order":
+        name = sort.removeprefix("-") if isinstance(sort, str) else None
+        if name not in _SORTS:
+            raise FilterValueError(
+                argument="sort",
+                problem=f"must be a field of Session, got {masked_repr(sort)}",
+                remedy=f"Use one of {', '.join(_SORTS)}, with - in front for descending order",
+            )
+        return cls(name, sort != name)
+
+    def best(self, found: list[Session], limit: int | None) -> list[Session]:
+        if limit is None:
+            return sorted(found, key=self._key, reverse=self.is_descending)
+        best = heapq.nlargest if self.is_descending else heapq.nsmallest
+        return best(limit, found, key=self._key)
+
+    def _key(self, session: Session) -> tuple[Any, ...]:
+        value = getattr(session, self.name)
+        return (not self.is_descending,) if value is None else (self.is_descending, value)
+
+
+async def _best_sessions(listed: _SessionList, order: _Order, limit: int | None) -> Sessions:
+    is_newest_first = order == _Order.of(_NEWEST_FIRST)
+    size = sessions.LARGEST_PAGE
+    if is_newest_first and limit is not None:
+        size = min(limit, size)
+    found: list[Session] = []
+    if limit != 0:
+        async with aclosing(listed.rows(size)) as pages:
+            async for rows in pages:
+                found += rows
+                if limit is not None and not is_newest_first:
+                    found = order.best(found, limit)
+                elif limit is not None and len(found) >= limit:
+                    break
+    return Sessions(tuple(order.best(found, limit)))
+
+
+async def _requests(
+    ask: Ask, given: Filter | None, time: TimeFilter | None, page_size: int
+) -> AsyncGenerator[Request, None]:
+    if given is not None and given.matches_nothing:
+        return
+    start = None if time is None else second_of(time.start)
+    end = None if time is None else second_of(time.end + _SECOND - timedelta(microseconds=1))
+
+    def between(first: datetime | None, after: datetime | None) -> RequestsQuery:
+        created_at = F.request_created_at
+        limits = (
+            None if first is None else created_at >= first,
+            None if after is None else created_at < after,
+        )
+        return RequestsQuery(all_of(given, *limits), sort="asc")
+
+    if end is None or end > datetime.now(UTC):
+        # Requests that are stored from now on would never end; those stored before are not newer than this.
+        newest = attrs.evolve(between(start, end), limit=1, sort="desc")
+        rows = await ask(REQUESTS, newest)
+        if not rows:
+            return
+        end = second_of(_time(rows[0])) + _SECOND
+
+    async def page(query: RequestsQuery, offset: int, limit: int) -> list[Request]:
+        sized = attrs.evolve(query, offset=offset, limit=limit)
+        found: list[Request] = await ask(REQUESTS, sized, can_split=limit > 1)
+        return found
+
+    async def count(query: RequestsQuery) -> int | None:
+        counted: int | None = await _or_none(_count_requests(ask, query.filter))
+        return counted
+
+    ordered = TimeOrdered(Pages(page, page_size), between, count, _request_id, _time, "requests")
+    async with aclosing(ordered.rows(start, end)) as pages:
+        async for rows in pages:
+            for row in rows:
+                if time is None or time.start < _time(row) < time.end:
+                    # The response is shared by identical queries under way.
+                    yield dict(row)
+
+
+async def _count_requests(ask: Ask, condition: Filter | None) -> int:
+    query = RequestCountQuery(condition)
+    if condition is not None and condition.matches_nothing:
+        return 0
+    counted: int = await ask(REQUEST_COUNT, query)
+    return counted
+
+
+def _request_id(request: Request) -> str:
+    return str(request["request_id"])
+
+
+def _time(request: Request) -> datetime:
+    return moment_in(request["request_created_at"])
+
+
+def _bounds(time: TimeFilter) -> tuple[Filter, Filter]:
+    """The ends of a time filter as conditions, on whole seconds where that means the same.
+
+    Requests are stored to the millisecond, and the server drops fractions of conditions.
+    """
+    created_at = F.request_created_at
+    after = time.start - timedelta(microseconds=time.start.microsecond % 1000)
+    before = time.end + timedelta(microseconds=-time.end.microsecond % 1000)
+    first, last = after + _MILLISECOND, before - _MILLISECOND
+    return (
+        created_at >= first if first == second_of(first) else created_at > after,
+        created_at <= last if last == second_of(last) else created_at < before,
+    )
+
+
+def _with_fractions(condition: Filter | None, time: TimeFilter) -> Filter | None:
+    """The filter of a query with this time filter, whose fractions of a second the server drops."""
+    if not (time.start.microsecond or time.end.microsecond):
+        return condition
+    return all_of(condition, *_bounds(time))
+
+
+def _check_limit(limit: object) -> int | None:
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int)):
+        raise FilterTypeError(
+            argument="limit", problem=f"must be a whole number or None, got {masked_repr(limit)}"
+        )
+    if limit is not None and limit < 0:
+        raise FilterValueError(argument="limit", problem=f"must be at least 0, got {limit}")
+    return limit
+
+
+def _check_page_size(size: object) -> int:
+    if isinstance(size, bool) or not isinstance(size, int):
+        raise FilterTypeError(
+            argument="page_size", problem=f"must be a whole number, got {masked_repr(size)}"
+        )
+    if not 1 <= size <= requests.LARGEST_PAGE:
+        raise FilterValueError(
+            argument="page_size", problem=f"must be from 1 to {requests.LARGEST_PAGE:,}, got {size}"
+        )
+    return size
+
+
+def _check_optional_time(time: object) -> TimeFilter | None:
+    if time is not None and not isinstance(time, TimeFilter):
+        raise FilterTypeError(
+            argument="time_filter",
+            problem=f"must be a TimeFilter or None, got {masked_repr(time)}",
+            remedy="Pass TimeFilter.last(days=7), for example",
+        )
+    return time

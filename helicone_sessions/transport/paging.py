@@ -1,0 +1,255 @@
+"""Lists that come in pages, read completely: each row once, whatever happens to the list meanwhile.
+
+The server cuts a page first and removes repetitions from it afterwards, so a page can be shorter than
+requested although more follow; only an empty page is the last. It orders rows by time, and rows of the same
+time as it likes. Rows that are stored meanwhile, and sessions whose first request is stored meanwhile, move
+others to another place. Pages therefore overlap where that is cheap, and a list whose pages leave a doubt is
+read again until as many rows are found as the server counts.
+"""
+
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Any, Final, Generic, Self, TypeVar
+
+import attrs
+
+from helicone_sessions.errors import HeliconeError, UnexpectedResponse
+from helicone_sessions.transport.retry import takes_too_long
+
+_LOG: Final = logging.getLogger("helicone_sessions")
+# After so many pages in a row, the next is larger again.
+_STEADY: Final = 8
+# So many times in a row a list is read without finding a new row, where the server counts more, and where it
+# does not count.
+_MOST_VAIN_PASSES: Final = 10
+_VAIN_PASSES_WITHOUT_COUNT: Final = 3
+_SECOND: Final = timedelta(seconds=1)
+
+Row = TypeVar("Row")
+Query = TypeVar("Query")
+Count = Callable[[], Awaitable[int | None]]
+"""The number of rows on the server; None if it cannot tell."""
+
+
+@attrs.define(eq=False)
+class Pages(Generic[Query, Row]):
+    """Reads pages of a size that the server can answer in time.
+
+    Args:
+        read: The rows of a page for a query, an offset and a limit.
+        size: The number of rows to request, at first and at most.
+    """
+
+    read: Callable[[Query, int, int], Awaitable[list[Row]]]
+    size: int
+    _now: int = attrs.field(init=False)
+    _steady: int = attrs.field(default=0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._now = self.size
+
+    async def page(self, query: Query, offset: int) -> tuple[list[Row], int]:
+        """The rows from *offset* on, and the number that was requested.
+
+        Raises:
+            HeliconeError: A page of one row fails, or the failure is not one of size.
+        """
+        while True:
+            size = self._now
+            try:
+                rows = await self.read(query, offset, size)
+            except HeliconeError as error:
+                if size == 1 or not takes_too_long(error):
+                    raise
+                self._now, self._steady = size // 2, 0
+                _LOG.info("a page of %d rows takes too long; the next has %d", size, self._now)
+                continue
+            self._steady += 1
+            if self._steady >= _STEADY:
+                self._now, self._steady = min(self.size, self._now * 2), 0
+            return rows, size
+
+
+@attrs.frozen(eq=False)
+class ListFacts(Generic[Row]):
+    """The facts of a list.
+
+    Args:
+        key: The identity of a row.
+        rank: The place of a row in the order of the list: greater is later, equal in any order.
+        count: The number of rows.
+        what: The rows, for messages.
+    """
+
+    key: Callable[[Row], Any]
+    rank: Callable[[Row], Any]
+    count: Count
+    what: str
+
+
+async def every_row(
+    pages: Pages[Query, Row], query: Query, facts: ListFacts[Row]
+) -> AsyncGenerator[list[Row], None]:
+    """All rows of a list, page by page, each row once.
+
+    Raises:
+        UnexpectedResponse: The pages lack rows that the server counts.
+        HeliconeError: A page cannot be read.
+    """
+    seen: set[Any] = set()
+    vain = 0
+    while vain < _MOST_VAIN_PASSES:
+        before = len(seen)
+        one_pass = _Pass(pages, query, facts, is_careful=before > 0)
+        async for rows in one_pass:
+            fresh = {key: row for row in rows if (key := facts.key(row)) not in seen}
+            seen.update(fresh)
+            if fresh:
+                yield list(fresh.values())
+        if one_pass.is_certain:
+            return
+        vain = vain + 1 if len(seen) == before else 0
+        expected = await facts.count()
+        if (vain >= _VAIN_PASSES_WITHOUT_COUNT) if expected is None else (len(seen) >= expected):
+            return
+    raise _incomplete(facts.what, len(seen), await facts.count())
+
+
+@attrs.define(eq=False)
+class _Pass(Generic[Query, Row]):
+    """One way through the pages of a list; `is_certain` says whether no row can have been missed.
+
+    A careful pass overlaps its pages wherever that leaves a new row, and not only where it is cheap.
+    """
+
+    pages: Pages[Query, Row]
+    query: Query
+    facts: ListFacts[Row]
+    is_careful: bool
+    is_certain: bool = True
+    _offset: int = 0
+    # The last row of the page before, and whether that page was shorter than requested.
+    _edge: Any = None
+    _is_short: bool = True
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> list[Row]:
+        rows, size = await self.pages.page(self.query, self._offset)
+        if not rows:
+            self.is_certain &= self._is_short
+            raise StopAsyncIteration
+        rank = self.facts.rank
+        # Rows that were not read yet lie at the edge or after it. They can have moved up, but no further than
+        # to the edge: a page that begins before it lacks none of them.
+        self.is_certain &= self._offset == 0 or rank(rows[0]) < self._edge
+        self._edge = rank(rows[-1])
+        self._is_short = len(rows) < size
+        # The page is cut before repeated rows are removed, so a row lies at its place here or further on.
+        overlapping = sum(rank(row) < self._edge for row in rows) - 1
+        overlaps = overlapping > 0 if self.is_careful else not self._is_short and overlapping >= size // 2
+        self._offset += overlapping if overlaps else size
+        return rows
+
+
+def second_of(moment: datetime) -> datetime:
+    """The whole second in which a time lies: conditions on times have no fractions on the server."""
+    return moment.replace(microsecond=0)
+
+
+@attrs.frozen(eq=False)
+class TimeOrdered(Generic[Query, Row]):
+    """A list in ascending order of time that can be limited to a range of whole seconds.
+
+    Args:
+        pages: Reads the pages.
+        between: The query for the rows from a second on, up to another.
+        count: The number of rows of such a query.
+        key: The identity of a row.
+        time: The time of a row.
+        what: The rows, for messages.
+    """
+
+    pages: Pages[Query, Row]
+    between: Callable[[datetime | None, datetime | None], Query]
+    count: Callable[[Query], Awaitable[int | None]]
+    key: Callable[[Row], Any]
+    time: Callable[[Row], datetime]
+    what: str
+
+    async def rows(self, start: datetime | None, end: datetime | None) -> AsyncGenerator[list[Row], None]:
+        """All rows of the range in their order, page by page, each row once.
+
+        A page at offset 0 has every row before its last second. So the next begins with that second, and an
+        offset is needed only inside a second that fills a page.
+
+        Args:
+            start: The first second; None for no limit.
+            end: The second after the last; None for no limit.
+
+        Raises:
+            UnexpectedResponse: The pages lack rows that the server counts.
+            HeliconeError: A page cannot be read.
+        """
+        whole = self.between(start, end)
+        expected = await self.count(whole)
+        found = 0
+        # The rows of the second that the next page begins with.
+        recent: set[Any] = set()
+        while True:
+            query = self.between(start, end)
+            rows, size = await self.pages.page(query, 0)
+            if not rows:
+                break
+            first, last = second_of(self.time(rows[0])), second_of(self.time(rows[-1]))
+            if start is not None and first < start:
+                raise self._too_early(first, start)
+            fresh = self._without(recent, rows)
+            is_last = (
+                len(rows) < size
+                and (expected is None or found + len(fresh) >= expected)
+                and not (await self.pages.page(query, size))[0]
+            )
+            if first < last or is_last:
+                start, recent = last, {self.key(row) for row in rows if self.time(row) >= last}
+            else:
+                fresh = self._without(recent, await self._of_second(last))
+                start, recent = last + _SECOND, set()
+            found += len(fresh)
+            if fresh:
+                yield fresh
+            if is_last:
+                break
+        # Rows may have been deleted meanwhile.
+        if expected is not None and found < expected and found < (await self.count(whole) or 0):
+            raise _incomplete(self.what, found, expected)
+
+    def _too_early(self, first: datetime, start: datetime) -> UnexpectedResponse:
+        # Without this error, the same page would come again and again.
+        return UnexpectedResponse(
+            f"the server ignores conditions on the time of {self.what}:"
+            f" requested from {start.isoformat()} on, got {first.isoformat()}",
+            status=200,
+            path="$.data[0]",
+        )
+
+    def _without(self, known: set[Any], rows: list[Row]) -> list[Row]:
+        return list({key: row for row in rows if (key := self.key(row)) not in known}.values())
+
+    async def _of_second(self, second: datetime) -> list[Row]:
+        query = self.between(second, second + _SECOND)
+        facts = ListFacts(self.key, self.time, lambda: self.count(query), self.what)
+        found = [row async for rows in every_row(self.pages, query, facts) for row in rows]
+        return sorted(found, key=self.time)
+
+
+def _incomplete(what: str, found: int, expected: int | None) -> UnexpectedResponse:
+    """The error for pages that lack rows."""
+    return UnexpectedResponse(
+        f"the service counts {expected or 0:,} {what}, and its pages contain only {found:,}",
+        status=200,
+        path="$.data",
+        remedy="Try again; if the difference remains, report it to the operator of the service",
+    )
