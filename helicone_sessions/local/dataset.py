@@ -90,6 +90,7 @@ class Dataset:
             on_progress=config.on_progress,
             organizations=self.organizations or None,
             remedy=_REMEDY,
+            row_options=config.row_options,
         )
         return driver, store.tables
 
@@ -159,7 +160,10 @@ class Dataset:
                 remedy="Start it with an API key for that organisation",
             )
         return await self._store.load(
-            map(_with_id, rows), organizations=allowed or None, of_one=not self.organizations
+            map(_with_id, rows),
+            organizations=allowed or None,
+            of_one=not self.organizations,
+            row_options=self.config.row_options,
         )
 
     async def aclose(self) -> None:

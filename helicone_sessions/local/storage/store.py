@@ -12,11 +12,11 @@ import os
 import re
 import threading
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from enum import Enum, auto
 from pathlib import Path
 from shlex import quote
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from uuid import UUID, uuid4
 from weakref import WeakValueDictionary
 
@@ -24,7 +24,8 @@ import attrs
 
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.local.drivers.driver import DriverError, Statement, WritableDriver
-from helicone_sessions.local.storage.loader import BatchReader, RejectsFile
+from helicone_sessions.local.storage.fields import RowOptions
+from helicone_sessions.local.storage.loader import Loader, RejectsFile, uncancelled
 from helicone_sessions.local.storage.profile import (
     has_several_names,
     is_due,
@@ -55,8 +56,6 @@ _MOST_NAMED: Final = 5
 # A process has one engine, so a name identifies a database. A store that is garbage-collected is not in it.
 _open_stores: Final[WeakValueDictionary[str, "Store"]] = WeakValueDictionary()
 _open_stores_lock: Final = threading.Lock()
-
-T = TypeVar("T")
 
 
 class _Staged(Enum):
@@ -166,6 +165,7 @@ class Store:
         organizations: Collection[UUID] | None = None,
         of_one: bool = False,
         remedy: str | None = None,
+        row_options: RowOptions = RowOptions(),  # noqa: B008 - it is frozen
     ) -> Loaded:
         """Load rows or a file.
 
@@ -174,7 +174,8 @@ class Store:
         load or `open` moves it to the requests.
 
         Args:
-            data: A path, or an iterable of mappings, which may be asynchronous. Without an id a row is
+            data: A path or pattern, a list of them, a frame, or an iterable of mappings, which may be
+                asynchronous. Without an id a row is
                 identified by its position, its content and the name of its file.
             rejects: A file for rows that cannot be read, one JSON object per line; by default such a row
                 fails the load.
@@ -183,6 +184,7 @@ class Store:
                 existing requests, or else that of the first row.
             of_one: Reject other organisations than that of the existing requests.
             remedy: The remedy in the error for a row that cannot be read.
+            row_options: How to read rows that do not follow the rules by themselves.
 
         Raises:
             ConfigurationError: A row or the file cannot be read, the file of rejects cannot be written, or
@@ -196,7 +198,11 @@ class Store:
             await self._settle()
             allowed = self._allowed(organizations, of_one=of_one)
             encoder = RowEncoder(
-                allowed, first_version=self._version, with_rejects=rejects is not None, remedy=remedy
+                allowed,
+                options=row_options,
+                first_version=self._version,
+                with_rejects=rejects is not None,
+                remedy=remedy,
             )
             self._staged = _Staged.USELESS
             try:
@@ -207,9 +213,9 @@ class Store:
                 if is_cut_short and self._is_kept and on_progress is not None:
                     self._accept(encoder)
                 else:
-                    await _uncancelled(self._settle())
+                    await uncancelled(self._settle())
                 raise
-            await _uncancelled(self._complete(encoder))
+            await uncancelled(self._complete(encoder))
             return encoder.report
 
     @asynccontextmanager
@@ -225,7 +231,7 @@ class Store:
                     yield
                     return
             async with self._load_lock:
-                await _uncancelled(self._settle())
+                await uncancelled(self._settle())
 
     async def aclose(self) -> None:
         """End the current load, and drop the tables unless they are kept."""
@@ -333,16 +339,8 @@ class Store:
         rejects: str | os.PathLike[str] | None,
         on_progress: Callable[[int], None] | None,
     ) -> None:
-        rows = 0
         with RejectsFile(rejects, data) as rejected:
-            async with aclosing(BatchReader(encoder, data).batches()) as batches:
-                async for batch in batches:
-                    await asyncio.to_thread(rejected.write, batch.rejects)
-                    await _uncancelled(self._staging.insert(batch))
-                    # The encoder has read further by now.
-                    rows += len(batch.requests)
-                    if on_progress is not None:
-                        on_progress(rows)
+            await Loader(encoder, data, self._staging, rejected, on_progress).run()
 
     async def _complete(self, encoder: RowEncoder) -> None:
         try:
@@ -351,7 +349,8 @@ class Store:
             await self._settle()
             raise
         self._accept(encoder)
-        encoder.report.replaced = plan.replaced
+        self.organizations |= plan.organizations
+        plan.add_to(encoder.report)
         try:
             await self._move(plan)
         except DriverError:
@@ -360,7 +359,7 @@ class Store:
     def _accept(self, encoder: RowEncoder) -> None:
         """From here on the staged rows belong to the store."""
         self._staged = _Staged.COMPLETE
-        self._version += encoder.report.rows
+        self._version = encoder.next_version
         self.organizations |= {UUID(each) for each in encoder.organizations}
 
     async def _settle(self) -> None:
@@ -457,22 +456,6 @@ class ReadWriteLock:
         async with self._turnstile:
             await self._no_reader.wait()
             yield
-
-
-async def _uncancelled(work: Coroutine[Any, Any, T]) -> T:
-    """The result of *work*; a cancel waits for it, because its part on another thread goes on anyway."""
-    task = asyncio.create_task(work)
-    is_cancelled = False
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError:
-            is_cancelled = True
-    if is_cancelled:
-        # Its error is retrieved, so that asyncio does not log it.
-        _ = task.cancelled() or task.exception()
-        raise asyncio.CancelledError
-    return task.result()
 
 
 def several_organizations(organizations: Collection[UUID]) -> ConfigurationError:

@@ -76,7 +76,7 @@ INCOMING_REQUESTS: Final = "incoming_requests"
 INCOMING_TAGS: Final = "incoming_tags"
 OWN_TABLES: Final = (REQUESTS_TABLE, TAGS_TABLE, INCOMING_REQUESTS, INCOMING_TAGS)
 
-# A load is acknowledged when its rows are on the disk. The staging tables of a load need no such care.
+# A load is acknowledged when its rows are on the disk; staged parts become parts of the requests.
 _WRITE_THROUGH: Final = (
     "fsync_after_insert = 1, fsync_part_directory = 1,"
     " min_rows_to_fsync_after_merge = 1, min_compressed_bytes_to_fsync_after_merge = 1"
@@ -193,24 +193,30 @@ def layout_of(comment: str) -> int | None:
 def create_statements(database: str) -> list[str]:
     """The statements that make what is not there yet in *database*, whose name is the engine's own.
 
-    Numbers of blocks are kept for the deletes of a load, which are patches of a few rows.
+    A load moves whole parts from the staging table to the requests, so both have the same structure, and
+    neither is partitioned. Numbers of blocks are kept for the deletes of a load, which are patches of a few
+    rows; a merged part would bring those of another table with it, so the staging table does not merge.
     """
     columns = ",\n  ".join(_column(name, stored) for name, stored in REQUEST_COLUMNS.items())
-    return [
-        f"CREATE DATABASE IF NOT EXISTS {database}",
-        f"""CREATE TABLE IF NOT EXISTS {database}.{REQUESTS_TABLE} (
+    structure = f"""(
   {columns},
   version UInt64 CODEC(T64, LZ4),
+  load_flags UInt8,
 {_DERIVED_COLUMNS},
 {_INDEXES}
-) ENGINE = ReplacingMergeTree(version)
-PARTITION BY toYYYYMM(request_created_at)
-ORDER BY (organization_id, request_created_at, request_id)
-SETTINGS enable_block_number_column = 1, enable_block_offset_column = 1, {_WRITE_THROUGH}, {_BUCKETS}
-COMMENT '{LAYOUT_MARK}'""",
-        f"""CREATE TABLE IF NOT EXISTS {database}.{INCOMING_REQUESTS} ({columns}, version UInt64)
-ENGINE = MergeTree ORDER BY version
-COMMENT '{LAYOUT_MARK}'""",
+)"""
+    order = "ORDER BY (organization_id, request_created_at, request_id)"
+    settings = f"enable_block_number_column = 1, enable_block_offset_column = 1, {_WRITE_THROUGH}, {_BUCKETS}"
+    no_merges = (
+        "max_bytes_to_merge_at_max_space_in_pool = 1, max_bytes_to_merge_at_min_space_in_pool = 1,"
+        " parts_to_delay_insert = 1000000, parts_to_throw_insert = 1000000, max_parts_to_move = 1000000"
+    )
+    return [
+        f"CREATE DATABASE IF NOT EXISTS {database}",
+        f"""CREATE TABLE IF NOT EXISTS {database}.{REQUESTS_TABLE} {structure}
+ENGINE = ReplacingMergeTree(version) {order} SETTINGS {settings} COMMENT '{LAYOUT_MARK}'""",
+        f"""CREATE TABLE IF NOT EXISTS {database}.{INCOMING_REQUESTS} {structure}
+ENGINE = MergeTree {order} SETTINGS {settings}, {no_merges} COMMENT '{LAYOUT_MARK}'""",
         *(
             f"""CREATE TABLE IF NOT EXISTS {database}.{name} (
   organization_id UUID,
