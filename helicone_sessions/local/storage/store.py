@@ -306,7 +306,13 @@ class Store:
             raise inspection.error(directory)
         _LOG.warning("a damaged store was opened: %s", "; ".join(inspection.losses))
         await self._keeper.keep(Record(is_moving=True))
-        for table, part in inspection.broken:
+        # No part can be detached beside a patch; what a lost patch has deleted is deleted again below.
+        patches = await self._query(
+            "SELECT table, name FROM system.parts"
+            " WHERE database = {name:String} AND active AND startsWith(name, 'patch-')",
+            name=self._database,
+        )
+        for table, part in [*patches, *inspection.broken] if inspection.broken else ():
             await self._driver.execute(f"ALTER TABLE {self._database}.{table} DETACH PART '{part}'")
         return True
 
