@@ -60,7 +60,9 @@ def intact(tmp_path_factory: pytest.TempPathFactory) -> Path:
         await driver.execute("SYSTEM STOP MERGES")
         for first in range(0, REQUESTS, EACH):
             await store.load(_rows(first, first + EACH))
-        await store.load(_rows(20, 30))
+        # At another time, so that no merge finds out by itself that they replace others.
+        later = [row | {"request_created_at": datetime(2026, 12, 1, tzinfo=UTC)} for row in _rows(20, 30)]
+        await store.load(later)
         await store.aclose()
         await driver.aclose()
 
