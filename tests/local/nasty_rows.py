@@ -26,7 +26,7 @@ NAMES = ["", "chat", "Chat", "cha%", "a_b", "a\\b", "日本", "'", "a\nb"]
 TAGS = ["vip", "VIP", "a%b", "beta\\", "'", "日本", "a\tb"]
 COUNTS = [0, 1, 2, 3, 5, 8, 100, 2**31, 2**53]
 STATUSES = [200, 429, 500, -3, 0]
-NANODOLLARS = [0, 1, 2, 10**8, 3 * 10**8, 10**9, 123_456_789, 10**13]
+NANODOLLARS = [0, 1, 2, 10**8, 3 * 10**8, 10**9, 123_456_789, 10**13 + 5 * 10**8]
 NUMBERS = [*COUNTS, 2.0, 0.5, 2.5, 9.3e18, 1e19, 1e300, 5e-324]
 DOLLARS = [*(nano / 1e9 for nano in NANODOLLARS), 0.30000000000000004, 1.5e-9, 5e-10, 1e-10, 1e300, 5e-324]
 # Nothing is drawn in this column: it divides the rows, so that one query can ask many things.

@@ -87,6 +87,15 @@ async def test_rows_are_counted(store: Probe) -> None:
     assert {DEFAULT_ORGANIZATION} == store.organizations
 
 
+async def test_requests_without_a_session_are_counted(store: Probe) -> None:
+    """The report of a load has the number of its rows without a session id, empty ones among them."""
+    rows = [{"request_created_at": START, "session_id": name} for name in ("a", "b", "", None, "a")]
+    loaded = await store.load([*rows, {"request_created_at": START}])
+    assert loaded.without_session == 3
+    assert loaded.remarks()[0].startswith("3 of 6 requests have no session id")
+    assert (await store.load(rows[:2])).without_session == 0
+
+
 async def test_nothing_to_load(store: Probe) -> None:
     """A load of no rows is none."""
     assert 0 == (await store.load([])).rows

@@ -65,6 +65,8 @@ class Loaded:
         rejected: How many rows could not be read and were written to the file of rejects.
         ignored: Columns of the data that are not fields of a request.
         mapped: Columns of the data that have another name in the table, with that name.
+        without_session: How many rows have no session id. Together they count as one session in every mean,
+            unless the server leaves them out (``include_unsessioned=False``).
         without_cost: How many rows have no cost. It is stored as 0, so it lowers every mean.
         without_status: How many rows have no status; it is stored as 0.
         without_model: How many rows have no model; it is stored as empty text.
@@ -79,6 +81,7 @@ class Loaded:
     rejected: int = 0
     ignored: set[str] = attrs.field(factory=set)
     mapped: dict[str, str] = attrs.field(factory=dict)
+    without_session: int = 0
     without_cost: int = 0
     without_status: int = 0
     without_model: int = 0
@@ -99,6 +102,10 @@ class Loaded:
         ['2 of 5 requests have no cost, which counts as 0 dollars in every mean']
         """
         facts = (
+            (
+                self.without_session,
+                "have no session id; together they count as one session, unless they are left out",
+            ),
             (self.without_cost, "have no cost, which counts as 0 dollars in every mean"),
             (self.without_status, "have no status, which is stored as 0"),
             (self.without_model, "have no model, which is stored as empty text"),

@@ -22,6 +22,7 @@ from helicone_sessions.local.storage.table import (
     INCOMING_TAGS,
     REQUEST_COLUMNS,
     REQUESTS_TABLE,
+    SESSION_ID,
     TAGS_TABLE,
 )
 
@@ -44,7 +45,8 @@ class MovePlan:
         rows: The number of staged rows.
         distinct: The number of different requests among them.
         organizations: Their organisations.
-        without_cost: How many of them have no cost.
+        without_session: How many of them have no session id.
+        without_cost: How many have no cost.
         without_status: How many have no status.
         without_model: How many have no model.
         cost_differences: How many have two costs that differ.
@@ -54,6 +56,7 @@ class MovePlan:
 
     rows: int = 0
     organizations: frozenset[UUID] = frozenset()
+    without_session: int = 0
     without_cost: int = 0
     without_status: int = 0
     without_model: int = 0
@@ -70,6 +73,7 @@ class MovePlan:
     def add_to(self, report: Loaded) -> None:
         """Add what only the staged rows show to the report of their load."""
         report.replaced = self.replaced
+        report.without_session = self.without_session
         report.without_cost = self.without_cost
         report.without_status = self.without_status
         report.without_model = self.without_model
@@ -159,8 +163,9 @@ class StagingTables:
     async def plan_move(self) -> MovePlan:
         """Plan the move of the staged rows; changes nothing."""
         flags = ", ".join(f"countIf(bitAnd(load_flags, {flag:d}))" for flag in Flags)
-        ((rows, organizations, no_cost, no_status, no_model, differ),) = await self._rows(
-            f"SELECT count(), groupUniqArray(organization_id), {flags} FROM {self._new_requests}"
+        ((rows, organizations, no_session, no_cost, no_status, no_model, differ),) = await self._rows(
+            "SELECT count(), groupUniqArray(organization_id),"
+            f" countIf(properties['{SESSION_ID}'] = ''), {flags} FROM {self._new_requests}"
         )
         if not rows:
             return MovePlan()
@@ -176,6 +181,7 @@ class StagingTables:
         return MovePlan(
             int(rows),
             frozenset(map(UUID, organizations)),
+            int(no_session),
             int(no_cost),
             int(no_status),
             int(no_model),
