@@ -131,7 +131,10 @@ myst_substitutions = {
     "metrics_rows": rows_table(SessionMetrics),
     "grid_rows": rows_table(MetricsGrid),
     "comparison_rows": rows_table(GridComparison),
-    **{f"{command}_options": options_of(command) for command in ("metrics", "sessions", "filter", "demo", "serve")},
+    **{
+        f"{command}_options": options_of(command)
+        for command in ("metrics", "sessions", "filter", "demo", "serve")
+    },
 }
 
 

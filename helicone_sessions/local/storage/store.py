@@ -21,6 +21,7 @@ from weakref import WeakValueDictionary
 
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.local.drivers.driver import DriverError, Statement, WritableDriver
+from helicone_sessions.local.storage.checkpoint import delete_checkpoint
 from helicone_sessions.local.storage.loader import BatchReader, RejectsFile
 from helicone_sessions.local.storage.readers import Data
 from helicone_sessions.local.storage.record import Record, RecordKeeper, inspect
@@ -140,6 +141,7 @@ class Store:
         data: Data,
         *,
         rejects: str | os.PathLike[str] | None = None,
+        skip_rejects: bool = False,
         on_progress: Callable[[int], None] | None = None,
         organizations: Collection[UUID] | None = None,
         of_one: bool = False,
@@ -156,6 +158,7 @@ class Store:
                 identified by its position, its content and the name of its file.
             rejects: A file for rows that cannot be read, one JSON object per line; by default such a row
                 fails the load.
+            skip_rejects: Leave out rows that cannot be read.
             on_progress: Called with the number of rows loaded so far, each time that more are durable.
             organizations: The organisations that rows may name. By default there is one: that of the
                 existing requests, or else that of the first row.
@@ -174,7 +177,10 @@ class Store:
             await self._settle()
             allowed = self._allowed(organizations, of_one=of_one)
             encoder = RowEncoder(
-                allowed, first_version=self._version, with_rejects=rejects is not None, remedy=remedy
+                allowed,
+                first_version=self._version,
+                with_rejects=skip_rejects or rejects is not None,
+                remedy=remedy,
             )
             self._staged = _Staged.USELESS
             try:
@@ -266,6 +272,7 @@ class Store:
         if not self._accepts_loss:
             raise inspection.error(directory)
         _LOG.warning("a damaged store was opened: %s", "; ".join(inspection.losses))
+        delete_checkpoint(directory)
         await self._keeper.keep(Record(is_moving=True))
         for table, part in inspection.broken:
             await self._driver.execute(f"ALTER TABLE {self._database}.{table} DETACH PART '{part}'")
