@@ -149,6 +149,7 @@ class _Copying:
     directory: Path
     organization: UUID
     on_progress: OnProgress | None
+    began: datetime = attrs.field(factory=lambda: datetime.now(UTC), init=False)
     coverage: Coverage = attrs.field(factory=Coverage, init=False)
     length: timedelta = attrs.field(default=_FIRST_LENGTH, init=False)
     total: int | None = attrs.field(default=None, init=False)
@@ -192,22 +193,25 @@ class _Copying:
 
     async def _copy(self, start: datetime, end: datetime) -> None:
         """Copy the time from *start* to *end* in periods of a suitable length."""
-        first = start if start > _BEGINNING else await self._oldest(end)
-        while start < end:
-            last = min(second_of(max(start, first) + self.length), end)
+        oldest = start if start > _BEGINNING else await self._oldest(end)
+        at = start
+        while at < end:
+            first = max(at, oldest)
+            last = min(second_of(first + self.length), end)
             try:
-                read = await self._copy_period(start, last)
+                read = await self._copy_period(at, last)
             except HeliconeError as error:
-                if not takes_too_long(error) or last - max(start, first) <= _SHORTEST:
+                if not takes_too_long(error) or last - first <= _SHORTEST:
                     raise
-                self.length = max(_SHORTEST, (last - max(start, first)) / 2)
+                self.length = max(_SHORTEST, (last - first) / 2)
                 continue
+            await self._note(start, last)
             if read < _AIM / 2:
                 self.length *= 2
             elif read > _AIM:
                 self.length = max(_SHORTEST, self.length * _AIM / read)
             self.periods += 1
-            start = last
+            at = last
 
     async def _oldest(self, end: datetime) -> datetime:
         """The time of the oldest request, or *end* if there is none."""
@@ -217,8 +221,7 @@ class _Copying:
         return end
 
     async def _copy_period(self, start: datetime, end: datetime) -> int:
-        """Copy the requests of a period, and note it as covered; the number of its requests."""
-        now = datetime.now(UTC)
+        """Copy the requests of a period; the number of them."""
         read = 0
         chunk: list[Request] = []
         # Each request of the period comes once, and they are counted at the end.
@@ -234,11 +237,14 @@ class _Copying:
                     chunk = []
         await self._keep(chunk)
         self._tell()
-        # This machine's clock may be wrong: the time after the newest request is not taken as over.
-        settled = min(end, now - OVERLAP, self.coverage.newest or start)
-        self.coverage = self.coverage.plus(start, settled)
-        await asyncio.to_thread(write_checkpoint, self.directory, self.organization, self.coverage)
         return read
+
+    async def _note(self, start: datetime, end: datetime) -> None:
+        """Write down that the time from *start* to *end* was read."""
+        # This machine's clock may be wrong: the time after the newest request is not taken as over.
+        settled = min(end, self.began - OVERLAP, self.coverage.newest or start)
+        self.coverage = self.coverage.plus(start, second_of(settled))
+        await asyncio.to_thread(write_checkpoint, self.directory, self.organization, self.coverage)
 
     async def _keep(self, chunk: list[Request]) -> None:
         if not chunk:

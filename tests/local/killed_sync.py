@@ -7,6 +7,8 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import attrs
+
 from helicone_sessions import HeliconeClient, syncing
 from helicone_sessions.local.drivers.chdb import ChdbDriver
 from helicone_sessions.local.storage import checkpoint
@@ -43,6 +45,9 @@ def _count_writes(replace: Callable[..., None]) -> Callable[..., None]:
 
 async def _main(path: str, address: str) -> None:
     async with HeliconeClient("sk-helicone-fake", base_url=address, max_retries=9) as client:
+        # Retries do not wait.
+        policy = attrs.evolve(client._sender.policy, random=lambda: 0.0)
+        client._sender = attrs.evolve(client._sender, policy=policy)
         report = await syncing.sync(client, path)
     sys.stdout.write(f"{report.requests - report.replaced}\n")
 
@@ -52,6 +57,6 @@ if __name__ == "__main__":
     syncing._CHUNK = 150  # type: ignore[misc]
     for name in ("execute", "insert"):
         setattr(ChdbDriver, name, _counted(getattr(ChdbDriver, name)))
-    Connection.post = _counted(Connection.post)  # type: ignore[method-assign]
+    Connection.send = _counted(Connection.send)  # type: ignore[method-assign]
     checkpoint.replace_durably = _count_writes(checkpoint.replace_durably)
     asyncio.run(_main(sys.argv[1], sys.argv[3]))
