@@ -31,7 +31,7 @@ from helicone_sessions.local.storage.checkpoint import Coverage, read_checkpoint
 from helicone_sessions.local.storage.store import Store
 from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages.converter import moment_in
-from helicone_sessions.messages.requests import Request
+from helicone_sessions.messages.requests import LARGEST_PAGE, Request
 from helicone_sessions.transport.client import HeliconeClient
 from helicone_sessions.transport.paging import second_of
 from helicone_sessions.transport.retry import takes_too_long
@@ -138,6 +138,18 @@ async def sync(
     async with opened_store(path) as store:
         copying = _Copying(client, store, Path(path), organization or store.organization_id, on_progress)
         return await copying.run(start, end)
+
+
+def queries_of(requests: int) -> int:
+    """About how many queries it takes to copy a number of requests.
+
+    >>> queries_of(1_000_000)
+    1330
+    """
+    # A period takes a count, a look for the newest request, and a page to see that no more follow. The first
+    # periods are short.
+    periods = requests // _AIM + 10
+    return requests // LARGEST_PAGE + 3 * periods
 
 
 @attrs.define(eq=False)

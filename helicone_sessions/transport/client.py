@@ -25,7 +25,7 @@ from helicone_sessions.transport.endpoint import Region, resolve
 from helicone_sessions.transport.hooks import Hooks, Observer, check_hooks
 from helicone_sessions.transport.listings import Listings
 from helicone_sessions.transport.rate_gate import Gate, Limit, check_limit
-from helicone_sessions.transport.rate_limit import check_count, check_seconds
+from helicone_sessions.transport.rate_limit import RateLimit, check_count, check_seconds
 from helicone_sessions.transport.retry import RetryPolicy
 from helicone_sessions.transport.warn import (
     Cautions,
@@ -384,6 +384,22 @@ class HeliconeClient(Listings):
         )
         sending = self._sender.send(call, observer)
         return await (self._warned(sending, found, place) if found else sending)
+
+    @property
+    def service_limit(self) -> RateLimit | None:
+        """The rate limit that the latest response has announced; None if none has.
+
+        >>> from helicone_sessions.testing import FakeHelicone
+        >>> async def main():
+        ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
+        ...         fake.limit(requests=1000, per=300)
+        ...         await client.count_requests()
+        ...         return client.service_limit
+        >>> import asyncio
+        >>> asyncio.run(main())
+        RateLimit(requests=1000, per=300.0, burst=None)
+        """
+        return self._sender.gate.announced
 
     @property
     def offers_grid(self) -> bool:
