@@ -5,11 +5,12 @@ covered, so that a kill at any moment loses nothing. Requests that come again re
 """
 
 import asyncio
+import json
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -35,6 +36,7 @@ from helicone_sessions.messages.requests import LARGEST_PAGE, Request
 from helicone_sessions.transport.client import HeliconeClient
 from helicone_sessions.transport.paging import second_of
 from helicone_sessions.transport.retry import takes_too_long
+from helicone_sessions.transport.signed_bodies import BodyUnavailable, SignedBodies
 
 OnProgress = Callable[[int, int | None], object]
 
@@ -49,7 +51,11 @@ _CHUNK: Final = 5_000
 _TICK: Final = 500
 _BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND: Final = timedelta(seconds=1)
-_BODIES: Final = ("request_body", "response_body")
+_BODIES: Final = frozenset({"request_body", "response_body"})
+# With bodies: the requests in memory, the downloads before the next are begun, and the bytes of a load.
+_CHUNK_WITH_BODIES: Final = 500
+_BODIES_AT_ONCE: Final = 20
+_MOST_BYTES: Final = 64 * 1024 * 1024
 
 
 @attrs.frozen
@@ -60,7 +66,8 @@ class SyncReport:
         requests: The number of requests stored; ``requests - replaced`` are new.
         replaced: How many of them replaced a request of the store, as those of the hour that each sync reads
             again do.
-        skipped: The number of requests that cannot be stored, by reason.
+        skipped: The number of requests that cannot be stored, by reason, and of those without their bodies:
+            ``"bodies: status 404"``.
         cost_differences: The number of requests whose ``cost`` and ``costUSD`` differ; ``cost`` is stored,
             because the metrics of the service sum it.
         since: The start of the time that was read; None for the beginning of the account.
@@ -87,6 +94,7 @@ async def sync(
     *,
     since: datetime | None = None,
     until: datetime | None = None,
+    bodies: bool = False,
     organization_id: UUID | str | None = None,
     on_progress: OnProgress | None = None,
 ) -> SyncReport:
@@ -95,13 +103,16 @@ async def sync(
     The store keeps a checkpoint of the times that it covers, so that a sync continues where the one before
     ended, even after a kill. It reads the last hour before that again, because the service stores requests
     late. A request that comes again replaces itself, so the store has each once. Requests that were deleted
-    or changed on the service later, tags of sessions, and bodies are not copied.
+    or changed on the service later and tags of sessions are not copied.
 
     Args:
         client: The client of the account.
         path: The directory of the store, which is created if it is missing.
         since: The start of the time to copy; None for the beginning of the account.
         until: The end of that time, which is not part of it; None for now.
+        bodies: Copy the bodies of requests and responses too. Each takes a download from the storage of the
+            service, of 16 MB at most, over https and without the key. A request whose body cannot be read is
+            stored without it, and counted in ``skipped``.
         organization_id: The organisation under which the store keeps the requests, if it has several
             accounts.
         on_progress: Called with the number of requests copied so far, and with the number to copy, which is
@@ -135,8 +146,11 @@ async def sync(
             remedy="Use an earlier time",
         )
     organization = None if organization_id is None else organization_uuid(organization_id)
-    async with opened_store(path) as store:
-        copying = _Copying(client, store, Path(path), organization or store.organization_id, on_progress)
+    async with opened_store(path) as store, AsyncExitStack() as stack:
+        reader = await stack.enter_async_context(client.signed_bodies()) if bodies else None
+        copying = _Copying(
+            client, store, Path(path), organization or store.organization_id, reader, on_progress
+        )
         return await copying.run(start, end)
 
 
@@ -160,6 +174,7 @@ class _Copying:
     store: Store
     directory: Path
     organization: UUID
+    bodies: SignedBodies | None
     on_progress: OnProgress | None
     began: datetime = attrs.field(factory=lambda: datetime.now(UTC), init=False)
     coverage: Coverage = attrs.field(factory=Coverage, init=False)
@@ -244,7 +259,7 @@ class _Copying:
                 self.read += 1
                 if read % _TICK == 0:
                     self._tell()
-                if len(chunk) == _CHUNK:
+                if len(chunk) == (_CHUNK if self.bodies is None else _CHUNK_WITH_BODIES):
                     await self._keep(chunk)
                     chunk = []
         await self._keep(chunk)
@@ -259,25 +274,65 @@ class _Copying:
         await asyncio.to_thread(write_checkpoint, self.directory, self.organization, self.coverage)
 
     async def _keep(self, chunk: list[Request]) -> None:
-        if not chunk:
-            return
-        loaded = await self.store.load(
-            map(self._stored, chunk), skip_rejects=True, organizations={self.organization}
-        )
-        self.requests += loaded.rows
-        self.replaced += loaded.replaced
-        self.skipped.update(loaded.reasons)
-        self.coverage = self.coverage.with_newest(moment_in(chunk[-1]["request_created_at"]))
+        async for requests in self._complete(chunk):
+            loaded = await self.store.load(
+                map(self._row, requests), skip_rejects=True, organizations={self.organization}
+            )
+            self.requests += loaded.rows
+            self.replaced += loaded.replaced
+            self.skipped.update(loaded.reasons)
+            self.coverage = self.coverage.with_newest(moment_in(requests[-1]["request_created_at"]))
 
-    def _stored(self, request: Request) -> Request:
+    async def _complete(self, chunk: list[Request]) -> AsyncIterator[list[Request]]:
+        """The requests, with their bodies if they are to be copied: as many at a time as fit into memory."""
+        if self.bodies is None:
+            if chunk:
+                yield [_without_bodies(request) for request in chunk]
+            return
+        requests: list[Request] = []
+        size = 0
+        for place in range(0, len(chunk), _BODIES_AT_ONCE):
+            some = chunk[place : place + _BODIES_AT_ONCE]
+            for request, bytes_read in await asyncio.gather(
+                *(self._with_bodies(self.bodies, one) for one in some)
+            ):
+                requests.append(request)
+                size += bytes_read
+            if size >= _MOST_BYTES or place + _BODIES_AT_ONCE >= len(chunk):
+                yield requests
+                requests, size = [], 0
+
+    async def _with_bodies(self, bodies: SignedBodies, request: Request) -> tuple[Request, int]:
+        """The request with its bodies, and their size."""
+        if request.get("storage_location") == "clickhouse":
+            return request, 0
+        try:
+            body = await bodies.read(request.get("signed_body_url"))
+        except BodyUnavailable as error:
+            self.skipped[f"bodies: {error.reason}"] += 1
+            return _without_bodies(request), 0
+        found = {"request_body": _as_body(body.request), "response_body": _as_body(body.response)}
+        return {**request, **found}, body.size
+
+    def _row(self, request: Request) -> Request:
         """The request as a row of the store."""
         row = {**request, "organization_id": str(self.organization)}
         if row.get("cost") is not None:
             listed = row.pop("costUSD", None)
             self.cost_differences += listed is not None and not _is_same(row["cost"], listed)
-        for name in _BODIES:
-            row.pop(name, None)
         return row
+
+
+def _without_bodies(request: Request) -> Request:
+    return {name: value for name, value in request.items() if name not in _BODIES}
+
+
+def _as_body(value: Any) -> str | None:
+    """A body as text; halves of characters, as at a cut through an emoji, become question marks."""
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "replace").decode()
 
 
 def _between(start: datetime, end: datetime) -> Any:

@@ -120,7 +120,16 @@ async def test_a_round_that_fails_is_repeated(
     pages: list[int] = []
     in_loop.otherwise(fails_twice)
     with replaced(VirtualClock()):
-        rounds = _Rounds(tmp_path, None, None, timedelta(minutes=15), None, None, 60.0)
+        rounds = _Rounds(
+            tmp_path,
+            None,
+            None,
+            timedelta(minutes=15),
+            bodies=False,
+            organization=None,
+            region=None,
+            timeout=60.0,
+        )
         running = asyncio.create_task(rounds.run())
         await in_loop.arrived(45)
         running.cancel()
@@ -141,7 +150,16 @@ async def test_a_wrong_key_ends_the_rounds(in_loop: FakeHelicone, tmp_path: Path
 
     in_loop.otherwise(revoke)
     with replaced(VirtualClock()), pytest.raises(AuthenticationError):
-        await _Rounds(tmp_path, "1d", None, timedelta(minutes=15), None, None, 60.0).run()
+        await _Rounds(
+            tmp_path,
+            "1d",
+            None,
+            timedelta(minutes=15),
+            bodies=False,
+            organization=None,
+            region=None,
+            timeout=60.0,
+        ).run()
 
 
 @pytest.mark.parametrize(

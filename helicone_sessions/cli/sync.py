@@ -33,6 +33,7 @@ def sync(
     since: str | None = None,
     until: str | None = None,
     every: str | None = None,
+    bodies: bool = False,
     organization: str | None = None,
     region: Literal["us", "eu"] | None = None,
     timeout: float = 60.0,
@@ -40,7 +41,7 @@ def sync(
     """Copy the requests of your account into a store, those that it does not have yet.
 
     The key is taken from HELICONE_API_KEY, the address from HELICONE_BASE_URL or --region. The store
-    remembers the time that it covers: the next sync continues there, even after a kill. Bodies, tags and
+    remembers the time that it covers: the next sync continues there, even after a kill. Tags and
     deletions are not copied.
 
     Args:
@@ -48,6 +49,7 @@ def sync(
         since: The start of the time to copy, as a date or a length such as 90d; by default all time.
         until: The end of the time to copy, as a date or a time; now by default.
         every: Repeat the sync at this interval, e.g. 15m, until Ctrl-C or SIGTERM.
+        bodies: Copy the bodies of requests and responses too; each takes a download.
         organization: The organisation (a UUID) for the requests, if the store has several accounts.
         region: The region of the service.
         timeout: Seconds for one attempt.
@@ -57,7 +59,7 @@ def sync(
         raise ConfigurationError(
             argument="every", problem="cannot be combined with `until`", remedy="Leave one of them out"
         )
-    rounds = _Rounds(path, since, until, interval, organization, region, timeout)
+    rounds = _Rounds(path, since, until, interval, bodies, organization, region, timeout)
     # The files of the store are this user's alone.
     os.umask(0o077)
     if code := asyncio.run(_until_signal(rounds)):
@@ -88,6 +90,7 @@ class _Rounds:
     since: str | None
     until: str | None
     every: timedelta | None
+    bodies: bool
     organization: str | None
     region: Literal["us", "eu"] | None
     timeout: float
@@ -125,6 +128,7 @@ class _Rounds:
                     self.path,
                     since=since,
                     until=until,
+                    bodies=self.bodies,
                     organization_id=self.organization,
                     on_progress=on_progress,
                 )

@@ -38,6 +38,8 @@ from helicone_sessions.transport.warn import (
 if TYPE_CHECKING:
     from aiohttp import ClientSession
 
+    from helicone_sessions.transport.signed_bodies import SignedBodies
+
 K = TypeVar("K")
 # Stands for an option that is not given, where None is a value.
 _KEPT: Any = object()
@@ -111,6 +113,7 @@ class HeliconeClient(Listings):
 
         # A session of the caller's has its own way through a proxy.
         settings = resolve(api_key, region, base_url, looks_for_proxy=session is None)
+        self._settings = settings
         self._base_url = settings.masked(str(settings.base_url))
         self._concurrency = check_count("max_concurrency", max_concurrency)
         self._warnings = FilterWarnings(cautions)
@@ -384,6 +387,18 @@ class HeliconeClient(Listings):
         )
         sending = self._sender.send(call, observer)
         return await (self._warned(sending, found, place) if found else sending)
+
+    def signed_bodies(self) -> "SignedBodies":
+        """A reader of the bodies behind the ``signed_body_url`` of requests, without the key; `sync` uses it.
+
+        >>> client = HeliconeClient("sk-helicone-example")
+        >>> async def body(request):
+        ...     async with client.signed_bodies() as bodies:
+        ...         return (await bodies.read(request["signed_body_url"])).request
+        """
+        from helicone_sessions.transport.signed_bodies import SignedBodies  # noqa: PLC0415 - few need it
+
+        return SignedBodies(self._settings)
 
     @property
     def service_limit(self) -> RateLimit | None:

@@ -15,6 +15,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from helicone_sessions import (
     AuthenticationError,
@@ -28,6 +30,7 @@ from helicone_sessions import (
 from helicone_sessions.local import LocalServer
 from helicone_sessions.local.dataset import opened_store
 from helicone_sessions.local.storage import checkpoint
+from helicone_sessions.local.storage.store import Store
 from helicone_sessions.messages.requests import RequestCountQuery, RequestsQuery
 from helicone_sessions.testing import (
     FakeHelicone,
@@ -293,6 +296,73 @@ async def test_bodies_are_not_stored(tmp_path: Path, fake: FakeHelicone, client:
     fake.stored_requests = [request(request_body={"messages": []}, response_body="text")]
     await sync(client, tmp_path)
     assert await stored(tmp_path, "concat(request_body, response_body)") == [""]
+
+
+async def test_bodies_are_read_from_their_addresses(
+    tmp_path: Path, fake: FakeHelicone, client: HeliconeClient
+) -> None:
+    """With bodies=True they come from the signed addresses or, as the service prefers, from the rows."""
+    contents = {
+        "text": {"request": "hi", "response": "hello"},
+        "json": {"request": {"n": 1}, "response": [1, "\ud800"]},
+        "number": {"request": 5, "response": None},
+    }
+
+    async def answer(received: web.Request) -> web.Response:
+        assert "Authorization" not in received.headers
+        return web.json_response(contents[received.match_info["name"]])
+
+    app = web.Application()
+    app.router.add_get("/{name}", answer)
+    placeholder = {"request_body": "placeholder", "response_body": "placeholder"}
+    async with TestServer(app, host="127.0.0.1") as storage:
+        addresses = [str(storage.make_url(name)) for name in [*contents, "unknown"]]
+        fake.stored_requests = [
+            *(
+                request(signed_body_url=address, storage_location="s3", **placeholder)
+                for address in addresses[:3]
+            ),
+            request(signed_body_url="http://storage.example/body", **placeholder),
+            request(signed_body_url=None, **placeholder),
+            request(storage_location="clickhouse", request_body="kept", response_body={"is": "kept"}),
+        ]
+        report = await sync(client, tmp_path, bodies=True)
+    assert report.requests == 6
+    assert report.skipped == {"bodies: an address without https": 1, "bodies: no address": 1}
+    assert await stored(tmp_path, "concat(request_body, '|', response_body)") == [
+        "5|",
+        "hi|hello",
+        'kept|{"is":"kept"}',
+        '{"n":1}|[1,"?"]',
+        "|",
+        "|",
+    ]
+
+
+async def test_bodies_are_loaded_in_bounded_parts(
+    tmp_path: Path, fake: FakeHelicone, client: HeliconeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A load has no more bodies than fit into the memory that is set for them."""
+    monkeypatch.setattr(syncing, "_MOST_BYTES", 1000)
+    sizes: list[int] = []
+    load = Store.load
+
+    async def counted(store: Store, data: Any, **options: Any) -> Any:
+        rows = list(data)
+        sizes.append(len(rows))
+        return await load(store, rows, **options)
+
+    async def answer(_received: web.Request) -> web.Response:
+        return web.json_response({"request": "x" * 100})
+
+    monkeypatch.setattr(Store, "load", counted)
+    app = web.Application()
+    app.router.add_get("/", answer)
+    async with TestServer(app, host="127.0.0.1") as storage:
+        fake.stored_requests = [{**one, "signed_body_url": str(storage.make_url("/"))} for one in account(90)]
+        assert (await sync(client, tmp_path, bodies=True)).requests == 90
+    assert sum(sizes) == 90
+    assert max(sizes) <= 20
 
 
 async def test_two_organizations_in_one_store(tmp_path: Path) -> None:
