@@ -6,7 +6,6 @@ covered, so that a kill at any moment loses nothing. Requests that come again re
 
 import asyncio
 import json
-import math
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -29,6 +28,7 @@ from helicone_sessions.filters.columns import F
 from helicone_sessions.local.dataset import opened_store
 from helicone_sessions.local.server_config import organization_uuid
 from helicone_sessions.local.storage.checkpoint import Coverage, read_checkpoint, write_checkpoint
+from helicone_sessions.local.storage.fields import RowOptions
 from helicone_sessions.local.storage.store import Store
 from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages.converter import moment_in
@@ -40,6 +40,7 @@ from helicone_sessions.transport.signed_bodies import BodyUnavailable, SignedBod
 
 OnProgress = Callable[[int, int | None], object]
 
+_DOLLARS: Final = RowOptions(cost_unit="dollars")
 # Requests may be stored on the server so long after they were made.
 OVERLAP: Final = timedelta(hours=1)
 # The number of requests that a period is to have: so many at most are usually read again after a kill.
@@ -275,11 +276,16 @@ class _Copying:
 
     async def _keep(self, chunk: list[Request]) -> None:
         async for requests in self._complete(chunk):
+            organization = str(self.organization)
             loaded = await self.store.load(
-                map(self._row, requests), skip_rejects=True, organizations={self.organization}
+                [{**request, "organization_id": organization} for request in requests],
+                skip_rejects=True,
+                organizations={self.organization},
+                row_options=_DOLLARS,
             )
             self.requests += loaded.rows
             self.replaced += loaded.replaced
+            self.cost_differences += loaded.cost_differences
             self.skipped.update(loaded.reasons)
             self.coverage = self.coverage.with_newest(moment_in(requests[-1]["request_created_at"]))
 
@@ -314,14 +320,6 @@ class _Copying:
         found = {"request_body": _as_body(body.request), "response_body": _as_body(body.response)}
         return {**request, **found}, body.size
 
-    def _row(self, request: Request) -> Request:
-        """The request as a row of the store."""
-        row = {**request, "organization_id": str(self.organization)}
-        if row.get("cost") is not None:
-            listed = row.pop("costUSD", None)
-            self.cost_differences += listed is not None and not _is_same(row["cost"], listed)
-        return row
-
 
 def _without_bodies(request: Request) -> Request:
     return {name: value for name, value in request.items() if name not in _BODIES}
@@ -339,13 +337,6 @@ def _between(start: datetime, end: datetime) -> Any:
     """The condition on requests from *start* on, up to *end*; both are whole seconds."""
     before = F.request_created_at < end
     return before if start == _BEGINNING else (F.request_created_at >= start) & before
-
-
-def _is_same(cost: object, listed: object) -> bool:
-    if isinstance(cost, (int, float)) and isinstance(listed, (int, float)):
-        # The service stores billionths of a dollar.
-        return math.isclose(cost, listed, rel_tol=1e-6, abs_tol=1e-9)
-    return cost == listed
 
 
 def _whole_second(argument: str, moment: object) -> datetime:
