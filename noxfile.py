@@ -250,6 +250,14 @@ def contract(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHONS[0], requires=["wheel"], default=False)
+def kills(session: nox.Session) -> None:
+    """Kill a sync of 12,000 requests twenty times, and compare the store with the account."""
+    install_wheel(session, *group("tests"))
+    session.env["HELICONE_SESSIONS_SYNC_KILLS"] = "20"
+    run_tests(session, "python", default=("tests/local/test_syncing.py", "-k", "kills"))
+
+
+@nox.session(python=PYTHONS[0], requires=["wheel"], default=False)
 def benchmarks(session: nox.Session) -> None:
     """Measure what filters, queries and batches cost, as ratios; a bar that does not hold is an error."""
     install_wheel(session, "orjson")

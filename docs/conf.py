@@ -133,7 +133,7 @@ myst_substitutions = {
     "comparison_rows": rows_table(GridComparison),
     **{
         f"{command}_options": options_of(command)
-        for command in ("metrics", "sessions", "filter", "demo", "serve")
+        for command in ("metrics", "sessions", "sync", "filter", "demo", "serve")
     },
 }
 

@@ -34,6 +34,7 @@ from helicone_sessions.messages.time_filter import TimeFilter
 
 if TYPE_CHECKING:
     from helicone_sessions.filters.text.parser import parse_filter
+    from helicone_sessions.syncing import SyncReport, sync
     from helicone_sessions.transport.batch import MetricsOutcome
     from helicone_sessions.transport.client import HeliconeClient
     from helicone_sessions.transport.hooks import Attempt, Hooks, QueryOutcome
@@ -76,6 +77,7 @@ __all__ = [
     "SessionMetricsQuery",
     "SessionName",
     "Sessions",
+    "SyncReport",
     "TimeFilter",
     "TransportError",
     "UnexpectedResponse",
@@ -84,6 +86,7 @@ __all__ = [
     "all_of",
     "any_of",
     "parse_filter",
+    "sync",
 ]
 
 # Who only builds filters does not wait for asyncio and all that a client needs.
@@ -94,7 +97,9 @@ _ON_DEMAND = {
     "MetricsOutcome": "transport.batch",
     "QueryOutcome": "transport.hooks",
     "RateLimit": "transport.rate_limit",
+    "SyncReport": "syncing",
     "parse_filter": "filters.text.parser",
+    "sync": "syncing",
 }
 
 if not TYPE_CHECKING:  # to a type checker a misspelt name is an error

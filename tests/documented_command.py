@@ -1,4 +1,7 @@
-"""`helicone-sessions` as the blocks of the documentation call it: a server ends as soon as it is ready."""
+"""`helicone-sessions` as the blocks of the documentation call it.
+
+A server ends when it is ready, and a repeated sync after its first round.
+"""
 
 import re
 import signal
@@ -11,6 +14,12 @@ COMMAND: Final = [sys.executable, "-m", "helicone_sessions"]
 
 def main(*arguments: str) -> int:
     """Run the command; its exit code."""
+    if arguments[:1] == ("sync",) and "--every" in arguments:
+        with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, text=True) as syncing:
+            assert syncing.stdout is not None
+            syncing.stdout.readline()
+            syncing.send_signal(signal.SIGINT)
+        return syncing.returncode
     if arguments[:1] != ("serve",):
         return subprocess.run([*COMMAND, *arguments], check=False).returncode
     # The port that a page names may be taken by others.

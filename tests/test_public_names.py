@@ -43,6 +43,7 @@ NAMES = [
     "SessionMetricsQuery",
     "SessionName",
     "Sessions",
+    "SyncReport",
     "TimeFilter",
     "TransportError",
     "UnexpectedResponse",
@@ -51,6 +52,7 @@ NAMES = [
     "all_of",
     "any_of",
     "parse_filter",
+    "sync",
 ]
 
 

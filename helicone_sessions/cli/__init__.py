@@ -32,6 +32,7 @@ _COMMANDS = {
     "demo": "demo:demo",
     "metrics": "metrics:metrics",
     "sessions": "sessions:sessions",
+    "sync": "sync:sync",
     "filter": "filter:filter_",
     "serve": "serve:serve",
     "rebuild": "rebuild:rebuild",
@@ -47,6 +48,8 @@ _OVERVIEW: Final = """Session metrics from Helicone: the requests, length and co
 the key in HELICONE_API_KEY.
 
 `helicone-sessions sessions --last 7d` lists the most expensive sessions.
+
+`helicone-sessions sync --path helicone-data` copies your requests to this machine.
 
 `helicone-sessions filter 'cost > 0.1'` shows the JSON of a filter, and sends nothing.
 
@@ -78,6 +81,11 @@ helicone-sessions sessions 'model contains "gpt"' --last 7d --sort -total_cost -
 helicone-sessions sessions 'session_total_cost > 3' --last 30d --output csv
 helicone-sessions sessions --last 1d --sort -duration --data requests.jsonl
 """,
+    "sync": """\
+helicone-sessions sync --path helicone-data
+helicone-sessions sync --path helicone-data --since 90d
+helicone-sessions sync --path helicone-data --every 15m
+""",
     "filter": """\
 helicone-sessions filter 'cost > 0.1 and model contains "gpt"'
 helicone-sessions filter 'status in (500, 502) or threat' --output tree
@@ -98,6 +106,7 @@ _PAGES: Final = {
     "demo": "tutorial",
     "metrics": "cli",
     "sessions": "cli",
+    "sync": "how-to/export",
     "filter": "filters",
     "serve": "engine",
     "rebuild": "engine",

@@ -33,7 +33,7 @@ _VALUE: Final = re.compile(r"""(?:\A|,)\s*("[^"]*"|'[^']*'|[^,]*?)\s*(?=,|\Z)"""
 _COLUMNS: Final = "helicone-sessions filter --help lists the columns, with examples"
 
 
-def _moment(argument: str, text: str, zone: tzinfo) -> datetime:
+def moment_of(argument: str, text: str, zone: tzinfo) -> datetime:
     """A date or a time such as 2026-11-01 or 2026-11-01T18:00, by default in *zone*."""
     try:
         found = datetime.fromisoformat(text)
@@ -115,8 +115,8 @@ class Times:
                     argument="end", problem="needs a start", remedy="Add --from 2026-11-01"
                 )
             return None
-        begins = _moment("begin", self.begin, self.zone)
-        ends = datetime.now(UTC) if self.end is None else _moment("end", self.end, self.zone)
+        begins = moment_of("begin", self.begin, self.zone)
+        ends = datetime.now(UTC) if self.end is None else moment_of("end", self.end, self.zone)
         # Python compares times of the same zone by the wall clock, even when clocks change.
         if begins.astimezone(UTC) >= ends.astimezone(UTC):
             raise ConfigurationError(

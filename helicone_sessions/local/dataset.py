@@ -1,5 +1,6 @@
 """The requests that a server answers from: tables of its own, or those of an existing ClickHouse."""
 
+import os
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -181,6 +182,30 @@ class Dataset:
     def _opened(self) -> Engine:
         assert self._engine is not None  # noqa: S101 - a server listens only while it is open
         return self._engine
+
+
+@asynccontextmanager
+async def opened_store(path: str | os.PathLike[str]) -> AsyncGenerator[Store, None]:
+    """The store in a directory, which is created if it is missing, for as long as the block runs.
+
+    Raises:
+        ConfigurationError: It cannot be opened, or ClickHouse rejects a statement inside the block.
+    """
+    driver = ChdbDriver(path)
+    try:
+        await driver.open()
+        store = Store(driver, OWN_DATABASE, directory=Path(path))
+        try:
+            await store.open()
+            yield store
+        finally:
+            await store.aclose()
+    except DriverError as error:
+        raise ConfigurationError(
+            problem=f"ClickHouse rejected a statement: {error.problem}", remedy=error.remedy
+        ) from error
+    finally:
+        await driver.aclose()
 
 
 def _only(organizations: Collection[UUID]) -> UUID:

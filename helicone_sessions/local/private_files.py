@@ -28,6 +28,33 @@ def open_private(path: str | os.PathLike[str], flags: int) -> int:
         raise
 
 
+def replace_durably(path: Path, content: bytes) -> None:
+    """Replace a file; when this returns, the new content survives a power cut, and before the old one does.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    new = path.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(open_private(new, os.O_WRONLY | os.O_TRUNC), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+    _sync_directory(path.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    if os.name == "nt":
+        # Windows opens no directories.
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def create_private_directory(path: Path) -> None:
     """Create a directory with its parents; if it is new or empty, only its owner can read it.
 

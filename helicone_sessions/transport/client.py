@@ -26,7 +26,7 @@ from helicone_sessions.transport.endpoint import Region, resolve
 from helicone_sessions.transport.hooks import Hooks, Observer, check_hooks
 from helicone_sessions.transport.listings import Listings
 from helicone_sessions.transport.rate_gate import Gate, Limit, check_limit
-from helicone_sessions.transport.rate_limit import check_count, check_seconds
+from helicone_sessions.transport.rate_limit import RateLimit, check_count, check_seconds
 from helicone_sessions.transport.retry import RetryPolicy
 from helicone_sessions.transport.warn import (
     Cautions,
@@ -38,6 +38,8 @@ from helicone_sessions.transport.warn import (
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
+
+    from helicone_sessions.transport.signed_bodies import SignedBodies
 
 K = TypeVar("K")
 # Stands for an option that is not given, where None is a value.
@@ -112,6 +114,7 @@ class HeliconeClient(Listings):
 
         # A session of the caller's has its own way through a proxy.
         settings = resolve(api_key, region, base_url, looks_for_proxy=session is None)
+        self._settings = settings
         self._base_url = settings.masked(str(settings.base_url))
         self._concurrency = check_count("max_concurrency", max_concurrency)
         self._warnings = FilterWarnings(cautions)
@@ -386,6 +389,34 @@ class HeliconeClient(Listings):
         )
         sending = self._sender.send(call, observer)
         return await (self._warned(sending, found, place) if found else sending)
+
+    def signed_bodies(self) -> "SignedBodies":
+        """A reader of the bodies behind the ``signed_body_url`` of requests, without the key; `sync` uses it.
+
+        >>> client = HeliconeClient("sk-helicone-example")
+        >>> async def body(request):
+        ...     async with client.signed_bodies() as bodies:
+        ...         return (await bodies.read(request["signed_body_url"])).request
+        """
+        from helicone_sessions.transport.signed_bodies import SignedBodies  # noqa: PLC0415 - few need it
+
+        return SignedBodies(self._settings)
+
+    @property
+    def service_limit(self) -> RateLimit | None:
+        """The rate limit that the latest response has announced; None if none has.
+
+        >>> from helicone_sessions.testing import FakeHelicone
+        >>> async def main():
+        ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
+        ...         fake.limit(requests=1000, per=300)
+        ...         await client.count_requests()
+        ...         return client.service_limit
+        >>> import asyncio
+        >>> asyncio.run(main())
+        RateLimit(requests=1000, per=300.0, burst=None)
+        """
+        return self._sender.gate.announced
 
     @property
     def offers_grid(self) -> bool:

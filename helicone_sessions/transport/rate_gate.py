@@ -117,6 +117,11 @@ class Gate:
         self._logged_until = -math.inf
         self._is_shut = False
 
+    @property
+    def announced(self) -> RateLimit | None:
+        """The limit of the service, as its latest response describes it."""
+        return self._budget.window.announced
+
     def try_enter(self, until: float = math.inf) -> bool:
         """Take a turn if no query waits and there is room; `answered` or `left` gives it back.
 

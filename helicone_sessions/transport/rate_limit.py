@@ -129,6 +129,8 @@ class Window:
 
     # Answers that were computed before these requests arrived do not count them yet.
     in_flight: int = attrs.field(default=0, init=False)
+    # The limit as the latest response describes it.
+    announced: RateLimit | None = attrs.field(default=None, init=False)
     # Until the first response it is unknown whether there is a limit.
     _has_answered: bool = attrs.field(default=False, init=False)
     # The next window holds as many; None if the service names no limit.
@@ -205,6 +207,10 @@ class Window:
         reset = None if remaining is None else _number(headers, "RateLimit-Reset")
         if remaining is not None and reset is not None and 0 <= reset <= LONGEST_WINDOW:
             after, before = sent_at + reset - 1, now + reset + _MARGIN
+            length = _LENGTH.search(headers.get("RateLimit-Policy", ""))
+            limit = _number(headers, "RateLimit-Limit") or _number(headers, "RateLimit-Policy") or 0.0
+            if length is not None and limit >= 1 and int(length[1]):
+                self.announced = RateLimit(int(limit), float(length[1]))
             if before <= self._resets_after and sent_at < self._opened_at:
                 return
             if after < self._resets_before and before > self._resets_after:
@@ -212,13 +218,11 @@ class Window:
             else:
                 # A new window, or another limit, whose reset is still to be found.
                 self._opened_at, self._remaining, self._refusals = now, math.inf, min(1, self._refusals)
-                length = _LENGTH.search(headers.get("RateLimit-Policy", ""))
                 if length is not None and before > self._resets_after:
                     # It began at the last reset or later.
                     after = min(before, max(after, self._resets_after + float(length[1])))
             self._resets_after, self._resets_before = after, before
             self._remaining = min(self._remaining, remaining)
-            limit = _number(headers, "RateLimit-Limit") or _number(headers, "RateLimit-Policy") or 0.0
             self._limit = limit if limit >= 1 else max(1.0, self._limit or 0.0, remaining)
         elif status >= 500:
             # A page of a gateway has no figures of the service behind it.

@@ -6,7 +6,6 @@ record shows that rows are missing then.
 
 import asyncio
 import json
-import os
 import zlib
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +14,7 @@ import attrs
 
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.local.drivers.driver import DriverError, Limits, Statement, WritableDriver
-from helicone_sessions.local.private_files import open_private
+from helicone_sessions.local.private_files import replace_durably
 from helicone_sessions.local.storage.table import OWN_TABLES, REQUESTS_TABLE, TAGS_TABLE
 from helicone_sessions.masking import masked_text
 
@@ -70,32 +69,14 @@ class Record:
         """
         content = json.dumps(attrs.asdict(self)).encode()
         path = directory / RECORD_FILE
-        new = path.with_suffix(".new")
         try:
-            new.unlink(missing_ok=True)
-            with os.fdopen(open_private(new, os.O_WRONLY | os.O_TRUNC), "wb") as file:
-                file.write(content + b"\n" + _checksum(content))
-                file.flush()
-                os.fsync(file.fileno())
-            new.replace(path)
-            _sync_directory(directory)
+            replace_durably(path, content + b"\n" + _checksum(content))
         except OSError as error:
             raise DriverError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _checksum(content: bytes) -> bytes:
     return b"%08x" % zlib.crc32(content)
-
-
-def _sync_directory(directory: Path) -> None:
-    if os.name == "nt":
-        # Windows opens no directories.
-        return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @attrs.frozen

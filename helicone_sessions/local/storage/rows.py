@@ -7,6 +7,7 @@ columns are reported.
 import json
 import reprlib
 import threading
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from hashlib import blake2b, md5
 from typing import Any, Final
@@ -62,7 +63,8 @@ class Loaded:
     Args:
         rows: The number of rows loaded.
         replaced: How many of them took the place of a request that was there already, or came twice.
-        rejected: How many rows could not be read and were written to the file of rejects.
+        rejected: How many rows could not be read, and were written to the file of rejects or skipped.
+        reasons: The number of rejected rows by reason.
         ignored: Columns of the data that are not fields of a request.
         mapped: Columns of the data that have another name in the table, with that name.
         without_session: How many rows have no session id. Together they count as one session in every mean,
@@ -79,6 +81,7 @@ class Loaded:
     rows: int = 0
     replaced: int = 0
     rejected: int = 0
+    reasons: Counter[str] = attrs.field(factory=Counter)
     ignored: set[str] = attrs.field(factory=set)
     mapped: dict[str, str] = attrs.field(factory=dict)
     without_session: int = 0
@@ -136,6 +139,11 @@ class BadRow(Exception):
         self.where = where
         self.field = field
         self.reason = reason
+
+    @property
+    def summary(self) -> str:
+        """The reason without the value of the row."""
+        return self.reason if self.field is None else f"{self.field!r} cannot be read"
 
     def as_error(self, remedy: str | None) -> ConfigurationError:
         """The error for the user of a load that does not take such rows."""
@@ -216,6 +224,7 @@ class RowEncoder:
                 line = _reject(bad, placed.row)
                 batch.rejects.append(line)
                 self.report.rejected += 1
+                self.report.reasons[bad.summary] += 1
             count += 1
             characters += len(line)
             if count >= _BATCH or characters >= _BATCH_CHARACTERS or clock.now() >= ends:

@@ -24,6 +24,7 @@ import attrs
 
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.local.drivers.driver import DriverError, Statement, WritableDriver
+from helicone_sessions.local.storage.checkpoint import delete_checkpoint
 from helicone_sessions.local.storage.fields import RowOptions
 from helicone_sessions.local.storage.loader import Loader, RejectsFile, uncancelled
 from helicone_sessions.local.storage.profile import (
@@ -161,6 +162,7 @@ class Store:
         data: Data,
         *,
         rejects: str | os.PathLike[str] | None = None,
+        skip_rejects: bool = False,
         on_progress: Callable[[int], None] | None = None,
         organizations: Collection[UUID] | None = None,
         of_one: bool = False,
@@ -179,6 +181,7 @@ class Store:
                 identified by its position, its content and the name of its file.
             rejects: A file for rows that cannot be read, one JSON object per line; by default such a row
                 fails the load.
+            skip_rejects: Leave out rows that cannot be read.
             on_progress: Called with the number of rows loaded so far, each time that more are durable.
             organizations: The organisations that rows may name. By default there is one: that of the
                 existing requests, or else that of the first row.
@@ -201,7 +204,7 @@ class Store:
                 allowed,
                 options=row_options,
                 first_version=self._version,
-                with_rejects=rejects is not None,
+                with_rejects=skip_rejects or rejects is not None,
                 remedy=remedy,
             )
             self._staged = _Staged.USELESS
@@ -305,6 +308,7 @@ class Store:
         if not self._accepts_loss:
             raise inspection.error(directory)
         _LOG.warning("a damaged store was opened: %s", "; ".join(inspection.losses))
+        delete_checkpoint(directory)
         await self._keeper.keep(Record(is_moving=True))
         # No part can be detached beside a patch; what a lost patch has deleted is deleted again below.
         patches = await self._query(

@@ -1,0 +1,214 @@
+"""``helicone-sessions sync``: copy an account's requests into a store on this machine."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+import attrs
+
+from helicone_sessions.cli.arguments import moment_of
+from helicone_sessions.cli.error_text import error_text
+from helicone_sessions.cli.progress import QueryProgress
+from helicone_sessions.cli.serve import signals
+from helicone_sessions.clock import current
+from helicone_sessions.errors import AuthenticationError, ConfigurationError, FilterValueError, HeliconeError
+from helicone_sessions.report.periods import length_of
+from helicone_sessions.syncing import SyncReport, queries_of
+from helicone_sessions.syncing import sync as copy
+from helicone_sessions.transport.client import HeliconeClient
+
+# What a shell adds to the number of the signal that ended a command.
+_SIGNALLED = 128
+
+
+def sync(
+    *,
+    path: Path,
+    since: str | None = None,
+    until: str | None = None,
+    every: str | None = None,
+    bodies: bool = False,
+    organization: str | None = None,
+    region: Literal["us", "eu"] | None = None,
+    timeout: float = 60.0,
+) -> None:
+    """Copy the requests of your account into a store, those that it does not have yet.
+
+    The key is taken from HELICONE_API_KEY, the address from HELICONE_BASE_URL or --region. The store
+    remembers the time that it covers: the next sync continues there, even after a kill. Tags and
+    deletions are not copied.
+
+    Args:
+        path: The directory of the store, which is created if it is missing.
+        since: The start of the time to copy, as a date or a length such as 90d; by default all time.
+        until: The end of the time to copy, as a date or a time; now by default.
+        every: Repeat the sync at this interval, e.g. 15m, until Ctrl-C or SIGTERM.
+        bodies: Copy the bodies of requests and responses too; each takes a download.
+        organization: The organisation (a UUID) for the requests, if the store has several accounts.
+        region: The region of the service.
+        timeout: Seconds for one attempt.
+    """
+    interval = None if every is None else length_of(every, "every")
+    if interval is not None and until is not None:
+        raise ConfigurationError(
+            argument="every", problem="cannot be combined with `until`", remedy="Leave one of them out"
+        )
+    rounds = _Rounds(path, since, until, interval, bodies, organization, region, timeout)
+    # The files of the store are this user's alone.
+    os.umask(0o077)
+    if code := asyncio.run(_until_signal(rounds)):
+        raise SystemExit(code)
+
+
+async def _until_signal(rounds: "_Rounds") -> int:
+    """Run the rounds until they end or a signal comes; the exit code."""
+    received: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    with signals(received.set_result):
+        working = asyncio.create_task(rounds.run())
+        await asyncio.wait((working, received), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+            return 0
+        working.cancel()
+        await asyncio.wait((working,))
+    _say("stopped; the next sync continues from here")
+    # With --every a signal is the normal end.
+    return 0 if rounds.every is not None else _SIGNALLED + signal.Signals(received.result())
+
+
+@attrs.frozen
+class _Rounds:
+    """The syncs of one command."""
+
+    path: Path
+    since: str | None
+    until: str | None
+    every: timedelta | None
+    bodies: bool
+    organization: str | None
+    region: Literal["us", "eu"] | None
+    timeout: float
+
+    async def run(self) -> None:
+        clock = current()
+        ends = None if self.until is None else moment_of("until", self.until, UTC)
+        began = clock.now()
+        await self._round(_start(self.since), ends, is_first=True)
+        if self.every is None:
+            _say(f"query it with: helicone-sessions metrics --path {self.path} --last 7d")
+            return
+        while True:
+            await clock.sleep(max(0.0, began + self.every.total_seconds() - clock.now()))
+            began = clock.now()
+            try:
+                await self._round(_start(self.since), None)
+            except AuthenticationError:
+                raise
+            except HeliconeError as error:
+                # The next round copies what this one could not.
+                _say(f"{_now()} {error_text(error, 'sync')}; the next round tries again")
+
+    async def _round(self, since: datetime | None, until: datetime | None, *, is_first: bool = False) -> None:
+        with _bar() as (hooks, show):
+            async with HeliconeClient(region=self.region, timeout=self.timeout, hooks=hooks) as client:
+
+                def on_progress(done: int, total: int | None) -> None:
+                    if is_first and done == 0 and total:
+                        _say(_estimate(total, client))
+                    show(done, total)
+
+                report = await copy(
+                    client,
+                    self.path,
+                    since=since,
+                    until=until,
+                    bodies=self.bodies,
+                    organization_id=self.organization,
+                    on_progress=on_progress,
+                )
+        sys.stdout.write(f"{_line(report)}\n")
+        sys.stdout.flush()
+
+
+def _start(text: str | None) -> datetime | None:
+    """The start of the time: a date, a time, or a length that ends now."""
+    if text is None:
+        return None
+    try:
+        return datetime.now(UTC) - length_of(text, "since")
+    except (FilterValueError, OverflowError):
+        return moment_of("since", text, UTC)
+
+
+def _estimate(total: int, client: HeliconeClient) -> str:
+    """A sentence on what the sync takes at the account's rate limit."""
+    queries = queries_of(total)
+    text = f"{total:,} requests to copy in about {queries:,} queries"
+    limit = client.service_limit
+    if limit is None:
+        return text
+    text += f"; the account's limit is {limit.requests:,} in {limit.per:g} s"
+    wait = queries // limit.requests * limit.per
+    return f"{text}, so it takes at least {_duration(wait)}" if wait else text
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+
+
+def _line(report: SyncReport) -> str:
+    """The report as one line."""
+    parts = [f"{report.requests - report.replaced:,} new requests", f"{report.replaced:,} replaced"]
+    if report.skipped:
+        reasons = "; ".join(f"{reason}: {number:,}" for reason, number in sorted(report.skipped.items()))
+        parts.append(f"{sum(report.skipped.values()):,} skipped ({reasons})")
+    if report.cost_differences:
+        parts.append(f"cost and costUSD differ in {report.cost_differences:,}, cost is stored")
+    return f"{_now()} {', '.join(parts)}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ")
+
+
+@contextmanager
+def _bar() -> Iterator[tuple[QueryProgress, Callable[[int, int | None], None]]]:
+    """A bar with count, rate and time left on the standard error, if that is a terminal."""
+    from rich.console import Console  # noqa: PLC0415 - it is an extra
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,} of {task.fields[of]}"),
+        TextColumn("{task.fields[rate]:,.0f}/s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("requests", total=None, rate=0.0, of="?")
+
+        def show(done: int, total: int | None) -> None:
+            elapsed = bar.tasks[0].elapsed or 0.0
+            bar.update(
+                task,
+                completed=done,
+                total=None if total is None else max(done, total),
+                description="requests",
+                rate=done / elapsed if elapsed else 0.0,
+                of="?" if total is None else f"{max(done, total):,}",
+            )
+
+        yield QueryProgress(bar, task), show
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"helicone-sessions: {text}\n")
+    sys.stderr.flush()

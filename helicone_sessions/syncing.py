@@ -1,0 +1,350 @@
+"""Copies the requests of an account into a store of the embedded engine.
+
+The time is copied in periods, oldest first. Each period is read completely and stored before it is noted as
+covered, so that a kill at any moment loses nothing. Requests that come again replace themselves.
+"""
+
+import asyncio
+import json
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, aclosing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import attrs
+
+from helicone_sessions.errors import (
+    APIError,
+    AuthenticationError,
+    ConfigurationError,
+    HeliconeError,
+    RequestTimeout,
+)
+from helicone_sessions.filters.columns import F
+from helicone_sessions.local.dataset import opened_store
+from helicone_sessions.local.server_config import organization_uuid
+from helicone_sessions.local.storage.checkpoint import Coverage, read_checkpoint, write_checkpoint
+from helicone_sessions.local.storage.fields import RowOptions
+from helicone_sessions.local.storage.store import Store
+from helicone_sessions.masking import masked_repr
+from helicone_sessions.messages.converter import moment_in
+from helicone_sessions.messages.requests import LARGEST_PAGE, Request
+from helicone_sessions.transport.client import HeliconeClient
+from helicone_sessions.transport.paging import second_of
+from helicone_sessions.transport.retry import takes_too_long
+from helicone_sessions.transport.signed_bodies import BodyUnavailable, SignedBodies
+
+OnProgress = Callable[[int, int | None], object]
+
+_DOLLARS: Final = RowOptions(cost_unit="dollars")
+# Requests may be stored on the server so long after they were made.
+OVERLAP: Final = timedelta(hours=1)
+# The number of requests that a period is to have: so many at most are usually read again after a kill.
+_AIM: Final = 10_000
+_FIRST_LENGTH: Final = timedelta(hours=1)
+_SHORTEST: Final = timedelta(minutes=1)
+# The number of requests in memory.
+_CHUNK: Final = 5_000
+_TICK: Final = 500
+_BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND: Final = timedelta(seconds=1)
+_BODIES: Final = frozenset({"request_body", "response_body"})
+# With bodies: the requests in memory, the downloads before the next are begun, and the bytes of a load.
+_CHUNK_WITH_BODIES: Final = 500
+_BODIES_AT_ONCE: Final = 20
+_MOST_BYTES: Final = 64 * 1024 * 1024
+
+
+@attrs.frozen
+class SyncReport:
+    """The result of a sync.
+
+    Args:
+        requests: The number of requests stored; ``requests - replaced`` are new.
+        replaced: How many of them replaced a request of the store, as those of the hour that each sync reads
+            again do.
+        skipped: The number of requests that cannot be stored, by reason, and of those without their bodies:
+            ``"bodies: status 404"``.
+        cost_differences: The number of requests whose ``cost`` and ``costUSD`` differ; ``cost`` is stored,
+            because the metrics of the service sum it.
+        since: The start of the time that was read; None for the beginning of the account.
+        until: The end of that time.
+        periods: The number of periods that were read one after the other.
+
+    >>> report = SyncReport(1200, 200, {}, 0, None, datetime(2026, 11, 1, tzinfo=UTC), 3)
+    >>> report.requests - report.replaced
+    1000
+    """
+
+    requests: int
+    replaced: int
+    skipped: Mapping[str, int]
+    cost_differences: int
+    since: datetime | None
+    until: datetime
+    periods: int
+
+
+async def sync(
+    client: HeliconeClient,
+    path: str | os.PathLike[str],
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    bodies: bool = False,
+    organization_id: UUID | str | None = None,
+    on_progress: OnProgress | None = None,
+) -> SyncReport:
+    """Copy the requests of the client's account into a store, those that it does not have yet.
+
+    The store keeps a checkpoint of the times that it covers, so that a sync continues where the one before
+    ended, even after a kill. It reads the last hour before that again, because the service stores requests
+    late. A request that comes again replaces itself, so the store has each once. Requests that were deleted
+    or changed on the service later and tags of sessions are not copied.
+
+    Args:
+        client: The client of the account.
+        path: The directory of the store, which is created if it is missing.
+        since: The start of the time to copy; None for the beginning of the account.
+        until: The end of that time, which is not part of it; None for now.
+        bodies: Copy the bodies of requests and responses too. Each takes a download from the storage of the
+            service, of 16 MB at most, over https and without the key. A request whose body cannot be read is
+            stored without it, and counted in ``skipped``.
+        organization_id: The organisation under which the store keeps the requests, if it has several
+            accounts.
+        on_progress: Called with the number of requests copied so far, and with the number to copy, which is
+            None if the service does not count.
+
+    Raises:
+        MissingExtra: The extra ``local`` is not installed.
+        ConfigurationError: An argument cannot be used, or the store cannot be opened.
+        HeliconeError: A request failed after the retries; what was copied before is in the store.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from helicone_sessions.local import LocalServer
+    >>> from helicone_sessions.testing import FakeHelicone, request
+    >>> async def main(path):
+    ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
+    ...         fake.stored_requests = [request(cost=0.5), request(cost=0.25)]
+    ...         report = await sync(client, path)
+    ...     async with LocalServer(path=path) as server:
+    ...         return report.requests, await server.count()
+    >>> with TemporaryDirectory() as path:
+    ...     asyncio.run(main(path))
+    (2, 2)
+    """
+    now = second_of(datetime.now(UTC)) + _SECOND
+    start = _BEGINNING if since is None else _whole_second("since", since)
+    end = now if until is None else min(now, _whole_second("until", until))
+    if start >= end:
+        raise ConfigurationError(
+            argument="since",
+            problem=f"must be before {'now' if until is None else 'the end'}, got {start.isoformat()}",
+            remedy="Use an earlier time",
+        )
+    organization = None if organization_id is None else organization_uuid(organization_id)
+    async with opened_store(path) as store, AsyncExitStack() as stack:
+        reader = await stack.enter_async_context(client.signed_bodies()) if bodies else None
+        copying = _Copying(
+            client, store, Path(path), organization or store.organization_id, reader, on_progress
+        )
+        return await copying.run(start, end)
+
+
+def queries_of(requests: int) -> int:
+    """About how many queries it takes to copy a number of requests.
+
+    >>> queries_of(1_000_000)
+    1330
+    """
+    # A period takes a count, a look for the newest request, and a page to see that no more follow. The first
+    # periods are short.
+    periods = requests // _AIM + 10
+    return requests // LARGEST_PAGE + 3 * periods
+
+
+@attrs.define(eq=False)
+class _Copying:
+    """One sync, on its way."""
+
+    client: HeliconeClient
+    store: Store
+    directory: Path
+    organization: UUID
+    bodies: SignedBodies | None
+    on_progress: OnProgress | None
+    began: datetime = attrs.field(factory=lambda: datetime.now(UTC), init=False)
+    coverage: Coverage = attrs.field(factory=Coverage, init=False)
+    length: timedelta = attrs.field(default=_FIRST_LENGTH, init=False)
+    total: int | None = attrs.field(default=None, init=False)
+    read: int = attrs.field(default=0, init=False)
+    requests: int = attrs.field(default=0, init=False)
+    replaced: int = attrs.field(default=0, init=False)
+    skipped: Counter[str] = attrs.field(factory=Counter, init=False)
+    cost_differences: int = attrs.field(default=0, init=False)
+    periods: int = attrs.field(default=0, init=False)
+
+    async def run(self, start: datetime, end: datetime) -> SyncReport:
+        self.coverage = await asyncio.to_thread(read_checkpoint, self.directory, self.organization)
+        gaps = list(self.coverage.missing(start, end))
+        self.total = await self._count(gaps)
+        self._tell()
+        for first, last in gaps:
+            await self._copy(first, last)
+        since = gaps[0][0] if gaps else end
+        return SyncReport(
+            self.requests,
+            self.replaced,
+            dict(self.skipped),
+            self.cost_differences,
+            None if since == _BEGINNING else since,
+            end,
+            self.periods,
+        )
+
+    async def _count(self, gaps: list[tuple[datetime, datetime]]) -> int | None:
+        """The number of requests to copy; None if the service does not tell."""
+        try:
+            return sum([await self.client.count_requests(_between(*gap)) for gap in gaps])
+        except AuthenticationError:
+            raise
+        except (APIError, RequestTimeout):
+            return None
+
+    def _tell(self) -> None:
+        if self.on_progress is not None:
+            self.on_progress(self.read, self.total)
+
+    async def _copy(self, start: datetime, end: datetime) -> None:
+        """Copy the time from *start* to *end* in periods of a suitable length."""
+        oldest = start if start > _BEGINNING else await self._oldest(end)
+        at = start
+        while at < end:
+            first = max(at, oldest)
+            last = min(second_of(first + self.length), end)
+            try:
+                read = await self._copy_period(at, last)
+            except HeliconeError as error:
+                if not takes_too_long(error) or last - first <= _SHORTEST:
+                    raise
+                self.length = max(_SHORTEST, (last - first) / 2)
+                continue
+            await self._note(start, last)
+            if read < _AIM / 2:
+                self.length *= 2
+            elif read > _AIM:
+                self.length = max(_SHORTEST, self.length * _AIM / read)
+            self.periods += 1
+            at = last
+
+    async def _oldest(self, end: datetime) -> datetime:
+        """The time of the oldest request, or *end* if there is none."""
+        async with aclosing(self.client.stream_requests(_between(_BEGINNING, end), page_size=100)) as rows:
+            async for row in rows:
+                return second_of(moment_in(row["request_created_at"]))
+        return end
+
+    async def _copy_period(self, start: datetime, end: datetime) -> int:
+        """Copy the requests of a period; the number of them."""
+        read = 0
+        chunk: list[Request] = []
+        # Each request of the period comes once, and they are counted at the end.
+        async with aclosing(self.client.stream_requests(_between(start, end))) as rows:
+            async for row in rows:
+                chunk.append(row)
+                read += 1
+                self.read += 1
+                if read % _TICK == 0:
+                    self._tell()
+                if len(chunk) == (_CHUNK if self.bodies is None else _CHUNK_WITH_BODIES):
+                    await self._keep(chunk)
+                    chunk = []
+        await self._keep(chunk)
+        self._tell()
+        return read
+
+    async def _note(self, start: datetime, end: datetime) -> None:
+        """Write down that the time from *start* to *end* was read."""
+        # This machine's clock may be wrong: the time after the newest request is not taken as over.
+        settled = min(end, self.began - OVERLAP, self.coverage.newest or start)
+        self.coverage = self.coverage.plus(start, second_of(settled))
+        await asyncio.to_thread(write_checkpoint, self.directory, self.organization, self.coverage)
+
+    async def _keep(self, chunk: list[Request]) -> None:
+        async for requests in self._complete(chunk):
+            organization = str(self.organization)
+            loaded = await self.store.load(
+                [{**request, "organization_id": organization} for request in requests],
+                skip_rejects=True,
+                organizations={self.organization},
+                row_options=_DOLLARS,
+            )
+            self.requests += loaded.rows
+            self.replaced += loaded.replaced
+            self.cost_differences += loaded.cost_differences
+            self.skipped.update(loaded.reasons)
+            self.coverage = self.coverage.with_newest(moment_in(requests[-1]["request_created_at"]))
+
+    async def _complete(self, chunk: list[Request]) -> AsyncIterator[list[Request]]:
+        """The requests, with their bodies if they are to be copied: as many at a time as fit into memory."""
+        if self.bodies is None:
+            if chunk:
+                yield [_without_bodies(request) for request in chunk]
+            return
+        requests: list[Request] = []
+        size = 0
+        for place in range(0, len(chunk), _BODIES_AT_ONCE):
+            some = chunk[place : place + _BODIES_AT_ONCE]
+            for request, bytes_read in await asyncio.gather(
+                *(self._with_bodies(self.bodies, one) for one in some)
+            ):
+                requests.append(request)
+                size += bytes_read
+            if size >= _MOST_BYTES or place + _BODIES_AT_ONCE >= len(chunk):
+                yield requests
+                requests, size = [], 0
+
+    async def _with_bodies(self, bodies: SignedBodies, request: Request) -> tuple[Request, int]:
+        """The request with its bodies, and their size."""
+        if request.get("storage_location") == "clickhouse":
+            return request, 0
+        try:
+            body = await bodies.read(request.get("signed_body_url"))
+        except BodyUnavailable as error:
+            self.skipped[f"bodies: {error.reason}"] += 1
+            return _without_bodies(request), 0
+        found = {"request_body": _as_body(body.request), "response_body": _as_body(body.response)}
+        return {**request, **found}, body.size
+
+
+def _without_bodies(request: Request) -> Request:
+    return {name: value for name, value in request.items() if name not in _BODIES}
+
+
+def _as_body(value: Any) -> str | None:
+    """A body as text; halves of characters, as at a cut through an emoji, become question marks."""
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "replace").decode()
+
+
+def _between(start: datetime, end: datetime) -> Any:
+    """The condition on requests from *start* on, up to *end*; both are whole seconds."""
+    before = F.request_created_at < end
+    return before if start == _BEGINNING else (F.request_created_at >= start) & before
+
+
+def _whole_second(argument: str, moment: object) -> datetime:
+    """The moment, without a fraction of a second that a condition on the service would not have."""
+    if not isinstance(moment, datetime) or moment.utcoffset() is None:
+        raise ConfigurationError(
+            argument=argument,
+            problem=f"must be a datetime with a time zone, got {masked_repr(moment)}",
+            remedy="Pass datetime.now(UTC) - timedelta(days=90), for example",
+        )
+    return second_of(moment.astimezone(UTC))
