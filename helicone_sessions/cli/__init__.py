@@ -29,6 +29,7 @@ _COMMANDS = {
     "demo": "demo:demo",
     "metrics": "metrics:metrics",
     "sessions": "sessions:sessions",
+    "sql": "sql:sql",
     "filter": "filter:filter_",
     "serve": "serve:serve",
 }
@@ -47,6 +48,8 @@ the key in HELICONE_API_KEY.
 `helicone-sessions filter 'cost > 0.1'` shows the JSON of a filter, and sends nothing.
 
 `helicone-sessions serve --data requests.jsonl` answers from your own data.
+
+`helicone-sessions sql 'SELECT count() FROM requests' --path helicone-data` runs SQL on a store.
 """
 _EXIT_CODES: Final = """Exit codes: 0 done, 1 the service, the network or the output failed, 2 the command
 cannot run as given, 3 the service rejects the key, 4 the rate limit is reached, 5 some queries of a table
@@ -74,6 +77,12 @@ helicone-sessions sessions 'model contains "gpt"' --last 7d --sort -total_cost -
 helicone-sessions sessions 'session_total_cost > 3' --last 30d --output csv
 helicone-sessions sessions --last 1d --sort -duration --data requests.jsonl
 """,
+    "sql": """\
+helicone-sessions sql --path helicone-data 'SELECT count() FROM requests'
+helicone-sessions sql --path helicone-data --output csv \\
+    'SELECT model, sum(cost) AS dollars FROM requests GROUP BY model ORDER BY dollars DESC'
+helicone-sessions sql --path helicone-data --limit 0 --output parquet 'SELECT * FROM requests' > all.parquet
+""",
     "filter": """\
 helicone-sessions filter 'cost > 0.1 and model contains "gpt"'
 helicone-sessions filter 'status in (500, 502) or threat' --output tree
@@ -91,6 +100,7 @@ _PAGES: Final = {
     "demo": "tutorial",
     "metrics": "cli",
     "sessions": "cli",
+    "sql": "sql",
     "filter": "filters",
     "serve": "engine",
 }
