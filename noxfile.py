@@ -234,6 +234,14 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHONS[0], requires=["wheel"], default=False)
+def mutations(session: nox.Session) -> None:
+    """Load 9,000 files with changed bytes through ClickHouse and through Python, and compare."""
+    install_wheel(session, *group("tests"))
+    session.env["HELICONE_SESSIONS_MUTATIONS"] = "3000"
+    run_tests(session, "python", default=("tests/local/test_both_ways.py",))
+
+
+@nox.session(python=PYTHONS[0], requires=["wheel"], default=False)
 def contract(session: nox.Session) -> None:
     """Ask the server for ten minutes what schemathesis makes of the contract's OpenAPI text."""
     install_wheel(session, *group("tests"), *group("contract"))
@@ -265,6 +273,13 @@ def engine(session: nox.Session) -> None:
     session.run("python", "benchmarks/heartbeat.py", *session.posargs)
     session.run("python", "benchmarks/grid.py", *session.posargs)
     session.run("python", "benchmarks/engine.py", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0], requires=["wheel"], default=False)
+def loading(session: nox.Session) -> None:
+    """Measure how long files take to load, against DuckDB, and the peak of memory."""
+    install_wheel(session, "duckdb")
+    session.run("python", "benchmarks/loading.py", *session.posargs)
 
 
 @nox.session(python=PYTHONS[0], requires=["wheel"], default=False)

@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -435,8 +436,20 @@ def test_no_session_says_what_to_ask_for(run: Run, service: FakeHelicone) -> Non
     """In place of three empty histograms."""
     service.otherwise(SessionMetrics.empty())
     done = run(service, "metrics")
-    assert "No session matches. Try a longer time" in done.stdout
+    assert "No session matches" in done.stdout
+    assert "Try a longer time" in done.stderr
     assert "Requests per session" not in done.stdout
+
+
+def test_a_cost_that_no_request_has_suggests_the_cost_of_sessions(run: Run, service: FakeHelicone) -> None:
+    """The metrics of the service ignore conditions on sessions; the command that lists them does not."""
+    service.otherwise(SessionMetrics.empty())
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        done = run(service, "metrics", "cost > 3 and status == 200")
+
+    assert "caution: cost > 3: " in done.stderr
+    assert "helicone-sessions sessions 'session_total_cost > 3'" in done.stderr
 
 
 def test_thousands_of_queries_are_announced(run: Run, service: FakeHelicone) -> None:
@@ -599,7 +612,7 @@ def test_a_filter_becomes_the_json_of_the_api(run: Run) -> None:
     assert 0 == done.returncode
     assert (F.cost > 3) | F.threat == Filter.from_wire(json.loads(done.stdout))
     assert "any of\n  cost gt 3 dollars" in done.stderr
-    assert "caution: F.cost > 3: a constant beyond 2.147483647" in done.stderr
+    assert "caution: cost > 3: a constant beyond 2.147483647" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_csv_and_json_are_data_alone(path: Path) -> None:
     rows = sql(BY_MODEL, "--path", path, "--output", "json", "--limit", "0")
 
     assert (0, b"model,dollars\ngpt-4o,0.5\n") == (csv.returncode, csv.stdout)
-    assert b"The output has the first 1 rows only; --limit 0 returns all.\n" == csv.stderr
+    assert b"The output is cut at --limit 1; --limit 0 returns all rows.\n" == csv.stderr
     assert [{"model": "gpt-4o", "dollars": 0.5}, {"model": "o3", "dollars": 0.25}] == json.loads(rows.stdout)
     assert b"" == rows.stderr
 

@@ -5,21 +5,24 @@ Results go to standard output, everything else to standard error. `_EXIT_CODES` 
 
 import os
 import sys
+import warnings
 from contextlib import suppress
 from importlib.metadata import metadata
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from helicone_sessions.cli.error_text import error_text, usage_error
+from helicone_sessions.cli.error_text import caution_text, error_text, usage_error
 from helicone_sessions.errors import (
     AuthenticationError,
     ConfigurationError,
     FilterError,
     HeliconeError,
+    HeliconeFilterWarning,
     MissingExtra,
     RateLimited,
 )
+from helicone_sessions.filters.cautions import Caution
 from helicone_sessions.filters.schema import COLUMNS
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ _COMMANDS = {
     "sql": "sql:sql",
     "filter": "filter:filter_",
     "serve": "serve:serve",
+    "rebuild": "rebuild:rebuild",
 }
 # A shell reports this code for a command that SIGINT ended.
 _INTERRUPTED = 130
@@ -95,6 +99,9 @@ helicone-sessions serve --data requests.jsonl
 helicone-sessions serve --data november.csv --path helicone-data --port 8585
 helicone-sessions serve --data requests.jsonl --rejects bad.jsonl
 """,
+    "rebuild": """\
+helicone-sessions rebuild --path helicone-data
+""",
 }
 _PAGES: Final = {
     "demo": "tutorial",
@@ -103,6 +110,7 @@ _PAGES: Final = {
     "sql": "sql",
     "filter": "filters",
     "serve": "engine",
+    "rebuild": "engine",
 }
 _MORE: Final = {
     "filter": "Columns: " + ", ".join(COLUMNS) + ".",
@@ -118,6 +126,7 @@ def main() -> None:
         # A terminal shows a ? for a character that it lacks; files and pipes get all characters, as UTF-8.
         encoding = None if sys.stdout.isatty() else "utf-8"
         sys.stdout.reconfigure(encoding=encoding, errors="replace")
+    warnings.showwarning = _show_warning
     arguments = sys.argv[1:]
     command = "".join({*_COMMANDS}.intersection(arguments[:1]))
     try:
@@ -133,6 +142,14 @@ def main() -> None:
         _fail(f"{error.filename or 'the output'} cannot be written: {error.strerror}", 1)
     except KeyboardInterrupt:
         _fail("interrupted", _INTERRUPTED)
+
+
+def _show_warning(message: Warning | str, *_where: Any, **_more: Any) -> None:
+    """Write a warning to the standard error; a caution quotes the condition as filter text."""
+    found = message.args[0] if isinstance(message, HeliconeFilterWarning) else message
+    if isinstance(found, Caution):
+        found = f"caution: {caution_text(found)}"
+    sys.stderr.write(f"helicone-sessions: {found}\n")
 
 
 def _run(arguments: list[str], command: str) -> None:

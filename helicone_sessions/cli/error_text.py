@@ -10,11 +10,14 @@ from helicone_sessions.errors import (
     APIError,
     AuthenticationError,
     ConnectionFailed,
+    FilterError,
     FilterSyntaxError,
     HeliconeError,
     RateLimited,
     RequestTimeout,
 )
+from helicone_sessions.filters.cautions import Caution
+from helicone_sessions.filters.text.parser import parse_filter
 
 if TYPE_CHECKING:
     from cyclopts import CycloptsError
@@ -85,6 +88,21 @@ def _in_options(error: HeliconeError, command: str) -> str:
     remedy = _REMEDIES.get(subject, error.remedy)
     text = f"{error.problem}. {remedy}" if remedy else error.problem
     return f"{subject} {_OTHER_ARGUMENT.sub(lambda found: option(found[1]), text)}".lstrip()
+
+
+def caution_text(caution: Caution) -> str:
+    """The text of a caution, with its condition as filter text.
+
+    >>> from helicone_sessions import F
+    >>> caution_text((F.cost > 3).cautions()[0])[:28]
+    'cost > 3: a constant beyond '
+    """
+    try:
+        condition = str(parse_filter(caution.condition))
+    except FilterError:
+        # The caution is about the whole filter or its time.
+        condition = caution.condition
+    return f"{condition}: {caution.reason}; {caution.remedy}"
 
 
 def _advice(error: HeliconeError) -> str:

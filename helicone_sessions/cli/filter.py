@@ -5,6 +5,7 @@ import sys
 from typing import Literal
 
 from helicone_sessions.cli.arguments import condition
+from helicone_sessions.cli.error_text import caution_text
 
 Output = Literal["json", "tree", "python", "text"]
 
@@ -26,4 +27,4 @@ def filter_(text: str, /, *, output: Output = "json") -> None:
         sys.stderr.write(f"{read.explain()}\n\n")
     sys.stdout.write(f"{shown[output]}\n")
     for caution in read.cautions():
-        sys.stderr.write(f"caution: {caution}\n")
+        sys.stderr.write(f"caution: {caution_text(caution)}\n")

@@ -4,6 +4,7 @@ import asyncio
 import math
 import os
 import sys
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -17,6 +18,7 @@ from helicone_sessions.cli.source import Source
 from helicone_sessions.display import html
 from helicone_sessions.display.numbers import means
 from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.filters.nodes import Leaf, Node
 from helicone_sessions.messages.metrics import UNITS, PSize, SessionMetrics, panels
 from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.messages.tabular import Tabular, json_text
@@ -33,6 +35,7 @@ _PARTLY, _ALARM = 5, 6
 # The rate limit of the free tier.
 _MANY, _WINDOW_MINUTES = 1000, 5
 _DAY: Final = timedelta(days=1)
+_ABOVE: Final = ("gt", "gte")
 
 
 @attrs.frozen
@@ -135,7 +138,10 @@ def metrics(  # noqa: PLR0913 - options
     previous = None if compare is None or query.time_filter is None else _before(query.time_filter)
     report = _Report(query, grid, quantity, output, plot, kind, source, alarms, previous)
     if not is_table and not alarms and previous is None:
-        _show_metrics(asyncio.run(_metrics(report)), report)
+        found, follows_contract = asyncio.run(_metrics(report))
+        _show_metrics(found, report)
+        if found.average.session_count is None:
+            _warn(_advice(query, follows_contract=follows_contract))
         return
     segment_count = 1 if grid["by"] is None or column is not None else len(grid["by"])
     _announce(segment_count * len(periods_of(query, period, times.zone)), source, is_confirmed=yes)
@@ -175,6 +181,30 @@ def _run_grids(report: _Report) -> None:
         raise SystemExit(_PARTLY if failed else _ALARM)
 
 
+def _advice(query: SessionMetricsQuery, *, follows_contract: bool) -> str:
+    """What to change if no session matches."""
+    leaves = () if query.filter is None else _leaves(query.filter.node)
+    limit = next(
+        (leaf.value for leaf in leaves if leaf.column.name == "cost" and leaf.operator in _ABOVE), None
+    )
+    if limit is None:
+        return "Try a longer time, or fewer conditions"
+    condition = f"session_total_cost > {limit}"
+    if follows_contract:
+        return f"`cost` is the cost of one request. For the cost of whole sessions use {condition!r}"
+    return (
+        "`cost` is the cost of one request. The sessions that cost more in total are listed by"
+        f" helicone-sessions sessions {condition!r}"
+    )
+
+
+def _leaves(node: Node) -> Iterator[Leaf]:
+    if isinstance(node, Leaf):
+        yield node
+    for child in node.children:
+        yield from _leaves(child)
+
+
 def _warn(text: str) -> None:
     sys.stderr.write(f"helicone-sessions: {text}\n")
 
@@ -196,12 +226,13 @@ def _announce(count: int, source: Source, *, is_confirmed: bool) -> None:
         raise KeyboardInterrupt
 
 
-async def _metrics(report: _Report) -> SessionMetrics:
+async def _metrics(report: _Report) -> tuple[SessionMetrics, bool]:
+    """The metrics, and whether the server reads filters as the contract does."""
     with of_queries(transient=True) as progress:
         async with report.source.client(progress) as client:
             found = await client.get_metrics(report.query)
             progress.on_progress(1, 1, 0)
-            return found
+            return found, client.offers_grid
 
 
 async def _grids(report: _Report) -> tuple[MetricsGrid, MetricsGrid | None]:
@@ -249,7 +280,7 @@ def _show_metrics(found: SessionMetrics, report: _Report) -> None:
         (averages,) = means([panels(found)])
         console.print(terminal.NumberTable("Averages of a session", heads, [("all sessions", averages)]))
         if found.average.session_count is None:
-            console.print("No session matches. Try a longer time, or fewer conditions.")
+            console.print("No session matches.")
         else:
             console.print(terminal.histograms(panels(found), cut_of(report.query)))
     elif report.output == "html":

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from helicone_sessions.clock import current
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.masking import masked_text
+from helicone_sessions.masking import masked_repr, masked_text
 
 if TYPE_CHECKING:
     from helicone_sessions.local import LocalServer
@@ -31,7 +31,10 @@ _SECONDS_OF_ONE_SIGNAL: Final = 0.5
 
 def serve(  # noqa: PLR0913 - each is an option of the command
     *,
-    data: Path | None = None,
+    data: list[str] | None = None,
+    cost_unit: Literal["dollars", "billionths"] | None = None,
+    map: list[str] | None = None,  # noqa: A002 - the name of the option
+    assume_time_zone: str | None = None,
     sample: bool = False,
     path: Path | None = None,
     accept_loss: bool = False,
@@ -52,7 +55,11 @@ def serve(  # noqa: PLR0913 - each is an option of the command
     What was asked is written to the standard error, a line for each request.
 
     Args:
-        data: A .jsonl, .json, .csv or .parquet file of requests (.gz likewise) to load first.
+        data: A .jsonl, .json, .csv or .parquet file of requests (.gz likewise) to load first, or a pattern in
+            quotes, as 'exports/*.jsonl'; repeat it for more.
+        cost_unit: The unit of cost; billionths of a dollar in a dump of Helicone's own table.
+        map: The field that a column of the data holds, as started=request_created_at; repeat it for more.
+        assume_time_zone: The zone of times without one, as UTC or Europe/Berlin.
         sample: Load a made-up month that ends now, as the demo has it.
         path: A directory that keeps the data; without it, it is in memory and gone at the end.
         accept_loss: Open a damaged store without the rows that are lost.
@@ -74,13 +81,13 @@ def serve(  # noqa: PLR0913 - each is an option of the command
     for name, value in (("max_seconds", max_seconds), ("max_memory", max_memory)):
         if value is not None and not 0 < value < float("inf"):
             raise ConfigurationError(argument=name, problem=f"must be a number above 0, got {value:g}")
-    if sample and (data is not None or clickhouse is not None):
+    if sample and (data or clickhouse is not None):
         raise ConfigurationError(
             argument="sample",
             problem="cannot be combined with `data` or `clickhouse`",
             remedy="Leave one of them out",
         )
-    loads = sample or data is not None
+    loads = sample or bool(data)
     rows: Data = LocalServer.sample() if sample else data or ()
     key = os.environ.get(KEY_VARIABLE) or None
     # The files of the engine and of rejected rows are this user's alone.
@@ -91,6 +98,9 @@ def serve(  # noqa: PLR0913 - each is an option of the command
         path=path,
         accept_loss=accept_loss,
         clickhouse=clickhouse,
+        cost_unit=cost_unit,
+        columns=dict(map_option(each) for each in map or ()),
+        assume_time_zone=assume_time_zone,
         organization_id=organization,
         api_key=key,
         host=host,
@@ -102,9 +112,27 @@ def serve(  # noqa: PLR0913 - each is an option of the command
         limits=Limits(seconds=max_seconds, memory=None if max_memory is None else max_memory * _MEGABYTE),
     )
     where = _where(path, clickhouse)
-    code = asyncio.run(_serve(make, where, shows_key=key is None, loads=loads, kept=path is not None))
+    code = asyncio.run(
+        _serve(make, where, rejects=rejects, shows_key=key is None, loads=loads, kept=path is not None)
+    )
     if code:
         raise SystemExit(code)
+
+
+def map_option(text: str) -> tuple[str, str]:
+    """The two names of a ``--map``.
+
+    >>> map_option("Started at=request_created_at")
+    ('Started at', 'request_created_at')
+    """
+    theirs, sign, field = text.rpartition("=")
+    if not (theirs and sign and field):
+        raise ConfigurationError(
+            argument="map",
+            problem=f"must be COLUMN=FIELD, got {masked_repr(text)}",
+            remedy="For example --map started=request_created_at",
+        )
+    return theirs, field
 
 
 def _where(path: Path | None, clickhouse: str | None) -> str:
@@ -123,7 +151,13 @@ _STOPPED: Final = {
 
 
 async def _serve(
-    make: Callable[..., "LocalServer"], where: str, *, shows_key: bool, loads: bool, kept: bool
+    make: Callable[..., "LocalServer"],
+    where: str,
+    *,
+    rejects: Path | None,
+    shows_key: bool,
+    loads: bool,
+    kept: bool,
 ) -> int:
     """Serve until told to stop; the exit code."""
     told: list[int] = []
@@ -139,7 +173,7 @@ async def _serve(
             try:
                 if not ending.is_set():
                     _log_requests()
-                    await _announce(server, where, shows_key=shows_key)
+                    await _announce(server, where, rejects=rejects, shows_key=shows_key)
                     await ending.wait()
                     _say("stopping: queries under way may end; the same signal again stops at once")
             finally:
@@ -202,16 +236,19 @@ def signals(tell: Callable[[int], object]) -> Iterator[None]:
         restore()
 
 
-async def _announce(server: "LocalServer", where: str, *, shows_key: bool) -> None:
+async def _announce(server: "LocalServer", where: str, *, rejects: Path | None, shows_key: bool) -> None:
     loaded = server.loaded
     if loaded.rows or loaded.rejected:
-        _say(f"{loaded.rows:,} requests loaded, {loaded.replaced:,} replaced, {loaded.rejected:,} rejected")
+        kept = f" (see {rejects})" if loaded.rejected and rejects is not None else ""
+        counts = f"{loaded.replaced:,} replaced, {loaded.rejected:,} rejected"
+        _say(f"{loaded.rows:,} requests loaded, {counts}{kept}")
+    for remark in loaded.remarks():
+        _say(remark)
     if loaded.mapped:
         mapped = ", ".join(f"{name} to {to}" for name, to in sorted(loaded.mapped.items()))
         _say(f"columns mapped: {mapped}")
     if loaded.ignored:
-        ignored = masked_text(", ".join(sorted(loaded.ignored)))
-        _say(f"columns left out, as no filter asks for them: {ignored}")
+        _say(f"unknown columns are left out: {masked_text(loaded.ignored_text())}")
     # In a cluster that is not ours it may take long to count.
     count = None if where.startswith("in ClickHouse") else await server.count()
     _say(f"serving {'what is' if count is None else f'{count:,} requests'} {where}")
@@ -251,7 +288,12 @@ def _progress() -> Iterator[Callable[[int], None]]:
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
     console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.completed:,} requests loaded"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description} requests loaded"), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task("load", total=None)
-        yield lambda rows: progress.update(task, completed=rows)
+        task = progress.add_task("0", total=None)
+        yield lambda rows: progress.update(task, description=_described(rows))
+
+
+def _described(rows: int) -> str:
+    fraction: float | None = getattr(rows, "fraction", None)
+    return f"{rows:,}" if fraction is None else f"{fraction:.0%}, {rows:,}"

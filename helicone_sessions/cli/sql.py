@@ -60,7 +60,7 @@ def sql(
     else:
         sys.stdout.write(found.to_csv() if output == "csv" else f"{found.to_json()}\n")
     if found.is_cut:
-        sys.stderr.write(f"The output has the first {limit:,} rows only; --limit 0 returns all.\n")
+        sys.stderr.write(f"The output is cut at --limit {limit}; --limit 0 returns all rows.\n")
 
 
 async def _selected(

@@ -12,6 +12,8 @@ from uuid import UUID
 
 from helicone_sessions.errors import FilterError, FilterTypeError, FilterValueError
 from helicone_sessions.filters.schema import ColumnFacts, Kind
+from helicone_sessions.masking import masked_repr
+from helicone_sessions.time_zones import has_misplaced_pytz_zone
 
 Value = str | int | float | bool | datetime
 E = TypeVar("E", bound=FilterError)
@@ -141,6 +143,9 @@ def _timestamp(column: ColumnFacts, value: object, key: str | None) -> datetime:
     if not isinstance(value, datetime) or value.utcoffset() is None:
         remedy = ZONE if isinstance(value, datetime) else DAY if isinstance(value, date) else DATETIME
         raise _unfit(FilterTypeError, column, key, "a datetime with a zone", value, remedy)
+    if has_misplaced_pytz_zone(value):
+        remedy = "Use zoneinfo.ZoneInfo, or the localize() method of the zone"
+        raise _unfit(FilterValueError, column, key, "a time with the offset of its zone", value, remedy)
     if getattr(value, "nanosecond", 0):
         remedy = "Round it to microseconds"
         raise _unfit(FilterValueError, column, key, "a time without nanoseconds", value, remedy)
@@ -160,19 +165,8 @@ def _boolean(column: ColumnFacts, value: object, key: str | None) -> bool:
 
 
 def _unfit(kind: type[E], column: ColumnFacts, key: str | None, wanted: str, value: object, remedy: str) -> E:
-    shown = str(value) if isinstance(value, date) else shortened(value)
+    shown = str(value) if isinstance(value, date) else masked_repr(value)
     return refusal(kind, column, f"takes {wanted}, got {shown}", remedy, key=key)
-
-
-def shortened(value: object, most: int = 60) -> str:
-    """The value for a message, cut if it is long."""
-    try:
-        text = repr(value)
-    except ValueError:
-        text = "a number of thousands of digits"
-    except Exception:  # noqa: BLE001 - the repr of a caller's class may raise anything
-        text = f"<{type(value).__name__} without a repr>"
-    return cut(text, most)
 
 
 def cut(text: str, most: int = 100) -> str:

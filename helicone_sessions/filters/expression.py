@@ -13,7 +13,6 @@ from uuid import UUID
 from helicone_sessions.display import html
 from helicone_sessions.errors import FilterError, FilterTypeError, HeliconeFilterWarning
 from helicone_sessions.filters.cautions import Caution, cautions
-from helicone_sessions.filters.constants import shortened
 from helicone_sessions.filters.hints import suggestion
 from helicone_sessions.filters.nodes import (
     EVERYTHING,
@@ -41,6 +40,7 @@ from helicone_sessions.filters.precedence import (
 from helicone_sessions.filters.schema import Operator
 from helicone_sessions.filters.text.printer import explain, to_source, to_text
 from helicone_sessions.filters.wire import WireFilter, from_wire, to_wire
+from helicone_sessions.masking import masked_repr
 
 Constant = bool | int | float | str | datetime | Decimal | Fraction | Enum | UUID
 
@@ -101,7 +101,7 @@ class Operand:
             )
 
         def __contains__(self, item: object) -> NoReturn:
-            raise misuse(f"{shortened(item)} in {self!r} has no meaning", self._instead_of_in(item))
+            raise misuse(f"{masked_repr(item)} in {self!r} has no meaning", self._instead_of_in(item))
 
         def __iter__(self) -> NoReturn:
             raise FilterTypeError(
@@ -147,7 +147,7 @@ def _operand_of(value: object, *, alone: bool = False) -> Node | Terms:
     if alone or is_constant(value):
         return [[Open(value, is_column=False)]]
     raise misuse(
-        f"a filter cannot be combined with {shortened(value)}", "Combine filters and comparisons only"
+        f"a filter cannot be combined with {masked_repr(value)}", "Combine filters and comparisons only"
     )
 
 
@@ -434,7 +434,7 @@ def as_filter(value: object) -> Filter:
         remedy = "Use parse_filter() to read a filter from text"
     else:
         remedy = "Use Filter.from_wire() to read the API's JSON"
-    raise FilterTypeError(problem=f"expected a filter, got {shortened(value)}", remedy=remedy)
+    raise FilterTypeError(problem=f"expected a filter, got {masked_repr(value)}", remedy=remedy)
 
 
 ALL: Final = Filter._of(EVERYTHING)

@@ -1,7 +1,7 @@
 """The requests that a server answers from: tables of its own, or those of an existing ClickHouse."""
 
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -15,9 +15,8 @@ from helicone_sessions.local.query.engine import Engine
 from helicone_sessions.local.server_config import ServerConfig
 from helicone_sessions.local.storage.rows import DEFAULT_ORGANIZATION, Loaded
 from helicone_sessions.local.storage.store import Store, several_organizations
-from helicone_sessions.local.storage.table import Tables
+from helicone_sessions.local.storage.table import OWN_DATABASE, Tables
 
-DATABASE: Final = "helicone_sessions"
 _REMEDY: Final = "Fix it, or name a file for such rows in `rejects` to load the others"
 
 
@@ -78,7 +77,7 @@ class Dataset:
         await driver.open()
         self._store = store = Store(
             driver,
-            None if config.path is None else DATABASE,
+            None if config.path is None else OWN_DATABASE,
             directory=None if config.path is None else Path(config.path),
             accept_loss=config.accept_loss,
         )
@@ -91,6 +90,7 @@ class Dataset:
             on_progress=config.on_progress,
             organizations=self.organizations or None,
             remedy=_REMEDY,
+            row_options=config.row_options,
         )
         return driver, store.tables
 
@@ -114,9 +114,13 @@ class Dataset:
         Raises:
             DriverError: An earlier load could not be completed.
         """
-        engine = self._opened()
-        async with nullcontext() if self._store is None else self._store.reading():
+        engine, store = self._opened(), self._store
+        if store is None:
             yield engine
+            return
+        async with store.reading():
+            # A load may have changed what is known about the tables.
+            yield attrs.evolve(engine, tables=store.tables)
 
     async def count(self) -> int:
         """The number of requests, of all organisations.
@@ -156,7 +160,10 @@ class Dataset:
                 remedy="Start it with an API key for that organisation",
             )
         return await self._store.load(
-            map(_with_id, rows), organizations=allowed or None, of_one=not self.organizations
+            map(_with_id, rows),
+            organizations=allowed or None,
+            of_one=not self.organizations,
+            row_options=self.config.row_options,
         )
 
     async def aclose(self) -> None:

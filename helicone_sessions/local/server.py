@@ -4,7 +4,7 @@ import asyncio
 import os
 import warnings
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, tzinfo
 from types import TracebackType
 from typing import Any, Final, NoReturn, Self, TypeVar
 from uuid import UUID
@@ -19,6 +19,7 @@ from helicone_sessions.local.http.routes import Endpoints
 from helicone_sessions.local.loop_thread import LoopThread
 from helicone_sessions.local.query.engine import Semantics
 from helicone_sessions.local.server_config import ServerConfig, organization_uuid
+from helicone_sessions.local.storage.fields import CostUnit, RowOptions
 from helicone_sessions.local.storage.readers import Data
 from helicone_sessions.local.storage.rows import Loaded
 from helicone_sessions.local.storage.sample import sample_rows
@@ -35,10 +36,16 @@ class LocalServer:
     Use it with ``async with``.
 
     Args:
-        data: A path to a .jsonl, .json, .csv or .parquet file (also .gz for the first three), an iterable
-            of rows, or `LocalServer.sample()`. A row is a dict under the column names of Helicone's table
-            or of its request export; ``request_created_at`` is an aware datetime or ISO text with a zone,
+        data: A path to a .jsonl, .json, .csv or .parquet file (also .gz for the first three), a pattern such
+            as ``"exports/*.jsonl"``, a list of paths, a frame of pandas, polars or pyarrow, an iterable of
+            rows, or `LocalServer.sample()`. A row is a dict under the column names of Helicone's table or
+            of its request export; ``request_created_at`` is an aware datetime or ISO text with a zone,
             ``cost`` is dollars, ``properties`` a dict. By default there are no requests.
+        cost_unit: The unit of ``cost``: ``"dollars"``, or ``"billionths"`` of a dollar, as in a dump of
+            Helicone's own table. By default dollars, and a whole cost of 1,000 or more is an error.
+        columns: Column names in the data, each with the field that it holds, for example
+            ``{"started": "request_created_at"}``.
+        assume_time_zone: The zone of times without one: a ``tzinfo`` or a name such as ``"UTC"``.
         path: A directory that keeps the data; by default it is in memory and lost at the end.
         accept_loss: Open a damaged store without the rows that are lost. By default the start fails, and the
             error names them.
@@ -53,7 +60,8 @@ class LocalServer:
             open-source server does.
         include_unsessioned: Count the requests without a session id as one session, as the service does.
         rejects: A file for rows that cannot be read; by default the first such row fails the load.
-        on_progress: Called with the number of rows loaded so far.
+        on_progress: Called with the number of rows loaded so far, an ``int`` whose ``fraction`` is the part
+            of the file that is loaded.
         rate_limit: Requests per window and organisation (the hosted service: 1,000 on the free tier; older
             self-hosted servers: 200 a minute); None is unlimited.
         rate_limit_window: Seconds per window.
@@ -106,6 +114,9 @@ class LocalServer:
         path: str | os.PathLike[str] | None = None,
         accept_loss: bool = False,
         clickhouse: str | None = None,
+        cost_unit: CostUnit | None = None,
+        columns: Mapping[str, str] | None = None,
+        assume_time_zone: tzinfo | str | None = None,
         organization_id: UUID | str | None = None,
         api_key: str | Mapping[str, UUID | str] | None = None,
         host: str = "127.0.0.1",
@@ -134,6 +145,9 @@ class LocalServer:
             semantics=semantics,
             include_unsessioned=include_unsessioned,
             rejects=rejects,
+            row_options=RowOptions(
+                cost_unit=cost_unit, columns=columns or {}, assume_time_zone=assume_time_zone
+            ),
             on_progress=on_progress,
             rate_limit=rate_limit,
             rate_limit_window=rate_limit_window,
@@ -285,7 +299,7 @@ class LocalServer:
     def _warn(self, *, stacklevel: int) -> None:
         if self.loaded.ignored:
             warnings.warn(
-                f"unknown columns are left out: {masked_text(', '.join(sorted(self.loaded.ignored)))}",
+                f"unknown columns are left out: {masked_text(self.loaded.ignored_text())}",
                 stacklevel=stacklevel,
             )
 

@@ -11,6 +11,7 @@ import attrs
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.local.drivers.driver import Limits
 from helicone_sessions.local.query.engine import Semantics
+from helicone_sessions.local.storage.fields import RowOptions
 from helicone_sessions.local.storage.readers import Data
 from helicone_sessions.masking import masked_repr
 
@@ -95,6 +96,7 @@ class ServerConfig:
     )
     include_unsessioned: bool = attrs.field(validator=_flag)
     rejects: Path | None = attrs.field(validator=_path)
+    row_options: RowOptions
     on_progress: Callable[..., None] | None = attrs.field(validator=_optional(_must_be("callable", callable)))
     rate_limit: int | None = attrs.field(validator=_optional(_whole_number(1)))
     rate_limit_window: float = attrs.field(validator=_seconds(above_zero=True))

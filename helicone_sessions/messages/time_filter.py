@@ -7,7 +7,7 @@ from typing import Self
 import attrs
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError
-from helicone_sessions.filters.constants import shortened
+from helicone_sessions.masking import masked_repr
 from helicone_sessions.time_zones import has_misplaced_pytz_zone, zone_of
 
 _DAY = timedelta(days=1)
@@ -177,14 +177,14 @@ def _instant(argument: str, value: object, zone: tzinfo | None) -> datetime:
     if not isinstance(moment, datetime):
         raise FilterTypeError(
             argument=argument,
-            problem=f"must be an aware datetime, or a date with a `time_zone`, got {shortened(value)}",
+            problem=f"must be an aware datetime, or a date with a `time_zone`, got {masked_repr(value)}",
             remedy="Pass datetime(2026, 11, 1, tzinfo=UTC), or '2026-11-01' and time_zone='UTC'",
         )
     if moment.utcoffset() is None:
         if zone is None:
             raise FilterTypeError(
                 argument=argument,
-                problem=f"must have a time zone, got {shortened(value)}",
+                problem=f"must have a time zone, got {masked_repr(value)}",
                 remedy="Pass `time_zone`, or add the zone with .replace(tzinfo=datetime.UTC)",
             )
         moment = moment.replace(tzinfo=zone)
@@ -211,7 +211,7 @@ def _from_text(argument: str, text: str) -> datetime:
     except ValueError:
         raise FilterValueError(
             argument=argument,
-            problem=f"must be ISO 8601 text, got {shortened(text)}",
+            problem=f"must be ISO 8601 text, got {masked_repr(text)}",
             remedy="Write it like 2026-11-01 or 2026-11-01T18:00:00Z",
         ) from None
 

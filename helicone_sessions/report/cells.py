@@ -74,8 +74,9 @@ class CellSums:
         sessions: The number of sessions.
         requests: The number of requests.
         dollars: The cost of all requests.
-        is_exact: Whether they are exact. An estimate is derived from the histograms, and is at most the share
-            that the cut leaves out too high: 1/3 at p75, 5.3 % at p95, 0.1 % at p99.9.
+        is_exact: Whether they are exact. An estimate follows from the number of drawn sessions. It is at most
+            one session too low (three with ``use_interquartile``), and at most the share that the cut leaves
+            out too high: 1/3 at p75, 5.3 % at p95, 0.1 % at p99.9.
 
     >>> CellSums(sessions=4, requests=12, dollars=1.0).is_exact
     True

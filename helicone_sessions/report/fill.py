@@ -26,6 +26,7 @@ _SECOND: Final = timedelta(seconds=1)
 _MOST_CELLS: Final = 5000
 # Calls of the sessions' count at once; the client's own slots hold back most of them.
 _COUNTED_AT_ONCE: Final = 32
+_NO_SESSION: Final = SessionAverages(None, None, None)
 # Before any request was stored.
 _EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -112,7 +113,8 @@ def _engine_time(period: Period) -> TimeFilter | None:
     """The time of a period, whose start the contract would exclude."""
     if not period.includes_start or period.start is None or period.end is None:
         return period.time_filter
-    return TimeFilter(period.start - _MILLISECOND, period.end)
+    # In UTC, because Python subtracts from a time of a zone by the wall clock, even when clocks change.
+    return TimeFilter(period.start.astimezone(UTC) - _MILLISECOND, period.end)
 
 
 def _in_time(query: SessionMetricsQuery, period: Period) -> SessionMetricsQuery:
@@ -127,7 +129,7 @@ def _in_time(query: SessionMetricsQuery, period: Period) -> SessionMetricsQuery:
     return attrs.evolve(
         query,
         filter=starts if query.filter is None else query.filter & starts,
-        time_filter=TimeFilter(period.start - _SECOND, period.end),
+        time_filter=TimeFilter(period.start.astimezone(UTC) - _SECOND, period.end),
     )
 
 
@@ -202,7 +204,7 @@ async def _query_grid(
             continue
         for segment, period in wanted:
             found = figures.cell(segment, places[period])
-            cells[segment, period] = _with_figures(cells[segment, period], found)
+            cells[segment, period] = _with_figures(cells[segment, period], found, plan.percentiles)
         progress.add(len(wanted) * levels)
 
 
@@ -225,13 +227,13 @@ def _requests(
         yield places, plan.grid_query(periods, totals=has_totals)
 
 
-def _with_figures(cell: GridCell, figures: CellFigures) -> GridCell:
+def _with_figures(cell: GridCell, figures: CellFigures, levels: tuple[PSize, ...]) -> GridCell:
     return attrs.evolve(
         cell,
         metrics=with_cut(figures.metrics, cell.query.cut),
         error=None,
         sums=CellSums(figures.sessions, figures.requests, figures.dollars),
-        percentiles=figures.quantiles,
+        percentiles={level: figures.quantiles.get(level, _NO_SESSION) for level in levels},
     )
 
 

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self, TypeAlias
 
-from helicone_sessions.filters.constants import shortened
 from helicone_sessions.filters.expression import ALL, Condition, Filter, as_filter, filter_of_contract
+from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages.converter import converter
 from helicone_sessions.messages.endpoints import AnyQuery
 from helicone_sessions.messages.metrics import SessionMetrics
@@ -37,7 +37,7 @@ def checked(answer: Answer) -> Answer:
     if is_function or isinstance(answer, (SessionMetrics, Reply, Fault)):
         return answer
     raise TypeError(
-        f"an answer must be SessionMetrics, a Reply, a Fault or an async function, got {shortened(answer)}"
+        f"an answer must be SessionMetrics, a Reply, a Fault or an async function, got {masked_repr(answer)}"
     )
 
 
@@ -64,7 +64,7 @@ def matcher(to: Matching | None) -> _Matches:
         return to
     raise TypeError(
         "requests are matched by a SessionMetricsQuery, a filter, a string or a function of the query, got"
-        f" {shortened(to)}"
+        f" {masked_repr(to)}"
     )
 
 

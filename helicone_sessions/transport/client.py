@@ -1,5 +1,6 @@
 """`HeliconeClient`: the one place of the core that talks over the network."""
 
+import asyncio
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping
 from datetime import timedelta, tzinfo
 from functools import partial
@@ -282,7 +283,8 @@ class HeliconeClient(Listings):
 
         Raises:
             HeliconeError: The first error, unless *return_errors*. An `AuthenticationError` always: no other
-                query would succeed. The metrics up to then are in ``answered`` of the error, by
+                query would succeed. The metrics up to then are in ``answered`` of the error (and of an
+                `asyncio.CancelledError`, which is the cause of the error of ``asyncio.timeout``), by
                 key, or by place in an iterable.
 
         >>> from helicone_sessions import F
@@ -315,8 +317,8 @@ class HeliconeClient(Listings):
                     answers[outcome.key] = outcome.error or outcome.metrics
                     if on_progress is not None:
                         on_progress(len(answers), total, failed)
-        except HeliconeError as error:
-            error.answered = {
+        except (HeliconeError, asyncio.CancelledError) as error:
+            error.answered = {  # type: ignore[union-attr] # so that a timeout of the caller's loses nothing
                 key: answer for key, answer in answers.items() if isinstance(answer, SessionMetrics)
             }
             raise

@@ -239,8 +239,8 @@ class Connection:
         except _FAILURES as error:
             failed, cause = self._failure(error, limit, whole)
         else:
-            if not self.follows_contract:
-                self.follows_contract = protocol.follows_the_contract(response.headers)
+            if not self.follows_contract and protocol.follows_the_contract(response.headers):
+                self.follows_contract = True
                 self.offers_grid = offers_grid(response.headers)
             return response.status, response.headers, raw
         # Here, and not above, so that what was caught is not its context.

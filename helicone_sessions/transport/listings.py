@@ -286,9 +286,10 @@ class Listings:
     ) -> AsyncGenerator[Request, None]:
         """The requests that match, oldest first, each once.
 
-        Every request that was stored before the call is given, even if others are stored meanwhile. The
-        client reads pages of *page_size*, and smaller ones while the service cannot answer in time. At the
-        end it compares the number with `count_requests`.
+        Every request that was stored before the call is given, even if others are stored meanwhile. (One that
+        is stored meanwhile can come after a later one of the same second.) The client reads pages of
+        *page_size*, and smaller ones while the service cannot answer in time. At the end it compares their
+        number with `count_requests`.
 
         Args:
             filter: Conditions on requests; None for all. Conditions on sessions are refused.
@@ -466,7 +467,8 @@ class _SessionList:
 
 def _identity(session: Session) -> bytes:
     # Of a hundred thousand sessions the names would take several times the memory.
-    return blake2b(f"{session.session_id}\0{session.session_name}".encode(), digest_size=16).digest()
+    text = f"{len(session.session_id)} {session.session_id}{session.session_name}"
+    return blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
 
 
 def _newest_first(session: Session) -> float:
@@ -573,7 +575,8 @@ async def _requests(
         async for rows in pages:
             for row in rows:
                 if time is None or time.start < _time(row) < time.end:
-                    yield row
+                    # The response is shared by identical queries under way.
+                    yield dict(row)
 
 
 async def _count_requests(ask: Ask, condition: Filter | None) -> int:

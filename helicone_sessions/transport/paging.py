@@ -20,8 +20,10 @@ from helicone_sessions.transport.retry import takes_too_long
 _LOG: Final = logging.getLogger("helicone_sessions")
 # After so many pages in a row, the next is larger again.
 _STEADY: Final = 8
-# So many times a list is read again without finding a missing row.
+# So many times in a row a list is read without finding a new row, where the server counts more, and where it
+# does not count.
 _MOST_VAIN_PASSES: Final = 10
+_VAIN_PASSES_WITHOUT_COUNT: Final = 3
 _SECOND: Final = timedelta(seconds=1)
 
 Row = TypeVar("Row")
@@ -99,7 +101,7 @@ async def every_row(
     vain = 0
     while vain < _MOST_VAIN_PASSES:
         before = len(seen)
-        one_pass = _Pass(pages, query, facts)
+        one_pass = _Pass(pages, query, facts, is_careful=before > 0)
         async for rows in one_pass:
             fresh = {key: row for row in rows if (key := facts.key(row)) not in seen}
             seen.update(fresh)
@@ -107,22 +109,24 @@ async def every_row(
                 yield list(fresh.values())
         if one_pass.is_certain:
             return
-        expected = await facts.count()
-        if expected is None and len(seen) == before:
-            return
-        if expected is not None and len(seen) >= expected:
-            return
         vain = vain + 1 if len(seen) == before else 0
+        expected = await facts.count()
+        if (vain >= _VAIN_PASSES_WITHOUT_COUNT) if expected is None else (len(seen) >= expected):
+            return
     raise _incomplete(facts.what, len(seen), await facts.count())
 
 
 @attrs.define(eq=False)
 class _Pass(Generic[Query, Row]):
-    """One way through the pages of a list; `is_certain` says whether no row can have been missed."""
+    """One way through the pages of a list; `is_certain` says whether no row can have been missed.
+
+    A careful pass overlaps its pages wherever that leaves a new row, and not only where it is cheap.
+    """
 
     pages: Pages[Query, Row]
     query: Query
     facts: ListFacts[Row]
+    is_careful: bool
     is_certain: bool = True
     _offset: int = 0
     # The last row of the page before, and whether that page was shorter than requested.
@@ -145,8 +149,8 @@ class _Pass(Generic[Query, Row]):
         self._is_short = len(rows) < size
         # The page is cut before repeated rows are removed, so a row lies at its place here or further on.
         overlapping = sum(rank(row) < self._edge for row in rows) - 1
-        is_cheap = not self._is_short and overlapping >= size // 2
-        self._offset += overlapping if is_cheap else size
+        overlaps = overlapping > 0 if self.is_careful else not self._is_short and overlapping >= size // 2
+        self._offset += overlapping if overlaps else size
         return rows
 
 

@@ -119,11 +119,11 @@ class FilterWarnings:
         for caution in found:
             what = (place, caution.effect, caution.column)
             if what not in self._said:
-                _warn(str(caution), place)
+                _warn(caution, place)
                 self._said.add(what)
 
 
-def _warn(message: str, place: Place) -> None:
+def _warn(message: str | Caution, place: Place) -> None:
     warnings.warn_explicit(
         HeliconeFilterWarning(message),
         category=HeliconeFilterWarning,

@@ -226,3 +226,14 @@ def test_a_value_without_a_repr() -> None:
 
     with pytest.raises(FilterTypeError, match="got <Odd without a repr>"):
         F.cost > Odd()  # type: ignore[operator] # noqa: B015 - it is refused
+
+
+def test_a_time_with_a_misplaced_pytz_zone_is_refused() -> None:
+    """Its offset is one of the 19th century; localize() of the zone sets the right one."""
+    pytz = pytest.importorskip("pytz")
+    zone = pytz.timezone("America/New_York")
+
+    with pytest.raises(FilterValueError, match="localize"):
+        F.request_created_at.gt(datetime(2026, 6, 1, tzinfo=zone))
+    placed = zone.localize(datetime(2026, 6, 1))  # noqa: DTZ001 - the zone is set here
+    assert (F.request_created_at > datetime(2026, 6, 1, 4, tzinfo=UTC)) == (F.request_created_at > placed)

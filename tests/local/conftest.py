@@ -345,7 +345,7 @@ class Held:
         """The ``data`` of a response to a query for the listing of this name."""
         engine = self.engine(**options)
         listings = engine.listings(self._store.organization_id, wire_filter)
-        return await engine.list(getattr(listings, name)(query))
+        return await engine.answer_listing(getattr(listings, name)(query))
 
     async def grid(self, grid: GridQuery, **options: Any) -> GridFigures:
         """The figures of a grid."""

@@ -14,10 +14,10 @@ import pytest
 
 from helicone_sessions import ConfigurationError, F, HeliconeClient
 from helicone_sessions.local import LocalServer
-from helicone_sessions.local.dataset import DATABASE
 from helicone_sessions.local.drivers.chdb import ChdbDriver
 from helicone_sessions.local.storage.record import RECORD_FILE
 from helicone_sessions.local.storage.store import Store
+from helicone_sessions.local.storage.table import OWN_DATABASE as DATABASE
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
 
@@ -124,9 +124,9 @@ def _part(store: Path, pattern: str) -> Path:
 @pytest.mark.promise(name="S12")
 async def test_lost_rows_are_counted_and_named(store: Path) -> None:
     """The error has the number of lost requests and their part, and only `accept_loss` opens the store."""
-    os.truncate(_part(store, "202605*/data.bin"), 10)
+    os.truncate(_requests_part(store) / "data.bin", 10)
     for _ in range(2):
-        with pytest.raises(ConfigurationError, match=r"50 of its 250 .*202605.*accept_loss"):
+        with pytest.raises(ConfigurationError, match=r"50 of its 250 .*all_2_2_0.*accept_loss"):
             await _counts(store)
     assert {200.0} == await _counts(store, accept_loss=True)
     assert {200.0} == await _counts(store)
@@ -141,8 +141,13 @@ async def test_replaced_rows_that_are_there_again(store: Path) -> None:
     assert {250.0} == await _counts(store)
 
 
+def _requests_part(store: Path) -> Path:
+    """The part of the requests of the second load."""
+    return next(iter(store.glob("store/*/*/all_2_2_0/skp_idx*"))).parent
+
+
 def _remove_part(store: Path) -> None:
-    shutil.rmtree(_part(store, "202606*"))
+    shutil.rmtree(_requests_part(store))
 
 
 def _remove_table(store: Path) -> None:

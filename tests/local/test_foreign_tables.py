@@ -221,8 +221,10 @@ async def answers(driver: Driver, tables: Tables) -> dict[str, Any]:
             "count": listings.session_count(sessions),
             "names": listings.session_names(query),
         }.items():
-            found[f"{kind} of {name}"] = await engine.list(listing)
-    found["requests"] = await engine.list(ContractListings(tables, OURS).requests(RequestsQuery(limit=1000)))
+            found[f"{kind} of {name}"] = await engine.answer_listing(listing)
+    found["requests"] = await engine.answer_listing(
+        ContractListings(tables, OURS).requests(RequestsQuery(limit=1000))
+    )
     segments = tuple(query.filter for query in QUERIES.values() if query.filter is not None)
     for number, by in enumerate((segments, GroupBy("model"), GroupBy("properties", "Tier"))):
         grid = GridQuery(SessionMetricsQuery(), by, tuple(WHOLE.split(minutes=10)), quantiles=("p95",))
@@ -357,13 +359,13 @@ async def test_lists_of_a_bare_table(clickhouse: Place) -> None:
     async with clickhouse.driver() as driver:
         tables = await find_tables(driver)
         engine, listings = Engine(driver, tables), ContractListings(tables, OURS)
-        (session,) = await engine.list(listings.sessions(SessionsQuery(WHOLE)))
+        (session,) = await engine.answer_listing(listings.sessions(SessionsQuery(WHOLE)))
         assert (session["session_id"], session["total_tokens"], session["user_ids"]) == ("s1", 0, [])
         assert session["avg_latency"] is None
-        assert (await engine.list(listings.session_count(SessionsQuery(WHOLE))))["avg_latency"] == 0
-        (name,) = await engine.list(listings.session_names(SessionMetricsQuery()))
+        assert (await engine.answer_listing(listings.session_count(SessionsQuery(WHOLE))))["avg_latency"] == 0
+        (name,) = await engine.answer_listing(listings.session_names(SessionMetricsQuery()))
         assert (name["name"], name["avg_latency"]) == ("", None)
-        (request,) = await engine.list(listings.requests(RequestsQuery()))
+        (request,) = await engine.answer_listing(listings.requests(RequestsQuery()))
         assert (request["request_id"], request["model"]) == (row["request_id"], None)
         grid = await engine.answer_grid(
             GridQuery(SessionMetricsQuery(), GroupBy("properties", SESSION_ID)), OURS
@@ -372,7 +374,7 @@ async def test_lists_of_a_bare_table(clickhouse: Place) -> None:
         with pytest.raises(Unanswerable, match="model"):
             await engine.answer_grid(GridQuery(SessionMetricsQuery(), GroupBy("model")), OURS)
         service = ServiceListings(tables, OURS, "all")
-        (session,) = await engine.list(service.sessions(SessionsQuery(WHOLE)))
+        (session,) = await engine.answer_listing(service.sessions(SessionsQuery(WHOLE)))
         assert (session["avg_latency"], session["total_tokens"]) == (0, 0)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Iterator
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import aiohttp
@@ -275,6 +276,23 @@ def test_too_many_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     GridQuery(SessionMetricsQuery(), (ALL,) * 4, (WHOLE,))
     with pytest.raises(FilterError, match="5 segments and 1 periods"):
         GridQuery(SessionMetricsQuery(), (ALL,) * 5, (WHOLE,))
+
+
+async def test_sum_over_models_and_days() -> None:
+    """The dollars of all models and days add up to those of the rows, and each request counts once."""
+    rows = list(LocalServer.sample())
+    start = min(row["request_created_at"] for row in rows).replace(hour=0, minute=0, second=0, microsecond=0)
+    month = TimeFilter(start - MILLISECOND, start + timedelta(days=31))
+    grid = GridQuery(SessionMetricsQuery(time_filter=month), GroupBy("model"), tuple(month.split(days=1)))
+    async with LocalServer(rows) as server, aiohttp.ClientSession(server.url) as session:
+        headers = {"Authorization": f"Bearer {server.api_key}"}
+        async with session.post(f"/{GRID_PATH}", json=grid_query_to_wire(grid), headers=headers) as answer:
+            figures = grid_figures_from_wire((await answer.json())["data"])
+    cells = [cell for (segment, day), cell in figures.cells.items() if None not in (segment, day)]
+    assert sum(cell.requests for cell in cells) == len(rows)
+    total = sum(Decimal(str(row["cost"])) for row in rows)
+    assert round(sum(cell.dollars for cell in cells), 2) == float(round(total, 2))
+    assert figures.cell(None, None).dollars == float(total)
 
 
 @pytest.mark.parametrize(("semantics", "offers"), [("contract", True), ("helicone", False)])

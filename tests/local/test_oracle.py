@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helicone_sessions import HeliconeClient, SessionMetricsQuery, TimeFilter
+from helicone_sessions import F, HeliconeClient, SessionMetricsQuery, TimeFilter, all_of
 from helicone_sessions.filters.schema import COLUMNS, ColumnFacts, Kind
 from tests.local.nasty_rows import (
     DOLLARS,
@@ -217,6 +217,18 @@ def test_without_unsessioned(
     query = SessionMetricsQuery(oracle.built(tree), **options)
     answer = runner.run(held.ask(query, include_unsessioned=False))
     assert known.answer(tree, **options, include_unsessioned=False) == oracle.summary(answer)
+
+
+@settings(max_examples=20, deadline=None, database=None)
+@given(tree=TREES, options=OPTIONS)
+def test_unsessioned_left_out_by_a_filter(
+    runner: asyncio.Runner, held: Any, oracle: Any, tree: Tree, options: dict[str, Any]
+) -> None:
+    """A condition on the session id leaves them out of one query, as the server's option does of all."""
+    condition = oracle.built(tree)
+    narrowed = SessionMetricsQuery(all_of(condition, F.session_id != ""), **options)
+    left_out = runner.run(held.ask(SessionMetricsQuery(condition, **options), include_unsessioned=False))
+    assert runner.run(held.ask(narrowed)) == left_out
 
 
 def test_opposite_of_empty(ask: Asked, oracle: Any, known: Any) -> None:

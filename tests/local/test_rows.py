@@ -261,12 +261,12 @@ async def test_times(serve: Any, moment: object) -> None:
 async def test_costs(serve: Any, dollars: object, found: float) -> None:
     """A cost in dollars is kept in billionths, without loss."""
     asked = (F.cost >= found) & (F.cost <= found) & (F.cost == found)
-    assert [found] == await _answers(serve, [{"request_created_at": TIME, "cost": dollars}], asked)
+    assert [found] == await _answers(serve, [{"request_created_at": TIME, "costUSD": dollars}], asked)
 
 
 async def test_cost_of_a_session_beyond_the_type(serve: Any) -> None:
     """A session may cost more than a column of billionths of a dollar can hold."""
-    assert [2e10] == await _answers(serve, [{"request_created_at": TIME, "cost": 1e10}] * 2, None)
+    assert [2e10] == await _answers(serve, [{"request_created_at": TIME, "costUSD": 1e10}] * 2, None)
 
 
 async def test_seconds_before_1970(serve: Any) -> None:
@@ -300,13 +300,15 @@ REFUSED: list[tuple[str, Row, str]] = [
     ("response_created_at", {"response_created_at": "soon"}, "an aware datetime or ISO 8601 text"),
     ("cost", {"cost": -0.01}, "dollars from 0"),
     ("cost", {"cost": "cheap"}, "must be a number, got 'cheap'"),
-    ("cost", {"cost": float("nan")}, "must be a finite number, got nan"),
+    ("cost", {"cost": float("inf")}, "must be a finite number, got inf"),
     ("cost", {"cost": 1e11}, "dollars from 0"),
     ("costUSD", {"costUSD": "-1"}, "dollars from 0"),
     ("latency", {"latency": "many"}, "must be a number, got 'many'"),
-    ("latency", {"latency": 1.5}, "must be a whole number, got 1.5"),
+    ("latency", {"latency": -1}, "must be milliseconds from 0 up, got -1"),
+    ("prompt_tokens", {"prompt_tokens": 1.5}, "must be a whole number, got 1.5"),
+    ("prompt_tokens", {"prompt_tokens": "-1"}, "must be a whole number from 0 up, got '-1'"),
     ("latency", {"latency": True}, "must be a number, got True"),
-    ("latency", {"latency": 2**63}, "must be a whole number"),
+    ("latency", {"latency": 2**63}, "must be milliseconds from 0 up"),
     ("delay_ms", {"delay_ms": []}, "must be a number, got []"),
     ("response_status", {"response_status": "ok"}, "must be a number, got 'ok'"),
     ("prompt_tokens", {"prompt_tokens": float("inf")}, "must be a finite number, got inf"),
@@ -316,7 +318,7 @@ REFUSED: list[tuple[str, Row, str]] = [
         {"response_created_at": "1850-01-01T00:00:00Z"},
         "must be a time between the years 1900 and 2299, got '1850-01-01T00:00:00Z'",
     ),
-    ("model", {"model": 4}, "must be text, got 4"),
+    ("model", {"model": [4]}, "must be text, got [4]"),
     ("request_referrer", {"request_referrer": {"a": "b" * 500}}, "must be text, got {'a': 'bbbb"),
     ("threat", {"threat": "maybe"}, "must be true or false, got 'maybe'"),
     ("assets", {"assets": [1]}, "must be a list of texts, got [1]"),
@@ -326,12 +328,12 @@ REFUSED: list[tuple[str, Row, str]] = [
     ("properties", {"properties": "{broken"}, "must be an object, or the JSON text of one, got '{broken'"),
     (
         "properties",
-        {"properties": '{"a": NaN}'},
-        "must be JSON, which has null in place of NaN and infinity, got nan",
+        {"properties": '{"a": [NaN]}'},
+        "must be JSON, which has null in place of NaN and infinity, got [nan]",
     ),
     ("response_body", {"response_body": {"a": [b"x"]}}, "must be text, got b'x': JSON has no bytes"),
     ("cost", {"cost": "1e999999999"}, "must be dollars from 0 to 18 billion, got '1e999999999'"),
-    ("latency", {"latency": "-1e999999999"}, "must be a whole number, got '-1e999999999'"),
+    ("latency", {"latency": "-1e999999999"}, "must be milliseconds from 0 up, got '-1e999999999'"),
     ("session_tag", {"session_tag": "vip"}, "because the row has no session_id"),
     ("scores", {"scores": {"quality": "good"}}, "must be a number, got 'good'"),
     ("scores.quality", {"scores.quality": 0.5}, "must be a whole number, got 0.5"),
@@ -406,7 +408,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "b.jsonl": (b'{"request_created_at": "2026-11-01T12:00:00Z"}\n{"cost":', "line 2 is not JSON: "),
     "c.jsonl": (b'{"cost": 1}', "line 1 has no request_created_at"),
     "nan.jsonl": (
-        b'{"request_created_at": "2026-11-01T12:00:00Z", "properties": {"a": NaN}}',
+        b'{"request_created_at": "2026-11-01T12:00:00Z", "properties": {"a": [NaN]}}',
         "line 1, field 'properties' must be JSON, which has null",
     ),
     "d.jsonl": (b"[1]", "line 1 must be an object, got [1]"),

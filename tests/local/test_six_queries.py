@@ -19,6 +19,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import attrs
 import pytest
 
 from helicone_sessions import F, SessionMetrics, SessionMetricsQuery
@@ -195,12 +196,15 @@ def oracle_rows(rows: list[Row]) -> list[dict[str, Any]]:
     return [{**row, "properties": {key: row[name] for name, key in names.items()}} for row in rows]
 
 
-async def test_sessions_of_several_names(hold: Any, oracle: Any) -> None:
-    """A session counts once for each of its names; a second scan finds that out, once for an engine."""
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_sessions_of_several_names(hold: Any, oracle: Any, is_known: bool) -> None:
+    """A session counts once for each name; if the tables do not tell, one more scan finds out, once."""
     rows = one_name_each(400)
     other = {**rows[0], "session_name": "other", "model": "o3"}
     async with hold([*rows, other]) as held:
         engine = held.engine()
+        if not is_known:
+            engine = attrs.evolve(engine, tables=attrs.evolve(engine.tables, has_several_names=None))
         expected = oracle(oracle_rows([*rows, other])).answer()
         plain = SessionMetricsQuery(F.model != "o3")
         read = []
@@ -211,7 +215,7 @@ async def test_sessions_of_several_names(hold: Any, oracle: Any) -> None:
             assert (oracle(oracle_rows(rows)).answer() if query is plain else expected) == oracle.summary(
                 metrics
             )
-    assert [401, 802, 401, 401] == read
+    assert [401, 401 if is_known else 802, 401, 401] == read
 
 
 async def test_no_sessions(hold: Any) -> None:

@@ -17,11 +17,9 @@ from helicone_sessions import HeliconeClient, SessionMetrics, SessionMetricsQuer
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
 
-TRACE = Path(__file__).parents[2].parent / "shared" / "data" / "mooncake_conversation.csv.gz"
-pytestmark = [
-    pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.skipif(not TRACE.exists(), reason="the trace is not beside the repository"),
-]
+# Arrival times and tokens of real requests, from kvcache-ai/Mooncake (Apache-2.0).
+TRACE = Path(__file__).parents[1] / "data" / "mooncake_conversation.csv.gz"
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 START = datetime(2026, 11, 1, 12, tzinfo=UTC)
 # The trace names no price and no name; these are the tests' own: $2.50 and $10 a million tokens.

@@ -1,5 +1,6 @@
 """`metrics_grid`: segments by periods, as one batch."""
 
+import asyncio
 import datetime as dt
 import importlib.util
 import json
@@ -521,3 +522,20 @@ async def test_a_shorter_period_is_marked(client: HeliconeClient, names: Any, ev
     assert names == [str(period) for period in grid.periods]
     assert names == [str(period) for period in MetricsGrid.from_json(grid.to_json()).periods]
     assert ["(part)" in name for name in names] == [period.is_partial for period in grid.periods]
+
+
+async def test_an_interrupted_grid_keeps_its_cells(client: HeliconeClient, service: FakeHelicone) -> None:
+    """The error has the grid, and the missing cells can be asked for again."""
+    held = service.hold(lambda query: "o3" in str(query.filter))
+    running = asyncio.ensure_future(metrics_grid(client, WEEK, by=MODELS, totals=False))
+    await service.until(lambda: service.open == 1 and len(service.requests) == 2)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await running
+    held.release()
+    partial: MetricsGrid = caught.value.grid  # type: ignore[attr-defined]
+
+    assert ["o3"] == [cell.segment for cell in partial.failed]
+    assert (3.0, None) == (partial["gpt-4o", 0].quantity("requests_mean"), partial["o3", 0].metrics)
+    assert () == (await partial.ask_again(client)).failed
+    assert 3 == len(service.requests)

@@ -809,3 +809,15 @@ def test_what_is_no_query_is_shown_shortened() -> None:
         as_query("x" * 5000, 3)
 
     assert len(str(caught.value)) < 300
+
+
+async def test_a_batch_that_is_interrupted_keeps_its_answers(make_client: Make, service: Any) -> None:
+    """The error of a cancellation or a timeout has what was answered, so that the rest can be asked."""
+    service.hold_named("3")
+    with pytest.raises(TimeoutError) as caught:
+        async with asyncio.timeout(60):
+            await make_client(timeout=600).get_metrics_many({str(n): query(n) for n in range(4)})
+
+    cancelled: Any = caught.value.__cause__
+    assert isinstance(cancelled, asyncio.CancelledError)
+    assert {"0": 0.0, "1": 1.0, "2": 2.0} == {key: cost(found) for key, found in cancelled.answered.items()}

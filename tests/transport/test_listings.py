@@ -19,7 +19,9 @@ from helicone_sessions import (
     FilterValueError,
     HeliconeClient,
     HeliconeFilterWarning,
+    Hooks,
     QueryFailed,
+    QueryOutcome,
     ServerError,
     Session,
     SessionCount,
@@ -27,6 +29,7 @@ from helicone_sessions import (
     UnexpectedResponse,
 )
 from helicone_sessions.clock import replaced
+from helicone_sessions.messages.endpoints import SESSIONS
 from helicone_sessions.messages.requests import RequestCountQuery
 from helicone_sessions.testing import (
     FakeHelicone,
@@ -522,3 +525,67 @@ async def test_a_server_that_ignores_times_is_an_error(fake: FakeHelicone, clien
 
     with pytest.raises(UnexpectedResponse, match="ignores conditions on the time"):
         [one async for one in client.stream_requests(time_filter=WEEK)]
+
+
+async def test_each_page_is_a_query_for_hooks(fake: FakeHelicone, client: HeliconeClient) -> None:
+    """Hooks get the query of each page and count, with its answer and the address of the attempt."""
+    seen: list[tuple[str, int, str]] = []
+
+    class Diary(Hooks):
+        def query_begins(self, query: Any) -> dict[str, Any]:
+            return {"query": query}
+
+        def attempt_begins(self, token: dict[str, Any], _number: int, url: str) -> Any:
+            token["url"] = url
+            return token
+
+        def query_ends(self, token: dict[str, Any], outcome: QueryOutcome) -> None:
+            answer = outcome.answer if isinstance(outcome.answer, int) else len(outcome.answer)
+            seen.append((type(token["query"]).__name__, answer, token["url"].removeprefix(fake.url)))
+
+    fake.stored_requests = [request(created_at=START + timedelta(seconds=place)) for place in range(1, 4)]
+    observed = client.with_options(hooks=Diary())
+
+    assert len([one async for one in observed.stream_requests(time_filter=WEEK)]) == 3
+    assert seen == [
+        ("RequestCountQuery", 3, "/v1/request/count/query"),
+        ("RequestsQuery", 3, "/v1/request/query-clickhouse"),
+        ("RequestsQuery", 0, "/v1/request/query-clickhouse"),
+    ]
+
+
+async def test_changing_a_request_changes_no_other_stream(fake: FakeHelicone, client: HeliconeClient) -> None:
+    """Two streams of the same query at once share responses, and yet have their own dicts."""
+    fake.stored_requests = [request(created_at=START + timedelta(seconds=place)) for place in range(1, 4)]
+
+    async def costs() -> list[float]:
+        return [one.pop("cost") async for one in client.stream_requests(time_filter=WEEK)]
+
+    with fake.hold() as held:
+        streams = [asyncio.create_task(costs()) for _ in range(2)]
+        await fake.arrived(1)
+        held.release()
+        assert await asyncio.gather(*streams) == [[0.125] * 3] * 2
+
+
+async def test_odd_ids_and_names_are_told_apart(fake: FakeHelicone, client: HeliconeClient) -> None:
+    """A session is its id and its name, whatever characters they hold."""
+    odd = [
+        ("a", "\0b"),
+        ("a\0", "b"),
+        ("a ", "b"),
+        ("a", " b"),
+        ("", ""),
+        ("ö", "💸"),
+        ("\ud800", "x"),
+        ("1 a", "b"),
+    ]
+    row = SESSIONS.answer_to_wire([made(1)])[0]
+    rows = [{**row, "session_id": one, "session_name": other} for one, other in odd]
+    fake.will_answer(
+        Reply(200, json.dumps({"data": rows, "error": None})), Reply(200, {"data": [], "error": None})
+    )
+
+    found = [(one.session_id, one.session_name) async for one in client.stream_sessions(time_filter=WEEK)]
+
+    assert found == odd

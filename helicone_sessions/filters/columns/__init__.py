@@ -13,8 +13,8 @@ from helicone_sessions.filters.columns.kinds import (
     TextColumn,
     TimestampColumn,
 )
-from helicone_sessions.filters.constants import shortened
 from helicone_sessions.filters.schema import ALIASES, COLUMNS
+from helicone_sessions.masking import masked_repr
 
 
 class Columns:
@@ -157,7 +157,7 @@ def _unknown(name: object) -> UnknownColumn:
     near = difflib.get_close_matches(word, [column.attribute for column in COLUMNS.values()], n=2, cutoff=0.7)
     meant = _SYNONYMS.get(word) or " or ".join(map(repr, near))
     return UnknownColumn(
-        problem=f"there is no column {shortened(name)}",
+        problem=f"there is no column {masked_repr(name)}",
         remedy=f"Did you mean {meant}?" if meant else "dir(F) lists the columns",
     )
 

@@ -6,11 +6,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, NoReturn, TypeVar
 
 from helicone_sessions.errors import FilterError, FilterTypeError, FilterValueError, UnknownOperator
-from helicone_sessions.filters.constants import check, refusal, shortened, spell_column
+from helicone_sessions.filters.constants import check, refusal, spell_column
 from helicone_sessions.filters.expression import Condition, Filter, Operand, Unfinished
 from helicone_sessions.filters.nodes import SYMBOLS, And, Leaf, Node, Or, join
 from helicone_sessions.filters.precedence import Open, Terms
 from helicone_sessions.filters.schema import COLUMNS, ColumnFacts, Operator
+from helicone_sessions.masking import masked_repr
 
 Inclusive = Literal["both", "left", "right", "neither"]
 T = TypeVar("T")
@@ -133,7 +134,9 @@ class Column(Operand):
         return Leaf(facts, operator, check(facts, constant, self._key), self._key)
 
     def _without_operator(self, operator: Operator, constant: object) -> Node:
-        problem = f"is a {self._facts.kind} column and has no {SYMBOLS[operator]}, got {shortened(constant)}"
+        problem = (
+            f"is a {self._facts.kind} column and has no {SYMBOLS[operator]}, got {masked_repr(constant)}"
+        )
         raise self._refusal(FilterTypeError, problem, f"It has {self._operators()}")
 
     def _where(self, operator: Operator, constant: object) -> Filter:
@@ -210,7 +213,7 @@ class Equatable(Column, Generic[T]):
 
     def _given(self, values: Iterable[T]) -> list[T]:
         if isinstance(values, (str, bytes, Operand)) or not isinstance(values, Iterable):
-            problem = f"takes a list of values, got {shortened(values)}"
+            problem = f"takes a list of values, got {masked_repr(values)}"
             raise self._refusal(FilterTypeError, problem, "Put a single value into a list")
         given = list(islice(values, _MOST_VALUES + 1))
         if len(given) > _MOST_VALUES:
@@ -290,13 +293,13 @@ class Ordered(Equatable[T]):
         if inclusive not in ("both", "left", "right", "neither"):
             raise FilterValueError(
                 argument="inclusive",
-                problem=f"must be one of both, left, right, neither, got {shortened(inclusive)}",
+                problem=f"must be one of both, left, right, neither, got {masked_repr(inclusive)}",
                 remedy="Name the ends that belong to the range",
             )
         lower: Any = check(self._facts, low)
         upper: Any = check(self._facts, high)
         if lower > upper:
-            problem = f"takes the lower end of a range first, got {shortened(low)} and {shortened(high)}"
+            problem = f"takes the lower end of a range first, got {masked_repr(low)} and {masked_repr(high)}"
             raise self._refusal(FilterValueError, problem, "Swap the ends")
         above: Operator = "gte" if inclusive in ("both", "left") else "gt"
         below: Operator = "lte" if inclusive in ("both", "right") else "lt"

@@ -16,7 +16,6 @@ from helicone_sessions.filters.constants import (
     check,
     is_encodable,
     refusal,
-    shortened,
     spell_column,
 )
 from helicone_sessions.filters.expression import Condition, Filter, Joinable, Operand, Unfinished
@@ -24,6 +23,7 @@ from helicone_sessions.filters.like import escape_like, sent_for_contains
 from helicone_sessions.filters.nodes import Leaf, Node, Not, Or
 from helicone_sessions.filters.precedence import Terms
 from helicone_sessions.filters.schema import COLUMNS, ColumnFacts, Operator
+from helicone_sessions.masking import masked_repr
 
 Text: TypeAlias = str | UUID | Enum
 Number: TypeAlias = float | SupportsIndex | Decimal | Fraction | Enum
@@ -97,7 +97,7 @@ class TextColumn(Equatable[Text], Comparable[Text]):
         return f"{self._has}, .is_null()" if self._facts.nullable else self._has
 
     def _instead_of_in(self, item: object) -> str:
-        return f"Use .contains({shortened(item)})"
+        return f"Use .contains({masked_repr(item)})"
 
     def contains(self, text: Text) -> Filter:
         r"""The value contains *text*, ignoring case.
@@ -405,13 +405,13 @@ class MapColumn(Operand, Generic[M]):
     def __getitem__(self, key: str | Enum) -> M:
         name = key.value if isinstance(key, Enum) else key
         if not isinstance(name, str):
-            problem = f"takes text as a key, got {shortened(key)}"
+            problem = f"takes text as a key, got {masked_repr(key)}"
             raise refusal(FilterTypeError, self._facts, problem, "Write the key in quotes")
         if not name:
             problem = "takes a key that is not empty, got ''"
             raise refusal(FilterValueError, self._facts, problem, "Name a property or a score")
         if not is_encodable(name):
-            problem = f"takes a key that UTF-8 can hold, got {shortened(name)}"
+            problem = f"takes a key that UTF-8 can hold, got {masked_repr(name)}"
             raise refusal(FilterValueError, self._facts, problem, "Remove the half of a surrogate pair")
         return self._column(self._facts.name, str.__str__(name))
 
@@ -428,7 +428,7 @@ class MapColumn(Operand, Generic[M]):
     def _instead_of_in(self, item: object) -> str:
         if self._facts.name == "scores":
             return "Compare F.scores[key] instead"
-        return f"Use ~{self!r}[{shortened(item)}].is_empty()"
+        return f"Use ~{self!r}[{masked_repr(item)}].is_empty()"
 
     def _operand(self, *, alone: bool) -> NoReturn:  # noqa: ARG002 - there is none on either side
         problem = "is a map and has no value without a key"

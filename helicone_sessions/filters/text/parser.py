@@ -23,7 +23,6 @@ from helicone_sessions.filters.constants import (
     ZONE,
     check,
     cut,
-    shortened,
 )
 from helicone_sessions.filters.expression import ALL, NONE, Filter, Operand, as_filter
 from helicone_sessions.filters.nodes import SYMBOLS, And, Node, Or, join
@@ -45,6 +44,7 @@ from helicone_sessions.filters.text.tokens import (
     scan,
 )
 from helicone_sessions.filters.wire import EXPAND
+from helicone_sessions.masking import masked_repr
 
 LONGEST: Final = 1_000_000
 
@@ -109,7 +109,7 @@ def parse_filter(text: str | Template) -> Filter:
         return Filter._of(_Parser(*_flattened(text)).filter())
     raise FilterTypeError(
         argument="text",
-        problem=f"must be a string, got {shortened(text)}",
+        problem=f"must be a string, got {masked_repr(text)}",
         remedy="Use Filter.from_wire() to read the API's JSON",
     )
 
@@ -236,7 +236,7 @@ class _Parser:
         )
 
     def expected(self, what: str, remedy: str | None = None) -> FilterSyntaxError:
-        after = f" after {shortened(self.last.text)}" if self.last.text else ""
+        after = f" after {masked_repr(self.last.text)}" if self.last.text else ""
         return self.error(f"expected {what}{after}, got {self.token}", remedy)
 
     def no_operator(self, named: _Named) -> FilterSyntaxError:
@@ -402,7 +402,7 @@ class _Parser:
             key = self.key()
             name = str(key.value)
             if name not in NAMES:
-                raise self.error(f"there is no column {shortened(name)}", nearest(name, NAMES), key)
+                raise self.error(f"there is no column {masked_repr(name)}", nearest(name, NAMES), key)
         elif name not in NAMES:
             raise self.no_column()
         else:

@@ -10,8 +10,9 @@ from typing import Any, Final, Literal, NamedTuple, Protocol, runtime_checkable
 
 import attrs
 
-from helicone_sessions.filters.constants import cut, shortened
+from helicone_sessions.filters.constants import cut
 from helicone_sessions.filters.schema import ALIASES, COLUMNS, Kind
+from helicone_sessions.masking import masked_repr
 
 Sort = Literal["word", "text", "json", "value", "sign", "mark", "end", "wrong"]
 
@@ -190,7 +191,7 @@ class Token:
     def __str__(self) -> str:
         if not self.text:
             return "the end"
-        return self.text if self.sort == "value" else shortened(self.text)
+        return self.text if self.sort == "value" else masked_repr(self.text)
 
 
 class _Repeated(ValueError):

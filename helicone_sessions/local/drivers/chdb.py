@@ -111,6 +111,15 @@ class ChdbDriver:
         """
         await self._run(lambda connection: connection.query(text), None)
 
+    async def insert_select(self, text: str) -> int:
+        """Run an ``INSERT … SELECT``, which may read local files; return the number of rows inserted.
+
+        Raises:
+            DriverError: The rows cannot be read, and none is inserted.
+            ConfigurationError: The driver is not open, or this process was forked.
+        """
+        return int(await self._run(lambda connection: connection.query(text).rows_written(), None))
+
     async def insert(self, table: str, batch: bytes) -> None:
         """Insert lines of JSON, all or none; a field that the table does not know is an error.
 

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import math
 import re
+import signal
 import threading
 import time
 from collections import deque
@@ -165,7 +166,6 @@ class Pool:
         self._is_over = True
         self._alarm.set()
         self._watch.join()
-        _pools.discard(self)
         try:
             for idle in self._idle:
                 idle.connection.close()
@@ -175,6 +175,8 @@ class Pool:
             self.closed.set_exception(error)
         else:
             self.closed.set_result(None)
+        # Until then the end of the process waits for it.
+        _pools.discard(self)
 
     def _do_work(self) -> None:
         while (run := self._next()) is not None:
@@ -341,7 +343,15 @@ _pools: Final[set[Pool]] = set()
 def _close_all() -> None:
     if is_forked():
         return
-    pools = list(_pools)
+    try:
+        _close_and_wait(list(_pools))
+    except KeyboardInterrupt:
+        # A process that goes on to its end while chDB runs would crash.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGINT)
+
+
+def _close_and_wait(pools: list[Pool]) -> None:
     for pool in pools:
         pool.close()
     # A process that exits while chDB runs a statement ends in a crash; one that nothing ends is not waited

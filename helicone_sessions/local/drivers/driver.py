@@ -142,6 +142,14 @@ class WritableDriver(Driver, Protocol):
         """Run a statement without a result."""
         ...
 
+    async def insert_select(self, text: str) -> int:
+        """Run an ``INSERT … SELECT``, which may read local files; return the number of rows inserted.
+
+        Raises:
+            DriverError: The rows cannot be read, and none is inserted.
+        """
+        ...
+
     async def insert(self, table: str, batch: bytes) -> None:
         """Insert lines of JSON, all or none; they are durable when it returns.
 

@@ -311,7 +311,7 @@ class Endpoints:
                     listing = await asyncio.to_thread(make, listings, received.query)
                 else:
                     listing = make(listings, received.query)
-                data = await engine.list(listing)
+                data = await engine.answer_listing(listing)
         except Crash:
             raise Refusal(500, "the server's code breaks off", body=CRASHED) from None
         except PageTooLarge as error:

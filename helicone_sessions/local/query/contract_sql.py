@@ -174,6 +174,10 @@ def _of_request(leaf: Leaf, parameters: Parameters, tables: Tables, caller: str)
     match column.name:
         case "session_tag":
             return _tag(leaf, parameters, tables, caller)
+        case "property_key":
+            return has_property(str(leaf.value), tables, parameters)
+        case "properties":
+            return _text(property_value(str(leaf.key), tables, parameters), leaf, parameters)
         case "session_session_id":
             return _text(tables.session_id, leaf, parameters)
         case "session_session_name":
@@ -219,12 +223,18 @@ def _cost(leaf: Leaf, parameters: Parameters) -> str:
     return _nanodollars("cost", leaf, parameters)
 
 
-def _property_key(leaf: Leaf, parameters: Parameters) -> str:
-    return f"mapContains(properties, {parameters.add('String', str(leaf.value))})"
+def has_property(key: str, tables: Tables, parameters: Parameters) -> str:
+    """The condition that a request has the property *key*."""
+    name = parameters.add("String", key)
+    if tables.property_keys is None:
+        return f"mapContains(properties, {name})"
+    return f"has({tables.property_keys}, {name})"
 
 
-def _property(leaf: Leaf, parameters: Parameters) -> str:
-    return _text(f"properties[{parameters.add('String', str(leaf.key))}]", leaf, parameters)
+def property_value(key: str, tables: Tables, parameters: Parameters) -> str:
+    """The expression for the property *key* of a request, which is ``''`` if the request does not have it."""
+    column = tables.property_columns.get(key)
+    return f"properties[{parameters.add('String', key)}]" if column is None else column
 
 
 def _score(leaf: Leaf, parameters: Parameters) -> str:
@@ -355,8 +365,6 @@ _BY_KIND: Final[dict[Kind, Callable[[str, Leaf, Parameters], str]]] = {
 }
 _OF_THEIR_OWN: Final[dict[str, Callable[[Leaf, Parameters], str]]] = {
     "cost": _cost,
-    "property_key": _property_key,
-    "properties": _property,
     "scores": _score,
     "assets": _assets,
     "request_id": _uuid,

@@ -89,7 +89,7 @@ class Engine:
             return ContractListings(self.tables, organization_id)
         return ServiceListings(self.tables, organization_id, wire_filter)
 
-    async def list(self, listing: Listing) -> Any:
+    async def answer_listing(self, listing: Listing) -> Any:
         """The ``data`` of the response to a listing.
 
         Raises:

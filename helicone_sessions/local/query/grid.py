@@ -24,19 +24,21 @@ from helicone_sessions.local.query.contract_sql import (
     Unanswerable,
     check_stored,
     condition,
+    property_value,
 )
 from helicone_sessions.local.query.one_scan import (
-    ARRAYS,
     LEVELS,
     NANO,
-    cut_columns,
     histograms,
+    largest,
     quantile_levels,
+    sorted_figures,
 )
 from helicone_sessions.local.query.selection import (
     SUMS_OF_PARTS,
     caller_condition,
     contract_window,
+    owned_by,
     part_columns,
     with_session_totals,
 )
@@ -107,16 +109,16 @@ async def _values(driver: Driver, sql: "_GridSql", by: GroupBy) -> list[SegmentV
 def _cells(columns: list[list[Any]], quantiles: Sequence[PSize]) -> dict[str, Any]:
     """The cells by column, as the statement gives them: thousands of rows would be slow to parse."""
     segments, periods, sessions, requests, nanodollars, *figures = columns
-    histograms, averages, *largest = (figures[start : start + 3] for start in range(0, len(figures), 3))
+    bars, averages, *largest_ones = (figures[start : start + 3] for start in range(0, len(figures), 3))
     return {
         "segment": [segment - 1 if segment else None for segment in segments],
         "period": [period - 1 if period else None for period in periods],
         "sessions": sessions,
         "requests": requests,
         "dollars": [int(each) / NANO for each in nanodollars],
-        "histograms": histograms,
+        "histograms": bars,
         "averages": averages,
-        "quantiles": dict(zip(quantiles, largest, strict=True)),
+        "quantiles": dict(zip(quantiles, largest_ones, strict=True)),
     }
 
 
@@ -135,7 +137,7 @@ class _GridSql:
         column = COLUMNS[by.column]
         check_stored(column, self.tables)
         if by.key is not None:
-            value = f"properties[{self.parameters.add('String', by.key)}]"
+            value = property_value(by.key, self.tables, self.parameters)
         else:
             value = EXPRESSIONS.get(by.column, by.column)
             value = f"toString({value})" if column.uuid else value
@@ -174,22 +176,21 @@ GROUP BY segment, period, id, name"""
 
     def _figures(self, groups: str) -> str:
         """The figures of cells, as SQL, from their requests grouped by the session's id and name."""
-        ends = quantile_levels(self.grid.query)
-        quantiles = {f"q{n}": LEVELS[level] for n, level in enumerate(self.grid.quantiles)}
+        levels = {f"q{n}": LEVELS[level] for n, level in enumerate(self.grid.quantiles)}
+        quantiles = "".join(f", {largest(level)} AS {name}" for name, level in levels.items())
         columns = [
             *("segment", "period", "sessions", "all_requests", "toString(all_nanodollars)"),
-            *(f"arrayFlatten(arrayMap(bar -> [bar.1, bar.2, bar.3], {each}))" for each in histograms(ends)),
+            *(f"arrayFlatten(arrayMap(bar -> [bar.1, bar.2, bar.3], bars[{n}]))" for n in (1, 2, 3)),
             *("all_requests / sessions", "all_seconds / sessions"),
             f"all_nanodollars / {NANO} / sessions",
-            *(f"arrayLast(x -> x <= {array}_{name}, {array})" for name in quantiles for array in ARRAYS),
+            *(f"{name}[{n}]" for name in levels for n in (1, 2, 3)),
         ]
         return f"""
 SELECT {", ".join(f"groupArray({column})" for column in columns)}
-FROM (SELECT *, {cut_columns(ends | quantiles)}
+FROM (SELECT *, {histograms(quantile_levels(self.grid.query))} AS bars{quantiles}
 FROM (SELECT segment, period, count() AS sessions, sum(requests) AS all_requests,
   sum(seconds) AS all_seconds, sum(nanodollars) AS all_nanodollars,
-  arraySort(groupArrayArray(by_name)) AS counts, arraySort(groupArray(seconds)) AS durations,
-  arraySort(groupArray(nanodollars / {NANO})) AS costs
+  {sorted_figures("groupArrayArray(by_name)")}
 FROM (SELECT segment, period, groupArray(named.requests) AS by_name, sum(named.requests) AS requests,
   dateDiff('second', min(named.first), max(named.latest)) AS seconds, sum(named.nanodollars) AS nanodollars
 FROM ({groups}
@@ -222,7 +223,11 @@ FROM ({groups}
         """
         query = attrs.evolve(self.grid.query, time_filter=time_filter)
         where = contract_window(
-            query, self.tables, self._caller(), self.parameters, include_unsessioned=self.include_unsessioned
+            query,
+            self.tables,
+            owned_by(self.organization_id, self.tables, self._caller()),
+            self.parameters,
+            include_unsessioned=self.include_unsessioned,
         )
         marks = list([common, *conditions][-1].marks)
         kept = "1"
@@ -234,7 +239,7 @@ FROM ({groups}
             kept = f"marks[{len(marks)}]"
         else:
             where = f"{where} AND {common.text}"
-        keys = {"id": self.tables.each_id, "name": self.tables.each_name, **keys}
+        keys = {"id": self.tables.session_key, "name": self.tables.name_key, **keys}
         if marks:
             keys["marks"] = f"[{', '.join(marks)}]"
         columns = ", ".join(f"{sql} AS {name}" for name, sql in keys.items())

@@ -36,27 +36,32 @@ class Selection:
     parameters: Parameters
 
     def groups(self) -> str:
-        """A statement for the selected requests grouped by the ``id`` and the ``name`` of their session.
+        """A statement for the selected requests grouped by the session (``id``) and its ``name``.
 
         Its columns are ``id``, ``name``, ``requests``, ``first``, ``latest`` and ``nanodollars``.
         """
         return self._by_session() if self.condition.on_sessions else self._by_request()
 
     def sessions(self) -> str:
-        """The same grouped by ``id`` alone, for conditions on requests only.
+        """A statement for the sessions of the selected requests, for conditions on requests only.
 
-        In place of ``name`` there is ``several``: whether the session has several names.
+        Its columns are ``requests``, ``seconds``, ``nanodollars`` and, if that is not known of the tables,
+        ``several``: whether the session has several names.
         """
         # Of the names themselves least and greatest take longer than all the rest.
         name = f"cityHash64({self.tables.each_name})"
+        is_known = self.tables.has_several_names is not None
+        several = "" if is_known else f", min({name}) != max({name}) AS several"
         return f"""
-SELECT {self.tables.each_id} AS id, count() AS requests, min(request_created_at) AS first,
-  max(request_created_at) AS latest, {COST} AS nanodollars, min({name}) != max({name}) AS several
-FROM {self.tables.requests} WHERE {self.window} AND {self.condition.text} GROUP BY id"""
+SELECT count() AS requests,
+  dateDiff('second', min(request_created_at), max(request_created_at)) AS seconds,
+  {COST} AS nanodollars{several}
+FROM {self.tables.requests} WHERE {self.window} AND {self.condition.text}
+GROUP BY {self.tables.session_key}"""
 
     def _by_request(self) -> str:
         return f"""
-SELECT {self.tables.each_id} AS id, {self.tables.each_name} AS name, count() AS requests,
+SELECT {self.tables.session_key} AS id, {self.tables.name_key} AS name, count() AS requests,
   min(request_created_at) AS first, max(request_created_at) AS latest, {COST} AS nanodollars
 FROM {self.tables.requests} WHERE {self.window} AND {self.condition.text} GROUP BY id, name"""
 
@@ -70,7 +75,7 @@ FROM {self.tables.requests} WHERE {self.window} AND {self.condition.text} GROUP 
         marks = f", [{', '.join(self.condition.marks)}] AS marks" if self.condition.marks else ""
         marked = ", marks" if self.condition.marks else ""
         parts = f"""
-SELECT {self.tables.each_id} AS id, {self.tables.each_name} AS name{marks}, {part_columns(self.tables)}
+SELECT {self.tables.session_key} AS id, {self.tables.name_key} AS name{marks}, {part_columns(self.tables)}
 FROM {self.tables.requests} WHERE {self.window} GROUP BY id, name{marked}"""
         return f"""
 SELECT id, name, {SUMS_OF_PARTS}
@@ -126,7 +131,8 @@ def by_contract(
     """
     parameters = Parameters()
     caller = caller_condition(organization_id, parameters)
-    window = contract_window(query, tables, caller, parameters, include_unsessioned=include_unsessioned)
+    owned = owned_by(organization_id, tables, caller)
+    window = contract_window(query, tables, owned, parameters, include_unsessioned=include_unsessioned)
     compiled = condition(
         simplify((ALL if query.filter is None else query.filter).node), parameters, tables, caller
     )
@@ -177,8 +183,8 @@ def as_service(
         Unanswerable: The query fails there.
     """
     parameters = Parameters()
-    caller = caller_condition(organization_id, parameters)
-    window = service_window(query, tables, caller, parameters, include_unsessioned=include_unsessioned)
+    owned = owned_by(organization_id, tables, caller_condition(organization_id, parameters))
+    window = service_window(query, tables, owned, parameters, include_unsessioned=include_unsessioned)
     compiled = service_condition(wire, parameters, tables)
     return Selection(tables, window, compiled, parameters)
 
@@ -203,6 +209,11 @@ def service_window(
 def caller_condition(organization_id: UUID, parameters: Parameters) -> str:
     """The condition that limits a table to the requests of an organisation."""
     return f"organization_id = {parameters.add('UUID', str(organization_id))}"
+
+
+def owned_by(organization_id: UUID, tables: Tables, caller: str) -> str:
+    """*caller* for the table of requests: nothing has to be checked if all of them are the caller's."""
+    return "1" if tables.only_organization == organization_id else caller
 
 
 def _ends(query: SessionMetricsQuery) -> list[tuple[str, int]]:

@@ -25,7 +25,14 @@ from helicone_sessions.filters.schema import (
     Reading,
 )
 from helicone_sessions.filters.wire import WireFilter
-from helicone_sessions.local.query.contract_sql import COMPARISONS, Condition, Parameters, Unanswerable
+from helicone_sessions.local.query.contract_sql import (
+    COMPARISONS,
+    Condition,
+    Parameters,
+    Unanswerable,
+    has_property,
+    property_value,
+)
 from helicone_sessions.local.storage.table import FEEDBACK, Tables
 from helicone_sessions.messages.converter import js_number
 
@@ -165,10 +172,10 @@ class _Read:
         """The condition as SQL."""
         match self.column.name:
             case "property_key":
-                return f"mapContains(properties, {parameters.add('String', self.constant)})"
+                return has_property(self.constant, tables, parameters)
             case "properties":
-                key = parameters.add("String", self.key)
-                return self._compared(f"properties[{key}]", parameters.add("String", self.constant))
+                value = property_value(self.key, tables, parameters)
+                return self._compared(value, parameters.add("String", self.constant))
             case "search_properties":
                 return self._compared("key", parameters.add("String", self.constant))
             case "scores":

@@ -17,14 +17,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.local.dataset import DATABASE
 from helicone_sessions.local.drivers.chdb import ChdbDriver
 from helicone_sessions.local.drivers.chdb_library import Connection, load_chdb
 from helicone_sessions.local.drivers.chdb_process import LOCK_FILE, Hold, StoreInUse, hold
-from helicone_sessions.local.drivers.driver import DriverError
 from helicone_sessions.local.sql.landlock import confine
 from helicone_sessions.local.storage.store import Store
-from helicone_sessions.local.storage.table import REQUEST_COLUMNS, REQUESTS_TABLE
+from helicone_sessions.local.storage.table import OWN_DATABASE, REQUEST_COLUMNS, REQUESTS_TABLE
 from helicone_sessions.masking import masked_text
 
 _MODULE: Final = "helicone_sessions.local.sql.worker"
@@ -44,7 +42,7 @@ _COST: Final = "cost / 1e9 AS cost"
 _COLUMNS: Final = ", ".join(
     [*(_COST if name == "cost" else name for name in REQUEST_COLUMNS), "session_id", "session_name"]
 )
-_REQUESTS: Final = f"SELECT {_COLUMNS} FROM {DATABASE}.{REQUESTS_TABLE}"
+_REQUESTS: Final = f"SELECT {_COLUMNS} FROM {OWN_DATABASE}.{REQUESTS_TABLE}"
 
 
 def main(path: str, memory: str, step: str = "complete") -> None:
@@ -60,28 +58,32 @@ def main(path: str, memory: str, step: str = "complete") -> None:
             os.dup2(output.fileno(), 1)
             os.execv(sys.executable, [sys.executable, "-P", "-m", _MODULE, path, memory, "serve"])  # noqa: S606
         held, is_confined = _opened(Path(path), int(memory) if memory else None)
-    except ConfigurationError as error:
-        if isinstance(error, StoreInUse):
-            error.remedy = "Stop that process, run the statement, and start it again"
-        parts = {"argument": error.argument, "problem": error.problem or str(error), "remedy": error.remedy}
-        _respond(output, "refused", json.dumps(parts).encode())
+    except Exception as error:  # noqa: BLE001 - it is the caller's
+        _respond(output, "refused", json.dumps(_parts(error)).encode())
         return
     _respond(output, "ready", json.dumps({"is_confined": is_confined}).encode())
     for request in _requests():
         _respond(output, *_answer(held, request))
 
 
+def _parts(error: Exception) -> dict[str, str | None]:
+    if not isinstance(error, ConfigurationError):
+        return {"argument": "path", "problem": f"cannot be opened: {_shortened(str(error))}"}
+    remedy = error.remedy
+    if isinstance(error, StoreInUse):
+        remedy = "Stop that process, run the statement, and start it again"
+    return {"argument": error.argument, "problem": error.problem or str(error), "remedy": remedy}
+
+
 async def _complete(path: str) -> None:
     driver = ChdbDriver(path)
     await driver.open()
     try:
-        store = Store(driver, DATABASE, directory=Path(path))
+        store = Store(driver, OWN_DATABASE, directory=Path(path))
         try:
             await store.open()
         finally:
             await store.aclose()
-    except DriverError as error:
-        raise ConfigurationError(problem=error.problem, remedy=error.remedy) from error
     finally:
         await driver.aclose()
 
@@ -118,7 +120,7 @@ def _answer(held: Hold, request: dict[str, Any]) -> tuple[str, bytes]:
     connection = held.connect()
     try:
         # The default one reads a table that it does not know from a file.
-        connection.query(f"USE {DATABASE}")
+        connection.query(f"USE {OWN_DATABASE}")
         settings = {"max_result_bytes": _LARGEST_RESULT, **request["settings"], "readonly": 1}
         listed = ", ".join(f"{name} = {value}" for name, value in settings.items())
         connection.query(f"SET {listed}")

@@ -1,94 +1,300 @@
-"""Reading ahead on another thread while rows are inserted, and the file of rejected rows."""
+"""Reads ahead on another thread while rows are inserted, and writes the file of rejected rows."""
 
 import asyncio
 import errno
 import os
 import threading
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator
+from collections import deque
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+)
 from concurrent.futures import Future
-from contextlib import nullcontext, suppress
+from contextlib import aclosing, nullcontext, suppress
 from contextvars import copy_context
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Final, Self
+from typing import IO, Any, Final, Self, TypeVar, cast
+
+import attrs
 
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.local.private_files import open_private
-from helicone_sessions.local.storage.readers import Data, Placed, is_path, read
+from helicone_sessions.local.storage.readers import (
+    Block,
+    Data,
+    Format,
+    Placed,
+    files_of,
+    is_rows,
+    read_blocks,
+    read_rows,
+)
 from helicone_sessions.local.storage.rows import Batch, RowEncoder
+from helicone_sessions.local.storage.staging import StagingTables
 
 # Rows of an asynchronous iterable that are taken before they are read on another thread.
 _COLLECTED: Final = 5_000
+# Blocks that ClickHouse reads at once, each on one thread.
+_AT_ONCE: Final = 2
+# A statement costs more than Python takes for so few rows.
+_FEW: Final = 64
+# Rows left to Python that wait for more of them.
+_KEPT: Final = 1_000
+
+T = TypeVar("T")
 
 
-class BatchReader:
-    """The rows of *data* as batches, the next one read while the one before is put into the tables.
+class Progress(int):
+    """The number of rows loaded so far.
+
+    Args:
+        rows: The number.
+        fraction: The part of the file that is loaded, from 0 to 1, if it is known.
+
+    >>> Progress(5, fraction=0.5), Progress(5, fraction=0.5).fraction
+    (5, 0.5)
+    """
+
+    fraction: float | None
+
+    def __new__(cls, rows: int, *, fraction: float | None = None) -> Self:
+        """Make one."""
+        progress = super().__new__(cls, rows)
+        progress.fraction = fraction
+        return progress
+
+
+@attrs.frozen
+class _Part:
+    """The rows of a block from index *start* on, which ClickHouse is to read."""
+
+    block: Block
+    start: int
+    # The version of the row at index 0.
+    version: int
+
+
+class Loader:
+    """Loads the rows of *data* into the staging tables.
+
+    ClickHouse reads blocks of files as far as it can, and `RowEncoder` all other rows. The next part is read
+    while the ones before are inserted.
 
     Args:
         encoder: Parses the rows.
         data: Their source.
+        staging: The tables.
+        rejects: The file of rejected rows.
+        on_progress: Called with the `Progress`, each time that more rows are durable.
 
     Raises:
-        ConfigurationError: The data is neither a path nor rows.
+        ConfigurationError: The data is neither files, a frame nor rows.
     """
 
-    def __init__(self, encoder: RowEncoder, data: Data) -> None:
+    def __init__(
+        self,
+        encoder: RowEncoder,
+        data: Data,
+        staging: StagingTables,
+        rejects: "RejectsFile",
+        on_progress: Callable[[int], None] | None,
+    ) -> None:
         self._encoder = encoder
+        self._staging = staging
+        self._rejects = rejects
+        self._on_progress = on_progress
         self._live: AsyncIterator[Any] | None = None
-        if not is_path(data) and isinstance(data, AsyncIterable):
-            self._live = aiter(data)
         self._place = 0
-        self._rows: Iterator[Placed] = iter(()) if self._live else read(data)
+        self._parts: Iterator[Batch | _Part]
+        if not is_rows(data):
+            self._parts = self._parts_of(read_blocks(data, encoder.options))
+        elif isinstance(data, AsyncIterable):
+            self._live = aiter(data)
+            self._parts = iter(())
+        else:
+            self._parts = self._batches_of(read_rows(cast("Iterable[Any]", data)))
+        self._waiting: deque[tuple[_Part, asyncio.Task[list[int]]]] = deque()
+        # Rows that ClickHouse has left to Python; those of several blocks are inserted together.
+        self._left: list[Placed] = []
+        self._rows = 0
+        self._fraction: float | None = None
 
-    async def batches(self) -> AsyncGenerator[Batch, None]:
-        """The batches; what the rows' iterable raises comes through.
+    async def run(self) -> None:
+        """Load all; what the rows' iterable raises comes through.
 
         Raises:
             ConfigurationError: A row or the file cannot be read.
+            DriverError: ClickHouse rejected the rows.
         """
+        try:
+            async with aclosing(self._read_ahead()) as parts:
+                async for part in parts:
+                    await self._take(part)
+            await self._finish_all()
+        finally:
+            await uncancelled(asyncio.gather(*(task for _, task in self._waiting), return_exceptions=True))
+
+    async def _read_ahead(self) -> AsyncGenerator[Batch | _Part, None]:
         following = asyncio.create_task(self._next())
         try:
-            while (batch := await following) is not None:
+            while (part := await self._read(following)) is not None:
                 following = asyncio.create_task(self._next())
-                yield batch
-        finally:
+                yield part
+        except BaseException:
             self._encoder.stop()
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
+            raise
 
-    async def _next(self) -> Batch | None:
+    async def _read(self, following: asyncio.Task[Batch | _Part | None]) -> Batch | _Part | None:
+        try:
+            return await following
+        except ConfigurationError:
+            # An error in an earlier row counts before one that was read ahead.
+            await self._finish_all()
+            raise
+
+    async def _next(self) -> Batch | _Part | None:
         # Reading keeps a processor busy, which is not to be the loop's.
-        batch = await _on_own_thread(self._encoder.next_batch, self._rows)
-        if batch is None and self._live is not None and (rows := await self._collected(self._live)):
-            self._rows = iter(rows)
+        part = await _on_own_thread(lambda: next(self._parts, None))
+        if part is None and self._live is not None and (rows := await self._collected(self._live)):
+            self._parts = self._batches_of(iter(rows))
             return await self._next()
-        return batch
+        return part
 
     async def _collected(self, live: AsyncIterator[Any]) -> list[Placed]:
         rows: list[Placed] = []
         async for row in live:
-            rows.append((f"row {self._place}", row))
+            rows.append(Placed(f"row {self._place}", row))
             self._place += 1
             if len(rows) == _COLLECTED:
                 break
         return rows
 
+    def _batches_of(self, rows: Iterator[Placed]) -> Iterator[Batch]:
+        while (batch := self._encoder.next_batch(rows)) is not None:
+            yield batch
 
-async def _on_own_thread(
-    work: Callable[[Iterator[Placed]], Batch | None], rows: Iterator[Placed]
-) -> Batch | None:
-    """What *work* answers, on a thread that no end waits for: the user's rows may never come."""
-    future: Future[Batch | None] = Future()
+    def _parts_of(self, blocks: Iterator[Block]) -> Iterator[Batch | _Part]:
+        held: list[_Part] = []
+
+        def rows_for_python() -> Iterator[Placed]:
+            for block in blocks:
+                self._encoder.note_columns(block.names)
+                if block.format is Format.ROWS or block.count < _FEW:
+                    yield from block.rows()
+                    continue
+                start = 0
+                # The first row decides on the organisation.
+                while self._encoder.allowed is None and start < block.count:
+                    yield from block.rows([start])
+                    start += 1
+                held.append(_Part(block, start, self._encoder.reserve(block.count)))
+                return
+
+        while True:
+            yield from self._batches_of(rows_for_python())
+            if not held:
+                return
+            yield held.pop()
+
+    async def _take(self, part: Batch | _Part) -> None:
+        if isinstance(part, Batch):
+            # Rejects are in the order of the rows.
+            await self._finish_all()
+            await self._insert(part)
+            return
+        inserting = self._staging.insert_block(
+            part.block,
+            start=part.start,
+            version=part.version,
+            organizations=frozenset(self._encoder.allowed or ()),
+            options=self._encoder.options,
+            more_names=self._encoder.names,
+        )
+        self._waiting.append((part, asyncio.create_task(inserting)))
+        if len(self._waiting) > _AT_ONCE:
+            await self._finish_first()
+
+    async def _finish_all(self) -> None:
+        while self._waiting:
+            await self._finish_first()
+        await self._insert_left()
+
+    async def _finish_first(self) -> None:
+        """Await the first block, and let Python read the rows that are left."""
+        part, task = self._waiting[0]
+        left = await uncancelled(task)
+        self._waiting.popleft()
+        done = part.block.count - part.start - len(left)
+        self._encoder.report.rows += done
+        self._rows += done
+        self._fraction = part.block.fraction
+        if left:
+            self._left += await _on_own_thread(lambda: _rows_left(part, left))
+        if done:
+            self._tell()
+        if len(self._left) >= _KEPT:
+            await self._insert_left()
+
+    async def _insert_left(self) -> None:
+        rows = iter(self._left)
+        self._left = []
+        while (batch := await _on_own_thread(lambda: self._encoder.next_batch(rows))) is not None:
+            await self._insert(batch)
+
+    async def _insert(self, batch: Batch) -> None:
+        await asyncio.to_thread(self._rejects.write, batch.rejects)
+        await uncancelled(self._staging.insert(batch))
+        # The encoder has read further by now.
+        self._rows += len(batch.requests)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._on_progress is not None:
+            self._on_progress(Progress(self._rows, fraction=self._fraction))
+
+
+def _rows_left(part: _Part, indexes: list[int]) -> list[Placed]:
+    rows = part.block.rows(indexes)
+    return [attrs.evolve(placed, version=part.version + placed.index) for placed in rows]
+
+
+async def _on_own_thread(work: Callable[[], T]) -> T:
+    """The result of *work*, on a thread that no end waits for: the user's rows may never come."""
+    future: Future[T] = Future()
     future.set_running_or_notify_cancel()
 
     def do() -> None:
         try:
-            future.set_result(work(rows))
+            future.set_result(work())
         except BaseException as error:  # noqa: BLE001 - it is the caller's
             future.set_exception(error)
 
     threading.Thread(target=copy_context().run, args=(do,), name="helicone-rows", daemon=True).start()
     return await asyncio.wrap_future(future)
+
+
+async def uncancelled(work: Awaitable[T]) -> T:
+    """The result of *work*; a cancel waits for it, because its part on another thread goes on anyway."""
+    task = asyncio.ensure_future(work)
+    is_cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            is_cancelled = True
+    if is_cancelled:
+        # Its error is retrieved, so that asyncio does not log it.
+        _ = task.cancelled() or task.exception()
+        raise asyncio.CancelledError
+    return task.result()
 
 
 class RejectsFile:
@@ -143,7 +349,7 @@ class RejectsFile:
 
     def _refuse_early(self, path: Path) -> None:
         """Refuse what could not be written, before anything is taken in."""
-        if is_path(self._data) and path.exists() and path.samefile(self._data):  # type: ignore[arg-type]
+        if path.exists() and any(file.exists() and path.samefile(file) for file in files_of(self._data)):
             raise ConfigurationError(argument="rejects", problem=f"is the data itself ({path})")
         if os.path.lexists(path):
             # It changes nothing.

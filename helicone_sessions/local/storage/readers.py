@@ -1,24 +1,51 @@
-"""Where rows come from: memory, or a file of one of the known formats."""
+"""Where rows come from: memory, frames, or files of one of the known formats.
+
+Files and frames are read as blocks of whole rows. A block can give its rows one by one, as Python objects
+with their places, or be read by ClickHouse as columns of text (`conversion`).
+"""
 
 import csv
+import glob
 import gzip
+import io
+import itertools
 import json
 import os
 import zlib
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from enum import Enum, auto
 from pathlib import Path
-from typing import IO, Any, Final, cast
+from typing import IO, Any, Final, Protocol, cast
 
 import attrs
 
 from helicone_sessions.errors import ConfigurationError, MissingExtra
+from helicone_sessions.local.storage.fields import RowOptions, field_name, is_known
+from helicone_sessions.masking import masked_text
+
+PathLike = str | os.PathLike[str]
+
+
+class Frame(Protocol):
+    """A frame of pandas or polars, a table of pyarrow, or another producer of Arrow data."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Export the data."""
+        ...
+
 
 Rows = Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]]
-Data = str | os.PathLike[str] | Rows
+Data = PathLike | Sequence[PathLike] | Frame | Rows
 
-# Rows of a Parquet file that are Python objects at a time.
-_PARQUET_BATCH: Final = 4096
+# Bytes of a block, so that a few of them fit into memory whatever the size of the file.
+_BLOCK: Final = 8 * 1024 * 1024
+_LONGEST_LINE: Final = 256 * 1024 * 1024
+_ROWS_OF_BLOCK: Final = 32_768
+_BOM: Final = b"\xef\xbb\xbf"
 _ONE_ROW_A_LINE: Final = "A file with one row per line is named .jsonl"
+# Lines of a block whose names are looked at; the names of other rows are found one by one.
+_SAMPLED: Final = 50
 
 
 @attrs.frozen
@@ -28,164 +55,516 @@ class Unreadable:
     Args:
         reason: What is wrong with it; continues a sentence.
         content: The part of the file.
+        field: The field that cannot be read; None if it is the whole row.
     """
 
     reason: str
     content: Any
+    field: str | None = None
 
 
-Placed = tuple[str, Mapping[str, Any] | Unreadable]
-"""A row and its position, for error messages."""
+@attrs.frozen
+class Placed:
+    """A row and its position.
+
+    Args:
+        where: The position, for error messages.
+        row: The row.
+        identity: The file, the position and the content, of which an id is made if the row has none; None if
+            it is made of the row itself.
+        version: The version of the row, if it is reserved.
+        index: Its index in its block.
+    """
+
+    where: str
+    row: Any
+    identity: bytes | None = None
+    version: int | None = None
+    index: int = 0
 
 
-def is_path(data: Data) -> bool:
-    """Whether *data* names a file; otherwise it is the rows.
+class Format(Enum):
+    """How ClickHouse reads a block; `ROWS` is not for ClickHouse."""
+
+    JSON_LINES = auto()
+    CSV = auto()
+    ARROW = auto()
+    ROWS = auto()
+
+
+class Block(Protocol):
+    """Consecutive rows of a file."""
+
+    @property
+    def format(self) -> Format:
+        """How ClickHouse reads it."""
+        ...
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns; of JSON Lines those in a sample of the rows."""
+        ...
+
+    @property
+    def fraction(self) -> float | None:
+        """The part of the file that has been read, from 0 to 1, if it is known."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """The number of rows."""
+        ...
+
+    def rows(self, chosen: Iterable[int] | None = None) -> Iterator[Placed]:
+        """The rows as Python objects: all, or those at the *chosen* indexes, which ascend."""
+        ...
+
+
+def is_rows(data: Data) -> bool:
+    """Whether *data* is an iterable of rows; otherwise it is files or a frame.
 
     Raises:
-        ConfigurationError: It is neither.
+        ConfigurationError: It is none of these.
     """
-    if isinstance(data, (str, os.PathLike)):
-        return True
+    if isinstance(data, (str, os.PathLike)) or _is_frame(data) or _is_list_of_paths(data):
+        return False
     if isinstance(data, (bytes, Mapping)) or not isinstance(data, (Iterable, AsyncIterable)):
         raise ConfigurationError(
-            argument="data", problem=f"must be a path or an iterable of rows, got {type(data).__name__}"
+            argument="data",
+            problem=f"must be a path or an iterable of rows, got {type(data).__name__}",
+            remedy="Pass a file, a list of files, a frame, or an iterable of dicts",
         )
-    return False
+    return True
 
 
-def read(data: Data) -> Iterator[Placed]:
-    """The rows of *data*, each with its place.
+def _is_frame(data: object) -> bool:
+    return hasattr(data, "__arrow_c_stream__")
+
+
+def _is_list_of_paths(data: object) -> bool:
+    return (
+        isinstance(data, (list, tuple))
+        and bool(data)
+        and all(isinstance(item, (str, os.PathLike)) for item in data)
+    )
+
+
+def files_of(data: Data) -> list[Path]:
+    """The files that *data* names, in order; none if it is rows or a frame.
 
     Raises:
-        ConfigurationError: The file is not there, is of another format, or is broken.
+        ConfigurationError: A pattern matches no file, or a path is empty.
     """
-    if is_path(data):
-        if not (path := os.fspath(cast("str | os.PathLike[str]", data))):
-            raise ConfigurationError(
-                argument="data", problem="is an empty path", remedy="Name a file, or leave it out"
-            )
-        yield from _read_file(Path(path))
-    else:
-        for place, row in enumerate(cast("Iterable[Mapping[str, Any]]", data)):
-            yield f"row {place}", row
+    if isinstance(data, (str, os.PathLike)):
+        return _matching(os.fspath(data))
+    if _is_list_of_paths(data):
+        return [path for item in cast("Sequence[PathLike]", data) for path in _matching(os.fspath(item))]
+    return []
 
 
-def _read_file(path: Path) -> Iterator[Placed]:
+def _matching(path: str) -> list[Path]:
+    if not path:
+        raise ConfigurationError(
+            argument="data", problem="is an empty path", remedy="Name a file, or leave it out"
+        )
+    if not glob.has_magic(path) or Path(path).exists():
+        return [Path(path)]
+    if not (found := sorted(glob.glob(path, recursive=True))):  # noqa: PTH207 - it may be absolute
+        raise ConfigurationError(
+            argument="data", problem=f"matches no file: {path}", remedy="Check the pattern and the directory"
+        )
+    return list(map(Path, found))
+
+
+def read_rows(data: Iterable[Any]) -> Iterator[Placed]:
+    """The rows of an iterable, each with its place."""
+    for place, row in enumerate(data):
+        yield Placed(f"row {place}", row)
+
+
+def read_blocks(data: Data, options: RowOptions) -> Iterator[Block]:
+    """The blocks of the files or the frame in *data*.
+
+    Raises:
+        ConfigurationError: A file is not there, is of another format, or is broken.
+        MissingExtra: Parquet files and frames need pyarrow.
+    """
+    if _is_frame(data):
+        with _arrow_errors("the frame", "reading frames"):
+            yield from _frame(data, options)
+    for path in files_of(data):
+        yield from _read_file(path, options)
+
+
+def _name(path: Path) -> str:
+    """The name for messages and ids; a name may hold bytes that are not UTF-8."""
+    return path.name.encode(errors="backslashreplace").decode()
+
+
+def _read_file(path: Path, options: RowOptions) -> Iterator[Block]:
     known = ", ".join(_FORMATS)
     if path.is_dir():
         raise ConfigurationError(
-            field=str(path), problem="is a directory", remedy=f"Pass one file ({known}, also with .gz)"
+            field=str(path),
+            problem="is a directory",
+            remedy=f"Pass one file ({known}, also with .gz), or a pattern such as '{path / '*.jsonl'}'",
         )
-    ending = path.suffixes[-2] if path.suffix == ".gz" and len(path.suffixes) > 1 else path.suffix
-    reader = _FORMATS.get(ending.lower())
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    ending = suffixes[-2:-1] if suffixes[-1:] == [".gz"] else suffixes[-1:]
+    reader = _FORMATS.get(ending[0]) if ending else None
     if reader is None:
         raise ConfigurationError(
             field=str(path), problem="has an unknown format", remedy=f"Pass a {known} file (also with .gz)"
         )
     try:
-        for where, row in reader(path):
-            yield f"{path.name}, {where}", row
+        yield from reader(path, options)
     except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ConfigurationError(field=path.name, problem=f"cannot be read: {reason}") from error
+        remedy = "Check the path" if isinstance(error, FileNotFoundError) else None
+        raise ConfigurationError(
+            field=path.name, problem=f"cannot be read: {reason}", remedy=remedy
+        ) from error
 
 
-def _opened(path: Path) -> IO[bytes]:
-    return cast("IO[bytes]", gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+@attrs.define
+class _Source:
+    """An open file, decompressed; it knows how much of the file has been read."""
+
+    path: Path
+    file: IO[bytes]
+    _raw: IO[bytes]
+    _size: int
+
+    @classmethod
+    def open(cls, path: Path) -> "_Source":
+        """Open a file.
+
+        Raises:
+            ConfigurationError: It is not UTF-8.
+        """
+        raw = path.open("rb")
+        file = cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if path.suffix.lower() == ".gz" else raw
+        source = cls(path, file, raw, path.stat().st_size)
+        if raw.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raw.close()
+            raise ConfigurationError(field=path.name, problem="is UTF-16", remedy="Save it as UTF-8")
+        return source
+
+    @property
+    def fraction(self) -> float | None:
+        """The part of the file that has been read."""
+        is_open = self._size and not self._raw.closed
+        return min(1.0, self._raw.tell() / self._size) if is_open else None
+
+    def close(self) -> None:
+        """Close it."""
+        self.file.close()
+        self._raw.close()
 
 
-def _opened_text(path: Path, errors: str = "strict") -> IO[str]:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", errors=errors, newline="")
-    return path.open(encoding="utf-8-sig", errors=errors, newline="")
+@attrs.frozen
+class JsonLines:
+    """A block of lines of JSON; the row numbers are those of the lines, from 1."""
 
+    file: str
+    payload: bytes
+    first: int
+    fraction: float | None
+    # A row of a list is at a place from 0, and no line of the file.
+    word: str = "line"
+    format: Format = Format.JSON_LINES
+    _lines: list[bytes] = attrs.field(init=False, repr=False)
 
-def _json_lines(path: Path) -> Iterator[Placed]:
-    with _opened(path) as lines:
-        for number, line in enumerate(lines, 1):
-            encoded = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-            if encoded.strip():
-                yield f"line {number}", _parsed_line(encoded)
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "_lines", self.payload.split(b"\n"))
+
+    @property
+    def count(self) -> int:
+        """The number of lines; empty ones are no rows."""
+        return len(self._lines) - (not self._lines[-1])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names in a sample of the lines."""
+        found: dict[str, None] = {}
+        for line in self._lines[:: len(self._lines) // _SAMPLED + 1]:
+            row = _parsed_line(line) if line.strip() else None
+            found |= dict.fromkeys(row) if isinstance(row, dict) else {}
+        return tuple(found)
+
+    def rows(self, chosen: Iterable[int] | None = None) -> Iterator[Placed]:
+        """The rows of the lines."""
+        for index in range(self.count) if chosen is None else chosen:
+            line = self._lines[index].removeprefix(_BOM).removesuffix(b"\r")
+            if line.strip():
+                number = self.first + index
+                identity = f"{self.file}\0{number}\0".encode() + line
+                yield Placed(f"{self.file}, {self.word} {number}", _parsed_line(line), identity, index=index)
 
 
 def _parsed_line(line: bytes) -> Any:
     try:
         text = line.decode()
     except UnicodeDecodeError as error:
-        shown = line.rstrip(b"\r\n").decode(errors="backslashreplace")
-        return Unreadable(f"is not UTF-8: {error.reason}", shown)
+        return Unreadable(f"is not UTF-8: {error.reason}", line.decode(errors="backslashreplace"))
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        return Unreadable(f"is not JSON: {error}", text.rstrip("\r\n"))
+        shortened = text.rstrip().removesuffix(",")
+        if len(shortened) < len(text.rstrip()):
+            # Lines of a list of rows.
+            return _parsed_line(shortened.encode())
+        return Unreadable(f"is not JSON: {error}", text)
 
 
-def _json(path: Path) -> Iterator[Placed]:
-    with _opened_text(path) as file:
-        text = file.read()
+def _json_lines(path: Path, _options: RowOptions) -> Iterator[Block]:
+    with closing(_Source.open(path)) as source:
+        first, rest = 1, b""
+        while chunk := source.file.read(_BLOCK):
+            payload, newline, rest = (rest + chunk).rpartition(b"\n")
+            if newline:
+                yield (block := JsonLines(_name(path), payload + newline, first, source.fraction))
+                first += block.count
+            elif len(rest) > _LONGEST_LINE:
+                raise ConfigurationError(
+                    field=f"{path.name}, line {first}",
+                    problem=f"is longer than {_LONGEST_LINE // 1024**2} MB",
+                    remedy="A file with one row per line has line breaks between the rows",
+                )
+        if rest:
+            yield JsonLines(_name(path), rest, first, source.fraction)
+
+
+def _json(path: Path, _options: RowOptions) -> Iterator[Block]:
+    with closing(_Source.open(path)) as source:
+        text = source.file.read().decode("utf-8-sig")
+        try:
+            rows = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            rows = _without_trailing_comma(text)
+            if rows is None:
+                remedy = _ONE_ROW_A_LINE if str(error).startswith("Extra data") else None
+                raise ConfigurationError(
+                    field=path.name, problem=f"is not JSON: {error}", remedy=remedy
+                ) from None
+        if isinstance(rows, Mapping) and isinstance(rows.get("data"), list):
+            # The export as the request API answers it.
+            rows = rows["data"]
+        if not isinstance(rows, list):
+            raise ConfigurationError(
+                field=path.name, problem="must be a list of rows", remedy=_ONE_ROW_A_LINE
+            )
+        for first in range(0, len(rows), _ROWS_OF_BLOCK):
+            part = rows[first : first + _ROWS_OF_BLOCK]
+            placed = [Placed(f"{path.name}, row {first + place}", row) for place, row in enumerate(part)]
+            yield RowList(placed, source.fraction)
+
+
+def _without_trailing_comma(text: str) -> Any:
+    """The rows of a list that ends with a comma, as a writer that appends rows leaves it."""
+    start, comma, end = text.rpartition(",")
+    if not comma or end.strip() not in ("", "]"):
+        return None
     try:
-        rows = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        remedy = _ONE_ROW_A_LINE if str(error).startswith("Extra data") else None
-        raise ConfigurationError(field=path.name, problem=f"is not JSON: {error}", remedy=remedy) from None
-    if isinstance(rows, Mapping) and isinstance(rows.get("data"), list):
-        # The export as the request API answers it.
-        rows = rows["data"]
-    if not isinstance(rows, list):
-        raise ConfigurationError(field=path.name, problem="must be a list of rows", remedy=_ONE_ROW_A_LINE)
-    for place, row in enumerate(rows):
-        yield f"row {place}", row
+        return json.loads(f"{start}]")
+    except (ValueError, RecursionError):
+        return None
 
 
-def _csv(path: Path) -> Iterator[Placed]:
-    # Invalid UTF-8 is detected below, row by row.
-    with _opened_text(path, errors="surrogateescape") as file:
-        # A body can be longer than the 131,072 characters that the module takes by default.
-        csv.field_size_limit(2**31 - 1)
-        lines = _Lines(file)
+@attrs.frozen
+class RowList:
+    """Rows that are Python objects already, or that no reader can make out."""
+
+    placed: list[Placed]
+    fraction: float | None
+    names: tuple[str, ...] = ()
+    format: Format = Format.ROWS
+
+    @property
+    def count(self) -> int:
+        """The number of rows."""
+        return len(self.placed)
+
+    def rows(self, chosen: Iterable[int] | None = None) -> Iterator[Placed]:
+        """The rows."""
+        return iter(self.placed if chosen is None else [self.placed[index] for index in chosen])
+
+
+@attrs.frozen
+class CsvRows:
+    """Complete rows of a CSV file with as many fields as the header row; numbered from 1."""
+
+    file: str
+    text: str
+    first: int
+    fraction: float | None
+    names: tuple[str, ...]
+    # The line of the file in which each row ends.
+    lines: list[int]
+    format: Format
+    skips_spaces: bool = False
+
+    @property
+    def count(self) -> int:
+        """The number of rows."""
+        return len(self.lines)
+
+    @property
+    def payload(self) -> bytes:
+        """The rows as they are in the file."""
+        return self.text.encode()
+
+    def rows(self, chosen: Iterable[int] | None = None) -> Iterator[Placed]:
+        """The rows; an empty field is a missing value."""
+        wanted = None if chosen is None else set(chosen)
+        reader = csv.reader(
+            io.StringIO(self.text, newline=""), strict=True, skipinitialspace=self.skips_spaces
+        )
+        for index, fields in enumerate(reader):
+            if wanted is None or index in wanted:
+                identity = "\0".join([self.file, str(self.first + index), *fields]).encode()
+                row = {name: field or None for name, field in zip(self.names, fields, strict=True)}
+                yield Placed(f"{self.file}, line {self.lines[index]}", row, identity, index=index)
+
+
+def _csv(path: Path, _options: RowOptions) -> Iterator[Block]:
+    # A body can be longer than the 131,072 characters that the module takes by default.
+    csv.field_size_limit(2**31 - 1)
+    with closing(_Source.open(path)) as source:
+        # Invalid UTF-8 is detected row by row.
+        binary = cast("Any", source.file)
+        with io.TextIOWrapper(binary, "utf-8-sig", errors="surrogateescape", newline="") as text:
+            yield from _CsvReader(_name(path), source, text).blocks()
+
+
+class _CsvReader:
+    """Cuts a CSV file into blocks; the module `csv` decides where a row ends, and whether it is one."""
+
+    def __init__(self, file: str, source: _Source, text: IO[str]) -> None:
+        self._file = file
+        self._source = source
+        self._text = text
+        self._names: tuple[str, ...] = ()
+        self._skips_spaces = False
+        self._first = 1
+        # The number of lines before those that are read now.
+        self._before = 0
+
+    def blocks(self) -> Iterator[Block]:
+        """The blocks.
+
+        Raises:
+            ConfigurationError: The header row cannot be used, or a row has no end.
+        """
+        lines = self._after_header(self._text.readlines(_BLOCK))
+        while lines:
+            more = self._text.readlines(_BLOCK)
+            done = yield from self._rows_of(lines, is_last=not more)
+            self._before += done
+            lines = lines[done:]
+            if sum(map(len, lines)) > _LONGEST_LINE:
+                raise ConfigurationError(
+                    field=f"{self._file}, line {self._before + 1}",
+                    problem=f"begins a row of more than {_LONGEST_LINE // 1024**2} MB",
+                    remedy="Check whether a quote is never closed",
+                )
+            lines += more
+
+    def _after_header(self, lines: list[str]) -> list[str]:
         reader = csv.reader(lines, strict=True)
-        header = _csv_header(path, reader)
-        while True:
-            lines.taken.clear()
-            first = reader.line_num + 1
+        try:
+            header = next(reader, [])
+        except csv.Error as error:
+            raise self._bad_header(f"is not CSV: {error}") from None
+        if not _is_utf8(header):
+            raise self._bad_header("is not UTF-8")
+        if len(header) == 1 and (other := next((sign for sign in ";\t|" if sign in header[0]), None)):
+            raise self._bad_header(f"must have commas between the fields, got {other!r}")
+        # Spaces after the commas are those of a file that was written by hand.
+        self._skips_spaces = any(name.startswith(" ") for name in header)
+        self._names = tuple(name.strip(" \t\ufeff") for name in header)
+        if twice := _repeated(self._names):
+            raise self._bad_header(_named_twice(twice))
+        self._before = reader.line_num
+        return lines[reader.line_num :]
+
+    def _bad_header(self, problem: str) -> ConfigurationError:
+        return ConfigurationError(field=f"{self._file}, line 1", problem=problem)
+
+    def _rows_of(self, lines: list[str], *, is_last: bool) -> Generator[Block, None, int]:
+        """Yield the complete rows; return the number of their lines."""
+        begin = end = 0
+        while begin < len(lines):
+            reader = csv.reader(
+                itertools.islice(lines, begin, None), strict=True, skipinitialspace=self._skips_spaces
+            )
+            ends: list[int] = []
+            end = begin
+            wrong: Unreadable | None = None
             try:
-                fields = next(reader, None)
+                for fields in reader:
+                    start, end = end, begin + reader.line_num
+                    if len(fields) != len(self._names):
+                        if fields:
+                            wrong = Unreadable("does not have as many fields as the header row", fields)
+                        else:
+                            end = start
+                        break
+                    ends.append(end)
             except csv.Error as error:
-                begin = "" if first == reader.line_num else f" (the row begins at line {first})"
-                wrong = Unreadable(f"is not CSV: {error}{begin}", lines.shown())
-                yield f"line {reader.line_num}", wrong
-                continue
-            if fields is None:
-                return
-            where = f"line {reader.line_num}"
-            if not _is_utf8(fields):
-                yield where, Unreadable("is not UTF-8", lines.shown())
-            elif len(fields) == len(header):
-                # An empty field is a missing value.
-                yield where, {name: field or None for name, field in zip(header, fields, strict=True)}
-            elif fields:
-                yield where, Unreadable("does not have as many fields as the header row", fields)
+                start, end = end, begin + reader.line_num
+                if end == len(lines) and not is_last and "unexpected end" in str(error):
+                    yield from self._cut(lines, begin, ends)
+                    return start
+                since = "" if end == start + 1 else f" (the row begins at line {self._before + start + 1})"
+                wrong = Unreadable(f"is not CSV: {error}{since}", _shown("".join(lines[start:end])))
+            yield from self._cut(lines, begin, ends)
+            if wrong is not None:
+                yield self._wrong(wrong, end)
+            # The line after the last row is empty if nothing else has ended the loop.
+            begin = end if wrong is not None or end == len(lines) else end + 1
+        return len(lines)
+
+    def _cut(self, lines: list[str], begin: int, ends: list[int]) -> Iterator[Block]:
+        """The block of the rows that end at these lines."""
+        if not ends:
+            return
+        text = "".join(lines[begin : ends[-1]])
+        numbers = [self._before + end for end in ends]
+        if _is_utf8([text]):
+            # ClickHouse takes empty lines of a single column for rows, and no other line breaks.
+            is_plain = len(self._names) > 1 and "\0" not in text and text.count("\r") == text.count("\r\n")
+            form = Format.CSV if is_plain and not self._skips_spaces else Format.ROWS
+            yield CsvRows(
+                self._file,
+                text,
+                self._first,
+                self._source.fraction,
+                self._names,
+                numbers,
+                form,
+                self._skips_spaces,
+            )
+            self._first += len(ends)
+            return
+        for start, end in itertools.pairwise([begin, *ends]):
+            if _is_utf8(lines[start:end]):
+                yield from self._cut(lines, start, [end])
+            else:
+                yield self._wrong(Unreadable("is not UTF-8", _shown("".join(lines[start:end]))), end)
+
+    def _wrong(self, wrong: Unreadable, end: int) -> Block:
+        self._first += 1
+        placed = Placed(f"{self._file}, line {self._before + end}", wrong)
+        return RowList([placed], self._source.fraction)
 
 
-def _csv_header(path: Path, reader: Iterator[list[str]]) -> list[str]:
-    try:
-        header = next(reader, [])
-    except csv.Error as error:
-        raise _bad_header(path, f"is not CSV: {error}") from None
-    if not _is_utf8(header):
-        raise _bad_header(path, "is not UTF-8")
-    if len(header) == 1 and (other := next((sign for sign in ";\t|" if sign in header[0]), None)):
-        raise _bad_header(path, f"must have commas between the fields, got {other!r}")
-    if twice := {name for name in header if header.count(name) > 1}:
-        raise _bad_header(path, f"has two columns {min(twice)!r}")
-    return header
+def _shown(text: str) -> str:
+    text = text.rstrip("\r\n")
+    return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
-def _bad_header(path: Path, problem: str) -> ConfigurationError:
-    return ConfigurationError(field=f"{path.name}, line 1", problem=problem)
-
-
-def _is_utf8(fields: list[str]) -> bool:
+def _is_utf8(fields: Sequence[str]) -> bool:
     text = "".join(fields)
     try:
         return text.isascii() or bool(text.encode())
@@ -193,43 +572,114 @@ def _is_utf8(fields: list[str]) -> bool:
         return False
 
 
-@attrs.define
-class _Lines:
-    """The lines of a file, of which those since the last row are kept."""
-
-    lines: Iterator[str]
-    taken: list[str] = attrs.field(factory=list)
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        line = next(self.lines)
-        self.taken.append(line)
-        return line
-
-    def shown(self) -> str:
-        """The lines of the current row, unchanged."""
-        text = "".join(self.taken).rstrip("\r\n")
-        return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+def _repeated(names: Sequence[str]) -> str | None:
+    """The first name that is there twice; columns without a name are left out anyway."""
+    seen: set[str] = set()
+    return next((name for name in names if name and (name in seen or seen.add(name))), None)  # type: ignore[func-returns-value]
 
 
-def _parquet(path: Path) -> Iterator[Placed]:
+def _named_twice(name: str) -> str:
+    return f"has two columns {name!r}, and no name may occur twice"
+
+
+@attrs.frozen
+class ArrowRows:
+    """A batch of a Parquet file or a frame; the row numbers are from 0.
+
+    Args:
+        batch: The known columns.
+        names: All columns of the source.
+    """
+
+    file: str
+    batch: Any
+    first: int
+    fraction: float | None
+    names: tuple[str, ...]
+    format: Format = Format.ARROW
+
+    @property
+    def count(self) -> int:
+        """The number of rows."""
+        return int(self.batch.num_rows)
+
+    def rows(self, chosen: Iterable[int] | None = None) -> Iterator[Placed]:
+        """The rows; each value is read by itself, so that one affects no other."""
+        indexes = range(self.count) if chosen is None else list(chosen)
+        columns = [
+            (name, [_value(column, index) for index in indexes])
+            for name, column in zip(self.batch.schema.names, self.batch.columns, strict=True)
+        ]
+        for place, index in enumerate(indexes):
+            row = {name: values[place] for name, values in columns}
+            wrong = next((value for value in row.values() if isinstance(value, Unreadable)), None)
+            if wrong is not None:
+                field = next(name for name, value in row.items() if value is wrong)
+                shown = {name: None if value is wrong else value for name, value in row.items()}
+                wrong = attrs.evolve(wrong, field=field, content=shown)
+            yield Placed(f"{self.file}, row {self.first + index}", wrong or row, index=index)
+
+
+def _value(column: Any, index: int) -> Any:
     try:
-        from pyarrow import ArrowException, parquet  # noqa: PLC0415 - it is an extra
-    except ImportError as error:
-        raise MissingExtra("local", package="pyarrow", purpose="reading Parquet") from error
-    try:
+        scalar = column[index]
+        value = scalar.as_py()
+        # Of a repeated key of a map the last value counts, as in drivers of ClickHouse.
+        return dict(value) if value is not None and hasattr(scalar.type, "key_type") else value
+    except (ValueError, TypeError, ArithmeticError, KeyError) as error:
+        return Unreadable(f"cannot be read: {error}", None)
+
+
+def _parquet(path: Path, options: RowOptions) -> Iterator[Block]:
+    with _arrow_errors(path.name, "reading Parquet"):
+        from pyarrow import parquet  # noqa: PLC0415 - it is an extra
+
         with parquet.ParquetFile(path) as file:
-            batches = file.iter_batches(batch_size=_PARQUET_BATCH)
-            rows = (row for batch in batches for row in batch.to_pylist(maps_as_pydicts="strict"))
-            for place, row in enumerate(rows):
-                yield f"row {place}", row
+            names = tuple(file.schema_arrow.names)
+            known = _known_names(path.name, names, options)
+            metadata = file.metadata
+            size = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+            rows = min(_ROWS_OF_BLOCK, max(1, _BLOCK * metadata.num_rows // max(size, 1)))
+            batches = file.iter_batches(batch_size=rows, columns=known)
+            first = 0
+            for batch in batches:
+                first += batch.num_rows
+                yield ArrowRows(_name(path), batch, first - batch.num_rows, first / metadata.num_rows, names)
+
+
+def _frame(data: Any, options: RowOptions) -> Iterator[Block]:
+    import pyarrow as pa  # noqa: PLC0415 - it is an extra
+
+    first = 0
+    with pa.RecordBatchReader.from_stream(data) as reader:
+        names = tuple(reader.schema.names)
+        known = _known_names("the frame", names, options)
+        for whole in reader:
+            for start in range(0, whole.num_rows, _ROWS_OF_BLOCK):
+                batch = whole.slice(start, _ROWS_OF_BLOCK).select(known)
+                yield ArrowRows("the frame", batch, first, None, names)
+                first += batch.num_rows
+
+
+def _known_names(file: str, names: tuple[str, ...], options: RowOptions) -> list[str]:
+    if twice := _repeated(names):
+        raise ConfigurationError(field=file, problem=_named_twice(twice))
+    return [name for name in names if is_known(field_name(name, options))]
+
+
+@contextmanager
+def _arrow_errors(file: str, purpose: str) -> Iterator[None]:
+    try:
+        from pyarrow import ArrowException  # noqa: PLC0415 - it is an extra
+    except ImportError as error:
+        raise MissingExtra("local", package="pyarrow", purpose=purpose) from error
+    try:
+        yield
     except ArrowException as error:
-        raise ConfigurationError(field=path.name, problem=f"cannot be read: {error}") from error
+        raise ConfigurationError(field=file, problem=f"cannot be read: {masked_text(str(error))}") from error
 
 
-_FORMATS: Final[dict[str, Callable[[Path], Iterator[Placed]]]] = {
+_FORMATS: Final[dict[str, Callable[[Path, RowOptions], Iterator[Block]]]] = {
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
     ".json": _json,

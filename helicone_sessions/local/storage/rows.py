@@ -1,13 +1,14 @@
 """Encodes users' rows for the tables.
 
-A row has the table's own column names or those of Helicone's request export. A value that cannot be read is
-an error that names the row and the field; unknown columns are reported.
+`fields` has the rules. A value that cannot be read is an error that names the row and the field; unknown
+columns are reported.
 """
 
 import json
 import reprlib
+import threading
 from collections.abc import Collection, Iterator, Mapping
-from hashlib import blake2b
+from hashlib import blake2b, md5
 from typing import Any, Final
 from uuid import UUID
 
@@ -15,15 +16,29 @@ import attrs
 
 from helicone_sessions.clock import current
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.filters.constants import shortened
+from helicone_sessions.local.storage.fields import (
+    FIELDS,
+    MISSING_FLAGS,
+    REJECTED,
+    TAG,
+    TAGS,
+    Flags,
+    RowOptions,
+    field_name,
+    is_known,
+    likely_name,
+    map_and_key,
+)
 from helicone_sessions.local.storage.readers import Placed, Unreadable
-from helicone_sessions.local.storage.table import FEEDBACK, REQUEST_COLUMNS, SESSION_ID, SESSION_NAME
+from helicone_sessions.local.storage.table import SESSION_ID
 from helicone_sessions.local.storage.value_parsers import (
     ITEM_PARSERS,
-    REQUEST_PARSERS,
+    ImplausibleCost,
     Parser,
     parse_texts,
+    parser_of,
 )
+from helicone_sessions.masking import masked_repr
 
 DEFAULT_ORGANIZATION: Final = UUID("00000000-0000-4000-8000-000000000001")
 
@@ -34,26 +49,7 @@ _BATCH_CHARACTERS: Final = 32 * 1024 * 1024
 _BATCH_SECONDS: Final = 1.0
 # Rows whose columns all differ are not to fill the memory with plans.
 _PLANS: Final = 1_000
-
-# Where a column is found: under its own name, or under those of Helicone's export; the first value counts.
-_NAMES: Final[dict[str, tuple[str, ...]]] = {
-    "status": ("status", "response_status"),
-    "latency": ("latency", "delay_ms"),
-    "user_id": ("user_id", "request_user_id"),
-    "cost": ("costUSD", "cost"),
-    "properties": ("properties", "request_properties"),
-    "model": ("model", "model_override", "response_model", "request_model"),
-    "assets": ("assets", "asset_ids"),
-}
-_SESSION_FIELDS: Final = {
-    "session_id": SESSION_ID,
-    "session_name": SESSION_NAME,
-    "session_path": "Helicone-Session-Path",
-}
-_TAG: Final = "session_tag"
-_TAGS: Final = frozenset({_TAG, "session_tags"})
-# In the export, and computed here from other columns or not asked for by any filter.
-_DERIVED: Final = frozenset({"total_tokens", "request_path"})
+_NAMES: Final = 200
 
 # Not circular: what it encodes was made here.
 _encode: Final = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
@@ -67,8 +63,12 @@ class Loaded:
         rows: The number of rows loaded.
         replaced: How many of them took the place of a request that was there already, or came twice.
         rejected: How many rows could not be read and were written to the file of rejects.
-        ignored: Columns of the data that the table does not have.
+        ignored: Columns of the data that are not fields of a request.
         mapped: Columns of the data that have another name in the table, with that name.
+        without_cost: How many rows have no cost. It is stored as 0, so it lowers every mean.
+        without_status: How many rows have no status; it is stored as 0.
+        without_model: How many rows have no model; it is stored as empty text.
+        cost_differences: How many rows have a ``costUSD`` that differs from their ``cost``, which counts.
 
     >>> Loaded(rows=3, ignored={"note"}, mapped={"delay_ms": "latency"}).mapped["delay_ms"]
     'latency'
@@ -79,6 +79,40 @@ class Loaded:
     rejected: int = 0
     ignored: set[str] = attrs.field(factory=set)
     mapped: dict[str, str] = attrs.field(factory=dict)
+    without_cost: int = 0
+    without_status: int = 0
+    without_model: int = 0
+    cost_differences: int = 0
+
+    def ignored_text(self) -> str:
+        """The ignored columns as text, each with the field that it probably means.
+
+        >>> Loaded(ignored={"Session ID", "note"}).ignored_text()
+        "Session ID (did you mean session_id? Pass columns={'Session ID': 'session_id'}), note"
+        """
+        return ", ".join(map(_ignored_name, sorted(self.ignored)))
+
+    def remarks(self) -> list[str]:
+        """Sentences about values that are missing or contradict each other.
+
+        >>> Loaded(rows=5, without_cost=2).remarks()
+        ['2 of 5 requests have no cost, which counts as 0 dollars in every mean']
+        """
+        facts = (
+            (self.without_cost, "have no cost, which counts as 0 dollars in every mean"),
+            (self.without_status, "have no status, which is stored as 0"),
+            (self.without_model, "have no model, which is stored as empty text"),
+            (self.cost_differences, "have a costUSD that differs from their cost, which counts"),
+        )
+        return [f"{count:,} of {self.rows:,} requests {text}" for count, text in facts if count]
+
+
+def _ignored_name(name: str) -> str:
+    shown = name if name and name == name.strip() else repr(name)
+    likely = likely_name(name)
+    if likely is None:
+        return shown
+    return f"{shown} (did you mean {likely}? Pass columns={{{name!r}: {likely!r}}})"
 
 
 class BadRow(Exception):
@@ -125,12 +159,14 @@ class RowEncoder:
         first_version: The version of the first row; later rows have higher ones, and the highest counts.
         with_rejects: Put rows that cannot be read among the rejects, in the place of an error.
         remedy: The remedy in that error.
+        options: How to read the values.
     """
 
     def __init__(
         self,
         organizations: Collection[UUID] | None = None,
         *,
+        options: RowOptions = RowOptions(),  # noqa: B008 - it is frozen
         first_version: int = 0,
         with_rejects: bool = False,
         remedy: str | None = None,
@@ -139,8 +175,12 @@ class RowEncoder:
         self._version = first_version
         self._with_rejects = with_rejects
         self._remedy = remedy
+        self.options = options
         self._is_stopped = False
-        self._plans: dict[tuple[str, ...], _ColumnPlan] = {}
+        self._plans: dict[tuple[Any, ...], ColumnPlan] = {}
+        # Rows of several blocks are encoded on several threads.
+        self._lock = threading.RLock()
+        self._names: dict[Any, None] = {}
         self.organizations: set[str] = set()
         self.report = Loaded()
 
@@ -150,19 +190,23 @@ class RowEncoder:
         Raises:
             ConfigurationError: A row cannot be read.
         """
+        with self._lock:
+            return self._next_batch(rows)
+
+    def _next_batch(self, rows: Iterator[Placed]) -> Batch | None:
         batch = Batch()
         count = characters = 0
         clock = current()
         ends = clock.now() + _BATCH_SECONDS
-        for where, row in rows:
+        for placed in rows:
             if self._is_stopped:
                 return None
             try:
-                line = self._line(batch, where, row)
+                line = self._line(batch, placed)
             except BadRow as bad:
                 if not self._with_rejects:
                     raise bad.as_error(self._remedy) from None
-                line = _reject(bad, row)
+                line = _reject(bad, placed.row)
                 batch.rejects.append(line)
                 self.report.rejected += 1
             count += 1
@@ -175,41 +219,69 @@ class RowEncoder:
         """End the batch that is read on another thread, at its next row."""
         self._is_stopped = True
 
-    def _line(self, batch: Batch, where: str, row: Mapping[str, Any] | Unreadable) -> str:
+    @property
+    def allowed(self) -> Collection[str] | None:
+        """The organisations that rows may name; None before the first row has decided."""
+        return self._allowed
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns of all rows so far, as far as it is worth to know them."""
+        return tuple(self._names)
+
+    @property
+    def next_version(self) -> int:
+        """A version above those of all rows so far."""
+        return self._version
+
+    def reserve(self, count: int) -> int:
+        """Reserve versions for *count* rows that are read elsewhere, and return the first."""
+        first = self._version
+        self._version += count
+        return first
+
+    def note_columns(self, names: tuple[Any, ...]) -> "ColumnPlan":
+        """How to read rows with these columns, which the report is to list."""
+        plan = self._plans.get(names)
+        if plan is None:
+            if len(self._plans) >= _PLANS:
+                self._plans.clear()
+            if len(self._names) < _NAMES:
+                self._names |= dict.fromkeys(names)
+            plan = self._plans[names] = ColumnPlan.of(names, self.options)
+            self.report.ignored |= plan.ignored
+            self.report.mapped |= plan.mapped
+        return plan
+
+    def _line(self, batch: Batch, placed: Placed) -> str:
+        where, row = placed.where, placed.row
         if isinstance(row, Unreadable):
-            raise BadRow(where, None, row.reason)
+            raise BadRow(where, row.field, row.reason)
         if not isinstance(row, Mapping):
-            raise BadRow(where, None, f"must be an object, got {shortened(row)}")
-        plan = self._plan(tuple(row))
+            raise BadRow(where, None, f"must be an object, got {masked_repr(row)}")
+        plan = self.note_columns(tuple(row))
         stored, tags = _stored(plan, where, row)
         if "request_created_at" not in stored:
             raise BadRow(where, None, "has no request_created_at")
         self._claim(stored, where)
         line = _encode(stored)
         if "request_id" not in stored:
-            # A request without an id is identified by its position and content.
-            name = blake2b(f"{where}\0{line}".encode(errors="backslashreplace"), digest_size=16).hexdigest()
-            line = f'{{"request_id":"{UUID(name)}",{line[1:]}'
-        line = f'{{"version":{self._version},{line[1:]}'
+            name = _row_id(placed, line)
+            line = f'{{"request_id":"{name}",{line[1:]}'
+        if placed.version is None:
+            version = self._version
+            self._version += 1
+        else:
+            version = placed.version
+        line = f'{{"version":{version},{line[1:]}'
         session = stored.get("properties", {}).get(SESSION_ID, "")
         if tags and not session:
-            raise BadRow(where, _TAG, "cannot be stored, because the row has no session_id")
+            raise BadRow(where, TAG, "cannot be stored, because the row has no session_id")
         for tag in tags:
             batch.tags[_tag_line(stored["organization_id"], session, tag)] = None
         batch.requests.append(line)
-        self._version += 1
         self.report.rows += 1
         return line
-
-    def _plan(self, names: tuple[str, ...]) -> "_ColumnPlan":
-        plan = self._plans.get(names)
-        if plan is None:
-            if len(self._plans) >= _PLANS:
-                self._plans.clear()
-            plan = self._plans[names] = _ColumnPlan.of(names)
-            self.report.ignored |= {str(name) for name in names} - {*plan.targets, *_DERIVED}
-            self.report.mapped |= {name: target for name, target in plan.targets.items() if name != target}
-        return plan
 
     def _claim(self, stored: dict[str, Any], where: str) -> None:
         """Settle the organisation of a row."""
@@ -234,26 +306,55 @@ def _expected(allowed: set[str]) -> str:
     return f"one of the {len(allowed)} organisations of the data"
 
 
-def _stored(plan: "_ColumnPlan", where: str, row: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _row_id(placed: Placed, line: str) -> UUID:
+    """An id for a row without one, made of its position and its content."""
+    if placed.identity is None:
+        name = f"{placed.where}\0{line}".encode(errors="backslashreplace")
+        return UUID(blake2b(name, digest_size=16).hexdigest())
+    # The conversion in SQL makes the same one.
+    return UUID(md5(placed.identity, usedforsecurity=False).hexdigest())
+
+
+def _stored(plan: "ColumnPlan", where: str, row: Mapping[Any, Any]) -> tuple[dict[str, Any], list[str]]:
     """The values for the table, and the tags of the session."""
     stored: dict[str, Any] = {}
     tags: list[str] = []
-    source = ""
-    try:
-        for source, target, parse in plan.columns:
-            if target not in stored:
-                value = parse(row[source])
-                if value is not None:
-                    stored[target] = value
-        for source, map_name, key in plan.keys:
-            value = ITEM_PARSERS[map_name](row[source])
+    flags = 0
+    for source, target, parse in plan.columns:
+        if target not in stored:
+            value = _parsed(where, source, parse, row)
             if value is not None:
-                stored.setdefault(map_name, {})[key] = value
-        for source in plan.tags:
-            tags += parse_texts(row[source]) or ()
+                stored[target] = value
+        elif target == "cost" and _differs(parse, row[source], stored[target]):
+            flags |= Flags.COSTS_DIFFER
+    for source, map_name, key in plan.keys:
+        value = _parsed(where, source, ITEM_PARSERS[map_name], row)
+        if value is not None:
+            stored.setdefault(map_name, {})[key] = value
+    for source in plan.tags:
+        tags += _parsed(where, source, parse_texts, row) or ()
+    flags |= sum(flag for column, flag in MISSING_FLAGS.items() if column not in stored)
+    if flags:
+        stored["load_flags"] = int(flags)
+    return stored, tags
+
+
+def _parsed(where: str, source: Any, parse: Parser, row: Mapping[Any, Any]) -> Any:
+    try:
+        return parse(row[source])
+    except ImplausibleCost as error:
+        raise error.as_error(where, source) from None
     except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
         raise BadRow(where, source, str(error)) from None
-    return stored, tags
+
+
+def _differs(parse: Parser, value: Any, cost: int) -> bool:
+    try:
+        other = parse(value)
+    except (ValueError, TypeError, ArithmeticError):
+        # Only the first of two values has to be readable.
+        return False
+    return other is not None and other != cost
 
 
 def _tag_line(organization: str, session: str, tag: str) -> str:
@@ -263,13 +364,25 @@ def _tag_line(organization: str, session: str, tag: str) -> str:
 
 
 def _reject(bad: BadRow, row: object) -> str:
-    content = row.content if isinstance(row, Unreadable) else row
-    parts = {"where": bad.where, "field": bad.field, "reason": bad.reason}
+    """The row as a line of JSON with the reason beside its fields, so that it can be fixed and loaded."""
+    reason: dict[str, Any] = {"where": bad.where, "field": bad.field, "reason": bad.reason}
+    fields = {}
+    if isinstance(row, Unreadable) and isinstance(row.content, Mapping):
+        row = row.content
+    if isinstance(row, Mapping):
+        fields = {name if isinstance(name, str) else repr(name): value for name, value in row.items()}
+    else:
+        reason["content"] = row.content if isinstance(row, Unreadable) else row
+    encoded = {name: _encoded(value) for name, value in [*fields.items(), (REJECTED, reason)]}
+    return "{" + ", ".join(f"{json.dumps(name)}: {value}" for name, value in encoded.items()) + "}"
+
+
+def _encoded(value: object) -> str:
     try:
-        return json.dumps({**parts, "row": content}, default=str, allow_nan=False)
+        return json.dumps(value, default=str, allow_nan=False)
     except (ValueError, TypeError, RecursionError):
         # A value that JSON does not have.
-        return json.dumps({**parts, "row": _in_python(content)})
+        return json.dumps(_in_python(value))
 
 
 def _in_python(content: object) -> str:
@@ -280,37 +393,47 @@ def _in_python(content: object) -> str:
 
 
 @attrs.frozen
-class _ColumnPlan:
-    """How to parse rows with the same columns, worked out once."""
+class ColumnPlan:
+    """How to parse rows with the same columns, worked out once.
 
-    columns: tuple[tuple[str, str, Parser], ...]
-    keys: tuple[tuple[str, str, str], ...]
-    tags: tuple[str, ...]
-    targets: dict[str, str]
+    Args:
+        columns: The source, the column and the parser of each value, in order of precedence.
+        keys: The source, the map and the key of each flat field.
+        tags: The sources of tags.
+        ignored: The columns that are not fields.
+        mapped: The columns with another name in the table, with that name.
+    """
+
+    columns: tuple[tuple[Any, str, Parser], ...]
+    keys: tuple[tuple[Any, str, str], ...]
+    tags: tuple[Any, ...]
+    ignored: frozenset[str]
+    mapped: dict[str, str]
 
     @classmethod
-    def of(cls, names: tuple[str, ...]) -> "_ColumnPlan":
+    def of(cls, names: tuple[Any, ...], options: RowOptions) -> "ColumnPlan":
+        """The plan for rows with these columns."""
+        # A renamed column counts before one that has the name by itself.
+        ordered = sorted(names, key=lambda name: name not in options.columns)
+        fields = {name: field_name(name, options) for name in ordered}
         columns = [
-            (source, target, REQUEST_PARSERS[target])
-            for target in REQUEST_COLUMNS
-            for source in _NAMES.get(target, (target,))
-            if source in names
+            (source, field.column, parser_of(alias, field.column, options))
+            for field in FIELDS.values()
+            for alias in field.names
+            for source, found in fields.items()
+            if found == alias
         ]
-        keys = [(name, *found) for name in names if (found := _map_and_key(name))]
-        tags = tuple(_TAGS.intersection(names))
+        keys = [(source, *key) for source, found in fields.items() if (key := map_and_key(found))]
+        tags = tuple(source for source, found in fields.items() if found in TAGS)
         targets = {
             **{source: target for source, target, _ in columns},
             **{source: f"{map_name}[{key!r}]" for source, map_name, key in keys},
-            **dict.fromkeys(tags, _TAG),
+            **dict.fromkeys(tags, TAG),
         }
-        return cls(tuple(columns), tuple(keys), tags, targets)
-
-
-def _map_and_key(name: object) -> tuple[str, str] | None:
-    """The map and the key of a flat column such as ``properties.env``."""
-    if name == "feedback_rating":
-        return "scores", FEEDBACK
-    if name in _SESSION_FIELDS:
-        return "properties", _SESSION_FIELDS[str(name)]
-    map_name, dot, key = str(name).partition(".")
-    return (map_name, key) if dot and key and map_name in ITEM_PARSERS else None
+        return cls(
+            tuple(columns),
+            tuple(keys),
+            tags,
+            frozenset(str(source) for source, found in fields.items() if not is_known(found)),
+            {source: target for source, target in targets.items() if source != target},
+        )

@@ -12,26 +12,38 @@ import os
 import re
 import threading
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from enum import Enum, auto
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from shlex import quote
+from typing import Any, Final
 from uuid import UUID, uuid4
 from weakref import WeakValueDictionary
 
+import attrs
+
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.local.drivers.driver import DriverError, Statement, WritableDriver
-from helicone_sessions.local.storage.loader import BatchReader, RejectsFile
+from helicone_sessions.local.storage.fields import RowOptions
+from helicone_sessions.local.storage.loader import Loader, RejectsFile, uncancelled
+from helicone_sessions.local.storage.profile import (
+    has_several_names,
+    is_due,
+    property_columns,
+    update_property_columns,
+)
 from helicone_sessions.local.storage.readers import Data
 from helicone_sessions.local.storage.record import Record, RecordKeeper, inspect
 from helicone_sessions.local.storage.rows import DEFAULT_ORGANIZATION, Loaded, RowEncoder
 from helicone_sessions.local.storage.staging import UNLIMITED, MovePlan, StagingTables
 from helicone_sessions.local.storage.table import (
+    LAYOUT,
     LAYOUT_MARK,
     OWN_TABLES,
     REQUESTS_TABLE,
     Tables,
     create_statements,
+    layout_of,
 )
 from helicone_sessions.masking import masked_repr
 
@@ -44,8 +56,6 @@ _MOST_NAMED: Final = 5
 # A process has one engine, so a name identifies a database. A store that is garbage-collected is not in it.
 _open_stores: Final[WeakValueDictionary[str, "Store"]] = WeakValueDictionary()
 _open_stores_lock: Final = threading.Lock()
-
-T = TypeVar("T")
 
 
 class _Staged(Enum):
@@ -98,8 +108,17 @@ class Store:
         self._is_half_moved = False
         self._reading: asyncio.Task[None] | None = None
         self._is_closed = False
-        self.tables = Tables.own(self._database)
+        self._tables = Tables.own(self._database)
+        self._requests = 0
+        # What `_tables` says of names holds for the requests of lower versions.
+        self._studied_version = 0
         self.organizations: frozenset[UUID] = frozenset()
+
+    @property
+    def tables(self) -> Tables:
+        """The tables, with what is known about them now: the next load may change it."""
+        only = next(iter(self.organizations)) if len(self.organizations) == 1 else None
+        return attrs.evolve(self._tables, only_organization=only)
 
     @property
     def organization_id(self) -> UUID:
@@ -129,11 +148,13 @@ class Store:
             await self._delete_duplicates()
         await self._move_staged()
         found = await self._query(
-            "SELECT organization_id, max(version)"
+            "SELECT organization_id, max(version), count()"
             f" FROM {self._database}.{REQUESTS_TABLE} GROUP BY organization_id"
         )
-        self.organizations = frozenset(UUID(each) for each, _ in found)
-        self._version = max((int(version) for _, version in found), default=0) + 1
+        self.organizations = frozenset(UUID(each) for each, _, _ in found)
+        self._version = max((int(version) for _, version, _ in found), default=0) + 1
+        self._requests = sum(int(requests) for _, _, requests in found)
+        await self._study()
 
     async def load(
         self,
@@ -144,6 +165,7 @@ class Store:
         organizations: Collection[UUID] | None = None,
         of_one: bool = False,
         remedy: str | None = None,
+        row_options: RowOptions = RowOptions(),  # noqa: B008 - it is frozen
     ) -> Loaded:
         """Load rows or a file.
 
@@ -152,7 +174,8 @@ class Store:
         load or `open` moves it to the requests.
 
         Args:
-            data: A path, or an iterable of mappings, which may be asynchronous. Without an id a row is
+            data: A path or pattern, a list of them, a frame, or an iterable of mappings, which may be
+                asynchronous. Without an id a row is
                 identified by its position, its content and the name of its file.
             rejects: A file for rows that cannot be read, one JSON object per line; by default such a row
                 fails the load.
@@ -161,6 +184,7 @@ class Store:
                 existing requests, or else that of the first row.
             of_one: Reject other organisations than that of the existing requests.
             remedy: The remedy in the error for a row that cannot be read.
+            row_options: How to read rows that do not follow the rules by themselves.
 
         Raises:
             ConfigurationError: A row or the file cannot be read, the file of rejects cannot be written, or
@@ -174,7 +198,11 @@ class Store:
             await self._settle()
             allowed = self._allowed(organizations, of_one=of_one)
             encoder = RowEncoder(
-                allowed, first_version=self._version, with_rejects=rejects is not None, remedy=remedy
+                allowed,
+                options=row_options,
+                first_version=self._version,
+                with_rejects=rejects is not None,
+                remedy=remedy,
             )
             self._staged = _Staged.USELESS
             try:
@@ -185,9 +213,9 @@ class Store:
                 if is_cut_short and self._is_kept and on_progress is not None:
                     self._accept(encoder)
                 else:
-                    await _uncancelled(self._settle())
+                    await uncancelled(self._settle())
                 raise
-            await _uncancelled(self._complete(encoder))
+            await uncancelled(self._complete(encoder))
             return encoder.report
 
     @asynccontextmanager
@@ -203,7 +231,7 @@ class Store:
                     yield
                     return
             async with self._load_lock:
-                await _uncancelled(self._settle())
+                await uncancelled(self._settle())
 
     async def aclose(self) -> None:
         """End the current load, and drop the tables unless they are kept."""
@@ -250,12 +278,23 @@ class Store:
         text = f"SELECT comment FROM system.tables WHERE database = {{name:String}} AND name IN ({names})"
         for (comment,) in await self._query(text, name=self._database):
             if comment != LAYOUT_MARK:
-                raise ConfigurationError(
-                    argument="path",
-                    problem="holds tables of another version of helicone-sessions"
-                    f" ({comment or 'unknown'} instead of {LAYOUT_MARK!r})",
-                    remedy="Load the data again into a new path, or use the version that made them",
-                )
+                raise self._other_layout(comment)
+
+    def _other_layout(self, comment: str) -> ConfigurationError:
+        layout = layout_of(comment)
+        if layout is None or layout > LAYOUT:
+            made = "an unknown layout" if layout is None else f"layout {layout}, which is newer"
+            return ConfigurationError(
+                argument="path",
+                problem=f"holds tables of {made} (this version of helicone-sessions has layout {LAYOUT})",
+                remedy="Use the version that made them, or another path",
+            )
+        path = "PATH" if self._directory is None else quote(str(self._directory))
+        return ConfigurationError(
+            argument="path",
+            problem=f"holds a store of layout {layout}; this version of helicone-sessions has {LAYOUT}",
+            remedy=f"Rebuild it with `helicone-sessions rebuild --path {path}`",
+        )
 
     async def _is_damaged(self, directory: Path) -> bool:
         """Whether the store has losses, which the caller has accepted; broken parts are detached then."""
@@ -267,7 +306,13 @@ class Store:
             raise inspection.error(directory)
         _LOG.warning("a damaged store was opened: %s", "; ".join(inspection.losses))
         await self._keeper.keep(Record(is_moving=True))
-        for table, part in inspection.broken:
+        # No part can be detached beside a patch; what a lost patch has deleted is deleted again below.
+        patches = await self._query(
+            "SELECT table, name FROM system.parts"
+            " WHERE database = {name:String} AND active AND startsWith(name, 'patch-')",
+            name=self._database,
+        )
+        for table, part in [*patches, *inspection.broken] if inspection.broken else ():
             await self._driver.execute(f"ALTER TABLE {self._database}.{table} DETACH PART '{part}'")
         return True
 
@@ -300,16 +345,8 @@ class Store:
         rejects: str | os.PathLike[str] | None,
         on_progress: Callable[[int], None] | None,
     ) -> None:
-        rows = 0
         with RejectsFile(rejects, data) as rejected:
-            async with aclosing(BatchReader(encoder, data).batches()) as batches:
-                async for batch in batches:
-                    await asyncio.to_thread(rejected.write, batch.rejects)
-                    await _uncancelled(self._staging.insert(batch))
-                    # The encoder has read further by now.
-                    rows += len(batch.requests)
-                    if on_progress is not None:
-                        on_progress(rows)
+            await Loader(encoder, data, self._staging, rejected, on_progress).run()
 
     async def _complete(self, encoder: RowEncoder) -> None:
         try:
@@ -318,7 +355,8 @@ class Store:
             await self._settle()
             raise
         self._accept(encoder)
-        encoder.report.replaced = plan.replaced
+        self.organizations |= plan.organizations
+        plan.add_to(encoder.report)
         try:
             await self._move(plan)
         except DriverError:
@@ -327,7 +365,7 @@ class Store:
     def _accept(self, encoder: RowEncoder) -> None:
         """From here on the staged rows belong to the store."""
         self._staged = _Staged.COMPLETE
-        self._version += encoder.report.rows
+        self._version = encoder.next_version
         self.organizations |= {UUID(each) for each in encoder.organizations}
 
     async def _settle(self) -> None:
@@ -356,6 +394,8 @@ class Store:
             await self._keeper.begin_move(replaced=sum(plan.existing))
             await self._staging.move(plan)
             await self._keeper.end_move()
+            if plan.rows:
+                await self._study(plan)
             self._is_half_moved = False
         self._staged = _Staged.USELESS
         try:
@@ -363,6 +403,27 @@ class Store:
         except DriverError as error:
             # The next load clears them, or a move after a kill replaces each request by itself.
             _LOG.warning("the staged rows of a load could not be deleted yet: %s", error)
+
+    async def _study(self, plan: MovePlan = MovePlan()) -> None:  # noqa: B008 - it is frozen
+        """Find out what spares queries work, after the move of a load; if that fails, they do the work."""
+        before = self._requests
+        self._requests += plan.distinct - sum(plan.existing)
+        several = self._tables.has_several_names
+        # Where most requests are new, a scan of all of them costs less than a search for their sessions.
+        since = self._studied_version if several is not None and plan.rows < before else 0
+        self._tables = Tables.own(self._database)
+        try:
+            if is_due(before, self._requests):
+                await update_property_columns(self._driver, self._database)
+            columns = await property_columns(self._driver, self._database)
+            several = several or await has_several_names(
+                self._driver, self._database, since=since, rows=plan.rows
+            )
+        except DriverError as error:
+            _LOG.warning("queries take longer, because the requests could not be studied: %s", error)
+            return
+        self._tables = attrs.evolve(self._tables, property_columns=columns, has_several_names=several)
+        self._studied_version = self._version
 
     async def _clear_staging(self) -> None:
         await self._staging.clear()
@@ -401,22 +462,6 @@ class ReadWriteLock:
         async with self._turnstile:
             await self._no_reader.wait()
             yield
-
-
-async def _uncancelled(work: Coroutine[Any, Any, T]) -> T:
-    """The result of *work*; a cancel waits for it, because its part on another thread goes on anyway."""
-    task = asyncio.create_task(work)
-    is_cancelled = False
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError:
-            is_cancelled = True
-    if is_cancelled:
-        # Its error is retrieved, so that asyncio does not log it.
-        _ = task.cancelled() or task.exception()
-        raise asyncio.CancelledError
-    return task.result()
 
 
 def several_organizations(organizations: Collection[UUID]) -> ConfigurationError:

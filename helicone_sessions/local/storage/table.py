@@ -1,7 +1,10 @@
-"""The tables that the engine asks: Helicone's own, or those that it makes in their shape."""
+"""The tables that the engine reads: Helicone's, or its own in the same shape."""
 
+import re
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
+from uuid import UUID
 
 import attrs
 
@@ -60,8 +63,12 @@ REQUEST_COLUMNS: Final[dict[str, Stored]] = {
 SESSION_ID: Final = "Helicone-Session-Id"
 SESSION_NAME: Final = "Helicone-Session-Name"
 FEEDBACK: Final = "helicone-score-feedback"
+SESSION_COLUMNS: Final[Mapping[str, str]] = {SESSION_ID: "session_id", SESSION_NAME: "session_name"}
+"""The columns of an own table for the properties that identify a session."""
 
 
+OWN_DATABASE: Final = "helicone_sessions"
+"""The database of a store on disk."""
 REQUESTS_TABLE: Final = "request_response_rmt"
 TAGS_TABLE: Final = "tags"
 # The staging tables of a load.
@@ -69,30 +76,45 @@ INCOMING_REQUESTS: Final = "incoming_requests"
 INCOMING_TAGS: Final = "incoming_tags"
 OWN_TABLES: Final = (REQUESTS_TABLE, TAGS_TABLE, INCOMING_REQUESTS, INCOMING_TAGS)
 
-# A load is acknowledged when its rows are on the disk. The staging tables of a load need no such care.
+# A load is acknowledged when its rows are on the disk; staged parts become parts of the requests.
 _WRITE_THROUGH: Final = (
     "fsync_after_insert = 1, fsync_part_directory = 1,"
     " min_rows_to_fsync_after_merge = 1, min_compressed_bytes_to_fsync_after_merge = 1"
 )
 
 # It goes up with every change of the tables below; the tables of a store carry it as their comment.
-LAYOUT: Final = 2
+LAYOUT: Final = 3
 LAYOUT_MARK: Final = f"helicone-sessions, layout {LAYOUT}"
+_LAYOUT_MARKS: Final = re.compile(r"helicone-sessions, layout (\d{1,9})")
+
+
+def _hash(text: str) -> str:
+    # Requests are grouped by hashes, because 16 bytes take half the time of a text of 36. With 128 bits, the
+    # probability that any two of a billion sessions share a hash is 10^-21, far below that of a memory error,
+    # and it takes 2^64 attempts to construct two such ids.
+    return f"reinterpretAsUInt128(sipHash128({text}))"
 
 
 @attrs.frozen
 class Tables:
-    """Where requests and tags are, as SQL.
+    """Where requests and tags are, as SQL, and what is known about them.
+
+    The expressions for sessions and properties are the only SQL that depends on the table.
 
     Args:
         requests: The table of requests, with ``FINAL`` where it replaces rows.
         tags: The table of tags, likewise; None if there is none.
         columns: The columns of requests that are there.
-        session_id: The expression for a request's session id, as a condition has it, for which there may
-            be an index.
+        session_id: The expression for a request's session id in a condition, for which there may be an index.
         session_name: The expression for the name of its session, likewise.
         each_id: The expression for the session id where every row is read.
         each_name: The expression for the name, likewise.
+        session_key: The expression by which requests are grouped into sessions.
+        each_name_key: The expression by which the requests of a session are grouped into names.
+        property_keys: The column with the keys of the properties, if there is one.
+        property_columns: The columns of frequent properties, by key.
+        has_several_names: Whether a session may have several names; None if unknown.
+        only_organization: The organisation of all requests; None if there are several, or if unknown.
     """
 
     requests: str
@@ -102,39 +124,99 @@ class Tables:
     session_name: str = "session_name"
     each_id: str = attrs.field(default=attrs.Factory(lambda self: self.session_id, takes_self=True))
     each_name: str = attrs.field(default=attrs.Factory(lambda self: self.session_name, takes_self=True))
+    session_key: str = attrs.field(default=attrs.Factory(lambda self: self.each_id, takes_self=True))
+    each_name_key: str = attrs.field(default=attrs.Factory(lambda self: self.each_name, takes_self=True))
+    property_keys: str | None = None
+    property_columns: Mapping[str, str] = attrs.field(factory=dict)
+    has_several_names: bool | None = None
+    only_organization: UUID | None = None
 
     @classmethod
     def own(cls, database: str) -> "Tables":
         """The tables that `create_statements` makes; a load leaves no request in them twice."""
-        return cls(f"{database}.{REQUESTS_TABLE}", f"{database}.{TAGS_TABLE} FINAL")
+        return cls(
+            f"{database}.{REQUESTS_TABLE}",
+            f"{database}.{TAGS_TABLE} FINAL",
+            session_key="session_key",
+            each_name_key=_hash("session_name"),
+            property_keys="property_keys",
+            property_columns=SESSION_COLUMNS,
+        )
+
+    @property
+    def name_key(self) -> str:
+        """Like `each_name_key`, but nothing if each session has one name anyway."""
+        return "''" if self.has_several_names is False else self.each_name_key
+
+
+# ClickHouse compresses large parts with ZSTD by default, which takes a third of the time of a query without a
+# filter. T64 drops the bits that no value of a block needs: it is both smaller and faster there.
+_CODECS: Final[Mapping[Stored, str]] = {
+    Stored.TIME: "T64",
+    Stored.MAYBE_TIME: "T64, LZ4",
+    Stored.WHOLE: "T64, LZ4",
+    Stored.MAYBE_WHOLE: "T64, LZ4",
+    Stored.NANODOLLARS: "T64",
+    Stored.NAME: "LZ4",
+}
+
+_DERIVED_COLUMNS: Final = f"""\
+  session_id String MATERIALIZED properties['{SESSION_ID}'],
+  session_name LowCardinality(String) MATERIALIZED properties['{SESSION_NAME}'] CODEC(LZ4),
+  session_key UInt128 MATERIALIZED {_hash("session_id")} CODEC(LZ4),
+  property_keys Array(LowCardinality(String)) MATERIALIZED mapKeys(properties) CODEC(LZ4)"""
+_INDEXES: Final = """\
+  INDEX by_request_id request_id TYPE bloom_filter(0.01) GRANULARITY 1,
+  INDEX by_session_id session_id TYPE bloom_filter(0.01) GRANULARITY 1,
+  INDEX by_user_id user_id TYPE bloom_filter(0.01) GRANULARITY 1,
+  INDEX by_version version TYPE minmax GRANULARITY 1,
+  INDEX by_property mapKeys(properties) TYPE bloom_filter(0.01) GRANULARITY 1,
+  INDEX by_property_key property_keys TYPE bloom_filter(0.01) GRANULARITY 1,
+  INDEX by_property_value mapValues(properties) TYPE bloom_filter(0.01) GRANULARITY 1"""
+# In merged parts a map has as many buckets as keys, so that a condition on a key reads about that key alone.
+_BUCKETS: Final = (
+    "map_serialization_version = 'with_buckets', map_buckets_strategy = 'linear',"
+    " map_buckets_min_avg_size = 0"
+)
+
+
+def _column(name: str, stored: Stored) -> str:
+    return f"{name} {stored} CODEC({_CODECS[stored]})" if stored in _CODECS else f"{name} {stored}"
+
+
+def layout_of(comment: str) -> int | None:
+    """The layout in the comment of a table; None if the table is not one of this package's."""
+    mark = _LAYOUT_MARKS.fullmatch(comment)
+    return None if mark is None else int(mark[1])
 
 
 def create_statements(database: str) -> list[str]:
     """The statements that make what is not there yet in *database*, whose name is the engine's own.
 
-    Numbers of blocks are kept for the deletes of a load, which are patches of a few rows.
+    A load moves whole parts from the staging table to the requests, so both have the same structure, and
+    neither is partitioned. Numbers of blocks are kept for the deletes of a load, which are patches of a few
+    rows; a merged part would bring those of another table with it, so the staging table does not merge.
     """
-    columns = ",\n  ".join(f"{name} {stored}" for name, stored in REQUEST_COLUMNS.items())
+    columns = ",\n  ".join(_column(name, stored) for name, stored in REQUEST_COLUMNS.items())
+    structure = f"""(
+  {columns},
+  version UInt64 CODEC(T64, LZ4),
+  load_flags UInt8,
+{_DERIVED_COLUMNS},
+{_INDEXES}
+)"""
+    order = "ORDER BY (organization_id, request_created_at, request_id)"
+    settings = f"enable_block_number_column = 1, enable_block_offset_column = 1, {_WRITE_THROUGH}, {_BUCKETS}"
+    no_merges = (
+        "max_bytes_to_merge_at_max_space_in_pool = 1, max_bytes_to_merge_at_min_space_in_pool = 1,"
+        " parts_to_delay_insert = 1000000, parts_to_throw_insert = 1000000, max_parts_to_move = 1000000"
+    )
     return [
         f"CREATE DATABASE IF NOT EXISTS {database}",
-        f"""CREATE TABLE IF NOT EXISTS {database}.{REQUESTS_TABLE} (
-  {columns},
-  version UInt64,
-  session_id String MATERIALIZED properties['{SESSION_ID}'],
-  session_name LowCardinality(String) MATERIALIZED properties['{SESSION_NAME}'],
-  INDEX by_request_id request_id TYPE bloom_filter(0.01) GRANULARITY 1,
-  INDEX by_session_id session_id TYPE bloom_filter(0.01) GRANULARITY 1,
-  INDEX by_user_id user_id TYPE bloom_filter(0.01) GRANULARITY 1,
-  INDEX by_property mapKeys(properties) TYPE bloom_filter(0.01) GRANULARITY 1,
-  INDEX by_property_value mapValues(properties) TYPE bloom_filter(0.01) GRANULARITY 1
-) ENGINE = ReplacingMergeTree(version)
-PARTITION BY toYYYYMM(request_created_at)
-ORDER BY (organization_id, request_created_at, request_id)
-SETTINGS enable_block_number_column = 1, enable_block_offset_column = 1, {_WRITE_THROUGH}
-COMMENT '{LAYOUT_MARK}'""",
-        f"""CREATE TABLE IF NOT EXISTS {database}.{INCOMING_REQUESTS} ({columns}, version UInt64)
-ENGINE = MergeTree ORDER BY version
-COMMENT '{LAYOUT_MARK}'""",
+        f"""CREATE TABLE IF NOT EXISTS {database}.{REQUESTS_TABLE} {structure}
+ENGINE = ReplacingMergeTree(version) {order} SETTINGS {settings} COMMENT '{LAYOUT_MARK}'""",
+        f"""CREATE TABLE IF NOT EXISTS {database}.{INCOMING_REQUESTS} {structure}
+ENGINE = MergeTree {order} SETTINGS {settings}, {no_merges} COMMENT '{LAYOUT_MARK}'""",
         *(
             f"""CREATE TABLE IF NOT EXISTS {database}.{name} (
   organization_id UUID,

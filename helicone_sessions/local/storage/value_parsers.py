@@ -1,4 +1,4 @@
-"""Parsers of the values in a user's row, one for each type of column.
+"""Parsers of the values in a user's row, one for each `Form`.
 
 A parser returns None for a missing value, and raises ValueError with the type that it expects. The usual
 types come first in each, because they are parsed millions of times. Scalars and arrays of numpy, which is
@@ -6,55 +6,118 @@ not imported, are parsed as the Python values that they stand for.
 """
 
 import json
+import math
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from typing import Any, Final, NoReturn
 from uuid import UUID
 
-from helicone_sessions.filters.constants import shortened
-from helicone_sessions.local.storage.table import REQUEST_COLUMNS, Stored
+from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.local.storage.fields import FIELDS, IMPLAUSIBLE_COST, Form, RowOptions
+from helicone_sessions.masking import masked_repr
 
 Parser = Callable[[Any], Any]
 
 _NANO: Final = 9
 _LARGEST_WHOLE: Final = 2**63
 # Below it a double times a billion is off by far less than the distance that is kept from a half.
-_EXACT_NANO: Final = 2.0**40
-_NEAR_A_HALF: Final = 0.49
+EXACT_NANO: Final = 2.0**36
+NEAR_A_HALF: Final = 0.4999
+# From here on, and below the other, JavaScript writes a number with an exponent.
+_LARGE: Final = 1e21
+_SMALL: Final = 1e-6
+# A small `t` or `z` (RFC 3339), and the zone as BigQuery writes it.
+_TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d)[tT ](\d\d:\d\d.*?)(?:[zZ]| ?UTC)?", re.ASCII)
+PLACEHOLDER: Final = "helicone_message"
 
 
 class _Refused(ValueError):
     """Has a message for users, unlike the errors of the JSON encoder."""
 
 
+class ImplausibleCost(Exception):
+    """A cost that is a whole number of thousands of dollars, where the unit was not given."""
+
+    def __init__(self, cost: object) -> None:
+        super().__init__(cost)
+        self.cost = cost
+
+    def as_error(self, where: str, field: str) -> ConfigurationError:
+        """The error for the user."""
+        return ConfigurationError(
+            field=f"{where}, field {field!r}",
+            problem=f"must be dollars, and {masked_repr(self.cost, most=80)} is implausible for one request",
+            remedy="For a dump of Helicone's own table, whose costs are billionths of a dollar, pass "
+            "cost_unit='billionths' (--cost-unit billionths); if these are dollars, pass cost_unit='dollars'",
+        )
+
+
 def _text(value: Any) -> Any:
     if value is None:
         return None
-    if not isinstance(value, str):
-        _refuse(value, "text")
-    if not value.isascii():
+    if isinstance(value, str):
+        if not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                _refuse(value, "text without half a surrogate pair")
+        return value
+    value = _plain(value)
+    if isinstance(value, (bool, int, float, str)):
+        return _scalar_text(value)
+    return value if value is None else _refuse(value, "text")
+
+
+def _scalar_text(value: bool | float | str) -> str | None:
+    """The JSON text of a value; numbers are written as JavaScript writes them."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int) or (value.is_integer() and abs(value) < _LARGE):
         try:
-            value.encode()
-        except UnicodeEncodeError:
-            _refuse(value, "text without half a surrogate pair")
-    return value
+            return str(int(value))
+        except ValueError:
+            return _refuse(value, "a number of fewer digits")
+    if math.isinf(value):
+        return _refuse(value, "JSON, which has no infinity")
+    if _SMALL <= abs(value) < _LARGE:
+        return format(Decimal(repr(value)), "f")
+    return repr(value).replace("e-0", "e-")
 
 
 def _body(value: Any) -> Any:
     """A body is text in the table, and an object in Helicone's export."""
-    if value is None or isinstance(value, str):
-        return _text(value)
+    if isinstance(value, str):
+        return None if _is_placeholder_text(value) else _text(value)
     value = _plain(value)
-    return _json(value) if isinstance(value, (dict, list)) else _refuse(value, "text")
+    if isinstance(value, Mapping) and value.keys() == {PLACEHOLDER}:
+        return None
+    return _json(value) if isinstance(value, (Mapping, list)) else _text(value)
+
+
+def _is_placeholder_text(text: str) -> bool:
+    """Whether the API sent a notice in place of a body, because it keeps the body elsewhere."""
+    if PLACEHOLDER not in text[:30] or not text.lstrip().startswith("{"):
+        return False
+    with suppress(ValueError, RecursionError):
+        found = json.loads(text)
+        return isinstance(found, dict) and found.keys() == {PLACEHOLDER}
+    return False
 
 
 def _uuid(value: Any) -> Any:
-    if value is None or isinstance(value, UUID):
-        return value and str(value)
+    if isinstance(value, UUID):
+        return str(value)
+    value = _plain(value)
+    if value is None:
+        return None
     try:
-        return str(UUID(_text(value)))
+        return str(UUID(value if isinstance(value, str) else ""))
     except ValueError:
         return _refuse(value, "a UUID")
 
@@ -71,42 +134,73 @@ def _whole(value: Any) -> Any:
     return int(number)
 
 
-def _number(value: Any) -> Any:
-    if value is None:
+def _count(value: Any) -> Any:
+    if type(value) is int and 0 <= value < _LARGEST_WHOLE:
+        return value
+    number = _whole(value)
+    return number if number is None or number >= 0 else _refuse(value, "a whole number from 0 up")
+
+
+def _milliseconds(value: Any) -> Any:
+    if type(value) is int and 0 <= value < _LARGEST_WHOLE:
+        return value
+    number = _number(value)
+    if number is None:
         return None
+    if not 0 <= number < _LARGEST_WHOLE - 1:
+        _refuse(value, "milliseconds from 0 up")
+    return int(number.to_integral_value())
+
+
+def _number(value: Any) -> Any:
     plain = _plain(value)
+    if plain is None:
+        return None
     if isinstance(plain, bool) or not isinstance(plain, (int, float, Decimal, str)):
         _refuse(value, "a number")
     try:
         number = Decimal(str(plain))
-    except InvalidOperation:
+    except (InvalidOperation, ValueError):
         return _refuse(value, "a number")
+    if number.is_nan():
+        return None
     return number if number.is_finite() else _refuse(value, "a finite number")
 
 
-def _nanodollars(value: Any) -> Any:
-    if type(value) is float and 0 <= (scaled := value * 1e9) < _EXACT_NANO:
+def _dollars(value: Any) -> Any:
+    if type(value) is float and 0 <= (scaled := value * 1e9) < EXACT_NANO:
         nearest = round(scaled)
-        if abs(scaled - nearest) < _NEAR_A_HALF:
+        if abs(scaled - nearest) < NEAR_A_HALF:
             return nearest
     dollars = _number(value)
     if dollars is None:
         return None
     # Far more than the table holds cannot even be multiplied.
     nano = dollars.scaleb(_NANO).to_integral_value() if -1 < dollars < 2**64 else Decimal(-1)
-    return int(nano) if 0 <= nano < 2**64 else _refuse(value, "dollars from 0 to 18 billion")
+    return int(nano) if 0 <= nano < 2**64 and dollars >= 0 else _refuse(value, "dollars from 0 to 18 billion")
 
 
-def _time(value: Any) -> Any:
-    if value is None:
+def _plausible_dollars(value: Any) -> Any:
+    nano = _dollars(value)
+    if nano is not None and nano >= IMPLAUSIBLE_COST * 10**_NANO and nano % 10**_NANO == 0:
+        raise ImplausibleCost(value)
+    return nano
+
+
+def _billionths(value: Any) -> Any:
+    number = _number(value)
+    if number is None:
         return None
-    moment = value
-    if isinstance(value, str):
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            moment = None
+    if not 0 <= number < 2**64 or number != number.to_integral_value():
+        _refuse(value, "a whole number of billionths of a dollar from 0 up")
+    return int(number)
+
+
+def _time(value: Any, zone: tzinfo | None = None) -> Any:
+    moment = _parsed_time(value) if isinstance(value, str) else value
     if not isinstance(moment, datetime):
+        if _plain(value) is None:
+            return None
         # A datetime64 of numpy is a time too, but one without its zone.
         expected = (
             "a time with its zone" if hasattr(value, "tolist") else "an aware datetime or ISO 8601 text"
@@ -115,7 +209,13 @@ def _time(value: Any) -> Any:
     if moment != moment:  # noqa: PLR0124 - NaT, the missing time of pandas
         return None
     if moment.utcoffset() is None:
-        return _refuse(value, "a time with its zone, for example 2026-11-01T00:00:00Z")
+        if zone is None:
+            _refuse(
+                value,
+                "a time with its zone, for example 2026-11-01T00:00:00Z",
+                " (assume_time_zone is for times without one)",
+            )
+        moment = moment.replace(tzinfo=zone)
     if not 1900 < moment.year < 2299:
         # The table would move it to the nearest time that it can hold.
         _refuse(value, "a time between the years 1900 and 2299")
@@ -125,17 +225,36 @@ def _time(value: Any) -> Any:
     return moment.isoformat(" ", "milliseconds")[:23]
 
 
+def _parsed_time(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        pass
+    found = _TIME.fullmatch(text)
+    if found is None:
+        return None
+    day, time = found.groups()
+    try:
+        return datetime.fromisoformat(f"{day}T{time}{'+00:00' if text[-1] in 'zZC' else ''}")
+    except ValueError:
+        return None
+
+
 def _flag(value: Any) -> Any:
-    if value is None or isinstance(value, bool):
+    if isinstance(value, bool):
         return value
-    known = {"true": True, "false": False, "1": True, "0": False}.get(str(_plain(value)).lower())
+    plain = _plain(value)
+    if plain is None:
+        return None
+    text = _scalar_text(plain) if isinstance(plain, (int, float, str)) else None
+    known = {"true": True, "false": False, "1": True, "0": False}.get((text or "").lower())
     return _refuse(value, "true or false") if known is None else known
 
 
 def _texts(value: Any) -> Any:
+    value = _list_in(value) if isinstance(value, str) else _plain(value)
     if value is None:
         return None
-    value = _list_in(value) if isinstance(value, str) else _plain(value)
     if not isinstance(value, (list, tuple, set, frozenset)) or not all(
         isinstance(text, str) for text in value
     ):
@@ -146,37 +265,39 @@ def _texts(value: Any) -> Any:
 def _list_in(text: str) -> list[Any]:
     """The list that a CSV field spells in JSON, or the text itself as the only one."""
     if text.startswith("["):
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             return list(json.loads(text))
     return [text]
 
 
 def _map_of(parse_item: Parser) -> Parser:
     def parse_map(value: Any) -> Any:
-        if isinstance(value, str):
-            value = _object_in(value)
-        if value is None:
-            return None
-        if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-            return _refuse(value, "an object with text for keys")
-        return {_text(key): parsed for key, item in value.items() if (parsed := parse_item(item)) is not None}
+        found = _object_in(value) if isinstance(value, str) else value
+        if not isinstance(found, Mapping):
+            return None if _plain(found) is None else _refuse(value, "an object with text for keys")
+        if not all(isinstance(key, str) for key in found):
+            _refuse(value, "an object with text for keys")
+        return {_text(key): parsed for key, item in found.items() if (parsed := parse_item(item)) is not None}
 
     return parse_map
 
 
 def _object_in(text: str) -> Any:
-    """The object that a CSV field spells in JSON."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return _refuse(text, "an object, or the JSON text of one")
+    """The object that a CSV field spells in JSON; Helicone's own export tool doubles its quotes."""
+    for spelling in (text, text.replace('""', '"')):
+        with suppress(ValueError, RecursionError):
+            return json.loads(spelling)
+    return _refuse(text, "an object, or the JSON text of one")
 
 
 def _property(value: Any) -> Any:
     """A property is text in the table."""
-    if value is None or isinstance(value, str):
-        return _text(value)
-    return _json(value)
+    if isinstance(value, (dict, list, tuple)):
+        return _json(value)
+    plain = _plain(value)
+    if plain is None or isinstance(plain, (str, bool, int, float)):
+        return _text(plain)
+    return _json(plain)
 
 
 def _json(value: Any) -> Any:
@@ -195,7 +316,7 @@ def _json(value: Any) -> Any:
 
 def _item(value: Any) -> Any:
     """The JSON value for a Python value that JSON does not have."""
-    plain = _plain(value)
+    plain = dict(value) if isinstance(value, Mapping) else _plain(value)
     return _refuse(value, "text", f": JSON has no {type(value).__name__}") if plain is value else plain
 
 
@@ -206,7 +327,9 @@ _encode: Final = json.JSONEncoder(
 
 
 def _score(value: Any) -> Any:
-    """A score is a whole number in the table; feedback is 1 or 0."""
+    """A score is a whole number in the table; feedback is 1 or 0, and the API wraps scores in objects."""
+    if isinstance(value, Mapping) and "value" in value:
+        value = value["value"]
     if isinstance(value, str) and value.lower() in ("true", "false"):
         return int(value.lower() == "true")
     value = _plain(value)
@@ -214,36 +337,45 @@ def _score(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A numpy scalar or array as a Python value; other values unchanged."""
+    """A numpy scalar or array as a Python value, a missing value of pandas as None, others unchanged."""
     convert = getattr(value, "tolist", None)
-    return value if convert is None else convert()
+    if convert is not None:
+        value = convert()
+    if isinstance(value, float):
+        return None if math.isnan(value) else value
+    # Its comparisons are missing too, and it is no boolean.
+    return None if type(value).__name__ in ("NAType", "NaTType") else value
 
 
 def _refuse(value: object, expected: str, why: str = "") -> NoReturn:
-    raise _Refused(f"must be {expected}, got {shortened(value, 80)}{why}")
+    raise _Refused(f"must be {expected}, got {masked_repr(value, most=80)}{why}")
 
 
-_PARSERS: Final[dict[Stored, Parser]] = {
-    Stored.UUID: _uuid,
-    Stored.TIME: _time,
-    Stored.MAYBE_TIME: _time,
-    Stored.WHOLE: _whole,
-    Stored.MAYBE_WHOLE: _whole,
-    Stored.NANODOLLARS: _nanodollars,
-    Stored.NAME: _text,
-    Stored.TEXT: _text,
-    Stored.MAYBE_TEXT: _text,
-    Stored.FLAG: _flag,
-    Stored.MAYBE_FLAG: _flag,
-    Stored.TEXTS: _texts,
-    Stored.PROPERTIES: _map_of(_property),
-    Stored.SCORES: _map_of(_score),
+_PARSERS: Final[dict[Form, Parser]] = {
+    Form.UUID: _uuid,
+    Form.TIME: _time,
+    Form.MILLISECONDS: _milliseconds,
+    Form.COUNT: _count,
+    Form.STATUS: _whole,
+    Form.DOLLARS: _dollars,
+    Form.TEXT: _text,
+    Form.BODY: _body,
+    Form.FLAG: _flag,
+    Form.TEXTS: _texts,
+    Form.PROPERTIES: _map_of(_property),
+    Form.SCORES: _map_of(_score),
 }
-REQUEST_PARSERS: Final = {
-    **{name: _PARSERS[stored] for name, stored in REQUEST_COLUMNS.items()},
-    "request_body": _body,
-    "response_body": _body,
-}
-# The parsers of single keys of the maps, for flat columns such as `properties.env`.
+# The parsers of single keys of the maps, for flat fields such as `properties.env`.
 ITEM_PARSERS: Final[dict[str, Parser]] = {"properties": _property, "scores": _score}
 parse_texts: Final = _texts
+
+
+def parser_of(name: str, column: str, options: RowOptions) -> Parser:
+    """The parser of the field *name*, whose values are for *column*."""
+    form = FIELDS[column].form
+    if form is Form.TIME:
+        return partial(_time, zone=options.assume_time_zone)
+    # An amount in dollars by name is not in the unit of the table's own column.
+    if name == "cost" and options.cost_unit != "dollars":
+        return _plausible_dollars if options.cost_unit is None else _billionths
+    return _PARSERS[form]

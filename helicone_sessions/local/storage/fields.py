@@ -1,0 +1,272 @@
+"""The fields of a request, as users' rows may name and write them.
+
+`FIELDS` is the one table of these rules. The parsers in Python (`value_parsers`), the conversion in SQL
+(`conversion`), the error messages and the table in the documentation are all made from it.
+"""
+
+import difflib
+from collections.abc import Mapping
+from datetime import tzinfo
+from enum import Enum, IntFlag
+from typing import Any, Final, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import attrs
+
+from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.local.storage.table import FEEDBACK, REQUEST_COLUMNS, SESSION_ID, SESSION_NAME, Stored
+from helicone_sessions.masking import masked_repr
+
+CostUnit = Literal["dollars", "billionths"]
+COST_UNITS: Final = ("dollars", "billionths")
+# One request does not cost as much, but in billionths of a dollar most do.
+IMPLAUSIBLE_COST: Final = 1000
+# The reason of a rejected row, beside its fields; a fixed row may keep it.
+REJECTED: Final = "_rejected"
+
+
+class Form(Enum):
+    """The forms of values; each value is the text for the documentation."""
+
+    UUID = "a UUID"
+    TIME = "an aware datetime, or ISO 8601 text with a zone"
+    MILLISECONDS = "milliseconds from 0 up; fractions are rounded"
+    COUNT = "a whole number from 0 up"
+    STATUS = "a whole number"
+    DOLLARS = "dollars from 0 up"
+    TEXT = "text; a number or a boolean is kept as its JSON text"
+    BODY = "text, or an object, which is kept as JSON text"
+    FLAG = "true or false, also 1 or 0"
+    TEXTS = "a list of texts"
+    PROPERTIES = "an object of texts; numbers, booleans and objects are kept as JSON text"
+    SCORES = 'an object of whole numbers or booleans, also `{"value": 4}`'
+
+
+class Flags(IntFlag):
+    """Facts about a loaded row that its other columns do not show."""
+
+    NO_COST = 1
+    NO_STATUS = 2
+    NO_MODEL = 4
+    COSTS_DIFFER = 8
+
+
+@attrs.frozen
+class Field:
+    """A field of a request.
+
+    Args:
+        column: Its column in the table.
+        form: The form of its values.
+        aliases: Its other names, in order of precedence after its own; the first value counts.
+        is_required: Whether a row without it is rejected.
+        default: The replacement for a missing value, if it is not that of the column's type.
+    """
+
+    column: str
+    form: Form
+    aliases: tuple[str, ...] = ()
+    is_required: bool = False
+    default: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names, in order of precedence."""
+        return (self.column, *self.aliases)
+
+    @property
+    def if_missing(self) -> str:
+        """The stored value of a request without this field, in words."""
+        if self.is_required:
+            return "the row is rejected"
+        return self.default or _DEFAULTS[REQUEST_COLUMNS[self.column]]
+
+
+MISSING_FLAGS: Final = {"cost": Flags.NO_COST, "status": Flags.NO_STATUS, "model": Flags.NO_MODEL}
+
+_DEFAULTS: Final = {
+    Stored.UUID: "zeros",
+    Stored.MAYBE_TIME: "null",
+    Stored.WHOLE: "0",
+    Stored.MAYBE_WHOLE: "null",
+    Stored.NANODOLLARS: "0",
+    Stored.NAME: "empty text",
+    Stored.TEXT: "empty text",
+    Stored.MAYBE_TEXT: "null",
+    Stored.FLAG: "false",
+    Stored.MAYBE_FLAG: "null",
+    Stored.TEXTS: "an empty list",
+    Stored.PROPERTIES: "no keys",
+    Stored.SCORES: "no keys",
+}
+
+_FIELDS: Final = (
+    Field(
+        "request_id", Form.UUID, default="an id made of the file's name, the row's position and its content"
+    ),
+    Field("organization_id", Form.UUID, default="the organisation of the data"),
+    Field("request_created_at", Form.TIME, is_required=True),
+    Field("response_created_at", Form.TIME),
+    Field("latency", Form.MILLISECONDS, ("delay_ms",)),
+    Field("time_to_first_token", Form.MILLISECONDS),
+    Field("prompt_tokens", Form.COUNT),
+    Field("completion_tokens", Form.COUNT),
+    Field("prompt_cache_read_tokens", Form.COUNT),
+    Field("prompt_cache_write_tokens", Form.COUNT),
+    Field("status", Form.STATUS, ("response_status",)),
+    Field("cost", Form.DOLLARS, ("costUSD",)),
+    Field("model", Form.TEXT, ("model_override", "response_model", "request_model")),
+    Field("provider", Form.TEXT),
+    Field("user_id", Form.TEXT, ("request_user_id",)),
+    Field("target_url", Form.TEXT),
+    Field("country_code", Form.TEXT),
+    Field("threat", Form.FLAG),
+    Field("properties", Form.PROPERTIES, ("request_properties",)),
+    Field("scores", Form.SCORES),
+    Field("request_body", Form.BODY),
+    Field("response_body", Form.BODY),
+    Field("assets", Form.TEXTS, ("asset_ids",)),
+    Field("cache_enabled", Form.FLAG),
+    Field("cache_reference_id", Form.UUID),
+    Field("prompt_id", Form.TEXT),
+    Field("prompt_version", Form.TEXT),
+    Field("request_referrer", Form.TEXT),
+    Field("is_passthrough_billing", Form.FLAG),
+)
+FIELDS: Final[Mapping[str, Field]] = {field.column: field for field in _FIELDS}
+
+TAG: Final = "session_tag"
+TAGS: Final = (TAG, "session_tags")
+# Fields that are a key of a map.
+KEYS: Final[Mapping[str, tuple[str, str]]] = {
+    "session_id": ("properties", SESSION_ID),
+    "session_name": ("properties", SESSION_NAME),
+    "session_path": ("properties", "Helicone-Session-Path"),
+    **{name: ("properties", name) for name in (SESSION_ID, SESSION_NAME, "Helicone-Session-Path")},
+    "feedback_rating": ("scores", FEEDBACK),
+}
+_MAPS: Final = {
+    name: column
+    for column, field in FIELDS.items()
+    if field.form in (Form.PROPERTIES, Form.SCORES)
+    for name in field.names
+}
+# Fields of Helicone's export that are derived from others, or that no filter asks for.
+_DERIVED: Final = frozenset({"total_tokens", "request_path", "storage_location", REJECTED})
+# Other fields of the export, which are left out with the unknown ones and are no misspellings.
+_EXPORTED: Final = frozenset(
+    {"response_id", "helicone_user", "signed_body_url", "llmSchema", "asset_urls", "updated_at", "size_bytes"}
+)
+_KNOWN: Final = frozenset({*(name for field in _FIELDS for name in field.names), *KEYS, *TAGS, *_DERIVED})
+
+
+def map_and_key(name: str) -> tuple[str, str] | None:
+    """The map and the key of a flat field.
+
+    >>> map_and_key("request_properties.env"), map_and_key("session_id"), map_and_key("model")
+    (('properties', 'env'), ('properties', 'Helicone-Session-Id'), None)
+    """
+    if name in KEYS:
+        return KEYS[name]
+    map_name, _, key = name.partition(".")
+    return (_MAPS[map_name], key) if key and map_name in _MAPS else None
+
+
+def is_known(name: str) -> bool:
+    """Whether a field of this name is read, or left out silently.
+
+    >>> is_known("delay_ms"), is_known("scores.quality"), is_known("Cost")
+    (True, True, False)
+    """
+    return name in _KNOWN or map_and_key(name) is not None
+
+
+def likely_name(name: str) -> str | None:
+    """The known field that an unknown name probably means.
+
+    >>> likely_name("Session ID"), likely_name("costs"), likely_name("colour")
+    ('session_id', 'cost', None)
+    """
+    if name in _EXPORTED:
+        return None
+    plain = "_".join(name.replace("-", " ").lower().split())
+    spellings = {known.lower().replace("-", "_"): known for known in sorted(_KNOWN - _DERIVED)}
+    found = difflib.get_close_matches(plain, spellings, n=1, cutoff=0.8)
+    return spellings[found[0]] if found else None
+
+
+def _time_zone(value: tzinfo | str | None) -> tzinfo | None:
+    if value is None or isinstance(value, tzinfo):
+        return value
+    try:
+        return ZoneInfo(value)
+    except (ValueError, TypeError, OSError, ZoneInfoNotFoundError):
+        raise ConfigurationError(
+            argument="assume_time_zone",
+            problem=f"must be the name of a time zone, got {masked_repr(value)}",
+            remedy="Pass for example 'UTC' or 'Europe/Berlin'",
+        ) from None
+
+
+def _renamed(value: Mapping[str, str]) -> Mapping[str, str]:
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(
+            argument="columns",
+            problem=f"must be a mapping of names in the data to names of fields, got {masked_repr(value)}",
+        )
+    for name in value.values():
+        if not is_known(str(name)):
+            likely = likely_name(str(name))
+            raise ConfigurationError(
+                argument="columns",
+                problem=f"must map to known fields, got {masked_repr(name)}",
+                remedy=f"Did you mean {likely!r}?"
+                if likely
+                else "Pass for example {'started': 'request_created_at'}",
+            )
+    return dict(value)
+
+
+def _check_cost_unit(_options: Any, _field: Any, value: Any) -> None:
+    if value is not None and value not in COST_UNITS:
+        raise ConfigurationError(
+            argument="cost_unit", problem=f"must be 'dollars' or 'billionths', got {masked_repr(value)}"
+        )
+
+
+@attrs.frozen
+class RowOptions:
+    """How to read rows that do not follow the rules by themselves.
+
+    Args:
+        cost_unit: The unit of ``cost``: ``"dollars"``, or ``"billionths"`` of a dollar, as in a dump of
+            Helicone's own table. By default dollars, and whole costs of 1,000 or more are an error.
+        columns: Names in the data, each with the name of the field that it holds.
+        assume_time_zone: The zone of times without one: a ``tzinfo`` or a name such as ``"UTC"``.
+
+    Raises:
+        ConfigurationError: A value is none of these.
+
+    >>> RowOptions(columns={"started": "request_created_at"}, assume_time_zone="UTC").assume_time_zone
+    zoneinfo.ZoneInfo(key='UTC')
+    """
+
+    cost_unit: CostUnit | None = attrs.field(default=None, validator=_check_cost_unit)
+    columns: Mapping[str, str] = attrs.field(factory=dict, converter=_renamed)
+    assume_time_zone: tzinfo | None = attrs.field(default=None, converter=_time_zone)
+
+
+def field_name(name: Any, options: RowOptions) -> str:
+    """The name of the field that a column of the data is for."""
+    if name in options.columns:
+        return options.columns[name]
+    return str(name).strip(" \t\ufeff")
+
+
+def as_markdown() -> str:
+    """The table of fields for the documentation."""
+    lines = ["| Field | Also as | Holds | If missing |", "| --- | --- | --- | --- |"]
+    for field in _FIELDS:
+        aliases = ", ".join(f"`{name}`" for name in field.aliases)
+        lines.append(f"| `{field.column}` | {aliases} | {field.form.value} | {field.if_missing} |")
+    return "\n".join(lines)

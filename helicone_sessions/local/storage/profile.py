@@ -1,0 +1,133 @@
+"""Finds out what spares queries work: whether sessions have several names, and which properties are frequent.
+
+Frequent properties become columns of the tables. ClickHouse computes such a column from the map of properties
+wherever a part does not have it yet, so a column changes the speed of a query and never its result.
+"""
+
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import Any, Final
+
+from helicone_sessions.local.drivers.driver import Limits, Statement, WritableDriver
+from helicone_sessions.local.storage.table import (
+    INCOMING_REQUESTS,
+    REQUESTS_TABLE,
+    SESSION_COLUMNS,
+)
+
+_UNLIMITED: Final = Limits(seconds=None)
+_PREFIX: Final = "property_of_"
+# With fewer requests, a condition on a property takes a few milliseconds anyway.
+_FEWEST_REQUESTS: Final = 2**18
+# So many requests are looked at for keys, evenly spread: there may be millions of different keys.
+_SAMPLE: Final = 2**18
+_MOST_COLUMNS: Final = 8
+_FREQUENT: Final = 0.1
+_LOOKED_UP: Final = 10_000
+
+
+async def has_several_names(
+    driver: WritableDriver, database: str, *, since: int = 0, rows: int | None = None
+) -> bool:
+    """Whether a session has several names.
+
+    Args:
+        driver: The ClickHouse.
+        database: The database.
+        since: Look only at the sessions that have requests of this version or a later one.
+        rows: The number of those requests.
+    """
+    requests = f"{database}.{REQUESTS_TABLE}"
+    changed = "1"
+    if since:
+        # An index shows where the other requests of a few sessions are; for many it takes longer than a scan.
+        key = "session_id" if rows is not None and rows <= _LOOKED_UP else "session_key"
+        changed = f"{key} IN (SELECT {key} FROM {requests} WHERE version >= {since})"
+    # Of the names themselves least and greatest take longer; two names share a hash as rarely as two ids.
+    name = "sipHash128(session_name)"
+    found = await _rows(
+        driver,
+        f"SELECT 1 FROM {requests} WHERE {changed} GROUP BY organization_id, session_key"
+        f" HAVING min({name}) != max({name}) LIMIT 1",
+    )
+    return bool(found)
+
+
+def is_due(before: int, after: int) -> bool:
+    """Whether a load that changed the number of requests calls for `update_property_columns`.
+
+    It does when that number passes a power of two, so that all calls together cost as much as the last two.
+    """
+    return after >= _FEWEST_REQUESTS and after.bit_length() > before.bit_length()
+
+
+async def property_columns(driver: WritableDriver, database: str) -> dict[str, str]:
+    """The columns of frequent properties by key, with those that identify a session."""
+    found = await _rows(
+        driver,
+        "SELECT comment, name FROM system.columns WHERE database = {database:String}"
+        f" AND table = '{REQUESTS_TABLE}' AND startsWith(name, '{_PREFIX}')",
+        database=database,
+    )
+    return {**SESSION_COLUMNS, **{bytes.fromhex(key).decode(): name for key, name in found}}
+
+
+async def update_property_columns(driver: WritableDriver, database: str) -> None:
+    """Make columns of the properties that are frequent now, and drop those of properties that are not."""
+    wanted = {_column_of(key): key for key in await _frequent_keys(driver, database)}
+    known = await property_columns(driver, database)
+    unneeded = set(known.values()) - wanted.keys() - set(SESSION_COLUMNS.values())
+    missing = {name: key for name, key in wanted.items() if name not in known.values()}
+    changes = [change for name in sorted(unneeded) for change in _drop(name)]
+    changes += [change for name, key in missing.items() for change in _add(name, key)]
+    if changes:
+        # A load may move whole parts from one table to the other, so both have the same columns.
+        for table in (INCOMING_REQUESTS, REQUESTS_TABLE):
+            await driver.execute(f"ALTER TABLE {database}.{table} {', '.join(changes)}")
+    if missing:
+        written = (f"MATERIALIZE COLUMN {name}, MATERIALIZE INDEX by_{name}" for name in missing)
+        await driver.execute(
+            f"ALTER TABLE {database}.{REQUESTS_TABLE} {', '.join(written)} SETTINGS mutations_sync = 2"
+        )
+
+
+async def _frequent_keys(driver: WritableDriver, database: str) -> list[str]:
+    requests = f"{database}.{REQUESTS_TABLE}"
+    ((rows,),) = await _rows(driver, f"SELECT count() FROM {requests}")
+    step = max(1, rows // _SAMPLE)
+    found = await _rows(
+        driver,
+        f"SELECT arrayJoin(property_keys) AS key FROM {requests} WHERE rowNumberInAllBlocks() % {step} = 0"
+        f" AND key NOT IN ({', '.join(map(_literal, SESSION_COLUMNS))})"
+        f" GROUP BY key HAVING count() >= {_FREQUENT * rows / step} ORDER BY count() DESC, key"
+        f" LIMIT {_MOST_COLUMNS}",
+    )
+    return [key for (key,) in found]
+
+
+def _column_of(key: str) -> str:
+    # A key may be any text, of any length.
+    return f"{_PREFIX}{blake2b(key.encode(), digest_size=16).hexdigest()}"
+
+
+def _add(name: str, key: str) -> Iterable[str]:
+    value = f"properties[{_literal(key)}]"
+    yield (
+        f"ADD COLUMN IF NOT EXISTS {name} LowCardinality(String) MATERIALIZED {value}"
+        f" COMMENT '{key.encode().hex()}' CODEC(LZ4)"
+    )
+    yield f"ADD INDEX IF NOT EXISTS by_{name} {name} TYPE bloom_filter(0.01) GRANULARITY 1"
+
+
+def _drop(name: str) -> Iterable[str]:
+    yield f"DROP INDEX IF EXISTS by_{name}"
+    yield f"DROP COLUMN IF EXISTS {name}"
+
+
+def _literal(text: str) -> str:
+    """*text* in a statement, as its bytes: no character of it has a meaning there."""
+    return f"unhex('{text.encode().hex()}')"
+
+
+async def _rows(driver: WritableDriver, text: str, **parameters: str) -> list[list[Any]]:
+    return (await driver.query(Statement(text, parameters), _UNLIMITED)).rows
