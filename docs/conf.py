@@ -125,16 +125,15 @@ def options_of(command: str) -> str:
     return re.sub(r"(?<![`\w])--[a-z-]+", r"`\g<0>`", shown)
 
 
+COMMANDS = ("metrics", "sessions", "sync", "sql", "filter", "demo", "serve", "rebuild")
+
 myst_substitutions = {
     **{f"{kind.name.lower()}_operators": operators_text(kind) for kind in Kind},
     **{f"{kind.name.lower()}_columns": columns_table(kind) for kind in Kind},
     "metrics_rows": rows_table(SessionMetrics),
     "grid_rows": rows_table(MetricsGrid),
     "comparison_rows": rows_table(GridComparison),
-    **{
-        f"{command}_options": options_of(command)
-        for command in ("metrics", "sessions", "sync", "filter", "demo", "serve")
-    },
+    **{f"{command}_options": options_of(command) for command in COMMANDS},
 }
 
 

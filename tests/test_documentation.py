@@ -42,6 +42,16 @@ nox() {{ :; }}
 docker() {{ :; }}
 uvx() {{ [[ "$1 $3" == "--from helicone-sessions" ]] && "${{@:3}}"; }}
 """
+FILL: Final = """
+import asyncio
+from helicone_sessions.local import LocalServer
+
+async def main():
+    async with LocalServer(LocalServer.sample(), path="helicone-data"):
+        pass
+
+asyncio.run(main())
+"""
 PART: Final = str(Path(__file__).with_name("documented_part.py"))
 
 
@@ -109,7 +119,7 @@ async def cluster() -> AsyncIterator[str]:
     from helicone_sessions.local.storage.table import REQUEST_COLUMNS
     from tests.local.clickhouse_server import ClickHouseServer, execute
 
-    (shown,) = (block.text for block in BLOCKS if block.language == "sql")
+    (shown,) = (block.text for block in BLOCKS if block.text.startswith("CREATE TABLE"))
     columns = {**REQUEST_COLUMNS, "updated_at": "DateTime"}
     named = ",\n".join(f"{name} {stored}" for name, stored in columns.items())
     async with ClickHouseServer() as server:
@@ -166,6 +176,28 @@ async def test_each_block_of_commands_runs(
     shown = block.text.replace(CLUSTER, cluster).replace('"sk-helicone-…"', '"$HELICONE_API_KEY"')
     script = COMMANDS + shown.replace("=… ", "= ")
     await finished("bash", "-c", script, cwd=directory, env=environment)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def store(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Any]:
+    """A store with the sample."""
+    pytest.importorskip("chdb")
+    from helicone_sessions.local import Store
+
+    directory = tmp_path_factory.mktemp("documented")
+    # The engine of this process has the data of `environment`.
+    await finished(sys.executable, "-c", FILL, cwd=directory, env=dict(os.environ))
+    async with Store(directory / "helicone-data", unconfined=True) as opened:
+        yield opened
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(
+    "block", [each for each in written_in("sql") if "FROM requests" in each.values[0].text]
+)
+async def test_each_select_finds_rows(block: Block, store: Any) -> None:
+    """A statement of the page on SQL runs as it stands, and the sample has rows for it."""
+    assert len(await store.sql(block.text))
 
 
 @pytest.mark.parametrize("block", written_in("json"))

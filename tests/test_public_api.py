@@ -35,6 +35,7 @@ BESIDE = (
     "cli.filter.filter_",
     "cli.metrics.metrics",
     "cli.serve.serve",
+    "cli.sql.sql",
 )
 # Of a field these say how it is given; the rest, as its validator, is the class's own affair.
 TOLD_OF_FIELDS = ("default", "factory", "init", "kw_only", "alias")

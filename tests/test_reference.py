@@ -30,6 +30,7 @@ ELSEWHERE: Final = {
     "cli.filter.filter_": "likewise",
     "cli.metrics.metrics": "likewise",
     "cli.serve.serve": "likewise",
+    "cli.sql.sql": "likewise",
 }
 # Methods that are named as if they were public, and are not for users.
 INTERNAL: Final = {
@@ -268,7 +269,7 @@ def test_the_operators_of_a_column_are_those_that_work(generated: dict[str, str]
     assert "it has no `.is_null()`" in generated["text_columns"]
 
 
-@pytest.mark.parametrize("command", ["demo", "filter", "metrics", "serve", "sessions"])
+@pytest.mark.parametrize("command", ["demo", "filter", "metrics", "serve", "sessions", "sql"])
 def test_every_option_is_there(command: str, generated: dict[str, str]) -> None:
     """The page of the command line has each command, with each of its options."""
     module, _, function = importlib.import_module("helicone_sessions.cli")._COMMANDS[command].partition(":")

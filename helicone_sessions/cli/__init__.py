@@ -33,6 +33,7 @@ _COMMANDS = {
     "metrics": "metrics:metrics",
     "sessions": "sessions:sessions",
     "sync": "sync:sync",
+    "sql": "sql:sql",
     "filter": "filter:filter_",
     "serve": "serve:serve",
     "rebuild": "rebuild:rebuild",
@@ -54,6 +55,8 @@ the key in HELICONE_API_KEY.
 `helicone-sessions filter 'cost > 0.1'` shows the JSON of a filter, and sends nothing.
 
 `helicone-sessions serve --data requests.jsonl` answers from your own data.
+
+`helicone-sessions sql 'SELECT count() FROM requests' --path helicone-data` runs SQL on a store.
 """
 _EXIT_CODES: Final = """Exit codes: 0 done, 1 the service, the network or the output failed, 2 the command
 cannot run as given, 3 the service rejects the key, 4 the rate limit is reached, 5 some queries of a table
@@ -86,6 +89,12 @@ helicone-sessions sync --path helicone-data
 helicone-sessions sync --path helicone-data --since 90d
 helicone-sessions sync --path helicone-data --every 15m
 """,
+    "sql": """\
+helicone-sessions sql --path helicone-data 'SELECT count() FROM requests'
+helicone-sessions sql --path helicone-data --output csv \\
+    'SELECT model, sum(cost) AS dollars FROM requests GROUP BY model ORDER BY dollars DESC'
+helicone-sessions sql --path helicone-data --limit 0 --output parquet 'SELECT * FROM requests' > all.parquet
+""",
     "filter": """\
 helicone-sessions filter 'cost > 0.1 and model contains "gpt"'
 helicone-sessions filter 'status in (500, 502) or threat' --output tree
@@ -107,6 +116,7 @@ _PAGES: Final = {
     "metrics": "cli",
     "sessions": "cli",
     "sync": "how-to/export",
+    "sql": "sql",
     "filter": "filters",
     "serve": "engine",
     "rebuild": "engine",

@@ -150,6 +150,8 @@ def _usage_problem(error: "CycloptsError") -> str:
     if isinstance(error, MissingArgumentError) and error.argument:
         if error.argument.name.startswith("-"):
             return f"{error.argument.name} needs a value after it"
+        if command == "sql":
+            return "there is no statement: write helicone-sessions sql 'SELECT count() FROM requests'"
         return f"there is no filter: write helicone-sessions {command} 'cost > 0.1'"
     text = str(error).rstrip(".")
     return text[:1].lower() + text[1:]
@@ -157,12 +159,13 @@ def _usage_problem(error: "CycloptsError") -> str:
 
 def _unused_words(command: str, unused: list[str], tokens: list[str]) -> str:
     """The error for words that no option takes: mostly an unquoted filter, or a file without its option."""
-    if command in ("metrics", "filter"):
+    if command in ("metrics", "filter", "sql"):
         first = tokens.index(unused[0]) - 1 if unused[0] in tokens else -1
         whole = " ".join([*(tokens[first : first + 1] if first > 0 else ()), *unused])
         # cmd.exe passes ' on to the command.
         quoted = f'"{whole}"'.replace("'", "") if whole.startswith("'") else shlex.quote(whole)
-        return f"a filter is one argument: write it in quotes, {quoted}"
+        kind = "statement" if command == "sql" else "filter"
+        return f"a {kind} is one argument: write it in quotes, {quoted}"
     if command == "serve":
         return f"{unused[0]!r} has no option before it: write --data {shlex.quote(unused[0])}"
     return f"{command} takes options only, got {shlex.join(unused)}"

@@ -132,10 +132,12 @@ def _zone(values: Iterable[datetime | None]) -> tzinfo:
 
 
 def _texts(values: Iterable[object]) -> list[str | None]:
-    return [None if value is None else str(value) for value in values]
+    return [None if value is None else str(_plain(value)) for value in values]
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, (dict, list)):
+        return json_text(value)
     return value.isoformat() if hasattr(value, "isoformat") else value
 
 

@@ -25,6 +25,10 @@ _LONGEST_REASON: Final = 300
 _SECONDS_FOR_REASON: Final = 60.0
 
 
+class StoreInUse(ConfigurationError):
+    """Another process has the directory open."""
+
+
 @attrs.define
 class _Opened:
     """The engine of this process: where its data is, and how many use it."""
@@ -203,7 +207,11 @@ def _try_lock(descriptor: int) -> bool:
 
 def _in_use(where: str, process: str = "") -> ConfigurationError:
     who = f"another process ({process})" if process.isdigit() else "another process"
-    return _bad_path(f"{where!r} is open in {who}", "Stop that process, or query it over HTTP")
+    return StoreInUse(
+        argument="path",
+        problem=f"{where!r} is open in {who}",
+        remedy="Stop that process, or query it over HTTP",
+    )
 
 
 def _explained(error: Exception, where: str) -> ConfigurationError:

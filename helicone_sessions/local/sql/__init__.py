@@ -1,0 +1,1 @@
+"""Read-only SQL on a store, in a process that can do nothing else."""

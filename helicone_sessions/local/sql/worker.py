@@ -1,0 +1,170 @@
+"""The process that runs statements of users: ``python -m helicone_sessions.local.sql.worker STORE MEMORY``.
+
+It opens the store as any owner does, which completes a load that was killed. Then it starts itself again,
+because Landlock confines only threads that do not exist yet, and opens the store as a user who may only read.
+A request is a line of JSON on the standard input; a response is a line with its kind and length, and JSON.
+"""
+
+import asyncio
+import json
+import os
+import queue
+import re
+import resource
+import sys
+import threading
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.local.drivers.chdb import ChdbDriver
+from helicone_sessions.local.drivers.chdb_library import Connection, load_chdb
+from helicone_sessions.local.drivers.chdb_process import LOCK_FILE, Hold, StoreInUse, hold
+from helicone_sessions.local.sql.landlock import confine
+from helicone_sessions.local.storage.store import Store
+from helicone_sessions.local.storage.table import OWN_DATABASE, REQUEST_COLUMNS, REQUESTS_TABLE
+from helicone_sessions.masking import masked_text
+
+_MODULE: Final = "helicone_sessions.local.sql.worker"
+_HERE: Final = Path(__file__).parent
+_ENGINE_LOCK: Final = "status"
+# Only the lock and the file with the process's number are written.
+_LARGEST_FILE: Final = 1024 * 1024
+# ClickHouse counts the memory of a statement itself; this is for what it does not count. chDB reserves
+# addresses for more than it uses, about 2 GiB.
+_SPARE_ADDRESSES: Final = 6 * 1024**3
+_LARGEST_RESULT: Final = 256 * 1024 * 1024
+_LONGEST_ERROR: Final = 400
+_SYNTAX_ERROR: Final = 62
+
+_CODE: Final = re.compile(r"\bCode: (\d+)\. ")
+_COST: Final = "cost / 1e9 AS cost"
+_COLUMNS: Final = ", ".join(
+    [*(_COST if name == "cost" else name for name in REQUEST_COLUMNS), "session_id", "session_name"]
+)
+_REQUESTS: Final = f"SELECT {_COLUMNS} FROM {OWN_DATABASE}.{REQUESTS_TABLE}"
+
+
+def main(path: str, memory: str, step: str = "complete") -> None:
+    """Serve statements on the store in *path* until the standard input ends."""
+    output = os.fdopen(os.dup(1), "wb")
+    # Nothing but responses goes there.
+    os.dup2(2, 1)
+    # chDB reads config.xml in the working directory.
+    os.chdir(_HERE)
+    try:
+        if step == "complete":
+            asyncio.run(_complete(path))
+            os.dup2(output.fileno(), 1)
+            os.execv(sys.executable, [sys.executable, "-P", "-m", _MODULE, path, memory, "serve"])  # noqa: S606
+        held, is_confined = _opened(Path(path), int(memory) if memory else None)
+    except Exception as error:  # noqa: BLE001 - it is the caller's
+        _respond(output, "refused", json.dumps(_parts(error)).encode())
+        return
+    _respond(output, "ready", json.dumps({"is_confined": is_confined}).encode())
+    for request in _requests():
+        _respond(output, *_answer(held, request))
+
+
+def _parts(error: Exception) -> dict[str, str | None]:
+    if not isinstance(error, ConfigurationError):
+        return {"argument": "path", "problem": f"cannot be opened: {_shortened(str(error))}"}
+    remedy = error.remedy
+    if isinstance(error, StoreInUse):
+        remedy = "Stop that process, run the statement, and start it again"
+    return {"argument": error.argument, "problem": error.problem or str(error), "remedy": remedy}
+
+
+async def _complete(path: str) -> None:
+    driver = ChdbDriver(path)
+    await driver.open()
+    try:
+        store = Store(driver, OWN_DATABASE, directory=Path(path))
+        try:
+            await store.open()
+        finally:
+            await store.aclose()
+    finally:
+        await driver.aclose()
+
+
+def _opened(directory: Path, memory: int | None) -> tuple[Hold, bool]:
+    connect = load_chdb()
+    written = [directory / LOCK_FILE, directory / _ENGINE_LOCK]
+    for file in written:
+        file.touch()
+    is_confined = confine(readable=[directory, _HERE], writable=written)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST_FILE, _LARGEST_FILE))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if memory is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (memory + _SPARE_ADDRESSES,) * 2)
+    return hold(directory, lambda where: connect(f"{where}?config-file=engine.xml")), is_confined
+
+
+def _requests() -> Any:
+    """The requests; the process ends with the standard input, also in the midst of a statement."""
+    waiting: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in sys.stdin.buffer:
+            waiting.put(line)
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        yield json.loads(waiting.get())
+
+
+def _answer(held: Hold, request: dict[str, Any]) -> tuple[str, bytes]:
+    # After an error a connection may give rows of the failed statement to the next one.
+    connection = held.connect()
+    try:
+        # The default one reads a table that it does not know from a file.
+        connection.query(f"USE {OWN_DATABASE}")
+        settings = {"max_result_bytes": _LARGEST_RESULT, **request["settings"], "readonly": 1}
+        listed = ", ".join(f"{name} = {value}" for name, value in settings.items())
+        connection.query(f"SET {listed}")
+        return "result", _selected(connection, request["text"], request["limit"])
+    except Exception as error:  # noqa: BLE001 - it is the caller's
+        return "error", json.dumps({"problem": _shortened(str(error)), "code": _code(error)}).encode()
+    finally:
+        connection.close()
+
+
+def _selected(connection: Connection, text: str, limit: int | None) -> bytes:
+    # A text that ClickHouse parses as one statement cannot end the parentheses around it, and between
+    # parentheses its grammar has only SELECT, without FORMAT or INTO OUTFILE.
+    parsed = connection.query(
+        "SELECT formatQuery(unhex({text:String}))", "JSONCompact", params={"text": text.encode().hex()}
+    )
+    (statement,) = json.loads(parsed.bytes())["data"][0]
+    end = "" if limit is None else f" LIMIT {limit + 1}"
+    try:
+        wrapped = f"WITH requests AS ({_REQUESTS}) SELECT * FROM (\n{statement}\n){end}"
+        return bytes(connection.query(wrapped, "JSONCompact").bytes())
+    except Exception as error:
+        if _code(error) == _SYNTAX_ERROR:
+            raise ValueError("it must be one SELECT, without FORMAT and INTO OUTFILE") from error
+        raise
+
+
+def _code(error: Exception) -> int | None:
+    found = _CODE.findall(str(error))
+    return int(found[-1]) if found else None
+
+
+def _shortened(text: str) -> str:
+    # The innermost of several nested errors is the cause; the scope repeats the statement.
+    cause = text.rpartition("Exception: ")[2] if "Exception: " in text else text
+    for tail in (": In scope ", " In scope ", ". Expected one of", ", Stack trace", " (version "):
+        cause = cause.partition(tail)[0]
+    return masked_text(cause.strip().rstrip("."), most=_LONGEST_ERROR)
+
+
+def _respond(output: BinaryIO, kind: str, body: bytes) -> None:
+    output.write(b"%s %d\n%s" % (kind.encode(), len(body), body))
+    output.flush()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
