@@ -71,7 +71,7 @@ class OpenTelemetryHooks(Hooks):
             begun.span.set_attribute("helicone_sessions.filter", text)
         return begun
 
-    def attempt_begins(self, token: _Begun, number: int, url: str) -> _Begun:  # noqa: ARG002 - it is current
+    def attempt_begins(self, token: _Begun, number: int, url: str) -> _Begun:
         """Begin the span of an attempt."""
         # Samplers may ask for these, so they are there from the beginning.
         attributes = dict(_of_address(url))
@@ -92,7 +92,7 @@ class OpenTelemetryHooks(Hooks):
         token: _Begun,
         seconds: float,
         reason: WaitReason,
-        error: TransportError | APIError | None,  # noqa: ARG002 - the span of its attempt has it
+        error: TransportError | APIError | None,
     ) -> None:
         """Add an event to the span of the query."""
         token.span.add_event(

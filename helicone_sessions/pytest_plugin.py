@@ -19,8 +19,8 @@ def helicone_server(monkeypatch: pytest.MonkeyPatch) -> "Iterator[FakeHelicone]"
     differently give a ``HeliconeFilterWarning`` of the client.
     """
     # pytest loads this plugin in every run, so it imports as little as possible.
-    from helicone_sessions.clock import replaced  # noqa: PLC0415
-    from helicone_sessions.testing import FakeHelicone, VirtualClock  # noqa: PLC0415
+    from helicone_sessions.clock import replaced
+    from helicone_sessions.testing import FakeHelicone, VirtualClock
 
     clock = VirtualClock()
     with replaced(clock), FakeHelicone(clock=clock) as server:

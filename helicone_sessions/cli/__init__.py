@@ -163,7 +163,7 @@ def _show_warning(message: Warning | str, *_where: Any, **_more: Any) -> None:
 
 def _run(arguments: list[str], command: str) -> None:
     app = _app(command)
-    from cyclopts import CycloptsError  # noqa: PLC0415 - it is an extra
+    from cyclopts import CycloptsError
 
     try:
         app(arguments, exit_on_error=False, print_error=False)
@@ -213,8 +213,8 @@ def _documentation(page: str) -> str | None:
 def _app(command: str) -> "App":
     """The app with the command to run; without one, all commands are imported for the overview."""
     try:
-        import rich  # noqa: F401, PLC0415 - they are an extra
-        from cyclopts import App, Parameter  # noqa: PLC0415
+        import rich  # noqa: F401 - they are an extra
+        from cyclopts import App, Parameter
     except ImportError as error:
         raise MissingExtra("cli", package=error.name or "cyclopts", purpose="the command line") from error
     app = App(

@@ -78,7 +78,7 @@ def demo(
 
 
 async def _demo(models: tuple[str, ...], days: int, *, live: bool, full: bool) -> None:
-    from rich.console import Console  # noqa: PLC0415 - it is an extra
+    from rich.console import Console
 
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     whole = TimeFilter(midnight - timedelta(days=days), midnight)
@@ -104,7 +104,7 @@ async def _demo(models: tuple[str, ...], days: int, *, live: bool, full: bool) -
 
 @asynccontextmanager
 async def _sample_client() -> AsyncIterator[HeliconeClient]:
-    from helicone_sessions.local import LocalServer  # noqa: PLC0415 - only this way needs the engine
+    from helicone_sessions.local import LocalServer
 
     async with (
         LocalServer(LocalServer.sample()) as server,
@@ -140,7 +140,7 @@ def _show(
     full: bool,
 ) -> None:
     """The headline first, and the longest table last; without *full*, all of it fits 24 lines."""
-    from helicone_sessions.display import terminal  # noqa: PLC0415 - rich is an extra
+    from helicone_sessions.display import terminal
 
     found = answers[_ALL]
     if found.average.session_count is None:
@@ -185,7 +185,7 @@ def _headline(answers: dict[Any, SessionMetrics], models: tuple[str, ...], days:
 def _table_of_days(
     answers: dict[Any, SessionMetrics], models: tuple[str, ...], days: list[date]
 ) -> "terminal.NumberTable":
-    from helicone_sessions.display import terminal  # noqa: PLC0415 - rich is an extra
+    from helicone_sessions.display import terminal
 
     averages = [[answers[day, model].average for day in days] for model in (*models, None)]
     columns = [column_numbers([each.session_cost for each in column], "dollars") for column in averages]

@@ -128,7 +128,7 @@ def usage_error(error: "CycloptsError") -> str:
 
 
 def _usage_problem(error: "CycloptsError") -> str:
-    from cyclopts.exceptions import (  # noqa: PLC0415 - it is an extra
+    from cyclopts.exceptions import (
         CoercionError,
         MissingArgumentError,
         UnknownOptionError,

@@ -53,11 +53,11 @@ class _Report:
     previous: TimeFilter | None
 
 
-def metrics(  # noqa: PLR0913 - options
+def metrics(
     text: str | None = None,
     /,
     *,
-    times: Times = Times(),  # noqa: B008 - options without values
+    times: Times = Times(),
     p_size: PSize | None = None,
     use_interquartile: bool = False,
     name_contains: str = "",
@@ -73,7 +73,7 @@ def metrics(  # noqa: PLR0913 - options
     plot: Path | None = None,
     kind: Kind = "lines",
     yes: bool = False,
-    source: Source = Source(),  # noqa: B008 - likewise
+    source: Source = Source(),
 ) -> None:
     """Show the metrics of sessions, in total or by segment and period.
 
@@ -256,7 +256,7 @@ async def _grids(report: _Report) -> tuple[MetricsGrid, MetricsGrid | None]:
 
 def _check_picture(plot: Path) -> None:
     """Check that the picture can be written, before any query runs."""
-    from helicone_sessions.report.plot import check_installed  # noqa: PLC0415 - it is an extra
+    from helicone_sessions.report.plot import check_installed
 
     check_installed()
     if plot.suffix.lower() not in (".png", ".svg", ".pdf"):
@@ -271,9 +271,9 @@ def _check_picture(plot: Path) -> None:
 
 def _show_metrics(found: SessionMetrics, report: _Report) -> None:
     if report.output == "table":
-        from rich.console import Console  # noqa: PLC0415 - it is an extra
+        from rich.console import Console
 
-        from helicone_sessions.display import terminal  # noqa: PLC0415
+        from helicone_sessions.display import terminal
 
         console = Console(highlight=False)
         heads = list(UNITS.values())
@@ -288,7 +288,7 @@ def _show_metrics(found: SessionMetrics, report: _Report) -> None:
     else:
         _write(found, report.output)
     if report.plot is not None:
-        from helicone_sessions.report.plot import plot_metrics  # noqa: PLC0415 - it is an extra
+        from helicone_sessions.report.plot import plot_metrics
 
         plot_metrics(found, query=report.query)[0].figure.savefig(report.plot)  # type: ignore[union-attr]
 
@@ -301,7 +301,7 @@ def _show_grid(grid: MetricsGrid, report: _Report) -> None:
     else:
         _write(grid, report.output)
     if report.plot is not None:
-        from helicone_sessions.report.plot import plot_grid  # noqa: PLC0415 - it is an extra
+        from helicone_sessions.report.plot import plot_grid
 
         plot_grid(grid, report.quantity, report.kind).figure.savefig(report.plot)  # type: ignore[union-attr]
 
@@ -314,13 +314,13 @@ def _show_comparison(comparison: GridComparison, report: _Report) -> None:
     else:
         _write(comparison, report.output)
     if report.plot is not None:
-        from helicone_sessions.report.plot import plot_comparison  # noqa: PLC0415 - it is an extra
+        from helicone_sessions.report.plot import plot_comparison
 
         plot_comparison(comparison, report.quantity).figure.savefig(report.plot)  # type: ignore[union-attr]
 
 
 def _print(shown: Any, note: str) -> None:
-    from rich.console import Console  # noqa: PLC0415 - it is an extra
+    from rich.console import Console
 
     console = Console(highlight=False)
     console.print(shown)

@@ -31,7 +31,7 @@ class QueryProgress(Hooks):
         """Show the number of queries that are done."""
         self._bar.update(self._task, completed=done, total=total, description="queries")
 
-    def waits(self, token: Any, seconds: float, reason: WaitReason, error: Any) -> None:  # noqa: ARG002
+    def waits(self, token: Any, seconds: float, reason: WaitReason, error: Any) -> None:
         """Show the wait: in the bar, or as one line if the standard error is a file."""
         until = self._bar.get_time() + seconds
         # All queries in line report the same wait.
@@ -51,8 +51,8 @@ def of_queries(*, transient: bool = False) -> Iterator[QueryProgress]:
     Args:
         transient: Whether the bar disappears at the end.
     """
-    from rich.console import Console  # noqa: PLC0415 - it is an extra
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

@@ -29,11 +29,11 @@ _SIGNALLED: Final = 128
 _SECONDS_OF_ONE_SIGNAL: Final = 0.5
 
 
-def serve(  # noqa: PLR0913 - each is an option of the command
+def serve(
     *,
     data: list[str] | None = None,
     cost_unit: Literal["dollars", "billionths"] | None = None,
-    map: list[str] | None = None,  # noqa: A002 - the name of the option
+    map: list[str] | None = None,
     assume_time_zone: str | None = None,
     sample: bool = False,
     path: Path | None = None,
@@ -76,7 +76,7 @@ def serve(  # noqa: PLR0913 - each is an option of the command
         max_seconds: How long one query may run.
         max_memory: Megabytes that one query may take; without it as many as it needs.
     """
-    from helicone_sessions.local import Limits, LocalServer  # noqa: PLC0415 - only this command needs the engine
+    from helicone_sessions.local import Limits, LocalServer
 
     for name, value in (("max_seconds", max_seconds), ("max_memory", max_memory)):
         if value is not None and not 0 < value < float("inf"):
@@ -139,7 +139,7 @@ def _where(path: Path | None, clickhouse: str | None) -> str:
     """Where the requests are, without a password."""
     if clickhouse is None:
         return "in memory" if path is None else f"in {path}"
-    from helicone_sessions.local.drivers.clickhouse_address import parse_address  # noqa: PLC0415 - see above
+    from helicone_sessions.local.drivers.clickhouse_address import parse_address
 
     return f"in ClickHouse at {parse_address(clickhouse)}"
 
@@ -284,8 +284,8 @@ def _log_requests() -> None:
 @contextmanager
 def _progress() -> Iterator[Callable[[int], None]]:
     """How far a load is, on a terminal only."""
-    from rich.console import Console  # noqa: PLC0415 - it is an extra
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description} requests loaded"), TimeElapsedColumn())

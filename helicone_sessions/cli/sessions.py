@@ -31,13 +31,13 @@ def sessions(
     text: str | None = None,
     /,
     *,
-    times: Times = Times(),  # noqa: B008 - options without values
+    times: Times = Times(),
     sort: Annotated[str, Parameter(allow_leading_hyphen=True)] = "-total_cost",
     limit: int = 20,
     name: str | None = None,
     search: str = "",
     output: Output = "table",
-    source: Source = Source(),  # noqa: B008 - likewise
+    source: Source = Source(),
 ) -> None:
     """List the sessions with requests that match, with the totals of those requests.
 
@@ -90,7 +90,7 @@ async def _listed(
 async def _count(
     client: HeliconeClient, given: Filter | None, time: TimeFilter, name: str | None, search: str
 ) -> SessionCount | None:
-    from helicone_sessions.errors import HeliconeError  # noqa: PLC0415
+    from helicone_sessions.errors import HeliconeError
 
     try:
         return await client.count_sessions(given, time_filter=time, name=name, search=search)
@@ -100,7 +100,7 @@ async def _count(
 
 
 def _show(found: Sessions, count: SessionCount | None, zone: tzinfo) -> None:
-    from rich.console import Console  # noqa: PLC0415 - it is an extra
+    from rich.console import Console
 
     console = Console(highlight=False)
     if not found:
@@ -113,11 +113,11 @@ def _show(found: Sessions, count: SessionCount | None, zone: tzinfo) -> None:
 
 
 def _table(found: Sessions, zone: tzinfo) -> "Table":
-    from rich.box import SIMPLE_HEAD  # noqa: PLC0415 - it is an extra
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
 
-    from helicone_sessions.masking import printable  # noqa: PLC0415
+    from helicone_sessions.masking import printable
 
     table = Table(header_style="bold", box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     # An id that is cut cannot be used to look the session up.

@@ -74,7 +74,7 @@ class Source:
             async with HeliconeClient(region=self.region, **options) as client:
                 yield client
             return
-        from helicone_sessions.local import LocalServer  # noqa: PLC0415 - only local answers need the engine
+        from helicone_sessions.local import LocalServer
 
         data: Any = self.data or ()
         async with (

@@ -43,7 +43,7 @@ def sql(
         output: The format of the output; redirect Parquet to a file.
         unconfined: Run also where the system cannot deny the statement your other files.
     """
-    from helicone_sessions.local import Limits  # noqa: PLC0415 - only this command needs the engine
+    from helicone_sessions.local import Limits
 
     if limit < 0:
         raise ConfigurationError(argument="limit", problem=f"must be 0 or more, got {limit}")
@@ -66,7 +66,7 @@ def sql(
 async def _selected(
     text: str, path: Path, limits: "Limits", limit: int | None, *, unconfined: bool
 ) -> "SqlResult":
-    from helicone_sessions.local import Store  # noqa: PLC0415 - see above
+    from helicone_sessions.local import Store
 
     async with Store(path, limits=limits, unconfined=unconfined) as store:
         return await store.sql(text, limit=limit)
@@ -79,7 +79,7 @@ def _parquet(found: "SqlResult") -> bytes:
 
 
 def _show(found: "SqlResult") -> None:
-    from rich.console import Console  # noqa: PLC0415 - it is an extra
+    from rich.console import Console
 
     console = Console(highlight=False)
     if len(found):
@@ -89,11 +89,11 @@ def _show(found: "SqlResult") -> None:
 
 
 def _table(found: "SqlResult") -> "Table":
-    from rich.box import SIMPLE_HEAD  # noqa: PLC0415 - it is an extra
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
 
-    from helicone_sessions.masking import printable  # noqa: PLC0415
+    from helicone_sessions.masking import printable
 
     table = Table(header_style="bold", box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     numbers = {name for name, kind in found.column_types.items() if kind in (int, float)}

@@ -181,8 +181,8 @@ def _now() -> str:
 @contextmanager
 def _bar() -> Iterator[tuple[QueryProgress, Callable[[int, int | None], None]]]:
     """A bar with count, rate and time left on the standard error, if that is a terminal."""
-    from rich.console import Console  # noqa: PLC0415 - it is an extra
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     columns = (

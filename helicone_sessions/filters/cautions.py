@@ -243,7 +243,7 @@ def _bound(leaf: Leaf, value: float, scale: int) -> int | None:
 
 def _of_time(leaf: Leaf, operator: str) -> Iterator[Caution]:
     moment = leaf.value
-    assert isinstance(moment, datetime)  # noqa: S101 - every constant of this kind is one
+    assert isinstance(moment, datetime)
     if moment.microsecond:
         nothing = ", and no request matches" if operator == "equals" else ""
         reason = f"the constant is {leaf.column.server_note}{nothing}"

@@ -228,7 +228,7 @@ class Filter(Condition):
     def __delattr__(self, name: str) -> NoReturn:
         raise AttributeError(f"a filter cannot be changed; {name!r} was not deleted")
 
-    def _operand(self, *, alone: bool) -> Node:  # noqa: ARG002 - the same on either side
+    def _operand(self, *, alone: bool) -> Node:
         return self._node
 
     def __invert__(self) -> "Filter":
@@ -386,7 +386,7 @@ class Unfinished(Operand, Generic[C_co]):
         def __and__(self, other: Condition) -> "Unfinished[C_co]": ...
         def __or__(self, other: Condition) -> "Unfinished[C_co]": ...
 
-    def _operand(self, *, alone: bool) -> Terms:  # noqa: ARG002 - the same on either side
+    def _operand(self, *, alone: bool) -> Terms:
         return self._terms
 
     def __invert__(self) -> "Unfinished[Any]":

@@ -97,8 +97,8 @@ class Dataset:
 
     async def _open_clickhouse(self) -> tuple[Driver, Tables]:
         # Only a server on an existing ClickHouse needs them.
-        from helicone_sessions.local.drivers.clickhouse_http import ClickHouseDriver  # noqa: PLC0415
-        from helicone_sessions.local.query import foreign_tables  # noqa: PLC0415
+        from helicone_sessions.local.drivers.clickhouse_http import ClickHouseDriver
+        from helicone_sessions.local.query import foreign_tables
 
         driver = ClickHouseDriver(self.config.clickhouse or "", limits=self.config.limits or Limits())
         self._driver = driver
@@ -180,7 +180,7 @@ class Dataset:
                 await driver.aclose()
 
     def _opened(self) -> Engine:
-        assert self._engine is not None  # noqa: S101 - a server listens only while it is open
+        assert self._engine is not None
         return self._engine
 
 

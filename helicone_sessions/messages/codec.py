@@ -63,7 +63,7 @@ def unpack(body: bytes, encoding: str, most: int) -> bytes:
 def installed_msgspec() -> ModuleType | None:
     """The module, or None if msgspec is not installed."""
     try:
-        import msgspec  # noqa: PLC0415 - it is an extra, and a filter does not need it
+        import msgspec
     except ImportError:
         return None
     return msgspec

@@ -311,7 +311,7 @@ class SessionMetrics(AsDict, Tabular):
         return html.histograms(panels(self), cut_note())
 
     def __rich__(self) -> "RenderableType":
-        from helicone_sessions.display import terminal  # noqa: PLC0415 - rich is an extra
+        from helicone_sessions.display import terminal
 
         return terminal.histograms(panels(self), cut_note())
 

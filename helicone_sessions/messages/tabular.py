@@ -70,7 +70,7 @@ class Tabular:
         0.5
         """
         try:
-            import pandas as pd  # noqa: PLC0415 - it is an extra
+            import pandas as pd
         except ImportError as error:
             raise MissingExtra("frames", package="pandas", purpose="to_pandas()") from error
         text = pd.Series(["text"]).dtype
@@ -101,7 +101,7 @@ class Tabular:
         ('session_cost', 0.5)
         """
         try:
-            import polars as pl  # noqa: PLC0415 - it is an extra
+            import polars as pl
         except ImportError as error:
             raise MissingExtra("frames", package="polars", purpose="to_polars()") from error
         rows = self.to_rows()

@@ -160,7 +160,7 @@ def comparison_to_terminal(
     Raises:
         ValueError: There is no quantity of that name.
     """
-    from helicone_sessions.display import terminal  # noqa: PLC0415 - rich is an extra
+    from helicone_sessions.display import terminal
 
     if len(comparison) == 1:
         ((after, before),) = comparison.pairs

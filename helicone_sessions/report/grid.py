@@ -553,7 +553,7 @@ def grid_to_terminal(grid: MetricsGrid, quantity: Quantity = "dollars_mean") -> 
     Raises:
         ValueError: There is no quantity of that name.
     """
-    from helicone_sessions.display import terminal  # noqa: PLC0415 - rich is an extra
+    from helicone_sessions.display import terminal
 
     unit_of(quantity)
     segments, periods = _indexes(grid, 0), _indexes(grid, 1)

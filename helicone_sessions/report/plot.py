@@ -219,7 +219,7 @@ def check_installed() -> None:
         MissingExtra: matplotlib is not installed.
     """
     try:
-        import matplotlib.figure  # noqa: F401, PLC0415 - it is an extra
+        import matplotlib.figure  # noqa: F401 - it is an extra
     except ImportError as error:
         raise MissingExtra("plot", package="matplotlib", purpose="a picture") from error
 
@@ -227,8 +227,8 @@ def check_installed() -> None:
 def _figure(width: float, height: float) -> "Figure":
     check_installed()
     # pyplot would keep each figure in memory and look for a screen.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - it is an extra
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=100, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)

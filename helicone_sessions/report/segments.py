@@ -26,7 +26,7 @@ class RequestStream(Protocol):
 
     def stream_requests(
         self,
-        filter: Filter | None = None,  # noqa: A002 - the client's name of it
+        filter: Filter | None = None,
         *,
         time_filter: TimeFilter,
         page_size: int,

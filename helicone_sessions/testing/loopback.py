@@ -44,7 +44,7 @@ class LoopbackServer:
     async def start(self) -> None:
         """Start to listen."""
         await self.runner.setup()
-        assert self.runner.server is not None  # noqa: S101 - it was set up just now
+        assert self.runner.server is not None
         loop = asyncio.get_running_loop()
         try:
             self._listening = await loop.create_server(self.runner.server, self._host, self._port)
@@ -75,7 +75,7 @@ class LoopbackServer:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - aiohttp runs handlers in tasks
+        assert task is not None
         self._under_way.add(task)
         try:
             return await self._handler(request)

@@ -109,8 +109,8 @@ class HeliconeClient(Listings):
         cautions: Cautions = "warn",
     ) -> None:
         # Here, for aiohttp takes most of the time of an import, and who builds filters needs none of it.
-        from helicone_sessions.transport.attempt import Sender, Slots  # noqa: PLC0415
-        from helicone_sessions.transport.connection import Connection  # noqa: PLC0415
+        from helicone_sessions.transport.attempt import Sender, Slots
+        from helicone_sessions.transport.connection import Connection
 
         # A session of the caller's has its own way through a proxy.
         settings = resolve(api_key, region, base_url, looks_for_proxy=session is None)
@@ -398,7 +398,7 @@ class HeliconeClient(Listings):
         ...     async with client.signed_bodies() as bodies:
         ...         return (await bodies.read(request["signed_body_url"])).request
         """
-        from helicone_sessions.transport.signed_bodies import SignedBodies  # noqa: PLC0415 - few need it
+        from helicone_sessions.transport.signed_bodies import SignedBodies
 
         return SignedBodies(self._settings)
 

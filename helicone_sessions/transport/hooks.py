@@ -148,7 +148,7 @@ class Hooks:
         """
         return query
 
-    def attempt_begins(self, token: Any, number: int, url: str) -> Any:  # noqa: ARG002 - for others to use
+    def attempt_begins(self, token: Any, number: int, url: str) -> Any:
         """A request is about to be sent.
 
         Args:

@@ -104,7 +104,7 @@ class Listings:
     @marked_as_coroutine_function
     def get_sessions(
         self,
-        filter: Condition | None = None,  # noqa: A002 - the name of the argument everywhere
+        filter: Condition | None = None,
         *,
         time_filter: TimeFilter,
         name: str | None = None,
@@ -157,7 +157,7 @@ class Listings:
 
     def stream_sessions(
         self,
-        filter: Condition | None = None,  # noqa: A002 - likewise
+        filter: Condition | None = None,
         *,
         time_filter: TimeFilter,
         name: str | None = None,
@@ -196,7 +196,7 @@ class Listings:
     @marked_as_coroutine_function
     def count_sessions(
         self,
-        filter: Condition | None = None,  # noqa: A002 - likewise
+        filter: Condition | None = None,
         *,
         time_filter: TimeFilter,
         name: str | None = None,
@@ -231,7 +231,7 @@ class Listings:
     @marked_as_coroutine_function
     def get_session_names(
         self,
-        filter: Condition | None = None,  # noqa: A002 - likewise
+        filter: Condition | None = None,
         *,
         time_filter: TimeFilter | None = None,
         name_contains: str = "",
@@ -279,7 +279,7 @@ class Listings:
 
     def stream_requests(
         self,
-        filter: Condition | None = None,  # noqa: A002 - likewise
+        filter: Condition | None = None,
         *,
         time_filter: TimeFilter | None = None,
         page_size: int = requests.LARGEST_PAGE,
@@ -324,7 +324,7 @@ class Listings:
     @marked_as_coroutine_function
     def count_requests(
         self,
-        filter: Condition | None = None,  # noqa: A002 - likewise
+        filter: Condition | None = None,
         *,
         time_filter: TimeFilter | None = None,
     ) -> Coroutine[Any, Any, int]:

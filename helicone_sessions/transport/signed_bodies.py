@@ -129,7 +129,7 @@ class SignedBodies:
 
     async def _get(self, url: URL) -> bytearray | str:
         """The body, or the address of a redirect."""
-        assert self._session is not None  # noqa: S101 - it is used inside `async with`
+        assert self._session is not None
         async with self._session.get(
             url, allow_redirects=False, proxy=self._proxy if url.host != self._host else None
         ) as response:

@@ -118,7 +118,7 @@ class Column(Operand):
             return super()._compare(operator, other)
         return Filter._of(self.condition(operator, other))
 
-    def _operand(self, *, alone: bool) -> Node | Terms:  # noqa: ARG002 - only a boolean column differs
+    def _operand(self, *, alone: bool) -> Node | Terms:
         return [[Open(self, is_column=True)]]
 
     def condition(self, operator: Operator, constant: object) -> Node:

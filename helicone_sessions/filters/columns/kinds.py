@@ -283,7 +283,7 @@ class TimestampColumn(Ordered[Moment], Sortable[Moment]):
     __slots__ = ()
     _has = "==, !=, <, <=, >, >=, .between(), .is_in(), .not_in()"
 
-    def _without_operator(self, operator: Operator, constant: object) -> Node:  # noqa: ARG002 - only != is missing
+    def _without_operator(self, operator: Operator, constant: object) -> Node:
         # The API has no not-equals for times; before or after is the same.
         return Or((self.condition("lt", constant), self.condition("gt", constant)))
 
@@ -430,7 +430,7 @@ class MapColumn(Operand, Generic[M]):
             return "Compare F.scores[key] instead"
         return f"Use ~{self!r}[{masked_repr(item)}].is_empty()"
 
-    def _operand(self, *, alone: bool) -> NoReturn:  # noqa: ARG002 - there is none on either side
+    def _operand(self, *, alone: bool) -> NoReturn:
         problem = "is a map and has no value without a key"
         raise refusal(FilterTypeError, self._facts, problem, f"Name a key, as in {self!r}['env'] == 'prod'")
 

@@ -229,7 +229,7 @@ def scan(text: str, interpolations: Iterable[Token] = ()) -> Iterator[Token]:
 def _scan(text: str, offset: int, end: int) -> Iterator[Token]:
     while True:
         found = _TOKEN.match(text, offset, end)
-        assert found, "every character begins a token"  # noqa: S101 - the pattern has all of them
+        assert found, "every character begins a token"
         sort: Sort = found.lastgroup  # type: ignore[assignment]
         start, offset = found.span(sort)
         token = Token(sort, found[sort], start, offset)

@@ -53,7 +53,7 @@ def load_chdb() -> Connect:
             ctypes.CDLL(None).signal(signal.Signals[name], signal.SIG_DFL.value)
     try:
         with kept_signal_handlers():
-            from chdb import connect  # noqa: PLC0415 - it is an extra
+            from chdb import connect
     except ImportError as error:
         raise _missing_extra(_platform_without_build()) from error
     _is_loaded = True

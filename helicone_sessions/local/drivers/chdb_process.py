@@ -199,7 +199,7 @@ def _try_lock(descriptor: int) -> bool:
         OSError: The file system has no locks.
     """
     try:
-        from filelock import lock_descriptor  # noqa: PLC0415 - it is an extra
+        from filelock import lock_descriptor
     except ImportError as error:
         raise MissingExtra("local", package="filelock", purpose="keeping data in a directory") from error
     return lock_descriptor(descriptor, blocking=False)

@@ -98,7 +98,7 @@ class Listening:
         Raises:
             ConfigurationError: The address cannot be had.
         """
-        assert self._listening is not None  # noqa: S101 - it was bound before
+        assert self._listening is not None
         try:
             await self._listening.start_serving()
         except OSError as error:
@@ -107,7 +107,7 @@ class Listening:
 
     def _connection(self) -> web.RequestHandler:
         """One connection, which is closed if it does not come to a first request."""
-        assert self._runner.server is not None  # noqa: S101 - it listens only while it is set up
+        assert self._runner.server is not None
         connection = self._runner.server()
         timer = asyncio.get_running_loop().call_later(self._patience, self._close, connection)
         self._silent[connection] = timer
@@ -161,7 +161,7 @@ class Listening:
     @web.middleware
     async def _tracked(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - aiohttp runs handlers in tasks
+        assert task is not None
         self._under_way.add(task)
         if timer := self._silent.pop(request.protocol, None):
             timer.cancel()

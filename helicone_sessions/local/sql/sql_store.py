@@ -204,7 +204,7 @@ class Store:
 
     async def _asked(self, process: asyncio.subprocess.Process, request: dict[str, Any]) -> tuple[str, bytes]:
         seconds = self._limits.seconds
-        assert process.stdin is not None  # noqa: S101 - it is a pipe
+        assert process.stdin is not None
         try:
             async with asyncio.timeout(None if seconds is None else seconds + _GRACE):
                 process.stdin.write(json.dumps(request).encode() + b"\n")
@@ -236,7 +236,7 @@ class Store:
 
 
 async def _response(process: asyncio.subprocess.Process) -> tuple[str, bytes]:
-    assert process.stdout is not None  # noqa: S101 - it is a pipe
+    assert process.stdout is not None
     try:
         kind, length = (await process.stdout.readuntil()).split()
         return kind.decode(), await process.stdout.readexactly(int(length))

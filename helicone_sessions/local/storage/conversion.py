@@ -192,7 +192,7 @@ def _csv_source(block: CsvRows, path: str) -> _Source:
 
 
 def _arrow_source(block: ArrowRows, path: str, options: RowOptions) -> _Source | None:
-    import pyarrow as pa  # noqa: PLC0415 - it is an extra
+    import pyarrow as pa
 
     columns: dict[str, Any] = {}
     texts: dict[str, str] = {}
@@ -229,7 +229,7 @@ def _arrow_source(block: ArrowRows, path: str, options: RowOptions) -> _Source |
 
 
 def _is_ascii_by_type(column: Any) -> bool:
-    from pyarrow import types  # noqa: PLC0415 - it is an extra
+    from pyarrow import types
 
     kind = column.type
     return not (types.is_string(kind) or types.is_large_string(kind) or types.is_dictionary(kind))
@@ -237,8 +237,8 @@ def _is_ascii_by_type(column: Any) -> bool:
 
 def _arrow_text(column: Any, form: Form | None) -> tuple[str, Any] | None:
     """A column as texts, or as a map of texts, with its type; None if they are not certain."""
-    import pyarrow as pa  # noqa: PLC0415 - it is an extra
-    from pyarrow import compute, types  # noqa: PLC0415
+    import pyarrow as pa
+    from pyarrow import compute, types
 
     kind = column.type
     if types.is_dictionary(kind):

@@ -632,7 +632,7 @@ def _value(column: Any, index: int) -> Any:
 
 def _parquet(path: Path, options: RowOptions) -> Iterator[Block]:
     with _arrow_errors(path.name, "reading Parquet"):
-        from pyarrow import parquet  # noqa: PLC0415 - it is an extra
+        from pyarrow import parquet
 
         with parquet.ParquetFile(path) as file:
             names = tuple(file.schema_arrow.names)
@@ -648,7 +648,7 @@ def _parquet(path: Path, options: RowOptions) -> Iterator[Block]:
 
 
 def _frame(data: Any, options: RowOptions) -> Iterator[Block]:
-    import pyarrow as pa  # noqa: PLC0415 - it is an extra
+    import pyarrow as pa
 
     first = 0
     with pa.RecordBatchReader.from_stream(data) as reader:
@@ -670,7 +670,7 @@ def _known_names(file: str, names: tuple[str, ...], options: RowOptions) -> list
 @contextmanager
 def _arrow_errors(file: str, purpose: str) -> Iterator[None]:
     try:
-        from pyarrow import ArrowException  # noqa: PLC0415 - it is an extra
+        from pyarrow import ArrowException
     except ImportError as error:
         raise MissingExtra("local", package="pyarrow", purpose=purpose) from error
     try:
