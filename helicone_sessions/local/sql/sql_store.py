@@ -121,7 +121,7 @@ class Store:
             raise ConfigurationError(
                 argument="path",
                 problem=f"must be the directory of a store, got {masked_repr(os.fspath(path))}",
-                remedy="Fill one with helicone-sessions serve --path",
+                remedy="Fill one with helicone-sessions sync or serve --path",
             )
         self._limits = limits
         self._is_unconfined = unconfined

@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.local.drivers.chdb import ChdbDriver
+from helicone_sessions.local.dataset import opened_store
 from helicone_sessions.local.drivers.chdb_library import Connection, load_chdb
 from helicone_sessions.local.drivers.chdb_process import LOCK_FILE, Hold, StoreInUse, hold
 from helicone_sessions.local.sql.landlock import confine
-from helicone_sessions.local.storage.store import Store
 from helicone_sessions.local.storage.table import OWN_DATABASE, REQUEST_COLUMNS, REQUESTS_TABLE
 from helicone_sessions.masking import masked_text
 
@@ -76,16 +75,8 @@ def _parts(error: Exception) -> dict[str, str | None]:
 
 
 async def _complete(path: str) -> None:
-    driver = ChdbDriver(path)
-    await driver.open()
-    try:
-        store = Store(driver, OWN_DATABASE, directory=Path(path))
-        try:
-            await store.open()
-        finally:
-            await store.aclose()
-    finally:
-        await driver.aclose()
+    async with opened_store(path):
+        pass
 
 
 def _opened(directory: Path, memory: int | None) -> tuple[Hold, bool]:
