@@ -39,6 +39,7 @@ FILES: Final = [
     "SELECT * FROM deltaLakeLocal('{folder}')",
     "SELECT * FROM loop(file('{file}', 'LineAsString'))",
     "SELECT * FROM python(held)",
+    "SELECT * FROM eval('SELECT file(''{file}'')')",
     "SELECT file('/proc/self/environ')",
     "SELECT file('/proc/1/cmdline')",
 ]
@@ -61,6 +62,8 @@ NETWORK: Final = [
     "SELECT * FROM iceberg('http://{host}/bucket/')",
     "SELECT * FROM deltaLake('http://{host}/bucket/')",
     "SELECT * FROM jdbc('jdbc:x://{host}', 'a', 'b')",
+    "SELECT * FROM bigquery('p', 'd', 't', access_token = 'x')",
+    "SELECT aiGenerate('x', map('credentials', 'http://{host}/'))",
     "SELECT reverseDNSQuery('127.0.0.1')",
 ]
 STATEMENTS: Final = [

@@ -35,8 +35,8 @@ ROWS: Final = [
 ]
 # What a system without Landlock does.
 WITHOUT_LANDLOCK: Final = """
-import helicone_sessions.local.sql.landlock as landlock
-landlock.confine = lambda **_: False
+import helicone_sessions.local.sql.confinement as confinement
+confinement.confine = lambda **_: False
 """
 
 
