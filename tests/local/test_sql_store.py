@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import select
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -33,6 +34,17 @@ ROWS: Final = [
     }
     for number in range(1, 11)
 ]
+ENDLESS: Final = """
+import asyncio, sys
+from helicone_sessions.local import Limits, Store
+
+async def main():
+    async with Store(sys.argv[1], limits=Limits(seconds=None), unconfined=True) as store:
+        print("open", flush=True)
+        await store.sql("SELECT count() FROM system.numbers WHERE sipHash64(number) = 1")
+
+asyncio.run(main())
+"""
 # What a system without Landlock does.
 WITHOUT_LANDLOCK: Final = """
 import helicone_sessions.local.sql.confinement as confinement
@@ -236,6 +248,24 @@ async def test_a_process_that_dies_or_hangs_is_replaced(
             await store.sql("SELECT 1")
 
         assert ((10,),) == (await store.sql("SELECT count() FROM requests")).values
+
+
+@only_linux
+async def test_a_statement_ends_with_its_program(path: Path) -> None:
+    """The process of an endless statement does not outlive a program that is killed."""
+    program = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", ENDLESS, str(path)), stdout=asyncio.subprocess.PIPE
+    )
+    assert program.stdout is not None
+    await program.stdout.readline()
+    process = os.pidfd_open(worker_of(path))
+    program.kill()
+    # The descriptor is readable when the process has ended.
+    ended, _, _ = await asyncio.to_thread(select.select, [process], [], [], 60)
+    os.close(process)
+    await program.wait()
+
+    assert [process] == ended
 
 
 @only_linux

@@ -87,8 +87,8 @@ class Store:
     Args:
         path: The directory of the store, which `LocalServer` or `sync` has filled.
         limits: The limits of a statement: 60 seconds, 1 GiB of memory and 2 threads by default.
-        unconfined: Run statements also where the system has no Landlock (Linux 5.13 and later has it), which
-            denies the process all other files. Without it, a statement can read files of your user.
+        unconfined: Open the store also on a system without Landlock, where a statement can read the files of
+            your user. Linux has it from 5.13 on.
 
     Raises:
         ConfigurationError: The path is not a directory.
