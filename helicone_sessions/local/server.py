@@ -12,6 +12,7 @@ from uuid import UUID
 from helicone_sessions.clock import current
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.local.dataset import Dataset
+from helicone_sessions.local.drivers.chdb_process import announce_server
 from helicone_sessions.local.drivers.driver import DriverError, Limits
 from helicone_sessions.local.http.keys import Keys
 from helicone_sessions.local.http.listening import Listening, is_loopback
@@ -335,6 +336,8 @@ class LocalServer:
             raise
         self._port = listening.port
         self._listening = listening
+        if self._config.path is not None:
+            announce_server(listening.url)
 
     async def count(self) -> int:
         """The number of requests, of all organisations.
@@ -409,6 +412,8 @@ class LocalServer:
         listening, self._listening = self._listening, None
         try:
             if listening is not None:
+                if self._config.path is not None:
+                    announce_server(None)
                 await asyncio.gather(listening.end(self._config.grace), self._end_adding())
         finally:
             await self._dataset.aclose()
