@@ -176,7 +176,7 @@ def _start(text: str | None) -> datetime | None:
 def _estimate(total: int, client: HeliconeClient) -> str:
     """A sentence on what the sync takes at the account's rate limit."""
     queries = queries_of(total)
-    text = f"{total:,} requests to copy in about {queries:,} queries"
+    text = f"{total:,} {'request' if total == 1 else 'requests'} to copy in about {queries:,} queries"
     limit = client.service_limit
     if limit is None:
         return text
