@@ -8,8 +8,8 @@ import asyncio
 import json
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -26,9 +26,10 @@ from helicone_sessions.errors import (
 )
 from helicone_sessions.filters.columns import F
 from helicone_sessions.local.dataset import opened_store
+from helicone_sessions.local.drivers.chdb_process import StoreInUse
+from helicone_sessions.local.server import LocalServer
 from helicone_sessions.local.server_config import organization_uuid
 from helicone_sessions.local.storage.checkpoint import Coverage, read_checkpoint, write_checkpoint
-from helicone_sessions.local.storage.fields import RowOptions
 from helicone_sessions.local.storage.store import Store
 from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages.converter import moment_in
@@ -40,7 +41,6 @@ from helicone_sessions.transport.signed_bodies import BodyUnavailable, SignedBod
 
 OnProgress = Callable[[int, int | None], object]
 
-_DOLLARS: Final = RowOptions(cost_unit="dollars")
 # Requests may be stored on the server so long after they were made.
 OVERLAP: Final = timedelta(hours=1)
 # The number of requests that a period is to have: so many at most are usually read again after a kill.
@@ -91,7 +91,7 @@ class SyncReport:
 
 async def sync(
     client: HeliconeClient,
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | LocalServer,
     *,
     since: datetime | None = None,
     until: datetime | None = None,
@@ -108,7 +108,8 @@ async def sync(
 
     Args:
         client: The client of the account.
-        path: The directory of the store, which is created if it is missing.
+        path: The directory of the store, which is created if it is missing; or a running `LocalServer` with a
+            path, which then answers from the requests of each period as soon as they are stored.
         since: The start of the time to copy; None for the beginning of the account.
         until: The end of that time, which is not part of it; None for now.
         bodies: Copy the bodies of requests and responses too. Each takes a download from the storage of the
@@ -147,12 +148,41 @@ async def sync(
             remedy="Use an earlier time",
         )
     organization = None if organization_id is None else organization_uuid(organization_id)
-    async with opened_store(path) as store, AsyncExitStack() as stack:
+    async with AsyncExitStack() as stack:
+        store: Store | LocalServer
+        if isinstance(path, LocalServer):
+            store, directory = path, _directory_of(path)
+        else:
+            store, directory = await stack.enter_async_context(_opened(path)), Path(path)
         reader = await stack.enter_async_context(client.signed_bodies()) if bodies else None
         copying = _Copying(
-            client, store, Path(path), organization or store.organization_id, reader, on_progress
+            client, store, directory, organization or store.organization_id, reader, on_progress
         )
         return await copying.run(start, end)
+
+
+def _directory_of(server: LocalServer) -> Path:
+    if server.path is None:
+        raise ConfigurationError(
+            argument="path",
+            problem="is a server that keeps its data in memory",
+            remedy="Start the server with a path, where the sync can keep its checkpoint",
+        )
+    return server.path
+
+
+@asynccontextmanager
+async def _opened(path: str | os.PathLike[str]) -> AsyncGenerator[Store, None]:
+    try:
+        async with opened_store(path) as store:
+            yield store
+    except StoreInUse as error:
+        raise ConfigurationError(
+            argument="path",
+            problem=error.problem,
+            remedy="Stop that process. To keep a server current, start it with"
+            " `helicone-sessions serve --sync-every 15m`",
+        ) from error
 
 
 def queries_of(requests: int) -> int:
@@ -172,7 +202,7 @@ class _Copying:
     """One sync, on its way."""
 
     client: HeliconeClient
-    store: Store
+    store: Store | LocalServer
     directory: Path
     organization: UUID
     bodies: SignedBodies | None
@@ -276,13 +306,7 @@ class _Copying:
 
     async def _keep(self, chunk: list[Request]) -> None:
         async for requests in self._complete(chunk):
-            organization = str(self.organization)
-            loaded = await self.store.load(
-                [{**request, "organization_id": organization} for request in requests],
-                skip_rejects=True,
-                organizations={self.organization},
-                row_options=_DOLLARS,
-            )
+            loaded = await self.store.copy(requests, self.organization)
             self.requests += loaded.rows
             self.replaced += loaded.replaced
             self.cost_differences += loaded.cost_differences

@@ -98,6 +98,51 @@ def test_an_interrupted_sync_continues(fake: FakeHelicone, tmp_path: Path) -> No
     assert (code, "30 new requests" in out) == (0, True)
 
 
+@needs_signals
+async def test_serve_keeps_its_store_current(fake: FakeHelicone, tmp_path: Path) -> None:
+    """A server with --sync-every answers from the account; who wants its store learns its address."""
+    path = str(tmp_path)
+    with start(fake, "serve", "--path", path, "--port", "0", "--sync-every", "15m") as process:
+        assert process.stderr is not None
+        said = ""
+        while "new requests" not in said:
+            said += process.stderr.readline()
+        url, key = re.findall(r"export HELICONE_BASE_URL=(\S+) HELICONE_API_KEY=(\S+)", said)[0]
+        async with HeliconeClient(key, base_url=url) as client:
+            assert await client.count_requests() == 30
+
+        for command in ("sync", "metrics"):
+            out, error, code = await asyncio.to_thread(run, fake, command, "--path", path)
+            assert (out, code) == ("", 2)
+            assert f"is open in another process ({process.pid}), a server at {url}. " in error
+            helps = {
+                "sync": "serve --sync-every 15m",
+                "metrics": f"set HELICONE_BASE_URL={url} and HELICONE_API_KEY to its key",
+            }
+            assert helps[command] in error
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+@needs_signals
+def test_serve_ends_if_it_cannot_sync(fake: FakeHelicone, tmp_path: Path) -> None:
+    """A key that the account rejects ends the server, with the reason."""
+    fake.api_key = "sk-another"
+    with start(fake, "serve", "--path", str(tmp_path), "--port", "0", "--sync-every", "15m") as process:
+        fake.api_key = "sk-yet-another"
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert "HELICONE_API_KEY" in error
+
+
+def test_a_server_in_memory_does_not_sync(fake: FakeHelicone) -> None:
+    """--sync-every needs a directory."""
+    _, error, code = run(fake, "serve", "--sync-every", "15m")
+    assert code == 2
+    assert "--sync-every needs a store to sync into. Add --path helicone-data" in error
+
+
 @pytest.fixture
 async def in_loop(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeHelicone]:
     """A service in the loop of the test, which the environment names."""
@@ -111,7 +156,7 @@ async def test_a_round_that_fails_is_repeated(
     in_loop: FakeHelicone, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A failure of the service in a later round is a line, and the rounds go on."""
-    from helicone_sessions.cli.sync import _Rounds
+    from helicone_sessions.cli.sync import Rounds
 
     async def fails_twice(_received: Any) -> Any:
         pages.append(1)
@@ -120,16 +165,7 @@ async def test_a_round_that_fails_is_repeated(
     pages: list[int] = []
     in_loop.otherwise(fails_twice)
     with replaced(VirtualClock()):
-        rounds = _Rounds(
-            tmp_path,
-            None,
-            None,
-            timedelta(minutes=15),
-            bodies=False,
-            organization=None,
-            region=None,
-            timeout=60.0,
-        )
+        rounds = Rounds(tmp_path, every=timedelta(minutes=15))
         running = asyncio.create_task(rounds.run())
         await in_loop.arrived(45)
         running.cancel()
@@ -142,7 +178,7 @@ async def test_a_round_that_fails_is_repeated(
 async def test_a_wrong_key_ends_the_rounds(in_loop: FakeHelicone, tmp_path: Path) -> None:
     """A key that is rejected in a later round ends the command."""
     from helicone_sessions import AuthenticationError
-    from helicone_sessions.cli.sync import _Rounds
+    from helicone_sessions.cli.sync import Rounds
 
     async def revoke(_received: Any) -> Any:
         in_loop.api_key = "sk-another"
@@ -150,16 +186,7 @@ async def test_a_wrong_key_ends_the_rounds(in_loop: FakeHelicone, tmp_path: Path
 
     in_loop.otherwise(revoke)
     with replaced(VirtualClock()), pytest.raises(AuthenticationError):
-        await _Rounds(
-            tmp_path,
-            "1d",
-            None,
-            timedelta(minutes=15),
-            bodies=False,
-            organization=None,
-            region=None,
-            timeout=60.0,
-        ).run()
+        await Rounds(tmp_path, "1d", every=timedelta(minutes=15)).run()
 
 
 @pytest.mark.parametrize(

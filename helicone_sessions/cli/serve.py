@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote
 
-from helicone_sessions.clock import current
+from helicone_sessions.cli.stopping import signals
+from helicone_sessions.cli.sync import Rounds
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.masking import masked_repr, masked_text
+from helicone_sessions.report.periods import length_of
 
 if TYPE_CHECKING:
     from helicone_sessions.local import LocalServer
@@ -25,8 +26,6 @@ KEY_VARIABLE: Final = "HELICONE_SESSIONS_SERVER_KEY"
 _MEGABYTE: Final = 1024 * 1024
 # What a shell adds to the number of the signal that ended a command.
 _SIGNALLED: Final = 128
-# Who ends a process by its group, as `timeout` does, sends it the same signal twice.
-_SECONDS_OF_ONE_SIGNAL: Final = 0.5
 
 
 def serve(
@@ -38,6 +37,8 @@ def serve(
     sample: bool = False,
     path: Path | None = None,
     accept_loss: bool = False,
+    sync_every: str | None = None,
+    sync_since: str | None = None,
     clickhouse: str | None = None,
     organization: str | None = None,
     host: str = "127.0.0.1",
@@ -63,6 +64,9 @@ def serve(
         sample: Load a made-up month that ends now, as the demo has it.
         path: A directory that keeps the data; without it, it is in memory and gone at the end.
         accept_loss: Open a damaged store without the rows that are lost.
+        sync_every: Copy new requests of your account into the store at this interval, e.g. 15m; its key is
+            taken from HELICONE_API_KEY.
+        sync_since: The start of the time to copy, as a date or a length such as 90d; by default all time.
         clickhouse: Answer from this ClickHouse instead, http://user@host:8123/database; leave its password to
             HELICONE_SESSIONS_CLICKHOUSE_PASSWORD, as other users see the arguments.
         organization: The organisation to answer for, where the data holds several.
@@ -87,6 +91,11 @@ def serve(
             problem="cannot be combined with `data` or `clickhouse`",
             remedy="Leave one of them out",
         )
+    if sync_every is not None and path is None:
+        raise ConfigurationError(
+            argument="sync_every", problem="needs a store to sync into", remedy="Add `path` helicone-data"
+        )
+    every = None if sync_every is None else length_of(sync_every, "sync_every")
     loads = sample or bool(data)
     rows: Data = LocalServer.sample() if sample else data or ()
     key = os.environ.get(KEY_VARIABLE) or None
@@ -112,9 +121,22 @@ def serve(
         limits=Limits(seconds=max_seconds, memory=None if max_memory is None else max_memory * _MEGABYTE),
     )
     where = _where(path, clickhouse)
-    code = asyncio.run(
-        _serve(make, where, rejects=rejects, shows_key=key is None, loads=loads, kept=path is not None)
+
+    def rounds(server: "LocalServer") -> Rounds:
+        return Rounds(
+            server, sync_since, every=every, organization=organization, report=_say, shows_bar=False
+        )
+
+    serving = _serve(
+        make,
+        where,
+        rejects=rejects,
+        shows_key=key is None,
+        loads=loads,
+        kept=path is not None,
+        rounds=None if every is None else rounds,
     )
+    code = asyncio.run(serving)
     if code:
         raise SystemExit(code)
 
@@ -158,8 +180,9 @@ async def _serve(
     shows_key: bool,
     loads: bool,
     kept: bool,
+    rounds: Callable[["LocalServer"], Rounds] | None,
 ) -> int:
-    """Serve until told to stop; the exit code."""
+    """Serve until a signal comes; the exit code."""
     told: list[int] = []
     ending = asyncio.Event()
 
@@ -174,7 +197,7 @@ async def _serve(
                 if not ending.is_set():
                     _log_requests()
                     await _announce(server, where, rejects=rejects, shows_key=shows_key)
-                    await ending.wait()
+                    await _until(ending, rounds and rounds(server))
                     _say("stopping: queries under way may end; the same signal again stops at once")
             finally:
                 await server.aclose()
@@ -183,6 +206,25 @@ async def _serve(
         return _SIGNALLED + told[0]
     _say("stopped")
     return 0
+
+
+async def _until(ending: asyncio.Event, rounds: Rounds | None) -> None:
+    """Wait for the end, and sync meanwhile.
+
+    Raises:
+        HeliconeError: The sync cannot go on.
+    """
+    tasks: list[asyncio.Task[Any]] = [asyncio.create_task(ending.wait())]
+    if rounds is not None:
+        tasks.append(asyncio.create_task(rounds.run()))
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 async def _started(make: Callable[..., "LocalServer"], ending: asyncio.Event) -> "LocalServer | None":
@@ -202,38 +244,6 @@ async def _started(make: Callable[..., "LocalServer"], ending: asyncio.Event) ->
                 return None
         await starting
         return server
-
-
-@contextmanager
-def signals(tell: Callable[[int], object]) -> Iterator[None]:
-    """Inside the block the first SIGINT or SIGTERM tells its number; a later one does what it did before.
-
-    Args:
-        tell: What is told, in the loop.
-    """
-    before: dict[int, Any] = {}
-    loop = asyncio.get_running_loop()
-    clock = current()
-    first: list[float] = []
-
-    def taken(number: int, _frame: object) -> None:
-        if not first:
-            first.append(clock.now())
-            loop.call_soon_threadsafe(tell, number)
-        elif clock.now() - first[0] >= _SECONDS_OF_ONE_SIGNAL:
-            restore()
-            signal.raise_signal(number)
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, taken)
-    try:
-        yield
-    finally:
-        restore()
 
 
 async def _announce(server: "LocalServer", where: str, *, rejects: Path | None, shows_key: bool) -> None:

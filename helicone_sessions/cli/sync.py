@@ -8,20 +8,29 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 
 from helicone_sessions.cli.arguments import moment_of
 from helicone_sessions.cli.error_text import error_text
 from helicone_sessions.cli.progress import QueryProgress
-from helicone_sessions.cli.serve import signals
+from helicone_sessions.cli.stopping import signals
 from helicone_sessions.clock import current
-from helicone_sessions.errors import AuthenticationError, ConfigurationError, FilterValueError, HeliconeError
+from helicone_sessions.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    FilterError,
+    FilterValueError,
+    HeliconeError,
+)
 from helicone_sessions.report.periods import length_of
 from helicone_sessions.syncing import SyncReport, queries_of
 from helicone_sessions.syncing import sync as copy
 from helicone_sessions.transport.client import HeliconeClient
+
+if TYPE_CHECKING:
+    from helicone_sessions.local import LocalServer
 
 # What a shell adds to the number of the signal that ended a command.
 _SIGNALLED = 128
@@ -59,14 +68,14 @@ def sync(
         raise ConfigurationError(
             argument="every", problem="cannot be combined with `until`", remedy="Leave one of them out"
         )
-    rounds = _Rounds(path, since, until, interval, bodies, organization, region, timeout)
+    rounds = Rounds(path, since, until, interval, bodies, organization, region, timeout)
     # The files of the store are this user's alone.
     os.umask(0o077)
     if code := asyncio.run(_until_signal(rounds)):
         raise SystemExit(code)
 
 
-async def _until_signal(rounds: "_Rounds") -> int:
+async def _until_signal(rounds: "Rounds") -> int:
     """Run the rounds until they end or a signal comes; the exit code."""
     received: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     with signals(received.set_result):
@@ -74,6 +83,7 @@ async def _until_signal(rounds: "_Rounds") -> int:
         await asyncio.wait((working, received), return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             working.result()
+            _say(f"query it with: helicone-sessions metrics --path {rounds.path} --last 7d")
             return 0
         working.cancel()
         await asyncio.wait((working,))
@@ -82,40 +92,51 @@ async def _until_signal(rounds: "_Rounds") -> int:
     return 0 if rounds.every is not None else _SIGNALLED + signal.Signals(received.result())
 
 
-@attrs.frozen
-class _Rounds:
-    """The syncs of one command."""
+def _write(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
-    path: Path
-    since: str | None
-    until: str | None
-    every: timedelta | None
-    bodies: bool
-    organization: str | None
-    region: Literal["us", "eu"] | None
-    timeout: float
+
+@attrs.frozen
+class Rounds:
+    """The syncs of one command, into a store or into a server that has it open."""
+
+    path: "Path | LocalServer"
+    since: str | None = None
+    until: str | None = None
+    every: timedelta | None = None
+    bodies: bool = False
+    organization: str | None = None
+    region: Literal["us", "eu"] | None = None
+    timeout: float = 60.0
+    report: Callable[[str], object] = _write
+    shows_bar: bool = True
 
     async def run(self) -> None:
+        """Run the rounds until they are cancelled; without `every` one.
+
+        Raises:
+            HeliconeError: A round fails for a reason that the next one would meet too.
+        """
         clock = current()
         ends = None if self.until is None else moment_of("until", self.until, UTC)
-        began = clock.now()
-        await self._round(_start(self.since), ends, is_first=True)
-        if self.every is None:
-            _say(f"query it with: helicone-sessions metrics --path {self.path} --last 7d")
-            return
+        is_first = True
         while True:
-            await clock.sleep(max(0.0, began + self.every.total_seconds() - clock.now()))
             began = clock.now()
             try:
-                await self._round(_start(self.since), None)
-            except AuthenticationError:
-                raise
+                await self._round(_start(self.since), ends, is_first=is_first)
             except HeliconeError as error:
+                if self.every is None or not _may_pass(error, is_first=is_first):
+                    raise
                 # The next round copies what this one could not.
                 _say(f"{_now()} {error_text(error, 'sync')}; the next round tries again")
+            if self.every is None:
+                return
+            is_first = False
+            await clock.sleep(max(0.0, began + self.every.total_seconds() - clock.now()))
 
-    async def _round(self, since: datetime | None, until: datetime | None, *, is_first: bool = False) -> None:
-        with _bar() as (hooks, show):
+    async def _round(self, since: datetime | None, until: datetime | None, *, is_first: bool) -> None:
+        with _bar(is_shown=self.shows_bar) as (hooks, show):
             async with HeliconeClient(region=self.region, timeout=self.timeout, hooks=hooks) as client:
 
                 def on_progress(done: int, total: int | None) -> None:
@@ -123,7 +144,7 @@ class _Rounds:
                         _say(_estimate(total, client))
                     show(done, total)
 
-                report = await copy(
+                found = await copy(
                     client,
                     self.path,
                     since=since,
@@ -132,8 +153,14 @@ class _Rounds:
                     organization_id=self.organization,
                     on_progress=on_progress,
                 )
-        sys.stdout.write(f"{_line(report)}\n")
-        sys.stdout.flush()
+        self.report(_line(found))
+
+
+def _may_pass(error: HeliconeError, *, is_first: bool) -> bool:
+    """Whether a later round may succeed. After the first, the store may be in use for a moment."""
+    if isinstance(error, AuthenticationError):
+        return False
+    return not (is_first and isinstance(error, (ConfigurationError, FilterError)))
 
 
 def _start(text: str | None) -> datetime | None:
@@ -149,7 +176,7 @@ def _start(text: str | None) -> datetime | None:
 def _estimate(total: int, client: HeliconeClient) -> str:
     """A sentence on what the sync takes at the account's rate limit."""
     queries = queries_of(total)
-    text = f"{total:,} requests to copy in about {queries:,} queries"
+    text = f"{total:,} {'request' if total == 1 else 'requests'} to copy in about {queries:,} queries"
     limit = client.service_limit
     if limit is None:
         return text
@@ -179,7 +206,7 @@ def _now() -> str:
 
 
 @contextmanager
-def _bar() -> Iterator[tuple[QueryProgress, Callable[[int, int | None], None]]]:
+def _bar(*, is_shown: bool) -> Iterator[tuple[QueryProgress, Callable[[int, int | None], None]]]:
     """A bar with count, rate and time left on the standard error, if that is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -192,7 +219,9 @@ def _bar() -> Iterator[tuple[QueryProgress, Callable[[int, int | None], None]]]:
         TextColumn("{task.fields[rate]:,.0f}/s"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+    with Progress(
+        *columns, console=console, disable=not (is_shown and console.is_terminal), transient=True
+    ) as bar:
         task = bar.add_task("requests", total=None, rate=0.0, of="?")
 
         def show(done: int, total: int | None) -> None:

@@ -146,6 +146,25 @@ class Dataset:
             DriverError: ClickHouse rejected the rows, and none is kept; or all are in and could not be
                 moved yet, which the message says.
         """
+        allowed = self.organizations if organization_id is None else frozenset({organization_id})
+        return await self._writable(allowed).load(
+            map(_with_id, rows),
+            organizations=allowed or None,
+            of_one=not self.organizations,
+            row_options=self.config.row_options,
+        )
+
+    async def copy(self, requests: Iterable[Mapping[str, Any]], organization_id: UUID) -> Loaded:
+        """Add requests of the API, as `Store.copy`.
+
+        Raises:
+            ConfigurationError: As in `add`.
+            DriverError: As in `add`.
+        """
+        return await self._writable(frozenset({organization_id})).copy(requests, organization_id)
+
+    def _writable(self, organizations: frozenset[UUID]) -> Store:
+        """The store, for rows of these organisations."""
         if self.config.clickhouse is not None:
             raise ConfigurationError(
                 problem="rows cannot be added to an existing ClickHouse",
@@ -153,19 +172,13 @@ class Dataset:
             )
         if self._store is None:
             raise ConfigurationError(problem="the server was stopped", remedy="Start one to add rows")
-        allowed = self.organizations if organization_id is None else frozenset({organization_id})
-        if self.organizations and not allowed <= self.organizations:
+        if self.organizations and not organizations <= self.organizations:
             raise ConfigurationError(
                 argument="organization_id",
-                problem=f"is {organization_id}, which this server does not answer for",
+                problem=f"is {', '.join(map(str, organizations))}, which this server does not answer for",
                 remedy="Start it with an API key for that organisation",
             )
-        return await self._store.load(
-            map(_with_id, rows),
-            organizations=allowed or None,
-            of_one=not self.organizations,
-            row_options=self.config.row_options,
-        )
+        return self._store
 
     async def aclose(self) -> None:
         """Close the connections; tables in memory are dropped."""

@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from datetime import datetime, tzinfo
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NoReturn, Self, TypeVar
 from uuid import UUID
@@ -12,6 +13,7 @@ from uuid import UUID
 from helicone_sessions.clock import current
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.local.dataset import Dataset
+from helicone_sessions.local.drivers.chdb_process import announce_server
 from helicone_sessions.local.drivers.driver import DriverError, Limits
 from helicone_sessions.local.http.keys import Keys
 from helicone_sessions.local.http.listening import Listening, is_loopback
@@ -214,6 +216,27 @@ class LocalServer:
         return self._keys.first
 
     @property
+    def path(self) -> Path | None:
+        """The directory that keeps the data; None if it is in memory.
+
+        >>> str(LocalServer(path="helicone-data").path)
+        'helicone-data'
+        """
+        return None if self._config.path is None else Path(self._config.path)
+
+    @property
+    def organization_id(self) -> UUID:
+        """The organisation of rows and keys that name none.
+
+        Raises:
+            ConfigurationError: The data holds several.
+
+        >>> LocalServer(organization_id="5b1e0c1a-2f0e-4f6e-9a51-0f1d6c1f7a01").organization_id
+        UUID('5b1e0c1a-2f0e-4f6e-9a51-0f1d6c1f7a01')
+        """
+        return self._dataset.organization_id
+
+    @property
     def loaded(self) -> Loaded:
         """The result of the load at the start; empty before it.
 
@@ -335,6 +358,8 @@ class LocalServer:
             raise
         self._port = listening.port
         self._listening = listening
+        if self._config.path is not None:
+            announce_server(listening.url)
 
     async def count(self) -> int:
         """The number of requests, of all organisations.
@@ -385,14 +410,40 @@ class LocalServer:
             )
         organization = None if organization_id is None else organization_uuid(organization_id)
         try:
-            return await self._run(self._add(rows, organization))
+            return await self._run(self._tracked(self._dataset.add(rows, organization)))
         except DriverError as error:
             raise ConfigurationError(
                 problem=f"ClickHouse rejected the rows: {error.problem}", remedy=error.remedy
             ) from error
 
-    async def _add(self, rows: Iterable[Mapping[str, Any]], organization: UUID | None) -> Loaded:
-        adding = asyncio.create_task(self._dataset.add(rows, organization))
+    async def copy(self, requests: Iterable[Mapping[str, Any]], organization_id: UUID) -> Loaded:
+        """Add requests of the API; those that cannot be read are skipped and counted. `sync` uses it.
+
+        Args:
+            requests: The requests, under the names of the API. One that is there already is replaced.
+            organization_id: Their organisation.
+
+        Raises:
+            ConfigurationError: The server is not running or stops meanwhile, it answers from an existing
+                ClickHouse, or ClickHouse rejects the rows.
+
+        >>> async def copy(request):
+        ...     async with LocalServer() as server:
+        ...         return (await server.copy([request, {}], server.organization_id)).rejected
+        >>> asyncio.run(copy({"request_created_at": "2026-11-01T12:00:00Z"}))
+        1
+        """
+        self._running()
+        try:
+            return await self._run(self._tracked(self._dataset.copy(requests, organization_id)))
+        except DriverError as error:
+            raise ConfigurationError(
+                problem=f"ClickHouse rejected the rows: {error.problem}", remedy=error.remedy
+            ) from error
+
+    async def _tracked(self, work: Coroutine[Any, Any, Loaded]) -> Loaded:
+        """The result of a load, which the end of the server waits for."""
+        adding = asyncio.create_task(work)
         self._adding.add(adding)
         adding.add_done_callback(self._adding.discard)
         return await adding
@@ -409,6 +460,8 @@ class LocalServer:
         listening, self._listening = self._listening, None
         try:
             if listening is not None:
+                if self._config.path is not None:
+                    announce_server(None)
                 await asyncio.gather(listening.end(self._config.grace), self._end_adding())
         finally:
             await self._dataset.aclose()

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -22,6 +23,9 @@ _ENGINE_ENTRIES: Final = frozenset({_ENGINE_LOCK, "data", "tmp", "metadata", "st
 _ENGINE_DATA: Final = frozenset({"metadata", "store"})
 _MEMORY: Final = ":memory:"
 _LONGEST_REASON: Final = 300
+_LONGEST_LOCK: Final = 300
+# The file may have been written by others.
+_SERVER_URL: Final = re.compile(r"https?://[\w.:\[\]-]+")
 _SECONDS_FOR_REASON: Final = 60.0
 
 
@@ -90,6 +94,17 @@ def hold(path: str | os.PathLike[str] | None, connect: Connect) -> Hold:
         except Exception as error:
             _leave()
             raise _explained(error, where) from error
+
+
+def announce_server(url: str | None) -> None:
+    """Write into the lock of the open directory where its server is, for processes that find it locked.
+
+    Args:
+        url: The address; None if there is no server any more.
+    """
+    with _guard:
+        if _opened is not None and _opened.lock is not None:
+            _write_lock(_opened.lock, url or "")
 
 
 def refuse_fork() -> None:
@@ -186,9 +201,15 @@ def _lock(descriptor: int, directory: Path) -> None:
         # A file system without locks.
         return
     if not is_locked:
-        raise _in_use(str(directory), os.read(descriptor, 20).decode(errors="replace"))
+        raise _in_use(str(directory), os.read(descriptor, _LONGEST_LOCK).decode(errors="replace"))
+    _write_lock(descriptor)
+
+
+def _write_lock(descriptor: int, url: str = "") -> None:
+    """Write down which process has the directory, and the address of its server."""
     os.ftruncate(descriptor, 0)
-    os.write(descriptor, str(os.getpid()).encode())
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    os.write(descriptor, f"{os.getpid()}\n{url}".encode())
 
 
 def _try_lock(descriptor: int) -> bool:
@@ -205,13 +226,17 @@ def _try_lock(descriptor: int) -> bool:
     return lock_descriptor(descriptor, blocking=False)
 
 
-def _in_use(where: str, process: str = "") -> ConfigurationError:
+def _in_use(where: str, holder: str = "") -> ConfigurationError:
+    process, _, url = holder.partition("\n")
     who = f"another process ({process})" if process.isdigit() else "another process"
-    return StoreInUse(
-        argument="path",
-        problem=f"{where!r} is open in {who}",
-        remedy="Stop that process, or query it over HTTP",
-    )
+    remedy = "Wait until that process ends, or stop it"
+    if _SERVER_URL.fullmatch(url):
+        who = f"{who}, a server at {url}"
+        remedy = (
+            f"Query that server: set HELICONE_BASE_URL={url} and HELICONE_API_KEY to its key, and leave out"
+            " `path`. Or stop it"
+        )
+    return StoreInUse(argument="path", problem=f"{where!r} is open in {who}", remedy=remedy)
 
 
 def _explained(error: Exception, where: str) -> ConfigurationError:

@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import threading
-from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from enum import Enum, auto
 from pathlib import Path
@@ -52,6 +52,8 @@ _LOG: Final = logging.getLogger(__name__)
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _MOST_NAMED: Final = 5
+# Costs of the API are dollars, however high.
+_OF_SERVICE: Final = RowOptions(cost_unit="dollars")
 
 
 # A process has one engine, so a name identifies a database. A store that is garbage-collected is not in it.
@@ -220,6 +222,21 @@ class Store:
                 raise
             await uncancelled(self._complete(encoder))
             return encoder.report
+
+    async def copy(self, requests: Iterable[Mapping[str, Any]], organization_id: UUID) -> Loaded:
+        """Load requests of the API under an organisation; those that cannot be read are skipped and counted.
+
+        Raises:
+            ConfigurationError: The store was closed.
+            DriverError: As in `load`.
+        """
+        organization = {"organization_id": str(organization_id)}
+        return await self.load(
+            ({**request, **organization} for request in requests),
+            skip_rejects=True,
+            organizations={organization_id},
+            row_options=_OF_SERVICE,
+        )
 
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[None, None]:
