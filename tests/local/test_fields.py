@@ -81,7 +81,7 @@ async def test_missing_values_are_counted(tmp_path: Path, count: int) -> None:
     rows += [{"request_created_at": TIME, "cost": 0, "model": "o3"}]
     loaded = await load(lines(tmp_path / "r.jsonl", rows))
     assert (count, 1, count) == (loaded.without_cost, loaded.without_status, loaded.without_model)
-    assert f"{count} of {count + 1} requests have no cost" in loaded.remarks()[0]
+    assert f"{count} of {count + 1} requests have no cost" in " ".join(loaded.remarks())
 
 
 @pytest.mark.parametrize("zone", ["UTC", UTC, "Europe/Berlin"])

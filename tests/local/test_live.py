@@ -125,9 +125,9 @@ async def test_bad_row_keeps_none(bad: object, message: str) -> None:
     [
         (b"{", "line 1 is not JSON"),
         (json.dumps(row(1)).encode() + b"\n{]", "line 2 is not JSON"),
-        (b"[", "the body is not JSON"),
-        (b"[" * 100_000, "the body is not JSON"),
-        (b'[{"cost": NaN}]', "the body is not JSON"),
+        (b"[", "row 0 is not JSON: it has no end"),
+        (b"[" * 100_000, "row 0 has more than 75,000 values"),
+        (b'[{"cost": NaN}]', "row 0 is not JSON"),
         (b'"text"', "row 0 must be an object"),
         (b"\xff", "line 1 is not JSON"),
     ],
