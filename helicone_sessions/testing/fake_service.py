@@ -49,10 +49,6 @@ class FakeHelicone:
         traps: How lists of sessions and requests depart from the contract, as those of real servers do.
 
     Attributes:
-        sessions: The sessions to list and to count. The fake knows the columns of sessions, id and name;
-            other conditions match.
-        stored_requests: The requests to list and to count, as dicts under the API's names.
-        traps: As the argument; it can be changed at any time.
         requests: The requests in the order of arrival, as `RecordedRequest`.
         complaints: The problems of the requests as text; clear it if they were on purpose.
         open: The number of requests under way.
@@ -136,7 +132,10 @@ class FakeHelicone:
 
     @property
     def sessions(self) -> list[Session]:
-        """The sessions to list and to count."""
+        """The sessions to list and to count.
+
+        The fake knows the columns of sessions, id and name; other conditions match.
+        """
         return self._data.sessions
 
     @sessions.setter
@@ -145,7 +144,7 @@ class FakeHelicone:
 
     @property
     def stored_requests(self) -> list[Request]:
-        """The requests to list and to count."""
+        """The requests to list and to count, as dicts under the API's names."""
         return self._data.requests
 
     @stored_requests.setter
@@ -154,7 +153,7 @@ class FakeHelicone:
 
     @property
     def traps(self) -> Traps:
-        """How the lists depart from the contract."""
+        """How the lists depart from the contract; it can be changed at any time."""
         return self._data.traps
 
     @traps.setter

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from helicone_sessions.filters.expression import ALL, Condition, Filter, as_filter, filter_of_contract
 from helicone_sessions.masking import masked_repr
@@ -18,7 +18,7 @@ from helicone_sessions.testing.virtual_clock import Notifier
 
 Answer: TypeAlias = SessionMetrics | Reply | Fault | Callable[[RecordedRequest], Awaitable["Answer"]]
 """An answer, or an async function that takes the request and returns one."""
-Matching = AnyQuery | Condition | str | Callable[[AnyQuery], object]
+Matching = AnyQuery | Condition | str | Callable[[Any], object]
 """The requests with an equal query, with an equal filter, with this ``name_contains``, or those for whose
 query a function returns true."""
 
