@@ -14,7 +14,7 @@ from helicone_sessions.local.drivers.chdb import ChdbDriver
 from helicone_sessions.local.storage import checkpoint
 from helicone_sessions.transport.connection import Connection
 
-steps_left = int(sys.argv[2])
+steps_left = 0
 
 
 def _step() -> None:
@@ -53,6 +53,7 @@ async def _main(path: str, address: str) -> None:
 
 
 if __name__ == "__main__":
+    steps_left = int(sys.argv[2])
     syncing._AIM = 200  # type: ignore[misc]
     syncing._CHUNK = 150  # type: ignore[misc]
     for name in ("execute", "insert"):

@@ -12,6 +12,7 @@ import queue
 import re
 import resource
 import sys
+import sysconfig
 import threading
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -84,7 +85,9 @@ def _opened(directory: Path, memory: int | None) -> tuple[Hold, bool]:
     written = [directory / LOCK_FILE, directory / _ENGINE_LOCK]
     for file in written:
         file.touch()
-    is_confined = confine(readable=[directory, _HERE], writable=written)
+    # chDB imports further modules when it connects.
+    code = {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    is_confined = confine(readable=[directory, _HERE, *code], writable=written)
     resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST_FILE, _LARGEST_FILE))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if memory is not None:
