@@ -57,9 +57,7 @@ class Dataset:
             )
         except DriverError as error:
             await self.aclose()
-            raise ConfigurationError(
-                problem=f"ClickHouse rejected a statement of the start: {error.problem}", remedy=error.remedy
-            ) from error
+            raise _rejected(error, self.config.path) from error
         except BaseException:
             await self.aclose()
             raise
@@ -214,11 +212,19 @@ async def opened_store(path: str | os.PathLike[str]) -> AsyncGenerator[Store, No
         finally:
             await store.aclose()
     except DriverError as error:
-        raise ConfigurationError(
-            problem=f"ClickHouse rejected a statement: {error.problem}", remedy=error.remedy
-        ) from error
+        raise _rejected(error, path) from error
     finally:
         await driver.aclose()
+
+
+def _rejected(error: DriverError, path: str | os.PathLike[str] | None) -> ConfigurationError:
+    """The error for a statement that ClickHouse rejects while it opens the tables or loads."""
+    problem = f"ClickHouse rejected a statement: {error.problem}"
+    if path is None:
+        return ConfigurationError(problem=problem, remedy=error.remedy)
+    return ConfigurationError(
+        argument="path", problem=f"cannot be {os.fspath(path)!r}, because {problem}", remedy=error.remedy
+    )
 
 
 def _only(organizations: Collection[UUID]) -> UUID:
