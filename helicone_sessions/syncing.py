@@ -99,7 +99,7 @@ async def sync(
     organization_id: UUID | str | None = None,
     on_progress: OnProgress | None = None,
 ) -> SyncReport:
-    """Copy the requests of the client's account into a store, those that it does not have yet.
+    """Copy into a store the requests of the client's account that are not in it yet.
 
     The store keeps a checkpoint of the times that it covers, so that a sync continues where the one before
     ended, even after a kill. It reads the last hour before that again, because the service stores requests

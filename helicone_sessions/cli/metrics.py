@@ -40,7 +40,7 @@ _ABOVE: Final = ("gt", "gte")
 
 @attrs.frozen
 class _Report:
-    """What to query, and how to show it."""
+    """A report: its query and how it is shown."""
 
     query: SessionMetricsQuery
     grid: dict[str, Any]
@@ -182,7 +182,7 @@ def _run_grids(report: _Report) -> None:
 
 
 def _advice(query: SessionMetricsQuery, *, follows_contract: bool) -> str:
-    """What to change if no session matches."""
+    """Advice for a report in which no session matches."""
     leaves = () if query.filter is None else _leaves(query.filter.node)
     limit = next(
         (leaf.value for leaf in leaves if leaf.column.name == "cost" and leaf.operator in _ABOVE), None

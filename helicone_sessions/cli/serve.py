@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote
 
-from helicone_sessions.cli.stopping import signals
+from helicone_sessions.cli.stopping import SIGNALLED, signals
 from helicone_sessions.cli.sync import Rounds
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.masking import masked_repr, masked_text
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 KEY_VARIABLE: Final = "HELICONE_SESSIONS_SERVER_KEY"
 _MEGABYTE: Final = 1024 * 1024
-# What a shell adds to the number of the signal that ended a command.
-_SIGNALLED: Final = 128
 
 
 def serve(
@@ -203,7 +201,7 @@ async def _serve(
                 await server.aclose()
     if server is None and loads:
         _say(f"stopped during the load: {_STOPPED[kept]}")
-        return _SIGNALLED + told[0]
+        return SIGNALLED + told[0]
     _say("stopped")
     return 0
 

@@ -11,8 +11,9 @@ from helicone_sessions.cli.arguments import Times, condition
 from helicone_sessions.cli.progress import of_queries
 from helicone_sessions.cli.source import Source
 from helicone_sessions.display.numbers import column_numbers
-from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.errors import ConfigurationError, HeliconeError
 from helicone_sessions.filters.expression import Filter
+from helicone_sessions.masking import printable
 from helicone_sessions.messages.sessions import Session, SessionCount, Sessions
 from helicone_sessions.messages.tabular import json_text
 from helicone_sessions.messages.time_filter import TimeFilter
@@ -90,8 +91,6 @@ async def _listed(
 async def _count(
     client: HeliconeClient, given: Filter | None, time: TimeFilter, name: str | None, search: str
 ) -> SessionCount | None:
-    from helicone_sessions.errors import HeliconeError
-
     try:
         return await client.count_sessions(given, time_filter=time, name=name, search=search)
     except HeliconeError:
@@ -116,8 +115,6 @@ def _table(found: Sessions, zone: tzinfo) -> "Table":
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
-
-    from helicone_sessions.masking import printable
 
     table = Table(header_style="bold", box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     # An id that is cut cannot be used to look the session up.

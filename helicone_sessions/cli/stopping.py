@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from helicone_sessions.clock import current
 
+# A shell adds this to the number of the signal that ended a command.
+SIGNALLED: Final = 128
 # `timeout` and others that signal a process and its group send the same signal twice.
 _SECONDS_OF_ONE_SIGNAL: Final = 0.5
 

@@ -15,7 +15,7 @@ import attrs
 from helicone_sessions.cli.arguments import moment_of
 from helicone_sessions.cli.error_text import error_text
 from helicone_sessions.cli.progress import QueryProgress
-from helicone_sessions.cli.stopping import signals
+from helicone_sessions.cli.stopping import SIGNALLED, signals
 from helicone_sessions.clock import current
 from helicone_sessions.errors import (
     AuthenticationError,
@@ -32,9 +32,6 @@ from helicone_sessions.transport.client import HeliconeClient
 if TYPE_CHECKING:
     from helicone_sessions.local import LocalServer
 
-# What a shell adds to the number of the signal that ended a command.
-_SIGNALLED = 128
-
 
 def sync(
     *,
@@ -47,7 +44,7 @@ def sync(
     region: Literal["us", "eu"] | None = None,
     timeout: float = 60.0,
 ) -> None:
-    """Copy the requests of your account into a store, those that it does not have yet.
+    """Copy into a store the requests of your account that are not in it yet.
 
     The key is taken from HELICONE_API_KEY, the address from HELICONE_BASE_URL or --region. The store
     remembers the time that it covers: the next sync continues there, even after a kill. Tags and
@@ -89,7 +86,7 @@ async def _until_signal(rounds: "Rounds") -> int:
         await asyncio.wait((working,))
     _say("stopped; the next sync continues from here")
     # With --every a signal is the normal end.
-    return 0 if rounds.every is not None else _SIGNALLED + signal.Signals(received.result())
+    return 0 if rounds.every is not None else SIGNALLED + signal.Signals(received.result())
 
 
 def _write(line: str) -> None:
