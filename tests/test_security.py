@@ -151,7 +151,7 @@ async def test_a_certificate_that_is_trusted_is_taken(authority: trustme.CA) -> 
 @pytest.mark.parametrize("kind", ["of another host", "that has expired", "of an unknown authority"])
 async def test_no_password_goes_to_a_clickhouse_that_is_not_trusted(authority: trustme.CA, kind: str) -> None:
     """Where the certificate is not trusted nothing is sent, and the error says so."""
-    from helicone_sessions.local.drivers.clickhouse_http import ClickHouseDriver
+    from helicone_sessions.local.drivers.clickhouse import ClickHouseDriver
 
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)

@@ -17,8 +17,7 @@ import pytest
 
 from helicone_sessions import ConfigurationError, F, SessionMetricsQuery, TimeFilter, any_of
 from helicone_sessions.local.drivers.chdb import ChdbDriver
-from helicone_sessions.local.drivers.clickhouse_address import parse_address
-from helicone_sessions.local.drivers.clickhouse_http import ClickHouseDriver
+from helicone_sessions.local.drivers.clickhouse import ClickHouseDriver, parse_address
 from helicone_sessions.local.drivers.driver import Driver, DriverError
 from helicone_sessions.local.query.contract_sql import Unanswerable
 from helicone_sessions.local.query.engine import Engine
