@@ -26,20 +26,18 @@ from helicone_sessions.local.query.contract_sql import (
     condition,
     property_value,
 )
-from helicone_sessions.local.query.one_scan import (
+from helicone_sessions.local.query.metrics_sql import (
     LEVELS,
     NANO,
-    histograms,
-    largest,
-    quantile_levels,
-    sorted_figures,
-)
-from helicone_sessions.local.query.selection import (
     SUMS_OF_PARTS,
     caller_condition,
-    contract_window,
+    histograms,
+    largest,
     owned_by,
     part_columns,
+    quantile_levels,
+    scope,
+    sorted_figures,
     with_session_totals,
 )
 from helicone_sessions.local.storage.table import Tables
@@ -222,7 +220,7 @@ FROM ({groups}
             keys: What the requests of a part have in common besides the session: SQL by name.
         """
         query = attrs.evolve(self.grid.query, time_filter=time_filter)
-        where = contract_window(
+        where = scope(
             query,
             self.tables,
             owned_by(self.organization_id, self.tables, self._caller()),

@@ -7,7 +7,7 @@ import attrs
 
 from helicone_sessions.local.drivers.driver import Statement
 from helicone_sessions.local.query.contract_sql import Parameters, Unanswerable
-from helicone_sessions.local.query.one_scan import NANO
+from helicone_sessions.local.query.metrics_sql import NANO
 from helicone_sessions.local.storage.table import Tables
 from helicone_sessions.messages.codec import decode
 from helicone_sessions.messages.requests import RequestsQuery

@@ -8,9 +8,8 @@ import attrs
 from helicone_sessions.filters.wire import WireFilter
 from helicone_sessions.local.drivers.driver import Statement
 from helicone_sessions.local.query.contract_sql import Parameters
-from helicone_sessions.local.query.one_scan import NANO
+from helicone_sessions.local.query.metrics_sql import COST, NANO, caller_condition, scope
 from helicone_sessions.local.query.request_sql import Listing, Rows, number_of_requests, page_of_requests
-from helicone_sessions.local.query.selection import COST, caller_condition, service_window
 from helicone_sessions.local.query.service_sql import service_condition, service_having
 from helicone_sessions.local.query.session_sql import session_count, session_name
 from helicone_sessions.local.storage.table import SESSION_ID, Tables
@@ -127,13 +126,13 @@ GROUP BY name LIMIT {MOST_NAMES}"""
 
     def _groups(self, query: SessionsQuery, parameters: Parameters, columns: dict[str, str]) -> str:
         tables = self.tables
-        window = []
+        conditions = []
         if query.name:
-            window.append(f"{tables.session_name} = {parameters.add('String', query.name)}")
+            conditions.append(f"{tables.session_name} = {parameters.add('String', query.name)}")
         if query.search:
             part = parameters.add("String", f"%{query.search}%")
-            window.append(f"({tables.session_id} ILIKE {part} OR {tables.session_name} ILIKE {part})")
-        where = self._where(SessionMetricsQuery(time_filter=query.time_filter), window, parameters)
+            conditions.append(f"({tables.session_id} ILIKE {part} OR {tables.session_name} ILIKE {part})")
+        where = self._where(SessionMetricsQuery(time_filter=query.time_filter), conditions, parameters)
         having = service_having(self.wire, parameters, columns)
         shift = parameters.add("Int64", round(query.timezone_difference))
         first, last = (
@@ -163,11 +162,11 @@ SELECT * FROM (
   )
 ) WHERE {having}"""
 
-    def _where(self, query: SessionMetricsQuery, window: list[str], parameters: Parameters) -> str:
+    def _where(self, query: SessionMetricsQuery, conditions: list[str], parameters: Parameters) -> str:
         caller = caller_condition(self.organization_id, parameters)
-        within = service_window(query, self.tables, caller, parameters)
+        within = scope(query, self.tables, caller, parameters, as_service=True)
         compiled = service_condition(self.wire, parameters, self.tables)
-        return " AND ".join([within, _HAS_ID, *window, compiled.text])
+        return " AND ".join([within, _HAS_ID, *conditions, compiled.text])
 
     def _matching(self, parameters: Parameters) -> str:
         caller = caller_condition(self.organization_id, parameters)

@@ -15,14 +15,14 @@ from helicone_sessions.filters.like import escape_like
 from helicone_sessions.filters.nodes import simplify
 from helicone_sessions.local.drivers.driver import Statement
 from helicone_sessions.local.query.contract_sql import Parameters, Unanswerable, condition
-from helicone_sessions.local.query.one_scan import NANO
-from helicone_sessions.local.query.request_sql import Listing, Rows, number_of_requests, page_of_requests
-from helicone_sessions.local.query.selection import (
+from helicone_sessions.local.query.metrics_sql import (
+    NANO,
     caller_condition,
-    contract_window,
     part_columns,
+    scope,
     with_session_totals,
 )
+from helicone_sessions.local.query.request_sql import Listing, Rows, number_of_requests, page_of_requests
 from helicone_sessions.local.storage.table import Tables
 from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.messages.requests import RequestCountQuery, RequestsQuery
@@ -127,25 +127,29 @@ FROM ({groups}) GROUP BY name ORDER BY max(latest) DESC, name LIMIT {_MOST_NAMES
         return f"{caller} AND {condition(node, parameters, self.tables, caller).text}"
 
     def _groups(self, query: SessionsQuery, parameters: Parameters) -> str:
-        window = []
+        conditions = []
         if query.name:
-            window.append(f"{self.tables.session_name} = {parameters.add('String', query.name)}")
+            conditions.append(f"{self.tables.session_name} = {parameters.add('String', query.name)}")
         if query.search:
             part = parameters.add("String", f"%{escape_like(query.search)}%")
-            window.append(
+            conditions.append(
                 f"({self.tables.session_id} ILIKE {part} OR {self.tables.session_name} ILIKE {part})"
             )
         in_time = SessionMetricsQuery(time_filter=query.time_filter)
-        return self._of_requests(in_time, query.filter, window, parameters)
+        return self._of_requests(in_time, query.filter, conditions, parameters)
 
     def _of_requests(
-        self, query: SessionMetricsQuery, matching: Filter | None, window: list[str], parameters: Parameters
+        self,
+        query: SessionMetricsQuery,
+        matching: Filter | None,
+        conditions: list[str],
+        parameters: Parameters,
     ) -> str:
         """The requests that match, grouped by the id and the name of their session, as SQL."""
         tables = self.tables
         caller = caller_condition(self.organization_id, parameters)
-        within = contract_window(query, tables, caller, parameters, include_unsessioned=False)
-        where = " AND ".join([within, *window])
+        within = scope(query, tables, caller, parameters, include_unsessioned=False)
+        where = " AND ".join([within, *conditions])
         kept = condition(simplify((ALL if matching is None else matching).node), parameters, tables, caller)
         keys = {"id": tables.each_id, "name": tables.each_name}
         if kept.marks:
