@@ -43,10 +43,8 @@ from helicone_sessions.local.http.service_form import (
 )
 from helicone_sessions.local.query.contract_sql import Unanswerable
 from helicone_sessions.local.query.engine import PageTooLarge
-from helicone_sessions.local.query.request_sql import Listing
-from helicone_sessions.local.query.service_listings import ServiceListings
+from helicone_sessions.local.query.listing_sql import ContractListings, Listing, ServiceListings
 from helicone_sessions.local.query.service_sql import Crash
-from helicone_sessions.local.query.session_sql import ContractListings
 from helicone_sessions.local.server_config import ServerConfig
 from helicone_sessions.messages.converter import converter
 from helicone_sessions.messages.endpoints import (

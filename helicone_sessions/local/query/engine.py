@@ -9,11 +9,9 @@ import attrs
 
 from helicone_sessions.filters.wire import WireFilter
 from helicone_sessions.local.drivers.driver import Driver
-from helicone_sessions.local.query.grid import answer_grid
+from helicone_sessions.local.query.grid_sql import answer_grid
+from helicone_sessions.local.query.listing_sql import LARGEST_PAGE, ContractListings, Listing, ServiceListings
 from helicone_sessions.local.query.metrics_sql import OneScan, Selection, select
-from helicone_sessions.local.query.request_sql import LARGEST_PAGE, Listing
-from helicone_sessions.local.query.service_listings import ServiceListings
-from helicone_sessions.local.query.session_sql import ContractListings
 from helicone_sessions.local.storage.table import Tables
 from helicone_sessions.messages.grid_query import GridQuery
 from helicone_sessions.messages.metrics import SessionMetrics
