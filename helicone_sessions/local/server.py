@@ -16,11 +16,10 @@ from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.local.dataset import Dataset
 from helicone_sessions.local.drivers.chdb_process import announce_server
 from helicone_sessions.local.drivers.driver import DriverError, Limits
-from helicone_sessions.local.http.keys import Keys
 from helicone_sessions.local.http.listening import Listening, is_loopback
 from helicone_sessions.local.http.routes import Endpoints
 from helicone_sessions.local.query.engine import Semantics
-from helicone_sessions.local.server_config import ServerConfig, organization_uuid
+from helicone_sessions.local.server_config import Keys, ServerConfig, organization_uuid
 from helicone_sessions.local.storage.fields import CostUnit, RowOptions
 from helicone_sessions.local.storage.readers import Data
 from helicone_sessions.local.storage.rows import Loaded

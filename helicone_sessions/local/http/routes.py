@@ -19,7 +19,6 @@ from helicone_sessions.filters.text.parser import parse_filter
 from helicone_sessions.local.dataset import Dataset
 from helicone_sessions.local.drivers.driver import DriverError
 from helicone_sessions.local.http.access_log import RequestFacts, facts, record
-from helicone_sessions.local.http.keys import Keys, MalformedToken, WrongKey
 from helicone_sessions.local.http.page.document import FILTER_PATH, page
 from helicone_sessions.local.http.request_body import (
     LARGE_BODY,
@@ -45,7 +44,7 @@ from helicone_sessions.local.query.contract_sql import Unanswerable
 from helicone_sessions.local.query.engine import PageTooLarge
 from helicone_sessions.local.query.listing_sql import ContractListings, Listing, ServiceListings
 from helicone_sessions.local.query.service_sql import Crash
-from helicone_sessions.local.server_config import ServerConfig
+from helicone_sessions.local.server_config import Keys, MalformedToken, ServerConfig, WrongKey
 from helicone_sessions.messages.converter import converter
 from helicone_sessions.messages.endpoints import (
     METRICS,
