@@ -18,7 +18,7 @@ from helicone_sessions.filters.constants import cut
 from helicone_sessions.filters.text.parser import parse_filter
 from helicone_sessions.local.dataset import Dataset
 from helicone_sessions.local.drivers.driver import DriverError
-from helicone_sessions.local.http.access_log import RequestFacts, facts, record
+from helicone_sessions.local.http.listening import RequestFacts, facts, record
 from helicone_sessions.local.http.page.document import FILTER_PATH, page
 from helicone_sessions.local.http.request_body import (
     LARGE_BODY,
