@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, InvalidStateError
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 import attrs
@@ -36,6 +36,8 @@ from helicone_sessions.local.drivers.driver import (
     Statement,
     limit_settings,
 )
+
+T = TypeVar("T")
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -118,9 +120,7 @@ class Pool:
         self._idle: list[_Idle] = []
         self._workers: list[threading.Thread] = []
         self._is_closed = False
-        self.closed: Future[None] = Future()
-        # So that it cannot be cancelled.
-        self.closed.set_running_or_notify_cancel()
+        self.closed: Future[None] = _started_future()
         self._is_over = False
         self._alarm = threading.Event()
         self._wakes_at = math.inf
@@ -190,17 +190,15 @@ class Pool:
         self._is_over = True
         self._alarm.set()
         self._watch.join()
-        try:
-            for idle in self._idle:
-                idle.connection.close()
-            self._spare.close()
-            self._done()
-        except Exception as error:  # noqa: BLE001 - it is the closer's
-            self.closed.set_exception(error)
-        else:
-            self.closed.set_result(None)
+        _settle(self.closed, self._close_connections)
         # Until then the end of the process waits for it.
         _pools.discard(self)
+
+    def _close_connections(self) -> None:
+        for idle in self._idle:
+            idle.connection.close()
+        self._spare.close()
+        self._done()
 
     def _do_work(self) -> None:
         while (run := self._next()) is not None:
@@ -410,7 +408,7 @@ class ChdbDriver:
         self,
         path: str | os.PathLike[str] | None = None,
         *,
-        limits: Limits = Limits(),  # noqa: B008 - it is frozen
+        limits: Limits = Limits(),
         threads: int | None = None,
     ) -> None:
         if threads is not None and threads < 1:
@@ -564,20 +562,25 @@ def _insert(connection: Connection, table: str, batch: bytes) -> None:
         raise DriverError("no row was written")
 
 
-def _in_thread(work: Any) -> Future[Any]:
+def _in_thread(work: Callable[[], Any]) -> Future[Any]:
     """Do *work* on a thread that the end of a loop or of the process does not wait for."""
-    future: Future[Any] = Future()
-    # So that it cannot be cancelled.
-    future.set_running_or_notify_cancel()
-
-    def do() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - it is the caller's
-            future.set_exception(error)
-
-    threading.Thread(target=do, name="helicone-engine-open", daemon=True).start()
+    future = _started_future()
+    threading.Thread(target=_settle, args=(future, work), name="helicone-engine-open", daemon=True).start()
     return future
+
+
+def _started_future() -> Future[Any]:
+    """A future that cannot be cancelled."""
+    future: Future[Any] = Future()
+    future.set_running_or_notify_cancel()
+    return future
+
+
+def _settle(future: Future[T], work: Callable[[], T]) -> None:
+    try:
+        future.set_result(work())
+    except BaseException as error:  # noqa: BLE001 - it is the caller's
+        future.set_exception(error)
 
 
 def _close_unwanted(opening: Future[Pool]) -> None:

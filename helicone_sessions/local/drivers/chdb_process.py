@@ -10,7 +10,7 @@ import subprocess
 import sys
 import sysconfig
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -25,10 +25,8 @@ from helicone_sessions.masking import masked_repr, masked_text
 _HANDLED: Final = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE", "SIGTRAP", "SIGSYS", "SIGTSTP")
 # Bytes that hold C's `struct sigaction` on every platform of chDB.
 _SIGACTION_SIZE: Final = 256
-# chDB has one of these libraries for each Python.
 _SUPPORT: Final = "libpybind11nonlimitedapi_chdb_"
 _PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
-_is_loaded = False
 
 LOCK_FILE: Final = "helicone-sessions.lock"
 # chDB's own lock, there while a directory is open; and what it makes in one, the last two of them always.
@@ -46,14 +44,14 @@ _SECONDS_FOR_REASON: Final = 60.0
 class Connection(Protocol):
     """The part of chDB's connection that is used."""
 
-    def query(self, query: str, format: str = ..., params: Any = ...) -> Any:  # noqa: A002 - chDB's name
+    def query(self, text: str, output_format: str = ..., /, *, params: Any = ...) -> Any:
         """Run a statement."""
 
-    def send_insert(self, query: str, format: str = ...) -> Any:  # noqa: A002 - chDB's name
+    def send_insert(self, text: str, input_format: str = ..., /) -> Any:
         """Begin an insert."""
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the connection."""
 
 
 Connect = Callable[[str], Connection]
@@ -65,10 +63,9 @@ def load_chdb() -> Connect:
     Raises:
         MissingExtra: chDB is not installed, or has no build for this Python.
     """
-    global _is_loaded  # noqa: PLW0603 - a process imports a module once
     if "chdb" not in sys.modules:
         _require_build()
-    elif not _is_loaded:
+    elif not _process.has_loaded:
         # The program has imported it before, and the handlers are those of chDB.
         for name in _HANDLED:
             ctypes.CDLL(None).signal(signal.Signals[name], signal.SIG_DFL.value)
@@ -77,7 +74,7 @@ def load_chdb() -> Connect:
             from chdb import connect
     except ImportError as error:
         raise _missing_extra(_platform_without_build()) from error
-    _is_loaded = True
+    _process.has_loaded = True
     return connect
 
 
@@ -104,14 +101,15 @@ def _require_build() -> None:
     spec = importlib.util.find_spec("chdb")
     if spec is None:
         raise _missing_extra(_platform_without_build())
-    directories = [Path(each) for each in spec.submodule_search_locations or ()]
-    names = {file.name for directory in directories for file in directory.iterdir()}
-    has_module = any(name.startswith("_chdb.") for name in names)
-    supported = [name for name in names if name.startswith(_SUPPORT)]
-    if not has_module or (
-        supported and not any(name.startswith(f"{_SUPPORT}{_PYTHON}.") for name in supported)
-    ):
+    names = [file.name for each in spec.submodule_search_locations or () for file in Path(each).iterdir()]
+    # One for each Python; a build for any Python has none.
+    supported = [name for name in names if name.startswith(_SUPPORT)] or [f"{_SUPPORT}{_PYTHON}."]
+    if not (_has_prefix(names, "_chdb.") and _has_prefix(supported, f"{_SUPPORT}{_PYTHON}.")):
         raise _missing_extra(_platform_without_build() or f"Python {_PYTHON}")
+
+
+def _has_prefix(names: Iterable[str], prefix: str) -> bool:
+    return any(name.startswith(prefix) for name in names)
 
 
 def _missing_extra(lacking: str | None) -> MissingExtra:
@@ -145,9 +143,17 @@ class _Opened:
     users: int = 0
 
 
+@attrs.define
+class _Process:
+    """The state of chDB in this process, of which there is one."""
+
+    has_loaded: bool = False
+    is_forked: bool = False
+    opened: _Opened | None = None
+
+
 _guard: Final = threading.Lock()
-_opened: _Opened | None = None
-_is_forked = False
+_process: Final = _Process()
 
 
 class Hold:
@@ -206,8 +212,8 @@ def announce_server(url: str | None) -> None:
         url: The address; None if there is no server any more.
     """
     with _guard:
-        if _opened is not None and _opened.lock is not None:
-            _write_lock(_opened.lock, url or "")
+        if _process.opened is not None and _process.opened.lock is not None:
+            _write_lock(_process.opened.lock, url or "")
 
 
 def refuse_fork() -> None:
@@ -216,7 +222,7 @@ def refuse_fork() -> None:
     Raises:
         ConfigurationError: It was; a query would wait forever for threads that are not here.
     """
-    if _is_forked:
+    if _process.is_forked:
         raise ConfigurationError(
             problem="this process was forked from one that had loaded the embedded engine",
             remedy="Start processes with multiprocessing.get_context('spawn'), and open the engine in them",
@@ -225,31 +231,31 @@ def refuse_fork() -> None:
 
 def is_forked() -> bool:
     """Whether this process was forked from one that had chDB."""
-    return _is_forked
+    return _process.is_forked
 
 
 def _enter(where: str) -> None:
-    global _opened  # noqa: PLW0603 - chDB has one engine for the process
-    if _opened is None:
-        _opened = _Opened(where, None if where == _MEMORY else _locked(Path(where)))
-    elif _opened.where != where:
+    opened = _process.opened
+    if opened is None:
+        opened = _process.opened = _Opened(where, None if where == _MEMORY else _locked(Path(where)))
+    elif opened.where != where:
         raise ConfigurationError(
             argument="path",
-            problem=f"cannot be {_named(where)}: the engine of this process has {_named(_opened.where)} open",
+            problem=f"cannot be {_named(where)}: the engine of this process has {_named(opened.where)} open",
             remedy="Close the other one first, or use another process",
         )
-    _opened.users += 1
+    opened.users += 1
 
 
 def _leave() -> None:
-    global _opened  # noqa: PLW0603 - as above
-    if _opened is None:
+    opened = _process.opened
+    if opened is None:
         return
-    _opened.users -= 1
-    if _opened.users == 0:
-        if _opened.lock is not None:
-            os.close(_opened.lock)
-        _opened = None
+    opened.users -= 1
+    if opened.users == 0:
+        if opened.lock is not None:
+            os.close(opened.lock)
+        _process.opened = None
 
 
 def _checked_path(path: str) -> str:
@@ -393,11 +399,10 @@ def _named(where: str) -> str:
 
 
 def _after_fork() -> None:
-    global _is_forked  # noqa: PLW0603 - a process is forked or it is not
     # A child hangs in its first query even if chDB was only imported before the fork.
-    _is_forked = _is_forked or "chdb" in sys.modules
-    if _opened is not None and _opened.where != _MEMORY:
-        _unlock_here(Path(_opened.where))
+    _process.is_forked = _process.is_forked or "chdb" in sys.modules
+    if _process.opened is not None and _process.opened.where != _MEMORY:
+        _unlock_here(Path(_process.opened.where))
 
 
 def _unlock_here(directory: Path) -> None:

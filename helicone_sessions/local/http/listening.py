@@ -28,7 +28,6 @@ _LONGEST_METHOD: Final = 20
 _BACKLOG: Final = 128
 _LINGERING: Final = 5.0
 _TURNS_TO_CONNECT: Final = 10
-_ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - they are looked for, not bound
 
 
 @attrs.define
@@ -183,7 +182,9 @@ class Listening:
             await self._runner.cleanup()
             raise self._cannot_listen(error) from error
         address, self._port = self._listening.sockets[0].getsockname()[:2]
-        address = _ANYWHERE.get(address, address)
+        if ipaddress.ip_address(address).is_unspecified:
+            # It listens on all addresses; clients on this machine use loopback.
+            address = "::1" if ":" in address else "127.0.0.1"
         self.url = f"http://{f'[{address}]' if ':' in address else address}:{self._port}"
 
     async def start(self) -> None:

@@ -268,12 +268,13 @@ def _of_session(leaf: Leaf, parameters: Parameters) -> str:
 
 def _number(column: str, leaf: Leaf, parameters: Parameters) -> str:
     value = leaf.value
+    assert isinstance(value, (int, float))
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, int) and -_INT64 <= value < _INT64:
         constant = parameters.add("Int64", value)
     else:
-        constant = parameters.add("Float64", repr(float(value)))  # type: ignore[arg-type]
+        constant = parameters.add("Float64", repr(float(value)))
     return f"{column} {COMPARISONS[leaf.operator]} {constant}"
 
 
@@ -289,7 +290,8 @@ def _nanodollars(column: str, leaf: Leaf, parameters: Parameters) -> str:
 
 
 def _time(column: str, leaf: Leaf, parameters: Parameters) -> str:
-    moment: datetime = min(max(leaf.value, _FIRST_DAY), _LAST_DAY)  # type: ignore[assignment]
+    assert isinstance(leaf.value, datetime)
+    moment = min(max(leaf.value, _FIRST_DAY), _LAST_DAY)
     text = moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
     return f"{column} {COMPARISONS[leaf.operator]} {parameters.add(_MOMENT, text)}"
 

@@ -184,7 +184,7 @@ class Store:
         return _decoded(body, limit)
 
     async def _started(self) -> asyncio.subprocess.Process:
-        search = [each or os.getcwd() for each in sys.path]  # noqa: PTH109 - sys.path has text
+        search = [each or str(Path.cwd()) for each in sys.path]
         variables = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", _WORKER, str(self._path), str(self._limits.memory or "")),
