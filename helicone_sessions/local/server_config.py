@@ -158,8 +158,8 @@ class Keys:
     """
 
     def __init__(self, given: str | Mapping[str, Organization] | None) -> None:
-        named = _organizations_by_key(given)
         self.is_random = given is None
+        named = _random_key() if given is None else _organizations_by_key(given)
         self.secrets = tuple(named)
         self._salt = secrets.token_bytes(32)
         self._digests = [(self._digest(key.encode()), organization) for key, organization in named.items()]
@@ -198,20 +198,21 @@ class Keys:
         return hashlib.blake2b(key, key=self._salt).digest()
 
 
-def _organizations_by_key(given: str | Mapping[str, Organization] | None) -> dict[str, UUID | None]:
-    if given is None:
-        return {f"sk-local-{secrets.token_urlsafe(24)}": None}
+def _random_key() -> dict[str, UUID | None]:
+    return {f"sk-local-{secrets.token_urlsafe(24)}": None}
+
+
+def _organizations_by_key(given: str | Mapping[str, Organization]) -> dict[str, UUID | None]:
     if not isinstance(given, (str, Mapping)):
         raise _bad_key(f"must be a string or a mapping of keys to organisations, got {type(given).__name__}")
     if not given:
         raise _bad_key("is empty", "Pass a key, or omit it for a random one")
     named: Mapping[Any, Organization | None] = {given: None} if isinstance(given, str) else given
-    for key in named:
-        if not isinstance(key, str) or not _SENDABLE.fullmatch(key):
-            raise _bad_key(
-                "holds a character that cannot be sent in a header",
-                "Use visible ASCII characters without spaces",
-            )
+    if not all(isinstance(key, str) and _SENDABLE.fullmatch(key) for key in named):
+        raise _bad_key(
+            "holds a character that cannot be sent in a header",
+            "Use visible ASCII characters without spaces",
+        )
     try:
         return {key: None if one is None else organization_uuid(one) for key, one in named.items()}
     except ConfigurationError:

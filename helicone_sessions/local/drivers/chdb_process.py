@@ -10,7 +10,7 @@ import subprocess
 import sys
 import sysconfig
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -101,15 +101,14 @@ def _require_build() -> None:
     spec = importlib.util.find_spec("chdb")
     if spec is None:
         raise _missing_extra(_platform_without_build())
-    names = [file.name for each in spec.submodule_search_locations or () for file in Path(each).iterdir()]
-    # One for each Python; a build for any Python has none.
-    supported = [name for name in names if name.startswith(_SUPPORT)] or [f"{_SUPPORT}{_PYTHON}."]
-    if not (_has_prefix(names, "_chdb.") and _has_prefix(supported, f"{_SUPPORT}{_PYTHON}.")):
+    directories = [Path(each) for each in spec.submodule_search_locations or ()]
+
+    def has(pattern: str) -> bool:
+        return any(any(directory.glob(pattern)) for directory in directories)
+
+    # chDB has such a library for each Python; a build for any Python has none.
+    if not has("_chdb.*") or (has(f"{_SUPPORT}*") and not has(f"{_SUPPORT}{_PYTHON}.*")):
         raise _missing_extra(_platform_without_build() or f"Python {_PYTHON}")
-
-
-def _has_prefix(names: Iterable[str], prefix: str) -> bool:
-    return any(name.startswith(prefix) for name in names)
 
 
 def _missing_extra(lacking: str | None) -> MissingExtra:

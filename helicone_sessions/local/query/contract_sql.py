@@ -17,8 +17,9 @@ from uuid import UUID
 
 import attrs
 
+from helicone_sessions.filters.expression import Filter
 from helicone_sessions.filters.like import ends_in_escape, escape_like
-from helicone_sessions.filters.nodes import EVERYTHING, And, Leaf, Node, fold
+from helicone_sessions.filters.nodes import EVERYTHING, And, Leaf, Node, fold, simplify
 from helicone_sessions.filters.schema import SERVER_EMPTY, SERVER_NULL, ColumnFacts, Kind, Operator
 from helicone_sessions.local.storage.table import FEEDBACK, Tables
 
@@ -102,12 +103,12 @@ class Condition:
 
 
 def condition(
-    root: Node, parameters: Parameters, tables: Tables, caller: str, marks: Iterable[str] = ()
+    matching: Filter | None, parameters: Parameters, tables: Tables, caller: str, marks: Iterable[str] = ()
 ) -> Condition:
-    """Compile a simplified filter.
+    """Compile a filter.
 
     Args:
-        root: The filter.
+        matching: The filter; None matches every request.
         parameters: Takes the values.
         tables: The tables.
         caller: The condition that limits a table to the caller.
@@ -116,6 +117,7 @@ def condition(
     Raises:
         Unanswerable: A column is not kept, or a pattern cannot be run.
     """
+    root = EVERYTHING if matching is None else simplify(matching.node)
     levels = fold(root, lambda _, below: 1 + max(below, default=0))
     if levels > _DEEPEST:
         raise Unanswerable(f"and/or alternate {levels:,} levels deep; at most {_DEEPEST} are answered")

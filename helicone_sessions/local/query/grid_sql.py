@@ -13,8 +13,7 @@ from uuid import UUID
 
 import attrs
 
-from helicone_sessions.filters.expression import ALL, Filter
-from helicone_sessions.filters.nodes import simplify
+from helicone_sessions.filters.expression import Filter
 from helicone_sessions.filters.schema import COLUMNS, Kind
 from helicone_sessions.local.drivers.driver import Driver, Statement
 from helicone_sessions.local.query.contract_sql import (
@@ -200,8 +199,7 @@ FROM ({groups}
         caller = self._caller()
         for each in filters:
             marks = compiled[-1].marks if compiled else ()
-            node = simplify((ALL if each is None else each).node)
-            compiled.append(condition(node, self.parameters, self.tables, caller, marks))
+            compiled.append(condition(each, self.parameters, self.tables, caller, marks))
         return compiled
 
     def _parts(

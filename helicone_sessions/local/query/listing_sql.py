@@ -8,14 +8,14 @@ time, the name and the search of the query. Requests without a session id are in
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
 import attrs
 
-from helicone_sessions.filters.expression import ALL, Filter
+from helicone_sessions.filters.expression import Filter
 from helicone_sessions.filters.like import escape_like
-from helicone_sessions.filters.nodes import simplify
 from helicone_sessions.filters.wire import WireFilter
 from helicone_sessions.local.drivers.driver import Statement
 from helicone_sessions.local.query.contract_sql import Parameters, Unanswerable, condition
@@ -159,24 +159,19 @@ def _page_of_requests(
     """
     if query.limit > _LARGEST_LIMIT:
         raise Unanswerable("invalid limit")
-    if query.is_scored is not None:
-        where = f"{where} AND {'NOT ' if query.is_scored else ''}empty(scores)"
+    scored = {None: "", True: " AND NOT empty(scores)", False: " AND empty(scores)"}[query.is_scored]
     word = "ASC" if query.sort == "asc" else "DESC"
-    page = f"""FROM {tables.requests} WHERE {where}
+    page = f"""FROM {tables.requests} WHERE {where}{scored}
 ORDER BY request_created_at {word}, request_id {word}
 LIMIT {parameters.add("UInt64", query.limit)} OFFSET {parameters.add("UInt64", query.offset)}"""
     names = [name for name in dict.fromkeys(_FIELDS.values()) if name in tables.columns]
     # Aliases of their own, because in ORDER BY ClickHouse prefers an alias to the column.
     columns = ", ".join(f"{_EXPRESSIONS.get(name, name)} AS field_{name}" for name in names)
-    sizes = " + ".join(f"length({name})" for name in _BODIES if name in tables.columns) or "0"
-
-    def data(rows: Rows) -> list[dict[str, Any]]:
-        requests = (_request(dict(zip(names, row, strict=True)), empty_body) for row in rows)
-        return list({each["request_id"]: each for each in requests}.values())
+    sizes = " + ".join(f"length({name})" for name in _BODIES if name in names) or "0"
 
     return Listing(
         Statement(f"SELECT {columns} {page}", parameters.values),
-        data,
+        partial(_requests, names, empty_body),
         Statement(f"SELECT sum(bytes) FROM (SELECT {sizes} AS bytes {page})", parameters.values),
     )
 
@@ -185,6 +180,11 @@ def _number_of_requests(where: str, parameters: Parameters, tables: Tables) -> L
     """The number of requests that fulfil a condition."""
     text = f"SELECT count() FROM {tables.requests} WHERE {where}"
     return Listing(Statement(text, parameters.values), lambda rows: rows[0][0])
+
+
+def _requests(names: list[str], empty_body: Any, rows: Rows) -> list[dict[str, Any]]:
+    requests = (_request(dict(zip(names, row, strict=True)), empty_body) for row in rows)
+    return list({each["request_id"]: each for each in requests}.values())
 
 
 def _request(stored: dict[str, Any], empty_body: Any) -> dict[str, Any]:
@@ -288,8 +288,7 @@ FROM ({groups}) GROUP BY name ORDER BY max(latest) DESC, name LIMIT {_MOST_NAMES
     def _matching(self, matching: Filter | None, parameters: Parameters) -> str:
         """The condition of the caller and of a filter on requests."""
         caller = caller_condition(self.organization_id, parameters)
-        node = simplify((ALL if matching is None else matching).node)
-        return f"{caller} AND {condition(node, parameters, self.tables, caller).text}"
+        return f"{caller} AND {condition(matching, parameters, self.tables, caller).text}"
 
     def _groups(self, query: SessionsQuery, parameters: Parameters) -> str:
         conditions = _name_and_search(query, escape_like(query.search), parameters, self.tables)
@@ -308,25 +307,29 @@ FROM ({groups}) GROUP BY name ORDER BY max(latest) DESC, name LIMIT {_MOST_NAMES
         caller = caller_condition(self.organization_id, parameters)
         within = scope(query, tables, caller, parameters, include_unsessioned=False)
         where = " AND ".join([within, *conditions])
-        kept = condition(simplify((ALL if matching is None else matching).node), parameters, tables, caller)
+        kept = condition(matching, parameters, tables, caller)
+        if not kept.on_sessions:
+            where = f"{where} AND {kept.text}"
         keys = {"id": tables.each_id, "name": tables.each_name}
         if kept.marks:
             keys["marks"] = f"[{', '.join(kept.marks)}]"
         latency = "latency" if "latency" in tables.columns else "NULL"
-        users = "groupUniqArray(toString(user_id))" if "user_id" in tables.columns else "emptyArrayString()"
         parts = f"""
 SELECT {", ".join(f"{sql} AS {name}" for name, sql in keys.items())}, {part_columns(tables)},
-  ifNull(sum({latency}), 0) AS part_latency, count({latency}) AS part_latencies, {users} AS part_users
-FROM {tables.requests} WHERE {where if kept.on_sessions else f"{where} AND {kept.text}"}
+  ifNull(sum({latency}), 0) AS part_latency, count({latency}) AS part_latencies,
+  {_users(tables)} AS part_users
+FROM {tables.requests} WHERE {where}
 GROUP BY {", ".join(keys)}"""
         if kept.on_sessions:
             parts = f"SELECT * FROM ({with_session_totals(parts, 'id')}) WHERE {kept.text}"
         # Without marks each part is a group already.
-        columns = ", ".join(
-            f"{f'{function}(part_{name})' if kept.marks else f'part_{name}'} AS {name}"
-            for name, function in _TOTALS.items()
-        )
+        total = "{function}(part_{name}) AS {name}" if kept.marks else "part_{name} AS {name}"
+        columns = ", ".join(total.format(name=name, function=function) for name, function in _TOTALS.items())
         return f"SELECT id, name, {columns} FROM ({parts}){' GROUP BY id, name' if kept.marks else ''}"
+
+
+def _users(tables: Tables) -> str:
+    return "groupUniqArray(toString(user_id))" if "user_id" in tables.columns else "emptyArrayString()"
 
 
 def _name_and_search(query: SessionsQuery, search: str, parameters: Parameters, tables: Tables) -> list[str]:
@@ -486,7 +489,6 @@ GROUP BY name LIMIT {MOST_NAMES}"""
                 ("avg", "latency"),
             )
         )
-        users = "groupUniqArray(toString(user_id))" if "user_id" in tables.columns else "emptyArrayString()"
         # Conditions must mean the table's columns, so the aggregates get their names one level up.
         return f"""
 SELECT * FROM (
@@ -495,7 +497,7 @@ SELECT * FROM (
   FROM (
     SELECT {tables.each_id} AS id, {tables.each_name} AS name, {first} AS created_at, {last} AS latest,
       {average} AS avg_latency, {latency} AS all_latency, {COST} AS nanodollars,
-      count() AS total_requests, {prompt} AS sent, {completion} AS received, {users} AS users
+      count() AS total_requests, {prompt} AS sent, {completion} AS received, {_users(tables)} AS users
     FROM {tables.requests} WHERE {where} GROUP BY id, name
   )
 ) WHERE {having}"""

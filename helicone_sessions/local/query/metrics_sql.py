@@ -11,9 +11,7 @@ from uuid import UUID
 
 import attrs
 
-from helicone_sessions.filters.expression import ALL
 from helicone_sessions.filters.like import escape_like
-from helicone_sessions.filters.nodes import simplify
 from helicone_sessions.filters.wire import WireFilter
 from helicone_sessions.local.drivers.driver import Driver, Statement
 from helicone_sessions.local.query.contract_sql import Condition, Parameters, condition
@@ -168,8 +166,7 @@ def select(
         include_unsessioned=include_unsessioned,
     )
     if wire is None:
-        node = simplify((ALL if query.filter is None else query.filter).node)
-        compiled = condition(node, parameters, tables, caller)
+        compiled = condition(query.filter, parameters, tables, caller)
     else:
         compiled = service_condition(wire, parameters, tables)
     return Selection(tables, within, compiled, parameters)
