@@ -14,8 +14,7 @@ from typing import Any, Final, Literal, get_args
 import attrs
 
 from helicone_sessions.cli.arguments import Times, column_of, condition, segments
-from helicone_sessions.cli.progress import of_queries
-from helicone_sessions.cli.source import Source
+from helicone_sessions.cli.source import Source, of_queries
 from helicone_sessions.display import html
 from helicone_sessions.display.numbers import means
 from helicone_sessions.errors import ConfigurationError
