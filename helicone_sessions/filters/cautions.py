@@ -13,8 +13,7 @@ from typing import Any, Final, Literal
 import attrs
 
 from helicone_sessions.filters import server_limits
-from helicone_sessions.filters.constants import MISSING, cut, spell_column
-from helicone_sessions.filters.like import ends_in_escape
+from helicone_sessions.filters.constants import MISSING, cut, ends_in_escape, spell_column
 from helicone_sessions.filters.nodes import (
     And,
     Branch,

@@ -14,12 +14,13 @@ from helicone_sessions.filters.constants import (
     IS_EMPTY,
     MISSING,
     check,
+    escape_like,
     is_encodable,
     refusal,
+    sent_for_contains,
     spell_column,
 )
 from helicone_sessions.filters.expression import Condition, Filter, Joinable, Operand, Unfinished
-from helicone_sessions.filters.like import escape_like, sent_for_contains
 from helicone_sessions.filters.nodes import Leaf, Node, Not, Or
 from helicone_sessions.filters.precedence import Terms
 from helicone_sessions.filters.schema import COLUMNS, ColumnFacts, Operator

@@ -5,8 +5,8 @@ from uuid import UUID
 
 import attrs
 
+from helicone_sessions.filters.constants import escape_like
 from helicone_sessions.filters.expression import ALL
-from helicone_sessions.filters.like import escape_like
 from helicone_sessions.filters.nodes import simplify
 from helicone_sessions.filters.wire import WireFilter
 from helicone_sessions.local.query.contract_sql import Condition, Parameters, condition

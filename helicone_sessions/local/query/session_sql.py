@@ -10,8 +10,8 @@ from uuid import UUID
 
 import attrs
 
+from helicone_sessions.filters.constants import escape_like
 from helicone_sessions.filters.expression import ALL, Filter
-from helicone_sessions.filters.like import escape_like
 from helicone_sessions.filters.nodes import simplify
 from helicone_sessions.local.drivers.driver import Statement
 from helicone_sessions.local.query.contract_sql import Parameters, Unanswerable, condition
