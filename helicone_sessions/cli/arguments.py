@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from helicone_sessions.errors import ConfigurationError, FilterError
 from helicone_sessions.filters.columns import F
-from helicone_sessions.filters.columns.base import Column
+from helicone_sessions.filters.columns.kinds import Column
 from helicone_sessions.filters.expression import Filter
 from helicone_sessions.filters.nodes import Leaf
 from helicone_sessions.filters.text.parser import parse_filter

@@ -5,7 +5,7 @@ from collections.abc import Hashable, Mapping
 from typing import Any, Final, Protocol
 
 from helicone_sessions.errors import FilterError, FilterTypeError, FilterValueError
-from helicone_sessions.filters.columns.base import Column
+from helicone_sessions.filters.columns.kinds import Column
 from helicone_sessions.filters.expression import ALL, Condition, Filter, as_filter
 from helicone_sessions.messages.grid_query import GroupBy, SegmentValue
 from helicone_sessions.messages.query import SessionMetricsQuery
