@@ -10,10 +10,9 @@ from aiohttp import web
 
 from helicone_sessions.clock import Clock, current
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.messages.endpoints import ENDPOINTS as _ENDPOINTS
-from helicone_sessions.messages.endpoints import METRICS, AnyQuery
-from helicone_sessions.messages.fixed_window import FixedWindow
 from helicone_sessions.messages.metrics import SessionMetrics
+from helicone_sessions.messages.protocol import ENDPOINTS as _ENDPOINTS
+from helicone_sessions.messages.protocol import METRICS, AnyQuery, FixedWindow
 from helicone_sessions.messages.requests import Request
 from helicone_sessions.messages.sessions import Session
 from helicone_sessions.testing.faults import Fault, broken_off, truncated

@@ -8,8 +8,8 @@ from typing import Any, Self, TypeAlias
 from helicone_sessions.filters.expression import ALL, Condition, Filter, as_filter, filter_of_contract
 from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages.converter import converter
-from helicone_sessions.messages.endpoints import AnyQuery
 from helicone_sessions.messages.metrics import SessionMetrics
+from helicone_sessions.messages.protocol import AnyQuery
 from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.testing.faults import Fault
 from helicone_sessions.testing.recorded_request import RecordedRequest

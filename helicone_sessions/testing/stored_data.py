@@ -15,7 +15,7 @@ from helicone_sessions.filters.schema import Kind
 from helicone_sessions.filters.whole_sessions import has_whole_session_conditions
 from helicone_sessions.messages import requests, sessions
 from helicone_sessions.messages.converter import moment_in
-from helicone_sessions.messages.endpoints import (
+from helicone_sessions.messages.protocol import (
     REQUEST_COUNT,
     REQUESTS,
     SESSION_COUNT,

@@ -20,8 +20,7 @@ from helicone_sessions.errors import (
     TransportError,
 )
 from helicone_sessions.messages import protocol
-from helicone_sessions.messages.endpoints import Endpoint
-from helicone_sessions.messages.protocol import Call
+from helicone_sessions.messages.protocol import Call, Endpoint
 from helicone_sessions.transport.connection import Connection
 from helicone_sessions.transport.endpoint import ApiKey
 from helicone_sessions.transport.hooks import Observer

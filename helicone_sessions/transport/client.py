@@ -15,10 +15,9 @@ from helicone_sessions.errors import FilterTypeError, HeliconeError
 from helicone_sessions.filters.cautions import Caution
 from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages import protocol
-from helicone_sessions.messages.endpoints import GRID, METRICS, AnyQuery, Endpoint
 from helicone_sessions.messages.grid_query import GridFigures, GridQuery
 from helicone_sessions.messages.metrics import PSize, SessionMetrics
-from helicone_sessions.messages.protocol import Call
+from helicone_sessions.messages.protocol import GRID, METRICS, AnyQuery, Call, Endpoint
 from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.messages.time_filter import TimeFilter
 from helicone_sessions.transport.batch import Answer, MetricsStream, Queries, Query

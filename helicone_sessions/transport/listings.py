@@ -27,7 +27,7 @@ from helicone_sessions.filters.whole_sessions import Grouping, has_whole_session
 from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages import requests, sessions
 from helicone_sessions.messages.converter import moment_in
-from helicone_sessions.messages.endpoints import (
+from helicone_sessions.messages.protocol import (
     REQUEST_COUNT,
     REQUESTS,
     SESSION_COUNT,

@@ -20,7 +20,7 @@ from helicone_sessions.local import LocalServer
 from helicone_sessions.local.drivers.driver import DriverError
 from helicone_sessions.local.query import engine as engine_module
 from helicone_sessions.local.query.contract_sql import Unanswerable
-from helicone_sessions.messages.endpoints import (
+from helicone_sessions.messages.protocol import (
     REQUEST_COUNT,
     REQUESTS,
     SESSION_COUNT,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from helicone_sessions import F, FilterError, SessionMetricsQuery, Sessions, TimeFilter
 from helicone_sessions.messages.converter import Mismatch
-from helicone_sessions.messages.endpoints import (
+from helicone_sessions.messages.protocol import (
     ENDPOINTS,
     REQUEST_COUNT,
     REQUESTS,

@@ -49,18 +49,19 @@ from helicone_sessions.local.query.service_sql import Crash
 from helicone_sessions.local.query.session_sql import ContractListings
 from helicone_sessions.local.server_config import ServerConfig
 from helicone_sessions.messages.converter import converter
-from helicone_sessions.messages.endpoints import (
+from helicone_sessions.messages.grid_query import GRID_HEADER, GRID_PATH, grid_query_from_wire
+from helicone_sessions.messages.protocol import (
+    CONTRACT_HEADER,
     METRICS,
+    PATH,
     REQUEST_COUNT,
     REQUESTS,
     SESSION_COUNT,
     SESSION_NAMES,
     SESSIONS,
     Endpoint,
+    FixedWindow,
 )
-from helicone_sessions.messages.fixed_window import FixedWindow
-from helicone_sessions.messages.grid_query import GRID_HEADER, GRID_PATH, grid_query_from_wire
-from helicone_sessions.messages.protocol import CONTRACT_HEADER, PATH
 
 _LOG: Final = logging.getLogger(__name__)
 
