@@ -28,9 +28,8 @@ from helicone_sessions.errors import (
 from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.expression import ALL, NONE, Filter, all_of, any_of
 from helicone_sessions.messages.metrics import Histogram, HistogramRow, PSize, SessionAverages, SessionMetrics
-from helicone_sessions.messages.query import SessionMetricsQuery
+from helicone_sessions.messages.query import SessionMetricsQuery, TimeFilter
 from helicone_sessions.messages.sessions import Session, SessionCount, SessionName, Sessions
-from helicone_sessions.messages.time_filter import TimeFilter
 
 if TYPE_CHECKING:
     from helicone_sessions.filters.text.parser import parse_filter

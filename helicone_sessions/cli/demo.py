@@ -12,8 +12,7 @@ from helicone_sessions.display.numbers import amount, column_numbers, cut_note, 
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.filters.columns import F
 from helicone_sessions.messages.metrics import UNITS, SessionMetrics, panels
-from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.messages.time_filter import TimeFilter
+from helicone_sessions.messages.query import SessionMetricsQuery, TimeFilter
 from helicone_sessions.transport.client import HeliconeClient
 
 if TYPE_CHECKING:

@@ -20,9 +20,8 @@ from helicone_sessions.display.numbers import means
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.filters.nodes import Leaf, Node
 from helicone_sessions.messages.metrics import UNITS, PSize, SessionMetrics, panels
-from helicone_sessions.messages.query import SessionMetricsQuery
+from helicone_sessions.messages.query import SessionMetricsQuery, TimeFilter
 from helicone_sessions.messages.tabular import Tabular, json_text
-from helicone_sessions.messages.time_filter import TimeFilter
 from helicone_sessions.report.cells import QUANTITIES, GridCell, Quantity, cut_of
 from helicone_sessions.report.comparison import GridComparison, comparison_to_html, comparison_to_terminal
 from helicone_sessions.report.grid import MetricsGrid, grid_to_html, grid_to_terminal, metrics_grid

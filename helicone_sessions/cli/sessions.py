@@ -13,9 +13,9 @@ from helicone_sessions.display.numbers import column_numbers
 from helicone_sessions.errors import ConfigurationError, HeliconeError
 from helicone_sessions.filters.expression import Filter
 from helicone_sessions.masking import printable
+from helicone_sessions.messages.query import TimeFilter
 from helicone_sessions.messages.sessions import Session, SessionCount, Sessions
 from helicone_sessions.messages.tabular import json_text
-from helicone_sessions.messages.time_filter import TimeFilter
 from helicone_sessions.transport.client import HeliconeClient
 
 if TYPE_CHECKING:

@@ -59,8 +59,7 @@ from helicone_sessions.messages.metrics import (
     SessionAverages,
     SessionMetrics,
 )
-from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.messages.time_filter import TimeFilter
+from helicone_sessions.messages.query import SessionMetricsQuery, TimeFilter
 
 GRID_PATH: Final = "v1/session/metrics/grid"
 GRID_HEADER: Final = {"Helicone-Sessions-Grid": f"/{GRID_PATH}"}

@@ -33,9 +33,14 @@ from helicone_sessions.messages.grid_query import (
     grid_query_to_wire,
 )
 from helicone_sessions.messages.metrics import Cut, SessionMetrics, with_cut
-from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.messages.requests import Request, RequestCountQuery, RequestsQuery
-from helicone_sessions.messages.sessions import Session, SessionCount, SessionName, SessionsQuery
+from helicone_sessions.messages.query import (
+    Request,
+    RequestCountQuery,
+    RequestsQuery,
+    SessionMetricsQuery,
+    SessionsQuery,
+)
+from helicone_sessions.messages.sessions import Session, SessionCount, SessionName
 
 AnyQuery = SessionMetricsQuery | SessionsQuery | RequestsQuery | RequestCountQuery | GridQuery
 """A query to any of the endpoints."""

@@ -13,8 +13,7 @@ from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.expression import Filter
 from helicone_sessions.messages.grid_query import CellFigures, GridFigures, GridQuery, Position
 from helicone_sessions.messages.metrics import UNITS, PSize, SessionAverages, SessionMetrics, with_cut
-from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.messages.time_filter import TimeFilter
+from helicone_sessions.messages.query import SessionMetricsQuery, TimeFilter
 from helicone_sessions.report.cells import CellSums, GridCell
 from helicone_sessions.report.periods import Period, covered_time
 

@@ -12,9 +12,8 @@ from helicone_sessions.filters.expression import Filter
 from helicone_sessions.messages.converter import converter, metrics_from
 from helicone_sessions.messages.grid_query import Position
 from helicone_sessions.messages.metrics import SessionAverages, with_cut
-from helicone_sessions.messages.query import SessionMetricsQuery
+from helicone_sessions.messages.query import SessionMetricsQuery, TimeFilter
 from helicone_sessions.messages.tabular import json_text
-from helicone_sessions.messages.time_filter import TimeFilter
 from helicone_sessions.report.cells import CellSums, GridCell
 from helicone_sessions.report.fill import Plan
 from helicone_sessions.report.periods import Period

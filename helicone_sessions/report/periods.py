@@ -9,8 +9,7 @@ from typing import Any, Final
 import attrs
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError
-from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.messages.time_filter import TimeFilter, border_of
+from helicone_sessions.messages.query import SessionMetricsQuery, TimeFilter, border_of
 from helicone_sessions.time_zones import zone_of
 
 Every = timedelta | str | Iterable[TimeFilter]

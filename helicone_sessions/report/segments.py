@@ -8,9 +8,7 @@ from helicone_sessions.errors import FilterError, FilterTypeError, FilterValueEr
 from helicone_sessions.filters.columns.kinds import Column
 from helicone_sessions.filters.expression import ALL, Condition, Filter, as_filter
 from helicone_sessions.messages.grid_query import GroupBy, SegmentValue
-from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.messages.requests import Request
-from helicone_sessions.messages.time_filter import TimeFilter
+from helicone_sessions.messages.query import Request, SessionMetricsQuery, TimeFilter
 
 EVERYTHING: Final = "all"
 # The requests that are read to find the values of a column: one page from each part of the time.

@@ -13,7 +13,7 @@ from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.protocol import ENDPOINTS as _ENDPOINTS
 from helicone_sessions.messages.protocol import METRICS, AnyQuery, FixedWindow
-from helicone_sessions.messages.requests import Request
+from helicone_sessions.messages.query import Request
 from helicone_sessions.messages.sessions import Session
 from helicone_sessions.testing.faults import Fault, broken_off, truncated
 from helicone_sessions.testing.loopback import LoopbackServer, ServerThread

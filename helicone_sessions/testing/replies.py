@@ -19,7 +19,7 @@ from helicone_sessions.messages.metrics import (
     SessionAverages,
     SessionMetrics,
 )
-from helicone_sessions.messages.requests import Request
+from helicone_sessions.messages.query import Request
 from helicone_sessions.messages.sessions import Session
 
 _TYPES: Final = {bytes: "application/octet-stream", str: "text/plain; charset=utf-8"}

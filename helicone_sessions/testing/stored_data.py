@@ -13,7 +13,6 @@ from helicone_sessions.filters.nodes import Leaf
 from helicone_sessions.filters.schema import SESSIONS as SESSION_TABLE
 from helicone_sessions.filters.schema import Kind
 from helicone_sessions.filters.whole_sessions import has_whole_session_conditions
-from helicone_sessions.messages import requests, sessions
 from helicone_sessions.messages.converter import moment_in
 from helicone_sessions.messages.protocol import (
     REQUEST_COUNT,
@@ -23,10 +22,18 @@ from helicone_sessions.messages.protocol import (
     SESSIONS,
     Endpoint,
 )
-from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.messages.requests import Request, RequestCountQuery, RequestsQuery
-from helicone_sessions.messages.sessions import Session, SessionCount, SessionName, SessionsQuery
-from helicone_sessions.messages.time_filter import TimeFilter
+from helicone_sessions.messages.query import (
+    DEFAULT_SESSIONS_PAGE,
+    MOST_NAMES,
+    REQUESTS_PAGE,
+    Request,
+    RequestCountQuery,
+    RequestsQuery,
+    SessionMetricsQuery,
+    SessionsQuery,
+    TimeFilter,
+)
+from helicone_sessions.messages.sessions import Session, SessionCount, SessionName
 from helicone_sessions.testing.matching import UNKNOWN, predicate
 from helicone_sessions.testing.replies import Reply, failure, gateway_page
 
@@ -89,7 +96,7 @@ class StoredData:
     def _page_of_sessions(self, query: SessionsQuery) -> Any:
         limit, offset = query.page_size, query.offset
         if self.traps.ignores_offset:
-            limit, offset = sessions.DEFAULT_PAGE, 0
+            limit, offset = DEFAULT_SESSIONS_PAGE, 0
         found = self._ordered(self._matching_sessions(query), lambda one: one.created_at, newest_first=True)
         page = self._page(found, offset, limit, lambda one: (one.session_id, one.session_name))
         return page if isinstance(page, Reply) else [self._session_row(one) for one in page]
@@ -129,11 +136,11 @@ class StoredData:
             )
             for name, group in by_name.items()
         ]
-        rows = SESSION_NAMES.answer_to_wire(names[: sessions.MOST_NAMES])
+        rows = SESSION_NAMES.answer_to_wire(names[:MOST_NAMES])
         return [{**row, "session_count": self._number(row["session_count"])} for row in rows]
 
     def _page_of_requests(self, query: RequestsQuery) -> Any:
-        if query.limit > requests.LARGEST_PAGE:
+        if query.limit > REQUESTS_PAGE:
             return failure("invalid limit")
         found = self._ordered(self._matching_requests(query), _created_at, newest_first=query.sort != "asc")
         return self._page(found, query.offset, query.limit, lambda one: one["request_id"])

@@ -18,8 +18,7 @@ from helicone_sessions.messages import protocol
 from helicone_sessions.messages.grid_query import GridFigures, GridQuery
 from helicone_sessions.messages.metrics import PSize, SessionMetrics
 from helicone_sessions.messages.protocol import GRID, METRICS, AnyQuery, Call, Endpoint
-from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.messages.time_filter import TimeFilter
+from helicone_sessions.messages.query import SessionMetricsQuery, TimeFilter
 from helicone_sessions.transport.batch import Answer, MetricsStream, Queries, Query
 from helicone_sessions.transport.endpoint import Region, resolve
 from helicone_sessions.transport.hooks import Hooks, Observer, check_hooks

@@ -21,8 +21,8 @@ from helicone_sessions.messages.protocol import (
     SESSIONS,
     Endpoint,
 )
-from helicone_sessions.messages.requests import RequestCountQuery, RequestsQuery
-from helicone_sessions.messages.sessions import Session, SessionCount, SessionName, SessionsQuery
+from helicone_sessions.messages.query import RequestCountQuery, RequestsQuery, SessionsQuery
+from helicone_sessions.messages.sessions import Session, SessionCount, SessionName
 from helicone_sessions.testing import request, session
 
 START: Final = datetime(2026, 11, 1, tzinfo=UTC)

@@ -10,7 +10,7 @@ from helicone_sessions.local.query.contract_sql import Parameters, Unanswerable
 from helicone_sessions.local.query.one_scan import NANO
 from helicone_sessions.local.storage.table import Tables
 from helicone_sessions.messages.codec import decode
-from helicone_sessions.messages.requests import RequestsQuery
+from helicone_sessions.messages.query import RequestsQuery
 
 LARGEST_PAGE: Final = 16 * 1024 * 1024
 """The bodies in a page, in bytes; on larger pages the service times out."""

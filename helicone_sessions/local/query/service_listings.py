@@ -14,9 +14,13 @@ from helicone_sessions.local.query.selection import COST, caller_condition, serv
 from helicone_sessions.local.query.service_sql import service_condition, service_having
 from helicone_sessions.local.query.session_sql import session_count, session_name
 from helicone_sessions.local.storage.table import SESSION_ID, Tables
-from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.messages.requests import RequestCountQuery, RequestsQuery
-from helicone_sessions.messages.sessions import MOST_NAMES, SessionsQuery
+from helicone_sessions.messages.query import (
+    MOST_NAMES,
+    RequestCountQuery,
+    RequestsQuery,
+    SessionMetricsQuery,
+    SessionsQuery,
+)
 
 _HAS_ID: Final = f"mapContains(properties, '{SESSION_ID}')"
 _DAYS_OF_NAMES: Final = 150

@@ -24,9 +24,12 @@ from helicone_sessions.local.query.selection import (
     with_session_totals,
 )
 from helicone_sessions.local.storage.table import Tables
-from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.messages.requests import RequestCountQuery, RequestsQuery
-from helicone_sessions.messages.sessions import SessionsQuery
+from helicone_sessions.messages.query import (
+    RequestCountQuery,
+    RequestsQuery,
+    SessionMetricsQuery,
+    SessionsQuery,
+)
 
 # The columns of a group, and how those of its parts are put together.
 _TOTALS: Final = {
