@@ -7,11 +7,11 @@ from typing import Any, Final, Literal, Self, get_args
 import attrs
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError
+from helicone_sessions.filters.constants import has_misplaced_pytz_zone, zone_of
 from helicone_sessions.filters.expression import Condition, Filter, as_filter
 from helicone_sessions.filters.whole_sessions import has_session_conditions
 from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages.metrics import Cut, PSize
-from helicone_sessions.time_zones import has_misplaced_pytz_zone, zone_of
 
 _DAY = timedelta(days=1)
 _MILLISECOND = timedelta(milliseconds=1)

@@ -8,6 +8,7 @@ from typing import Any, Final
 import attrs
 
 from helicone_sessions.errors import HeliconeError
+from helicone_sessions.filters.constants import zone_of
 from helicone_sessions.filters.expression import Filter
 from helicone_sessions.messages.converter import converter, metrics_from
 from helicone_sessions.messages.grid_query import Position
@@ -17,7 +18,6 @@ from helicone_sessions.messages.tabular import json_text
 from helicone_sessions.report.cells import CellSums, GridCell
 from helicone_sessions.report.fill import Plan
 from helicone_sessions.report.periods import Period
-from helicone_sessions.time_zones import zone_of
 
 _VERSION: Final = 2
 
