@@ -27,20 +27,23 @@ from helicone_sessions.report.cells import (
     unit_of,
 )
 from helicone_sessions.report.comparison import GridComparison
-from helicone_sessions.report.fill import MetricsClient, OnProgress, Plan, fill
-from helicone_sessions.report.grid_json import grid_from_json, grid_to_json
-from helicone_sessions.report.periods import Every, Period, PeriodKey, covered_time, periods_of
-from helicone_sessions.report.segments import (
+from helicone_sessions.report.fill import (
     SAMPLED_PAGE,
     SAMPLED_PARTS,
     By,
+    MetricsClient,
+    OnProgress,
+    Plan,
     Segments,
     everything,
+    fill,
     group_by,
     named_segments,
     segments_of_values,
     values_in_sample,
 )
+from helicone_sessions.report.grid_json import grid_from_json, grid_to_json
+from helicone_sessions.report.periods import Every, Period, PeriodKey, covered_time, periods_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -82,11 +82,11 @@ def _parts(wire: Any) -> tuple[Plan, dict[Position, GridCell], str]:
     cells: dict[Position, GridCell] = {}
     for each in wire["cells"]:
         segment, period = each["position"]
-        cells[segment, period] = _filled(plan.cell((segment, period)), each)
+        cells[segment, period] = _cell_from_json(plan.cell((segment, period)), each)
     return plan, cells, wire["note"]
 
 
-def _filled(cell: GridCell, wire: Mapping[str, Any]) -> GridCell:
+def _cell_from_json(cell: GridCell, wire: Mapping[str, Any]) -> GridCell:
     metrics = None if wire["metrics"] is None else metrics_from(wire["metrics"])
     return attrs.evolve(
         cell,
