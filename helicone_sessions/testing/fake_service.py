@@ -15,11 +15,22 @@ from helicone_sessions.messages.protocol import ENDPOINTS as _ENDPOINTS
 from helicone_sessions.messages.protocol import METRICS, AnyQuery, FixedWindow
 from helicone_sessions.messages.query import Request
 from helicone_sessions.messages.sessions import Session
-from helicone_sessions.testing.faults import Fault, broken_off, truncated
 from helicone_sessions.testing.loopback import LoopbackServer, ServerThread
 from helicone_sessions.testing.recorded_request import RecordedRequest, check_body, masked
-from helicone_sessions.testing.replies import Reply, metrics, reply_of, response
-from helicone_sessions.testing.rules import Answer, AnswerRules, Held, Matching, checked
+from helicone_sessions.testing.replies import (
+    Answer,
+    AnswerRules,
+    Fault,
+    Held,
+    Matching,
+    Reply,
+    broken_off,
+    checked,
+    metrics,
+    reply_of,
+    response,
+    truncated,
+)
 from helicone_sessions.testing.stored_data import StoredData, Traps
 
 _SECONDS_BETWEEN_CHECKS: Final = 0.001
