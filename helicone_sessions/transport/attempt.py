@@ -24,7 +24,7 @@ from helicone_sessions.messages.protocol import Call, Endpoint
 from helicone_sessions.transport.connection import Connection
 from helicone_sessions.transport.endpoint import ApiKey
 from helicone_sessions.transport.hooks import Observer
-from helicone_sessions.transport.rate_gate import Gate
+from helicone_sessions.transport.rate_limit import Gate
 from helicone_sessions.transport.retry import RetryPolicy, takes_too_long
 
 _LOG: Final = logging.getLogger("helicone_sessions")

@@ -23,8 +23,14 @@ from helicone_sessions.transport.batch import Answer, MetricsStream, Queries, Qu
 from helicone_sessions.transport.endpoint import Region, resolve
 from helicone_sessions.transport.hooks import Hooks, Observer, check_hooks
 from helicone_sessions.transport.listings import Listings
-from helicone_sessions.transport.rate_gate import Gate, Limit, check_limit
-from helicone_sessions.transport.rate_limit import RateLimit, check_count, check_seconds
+from helicone_sessions.transport.rate_limit import (
+    Gate,
+    Limit,
+    RateLimit,
+    check_count,
+    check_limit,
+    check_seconds,
+)
 from helicone_sessions.transport.retry import RetryPolicy
 from helicone_sessions.transport.warn import (
     Cautions,
