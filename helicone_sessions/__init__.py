@@ -32,7 +32,7 @@ from helicone_sessions.messages.query import SessionMetricsQuery, TimeFilter
 from helicone_sessions.messages.sessions import Session, SessionCount, SessionName, Sessions
 
 if TYPE_CHECKING:
-    from helicone_sessions.filters.text.parser import parse_filter
+    from helicone_sessions.filters.parser import parse_filter
     from helicone_sessions.syncing import SyncReport, sync
     from helicone_sessions.transport.batch import MetricsOutcome
     from helicone_sessions.transport.client import HeliconeClient
@@ -97,7 +97,7 @@ _ON_DEMAND = {
     "QueryOutcome": "transport.hooks",
     "RateLimit": "transport.rate_limit",
     "SyncReport": "syncing",
-    "parse_filter": "filters.text.parser",
+    "parse_filter": "filters.parser",
     "sync": "syncing",
 }
 

@@ -16,7 +16,7 @@ from helicone_sessions.filters.columns.kinds import Column
 from helicone_sessions.filters.constants import zone_of
 from helicone_sessions.filters.expression import Filter
 from helicone_sessions.filters.nodes import Leaf
-from helicone_sessions.filters.text.parser import parse_filter
+from helicone_sessions.filters.parser import parse_filter
 from helicone_sessions.messages.query import TimeFilter
 from helicone_sessions.report.periods import length_of
 

@@ -22,6 +22,7 @@ from helicone_sessions.filters.nodes import (
     fold,
     simplify,
 )
+from helicone_sessions.filters.printer import to_source
 from helicone_sessions.filters.schema import (
     REQUESTS,
     SERVER_EMPTY,
@@ -36,7 +37,6 @@ from helicone_sessions.filters.schema import (
     Operator,
     Reading,
 )
-from helicone_sessions.filters.text.printer import to_source
 from helicone_sessions.filters.wire import encode_leaf, to_wire
 
 Effect = Literal[

@@ -15,7 +15,7 @@ from aiohttp import web
 from helicone_sessions.clock import Clock
 from helicone_sessions.errors import ConfigurationError, FilterError, FilterSyntaxError, FilterValueError
 from helicone_sessions.filters.constants import cut
-from helicone_sessions.filters.text.parser import parse_filter
+from helicone_sessions.filters.parser import parse_filter
 from helicone_sessions.local.dataset import Dataset
 from helicone_sessions.local.drivers.driver import DriverError
 from helicone_sessions.local.http.access_log import RequestFacts, facts, record
