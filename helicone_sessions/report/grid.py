@@ -219,7 +219,7 @@ class MetricsGrid(Tabular):
                 f" grid has {len(self.segments)} and {len(self.periods)}",
                 remedy="Compare grids with as many periods and the same names of segments",
             )
-        return GridComparison(tuple(zip(self, before, strict=True)))
+        return GridComparison(tuple(zip(self, before, strict=True)), self.query)
 
     async def ask_again(
         self, client: MetricsClient, *, on_progress: OnProgress | None = None
