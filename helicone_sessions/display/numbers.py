@@ -44,24 +44,30 @@ def number(value: float | None, unit: str) -> str:
     >>> number(8.521, "dollars"), number(0.00103, "dollars"), number(421.19, "seconds")
     ('$8.52', '$0.0010', '421')
     """
-    return column_numbers([value], unit)[0]
+    if value is None or unit == "dollars":
+        return column_numbers([value], unit)[0]
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def column_numbers(values: Iterable[float | None], unit: str) -> list[str]:
-    """Values of one column rounded for reading; dollars have the same number of decimals.
+    """Values of one column rounded for reading, with the same number of decimals.
 
-    >>> column_numbers([8.521, 0.00103, None], "dollars")
-    ['$8.5210', '$0.0010', '-']
+    >>> column_numbers([8.521, 0.00103, None], "dollars"), column_numbers([14.5, 2.364], "requests")
+    (['$8.5210', '$0.0010', '-'], ['14.50', '2.36'])
     """
     found = list(values)
-    is_small = any(value and abs(value) < _FEW_CENTS for value in found)
-    return [MISSING if value is None else _rounded(value, unit, 4 if is_small else 2) for value in found]
+    known = [value for value in found if value is not None]
+    decimals, sign = _decimals(known, unit), "$" if unit == "dollars" else ""
+    return [MISSING if value is None else f"{sign}{value:,.{decimals}f}" for value in found]
 
 
-def _rounded(value: float, unit: str, decimals: int) -> str:
+def _decimals(values: list[float], unit: str) -> int:
     if unit == "dollars":
-        return f"${value:,.{decimals}f}"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+        return 4 if any(0 < abs(value) < _FEW_CENTS for value in values) else 2
+    if all(value == round(value) for value in values):
+        return 0
+    largest = max(map(abs, values))
+    return 0 if largest >= 1000 else 1 if largest >= 100 else 2
 
 
 def amount(value: float | None, unit: str) -> str:
