@@ -30,8 +30,7 @@ T = TypeVar("T")
 LARGE_BODY: Final = 1024 * 1024
 # Larger bodies are decoded, and their SQL is made, on another thread than that of the loop.
 SMALL_BODY: Final = 16 * 1024
-# Commas and opening brackets that one call may decode: some 12,000 conditions. The call takes 10 ms, and the
-# garbage collector 30 ms for their objects.
+# Commas and opening brackets that one call may decode: some 12,000 conditions, which take 10 ms.
 MOST_SEPARATORS: Final = 75_000
 # Bytes of a piece of a body. A call that copies all bytes of a large body would stop the loop.
 _PIECE: Final = 1024 * 1024
