@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote
 
-from helicone_sessions.cli.stopping import SIGNALLED, signals
-from helicone_sessions.cli.sync import Rounds
+from helicone_sessions.cli.sync import SIGNALLED, Rounds, signals
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.masking import masked_repr, masked_text
 from helicone_sessions.report.periods import length_of

@@ -31,8 +31,7 @@ from helicone_sessions.local.storage.table import (
     create_statements,
 )
 from helicone_sessions.messages.grid_query import GridQuery, GroupBy, grid_figures_from_wire
-from helicone_sessions.messages.requests import RequestsQuery
-from helicone_sessions.messages.sessions import SessionsQuery
+from helicone_sessions.messages.query import RequestsQuery, SessionsQuery
 from tests.local.clickhouse_server import ClickHouseServer, execute, quoted
 
 START = datetime(2026, 11, 1, tzinfo=UTC)

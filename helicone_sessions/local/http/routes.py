@@ -17,7 +17,7 @@ from aiohttp import web
 from helicone_sessions.clock import Clock
 from helicone_sessions.errors import ConfigurationError, FilterError, FilterSyntaxError, FilterValueError
 from helicone_sessions.filters.constants import cut
-from helicone_sessions.filters.text.parser import parse_filter
+from helicone_sessions.filters.parser import parse_filter
 from helicone_sessions.local.dataset import Dataset
 from helicone_sessions.local.drivers.driver import DriverError
 from helicone_sessions.local.http.listening import RequestFacts, facts, record
@@ -48,18 +48,19 @@ from helicone_sessions.local.query.listing_sql import ContractListings, Listing,
 from helicone_sessions.local.query.service_sql import Crash
 from helicone_sessions.local.server_config import Keys, MalformedToken, ServerConfig, WrongKey
 from helicone_sessions.messages.converter import converter
-from helicone_sessions.messages.endpoints import (
+from helicone_sessions.messages.grid_query import GRID_HEADER, GRID_PATH, grid_query_from_wire
+from helicone_sessions.messages.protocol import (
+    CONTRACT_HEADER,
     METRICS,
+    PATH,
     REQUEST_COUNT,
     REQUESTS,
     SESSION_COUNT,
     SESSION_NAMES,
     SESSIONS,
     Endpoint,
+    FixedWindow,
 )
-from helicone_sessions.messages.fixed_window import FixedWindow
-from helicone_sessions.messages.grid_query import GRID_HEADER, GRID_PATH, grid_query_from_wire
-from helicone_sessions.messages.protocol import CONTRACT_HEADER, PATH
 
 _LOG: Final = logging.getLogger(__name__)
 

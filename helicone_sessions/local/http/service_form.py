@@ -16,7 +16,8 @@ from helicone_sessions.filters.schema import COLUMNS, SERVER_END_OF_TIME, SERVER
 from helicone_sessions.local.http.request_body import json_in
 from helicone_sessions.local.query.service_sql import EPOCH, moment_of
 from helicone_sessions.messages.converter import converter
-from helicone_sessions.messages.endpoints import (
+from helicone_sessions.messages.metrics import SessionMetrics
+from helicone_sessions.messages.protocol import (
     METRICS,
     REQUEST_COUNT,
     REQUESTS,
@@ -24,7 +25,6 @@ from helicone_sessions.messages.endpoints import (
     SESSIONS,
     Endpoint,
 )
-from helicone_sessions.messages.metrics import SessionMetrics
 
 # The histograms are queried first, and this is the error if one of their queries fails.
 QUERY_FAILED: Final = "No request count found"

@@ -48,7 +48,7 @@ from helicone_sessions.messages.grid_query import (
     SegmentValue,
 )
 from helicone_sessions.messages.metrics import PSize
-from helicone_sessions.messages.time_filter import TimeFilter
+from helicone_sessions.messages.query import TimeFilter
 
 # Milliseconds since 1970 of a beginning and an end that no request lies beyond.
 _ALL_TIME: Final = (-2_208_988_800_000, 10_413_792_000_000)

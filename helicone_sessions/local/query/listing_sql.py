@@ -14,8 +14,8 @@ from uuid import UUID
 
 import attrs
 
+from helicone_sessions.filters.constants import escape_like
 from helicone_sessions.filters.expression import Filter
-from helicone_sessions.filters.like import escape_like
 from helicone_sessions.filters.wire import WireFilter
 from helicone_sessions.local.drivers.driver import Statement
 from helicone_sessions.local.query.contract_sql import Parameters, Unanswerable, condition
@@ -30,9 +30,13 @@ from helicone_sessions.local.query.metrics_sql import (
 from helicone_sessions.local.query.service_sql import service_condition, service_having
 from helicone_sessions.local.storage.table import SESSION_ID, Tables
 from helicone_sessions.messages.codec import decode
-from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.messages.requests import RequestCountQuery, RequestsQuery
-from helicone_sessions.messages.sessions import MOST_NAMES, SessionsQuery
+from helicone_sessions.messages.query import (
+    MOST_NAMES,
+    RequestCountQuery,
+    RequestsQuery,
+    SessionMetricsQuery,
+    SessionsQuery,
+)
 
 LARGEST_PAGE: Final = 16 * 1024 * 1024
 """The bodies in a page, in bytes; on larger pages the service times out."""

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import attrs
 
-from helicone_sessions.filters.like import escape_like
+from helicone_sessions.filters.constants import escape_like
 from helicone_sessions.filters.wire import WireFilter
 from helicone_sessions.local.drivers.driver import Driver, Statement
 from helicone_sessions.local.query.contract_sql import Condition, Parameters, condition
