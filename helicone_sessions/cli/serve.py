@@ -158,7 +158,7 @@ def _where(path: Path | None, clickhouse: str | None) -> str:
     """Where the requests are, without a password."""
     if clickhouse is None:
         return "in memory" if path is None else f"in {path}"
-    from helicone_sessions.local.drivers.clickhouse_address import parse_address
+    from helicone_sessions.local.drivers.clickhouse import parse_address
 
     return f"in ClickHouse at {parse_address(clickhouse)}"
 

@@ -387,7 +387,7 @@ class HeliconeClient(Listings):
         """The metrics of a query, and the number of attempts."""
         if query.matches_nothing:
             return SessionMetrics.empty(), 0
-        call = Call(METRICS, protocol.request(query), cut=query.cut)
+        call = Call(METRICS, protocol.request(query), False, query.cut)
         found = self._warnings.of(
             query.filter, query.time_filter, follows_contract=self._connection.follows_contract
         )

@@ -133,8 +133,8 @@ class Window:
 
     # Answers that were computed before these requests arrived do not count them yet.
     in_flight: int = attrs.field(default=0, init=False)
-    # The limit as the latest response describes it.
-    announced: RateLimit | None = attrs.field(default=None, init=False)
+    # Seconds of a window as the latest response describes it; None if no response has.
+    _length: float | None = attrs.field(default=None, init=False)
     # Until the first response it is unknown whether there is a limit.
     _has_answered: bool = attrs.field(default=False, init=False)
     # The next window holds as many; None if the service names no limit.
@@ -154,6 +154,13 @@ class Window:
     _refused_at: float = attrs.field(default=-math.inf, init=False)
     # Processes that were refused together must not come back together.
     _random: Callable[[], float] = random.random
+
+    @property
+    def announced(self) -> RateLimit | None:
+        """The limit as the latest response describes it."""
+        if self._length is None or self._limit is None:
+            return None
+        return RateLimit(int(self._limit), self._length)
 
     def wait(self, now: float) -> float:
         """Seconds until the next request may go: 0 if it may go now, infinite if only a response can tell.
@@ -214,7 +221,7 @@ class Window:
             length = _LENGTH.search(headers.get("RateLimit-Policy", ""))
             limit = _number(headers, "RateLimit-Limit") or _number(headers, "RateLimit-Policy") or 0.0
             if length is not None and limit >= 1 and int(length[1]):
-                self.announced = RateLimit(int(limit), float(length[1]))
+                self._length = float(length[1])
             if before <= self._resets_after and sent_at < self._opened_at:
                 return
             if after < self._resets_before and before > self._resets_after:

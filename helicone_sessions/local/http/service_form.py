@@ -134,14 +134,18 @@ def _within_bounds(wire: Mapping[str, Any], failures: list[str]) -> dict[str, An
     match wire.get("timeFilter"):
         case {"startTimeUnixMs": start, "endTimeUnixMs": end, **rest} if not rest:
             if _is_number(start) and _is_number(end):
-                if not all(_FIRST_MILLISECOND <= each <= _LAST_MILLISECOND for each in (start, end)):
-                    failures.append(QUERY_FAILED)
-                start, end = (min(max(each, 0), _END_OF_TIME) for each in (start, end))
-                if start >= end:
-                    # Within one second no request lies, as fractions are dropped and both ends are exclusive.
-                    start, end = 0, 1
-                found["timeFilter"] = {"startTimeUnixMs": start, "endTimeUnixMs": end}
+                found["timeFilter"] = _time_within_bounds(start, end, failures)
     return found
+
+
+def _time_within_bounds(start: float, end: float, failures: list[str]) -> dict[str, float]:
+    if not all(_FIRST_MILLISECOND <= each <= _LAST_MILLISECOND for each in (start, end)):
+        failures.append(QUERY_FAILED)
+    start, end = (min(max(each, 0), _END_OF_TIME) for each in (start, end))
+    if start >= end:
+        # No request matches within one second, because fractions are dropped and both ends are exclusive.
+        start, end = 0, 1
+    return {"startTimeUnixMs": start, "endTimeUnixMs": end}
 
 
 def _is_number(value: object) -> bool:
