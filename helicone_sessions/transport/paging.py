@@ -204,12 +204,11 @@ class TimeOrdered(Generic[Query, Row]):
             if not rows:
                 break
             first, last = second_of(self.time(rows[0])), second_of(self.time(rows[-1]))
-            if start is not None and first < start:
-                raise self._too_early(first, start)
+            self._check_start(first, start)
             fresh = self._without(recent, rows)
             is_last = (
                 len(rows) < size
-                and (expected is None or found + len(fresh) >= expected)
+                and self._are_all(found + len(fresh), expected)
                 and not (await self.pages.page(query, size))[0]
             )
             if first < last or is_last:
@@ -223,17 +222,21 @@ class TimeOrdered(Generic[Query, Row]):
             if is_last:
                 break
         # Rows may have been deleted meanwhile.
-        if expected is not None and found < expected and found < (await self.count(whole) or 0):
+        if not self._are_all(found, expected) and found < (await self.count(whole) or 0):
             raise _incomplete(self.what, found, expected)
 
-    def _too_early(self, first: datetime, start: datetime) -> UnexpectedResponse:
+    def _are_all(self, found: int, expected: int | None) -> bool:
+        return expected is None or found >= expected
+
+    def _check_start(self, first: datetime, start: datetime | None) -> None:
         # Without this error, the same page would come again and again.
-        return UnexpectedResponse(
-            f"the server ignores conditions on the time of {self.what}:"
-            f" requested from {start.isoformat()} on, got {first.isoformat()}",
-            status=200,
-            path="$.data[0]",
-        )
+        if start is not None and first < start:
+            raise UnexpectedResponse(
+                f"the server ignores conditions on the time of {self.what}:"
+                f" requested from {start.isoformat()} on, got {first.isoformat()}",
+                status=200,
+                path="$.data[0]",
+            )
 
     def _without(self, known: set[Any], rows: list[Row]) -> list[Row]:
         return list({key: row for row in rows if (key := self.key(row)) not in known}.values())
