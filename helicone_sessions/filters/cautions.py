@@ -50,6 +50,7 @@ _UUID: Final = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0
 _WHOLE: Final = re.compile("[+-]?[0-9]+")
 _WRITTEN_WHOLE: Final = re.compile("0|-?[1-9][0-9]*")
 _WORDS: Final = (SERVER_NULL, SERVER_EMPTY)
+_NO_SEARCH: Final = "this word cannot be searched for there"
 
 
 @attrs.frozen
@@ -265,28 +266,38 @@ def _beyond_time(moment: datetime) -> tuple[str, str]:
 def _of_word(leaf: Leaf, operator: str, word: str) -> Iterator[Caution]:
     """The cautions of a text that the server puts into the statement as it is."""
     column = leaf.column
-    source = spell_column(column)
     is_read = word in column.sentinels
     if operator in column.server_twists:
         yield _caution(leaf, "twisted", column.server_note)
     if is_read and word == SERVER_NULL and operator in ("equals", "not-equals"):
         if leaf.value is not MISSING:
-            is_not = "" if operator == "equals" else "not "
-            reason = f"{word!r} is taken for 'is {is_not}missing' and not compared as text"
-            remedy = f"write {'~' if is_not else ''}{source}.is_null() if that is meant"
-            if not column.nullable:
-                remedy = "this word cannot be searched for there"
-            yield _caution(leaf, "sentinel", reason, remedy)
+            yield _taken_for_null(leaf, operator)
     elif is_read and operator == "equals":
         reason = f"{word!r} is taken for 'is empty' and not compared as text"
-        yield _caution(leaf, "sentinel", reason, f"write {source}.is_empty() if that is meant")
-    elif word == SERVER_EMPTY or (operator in ("contains", "not-contains") and column.table != SESSIONS):
+        yield _caution(leaf, "sentinel", reason, f"write {spell_column(column)}.is_empty() if that is meant")
+    else:
+        yield from _of_unread_word(leaf, operator, word)
+
+
+def _taken_for_null(leaf: Leaf, operator: str) -> Caution:
+    is_not = "" if operator == "equals" else "not "
+    remedy = _NO_SEARCH
+    if leaf.column.nullable:
+        source = spell_column(leaf.column)
+        remedy = f"write {'~' if is_not else ''}{source}.is_null() if that is meant"
+    reason = f"{SERVER_NULL!r} is taken for 'is {is_not}missing' and not compared as text"
+    return _caution(leaf, "sentinel", reason, remedy)
+
+
+def _of_unread_word(leaf: Leaf, operator: str, word: str) -> Iterator[Caution]:
+    column = leaf.column
+    if word == SERVER_EMPTY or (operator in ("contains", "not-contains") and column.table != SESSIONS):
         code = 47 if word == SERVER_EMPTY else 70
         reason = f"{word!r} becomes a part of the statement, which ClickHouse refuses (code {code})"
-        yield _caution(leaf, "fails", reason, "this word cannot be searched for there")
+        yield _caution(leaf, "fails", reason, _NO_SEARCH)
     elif not (column.uuid or column.server_refuses):
         reason = f"{word!r} is taken for a missing value, so nothing matches"
-        yield _caution(leaf, "sentinel", reason, "this word cannot be searched for there")
+        yield _caution(leaf, "sentinel", reason, _NO_SEARCH)
 
 
 def _caution(leaf: Leaf, effect: Effect, reason: str, remedy: str | None = None) -> Caution:

@@ -126,6 +126,12 @@ def check(column: ColumnFacts, value: object, key: str | None = None) -> Value:
             return plain  # type: ignore[no-any-return]
     elif (kind is int or kind is float) and column.kind is Kind.NUMBER and 0 <= plain <= _LARGEST_WHOLE:
         return plain  # type: ignore[no-any-return]
+    return _check_rarer(column, value, key)
+
+
+def _check_rarer(column: ColumnFacts, value: object, key: str | None) -> Value:
+    plain: Any = value
+    kind = type(plain)
     if isinstance(value, Enum):
         return check(column, value.value, key)
     if kind.__module__ == "numpy" and getattr(value, "ndim", None) == 0:
@@ -174,12 +180,7 @@ def _number(column: ColumnFacts, value: object, key: str | None) -> float:
             remedy = "JSON holds larger ones only as rounded numbers"
             raise _unfit(FilterValueError, column, key, "whole numbers up to 2**53", value, remedy)
     elif isinstance(value, (float, Decimal, numbers.Rational)) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except (ValueError, OverflowError):
-            number = math.nan
-        if not math.isfinite(number):
-            raise _unfit(FilterValueError, column, key, "a finite number", value, "JSON has no other numbers")
+        number = _finite(column, value, key)
     else:
         is_quoted = isinstance(value, str) and value.strip().replace(".", "", 1).isdecimal()
         remedy = "Write it without quotes" if is_quoted else f"Its unit is {column.unit}"
@@ -187,6 +188,16 @@ def _number(column: ColumnFacts, value: object, key: str | None) -> float:
     if number < 0 and column.kind is Kind.NUMBER and not column.negative:
         problem = f"is never below zero, but is compared with {number}"
         raise refusal(FilterValueError, column, problem, NEGATIVE)
+    return number
+
+
+def _finite(column: ColumnFacts, value: float | Decimal | numbers.Rational, key: str | None) -> float:
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise _unfit(FilterValueError, column, key, "a finite number", value, "JSON has no other numbers")
     return number
 
 

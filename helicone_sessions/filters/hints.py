@@ -381,11 +381,7 @@ class _Reader:
                 if max(len(one), len(other)) > _LONGEST_TWICE:
                     raise Unsure
                 return _AND, f"({one} | {other}) & ~({one} & {other})"
-        # Python reads | before "and", and & and | before "not": who mixes them may mean either.
-        if "^" in level or ("and" in level and "|" in level):
-            raise Unsure
-        if any("not" in part and ("&" in part or "|" in part) for part in _split(level, "and", "or")):
-            raise Unsure
+        _check_mixed(level)
         # `given or ALL` is also how a filter that may be None is replaced.
         *given, last = _split(level, "or")
         is_default = bool(given) and _is_optional(last) and last[0].text.endswith(("ALL", "NONE"))
@@ -440,6 +436,17 @@ def _is_optional(level: Level) -> bool:
         case [_Atom(node=ast.Name() | ast.Attribute()) as atom]:
             return atom.can("to_wire")
     return False
+
+
+def _check_mixed(level: Level) -> None:
+    """Give up on words beside signs.
+
+    Python reads | before "and", and & and | before "not": who mixes them may mean either.
+    """
+    if "^" in level or ("and" in level and "|" in level):
+        raise Unsure
+    if any("not" in part and ("&" in part or "|" in part) for part in _split(level, "and", "or")):
+        raise Unsure
 
 
 def _split(level: Level, *signs: str) -> list[Level]:

@@ -341,6 +341,22 @@ def _negated(node: Node) -> Node:
     return node.child if isinstance(node, Not) else Not(node)
 
 
+def _is_empty_word(leaf: Leaf) -> bool:
+    is_equality = leaf.operator in ("equals", "not-equals")
+    return is_equality and leaf.value == SERVER_EMPTY and leaf.value in leaf.column.sentinels
+
+
+def _inverse_pattern(leaf: Leaf) -> Leaf | None:
+    """The condition without wildcards that is the opposite of a pattern, if there is one."""
+    if leaf.operator == "ilike" and (inside := like_inside(str(leaf.value))):
+        return Leaf(leaf.column, "not-contains", inside, leaf.key)
+    if leaf.operator == "like":
+        plain = unescape_like(str(leaf.value))
+        if plain is not None and plain not in leaf.column.sentinels:
+            return Leaf(leaf.column, "not-equals", plain, leaf.key)
+    return None
+
+
 def inverse(leaf: Leaf) -> Node:
     """The condition that holds where *leaf* does not.
 
@@ -355,18 +371,14 @@ def inverse(leaf: Leaf) -> Node:
         return Leaf(column, operator, not value, key)
     if column.kind is Kind.TIMESTAMP and operator == "equals":
         return Or((Leaf(column, "lt", value), Leaf(column, "gt", value)))
-    if value == SERVER_EMPTY and value in column.sentinels and operator in ("equals", "not-equals"):
+    if _is_empty_word(leaf):
         # Only == reads this word; the opposite is spelt with the empty text itself.
         if operator == "equals" and column.empty == "":
             return Leaf(column, "not-equals", "", key)
     elif operator in _INVERSE and column.kind is not Kind.KEY:
         return Leaf(column, _INVERSE[operator], value, key)
-    if operator == "ilike" and (inside := like_inside(str(value))):
-        return Leaf(column, "not-contains", inside, key)
-    if operator == "like":
-        plain = unescape_like(str(value))
-        if plain is not None and plain not in column.sentinels:
-            return Leaf(column, "not-equals", plain, key)
+    if (pattern := _inverse_pattern(leaf)) is not None:
+        return pattern
     raise refusal(
         FilterValueError,
         column,

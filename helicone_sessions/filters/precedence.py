@@ -86,18 +86,27 @@ def combined(kind: type[And | Or], left: Node | Terms, right: Node | Terms) -> N
     if isinstance(left, Node) and isinstance(right, Node):
         return join(kind, (left, right))
     left, right = _terms(left), _terms(right)
+    _check_middle(kind, left, right)
+    _check_ends(kind, left, right)
+    # A complete "or" is a single node, so that what is left of "&" has one term.
+    return [[*left[0], *right[0]]] if kind is And else [*left, *right]
+
+
+def _check_middle(kind: type[And | Or], left: Terms, right: Terms) -> None:
+    """Refuse an open operand beside ``&`` or ``|`` whose comparison is on neither side."""
     last, first = left[-1][-1], right[0][0]
     if isinstance(last, Open) and (_is_compound(left) or last.is_column):
         raise _alone(last, kind)
     if isinstance(first, Open) and _is_compound(right):
         raise _alone(first, kind)
-    # An open operand inside "|", or on the right of "&", is in parentheses of its own.
+
+
+def _check_ends(kind: type[And | Or], left: Terms, right: Terms) -> None:
+    """Refuse an open operand inside "|", or on the right of "&": it is in parentheses of its own."""
     if kind is And and open_ends(left) and len(left) > 1:
         raise _dangling(left)
     if open_ends(right) and (_is_compound(right) if kind is And else len(right) > 1):
         raise _dangling(right)
-    # A complete "or" is a single node, so that what is left of "&" has one term.
-    return [[*left[0], *right[0]]] if kind is And else [*left, *right]
 
 
 def inverted(terms: Terms) -> Terms:

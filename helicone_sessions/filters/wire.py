@@ -183,9 +183,14 @@ def from_wire(
                 if expanded is not None and len(conditions) != 1:
                     expanded.append(_spell(trail))
         except FilterError as error:
-            field = f"{_spell(trail)}{error.field or ''}"
-            raise type(error)(field=field, problem=error.problem, remedy=error.remedy) from None
+            raise _placed(error, trail) from None
     return done[0]
+
+
+def _placed(error: FilterError, trail: _Trail) -> FilterError:
+    return type(error)(
+        field=f"{_spell(trail)}{error.field or ''}", problem=error.problem, remedy=error.remedy
+    )
 
 
 def _spell(trail: _Trail) -> str:

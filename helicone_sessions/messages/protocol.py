@@ -311,11 +311,15 @@ class _Answer:
             if self.status >= 500:
                 return self.error(ServerError)
             return self.unreadable(self.why_not_json(error), error)
-        if isinstance(found, Failure):
-            remedy = _ANY_REMEDY if _ANY_FAILURE in found.error else None
-            return self.error(QueryFailed, found.error, remedy=remedy)
-        if found is not None:
+        return self.no_envelope(data) if found is None else self.answer(found)
+
+    def answer(self, found: Any) -> Any:
+        if not isinstance(found, Failure):
             return found
+        remedy = _ANY_REMEDY if _ANY_FAILURE in found.error else None
+        return self.error(QueryFailed, found.error, remedy=remedy)
+
+    def no_envelope(self, data: object) -> APIError:
         if self.status >= 500:
             # The server itself refuses in JSON; transient failures are mostly a gateway's page of HTML.
             return self.error(ServerError, is_lasting=self.status == 500 and isinstance(data, Mapping))

@@ -206,13 +206,10 @@ class TimeOrdered(Generic[Query, Row]):
             first, last = second_of(self.time(rows[0])), second_of(self.time(rows[-1]))
             self._check_start(first, start)
             fresh = self._without(recent, rows)
-            is_last = (
-                len(rows) < size
-                and self._are_all(found + len(fresh), expected)
-                and not (await self.pages.page(query, size))[0]
-            )
+            may_be_last = len(rows) < size and self._are_all(found + len(fresh), expected)
+            is_last = may_be_last and not (await self.pages.page(query, size))[0]
             if first < last or is_last:
-                start, recent = last, {self.key(row) for row in rows if self.time(row) >= last}
+                start, recent = last, self._since(last, rows)
             else:
                 fresh = self._without(recent, await self._of_second(last))
                 start, recent = last + _SECOND, set()
@@ -224,6 +221,9 @@ class TimeOrdered(Generic[Query, Row]):
         # Rows may have been deleted meanwhile.
         if not self._are_all(found, expected) and found < (await self.count(whole) or 0):
             raise _incomplete(self.what, found, expected)
+
+    def _since(self, second: datetime, rows: list[Row]) -> set[Any]:
+        return {self.key(row) for row in rows if self.time(row) >= second}
 
     def _are_all(self, found: int, expected: int | None) -> bool:
         return expected is None or found >= expected
