@@ -21,7 +21,7 @@ from helicone_sessions.filters.parser import parse_filter
 
 if TYPE_CHECKING:
     from cyclopts import CycloptsError
-    from cyclopts.exceptions import UnknownOptionError
+    from cyclopts.exceptions import CoercionError, UnknownOptionError
 
 # Arguments whose option is not their name with dashes.
 _OPTIONS: Final = {
@@ -141,8 +141,8 @@ def _usage_problem(error: "CycloptsError") -> str:
         return _unused_words(command, list(error.unused_tokens or ()), error.root_input_tokens or [])
     if isinstance(error, UnknownOptionError) and (problem := _unknown_option(error)):
         return problem
-    if isinstance(error, CoercionError) and error.token and error.target_type in _NUMBERS:
-        return f"{error.token.keyword} must be {_NUMBERS[error.target_type]}, got {error.token.value!r}"
+    if isinstance(error, CoercionError) and (problem := _no_number(error)):
+        return problem
     if isinstance(error, MissingArgumentError) and error.argument:
         return _missing(error.argument.name, command)
     text = str(error).rstrip(".")
@@ -157,6 +157,12 @@ def _unknown_option(error: "UnknownOptionError") -> str | None:
     if known in {each for argument in error.argument_collection for each in argument.names}:
         return f"there is no {name}; did you mean {known}?"
     return None
+
+
+def _no_number(error: "CoercionError") -> str | None:
+    if error.token is None or error.target_type not in _NUMBERS:
+        return None
+    return f"{error.token.keyword} must be {_NUMBERS[error.target_type]}, got {error.token.value!r}"
 
 
 def _missing(argument: str, command: str) -> str:

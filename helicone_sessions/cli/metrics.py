@@ -259,6 +259,10 @@ def _check(report: _Report) -> None:
         raise ConfigurationError(
             argument="fail_if", problem="needs an earlier time for x", remedy="Add --compare previous"
         )
+    _check_form(report)
+
+
+def _check_form(report: _Report) -> None:
     if report.quantity != "dollars_mean" and not report.is_table and report.previous is None:
         raise ConfigurationError(argument="quantity", problem="needs a table", remedy="Add --by or --every")
     if report.plot is not None:

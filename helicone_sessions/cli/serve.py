@@ -82,12 +82,8 @@ def serve(
     from helicone_sessions.local import LocalServer
 
     limits = _limits(max_seconds, max_memory)
-    if sample and (data or clickhouse is not None):
-        raise ConfigurationError(
-            argument="sample",
-            problem="cannot be combined with `data` or `clickhouse`",
-            remedy="Leave one of them out",
-        )
+    if sample:
+        _check_sample_alone(data, clickhouse)
     every = None if sync_every is None else _interval(sync_every, path)
     loads = sample or bool(data)
     rows: Data = LocalServer.sample() if sample else data or ()
@@ -237,6 +233,15 @@ async def _started(make: Callable[..., "LocalServer"], ending: asyncio.Event) ->
                 return None
         await starting
         return server
+
+
+def _check_sample_alone(data: list[str] | None, clickhouse: str | None) -> None:
+    if data or clickhouse is not None:
+        raise ConfigurationError(
+            argument="sample",
+            problem="cannot be combined with `data` or `clickhouse`",
+            remedy="Leave one of them out",
+        )
 
 
 def _limits(max_seconds: float, max_memory: int | None) -> "Limits":

@@ -182,13 +182,17 @@ def _number(column: ColumnFacts, value: object, key: str | None) -> float:
     elif isinstance(value, (float, Decimal, numbers.Rational)) and not isinstance(value, bool):
         number = _finite(column, value, key)
     else:
-        is_quoted = isinstance(value, str) and value.strip().replace(".", "", 1).isdecimal()
-        remedy = "Write it without quotes" if is_quoted else f"Its unit is {column.unit}"
-        raise _unfit(FilterTypeError, column, key, "a number", value, remedy)
+        raise _no_number(column, key, value)
     if number < 0 and column.kind is Kind.NUMBER and not column.negative:
         problem = f"is never below zero, but is compared with {number}"
         raise refusal(FilterValueError, column, problem, NEGATIVE)
     return number
+
+
+def _no_number(column: ColumnFacts, key: str | None, value: object) -> FilterTypeError:
+    is_quoted = isinstance(value, str) and value.strip().replace(".", "", 1).isdecimal()
+    remedy = "Write it without quotes" if is_quoted else f"Its unit is {column.unit}"
+    return _unfit(FilterTypeError, column, key, "a number", value, remedy)
 
 
 def _finite(column: ColumnFacts, value: float | Decimal | numbers.Rational, key: str | None) -> float:

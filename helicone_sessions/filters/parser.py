@@ -154,6 +154,12 @@ class _Named:
         return f"It has {', '.join(operators)}"
 
     @property
+    def test_for_null(self) -> str:
+        if self.kind not in (Kind.TEXT, Kind.MAP):
+            return "Leave the condition out"
+        return f"Write {self.name} is {'null' if self.is_nullable else 'empty'}"
+
+    @property
     def is_nullable(self) -> bool:
         return bool(self.column.facts.nullable)
 
@@ -267,10 +273,7 @@ class _Parser:
         """The error for a word that is not a constant for the column."""
         kind, problem, remedy = named.kind, f"expected a constant, got {token}", None
         if token.word in ("null", "none"):
-            problem = "the API compares nothing with null"
-            test = "null" if named.is_nullable else "empty"
-            has_test = kind in (Kind.TEXT, Kind.MAP)
-            remedy = f"Write {named.name} is {test}" if has_test else "Leave the condition out"
+            problem, remedy = "the API compares nothing with null", named.test_for_null
         elif token.word in KEYWORDS:
             pass
         elif token.word and (token.text in NAMES or token.word.startswith("f.")):
@@ -377,7 +380,10 @@ class _Parser:
             return constant
         if token.is_constant:
             return self.constant_first()
-        named = self.column()
+        return self.with_column(self.column())
+
+    def with_column(self, named: _Named) -> Node:
+        """The condition that begins with a column."""
         if named.method:
             return self.called(named)
         if self.token.sort == "sign":
@@ -396,17 +402,7 @@ class _Parser:
     def column(self) -> _Named:
         """A column, with the key if it is a map, and the name of a method behind it."""
         first = self.token
-        name, _, method = first.text.removeprefix("F.").partition(".")
-        if first.text == "F":
-            self.advance()
-            key = self.key()
-            name = str(key.value)
-            if name not in NAMES:
-                raise self.error(f"there is no column {masked_repr(name)}", nearest(name, NAMES), key)
-        elif name not in NAMES:
-            raise self.no_column()
-        else:
-            self.advance()
+        name, method = self.column_name()
         column: Any = F[name if name in ALIASES else NAMES[name].name]
         if isinstance(column, MapColumn):
             if self.token.text != "[":
@@ -420,6 +416,21 @@ class _Parser:
         if not method and self.token.text.startswith("."):
             method = self.advance().text[1:]
         return _Named(column, name, first, method)
+
+    def column_name(self) -> tuple[str, str]:
+        """The name of a column, as ``cost`` or ``F["cost"]``, and that of a method behind it."""
+        name, _, method = self.token.text.removeprefix("F.").partition(".")
+        if self.token.text == "F":
+            self.advance()
+            key = self.key()
+            name = str(key.value)
+            if name not in NAMES:
+                raise self.error(f"there is no column {masked_repr(name)}", nearest(name, NAMES), key)
+        elif name not in NAMES:
+            raise self.no_column()
+        else:
+            self.advance()
+        return name, method
 
     def key(self) -> Token:
         """A key in brackets."""
@@ -453,13 +464,17 @@ class _Parser:
             self.expect(",")
             values.append(self.constant(named))
             if self.take(","):
-                if self.take("inclusive"):
-                    self.expect("=")
-                if self.token.sort != "text":
-                    raise self.expected("the ends that belong to the range, in quotes")
-                values.append(self.advance().value)
+                values.append(self.inclusive())
         self.expect(")")
         return self.build(named, getattr(named.column, method), *values)
+
+    def inclusive(self) -> Any:
+        """The third argument of ``between``."""
+        if self.take("inclusive"):
+            self.expect("=")
+        if self.token.sort != "text":
+            raise self.expected("the ends that belong to the range, in quotes")
+        return self.advance().value
 
     def compared(self, named: _Named) -> Node:
         """A column before a sign."""
@@ -546,9 +561,7 @@ class _Parser:
     def listed(self, named: _Named) -> list[Any]:
         """The constants of a list, or an interpolation that is one."""
         if self.token.sort == "value":
-            token = self.advance()
-            values = self.call(named.column._given, token.value, subject=named.name, first=token)
-            return [self.checked(named, value, token) for value in values]
+            return self.listed_value(named, self.advance())
         opening = self.take("(", "[")
         if opening is None:
             raise self.expected("a list in parentheses")
@@ -564,6 +577,10 @@ class _Parser:
                 break
             found.append(self.constant(named))
         return found
+
+    def listed_value(self, named: _Named, token: Token) -> list[Any]:
+        values = self.call(named.column._given, token.value, subject=named.name, first=token)
+        return [self.checked(named, value, token) for value in values]
 
     def constant(self, named: _Named) -> Any:
         """The next constant."""

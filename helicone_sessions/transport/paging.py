@@ -207,7 +207,7 @@ class TimeOrdered(Generic[Query, Row]):
             self._check_start(first, start)
             fresh = self._without(recent, rows)
             may_be_last = len(rows) < size and self._are_all(found + len(fresh), expected)
-            is_last = may_be_last and not (await self.pages.page(query, size))[0]
+            is_last = may_be_last and await self._is_empty(query, size)
             if first < last or is_last:
                 start, recent = last, self._since(last, rows)
             else:
@@ -218,12 +218,20 @@ class TimeOrdered(Generic[Query, Row]):
                 yield fresh
             if is_last:
                 break
-        # Rows may have been deleted meanwhile.
-        if not self._are_all(found, expected) and found < (await self.count(whole) or 0):
-            raise _incomplete(self.what, found, expected)
+        if not self._are_all(found, expected):
+            await self._check_missing(whole, found)
 
     def _since(self, second: datetime, rows: list[Row]) -> set[Any]:
         return {self.key(row) for row in rows if self.time(row) >= second}
+
+    async def _is_empty(self, query: Query, offset: int) -> bool:
+        return not (await self.pages.page(query, offset))[0]
+
+    async def _check_missing(self, whole: Query, found: int) -> None:
+        # Rows may have been deleted meanwhile.
+        expected = await self.count(whole)
+        if expected is not None and found < expected:
+            raise _incomplete(self.what, found, expected)
 
     def _are_all(self, found: int, expected: int | None) -> bool:
         return expected is None or found >= expected
