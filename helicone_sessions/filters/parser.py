@@ -50,6 +50,12 @@ LONGEST: Final = 1_000_000
 
 _TIME: Final = "2026-11-01T00:00:00Z"
 # The remedies that differ from those of Python.
+_COLUMNS: Final = "Columns have the names of the API, such as cost or model"
+_EXAMPLES: Final = {
+    Kind.NUMBER: "Write a number such as 0.1",
+    Kind.BOOLEAN: "Write true or false",
+    Kind.TIMESTAMP: f"Write a time such as {_TIME}",
+}
 _REMEDIES: Final = {
     DATETIME: f"Write it like {_TIME}",
     DAY: f"Write the time too, for example {_TIME}",
@@ -160,6 +166,10 @@ class _Named:
         return f"Write {self.name} is {'null' if self.is_nullable else 'empty'}"
 
     @property
+    def example(self) -> str:
+        return _EXAMPLES.get(self.kind, 'Write a text in quotes, such as "gpt-4o"')
+
+    @property
     def is_nullable(self) -> bool:
         return bool(self.column.facts.nullable)
 
@@ -231,17 +241,17 @@ class _Parser:
     # Errors
 
     def error(
-        self, problem: str, remedy: str | None = None, first: Token | None = None, last: Token | None = None
+        self, problem: str, remedy: str, first: Token | None = None, last: Token | None = None
     ) -> FilterSyntaxError:
         """The error that shows the text from *first* to *last*, or the next token."""
         first = first or self.token
         line, column, picture = place_of(self.text, first.start, (last or first).end)
-        message = f"line {line}, column {column}: {_sentences(problem, remedy)}{picture}"
+        message = f"line {line}, column {column}: {problem}. {remedy}{picture}"
         return FilterSyntaxError(
             message, line=line, column=column, offset=first.start, problem=problem, remedy=remedy
         )
 
-    def expected(self, what: str, remedy: str | None = None) -> FilterSyntaxError:
+    def expected(self, what: str, remedy: str) -> FilterSyntaxError:
         after = f" after {masked_repr(self.last.text)}" if self.last.text else ""
         return self.error(f"expected {what}{after}, got {self.token}", remedy)
 
@@ -257,21 +267,22 @@ class _Parser:
     def no_column(self) -> FilterSyntaxError:
         token = self.token
         if not token.word or token.word in KEYWORDS:
-            return self.expected("a column" if self.last.sort == "sign" else "a condition")
+            if self.last.sort == "sign":
+                return self.expected("a column", "Write its name, such as cost")
+            return self.expected("a condition", "Write one such as cost > 0.1")
         near = nearest(token.word.removeprefix("f."), [*NAMES, *KEYWORDS])
-        return self.error(
-            f"there is no column {token}", near or "Columns have the names of the API, such as cost or model"
-        )
+        return self.error(f"there is no column {token}", near or _COLUMNS)
 
     def not_connected(self) -> FilterSyntaxError:
         if self.token.text == ")":
             return self.error("there is no ( for this )", "Remove it, or add the (")
         near = None if self.token.text in NAMES else nearest(self.token.word, ("and", "or"))
-        return self.error(f"expected 'and' or 'or', got {self.token}", near)
+        remedy = near or "Write one of the two between conditions"
+        return self.error(f"expected 'and' or 'or', got {self.token}", remedy)
 
     def unfit(self, named: _Named, token: Token) -> FilterSyntaxError:
         """The error for a word that is not a constant for the column."""
-        kind, problem, remedy = named.kind, f"expected a constant, got {token}", None
+        kind, problem, remedy = named.kind, f"expected a constant, got {token}", named.example
         if token.word in ("null", "none"):
             problem, remedy = "the API compares nothing with null", named.test_for_null
         elif token.word in KEYWORDS:
@@ -300,7 +311,8 @@ class _Parser:
             return method(*values)
         except FilterError as error:
             problem = f"{subject or error.field or ''} {error.problem}".lstrip()
-            remedy = _REMEDIES.get(error.remedy or "", error.remedy)
+            remedy = error.remedy or "Use another constant"
+            remedy = _REMEDIES.get(remedy, remedy)
             refusal = self.error(problem, remedy, first, last or self.last)
             if first.sort == "value" and isinstance(error, FilterTypeError):
                 raise FilterTypeError(
@@ -354,7 +366,7 @@ class _Parser:
         if function:
             self.advance()
             if self.token.text != "(":
-                raise self.expected("'('")
+                raise self.expected("'('", "Write its conditions in parentheses")
         opening = self.take("(")
         return _Group(opening, function) if opening else None
 
@@ -425,7 +437,9 @@ class _Parser:
             key = self.key()
             name = str(key.value)
             if name not in NAMES:
-                raise self.error(f"there is no column {masked_repr(name)}", nearest(name, NAMES), key)
+                raise self.error(
+                    f"there is no column {masked_repr(name)}", nearest(name, NAMES) or _COLUMNS, key
+                )
         elif name not in NAMES:
             raise self.no_column()
         else:
@@ -438,14 +452,14 @@ class _Parser:
         if self.token.sort == "word":
             raise self.error(f"the key {self.token} has no quotes", f"Write {self.token.quoted}")
         if self.token.sort not in ("text", "value"):
-            raise self.expected("a key in quotes")
+            raise self.expected("a key in quotes", 'Write one such as ["env"]')
         key = self.advance()
         self.expect("]")
         return key
 
     def expect(self, sign: str) -> None:
         if not self.take(sign):
-            raise self.expected(repr(sign))
+            raise self.expected(repr(sign), f"Add the {sign}")
 
     def called(self, named: _Named) -> Node:
         """The arguments of a method, as in Python."""
@@ -473,7 +487,9 @@ class _Parser:
         if self.take("inclusive"):
             self.expect("=")
         if self.token.sort != "text":
-            raise self.expected("the ends that belong to the range, in quotes")
+            raise self.expected(
+                "the ends that belong to the range, in quotes", 'Write "both", "left", "right" or "neither"'
+            )
         return self.advance().value
 
     def compared(self, named: _Named) -> Node:
@@ -564,14 +580,14 @@ class _Parser:
             return self.listed_value(named, self.advance())
         opening = self.take("(", "[")
         if opening is None:
-            raise self.expected("a list in parentheses")
+            raise self.expected("a list in parentheses", "Write one such as (200, 404)")
         closing = ")" if opening.text == "(" else "]"
         found: list[Any] = []
         while not self.take(closing):
             if self.token.is_end:
                 raise self.error(f"this {opening.text} is not closed", f"Add a {closing}", opening)
             if found and not self.take(","):
-                raise self.expected(f"a comma or '{closing}'")
+                raise self.expected(f"a comma or '{closing}'", "Write a comma between two constants")
             # As in Python, a comma may stand behind the last one too.
             if found and self.take(closing):
                 break
@@ -588,7 +604,7 @@ class _Parser:
         if in_call:
             self.expect("(")
         if self.token.sort not in ("word", "text", "value"):
-            raise self.expected("a constant")
+            raise self.expected("a constant", named.example)
         value = self.value(named, self.token)
         self.advance()
         if in_call:
@@ -610,7 +626,3 @@ class _Parser:
 
     def checked(self, named: _Named, value: object, token: Token) -> Any:
         return self.call(check, named.column.facts, value, subject=named.name, first=token, last=token)
-
-
-def _sentences(problem: str, remedy: str | None) -> str:
-    return f"{problem}. {remedy}" if remedy else problem

@@ -124,7 +124,7 @@ class Wrong(NamedTuple):
     """A mistake that a single token shows."""
 
     problem: str
-    remedy: str | None = None
+    remedy: str
 
 
 @attrs.frozen(eq=False)

@@ -5,6 +5,7 @@ holds one of each. Branches join two nodes; many are paired level by level, whic
 makes ten thousand conditions fifteen levels deep.
 """
 
+import difflib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,10 +55,14 @@ DEEPEST: Final = 200
 # The remedy in the words of Python; the parser of filter text has its own.
 EXPAND: Final = "Pass expand=True to join all of them by &"
 
-_EXPECTED: Final[dict[Kind, tuple[Any, str]]] = {
-    Kind.NUMBER: ((int, float), "a number"),
-    Kind.BOOLEAN: (bool, "true or false"),
-    Kind.TIMESTAMP: (str, "an ISO 8601 time"),
+_TIME: Final = "Write it like 2026-11-01T00:00:00Z"
+_OPERATOR: Final = 'Write an operator and a constant, for example {"gt": 0.1}'
+_KEY: Final = 'Write a key and its condition, for example {"env": {"equals": "prod"}}'
+_LEAF: Final = f'Write for example {{"{REQUESTS}": {{"cost": {{"gt": 0.1}}}}}}'
+_EXPECTED: Final[dict[Kind, tuple[Any, str, str]]] = {
+    Kind.NUMBER: ((int, float), "a number", "Write it without quotes, for example 0.1"),
+    Kind.BOOLEAN: (bool, "true or false", "Write it without quotes"),
+    Kind.TIMESTAMP: (str, "an ISO 8601 time", _TIME),
 }
 _STATUS: Final = COLUMNS["status"]
 _CONTRADICTION: Final = (Leaf(_STATUS, "lt", 0), Leaf(_STATUS, "gt", 0))
@@ -172,7 +177,9 @@ def from_wire(
             if isinstance(item, str) and item == "all":
                 done.append(EVERYTHING)
             elif not isinstance(item, Mapping):
-                raise FilterTypeError(problem=f'must be a leaf, a branch or "all", got {json_text(item)}')
+                raise FilterTypeError(
+                    problem=f'must be a leaf, a branch or "all", got {json_text(item)}', remedy=_LEAF
+                )
             elif item.keys() & {"left", "right", "operator"}:
                 waiting.append(_branch_kind(item))
                 waiting.append((item["right"], (".right", trail)))
@@ -205,11 +212,14 @@ def _spell(trail: _Trail) -> str:
 def _branch_kind(item: Mapping[str, Any]) -> type[And | Or]:
     if item.keys() != {"left", "operator", "right"}:
         raise FilterValueError(
-            problem=f"must be a branch with only left, operator and right, got {_listed(item)}"
+            problem=f"must be a branch with only left, operator and right, got {_listed(item)}",
+            remedy='Write {"left": ..., "operator": "and", "right": ...}',
         )
     if item["operator"] not in ("and", "or"):
         raise FilterValueError(
-            field=".operator", problem=f'must be "and" or "or", got {json_text(item["operator"])}'
+            field=".operator",
+            problem=f'must be "and" or "or", got {json_text(item["operator"])}',
+            remedy='Write "and" if both sides must match, "or" if one is enough',
         )
     return And if item["operator"] == "and" else Or
 
@@ -232,20 +242,27 @@ def _conditions(item: Mapping[str, Any]) -> Iterator[Leaf]:
             raise FilterValueError(
                 problem=f"has an unknown table {json_text(table)}", remedy=f"Use {REQUESTS} or {SESSIONS}"
             )
-        for name, below in _object(columns, f".{table}").items():
+        for name, below in _object(columns, f".{table}", _LEAF).items():
             column = COLUMNS.get(name)
             if column is None or column.table != table:
-                raise FilterValueError(field=f".{table}", problem=f"has no column {json_text(name)}")
+                raise _no_column(table, name)
             where = f".{table}.{name}"
             if column.kind is Kind.MAP:
-                for key, operators in _object(below, where).items():
+                for key, operators in _object(below, where, _KEY).items():
                     yield from _operators(column, operators, f"{where}[{key!r}]", key)
             else:
                 yield from _operators(column, below, where, None)
 
 
+def _no_column(table: str, name: str) -> FilterValueError:
+    known = [column.name for column in COLUMNS.values() if column.table == table]
+    near = difflib.get_close_matches(name, known, n=1)
+    remedy = f"Did you mean {json_text(near[0])}?" if near else f"It has {', '.join(known)}"
+    return FilterValueError(field=f".{table}", problem=f"has no column {json_text(name)}", remedy=remedy)
+
+
 def _operators(column: ColumnFacts, below: object, here: str, key: str | None) -> Iterator[Leaf]:
-    for operator, value in _object(below, here).items():
+    for operator, value in _object(below, here, _OPERATOR).items():
         if operator not in column.operators:
             raise FilterValueError(
                 field=here,
@@ -269,9 +286,9 @@ def _decode_condition(column: ColumnFacts, operator: Operator, value: Value, key
 
 
 def _decode_value(column: ColumnFacts, value: object, here: str) -> Value:
-    types, wanted = _EXPECTED.get(column.kind, (str, "a string"))
+    types, wanted, remedy = _EXPECTED.get(column.kind, (str, "a string", "Write it in quotes"))
     if not isinstance(value, types) or (isinstance(value, bool) and column.kind is not Kind.BOOLEAN):
-        raise FilterTypeError(field=here, problem=f"must be {wanted}, got {json_text(value)}")
+        raise FilterTypeError(field=here, problem=f"must be {wanted}, got {json_text(value)}", remedy=remedy)
     plain: Any = value
     match column.kind:
         case Kind.BOOLEAN:
@@ -286,7 +303,7 @@ def _decode_value(column: ColumnFacts, value: object, here: str) -> Value:
 def _encodable(text: str, here: str) -> str:
     if not is_encodable(text):
         problem = f"must not hold half a surrogate pair, got {json_text(text)}"
-        raise FilterValueError(field=here, problem=problem)
+        raise FilterValueError(field=here, problem=problem, remedy="Remove it")
     return str.__str__(text)
 
 
@@ -297,7 +314,11 @@ def _within_double(value: float, here: str) -> int | float:
     except OverflowError:
         finite = False
     if not finite:
-        raise FilterValueError(field=here, problem="must be a finite number that a double can hold")
+        raise FilterValueError(
+            field=here,
+            problem="must be a finite number that a double can hold",
+            remedy="Use a number below 1.8e308",
+        )
     return value
 
 
@@ -311,18 +332,22 @@ def _decode_timestamp(text: str, here: str) -> datetime:
     raise FilterValueError(
         field=here,
         problem=f"must be an ISO 8601 time with its zone, got {json_text(text)}",
-        remedy="Write it like 2026-11-01T00:00:00Z",
+        remedy=_TIME,
     )
 
 
-def _object(value: object, here: str) -> Mapping[str, Any]:
+def _object(value: object, here: str, remedy: str) -> Mapping[str, Any]:
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
-                raise FilterTypeError(field=here, problem=f"must have strings as names, got {json_text(key)}")
+                raise FilterTypeError(
+                    field=here,
+                    problem=f"must have strings as names, got {json_text(key)}",
+                    remedy="Write each name in quotes",
+                )
             _encodable(key, here)
         return value
-    raise FilterTypeError(field=here, problem=f"must be an object, got {json_text(value)}")
+    raise FilterTypeError(field=here, problem=f"must be an object, got {json_text(value)}", remedy=remedy)
 
 
 def json_text(value: object) -> str:
