@@ -323,7 +323,9 @@ def _time_filter_from_wire(value: Any, _kind: object) -> TimeFilter:
     start = _instant(value["startTimeUnixMs"], "$.timeFilter.startTimeUnixMs")
     end = _instant(value["endTimeUnixMs"], "$.timeFilter.endTimeUnixMs")
     if start >= end:
-        raise FilterValueError(field="$.timeFilter", problem="must start before it ends")
+        raise FilterValueError(
+            field="$.timeFilter", problem="must start before it ends", remedy="Use a later end"
+        )
     return TimeFilter(start, end)
 
 
@@ -365,10 +367,14 @@ def _check_wire_type(path: str, value: object, expected: str, *types: type) -> N
 
 def _only_keys(value: Any, allowed: tuple[str, ...], path: str, *, required: int) -> None:
     if not isinstance(value, Mapping):
-        raise FilterTypeError(field=path, problem=f"must be an object, got {json_text(value)}")
+        raise FilterTypeError(
+            field=path,
+            problem=f"must be an object, got {json_text(value)}",
+            remedy=f"Its fields are {', '.join(allowed)}",
+        )
     for name in allowed[:required]:
         if name not in value:
-            raise FilterValueError(field=f"{path}.{name}", problem="is missing")
+            raise FilterValueError(field=f"{path}.{name}", problem="is missing", remedy="Add this field")
     for name in value:
         if name not in allowed:
             raise FilterValueError(
