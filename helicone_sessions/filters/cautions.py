@@ -1,6 +1,6 @@
-"""Cautions: what the open-source server is known to read differently from the contract.
+"""Cautions: the parts of a filter that the open-source server is known to read differently.
 
-The facts are those of the column table in schema.py; here a filter is compared with them.
+The column table in schema.py holds the facts; this module compares a filter with them.
 """
 
 import math
@@ -43,9 +43,9 @@ Effect = Literal[
     "ignored", "fails", "widened", "overflow", "sentinel", "twisted", "inexact", "version", "age", "size"
 ]
 _TURN: Final = 2 * (SERVER_LARGEST_WHOLE + 1)
-# From there on JavaScript writes an exponent, and ClickHouse reads no whole number with one.
+# From here on JavaScript writes an exponent, which ClickHouse does not read in whole numbers.
 _WITH_EXPONENT: Final = 1e21
-# The texts that ClickHouse reads as a UUID and as a whole number, and the whole numbers as it writes them.
+# Texts that ClickHouse reads as a UUID or as a whole number, and whole numbers as ClickHouse writes them.
 _UUID: Final = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32}")
 _WHOLE: Final = re.compile("[+-]?[0-9]+")
 _WRITTEN_WHOLE: Final = re.compile("0|-?[1-9][0-9]*")
@@ -65,8 +65,8 @@ class Caution:
             ``"sentinel"`` (a word taken for a missing or empty value), ``"twisted"`` (another meaning),
             ``"inexact"`` (a rounded constant), ``"version"`` (it depends on the version of ClickHouse),
             ``"age"`` (it does not see older requests), ``"size"`` (the statement becomes too long).
-        reason: Why.
-        remedy: What to do about it.
+        reason: The reason.
+        remedy: The way to avoid it.
 
     >>> from helicone_sessions import F
     >>> (caution,) = (F.cost > 3).cautions()
@@ -129,11 +129,11 @@ def time_cautions(start: datetime, end: datetime) -> tuple[Caution, ...]:
 
 
 def _is_plain(node: Node) -> bool:
-    """Whether a condition certainly has no caution: a quick check, because it runs for every query."""
+    """Whether a condition certainly has no caution. The check is quick because it runs for every query."""
     if type(node) is not Leaf:
         return False
     column, value = node.column, node.value
-    # Every column that is read differently in some way has a remedy.
+    # Every column that the server reads differently has a remedy.
     if column.server_remedy:
         return False
     if isinstance(value, str):
@@ -234,7 +234,7 @@ def _of_number(leaf: Leaf, value: float) -> Iterator[Caution]:
 
 
 def _bound(leaf: Leaf, value: float, scale: int) -> int | None:
-    """The whole number that means the same as the constant, compared with a column of whole numbers."""
+    """The whole number that has the same effect as the constant on a column of whole numbers."""
     exact = Decimal(repr(value)) * scale
     if leaf.operator in ("gt", "lte"):
         return math.floor(exact)
@@ -342,11 +342,11 @@ def _of_length(leaves: Sequence[Leaf]) -> tuple[Caution, ...]:
     return (Caution(filter_, "", "size", reason, "split it over several queries"),)
 
 
-# How large a filter the open-source server can run: the bytes and the nesting of its SQL statement. The
-# limits are ClickHouse's defaults, measured with that server's code of July 2026 on ClickHouse 26.9: 3,000
-# conditions on properties and 4,500 on the status run, 4,000 and 5,000 fail.
+# The largest filter that the open-source server can run, by the bytes and the nesting of its SQL statement.
+# ClickHouse's defaults set the limits, measured with the server of July 2026 on ClickHouse 26.9: 3,000
+# conditions on properties or 4,500 on the status run, 4,000 or 5,000 fail.
 STATEMENT_BYTES: Final = 262_144
-# Parentheses that open one after another, and parentheses in all.
+# Parentheses that open directly one after another, and parentheses in total.
 DEEPEST_TO_THE_LEFT: Final = 196
 DEEPEST: Final = 259
 
@@ -361,7 +361,7 @@ _OPERATORS: Final[Mapping[Operator, int]] = {
     "not-contains": len(" NOT ILIKE '%' || ::text || '%'"),
 }
 _COMPARISON: Final = len(" >= ")
-# Columns behind which there is more than their name.
+# Columns that need more than their name in the statement.
 _MORE: Final[Mapping[str, int]] = {
     "property_key": len("has(, )"),
     "properties": len("[]") + _PARAMETER,
@@ -370,14 +370,14 @@ _MORE: Final[Mapping[str, int]] = {
     "cached": len("cache_reference_id"),
     "session_tag": len("properties['Helicone-Session-Id'] IN (SELECT entity_id FROM tags)") + 80,
 }
-# The rest of the statement, with conditions on the organisation, the time and the name.
+# The rest of the statement: conditions on the organisation, the time and the name.
 _REST: Final = 1_000
-# So many conditions fit, whatever they are.
+# This many conditions always fit.
 ALWAYS_FIT: Final = 1_000
 
 
 def statement_bytes(conditions: Iterable[tuple[ColumnFacts, Operator]]) -> int:
-    """The length of the statement, exact to a few bytes a condition.
+    """The length of the statement, exact to a few bytes per condition.
 
     >>> from helicone_sessions import F
     >>> statement_bytes([(F.properties["env"].facts, "equals")] * 3000)
@@ -394,7 +394,7 @@ def _condition_bytes(column: ColumnFacts, operator: Operator) -> int:
 
 
 def is_too_deep(wire: Any) -> bool:
-    """Whether ClickHouse's parser gives up on a filter because of its parentheses.
+    """Whether the filter has too many parentheses for ClickHouse's parser.
 
     Args:
         wire: The filter as the API takes it.

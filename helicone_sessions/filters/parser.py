@@ -1,8 +1,8 @@
 """Filters as text: ``cost > 0.1 and model contains "gpt"`` becomes a `Filter`.
 
-A comparison binds tightest, then ``not``, then ``and``, then ``or``. The text is read once, from left to
-right. What stands before an open parenthesis waits on a list, so that nesting never meets the recursion
-limit. The columns of ``F`` create the conditions, so the rules of the language hold here too.
+A comparison binds tightest, then ``not``, then ``and``, then ``or``. The parser reads the text once, from
+left to right. Unfinished groups wait on a list, so nesting never reaches the recursion limit. The columns of
+``F`` create the conditions, so the rules of the language apply to text too.
 """
 
 import json
@@ -49,7 +49,7 @@ from helicone_sessions.masking import masked_repr
 LONGEST: Final = 1_000_000
 
 _TIME: Final = "2026-11-01T00:00:00Z"
-# The remedies that differ from those of Python.
+# Remedies for text instead of those for Python.
 _COLUMNS: Final = "Columns have the names of the API, such as cost or model"
 _EXAMPLES: Final = {
     Kind.NUMBER: "Write a number such as 0.1",
@@ -92,17 +92,17 @@ def parse_filter(text: str | Template) -> Filter:
     Columns have the API's names; constants are written as in JSON, times in ISO 8601. The operators are
     ``== != < <= > >=``, ``0.1 < cost < 5``, ``between``, ``in``, ``contains``, ``like``, ``ilike``,
     ``startswith``, ``endswith``, ``istartswith``, ``iendswith``, ``is null``, ``is empty``; ``and``, ``or``,
-    ``not`` or ``&``, ``|``, ``~``; ``all`` and ``none``. The API's JSON is allowed in place of a condition.
-    So is the spelling of Python, with or without ``F.``; nothing is evaluated.
+    ``not`` or ``&``, ``|``, ``~``; ``all`` and ``none``. The API's JSON can replace a condition. Python's
+    spelling works too, with or without ``F.``; the parser evaluates nothing.
 
     Args:
         text: The filter; on Python 3.14 and later also a template string such as
             ``t"cost > {x} and properties[{key}] == {value}"``. Its interpolations are constants, keys, lists
-            of constants after ``in``, or filters. They need no quotes, and their types count.
+            of constants after ``in``, or filters. They need no quotes, and keep their types.
 
     Raises:
         FilterSyntaxError: The text is not a filter; the message shows the position and what to write.
-        FilterTypeError: It is not text, or an interpolation has a value of the wrong type.
+        FilterTypeError: It is not a string, or an interpolation has a value of the wrong type.
 
     >>> parse_filter('cost > 0.1 and model contains "gpt" or properties["env"] == "test"')
     ((F.cost > 0.1) & F.model.contains('gpt')) | (F.properties['env'] == 'test')
@@ -121,7 +121,7 @@ def parse_filter(text: str | Template) -> Filter:
 
 
 def _flattened(template: Template) -> tuple[str, list[Token]]:
-    """The source of a template string, and the tokens that its interpolations are."""
+    """The source of a template string, and a token for each interpolation."""
     text, tokens = template.strings[0], []
     for interpolation, after in zip(template.interpolations, template.strings[1:], strict=True):
         source = f"{{{interpolation.expression}}}"
@@ -142,7 +142,7 @@ def _refuse_formatting(interpolation: Interpolation) -> None:
 
 @attrs.frozen(eq=False)
 class _Named:
-    """A column as the text names it, from the token *first* on, and the *method* behind it."""
+    """A column in the text, from the token *first* on, with a *method* behind it if there is one."""
 
     column: Any
     name: str
@@ -179,12 +179,12 @@ class _Named:
 
 @attrs.define(eq=False)
 class _Group:
-    """The conditions between two parentheses, as far as they are read: any of all of them.
+    """The conditions between two parentheses, read so far: "any of" of "all of".
 
     Args:
         opening: The parenthesis.
-        function: The kind of branch that ``all_of(`` or ``any_of(`` makes of its arguments.
-        is_inverted: Whether a ``not`` waits for the next condition.
+        function: The branch that ``all_of(`` or ``any_of(`` creates.
+        is_inverted: Whether a ``not`` applies to the next condition.
         arguments: The arguments of the function before the last comma.
         terms: The conditions.
     """
@@ -228,7 +228,7 @@ class _Parser:
     # Tokens
 
     def advance(self) -> Token:
-        """Step over the next token and return it."""
+        """Step over the next token, and return it."""
         self.last, self.token = self.token, next(self.tokens)
         if self.token.sort == "wrong":
             raise self.error(*self.token.value)
@@ -306,7 +306,7 @@ class _Parser:
         first: Token,
         last: Token | None = None,
     ) -> Any:
-        """Call a *method* of the language; its error is shown at the text from *first* to *last*."""
+        """Call a *method* of the language; an error marks the text from *first* to *last*."""
         try:
             return method(*values)
         except FilterError as error:
@@ -412,7 +412,7 @@ class _Parser:
         raise self.no_operator(named)
 
     def column(self) -> _Named:
-        """A column, with the key if it is a map, and the name of a method behind it."""
+        """A column, with the key if it is a map, and with the name of a method behind it."""
         first = self.token
         name, method = self.column_name()
         column: Any = F[name if name in ALIASES else NAMES[name].name]
@@ -430,7 +430,7 @@ class _Parser:
         return _Named(column, name, first, method)
 
     def column_name(self) -> tuple[str, str]:
-        """The name of a column, as ``cost`` or ``F["cost"]``, and that of a method behind it."""
+        """The name of a column, such as ``cost`` or ``F["cost"]``, and the name of a method behind it."""
         name, _, method = self.token.text.removeprefix("F.").partition(".")
         if self.token.text == "F":
             self.advance()
@@ -501,7 +501,7 @@ class _Parser:
         return self.build(named, named.column.condition, operator, value)
 
     def constant_first(self) -> Node:
-        """A constant before a sign and a column, which another sign and constant may follow."""
+        """A constant, a sign and a column, perhaps with another sign and constant."""
         constant = self.advance()
         if self.token.word == "in":
             raise self.error(
@@ -536,19 +536,19 @@ class _Parser:
         return self.build(attrs.evolve(named, first=constant), named.column.between, low, high, inclusive)
 
     def sign(self, named: _Named, token: Token | None = None) -> Operator:
-        """The operator that the next token is, or the *token* before the column."""
+        """The operator of the next token, or of the *token* before the column."""
         token = token or self.advance()
         operator = _SIGNS[token.text]
         self.allow(named, SYMBOLS[operator], token)
         return operator
 
     def allow(self, named: _Named, word: str, token: Token) -> None:
-        """Refuse an operator that the kind of column does not have."""
+        """Reject an operator that the kind of column does not have."""
         if word not in OPERATORS_OF[named.kind]:
             raise self.error(f"{named} and has no {word}", named.has, token)
 
     def worded(self, named: _Named, *, inverted: bool) -> Node:
-        """An operator in words, and its constants."""
+        """An operator in words and its constants."""
         column, word = named.column, self.token.word
         self.allow(named, word, self.advance())
         if word == "in":
@@ -568,14 +568,14 @@ class _Parser:
         if word not in ("null", "empty", *TRUTHS):
             raise self.error("expected null, empty, true or false after is", "Compare a value with ==")
         self.advance()
-        # A map's column has the method for null and says why there is none.
+        # A map column has the method for null, which explains why there is none.
         if not hasattr(named.column, f"is_{word}"):
             raise self.error(f"{named} and cannot be {word}", named.has, first, self.last)
         node = self.build(named, getattr(named.column, f"is_{word}"))
         return _inverted(node) if inverted else node
 
     def listed(self, named: _Named) -> list[Any]:
-        """The constants of a list, or an interpolation that is one."""
+        """The constants of a list, or of an interpolation that is a list."""
         if self.token.sort == "value":
             return self.listed_value(named, self.advance())
         opening = self.take("(", "[")
@@ -588,7 +588,7 @@ class _Parser:
                 raise self.error(f"this {opening.text} is not closed", f"Add a {closing}", opening)
             if found and not self.take(","):
                 raise self.expected(f"a comma or '{closing}'", "Write a comma between two constants")
-            # As in Python, a comma may stand behind the last one too.
+            # A comma after the last constant is allowed, as in Python.
             if found and self.take(closing):
                 break
             found.append(self.constant(named))
@@ -612,7 +612,7 @@ class _Parser:
         return value
 
     def value(self, named: _Named, token: Token) -> Any:
-        """The value of a constant beside this column, by the rules of the language."""
+        """The value of a constant for this column, by the rules of the language."""
         value: Any = token.value
         if token.sort != "value":
             value = token.number

@@ -1,8 +1,8 @@
 """Filters to and from the JSON of the API.
 
-The server reads only the first column and the first operator of a leaf, so a leaf that is written here
-holds one of each. Branches join two nodes; many are paired level by level, which keeps their order and
-makes ten thousand conditions fifteen levels deep.
+The server reads only the first column and the first operator of a leaf, so each leaf that this module writes
+holds one of each. A branch joins two nodes. Long lists are paired level by level, which keeps their order:
+ten thousand conditions are only fifteen levels deep.
 """
 
 import difflib
@@ -46,13 +46,13 @@ from helicone_sessions.filters.schema import (
 
 WireFilter = dict[str, Any] | Literal["all"]
 
-# The way to a node, last step first; it is spelt out only in an error.
+# The path to a node, last step first; only an error spells it out.
 _Trail = tuple[str, Optional["_Trail"]]
 
-# JSON encoders and the service's SQL give up not far above it; only alternating & and | nests at all.
+# JSON encoders and the service's SQL fail at not much more; only alternating & and | nest at all.
 DEEPEST: Final = 200
 
-# The remedy in the words of Python; the parser of filter text has its own.
+# The remedy for Python; the parser of filter text replaces it.
 EXPAND: Final = "Pass expand=True to join all of them by &"
 
 _TIME: Final = "Write it like 2026-11-01T00:00:00Z"
@@ -66,7 +66,7 @@ _EXPECTED: Final[dict[Kind, tuple[Any, str, str]]] = {
 }
 _STATUS: Final = COLUMNS["status"]
 _CONTRADICTION: Final = (Leaf(_STATUS, "lt", 0), Leaf(_STATUS, "gt", 0))
-# A part of the JSON, and how many levels deep it is.
+# A part of the JSON, and its depth.
 _Encoded = tuple[dict[str, Any], int]
 
 
@@ -83,7 +83,7 @@ def to_wire(root: Node) -> WireFilter:
     made = reduce(root, _encode, _join)
     if made is EVERYTHING:
         return "all"
-    # A filter that matches nothing must never become one that is left out.
+    # A filter that matches nothing must never become a missing filter.
     wire, depth = made if isinstance(made, tuple) else _join(And, list(map(_encode, _CONTRADICTION)))
     if depth > DEEPEST:
         raise FilterValueError(
@@ -113,7 +113,7 @@ def _depth_of_pairs(depths: Sequence[int]) -> int:
 
 
 def _paired(kind: type[Node], parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The parts of a branch joined two by two, these again, and so on; their order stays."""
+    """The parts of a branch joined in pairs, and the pairs in pairs, and so on, in their order."""
     if len(parts) == 1:
         return parts[0]
     left = 1 << (len(parts) - 1).bit_length() - 1
@@ -151,14 +151,14 @@ def _timestamp(value: datetime) -> str:
 def from_wire(
     wire: object, *, expand: bool = False, path: str = "$", expanded: list[str] | None = None
 ) -> Node:
-    """The filter that *wire* stands for.
+    """The filter that *wire* represents.
 
     Args:
         wire: A leaf, a branch or ``"all"``, as decoded from JSON.
-        expand: Take a leaf with several conditions, or none, as all of them joined by "and". The
-            open-source server would read only the first.
-        path: Where *wire* lies in its document, for messages.
-        expanded: Takes the JSON paths of the leaves that did not hold exactly one condition.
+        expand: Join the conditions of a leaf with several, or none, by "and". The open-source server would
+            read only the first.
+        path: The JSON path of *wire* in its document, for messages.
+        expanded: Collects the JSON paths of the leaves without exactly one condition.
 
     Raises:
         FilterTypeError: Something has the wrong type; the message gives its JSON path.
@@ -308,7 +308,7 @@ def _encodable(text: str, here: str) -> str:
 
 
 def _within_double(value: float, here: str) -> int | float:
-    # A whole number may be too large for a float, which is then an error of its own.
+    # A whole number can be too large for a float.
     try:
         finite = math.isfinite(value)
     except OverflowError:
@@ -351,7 +351,7 @@ def _object(value: object, here: str, remedy: str) -> Mapping[str, Any]:
 
 
 def json_text(value: object) -> str:
-    """The value as JSON for an error message, cut where it is long.
+    """The value as JSON for an error message, cut if it is long.
 
     >>> json_text(None), json_text("yes"), json_text([True])
     ('null', '"yes"', '[true]')
