@@ -44,7 +44,7 @@ autodoc_preserve_defaults = True
 
 # Docstrings run as tests of the package; here only what the pages show does.
 doctest_test_doctest_blocks = ""
-doctest_default_flags = doctest.ELLIPSIS
+doctest_default_flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 doctest_global_setup = """
 try:
     import chdb
