@@ -10,7 +10,7 @@ import attrs
 from helicone_sessions import F, SessionMetrics
 from helicone_sessions.cli import _app
 from helicone_sessions.filters.columns import MapColumn
-from helicone_sessions.filters.columns.base import Column
+from helicone_sessions.filters.columns.kinds import Column
 from helicone_sessions.filters.schema import COLUMNS, OPERATORS, ColumnFacts, Kind
 from helicone_sessions.report import GridComparison, MetricsGrid
 

@@ -28,12 +28,11 @@ from helicone_sessions.errors import (
 from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.expression import ALL, NONE, Filter, all_of, any_of
 from helicone_sessions.messages.metrics import Histogram, HistogramRow, PSize, SessionAverages, SessionMetrics
-from helicone_sessions.messages.query import SessionMetricsQuery
+from helicone_sessions.messages.query import SessionMetricsQuery, TimeFilter
 from helicone_sessions.messages.sessions import Session, SessionCount, SessionName, Sessions
-from helicone_sessions.messages.time_filter import TimeFilter
 
 if TYPE_CHECKING:
-    from helicone_sessions.filters.text.parser import parse_filter
+    from helicone_sessions.filters.parser import parse_filter
     from helicone_sessions.syncing import SyncReport, sync
     from helicone_sessions.transport.batch import MetricsOutcome
     from helicone_sessions.transport.client import HeliconeClient
@@ -98,7 +97,7 @@ _ON_DEMAND = {
     "QueryOutcome": "transport.hooks",
     "RateLimit": "transport.rate_limit",
     "SyncReport": "syncing",
-    "parse_filter": "filters.text.parser",
+    "parse_filter": "filters.parser",
     "sync": "syncing",
 }
 

@@ -10,7 +10,7 @@ import attrs
 from yarl import URL
 
 from helicone_sessions.errors import APIError, MissingExtra, TransportError
-from helicone_sessions.messages.endpoints import AnyQuery
+from helicone_sessions.messages.protocol import AnyQuery
 from helicone_sessions.transport.hooks import Attempt, Hooks, QueryOutcome, WaitReason
 
 try:

@@ -33,7 +33,7 @@ from helicone_sessions.local.storage.checkpoint import Coverage, read_checkpoint
 from helicone_sessions.local.storage.store import Store
 from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages.converter import moment_in
-from helicone_sessions.messages.requests import LARGEST_PAGE, Request
+from helicone_sessions.messages.query import REQUESTS_PAGE, Request
 from helicone_sessions.transport.client import HeliconeClient
 from helicone_sessions.transport.paging import second_of
 from helicone_sessions.transport.retry import takes_too_long
@@ -194,7 +194,7 @@ def queries_of(requests: int) -> int:
     # A period takes a count, a look for the newest request, and a page to see that no more follow. The first
     # periods are short.
     periods = requests // _AIM + 10
-    return requests // LARGEST_PAGE + 3 * periods
+    return requests // REQUESTS_PAGE + 3 * periods
 
 
 @attrs.define(eq=False)

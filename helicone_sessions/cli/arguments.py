@@ -12,13 +12,13 @@ from cyclopts import Parameter
 
 from helicone_sessions.errors import ConfigurationError, FilterError
 from helicone_sessions.filters.columns import F
-from helicone_sessions.filters.columns.base import Column
+from helicone_sessions.filters.columns.kinds import Column
+from helicone_sessions.filters.constants import zone_of
 from helicone_sessions.filters.expression import Filter
 from helicone_sessions.filters.nodes import Leaf
-from helicone_sessions.filters.text.parser import parse_filter
-from helicone_sessions.messages.time_filter import TimeFilter
+from helicone_sessions.filters.parser import parse_filter
+from helicone_sessions.messages.query import TimeFilter
 from helicone_sessions.report.periods import length_of
-from helicone_sessions.time_zones import zone_of
 
 # A column, and its values after the first = that is not inside a map key.
 _BY: Final = re.compile(

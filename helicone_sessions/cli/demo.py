@@ -7,13 +7,12 @@ from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from helicone_sessions.cli.progress import of_queries
+from helicone_sessions.cli.source import of_queries
 from helicone_sessions.display.numbers import amount, column_numbers, cut_note, means, number
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.filters.columns import F
 from helicone_sessions.messages.metrics import UNITS, SessionMetrics, panels
-from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.messages.time_filter import TimeFilter
+from helicone_sessions.messages.query import SessionMetricsQuery, TimeFilter
 from helicone_sessions.transport.client import HeliconeClient
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from helicone_sessions.errors import (
     RequestTimeout,
 )
 from helicone_sessions.filters.cautions import Caution
-from helicone_sessions.filters.text.parser import parse_filter
+from helicone_sessions.filters.parser import parse_filter
 
 if TYPE_CHECKING:
     from cyclopts import CycloptsError

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote
 
-from helicone_sessions.cli.stopping import SIGNALLED, signals
-from helicone_sessions.cli.sync import Rounds
+from helicone_sessions.cli.sync import SIGNALLED, Rounds, signals
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.masking import masked_repr, masked_text
 from helicone_sessions.report.periods import length_of
@@ -159,7 +158,7 @@ def _where(path: Path | None, clickhouse: str | None) -> str:
     """Where the requests are, without a password."""
     if clickhouse is None:
         return "in memory" if path is None else f"in {path}"
-    from helicone_sessions.local.drivers.clickhouse_address import parse_address
+    from helicone_sessions.local.drivers.clickhouse import parse_address
 
     return f"in ClickHouse at {parse_address(clickhouse)}"
 

@@ -1,19 +1,70 @@
-"""A constant of a comparison, checked and converted to the one form that a leaf holds."""
+"""The constant of a comparison: checked, converted to the form that a leaf holds, and escaped for LIKE."""
 
 import json
 import math
 import numbers
+import re
+import sys
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, tzinfo
 from decimal import Decimal
 from enum import Enum
 from typing import Any, Final, TypeVar
 from uuid import UUID
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from helicone_sessions.errors import FilterError, FilterTypeError, FilterValueError
 from helicone_sessions.filters.schema import ColumnFacts, Kind
 from helicone_sessions.masking import masked_repr
-from helicone_sessions.time_zones import has_misplaced_pytz_zone
+
+
+def zone_of(time_zone: str | tzinfo) -> tzinfo:
+    """The time zone of that name, or the zone itself.
+
+    A zone of pytz becomes the `ZoneInfo` of its name: pytz works only through its own methods, and gives a
+    datetime that is made in the usual way the zone's offset of the 19th century.
+
+    Raises:
+        FilterTypeError: It is neither a name nor a tzinfo.
+        FilterValueError: No time zone has that name.
+
+    >>> zone_of("Europe/Berlin")
+    zoneinfo.ZoneInfo(key='Europe/Berlin')
+    """
+    if isinstance(time_zone, tzinfo):
+        name = getattr(time_zone, "zone", None)
+        return zone_of(name) if isinstance(name, str) else time_zone
+    if not isinstance(time_zone, str):
+        raise FilterTypeError(
+            argument="time_zone",
+            problem=f"must be the name of a time zone or a tzinfo, got {time_zone!r}",
+            remedy="Pass a name such as 'Europe/Berlin'",
+        )
+    try:
+        return ZoneInfo(time_zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise FilterValueError(
+            argument="time_zone",
+            problem=f"must be the name of a known time zone, got {time_zone!r}",
+            remedy="Use a name such as 'UTC' or 'Europe/Berlin'; if the system has no time zones,"
+            " python -m pip install tzdata",
+        ) from None
+
+
+def has_misplaced_pytz_zone(moment: datetime) -> bool:
+    """Whether a zone of pytz was passed to the datetime directly, so that its offset is wrong.
+
+    >>> from datetime import UTC
+    >>> has_misplaced_pytz_zone(datetime(2026, 6, 1, tzinfo=UTC))
+    False
+    """
+    zone = moment.tzinfo
+    name, pytz = getattr(zone, "zone", None), sys.modules.get("pytz")
+    if zone is None or pytz is None or not isinstance(name, str) or pytz.timezone(name) is not zone:
+        return False
+    # `localize` and `normalize` choose the offset of that time; `timezone` gives the zone's first offset.
+    return bool(zone.normalize(moment).utcoffset() != moment.utcoffset())  # type: ignore[attr-defined]
+
 
 Value = str | int | float | bool | datetime
 E = TypeVar("E", bound=FilterError)
@@ -183,3 +234,79 @@ _CHECKS: Final[dict[Kind, Callable[[ColumnFacts, object, str | None], Value]]] =
     Kind.TIMESTAMP: _timestamp,
     Kind.BOOLEAN: _boolean,
 }
+
+
+# What ClickHouse takes for itself in a LIKE pattern; a backslash before another character is plain.
+_META: Final = re.compile(r"[\\%_]")
+_ESCAPED: Final = re.compile(r"\\([\\%_])")
+_TOKEN: Final = re.compile(r"\\[\\%_]|.", re.DOTALL)
+
+
+def escape_like(text: str) -> str:
+    r"""*text* as a pattern that matches itself only.
+
+    >>> print(escape_like("50%_off"))
+    50\%\_off
+    """
+    return _META.sub(r"\\\g<0>", text)
+
+
+def unescape_like(pattern: str) -> str | None:
+    r"""The one text that *pattern* matches, or None if it has wildcards.
+
+    >>> unescape_like(r"50\%"), unescape_like("50%")
+    ('50%', None)
+    """
+    if any(token in {"%", "_"} for token in _TOKEN.findall(pattern)):
+        return None
+    return _ESCAPED.sub(r"\1", pattern)
+
+
+def like_inside(pattern: str) -> str | None:
+    r"""The text for which *pattern* looks anywhere in a value, or None if it asks for something else.
+
+    >>> like_inside("%gpt%"), like_inside("gpt%"), like_inside("%g_t%"), like_inside(r"%50\%")
+    ('gpt', None, None, None)
+    """
+    tokens = _TOKEN.findall(pattern)
+    if len(tokens) < 3 or tokens[0] != "%" or tokens[-1] != "%":
+        return None
+    return unescape_like("".join(tokens[1:-1]))
+
+
+def unescape_literal(text: str) -> str:
+    r"""*text* with the escapes of `escape_like` taken off, where wildcards stand for themselves.
+
+    >>> print(unescape_literal(r"50\% off"), unescape_literal("50% off"))
+    50% off 50% off
+    """
+    return _ESCAPED.sub(r"\1", text)
+
+
+def pattern_for_contains(text: str) -> str | None:
+    r"""The pattern to send where *text* is looked for, or None if *text* has nothing to escape.
+
+    >>> print(pattern_for_contains("50%"), pattern_for_contains("gpt"))
+    %50\%% None
+    """
+    is_plain = "%" not in text and "_" not in text and "\\" not in text
+    return None if is_plain else f"%{escape_like(text)}%"
+
+
+def sent_for_contains(pattern: str) -> str | None:
+    r"""The text for which `pattern_for_contains` gives *pattern*, or None.
+
+    >>> sent_for_contains(r"%50\%%"), sent_for_contains("%gpt%")
+    ('50%', None)
+    """
+    inside = like_inside(pattern)
+    return inside if inside and pattern_for_contains(inside) == pattern else None
+
+
+def ends_in_escape(pattern: str) -> bool:
+    r"""Whether *pattern* ends with a backslash that escapes nothing, which ClickHouse refuses.
+
+    >>> ends_in_escape("50\\"), ends_in_escape(r"50\\")
+    (True, False)
+    """
+    return (len(pattern) - len(pattern.rstrip("\\"))) % 2 == 1

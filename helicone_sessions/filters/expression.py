@@ -37,8 +37,8 @@ from helicone_sessions.filters.precedence import (
     open_ends,
     spell,
 )
+from helicone_sessions.filters.printer import explain, to_source, to_text
 from helicone_sessions.filters.schema import Operator
-from helicone_sessions.filters.text.printer import explain, to_source, to_text
 from helicone_sessions.filters.wire import WireFilter, from_wire, to_wire
 from helicone_sessions.masking import masked_repr
 

@@ -14,8 +14,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import attrs
 
 from helicone_sessions.errors import FilterValueError
-from helicone_sessions.filters.constants import MISSING, Value, refusal, spell_column
-from helicone_sessions.filters.like import like_inside, unescape_like
+from helicone_sessions.filters.constants import (
+    MISSING,
+    Value,
+    like_inside,
+    refusal,
+    spell_column,
+    unescape_like,
+)
 from helicone_sessions.filters.schema import SERVER_EMPTY, ColumnFacts, Kind, Operator
 
 SYMBOLS: Final[dict[Operator, str]] = {

@@ -10,8 +10,8 @@ from helicone_sessions.filters.cautions import Caution
 from helicone_sessions.filters.constants import cut
 from helicone_sessions.filters.expression import Filter
 from helicone_sessions.filters.nodes import Branch, Leaf, Node, Or, fold, join, simplify
+from helicone_sessions.filters.printer import to_source
 from helicone_sessions.filters.schema import COLUMNS, SESSIONS, ColumnFacts, Reading
-from helicone_sessions.filters.text.printer import to_source
 from helicone_sessions.filters.wire import WireFilter, to_wire
 
 Grouping = Literal["sessions", "session count"]

@@ -12,9 +12,12 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal, Optional
 
 from helicone_sessions.errors import FilterError, FilterTypeError, FilterValueError
-from helicone_sessions.filters.constants import MISSING, Value, cut, is_encodable
-from helicone_sessions.filters.like import (
+from helicone_sessions.filters.constants import (
+    MISSING,
+    Value,
+    cut,
     escape_like,
+    is_encodable,
     pattern_for_contains,
     sent_for_contains,
     unescape_literal,

@@ -23,10 +23,15 @@ from helicone_sessions.messages.metrics import (
     SessionAverages,
     SessionMetrics,
 )
-from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.messages.requests import Request, RequestCountQuery, RequestsQuery
-from helicone_sessions.messages.sessions import Session, SessionCount, SessionName, SessionsQuery
-from helicone_sessions.messages.time_filter import TimeFilter
+from helicone_sessions.messages.query import (
+    Request,
+    RequestCountQuery,
+    RequestsQuery,
+    SessionMetricsQuery,
+    SessionsQuery,
+    TimeFilter,
+)
+from helicone_sessions.messages.sessions import Session, SessionCount, SessionName
 
 Answer = TypeVar("Answer")
 Query = TypeVar("Query")

@@ -46,8 +46,8 @@ import attrs
 
 from helicone_sessions.errors import FilterError, FilterTypeError, FilterValueError
 from helicone_sessions.filters.columns import F
+from helicone_sessions.filters.constants import escape_like
 from helicone_sessions.filters.expression import Filter, filter_of_contract
-from helicone_sessions.filters.like import escape_like
 from helicone_sessions.filters.schema import COLUMNS, REQUESTS, Kind
 from helicone_sessions.filters.wire import json_text
 from helicone_sessions.messages.converter import Mismatch, converter, query_to_wire
@@ -59,8 +59,7 @@ from helicone_sessions.messages.metrics import (
     SessionAverages,
     SessionMetrics,
 )
-from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.messages.time_filter import TimeFilter
+from helicone_sessions.messages.query import SessionMetricsQuery, TimeFilter
 
 GRID_PATH: Final = "v1/session/metrics/grid"
 GRID_HEADER: Final = {"Helicone-Sessions-Grid": f"/{GRID_PATH}"}

@@ -1,10 +1,12 @@
-"""The protocol without any I/O: a query becomes a request, a response becomes an answer or an error."""
+"""The endpoints, and the protocol without I/O: from a query to a request, from a response to an answer."""
 
+import math
+import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import attrs
 
@@ -18,11 +20,99 @@ from helicone_sessions.errors import (
     ServerError,
     UnexpectedResponse,
 )
-from helicone_sessions.masking import masked_text
+from helicone_sessions.masking import masked_repr, masked_text
+from helicone_sessions.messages import converter as json
 from helicone_sessions.messages.codec import EndsEarly, TooLarge, decode, encode, installed_msgspec, unpack
 from helicone_sessions.messages.converter import Failure, Mismatch, envelope
-from helicone_sessions.messages.endpoints import METRICS, Endpoint
+from helicone_sessions.messages.grid_query import (
+    GRID_PATH,
+    GridFigures,
+    GridQuery,
+    grid_figures_from_wire,
+    grid_query_from_wire,
+    grid_query_to_wire,
+)
 from helicone_sessions.messages.metrics import Cut, SessionMetrics, with_cut
+from helicone_sessions.messages.query import (
+    Request,
+    RequestCountQuery,
+    RequestsQuery,
+    SessionMetricsQuery,
+    SessionsQuery,
+)
+from helicone_sessions.messages.sessions import Session, SessionCount, SessionName
+
+AnyQuery = SessionMetricsQuery | SessionsQuery | RequestsQuery | RequestCountQuery | GridQuery
+"""A query to any of the endpoints."""
+
+Query = TypeVar("Query")
+Answer = TypeVar("Answer")
+
+
+@attrs.frozen(eq=False)
+class Endpoint(Generic[Query, Answer]):
+    """One endpoint, for clients and for servers.
+
+    Args:
+        path: Its path, without a slash at the beginning.
+        query_to_wire: Makes the body of a request.
+        query_from_wire: Reads the body of a request strictly; errors carry the JSON path.
+        answer_from_wire: Reads ``data`` of an envelope, which lies at the given JSON path.
+    """
+
+    path: str
+    query_to_wire: Callable[[Query], dict[str, Any]] = attrs.field(repr=False)
+    query_from_wire: Callable[[Any], Query] = attrs.field(repr=False)
+    answer_from_wire: Callable[[Any, str], Answer] = attrs.field(repr=False)
+
+    def answer_to_wire(self, answer: Answer) -> Any:
+        """``data`` of an envelope with this answer.
+
+        >>> SESSION_COUNT.answer_to_wire(SessionCount(4))["count"]
+        4
+        """
+        return json.converter.unstructure(answer)
+
+
+def _metrics_query(wire: Any) -> SessionMetricsQuery:
+    return json.converter.structure(wire, SessionMetricsQuery)
+
+
+METRICS: Final[Endpoint[SessionMetricsQuery, SessionMetrics]] = Endpoint(
+    "v1/session/metrics/query", json.query_to_wire, _metrics_query, json.metrics_from
+)
+SESSIONS: Final[Endpoint[SessionsQuery, list[Session]]] = Endpoint(
+    "v1/session/query", json.sessions_query_to_wire, json.sessions_query_from_wire, json.sessions_from
+)
+SESSION_COUNT: Final[Endpoint[SessionsQuery, SessionCount]] = Endpoint(
+    "v1/session/count", json.sessions_query_to_wire, json.sessions_query_from_wire, json.session_count_from
+)
+# Its body is that of the metrics; `p_size` and `use_interquartile` have no effect.
+SESSION_NAMES: Final[Endpoint[SessionMetricsQuery, list[SessionName]]] = Endpoint(
+    "v1/session/name/query", json.query_to_wire, _metrics_query, json.session_names_from
+)
+REQUESTS: Final[Endpoint[RequestsQuery, list[Request]]] = Endpoint(
+    "v1/request/query-clickhouse",
+    json.requests_query_to_wire,
+    json.requests_query_from_wire,
+    json.requests_from,
+)
+GRID: Final[Endpoint[GridQuery, GridFigures]] = Endpoint(
+    GRID_PATH, grid_query_to_wire, grid_query_from_wire, grid_figures_from_wire
+)
+REQUEST_COUNT: Final[Endpoint[RequestCountQuery, int]] = Endpoint(
+    "v1/request/count/query",
+    json.request_count_query_to_wire,
+    json.request_count_query_from_wire,
+    json.count_from,
+)
+
+ENDPOINTS: Final[dict[str, Endpoint[Any, Any]]] = {
+    endpoint.path: endpoint
+    for endpoint in (METRICS, SESSIONS, SESSION_COUNT, SESSION_NAMES, REQUESTS, REQUEST_COUNT)
+}
+"""The endpoints by their path."""
+
 
 PATH: Final = METRICS.path
 
@@ -343,3 +433,55 @@ def _first_field(details: object) -> tuple[str, str] | None:
 def _json_path(names: list[str]) -> str:
     head, dot, rest = ".".join(names).partition(".")
     return f"${dot}{rest}" if head in ("requestBody", "body") else f"$.{head}{dot}{rest}"
+
+
+@attrs.define(eq=False)
+class FixedWindow:
+    """A number of requests until the window ends; the next request opens the next window.
+
+    The service counts in this way, with express-rate-limit and the headers of the sixth draft of their
+    standard (executed, open-source server of July 2026). Refused requests count too.
+
+    Args:
+        requests: The requests of a window.
+        per: The length of a window in seconds.
+
+    >>> window = FixedWindow(requests=1, per=60.0)
+    >>> window.take(0.0), window.take(59.5), window.headers(59.5)["Retry-After"], window.take(60.0)
+    (True, False, '1', True)
+    """
+
+    requests: int = attrs.field()
+    per: float = attrs.field()
+    _used: int = attrs.field(default=0, init=False)
+    _ends: float = attrs.field(default=float("-inf"), init=False)
+    _lock: Any = attrs.field(factory=threading.Lock, init=False, repr=False)
+
+    @requests.validator
+    def _counts(self, _field: object, value: object) -> None:
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise ValueError(f"requests is a whole number from 0 up, not {masked_repr(value)}")
+
+    @per.validator
+    def _lasts(self, _field: object, value: float) -> None:
+        if not 0 < value < float("inf"):
+            raise ValueError(f"per is seconds above zero, not {masked_repr(value)}")
+
+    def take(self, now: float, count: int = 1) -> bool:
+        """Count requests; False if there is no room for all of them."""
+        with self._lock:
+            if now >= self._ends:
+                self._used, self._ends = 0, now + self.per
+            self._used += count
+            return self._used <= self.requests
+
+    def headers(self, now: float) -> dict[str, str]:
+        """The headers of a response; ``Retry-After`` if the window is overdrawn."""
+        reset = str(max(0, math.ceil(self._ends - now)))
+        headers = {
+            "RateLimit-Limit": str(self.requests),
+            "RateLimit-Remaining": str(max(0, self.requests - self._used)),
+            "RateLimit-Reset": reset,
+            "RateLimit-Policy": f"{self.requests};w={math.ceil(self.per)}",
+        }
+        return {**headers, "Retry-After": reset} if self._used > self.requests else headers

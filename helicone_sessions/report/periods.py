@@ -9,9 +9,8 @@ from typing import Any, Final
 import attrs
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError
-from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.messages.time_filter import TimeFilter, border_of
-from helicone_sessions.time_zones import zone_of
+from helicone_sessions.filters.constants import zone_of
+from helicone_sessions.messages.query import SessionMetricsQuery, TimeFilter, border_of
 
 Every = timedelta | str | Iterable[TimeFilter]
 """The length of a period, also as text such as ``"1d"``; or the time filters of all periods."""

@@ -13,10 +13,10 @@ from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.constants import MISSING
 from helicone_sessions.filters.expression import ALL, Filter, all_of, any_of, filter_of_contract
 from helicone_sessions.filters.nodes import Leaf
+from helicone_sessions.filters.parser import LONGEST, parse_filter
+from helicone_sessions.filters.printer import to_text
 from helicone_sessions.filters.schema import COLUMNS
-from helicone_sessions.filters.text.parser import LONGEST, parse_filter
-from helicone_sessions.filters.text.printer import to_text
-from helicone_sessions.filters.text.tokens import KEYWORDS, TRUTHS
+from helicone_sessions.filters.tokens import KEYWORDS, TRUTHS
 from tests.filters.support import again, leaf, read
 from tests.strategies import filters, wire_values
 

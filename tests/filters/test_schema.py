@@ -11,8 +11,8 @@ import pytest
 
 from helicone_sessions.errors import FilterValueError
 from helicone_sessions.filters.columns import Columns, F
+from helicone_sessions.filters.parser import parse_filter
 from helicone_sessions.filters.schema import ALIASES, ColumnFacts, Kind
-from helicone_sessions.filters.text.parser import parse_filter
 from tests.filters.support import again, needs_contract, schemas
 from tests.strategies import COLUMNS, PAIRS
 

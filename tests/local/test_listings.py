@@ -20,16 +20,20 @@ from helicone_sessions.local import LocalServer
 from helicone_sessions.local.drivers.driver import DriverError
 from helicone_sessions.local.query import engine as engine_module
 from helicone_sessions.local.query.contract_sql import Unanswerable
-from helicone_sessions.messages.endpoints import (
+from helicone_sessions.messages.protocol import (
     REQUEST_COUNT,
     REQUESTS,
     SESSION_COUNT,
     SESSION_NAMES,
     SESSIONS,
 )
-from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.messages.requests import RequestCountQuery, RequestsQuery
-from helicone_sessions.messages.sessions import Session, SessionName, SessionsQuery
+from helicone_sessions.messages.query import (
+    RequestCountQuery,
+    RequestsQuery,
+    SessionMetricsQuery,
+    SessionsQuery,
+)
+from helicone_sessions.messages.sessions import Session, SessionName
 from tests.local.conftest import Row, Tree, nano_of, session_id_of, session_name_of
 from tests.local.nasty_rows import NAMES, ROWS, START
 from tests.local.service_oracle import Fails, MayFail, ServiceOracle

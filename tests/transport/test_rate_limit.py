@@ -18,10 +18,9 @@ from helicone_sessions import (
     SessionMetricsQuery,
 )
 from helicone_sessions.clock import replaced
-from helicone_sessions.messages.fixed_window import FixedWindow
+from helicone_sessions.messages.protocol import FixedWindow
 from helicone_sessions.testing import FakeHelicone, Fault, RecordedRequest, Reply, VirtualClock, metrics
-from helicone_sessions.transport.rate_gate import Gate
-from helicone_sessions.transport.rate_limit import Pace, Window
+from helicone_sessions.transport.rate_limit import Gate, Pace, Window
 
 Make = Callable[..., HeliconeClient]
 CAUTIOUS = 8

@@ -29,7 +29,7 @@ from helicone_sessions import (
     TransportError,
 )
 from helicone_sessions.clock import replaced
-from helicone_sessions.messages.fixed_window import FixedWindow
+from helicone_sessions.messages.protocol import FixedWindow
 from helicone_sessions.testing import (
     FakeHelicone,
     Fault,

@@ -80,11 +80,11 @@ class Limits:
 
     >>> Limits(seconds=5, memory=2 * 1024**3)
     Limits(seconds=5, memory=2147483648, rows=None, threads=None)
-    >>> Limits(memory="2 GB")
+    >>> Limits(memory="2 GB")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    helicone_sessions.errors.ConfigurationError: limits.memory must be a whole number above 0, got '2 GB'. Pass None for no limit
-    """  # noqa: E501 - a doctest shows the whole message
+    helicone_sessions.errors.ConfigurationError: limits.memory must be a whole number above 0, got '2 GB'...
+    """
 
     seconds: float | None = attrs.field(default=60.0, validator=_check_limit)
     memory: int | None = attrs.field(default=None, validator=_check_limit)

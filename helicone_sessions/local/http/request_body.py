@@ -11,14 +11,14 @@ import zlib
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, Final, TypeVar
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
 
 from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError
 from helicone_sessions.filters.wire import json_text
-from helicone_sessions.local.http.request_queue import LargeBodySlot
 from helicone_sessions.messages.codec import DECODER, decode
 from helicone_sessions.messages.converter import converter
 from helicone_sessions.messages.query import SessionMetricsQuery
@@ -48,6 +48,30 @@ class TooSlow(Exception):
 
 class TooLarge(Exception):
     """The body has more bytes than allowed."""
+
+
+class LargeBodySlot:
+    """One of the few slots for large bodies: taken at most once, and held until the block ends."""
+
+    def __init__(self, slots: asyncio.Semaphore) -> None:
+        self._slots = slots
+        self.is_taken = False
+
+    async def take(self) -> None:
+        """Wait for a slot, unless one is taken already."""
+        if not self.is_taken:
+            await self._slots.acquire()
+            self.is_taken = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.is_taken:
+            self.is_taken = False
+            self._slots.release()
 
 
 async def body_of(request: web.Request, patience: float, large: LargeBodySlot, largest: int) -> bytes:

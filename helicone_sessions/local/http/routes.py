@@ -4,7 +4,8 @@ import asyncio
 import json
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
 from uuid import UUID
@@ -15,15 +16,15 @@ from aiohttp import web
 from helicone_sessions.clock import Clock
 from helicone_sessions.errors import ConfigurationError, FilterError, FilterSyntaxError, FilterValueError
 from helicone_sessions.filters.constants import cut
-from helicone_sessions.filters.text.parser import parse_filter
+from helicone_sessions.filters.parser import parse_filter
 from helicone_sessions.local.dataset import Dataset
 from helicone_sessions.local.drivers.driver import DriverError
-from helicone_sessions.local.http.access_log import RequestFacts, facts, record
-from helicone_sessions.local.http.keys import Keys, MalformedToken, WrongKey
+from helicone_sessions.local.http.listening import RequestFacts, facts, record
 from helicone_sessions.local.http.page.document import FILTER_PATH, page
 from helicone_sessions.local.http.request_body import (
     LARGE_BODY,
     SMALL_BODY,
+    LargeBodySlot,
     TooLarge,
     TooSlow,
     body_of,
@@ -32,7 +33,6 @@ from helicone_sessions.local.http.request_body import (
     read,
     rows_in,
 )
-from helicone_sessions.local.http.request_queue import LargeBodySlot, QueueFull, RequestQueue
 from helicone_sessions.local.http.service_form import (
     CRASHED,
     QUERY_FAILED,
@@ -43,24 +43,23 @@ from helicone_sessions.local.http.service_form import (
 )
 from helicone_sessions.local.query.contract_sql import Unanswerable
 from helicone_sessions.local.query.engine import PageTooLarge
-from helicone_sessions.local.query.request_sql import Listing
-from helicone_sessions.local.query.service_listings import ServiceListings
+from helicone_sessions.local.query.listing_sql import ContractListings, Listing, ServiceListings
 from helicone_sessions.local.query.service_sql import Crash
-from helicone_sessions.local.query.session_sql import ContractListings
-from helicone_sessions.local.server_config import ServerConfig
+from helicone_sessions.local.server_config import Keys, MalformedToken, ServerConfig, WrongKey
 from helicone_sessions.messages.converter import converter
-from helicone_sessions.messages.endpoints import (
+from helicone_sessions.messages.grid_query import GRID_HEADER, GRID_PATH, grid_query_from_wire
+from helicone_sessions.messages.protocol import (
+    CONTRACT_HEADER,
     METRICS,
+    PATH,
     REQUEST_COUNT,
     REQUESTS,
     SESSION_COUNT,
     SESSION_NAMES,
     SESSIONS,
     Endpoint,
+    FixedWindow,
 )
-from helicone_sessions.messages.fixed_window import FixedWindow
-from helicone_sessions.messages.grid_query import GRID_HEADER, GRID_PATH, grid_query_from_wire
-from helicone_sessions.messages.protocol import CONTRACT_HEADER, PATH
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -89,12 +88,44 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _Work = Callable[[web.Request, bytes, UUID], Awaitable[web.Response]]
 
 
+class _QueueFull(Exception):
+    """The request queue has no free place."""
+
+
+class _RequestQueue:
+    """A bounded queue in front of a semaphore.
+
+    Args:
+        running: How many requests run at once.
+        waiting: How many may wait beside them.
+    """
+
+    def __init__(self, running: int, waiting: int) -> None:
+        self.running = asyncio.Semaphore(running)
+        self._free = running + waiting
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold a place in the queue, to wait for ``running``.
+
+        Raises:
+            _QueueFull: There is none.
+        """
+        if not self._free:
+            raise _QueueFull
+        self._free -= 1
+        try:
+            yield
+        finally:
+            self._free += 1
+
+
 @attrs.frozen
 class _Route:
     """The work of a path, the queue in front of it, and the bytes of its body."""
 
     work: _Work
-    queue: RequestQueue
+    queue: _RequestQueue
     largest: int
 
 
@@ -145,17 +176,17 @@ class Endpoints:
     dataset: Dataset
     keys: Keys
     clock: Clock
-    _queries: RequestQueue = attrs.field(init=False)
-    _additions: RequestQueue = attrs.field(init=False)
-    _checks: RequestQueue = attrs.field(init=False)
+    _queries: _RequestQueue = attrs.field(init=False)
+    _additions: _RequestQueue = attrs.field(init=False)
+    _checks: _RequestQueue = attrs.field(init=False)
     _large: asyncio.Semaphore = attrs.field(init=False)
     _windows: dict[UUID, FixedWindow] = attrs.field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._queries = RequestQueue(self.config.threads, self.config.max_queued)
+        self._queries = _RequestQueue(self.config.threads, self.config.max_queued)
         # Queues of their own, so that no query waits for additions, and no check for queries.
-        self._additions = RequestQueue(_ADDED_AT_ONCE, self.config.max_queued)
-        self._checks = RequestQueue(_CHECKED_AT_ONCE, self.config.max_queued)
+        self._additions = _RequestQueue(_ADDED_AT_ONCE, self.config.max_queued)
+        self._checks = _RequestQueue(_CHECKED_AT_ONCE, self.config.max_queued)
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
     def app(self) -> web.Application:
@@ -242,7 +273,7 @@ class Endpoints:
                 body = await self._body(request, large, route.largest)
                 async with route.queue.running:
                     return await route.work(request, body, organization)
-        except QueueFull:
+        except _QueueFull:
             message = "the request queue is full (max_queued). Try again in a second"
             raise Refusal(503, message, "busy", {"Retry-After": "1"}) from None
 

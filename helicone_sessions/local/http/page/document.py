@@ -11,10 +11,10 @@ from typing import Any, Final, get_args
 from aiohttp import web
 
 from helicone_sessions.errors import FilterError
+from helicone_sessions.filters.parser import parse_filter
 from helicone_sessions.filters.schema import COLUMNS, ColumnFacts, Kind, Reading
-from helicone_sessions.filters.text.parser import parse_filter
-from helicone_sessions.filters.text.tokens import OPERATORS_OF
-from helicone_sessions.local.http.access_log import facts
+from helicone_sessions.filters.tokens import OPERATORS_OF
+from helicone_sessions.local.http.listening import facts
 from helicone_sessions.messages.metrics import UNITS, PSize
 from helicone_sessions.messages.protocol import PATH
 

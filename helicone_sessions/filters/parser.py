@@ -28,7 +28,7 @@ from helicone_sessions.filters.expression import ALL, NONE, Filter, Operand, as_
 from helicone_sessions.filters.nodes import SYMBOLS, And, Node, Or, join
 from helicone_sessions.filters.precedence import MIRRORED
 from helicone_sessions.filters.schema import ALIASES, Kind, Operator
-from helicone_sessions.filters.text.tokens import (
+from helicone_sessions.filters.tokens import (
     KEYWORDS,
     METHODS,
     NAMES,

@@ -13,8 +13,7 @@ from uuid import UUID
 
 import attrs
 
-from helicone_sessions.filters.expression import ALL, Filter
-from helicone_sessions.filters.nodes import simplify
+from helicone_sessions.filters.expression import Filter
 from helicone_sessions.filters.schema import COLUMNS, Kind
 from helicone_sessions.local.drivers.driver import Driver, Statement
 from helicone_sessions.local.query.contract_sql import (
@@ -26,20 +25,18 @@ from helicone_sessions.local.query.contract_sql import (
     condition,
     property_value,
 )
-from helicone_sessions.local.query.one_scan import (
+from helicone_sessions.local.query.metrics_sql import (
     LEVELS,
     NANO,
-    histograms,
-    largest,
-    quantile_levels,
-    sorted_figures,
-)
-from helicone_sessions.local.query.selection import (
     SUMS_OF_PARTS,
     caller_condition,
-    contract_window,
+    histograms,
+    largest,
     owned_by,
     part_columns,
+    quantile_levels,
+    scope,
+    sorted_figures,
     with_session_totals,
 )
 from helicone_sessions.local.storage.table import Tables
@@ -51,7 +48,7 @@ from helicone_sessions.messages.grid_query import (
     SegmentValue,
 )
 from helicone_sessions.messages.metrics import PSize
-from helicone_sessions.messages.time_filter import TimeFilter
+from helicone_sessions.messages.query import TimeFilter
 
 # Milliseconds since 1970 of a beginning and an end that no request lies beyond.
 _ALL_TIME: Final = (-2_208_988_800_000, 10_413_792_000_000)
@@ -202,8 +199,7 @@ FROM ({groups}
         caller = self._caller()
         for each in filters:
             marks = compiled[-1].marks if compiled else ()
-            node = simplify((ALL if each is None else each).node)
-            compiled.append(condition(node, self.parameters, self.tables, caller, marks))
+            compiled.append(condition(each, self.parameters, self.tables, caller, marks))
         return compiled
 
     def _parts(
@@ -222,7 +218,7 @@ FROM ({groups}
             keys: What the requests of a part have in common besides the session: SQL by name.
         """
         query = attrs.evolve(self.grid.query, time_filter=time_filter)
-        where = contract_window(
+        where = scope(
             query,
             self.tables,
             owned_by(self.organization_id, self.tables, self._caller()),

@@ -21,8 +21,7 @@ import pytest
 from aiohttp import web
 
 from helicone_sessions import ConfigurationError
-from helicone_sessions.local.drivers.clickhouse_address import parse_address
-from helicone_sessions.local.drivers.clickhouse_http import ClickHouseDriver, form
+from helicone_sessions.local.drivers.clickhouse import ClickHouseDriver, form, parse_address
 from helicone_sessions.local.drivers.driver import DriverError, Limits, Statement
 from helicone_sessions.local.query.contract_sql import Parameters
 from tests.local.clickhouse_server import ClickHouseServer
@@ -423,7 +422,7 @@ async def test_response_of_many_bytes(
     server: ClickHouseServer, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A response is read up to a limit, and a packed one is not unpacked."""
-    monkeypatch.setattr("helicone_sessions.local.drivers.clickhouse_http._LARGEST_RESPONSE", 16 * 1024 * 1024)
+    monkeypatch.setattr("helicone_sessions.local.drivers.clickhouse._LARGEST_RESPONSE", 16 * 1024 * 1024)
     driver = await opened()
     server.replies.append(web.Response(body=b" " * (16 * 1024 * 1024 + 1)))
     with pytest.raises(DriverError, match="more than 16 MB"):
@@ -559,7 +558,7 @@ async def test_no_answer_in_time(
     server: ClickHouseServer, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that does not keep the limit itself is waited for no longer."""
-    monkeypatch.setattr("helicone_sessions.local.drivers.clickhouse_http._MARGIN", 0.0)
+    monkeypatch.setattr("helicone_sessions.local.drivers.clickhouse._MARGIN", 0.0)
     driver = await opened("reader")
     with pytest.raises(DriverError, match=r"no answer of ClickHouse within 0\.01 s"):
         await driver.query(HELD, Limits(seconds=0.01))
@@ -569,7 +568,7 @@ async def test_no_answer_in_time(
 
 async def test_silent_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """A port that takes connections and never answers is given up soon, whatever queries may take."""
-    monkeypatch.setattr("helicone_sessions.local.drivers.clickhouse_http._SECONDS_TO_OPEN", 0.1)
+    monkeypatch.setattr("helicone_sessions.local.drivers.clickhouse._SECONDS_TO_OPEN", 0.1)
     heard: list[bytes] = []
 
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
