@@ -12,7 +12,16 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
-PATHS = ("*.md", "*.py", ".ci/*.py", "docs/**/*.md", "docs/**/*.py", "docs/how-to/*.ipynb", "examples/*.py")
+PATHS = (
+    "*.md",
+    "*.py",
+    ".ci/*.py",
+    "docs/**/*.md",
+    "docs/**/*.py",
+    "docs/how-to/*.ipynb",
+    "examples/*.py",
+    "benchmarks/**/*.py",
+)
 # Phrases that read like a translation, with a hint for each.
 PHRASES = {
     r"(?:^|(?<=[.:] ))(?:What|That which)\b(?=[^?]*\.(?:\s|$))": "start with the subject",
@@ -25,13 +34,11 @@ PHRASES = {
     r"\bask(?:s|ed)? (?:again|anew)\b": "retry, run again",
     r"\bmend(?:s|ed|ing)?\b": "fix",
     r"\bwithout a word\b": "by default",
-    r"\bthe one (?:who|that)\b": "name the person or thing",
-    r"\bby (?:itself|themselves) alone\b": "alone",
     r"\bat (?:your|our) side\b": "on your side",
     r"\bweaknesses?\b": "vulnerability",
     r"\b(?:beginning|begin|begins|made|written down) anew\b": "start again, rewrite",
     r"\bgives? (?:back|out)\b": "return",
-    r"\bas \d+[mhdw]\b": "for example, such as",
+    r"(?<!such )\bas \d+[mhdw]\b": "for example, such as",
 }
 WIDEST = 80
 PHRASE = re.compile("|".join(f"(?P<p{number}>{phrase})" for number, phrase in enumerate(PHRASES)))

@@ -112,7 +112,7 @@ async def _serve() -> None:
         while True:
             due, begun = loop.time() + BEAT, time.process_time()
             await asyncio.sleep(BEAT)
-            # What other processes take is not this one's fault.
+            # The time of other processes does not count.
             latest = max(latest, min(loop.time() - due, time.process_time() - begun))
 
     def tell(value: Any) -> None:
