@@ -513,7 +513,7 @@ async def test_clickhouse_without_an_address(tmp_path: Path) -> None:
     """Without the address of a ClickHouse it says which variable to set."""
     env = {name: value for name, value in os.environ.items() if name != "CLICKHOUSE_URL"}
     done = await run("clickhouse.py", env=env, folder=tmp_path)
-    assert (1, "set CLICKHOUSE_URL, as https://reader@host:8443/default\n") == (done.code, done.err)
+    assert (1, "set CLICKHOUSE_URL, for example https://reader@host:8443/default\n") == (done.code, done.err)
 
 
 async def test_tests_of_ones_own(tmp_path: Path) -> None:
