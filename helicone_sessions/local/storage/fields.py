@@ -101,9 +101,7 @@ _DEFAULTS: Final = {
 }
 
 _FIELDS: Final = (
-    Field(
-        "request_id", Form.UUID, default="an id from the file name, position and content"
-    ),
+    Field("request_id", Form.UUID, default="an id from the file name, position and content"),
     Field("organization_id", Form.UUID, default="the organisation of the data"),
     Field("request_created_at", Form.TIME, is_required=True),
     Field("response_created_at", Form.TIME),
