@@ -478,7 +478,77 @@ def test_a_server_without_requests_says_how_they_come_in(tmp_path: Path) -> None
     file.touch()
     with Serving(("--data", str(file))) as serving:
         serving.end(signal.SIGTERM)
-    assert "every answer will be empty: begin with --data FILE or --sample" in serving.said
+    assert f"every answer will be empty: {file} has no rows" in serving.said
+
+
+# Files instead of the service
+
+
+@needs_engine
+def test_files_are_read_with_the_options_of_serve(tmp_path: Path) -> None:
+    """Columns, times and costs of other data are mapped, and rejected rows are written to a file."""
+    file, rejects = tmp_path / "own.csv", tmp_path / "bad.jsonl"
+    file.write_text("created_at,cost_usd\n2026-11-01 12:00:00.123,0.5\nyesterday,1\n")
+    done = run(
+        "metrics",
+        *("--data", str(file), "--map", "created_at=request_created_at", "--map", "cost_usd=cost"),
+        *("--assume-time-zone", "UTC", "--rejects", str(rejects)),
+    )
+
+    assert (0, True) == (done.returncode, "$0.50" in done.stdout)
+    assert f"1 rejected, written to {rejects}" in done.stderr
+    assert "yesterday" in rejects.read_text()
+
+
+@needs_engine
+def test_a_file_without_its_times_has_the_likely_column_named(tmp_path: Path) -> None:
+    """The error lists the columns that were found, and has the option that maps one."""
+    file = tmp_path / "own.csv"
+    file.write_text("created_at,cost_usd\n2026-11-01T12:00:00Z,0.5\n")
+    done = run("metrics", "--data", str(file))
+
+    assert 2 == done.returncode
+    assert "only 'created_at', 'cost_usd'. If 'created_at' is its time, map it with --map" in done.stderr
+
+
+@needs_engine
+def test_requests_without_a_session_id_are_counted(tmp_path: Path) -> None:
+    """They count as one session in every mean, so a message has their number, unless they are left out."""
+    file = tmp_path / "own.jsonl"
+    rows = (ROW, ROW | {"session_id": None}, ROW | {"session_id": ""})
+    file.write_text("\n".join(map(json.dumps, rows)))
+    said = "requests without a session id count as one session (2 here)"
+
+    assert said in run("metrics", "--data", str(file)).stderr
+    assert said in run("metrics", "--data", str(file), "--by", "model").stderr
+    assert said not in run("metrics", "--data", str(file), "--without-unsessioned").stderr
+
+
+@needs_engine
+@pytest.mark.parametrize(
+    ("message", "arguments"),
+    [
+        ("--data has no rows, got {}", ("--data", "{}")),
+        ("--rejects needs files to read. Add --data FILE", ("--rejects", "{}")),
+    ],
+)
+def test_without_rows_there_are_no_metrics(message: str, arguments: tuple[str, ...], tmp_path: Path) -> None:
+    """The error names the file that is empty, or the option that lacks its files."""
+    file = tmp_path / "empty.jsonl"
+    file.touch()
+    done = run("metrics", *(each.format(file) for each in arguments))
+
+    assert (2, True) == (done.returncode, message.format(file) in done.stderr)
+
+
+@needs_engine
+def test_a_wrong_limit_on_costs_is_explained_in_tables_too(tmp_path: Path) -> None:
+    """`cost` is of one request; the message names the column of whole sessions."""
+    file = tmp_path / "own.jsonl"
+    file.write_text(json.dumps(ROW))
+    for segments in (("--percentile", "p95"), ("--by", "model")):
+        done = run("metrics", "cost > 300", "--data", str(file), *segments)
+        assert "For the cost of whole sessions use 'session_total_cost > 300'" in done.stderr
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")

@@ -136,16 +136,6 @@ def _whole(bars: Sequence[tuple[float, float, float]]) -> list[tuple[float, floa
     return found or list(bars)
 
 
-def session_count(sessions: float) -> str:
-    """A number of sessions; bars of a histogram are fractional, because neighbours share sessions.
-
-    >>> session_count(440.1), session_count(1.0)
-    ('about 440 sessions', '1 session')
-    """
-    about = "" if sessions == round(sessions) else "about "
-    return f"{about}{sessions:,.0f} session{'' if round(sessions) == 1 else 's'}"
-
-
 def cut_note(level: str = "the query's p_size", *, both_ends: bool = False) -> str:
     """A sentence that says which sessions a histogram leaves out.
 

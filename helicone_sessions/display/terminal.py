@@ -88,6 +88,7 @@ class NumberTable:
         rows: A label and a text for each column.
         styles: The styles of rows by label.
         words: The headers of columns that hold words instead of numbers.
+        note: The text below it.
     """
 
     def __init__(
@@ -97,8 +98,10 @@ class NumberTable:
         rows: Iterable[tuple[str, Sequence[str]]],
         styles: Mapping[str, str] | None = None,
         words: Collection[str] = (),
+        note: str = "",
     ) -> None:
         self._title = title
+        self._note = note
         self._justify: list[JustifyMethod] = ["left" if head in words else "right" for head in heads]
         self._heads = [wrap(printable(head), _WIDEST_HEAD) for head in heads]
         self._rows = list(rows)
@@ -116,6 +119,8 @@ class NumberTable:
         for block in _blocks(widths, options.max_width - labels - _GAP):
             yield self._block(block, widths)
             yield Text()
+        if self._note:
+            yield _literal(self._note, "dim")
 
     def _block(self, columns: range, widths: Sequence[int]) -> Table:
         shown = Table(header_style="bold", box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
@@ -150,10 +155,8 @@ class Records:
             table.add_column(_literal(name), justify="right" if name in self._numbers else "left")
         for row in self._rows:
             table.add_row(*map(_literal, row))
-        if (
-            Measurement.get(_console, options.update(max_width=_UNBOUNDED), table).maximum
-            <= options.max_width
-        ):
+        wanted = Measurement.get(_console, options.update(max_width=_UNBOUNDED), table).maximum
+        if wanted <= options.max_width:
             yield table
             return
         for count, row in enumerate(self._rows, 1):
