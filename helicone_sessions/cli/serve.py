@@ -268,7 +268,7 @@ async def _announce(server: "LocalServer", where: str, *, rejects: Path | None, 
         mapped = ", ".join(f"{name} to {to}" for name, to in sorted(loaded.mapped.items()))
         _say(f"columns mapped: {mapped}")
     if loaded.ignored:
-        _say(f"unknown columns are left out: {masked_text(loaded.ignored_text())}")
+        _say(f"unknown columns are ignored: {masked_text(loaded.ignored_text())}")
     # In a cluster that is not ours it may take long to count.
     count = None if where.startswith("in ClickHouse") else await server.count()
     _say(f"serving {'what is' if count is None else f'{count:,} requests'} {where}")
