@@ -279,8 +279,19 @@ def _interval(sync_every: str, path: Path | None) -> timedelta:
 
 
 async def _announce(server: "LocalServer", where: str, *, rejects: Path | None, shows_key: bool) -> None:
-    _report_load(server.loaded, rejects)
-    # A cluster that is not ours may take long to count its rows.
+    loaded = server.loaded
+    if loaded.rows or loaded.rejected:
+        kept = f" (see {rejects})" if loaded.rejected and rejects is not None else ""
+        counts = f"{loaded.replaced:,} replaced, {loaded.rejected:,} rejected"
+        _say(f"{loaded.rows:,} requests loaded, {counts}{kept}")
+    for remark in loaded.remarks():
+        _say(remark)
+    if loaded.mapped:
+        mapped = ", ".join(f"{name} to {to}" for name, to in sorted(loaded.mapped.items()))
+        _say(f"columns mapped: {mapped}")
+    if loaded.ignored:
+        _say(f"unknown columns are ignored: {masked_text(loaded.ignored_text())}")
+    # In a cluster that is not ours it may take long to count.
     count = None if where.startswith("in ClickHouse") else await server.count()
     _say(f"serving {'what is' if count is None else f'{count:,} requests'} {where}")
     if count == 0:
