@@ -657,7 +657,7 @@ line 2, column 5: there is no column 'modle'. Did you mean 'model'?
         (
             "threat\r\n and\r\n",
             """\
-line 2, column 5: expected a condition after 'and', got the end
+line 2, column 5: expected a condition after 'and', got the end. Write one such as cost > 0.1
    and
       ^""",
         ),
@@ -706,7 +706,7 @@ line 1, column 10: the text '{"x" * 58}… has no quotes. Write "{"x" * 98}…
         (
             f"threat and {'(' * 300}",
             f"""\
-line 1, column 312: expected a condition after '(', got the end
+line 1, column 312: expected a condition after '(', got the end. Write one such as cost > 0.1
   …{"(" * 100}
   {" " * 101}^""",
         ),
