@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _HEADS: Final = ("before", "after", "ratio")
-# A notebook shows no more rows than this.
+# A notebook shows at most this many rows.
 _MOST_ROWS: Final = 200
 
 
@@ -63,7 +63,7 @@ class GridComparison(Tabular):
     """The cells of two grids in pairs, as `MetricsGrid.compare` returns them.
 
     Args:
-        pairs: Each cell with that of the earlier grid, segment by segment.
+        pairs: Each cell with the cell of the earlier grid, segment by segment.
 
     >>> from helicone_sessions import SessionMetricsQuery
     >>> from helicone_sessions.testing import metrics

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Kind = Literal["lines", "heatmap"]
 
 _DARK, _BAR, _FAINT = "#1b1b1b", "#9db4c8", "#6b6b6b"
-# Lines differ in dashes, markers and greys, so that they can be told apart without colours.
+# Dashes, markers and greys distinguish the lines without colours.
 _LINES: Final = (
     ("-", "o", "#0b3c5d"),
     ("--", "s", "#b5541c"),
@@ -50,9 +50,9 @@ def plot_metrics(
 
     Args:
         metrics: The metrics.
-        query: Their query, so that the picture can say where the histograms are cut.
+        query: Their query, for a note about the cut of the histograms.
         title: The title above the panels.
-        note: The note below them; by default it says where the histograms are cut.
+        note: The note below them; by default it describes the cut.
 
     Raises:
         MissingExtra: matplotlib is not installed.
@@ -251,7 +251,7 @@ def _frame(figure: "Figure", title: str, note: str) -> None:
 
 
 def _literal(text: str) -> str:
-    # matplotlib would set text between two dollar signs as a formula.
+    # matplotlib renders text between two dollar signs as a formula.
     return text.replace("$", r"\$")
 
 
@@ -273,7 +273,7 @@ def _draw_histogram(axes: "Axes", histogram: Histogram, mean: float | None, titl
         axes.text(0.5, 0.5, "no session", ha="center", va="center", transform=axes.transAxes, color=_FAINT)
         return
     low, high = histogram[0].range_start, histogram[-1].range_end
-    # A bar of equal values has no width, and needs one to be seen.
+    # A bar of equal values has no width, and would be invisible.
     least = _NARROWEST * (high - low) or abs(high) / 10 or 0.1
     for row in histogram:
         width = row.range_end - row.range_start or least
@@ -315,7 +315,7 @@ Values = list[list[float]]
 def _lines(grid: MetricsGrid, values: Values, metric: Quantity) -> "Axes":
     axes = _subplots(9.0, 4.4)
     for (dash, marker, colour), heights in zip(cycle(_LINES), values, strict=False):
-        # Without clip_on a marker at the upper end would be cut.
+        # With clip_on, a marker at the upper end would be cut.
         style: dict[str, Any] = {"linestyle": dash, "marker": marker, "color": colour, "clip_on": False}
         axes.plot(range(len(grid.periods)), heights, markersize=5, **style)
     _name_periods(axes, [str(period) for period in grid.periods])
@@ -328,7 +328,7 @@ def _heatmap(grid: MetricsGrid, values: Values, metric: Quantity) -> "Axes":
     width = min(16.0, max(6.0, 2.5 + 0.62 * len(grid.periods)))
     figure = _figure(width, min(14.0, 2.2 + 0.42 * len(grid.segments)))
     axes: Axes = figure.subplots()
-    # In grey too, this map is the darker the larger the value.
+    # In grey, too, larger values are darker in this map.
     image = axes.imshow(values, cmap="cividis_r", aspect="auto")
     names = [_literal(_short(name)) for name in grid.segments]
     axes.set_yticks(range(len(names)), names, fontsize=8.5)
@@ -387,7 +387,7 @@ def _axis_label(metric: Quantity) -> str:
 def _name_lines(axes: "Axes", lines: Sequence[Any], segments: Sequence[object]) -> None:
     """Add a legend, which a single line does not need."""
     if len(segments) > 1:
-        # With labels instead, matplotlib would leave out the lines whose names begin with "_".
+        # With labels, matplotlib leaves out lines whose names begin with "_".
         names = [_literal(str(name)) for name in segments]
         axes.figure.legend(lines, names, loc="outside right upper", fontsize=8.5, frameon=False)
 
