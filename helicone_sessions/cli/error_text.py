@@ -1,4 +1,4 @@
-"""Errors as text for the command line: options and environment variables in place of Python's arguments."""
+"""Errors as text for the command line, with options and environment variables for Python's arguments."""
 
 import os
 import re
@@ -44,7 +44,7 @@ _REMEDIES: Final = {
 }
 # The parts of an error name other arguments in backticks.
 _OTHER_ARGUMENT: Final = re.compile(r"`(\w+)`")
-# The names of options in other commands.
+# Options with other names in other programs.
 _ELSEWHERE: Final = {
     "--since": "--from",
     "--start": "--from",
@@ -59,7 +59,7 @@ _NUMBERS: Final = {int: "a whole number", float: "a number"}
 
 
 def error_text(error: HeliconeError, command: str = "") -> str:
-    """The text of an error, with what to do next.
+    """The text of an error, with the next step.
 
     Args:
         error: The error.
@@ -77,7 +77,7 @@ def error_text(error: HeliconeError, command: str = "") -> str:
 
 
 def _in_options(error: HeliconeError, command: str) -> str:
-    # The message of a syntax error shows the place in the text.
+    # The message of a syntax error shows the position in the text.
     if error.problem is None or isinstance(error, FilterSyntaxError):
         return str(error)
     options = {**_OPTIONS, **_OPTIONS_OF.get(command, {})}
@@ -174,7 +174,7 @@ def _missing(argument: str, command: str) -> str:
 
 
 def _unused_words(command: str, unused: list[str], tokens: list[str]) -> str:
-    """The error for words that no option takes: mostly an unquoted filter, or a file without its option."""
+    """The error for words that belong to no option: an unquoted filter, or a file without its option."""
     if command in ("metrics", "filter", "sql"):
         first = tokens.index(unused[0]) - 1 if unused[0] in tokens else -1
         whole = " ".join([*(tokens[first : first + 1] if first > 0 else ()), *unused])
