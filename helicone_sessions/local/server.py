@@ -414,7 +414,7 @@ class LocalServer:
             ) from error
 
     async def copy(self, requests: Iterable[Mapping[str, Any]], organization_id: UUID) -> Loaded:
-        """Add requests of the API; those that cannot be read are skipped and counted. `sync` uses it.
+        """Add requests of the API; invalid ones are skipped and counted. `sync` uses it.
 
         Args:
             requests: The requests, under the names of the API. One that is there already is replaced.

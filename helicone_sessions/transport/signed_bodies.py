@@ -1,4 +1,4 @@
-"""Reads the bodies of requests at their signed addresses, outside of the service.
+"""Reads the bodies of requests, which have signed addresses outside of the service.
 
 The addresses come from the service, so they are not trusted: requests to them carry no key, go only to public
 addresses over https, and accept responses of a limited size.
@@ -34,7 +34,7 @@ class BodyUnavailable(Exception):
     """A body that cannot be read.
 
     Args:
-        reason: The fault, without the address, which is a secret.
+        reason: The problem, without the address, which is a secret.
         is_transient: Whether a retry may succeed.
     """
 

@@ -377,7 +377,7 @@ def _is_locked(path: Path) -> bool:
 
 
 def _reason(where: str) -> str:
-    """What chDB writes about *where* if another process starts it there."""
+    """The error of chDB if another process opens *where*."""
     command = [sys.executable, "-c", "import sys, chdb; chdb.connect(sys.argv[1])", where]
     try:
         ended = subprocess.run(  # noqa: S603 - a fixed program

@@ -294,9 +294,9 @@ class ClickHouseDriver:
 
     Args:
         url: ``http://user:password@host:8123/database``, or with ``https`` (the certificate is checked
-            against those that the system trusts). Without a user it is ``default``, without a database the
-            user's own default one.
-        limits: What one query may take. A user with ``readonly = 1`` may send no settings: then the limits
+            against the authorities that the system trusts). Without a user it is ``default``, without a
+            database the user's default one.
+        limits: The limits of a query. A user with ``readonly = 1`` may send no settings: then the limits
             are those of its profile, and of these only the seconds are kept.
         password: The password, if it is not in the URL; else the environment variable
             ``HELICONE_SESSIONS_CLICKHOUSE_PASSWORD`` is read.
@@ -475,7 +475,7 @@ class ClickHouseDriver:
             case aiohttp.ClientConnectorCertificateError():
                 return DriverError(
                     f"the certificate of {place} is not trusted: {error.certificate_error}",
-                    remedy="Add the authority behind it to those that the system trusts",
+                    remedy="Add its authority to the certificates that the system trusts",
                 )
             case aiohttp.ClientConnectorSSLError():
                 problem = f"no TLS connection to {place}: {error.os_error}"
@@ -497,7 +497,7 @@ class ClickHouseDriver:
         task.add_done_callback(self._kills.discard)
 
     async def _send_kill(self, session: aiohttp.ClientSession, query_id: str) -> None:
-        # The id is ours; every user may end queries of its own.
+        # The id is ours, and every user may end its own queries.
         statement = Statement(f"KILL QUERY WHERE query_id = '{query_id}' ASYNC")
         try:
             await self._post(session, statement, {}, _SECONDS_TO_KILL)
@@ -512,7 +512,7 @@ class ClickHouseDriver:
     async def _let_go(self) -> None:
         for pending in self._pending:
             pending.cancel()
-        # In this order: those that are cancelled start what ends their queries on the server.
+        # In this order, because a cancelled query starts the task that ends it on the server.
         await asyncio.gather(*self._pending, return_exceptions=True)
         await asyncio.gather(*self._kills)
         if self._is_ours and self._session is not None:

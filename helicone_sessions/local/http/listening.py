@@ -45,7 +45,7 @@ class RequestFacts:
     outcome: str = "refused"
 
 
-# aiohttp runs each request in a context of its own, its access logger included.
+# aiohttp runs each request in a separate context, including its access logger.
 facts: Final[ContextVar[RequestFacts]] = ContextVar("facts")
 
 

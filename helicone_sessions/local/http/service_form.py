@@ -50,7 +50,7 @@ class Invalid(Exception):
     """A body that the server refuses with status 422.
 
     Args:
-        details: What is wrong, by the path of the field.
+        details: The problems, by the path of the field.
     """
 
     def __init__(self, details: Mapping[str, Any]) -> None:

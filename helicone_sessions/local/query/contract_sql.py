@@ -6,7 +6,7 @@ only ever become parameters.
 A filter may hold conditions on a session as a whole, as its total cost. Such a column means the session's
 requests in the time window (and of the name) that the query asks about, whatever the rest of the filter
 says; so every "and", "or" and "not" around it keeps its meaning. These conditions can only be decided
-after grouping. What surrounds them is decided before, for each request, and carried along as *marks*.
+after grouping. The other conditions are decided before, for each request, and carried along as *marks*.
 """
 
 from collections.abc import Callable, Iterable
@@ -83,7 +83,7 @@ _TSV: Final = str.maketrans(
 
 
 def _tsv_escaped(text: str) -> str:
-    # ClickHouse reads parameters in this form; a raw backslash would be changed without a word.
+    # ClickHouse reads parameters in this form; it would silently change a raw backslash.
     return text.translate(_TSV)
 
 

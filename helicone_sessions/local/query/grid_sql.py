@@ -1,6 +1,6 @@
 """A whole grid from one statement, whose cells equal the metrics of single queries.
 
-The requests become *parts*: those of a session that lie in the same periods and match the same segments. Each
+The requests become *parts*: a part has the requests of a session in the same periods and segments. Each
 part then counts in each of its cells, and the sessions of a cell become its metrics as in a single query. A
 condition on whole sessions is about the session's requests in the period, so it is decided after the parts
 are spread over the periods.
@@ -215,7 +215,7 @@ FROM ({groups}
             common: The condition of the query.
             conditions: Those of the segments.
             time_filter: The time in which all parts lie.
-            keys: What the requests of a part have in common besides the session: SQL by name.
+            keys: The common values of the requests of a part, besides the session: SQL by name.
         """
         query = attrs.evolve(self.grid.query, time_filter=time_filter)
         where = scope(

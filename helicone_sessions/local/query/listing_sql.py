@@ -169,7 +169,7 @@ def _page_of_requests(
 ORDER BY request_created_at {word}, request_id {word}
 LIMIT {parameters.add("UInt64", query.limit)} OFFSET {parameters.add("UInt64", query.offset)}"""
     names = [name for name in dict.fromkeys(_FIELDS.values()) if name in tables.columns]
-    # Aliases of their own, because in ORDER BY ClickHouse prefers an alias to the column.
+    # Different aliases, because in ORDER BY ClickHouse prefers an alias to the column.
     columns = ", ".join(f"{_EXPRESSIONS.get(name, name)} AS field_{name}" for name in names)
     sizes = " + ".join(f"length({name})" for name in _BODIES if name in names) or "0"
 

@@ -222,7 +222,7 @@ class Store:
             await self._stop()
             raise self._rejected("", _TIMEOUT_EXCEEDED) from None
         except BaseException:
-            # What is left of its output would be the answer to the next statement.
+            # The rest of its output would be read as the result of the next statement.
             await self._stop()
             raise
 
