@@ -3,7 +3,7 @@
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from helicone_sessions.errors import (
@@ -124,8 +124,12 @@ def _advice(error: HeliconeError) -> str:
 
 def usage_error(error: "CycloptsError") -> str:
     """The text of an error in the command line itself, with the command that shows the help."""
-    command = shlex.join(["helicone-sessions", *(error.command_chain or ())])
+    command = shlex.join(["helicone-sessions", *_command(error)])
     return f"{_usage_problem(error)}\n  {command} --help lists what there is, with examples"
+
+
+def _command(error: "CycloptsError") -> Sequence[str]:
+    return error.command_chain or ()
 
 
 def _usage_problem(error: "CycloptsError") -> str:
@@ -136,7 +140,7 @@ def _usage_problem(error: "CycloptsError") -> str:
         UnusedCliTokensError,
     )
 
-    command = " ".join(error.command_chain or ())
+    command = " ".join(_command(error))
     if isinstance(error, UnusedCliTokensError):
         return _unused_words(command, list(error.unused_tokens or ()), error.root_input_tokens or [])
     if isinstance(error, UnknownOptionError) and (problem := _unknown_option(error)):
