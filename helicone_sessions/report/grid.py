@@ -522,14 +522,6 @@ def grid_to_html(
     unit = unit_of(quantity)
     most = max((value for cell in grid if (value := cell.quantity(quantity)) is not None), default=0.0) or 1.0
 
-    def shown(cell: GridCell) -> html.Cell:
-        if cell.metrics is None:
-            return html.Cell(_FAILED, tip=f"{type(cell.error).__name__}: {cell.error}")
-        value = cell.quantity(quantity)
-        # The shade of a total would say nothing.
-        is_total = cell.segment is None or (cell.period is None and len(grid.periods) > 1)
-        return html.Cell(number(value, unit), 0.0 if is_total else (value or 0.0) / most)
-
     segments = _indexes(grid, 0)
     periods = _indexes(grid, 1)
     columns, lines = _shortened(segments, _MOST_COLUMNS), _shortened(periods, _MOST_ROWS)
@@ -539,11 +531,22 @@ def grid_to_html(
         if len(all_) > len(shown_)
     ]
     rows = [
-        (_period_name(grid, line), [shown(grid.cells[column, line]) for column in columns]) for line in lines
+        (_period_name(grid, line), [_html_cell(grid, (column, line), quantity, most) for column in columns])
+        for line in lines
     ]
     note = f"In {unit}.{''.join(left_out)} Other quantities: {others}. {grid.note}".rstrip()
     heads = [_segment_name(grid, column) for column in columns]
     return html.table(quantity_title(quantity, grid.query), heads, rows, note)
+
+
+def _html_cell(grid: MetricsGrid, position: Position, quantity: Quantity, most: float) -> html.Cell:
+    cell = grid.cells[position]
+    if cell.metrics is None:
+        return html.Cell(_FAILED, tip=f"{type(cell.error).__name__}: {cell.error}")
+    value = cell.quantity(quantity)
+    # The shade of a total would say nothing.
+    is_total = cell.segment is None or (cell.period is None and len(grid.periods) > 1)
+    return html.Cell(number(value, unit_of(quantity)), 0.0 if is_total else (value or 0.0) / most)
 
 
 def grid_to_terminal(grid: MetricsGrid, quantity: Quantity = "dollars_mean") -> "RenderableType":
@@ -628,18 +631,19 @@ def grid_to_json(plan: Plan, cells: Mapping[Position, GridCell], note: str) -> s
             "percentiles": plan.percentiles,
             "exactSums": plan.exact_sums,
             "note": note,
-            "cells": [
-                {
-                    "position": position,
-                    "metrics": cell.metrics and converter.unstructure(cell.metrics),
-                    "error": cell.error and f"{type(cell.error).__name__}: {cell.error}",
-                    "sums": cell.sums and attrs.asdict(cell.sums),
-                    "percentiles": {level: each.to_dict() for level, each in cell.percentiles.items()},
-                }
-                for position, cell in cells.items()
-            ],
+            "cells": [_cell_to_json(position, cell) for position, cell in cells.items()],
         }
     )
+
+
+def _cell_to_json(position: Position, cell: GridCell) -> dict[str, Any]:
+    return {
+        "position": position,
+        "metrics": cell.metrics and converter.unstructure(cell.metrics),
+        "error": cell.error and f"{type(cell.error).__name__}: {cell.error}",
+        "sums": cell.sums and attrs.asdict(cell.sums),
+        "percentiles": {level: each.to_dict() for level, each in cell.percentiles.items()},
+    }
 
 
 def grid_from_json(text: str | bytes) -> tuple[Plan, dict[Position, GridCell], str]:

@@ -336,7 +336,16 @@ def _heatmap(grid: MetricsGrid, values: Values, metric: Quantity) -> "Axes":
     _name_periods(axes, [str(period) for period in grid.periods])
     unit = unit_of(metric)
     known = [value for row in values for value in row if not math.isnan(value)]
-    middle = (min(known) + max(known)) / 2 if known else 0.0
+    _name_cells(axes, grid, metric, middle=(min(known) + max(known)) / 2 if known else 0.0)
+    if known:
+        bar = figure.colorbar(image, ax=axes, pad=0.02)
+        bar.set_label(unit, fontsize=9)
+        bar.ax.tick_params(labelsize=8)
+    return axes
+
+
+def _name_cells(axes: "Axes", grid: MetricsGrid, metric: Quantity, *, middle: float) -> None:
+    """Write numbers into the cells of a small grid, and mark the cells without an answer."""
     for index, cell in enumerate(grid):
         row, column = divmod(index, len(grid.periods))
         value = cell.quantity(metric)
@@ -345,12 +354,7 @@ def _heatmap(grid: MetricsGrid, values: Values, metric: Quantity) -> "Axes":
         elif value is None or len(grid) <= _MOST_NUMBERS:
             colour = "white" if value is not None and value > middle else "black"
             style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7.5, "color": colour}
-            axes.text(column, row, _literal(number(value, unit)), **style)
-    if known:
-        bar = figure.colorbar(image, ax=axes, pad=0.02)
-        bar.set_label(unit, fontsize=9)
-        bar.ax.tick_params(labelsize=8)
-    return axes
+            axes.text(column, row, _literal(number(value, unit_of(metric))), **style)
 
 
 def _subplots(width: float, height: float) -> "Axes":

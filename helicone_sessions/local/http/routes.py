@@ -1,6 +1,7 @@
 """The handlers of all paths: authentication, rate limit, queue, and the responses."""
 
 import asyncio
+import io
 import json
 import logging
 import secrets
@@ -85,7 +86,8 @@ _GONE: Final = 499
 _CONTRACT_HEADERS: Final = {**CONTRACT_HEADER, **GRID_HEADER}
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-_Work = Callable[[web.Request, bytes, UUID], Awaitable[web.Response]]
+_Work = Callable[[web.Request, list[bytes], UUID], Awaitable[web.Response]]
+_WorkOnWhole = Callable[[web.Request, bytes, UUID], Awaitable[web.Response]]
 
 
 class _QueueFull(Exception):
@@ -122,7 +124,7 @@ class _RequestQueue:
 
 @attrs.frozen
 class _Route:
-    """The work of a path, the queue in front of it, and the bytes of its body."""
+    """The work of a path on the pieces of a body, the queue in front of it, and the bytes of its body."""
 
     work: _Work
     queue: _RequestQueue
@@ -193,14 +195,15 @@ class Endpoints:
         """The application that holds the addresses."""
         app = web.Application(middlewares=[self._outermost])
         answer = self._query if self.config.semantics == "contract" else self._query_as_service
-        query = _Route(answer, self._queries, LARGEST_QUERY)
+        query = _Route(_on_whole(answer), self._queries, LARGEST_QUERY)
         rows = _Route(self._add_rows, self._additions, LARGEST_ROWS)
-        check = _Route(self._check_filter, self._checks, LARGEST_FILTER)
+        check = _Route(_on_whole(self._check_filter), self._checks, LARGEST_FILTER)
         routes = {PATH: query, ROWS_PATH: rows, FILTER_PATH: check}
         if self.config.semantics == "contract":
-            routes[GRID_PATH] = _Route(self._query_grid, self._queries, LARGEST_QUERY)
+            routes[GRID_PATH] = _Route(_on_whole(self._query_grid), self._queries, LARGEST_QUERY)
         for endpoint, make in _LISTINGS:
-            routes[endpoint.path] = _Route(partial(self._list, endpoint, make), self._queries, LARGEST_QUERY)
+            work = _on_whole(partial(self._list, endpoint, make))
+            routes[endpoint.path] = _Route(work, self._queries, LARGEST_QUERY)
         for path, route in routes.items():
             app.router.add_post(_with_slashes(path), partial(self._guarded, route))
         app.router.add_get("/healthcheck", _healthcheck)
@@ -277,7 +280,7 @@ class Endpoints:
             message = "the request queue is full (max_queued). Try again in a second"
             raise Refusal(503, message, "busy", {"Retry-After": "1"}) from None
 
-    async def _body(self, request: web.Request, large: LargeBodySlot, largest: int) -> bytes:
+    async def _body(self, request: web.Request, large: LargeBodySlot, largest: int) -> list[bytes]:
         try:
             body = await body_of(request, self.config.patience, large, largest)
         except TooSlow:
@@ -290,7 +293,7 @@ class Endpoints:
                 raise _without_envelope("request entity too large") from None
             size = f"{largest // _MEGABYTE} MB" if largest >= _MEGABYTE else f"{largest // 1024} KB"
             raise Refusal(413, f"the body must not be longer than {size}") from None
-        facts.get().bytes_in = len(body)
+        facts.get().bytes_in = sum(map(len, body))
         return body
 
     async def _query(self, _request: web.Request, body: bytes, organization: UUID) -> web.Response:
@@ -389,7 +392,7 @@ class Endpoints:
         facts.get().outcome = "answered"
         return web.json_response(checked)
 
-    async def _add_rows(self, _request: web.Request, body: bytes, organization: UUID) -> web.Response:
+    async def _add_rows(self, _request: web.Request, body: list[bytes], organization: UUID) -> web.Response:
         try:
             # With a single key the rows may name their organisations.
             loaded = await self.dataset.add(rows_in(body), organization if self.keys.organizations else None)
@@ -401,6 +404,17 @@ class Endpoints:
         return web.json_response(
             {"data": {**attrs.asdict(loaded), "ignored": sorted(loaded.ignored)}, "error": None}
         )
+
+
+def _on_whole(work: _WorkOnWhole) -> _Work:
+    """Work on the whole body, as work on its pieces."""
+
+    async def on_pieces(request: web.Request, body: list[bytes], organization: UUID) -> web.Response:
+        whole = b"".join(body)
+        body.clear()
+        return await work(request, whole, organization)
+
+    return on_pieces
 
 
 async def _read_as_service(endpoint: Endpoint[Any, Any], request: web.Request, body: bytes) -> ServiceQuery:
@@ -489,7 +503,9 @@ async def _answered_at_length(data: Any, headers: Mapping[str, str] | None) -> w
     """The answer of many rows; another thread encodes them one by one, so that the loop stays free."""
     facts.get().outcome = "answered"
     body = await asyncio.to_thread(_envelope, data)
-    return web.Response(body=body, content_type="application/json", headers=headers)
+    # aiohttp copies a large body whole, but sends a file in pieces.
+    content = io.BytesIO(body) if len(body) > LARGE_BODY else body
+    return web.Response(body=content, content_type="application/json", headers=headers)
 
 
 def _envelope(data: Any) -> bytes:
