@@ -121,14 +121,9 @@ async def _serve() -> None:
         while True:
             due, used, waited = loop.time() + BEAT, time.process_time(), _waited()
             await asyncio.sleep(BEAT)
-<<<<<<< HEAD
-            # The time of other processes does not count.
-            latest = max(latest, min(loop.time() - due, time.process_time() - begun))
-=======
             # Other processes also delay a beat: while this thread waits for a processor, or all threads do.
             late = loop.time() - due - (_waited() - waited)
             latest = max(latest, min(late, time.process_time() - used))
->>>>>>> main
 
     def tell(value: Any) -> None:
         print(json.dumps(value), flush=True)
