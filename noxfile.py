@@ -166,7 +166,10 @@ def minimums(session: nox.Session) -> None:
 @nox.session(requires=["wheel"], default=False)
 @nox.parametrize("release", PYODIDES, ids=[release.partition(".")[0] for release in PYODIDES])
 def pyodide(session: nox.Session, release: str) -> None:
-    """Run the tests of filters and messages on newer Pythons, in Pyodide on Node.js; needs the network."""
+    """Run the tests of filters, messages and display on Python 3.14 and 3.15, in Pyodide on Node.js.
+
+    It downloads Pyodide and the packages.
+    """
     if not (shutil.which("node") and shutil.which("npm")):
         session.skip("node and npm are not installed")
     npm, site = session.create_tmp(), f"{session.create_tmp()}/site"
@@ -175,12 +178,12 @@ def pyodide(session: nox.Session, release: str) -> None:
     (wheel,) = Path(DIST.name).glob("*.whl")
     version = f"{release[0]}.{release[1:3]}"
     pure = ("--platform", "any", "--only-binary", ":all:", "--python-version", version)
-    packages = (str(wheel), "hypothesis", "pytest", "pytest-asyncio", "tzdata")
+    packages = (str(wheel), "hypothesis", "pytest", "pytest-asyncio", "rich", "tzdata")
     session.run("python", "-m", "pip", "install", "--quiet", "--upgrade", "--target", site, *pure, *packages)
     # Deeply nested filters need a large stack, on which no JSON is too deep. There are no threads.
     node = f"exec node --stack-size=60000 tests/pyodide.mjs {npm}/node_modules/pyodide {site}"
     tests = ("-k", "not threads and not (deep and (shown or words or contract))", "-p", "no:cacheprovider")
-    chosen = session.posargs or ("tests/filters", "tests/messages")
+    chosen = session.posargs or ("tests/filters", "tests/messages", "tests/display")
     session.run("bash", "-c", f'ulimit -s 65500; {node} "$@"', "pyodide", *tests, *chosen, external=True)
 
 

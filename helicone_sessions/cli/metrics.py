@@ -421,7 +421,8 @@ def _show_metrics(found: SessionMetrics, report: _Report) -> None:
     if report.plot is not None:
         from helicone_sessions.report.plot import plot_metrics
 
-        plot_metrics(found, query=report.query)[0].figure.savefig(report.plot)  # type: ignore[union-attr]
+        drawn, *_ = plot_metrics(found, query=report.query, source=report.source.name)
+        drawn.figure.savefig(report.plot)  # type: ignore[union-attr]
 
 
 def _show_grid(grid: MetricsGrid, report: _Report) -> None:
@@ -434,7 +435,8 @@ def _show_grid(grid: MetricsGrid, report: _Report) -> None:
     if report.plot is not None:
         from helicone_sessions.report.plot import plot_grid
 
-        plot_grid(grid, report.quantity, report.kind).figure.savefig(report.plot)  # type: ignore[union-attr]
+        drawn = plot_grid(grid, report.quantity, report.kind, source=report.source.name)
+        drawn.figure.savefig(report.plot)  # type: ignore[union-attr]
 
 
 def _show_comparison(comparison: GridComparison, report: _Report) -> None:
@@ -447,7 +449,8 @@ def _show_comparison(comparison: GridComparison, report: _Report) -> None:
     if report.plot is not None:
         from helicone_sessions.report.plot import plot_comparison
 
-        plot_comparison(comparison, report.quantity).figure.savefig(report.plot)  # type: ignore[union-attr]
+        drawn = plot_comparison(comparison, report.quantity, source=report.source.name)
+        drawn.figure.savefig(report.plot)  # type: ignore[union-attr]
 
 
 def _print(shown: Any, note: str) -> None:

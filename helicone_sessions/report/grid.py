@@ -59,7 +59,7 @@ _MOST_COLUMNS: Final = 40
 _MOST_NAMES: Final = 8
 
 
-@attrs.frozen(eq=False, repr=False)
+@attrs.frozen(repr=False)
 class MetricsGrid(Tabular):
     """Metrics by segment and period, as `metrics_grid` returns them.
 
@@ -85,7 +85,7 @@ class MetricsGrid(Tabular):
     >>> grid = asyncio.run(main())
     >>> len(grid), grid["o3", 0].quantity("dollars_mean"), grid.total().quantity("dollars_mean")
     (2, 0.25, 0.25)
-    >>> grid.to_rows()[1]["segment"], MetricsGrid.from_json(grid.to_json()).to_rows() == grid.to_rows()
+    >>> grid.to_rows()[1]["segment"], MetricsGrid.from_json(grid.to_json()) == grid
     ('o3', True)
     >>> grid.failed, grid.compare(grid).to_rows()[2]["ratio"]
     ((), 1.0)
@@ -212,14 +212,21 @@ class MetricsGrid(Tabular):
         Raises:
             FilterValueError: The earlier grid has other segments or another number of periods.
         """
-        if list(self.segments) != list(before.segments) or len(self.periods) != len(before.periods):
+        if len(self.periods) != len(before.periods):
             raise FilterValueError(
                 argument="before",
-                problem=f"has {len(before.segments)} segments and {len(before.periods)} periods, and this"
-                f" grid has {len(self.segments)} and {len(self.periods)}",
-                remedy="Compare grids with as many periods and the same names of segments",
+                problem=f"has {len(before.periods)} periods, and this grid has {len(self.periods)}",
+                remedy="Compare grids with the same number of periods",
             )
-        return GridComparison(tuple(zip(self, before, strict=True)))
+        if others := [*self.segments.keys() ^ before.segments.keys()]:
+            shown = ", ".join(map(repr, others[:_MOST_NAMES])) + (", …" if len(others) > _MOST_NAMES else "")
+            raise FilterValueError(
+                argument="before",
+                problem=f"has other segments: only one of the grids has {shown}",
+                remedy="Use the same segments for both, for example by=this_week.segments",
+            )
+        earlier = [cell for name in self.segments for cell in before[name]]
+        return GridComparison(tuple(zip(self, earlier, strict=True)), self.query)
 
     async def ask_again(
         self, client: MetricsClient, *, on_progress: OnProgress | None = None

@@ -727,9 +727,9 @@ class MapColumn(Operand, Generic[M]):
             if name.startswith("__"):
                 raise AttributeError(name)
             problem = f"is a map and has no .{name}"
-            raise refusal(
-                UnknownOperator, self._facts, problem, f"Name a key first, as in {self!r}['env'].{name}"
-            )
+            is_operator = _SYNONYMS.get(name, name) in dir(self._column)
+            remedy = f"{self!r}['env'].{name}" if is_operator else f"{self!r}[{name!r}]"
+            raise refusal(UnknownOperator, self._facts, problem, f"Use a key, as in {remedy}")
 
     def _instead_of_in(self, item: object) -> str:
         if self._facts.name == "scores":
