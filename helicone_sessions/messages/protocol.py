@@ -172,8 +172,8 @@ def request(query: Any, endpoint: Endpoint[Any, Any] = METRICS) -> bytes:
     """The body of the request for *query*.
 
     Raises:
-        FilterValueError: The API cannot express the filter, or the body is larger than 10 MB, the limit of the
-            open-source server (executed, July 2026).
+        FilterValueError: The API cannot express the filter, or the body is larger than 10 MB, the limit of
+            the open-source server (executed, July 2026).
 
     >>> from helicone_sessions import SessionMetricsQuery
     >>> request(SessionMetricsQuery())
