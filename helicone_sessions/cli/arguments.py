@@ -24,7 +24,7 @@ from helicone_sessions.report.periods import length_of
 _BY: Final = re.compile(
     r"""((?:[^=\[]|\[(?:"(?:[^"\\]|\\.)*+"|'(?:[^'\\]|\\.)*+'|[^\]"'])*+\])++)=(.*)""", re.DOTALL
 )
-# A name of any characters and a filter; quotes are necessary around those that a column and its values have.
+# A name of any characters and a filter; quotes are necessary around the characters of a column and values.
 _NAMED: Final = re.compile(
     r"""\s*(?:(?P<quote>["'])(?P<quoted>.+?)(?P=quote)|(?P<name>[^=<>:\["']+))\s*:(?P<filter>.*)""", re.DOTALL
 )

@@ -35,7 +35,7 @@ _OPTIONS: Final = {
     "proxy": "the proxy in the environment",
 }
 _OPTIONS_OF: Final[Mapping[str, Mapping[str, str]]] = {"serve": {"api_key": "HELICONE_SESSIONS_SERVER_KEY"}}
-# Remedies by option; they replace those that only help in Python.
+# Remedies by option; they replace the remedies that only help in Python.
 _REMEDIES: Final = {
     "HELICONE_API_KEY": "Run `export HELICONE_API_KEY=sk-helicone-...` with a key from Helicone's settings"
     " page; `helicone-sessions demo` needs none",

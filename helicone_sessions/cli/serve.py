@@ -1,4 +1,4 @@
-"""``helicone-sessions serve``: the embedded engine as a server, until it is told to stop."""
+"""``helicone-sessions serve``: the embedded engine as a server, until it is stopped."""
 
 import asyncio
 import gc
@@ -52,8 +52,8 @@ def serve(
 ) -> None:
     """Answer queries from your own data, as the service would, until Ctrl-C or SIGTERM.
 
-    The key that clients need is taken from HELICONE_SESSIONS_SERVER_KEY; without it one is made up and shown.
-    What was asked is written to the standard error, a line for each request.
+    The key for clients is taken from HELICONE_SESSIONS_SERVER_KEY; without it, one is generated and shown.
+    Each request writes a line to standard error.
 
     Args:
         data: A .jsonl, .json, .csv or .parquet file of requests (.gz likewise) to load first, or a pattern in
@@ -230,9 +230,9 @@ async def _until(ending: asyncio.Event, rounds: Rounds | None) -> None:
 
 
 async def _started(make: Callable[..., "LocalServer"], ending: asyncio.Event) -> "LocalServer | None":
-    """The server, once it has loaded its data; None if it was told to stop and has given up the load."""
+    """The server, once it has loaded its data; None if it was stopped during the load."""
     with _progress() as on_progress, warnings.catch_warnings():
-        # What they would say is announced in the command's own words.
+        # The command reports these facts itself.
         warnings.simplefilter("ignore", UserWarning)
         server = make(on_progress=on_progress)
         starting = asyncio.create_task(server.start())
@@ -288,7 +288,7 @@ async def _announce(server: "LocalServer", where: str, *, rejects: Path | None, 
     key = server.api_key if shows_key else f'"${KEY_VARIABLE}"'
     _say("point a client at it with")
     sys.stderr.write(f"  export HELICONE_BASE_URL={server.url} HELICONE_API_KEY={key}\n")
-    # A browser sends to nobody what stands behind the #.
+    # A browser sends the part behind the # to nobody.
     _say(
         f"or look at it in a browser at {server.url}/" + (f"#key={quote(key, safe='')}" if shows_key else "")
     )

@@ -60,7 +60,7 @@ class Caution:
     Args:
         condition: The condition, as Python source.
         column: The column's name in the API; empty if the caution is about several.
-        effect: What happens to the condition: ``"ignored"`` (it becomes true), ``"fails"`` (the query ends
+        effect: The effect on the condition: ``"ignored"`` (it becomes true), ``"fails"`` (the query ends
             with an error), ``"widened"`` (an "or" that matches everything), ``"overflow"`` (another number),
             ``"sentinel"`` (a word taken for a missing or empty value), ``"twisted"`` (another meaning),
             ``"inexact"`` (a rounded constant), ``"version"`` (it depends on the version of ClickHouse),

@@ -59,7 +59,7 @@ _EXAMPLES: Final = {
 _REMEDIES: Final = {
     DATETIME: f"Write it like {_TIME}",
     DAY: f"Write the time too, for example {_TIME}",
-    EXPAND: "Write each condition in a leaf of its own",
+    EXPAND: "Write each condition in a separate leaf",
     IS_EMPTY: "Write is empty, because a missing value is stored as the empty text",
     IS_NULL: "Write is null to match missing text",
     NEGATIVE: "Compare it with zero or more",
@@ -505,7 +505,7 @@ class _Parser:
         constant = self.advance()
         if self.token.word == "in":
             raise self.error(
-                "a constant stands before in",
+                "there is a constant before in",
                 f"Write for example model contains {cut(constant.text)}",
                 constant,
             )

@@ -1,4 +1,4 @@
-"""The requests that a server answers from: tables of its own, or those of an existing ClickHouse."""
+"""The requests that a server answers from: its own tables, or those of an existing ClickHouse."""
 
 import os
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping

@@ -159,7 +159,7 @@ class MetricsGrid(Tabular):
 
     @property
     def plan(self) -> Plan:
-        """What the queries of all cells have in common."""
+        """The common parts of the queries of all cells."""
         return Plan(self.query, self.segments, self.periods, self.percentiles, self.exact_sums)
 
     @property
@@ -170,7 +170,7 @@ class MetricsGrid(Tabular):
     def total(self, segment: Hashable = None, period: PeriodKey | None = None) -> GridCell:
         """The metrics of a segment over the whole time, of a period over all segments, or of everything.
 
-        Totals have queries of their own, because they cannot be added up: a session can lie in several
+        Totals have separate queries, because cells cannot be added up: a session can be in several
         periods, and the mean of means is not the mean. "All segments" is everything that the query selects,
         including requests that are in no segment.
 

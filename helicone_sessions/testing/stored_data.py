@@ -147,7 +147,7 @@ class Traps:
 
 @attrs.define(eq=False)
 class StoredData:
-    """What the fake service knows of sessions and requests, and its answers about them."""
+    """The sessions and requests of the fake service, and its responses about them."""
 
     sessions: list[Session] = attrs.field(factory=list)
     requests: list[Request] = attrs.field(factory=list)

@@ -124,7 +124,7 @@ class Connection:
     """The connections of a client: made when first used, and closed only if they are ours.
 
     Args:
-        session: A session of the caller's, or None for one of our own.
+        session: A session of the caller, or None to create one.
         settings: Where the service is, which key opens it, and by which proxy it is reached.
         size: How many connections there are at most.
         made_at: Where the client was made, for the warning about one that was not closed.
@@ -133,7 +133,7 @@ class Connection:
     def __init__(
         self, session: aiohttp.ClientSession | None, settings: Settings, size: int, made_at: Place
     ) -> None:
-        # What the headers of responses have announced.
+        # Announced by the headers of responses.
         self.follows_contract = False
         self.offers_grid = False
         self._session = session

@@ -132,8 +132,8 @@ class Listings:
             search: A part of the id or the name, without regard to case.
             sort: A field of `Session` or ``duration``, with ``-`` in front for the largest first.
             limit: The number of sessions; None for all.
-            whole_sessions: Give the totals and times of all requests of these sessions, at any time, and not
-                only of those that match. It takes another request for each 200 sessions.
+            whole_sessions: Give the totals and times of all requests of these sessions, at any time, not
+                only of the matching ones. It takes another request for each 200 sessions.
 
         Raises:
             FilterError: An argument cannot be used or sent; nothing was sent.
@@ -386,7 +386,7 @@ class _SessionList:
         ask: Sends a query.
         query: The query, without offset and limit.
         can_count: Whether the server can count these sessions.
-        is_whole: Give sessions with all their requests instead of those that match.
+        is_whole: Give sessions with all their requests instead of the matching ones.
     """
 
     ask: Ask

@@ -142,12 +142,12 @@ class _Pass(Generic[Query, Row]):
             self.is_certain &= self._is_short
             raise StopAsyncIteration
         rank = self.facts.rank
-        # Rows that were not read yet lie at the edge or after it. They can have moved up, but no further than
-        # to the edge: a page that begins before it lacks none of them.
+        # Rows that were not read yet are at the edge or after it. They can have moved up, but no further than
+        # the edge: a page that begins before it lacks none of them.
         self.is_certain &= self._offset == 0 or rank(rows[0]) < self._edge
         self._edge = rank(rows[-1])
         self._is_short = len(rows) < size
-        # The page is cut before repeated rows are removed, so a row lies at its place here or further on.
+        # The page is cut before repeated rows are removed, so a row is at its place or further on.
         overlapping = sum(rank(row) < self._edge for row in rows) - 1
         overlaps = overlapping > 0 if self.is_careful else not self._is_short and overlapping >= size // 2
         self._offset += overlapping if overlaps else size

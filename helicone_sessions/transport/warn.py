@@ -41,7 +41,7 @@ def callers_place() -> Place:
 
 
 def marked_as_coroutine_function(function: Function) -> Function:
-    """*function*, which gives a coroutine, as one for those who look, as `unittest.mock` does."""
+    """Mark *function*, which returns a coroutine, as a coroutine function for `unittest.mock`."""
     if sys.version_info >= (3, 12):
         return inspect.markcoroutinefunction(function)
     # The equivalent of markcoroutinefunction() on 3.11.

@@ -542,7 +542,7 @@ def _refused(marked: str, problem: str) -> None:
             "«true»",
             "'true' is not compared with a column. Write for example status == 200, or status in (200, 404) for one of several values",
         ),
-        ('«"gpt"» in model', 'a constant stands before in. Write for example model contains "gpt"'),
+        ('«"gpt"» in model', 'there is a constant before in. Write for example model contains "gpt"'),
         ("cost > «abc»", "cost takes a number, got 'abc'"),
         ("cost > «1_000»", "cost takes a number, got '1_000'"),
         ("cost > «nan»", "cost takes a number, got 'nan'"),

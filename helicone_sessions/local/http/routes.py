@@ -186,7 +186,7 @@ class Endpoints:
 
     def __attrs_post_init__(self) -> None:
         self._queries = _RequestQueue(self.config.threads, self.config.max_queued)
-        # Queues of their own, so that no query waits for additions, and no check for queries.
+        # Separate queues, so that no query waits for additions, and no check for queries.
         self._additions = _RequestQueue(_ADDED_AT_ONCE, self.config.max_queued)
         self._checks = _RequestQueue(_CHECKED_AT_ONCE, self.config.max_queued)
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
