@@ -313,8 +313,8 @@ class APIError(HeliconeError):
     """The service sent a response that is an error, or is not valid.
 
     Args:
-        message: The service's own text, or the fault of the response.
         message: The service's text, or the fault of the response.
+        status: The HTTP status of the response.
         request_id: The id of the request from a header of the service or its gateway, or None.
         attempts: Number of attempts.
         waited: Seconds spent waiting between attempts.

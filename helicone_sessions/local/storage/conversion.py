@@ -127,7 +127,7 @@ class _Source:
         payload: The file that it reads.
         texts: For each column of the block an expression of type Nullable(String).
         identity: The expression for the identity of a row, or None if there is none.
-        is_certain: The condition under which the texts are those that Python sees.
+        is_certain: The condition under which Python would read the same texts.
         doubles_quotes: Whether the quotes of objects may be doubled once more than they have to be.
         maps: For columns that are maps already, which are never null, an expression of type
             Map(String, Nullable(…)).
