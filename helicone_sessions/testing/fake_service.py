@@ -220,7 +220,7 @@ class FakeHelicone:
         port: int = 0,
         clock: Clock | None = None,
         strict: bool = True,
-        patience: float = 5.0,
+        patience: float = 60.0,
         traps: Traps | None = None,
     ) -> None:
         self.api_key = api_key

@@ -222,7 +222,7 @@ def test_precedence_is_that_of_python(length: int) -> None:
 
 
 @given(st.lists(st.sampled_from("TTTCCC&&&|||~~(())"), min_size=6, max_size=16).map(tuple), st.integers(0, 1))
-@settings(max_examples=repeats(400), deadline=None)
+@settings(max_examples=repeats(400))
 def test_precedence_of_long_rows(signs: tuple[str, ...], spelling: int) -> None:
     """Longer rows are read as Python reads them, or not at all."""
     _same_as_python(signs, spelling)
@@ -301,7 +301,7 @@ def test_written(source: str, text: str) -> None:
 
 
 @given(filters(max_leaves=30))
-@settings(max_examples=repeats(150), deadline=None)
+@settings(max_examples=repeats(150))
 def test_any_filter_is_read_back(filter_: Filter) -> None:
     """Any filter, and its opposite, is read from its text as an equal one."""
     assert filter_ == parse_filter(written(filter_))
@@ -329,7 +329,7 @@ def test_what_another_client_sent(condition: dict[str, Any]) -> None:
 
 
 @given(wire_values())
-@settings(max_examples=repeats(200), deadline=None)
+@settings(max_examples=repeats(200))
 def test_any_wire_has_a_text(wire: object) -> None:
     """Whatever is read from the API's JSON is read back from its text."""
     try:
@@ -814,14 +814,14 @@ def _is_read_or_refused(text: str) -> bool:
 
 
 @given(st.lists(st.sampled_from(_WORDS), max_size=12), st.sampled_from([" ", "", "\t\n"]))
-@settings(max_examples=repeats(600), deadline=None)
+@settings(max_examples=repeats(600))
 def test_any_words_are_read_or_refused(words: list[str], between: str) -> None:
     """The words of the language in any order are a filter, or are refused with a place."""
     _is_read_or_refused(between.join(words))
 
 
 @given(st.text(max_size=40) | st.text("\\\"'ua0(){}[]<>=!&|~,.:- \n\ud800é", max_size=40))
-@settings(max_examples=repeats(400), deadline=None)
+@settings(max_examples=repeats(400))
 def test_any_text_is_read_or_refused(text: str) -> None:
     """Any text at all is a filter, or is refused with a place."""
     _is_read_or_refused(text)
@@ -829,7 +829,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 
 @given(filters(max_leaves=6), st.data())
-@settings(max_examples=repeats(200), deadline=None)
+@settings(max_examples=repeats(200))
 def test_a_damaged_filter_is_read_or_refused(filter_: Filter, data: st.DataObject) -> None:
     """A filter's text with a piece cut out or put elsewhere is a filter, or is refused with a place."""
     text = written(filter_)

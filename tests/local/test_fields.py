@@ -15,6 +15,7 @@ from helicone_sessions.local.storage.rows import Loaded
 from helicone_sessions.local.storage.table import REQUEST_COLUMNS
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
+pytestmark = pytest.mark.usefixtures("engine_kept_running")
 
 Row = dict[str, Any]
 TIME = "2026-10-01T12:00:00Z"
