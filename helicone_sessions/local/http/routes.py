@@ -43,6 +43,14 @@ from helicone_sessions.local.http.service_form import (
 )
 from helicone_sessions.local.query.contract_sql import Unanswerable
 from helicone_sessions.local.query.engine import PageTooLarge
+from helicone_sessions.local.query.overview import (
+    BARS_PATH,
+    IN_BAR_PATH,
+    Bars,
+    InBar,
+    bars_from_wire,
+    in_bar_from_wire,
+)
 from helicone_sessions.local.query.request_sql import Listing
 from helicone_sessions.local.query.service_listings import ServiceListings
 from helicone_sessions.local.query.service_sql import Crash
@@ -170,6 +178,8 @@ class Endpoints:
             routes[GRID_PATH] = _Route(self._query_grid, self._queries, LARGEST_QUERY)
         for endpoint, make in _LISTINGS:
             routes[endpoint.path] = _Route(partial(self._list, endpoint, make), self._queries, LARGEST_QUERY)
+        for path, read_body in ((BARS_PATH, bars_from_wire), (IN_BAR_PATH, in_bar_from_wire)):
+            routes[path] = _Route(partial(self._overview, read_body), self._queries, LARGEST_QUERY)
         for path, route in routes.items():
             app.router.add_post(_with_slashes(path), partial(self._guarded, route))
         app.router.add_get("/healthcheck", _healthcheck)
@@ -316,6 +326,32 @@ class Endpoints:
             raise Refusal(500, "the server's code breaks off", body=CRASHED) from None
         except PageTooLarge as error:
             raise Refusal(504, f"{error}. Use a smaller limit", "failed") from None
+        except (Unanswerable, DriverError) as error:
+            _log_failure(error)
+            return _failed(str(error), headers)
+        return await _answered_at_length(data, headers)
+
+    async def _overview(
+        self,
+        read_body: Callable[[Any], Bars | InBar],
+        _request: web.Request,
+        body: bytes,
+        organization: UUID,
+    ) -> web.Response:
+        """Totals and bars, and the sessions in a bar: endpoints that the service does not have."""
+        headers = None if self.config.semantics == "helicone" else _CONTRACT_HEADERS
+        try:
+            wire = await read(body, json_in)
+            wanted = await read(body, lambda _body: read_body(wire))
+        except FilterError as error:
+            raise Refusal(400, error.message) from None
+        try:
+            async with self.dataset.reading() as engine:
+                wire_filter = wire["query"].get("filter", "all")
+                listing = await asyncio.to_thread(engine.overview, wanted, organization, wire_filter)
+                data = await engine.answer_listing(listing)
+        except Crash:
+            raise Refusal(500, "the server's code breaks off", body=CRASHED) from None
         except (Unanswerable, DriverError) as error:
             _log_failure(error)
             return _failed(str(error), headers)

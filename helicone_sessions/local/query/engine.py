@@ -11,6 +11,7 @@ from helicone_sessions.filters.wire import WireFilter
 from helicone_sessions.local.drivers.driver import Driver
 from helicone_sessions.local.query.grid import answer_grid
 from helicone_sessions.local.query.one_scan import OneScan
+from helicone_sessions.local.query.overview import Bars, InBar, listing_in_bar, listing_of_bars
 from helicone_sessions.local.query.request_sql import LARGEST_PAGE, Listing
 from helicone_sessions.local.query.selection import Selection, as_service, by_contract
 from helicone_sessions.local.query.service_listings import ServiceListings
@@ -119,6 +120,25 @@ class Engine:
         return await answer_grid(
             self.driver, self.tables, organization_id, grid, include_unsessioned=self.include_unsessioned
         )
+
+    def overview(
+        self, wanted: Bars | InBar, organization_id: UUID, wire_filter: WireFilter | None = None
+    ) -> Listing:
+        """The totals and bars, or the sessions in a bar, of one organisation.
+
+        Args:
+            wanted: The query.
+            organization_id: The organisation.
+            wire_filter: The filter as it was sent, for ``semantics="helicone"``.
+
+        Raises:
+            Unanswerable: A condition cannot be decided.
+            Crash: The open-source server's code breaks off on the filter (``semantics="helicone"``).
+        """
+        selection = self._selection(wanted.query, organization_id, wire_filter)
+        if isinstance(wanted, Bars):
+            return listing_of_bars(selection, wanted)
+        return listing_in_bar(selection, wanted)
 
     def _selection(
         self, query: SessionMetricsQuery, organization_id: UUID, wire_filter: WireFilter | None
