@@ -15,7 +15,7 @@ from aiohttp import web
 from helicone_sessions.clock import Clock
 from helicone_sessions.errors import ConfigurationError, FilterError, FilterSyntaxError, FilterValueError
 from helicone_sessions.filters.constants import cut
-from helicone_sessions.filters.text.parser import parse_filter
+from helicone_sessions.filters.text.parser import as_filter_text, parse_filter
 from helicone_sessions.local.dataset import Dataset
 from helicone_sessions.local.drivers.driver import DriverError
 from helicone_sessions.local.http.access_log import RequestFacts, facts, record
@@ -446,7 +446,10 @@ def check_filter(body: bytes) -> dict[str, Any]:
         "wire": wire,
         "explain": made.explain(),
         "python": repr(made),
-        "cautions": [attrs.asdict(caution) for caution in made.cautions()],
+        "cautions": [
+            {**attrs.asdict(caution), "condition": as_filter_text(caution.condition)}
+            for caution in made.cautions()
+        ],
     }
 
 
