@@ -179,10 +179,7 @@ def _not_among(name: str, known: Mapping[str, str], value: Any) -> FilterValueEr
 
 def listing_of_bars(selection: Selection, bars: Bars) -> Listing:
     """The totals and the bars of a selection."""
-    counts = {}
-    for name, edges in bars.edges.items():
-        array = selection.parameters.add("Array(Float64)", f"[{','.join(repr(float(e)) for e in edges)}]")
-        counts[name] = f"[{', '.join(_counts(name, array, len(edges)))}]"
+    counts = {name: _counts(selection, name, edges) for name, edges in bars.edges.items()}
     kept = "1" if bars.unsessioned else "id != ''"
     text = f"""
 SELECT countIf(kept), sumIf(requests, kept), toString(sumIf(nanodollars, kept)),
@@ -200,22 +197,24 @@ FROM (SELECT *, {kept} AS kept FROM ({_sessions(selection)}))"""
             "unsessioned": unsessioned,
             "first": first if sessions else None,
             "latest": latest if sessions else None,
-            "counts": dict(zip(counts, found, strict=True)),
+            "counts": {
+                name: [
+                    dict(zip(*each, strict=True)).get(place, 0) for place in range(len(bars.edges[name]) + 1)
+                ]
+                for name, each in zip(counts, found, strict=True)
+            },
         }
 
     return Listing(statement, data)
 
 
-def _counts(name: str, edges: str, number: int) -> list[str]:
-    """The number of sessions below the edges, between each two of them, and from the last edge on."""
-
-    def count(is_inside: str) -> str:
-        if name == "session_count":
-            return f"sumIf(arrayCount(x -> {is_inside}, by_name), kept)"
-        return f"countIf(kept AND {is_inside.replace('x ', f'{_FIGURES[name]} ')})"
-
-    between = [f"x >= {edges}[{place}] AND x < {edges}[{place + 1}]" for place in range(1, number)]
-    return [count(each) for each in (f"x < {edges}[1]", *between, f"x >= {edges}[{number}]")]
+def _counts(selection: Selection, name: str, edges: Sequence[float]) -> str:
+    """The numbers of sessions by the number of edges that are not above them, as SQL."""
+    array = selection.parameters.add("Array(Float64)", f"[{','.join(repr(float(each)) for each in edges)}]")
+    values = "by_name" if name == "session_count" else f"[{_FIGURES[name]}]"
+    places = f"arrayMap(value -> arrayCount(edge -> edge <= value, {array}), {values})"
+    # One aggregate function for all bars: dozens of them would take longer to plan than to run.
+    return f"sumMapIf({places}, arrayMap(value -> 1, {values}), kept)"
 
 
 def listing_in_bar(selection: Selection, wanted: InBar) -> Listing:
