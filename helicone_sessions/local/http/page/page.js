@@ -345,7 +345,8 @@ addEventListener("resize", () => {
 });
 
 for (const size of FACTS.sizes) the("size").append(made("option", { value: size }, size));
-for (const name of [...FACTS.aliases.map(({ name }) => name), ...FACTS.groupable]) {
+const usual = ["model", "session_name", "user_id", "provider", "status"];
+for (const name of new Set([...usual, ...FACTS.groupable.toSorted()])) {
   the("by").append(made("option", { value: name }, name));
 }
 the("by").append(made("option", { value: "properties" }, "a property …"));
