@@ -22,7 +22,7 @@ import pytest
 from helicone_sessions import AuthenticationError, HeliconeClient, SessionMetrics
 from helicone_sessions.cli.demo import MODELS
 from helicone_sessions.cli.serve import KEY_VARIABLE
-from helicone_sessions.cli.stopping import signals
+from helicone_sessions.cli.sync import signals
 from helicone_sessions.clock import replaced
 from helicone_sessions.local import LocalServer
 from helicone_sessions.testing import FakeHelicone, VirtualClock

@@ -125,7 +125,7 @@ BREAKS = (
     ("errors.py", "self.request_id = ", "self.request = "),
     ("local/server.py", "def count(self) -> int", "def count(self) -> str"),
     ("cli/serve.py", "port: int = 8585", "port: int = 8080"),
-    ("testing/faults.py", "DROP = ", "GONE = "),
+    ("testing/replies.py", "DROP = ", "GONE = "),
 )
 
 

@@ -151,7 +151,7 @@ async def test_a_certificate_that_is_trusted_is_taken(authority: trustme.CA) -> 
 @pytest.mark.parametrize("kind", ["of another host", "that has expired", "of an unknown authority"])
 async def test_no_password_goes_to_a_clickhouse_that_is_not_trusted(authority: trustme.CA, kind: str) -> None:
     """Where the certificate is not trusted nothing is sent, and the error says so."""
-    from helicone_sessions.local.drivers.clickhouse_http import ClickHouseDriver
+    from helicone_sessions.local.drivers.clickhouse import ClickHouseDriver
 
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
@@ -333,7 +333,7 @@ async def test_servers_listen_on_loopback_unless_they_are_told() -> None:
 @pytest.mark.promise(name="S5")
 def test_keys_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whichever key is asked with, right or wrong, as many digests of one length are compared."""
-    from helicone_sessions.local.http.keys import Keys, WrongKey
+    from helicone_sessions.local.server_config import Keys, WrongKey
 
     compared: list[tuple[int, int]] = []
     compare = hmac.compare_digest
@@ -342,7 +342,7 @@ def test_keys_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> 
         compared.append((len(one), len(other)))
         return compare(one, other)
 
-    monkeypatch.setattr("helicone_sessions.local.http.keys.hmac.compare_digest", noted)
+    monkeypatch.setattr("helicone_sessions.local.server_config.hmac.compare_digest", noted)
     keys = Keys({"sk-a": ONE, "sk-b": OTHER, "sk-c": ONE})
     seen = []
     for key in ("sk-a", "sk-c", "sk-", "sk-ab", "x" * 10_000):

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 from cyclopts import Parameter
 
 from helicone_sessions.cli.arguments import Times, condition
-from helicone_sessions.cli.progress import of_queries
-from helicone_sessions.cli.source import Source
+from helicone_sessions.cli.source import Source, of_queries
 from helicone_sessions.display.numbers import column_numbers
 from helicone_sessions.errors import ConfigurationError, HeliconeError
 from helicone_sessions.filters.expression import Filter
 from helicone_sessions.masking import printable
+from helicone_sessions.messages.query import TimeFilter
 from helicone_sessions.messages.sessions import Session, SessionCount, Sessions
 from helicone_sessions.messages.tabular import json_text
-from helicone_sessions.messages.time_filter import TimeFilter
 from helicone_sessions.transport.client import HeliconeClient
 
 if TYPE_CHECKING:

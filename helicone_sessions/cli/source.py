@@ -1,18 +1,24 @@
 """Where a command gets its answers: the service, or a store or files on this machine."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import os
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 from cyclopts import Parameter
+from yarl import URL
 
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.expression import Filter
 from helicone_sessions.transport.client import HeliconeClient
-from helicone_sessions.transport.hooks import Hooks
+from helicone_sessions.transport.hooks import Hooks, WaitReason
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 
 @Parameter(name="*")
@@ -55,6 +61,14 @@ class Source:
         """Whether the answers come from this machine."""
         return self.path is not None or self.data is not None
 
+    @property
+    def name(self) -> str:
+        """The store, the files or the host, for a caption."""
+        if self.is_local:
+            return ", ".join([*(() if self.path is None else [str(self.path)]), *(self.data or ())])
+        host = URL(os.environ.get("HELICONE_BASE_URL", "")).host
+        return host or f"Helicone{'' if self.region is None else f' ({self.region})'}"
+
     def narrowed(self, given: Filter | None) -> Filter | None:
         """The filter, without the requests that have no session id if they are to be left out."""
         if not self.without_unsessioned:
@@ -82,3 +96,53 @@ class Source:
             HeliconeClient(server.api_key, base_url=server.url, **options) as client,
         ):
             yield client
+
+
+# Shorter waits are over before anybody has read the line.
+_NOTABLE = 1.0
+
+
+class QueryProgress(Hooks):
+    """Hooks for a client, and a function for ``on_progress=``.
+
+    Args:
+        bar: The bar.
+        task: Its one task.
+    """
+
+    def __init__(self, bar: "Progress", task: "TaskID") -> None:
+        self._bar = bar
+        self._task = task
+        self._waits_until = 0.0
+
+    def on_progress(self, done: int, total: int | None, _failed: int) -> None:
+        """Show the number of queries that are done."""
+        self._bar.update(self._task, completed=done, total=total, description="queries")
+
+    def waits(self, token: Any, seconds: float, reason: WaitReason, error: Any) -> None:
+        """Show the wait: in the bar, or as one line if the standard error is a file."""
+        until = self._bar.get_time() + seconds
+        # All queries in line report the same wait.
+        if reason != "rate limit" or seconds < _NOTABLE or until < self._waits_until + _NOTABLE:
+            return
+        self._waits_until = until
+        text = f"waiting {seconds:.0f} s for the rate limit"
+        if self._bar.disable:
+            sys.stderr.write(f"helicone-sessions: {text}\n")
+        self._bar.update(self._task, description=text)
+
+
+@contextmanager
+def of_queries(*, transient: bool = False) -> Iterator[QueryProgress]:
+    """A bar on the standard error, if that is a terminal.
+
+    Args:
+        transient: Whether the bar disappears at the end.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=transient) as bar:
+        yield QueryProgress(bar, bar.add_task("queries", total=None))

@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
 from helicone_sessions.cli.arguments import moment_of
 from helicone_sessions.cli.error_text import error_text
-from helicone_sessions.cli.progress import QueryProgress
-from helicone_sessions.cli.stopping import SIGNALLED, signals
+from helicone_sessions.cli.source import QueryProgress
 from helicone_sessions.clock import current
 from helicone_sessions.errors import (
     AuthenticationError,
@@ -31,6 +30,43 @@ from helicone_sessions.transport.client import HeliconeClient
 
 if TYPE_CHECKING:
     from helicone_sessions.local import LocalServer
+
+# A shell adds this to the number of the signal that ended a command.
+SIGNALLED: Final = 128
+# `timeout` and others that signal a process and its group send the same signal twice.
+_SECONDS_OF_ONE_SIGNAL: Final = 0.5
+
+
+@contextmanager
+def signals(tell: Callable[[int], object]) -> Iterator[None]:
+    """Inside the block the first SIGINT or SIGTERM calls a function; a later one does what it did before.
+
+    Args:
+        tell: The function, called in the loop with the number of the signal.
+    """
+    before: dict[int, Any] = {}
+    loop = asyncio.get_running_loop()
+    clock = current()
+    first: list[float] = []
+
+    def taken(number: int, _frame: object) -> None:
+        if not first:
+            first.append(clock.now())
+            loop.call_soon_threadsafe(tell, number)
+        elif clock.now() - first[0] >= _SECONDS_OF_ONE_SIGNAL:
+            restore()
+            signal.raise_signal(number)
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, taken)
+    try:
+        yield
+    finally:
+        restore()
 
 
 def sync(

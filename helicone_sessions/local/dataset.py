@@ -95,7 +95,7 @@ class Dataset:
 
     async def _open_clickhouse(self) -> tuple[Driver, Tables]:
         # Only a server on an existing ClickHouse needs them.
-        from helicone_sessions.local.drivers.clickhouse_http import ClickHouseDriver
+        from helicone_sessions.local.drivers.clickhouse import ClickHouseDriver
         from helicone_sessions.local.query import foreign_tables
 
         driver = ClickHouseDriver(self.config.clickhouse or "", limits=self.config.limits or Limits())

@@ -2,12 +2,13 @@
 
 import asyncio
 import os
+import threading
 import warnings
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from datetime import datetime, tzinfo
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, NoReturn, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 from uuid import UUID
 
 from helicone_sessions.clock import current
@@ -15,12 +16,10 @@ from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.local.dataset import Dataset
 from helicone_sessions.local.drivers.chdb_process import announce_server
 from helicone_sessions.local.drivers.driver import DriverError, Limits
-from helicone_sessions.local.http.keys import Keys
 from helicone_sessions.local.http.listening import Listening, is_loopback
 from helicone_sessions.local.http.routes import Endpoints
-from helicone_sessions.local.loop_thread import LoopThread
 from helicone_sessions.local.query.engine import Semantics
-from helicone_sessions.local.server_config import ServerConfig, organization_uuid
+from helicone_sessions.local.server_config import Keys, ServerConfig, organization_uuid
 from helicone_sessions.local.storage.fields import CostUnit, RowOptions
 from helicone_sessions.local.storage.readers import Data
 from helicone_sessions.local.storage.rows import Loaded
@@ -28,8 +27,6 @@ from helicone_sessions.local.storage.sample import sample_rows
 from helicone_sessions.masking import masked_repr, masked_text
 
 T = TypeVar("T")
-
-_THREAD: Final = "helicone-sessions-server"
 
 
 class LocalServer:
@@ -184,7 +181,7 @@ class LocalServer:
         self._is_running = False
         self._listening: Listening | None = None
         self._adding: set[asyncio.Task[Loaded]] = set()
-        self._thread: LoopThread | None = None
+        self._thread: _LoopThread | None = None
 
     @staticmethod
     def sample(end: datetime | None = None) -> Iterator[dict[str, Any]]:
@@ -273,7 +270,7 @@ class LocalServer:
                 remedy="Use `async with`, or pass in_thread=True",
             )
         self._check_startable()
-        self._thread = LoopThread(_THREAD)
+        self._thread = _LoopThread()
         try:
             self._thread.call(self._start())
         except BaseException:
@@ -301,7 +298,7 @@ class LocalServer:
         """
         self._check_startable()
         if self._config.in_thread:
-            self._thread = LoopThread(_THREAD)
+            self._thread = _LoopThread()
         try:
             await self._run(self._start())
         except BaseException:
@@ -417,7 +414,7 @@ class LocalServer:
             ) from error
 
     async def copy(self, requests: Iterable[Mapping[str, Any]], organization_id: UUID) -> Loaded:
-        """Add requests of the API; those that cannot be read are skipped and counted. `sync` uses it.
+        """Add requests of the API; invalid ones are skipped and counted. `sync` uses it.
 
         Args:
             requests: The requests, under the names of the API. One that is there already is replaced.
@@ -470,3 +467,35 @@ class LocalServer:
     async def _end_adding(self) -> None:
         if self._adding:
             await asyncio.wait(self._adding, timeout=self._config.grace)
+
+
+class _LoopThread:
+    """A thread with an event loop for coroutines; it does not keep the process alive."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="helicone-sessions-server", daemon=True)
+        self._thread.start()
+
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of *work*, awaited on the caller's loop."""
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of *work*; the caller's thread waits for it, and an interrupt cancels the work."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def stop(self) -> None:
+        """Stop the loop and the thread, after the work in it has ended."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    def _run(self) -> None:
+        # The runner cancels remaining tasks when the loop stops, and closes the loop.
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.get_loop().run_forever()

@@ -1,25 +1,29 @@
 """`metrics_grid`: metrics by segment and period, queried as one batch."""
 
 import asyncio
+import json
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from datetime import date, datetime, tzinfo
+from datetime import date, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, get_args, overload
 
 import attrs
 
 from helicone_sessions.display import html
 from helicone_sessions.display.numbers import column_numbers, number
-from helicone_sessions.errors import FilterValueError
+from helicone_sessions.errors import FilterValueError, HeliconeError
+from helicone_sessions.filters.constants import zone_of
 from helicone_sessions.filters.expression import ALL, Condition, Filter
+from helicone_sessions.messages.converter import converter, metrics_from
 from helicone_sessions.messages.grid_query import GridQuery, GroupBy, Position
-from helicone_sessions.messages.metrics import PSize
-from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.messages.tabular import Row, Tabular
+from helicone_sessions.messages.metrics import PSize, SessionAverages, with_cut
+from helicone_sessions.messages.query import SessionMetricsQuery, TimeFilter
+from helicone_sessions.messages.tabular import Row, Tabular, json_text
 from helicone_sessions.report.cells import (
     CUTS,
     MEANS,
     QUANTITIES,
     TOTALS,
+    CellSums,
     GridCell,
     Quantity,
     quantiles,
@@ -27,20 +31,22 @@ from helicone_sessions.report.cells import (
     unit_of,
 )
 from helicone_sessions.report.comparison import GridComparison
-from helicone_sessions.report.fill import MetricsClient, OnProgress, Plan, fill
-from helicone_sessions.report.grid_json import grid_from_json, grid_to_json
-from helicone_sessions.report.periods import Every, Period, PeriodKey, covered_time, periods_of
-from helicone_sessions.report.segments import (
+from helicone_sessions.report.fill import (
     SAMPLED_PAGE,
     SAMPLED_PARTS,
     By,
+    MetricsClient,
+    OnProgress,
+    Plan,
     Segments,
     everything,
+    fill,
     group_by,
     named_segments,
     segments_of_values,
     values_in_sample,
 )
+from helicone_sessions.report.periods import Every, Period, PeriodKey, covered_time, periods_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -53,7 +59,7 @@ _MOST_COLUMNS: Final = 40
 _MOST_NAMES: Final = 8
 
 
-@attrs.frozen(eq=False, repr=False)
+@attrs.frozen(repr=False)
 class MetricsGrid(Tabular):
     """Metrics by segment and period, as `metrics_grid` returns them.
 
@@ -79,7 +85,7 @@ class MetricsGrid(Tabular):
     >>> grid = asyncio.run(main())
     >>> len(grid), grid["o3", 0].quantity("dollars_mean"), grid.total().quantity("dollars_mean")
     (2, 0.25, 0.25)
-    >>> grid.to_rows()[1]["segment"], MetricsGrid.from_json(grid.to_json()).to_rows() == grid.to_rows()
+    >>> grid.to_rows()[1]["segment"], MetricsGrid.from_json(grid.to_json()) == grid
     ('o3', True)
     >>> grid.failed, grid.compare(grid).to_rows()[2]["ratio"]
     ((), 1.0)
@@ -206,14 +212,21 @@ class MetricsGrid(Tabular):
         Raises:
             FilterValueError: The earlier grid has other segments or another number of periods.
         """
-        if list(self.segments) != list(before.segments) or len(self.periods) != len(before.periods):
+        if len(self.periods) != len(before.periods):
             raise FilterValueError(
                 argument="before",
-                problem=f"has {len(before.segments)} segments and {len(before.periods)} periods, and this"
-                f" grid has {len(self.segments)} and {len(self.periods)}",
-                remedy="Compare grids with as many periods and the same names of segments",
+                problem=f"has {len(before.periods)} periods, and this grid has {len(self.periods)}",
+                remedy="Compare grids with the same number of periods",
             )
-        return GridComparison(tuple(zip(self, before, strict=True)))
+        if others := [*self.segments.keys() ^ before.segments.keys()]:
+            shown = ", ".join(map(repr, others[:_MOST_NAMES])) + (", …" if len(others) > _MOST_NAMES else "")
+            raise FilterValueError(
+                argument="before",
+                problem=f"has other segments: only one of the grids has {shown}",
+                remedy="Use the same segments for both, for example by=this_week.segments",
+            )
+        earlier = [cell for name in self.segments for cell in before[name]]
+        return GridComparison(tuple(zip(self, earlier, strict=True)), self.query)
 
     async def ask_again(
         self, client: MetricsClient, *, on_progress: OnProgress | None = None
@@ -516,14 +529,6 @@ def grid_to_html(
     unit = unit_of(quantity)
     most = max((value for cell in grid if (value := cell.quantity(quantity)) is not None), default=0.0) or 1.0
 
-    def shown(cell: GridCell) -> html.Cell:
-        if cell.metrics is None:
-            return html.Cell(_FAILED, tip=f"{type(cell.error).__name__}: {cell.error}")
-        value = cell.quantity(quantity)
-        # The shade of a total would say nothing.
-        is_total = cell.segment is None or (cell.period is None and len(grid.periods) > 1)
-        return html.Cell(number(value, unit), 0.0 if is_total else (value or 0.0) / most)
-
     segments = _indexes(grid, 0)
     periods = _indexes(grid, 1)
     columns, lines = _shortened(segments, _MOST_COLUMNS), _shortened(periods, _MOST_ROWS)
@@ -533,11 +538,22 @@ def grid_to_html(
         if len(all_) > len(shown_)
     ]
     rows = [
-        (_period_name(grid, line), [shown(grid.cells[column, line]) for column in columns]) for line in lines
+        (_period_name(grid, line), [_html_cell(grid, (column, line), quantity, most) for column in columns])
+        for line in lines
     ]
     note = f"In {unit}.{''.join(left_out)} Other quantities: {others}. {grid.note}".rstrip()
     heads = [_segment_name(grid, column) for column in columns]
     return html.table(quantity_title(quantity, grid.query), heads, rows, note)
+
+
+def _html_cell(grid: MetricsGrid, position: Position, quantity: Quantity, most: float) -> html.Cell:
+    cell = grid.cells[position]
+    if cell.metrics is None:
+        return html.Cell(_FAILED, tip=f"{type(cell.error).__name__}: {cell.error}")
+    value = cell.quantity(quantity)
+    # The shade of a total would say nothing.
+    is_total = cell.segment is None or (cell.period is None and len(grid.periods) > 1)
+    return html.Cell(number(value, unit_of(quantity)), 0.0 if is_total else (value or 0.0) / most)
 
 
 def grid_to_terminal(grid: MetricsGrid, quantity: Quantity = "dollars_mean") -> "RenderableType":
@@ -597,3 +613,116 @@ def _texts(cells: list[GridCell], quantity: Quantity) -> list[str]:
     """One quantity of the cells of a column."""
     numbers = column_numbers([cell.quantity(quantity) for cell in cells], unit_of(quantity))
     return [_FAILED if cell.metrics is None else text for cell, text in zip(cells, numbers, strict=True)]
+
+
+_VERSION: Final = 2
+
+
+def grid_to_json(plan: Plan, cells: Mapping[Position, GridCell], note: str) -> str:
+    """The parts of a `MetricsGrid` as JSON; the queries of cells follow from the plan.
+
+    Raises:
+        ValueError: JSON cannot hold the name of a segment.
+    """
+    for name in plan.segments:
+        if name is not None and not isinstance(name, (str, int, float)):
+            raise ValueError(f"JSON cannot hold the segment name {name!r}. Use a string or a number")
+    time = plan.query.time_filter
+    return json_text(
+        {
+            "version": _VERSION,
+            "query": converter.unstructure(attrs.evolve(plan.query, time_filter=None)),
+            "time": time and _time_to_json(time),
+            "segments": [{"name": name, "filter": each.to_wire()} for name, each in plan.segments.items()],
+            "periods": [_period_to_json(period) for period in plan.periods],
+            "percentiles": plan.percentiles,
+            "exactSums": plan.exact_sums,
+            "note": note,
+            "cells": [_cell_to_json(position, cell) for position, cell in cells.items()],
+        }
+    )
+
+
+def _cell_to_json(position: Position, cell: GridCell) -> dict[str, Any]:
+    return {
+        "position": position,
+        "metrics": cell.metrics and converter.unstructure(cell.metrics),
+        "error": cell.error and f"{type(cell.error).__name__}: {cell.error}",
+        "sums": cell.sums and attrs.asdict(cell.sums),
+        "percentiles": {level: each.to_dict() for level, each in cell.percentiles.items()},
+    }
+
+
+def grid_from_json(text: str | bytes) -> tuple[Plan, dict[Position, GridCell], str]:
+    """The plan, cells and note that `grid_to_json` wrote.
+
+    Raises:
+        ValueError: The text is something else.
+    """
+    try:
+        return _parts(json.loads(text))
+    except Exception as error:  # noqa: BLE001 - any error means that the text is something else
+        raise ValueError(f"this is not the JSON of MetricsGrid.to_json(): {error!r}") from None
+
+
+def _parts(wire: Any) -> tuple[Plan, dict[Position, GridCell], str]:
+    if wire["version"] != _VERSION:
+        raise ValueError(f"expected version {_VERSION}, got {wire['version']!r}")
+    time = wire["time"] and _time_from_json(wire["time"])
+    plan = Plan(
+        attrs.evolve(converter.structure(wire["query"], SessionMetricsQuery), time_filter=time),
+        {each["name"]: Filter.from_wire(each["filter"]) for each in wire["segments"]},
+        tuple(_period_from_json(each) for each in wire["periods"]),
+        tuple(wire["percentiles"]),
+        wire["exactSums"],
+    )
+    cells: dict[Position, GridCell] = {}
+    for each in wire["cells"]:
+        segment, period = each["position"]
+        cells[segment, period] = _cell_from_json(plan.cell((segment, period)), each)
+    return plan, cells, wire["note"]
+
+
+def _cell_from_json(cell: GridCell, wire: Mapping[str, Any]) -> GridCell:
+    metrics = None if wire["metrics"] is None else metrics_from(wire["metrics"])
+    return attrs.evolve(
+        cell,
+        metrics=None if metrics is None else with_cut(metrics, cell.query.cut),
+        error=None if wire["error"] is None else HeliconeError(wire["error"]),
+        sums=None if wire["sums"] is None else CellSums(**wire["sums"]),
+        percentiles={level: SessionAverages(**each) for level, each in wire["percentiles"].items()},
+    )
+
+
+def _time_to_json(time: TimeFilter) -> dict[str, Any]:
+    return {
+        "start": time.start.isoformat(),
+        "end": time.end.isoformat(),
+        "timeZone": getattr(time.time_zone, "key", None),
+    }
+
+
+def _time_from_json(wire: Mapping[str, Any]) -> TimeFilter:
+    return TimeFilter(wire["start"], wire["end"], wire["timeZone"])
+
+
+def _period_to_json(period: Period) -> Any:
+    if period.start is None or period.end is None:
+        return None
+    return {
+        "start": period.start.isoformat(),
+        "end": period.end.isoformat(),
+        "everySeconds": period.every and period.every.total_seconds(),
+        "timeZone": getattr(period.start.tzinfo, "key", None),
+        "time": period.time_filter and _time_to_json(period.time_filter),
+    }
+
+
+def _period_from_json(wire: Any) -> Period:
+    if wire is None:
+        return Period(None, None, None)
+    start, end = (datetime.fromisoformat(wire[name]) for name in ("start", "end"))
+    if zone := wire.get("timeZone"):
+        start, end = (moment.astimezone(zone_of(zone)) for moment in (start, end))
+    every = None if wire.get("everySeconds") is None else timedelta(seconds=wire["everySeconds"])
+    return Period(start, end, wire["time"] and _time_from_json(wire["time"]), every)

@@ -11,7 +11,7 @@ from helicone_sessions.filters.expression import Filter, filter_of_contract
 from helicone_sessions.filters.nodes import EVERYTHING, Leaf
 from helicone_sessions.filters.wire import encode_leaf
 from helicone_sessions.messages.codec import decode
-from helicone_sessions.messages.endpoints import METRICS, AnyQuery, Endpoint
+from helicone_sessions.messages.protocol import METRICS, AnyQuery, Endpoint
 
 
 @attrs.frozen(eq=False)

@@ -1,6 +1,8 @@
 """The sessions and requests of the fake service, and `Traps`: how real servers depart from the contract."""
 
+import operator
 import random
+import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import partial
@@ -9,13 +11,14 @@ from zlib import crc32
 
 import attrs
 
-from helicone_sessions.filters.nodes import Leaf
+from helicone_sessions.filters.constants import MISSING
+from helicone_sessions.filters.expression import Filter
+from helicone_sessions.filters.nodes import Leaf, Node, Or, fold, simplify
 from helicone_sessions.filters.schema import SESSIONS as SESSION_TABLE
 from helicone_sessions.filters.schema import Kind
 from helicone_sessions.filters.whole_sessions import has_whole_session_conditions
-from helicone_sessions.messages import requests, sessions
 from helicone_sessions.messages.converter import moment_in
-from helicone_sessions.messages.endpoints import (
+from helicone_sessions.messages.protocol import (
     REQUEST_COUNT,
     REQUESTS,
     SESSION_COUNT,
@@ -23,12 +26,89 @@ from helicone_sessions.messages.endpoints import (
     SESSIONS,
     Endpoint,
 )
-from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.messages.requests import Request, RequestCountQuery, RequestsQuery
-from helicone_sessions.messages.sessions import Session, SessionCount, SessionName, SessionsQuery
-from helicone_sessions.messages.time_filter import TimeFilter
-from helicone_sessions.testing.matching import UNKNOWN, predicate
+from helicone_sessions.messages.query import (
+    DEFAULT_SESSIONS_PAGE,
+    MOST_NAMES,
+    REQUESTS_PAGE,
+    Request,
+    RequestCountQuery,
+    RequestsQuery,
+    SessionMetricsQuery,
+    SessionsQuery,
+    TimeFilter,
+)
+from helicone_sessions.messages.sessions import Session, SessionCount, SessionName
 from helicone_sessions.testing.replies import Reply, failure, gateway_page
+
+_COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
+    "equals": operator.eq,
+    "not-equals": operator.ne,
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
+}
+_WILDCARDS: Final = re.compile(r"\\([\\%_])|(%)|(_)|(.)", re.DOTALL)
+ValueOf = Callable[[Leaf], Any]
+"""Gives the value of the column of a condition; None if it is missing."""
+UNKNOWN: Final = object()
+"""The value of a column about which nothing is known: every condition on it holds."""
+
+
+def predicate(condition: Filter | None, *, drops_fractions: bool = False) -> Callable[[ValueOf], bool]:
+    """A function that says whether values fulfil a filter.
+
+    Args:
+        condition: The filter; None is always fulfilled.
+        drops_fractions: Read the times of conditions in whole seconds, as the open-source server does.
+
+    >>> from helicone_sessions import F
+    >>> row = {"model": "gpt-4o"}
+    >>> predicate(F.model.contains("GPT") | (F.cost > 0.1))(lambda leaf: row.get(leaf.column.name))
+    True
+    """
+    if condition is None:
+        return lambda _value_of: True
+    if condition.matches_nothing:
+        return lambda _value_of: False
+
+    def made(node: Node, below: list[Callable[[ValueOf], bool]]) -> Callable[[ValueOf], bool]:
+        if isinstance(node, Leaf):
+            return lambda value_of: _holds(node, value_of(node), drops_fractions=drops_fractions)
+        if isinstance(node, Or):
+            return lambda value_of: any(holds(value_of) for holds in below)
+        return lambda value_of: all(holds(value_of) for holds in below)
+
+    return fold(simplify(condition.node), made)
+
+
+def _holds(leaf: Leaf, value: Any, *, drops_fractions: bool) -> bool:
+    wanted: Any = leaf.value
+    if value is UNKNOWN:
+        return True
+    if wanted is MISSING:
+        return (value is None) == (leaf.operator == "equals")
+    if value is None:
+        return False
+    if isinstance(wanted, datetime) and drops_fractions:
+        wanted = wanted.replace(microsecond=0)
+    if leaf.operator in _COMPARE:
+        return _COMPARE[leaf.operator](value, wanted)
+    if leaf.operator in ("like", "ilike"):
+        flags = re.IGNORECASE if leaf.operator == "ilike" else 0
+        return re.fullmatch(_pattern(wanted), str(value), flags | re.DOTALL) is not None
+    return (wanted.lower() in str(value).lower()) == (leaf.operator == "contains")
+
+
+def _pattern(like: str) -> str:
+    """A LIKE pattern as a regular expression."""
+
+    def part(match: re.Match[str]) -> str:
+        escaped, many, one, plain = match.groups()
+        return ".*" if many else "." if one else re.escape(escaped or plain)
+
+    return _WILDCARDS.sub(part, like)
+
 
 Row = TypeVar("Row", Session, Request)
 
@@ -89,7 +169,7 @@ class StoredData:
     def _page_of_sessions(self, query: SessionsQuery) -> Any:
         limit, offset = query.page_size, query.offset
         if self.traps.ignores_offset:
-            limit, offset = sessions.DEFAULT_PAGE, 0
+            limit, offset = DEFAULT_SESSIONS_PAGE, 0
         found = self._ordered(self._matching_sessions(query), lambda one: one.created_at, newest_first=True)
         page = self._page(found, offset, limit, lambda one: (one.session_id, one.session_name))
         return page if isinstance(page, Reply) else [self._session_row(one) for one in page]
@@ -129,11 +209,11 @@ class StoredData:
             )
             for name, group in by_name.items()
         ]
-        rows = SESSION_NAMES.answer_to_wire(names[: sessions.MOST_NAMES])
+        rows = SESSION_NAMES.answer_to_wire(names[:MOST_NAMES])
         return [{**row, "session_count": self._number(row["session_count"])} for row in rows]
 
     def _page_of_requests(self, query: RequestsQuery) -> Any:
-        if query.limit > requests.LARGEST_PAGE:
+        if query.limit > REQUESTS_PAGE:
             return failure("invalid limit")
         found = self._ordered(self._matching_requests(query), _created_at, newest_first=query.sort != "asc")
         return self._page(found, query.offset, query.limit, lambda one: one["request_id"])

@@ -20,12 +20,11 @@ from helicone_sessions.errors import (
     TransportError,
 )
 from helicone_sessions.messages import protocol
-from helicone_sessions.messages.endpoints import Endpoint
-from helicone_sessions.messages.protocol import Call
+from helicone_sessions.messages.protocol import Call, Endpoint
 from helicone_sessions.transport.connection import Connection
 from helicone_sessions.transport.endpoint import ApiKey
 from helicone_sessions.transport.hooks import Observer
-from helicone_sessions.transport.rate_gate import Gate
+from helicone_sessions.transport.rate_limit import Gate
 from helicone_sessions.transport.retry import RetryPolicy, takes_too_long
 
 _LOG: Final = logging.getLogger("helicone_sessions")

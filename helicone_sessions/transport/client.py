@@ -15,18 +15,22 @@ from helicone_sessions.errors import FilterTypeError, HeliconeError
 from helicone_sessions.filters.cautions import Caution
 from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages import protocol
-from helicone_sessions.messages.endpoints import GRID, METRICS, AnyQuery, Endpoint
 from helicone_sessions.messages.grid_query import GridFigures, GridQuery
 from helicone_sessions.messages.metrics import PSize, SessionMetrics
-from helicone_sessions.messages.protocol import Call
-from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.messages.time_filter import TimeFilter
+from helicone_sessions.messages.protocol import GRID, METRICS, AnyQuery, Call, Endpoint
+from helicone_sessions.messages.query import SessionMetricsQuery, TimeFilter
 from helicone_sessions.transport.batch import Answer, MetricsStream, Queries, Query
 from helicone_sessions.transport.endpoint import Region, resolve
 from helicone_sessions.transport.hooks import Hooks, Observer, check_hooks
 from helicone_sessions.transport.listings import Listings
-from helicone_sessions.transport.rate_gate import Gate, Limit, check_limit
-from helicone_sessions.transport.rate_limit import RateLimit, check_count, check_seconds
+from helicone_sessions.transport.rate_limit import (
+    Gate,
+    Limit,
+    RateLimit,
+    check_count,
+    check_limit,
+    check_seconds,
+)
 from helicone_sessions.transport.retry import RetryPolicy
 from helicone_sessions.transport.warn import (
     Cautions,
@@ -321,13 +325,10 @@ class HeliconeClient(Listings):
                     if on_progress is not None:
                         on_progress(len(answers), total, failed)
         except (HeliconeError, asyncio.CancelledError) as error:
-            error.answered = {  # type: ignore[union-attr] # so that a timeout of the caller's loses nothing
-                key: answer for key, answer in answers.items() if isinstance(answer, SessionMetrics)
-            }
+            # So that a timeout of the caller's loses nothing.
+            error.answered = _metrics_of(answers)  # type: ignore[union-attr]
             raise
-        if keys is None:
-            return [answers[place] for place in range(len(answers))]
-        return {key: answers[key] for key in keys}
+        return _in_order(answers, keys)
 
     @overload
     def stream_metrics(  # type: ignore[overload-overlap] # likewise
@@ -383,7 +384,7 @@ class HeliconeClient(Listings):
         """The metrics of a query, and the number of attempts."""
         if query.matches_nothing:
             return SessionMetrics.empty(), 0
-        call = Call(METRICS, protocol.request(query), cut=query.cut)
+        call = Call(METRICS, protocol.request(query), False, query.cut)
         found = self._warnings.of(
             query.filter, query.time_filter, follows_contract=self._connection.follows_contract
         )
@@ -506,3 +507,14 @@ def _query(given: Query | None, keywords: Mapping[str, Any]) -> SessionMetricsQu
 
 def _check_deadline(value: object) -> float | None:
     return None if value is None else check_seconds("deadline", value)
+
+
+def _metrics_of(answers: Mapping[Any, Any]) -> dict[Any, SessionMetrics]:
+    return {key: answer for key, answer in answers.items() if isinstance(answer, SessionMetrics)}
+
+
+def _in_order(answers: Mapping[Any, Any], keys: list[Any] | None) -> Any:
+    """The answers by key in the order of the keys, or as a list if there are none."""
+    if keys is None:
+        return [answers[place] for place in range(len(answers))]
+    return {key: answers[key] for key in keys}

@@ -12,8 +12,8 @@ import attrs
 
 from helicone_sessions.errors import APIError, ConfigurationError, TransportError
 from helicone_sessions.masking import masked_repr
-from helicone_sessions.messages.endpoints import AnyQuery
 from helicone_sessions.messages.metrics import SessionMetrics
+from helicone_sessions.messages.protocol import AnyQuery
 
 WaitReason = Literal["rate limit", "retry"]
 """The reason of a wait: a rate limit, the service's or yours, or the pause before a retry."""

@@ -25,9 +25,8 @@ from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.expression import Condition, Filter, all_of
 from helicone_sessions.filters.whole_sessions import Grouping, has_whole_session_conditions
 from helicone_sessions.masking import masked_repr
-from helicone_sessions.messages import requests, sessions
 from helicone_sessions.messages.converter import moment_in
-from helicone_sessions.messages.endpoints import (
+from helicone_sessions.messages.protocol import (
     REQUEST_COUNT,
     REQUESTS,
     SESSION_COUNT,
@@ -36,16 +35,20 @@ from helicone_sessions.messages.endpoints import (
     AnyQuery,
     Endpoint,
 )
-from helicone_sessions.messages.query import SessionMetricsQuery, optional_filter
-from helicone_sessions.messages.requests import Request, RequestCountQuery, RequestsQuery
-from helicone_sessions.messages.sessions import (
-    Session,
-    SessionCount,
-    SessionName,
-    Sessions,
+from helicone_sessions.messages.query import (
+    DEFAULT_SESSIONS_PAGE,
+    MOST_NAMES,
+    REQUESTS_PAGE,
+    SESSIONS_PAGE,
+    Request,
+    RequestCountQuery,
+    RequestsQuery,
+    SessionMetricsQuery,
     SessionsQuery,
+    TimeFilter,
+    optional_filter,
 )
-from helicone_sessions.messages.time_filter import TimeFilter
+from helicone_sessions.messages.sessions import Session, SessionCount, SessionName, Sessions
 from helicone_sessions.transport.paging import ListFacts, Pages, TimeOrdered, every_row, second_of
 from helicone_sessions.transport.warn import (
     FilterWarnings,
@@ -191,7 +194,7 @@ class Listings:
         ['a', 'b']
         """
         listed = self._listed(filter, time_filter, name, search, is_whole=whole_sessions)
-        return _each(listed.rows(sessions.LARGEST_PAGE))
+        return _each(listed.rows(SESSIONS_PAGE))
 
     @marked_as_coroutine_function
     def count_sessions(
@@ -269,9 +272,9 @@ class Listings:
         if query.matches_nothing:
             return []
         names: list[SessionName] = await ask(SESSION_NAMES, query)
-        if len(names) == sessions.MOST_NAMES:
+        if len(names) == MOST_NAMES:
             self._warnings.warn(
-                f"the service lists at most {sessions.MOST_NAMES} names of sessions, and there are so many;"
+                f"the service lists at most {MOST_NAMES} names of sessions, and there are so many;"
                 " name_contains, the filter or a shorter time_filter limit the list",
                 place,
             )
@@ -282,7 +285,7 @@ class Listings:
         filter: Condition | None = None,
         *,
         time_filter: TimeFilter | None = None,
-        page_size: int = requests.LARGEST_PAGE,
+        page_size: int = REQUESTS_PAGE,
     ) -> AsyncGenerator[Request, None]:
         """The requests that match, oldest first, each once.
 
@@ -414,7 +417,7 @@ class _SessionList:
             ids = {row.session_id for row in rows[place : place + _IDS_OF_A_QUERY]}
             query = SessionsQuery(always, F.properties["Helicone-Session-Id"].is_in(sorted(ids)))
             listed = _SessionList(self.ask, query, lambda: True)
-            async for page in listed.rows(sessions.LARGEST_PAGE):
+            async for page in listed.rows(SESSIONS_PAGE):
                 whole.update({_identity(row): row for row in page})
         return [whole.get(_identity(row), row) for row in rows]
 
@@ -451,7 +454,7 @@ class _SessionList:
 
     async def _end_without_offset(self, given: int) -> list[Session]:
         """No rows if a server that ignores ``offset`` has given all of them."""
-        if given < sessions.DEFAULT_PAGE:
+        if given < DEFAULT_SESSIONS_PAGE:
             return []
         counted = await self.count()
         if counted is not None and counted <= given:
@@ -522,7 +525,7 @@ class _Order:
 
 async def _best_sessions(listed: _SessionList, order: _Order, limit: int | None) -> Sessions:
     is_newest_first = order == _Order.of(_NEWEST_FIRST)
-    size = sessions.LARGEST_PAGE
+    size = SESSIONS_PAGE
     if is_newest_first and limit is not None:
         size = min(limit, size)
     found: list[Session] = []
@@ -542,17 +545,8 @@ async def _requests(
 ) -> AsyncGenerator[Request, None]:
     if given is not None and given.matches_nothing:
         return
-    start = None if time is None else second_of(time.start)
-    end = None if time is None else second_of(time.end + _SECOND - timedelta(microseconds=1))
-
-    def between(first: datetime | None, after: datetime | None) -> RequestsQuery:
-        created_at = F.request_created_at
-        limits = (
-            None if first is None else created_at >= first,
-            None if after is None else created_at < after,
-        )
-        return RequestsQuery(all_of(given, *limits), sort="asc")
-
+    start, end = (None, None) if time is None else _whole_seconds(time)
+    between = partial(_requests_between, given)
     if end is None or end > datetime.now(UTC):
         # Requests that are stored from now on would never end; those stored before are not newer than this.
         newest = attrs.evolve(between(start, end), limit=1, sort="desc")
@@ -574,9 +568,26 @@ async def _requests(
     async with aclosing(ordered.rows(start, end)) as pages:
         async for rows in pages:
             for row in rows:
-                if time is None or time.start < _time(row) < time.end:
+                if _is_within(time, _time(row)):
                     # The response is shared by identical queries under way.
                     yield dict(row)
+
+
+def _is_within(time: TimeFilter | None, moment: datetime) -> bool:
+    return time is None or time.start < moment < time.end
+
+
+def _whole_seconds(time: TimeFilter) -> tuple[datetime, datetime]:
+    return second_of(time.start), second_of(time.end + _SECOND - timedelta(microseconds=1))
+
+
+def _requests_between(given: Filter | None, first: datetime | None, after: datetime | None) -> RequestsQuery:
+    created_at = F.request_created_at
+    limits = (
+        None if first is None else created_at >= first,
+        None if after is None else created_at < after,
+    )
+    return RequestsQuery(all_of(given, *limits), sort="asc")
 
 
 async def _count_requests(ask: Ask, condition: Filter | None) -> int:
@@ -632,9 +643,9 @@ def _check_page_size(size: object) -> int:
         raise FilterTypeError(
             argument="page_size", problem=f"must be a whole number, got {masked_repr(size)}"
         )
-    if not 1 <= size <= requests.LARGEST_PAGE:
+    if not 1 <= size <= REQUESTS_PAGE:
         raise FilterValueError(
-            argument="page_size", problem=f"must be from 1 to {requests.LARGEST_PAGE:,}, got {size}"
+            argument="page_size", problem=f"must be from 1 to {REQUESTS_PAGE:,}, got {size}"
         )
     return size
 

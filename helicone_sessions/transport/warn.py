@@ -16,7 +16,7 @@ from helicone_sessions.filters.expression import Filter
 from helicone_sessions.filters.schema import SERVER_BODY_DAYS
 from helicone_sessions.filters.whole_sessions import Grouping, grouping_cautions
 from helicone_sessions.masking import masked_repr
-from helicone_sessions.messages.time_filter import TimeFilter
+from helicone_sessions.messages.query import TimeFilter
 
 Cautions = Literal["warn", "error", "ignore"]
 Function = TypeVar("Function", bound=Callable[..., Any])

@@ -22,11 +22,12 @@ from helicone_sessions.local.storage.fields import FIELDS, RowOptions
 from helicone_sessions.local.storage.readers import read_blocks
 from helicone_sessions.local.storage.rows import Loaded, RowEncoder
 from helicone_sessions.local.storage.store import Store
+from tests.repeats import repeats
 
 chdb = pytest.importorskip("chdb", reason="the extra `local` is not installed")
 
-# A nightly session reads many more.
-COUNT = int(os.environ.get("HELICONE_SESSIONS_MUTATIONS", "30"))
+# `nox -s mutations` reads many more.
+COUNT = int(os.environ.get("HELICONE_SESSIONS_MUTATIONS") or repeats(30))
 START = datetime(2026, 10, 1, 12, tzinfo=UTC)
 NEVER, ALWAYS = 10**9, 1
 

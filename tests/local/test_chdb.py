@@ -13,10 +13,10 @@ from helicone_sessions import F, SessionMetrics, SessionMetricsQuery, TimeFilter
 from helicone_sessions.local import LocalServer
 from helicone_sessions.local.drivers.chdb import ChdbDriver
 from helicone_sessions.local.drivers.driver import DriverError, Statement
-from helicone_sessions.local.query import one_scan
+from helicone_sessions.local.query import metrics_sql
 from helicone_sessions.local.query.contract_sql import Parameters
 from helicone_sessions.local.query.engine import Engine
-from helicone_sessions.local.query.selection import by_contract
+from helicone_sessions.local.query.metrics_sql import select
 from helicone_sessions.local.storage.rows import DEFAULT_ORGANIZATION
 from helicone_sessions.local.storage.store import Store
 
@@ -282,9 +282,9 @@ def test_threads_change_nothing(
     engine: Engine, connection: Any, query: SessionMetricsQuery, by_name: bool
 ) -> None:
     """An answer is the same to the last byte, however many threads work it out."""
-    selection = by_contract(query, engine.tables, DEFAULT_ORGANIZATION)
+    selection = select(query, engine.tables, DEFAULT_ORGANIZATION)
     # Conditions on whole sessions are always answered by name.
-    statement = one_scan.statement(selection, query, by_name=by_name or selection.condition.on_sessions)
+    statement = metrics_sql.statement(selection, query, by_name=by_name or selection.condition.on_sessions)
     answers = {
         connection.query(
             f"{statement.text} SETTINGS max_threads = {threads}, {shared}",

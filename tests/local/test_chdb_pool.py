@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import pytest
 
-from helicone_sessions.local.drivers.chdb_pool import SPARE, Pool, Run
+from helicone_sessions.local.drivers.chdb import SPARE, Pool, Run
 from helicone_sessions.local.drivers.driver import DriverError, Limits
 
 PATIENCE = 20.0

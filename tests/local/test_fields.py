@@ -45,7 +45,7 @@ def test_every_column_is_a_field() -> None:
 
 def test_fields_are_documented() -> None:
     """The documentation shows the table of fields."""
-    page = Path(__file__).parents[2] / "docs" / "engine.md"
+    page = Path(__file__).parents[2] / "docs" / "loading.md"
     if not page.exists():
         pytest.skip("the documentation is not installed")
     assert as_markdown() in page.read_text()

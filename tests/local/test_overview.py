@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from helicone_sessions import SessionMetricsQuery
 from helicone_sessions.local import LocalServer
-from helicone_sessions.local.query.overview import BARS_PATH, IN_BAR_PATH, Bars, InBar
+from helicone_sessions.local.query.overview_sql import BARS_PATH, IN_BAR_PATH, Bars, InBar
 from tests.local.conftest import EPOCH, NANO, Row, nano_of, session_id_of, session_name_of
 from tests.local.nasty_rows import ROWS
 from tests.local.test_listings import period_of

@@ -17,7 +17,7 @@ import pytest_asyncio
 
 from helicone_sessions import F, PSize, parse_filter
 from helicone_sessions.filters.schema import ALIASES, COLUMNS
-from helicone_sessions.filters.text.tokens import OPERATORS_OF
+from helicone_sessions.filters.tokens import OPERATORS_OF
 from helicone_sessions.local import LocalServer
 from helicone_sessions.local.http.page.document import document
 from helicone_sessions.messages.grid_query import GroupBy

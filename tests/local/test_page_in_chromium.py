@@ -80,7 +80,7 @@ async def server() -> AsyncIterator[LocalServer]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Any]:
-    """A browser with an empty profile of its own."""
+    """A browser with an empty profile."""
     environment = {**os.environ, "HOME": str(tmp_path_factory.mktemp("home")), "TZ": "Europe/Berlin"}
     async with chromium(env=environment) as launched:
         yield launched

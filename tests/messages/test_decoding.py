@@ -28,6 +28,7 @@ from helicone_sessions import (
 from helicone_sessions.messages import codec, protocol
 from helicone_sessions.messages.converter import metrics_from_json
 from helicone_sessions.messages.metrics import UNITS
+from tests.repeats import repeats
 
 ANSWERS = Path(__file__).parents[1] / "data" / "real_server_answers.jsonl.gz"
 NEGATIVE_ZERO = re.compile(r"-0\.0(?![\de])")
@@ -393,7 +394,7 @@ def counts(row: str) -> str:
 
 
 @needs_msgspec
-@settings(deadline=None, max_examples=400, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=repeats(400), suppress_health_check=list(HealthCheck))
 @given(body=bodies())
 @example(body=counts(ROW.replace("}", ',"new":"\xff"}')).encode("latin-1"))
 @example(body=counts(ROW.replace('"1"', '"nan"')).encode())

@@ -12,7 +12,7 @@ from multidict import CIMultiDictProxy
 from helicone_sessions import HeliconeClient
 from helicone_sessions.clock import replaced
 from helicone_sessions.testing import FakeHelicone, RecordedRequest, Reply, VirtualClock
-from helicone_sessions.testing.rules import Held
+from helicone_sessions.testing.replies import Held
 
 KEY = "sk-helicone-example-key"
 NAMES = ("session_count", "session_duration", "session_cost")

@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 
-from helicone_sessions.messages.fixed_window import FixedWindow
+from helicone_sessions.messages.protocol import FixedWindow
 from helicone_sessions.transport.rate_limit import Window
 
 

@@ -29,8 +29,8 @@ from helicone_sessions import (
     UnexpectedResponse,
 )
 from helicone_sessions.clock import replaced
-from helicone_sessions.messages.endpoints import SESSIONS
-from helicone_sessions.messages.requests import RequestCountQuery
+from helicone_sessions.messages.protocol import SESSIONS
+from helicone_sessions.messages.query import RequestCountQuery
 from helicone_sessions.testing import (
     FakeHelicone,
     Reply,

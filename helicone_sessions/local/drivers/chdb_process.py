@@ -1,20 +1,32 @@
-"""The limits of chDB in a process: one directory, exclusively, and never after a fork."""
+"""chDB in this process: loading it, one directory exclusively, and never after a fork."""
 
 import contextlib
+import ctypes
+import importlib.util
 import os
 import re
+import signal
 import subprocess
 import sys
+import sysconfig
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Protocol
 
 import attrs
 
 from helicone_sessions.errors import ConfigurationError, MissingExtra
-from helicone_sessions.local.drivers.chdb_library import Connect, Connection, kept_signal_handlers
 from helicone_sessions.local.private_files import create_private_directory, open_private
 from helicone_sessions.masking import masked_repr, masked_text
+
+# The signals that chDB handles.
+_HANDLED: Final = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE", "SIGTRAP", "SIGSYS", "SIGTSTP")
+# Bytes that hold C's `struct sigaction` on every platform of chDB.
+_SIGACTION_SIZE: Final = 256
+_SUPPORT: Final = "libpybind11nonlimitedapi_chdb_"
+_PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 LOCK_FILE: Final = "helicone-sessions.lock"
 # chDB's own lock, there while a directory is open; and what it makes in one, the last two of them always.
@@ -27,6 +39,94 @@ _LONGEST_LOCK: Final = 300
 # The file may have been written by others.
 _SERVER_URL: Final = re.compile(r"https?://[\w.:\[\]-]+")
 _SECONDS_FOR_REASON: Final = 60.0
+
+
+class Connection(Protocol):
+    """The part of chDB's connection that is used."""
+
+    def query(self, text: str, output_format: str = ..., /, *, params: Any = ...) -> Any:
+        """Run a statement."""
+
+    def send_insert(self, text: str, input_format: str = ..., /) -> Any:
+        """Begin an insert."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
+Connect = Callable[[str], Connection]
+
+
+def load_chdb() -> Connect:
+    """The function of chDB that connects.
+
+    Raises:
+        MissingExtra: chDB is not installed, or has no build for this Python.
+    """
+    if "chdb" not in sys.modules:
+        _require_build()
+    elif not _process.has_loaded:
+        # The program has imported it before, and the handlers are those of chDB.
+        for name in _HANDLED:
+            ctypes.CDLL(None).signal(signal.Signals[name], signal.SIG_DFL.value)
+    try:
+        with kept_signal_handlers():
+            from chdb import connect
+    except ImportError as error:
+        raise _missing_extra(_platform_without_build()) from error
+    _process.has_loaded = True
+    return connect
+
+
+@contextmanager
+def kept_signal_handlers() -> Iterator[None]:
+    """Undo changes of signal handlers: with those of chDB, a process that crashes does not end."""
+    sigaction = ctypes.CDLL(None).sigaction
+    handlers = {signal.Signals[name]: ctypes.create_string_buffer(_SIGACTION_SIZE) for name in _HANDLED}
+    for number, handler in handlers.items():
+        sigaction(number, None, handler)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            sigaction(number, handler, None)
+
+
+def _require_build() -> None:
+    """Raise where importing chDB would end the interpreter, because a part of it is not there.
+
+    Raises:
+        MissingExtra: It has no build for this Python.
+    """
+    spec = importlib.util.find_spec("chdb")
+    if spec is None:
+        raise _missing_extra(_platform_without_build())
+    directories = [Path(each) for each in spec.submodule_search_locations or ()]
+
+    def has(pattern: str) -> bool:
+        return any(any(directory.glob(pattern)) for directory in directories)
+
+    # chDB has such a library for each Python; a build for any Python has none.
+    if not has("_chdb.*") or (has(f"{_SUPPORT}*") and not has(f"{_SUPPORT}{_PYTHON}.*")):
+        raise _missing_extra(_platform_without_build() or f"Python {_PYTHON}")
+
+
+def _missing_extra(lacking: str | None) -> MissingExtra:
+    error = MissingExtra("local", package="chdb", purpose="the embedded engine")
+    if lacking is not None:
+        error.add_note(
+            f"chDB has no build for {lacking}. It runs on Linux with glibc and on macOS;"
+            " elsewhere, answer from a ClickHouse server"
+        )
+    return error
+
+
+def _platform_without_build() -> str | None:
+    if sys.platform == "win32":
+        return "Windows"
+    if "musl" in str(sysconfig.get_config_var("HOST_GNU_TYPE")):
+        return "musl (Alpine Linux)"
+    return None
 
 
 class StoreInUse(ConfigurationError):
@@ -42,9 +142,17 @@ class _Opened:
     users: int = 0
 
 
+@attrs.define
+class _Process:
+    """The state of chDB in this process, of which there is one."""
+
+    has_loaded: bool = False
+    is_forked: bool = False
+    opened: _Opened | None = None
+
+
 _guard: Final = threading.Lock()
-_opened: _Opened | None = None
-_is_forked = False
+_process: Final = _Process()
 
 
 class Hold:
@@ -103,8 +211,8 @@ def announce_server(url: str | None) -> None:
         url: The address; None if there is no server any more.
     """
     with _guard:
-        if _opened is not None and _opened.lock is not None:
-            _write_lock(_opened.lock, url or "")
+        if _process.opened is not None and _process.opened.lock is not None:
+            _write_lock(_process.opened.lock, url or "")
 
 
 def refuse_fork() -> None:
@@ -113,7 +221,7 @@ def refuse_fork() -> None:
     Raises:
         ConfigurationError: It was; a query would wait forever for threads that are not here.
     """
-    if _is_forked:
+    if _process.is_forked:
         raise ConfigurationError(
             problem="this process was forked from one that had loaded the embedded engine",
             remedy="Start processes with multiprocessing.get_context('spawn'), and open the engine in them",
@@ -122,31 +230,31 @@ def refuse_fork() -> None:
 
 def is_forked() -> bool:
     """Whether this process was forked from one that had chDB."""
-    return _is_forked
+    return _process.is_forked
 
 
 def _enter(where: str) -> None:
-    global _opened  # noqa: PLW0603 - chDB has one engine for the process
-    if _opened is None:
-        _opened = _Opened(where, None if where == _MEMORY else _locked(Path(where)))
-    elif _opened.where != where:
+    opened = _process.opened
+    if opened is None:
+        opened = _process.opened = _Opened(where, None if where == _MEMORY else _locked(Path(where)))
+    elif opened.where != where:
         raise ConfigurationError(
             argument="path",
-            problem=f"cannot be {_named(where)}: the engine of this process has {_named(_opened.where)} open",
+            problem=f"cannot be {_named(where)}: the engine of this process has {_named(opened.where)} open",
             remedy="Close the other one first, or use another process",
         )
-    _opened.users += 1
+    opened.users += 1
 
 
 def _leave() -> None:
-    global _opened  # noqa: PLW0603 - as above
-    if _opened is None:
+    opened = _process.opened
+    if opened is None:
         return
-    _opened.users -= 1
-    if _opened.users == 0:
-        if _opened.lock is not None:
-            os.close(_opened.lock)
-        _opened = None
+    opened.users -= 1
+    if opened.users == 0:
+        if opened.lock is not None:
+            os.close(opened.lock)
+        _process.opened = None
 
 
 def _checked_path(path: str) -> str:
@@ -269,7 +377,7 @@ def _is_locked(path: Path) -> bool:
 
 
 def _reason(where: str) -> str:
-    """What chDB writes about *where* if another process starts it there."""
+    """The error of chDB if another process opens *where*."""
     command = [sys.executable, "-c", "import sys, chdb; chdb.connect(sys.argv[1])", where]
     try:
         ended = subprocess.run(  # noqa: S603 - a fixed program
@@ -290,11 +398,10 @@ def _named(where: str) -> str:
 
 
 def _after_fork() -> None:
-    global _is_forked  # noqa: PLW0603 - a process is forked or it is not
     # A child hangs in its first query even if chDB was only imported before the fork.
-    _is_forked = _is_forked or "chdb" in sys.modules
-    if _opened is not None and _opened.where != _MEMORY:
-        _unlock_here(Path(_opened.where))
+    _process.is_forked = _process.is_forked or "chdb" in sys.modules
+    if _process.opened is not None and _process.opened.where != _MEMORY:
+        _unlock_here(Path(_process.opened.where))
 
 
 def _unlock_here(directory: Path) -> None:

@@ -33,9 +33,9 @@ class DriverError(Exception):
     """ClickHouse rejected a statement or gave up on it.
 
     Args:
-        problem: What is wrong; most often ClickHouse's own message.
+        problem: The problem; usually ClickHouse's own message.
         code: ClickHouse's error code, if known.
-        remedy: What to do, as a sentence without its full stop.
+        remedy: The remedy, a sentence without its full stop.
     """
 
     def __init__(self, problem: str, code: int | None = None, remedy: str | None = None) -> None:
@@ -80,11 +80,11 @@ class Limits:
 
     >>> Limits(seconds=5, memory=2 * 1024**3)
     Limits(seconds=5, memory=2147483648, rows=None, threads=None)
-    >>> Limits(memory="2 GB")
+    >>> Limits(memory="2 GB")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    helicone_sessions.errors.ConfigurationError: limits.memory must be a whole number above 0, got '2 GB'. Pass None for no limit
-    """  # noqa: E501 - a doctest shows the whole message
+    helicone_sessions.errors.ConfigurationError: limits.memory must be a whole number above 0, got '2 GB'...
+    """
 
     seconds: float | None = attrs.field(default=60.0, validator=_check_limit)
     memory: int | None = attrs.field(default=None, validator=_check_limit)

@@ -1,10 +1,12 @@
 """The handlers of all paths: authentication, rate limit, queue, and the responses."""
 
 import asyncio
+import io
 import json
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
 from uuid import UUID
@@ -15,15 +17,15 @@ from aiohttp import web
 from helicone_sessions.clock import Clock
 from helicone_sessions.errors import ConfigurationError, FilterError, FilterSyntaxError, FilterValueError
 from helicone_sessions.filters.constants import cut
-from helicone_sessions.filters.text.parser import as_filter_text, parse_filter
+from helicone_sessions.filters.parser import as_filter_text, parse_filter
 from helicone_sessions.local.dataset import Dataset
 from helicone_sessions.local.drivers.driver import DriverError
-from helicone_sessions.local.http.access_log import RequestFacts, facts, record
-from helicone_sessions.local.http.keys import Keys, MalformedToken, WrongKey
+from helicone_sessions.local.http.listening import RequestFacts, facts, record
 from helicone_sessions.local.http.page.document import FILTER_PATH, page
 from helicone_sessions.local.http.request_body import (
     LARGE_BODY,
     SMALL_BODY,
+    LargeBodySlot,
     TooLarge,
     TooSlow,
     body_of,
@@ -32,7 +34,6 @@ from helicone_sessions.local.http.request_body import (
     read,
     rows_in,
 )
-from helicone_sessions.local.http.request_queue import LargeBodySlot, QueueFull, RequestQueue
 from helicone_sessions.local.http.service_form import (
     CRASHED,
     QUERY_FAILED,
@@ -43,7 +44,8 @@ from helicone_sessions.local.http.service_form import (
 )
 from helicone_sessions.local.query.contract_sql import Unanswerable
 from helicone_sessions.local.query.engine import PageTooLarge
-from helicone_sessions.local.query.overview import (
+from helicone_sessions.local.query.listing_sql import ContractListings, Listing, ServiceListings
+from helicone_sessions.local.query.overview_sql import (
     BARS_PATH,
     IN_BAR_PATH,
     Bars,
@@ -51,24 +53,22 @@ from helicone_sessions.local.query.overview import (
     bars_from_wire,
     in_bar_from_wire,
 )
-from helicone_sessions.local.query.request_sql import Listing
-from helicone_sessions.local.query.service_listings import ServiceListings
 from helicone_sessions.local.query.service_sql import Crash
-from helicone_sessions.local.query.session_sql import ContractListings
-from helicone_sessions.local.server_config import ServerConfig
+from helicone_sessions.local.server_config import Keys, MalformedToken, ServerConfig, WrongKey
 from helicone_sessions.messages.converter import converter
-from helicone_sessions.messages.endpoints import (
+from helicone_sessions.messages.grid_query import GRID_HEADER, GRID_PATH, grid_query_from_wire
+from helicone_sessions.messages.protocol import (
+    CONTRACT_HEADER,
     METRICS,
+    PATH,
     REQUEST_COUNT,
     REQUESTS,
     SESSION_COUNT,
     SESSION_NAMES,
     SESSIONS,
     Endpoint,
+    FixedWindow,
 )
-from helicone_sessions.messages.fixed_window import FixedWindow
-from helicone_sessions.messages.grid_query import GRID_HEADER, GRID_PATH, grid_query_from_wire
-from helicone_sessions.messages.protocol import CONTRACT_HEADER, PATH
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -94,15 +94,48 @@ _GONE: Final = 499
 _CONTRACT_HEADERS: Final = {**CONTRACT_HEADER, **GRID_HEADER}
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-_Work = Callable[[web.Request, bytes, UUID], Awaitable[web.Response]]
+_Work = Callable[[web.Request, list[bytes], UUID], Awaitable[web.Response]]
+_WorkOnWhole = Callable[[web.Request, bytes, UUID], Awaitable[web.Response]]
+
+
+class _QueueFull(Exception):
+    """The request queue has no free place."""
+
+
+class _RequestQueue:
+    """A bounded queue in front of a semaphore.
+
+    Args:
+        running: How many requests run at once.
+        waiting: How many may wait beside them.
+    """
+
+    def __init__(self, running: int, waiting: int) -> None:
+        self.running = asyncio.Semaphore(running)
+        self._free = running + waiting
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold a place in the queue, to wait for ``running``.
+
+        Raises:
+            _QueueFull: There is none.
+        """
+        if not self._free:
+            raise _QueueFull
+        self._free -= 1
+        try:
+            yield
+        finally:
+            self._free += 1
 
 
 @attrs.frozen
 class _Route:
-    """The work of a path, the queue in front of it, and the bytes of its body."""
+    """The work of a path on the pieces of a body, the queue in front of it, and the bytes of its body."""
 
     work: _Work
-    queue: RequestQueue
+    queue: _RequestQueue
     largest: int
 
 
@@ -153,33 +186,34 @@ class Endpoints:
     dataset: Dataset
     keys: Keys
     clock: Clock
-    _queries: RequestQueue = attrs.field(init=False)
-    _additions: RequestQueue = attrs.field(init=False)
-    _checks: RequestQueue = attrs.field(init=False)
+    _queries: _RequestQueue = attrs.field(init=False)
+    _additions: _RequestQueue = attrs.field(init=False)
+    _checks: _RequestQueue = attrs.field(init=False)
     _large: asyncio.Semaphore = attrs.field(init=False)
     _windows: dict[UUID, FixedWindow] = attrs.field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._queries = RequestQueue(self.config.threads, self.config.max_queued)
+        self._queries = _RequestQueue(self.config.threads, self.config.max_queued)
         # Queues of their own, so that no query waits for additions, and no check for queries.
-        self._additions = RequestQueue(_ADDED_AT_ONCE, self.config.max_queued)
-        self._checks = RequestQueue(_CHECKED_AT_ONCE, self.config.max_queued)
+        self._additions = _RequestQueue(_ADDED_AT_ONCE, self.config.max_queued)
+        self._checks = _RequestQueue(_CHECKED_AT_ONCE, self.config.max_queued)
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
     def app(self) -> web.Application:
         """The application that holds the addresses."""
         app = web.Application(middlewares=[self._outermost])
         answer = self._query if self.config.semantics == "contract" else self._query_as_service
-        query = _Route(answer, self._queries, LARGEST_QUERY)
+        query = _Route(_on_whole(answer), self._queries, LARGEST_QUERY)
         rows = _Route(self._add_rows, self._additions, LARGEST_ROWS)
-        check = _Route(self._check_filter, self._checks, LARGEST_FILTER)
+        check = _Route(_on_whole(self._check_filter), self._checks, LARGEST_FILTER)
         routes = {PATH: query, ROWS_PATH: rows, FILTER_PATH: check}
         if self.config.semantics == "contract":
-            routes[GRID_PATH] = _Route(self._query_grid, self._queries, LARGEST_QUERY)
+            routes[GRID_PATH] = _Route(_on_whole(self._query_grid), self._queries, LARGEST_QUERY)
         for endpoint, make in _LISTINGS:
-            routes[endpoint.path] = _Route(partial(self._list, endpoint, make), self._queries, LARGEST_QUERY)
+            work = _on_whole(partial(self._list, endpoint, make))
+            routes[endpoint.path] = _Route(work, self._queries, LARGEST_QUERY)
         for path, read_body in ((BARS_PATH, bars_from_wire), (IN_BAR_PATH, in_bar_from_wire)):
-            routes[path] = _Route(partial(self._overview, read_body), self._queries, LARGEST_QUERY)
+            routes[path] = _Route(_on_whole(partial(self._overview, read_body)), self._queries, LARGEST_QUERY)
         for path, route in routes.items():
             app.router.add_post(_with_slashes(path), partial(self._guarded, route))
         app.router.add_get("/healthcheck", _healthcheck)
@@ -252,11 +286,11 @@ class Endpoints:
                 body = await self._body(request, large, route.largest)
                 async with route.queue.running:
                     return await route.work(request, body, organization)
-        except QueueFull:
+        except _QueueFull:
             message = "the request queue is full (max_queued). Try again in a second"
             raise Refusal(503, message, "busy", {"Retry-After": "1"}) from None
 
-    async def _body(self, request: web.Request, large: LargeBodySlot, largest: int) -> bytes:
+    async def _body(self, request: web.Request, large: LargeBodySlot, largest: int) -> list[bytes]:
         try:
             body = await body_of(request, self.config.patience, large, largest)
         except TooSlow:
@@ -269,7 +303,7 @@ class Endpoints:
                 raise _without_envelope("request entity too large") from None
             size = f"{largest // _MEGABYTE} MB" if largest >= _MEGABYTE else f"{largest // 1024} KB"
             raise Refusal(413, f"the body must not be longer than {size}") from None
-        facts.get().bytes_in = len(body)
+        facts.get().bytes_in = sum(map(len, body))
         return body
 
     async def _query(self, _request: web.Request, body: bytes, organization: UUID) -> web.Response:
@@ -394,7 +428,7 @@ class Endpoints:
         facts.get().outcome = "answered"
         return web.json_response(checked)
 
-    async def _add_rows(self, _request: web.Request, body: bytes, organization: UUID) -> web.Response:
+    async def _add_rows(self, _request: web.Request, body: list[bytes], organization: UUID) -> web.Response:
         try:
             # With a single key the rows may name their organisations.
             loaded = await self.dataset.add(rows_in(body), organization if self.keys.organizations else None)
@@ -406,6 +440,17 @@ class Endpoints:
         return web.json_response(
             {"data": {**attrs.asdict(loaded), "ignored": sorted(loaded.ignored)}, "error": None}
         )
+
+
+def _on_whole(work: _WorkOnWhole) -> _Work:
+    """Work on the whole body, as work on its pieces."""
+
+    async def on_pieces(request: web.Request, body: list[bytes], organization: UUID) -> web.Response:
+        whole = b"".join(body)
+        body.clear()
+        return await work(request, whole, organization)
+
+    return on_pieces
 
 
 async def _read_as_service(endpoint: Endpoint[Any, Any], request: web.Request, body: bytes) -> ServiceQuery:
@@ -497,7 +542,9 @@ async def _answered_at_length(data: Any, headers: Mapping[str, str] | None) -> w
     """The answer of many rows; another thread encodes them one by one, so that the loop stays free."""
     facts.get().outcome = "answered"
     body = await asyncio.to_thread(_envelope, data)
-    return web.Response(body=body, content_type="application/json", headers=headers)
+    # aiohttp copies a large body whole, but sends a file in pieces.
+    content = io.BytesIO(body) if len(body) > LARGE_BODY else body
+    return web.Response(body=content, content_type="application/json", headers=headers)
 
 
 def _envelope(data: Any) -> bytes:

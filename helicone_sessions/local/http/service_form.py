@@ -16,7 +16,8 @@ from helicone_sessions.filters.schema import COLUMNS, SERVER_END_OF_TIME, SERVER
 from helicone_sessions.local.http.request_body import json_in
 from helicone_sessions.local.query.service_sql import EPOCH, moment_of
 from helicone_sessions.messages.converter import converter
-from helicone_sessions.messages.endpoints import (
+from helicone_sessions.messages.metrics import SessionMetrics
+from helicone_sessions.messages.protocol import (
     METRICS,
     REQUEST_COUNT,
     REQUESTS,
@@ -24,7 +25,6 @@ from helicone_sessions.messages.endpoints import (
     SESSIONS,
     Endpoint,
 )
-from helicone_sessions.messages.metrics import SessionMetrics
 
 # The histograms are queried first, and this is the error if one of their queries fails.
 QUERY_FAILED: Final = "No request count found"
@@ -50,7 +50,7 @@ class Invalid(Exception):
     """A body that the server refuses with status 422.
 
     Args:
-        details: What is wrong, by the path of the field.
+        details: The problems, by the path of the field.
     """
 
     def __init__(self, details: Mapping[str, Any]) -> None:
@@ -134,14 +134,18 @@ def _within_bounds(wire: Mapping[str, Any], failures: list[str]) -> dict[str, An
     match wire.get("timeFilter"):
         case {"startTimeUnixMs": start, "endTimeUnixMs": end, **rest} if not rest:
             if _is_number(start) and _is_number(end):
-                if not all(_FIRST_MILLISECOND <= each <= _LAST_MILLISECOND for each in (start, end)):
-                    failures.append(QUERY_FAILED)
-                start, end = (min(max(each, 0), _END_OF_TIME) for each in (start, end))
-                if start >= end:
-                    # Within one second no request lies, as fractions are dropped and both ends are exclusive.
-                    start, end = 0, 1
-                found["timeFilter"] = {"startTimeUnixMs": start, "endTimeUnixMs": end}
+                found["timeFilter"] = _time_within_bounds(start, end, failures)
     return found
+
+
+def _time_within_bounds(start: float, end: float, failures: list[str]) -> dict[str, float]:
+    if not all(_FIRST_MILLISECOND <= each <= _LAST_MILLISECOND for each in (start, end)):
+        failures.append(QUERY_FAILED)
+    start, end = (min(max(each, 0), _END_OF_TIME) for each in (start, end))
+    if start >= end:
+        # No request matches within one second, because fractions are dropped and both ends are exclusive.
+        start, end = 0, 1
+    return {"startTimeUnixMs": start, "endTimeUnixMs": end}
 
 
 def _is_number(value: object) -> bool:

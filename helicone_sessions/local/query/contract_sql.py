@@ -6,7 +6,7 @@ only ever become parameters.
 A filter may hold conditions on a session as a whole, as its total cost. Such a column means the session's
 requests in the time window (and of the name) that the query asks about, whatever the rest of the filter
 says; so every "and", "or" and "not" around it keeps its meaning. These conditions can only be decided
-after grouping. What surrounds them is decided before, for each request, and carried along as *marks*.
+after grouping. The other conditions are decided before, for each request, and carried along as *marks*.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,8 +17,9 @@ from uuid import UUID
 
 import attrs
 
-from helicone_sessions.filters.like import ends_in_escape, escape_like
-from helicone_sessions.filters.nodes import EVERYTHING, And, Leaf, Node, fold
+from helicone_sessions.filters.constants import ends_in_escape, escape_like
+from helicone_sessions.filters.expression import Filter
+from helicone_sessions.filters.nodes import EVERYTHING, And, Leaf, Node, fold, simplify
 from helicone_sessions.filters.schema import SERVER_EMPTY, SERVER_NULL, ColumnFacts, Kind, Operator
 from helicone_sessions.local.storage.table import FEEDBACK, Tables
 
@@ -82,7 +83,7 @@ _TSV: Final = str.maketrans(
 
 
 def _tsv_escaped(text: str) -> str:
-    # ClickHouse reads parameters in this form; a raw backslash would be changed without a word.
+    # ClickHouse reads parameters in this form; it would silently change a raw backslash.
     return text.translate(_TSV)
 
 
@@ -102,12 +103,12 @@ class Condition:
 
 
 def condition(
-    root: Node, parameters: Parameters, tables: Tables, caller: str, marks: Iterable[str] = ()
+    matching: Filter | None, parameters: Parameters, tables: Tables, caller: str, marks: Iterable[str] = ()
 ) -> Condition:
-    """Compile a simplified filter.
+    """Compile a filter.
 
     Args:
-        root: The filter.
+        matching: The filter; None matches every request.
         parameters: Takes the values.
         tables: The tables.
         caller: The condition that limits a table to the caller.
@@ -116,6 +117,7 @@ def condition(
     Raises:
         Unanswerable: A column is not kept, or a pattern cannot be run.
     """
+    root = EVERYTHING if matching is None else simplify(matching.node)
     levels = fold(root, lambda _, below: 1 + max(below, default=0))
     if levels > _DEEPEST:
         raise Unanswerable(f"and/or alternate {levels:,} levels deep; at most {_DEEPEST} are answered")
@@ -268,12 +270,13 @@ def _of_session(leaf: Leaf, parameters: Parameters) -> str:
 
 def _number(column: str, leaf: Leaf, parameters: Parameters) -> str:
     value = leaf.value
+    assert isinstance(value, (int, float))
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, int) and -_INT64 <= value < _INT64:
         constant = parameters.add("Int64", value)
     else:
-        constant = parameters.add("Float64", repr(float(value)))  # type: ignore[arg-type]
+        constant = parameters.add("Float64", repr(float(value)))
     return f"{column} {COMPARISONS[leaf.operator]} {constant}"
 
 
@@ -289,7 +292,8 @@ def _nanodollars(column: str, leaf: Leaf, parameters: Parameters) -> str:
 
 
 def _time(column: str, leaf: Leaf, parameters: Parameters) -> str:
-    moment: datetime = min(max(leaf.value, _FIRST_DAY), _LAST_DAY)  # type: ignore[assignment]
+    assert isinstance(leaf.value, datetime)
+    moment = min(max(leaf.value, _FIRST_DAY), _LAST_DAY)
     text = moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
     return f"{column} {COMPARISONS[leaf.operator]} {parameters.add(_MOMENT, text)}"
 

@@ -9,13 +9,10 @@ import attrs
 
 from helicone_sessions.filters.wire import WireFilter
 from helicone_sessions.local.drivers.driver import Driver
-from helicone_sessions.local.query.grid import answer_grid
-from helicone_sessions.local.query.one_scan import OneScan
-from helicone_sessions.local.query.overview import Bars, InBar, listing_in_bar, listing_of_bars
-from helicone_sessions.local.query.request_sql import LARGEST_PAGE, Listing
-from helicone_sessions.local.query.selection import Selection, as_service, by_contract
-from helicone_sessions.local.query.service_listings import ServiceListings
-from helicone_sessions.local.query.session_sql import ContractListings
+from helicone_sessions.local.query.grid_sql import answer_grid
+from helicone_sessions.local.query.listing_sql import LARGEST_PAGE, ContractListings, Listing, ServiceListings
+from helicone_sessions.local.query.metrics_sql import OneScan, Selection, select
+from helicone_sessions.local.query.overview_sql import Bars, InBar, listing_in_bar, listing_of_bars
 from helicone_sessions.local.storage.table import Tables
 from helicone_sessions.messages.grid_query import GridQuery
 from helicone_sessions.messages.metrics import SessionMetrics
@@ -143,9 +140,14 @@ class Engine:
     def _selection(
         self, query: SessionMetricsQuery, organization_id: UUID, wire_filter: WireFilter | None
     ) -> Selection:
-        unsessioned = self.include_unsessioned
         if self.semantics == "contract":
-            return by_contract(query, self.tables, organization_id, include_unsessioned=unsessioned)
-        if wire_filter is None:
+            wire_filter = None
+        elif wire_filter is None:
             wire_filter = "all" if query.filter is None else query.filter.to_wire()
-        return as_service(query, wire_filter, self.tables, organization_id, include_unsessioned=unsessioned)
+        return select(
+            query,
+            self.tables,
+            organization_id,
+            wire=wire_filter,
+            include_unsessioned=self.include_unsessioned,
+        )

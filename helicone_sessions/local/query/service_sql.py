@@ -13,7 +13,7 @@ from uuid import UUID
 
 import attrs
 
-from helicone_sessions.filters import server_limits
+from helicone_sessions.filters.cautions import STATEMENT_BYTES, is_too_deep, statement_bytes
 from helicone_sessions.filters.schema import (
     COLUMNS,
     SERVER_EMPTY,
@@ -133,9 +133,9 @@ def _joined(wire: WireFilter, leaf: Callable[[list["_Read"]], str]) -> str:
 
 
 def _check_limits(wire: WireFilter, conditions: list[tuple[ColumnFacts, Operator]]) -> None:
-    if server_limits.is_too_deep(wire):
+    if is_too_deep(wire):
         raise Unanswerable("the filter is nested too deeply for ClickHouse's parser (code 306)")
-    if server_limits.statement_bytes(conditions) > server_limits.STATEMENT_BYTES:
+    if statement_bytes(conditions) > STATEMENT_BYTES:
         raise Unanswerable("the statement is longer than ClickHouse takes (code 62)")
 
 

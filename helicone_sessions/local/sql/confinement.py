@@ -1,7 +1,7 @@
 """The means by which a process of Linux gives up its access to files and to the network for good.
 
 Landlock denies files, and a filter of system calls (seccomp) denies sockets. Both hold for the thread that
-sets them and for those that it starts. Landlock knows TCP in newer kernels only, and no names (DNS).
+sets them and for the threads that it starts. Landlock knows TCP in newer kernels only, and no names (DNS).
 """
 
 import ctypes
@@ -49,7 +49,7 @@ _library: Final = ctypes.CDLL(None, use_errno=True)
 
 
 def confine(*, readable: Iterable[Path], writable: Iterable[Path]) -> bool:
-    """Take all other files and all new sockets from this thread and from those that it starts.
+    """Take all other files and all new sockets from this thread and from the threads that it starts.
 
     Args:
         readable: The directories that can still be read.

@@ -3,18 +3,20 @@
 import asyncio
 import json
 import os
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
+from zoneinfo import ZoneInfo
 
 import attrs
 
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.local.drivers.driver import Limits, limit_settings
-from helicone_sessions.local.sql.column_values import convert, kind_of
 from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages.tabular import Row, Tabular, json_text
 
@@ -32,6 +34,12 @@ _LIMITS: Final[Mapping[int, tuple[str, str]]] = {
     241: ("memory", "bytes"),
     158: ("rows", "rows"),
 }
+
+_WRAPPED: Final = re.compile(r"(?:Nullable|LowCardinality)\((.*)\)")
+_TIME: Final = re.compile(r"DateTime(?:64)?(?:\((?:\d+, )?(?:'([^']+)')?\d*\))?")
+_WHOLE: Final = re.compile(r"U?Int(?:8|16|32|64)")
+_FRACTIONAL: Final = re.compile(r"B?Float\d+|Decimal\(.*\)")
+_LARGEST: Final = 2**63 - 1
 
 
 @attrs.frozen(eq=False)
@@ -57,7 +65,7 @@ class SqlResult(Tabular):
         """The columns that are `float`, `int` or `datetime` in frames; others are text."""
         values = zip(*self.values, strict=True) if self.values else [()] * len(self.columns)
         kinds = {
-            name: kind_of(type_, each)
+            name: _column_type(type_, each)
             for (name, type_), each in zip(self.columns.items(), values, strict=True)
         }
         return {name: kind for name, kind in kinds.items() if kind is not None}
@@ -176,7 +184,7 @@ class Store:
         return _decoded(body, limit)
 
     async def _started(self) -> asyncio.subprocess.Process:
-        search = [each or os.getcwd() for each in sys.path]  # noqa: PTH109 - sys.path has text
+        search = [each or str(Path.cwd()) for each in sys.path]
         variables = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", _WORKER, str(self._path), str(self._limits.memory or "")),
@@ -214,7 +222,7 @@ class Store:
             await self._stop()
             raise self._rejected("", _TIMEOUT_EXCEEDED) from None
         except BaseException:
-            # What is left of its output would be the answer to the next statement.
+            # The rest of its output would be read as the result of the next statement.
             await self._stop()
             raise
 
@@ -277,5 +285,41 @@ def _decoded(body: bytes, limit: int | None) -> SqlResult:
             remedy="Name one of them with AS",
         )
     rows = found["data"][:limit]
-    converted = [convert(type_, [row[i] for row in rows]) for i, type_ in enumerate(types.values())]
+    converted = [_converted(type_, [row[i] for row in rows]) for i, type_ in enumerate(types.values())]
     return SqlResult(types, tuple(zip(*converted, strict=True)), is_cut=len(found["data"]) > len(rows))
+
+
+def _column_type(type_: str, values: Sequence[Any]) -> type | None:
+    """The type of a column in frames; None is text.
+
+    >>> _column_type("UInt64", [1, 2]), _column_type("Nullable(Int64)", [1]), _column_type("String", [])
+    (<class 'int'>, <class 'float'>, None)
+    """
+    plain = _plain(type_)
+    if _WHOLE.fullmatch(plain):
+        if "Nullable(" in type_:
+            return float
+        # Frames have no larger integers, which hashes are.
+        return int if max(values, default=0) <= _LARGEST else None
+    if _FRACTIONAL.fullmatch(plain):
+        return float
+    return datetime if _TIME.fullmatch(plain) else None
+
+
+def _converted(type_: str, values: list[Any]) -> list[Any]:
+    """The values of a column from JSON, with times as datetimes in the zone of the column.
+
+    >>> _converted("DateTime64(3, 'Europe/Berlin')", ["2026-11-01T12:00:00.500Z"])[0].isoformat()
+    '2026-11-01T13:00:00.500000+01:00'
+    """
+    found = _TIME.fullmatch(_plain(type_))
+    if found is None:
+        return values
+    zone = ZoneInfo(found[1]) if found[1] else UTC
+    return [value and datetime.fromisoformat(value).astimezone(zone) for value in values]
+
+
+def _plain(type_: str) -> str:
+    while found := _WRAPPED.fullmatch(type_):
+        type_ = found[1]
+    return type_

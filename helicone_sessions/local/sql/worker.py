@@ -19,8 +19,14 @@ from typing import Any, BinaryIO, Final
 
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.local.dataset import opened_store
-from helicone_sessions.local.drivers.chdb_library import Connection, load_chdb
-from helicone_sessions.local.drivers.chdb_process import LOCK_FILE, Hold, StoreInUse, hold
+from helicone_sessions.local.drivers.chdb_process import (
+    LOCK_FILE,
+    Connection,
+    Hold,
+    StoreInUse,
+    hold,
+    load_chdb,
+)
 from helicone_sessions.local.sql.confinement import confine
 from helicone_sessions.local.storage.table import OWN_DATABASE, REQUEST_COLUMNS, REQUESTS_TABLE
 from helicone_sessions.masking import masked_text

@@ -12,11 +12,11 @@ from aiohttp import web
 
 from helicone_sessions.errors import FilterError
 from helicone_sessions.filters.columns import F
+from helicone_sessions.filters.parser import parse_filter
 from helicone_sessions.filters.schema import ALIASES, COLUMNS, ColumnFacts, Kind, Reading
-from helicone_sessions.filters.text.parser import parse_filter
-from helicone_sessions.filters.text.tokens import OPERATORS_OF
-from helicone_sessions.local.http.access_log import facts
-from helicone_sessions.local.query.overview import BARS_PATH, IN_BAR_PATH
+from helicone_sessions.filters.tokens import OPERATORS_OF
+from helicone_sessions.local.http.listening import facts
+from helicone_sessions.local.query.overview_sql import BARS_PATH, IN_BAR_PATH
 from helicone_sessions.messages.grid_query import GRID_HEADER, GRID_PATH, GROUPABLE
 from helicone_sessions.messages.metrics import UNITS, PSize
 from helicone_sessions.messages.protocol import PATH

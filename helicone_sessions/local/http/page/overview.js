@@ -4,7 +4,7 @@
 // In this order, because costs are the first question.
 const FIGURES = {
   session_cost: { title: "Cost per session", head: "Cost" },
-  session_duration: { title: "Duration per session, first request to last", head: "Duration" },
+  session_duration: { title: "Duration per session", head: "Duration" },
   session_count: { title: "Requests per session", head: "Requests" },
 };
 
