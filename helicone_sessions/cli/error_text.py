@@ -10,14 +10,13 @@ from helicone_sessions.errors import (
     APIError,
     AuthenticationError,
     ConnectionFailed,
-    FilterError,
     FilterSyntaxError,
     HeliconeError,
     RateLimited,
     RequestTimeout,
 )
 from helicone_sessions.filters.cautions import Caution
-from helicone_sessions.filters.parser import parse_filter
+from helicone_sessions.filters.parser import as_filter_text
 
 if TYPE_CHECKING:
     from cyclopts import CycloptsError
@@ -98,12 +97,7 @@ def caution_text(caution: Caution) -> str:
     >>> caution_text((F.cost > 3).cautions()[0])[:28]
     'cost > 3: a constant beyond '
     """
-    try:
-        condition = str(parse_filter(caution.condition))
-    except FilterError:
-        # The caution is about the whole filter or its time.
-        condition = caution.condition
-    return f"{condition}: {caution.reason}; {caution.remedy}"
+    return f"{as_filter_text(caution.condition)}: {caution.reason}; {caution.remedy}"
 
 
 def _advice(error: HeliconeError) -> str:
