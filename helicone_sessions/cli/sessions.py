@@ -40,7 +40,7 @@ def sessions(
     output: Output = "table",
     source: Source = Source(),
 ) -> None:
-    """List the sessions with requests that match, with the totals of those requests.
+    """List the sessions with matching requests, with the totals of these requests.
 
     The key is taken from HELICONE_API_KEY, the address from HELICONE_BASE_URL or --region; --path and --data
     need neither.
@@ -94,7 +94,7 @@ async def _count(
     try:
         return await client.count_sessions(given, time_filter=time, name=name, search=search)
     except HeliconeError:
-        # The service cannot count by conditions on whole sessions.
+        # The service cannot count with conditions on whole sessions.
         return None
 
 
