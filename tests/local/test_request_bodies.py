@@ -145,10 +145,12 @@ def test_lists_are_read_in_windows(rows: list[dict[str, Any]], indent: int | Non
         (b"[{}, 1]", "row 1 must be an object, got 1"),
         (b'[{"a": NaN}]', "NaN is not JSON"),
         (b'{"a": 1}\n{"a"', "line 2 is not JSON"),
+        (b'\n \n{"a": 1}\n\n{"a"', "line 5 is not JSON"),
         (b'[{"a": "\xff"}]', "not UTF-8"),
     ],
 )
 def test_bodies_that_are_no_rows(body: bytes, problem: str) -> None:
-    """The error names the row or the line that is wrong."""
-    with pytest.raises(FilterError, match=problem):
-        list(rows_in([body]))
+    """The error names the row or the line that is wrong, whatever the pieces of the body."""
+    for pieces in ([body], [body[:1], body[1:]]):
+        with pytest.raises(FilterError, match=problem):
+            list(rows_in(pieces))
