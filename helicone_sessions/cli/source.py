@@ -1,5 +1,6 @@
-"""Where a command gets its answers: the service, or a store or files on this machine."""
+"""The source of a command's answers: the service, or a store or files on this machine."""
 
+import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 from cyclopts import Parameter
+from yarl import URL
 
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.filters.columns import F
@@ -27,8 +29,8 @@ class Source:
     Args:
         region: The region of the service.
         timeout: Seconds for one attempt.
-        max_concurrency: The number of queries under way at once.
-        path: Answer from this store instead, a directory that `serve --path` or `sync` filled.
+        max_concurrency: The number of concurrent queries.
+        path: Answer from this store instead, a directory filled by `serve --path` or `sync`.
         data: Answer from this file of requests instead, .jsonl, .json, .csv or .parquet. Repeat it for more.
         without_unsessioned: Leave out requests without a session id, which otherwise count as one session.
     """
@@ -59,8 +61,16 @@ class Source:
         """Whether the answers come from this machine."""
         return self.path is not None or self.data is not None
 
+    @property
+    def name(self) -> str:
+        """The store, the files or the host, for a caption."""
+        if self.is_local:
+            return ", ".join([*(() if self.path is None else [str(self.path)]), *(self.data or ())])
+        host = URL(os.environ.get("HELICONE_BASE_URL", "")).host
+        return host or f"Helicone{'' if self.region is None else f' ({self.region})'}"
+
     def narrowed(self, given: Filter | None) -> Filter | None:
-        """The filter, without the requests that have no session id if they are to be left out."""
+        """The filter, without requests that have no session id if they are left out."""
         if not self.without_unsessioned:
             return given
         has_session = ~F.session_id.is_empty()
@@ -68,7 +78,7 @@ class Source:
 
     @asynccontextmanager
     async def client(self, hooks: Hooks | None = None) -> AsyncIterator[HeliconeClient]:
-        """A client of the service, or of an embedded engine that runs while the block does."""
+        """A client of the service, or of an embedded engine that runs during the block."""
         options: dict[str, Any] = {
             "timeout": self.timeout,
             "max_concurrency": self.max_concurrency,
@@ -88,7 +98,7 @@ class Source:
             yield client
 
 
-# Shorter waits are over before anybody has read the line.
+# Nobody can read the line about a shorter wait.
 _NOTABLE = 1.0
 
 
@@ -106,7 +116,7 @@ class QueryProgress(Hooks):
         self._waits_until = 0.0
 
     def on_progress(self, done: int, total: int | None, _failed: int) -> None:
-        """Show the number of queries that are done."""
+        """Show the number of completed queries."""
         self._bar.update(self._task, completed=done, total=total, description="queries")
 
     def waits(self, token: Any, seconds: float, reason: WaitReason, error: Any) -> None:
@@ -124,7 +134,7 @@ class QueryProgress(Hooks):
 
 @contextmanager
 def of_queries(*, transient: bool = False) -> Iterator[QueryProgress]:
-    """A bar on the standard error, if that is a terminal.
+    """A progress bar on the standard error, if it is a terminal.
 
     Args:
         transient: Whether the bar disappears at the end.

@@ -8,6 +8,7 @@ import attrs
 
 from helicone_sessions.display import html
 from helicone_sessions.display.numbers import MISSING, column_numbers
+from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.messages.tabular import Row, Tabular
 from helicone_sessions.report.cells import (
     CUTS,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _HEADS: Final = ("before", "after", "ratio")
-# A notebook shows no more rows than this.
+# A notebook shows at most this many rows.
 _MOST_ROWS: Final = 200
 
 
@@ -63,7 +64,8 @@ class GridComparison(Tabular):
     """The cells of two grids in pairs, as `MetricsGrid.compare` returns them.
 
     Args:
-        pairs: Each cell with that of the earlier grid, segment by segment.
+        pairs: Each cell with the cell of the earlier grid, segment by segment.
+        query: The common query of all cells of the later grid, if it is known.
 
     >>> from helicone_sessions import SessionMetricsQuery
     >>> from helicone_sessions.testing import metrics
@@ -74,6 +76,7 @@ class GridComparison(Tabular):
     """
 
     pairs: tuple[tuple[GridCell, GridCell], ...]
+    query: SessionMetricsQuery | None = None
 
     columns: ClassVar[Mapping[str, str]] = {
         "segment": "the name of the segment",

@@ -10,6 +10,7 @@ from helicone_sessions.errors import FilterError, FilterTypeError, FilterValueEr
 from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.expression import ALL, Filter, all_of, filter_of_contract
 from tests.filters.support import MOMENT, branch, leaf, read
+from tests.repeats import repeats
 from tests.strategies import filters, wire_values
 
 COST, THREAT = leaf("cost", "gt", 1), leaf("threat", "equals", True)
@@ -45,7 +46,7 @@ def test_source_pastes_back(source: str) -> None:
 
 
 @given(filters(max_leaves=30))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=repeats(120))
 def test_any_source_pastes_back(filter_: Filter) -> None:
     """The repr of any filter, and of its opposite, gives an equal filter."""
     assert filter_ == read(repr(filter_))
@@ -80,7 +81,7 @@ any of
 
 
 @given(filters(max_leaves=30))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=repeats(120))
 def test_wire_is_read_back(filter_: Filter) -> None:
     """What a filter sends is read back as one that sends the same."""
     wire = filter_.to_wire()
@@ -215,7 +216,7 @@ def test_the_path_can_be_given() -> None:
 
 
 @given(wire_values())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=repeats(400))
 def test_any_json_is_a_filter_or_refused(wire: object) -> None:
     """Whatever JSON holds is either read as a filter that can be sent, or refused with its path."""
     for expand in (False, True):

@@ -20,6 +20,7 @@ from helicone_sessions.errors import FilterError, FilterTypeError
 from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.expression import ALL, Filter, all_of, any_of
 from tests.filters.support import MOMENT, read
+from tests.repeats import repeats
 
 P, Q = F.model.contains("gpt"), F.user_id.like("a%")
 NAMES = {
@@ -613,7 +614,7 @@ def meant_by(tree: Tree) -> tuple[bool, Suggestion | None]:
 
 
 @given(trees(st.booleans()))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=repeats(400))
 def test_never_another_filter(tree: Tree) -> None:
     """What is suggested for a refused expression is the filter that a reader sees in it."""
     _, found = meant_by(tree)
@@ -622,7 +623,7 @@ def test_never_another_filter(tree: Tree) -> None:
 
 
 @given(trees(st.just(value=True)) | trees(st.just(value=False)))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=repeats(400))
 def test_hardly_ever_nothing(tree: Tree) -> None:
     """Where it is written in words alone, or in signs alone, a refused expression has a suggestion."""
     source, (is_refused, found) = text(tree), meant_by(tree)

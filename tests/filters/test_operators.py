@@ -11,6 +11,7 @@ from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.expression import ALL, NONE, Filter
 from helicone_sessions.filters.schema import Kind
 from tests.filters.support import MOMENT, again, branch, leaf, needs_contract, read, strict_contract
+from tests.repeats import repeats
 from tests.strategies import COMPARISONS, METHODS, PAIRS, filters
 
 CONSTANTS: dict[Kind, Any] = {Kind.NUMBER: 2.5, Kind.TIMESTAMP: MOMENT, Kind.BOOLEAN: True}
@@ -49,7 +50,7 @@ def test_a_pair_is_in_the_contract(name: str, word: str) -> None:
 
 @needs_contract
 @given(filters())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=repeats(60))
 def test_filters_are_in_the_contract(filter_: Filter) -> None:
     """Every filter is valid by the contract's schema, read strictly."""
     strict_contract().validate(filter_.to_wire())

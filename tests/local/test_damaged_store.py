@@ -18,6 +18,7 @@ from helicone_sessions.local.drivers.chdb import ChdbDriver
 from helicone_sessions.local.storage.record import RECORD_FILE
 from helicone_sessions.local.storage.store import Store
 from helicone_sessions.local.storage.table import OWN_DATABASE as DATABASE
+from tests.repeats import repeats
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
 
@@ -85,7 +86,7 @@ async def _counts(path: Path, **options: Any) -> set[float]:
         return {float(await server.count()), *found}
 
 
-@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("seed", range(repeats(50)))
 @pytest.mark.promise(name="S12")
 async def test_random_damage(store: Path, seed: int) -> None:
     """After any damage to any file the store has all of its rows, or an error names the directory."""

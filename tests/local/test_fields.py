@@ -15,6 +15,7 @@ from helicone_sessions.local.storage.rows import Loaded
 from helicone_sessions.local.storage.table import REQUEST_COLUMNS
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
+pytestmark = pytest.mark.usefixtures("engine_kept_running")
 
 Row = dict[str, Any]
 TIME = "2026-10-01T12:00:00Z"
@@ -45,7 +46,7 @@ def test_every_column_is_a_field() -> None:
 
 def test_fields_are_documented() -> None:
     """The documentation shows the table of fields."""
-    page = Path(__file__).parents[2] / "docs" / "engine.md"
+    page = Path(__file__).parents[2] / "docs" / "loading.md"
     if not page.exists():
         pytest.skip("the documentation is not installed")
     assert as_markdown() in page.read_text()

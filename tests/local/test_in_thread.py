@@ -15,6 +15,7 @@ from helicone_sessions import ConfigurationError, HeliconeClient
 from helicone_sessions.local import LocalServer
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
+pytestmark = pytest.mark.usefixtures("engine_kept_running")
 
 ROWS = [
     {

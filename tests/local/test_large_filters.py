@@ -11,6 +11,7 @@ from helicone_sessions import F, Filter, QueryFailed, any_of
 from helicone_sessions.local import LocalServer
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
+pytestmark = pytest.mark.usefixtures("engine_kept_running")
 
 PATH = "/v1/session/metrics/query"
 START = datetime(2026, 11, 1, tzinfo=UTC)

@@ -37,6 +37,7 @@ from helicone_sessions.local.drivers.chdb import ChdbDriver
 from helicone_sessions.local.drivers.driver import DriverError, Statement
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
+pytestmark = pytest.mark.usefixtures("engine_kept_running")
 
 CONTRACT = Path(__file__).parents[2].parent / "shared" / "openapi.yaml"
 KEY = "sk-local-of-the-tests"

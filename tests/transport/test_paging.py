@@ -25,6 +25,7 @@ from helicone_sessions.testing import (
     request,
     session,
 )
+from tests.repeats import repeats
 
 START: Final = datetime(2026, 11, 1, tzinfo=UTC)
 WEEK: Final = TimeFilter(START, START + timedelta(days=7))
@@ -109,7 +110,7 @@ def identity(one: Session) -> tuple[str, str]:
     return one.session_id, one.session_name
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(repeats(12)))
 async def test_every_row_is_read_once(seed: int) -> None:
     """Four clients with pages of any size get each session and request of a busy, faulty service once."""
     clock = VirtualClock()
