@@ -1,9 +1,11 @@
 """Request bodies are limited in bytes and in values, on every route, before they are held or decoded."""
 
 import asyncio
+import gzip
 import io
 import json
-from collections.abc import AsyncIterator
+import random
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
@@ -85,6 +87,32 @@ async def test_many_rows_are_taken(server: LocalServer) -> None:
     count = MOST_SEPARATORS // 5
     assert 200 == (await _post(server, ROWS, b"[" + b", ".join([row] * count) + b"]"))[0]
     assert count == await server.count()
+
+
+@pytest.mark.parametrize(
+    "pack", [bytes, gzip.compress, lambda body: gzip.compress(body[:9]) + gzip.compress(body[9:])]
+)
+@pytest.mark.parametrize(
+    "form", [json.dumps, lambda rows: "\n".join(map(json.dumps, rows))], ids=["list", "lines"]
+)
+async def test_large_bodies_arrive_and_return_unchanged(
+    server: LocalServer, form: Callable[[Any], str], pack: Callable[[bytes], bytes]
+) -> None:
+    """Rows of several megabytes, packed or not, are stored and returned as they were sent."""
+    chance = random.Random(1)  # noqa: S311 - no secret
+    texts = ["".join(chance.choices('aé😀"\\\n,[{', k=400_000)) for _ in range(3)]
+    rows = [
+        {"request_created_at": f"2026-11-01T00:00:0{second}Z", "request_body": text}
+        for second, text in enumerate(texts)
+    ]
+    body = pack(form(rows).encode())
+    headers = {"Content-Encoding": "gzip"} if body[:2] == b"\x1f\x8b" else {}
+    async with aiohttp.ClientSession(server.url, headers={"Authorization": f"Bearer {KEY}"}) as session:
+        async with session.post(ROWS, data=io.BytesIO(body), headers=headers) as response:
+            assert 200 == response.status
+        page = {"filter": "all", "limit": 3, "sort": {"created_at": "asc"}}
+        async with session.post("/v1/request/query-clickhouse", json=page) as response:
+            assert texts == [row["request_body"] for row in (await response.json())["data"]]
 
 
 @pytest.mark.parametrize("body", [b'[{"request_body": "%s"}]', b'{"request_body": "%s"}'])
