@@ -88,7 +88,7 @@ def annotation(attribute: Any) -> str:
 
 
 def value(attribute: Any) -> str:
-    """What an attribute is by itself, where that is a part of its face."""
+    """The value of an attribute, if it is part of the public API."""
     given = attribute.value
     if given is None or not attribute.labels & {"class-attribute", "module-attribute"}:
         return ""
@@ -99,7 +99,7 @@ def value(attribute: Any) -> str:
 
 
 def test_the_public_names_and_signatures_are_pinned() -> None:
-    """What a user can call, give and read changes on purpose only.
+    """Public calls, arguments and results change only on purpose.
 
     With HELICONE_SESSIONS_NEW_REFERENCES set, the list is made anew: look at what has changed in it.
     """

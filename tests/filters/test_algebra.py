@@ -82,7 +82,7 @@ def test_joined(source: str, expected: str) -> None:
     "source", ["ALL", "all_of()", "all_of(None)", "~NONE", "A | ALL", "~any_of()", "ALL & ALL", "~(A & NONE)"]
 )
 def test_everything(source: str) -> None:
-    """What matches everything is sent as "all"."""
+    """A filter that matches everything is sent as "all"."""
     assert "all" == read(source, **NAMES).to_wire()
     assert not read(source, **NAMES).matches_nothing
 
@@ -92,7 +92,7 @@ def test_everything(source: str) -> None:
     ["NONE", "any_of()", "any_of(None)", "~ALL", "A & NONE", "~all_of()", "NONE | NONE", "~(A | ALL)"],
 )
 def test_nothing(source: str) -> None:
-    """What matches nothing is sent as a contradiction, never as "all"."""
+    """A filter that matches nothing is sent as a contradiction, never as "all"."""
     assert CONTRADICTION == read(source, **NAMES).to_wire()
     assert read(source, **NAMES).matches_nothing
 
@@ -114,7 +114,7 @@ def test_nothing(source: str) -> None:
 )
 @pytest.mark.parametrize("function", [all_of, any_of])
 def test_only_filters_are_joined(function: Callable[..., Filter], wrong: object, words: str) -> None:
-    """What is no filter is refused by all_of and any_of."""
+    """all_of and any_of reject anything but filters."""
     with pytest.raises(FilterTypeError, match=words):
         function(wrong)
 
@@ -215,7 +215,7 @@ def test_negated_twice(filter_: Filter) -> None:
 
 
 def _like(pattern: str, text: str) -> bool:
-    """What ClickHouse's ILIKE does, told by a regular expression."""
+    """ClickHouse's ILIKE as a regular expression."""
     tokens = re.findall(r"\\[\\%_]|.", pattern, re.DOTALL)
     wild = {"%": ".*", "_": "."}
     expression = "".join(wild.get(token) or re.escape(token[-1]) for token in tokens)

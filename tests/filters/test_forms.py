@@ -83,7 +83,7 @@ any of
 @given(filters(max_leaves=30))
 @settings(max_examples=repeats(120))
 def test_wire_is_read_back(filter_: Filter) -> None:
-    """What a filter sends is read back as one that sends the same."""
+    """The wire form of a filter is read back as a filter with the same wire form."""
     wire = filter_.to_wire()
     assert wire == Filter.from_wire(wire).to_wire()
 
@@ -111,7 +111,7 @@ def test_wire_forms(wire: object, same: str) -> None:
 
 
 def test_expanded_leaves() -> None:
-    """A leaf with several conditions is refused; with expand=True all of them hold, and that is said."""
+    """A leaf with several conditions is rejected; with expand=True all of them apply, with a warning."""
     several = {
         "request_response_rmt": {
             "latency": {"gte": 1, "lt": 5},
@@ -260,7 +260,7 @@ def test_loose_patterns_are_read_back(source: str) -> None:
     ],
 )
 def test_unusual_wire_pastes_back(wire: object) -> None:
-    """What other clients send and this language refuses is read, and its repr gives an equal filter."""
+    """Constants that only other clients send are read, and the repr gives an equal filter."""
     filter_ = Filter.from_wire(wire)
     assert filter_ == read(repr(filter_))
     assert filter_.to_wire() == Filter.from_wire(filter_.to_wire()).to_wire()

@@ -276,7 +276,7 @@ def test_is_null_says_so() -> None:
 
 
 def test_the_opposite_of_empty() -> None:
-    """What is not empty differs from the empty text, whichever way "is empty" was spelt."""
+    """A value that is not empty differs from the empty text, in each spelling of "is empty"."""
     assert (
         leaf("model", "not-equals", "")
         == (~F.model.is_empty()).to_wire()

@@ -439,7 +439,7 @@ def test_a_length_is_above_zero(method: Any, arguments: dict[str, float]) -> Non
     ],
 )
 def test_a_length_that_is_none_is_refused(error: type[Exception], method: Any, days: Any) -> None:
-    """What is no length of time is an error of the tree."""
+    """An invalid length of time is an error of the tree."""
     with pytest.raises(error, match="days"):
         method(days=days)
 

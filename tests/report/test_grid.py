@@ -145,7 +145,7 @@ async def test_segments_may_have_any_names_and_filters(client: HeliconeClient, s
 
 
 async def test_a_failed_cell_holds_its_error(client: HeliconeClient, service: FakeHelicone) -> None:
-    """The others are answered; the error stands in the rows."""
+    """The other queries are answered, and the rows hold the error."""
     service.answers((F.status == 200) & (F.model == "o3"), failure("no such luck"))
     grid = await metrics_grid(client, WEEK, by=MODELS, totals=False)
 
@@ -205,7 +205,7 @@ async def test_progress_is_told(client: HeliconeClient, service: FakeHelicone) -
 async def test_periods_of_whole_days_follow_the_calendar_of_a_zone(
     client: HeliconeClient, expected: list[int], every: dt.timedelta, zone: Any
 ) -> None:
-    """Other periods are as long as they are said to be; without a zone a day is 24 hours."""
+    """Other periods have the requested length; without a zone a day is 24 hours."""
     berlin = ZoneInfo("Europe/Berlin")
     time = TimeFilter(dt.datetime(2026, 10, 24, tzinfo=berlin), dt.datetime(2026, 10, 27, tzinfo=berlin))
     grid = await metrics_grid(client, SessionMetricsQuery(time_filter=time), every=every, time_zone=zone)
@@ -461,7 +461,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
 
 
 async def test_a_moment_of_the_repeated_hour_has_one_period(client: HeliconeClient) -> None:
-    """When clocks go back, each of the two hours is a period with a name of its own."""
+    """When clocks go back, each of the two hours is a period with its own name."""
     night = TimeFilter("2026-10-25T00:00", "2026-10-25T05:00", time_zone=BERLIN)
     grid = await metrics_grid(client, SessionMetricsQuery(time_filter=night), every=dt.timedelta(hours=1))
 

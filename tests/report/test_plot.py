@@ -115,7 +115,7 @@ def test_it_looks_as_it_did(figure: Any, tmp_path: Path) -> None:
 
 
 def test_no_text_is_cut_or_covered(figure: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each text lies in the picture, and on no other text."""
+    """Each text is inside the picture, and overlaps no other text."""
     drawn: list[Text] = []
     draw = Text.draw
     monkeypatch.setattr(Text, "draw", lambda text, renderer: (drawn.append(text), draw(text, renderer))[1])

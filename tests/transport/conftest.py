@@ -1,4 +1,4 @@
-"""A fake service whose requests are told apart by session names, a virtual clock, and clients of both."""
+"""A fake service with requests named by session, a virtual clock, and clients of both."""
 
 import asyncio
 import re

@@ -26,7 +26,7 @@ class Process:
         queries: The number of queries.
         concurrency: The number of slots.
         begins: The second at which it begins.
-        window: What it knows about the service's limit.
+        window: Its knowledge of the service's limit.
     """
 
     queries: int

@@ -128,7 +128,7 @@ async def test_no_queries_have_no_answers(
 
 
 async def test_equal_queries_under_way_are_asked_once(make_client: Make, service: Any) -> None:
-    """The same query at the same time is one request, and each gets its answer; later it is asked anew."""
+    """Identical concurrent queries are one request with an answer for each; a later one is a new request."""
     service.hold_named("7")
     client = make_client()
     call = asyncio.ensure_future(client.get_metrics_many(queries([7, 7, 8, 7])))
@@ -244,7 +244,7 @@ async def test_progress_is_told_after_each_outcome(
 async def test_an_error_of_on_progress_ends_the_batch(
     make_client: Make, service: Any, tasks_left: Any
 ) -> None:
-    """What the callback raises is raised, and nothing goes on behind it."""
+    """An exception of the callback is raised, and nothing runs after it."""
     service.hold_named("1")
 
     def complain(*_state: object) -> None:
@@ -300,7 +300,7 @@ async def test_an_outcome_can_be_an_error(make_client: Make, service: Any) -> No
 async def test_a_query_that_cannot_be_sent_is_an_outcome_without_attempts(
     make_client: Make, service: Any
 ) -> None:
-    """What the API cannot say fails by itself, and is not counted as asked."""
+    """A query that the API cannot express fails alone, and does not count as sent."""
     impossible = SessionMetricsQuery(~(F.property_key == "env"))
     async with make_client().stream_metrics([impossible, NONE]) as outcomes:
         found = {outcome.key: outcome async for outcome in outcomes}
@@ -532,7 +532,7 @@ async def test_leaving_while_the_input_thinks_ends_it(make_client: Make, tasks_l
 async def test_an_error_of_the_reader_leaves_nothing_running(
     make_client: Make, service: Any, tasks_left: Any
 ) -> None:
-    """What the body of the loop raises is raised, after all has ended."""
+    """An exception in the body of the loop is raised after everything has ended."""
     service.hold_named("1", "2")
 
     async def read() -> None:
@@ -590,7 +590,7 @@ async def test_a_timeout_around_a_batch_leaves_nothing_running(
 async def test_an_error_of_the_input_leaves_nothing_running(
     make_client: Make, service: Any, tasks_left: Any, wrap: Any
 ) -> None:
-    """What the input raises is raised, and ends what was asked before."""
+    """An exception of the input is raised, and ends the queries before it."""
     service.hold_named("0")
 
     def broken() -> Iterator[SessionMetricsQuery]:

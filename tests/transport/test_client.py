@@ -430,7 +430,7 @@ async def test_nobody_sends_while_the_window_is_spent(make_client: Make, service
 async def test_a_refusal_holds_back_every_query_of_the_client(
     make_client: Make, service: Any, clock: Any
 ) -> None:
-    """What one query is told to wait, the others wait too, also through a client with other options."""
+    """A wait that one query must make delays the others too, also of a client with other options."""
     service.will_answer(Reply(429, "", {"Retry-After": "30"}))
     clock.stop()
     client = make_client()
@@ -503,7 +503,7 @@ def test_there_is_at_least_one_slot(value: Any) -> None:
 
 
 def test_without_a_key_there_is_no_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A missing key is told when the client is made, and how to give one."""
+    """A missing key is an error when the client is created, which explains how to pass one."""
     monkeypatch.delenv("HELICONE_API_KEY", raising=False)
     with pytest.raises(ConfigurationError, match="Pass it, or set HELICONE_API_KEY"):
         HeliconeClient()
@@ -540,7 +540,7 @@ async def test_an_injected_session_that_raises_for_status_changes_no_error(
 
 
 async def test_an_injected_session_that_was_closed_is_an_error_of_the_tree(make_client: Make) -> None:
-    """A session closed by its owner is told as an error of this package."""
+    """A session closed by its owner is an error of this package."""
     async with aiohttp.ClientSession() as session:
         client = make_client(session=session)
     with pytest.raises(HeliconeError):

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.virtual_time
 
 KEY = "sk-helicone-example-key"
 ENDINGS = 1000
-# Endings are told apart in the sessions of this size, so that a failure names few of them.
+# Sessions of this size identify the endings, so that a failure names few of them.
 ROUND = 50
 # Half of them are asked more than once, some never answered, some refused, and some asked of nobody.
 NAMES = ["0", "1", "2", "2", "3", "3", "3", "held 1", "held 2", "held 2", "bad", "nothing"]
@@ -53,7 +53,7 @@ async def server() -> AsyncIterator[FakeHelicone]:
 
 @pytest.fixture
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    """A session of one's own, whose connections can be counted."""
+    """The caller's session, whose connections can be counted."""
     async with aiohttp.ClientSession() as session:
         yield session
 

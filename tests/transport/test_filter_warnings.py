@@ -171,14 +171,14 @@ async def test_as_an_error_in_a_batch(make_client: Make, service: Any) -> None:
 
 
 async def test_not_at_all(make_client: Make, caught: Any) -> None:
-    """With cautions="ignore" nothing is said, of a client made so or changed to it."""
+    """With cautions="ignore" there are no warnings, whether set at creation or later."""
     await make_client(cautions="ignore").get_metrics(IGNORED)
     await make_client().with_options(cautions="ignore").get_metrics(IGNORED)
     assert [] == said(caught)
 
 
 async def test_other_options_keep_what_was_said(make_client: Make, caught: Any) -> None:
-    """A client with other limits does not repeat what was said of a place."""
+    """A client with other limits does not repeat the warnings of a place."""
     client = make_client()
     for variant in (client, client.with_options(timeout=5)):
         await variant.get_metrics(IGNORED)

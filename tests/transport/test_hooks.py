@@ -1,4 +1,4 @@
-"""What hooks are told of queries and their attempts, and that they change nothing."""
+"""Hooks receive queries and their attempts, and change nothing."""
 
 import asyncio
 import logging
@@ -37,7 +37,7 @@ Make = Callable[..., HeliconeClient]
 
 
 class Diary(Hooks):
-    """Notes every call, with a number for each query, and what it was told at the end."""
+    """Records every call, with a number for each query, and the outcome at the end."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[object, ...]] = []
@@ -66,7 +66,7 @@ class Diary(Hooks):
 
     @property
     def open(self) -> set[tuple[object, ...]]:
-        """What began and has not ended."""
+        """The queries and attempts that have begun and not ended."""
         began = [call[1:] for call in self.calls if str(call[0]).endswith("begins")]
         ended = [call[1:] for call in self.calls if str(call[0]).endswith("ends")]
         assert len(began) == len(set(began))
@@ -93,11 +93,11 @@ def slow(clock: Any, seconds: float, answer: Any = None) -> Callable[[RecordedRe
     return later
 
 
-# What is told
+# The calls
 
 
 async def test_a_query_and_its_attempt_begin_and_end_in_order(make_client: Make, diary: Diary) -> None:
-    """What a beginning returns is handed to what follows of the same query and attempt."""
+    """The return value of a beginning is passed to later calls of the same query and attempt."""
     metrics = await make_client(hooks=diary).get_metrics(name_contains="7")
 
     assert diary.calls == [
@@ -114,7 +114,7 @@ async def test_a_query_and_its_attempt_begin_and_end_in_order(make_client: Make,
 async def test_each_attempt_is_told_with_what_it_came_to(
     make_client: Make, service: Any, diary: Diary
 ) -> None:
-    """Attempts are numbered from 1, with status and error; the query is told once, with its answer."""
+    """Attempts have numbers from 1, with status and error; each query is reported once, with its answer."""
     service.will_answer(gateway_page(502), Fault.TRUNCATE, Reply(204))
     with pytest.raises(UnexpectedResponse) as caught:
         await make_client(hooks=diary).get_metrics()
@@ -168,7 +168,7 @@ async def test_the_error_of_an_attempt_says_which_it_was(make_client: Make, serv
 
 
 async def test_a_query_that_needs_no_request_has_no_attempts(make_client: Make, diary: Diary) -> None:
-    """A filter that matches nothing is told as a query with an answer."""
+    """A filter that matches nothing is reported as a query with an answer."""
     await make_client(hooks=diary).get_metrics(NONE)
 
     assert ["query begins", "query ends"] == [call[0] for call in diary.calls]
@@ -178,7 +178,7 @@ async def test_a_query_that_needs_no_request_has_no_attempts(make_client: Make, 
 
 
 async def test_a_query_that_is_refused_before_it_is_sent_is_told(make_client: Make, diary: Diary) -> None:
-    """What the client refuses to send is a query that ends with an error."""
+    """A query that the client rejects ends with an error."""
     with pytest.raises(FilterValueError) as caught:
         await make_client(hooks=diary, cautions="error").get_metrics(F.cost > 3)
 
@@ -189,7 +189,7 @@ async def test_a_query_that_is_refused_before_it_is_sent_is_told(make_client: Ma
 async def test_those_who_wait_for_the_same_answer_have_no_attempts(
     make_client: Make, service: Any, clock: Any, diary: Diary
 ) -> None:
-    """Of queries that are one request, one has the attempt and the others are told to share it."""
+    """Of queries that share one request, one has the attempt and the others are marked as shared."""
     service.hold_named("7")
     client = make_client(hooks=diary)
     asked = [asyncio.ensure_future(client.get_metrics(name_contains="7")) for _ in range(3)]
@@ -209,7 +209,7 @@ async def test_those_who_wait_for_the_same_answer_have_no_attempts(
 async def test_who_takes_over_a_question_shares_it_no_more(
     make_client: Make, service: Any, diary: Diary
 ) -> None:
-    """If the one who asked is cancelled, another asks anew, and is told to have an attempt of its own."""
+    """If the sending query is cancelled, another one sends again, and has its own attempt."""
     service.hold_named("7")
     client = make_client(hooks=diary)
     first = asyncio.ensure_future(client.get_metrics(name_contains="7"))
@@ -232,7 +232,7 @@ async def test_who_takes_over_a_question_shares_it_no_more(
 async def test_the_time_of_an_attempt_is_that_of_the_request(
     make_client: Make, service: Any, clock: Any, diary: Diary
 ) -> None:
-    """An attempt lasts from sending to the answer; the wait before it is told apart."""
+    """An attempt lasts from sending to the answer; the wait before it is separate."""
     service.answers("", slow(clock, 3, Reply(503, "", {"Retry-After": "7"})))
     with pytest.raises(HeliconeError):
         await make_client(hooks=diary, max_retries=1).get_metrics()
@@ -278,7 +278,7 @@ async def test_the_wait_for_the_rate_limit_is_told(make_client: Make, diary: Dia
 async def test_an_attempt_ends_before_the_callers_own_limiter_is_left(
     make_client: Make, diary: Diary
 ) -> None:
-    """The time in a limiter of one's own is a wait, before and after."""
+    """The time in the caller's limiter is a wait, before and after."""
 
     @asynccontextmanager
     async def limiter() -> AsyncIterator[None]:
@@ -411,7 +411,7 @@ async def test_the_deadline_ends_the_attempt(make_client: Make, service: Any, di
 async def test_a_hook_that_raises_ends_no_query(
     make_client: Make, service: Any, diary: Diary, method: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What a hook raises goes to the log with its place, and neither the query nor other hooks notice."""
+    """An exception in a hook is logged with its place, and affects neither the query nor other hooks."""
 
     class Clumsy(Diary):
         pass
@@ -438,7 +438,7 @@ async def test_a_hook_that_raises_ends_no_query(
 async def test_every_beginning_has_its_end_when_a_hook_ends_the_program(
     make_client: Make, diary: Diary, method: str
 ) -> None:
-    """What is no mistake but an end, as Ctrl-C, is raised; other hooks are told first, and slots are free."""
+    """An exception that ends the program, such as Ctrl-C, is raised after the other hooks; slots are free."""
     ending = Diary()
 
     def end(*_: object) -> None:
@@ -498,7 +498,7 @@ async def test_a_hook_that_raises_does_not_hide_the_error(
 
 
 async def test_several_hooks_are_told_like_brackets(make_client: Make) -> None:
-    """What begins is told in the order of the hooks, and what ends in the other."""
+    """Beginnings are reported in the order of the hooks, and ends in reverse order."""
     order: list[str] = []
 
     class Named(Hooks):

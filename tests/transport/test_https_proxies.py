@@ -17,7 +17,7 @@ import trustme
 from helicone_sessions.testing import FakeHelicone, metrics
 
 KEY = "sk-helicone-example-key"
-# A program of its own, because the certificates to trust are read when aiohttp is imported.
+# A separate program, because aiohttp reads the trusted certificates when it is imported.
 PROGRAM = """
 import asyncio
 from helicone_sessions import HeliconeClient

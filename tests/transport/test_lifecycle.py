@@ -324,7 +324,7 @@ async def settled() -> None:
 
 @pytest.mark.parametrize("derive", [False, True], ids=["the client", "one with other options"])
 async def test_a_client_that_was_never_closed_says_where_it_was_made(service: Any, derive: bool) -> None:
-    """Of a used client that nobody closed there is one warning, at the line that made it, with its mend."""
+    """A used client that nobody closed causes one warning, at the line of its creation, with the fix."""
     here = inspect.currentframe()
     assert here is not None
     with warnings.catch_warnings(record=True) as caught:
@@ -367,7 +367,7 @@ async def test_the_warning_of_a_client_comes_when_the_last_of_its_kind_goes(serv
 async def test_a_client_that_was_never_closed_raises_where_warnings_are_errors(
     service: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a finalizer raises is told by Python, and the connections are given up all the same."""
+    """Python reports an exception in a finalizer, and the connections are closed all the same."""
     told: list[Any] = []
     monkeypatch.setattr(sys, "unraisablehook", told.append)
     client = HeliconeClient(KEY, base_url=service.url)
@@ -381,7 +381,7 @@ async def test_a_client_that_was_never_closed_raises_where_warnings_are_errors(
 
 
 def test_a_client_that_outlives_its_loop_says_where_it_was_made(server: FakeHelicone) -> None:
-    """A client that was forgotten until after its loop was closed is told too."""
+    """A client that was forgotten until after its loop was closed causes the warning too."""
     made: list[HeliconeClient] = []
 
     async def ask() -> None:
@@ -499,7 +499,7 @@ async def test_an_error_of_a_batch_keeps_what_was_answered(make_client: Make, se
 
 
 async def test_an_error_of_an_iterable_keeps_answers_by_place(make_client: Make, service: Any) -> None:
-    """What came before, in whichever order, is kept by its place in the input."""
+    """Earlier answers, in any order, are kept by their position in the input."""
     service.hold_named("0")
     service.answers("bad", Fault.DROP)
     client = make_client(max_concurrency=2, max_retries=0)
@@ -609,7 +609,7 @@ os._exit(0)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_child_process_begins_anew() -> None:
-    """What its parent had under way at the fork holds back no query of the child."""
+    """Requests of the parent that were under way at the fork delay no query of the child."""
     with FakeHelicone() as server:
         server.answers("free", metrics(cost=7.0))
         server.hold(lambda query: query.name_contains.startswith("held"))

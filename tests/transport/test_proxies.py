@@ -1,4 +1,4 @@
-"""The proxy that the environment names, and whom it is told its password."""
+"""The proxy in the environment, and the places that receive its password."""
 
 import base64
 import logging
@@ -69,7 +69,7 @@ class Proxy:
 
     @property
     def targets(self) -> list[str]:
-        """What it was asked for."""
+        """The requests it received."""
         return [passed.target for passed in self.seen]
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -298,7 +298,7 @@ async def test_a_session_of_ones_own_may_have_a_proxy(proxy: Proxy) -> None:
 async def test_user_and_password_are_told_the_proxy(
     environment: Callable[..., None], proxy: Proxy, password: str, spelling: str
 ) -> None:
-    """What the address of the proxy holds is sent to it as it is meant, and to nobody behind it."""
+    """User and password in the proxy's address are sent to it decoded, and to nobody behind it."""
     environment(HTTP_PROXY=proxy.url(f"aladdin:{spelling}"))
     await ask(FAR)
     (passed,) = proxy.seen
@@ -406,7 +406,7 @@ async def test_a_proxy_whose_host_cannot_be_looked_up_is_named(environment: Call
 
 
 async def test_a_proxy_that_refuses_is_told(environment: Callable[..., None], proxy: Proxy) -> None:
-    """Of a proxy that wants a password the error says so, with its status, and it is not asked again."""
+    """A proxy that requires a password causes an error with its status, without a retry."""
     environment(HTTP_PROXY=proxy.url())
     proxy.status = 407
     with pytest.raises(APIError, match="the proxy requires a user and a password") as caught:
@@ -435,7 +435,7 @@ async def test_a_proxy_that_refuses_is_told(environment: Callable[..., None], pr
 def test_a_proxy_that_cannot_be_used_is_refused(
     environment: Callable[..., None], name: str, url: str, address: str
 ) -> None:
-    """Another kind of proxy is told when the client is made, with two ways out, and is not shown."""
+    """Another kind of proxy is an error at the creation of the client, with remedies, without the address."""
     environment(**{name: address})
     with pytest.raises(ConfigurationError, match="proxy must be an http:// address") as caught:
         HeliconeClient(KEY, base_url=url)

@@ -115,7 +115,7 @@ pauses = st.lists(st.sampled_from([0.0, 0.0, 0.0, 0.01, 0.1, 0.35, 1.0, 2.5]), m
 
 
 def taken(limit: RateLimit, arrivals: list[float]) -> list[float]:
-    """When those go that come at *arrivals* and wait as they are told."""
+    """The departure times of requests that arrive at *arrivals* and wait as required."""
     pace, times, now = Pace(limit), [], 0.0
     for arrival in arrivals:
         now = max(now, arrival)
@@ -326,7 +326,7 @@ class TestHeadersThatMakeNoSense:
         assert 500 == room(window, 1000.0)
 
     def test_they_change_nothing(self, headers: Any) -> None:
-        """What was understood before still holds."""
+        """Earlier knowledge remains valid."""
         window = Window()
         hears(window, limits(100, 60, Limit=200), at=1000.0)
         hears(window, headers, at=1000.0)
@@ -653,7 +653,7 @@ async def test_a_query_that_is_cancelled_as_its_turn_comes_hands_it_on(gate: Gat
 
 
 async def test_nobody_overtakes_the_line(clock: Any) -> None:
-    """Room goes to those who wait, and not to a query that comes when it becomes free."""
+    """Room goes to waiting queries, not to a query that arrives when the room becomes free."""
     clock.stop()
     crowd = Crowd(Gate("account", clock, RateLimit(4, 8)))
     await crowd.add(*range(8))
@@ -864,7 +864,7 @@ class Story:
         await settle()
 
 
-# A limit of one's own, through the client
+# The caller's limit, through the client
 
 
 @pytest.mark.parametrize(
@@ -887,7 +887,7 @@ async def test_a_limit_of_ones_own_is_kept(
 
 
 async def test_the_lesser_limit_counts(make_client: Make, service: Any) -> None:
-    """A limit of one's own does not set that of the service aside."""
+    """The caller's limit does not replace the service's."""
     service.limit(2, per=60)
     await make_client(rate_limit=RateLimit(3, per=30), max_concurrency=1).get_metrics_many(named(6))
 
@@ -930,7 +930,7 @@ class Noted:
 
 
 async def test_a_limiter_is_held_during_each_attempt(make_client: Make, service: Any, clock: Any) -> None:
-    """It is entered before each request and left after its answer, not held while waiting to ask again."""
+    """It is entered before each request and left after its answer, not held while a retry waits."""
     service.will_answer(Reply(502), Fault.TRUNCATE)
     limiter = Noted(service, clock)
     await make_client(rate_limit=limiter).get_metrics()
@@ -967,7 +967,7 @@ def spent(service: Any) -> None:
 
 @pytest.mark.usefixtures("spent")
 async def test_clients_of_one_account_share_what_they_know(make_client: Make, service: Any) -> None:
-    """What one client is told, the other knows, with other options too."""
+    """Clients share their knowledge, with other options too."""
     for client in (make_client(), make_client(max_retries=0, timeout=5), make_client().with_options()):
         await client.get_metrics()
 
@@ -1024,7 +1024,7 @@ async def test_a_refusal_of_one_client_holds_the_others_back(make_client: Make, 
 
 
 def test_clients_of_several_threads_share_the_limit() -> None:
-    """Each on a loop of its own, they are all answered."""
+    """Queries on separate loops are all answered."""
     clock = VirtualClock()
     answered = []
 

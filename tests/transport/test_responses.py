@@ -199,7 +199,7 @@ async def test_a_batch_survives_a_server_that_closes_after_each_response() -> No
 @pytest.mark.parametrize("drops", [1, 2])
 @pytest.mark.parametrize("is_first", [True, False], ids=["new connection", "idle connection"])
 async def test_a_drop_before_the_response_is_repeated_once(drops: int, is_first: bool) -> None:
-    """On a connection of its own, and without a wait; a second drop is a failure of the attempt."""
+    """On a new connection, and without a wait; a second drop is a failure of the attempt."""
     async with Server(response(), closes=False) as server, client_of(server) as client:
         if not is_first:
             await client.get_metrics()
@@ -216,7 +216,7 @@ async def test_a_drop_before_the_response_is_repeated_once(drops: int, is_first:
 
 
 async def test_a_response_that_breaks_off_is_not_repeated_at_once() -> None:
-    """What has begun to arrive counts as an attempt."""
+    """A response that has begun to arrive counts as an attempt."""
     server = Server(response()[:-5])
     error = await error_of(server)
 

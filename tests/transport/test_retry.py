@@ -81,7 +81,7 @@ def test_a_fault_that_passes_is_transient(error: HeliconeError) -> None:
     ids=str,
 )
 def test_a_fault_that_stays_is_not(error: HeliconeError) -> None:
-    """What the same question would meet again is not asked again."""
+    """A query that would fail again is not retried."""
     assert False is is_transient(error)
 
 

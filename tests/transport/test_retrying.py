@@ -1,4 +1,4 @@
-"""What is asked again, for how long, and who hears of it."""
+"""Retries: which failures, for how long, and in which reports."""
 
 import asyncio
 import logging
@@ -122,7 +122,7 @@ async def test_an_attempt_is_cut_at_the_deadline(make_client: Make, service: Any
 
 
 async def test_a_later_attempt_is_cut_at_the_deadline(make_client: Make, service: Any, clock: Any) -> None:
-    """What is left of the deadline is the limit of an attempt; the error tells the deadline as it was set."""
+    """The rest of the deadline limits an attempt; the error names the deadline as it was set."""
     service.will_answer(gateway_page())
     service.answers("", Fault.STALL)
 
@@ -200,7 +200,7 @@ async def test_a_reset_beyond_the_deadline_is_not_waited_for(
 async def test_a_refusal_of_another_query_does_not_outlast_the_deadline(
     make_client: Make, service: Any, clock: Any
 ) -> None:
-    """A query between two attempts is held back by what others are told, but not beyond its deadline."""
+    """A query between two attempts waits for the limit that others met, but not beyond its deadline."""
     service.answers("1", gateway_page())
     service.answers("2", Reply(429, "", {"Retry-After": "60"}))
     client = make_client(deadline=10, max_retries=1)
@@ -363,7 +363,7 @@ async def test_an_error_tells_its_attempts_and_waits(make_client: Make, service:
 async def test_an_error_of_the_line_tells_its_attempts_and_waits_too(
     make_client: Make, service: Any, clock: Any
 ) -> None:
-    """Where no answer came, it is told in the same words."""
+    """A missing answer is reported in the same words."""
     service.will_answer(Reply(503, "", {"Retry-After": "4"}))
     service.answers("", Fault.DROP)
     with pytest.raises(ConnectionFailed) as caught:
@@ -442,7 +442,7 @@ async def test_a_request_that_came_at_a_bad_moment_is_asked_again(
 
 @pytest.mark.parametrize("status", [408, 425])
 async def test_a_bad_moment_that_stays_is_raised(make_client: Make, service: Any, status: int) -> None:
-    """After the last retry the status is told."""
+    """After the last retry the message has the status."""
     service.answers("", Reply(status, "try again"))
     with pytest.raises(APIError, match=f"status {status}, after 3 attempts") as caught:
         await make_client(max_retries=2).get_metrics()
@@ -461,7 +461,7 @@ def told_at(level: int, caplog: pytest.LogCaptureFixture) -> list[str]:
 async def test_the_log_tells_of_retries(
     make_client: Make, service: Any, clock: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """INFO says what went wrong by class and status, which attempt it was, and when it is asked again."""
+    """INFO has the class and status of the failure, the number of the attempt, and the time of the retry."""
     caplog.set_level(logging.INFO, "helicone_sessions")
     service.will_answer(gateway_page(503), Fault.TRUNCATE)
     await make_client().get_metrics(name_contains="7")
@@ -486,7 +486,7 @@ async def test_the_log_tells_of_retries(
 async def test_the_log_tells_of_giving_up(
     make_client: Make, service: Any, caplog: pytest.LogCaptureFixture, expected: str, fault: Reply
 ) -> None:
-    """What is raised is told at INFO, by class and status alone."""
+    """Raised errors are logged at INFO, by class and status only."""
     caplog.set_level(logging.INFO, "helicone_sessions")
     service.answers("", fault)
     with pytest.raises(APIError):
@@ -498,7 +498,7 @@ async def test_the_log_tells_of_giving_up(
 async def test_the_log_tells_of_the_last_retry(
     make_client: Make, service: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """After the last retry it is told how many attempts there were."""
+    """After the last retry the log has the number of attempts."""
     caplog.set_level(logging.INFO, "helicone_sessions")
     service.answers("", Fault.DROP)
     with pytest.raises(ConnectionFailed):
@@ -648,7 +648,7 @@ def test_a_query_is_repeated_until_an_answer_or_the_last_retry(faults: list[Any]
 
 
 class Turnstile:
-    """A limiter of one's own that lets nobody in before its time."""
+    """A caller's limiter that admits nobody before its time."""
 
     def __init__(self, clock: Any, seconds: float) -> None:
         self._clock = clock
@@ -699,7 +699,7 @@ async def test_a_limit_that_is_spent_is_told_in_the_log(
 
 
 async def test_a_certificate_that_is_not_trusted_is_not_tried_again(make_client: Make, service: Any) -> None:
-    """What TLS refuses now it refuses the next time: the error comes at once."""
+    """A TLS failure would fail again, so the error comes at once."""
     with pytest.raises(ConnectionFailed) as caught:
         await make_client(base_url=service.url.replace("http://", "https://")).get_metrics()
 
@@ -718,7 +718,7 @@ async def test_other_options_can_remove_the_deadline(make_client: Make, service:
 
 
 class Failing:
-    """A limiter of one's own that does not let anybody in."""
+    """A caller's limiter that admits nobody."""
 
     def __init__(self, error: BaseException | None) -> None:
         self._error = error
@@ -736,7 +736,7 @@ class Failing:
 async def test_a_limiter_that_lets_nobody_in_holds_back_no_other_client(
     make_client: Make, service: Any, error: BaseException | None
 ) -> None:
-    """What was cancelled or failed in a limiter is not counted as under way."""
+    """A query that was cancelled or failed in a limiter does not count as under way."""
     client = make_client(rate_limit=Failing(error), max_concurrency=20)
     calls = [asyncio.ensure_future(client.get_metrics(name_contains=str(place))) for place in range(20)]
     await asyncio.sleep(0)
@@ -789,7 +789,7 @@ async def test_a_name_that_sounds_like_a_bad_moment_is_none(
 
 
 def test_a_limiter_that_can_be_entered_once_is_refused() -> None:
-    """What contextlib makes of a function is for one entry, and there is one for each attempt."""
+    """A context manager made by contextlib allows one entry, and each attempt needs one."""
 
     @asynccontextmanager
     async def once() -> AsyncIterator[None]:

@@ -156,7 +156,7 @@ def all_text_of(error: BaseException) -> str:
     ],
 )
 def test_a_bad_value_is_refused_without_showing_a_key(message: str, arguments: dict[str, Any]) -> None:
-    """The message says what is due; a key, in its own place or in a wrong one, is not repeated in it."""
+    """The message says what is expected; it does not repeat a key, whether in its place or a wrong one."""
     with pytest.raises(ConfigurationError, match=message) as caught:
         settings(**arguments)
     assert SECRET not in all_text_of(caught.value)

@@ -14,7 +14,7 @@ from tests.virtual_time import VirtualTimeLoop
 
 
 def run(test: Callable[[VirtualTimeLoop, TimeLimits], Coroutine[Any, Any, Any]]) -> Any:
-    """Run *test* in a loop of its own."""
+    """Run *test* in its own loop."""
     with asyncio.Runner(loop_factory=partial(VirtualTimeLoop, 0)) as runner:
         loop = runner.get_loop()
         assert isinstance(loop, VirtualTimeLoop)
@@ -36,7 +36,7 @@ async def cancelling(limits: TimeLimits, seconds: float, what: Awaitable[None]) 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.001, 5.0, 60.0, 86400.0])
 def test_a_block_ends_after_its_time(seconds: float) -> None:
-    """What takes longer ends with a TimeoutError, and the task goes on as if nothing had been."""
+    """A slower block ends with a TimeoutError, and the task continues undisturbed."""
 
     async def test(loop: VirtualTimeLoop, limits: TimeLimits) -> None:
         assert 0 == await cancelling(limits, seconds, for_ever())
@@ -59,7 +59,7 @@ def test_a_block_that_ends_in_time_is_left_alone() -> None:
 
 
 def test_an_error_of_the_block_is_its_own() -> None:
-    """What the block raises comes out of it, also where its time was over."""
+    """An exception of the block is raised, even after its time."""
 
     async def fails_late() -> None:
         try:
@@ -147,7 +147,7 @@ def test_of_nested_blocks_the_one_whose_time_is_over_ends(
 
 
 def test_a_task_that_is_being_cancelled_has_time_limits_too() -> None:
-    """Cleaning up after a cancellation may have a limit of its own."""
+    """Cleaning up after a cancellation can have its own limit."""
 
     async def block(limits: TimeLimits) -> str:
         try:
@@ -170,7 +170,7 @@ def test_a_task_that_is_being_cancelled_has_time_limits_too() -> None:
 
 
 def test_a_block_that_takes_time_to_end_is_struck_once() -> None:
-    """What a block does after its time is not disturbed when the limits of other blocks strike."""
+    """A block that runs after its time is not disturbed by the limits of other blocks."""
 
     async def slow_to_end(notes: list[str]) -> None:
         try:
