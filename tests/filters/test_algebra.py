@@ -17,6 +17,7 @@ from helicone_sessions.filters.expression import Filter, all_of, any_of
 from helicone_sessions.filters.nodes import Not, simplify
 from helicone_sessions.filters.schema import Kind
 from tests.filters.support import CONTRADICTION, MOMENT, again, branch, leaf, read
+from tests.parts import parts
 from tests.repeats import repeats
 from tests.strategies import METHODS, PAIRS, filters, numbers, texts, times
 
@@ -301,7 +302,7 @@ def _alternation(depth: int) -> Filter:
 def test_the_deepest_that_is_sent() -> None:
     """A filter of 200 levels is sent, one of 201 is refused."""
     assert 200 == _depth(_alternation(200).to_wire())
-    with pytest.raises(FilterValueError, match="201 levels deep"):
+    with pytest.raises(FilterValueError, check=parts(argument="filter")):
         _alternation(201).to_wire()
 
 

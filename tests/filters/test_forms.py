@@ -10,6 +10,7 @@ from helicone_sessions.errors import FilterError, FilterTypeError, FilterValueEr
 from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.expression import ALL, Filter, all_of, filter_of_contract
 from tests.filters.support import MOMENT, branch, leaf, read
+from tests.parts import parts
 from tests.repeats import repeats
 from tests.strategies import filters, wire_values
 
@@ -132,7 +133,7 @@ def test_expanded_leaves() -> None:
     assert ["$", "$.right", "$", "$.filter.left and 1 others"] == [
         str(warning.message).partition(":")[0] for warning in said
     ]
-    with pytest.raises(FilterValueError, match=r"\$\.right is a leaf with 5 conditions"):
+    with pytest.raises(FilterValueError, check=parts(field="$.right")):
         Filter.from_wire(branch("or", THREAT, several))
 
 
@@ -211,7 +212,7 @@ def test_malformed_wire_is_refused(wire: object, error: type[Exception], message
 
 def test_the_path_can_be_given() -> None:
     """The JSON path in a message starts where the caller says."""
-    with pytest.raises(FilterValueError, match=r"^\$\.body\.filter\.left is a leaf with no condition"):
+    with pytest.raises(FilterValueError, check=parts(field="$.body.filter.left")):
         Filter.from_wire(branch("and", {}, COST), path="$.body.filter")
 
 

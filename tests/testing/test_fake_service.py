@@ -768,7 +768,7 @@ async def test_headers_of_a_reply_are_the_last_word() -> None:
 )
 def test_a_limit_that_is_none_is_refused(wrong: dict[str, Any]) -> None:
     """A window has a whole number of requests, and a length."""
-    with pytest.raises(ValueError, match=r"requests is a whole|per is seconds"):
+    with pytest.raises(ValueError, match=r"^(requests|per) must be"):
         FakeHelicone().limit(**wrong)
 
 

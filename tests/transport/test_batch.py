@@ -22,6 +22,7 @@ from helicone_sessions import (
 )
 from helicone_sessions.testing import Fault, Reply, failure
 from helicone_sessions.transport.batch import as_query
+from tests.parts import parts
 
 pytestmark = pytest.mark.virtual_time
 
@@ -672,7 +673,7 @@ async def test_what_is_no_query_ends_the_ones_before_it(
 def test_one_query_is_no_batch(given: Any) -> None:
     """A text, a query or a filter alone, or nothing iterable, is refused when the stream is made."""
     client = HeliconeClient("sk-example", base_url="http://localhost:8585")
-    with pytest.raises(FilterTypeError, match="queries must be a mapping or an iterable of queries, got"):
+    with pytest.raises(FilterTypeError, check=parts(argument="queries")):
         client.stream_metrics(given)
 
 
@@ -778,7 +779,7 @@ async def test_a_closed_client_ends_a_stream_without_an_end(make_client: Make) -
                 if given == 3:
                     await client.aclose()
 
-    with pytest.raises(ConfigurationError, match="the client is closed"):
+    with pytest.raises(ConfigurationError):
         await read()
 
     assert given < 20

@@ -28,6 +28,7 @@ from helicone_sessions.clock import replaced
 from helicone_sessions.messages.codec import encode
 from helicone_sessions.messages.converter import converter
 from helicone_sessions.testing import VirtualClock, metrics
+from tests.parts import parts
 
 KEY = "sk-helicone-example-key"
 PASSWORD = "open-sesame"
@@ -401,7 +402,7 @@ async def test_a_proxy_that_cannot_be_reached_is_named(environment: Callable[...
 async def test_a_proxy_whose_host_cannot_be_looked_up_is_named(environment: Callable[..., None]) -> None:
     """The error names the proxy, and not its password."""
     environment(HTTP_PROXY=f"http://aladdin:{PASSWORD}@a..b:8080")
-    with pytest.raises(ConfigurationError, match=r"proxy has a host that cannot be looked up, got 'a\.\.b'"):
+    with pytest.raises(ConfigurationError, check=parts(argument="proxy")):
         await ask(FAR)
 
 
@@ -437,7 +438,7 @@ def test_a_proxy_that_cannot_be_used_is_refused(
 ) -> None:
     """Another kind of proxy is an error at the creation of the client, with remedies, without the address."""
     environment(**{name: address})
-    with pytest.raises(ConfigurationError, match="proxy must be an http:// address") as caught:
+    with pytest.raises(ConfigurationError, check=parts(argument="proxy")) as caught:
         HeliconeClient(KEY, base_url=url)
 
     assert "Add service.test to NO_PROXY, or pass a session" in str(caught.value)

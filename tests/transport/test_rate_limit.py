@@ -756,7 +756,7 @@ async def test_a_gate_that_is_shut_lets_nobody_in(gate: Gate, clock: Any) -> Non
     gate.shut()
 
     for entering in (waiting, gate.enter()):
-        with pytest.raises(ConfigurationError, match="closed"):
+        with pytest.raises(ConfigurationError):
             await entering
 
 

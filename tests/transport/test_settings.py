@@ -8,6 +8,7 @@ from yarl import URL
 
 from helicone_sessions import ConfigurationError, HeliconeClient
 from helicone_sessions.transport.endpoint import ApiKey, Settings, resolve
+from tests.parts import parts
 
 KEY = "sk-helicone-example-key"
 US, EU = "https://api.helicone.ai", "https://eu.api.helicone.ai"
@@ -77,14 +78,14 @@ def test_a_client_reads_the_environment_of_the_process(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("region", ["us", "eu"])
 def test_region_and_address_exclude_each_other(region: str, base_url: Any) -> None:
     """Both would leave open which counts, so both are refused."""
-    with pytest.raises(ConfigurationError, match="region cannot be combined with `base_url`"):
+    with pytest.raises(ConfigurationError, check=parts(argument="region")):
         settings(region=region, base_url=base_url)
 
 
 @pytest.mark.parametrize("region", ["US", "asia", "", 5])
 def test_a_region_is_us_or_eu(region: Any) -> None:
     """Any other region is refused, and the message lists them."""
-    with pytest.raises(ConfigurationError, match="region must be 'us' or 'eu'"):
+    with pytest.raises(ConfigurationError, check=parts(argument="region")):
         settings(region=region)
 
 
