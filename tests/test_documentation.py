@@ -1,7 +1,7 @@
-"""Each block of code in the README and the documentation runs as it stands.
+"""Each block of code in the README and the documentation runs unchanged.
 
-What Sphinx runs itself (`testcode`, `doctest`, the notebook) is run by ``nox -s docs``. The rest is here. A
-block that is part of a program finds the public names, a `client` and some `queries`.
+``nox -s docs`` runs the blocks that Sphinx executes (`testcode`, `doctest`, the notebook); the rest is
+here. A block that is part of a program finds the public names, a `client` and some `queries`.
 """
 
 import ast

@@ -165,7 +165,7 @@ def test_contributing_names_every_session() -> None:
     """The table of CONTRIBUTING.md has each session of nox, and says which the plain run leaves out."""
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
     rows = re.findall(r"^\| `([\w.-]+)`.*? \| (.*) \|$", text, re.MULTILINE)
-    # One session for each Python is written with the first of them; what others call is no run of its own.
+    # Sessions for each Python appear once, with the first Python; sessions called by others do not count.
     told = {name.partition("-")[0]: not said.startswith("not in the plain run") for name, said in rows}
 
     assert sessions() == told | {"wheel": False}

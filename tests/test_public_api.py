@@ -18,7 +18,7 @@ PINNED = Path(__file__).parent / "public_api.txt"
 PACKAGE = Path(helicone_sessions.__file__).parent
 # Modules whose `__all__` is public, beside the package's own.
 MODULES = ("local", "report", "testing")
-# What is public without standing in an `__all__`: what answers are made of, columns, options of commands.
+# Public names outside of an `__all__`: parts of answers, columns, options of commands.
 BESIDE = (
     "clock.replaced",
     "pytest_plugin.helicone_server",
@@ -101,7 +101,7 @@ def value(attribute: Any) -> str:
 def test_the_public_names_and_signatures_are_pinned() -> None:
     """Public calls, arguments and results change only on purpose.
 
-    With HELICONE_SESSIONS_NEW_REFERENCES set, the list is made anew: look at what has changed in it.
+    With HELICONE_SESSIONS_NEW_REFERENCES set, the list is rewritten: look at the changes.
     """
     found = public_api(PACKAGE)
     if os.environ.get("HELICONE_SESSIONS_NEW_REFERENCES"):

@@ -124,7 +124,8 @@ async def test_a_certificate_that_is_not_trusted_ends_the_query_before_the_key_i
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusting)) as session,
     ):
         for options in ({"session": session}, {}):
-            async with HeliconeClient(KEY, base_url=url, max_retries=3, **options) as client:  # type: ignore[arg-type]
+            async with HeliconeClient(KEY, base_url=url, max_retries=3, **options) as client:  # type:
+            ignore[arg-type]
                 with pytest.raises(ConnectionFailed, match=r"[Cc]ertificate") as raised:
                     await client.get_metrics()
             assert (True, 1) == (raised.value.is_lasting, raised.value.attempts)
@@ -214,10 +215,10 @@ def run(script: str) -> list[str]:
 
 @pytest.mark.promise(name="C3")
 def test_nothing_is_reached_but_the_address_that_was_given() -> None:
-    """The Python of client and server reaches no other host, asks for no name, and starts no program.
+    """The Python code of client and server reaches no other host, resolves no name, and starts no program.
 
-    Python tells of its own sockets and programs alone; what chDB, pyarrow and msgspec, which are compiled,
-    do by themselves is not seen.
+    Python reports only its own sockets and programs; the test does not see what the compiled chDB, pyarrow
+    and msgspec do.
     """
     pytest.importorskip("chdb")
     found = run(REACHED)

@@ -1,7 +1,7 @@
-"""Expressions by the thousand, held against a second reader: what a person means, or a refusal.
+"""Thousands of expressions, compared with a second reader: the intended meaning, or an error.
 
-``HELICONE_SESSIONS_FUZZ`` says how many there are of each sort; from 200,000 on, all strings of three words
-are among them. Each expression is drawn from a seed of its own, and a failure names both.
+``HELICONE_SESSIONS_FUZZ`` is the number of expressions of each sort; from 200,000 on, they include all
+strings of three words. Each expression comes from its own seed, and a failure names both.
 """
 
 import datetime as dt

@@ -264,7 +264,7 @@ def test_metrics_are_written_as_the_service_writes_them() -> None:
 def contract() -> Any:
     """The contract of the data of an answer."""
     if not SPEC.exists():
-        pytest.skip("the OpenAPI text does not lie beside the repository")
+        pytest.skip("the OpenAPI text is not beside the repository")
     import jsonschema
     import yaml
 

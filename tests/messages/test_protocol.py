@@ -148,7 +148,7 @@ def queries() -> st.SearchStrategy[SessionMetricsQuery]:
 def contract() -> Any:
     """The contract of a request body, with every object closed: no key that the contract does not name."""
     if not SPEC.exists():
-        pytest.skip("the OpenAPI text does not lie beside the repository")
+        pytest.skip("the OpenAPI text is not beside the repository")
     import jsonschema
     import yaml
 

@@ -94,9 +94,9 @@ def figure(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 def test_it_looks_as_it_did(figure: Any, tmp_path: Path) -> None:
-    """A picture is the same as the stored one, but for a little.
+    """A picture equals its reference, with a small tolerance.
 
-    With HELICONE_SESSIONS_NEW_REFERENCES set, the stored ones are made anew: look at them.
+    With HELICONE_SESSIONS_NEW_REFERENCES set, the references are rewritten: look at them.
     """
     reference = REFERENCES / f"{figure.get_label()}.png"
     made_with = REFERENCES / "MATPLOTLIB"
