@@ -124,8 +124,7 @@ async def test_a_certificate_that_is_not_trusted_ends_the_query_before_the_key_i
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusting)) as session,
     ):
         for options in ({"session": session}, {}):
-            async with HeliconeClient(KEY, base_url=url, max_retries=3, **options) as client:  # type:
-            ignore[arg-type]
+            async with HeliconeClient(KEY, base_url=url, max_retries=3, **options) as client:  # type: ignore[arg-type]
                 with pytest.raises(ConnectionFailed, match=r"[Cc]ertificate") as raised:
                     await client.get_metrics()
             assert (True, 1) == (raised.value.is_lasting, raised.value.attempts)

@@ -85,7 +85,7 @@ def named(*names: str) -> list[SessionMetricsQuery]:
 
 
 def slow(clock: Any, seconds: float, answer: Any = None) -> Callable[[RecordedRequest], Awaitable[Any]]:
-    """An answer for which the service takes its time, on the clock of the test."""
+    """An answer of a slow service, on the clock of the test."""
 
     async def later(request: RecordedRequest) -> Any:
         clock.advance(seconds)
@@ -143,7 +143,7 @@ async def test_each_attempt_is_told_with_what_it_came_to(
 async def test_the_error_of_an_attempt_is_the_one_that_is_raised(
     make_client: Make, service: Any, diary: Diary, fault: Any, kind: type[HeliconeError], status: int | None
 ) -> None:
-    """An attempt that brought no metrics has the error that the caller gets, and the status if any."""
+    """An attempt without metrics has the caller's error, and the status if there is one."""
     service.will_answer(fault)
     with pytest.raises(kind) as caught:
         await make_client(hooks=diary, max_retries=0, timeout=5).get_metrics()
@@ -154,7 +154,7 @@ async def test_the_error_of_an_attempt_is_the_one_that_is_raised(
 
 
 async def test_the_error_of_an_attempt_says_which_it_was(make_client: Make, service: Any) -> None:
-    """While a hook looks at an error, the error counts the attempts until then."""
+    """During a hook, the error counts the attempts so far."""
     seen: list[int] = []
 
     class Look(Hooks):
@@ -249,7 +249,7 @@ async def test_the_time_of_an_attempt_is_that_of_the_request(
 
 
 async def test_the_wait_for_a_slot_is_told(make_client: Make, service: Any, clock: Any, diary: Diary) -> None:
-    """A query that waits until another's slot is free was queued, and its attempt did not take longer."""
+    """A query that waits for another's slot was queued, and its attempt is not longer."""
     service.otherwise(slow(clock, 5))
     client = make_client(hooks=diary, max_concurrency=1)
     found = await client.get_metrics_many(named("1"), return_errors=True)
@@ -266,7 +266,7 @@ async def test_the_wait_for_a_slot_is_told(make_client: Make, service: Any, cloc
 
 
 async def test_the_wait_for_the_rate_limit_is_told(make_client: Make, diary: Diary) -> None:
-    """A query that the limit holds back has waited, and its attempt begins after that."""
+    """A query that the limit delays has waited, and its attempt begins after the wait."""
     client = make_client(hooks=diary, rate_limit=RateLimit(requests=1, per=60))
     await client.get_metrics(name_contains="1")
     await client.get_metrics(name_contains="2")
@@ -305,7 +305,7 @@ async def test_an_attempt_ends_before_the_callers_own_limiter_is_left(
 
 
 async def test_queries_of_a_batch_are_not_mixed_up(make_client: Make, service: Any, diary: Diary) -> None:
-    """Each query of a batch has its own calls, however they cross."""
+    """Each query of a batch has its own calls, in any interleaving."""
     names = [str(number) for number in range(40)]
     for name in names[::4]:
         service.answers(name, failure("no such session"))
@@ -321,7 +321,7 @@ async def test_queries_of_a_batch_are_not_mixed_up(make_client: Make, service: A
 
 
 async def test_the_calls_come_in_the_task_of_the_query(make_client: Make) -> None:
-    """All calls of one query come in one task; without a batch it is the caller's own."""
+    """All calls of a query come in one task; without a batch it is the caller's."""
     tasks: dict[str, set[object]] = {}
 
     class Where(Hooks):
@@ -350,7 +350,7 @@ async def test_the_calls_come_in_the_task_of_the_query(make_client: Make) -> Non
 
 
 async def test_a_cancelled_query_is_told_to_have_ended(make_client: Make, service: Any, diary: Diary) -> None:
-    """Cancelling ends the attempt that is under way and the query, both with the CancelledError."""
+    """A cancellation ends the attempt under way and the query, both with the CancelledError."""
     service.hold_named("7")
     asked = asyncio.ensure_future(make_client(hooks=diary).get_metrics(name_contains="7"))
     await service.names_arrived("7")
@@ -368,7 +368,7 @@ async def test_a_cancelled_query_is_told_to_have_ended(make_client: Make, servic
 async def test_a_query_that_is_cancelled_while_it_waits_has_ended(
     make_client: Make, service: Any, diary: Diary
 ) -> None:
-    """One that has no slot yet ends as well, without an attempt."""
+    """A query without a slot ends as well, without an attempt."""
     service.hold_named("1")
     client = make_client(hooks=diary, max_concurrency=1)
     first, second = (asyncio.ensure_future(client.get_metrics(query)) for query in named("1", "2"))
@@ -383,7 +383,7 @@ async def test_a_query_that_is_cancelled_while_it_waits_has_ended(
 
 
 async def test_leaving_a_stream_early_ends_all(make_client: Make, service: Any, diary: Diary) -> None:
-    """After the block of a stream that was left by a break, nothing that began is open."""
+    """After a break out of a stream's block, everything that began has ended."""
     service.hold_named("1", "2", "3")
     names = [str(number) for number in range(100)]
     async with make_client(hooks=diary, max_concurrency=4).stream_metrics(named(*names)) as outcomes:
@@ -396,7 +396,7 @@ async def test_leaving_a_stream_early_ends_all(make_client: Make, service: Any, 
 
 
 async def test_the_deadline_ends_the_attempt(make_client: Make, service: Any, diary: Diary) -> None:
-    """A query that the deadline cuts ends with its timeout, and its attempt too."""
+    """A query that exceeds its deadline ends with its timeout, and so does its attempt."""
     service.will_answer(Fault.STALL)
     with pytest.raises(RequestTimeout):
         await make_client(hooks=diary, deadline=5, max_retries=0).get_metrics()
@@ -467,7 +467,7 @@ async def test_every_beginning_has_its_end_when_a_hook_ends_the_program(
 async def test_what_did_not_begin_does_not_end(
     make_client: Make, diary: Diary, method: str, left: list[str]
 ) -> None:
-    """A hook whose beginning raised is not called with a token that it never returned."""
+    """After a failed beginning, the hook's end is not called."""
 
     def fail(*_: object) -> None:
         raise LookupError("a mistake of the hook")
@@ -482,7 +482,7 @@ async def test_what_did_not_begin_does_not_end(
 async def test_a_hook_that_raises_does_not_hide_the_error(
     make_client: Make, service: Any, diary: Diary, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The error of a query is raised as if there were no hook, and no text of it or the hook's is logged."""
+    """The error of a query is raised as without hooks, and neither its text nor the hook's is logged."""
 
     class Clumsy(Hooks):
         def query_ends(self, _token: object, outcome: QueryOutcome) -> None:
@@ -518,7 +518,7 @@ async def test_several_hooks_are_told_like_brackets(make_client: Make) -> None:
 
 
 async def test_hooks_without_methods_of_their_own_hand_on_the_query(make_client: Make) -> None:
-    """Who overrides only an end is given the query, in its place as a token."""
+    """A subclass that overrides only an end receives the query as its token."""
     given: list[object] = []
 
     class Ends(Hooks):
@@ -535,7 +535,7 @@ async def test_hooks_without_methods_of_their_own_hand_on_the_query(make_client:
 
 
 async def test_other_options_may_have_other_hooks(make_client: Make) -> None:
-    """with_options keeps the hooks, replaces them, or takes them away; the first client keeps its own."""
+    """with_options keeps, replaces or removes the hooks; the first client keeps its own."""
     diary, other = Diary(), Diary()
     client = make_client(hooks=diary)
     await client.with_options(timeout=5).get_metrics(name_contains="1")
@@ -548,7 +548,7 @@ async def test_other_options_may_have_other_hooks(make_client: Make) -> None:
 
 
 async def test_hooks_change_nothing_in_what_is_asked(make_client: Make, service: Any, diary: Diary) -> None:
-    """The same requests are made, and the same answers given, with hooks and without."""
+    """Requests and answers are the same with and without hooks."""
     queries = [SessionMetricsQuery(F.latency > number, name_contains=str(number)) for number in range(5)]
     plain = await make_client().get_metrics_many([*queries, ALL])
     hooked = await make_client(hooks=diary).get_metrics_many([*queries, ALL])
@@ -561,7 +561,7 @@ async def test_hooks_change_nothing_in_what_is_asked(make_client: Make, service:
 
 
 async def test_what_hooks_are_told_shows_no_key(make_client: Make, service: Any, diary: Diary) -> None:
-    """A key that the service echoes, or that is part of the address, is in nothing that hooks see."""
+    """A key that the service echoes, or that is part of the address, is in no value that hooks see."""
     urls: list[str] = []
 
     class Address(Hooks):
@@ -580,7 +580,7 @@ async def test_what_hooks_are_told_shows_no_key(make_client: Make, service: Any,
 @pytest.mark.parametrize("many", [False, True])
 @pytest.mark.parametrize("method", ["query_begins", "attempt_begins", "attempt_ends", "query_ends"])
 def test_async_hooks_are_refused(method: str, many: bool) -> None:
-    """Nobody would await them: the error names the method."""
+    """An async method is an error that names the method, because nobody would await it."""
 
     async def later(*_: object) -> None:
         pass
@@ -594,6 +594,6 @@ def test_async_hooks_are_refused(method: str, many: bool) -> None:
 
 @pytest.mark.parametrize("hooks", [print, Hooks, [Hooks], "hooks", 1, [None]], ids=repr)
 def test_what_is_no_hook_is_refused(hooks: Any) -> None:
-    """A function, a class and the like are refused when the client is made."""
+    """A function, a class or similar is rejected when the client is created."""
     with pytest.raises(ConfigurationError, check=parts(argument="hooks")):
         HeliconeClient(KEY, hooks=hooks)
