@@ -606,7 +606,7 @@ async def test_an_error_of_the_input_leaves_nothing_running(
 
 
 async def test_a_stream_can_be_ended_by_hand(make_client: Make, service: Any, tasks_left: Any) -> None:
-    """aclose ends a stream like the end of its block, and can be called again."""
+    """Calling aclose ends a stream like the end of its block; a second call does no harm."""
     service.hold_named("1", "2")
     stream = make_client(max_concurrency=3).stream_metrics(queries(range(5)))
     async for _ in stream:

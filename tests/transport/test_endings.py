@@ -129,7 +129,7 @@ async def ended(client: HeliconeClient, chance: random.Random) -> None:
 async def test_a_stream_leaves_nothing_behind(
     server: FakeHelicone, session: aiohttp.ClientSession, ours_left: Left, seed: int
 ) -> None:
-    """Cancelled, left, broken or closed at any moment, a stream leaves no task, request or connection."""
+    """A stream that is cancelled, left or closed at any moment leaves no task, request or connection."""
     clients = [client_of(server, session, max_concurrency=slots) for slots in (1, 2, 8)]
     for number in range(seed * ROUND, (seed + 1) * ROUND):
         chance = random.Random(number)  # noqa: S311 - the same endings each time
