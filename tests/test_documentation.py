@@ -1,7 +1,7 @@
-"""Each block of code in the README and the documentation runs as it stands.
+"""Each block of code in the README and the documentation runs unchanged.
 
-What Sphinx runs itself (`testcode`, `doctest`, the notebook) is run by ``nox -s docs``. The rest is here. A
-block that is part of a program finds the public names, a `client` and some `queries`.
+``nox -s docs`` runs the blocks that Sphinx executes (`testcode`, `doctest`, the notebook); the rest is
+here. A block that is part of a program finds the public names, a `client` and some `queries`.
 """
 
 import ast
@@ -27,7 +27,7 @@ import helicone_sessions
 
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "docs" / "llms.txt"])
-# What Sphinx runs, what shows a program that is run as one, what nginx reads, and what is not code.
+# Languages of code that Sphinx runs, of programs, of configuration for nginx, and of text that is not code.
 ELSEWHERE: Final = re.compile(
     r"text|nginx|\{(testcode|testoutput|doctest|eval-rst|toctree|raw|table|note|image|figure|index)\}.*"
     r"|\{literalinclude\} \.\./\.\./examples/\w+\.py"
@@ -133,7 +133,7 @@ async def cluster() -> AsyncIterator[str]:
 
 
 async def finished(*command: str, cwd: Path, env: dict[str, str]) -> str:
-    """What a command prints; it has to end well."""
+    """The output of a command, which must succeed."""
     run = await asyncio.create_subprocess_exec(
         *command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -171,7 +171,7 @@ async def test_each_block_of_python_runs(
 async def test_each_block_of_commands_runs(
     block: Block, environment: dict[str, str], cluster: str, directory: Path
 ) -> None:
-    """Commands end well, but for those that would install something."""
+    """Commands succeed; commands that would install something are skipped."""
     pytest.importorskip("cyclopts")
     shown = block.text.replace(CLUSTER, cluster).replace('"sk-helicone-…"', '"$HELICONE_API_KEY"')
     script = COMMANDS + shown.replace("=… ", "= ")
@@ -202,7 +202,7 @@ async def test_each_select_finds_rows(block: Block, store: Any) -> None:
 
 @pytest.mark.parametrize("block", written_in("json"))
 def test_each_block_of_json_is_json(block: Block) -> None:
-    """What is shown as JSON can be read."""
+    """Code shown as JSON is valid JSON."""
     json.loads(block.text)
 
 

@@ -1,4 +1,4 @@
-"""The programs of `examples/`, each run as it stands beside an embedded engine, as a stranger would do."""
+"""The programs of `examples/`, each run unchanged beside an embedded engine, as a stranger would do."""
 
 import asyncio
 import csv
@@ -39,7 +39,7 @@ MODELS = ("gpt-4o", "gpt-4o-mini", "claude-sonnet-4", "claude-opus-4")
 
 @attrs.frozen
 class Done:
-    """What a program has left behind."""
+    """The files that a program has left."""
 
     code: int
     out: str
@@ -172,7 +172,7 @@ async def test_cost_report_with_a_wrong_key(tmp_path: Path) -> None:
     ("models", "zone"), [("o3", "UTC"), ("gpt-4o", "America/New_York")], ids=["models", "zone"]
 )
 async def test_cost_report_begins_anew(models: str, zone: str, tmp_path: Path) -> None:
-    """What is kept of a report of other models or of another time zone is no part of this one."""
+    """A kept report of other models or of another time zone is not part of this one."""
     days = (this_month(ZoneInfo(zone)) - timedelta(days=1)).day
     async with FakeHelicone() as server:
         env = environment(server)
@@ -187,7 +187,7 @@ async def test_cost_report_begins_anew(models: str, zone: str, tmp_path: Path) -
 
 
 async def test_cost_report_after_a_broken_file(tmp_path: Path) -> None:
-    """A kept file that cannot be read is said to be so, and the report begins anew."""
+    """A kept file that cannot be read is reported, and the report starts again."""
     name = f"costs-{this_month(ZoneInfo('UTC')) - timedelta(days=1):%Y-%m}"
     (tmp_path / f"{name}.json").write_text('{"version": 1, "que', "utf-8")
     async with FakeHelicone() as server:
@@ -296,7 +296,7 @@ async def test_four_workers_at_the_limit(tmp_path: Path) -> None:
 
 
 async def test_four_workers_with_failures(tmp_path: Path) -> None:
-    """Why hours have no answer is told once for each reason."""
+    """Each reason for hours without an answer appears once."""
     async with FakeHelicone() as server:
         server.will_answer(Reply(501, "not today"), Reply(501, "not today"))
         done = await run("four_workers.py", env=environment(server), folder=tmp_path)
@@ -372,7 +372,7 @@ async def test_user_filters_without_a_customer(tmp_path: Path) -> None:
     ids=["wrong key", "no connection"],
 )
 async def test_user_filters_without_an_answer(scheme: str, reason: str, tmp_path: Path) -> None:
-    """Where no answer comes the user is told so in a sentence, and the log has the reason."""
+    """Without an answer, the user sees a sentence, and the log has the reason."""
     async with FakeHelicone() as server:
         env = environment(server) | {"HELICONE_API_KEY": "sk-helicone-wrong"}
         env["HELICONE_BASE_URL"] = server.url.replace("http", scheme)
@@ -398,7 +398,7 @@ async def test_fastapi_app(tmp_path: Path) -> None:
 
 @asynccontextmanager
 async def application(server: Any, folder: Path) -> AsyncIterator[aiohttp.ClientSession]:
-    """The application as a program of its own, before *server*."""
+    """The application as its own program, before *server*."""
     pytest.importorskip("fastapi", reason="FastAPI is not installed")
     pytest.importorskip("uvicorn", reason="uvicorn is not installed")
     command = ("-m", "uvicorn", "--app-dir", str(EXAMPLES), "--port", "0", "fastapi_app:app")
@@ -464,7 +464,7 @@ async def test_fastapi_app_with_many_models(tmp_path: Path) -> None:
 
 
 async def test_fastapi_app_without_an_answer(tmp_path: Path) -> None:
-    """What goes wrong behind the application is a status of its own; the reason is not for its callers."""
+    """A failure behind the application has its own status; callers do not see the reason."""
     async with FakeHelicone() as server, application(server, tmp_path) as session:
         for reply, status, text in [
             (Reply(401, {"error": "no"}), 502, "refused"),
@@ -517,7 +517,7 @@ async def test_clickhouse_without_an_address(tmp_path: Path) -> None:
 
 
 async def test_tests_of_ones_own(tmp_path: Path) -> None:
-    """The file of tests passes as it stands, in a folder of its own beside the program that it tests."""
+    """The file of tests passes unchanged, in its own folder beside the program under test."""
     pytest.importorskip("chdb", reason="the extra `local` is not installed")
     for name in ("alert.py", "test_my_code.py"):
         shutil.copy(EXAMPLES / name, tmp_path)

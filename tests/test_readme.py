@@ -1,4 +1,4 @@
-"""What the README shows."""
+"""The README's code, commands and numbers."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ def test_the_readme_opens_with_the_two_commands() -> None:
 
 
 def test_ci_runs_the_second_command() -> None:
-    """What CI runs is what the README says."""
+    """CI runs the commands of the README."""
     script = (README.parent / ".ci" / "run").read_text(encoding="utf-8")
     assert "python -m pip install nox && nox" in script
 
