@@ -143,9 +143,18 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session(python=NEWEST, requires=["wheel"], default=False)
+def full(session: nox.Session) -> None:
+    """Run the tests with four times the random examples and repetitions, and their longer forms."""
+    install_wheel(session, *group("tests"), *group("contract"), *group("browser"))
+    session.env["HELICONE_SESSIONS_FULL"] = "1"
+    run_tests(session, "python")
+
+
+@nox.session(python=NEWEST, requires=["wheel"], default=False)
 def coverage(session: nox.Session) -> None:
     """Measure which lines and branches the tests reach; it takes twice their time."""
     install_wheel(session, *group("tests"))
+    session.env["HELICONE_SESSIONS_FULL"] = "1"
     session.run("coverage", "erase")
     run_tests(session, "coverage", "run")
     session.run("coverage", "combine", "--quiet")

@@ -7,13 +7,14 @@ import asyncio
 import gc
 import gzip
 import json
+import os
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
+from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
@@ -104,9 +105,16 @@ def bars(rounds: int) -> Iterator[Bar]:
 
 def _waited() -> float:
     """Seconds for which this thread was ready to run and had no processor (Linux; elsewhere 0)."""
-    with suppress(OSError):
-        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
-    return 0.0
+    try:
+        return int(os.pread(_schedstat(), 100, 0).split()[1]) / 1e9
+    except OSError:
+        return 0.0
+
+
+@cache
+def _schedstat() -> int:
+    # Kept open, because each call of the system may wait for the interpreter's lock.
+    return os.open("/proc/thread-self/schedstat", os.O_RDONLY)
 
 
 async def _serve() -> None:
@@ -119,7 +127,8 @@ async def _serve() -> None:
         nonlocal latest
         loop = asyncio.get_running_loop()
         while True:
-            due, used, waited = loop.time() + BEAT, time.process_time(), _waited()
+            waited, used = _waited(), time.process_time()
+            due = loop.time() + BEAT
             await asyncio.sleep(BEAT)
             # Other processes also delay a beat: while this thread waits for a processor, or all threads do.
             late = loop.time() - due - (_waited() - waited)

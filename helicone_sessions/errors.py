@@ -151,8 +151,8 @@ class FilterError(HeliconeError):
     >>> Filter.from_wire({"left": "all", "operator": "xor", "right": "all"})
     Traceback (most recent call last):
         ...
-    helicone_sessions.errors.FilterValueError: $.operator must be "and" or "or", got "xor"
-    """
+    helicone_sessions.errors.FilterValueError: $.operator must be "and" or "or", got "xor". Write "and" if both sides must match, "or" if one is enough
+    """  # noqa: E501 - a doctest shows the message whole
 
 
 class FilterTypeError(FilterError, TypeError):

@@ -120,6 +120,21 @@ def parse_filter(text: str | Template) -> Filter:
     )
 
 
+def as_filter_text(source: str) -> str:
+    """A condition from an error or a caution, which is Python source, as filter text.
+
+    Args:
+        source: The source; it comes back as it is if it is not a condition, for example "the whole filter".
+
+    >>> as_filter_text("F.model.contains('gpt')"), as_filter_text("the whole filter")
+    ('model contains "gpt"', 'the whole filter')
+    """
+    try:
+        return str(parse_filter(source))
+    except FilterError:
+        return source
+
+
 def _flattened(template: Template) -> tuple[str, list[Token]]:
     """The source of a template string, and a token for each interpolation."""
     text, tokens = template.strings[0], []
@@ -505,7 +520,7 @@ class _Parser:
         constant = self.advance()
         if self.token.word == "in":
             raise self.error(
-                "there is a constant before in",
+                "a constant is on the left of in",
                 f"Write for example model contains {cut(constant.text)}",
                 constant,
             )

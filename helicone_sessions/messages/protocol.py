@@ -145,7 +145,7 @@ _ANY_REMEDY: Final = (
     "The open-source server gives this text for nearly every failure of ClickHouse."
     " Look at Filter.cautions(), and try a smaller filter or time range"
 )
-_PAGE_REMEDY: Final = "Check base_url; there may be a login page or a proxy in front of the service"
+_PAGE_REMEDY: Final = "Check base_url; the response may come from a login page or a proxy"
 
 # The headers of a request, except the key.
 HEADERS: Final = {

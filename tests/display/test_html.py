@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from helicone_sessions import NONE, F, Histogram, HistogramRow, SessionAverages, SessionMetrics
@@ -32,7 +32,6 @@ shown = st.builds(
 
 
 @given(shown)
-@settings(deadline=None)
 def test_any_answer_is_shown(answer: SessionMetrics) -> None:
     """Whatever the bars, the fragment is well formed and has no NaN and no infinity."""
     fragment = answer._repr_html_()

@@ -207,7 +207,7 @@ def test_refused_opposites(source: str) -> None:
 
 
 @given(filters())
-@settings(max_examples=repeats(60), deadline=None)
+@settings(max_examples=repeats(60))
 def test_negated_twice(filter_: Filter) -> None:
     """~~x is x."""
     assert filter_ == ~~filter_
@@ -256,14 +256,14 @@ rows = st.fixed_dictionaries(
 
 
 @given(filters(negatable=True), rows)
-@settings(max_examples=repeats(120), deadline=None)
+@settings(max_examples=repeats(120))
 def test_opposites_match_the_other_rows(filter_: Filter, row: Row) -> None:
     """Of x and ~x exactly one matches a row."""
     assert _matches(filter_.to_wire(), row) is not _matches((~filter_).to_wire(), row)
 
 
 @given(st.lists(filters(max_leaves=6), max_size=4), rows)
-@settings(max_examples=repeats(80), deadline=None)
+@settings(max_examples=repeats(80))
 def test_joined_filters_match_together(parts: list[Filter], row: Row) -> None:
     """all_of matches where all parts do, any_of where at least one does."""
     found = [_matches(part.to_wire(), row) for part in parts]
@@ -372,7 +372,7 @@ def test_filters_equal_nothing_else(other: object) -> None:
 
 
 @given(filters())
-@settings(max_examples=repeats(60), deadline=None)
+@settings(max_examples=repeats(60))
 def test_copies_are_equal(filter_: Filter) -> None:
     """A filter is its own copy, and equal to the one that comes back from pickle."""
     assert filter_ is copy.copy(filter_)

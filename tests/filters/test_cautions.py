@@ -306,7 +306,7 @@ def test_cautions_are_plain_values() -> None:
 
 
 @given(filters())
-@settings(max_examples=repeats(200), deadline=None)
+@settings(max_examples=repeats(200))
 def test_every_filter_that_can_be_sent_has_an_answer(filter_: Filter) -> None:
     """Of every filter that can be sent the cautions can be told, and ignored columns are among them."""
     try:
@@ -335,7 +335,7 @@ def test_constants_have_no_cautions() -> None:
 
 
 @given(conditions() | st.integers().map(lambda number: F.status == max(min(number, 2**53), -(2**53))))
-@settings(max_examples=repeats(300), deadline=None)
+@settings(max_examples=repeats(300))
 def test_alone_and_among_others(condition: Filter) -> None:
     """Of a condition the same is said where it stands alone and where it stands deep among others."""
     nested = F.threat.is_true() & (F.cached.is_true() | (F.cost > 1) & condition)

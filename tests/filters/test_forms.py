@@ -46,7 +46,7 @@ def test_source_pastes_back(source: str) -> None:
 
 
 @given(filters(max_leaves=30))
-@settings(max_examples=repeats(120), deadline=None)
+@settings(max_examples=repeats(120))
 def test_any_source_pastes_back(filter_: Filter) -> None:
     """The repr of any filter, and of its opposite, gives an equal filter."""
     assert filter_ == read(repr(filter_))
@@ -81,7 +81,7 @@ any of
 
 
 @given(filters(max_leaves=30))
-@settings(max_examples=repeats(120), deadline=None)
+@settings(max_examples=repeats(120))
 def test_wire_is_read_back(filter_: Filter) -> None:
     """What a filter sends is read back as one that sends the same."""
     wire = filter_.to_wire()
@@ -216,7 +216,7 @@ def test_the_path_can_be_given() -> None:
 
 
 @given(wire_values())
-@settings(max_examples=repeats(400), deadline=None)
+@settings(max_examples=repeats(400))
 def test_any_json_is_a_filter_or_refused(wire: object) -> None:
     """Whatever JSON holds is either read as a filter that can be sent, or refused with its path."""
     for expand in (False, True):

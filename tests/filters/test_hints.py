@@ -614,7 +614,7 @@ def meant_by(tree: Tree) -> tuple[bool, Suggestion | None]:
 
 
 @given(trees(st.booleans()))
-@settings(max_examples=repeats(400), deadline=None)
+@settings(max_examples=repeats(400))
 def test_never_another_filter(tree: Tree) -> None:
     """What is suggested for a refused expression is the filter that a reader sees in it."""
     _, found = meant_by(tree)
@@ -623,7 +623,7 @@ def test_never_another_filter(tree: Tree) -> None:
 
 
 @given(trees(st.just(value=True)) | trees(st.just(value=False)))
-@settings(max_examples=repeats(400), deadline=None)
+@settings(max_examples=repeats(400))
 def test_hardly_ever_nothing(tree: Tree) -> None:
     """Where it is written in words alone, or in signs alone, a refused expression has a suggestion."""
     source, (is_refused, found) = text(tree), meant_by(tree)

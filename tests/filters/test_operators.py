@@ -50,7 +50,7 @@ def test_a_pair_is_in_the_contract(name: str, word: str) -> None:
 
 @needs_contract
 @given(filters())
-@settings(max_examples=repeats(60), deadline=None)
+@settings(max_examples=repeats(60))
 def test_filters_are_in_the_contract(filter_: Filter) -> None:
     """Every filter is valid by the contract's schema, read strictly."""
     strict_contract().validate(filter_.to_wire())

@@ -269,7 +269,7 @@ def text(tree: Tree, around: int, *, one_a_level: bool) -> tuple[str, int]:
 
 
 @given(trees(COMPARISONS + DELICATE))
-@settings(max_examples=repeats(500), deadline=None)
+@settings(max_examples=repeats(500))
 def test_never_another_tree(tree: Tree) -> None:
     """An expression with the parentheses that a reader needs gives what was meant, or an error."""
     source, _ = text(tree, OR, one_a_level=False)
@@ -281,7 +281,7 @@ def test_never_another_tree(tree: Tree) -> None:
 
 
 @given(trees(COMPARISONS))
-@settings(max_examples=repeats(300), deadline=None)
+@settings(max_examples=repeats(300))
 def test_one_comparison_on_each_level_is_enough(tree: Tree) -> None:
     """An expression with one comparison on each level of parentheses is never refused."""
     source, _ = text(tree, OR, one_a_level=True)

@@ -26,6 +26,7 @@ from tests.local.test_oracle import tree_of
 from tests.repeats import only_full, repeats
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
+pytestmark = pytest.mark.usefixtures("engine_kept_running")
 
 # Arrival times and tokens of real requests, from kvcache-ai/Mooncake (Apache-2.0).
 TRACE = Path(__file__).parents[1] / "data" / "mooncake_conversation.csv.gz"

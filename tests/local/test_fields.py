@@ -15,6 +15,7 @@ from helicone_sessions.local.storage.rows import Loaded
 from helicone_sessions.local.storage.table import REQUEST_COLUMNS
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
+pytestmark = pytest.mark.usefixtures("engine_kept_running")
 
 Row = dict[str, Any]
 TIME = "2026-10-01T12:00:00Z"
@@ -127,7 +128,7 @@ def test_wrong_options(options: Row, problem: str) -> None:
 async def test_unknown_columns_are_explained(tmp_path: Path) -> None:
     """An unknown column is reported with the field that it probably means."""
     (tmp_path / "r.csv").write_text(f",request_created_at,Session ID,note\n0,{TIME},s1,x\n")
-    with pytest.warns(UserWarning, match=r"left out: '', Session ID \(did you mean session_id\? .*, note$"):
+    with pytest.warns(UserWarning, match=r"ignored: '', Session ID \(did you mean session_id\? .*, note$"):
         loaded = await load(tmp_path / "r.csv")
     assert 1 == loaded.rows
 

@@ -126,7 +126,7 @@ def layouts(request: pytest.FixtureRequest, runner: asyncio.Runner) -> Iterator[
     runner.run(opened.__aexit__(None, None, None))
 
 
-@settings(max_examples=repeats(60), deadline=None, database=None)
+@settings(max_examples=repeats(60), database=None)
 @given(tree=TREES, options=OPTIONS, unsessioned=st.booleans())
 def test_any_filter(
     runner: asyncio.Runner,

@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from helicone_sessions import FilterError
@@ -119,7 +119,6 @@ async def test_every_route_has_a_limit_and_a_queue(server: LocalServer, path: st
     await waiting
 
 
-@settings(deadline=None)
 @given(st.lists(ROW, max_size=8), st.sampled_from([None, 1]), st.integers(1, 40))
 def test_lists_are_read_in_windows(rows: list[dict[str, Any]], indent: int | None, window: int) -> None:
     """Whatever the window in which a list is decoded, its rows are those of the whole list."""

@@ -6,7 +6,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -18,19 +18,12 @@ import pytest
 from helicone_sessions import ConfigurationError, F, HeliconeClient, MissingExtra
 from helicone_sessions.local import LocalServer
 
-chdb = pytest.importorskip("chdb", reason="the extra `local` is not installed")
+pytest.importorskip("chdb", reason="the extra `local` is not installed")
+pytestmark = pytest.mark.usefixtures("engine_kept_running")
 
 Row = dict[str, Any]
 
 TIME = "2026-11-01T12:00:00Z"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def engine_kept_running() -> Iterator[None]:
-    """The engine starts with the first connection and ends with the last; one held open saves the time."""
-    connection = chdb.connect(":memory:")
-    yield
-    connection.close()
 
 
 def _row(number: int) -> Row:
@@ -285,7 +278,7 @@ async def test_unknown_columns_are_named() -> None:
         {"request_created_at": TIME, "b": 2},
     ]
     server = LocalServer(rows)
-    with pytest.warns(UserWarning, match="unknown columns are left out: b, colour$") as caught:
+    with pytest.warns(UserWarning, match="unknown columns are ignored: b, colour$") as caught:
         await server.start()
     await server.aclose()
     assert 1 == len(caught)

@@ -34,6 +34,7 @@ from tests.local.test_oracle import options_of, tree_of
 from tests.local.test_service_semantics import body_of
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
+pytestmark = pytest.mark.usefixtures("engine_kept_running")
 
 FEW = 20
 

@@ -15,7 +15,7 @@ from helicone_sessions.messages import codec
 pytestmark = pytest.mark.usefixtures("package")
 
 # The fixture holds for all the examples of a test.
-SETTINGS = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SETTINGS = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def values(*scalars: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:

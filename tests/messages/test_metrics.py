@@ -236,7 +236,7 @@ def test_an_answer_cannot_be_changed(value: object, name: str) -> None:
 # JSON
 
 
-@settings(deadline=None, max_examples=repeats(50))
+@settings(max_examples=repeats(50))
 @given(answer=answers)
 def test_metrics_come_back_from_their_json(answer: SessionMetrics) -> None:
     """What the server's side writes, the client's side reads as the same metrics."""
@@ -274,7 +274,7 @@ def contract() -> Any:
     )
 
 
-@settings(deadline=None, max_examples=repeats(50))
+@settings(max_examples=repeats(50))
 @given(answer=answers)
 def test_written_metrics_keep_the_contract(contract: Any, answer: SessionMetrics) -> None:
     """Metrics with averages are what the OpenAPI text describes."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 from yarl import URL
@@ -177,7 +177,6 @@ def test_the_contract_as_tested_here_refuses_a_wrong_body(contract: Any, body: d
     assert not contract.is_valid(body)
 
 
-@settings(deadline=None)
 @given(query=queries())
 def test_every_request_body_keeps_the_contract(contract: Any, query: SessionMetricsQuery) -> None:
     """Whatever is asked, the body is JSON that the OpenAPI text allows."""
@@ -186,7 +185,6 @@ def test_every_request_body_keeps_the_contract(contract: Any, query: SessionMetr
     assert [] == list(contract.iter_errors(body))
 
 
-@settings(deadline=None)
 @given(query=queries())
 def test_a_request_body_reads_back_as_the_same_query(query: SessionMetricsQuery) -> None:
     """The server's side of the converter finds in a body what the client put into it."""
@@ -807,7 +805,6 @@ near_dates = st.builds(
 header_texts = st.text([chr(number) for number in range(32, 256)], max_size=30)
 
 
-@settings(deadline=None)
 @given(value=near_dates | header_texts | st.floats().map(str), date=near_dates | header_texts)
 def test_any_retry_after_is_a_wait_or_none(value: str, date: str) -> None:
     """No header of a gateway, however odd, breaks the reading of the answer."""
@@ -1151,7 +1148,6 @@ def test_numbers_are_written_as_javascript_does(expected: str, number: float) ->
     assert expected == js_number(number)
 
 
-@settings(deadline=None)
 @given(number=st.floats(allow_nan=False, allow_infinity=False))
 def test_a_written_number_is_the_same_number(number: float) -> None:
     """The text of a number reads back as the very number."""

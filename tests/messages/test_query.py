@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import attrs
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from helicone_sessions import (
@@ -513,7 +513,6 @@ def test_the_wire_has_milliseconds_of_utc() -> None:
     } == converter.unstructure(found)
 
 
-@settings(deadline=None)
 @given(start=st.integers(-(10**12), 4 * 10**12), length=st.integers(1, 10**11))
 def test_whole_milliseconds_come_back_from_the_wire(start: int, length: int) -> None:
     """A time filter of whole milliseconds is the same after the wire."""
@@ -561,7 +560,6 @@ wholes = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(whole=wholes, pieces=st.integers(1, 40), data=st.data())
 @example(whole=WEEK, pieces=7, data=None)
 def test_each_instant_of_the_whole_falls_into_exactly_one_window(

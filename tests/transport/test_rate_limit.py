@@ -135,7 +135,7 @@ def arrivals_of(limit: RateLimit, pauses: list[float]) -> list[float]:
 
 
 @given(paces, pauses)
-@settings(max_examples=repeats(150), deadline=None)
+@settings(max_examples=repeats(150))
 def test_no_span_has_more_than_the_limit(limit: RateLimit, pauses: list[float]) -> None:
     """However they come, in any span there are at most `requests`, and at any moment `burst` of them."""
     times = taken(limit, arrivals_of(limit, pauses))
@@ -151,7 +151,7 @@ def pairs(times: list[float], apart: int) -> Iterator[tuple[float, float]]:
 
 
 @given(paces, pauses)
-@settings(max_examples=repeats(150), deadline=None)
+@settings(max_examples=repeats(150))
 def test_nobody_waits_longer_than_the_limit_asks_for(limit: RateLimit, pauses: list[float]) -> None:
     """Each goes at the first moment at which neither the span nor the even spread is overdrawn."""
     arrivals = arrivals_of(limit, pauses)
@@ -369,7 +369,7 @@ def test_answers_of_one_window_narrow_the_reset() -> None:
     st.floats(1010.0, 1060.0),
     st.lists(st.tuples(st.floats(0.0, 9.0), st.floats(0.0, 1.0), st.floats(0.0, 1.0)), min_size=1),
 )
-@settings(max_examples=repeats(150), deadline=None)
+@settings(max_examples=repeats(150))
 def test_nobody_goes_before_the_reset(ends: float, answers: list[tuple[float, float, float]]) -> None:
     """However long requests and answers take, the wait ends after the reset, as early as can be known."""
     window, known = Window(), math.inf
@@ -805,7 +805,7 @@ steps = st.one_of(
 
 
 @given(st.lists(steps, max_size=40), st.sampled_from([None, RateLimit(3, 10), RateLimit(20, 60, burst=1)]))
-@settings(max_examples=repeats(80), deadline=None)
+@settings(max_examples=repeats(80))
 def test_whoever_gives_up_the_others_get_through(
     script: list[tuple[str, int]], limit: RateLimit | None
 ) -> None:

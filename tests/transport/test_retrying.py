@@ -608,7 +608,7 @@ def outcome_of(faults: list[Any], max_retries: int) -> Expected:
     raise AssertionError
 
 
-@settings(deadline=None, max_examples=repeats(60))
+@settings(max_examples=repeats(60))
 @given(
     faults=st.lists(st.sampled_from([*PASSING, *PASSING, *REFUSALS, *STAYING, *LATER]), max_size=6),
     max_retries=st.integers(0, 4),

@@ -191,7 +191,7 @@ def test_a_block_that_takes_time_to_end_is_struck_once() -> None:
 
 
 @given(st.lists(st.integers(0, 50), max_size=30), st.randoms(use_true_random=False))
-@settings(max_examples=repeats(60), deadline=None)
+@settings(max_examples=repeats(60))
 def test_each_limit_fires_at_its_own_time(ends: list[int], chance: random.Random) -> None:
     """However many there are, in whatever order they begin and end, each has the time that it was given."""
     plan = [(end * chance.random() / 2, end, end > 0 and chance.random() < 0.3) for end in ends]

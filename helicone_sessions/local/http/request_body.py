@@ -1,7 +1,7 @@
-"""Request bodies: read within bounds, unpacked and decoded.
+"""Reads, decompresses and decodes request bodies within limits.
 
-A call of a JSON decoder cannot be interrupted, not even on another thread, so the values that one call may
-decode are limited as well as the bytes of a body.
+A call of a JSON decoder blocks all threads until it returns, so the number of values in one call is limited
+as well as the number of bytes in a body.
 """
 
 import asyncio
@@ -26,21 +26,21 @@ from helicone_sessions.messages.query import SessionMetricsQuery
 
 T = TypeVar("T")
 
-# Larger bodies are held a few at a time, however many requests wait.
+# Only a few larger bodies are in memory at a time, however many requests wait.
 LARGE_BODY: Final = 1024 * 1024
-# Larger bodies are decoded, and their SQL is made, on another thread than that of the loop.
+# A thread decodes larger bodies and compiles their filters.
 SMALL_BODY: Final = 16 * 1024
-# Commas and opening brackets that one call may decode: some 12,000 conditions, which take 10 ms.
+# The most commas and opening brackets in one call: about 12,000 conditions, which take 10 ms.
 MOST_SEPARATORS: Final = 75_000
-# Bytes of a piece of a body. A call that copies all bytes of a large body would stop the loop.
+# Bytes of a piece of a body. A call that copies all of a large body would block the loop.
 _PIECE: Final = 1024 * 1024
-# Bytes of a row, whose texts are decoded in one call.
+# The most bytes of a row, whose strings are decoded in one call.
 LARGEST_ROW: Final = 16 * 1024 * 1024
-# Characters in which the rows of a list are decoded without another look at them.
+# Characters within which the rows of a list are decoded without counting their values.
 _WINDOW: Final = 256 * 1024
 _SPACE: Final = re.compile(r"[ \t\r\n]{1,1000000}")
 _STRUCTURE: Final = re.compile(r'["\[\]{},]')
-# How the parts of a gzipped body follow each other is looked at anew for each of them.
+# The most members of a gzip body, because each has a fixed cost.
 _MOST_PARTS: Final = 100
 
 
@@ -53,14 +53,14 @@ class TooLarge(Exception):
 
 
 class LargeBodySlot:
-    """One of the few slots for large bodies: taken at most once, and held until the block ends."""
+    """One of the few slots for large bodies, taken at most once and released at the end of the block."""
 
     def __init__(self, slots: asyncio.Semaphore) -> None:
         self._slots = slots
         self.is_taken = False
 
     async def take(self) -> None:
-        """Wait for a slot, unless one is taken already."""
+        """Wait for a slot, unless it is already taken."""
         if not self.is_taken:
             await self._slots.acquire()
             self.is_taken = True
@@ -82,13 +82,13 @@ async def body_of(request: web.Request, patience: float, large: LargeBodySlot, l
     Args:
         request: The request.
         patience: Seconds that the body may take to arrive.
-        large: Taken as soon as the body is known to be large; waiting for it does not count as patience.
-        largest: The bytes that the body may have.
+        large: The slot to take if the body is large; waiting for it does not count as patience.
+        largest: The most bytes that the body may have.
 
     Raises:
-        TooSlow: It did not arrive in time.
-        FilterValueError: It cannot be unpacked, or ends too early.
-        TooLarge: It is too long.
+        TooSlow: The body did not arrive in time.
+        FilterValueError: The body cannot be decompressed, or ends early.
+        TooLarge: The body has more bytes than allowed.
     """
     length = request.content_length or 0
     if length > largest:
@@ -102,24 +102,24 @@ async def body_of(request: web.Request, patience: float, large: LargeBodySlot, l
     except TimeoutError:
         raise TooSlow from None
     except (web.RequestPayloadError, HttpProcessingError, zlib.error):
-        raise FilterValueError(problem="the body is not what its headers announce") from None
+        raise FilterValueError(problem="the body does not match its headers") from None
 
 
 class _Pieces:
-    """Collects bytes in pieces, of which all but the last have at least `_PIECE` bytes."""
+    """Collects bytes in pieces of at least `_PIECE` bytes, except the last piece."""
 
     def __init__(self, most: int) -> None:
         self.size = 0
         self._most = most
         self._pieces: list[bytes] = []
-        # Unlike a bytearray it gives its bytes away without a copy.
+        # Unlike a bytearray, it returns its bytes without copying them.
         self._last = io.BytesIO()
 
     def add(self, chunk: bytes) -> None:
         """Add bytes.
 
         Raises:
-            TooLarge: There are more than allowed.
+            TooLarge: There are more bytes than allowed.
         """
         self.size += len(chunk)
         if self.size > self._most:
@@ -170,7 +170,7 @@ _ENCODINGS: Final = {"identity": 0, "gzip": 31, "x-gzip": 31, "deflate": 15}
 def _unpack(packed: list[bytes], encoding: str, most: int) -> list[bytes]:
     window = _ENCODINGS[encoding]
     if encoding == "deflate" and packed[0] and packed[0][0] & 0xF != zlib.DEFLATED:
-        # Many clients send it without the header that the standard requires.
+        # Many clients send deflate without the zlib header that the standard requires.
         window = -window
     body = _Pieces(most)
     part, parts = zlib.decompressobj(window), 1
@@ -191,12 +191,12 @@ def _unpack(packed: list[bytes], encoding: str, most: int) -> list[bytes]:
 
 
 async def read(body: bytes, reader: Callable[[bytes], T]) -> T:
-    """The result of *reader*; a thread reads long bodies, so that the loop stays free."""
+    """The result of *reader*; a thread reads long bodies, so that the loop stays responsive."""
     return reader(body) if len(body) <= SMALL_BODY else await asyncio.to_thread(reader, body)
 
 
 def query_in(body: bytes) -> SessionMetricsQuery:
-    """The query that a body holds, by the contract.
+    """The query in a body, as the contract defines it.
 
     Raises:
         FilterError: The body is not JSON, or not a query of the contract.
@@ -207,7 +207,7 @@ def query_in(body: bytes) -> SessionMetricsQuery:
 def rows_in(pieces: Sequence[bytes]) -> Iterator[Mapping[str, Any]]:
     """The rows in the pieces of a body: a JSON list, or JSON Lines.
 
-    Each row is decoded when it is taken: no call of the decoder is long, and few rows are objects at once.
+    The rows are decoded a few at a time, so that no call takes long and few rows are in memory as objects.
 
     Raises:
         FilterError: The body is neither, or a row is not an object or is too large.
@@ -220,12 +220,12 @@ def rows_in(pieces: Sequence[bytes]) -> Iterator[Mapping[str, Any]]:
 
 
 def json_in(body: bytes, subject: str = "the body") -> Any:
-    """The JSON value of a body, or of a part of it.
+    """The JSON value of a body, or of a part of a body.
 
     Raises:
-        FilterValueError: It is not JSON, or has too many values.
+        FilterValueError: The text is not JSON, or has too many values.
     """
-    # Texts hold such characters too, so the exact count is only made where it matters.
+    # Strings contain such characters too, so an exact count follows if there are many.
     if sum(map(body.count, (b",", b"[", b"{"))) > MOST_SEPARATORS and (
         _end_of_value(_text(body), 0, subject) is None
     ):
@@ -268,8 +268,8 @@ class _Text:
     """The text of a body, decoded a piece at a time.
 
     Attributes:
-        text: The text that is held.
-        start: The position in it up to which it is read.
+        text: The decoded text, without the part that was dropped.
+        start: The position of the first unread character in it.
     """
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
@@ -278,7 +278,7 @@ class _Text:
         self._more = iterdecode(pieces, "utf-8-sig")
 
     def fill(self, size: int) -> bool:
-        """Hold *size* unread characters, if the body has them; whether this added any.
+        """Decode until *size* characters are unread, if the body has them; return whether any were added.
 
         Raises:
             FilterValueError: The body is not UTF-8.
@@ -296,14 +296,14 @@ class _Text:
         return bool(added)
 
     def skip_space(self) -> None:
-        """Read white space."""
+        """Skip white space."""
         while True:
             self.start = _after_space(self.text, self.start)
             if self.start < len(self.text) or not self.fill(1):
                 return
 
     def take(self) -> str:
-        """Read white space and one character, which is empty at the end."""
+        """Skip white space and read one character; an empty string at the end."""
         self.skip_space()
         character = self.text[self.start : self.start + 1]
         self.start += len(character)
@@ -313,7 +313,7 @@ class _Text:
         """Read one value.
 
         Raises:
-            FilterValueError: It is not JSON, has too many values or is too long.
+            FilterValueError: The value is not JSON, has too many values or is too long.
         """
         while (end := _end_of_value(self.text, self.start, subject)) is None:
             if len(self.text) - self.start > LARGEST_ROW:
@@ -324,14 +324,14 @@ class _Text:
         try:
             value, length = DECODER.raw_decode(text)
         except (ValueError, RecursionError):
-            # Its error names the subject.
+            # Its error has the subject.
             return json_in(text.encode(), subject)
         self.start += length
         return value
 
 
 def _elements(pieces: Iterable[bytes]) -> Iterator[Any]:
-    """The elements of a list, a few decoded at a time."""
+    """The elements of a list, decoded a few at a time."""
     text = _Text(pieces)
     text.take()
     text.skip_space()
@@ -344,7 +344,7 @@ def _elements(pieces: Iterable[bytes]) -> Iterator[Any]:
         values, length, is_over = _leading_elements(text.text[text.start : text.start + _WINDOW])
         text.start += length
         if not values:
-            # It is longer than the window, or no element.
+            # The element is longer than the window, or invalid.
             values = [text.long_value(f"row {place}")]
             sign = text.take()
             if sign not in {",", "]"}:
@@ -357,7 +357,7 @@ def _elements(pieces: Iterable[bytes]) -> Iterator[Any]:
 
 
 def _leading_elements(window: str) -> tuple[list[Any], int, bool]:
-    """The elements whose comma or end of the list is in *window*, their length, and whether the list ends."""
+    """The elements that are complete in *window*, their length, and whether the list ends."""
     values: list[Any] = []
     length = 0
     while True:
@@ -376,10 +376,10 @@ def _leading_elements(window: str) -> tuple[list[Any], int, bool]:
 
 
 def _end_of_value(text: str, start: int, subject: str) -> int | None:
-    """The position after the value at *start*, which is not decoded; None if it is not in the text.
+    """Find the end of the value at *start* without decoding it; None if the end is not in the text.
 
     Raises:
-        FilterValueError: It has too many values.
+        FilterValueError: The value has too many values.
     """
     depth = separators = 0
     position = start
@@ -400,7 +400,7 @@ def _end_of_value(text: str, start: int, subject: str) -> int | None:
         if separators > MOST_SEPARATORS:
             raise FilterValueError(
                 problem=f"{subject} has more than {MOST_SEPARATORS:,} values",
-                remedy="Send it in several parts",
+                remedy="Split it into several requests",
             )
     return None
 
