@@ -1,4 +1,4 @@
-"""What `nox` checks; CONTRIBUTING.md says what each session is for."""
+"""The checks of `nox`; CONTRIBUTING.md describes each session."""
 
 import os
 import shutil
@@ -79,7 +79,7 @@ def wheel(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style, format, the layers, and the security of the workflows."""
+    """Check style, format, the layers, the English, and the security of the workflows."""
     install_locked(session, "lint")
     run_linters(session)
 
@@ -88,6 +88,8 @@ def run_linters(session: nox.Session) -> None:
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("lint-imports")
+    session.run("codespell")
+    session.run("python", ".ci/prose.py")
     session.run("zizmor", "--offline", "--quiet", "--persona=pedantic", ".github")
 
 
@@ -125,7 +127,7 @@ def typing(session: nox.Session) -> None:
     install_wheel(session, *group("typing"))
     session.run("mypy")
     session.run("mypy", "examples")
-    # What both have to accept and to reject of the filter language.
+    # Code of the filter language that both have to accept or reject.
     session.run("mypy", "tests/typing/accepted.py", "tests/typing/rejected.py")
     session.run("basedpyright", "--pythonpath", str(Path(session.bin) / "python"))
 
@@ -196,7 +198,7 @@ def pyodide(session: nox.Session, release: str) -> None:
 
 @nox.session(default=False)
 def lock(session: nox.Session) -> None:
-    """Write down anew which versions the tools have, with the hashes of their files; needs the network."""
+    """Update the locked versions of the tools and the hashes of their files; needs the network."""
     session.install("uv")
     for name in LOCKED:
         compile_requirements(session, f"{LOCKS}/{name}.txt", "--group", name, "--universal")
@@ -204,7 +206,7 @@ def lock(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def audit(session: nox.Session) -> None:
-    """Ask for known weaknesses of the tools and of all that the wheel installs; needs the network."""
+    """Look up known vulnerabilities of the tools and of all dependencies; needs the network."""
     session.install("pip-audit", "uv")
     installed = f"{session.create_tmp()}/installed.txt"
     compile_requirements(session, installed, "pyproject.toml", "--all-extras")

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from helicone_sessions.transport.hooks import Attempt, Hooks, QueryOutcome
     from helicone_sessions.transport.rate_limit import RateLimit
 
+    __version__: str
+
 __all__ = [
     "ALL",
     "NONE",
@@ -104,6 +106,10 @@ _ON_DEMAND = {
 if not TYPE_CHECKING:  # to a type checker a misspelt name is an error
 
     def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("helicone-sessions")
         if name not in _ON_DEMAND:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         found = getattr(importlib.import_module(f"{__name__}.{_ON_DEMAND[name]}"), name)

@@ -182,7 +182,7 @@ async def test_cost_report_begins_anew(models: str, zone: str, tmp_path: Path) -
         asked = ("--models", models, "--time-zone", zone)
         done = await run("cost_report.py", *asked, env=env, folder=tmp_path)
         assert (0, 2 * days) == (done.code, len(server.requests) - before)
-    assert zone != "UTC" or "has other models or days: beginning anew" in done.err
+    assert zone != "UTC" or "has other models or days: starting again" in done.err
     assert ["", models, "other"] == ["", *done.out.splitlines()[0].split()]
 
 
@@ -192,7 +192,7 @@ async def test_cost_report_after_a_broken_file(tmp_path: Path) -> None:
     (tmp_path / f"{name}.json").write_text('{"version": 1, "que', "utf-8")
     async with FakeHelicone() as server:
         done = await run("cost_report.py", "--models", "o3", env=environment(server), folder=tmp_path)
-    assert (0, f"{name}.json cannot be read: beginning anew\n") == (done.code, done.err)
+    assert (0, f"{name}.json cannot be read: starting again\n") == (done.code, done.err)
     assert {f"{name}.csv"} == files(tmp_path).keys()
 
 
@@ -270,7 +270,7 @@ async def test_four_workers_on_the_engine(tmp_path: Path) -> None:
         async with HeliconeClient(server.api_key, base_url=server.url) as client:
             found = await client.get_metrics(time_filter=TimeFilter(start, start + timedelta(hours=1)))
     assert (0, "") == (done.code, done.err)
-    assert "168 of 168 hours answered, 0 asked more than once" in done.out
+    assert "168 of 168 hours answered, 0 sent repeatedly" in done.out
     assert f"{found.average.session_cost:.4f}" == told[1]
 
 
@@ -280,7 +280,7 @@ async def test_four_workers_without_sessions(tmp_path: Path) -> None:
         server.otherwise(NO_SESSIONS)
         done = await run("four_workers.py", env=environment(server), folder=tmp_path)
     assert (0, "") == (done.code, done.err)
-    assert "168 of 168 hours answered, 0 asked more than once\nno sessions\n" == done.out
+    assert "168 of 168 hours answered, 0 sent repeatedly\nno sessions\n" == done.out
 
 
 async def test_four_workers_at_the_limit(tmp_path: Path) -> None:
@@ -340,12 +340,12 @@ async def test_user_filters(wish: tuple[str, ...], filter_: Any, tmp_path: Path)
     ("wish", "message"),
     [
         (("text", "cost > 0.1 or modle = 3"), "line 1, column 15: there is no column 'modle'"),
-        (("text", 'cost > 1 or session_tag = "a"'), "session_tag cannot be asked for"),
+        (("text", 'cost > 1 or session_tag = "a"'), "session_tag cannot be used"),
         (("text", 'all) or (user_id = "ada"'), "line 1, column 4: "),
         (("form", "color=red"), "there is no field color; there are model, name, min_cost, status"),
         (("form", "min_cost=cheap"), "min_cost: 'cheap' cannot be used: could not convert"),
         (("form", "status=200,ok"), "status: '200,ok' cannot be used: invalid literal"),
-        (("form", "model"), "'model' has no value; a field is as model=gpt-4o\n"),
+        (("form", "model"), "'model' has no value; write it as model=gpt-4o\n"),
     ],
 )
 async def test_user_filters_refused(wish: tuple[str, ...], message: str, tmp_path: Path) -> None:
@@ -506,14 +506,14 @@ async def test_clickhouse(tmp_path: Path) -> None:
     assert done.out.startswith("2 requests\n")
     assert f"{yesterday:%Y-%m-%d} 0.5000 dollars a session\n" in done.out
     assert 1 == wrong.code
-    assert wrong.err.startswith("the ClickHouse cannot be asked: ")
+    assert wrong.err.startswith("the ClickHouse cannot be queried: ")
 
 
 async def test_clickhouse_without_an_address(tmp_path: Path) -> None:
     """Without the address of a ClickHouse it says which variable to set."""
     env = {name: value for name, value in os.environ.items() if name != "CLICKHOUSE_URL"}
     done = await run("clickhouse.py", env=env, folder=tmp_path)
-    assert (1, "set CLICKHOUSE_URL, as https://reader@host:8443/default\n") == (done.code, done.err)
+    assert (1, "set CLICKHOUSE_URL, for example https://reader@host:8443/default\n") == (done.code, done.err)
 
 
 async def test_tests_of_ones_own(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""Make the pictures of the documentation again: ``python docs/pictures/make.py``.
+"""Draw the pictures of the documentation: ``python docs/pictures/make.py``.
 
 They show sample requests of the embedded engine. The picture of `demo` shows the month that ends today; the
-others are the same each time.
+others are the same each time. Each picture with a light background gets a dark variant.
 """
 
 import asyncio
@@ -10,8 +10,13 @@ import io
 import os
 import re
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
+import matplotlib.image
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from rich.console import CONSOLE_SVG_FORMAT, Console
 from rich.text import Text
 
@@ -25,7 +30,7 @@ MODELS = ("gpt-4o", "gpt-4o-mini", "claude-sonnet-4")
 
 
 async def main() -> None:
-    """Ask, draw and save."""
+    """Query, draw and save."""
     query = SessionMetricsQuery(time_filter=TimeFilter(END - dt.timedelta(days=14), END), p_size="p95")
     async with (
         LocalServer(LocalServer.sample(END)) as server,
@@ -38,12 +43,44 @@ async def main() -> None:
     axes, *_ = plot_metrics(metrics, query=query, title="Sessions of two weeks")
     axes.figure.savefig(HERE / "metrics.png")
     plot_grid(grid, "dollars_mean").figure.savefig(HERE / "lines.png")
-    plot_grid(grid, "seconds_cut", "heatmap").figure.savefig(HERE / "heatmap.png")
+    heatmap = plot_grid(grid, "seconds_cut", "heatmap").figure
+    heatmap.savefig(HERE / "heatmap.png")
+    for name in ("metrics", "lines", "engine"):
+        darken_png(HERE / f"{name}.png")
+    darken_png(HERE / "heatmap.png", kept=heatmap.axes)
+    darken_svg(HERE / "architecture.svg")
     picture_of_command(HERE / "terminal.svg", "helicone-sessions", "demo")
 
 
+def inverted(colors: np.ndarray) -> np.ndarray:
+    """Colours with light and dark exchanged, and their hues kept; white becomes the grey of dark pages."""
+    lightness = colors.max(-1, keepdims=True) + colors.min(-1, keepdims=True)
+    return np.clip(0.075 + 0.925 * (colors + 1 - lightness), 0, 1)
+
+
+def darken_png(file: Path, kept: Iterable[Axes] = ()) -> None:
+    """Save a variant for dark pages, in which the inside of some axes keeps its colours."""
+    pixels = matplotlib.image.imread(file)[..., :3]
+    dark = inverted(pixels)
+    for axes in kept:
+        left, top, right, bottom = axes.get_window_extent().extents.round().astype(int)
+        inside = np.s_[-bottom:-top, left:right]
+        dark[inside] = pixels[inside]
+    matplotlib.image.imsave(file.with_stem(f"{file.stem}-dark"), dark)
+
+
+def darken_svg(file: Path) -> None:
+    """Save a variant for dark pages."""
+
+    def dark(found: re.Match[str]) -> str:
+        return to_hex(inverted(np.array(to_rgb(found[0]))))
+
+    text = re.sub(r"#[0-9a-f]{6}\b|#[0-9a-f]{3}\b", dark, file.read_text("utf-8"))
+    file.with_stem(f"{file.stem}-dark").write_text(text, "utf-8")
+
+
 def picture_of_command(file: Path, *command: str) -> None:
-    """Save what a command shows in a terminal of 80 columns."""
+    """Save the output of a command in a terminal of 80 columns."""
     environment = os.environ | {"COLUMNS": "80", "FORCE_COLOR": "1", "PYTHONUNBUFFERED": "1"}
     done = subprocess.run(
         command, env=environment, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT

@@ -119,7 +119,7 @@ _PAGES: Final = {
     "sql": "sql",
     "filter": "filters",
     "serve": "engine",
-    "rebuild": "engine",
+    "rebuild": "store",
 }
 _MORE: Final = {
     "filter": "Columns: " + ", ".join(COLUMNS) + ".",

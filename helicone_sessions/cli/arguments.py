@@ -95,20 +95,7 @@ class Times:
         In periods of whole days, *last* begins at a midnight, so that only the present day is partial.
         """
         if self.last is not None:
-            if self.begin is not None or self.end is not None:
-                raise ConfigurationError(
-                    argument="last",
-                    problem="ends now",
-                    remedy="Leave it out, or leave out `begin` and `end`",
-                )
-            try:
-                found = TimeFilter.last(days=length_of(self.last, "last") / timedelta(days=1))
-            except FilterError as error:
-                problem = error.problem if error.argument == "last" else f"is too long, got {self.last}"
-                raise ConfigurationError(argument="last", problem=problem) from None
-            if every is None or every % timedelta(days=1):
-                return TimeFilter(found.start, found.end, self.zone)
-            return TimeFilter(found.start.astimezone(self.zone).date(), found.end, self.zone)
+            return self._up_to_now(self.last, every)
         if self.begin is None:
             if self.end is not None:
                 raise ConfigurationError(
@@ -125,6 +112,22 @@ class Times:
                 remedy="Use an earlier time",
             )
         return TimeFilter(begins, ends, self.zone)
+
+    def _up_to_now(self, last: str, every: timedelta | None) -> TimeFilter:
+        if self.begin is not None or self.end is not None:
+            raise ConfigurationError(
+                argument="last",
+                problem="ends now",
+                remedy="Leave it out, or leave out `begin` and `end`",
+            )
+        try:
+            found = TimeFilter.last(days=length_of(last, "last") / timedelta(days=1))
+        except FilterError as error:
+            problem = error.problem if error.argument == "last" else f"is too long, got {last}"
+            raise ConfigurationError(argument="last", problem=problem) from None
+        if every is None or every % timedelta(days=1):
+            return TimeFilter(found.start, found.end, self.zone)
+        return TimeFilter(found.start.astimezone(self.zone).date(), found.end, self.zone)
 
 
 def column_of(given: Sequence[str]) -> Column | None:

@@ -21,6 +21,7 @@ from helicone_sessions.filters.parser import parse_filter
 
 if TYPE_CHECKING:
     from cyclopts import CycloptsError
+    from cyclopts.exceptions import CoercionError, UnknownOptionError
 
 # Arguments whose option is not their name with dashes.
 _OPTIONS: Final = {
@@ -138,23 +139,38 @@ def _usage_problem(error: "CycloptsError") -> str:
     command = " ".join(error.command_chain or ())
     if isinstance(error, UnusedCliTokensError):
         return _unused_words(command, list(error.unused_tokens or ()), error.root_input_tokens or [])
-    if isinstance(error, UnknownOptionError):
-        name = (error.token.keyword or error.token.value).partition("=")[0]
-        if name in ("--api-key", "--key"):
-            return f"there is no {name}, because others would see it; export HELICONE_API_KEY=sk-helicone-..."
-        known = _ELSEWHERE.get(name)
-        if known in {each for argument in error.argument_collection for each in argument.names}:
-            return f"there is no {name}; did you mean {known}?"
-    if isinstance(error, CoercionError) and error.token and error.target_type in _NUMBERS:
-        return f"{error.token.keyword} must be {_NUMBERS[error.target_type]}, got {error.token.value!r}"
+    if isinstance(error, UnknownOptionError) and (problem := _unknown_option(error)):
+        return problem
+    if isinstance(error, CoercionError) and (problem := _no_number(error)):
+        return problem
     if isinstance(error, MissingArgumentError) and error.argument:
-        if error.argument.name.startswith("-"):
-            return f"{error.argument.name} needs a value after it"
-        if command == "sql":
-            return "there is no statement: write helicone-sessions sql 'SELECT count() FROM requests'"
-        return f"there is no filter: write helicone-sessions {command} 'cost > 0.1'"
+        return _missing(error.argument.name, command)
     text = str(error).rstrip(".")
     return text[:1].lower() + text[1:]
+
+
+def _unknown_option(error: "UnknownOptionError") -> str | None:
+    name = (error.token.keyword or error.token.value).partition("=")[0]
+    if name in ("--api-key", "--key"):
+        return f"there is no {name}, because others would see it; export HELICONE_API_KEY=sk-helicone-..."
+    known = _ELSEWHERE.get(name)
+    if known in {each for argument in error.argument_collection for each in argument.names}:
+        return f"there is no {name}; did you mean {known}?"
+    return None
+
+
+def _no_number(error: "CoercionError") -> str | None:
+    if error.token is None or error.target_type not in _NUMBERS:
+        return None
+    return f"{error.token.keyword} must be {_NUMBERS[error.target_type]}, got {error.token.value!r}"
+
+
+def _missing(argument: str, command: str) -> str:
+    if argument.startswith("-"):
+        return f"{argument} needs a value after it"
+    if command == "sql":
+        return "there is no statement: write helicone-sessions sql 'SELECT count() FROM requests'"
+    return f"there is no filter: write helicone-sessions {command} 'cost > 0.1'"
 
 
 def _unused_words(command: str, unused: list[str], tokens: list[str]) -> str:

@@ -1,12 +1,14 @@
 """``helicone-sessions serve``: the embedded engine as a server, until it is told to stop."""
 
 import asyncio
+import gc
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -18,8 +20,9 @@ from helicone_sessions.masking import masked_repr, masked_text
 from helicone_sessions.report.periods import length_of
 
 if TYPE_CHECKING:
-    from helicone_sessions.local import LocalServer
+    from helicone_sessions.local import Limits, LocalServer
     from helicone_sessions.local.storage.readers import Data
+    from helicone_sessions.local.storage.rows import Loaded
 
 KEY_VARIABLE: Final = "HELICONE_SESSIONS_SERVER_KEY"
 _MEGABYTE: Final = 1024 * 1024
@@ -77,22 +80,12 @@ def serve(
         max_seconds: How long one query may run.
         max_memory: Megabytes that one query may take; without it as many as it needs.
     """
-    from helicone_sessions.local import Limits, LocalServer
+    from helicone_sessions.local import LocalServer
 
-    for name, value in (("max_seconds", max_seconds), ("max_memory", max_memory)):
-        if value is not None and not 0 < value < float("inf"):
-            raise ConfigurationError(argument=name, problem=f"must be a number above 0, got {value:g}")
-    if sample and (data or clickhouse is not None):
-        raise ConfigurationError(
-            argument="sample",
-            problem="cannot be combined with `data` or `clickhouse`",
-            remedy="Leave one of them out",
-        )
-    if sync_every is not None and path is None:
-        raise ConfigurationError(
-            argument="sync_every", problem="needs a store to sync into", remedy="Add `path` helicone-data"
-        )
-    every = None if sync_every is None else length_of(sync_every, "sync_every")
+    limits = _limits(max_seconds, max_memory)
+    if sample:
+        _check_sample_alone(data, clickhouse)
+    every = None if sync_every is None else _interval(sync_every, path)
     loads = sample or bool(data)
     rows: Data = LocalServer.sample() if sample else data or ()
     key = os.environ.get(KEY_VARIABLE) or None
@@ -105,7 +98,7 @@ def serve(
         accept_loss=accept_loss,
         clickhouse=clickhouse,
         cost_unit=cost_unit,
-        columns=dict(map_option(each) for each in map or ()),
+        columns=_mapping(map or ()),
         assume_time_zone=assume_time_zone,
         organization_id=organization,
         api_key=key,
@@ -115,7 +108,7 @@ def serve(
         rejects=rejects,
         rate_limit=rate_limit,
         rate_limit_window=rate_limit_window,
-        limits=Limits(seconds=max_seconds, memory=None if max_memory is None else max_memory * _MEGABYTE),
+        limits=limits,
     )
     where = _where(path, clickhouse)
 
@@ -194,7 +187,8 @@ async def _serve(
                 if not ending.is_set():
                     _log_requests()
                     await _announce(server, where, rejects=rejects, shows_key=shows_key)
-                    await _until(ending, rounds and rounds(server))
+                    with _modules_not_collected():
+                        await _until(ending, rounds and rounds(server))
                     _say("stopping: queries under way may end; the same signal again stops at once")
             finally:
                 await server.aclose()
@@ -203,6 +197,17 @@ async def _serve(
         return SIGNALLED + told[0]
     _say("stopped")
     return 0
+
+
+@contextmanager
+def _modules_not_collected() -> Iterator[None]:
+    """Exclude loaded modules from garbage collections, which otherwise stop the server for up to 50 ms."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 async def _until(ending: asyncio.Event, rounds: Rounds | None) -> None:
@@ -243,6 +248,36 @@ async def _started(make: Callable[..., "LocalServer"], ending: asyncio.Event) ->
         return server
 
 
+def _check_sample_alone(data: list[str] | None, clickhouse: str | None) -> None:
+    if data or clickhouse is not None:
+        raise ConfigurationError(
+            argument="sample",
+            problem="cannot be combined with `data` or `clickhouse`",
+            remedy="Leave one of them out",
+        )
+
+
+def _limits(max_seconds: float, max_memory: int | None) -> "Limits":
+    from helicone_sessions.local import Limits
+
+    for argument, value in (("max_seconds", max_seconds), ("max_memory", max_memory)):
+        if value is not None and not 0 < value < float("inf"):
+            raise ConfigurationError(argument=argument, problem=f"must be a number above 0, got {value:g}")
+    return Limits(seconds=max_seconds, memory=None if max_memory is None else max_memory * _MEGABYTE)
+
+
+def _mapping(options: Iterable[str]) -> dict[str, str]:
+    return dict(map_option(option) for option in options)
+
+
+def _interval(sync_every: str, path: Path | None) -> timedelta:
+    if path is None:
+        raise ConfigurationError(
+            argument="sync_every", problem="needs a store to sync into", remedy="Add `path` helicone-data"
+        )
+    return length_of(sync_every, "sync_every")
+
+
 async def _announce(server: "LocalServer", where: str, *, rejects: Path | None, shows_key: bool) -> None:
     loaded = server.loaded
     if loaded.rows or loaded.rejected:
@@ -255,7 +290,7 @@ async def _announce(server: "LocalServer", where: str, *, rejects: Path | None, 
         mapped = ", ".join(f"{name} to {to}" for name, to in sorted(loaded.mapped.items()))
         _say(f"columns mapped: {mapped}")
     if loaded.ignored:
-        _say(f"unknown columns are left out: {masked_text(loaded.ignored_text())}")
+        _say(f"unknown columns are ignored: {masked_text(loaded.ignored_text())}")
     # In a cluster that is not ours it may take long to count.
     count = None if where.startswith("in ClickHouse") else await server.count()
     _say(f"serving {'what is' if count is None else f'{count:,} requests'} {where}")
@@ -270,6 +305,20 @@ async def _announce(server: "LocalServer", where: str, *, rejects: Path | None, 
     )
     # Scripts wait for this line.
     _say(f"ready at {server.url}")
+
+
+def _report_load(loaded: "Loaded", rejects: Path | None) -> None:
+    if loaded.rows or loaded.rejected:
+        kept = f" (see {rejects})" if loaded.rejected and rejects is not None else ""
+        counts = f"{loaded.replaced:,} replaced, {loaded.rejected:,} rejected"
+        _say(f"{loaded.rows:,} requests loaded, {counts}{kept}")
+    for remark in loaded.remarks():
+        _say(remark)
+    if loaded.mapped:
+        mapped = ", ".join(f"{name} to {to}" for name, to in sorted(loaded.mapped.items()))
+        _say(f"columns mapped: {mapped}")
+    if loaded.ignored:
+        _say(f"unknown columns are left out: {masked_text(loaded.ignored_text())}")
 
 
 def _say(text: str) -> None:

@@ -1,5 +1,6 @@
 """Where a command gets its answers: the service, or a store or files on this machine."""
 
+import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 from cyclopts import Parameter
+from yarl import URL
 
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.filters.columns import F
@@ -58,6 +60,14 @@ class Source:
     def is_local(self) -> bool:
         """Whether the answers come from this machine."""
         return self.path is not None or self.data is not None
+
+    @property
+    def name(self) -> str:
+        """The store, the files or the host, for a caption."""
+        if self.is_local:
+            return ", ".join([*(() if self.path is None else [str(self.path)]), *(self.data or ())])
+        host = URL(os.environ.get("HELICONE_BASE_URL", "")).host
+        return host or f"Helicone{'' if self.region is None else f' ({self.region})'}"
 
     def narrowed(self, given: Filter | None) -> Filter | None:
         """The filter, without the requests that have no session id if they are to be left out."""

@@ -1,4 +1,4 @@
-"""HTML fragments for notebooks; they load nothing, and escape everything that is not a number."""
+"""HTML fragments for notebooks; they load nothing, and escape all text."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -17,8 +17,8 @@ class Cell(NamedTuple):
 
     Args:
         text: The text.
-        share: How dark it is, from 0 to 1.
-        tip: The text that appears under the mouse.
+        share: The darkness of its background, from 0 to 1.
+        tip: The tooltip.
     """
 
     text: str
@@ -27,7 +27,7 @@ class Cell(NamedTuple):
 
 
 def histograms(panels: Iterable[Panel], note: str) -> str:
-    """Histograms side by side, with their means, and below them a note that says where they are cut.
+    """Histograms side by side with their means, above a note about their cut.
 
     >>> "no session" in histograms([Panel("Dollars per session", "dollars", [], None)], "Cut at p75.")
     True
@@ -78,7 +78,7 @@ def _place(panel: Panel, start: float, end: float) -> tuple[float, float]:
     if not high > low:
         return 0.0, _WIDTH
     left, right = ((edge - low) / (high - low) * _WIDTH for edge in (start, end))
-    # A bar of equal values has no width, and needs one to be seen.
+    # A bar of equal values has no width, and would be invisible.
     return left, right - left if right - left >= 1 else _WIDTH / 50
 
 

@@ -6,12 +6,12 @@ from typing import Final, NamedTuple
 
 MISSING: Final = "-"
 
-# Below this, two decimals of a dollar say too little.
+# Below this, two decimals of a dollar are too coarse.
 _FEW_CENTS: Final = 0.1
 
 
 class Panel(NamedTuple):
-    """A histogram over sessions to show.
+    """A histogram of sessions, ready to show.
 
     Args:
         title: The text above it.
@@ -95,7 +95,7 @@ def ranges(panel: Panel, most: int | None = None) -> list[Range]:
 
     Args:
         panel: The histogram.
-        most: The largest number of bars; neighbours with the fewest sessions are joined.
+        most: The largest number of bars; the neighbours with the fewest sessions are joined.
 
     >>> ranges(Panel("Requests", "requests", [(1, 1.5, 6), (1.5, 4.2, 2.5), (4.2, 9, 1)], 3.0))
     [Range(label='1', sessions=6.0), Range(label='2 to 4', sessions=2.5), Range(label='5 to 9', sessions=1.0)]

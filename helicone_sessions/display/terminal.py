@@ -15,9 +15,9 @@ from helicone_sessions.display.numbers import MISSING, Panel, ranges
 from helicone_sessions.masking import printable
 
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
-# Bars of fewer sessions would look like a distribution.
+# A histogram of fewer sessions would pretend to be a distribution.
 _FEWEST_TO_DRAW: Final = 10
-# Names of models are long, and wrap breaks them at their hyphens.
+# Model names are long, and wrap() breaks them at hyphens.
 _WIDEST_HEAD: Final = 10
 # The space between columns.
 _GAP: Final = 3
@@ -71,7 +71,7 @@ def histogram(panel: Panel, most: int | None = None) -> Table:
 
 
 def histograms(panels: Iterable[Panel], note: str) -> RenderableType:
-    """Several histograms, and below them a note that says where they are cut."""
+    """Several histograms, above a note about their cut."""
     lines = [item for panel in panels for item in (histogram(panel), Text())]
     below = f"Numbers on the right are session counts. {note} Bars are of unequal width."
     return Group(*lines, Text(below, "dim"))
@@ -100,7 +100,7 @@ class NumberTable:
         self._styles = styles or {}
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
-        # A number that is cut off reads as another number.
+        # A truncated number looks like another number.
         widths = [
             max(map(cell_len, (*head, *(texts[column] for _, texts in self._rows))), default=0)
             for column, head in enumerate(self._heads)
@@ -124,7 +124,7 @@ class NumberTable:
 
 
 def _blocks(widths: Sequence[int], room: int) -> Iterator[range]:
-    """The columns of each block that fits, at least one in each."""
+    """The columns of each block that fits; each block has at least one."""
     start, used = 0, 0
     for column, width in enumerate(widths):
         used += width + _GAP
@@ -135,5 +135,5 @@ def _blocks(widths: Sequence[int], room: int) -> Iterator[range]:
 
 
 def _literal(text: str, style: str = "") -> Text:
-    # rich reads a plain str as markup, and a terminal reads control characters as commands.
+    # rich reads a str as markup, and a terminal executes control characters.
     return Text(printable(text), style)

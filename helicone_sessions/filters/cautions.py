@@ -1,6 +1,6 @@
-"""Cautions: what the open-source server is known to read differently from the contract.
+"""Cautions: the parts of a filter that the open-source server is known to read differently.
 
-The facts are those of the column table in schema.py; here a filter is compared with them.
+The column table in schema.py holds the facts; this module compares a filter with them.
 """
 
 import math
@@ -43,13 +43,14 @@ Effect = Literal[
     "ignored", "fails", "widened", "overflow", "sentinel", "twisted", "inexact", "version", "age", "size"
 ]
 _TURN: Final = 2 * (SERVER_LARGEST_WHOLE + 1)
-# From there on JavaScript writes an exponent, and ClickHouse reads no whole number with one.
+# From here on JavaScript writes an exponent, which ClickHouse does not read in whole numbers.
 _WITH_EXPONENT: Final = 1e21
-# The texts that ClickHouse reads as a UUID and as a whole number, and the whole numbers as it writes them.
+# Texts that ClickHouse reads as a UUID or as a whole number, and whole numbers as ClickHouse writes them.
 _UUID: Final = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32}")
 _WHOLE: Final = re.compile("[+-]?[0-9]+")
 _WRITTEN_WHOLE: Final = re.compile("0|-?[1-9][0-9]*")
 _WORDS: Final = (SERVER_NULL, SERVER_EMPTY)
+_NO_SEARCH: Final = "this word cannot be searched for there"
 
 
 @attrs.frozen
@@ -64,8 +65,8 @@ class Caution:
             ``"sentinel"`` (a word taken for a missing or empty value), ``"twisted"`` (another meaning),
             ``"inexact"`` (a rounded constant), ``"version"`` (it depends on the version of ClickHouse),
             ``"age"`` (it does not see older requests), ``"size"`` (the statement becomes too long).
-        reason: Why.
-        remedy: What to do about it.
+        reason: The reason.
+        remedy: The way to avoid it.
 
     >>> from helicone_sessions import F
     >>> (caution,) = (F.cost > 3).cautions()
@@ -128,11 +129,11 @@ def time_cautions(start: datetime, end: datetime) -> tuple[Caution, ...]:
 
 
 def _is_plain(node: Node) -> bool:
-    """Whether a condition certainly has no caution: a quick check, because it runs for every query."""
+    """Whether a condition certainly has no caution. The check is quick because it runs for every query."""
     if type(node) is not Leaf:
         return False
     column, value = node.column, node.value
-    # Every column that is read differently in some way has a remedy.
+    # Every column that the server reads differently has a remedy.
     if column.server_remedy:
         return False
     if isinstance(value, str):
@@ -233,7 +234,7 @@ def _of_number(leaf: Leaf, value: float) -> Iterator[Caution]:
 
 
 def _bound(leaf: Leaf, value: float, scale: int) -> int | None:
-    """The whole number that means the same as the constant, compared with a column of whole numbers."""
+    """The whole number that has the same effect as the constant on a column of whole numbers."""
     exact = Decimal(repr(value)) * scale
     if leaf.operator in ("gt", "lte"):
         return math.floor(exact)
@@ -265,28 +266,38 @@ def _beyond_time(moment: datetime) -> tuple[str, str]:
 def _of_word(leaf: Leaf, operator: str, word: str) -> Iterator[Caution]:
     """The cautions of a text that the server puts into the statement as it is."""
     column = leaf.column
-    source = spell_column(column)
     is_read = word in column.sentinels
     if operator in column.server_twists:
         yield _caution(leaf, "twisted", column.server_note)
     if is_read and word == SERVER_NULL and operator in ("equals", "not-equals"):
         if leaf.value is not MISSING:
-            is_not = "" if operator == "equals" else "not "
-            reason = f"{word!r} is taken for 'is {is_not}missing' and not compared as text"
-            remedy = f"write {'~' if is_not else ''}{source}.is_null() if that is meant"
-            if not column.nullable:
-                remedy = "this word cannot be searched for there"
-            yield _caution(leaf, "sentinel", reason, remedy)
+            yield _taken_for_null(leaf, operator)
     elif is_read and operator == "equals":
         reason = f"{word!r} is taken for 'is empty' and not compared as text"
-        yield _caution(leaf, "sentinel", reason, f"write {source}.is_empty() if that is meant")
-    elif word == SERVER_EMPTY or (operator in ("contains", "not-contains") and column.table != SESSIONS):
+        yield _caution(leaf, "sentinel", reason, f"write {spell_column(column)}.is_empty() if that is meant")
+    else:
+        yield from _of_unread_word(leaf, operator, word)
+
+
+def _taken_for_null(leaf: Leaf, operator: str) -> Caution:
+    is_not = "" if operator == "equals" else "not "
+    remedy = _NO_SEARCH
+    if leaf.column.nullable:
+        source = spell_column(leaf.column)
+        remedy = f"write {'~' if is_not else ''}{source}.is_null() if that is meant"
+    reason = f"{SERVER_NULL!r} is taken for 'is {is_not}missing' and not compared as text"
+    return _caution(leaf, "sentinel", reason, remedy)
+
+
+def _of_unread_word(leaf: Leaf, operator: str, word: str) -> Iterator[Caution]:
+    column = leaf.column
+    if word == SERVER_EMPTY or (operator in ("contains", "not-contains") and column.table != SESSIONS):
         code = 47 if word == SERVER_EMPTY else 70
         reason = f"{word!r} becomes a part of the statement, which ClickHouse refuses (code {code})"
-        yield _caution(leaf, "fails", reason, "this word cannot be searched for there")
+        yield _caution(leaf, "fails", reason, _NO_SEARCH)
     elif not (column.uuid or column.server_refuses):
         reason = f"{word!r} is taken for a missing value, so nothing matches"
-        yield _caution(leaf, "sentinel", reason, "this word cannot be searched for there")
+        yield _caution(leaf, "sentinel", reason, _NO_SEARCH)
 
 
 def _caution(leaf: Leaf, effect: Effect, reason: str, remedy: str | None = None) -> Caution:
@@ -331,11 +342,11 @@ def _of_length(leaves: Sequence[Leaf]) -> tuple[Caution, ...]:
     return (Caution(filter_, "", "size", reason, "split it over several queries"),)
 
 
-# How large a filter the open-source server can run: the bytes and the nesting of its SQL statement. The
-# limits are ClickHouse's defaults, measured with that server's code of July 2026 on ClickHouse 26.9: 3,000
-# conditions on properties and 4,500 on the status run, 4,000 and 5,000 fail.
+# The largest filter that the open-source server can run, by the bytes and the nesting of its SQL statement.
+# ClickHouse's defaults set the limits, measured with the server of July 2026 on ClickHouse 26.9: 3,000
+# conditions on properties or 4,500 on the status run, 4,000 or 5,000 fail.
 STATEMENT_BYTES: Final = 262_144
-# Parentheses that open one after another, and parentheses in all.
+# Parentheses that open directly one after another, and parentheses in total.
 DEEPEST_TO_THE_LEFT: Final = 196
 DEEPEST: Final = 259
 
@@ -350,7 +361,7 @@ _OPERATORS: Final[Mapping[Operator, int]] = {
     "not-contains": len(" NOT ILIKE '%' || ::text || '%'"),
 }
 _COMPARISON: Final = len(" >= ")
-# Columns behind which there is more than their name.
+# Columns that need more than their name in the statement.
 _MORE: Final[Mapping[str, int]] = {
     "property_key": len("has(, )"),
     "properties": len("[]") + _PARAMETER,
@@ -359,14 +370,14 @@ _MORE: Final[Mapping[str, int]] = {
     "cached": len("cache_reference_id"),
     "session_tag": len("properties['Helicone-Session-Id'] IN (SELECT entity_id FROM tags)") + 80,
 }
-# The rest of the statement, with conditions on the organisation, the time and the name.
+# The rest of the statement: conditions on the organisation, the time and the name.
 _REST: Final = 1_000
-# So many conditions fit, whatever they are.
+# This many conditions always fit.
 ALWAYS_FIT: Final = 1_000
 
 
 def statement_bytes(conditions: Iterable[tuple[ColumnFacts, Operator]]) -> int:
-    """The length of the statement, exact to a few bytes a condition.
+    """The length of the statement, exact to a few bytes per condition.
 
     >>> from helicone_sessions import F
     >>> statement_bytes([(F.properties["env"].facts, "equals")] * 3000)
@@ -383,7 +394,7 @@ def _condition_bytes(column: ColumnFacts, operator: Operator) -> int:
 
 
 def is_too_deep(wire: Any) -> bool:
-    """Whether ClickHouse's parser gives up on a filter because of its parentheses.
+    """Whether the filter has too many parentheses for ClickHouse's parser.
 
     Args:
         wire: The filter as the API takes it.

@@ -8,6 +8,7 @@ import attrs
 
 from helicone_sessions.display import html
 from helicone_sessions.display.numbers import MISSING, column_numbers
+from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.messages.tabular import Row, Tabular
 from helicone_sessions.report.cells import (
     CUTS,
@@ -64,6 +65,7 @@ class GridComparison(Tabular):
 
     Args:
         pairs: Each cell with that of the earlier grid, segment by segment.
+        query: The query that all cells of the later grid have in common, if it is known.
 
     >>> from helicone_sessions import SessionMetricsQuery
     >>> from helicone_sessions.testing import metrics
@@ -74,6 +76,7 @@ class GridComparison(Tabular):
     """
 
     pairs: tuple[tuple[GridCell, GridCell], ...]
+    query: SessionMetricsQuery | None = None
 
     columns: ClassVar[Mapping[str, str]] = {
         "segment": "the name of the segment",

@@ -196,7 +196,7 @@ class MetricsClient(Protocol):
 
 @attrs.frozen
 class Plan:
-    """What the cells of a grid have in common.
+    """The common parts of the cells of a grid.
 
     Args:
         query: The query of all cells.
@@ -293,7 +293,7 @@ async def fill(
 
     Args:
         client: The client.
-        plan: What the cells have in common.
+        plan: The common parts of the cells.
         cells: The cells.
         on_progress: Called with the numbers of completed, all and failed queries.
 

@@ -59,7 +59,7 @@ _MOST_COLUMNS: Final = 40
 _MOST_NAMES: Final = 8
 
 
-@attrs.frozen(eq=False, repr=False)
+@attrs.frozen(repr=False)
 class MetricsGrid(Tabular):
     """Metrics by segment and period, as `metrics_grid` returns them.
 
@@ -85,7 +85,7 @@ class MetricsGrid(Tabular):
     >>> grid = asyncio.run(main())
     >>> len(grid), grid["o3", 0].quantity("dollars_mean"), grid.total().quantity("dollars_mean")
     (2, 0.25, 0.25)
-    >>> grid.to_rows()[1]["segment"], MetricsGrid.from_json(grid.to_json()).to_rows() == grid.to_rows()
+    >>> grid.to_rows()[1]["segment"], MetricsGrid.from_json(grid.to_json()) == grid
     ('o3', True)
     >>> grid.failed, grid.compare(grid).to_rows()[2]["ratio"]
     ((), 1.0)
@@ -212,14 +212,21 @@ class MetricsGrid(Tabular):
         Raises:
             FilterValueError: The earlier grid has other segments or another number of periods.
         """
-        if list(self.segments) != list(before.segments) or len(self.periods) != len(before.periods):
+        if len(self.periods) != len(before.periods):
             raise FilterValueError(
                 argument="before",
-                problem=f"has {len(before.segments)} segments and {len(before.periods)} periods, and this"
-                f" grid has {len(self.segments)} and {len(self.periods)}",
-                remedy="Compare grids with as many periods and the same names of segments",
+                problem=f"has {len(before.periods)} periods, and this grid has {len(self.periods)}",
+                remedy="Compare grids with the same number of periods",
             )
-        return GridComparison(tuple(zip(self, before, strict=True)))
+        if others := [*self.segments.keys() ^ before.segments.keys()]:
+            shown = ", ".join(map(repr, others[:_MOST_NAMES])) + (", …" if len(others) > _MOST_NAMES else "")
+            raise FilterValueError(
+                argument="before",
+                problem=f"has other segments: only one of the grids has {shown}",
+                remedy="Use the same segments for both, for example by=this_week.segments",
+            )
+        earlier = [cell for name in self.segments for cell in before[name]]
+        return GridComparison(tuple(zip(self, earlier, strict=True)), self.query)
 
     async def ask_again(
         self, client: MetricsClient, *, on_progress: OnProgress | None = None
@@ -522,14 +529,6 @@ def grid_to_html(
     unit = unit_of(quantity)
     most = max((value for cell in grid if (value := cell.quantity(quantity)) is not None), default=0.0) or 1.0
 
-    def shown(cell: GridCell) -> html.Cell:
-        if cell.metrics is None:
-            return html.Cell(_FAILED, tip=f"{type(cell.error).__name__}: {cell.error}")
-        value = cell.quantity(quantity)
-        # The shade of a total would say nothing.
-        is_total = cell.segment is None or (cell.period is None and len(grid.periods) > 1)
-        return html.Cell(number(value, unit), 0.0 if is_total else (value or 0.0) / most)
-
     segments = _indexes(grid, 0)
     periods = _indexes(grid, 1)
     columns, lines = _shortened(segments, _MOST_COLUMNS), _shortened(periods, _MOST_ROWS)
@@ -539,11 +538,22 @@ def grid_to_html(
         if len(all_) > len(shown_)
     ]
     rows = [
-        (_period_name(grid, line), [shown(grid.cells[column, line]) for column in columns]) for line in lines
+        (_period_name(grid, line), [_html_cell(grid, (column, line), quantity, most) for column in columns])
+        for line in lines
     ]
     note = f"In {unit}.{''.join(left_out)} Other quantities: {others}. {grid.note}".rstrip()
     heads = [_segment_name(grid, column) for column in columns]
     return html.table(quantity_title(quantity, grid.query), heads, rows, note)
+
+
+def _html_cell(grid: MetricsGrid, position: Position, quantity: Quantity, most: float) -> html.Cell:
+    cell = grid.cells[position]
+    if cell.metrics is None:
+        return html.Cell(_FAILED, tip=f"{type(cell.error).__name__}: {cell.error}")
+    value = cell.quantity(quantity)
+    # The shade of a total would say nothing.
+    is_total = cell.segment is None or (cell.period is None and len(grid.periods) > 1)
+    return html.Cell(number(value, unit_of(quantity)), 0.0 if is_total else (value or 0.0) / most)
 
 
 def grid_to_terminal(grid: MetricsGrid, quantity: Quantity = "dollars_mean") -> "RenderableType":
@@ -628,18 +638,19 @@ def grid_to_json(plan: Plan, cells: Mapping[Position, GridCell], note: str) -> s
             "percentiles": plan.percentiles,
             "exactSums": plan.exact_sums,
             "note": note,
-            "cells": [
-                {
-                    "position": position,
-                    "metrics": cell.metrics and converter.unstructure(cell.metrics),
-                    "error": cell.error and f"{type(cell.error).__name__}: {cell.error}",
-                    "sums": cell.sums and attrs.asdict(cell.sums),
-                    "percentiles": {level: each.to_dict() for level, each in cell.percentiles.items()},
-                }
-                for position, cell in cells.items()
-            ],
+            "cells": [_cell_to_json(position, cell) for position, cell in cells.items()],
         }
     )
+
+
+def _cell_to_json(position: Position, cell: GridCell) -> dict[str, Any]:
+    return {
+        "position": position,
+        "metrics": cell.metrics and converter.unstructure(cell.metrics),
+        "error": cell.error and f"{type(cell.error).__name__}: {cell.error}",
+        "sums": cell.sums and attrs.asdict(cell.sums),
+        "percentiles": {level: each.to_dict() for level, each in cell.percentiles.items()},
+    }
 
 
 def grid_from_json(text: str | bytes) -> tuple[Plan, dict[Position, GridCell], str]:

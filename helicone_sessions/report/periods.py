@@ -118,8 +118,12 @@ class Period:
         is_day = time() in (self.start.time(), self.end.time()) and not (self.every or _MILLISECOND) % _DAY
         if is_day or self._is_at_midnights():
             return f"{first}{part}" if first == last else f"{first} to {last}{part}"
-        is_repeated = len({self.start.replace(fold=fold).utcoffset() for fold in (0, 1)}) > 1
-        return self.start.isoformat(" ", "minutes")[: None if is_repeated else 16] + part
+        return self.start.isoformat(" ", "minutes")[: None if _is_repeated(self.start) else 16] + part
+
+
+def _is_repeated(moment: datetime) -> bool:
+    """Whether the clock shows this time twice, because it was put back."""
+    return len({moment.replace(fold=fold).utcoffset() for fold in (0, 1)}) > 1
 
 
 PeriodKey = int | date | Period
@@ -169,15 +173,7 @@ def periods_of(
     if every is None:
         return (Period(None, None, None),) if whole is None else _periods([whole], zone)
     if isinstance(every, timedelta):
-        if whole is None:
-            raise FilterValueError(
-                argument="every",
-                problem="cannot divide all time",
-                remedy="Give the query a time, for example"
-                " SessionMetricsQuery(time_filter=TimeFilter.last(days=30))",
-            )
-        by_calendar = time_zone is not None and not every % _DAY
-        return _periods(whole.split(days=every / _DAY, time_zone=zone if by_calendar else None), zone, every)
+        return _divided(whole, every, zone, by_calendar=time_zone is not None)
     time_filters = _time_filters(every)
     if whole is not None:
         raise FilterValueError(
@@ -186,6 +182,20 @@ def periods_of(
             remedy="Leave out one of them",
         )
     return _periods(time_filters, zone)
+
+
+def _divided(
+    whole: TimeFilter | None, every: timedelta, zone: tzinfo, *, by_calendar: bool
+) -> tuple[Period, ...]:
+    if whole is None:
+        raise FilterValueError(
+            argument="every",
+            problem="cannot divide all time",
+            remedy="Give the query a time, for example"
+            " SessionMetricsQuery(time_filter=TimeFilter.last(days=30))",
+        )
+    days = zone if by_calendar and not every % _DAY else None
+    return _periods(whole.split(days=every / _DAY, time_zone=days), zone, every)
 
 
 def _time_filters(every: Any) -> list[TimeFilter]:

@@ -92,7 +92,7 @@ class LoopbackServer:
             return
         loop = asyncio.get_running_loop()
         # asyncio neither serves nor closes a connection that it accepts while the server closes. Accept no
-        # more connections first, and let those that are accepted complete.
+        # more connections first, and let the accepted ones complete.
         if hasattr(loop, "remove_reader") and not _is_proactor(loop):
             for socket in self._listening.sockets:
                 loop.remove_reader(socket)

@@ -325,13 +325,10 @@ class HeliconeClient(Listings):
                     if on_progress is not None:
                         on_progress(len(answers), total, failed)
         except (HeliconeError, asyncio.CancelledError) as error:
-            error.answered = {  # type: ignore[union-attr] # so that a timeout of the caller's loses nothing
-                key: answer for key, answer in answers.items() if isinstance(answer, SessionMetrics)
-            }
+            # So that a timeout of the caller's loses nothing.
+            error.answered = _metrics_of(answers)  # type: ignore[union-attr]
             raise
-        if keys is None:
-            return [answers[place] for place in range(len(answers))]
-        return {key: answers[key] for key in keys}
+        return _in_order(answers, keys)
 
     @overload
     def stream_metrics(  # type: ignore[overload-overlap] # likewise
@@ -510,3 +507,14 @@ def _query(given: Query | None, keywords: Mapping[str, Any]) -> SessionMetricsQu
 
 def _check_deadline(value: object) -> float | None:
     return None if value is None else check_seconds("deadline", value)
+
+
+def _metrics_of(answers: Mapping[Any, Any]) -> dict[Any, SessionMetrics]:
+    return {key: answer for key, answer in answers.items() if isinstance(answer, SessionMetrics)}
+
+
+def _in_order(answers: Mapping[Any, Any], keys: list[Any] | None) -> Any:
+    """The answers by key in the order of the keys, or as a list if there are none."""
+    if keys is None:
+        return [answers[place] for place in range(len(answers))]
+    return {key: answers[key] for key in keys}

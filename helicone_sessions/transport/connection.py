@@ -164,9 +164,15 @@ class Connection:
         """Bind the client to the running loop.
 
         Raises:
-            ConfigurationError: It is closed, or was used on another loop.
+            ConfigurationError: It is closed, was used on another loop, or asyncio is not running.
         """
-        loop = asyncio.get_running_loop()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise ConfigurationError(
+                problem="the client needs asyncio, and no asyncio event loop is running",
+                remedy="Run it with asyncio.run(); it does not work under trio",
+            ) from None
         if self._is_closed:
             raise ConfigurationError(problem="the client is closed", remedy="Make a new one")
         if self._loop is not loop:

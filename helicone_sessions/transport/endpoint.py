@@ -118,10 +118,7 @@ def _key(api_key: object, environment: Mapping[str, str]) -> ApiKey:
 
 
 def _address(value: object) -> URL:
-    try:
-        url = URL(value) if isinstance(value, str) else value
-    except ValueError:
-        url = None
+    url = _url_of(value) if isinstance(value, str) else value
     if not isinstance(url, URL) or url.scheme not in ("http", "https") or not url.raw_host:
         # The value may be a key in the wrong place: it is not quoted.
         raise ConfigurationError(
@@ -143,6 +140,14 @@ def _address(value: object) -> URL:
         )
     _check_host(url, "base_url")
     return url
+
+
+def _url_of(text: str) -> URL:
+    """The URL, which is empty if the text is none."""
+    try:
+        return URL(text)
+    except ValueError:
+        return URL()
 
 
 def _check_host(url: URL, argument: str) -> None:
@@ -171,10 +176,7 @@ def _proxy(url: URL) -> URL | None:
     value = proxies.get(url.scheme) or proxies.get("all")
     if not value:
         return None
-    try:
-        proxy = URL(value if "://" in value else f"http://{value}")
-    except ValueError:
-        proxy = URL()
+    proxy = _url_of(value if "://" in value else f"http://{value}")
     if proxy.scheme not in ("http", "https") or not proxy.raw_host:
         # It may hold a password: it is not quoted.
         raise ConfigurationError(

@@ -545,17 +545,8 @@ async def _requests(
 ) -> AsyncGenerator[Request, None]:
     if given is not None and given.matches_nothing:
         return
-    start = None if time is None else second_of(time.start)
-    end = None if time is None else second_of(time.end + _SECOND - timedelta(microseconds=1))
-
-    def between(first: datetime | None, after: datetime | None) -> RequestsQuery:
-        created_at = F.request_created_at
-        limits = (
-            None if first is None else created_at >= first,
-            None if after is None else created_at < after,
-        )
-        return RequestsQuery(all_of(given, *limits), sort="asc")
-
+    start, end = (None, None) if time is None else _whole_seconds(time)
+    between = partial(_requests_between, given)
     if end is None or end > datetime.now(UTC):
         # Requests that are stored from now on would never end; those stored before are not newer than this.
         newest = attrs.evolve(between(start, end), limit=1, sort="desc")
@@ -577,9 +568,26 @@ async def _requests(
     async with aclosing(ordered.rows(start, end)) as pages:
         async for rows in pages:
             for row in rows:
-                if time is None or time.start < _time(row) < time.end:
+                if _is_within(time, _time(row)):
                     # The response is shared by identical queries under way.
                     yield dict(row)
+
+
+def _is_within(time: TimeFilter | None, moment: datetime) -> bool:
+    return time is None or time.start < moment < time.end
+
+
+def _whole_seconds(time: TimeFilter) -> tuple[datetime, datetime]:
+    return second_of(time.start), second_of(time.end + _SECOND - timedelta(microseconds=1))
+
+
+def _requests_between(given: Filter | None, first: datetime | None, after: datetime | None) -> RequestsQuery:
+    created_at = F.request_created_at
+    limits = (
+        None if first is None else created_at >= first,
+        None if after is None else created_at < after,
+    )
+    return RequestsQuery(all_of(given, *limits), sort="asc")
 
 
 async def _count_requests(ask: Ask, condition: Filter | None) -> int:

@@ -204,16 +204,12 @@ class TimeOrdered(Generic[Query, Row]):
             if not rows:
                 break
             first, last = second_of(self.time(rows[0])), second_of(self.time(rows[-1]))
-            if start is not None and first < start:
-                raise self._too_early(first, start)
+            self._check_start(first, start)
             fresh = self._without(recent, rows)
-            is_last = (
-                len(rows) < size
-                and (expected is None or found + len(fresh) >= expected)
-                and not (await self.pages.page(query, size))[0]
-            )
+            may_be_last = len(rows) < size and self._are_all(found + len(fresh), expected)
+            is_last = may_be_last and await self._is_empty(query, size)
             if first < last or is_last:
-                start, recent = last, {self.key(row) for row in rows if self.time(row) >= last}
+                start, recent = last, self._since(last, rows)
             else:
                 fresh = self._without(recent, await self._of_second(last))
                 start, recent = last + _SECOND, set()
@@ -222,18 +218,33 @@ class TimeOrdered(Generic[Query, Row]):
                 yield fresh
             if is_last:
                 break
+        if not self._are_all(found, expected):
+            await self._check_missing(whole, found)
+
+    def _since(self, second: datetime, rows: list[Row]) -> set[Any]:
+        return {self.key(row) for row in rows if self.time(row) >= second}
+
+    async def _is_empty(self, query: Query, offset: int) -> bool:
+        return not (await self.pages.page(query, offset))[0]
+
+    async def _check_missing(self, whole: Query, found: int) -> None:
         # Rows may have been deleted meanwhile.
-        if expected is not None and found < expected and found < (await self.count(whole) or 0):
+        expected = await self.count(whole)
+        if expected is not None and found < expected:
             raise _incomplete(self.what, found, expected)
 
-    def _too_early(self, first: datetime, start: datetime) -> UnexpectedResponse:
+    def _are_all(self, found: int, expected: int | None) -> bool:
+        return expected is None or found >= expected
+
+    def _check_start(self, first: datetime, start: datetime | None) -> None:
         # Without this error, the same page would come again and again.
-        return UnexpectedResponse(
-            f"the server ignores conditions on the time of {self.what}:"
-            f" requested from {start.isoformat()} on, got {first.isoformat()}",
-            status=200,
-            path="$.data[0]",
-        )
+        if start is not None and first < start:
+            raise UnexpectedResponse(
+                f"the server ignores conditions on the time of {self.what}:"
+                f" requested from {start.isoformat()} on, got {first.isoformat()}",
+                status=200,
+                path="$.data[0]",
+            )
 
     def _without(self, known: set[Any], rows: list[Row]) -> list[Row]:
         return list({key: row for row in rows if (key := self.key(row)) not in known}.values())

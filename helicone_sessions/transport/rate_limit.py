@@ -218,23 +218,9 @@ class Window:
         reset = None if remaining is None else _number(headers, "RateLimit-Reset")
         if remaining is not None and reset is not None and 0 <= reset <= LONGEST_WINDOW:
             after, before = sent_at + reset - 1, now + reset + _MARGIN
-            length = _LENGTH.search(headers.get("RateLimit-Policy", ""))
-            limit = _number(headers, "RateLimit-Limit") or _number(headers, "RateLimit-Policy") or 0.0
-            if length is not None and limit >= 1 and int(length[1]):
-                self._length = float(length[1])
             if before <= self._resets_after and sent_at < self._opened_at:
                 return
-            if after < self._resets_before and before > self._resets_after:
-                after, before = max(after, self._resets_after), min(before, self._resets_before)
-            else:
-                # A new window, or another limit, whose reset is still to be found.
-                self._opened_at, self._remaining, self._refusals = now, math.inf, min(1, self._refusals)
-                if length is not None and before > self._resets_after:
-                    # It began at the last reset or later.
-                    after = min(before, max(after, self._resets_after + float(length[1])))
-            self._resets_after, self._resets_before = after, before
-            self._remaining = min(self._remaining, remaining)
-            self._limit = limit if limit >= 1 else max(1.0, self._limit or 0.0, remaining)
+            self._learn(headers, remaining, after, before, now)
         elif status >= 500:
             # A page of a gateway has no figures of the service behind it.
             self._pause(retry_after(headers), now)
@@ -245,13 +231,32 @@ class Window:
         else:
             self._refusals = 0
 
+    def _learn(
+        self, headers: Mapping[str, str], remaining: float, after: float, before: float, now: float
+    ) -> None:
+        """Take over the figures of a response whose window resets between two times."""
+        limit, length = _policy(headers)
+        if length and limit >= 1:
+            self._length = length
+        if after < self._resets_before and before > self._resets_after:
+            after, before = max(after, self._resets_after), min(before, self._resets_before)
+        else:
+            # A new window, or another limit, whose reset is still to be found.
+            self._opened_at, self._remaining, self._refusals = now, math.inf, min(1, self._refusals)
+            if length is not None and before > self._resets_after:
+                # It began at the last reset or later.
+                after = min(before, max(after, self._resets_after + length))
+        self._resets_after, self._resets_before = after, before
+        self._remaining = min(self._remaining, remaining)
+        self._limit = limit if limit >= 1 else max(1.0, self._limit or 0.0, remaining)
+
     def _refused(self, asked: float | None, sent_at: float, now: float) -> None:
         # Requests that are under way together are refused together, and count as one refusal.
         is_first = sent_at >= self._refused_at
         if is_first:
             self._refusals += 1
             self._refused_at = now
-        if self._remaining < 1 and now < self._resets_before and self._refusals <= _TRIALS:
+        if self._waits_for_reset(now):
             # The headers give the reset more exactly than Retry-After, unless that means something else.
             if asked is not None and now + asked > self._resets_before + 1:
                 self._pause(asked, now)
@@ -263,9 +268,19 @@ class Window:
             pause = max(pause, longest * (1 + self._random()) / 2)
         self._pause(pause, now)
 
+    def _waits_for_reset(self, now: float) -> bool:
+        return self._remaining < 1 and now < self._resets_before and self._refusals <= _TRIALS
+
     def _pause(self, seconds: float | None, now: float) -> None:
         if seconds is not None and seconds <= LONGEST_WINDOW:
             self._closed_until = max(self._closed_until, now + seconds)
+
+
+def _policy(headers: Mapping[str, str]) -> tuple[float, float | None]:
+    """The requests of a window, 0 if they are missing, and its length in seconds, None if it is missing."""
+    limit = _number(headers, "RateLimit-Limit") or _number(headers, "RateLimit-Policy") or 0.0
+    length = _LENGTH.search(headers.get("RateLimit-Policy", ""))
+    return limit, None if length is None else float(length[1])
 
 
 def _number(headers: Mapping[str, str], name: str) -> float | None:
@@ -439,13 +454,17 @@ class Gate:
                     break
                 first.decide(first.until > now)
             self._line.popleft()
+        self._tell_waiting(now, seconds)
+        self._set_timer(now, seconds)
+
+    def _tell_waiting(self, now: float, seconds: float) -> None:
+        """Send away who cannot wait so long, and tell the others how long they wait."""
         for waiter in self._line:
             if waiter.until <= (now if seconds == math.inf else now + seconds):
                 waiter.decide(False)
             elif seconds < math.inf:
                 waiter.hear(now, seconds)
         self._line = deque(waiter for waiter in self._line if waiter.verdict is None)
-        self._set_timer(now, seconds)
 
     def _set_timer(self, now: float, seconds: float) -> None:
         if self._timer is not None:

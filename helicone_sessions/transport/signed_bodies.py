@@ -1,4 +1,4 @@
-"""Reads the bodies of requests, which lie behind signed addresses outside of the service.
+"""Reads the bodies of requests, which have signed addresses outside of the service.
 
 The addresses come from the service, so they are not trusted: they get no key, they lead to public addresses
 over https, and a response has a limited size.
@@ -34,7 +34,7 @@ class BodyUnavailable(Exception):
     """A body that cannot be read.
 
     Args:
-        reason: What is wrong, without the address, which is a secret.
+        reason: The problem, without the address, which is a secret.
         is_transient: Whether a retry may succeed.
     """
 

@@ -176,6 +176,14 @@ NAMES: list[tuple[Callable[[], object], str]] = [
         lambda: read("F.properties == 'x'"),
         "F.properties is a map and has no value without a key. Name a key, as in F.properties['env'] == 'prod'",
     ),
+    (
+        lambda: read("F.properties.env == 'prod'"),
+        "F.properties is a map and has no .env. Use a key, as in F.properties['env']",
+    ),
+    (
+        lambda: read("F.properties.contains('prod')"),
+        "F.properties is a map and has no .contains. Use a key, as in F.properties['env'].contains",
+    ),
 ]
 # ibis: "Arguments cost:float64 and Literal(True):boolean are not comparable"; ndb: "In field cost, expected float,
 # got 'abc'"; SQLAlchemy, polars, peewee: accepted.

@@ -388,14 +388,17 @@ NUMBER_HAS = "==, !=, <, <=, >, >=, between, in"
 
 
 def _refused(marked: str, problem: str) -> None:
-    """Expect that *problem* is said of the piece between « and »."""
+    """Expect *problem* about the piece between « and », and a remedy."""
     plain = re.sub("[«»]", "", marked)
     start, end = marked.index("«"), marked.index("»") - 1
     with pytest.raises(FilterSyntaxError) as caught:
         parse_filter(plain)
     error = caught.value
     marks = " " * start + "^" + "~" * (end - start - 1)
-    assert f"line 1, column {start + 1}: {problem}\n  {plain}\n  {marks}" == error.message
+    sentences = f"{error.problem}. {error.remedy}"
+    assert error.remedy
+    assert sentences.startswith(problem)
+    assert f"line 1, column {start + 1}: {sentences}\n  {plain}\n  {marks}" == error.message
     assert (1, start + 1, start) == (error.line, error.column, error.offset)
 
 

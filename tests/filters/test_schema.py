@@ -145,5 +145,6 @@ def test_completion_shows_what_a_column_is() -> None:
         if isinstance(one, ast.Assign) and isinstance(one.targets[0], ast.Name) and isinstance(text, ast.Expr)
     }
     for facts in COLUMNS:
-        unit = f", in {facts.unit}" if facts.unit not in (None, "code") else ""
+        is_named = facts.unit in (None, "code") or facts.unit in facts.about
+        unit = "" if is_named else f", in {facts.unit}"
         assert f"{facts.about}{unit}.".casefold() == shown[facts.attribute].casefold()

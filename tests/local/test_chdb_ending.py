@@ -162,7 +162,7 @@ async def test_closing_ends_queries(driver: ChdbDriver) -> None:
 
 async def test_open_and_close(driver: ChdbDriver) -> None:
     """A driver can be closed twice and opened again, but not opened twice."""
-    with pytest.raises(ConfigurationError, match="open already"):
+    with pytest.raises(ConfigurationError, match="already open"):
         await driver.open()
     await driver.aclose()
     await driver.aclose()

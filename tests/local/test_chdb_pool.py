@@ -110,7 +110,7 @@ def test_all_threads_are_stuck(pool: FakePool, gate: threading.Event) -> None:
     stuck = [_stick(pool, gate) for _ in range(2)]
     # The first of these waits, as a rule, until the threads are known to be stuck.
     for _ in range(2):
-        with pytest.raises(DriverError, match="cannot be ended") as caught:
+        with pytest.raises(DriverError, match="cannot be stopped") as caught:
             pool.ask()
         assert 202 == caught.value.code
     assert [159, 159] == [run.future.exception(PATIENCE).code for run in stuck]  # type: ignore[union-attr]
@@ -240,7 +240,7 @@ def test_statements_that_cannot_be_ended(gate: threading.Event, caplog: pytest.L
     pool.close()
     pool.closed.result(PATIENCE)
     logged = [record.getMessage() for record in caplog.records]
-    assert "a statement of the embedded engine could not be ended: not this one" in logged
+    assert "a statement of the embedded engine could not be killed: not this one" in logged
     assert "a connection of the embedded engine could not be opened: no more connections" in logged
     assert [] == pool.still_open
 

@@ -330,7 +330,7 @@ async def test_password_from_environment(server: ClickHouseServer, monkeypatch: 
 def test_password_with_newline(monkeypatch: pytest.MonkeyPatch) -> None:
     """A newline that came along with the password is told before anything is sent."""
     monkeypatch.setenv("HELICONE_SESSIONS_CLICKHOUSE_PASSWORD", f"{PASSWORD}\n")
-    with pytest.raises(ConfigurationError, match="newline at its end") as caught:
+    with pytest.raises(ConfigurationError, match="newline") as caught:
         ClickHouseDriver("http://reader@localhost:8123/")
     assert PASSWORD not in str(caught.value)
 
@@ -385,11 +385,11 @@ async def test_changed_parameters(server: ClickHouseServer) -> None:
         ),
         ({"text": "<html>502</html>", "status": 502}, None, "status 502.*html.*Check that host and port"),
         ({"text": "Port 9000 is for clickhouse-client program", "status": 400}, None, "Port 9000"),
-        ({"text": "Ok.\n"}, None, "not ClickHouse's.*'Ok"),
-        ({"text": ""}, None, "not ClickHouse's"),
-        ({"text": '{"data": [[1]]}'}, None, "not ClickHouse's"),
-        ({"text": "[1, 2]"}, None, "not ClickHouse's"),
-        ({"body": b"\xff\xfe"}, None, "not ClickHouse's"),
+        ({"text": "Ok.\n"}, None, "not from ClickHouse.*'Ok"),
+        ({"text": ""}, None, "not from ClickHouse"),
+        ({"text": '{"data": [[1]]}'}, None, "not from ClickHouse"),
+        ({"text": "[1, 2]"}, None, "not from ClickHouse"),
+        ({"body": b"\xff\xfe"}, None, "not from ClickHouse"),
         (
             {"text": f"Code: 62. DB::Exception: {'x' * 10**6} {PASSWORD}", "status": 500},
             62,
@@ -429,7 +429,7 @@ async def test_response_of_many_bytes(
         await driver.query(echo("a"))
     packed = gzip.compress(b" " * 100_000_000)
     server.replies.append(web.Response(body=packed, headers={"Content-Encoding": "gzip"}))
-    with pytest.raises(DriverError, match="not ClickHouse's"):
+    with pytest.raises(DriverError, match="not from ClickHouse"):
         await driver.query(echo("a"))
     assert "identity" == server.headers[-1]["Accept-Encoding"]
     assert [["a"]] == (await driver.query(echo("a"))).rows
@@ -560,7 +560,7 @@ async def test_no_answer_in_time(
     """A server that does not keep the limit itself is waited for no longer."""
     monkeypatch.setattr("helicone_sessions.local.drivers.clickhouse._MARGIN", 0.0)
     driver = await opened("reader")
-    with pytest.raises(DriverError, match=r"no answer of ClickHouse within 0\.01 s"):
+    with pytest.raises(DriverError, match=r"no response from ClickHouse within 0\.01 s"):
         await driver.query(HELD, Limits(seconds=0.01))
     await driver.aclose()
     assert server.asked[-1][0].startswith("KILL QUERY")
@@ -599,7 +599,7 @@ async def test_failed_kill(
     with pytest.raises(asyncio.CancelledError):
         await asked
     await driver.aclose()
-    assert "could not be ended" in caplog.text
+    assert "could not be killed" in caplog.text
     assert address.password.reveal() not in caplog.text
 
 

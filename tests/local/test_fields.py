@@ -46,7 +46,7 @@ def test_every_column_is_a_field() -> None:
 
 def test_fields_are_documented() -> None:
     """The documentation shows the table of fields."""
-    page = Path(__file__).parents[2] / "docs" / "engine.md"
+    page = Path(__file__).parents[2] / "docs" / "loading.md"
     if not page.exists():
         pytest.skip("the documentation is not installed")
     assert as_markdown() in page.read_text()
@@ -128,7 +128,7 @@ def test_wrong_options(options: Row, problem: str) -> None:
 async def test_unknown_columns_are_explained(tmp_path: Path) -> None:
     """An unknown column is reported with the field that it probably means."""
     (tmp_path / "r.csv").write_text(f",request_created_at,Session ID,note\n0,{TIME},s1,x\n")
-    with pytest.warns(UserWarning, match=r"left out: '', Session ID \(did you mean session_id\? .*, note$"):
+    with pytest.warns(UserWarning, match=r"ignored: '', Session ID \(did you mean session_id\? .*, note$"):
         loaded = await load(tmp_path / "r.csv")
     assert 1 == loaded.rows
 

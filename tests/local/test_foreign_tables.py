@@ -390,7 +390,7 @@ async def test_table_without_tokens(clickhouse: Place) -> None:
         query = SessionMetricsQuery((F.session_total_requests >= 1) & (F.session_completion_tokens >= 0))
         assert 1 == (await engine.answer(query, OURS)).average.session_count
         for asked in (F.session_prompt_tokens > 1, F.session_total_tokens > 1, F.total_tokens > 1):
-            with pytest.raises(Unanswerable, match="has no column prompt_tokens of a fitting type"):
+            with pytest.raises(Unanswerable, match="has no column prompt_tokens of a suitable type"):
                 await engine.answer(SessionMetricsQuery(asked), OURS)
 
 

@@ -97,9 +97,9 @@ def test_plain_with_needs_the_thread() -> None:
 async def test_running_already() -> None:
     """A second start is refused, and the first server goes on."""
     async with LocalServer(ROWS, in_thread=True) as server:
-        with pytest.raises(ConfigurationError, match="running already"):
+        with pytest.raises(ConfigurationError, match="already running"):
             await server.start()
-        with pytest.raises(ConfigurationError, match="running already"), server:
+        with pytest.raises(ConfigurationError, match="already running"), server:
             pass
         assert average_cost(server) == 1.5
 

@@ -47,6 +47,11 @@ def _list_of(value: str, count: int) -> bytes:
     return f"[{','.join([value] * count)}]".encode()
 
 
+def _cut(body: bytes, size: int) -> list[bytes]:
+    """The body in pieces, of which the first is larger, as it decides whether the body is a list."""
+    return [body[: 3 * size], *(body[i : i + size] for i in range(3 * size, len(body), size))]
+
+
 @pytest.mark.parametrize("value", ["[]", "{}", "1", '""', '{"a":1}'])
 @pytest.mark.parametrize(
     ("path", "body"),
@@ -119,8 +124,10 @@ def test_lists_are_read_in_windows(rows: list[dict[str, Any]], indent: int | Non
     """Whatever the window in which a list is decoded, its rows are those of the whole list."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(request_body, "_WINDOW", window)
-        assert rows == list(rows_in(json.dumps(rows, indent=indent).encode()))
-        assert rows == list(rows_in(json.dumps(rows, ensure_ascii=False).encode()))
+        assert rows == list(rows_in([json.dumps(rows, indent=indent).encode()]))
+        assert rows == list(rows_in(_cut(json.dumps(rows, ensure_ascii=False).encode(), window)))
+        lines = "\n\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode()
+        assert rows == list(rows_in(_cut(lines, window)))
 
 
 @pytest.mark.parametrize(
@@ -143,4 +150,4 @@ def test_lists_are_read_in_windows(rows: list[dict[str, Any]], indent: int | Non
 def test_bodies_that_are_no_rows(body: bytes, problem: str) -> None:
     """The error names the row or the line that is wrong."""
     with pytest.raises(FilterError, match=problem):
-        list(rows_in(body))
+        list(rows_in([body]))

@@ -278,7 +278,7 @@ async def test_unknown_columns_are_named() -> None:
         {"request_created_at": TIME, "b": 2},
     ]
     server = LocalServer(rows)
-    with pytest.warns(UserWarning, match="unknown columns are left out: b, colour$") as caught:
+    with pytest.warns(UserWarning, match="unknown columns are ignored: b, colour$") as caught:
         await server.start()
     await server.aclose()
     assert 1 == len(caught)

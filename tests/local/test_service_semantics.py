@@ -452,7 +452,7 @@ def test_long_statements(select: Any) -> None:
     """A statement may have 262,144 bytes, so that a property counts more than a number."""
     for column, fits, too_many in ((F.properties["k"], 3_000, 4_000), (F.model, 4_500, 5_000)):
         assert select("all") != select(column.is_in([f"x{n}" for n in range(fits)]).to_wire())
-        with pytest.raises(Unanswerable, match="longer than ClickHouse takes"):
+        with pytest.raises(Unanswerable, match="longer than ClickHouse accepts"):
             select(column.is_in([f"x{n}" for n in range(too_many)]).to_wire())
 
 

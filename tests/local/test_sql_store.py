@@ -187,7 +187,7 @@ async def test_large_integers_are_text_in_frames(store: Store) -> None:
 
 async def test_two_columns_of_one_name_are_refused(store: Store) -> None:
     """A dict could have only one of them."""
-    with pytest.raises(ConfigurationError, match="two columns of the name 'count\\(\\)'"):
+    with pytest.raises(ConfigurationError, match="two columns with the name 'count\\(\\)'"):
         await store.sql("SELECT count(), count() FROM requests")
 
 

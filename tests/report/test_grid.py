@@ -366,12 +366,31 @@ def test_a_change_from_nothing_has_no_ratio() -> None:
 
 
 async def test_grids_of_other_shapes_are_not_compared(client: HeliconeClient) -> None:
-    """The error gives both shapes."""
+    """The error has the numbers of periods, or the segments that only one of them has."""
     days = await metrics_grid(client, WEEK, by=MODELS, every=DAY)
     whole = await metrics_grid(client, WEEK, by=MODELS)
-    with pytest.raises(FilterValueError, match="and this grid has 2 and 7") as caught:
+    with pytest.raises(FilterValueError, match="has 1 periods, and this grid has 7") as caught:
         days.compare(whole)
     assert "before" == caught.value.argument
+    with pytest.raises(FilterValueError, match="only one of the grids has 'all'"):
+        whole.compare(await metrics_grid(client, WEEK, by={**MODELS, "all": F.cached}))
+
+
+async def test_the_order_of_segments_does_not_matter_for_a_comparison(client: HeliconeClient) -> None:
+    """Values of a column are in the order of their cost, which changes from week to week."""
+    this = await metrics_grid(client, WEEK, by=MODELS, every=DAY)
+    last = await metrics_grid(client, WEEK, by=dict(reversed(MODELS.items())), every=DAY)
+
+    assert all(after.segment == before.segment for after, before in this.compare(last))
+
+
+async def test_a_grid_equals_the_one_that_is_read_back(client: HeliconeClient) -> None:
+    """One with other periods is unequal."""
+    grid = await metrics_grid(client, WEEK, by=MODELS, every=DAY)
+    other = await metrics_grid(client, WEEK, by=MODELS)
+
+    assert MetricsGrid.from_json(grid.to_json()) == grid
+    assert other != grid
 
 
 # Wrong arguments

@@ -574,7 +574,7 @@ async def test_closing_an_unused_client_does_nothing(make_client: Make, service:
 
 
 def test_a_client_belongs_to_its_first_loop() -> None:
-    """Use on another event loop is told with its mend, instead of a hang."""
+    """Use on another event loop is an error with a remedy, instead of a hang."""
     client = HeliconeClient(KEY, base_url=LOCAL)
     asyncio.run(client.__aenter__())
 
@@ -584,6 +584,18 @@ def test_a_client_belongs_to_its_first_loop() -> None:
         asyncio.run(client.get_metrics())
     with pytest.raises(ConfigurationError, match="another event loop"):
         asyncio.run(client.__aenter__())
+
+
+def test_without_asyncio_the_error_says_what_is_needed() -> None:
+    """As under trio: an error of the package, not a bare RuntimeError, with and without `async with`."""
+    for started in (
+        HeliconeClient(KEY, base_url=LOCAL).__aenter__(),
+        HeliconeClient(KEY, base_url=LOCAL).get_metrics(),
+    ):
+        with pytest.raises(
+            ConfigurationError, match=r"no asyncio event loop is running\. Run it with asyncio"
+        ):
+            started.send(None)
 
 
 # with_options

@@ -131,7 +131,7 @@ class BadRow(Exception):
     Args:
         where: Its place.
         field: The field that is wrong; None if it is the row as a whole.
-        reason: What is wrong with it; continues a sentence.
+        reason: The problem; continues a sentence.
     """
 
     def __init__(self, where: str, field: str | None, reason: str) -> None:
