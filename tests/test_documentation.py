@@ -25,6 +25,8 @@ import pytest_asyncio
 
 import helicone_sessions
 
+pytestmark = pytest.mark.once
+
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "docs" / "llms.txt"])
 # What Sphinx runs, what shows a program that is run as one, what nginx reads, and what is not code.

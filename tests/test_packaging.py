@@ -19,6 +19,8 @@ import yaml
 
 import helicone_sessions
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 VERSION = metadata.version("helicone-sessions")
