@@ -1,4 +1,4 @@
-"""Session metrics from Helicone, asked for asynchronously and with filters that cannot be built wrong."""
+"""An async client for Helicone's session metrics, with filters that cannot be built wrong."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -90,7 +90,7 @@ __all__ = [
     "sync",
 ]
 
-# Who only builds filters does not wait for asyncio and all that a client needs.
+# Building filters needs neither asyncio nor the rest of the client.
 _ON_DEMAND = {
     "Attempt": "transport.hooks",
     "HeliconeClient": "transport.client",

@@ -151,8 +151,8 @@ class FilterError(HeliconeError):
     >>> Filter.from_wire({"left": "all", "operator": "xor", "right": "all"})
     Traceback (most recent call last):
         ...
-    helicone_sessions.errors.FilterValueError: $.operator must be "and" or "or", got "xor"
-    """
+    helicone_sessions.errors.FilterValueError: $.operator must be "and" or "or", got "xor". Write "and" if both sides must match, "or" if one is enough
+    """  # noqa: E501 - a doctest shows the message whole
 
 
 class FilterTypeError(FilterError, TypeError):
@@ -313,8 +313,8 @@ class APIError(HeliconeError):
     """The service sent a response that is an error, or is not valid.
 
     Args:
-        message: The service's own text, or the fault of the response.
         message: The service's text, or the fault of the response.
+        status: The HTTP status of the response.
         request_id: The id of the request from a header of the service or its gateway, or None.
         attempts: Number of attempts.
         waited: Seconds spent waiting between attempts.

@@ -24,7 +24,7 @@ from helicone_sessions.report.periods import length_of
 _BY: Final = re.compile(
     r"""((?:[^=\[]|\[(?:"(?:[^"\\]|\\.)*+"|'(?:[^'\\]|\\.)*+'|[^\]"'])*+\])++)=(.*)""", re.DOTALL
 )
-# A name of any characters and a filter; quotes are necessary around those that a column and its values have.
+# A name of any characters and a filter; names with characters of a column and its values need quotes.
 _NAMED: Final = re.compile(
     r"""\s*(?:(?P<quote>["'])(?P<quoted>.+?)(?P=quote)|(?P<name>[^=<>:\["']+))\s*:(?P<filter>.*)""", re.DOTALL
 )
@@ -104,7 +104,7 @@ class Times:
             return None
         begins = moment_of("begin", self.begin, self.zone)
         ends = datetime.now(UTC) if self.end is None else moment_of("end", self.end, self.zone)
-        # Python compares times of the same zone by the wall clock, even when clocks change.
+        # Python compares times of the same zone by the wall clock, even across a clock change.
         if begins.astimezone(UTC) >= ends.astimezone(UTC):
             raise ConfigurationError(
                 argument="begin",

@@ -66,7 +66,7 @@ def demo(
         model: A model to show. Repeat it for more models.
         days: The number of days up to the last midnight in UTC.
         full: Show each day, each session name and all histograms too.
-        code: Show the same queries as a Python program, and run none.
+        code: Show the same queries as a Python program instead.
     """
     if not 1 <= days <= _MOST_DAYS:
         raise ConfigurationError(argument="days", problem=f"must be from 1 to {_MOST_DAYS}, got {days}")

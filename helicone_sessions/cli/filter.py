@@ -11,7 +11,7 @@ Output = Literal["json", "tree", "python", "text"]
 
 
 def filter_(text: str, /, *, output: Output = "json") -> None:
-    """Show the JSON of a filter, its tree, and what the open-source server would read differently.
+    """Show the JSON of a filter, its tree, and the parts that the open-source server would read differently.
 
     Nothing is sent, and no key is needed.
 

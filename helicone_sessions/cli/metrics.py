@@ -61,7 +61,7 @@ class Alarm:
         """Read a condition such as ``dollars_p95 > 1.5x`` or ``dollars_total > 100``.
 
         Raises:
-            ConfigurationError: The text is something else.
+            ConfigurationError: The text is not a condition.
 
         >>> Alarm.parse("dollars_p95 > 1.5x").is_relative
         True
@@ -120,7 +120,7 @@ def levels_of(alarms: Iterable[Alarm]) -> list[PSize]:
 
 Output = Literal["table", "json", "csv", "html"]
 Kind = Literal["lines", "heatmap"]
-# The exit codes if some queries of a grid failed, after the rest was shown, and if a --fail-if holds.
+# The exit codes if some queries of a grid failed, and if a --fail-if condition holds.
 _PARTLY, _ALARM = 5, 6
 # The rate limit of the free tier.
 _MANY, _WINDOW_MINUTES = 1000, 5
@@ -156,7 +156,7 @@ class _Report:
 
     @property
     def query_count(self) -> int:
-        """The number of queries, as far as it is known: the values of a column count as one."""
+        """The number of queries, if known: the values of a column count as one."""
         by, zone = self.grid["by"], self.grid["time_zone"]
         segments = len(by) if isinstance(by, Mapping) else 1
         return segments * len(periods_of(self.query, self.grid["every"], zone))
@@ -248,10 +248,10 @@ def _segments_by(given: list[str]) -> Column | dict[str, Filter] | None:
 
 
 def _check(report: _Report) -> None:
-    """Refuse options that need others.
+    """Reject options without the options that they need.
 
     Raises:
-        ConfigurationError: There are some.
+        ConfigurationError: An option is missing.
     """
     if report.query.time_filter is None and report.grid["every"] is not None:
         raise ConfigurationError(argument="every", problem="needs a time", remedy="Add --last 7d")
@@ -341,7 +341,7 @@ def _warn(text: str) -> None:
 
 
 def _announce(count: int, source: Source, *, is_confirmed: bool) -> None:
-    """Say how long many queries take, and on a terminal ask whether to run them."""
+    """Say how long many queries take, and ask on a terminal whether to run them."""
     if count < _MANY or source.is_local:
         return
     minutes = (math.ceil(count / _MANY) - 1) * _WINDOW_MINUTES
@@ -367,7 +367,7 @@ async def _metrics(report: _Report) -> tuple[SessionMetrics, bool]:
 
 
 async def _grids(report: _Report) -> tuple[MetricsGrid, MetricsGrid | None]:
-    """The grid, and the one of the time before if they are to be compared."""
+    """The grid, and the grid of the time before if they are compared."""
     with of_queries(transient=True) as progress:
         async with report.source.client(progress) as client:
 
@@ -379,7 +379,7 @@ async def _grids(report: _Report) -> tuple[MetricsGrid, MetricsGrid | None]:
                 totals = report.output in ("table", "html")
                 return await grid(report.query, **report.grid, totals=totals), None
             after = await grid(report.query, **report.grid, totals=False)
-            # The same segments, also if they are the values of a column.
+            # The same segments, even if they are the values of a column.
             options = {**report.grid, "by": after.segments, "top": None}
             earlier = attrs.evolve(report.query, time_filter=report.previous)
             return after, await grid(earlier, **options, totals=False)

@@ -1,4 +1,4 @@
-"""``helicone-sessions serve``: the embedded engine as a server, until it is told to stop."""
+"""``helicone-sessions serve``: the embedded engine as a server, until a signal stops it."""
 
 import asyncio
 import gc
@@ -52,33 +52,33 @@ def serve(
 ) -> None:
     """Answer queries from your own data, as the service would, until Ctrl-C or SIGTERM.
 
-    The key that clients need is taken from HELICONE_SESSIONS_SERVER_KEY; without it one is made up and shown.
-    What was asked is written to the standard error, a line for each request.
+    The key for clients is taken from HELICONE_SESSIONS_SERVER_KEY; by default a random key is generated and
+    shown. Each request is logged as a line on standard error.
 
     Args:
         data: A .jsonl, .json, .csv or .parquet file of requests (.gz likewise) to load first, or a pattern in
-            quotes, as 'exports/*.jsonl'; repeat it for more.
-        cost_unit: The unit of cost; billionths of a dollar in a dump of Helicone's own table.
-        map: The field that a column of the data holds, as started=request_created_at; repeat it for more.
-        assume_time_zone: The zone of times without one, as UTC or Europe/Berlin.
-        sample: Load a made-up month that ends now, as the demo has it.
-        path: A directory that keeps the data; without it, it is in memory and gone at the end.
-        accept_loss: Open a damaged store without the rows that are lost.
+            quotes, e.g. 'exports/*.jsonl'; repeat it for more.
+        cost_unit: The unit of cost; billionths of a dollar in a dump of Helicone's table.
+        map: The field for a column of the data, e.g. started=request_created_at; repeat it for more.
+        assume_time_zone: The time zone of times without one, e.g. UTC or Europe/Berlin.
+        sample: Load a sample month that ends now, as in the demo.
+        path: A directory for the data; by default the data is in memory, and lost at the end.
+        accept_loss: Open a damaged store without its lost rows.
         sync_every: Copy new requests of your account into the store at this interval, e.g. 15m; its key is
             taken from HELICONE_API_KEY.
         sync_since: The start of the time to copy, as a date or a length such as 90d; by default all time.
-        clickhouse: Answer from this ClickHouse instead, http://user@host:8123/database; leave its password to
-            HELICONE_SESSIONS_CLICKHOUSE_PASSWORD, as other users see the arguments.
-        organization: The organisation to answer for, where the data holds several.
-        host: The address to listen on; one that other machines reach needs HELICONE_SESSIONS_SERVER_KEY.
-        port: The port; 0 takes a free one.
+        clickhouse: Answer from this ClickHouse instead, http://user@host:8123/database; put its password into
+            HELICONE_SESSIONS_CLICKHOUSE_PASSWORD, because other users can see the arguments.
+        organization: The organisation to answer for, if the data holds several.
+        host: The address to listen on; other machines can connect only with HELICONE_SESSIONS_SERVER_KEY set.
+        port: The port; 0 for a free one.
         rate_limit: Requests per window, after which clients get status 429; the hosted service has 1,000 on
             its free tier.
-        rate_limit_window: Seconds of a window of --rate-limit.
-        semantics: Read filters as the contract says, or as the open-source server does.
-        rejects: A file for rows that cannot be read; without it the first one ends the load.
-        max_seconds: How long one query may run.
-        max_memory: Megabytes that one query may take; without it as many as it needs.
+        rate_limit_window: The length of the window of --rate-limit in seconds.
+        semantics: Read filters by the contract, or as the open-source server does.
+        rejects: A file for rows that cannot be read; by default the first one ends the load.
+        max_seconds: The timeout of one query in seconds.
+        max_memory: The memory of one query in megabytes; by default unlimited.
     """
     from helicone_sessions.local import LocalServer
 
@@ -89,7 +89,7 @@ def serve(
     loads = sample or bool(data)
     rows: Data = LocalServer.sample() if sample else data or ()
     key = os.environ.get(KEY_VARIABLE) or None
-    # The files of the engine and of rejected rows are this user's alone.
+    # Only this user may read the files of the engine and of rejected rows.
     os.umask(0o077)
     make = partial(
         LocalServer,
@@ -148,7 +148,7 @@ def map_option(text: str) -> tuple[str, str]:
 
 
 def _where(path: Path | None, clickhouse: str | None) -> str:
-    """Where the requests are, without a password."""
+    """The place of the requests, without a password."""
     if clickhouse is None:
         return "in memory" if path is None else f"in {path}"
     from helicone_sessions.local.drivers.clickhouse import parse_address
@@ -157,8 +157,8 @@ def _where(path: Path | None, clickhouse: str | None) -> str:
 
 
 _STOPPED: Final = {
-    False: "it was given up, and nothing of it is kept",
-    True: "what it had told of is kept; the same command again loads it from its beginning, and replaces",
+    False: "no rows are kept",
+    True: "the rows reported so far are kept; run the same command again to load all of them",
 }
 
 
@@ -172,12 +172,12 @@ async def _serve(
     kept: bool,
     rounds: Callable[["LocalServer"], Rounds] | None,
 ) -> int:
-    """Serve until a signal comes; the exit code."""
-    told: list[int] = []
+    """Serve until a signal, and return the exit code."""
+    numbers: list[int] = []
     ending = asyncio.Event()
 
     def tell(number: int) -> None:
-        told.append(number)
+        numbers.append(number)
         ending.set()
 
     with signals(tell):
@@ -189,12 +189,12 @@ async def _serve(
                     await _announce(server, where, rejects=rejects, shows_key=shows_key)
                     with _modules_not_collected():
                         await _until(ending, rounds and rounds(server))
-                    _say("stopping: queries under way may end; the same signal again stops at once")
+                    _say("stopping: queries under way may finish; another signal stops at once")
             finally:
                 await server.aclose()
     if server is None and loads:
         _say(f"stopped during the load: {_STOPPED[kept]}")
-        return SIGNALLED + told[0]
+        return SIGNALLED + numbers[0]
     _say("stopped")
     return 0
 
@@ -214,7 +214,7 @@ async def _until(ending: asyncio.Event, rounds: Rounds | None) -> None:
     """Wait for the end, and sync meanwhile.
 
     Raises:
-        HeliconeError: The sync cannot go on.
+        HeliconeError: The sync cannot continue.
     """
     tasks: list[asyncio.Task[Any]] = [asyncio.create_task(ending.wait())]
     if rounds is not None:
@@ -230,9 +230,9 @@ async def _until(ending: asyncio.Event, rounds: Rounds | None) -> None:
 
 
 async def _started(make: Callable[..., "LocalServer"], ending: asyncio.Event) -> "LocalServer | None":
-    """The server, once it has loaded its data; None if it was told to stop and has given up the load."""
+    """The server after its load; None if a signal ended the load."""
     with _progress() as on_progress, warnings.catch_warnings():
-        # What they would say is announced in the command's own words.
+        # The command announces the content of these warnings in its own words.
         warnings.simplefilter("ignore", UserWarning)
         server = make(on_progress=on_progress)
         starting = asyncio.create_task(server.start())
@@ -279,19 +279,8 @@ def _interval(sync_every: str, path: Path | None) -> timedelta:
 
 
 async def _announce(server: "LocalServer", where: str, *, rejects: Path | None, shows_key: bool) -> None:
-    loaded = server.loaded
-    if loaded.rows or loaded.rejected:
-        kept = f" (see {rejects})" if loaded.rejected and rejects is not None else ""
-        counts = f"{loaded.replaced:,} replaced, {loaded.rejected:,} rejected"
-        _say(f"{loaded.rows:,} requests loaded, {counts}{kept}")
-    for remark in loaded.remarks():
-        _say(remark)
-    if loaded.mapped:
-        mapped = ", ".join(f"{name} to {to}" for name, to in sorted(loaded.mapped.items()))
-        _say(f"columns mapped: {mapped}")
-    if loaded.ignored:
-        _say(f"unknown columns are ignored: {masked_text(loaded.ignored_text())}")
-    # In a cluster that is not ours it may take long to count.
+    _report_load(server.loaded, rejects)
+    # Counting the rows of a foreign cluster can take long.
     count = None if where.startswith("in ClickHouse") else await server.count()
     _say(f"serving {'what is' if count is None else f'{count:,} requests'} {where}")
     if count == 0:
@@ -299,7 +288,7 @@ async def _announce(server: "LocalServer", where: str, *, rejects: Path | None, 
     key = server.api_key if shows_key else f'"${KEY_VARIABLE}"'
     _say("point a client at it with")
     sys.stderr.write(f"  export HELICONE_BASE_URL={server.url} HELICONE_API_KEY={key}\n")
-    # A browser sends to nobody what stands behind the #.
+    # A browser sends nobody the part after the #.
     _say(
         f"or look at it in a browser at {server.url}/" + (f"#key={quote(key, safe='')}" if shows_key else "")
     )
@@ -333,13 +322,13 @@ def _log_requests() -> None:
     log.addHandler(handler)
     log.setLevel(logging.WARNING)
     log.propagate = False
-    # Beside what goes wrong there is a line for each request, and no more.
+    # Besides problems, there is one line for each request.
     logging.getLogger("helicone_sessions.access").setLevel(logging.INFO)
 
 
 @contextmanager
 def _progress() -> Iterator[Callable[[int], None]]:
-    """How far a load is, on a terminal only."""
+    """The progress of a load, on a terminal only."""
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 

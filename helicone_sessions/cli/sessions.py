@@ -39,7 +39,7 @@ def sessions(
     output: Output = "table",
     source: Source = Source(),
 ) -> None:
-    """List the sessions with requests that match, with the totals of those requests.
+    """List the sessions with matching requests, with the totals of these requests.
 
     The key is taken from HELICONE_API_KEY, the address from HELICONE_BASE_URL or --region; --path and --data
     need neither.
@@ -93,7 +93,7 @@ async def _count(
     try:
         return await client.count_sessions(given, time_filter=time, name=name, search=search)
     except HeliconeError:
-        # The service cannot count by conditions on whole sessions.
+        # The service cannot count with conditions on whole sessions.
         return None
 
 
@@ -116,7 +116,7 @@ def _table(found: Sessions, zone: tzinfo) -> "Table":
     from rich.text import Text
 
     table = Table(header_style="bold", box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    # An id that is cut cannot be used to look the session up.
+    # A truncated id cannot be used to find the session.
     table.add_column("session", overflow="fold")
     table.add_column("name", overflow="fold")
     for head in _HEADS:

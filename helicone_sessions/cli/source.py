@@ -1,4 +1,4 @@
-"""Where a command gets its answers: the service, or a store or files on this machine."""
+"""The source of a command's answers: the service, or a store or files on this machine."""
 
 import os
 import sys
@@ -29,8 +29,8 @@ class Source:
     Args:
         region: The region of the service.
         timeout: Seconds for one attempt.
-        max_concurrency: The number of queries under way at once.
-        path: Answer from this store instead, a directory that `serve --path` or `sync` filled.
+        max_concurrency: The number of concurrent queries.
+        path: Answer from this store instead, a directory filled by `serve --path` or `sync`.
         data: Answer from this file of requests instead, .jsonl, .json, .csv or .parquet. Repeat it for more.
         without_unsessioned: Leave out requests without a session id, which otherwise count as one session.
     """
@@ -70,7 +70,7 @@ class Source:
         return host or f"Helicone{'' if self.region is None else f' ({self.region})'}"
 
     def narrowed(self, given: Filter | None) -> Filter | None:
-        """The filter, without the requests that have no session id if they are to be left out."""
+        """The filter, without requests that have no session id if they are left out."""
         if not self.without_unsessioned:
             return given
         has_session = ~F.session_id.is_empty()
@@ -78,7 +78,7 @@ class Source:
 
     @asynccontextmanager
     async def client(self, hooks: Hooks | None = None) -> AsyncIterator[HeliconeClient]:
-        """A client of the service, or of an embedded engine that runs while the block does."""
+        """A client of the service, or of an embedded engine that runs during the block."""
         options: dict[str, Any] = {
             "timeout": self.timeout,
             "max_concurrency": self.max_concurrency,
@@ -98,7 +98,7 @@ class Source:
             yield client
 
 
-# Shorter waits are over before anybody has read the line.
+# Nobody can read the line about a shorter wait.
 _NOTABLE = 1.0
 
 
@@ -116,7 +116,7 @@ class QueryProgress(Hooks):
         self._waits_until = 0.0
 
     def on_progress(self, done: int, total: int | None, _failed: int) -> None:
-        """Show the number of queries that are done."""
+        """Show the number of completed queries."""
         self._bar.update(self._task, completed=done, total=total, description="queries")
 
     def waits(self, token: Any, seconds: float, reason: WaitReason, error: Any) -> None:
@@ -134,7 +134,7 @@ class QueryProgress(Hooks):
 
 @contextmanager
 def of_queries(*, transient: bool = False) -> Iterator[QueryProgress]:
-    """A bar on the standard error, if that is a terminal.
+    """A progress bar on the standard error, if it is a terminal.
 
     Args:
         transient: Whether the bar disappears at the end.

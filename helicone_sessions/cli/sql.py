@@ -41,7 +41,7 @@ def sql(
         max_seconds: The timeout in seconds.
         max_memory: The memory of the statement in megabytes.
         output: The format of the output; redirect Parquet to a file.
-        unconfined: Run also where the system cannot deny the statement your other files.
+        unconfined: Run even if the system cannot deny the statement access to your other files.
     """
     from helicone_sessions.local import Limits
 

@@ -60,11 +60,12 @@ class Caution:
     Args:
         condition: The condition, as Python source.
         column: The column's name in the API; empty if the caution is about several.
-        effect: What happens to the condition: ``"ignored"`` (it becomes true), ``"fails"`` (the query ends
-            with an error), ``"widened"`` (an "or" that matches everything), ``"overflow"`` (another number),
-            ``"sentinel"`` (a word taken for a missing or empty value), ``"twisted"`` (another meaning),
-            ``"inexact"`` (a rounded constant), ``"version"`` (it depends on the version of ClickHouse),
-            ``"age"`` (it does not see older requests), ``"size"`` (the statement becomes too long).
+        effect: The effect of the condition there: ``"ignored"`` (it becomes true), ``"fails"`` (the query
+            ends with an error), ``"widened"`` (an "or" that matches everything), ``"overflow"`` (another
+            number), ``"sentinel"`` (a word taken for a missing or empty value), ``"twisted"`` (another
+            meaning), ``"inexact"`` (a rounded constant), ``"version"`` (it depends on the version of
+            ClickHouse), ``"age"`` (it does not see older requests), ``"size"`` (the statement becomes too
+            long).
         reason: The reason.
         remedy: The way to avoid it.
 

@@ -59,7 +59,7 @@ _EXAMPLES: Final = {
 _REMEDIES: Final = {
     DATETIME: f"Write it like {_TIME}",
     DAY: f"Write the time too, for example {_TIME}",
-    EXPAND: "Write each condition in a leaf of its own",
+    EXPAND: "Write each condition in a separate leaf",
     IS_EMPTY: "Write is empty, because a missing value is stored as the empty text",
     IS_NULL: "Write is null to match missing text",
     NEGATIVE: "Compare it with zero or more",
@@ -118,6 +118,21 @@ def parse_filter(text: str | Template) -> Filter:
         problem=f"must be a string, got {masked_repr(text)}",
         remedy="Use Filter.from_wire() to read the API's JSON",
     )
+
+
+def as_filter_text(source: str) -> str:
+    """A condition from an error or a caution, which is Python source, as filter text.
+
+    Args:
+        source: The source; it comes back as it is if it is not a condition, for example "the whole filter".
+
+    >>> as_filter_text("F.model.contains('gpt')"), as_filter_text("the whole filter")
+    ('model contains "gpt"', 'the whole filter')
+    """
+    try:
+        return str(parse_filter(source))
+    except FilterError:
+        return source
 
 
 def _flattened(template: Template) -> tuple[str, list[Token]]:
@@ -505,7 +520,7 @@ class _Parser:
         constant = self.advance()
         if self.token.word == "in":
             raise self.error(
-                "a constant stands before in",
+                "a constant is on the left of in",
                 f"Write for example model contains {cut(constant.text)}",
                 constant,
             )

@@ -286,7 +286,7 @@ def _json(text: str, start: int) -> Token:
         problem = f"this is not JSON: {error.msg[0].lower()}{error.msg[1:]}"
         return Token("wrong", "", place, place + 1, Wrong(problem, "Paste a whole filter of the API"))
     except _Repeated:
-        wrong = Wrong("an object of this JSON has a key twice", "Write each condition in a leaf of its own")
+        wrong = Wrong("an object of this JSON has a key twice", "Write each condition in a separate leaf")
     except RecursionError:
         wrong = Wrong("this JSON is nested too deeply", "Join its conditions with and or or")
     except ValueError:

@@ -458,19 +458,21 @@ def sessions_query_to_wire(query: SessionsQuery) -> dict[str, Any]:
     Raises:
         FilterValueError: The filter cannot be sent.
     """
-    wire: dict[str, Any] = {
-        "search": query.search,
-        "timeFilter": _time_filter_to_wire(query.time_filter),
-        "timezoneDifference": query.timezone_difference,
-        "filter": "all" if query.filter is None else sessions_first(query.filter),
-    }
-    if query.name is not None:
-        wire["nameEquals"] = query.name
-    if query.offset:
-        wire["offset"] = query.offset
-    if query.limit is not None:
-        wire["limit"] = query.limit
-    return wire
+    return _without_none(
+        {
+            "search": query.search,
+            "timeFilter": _time_filter_to_wire(query.time_filter),
+            "timezoneDifference": query.timezone_difference,
+            "filter": "all" if query.filter is None else sessions_first(query.filter),
+            "nameEquals": query.name,
+            "offset": query.offset or None,
+            "limit": query.limit,
+        }
+    )
+
+
+def _without_none(wire: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in wire.items() if value is not None}
 
 
 def sessions_query_from_wire(value: Any) -> SessionsQuery:
@@ -488,16 +490,15 @@ def requests_query_to_wire(query: RequestsQuery) -> dict[str, Any]:
     Raises:
         FilterValueError: The filter cannot be sent.
     """
-    wire: dict[str, Any] = {
-        **request_count_query_to_wire(query),
-        "offset": query.offset,
-        "limit": query.limit,
-    }
-    if query.sort is not None:
-        wire["sort"] = {"created_at": query.sort}
-    if query.is_scored is not None:
-        wire["isScored"] = query.is_scored
-    return wire
+    return _without_none(
+        {
+            **request_count_query_to_wire(query),
+            "offset": query.offset,
+            "limit": query.limit,
+            "sort": query.sort and {"created_at": query.sort},
+            "isScored": query.is_scored,
+        }
+    )
 
 
 def requests_query_from_wire(value: Any) -> RequestsQuery:

@@ -77,7 +77,7 @@ _OPTIONAL: Final[tuple[tuple[str, Any, str], ...]] = (
     ("quantiles", list, "a list"),
 )
 # A tuple, because a body can hold values that cannot be hashed.
-_GROUPABLE: Final = (
+GROUPABLE: Final = (
     *(
         name
         for name, column in COLUMNS.items()
@@ -112,7 +112,7 @@ class GroupBy:
     top: int | None = None
 
     def __attrs_post_init__(self) -> None:
-        if self.column not in _GROUPABLE:
+        if self.column not in GROUPABLE:
             raise FilterValueError(
                 argument="column",
                 problem=f"must have values to group by, got {self.column!r}",

@@ -146,9 +146,9 @@ class Histogram(AsDict, Sequence[HistogramRow]):
     def quantile(self, q: float) -> float | None:
         """The largest session at or below the quantile *q* of all sessions; exact, but only at the cut.
 
-        The histogram ends at its cut, so the end of its last bar is exact. Inside the histogram a bar can hold
-        most of all sessions; `quantile_bounds` gives its ends. Other quantiles need a query with another
-        ``p_size``.
+        The histogram ends at its cut, so the end of its last bar is exact. Inside the histogram a bar can
+        hold most of all sessions; `quantile_bounds` gives its ends. Other quantiles need a query with
+        another ``p_size``.
 
         Args:
             q: The share at the cut, for example 0.95 for "p95"; with ``use_interquartile`` also the opposite
@@ -159,8 +159,8 @@ class Histogram(AsDict, Sequence[HistogramRow]):
 
         Raises:
             TypeError: *q* is not a number.
-            ValueError: The histogram is not cut at *q*, or the cut is unknown. The message names the ``p_size``
-                to request.
+            ValueError: The histogram is not cut at *q*, or the cut is unknown. The message names the
+                ``p_size`` to request.
 
         >>> rows = (HistogramRow(1.0, 2.0, 6.0), HistogramRow(2.0, 4.0, 2.0))
         >>> Histogram(rows, unit="requests", cut=Cut("p95")).quantile(0.95)

@@ -145,7 +145,7 @@ _ANY_REMEDY: Final = (
     "The open-source server gives this text for nearly every failure of ClickHouse."
     " Look at Filter.cautions(), and try a smaller filter or time range"
 )
-_PAGE_REMEDY: Final = "Check base_url; a login page or a proxy may stand in front of the service"
+_PAGE_REMEDY: Final = "Check base_url; the response may come from a login page or a proxy"
 
 # The headers of a request, except the key.
 HEADERS: Final = {
@@ -172,8 +172,8 @@ def request(query: Any, endpoint: Endpoint[Any, Any] = METRICS) -> bytes:
     """The body of the request for *query*.
 
     Raises:
-        FilterValueError: The API cannot express the filter, or the body is larger than 10 MB, the limit of the
-            open-source server (executed, July 2026).
+        FilterValueError: The API cannot express the filter, or the body is larger than 10 MB, the limit of
+            the open-source server (executed, July 2026).
 
     >>> from helicone_sessions import SessionMetricsQuery
     >>> request(SessionMetricsQuery())

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _HEADS: Final = ("before", "after", "ratio")
-# A notebook shows no more rows than this.
+# A notebook shows at most this many rows.
 _MOST_ROWS: Final = 200
 
 
@@ -64,8 +64,8 @@ class GridComparison(Tabular):
     """The cells of two grids in pairs, as `MetricsGrid.compare` returns them.
 
     Args:
-        pairs: Each cell with that of the earlier grid, segment by segment.
-        query: The query that all cells of the later grid have in common, if it is known.
+        pairs: Each cell with the cell of the earlier grid, segment by segment.
+        query: The common query of all cells of the later grid, if it is known.
 
     >>> from helicone_sessions import SessionMetricsQuery
     >>> from helicone_sessions.testing import metrics

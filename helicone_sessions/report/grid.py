@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 _FAILED: Final = "failed"
 _TOTAL: Final = "total"
-# A notebook shows no more rows and columns than these.
+# A notebook shows at most this many rows and columns.
 _MOST_ROWS: Final = 200
 _MOST_COLUMNS: Final = 40
 _MOST_NAMES: Final = 8
@@ -68,13 +68,13 @@ class MetricsGrid(Tabular):
     cells.
 
     Args:
-        query: The query that all cells have in common.
+        query: The common query of all cells.
         segments: The filters of the segments by name.
         periods: The periods in order.
         cells: The cells and totals by the indexes of segment and period; None is the total over all of them.
         percentiles: The quantiles that were requested for each cell.
         exact_sums: Whether sessions were counted on the service too.
-        note: How the segments were found, if they are the values of a column.
+        note: The way in which the segments were found, if they are the values of a column.
 
     >>> import asyncio
     >>> from helicone_sessions import F, HeliconeClient
@@ -145,7 +145,7 @@ class MetricsGrid(Tabular):
     def __len__(self) -> int:
         return len(self.segments) * len(self.periods)
 
-    # A segment's name can be such a pair too. Its user has to tell the type checker.
+    # A segment's name can also be such a pair; its user has to tell the type checker.
     @overload
     def __getitem__(self, key: tuple[Hashable, PeriodKey]) -> GridCell: ...  # type: ignore[overload-overlap]
     @overload
@@ -159,7 +159,7 @@ class MetricsGrid(Tabular):
 
     @property
     def plan(self) -> Plan:
-        """What the queries of all cells have in common."""
+        """The common parts of all queries."""
         return Plan(self.query, self.segments, self.periods, self.percentiles, self.exact_sums)
 
     @property
@@ -170,8 +170,8 @@ class MetricsGrid(Tabular):
     def total(self, segment: Hashable = None, period: PeriodKey | None = None) -> GridCell:
         """The metrics of a segment over the whole time, of a period over all segments, or of everything.
 
-        Totals have queries of their own, because they cannot be added up: a session can lie in several
-        periods, and the mean of means is not the mean. "All segments" is everything that the query selects,
+        Totals have separate queries, because they cannot be added up: a session can be in several periods,
+        and the mean of means is not the mean. "All segments" is everything that the query selects,
         including requests that are in no segment.
 
         Args:
@@ -334,7 +334,7 @@ def _row(grid: MetricsGrid, cell: GridCell) -> Row:
 
 @attrs.frozen
 class GridTotals(Tabular):
-    """The totals of a grid as rows; None in the place of a segment is the total over all segments.
+    """The totals of a grid as rows; a segment of None is the total over all segments.
 
     Args:
         grid: The grid.
@@ -394,14 +394,14 @@ async def metrics_grid(
 
     Args:
         client: The client that runs the queries; its limits apply to the whole grid.
-        query: The query that all cells have in common, with the time to divide into periods.
-        by: The segments: a filter for each name, as ``F.model.is_each([...])`` gives them, or a column such
-            as ``F.model``, ``"model"`` or ``F.properties["tier"]``, whose values are the segments. On the
-            service these are the values in up to 10,000 requests, which `MetricsGrid.note` mentions. Without
-            it there is one segment, "all".
+        query: The common query of all cells, with the time to divide into periods.
+        by: The segments: a filter for each name, for example from ``F.model.is_each([...])``, or a column
+            such as ``F.model``, ``"model"`` or ``F.properties["tier"]``, whose values are the segments. On
+            the service these are the values in up to 10,000 requests, which `MetricsGrid.note` mentions. By
+            default there is one segment, "all".
         top: The number of values of a column, those with the highest total cost; None for all.
-        every: The length of a period, for example ``"1d"``, or the time filters of the periods, as
-            `TimeFilter.split` gives them. Without it there is one period, the query's whole time. A period
+        every: The length of a period, for example ``"1d"``, or the time filters of the periods, for example
+            from `TimeFilter.split`. By default there is one period, the query's whole time. A period
             includes its start.
         time_zone: The time zone of the periods. Periods of whole days follow its calendar, from midnight to
             midnight; without a time zone a day is 24 hours from the start of the time.
@@ -410,7 +410,7 @@ async def metrics_grid(
         percentiles: Quantiles of all sessions to find for each cell, for example ``["p50", "p95"]``; each is
             exact. On the service each takes another query for each cell.
         exact_sums: Whether to count sessions, requests and dollars on the service too, with a second query
-            for each cell; without it they are estimated there. The service counts only requests with a
+            for each cell; otherwise they are estimates there. The service counts only requests with a
             session id. On the embedded engine totals are always exact.
         on_progress: Called after each query with the numbers of completed queries, of all queries, and of
             failed queries.
@@ -468,9 +468,9 @@ async def _filled(client: MetricsClient, grid: MetricsGrid, on_progress: OnProgr
 
 
 async def _found_segments(client: Any, query: SessionMetricsQuery, column: GroupBy) -> tuple[Segments, str]:
-    """Segments of the values that a column has, and how they were found."""
+    """Segments of the values of a column, with a note on how they were found."""
     if not client.offers_grid:
-        # Only a response tells whether the server answers whole grids.
+        # Only a response shows whether the server answers whole grids.
         await client.get_metrics(query)
     if client.offers_grid:
         figures = await client.query_grid(GridQuery(query, column))
@@ -521,7 +521,7 @@ def grid_to_html(
     Args:
         grid: The grid.
         quantity: The number to show of each cell.
-        others: Where to find the other quantities, for the note below the table.
+        others: The place of the other quantities, for the note below the table.
 
     Raises:
         ValueError: There is no quantity of that name.
@@ -551,7 +551,7 @@ def _html_cell(grid: MetricsGrid, position: Position, quantity: Quantity, most: 
     if cell.metrics is None:
         return html.Cell(_FAILED, tip=f"{type(cell.error).__name__}: {cell.error}")
     value = cell.quantity(quantity)
-    # The shade of a total would say nothing.
+    # The shade of a total has no meaning.
     is_total = cell.segment is None or (cell.period is None and len(grid.periods) > 1)
     return html.Cell(number(value, unit_of(quantity)), 0.0 if is_total else (value or 0.0) / most)
 
@@ -587,7 +587,7 @@ def grid_to_terminal(grid: MetricsGrid, quantity: Quantity = "dollars_mean") -> 
 
 
 def _indexes(grid: MetricsGrid, axis: Literal[0, 1]) -> list[int | None]:
-    """The segments (0) or the periods (1) of a table; None is the line of the totals, if there are any."""
+    """The segments (0) or the periods (1) of a table; None is the line of the totals, if there is one."""
     count = (len(grid.segments), len(grid.periods))[axis]
     positions = [position[axis] for position in grid.cells]
     # The total of all totals is missing from a grid of one segment or period.
@@ -596,7 +596,7 @@ def _indexes(grid: MetricsGrid, axis: Literal[0, 1]) -> list[int | None]:
 
 
 def _shortened(indexes: list[int | None], most: int) -> list[int | None]:
-    """The first indexes, and that of the totals."""
+    """The first indexes, and the index of the totals."""
     totals = [index for index in indexes if index is None]
     return [*indexes[: len(indexes) - len(totals)][:most], *totals]
 

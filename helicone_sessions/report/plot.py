@@ -162,9 +162,8 @@ def plot_grid(
     if kind not in _KINDS:
         raise ValueError(f"there is no kind {kind!r}. Use one of {', '.join(_KINDS)}")
     is_heatmap = kind == "heatmap"
-    rows = _Rows.of(
-        {name: grid[name] for name in grid.segments}, metric, _MOST_ROWS if is_heatmap else _MOST_LINES
-    )
+    cells = {name: grid[name] for name in grid.segments}
+    rows = _Rows.of(cells, metric, _MOST_ROWS if is_heatmap else _MOST_LINES)
     is_bars = len(grid.periods) == 1 and not is_heatmap
     # A bar on a logarithmic scale would have no length.
     is_log = not is_bars and (rows.are_wide if log is None else log)
@@ -173,7 +172,7 @@ def plot_grid(
     if note is None:
         when = _span_of(grid.periods)
         note = _caption(grid.query, when, source, rows.remarks(grid.query, is_log=is_log))
-    _frame(axes, quantity_title(metric, grid.query) if title is None else title, note, is_new=ax is None)
+    _frame(axes, _or_default(title, quantity_title(metric, grid.query)), note, is_new=ax is None)
     return axes
 
 
@@ -216,15 +215,8 @@ def plot_comparison(
     >>> plot_comparison(grid.compare(grid), "seconds_mean").get_xlabel()
     'seconds per session'
     """
-    by_segment: dict[Hashable, list[tuple[GridCell, GridCell]]] = {}
-    for after, before in comparison:
-        by_segment.setdefault(after.segment, []).append((after, before))
-    # The later cells of a segment, and behind them the earlier ones.
-    cells = {
-        name: [cell for side in zip(*pairs, strict=True) for cell in side]
-        for name, pairs in by_segment.items()
-    }
-    is_changes = len(by_segment) == len(comparison)
+    cells = _cells_by_segment(comparison)
+    is_changes = len(cells) == len(comparison)
     rows = _Rows.of(cells, metric, _MOST_ROWS if is_changes else _MOST_LINES)
     is_log = rows.are_wide if log is None else log
     axes = (_changes if is_changes else _two_lines_each)(rows, metric, is_log=is_log, ax=ax)
@@ -237,8 +229,19 @@ def plot_comparison(
         when = f"Hollow: {hollow}. Filled: {filled}"
         note = _caption(comparison.query, when, source, rows.remarks(query, is_log=is_log))
     default = f"{quantity_title(metric, query)}, before and after"
-    _frame(axes, default if title is None else title, note, is_new=ax is None)
+    _frame(axes, _or_default(title, default), note, is_new=ax is None)
     return axes
+
+
+def _cells_by_segment(comparison: GridComparison) -> dict[Hashable, list[GridCell]]:
+    """The later cells of each segment, followed by the earlier ones."""
+    by_segment: dict[Hashable, list[tuple[GridCell, GridCell]]] = {}
+    for after, before in comparison:
+        by_segment.setdefault(after.segment, []).append((after, before))
+    return {
+        name: [cell for side in zip(*pairs, strict=True) for cell in side]
+        for name, pairs in by_segment.items()
+    }
 
 
 class _Rows(NamedTuple):
@@ -283,11 +286,18 @@ class _Rows(NamedTuple):
                 f"{len(self.cells)} of {self.segment_count:,} segments, those with the highest values."
             )
         if is_log:
-            zeros = sum(value <= 0 for row in self.values for value in row)
-            found.append(f"Logarithmic scale{f' without {zeros} values of 0' if zeros else ''}.")
+            found.append(f"Logarithmic scale{self._zeros()}.")
         if failed := sum(cell.metrics is None for cell in cells):
             found.append(f"{failed} of {len(cells)} cells failed.")
         return found
+
+    def _zeros(self) -> str:
+        zeros = sum(value <= 0 for row in self.values for value in row)
+        return f" without {zeros} values of 0" if zeros else ""
+
+
+def _or_default(title: str | None, default: str) -> str:
+    return default if title is None else title
 
 
 def _value(cell: GridCell, metric: Quantity) -> float:
@@ -491,17 +501,7 @@ def _heatmap(rows: _Rows, metric: Quantity, *, is_log: bool, ax: "Axes | None") 
     axes.set_yticks(range(len(rows.names)), rows.names, fontsize=_TEXT)
     axes.tick_params(length=0)
     _name_periods(axes, rows.periods)
-    for row, cells in enumerate(rows.cells):
-        texts = column_numbers([cell.quantity(metric) for cell in cells], unit_of(metric))
-        for column, (cell, text) in enumerate(zip(cells, texts, strict=True)):
-            value = rows.values[row][column]
-            if cell.metrics is None:
-                axes.plot(column, row, marker="x", color=look.faint, markersize=8)
-            elif math.isnan(value) or count * len(rows.names) <= _MOST_NUMBERS:
-                is_blank = math.isnan(value) or (is_log and value <= 0)
-                shade = axes.get_facecolor() if is_blank else image.cmap(norm(value))
-                style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7.5}
-                axes.text(column, row, _literal(text), color=_Look.on(shade[:3]).ink, **style)
+    _write_values(axes, rows, metric, look, image, is_log=is_log)
     if known:
         bar = axes.figure.colorbar(image, ax=axes, pad=0.02)
         bar.set_label(_axis_label(metric), fontsize=9, color=look.ink)
@@ -509,6 +509,24 @@ def _heatmap(rows: _Rows, metric: Quantity, *, is_log: bool, ax: "Axes | None") 
         bar.outline.set_visible(False)
         _format_values(bar.ax.yaxis, metric)
     return axes
+
+
+def _write_values(
+    axes: "Axes", rows: _Rows, metric: Quantity, look: _Look, image: Any, *, is_log: bool
+) -> None:
+    """Write the numbers of a small heatmap, and mark the failed cells of any."""
+    is_small = len(rows.periods) * len(rows.names) <= _MOST_NUMBERS
+    for row, cells in enumerate(rows.cells):
+        texts = column_numbers([cell.quantity(metric) for cell in cells], unit_of(metric))
+        for column, (cell, text) in enumerate(zip(cells, texts, strict=True)):
+            value = rows.values[row][column]
+            if cell.metrics is None:
+                axes.plot(column, row, marker="x", color=look.faint, markersize=8)
+            elif math.isnan(value) or is_small:
+                is_blank = math.isnan(value) or (is_log and value <= 0)
+                shade = axes.get_facecolor() if is_blank else image.cmap(image.norm(value))
+                style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7.5}
+                axes.text(column, row, _literal(text), color=_Look.on(shade[:3]).ink, **style)
 
 
 def _name_periods(axes: "Axes", periods: Sequence[Period]) -> None:
@@ -525,14 +543,18 @@ def _dates(periods: Sequence[Period]) -> list[str]:
     starts = [period.start for period in periods if period.start is not None]
     if len(starts) < len(periods) or len(periods) == 1:
         return [period.span() for period in periods]
-    # The first period can begin in the middle of a day.
-    has_times = any(start.time() != time() for start in starts[1:])
-    has_years = len({start.year for start in starts}) > 1
-    form = f"%b{' %Y' if has_years else ''}{' %H:%M' if has_times else ''}"
+    form = _date_form(starts)
     return [
         f"{start.day} {start:{form}}{' (part)' if period.is_partial else ''}"
         for start, period in zip(starts, periods, strict=True)
     ]
+
+
+def _date_form(starts: Sequence[datetime]) -> str:
+    # The first period can begin in the middle of a day.
+    has_times = any(start.time() != time() for start in starts[1:])
+    has_years = len({start.year for start in starts}) > 1
+    return f"%b{' %Y' if has_years else ''}{' %H:%M' if has_times else ''}"
 
 
 def _scale_values(

@@ -282,14 +282,14 @@ def test_serve_lists_the_organisations_to_choose_from(run: Run, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("expected", "options"),
     [
-        ("it was given up, and nothing of it is kept", ()),
-        ("what it had told of is kept; the same command again", ("--path", "kept")),
+        ("no rows are kept", ()),
+        ("the rows reported so far are kept", ("--path", "kept")),
     ],
 )
 def test_serve_that_is_stopped_during_the_load_says_what_becomes_of_it(
     tmp_path: Path, expected: str, options: tuple[str, ...]
 ) -> None:
-    """A load that is cut short by a signal is told, and the exit code is not 0."""
+    """After a load that a signal ends, the command reports the rows it kept, and its exit code is not 0."""
     pipe = tmp_path / "endless.jsonl"
     os.mkfifo(pipe)
     command = [

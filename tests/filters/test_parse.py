@@ -542,7 +542,7 @@ def _refused(marked: str, problem: str) -> None:
             "«true»",
             "'true' is not compared with a column. Write for example status == 200, or status in (200, 404) for one of several values",
         ),
-        ('«"gpt"» in model', 'a constant stands before in. Write for example model contains "gpt"'),
+        ('«"gpt"» in model', 'a constant is on the left of in. Write for example model contains "gpt"'),
         ("cost > «abc»", "cost takes a number, got 'abc'"),
         ("cost > «1_000»", "cost takes a number, got '1_000'"),
         ("cost > «nan»", "cost takes a number, got 'nan'"),
@@ -658,7 +658,7 @@ line 2, column 5: there is no column 'modle'. Did you mean 'model'?
         (
             "threat\r\n and\r\n",
             """\
-line 2, column 5: expected a condition after 'and', got the end
+line 2, column 5: expected a condition after 'and', got the end. Write one such as cost > 0.1
    and
       ^""",
         ),
@@ -707,7 +707,7 @@ line 1, column 10: the text '{"x" * 58}… has no quotes. Write "{"x" * 98}…
         (
             f"threat and {'(' * 300}",
             f"""\
-line 1, column 312: expected a condition after '(', got the end
+line 1, column 312: expected a condition after '(', got the end. Write one such as cost > 0.1
   …{"(" * 100}
   {" " * 101}^""",
         ),

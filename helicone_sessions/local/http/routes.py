@@ -17,7 +17,7 @@ from aiohttp import web
 from helicone_sessions.clock import Clock
 from helicone_sessions.errors import ConfigurationError, FilterError, FilterSyntaxError, FilterValueError
 from helicone_sessions.filters.constants import cut
-from helicone_sessions.filters.parser import parse_filter
+from helicone_sessions.filters.parser import as_filter_text, parse_filter
 from helicone_sessions.local.dataset import Dataset
 from helicone_sessions.local.drivers.driver import DriverError
 from helicone_sessions.local.http.listening import RequestFacts, facts, record
@@ -45,6 +45,14 @@ from helicone_sessions.local.http.service_form import (
 from helicone_sessions.local.query.contract_sql import Unanswerable
 from helicone_sessions.local.query.engine import PageTooLarge
 from helicone_sessions.local.query.listing_sql import ContractListings, Listing, ServiceListings
+from helicone_sessions.local.query.overview_sql import (
+    BARS_PATH,
+    IN_BAR_PATH,
+    Bars,
+    InBar,
+    bars_from_wire,
+    in_bar_from_wire,
+)
 from helicone_sessions.local.query.service_sql import Crash
 from helicone_sessions.local.server_config import Keys, MalformedToken, ServerConfig, WrongKey
 from helicone_sessions.messages.converter import converter
@@ -204,6 +212,8 @@ class Endpoints:
         for endpoint, make in _LISTINGS:
             work = _on_whole(partial(self._list, endpoint, make))
             routes[endpoint.path] = _Route(work, self._queries, LARGEST_QUERY)
+        for path, read_body in ((BARS_PATH, bars_from_wire), (IN_BAR_PATH, in_bar_from_wire)):
+            routes[path] = _Route(_on_whole(partial(self._overview, read_body)), self._queries, LARGEST_QUERY)
         for path, route in routes.items():
             app.router.add_post(_with_slashes(path), partial(self._guarded, route))
         app.router.add_get("/healthcheck", _healthcheck)
@@ -355,6 +365,32 @@ class Endpoints:
             return _failed(str(error), headers)
         return await _answered_at_length(data, headers)
 
+    async def _overview(
+        self,
+        read_body: Callable[[Any], Bars | InBar],
+        _request: web.Request,
+        body: bytes,
+        organization: UUID,
+    ) -> web.Response:
+        """Totals and bars, and the sessions in a bar: endpoints that the service does not have."""
+        headers = None if self.config.semantics == "helicone" else _CONTRACT_HEADERS
+        try:
+            wire = await read(body, json_in)
+            wanted = await read(body, lambda _body: read_body(wire))
+        except FilterError as error:
+            raise Refusal(400, error.message) from None
+        try:
+            async with self.dataset.reading() as engine:
+                wire_filter = wire["query"].get("filter", "all")
+                listing = await asyncio.to_thread(engine.overview, wanted, organization, wire_filter)
+                data = await engine.answer_listing(listing)
+        except Crash:
+            raise Refusal(500, "the server's code breaks off", body=CRASHED) from None
+        except (Unanswerable, DriverError) as error:
+            _log_failure(error)
+            return _failed(str(error), headers)
+        return await _answered_at_length(data, headers)
+
     async def _received(
         self, endpoint: Endpoint[Any, Any], request: web.Request, body: bytes
     ) -> ServiceQuery:
@@ -455,7 +491,10 @@ def check_filter(body: bytes) -> dict[str, Any]:
         "wire": wire,
         "explain": made.explain(),
         "python": repr(made),
-        "cautions": [attrs.asdict(caution) for caution in made.cautions()],
+        "cautions": [
+            {**attrs.asdict(caution), "condition": as_filter_text(caution.condition)}
+            for caution in made.cautions()
+        ],
     }
 
 

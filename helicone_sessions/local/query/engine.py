@@ -12,6 +12,7 @@ from helicone_sessions.local.drivers.driver import Driver
 from helicone_sessions.local.query.grid_sql import answer_grid
 from helicone_sessions.local.query.listing_sql import LARGEST_PAGE, ContractListings, Listing, ServiceListings
 from helicone_sessions.local.query.metrics_sql import OneScan, Selection, select
+from helicone_sessions.local.query.overview_sql import Bars, InBar, listing_in_bar, listing_of_bars
 from helicone_sessions.local.storage.table import Tables
 from helicone_sessions.messages.grid_query import GridQuery
 from helicone_sessions.messages.metrics import SessionMetrics
@@ -117,6 +118,25 @@ class Engine:
         return await answer_grid(
             self.driver, self.tables, organization_id, grid, include_unsessioned=self.include_unsessioned
         )
+
+    def overview(
+        self, wanted: Bars | InBar, organization_id: UUID, wire_filter: WireFilter | None = None
+    ) -> Listing:
+        """The totals and bars, or the sessions in a bar, of one organisation.
+
+        Args:
+            wanted: The query.
+            organization_id: The organisation.
+            wire_filter: The filter as it was sent, for ``semantics="helicone"``.
+
+        Raises:
+            Unanswerable: A condition cannot be decided.
+            Crash: The open-source server's code breaks off on the filter (``semantics="helicone"``).
+        """
+        selection = self._selection(wanted.query, organization_id, wire_filter)
+        if isinstance(wanted, Bars):
+            return listing_of_bars(selection, wanted)
+        return listing_in_bar(selection, wanted)
 
     def _selection(
         self, query: SessionMetricsQuery, organization_id: UUID, wire_filter: WireFilter | None
