@@ -130,7 +130,7 @@ async def test_serve_ends_at_once_on_a_second_signal(how: signal.Signals) -> Non
             serving.process.send_signal(how)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 serving.process.wait(0.1)
-        assert serving.process.returncode in (128 + how, -how)
+        assert serving.process.returncode in (128 + how, -how), serving.process.stderr.read()
 
 
 @needs_signals
