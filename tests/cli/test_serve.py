@@ -356,4 +356,4 @@ def test_a_server_without_requests_says_how_they_come_in(tmp_path: Path) -> None
     file.touch()
     with Serving(("--data", str(file))) as serving:
         serving.end(signal.SIGTERM)
-    assert "every answer will be empty: begin with --data FILE or --sample" in serving.said
+    assert f"every answer will be empty: {file} has no rows" in serving.said
