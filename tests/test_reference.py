@@ -22,7 +22,7 @@ from tests.test_public_api import BESIDE, MODULES
 PACKAGE: Final = Path(helicone_sessions.__file__).parent
 DOCS: Final = Path(__file__).parents[1] / "docs"
 PAGES: Final = (DOCS / "reference.md", *sorted(DOCS.glob("reference/*.md")))
-# Public without an entry of their own, and where they are described.
+# Public names without an entry, and where they are described.
 ELSEWHERE: Final = {
     "filters.columns.Columns": "it is `F`, and its columns have tables",
     "pytest_plugin.helicone_server": "a fixture: docs/testing.md, the environment",
@@ -172,7 +172,7 @@ def test_every_public_name_has_an_example(path: str) -> None:
 
 
 def shown_in(docstring: str | None) -> set[str]:
-    """The methods that the example of a docstring calls, or defines in a class of its own."""
+    """The methods that the example of a docstring calls or defines."""
     found = set()
     for example in doctest.DocTestParser().get_examples(docstring or ""):
         for node in ast.walk(ast.parse(example.source)):
@@ -235,7 +235,7 @@ def test_every_parameter_is_described(path: str) -> None:
 
 @pytest.fixture(scope="module")
 def generated() -> dict[str, str]:
-    """What the pages get from the code when they are built."""
+    """The parts of pages that are generated from the code."""
     pytest.importorskip("cyclopts")
     found: dict[str, str] = runpy.run_path(str(DOCS / "conf.py"))["myst_substitutions"]
     return found
@@ -325,7 +325,7 @@ def variables() -> set[str]:
 
 
 def test_every_variable_of_the_environment_is_in_the_table() -> None:
-    """Each variable that the package reads has a row, and so have those that its libraries read for it."""
+    """Each variable that the package or its libraries read has a row."""
     page = (DOCS / "reference" / "environment.md").read_text("utf-8")
     rows = "".join(re.findall(r"^\| (`.*?) \|", page, re.MULTILINE))
     ours = variables()

