@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helicone_sessions.errors import FilterValueError
+from helicone_sessions.filters.cautions import DataGaps, data_cautions
 from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.expression import ALL, NONE, Filter, all_of, any_of
 from helicone_sessions.filters.schema import SESSIONS, Kind, Operator, Reading
@@ -29,8 +30,14 @@ def effects(filter_: Filter) -> list[tuple[str, str]]:
     "source",
     [
         "F.cost > 0.1 & F.model.contains('gpt')",
-        "F.cost <= 2.147483647",
-        "F.cost == 0",
+        "F.cost >= 2.147483647",
+        "F.cost != 0",
+        "F.cost.between(0.001, 1)",
+        "(F.cost < 1) & (F.cost > 0)",
+        "(F.cost != 0) & (F.threat | (F.cost < 1))",
+        "F.status == 0",
+        "F.status < 400",
+        "F.model != 'o3'",
         "F.latency < 2147483647",
         "F.latency < 1.5",
         "F.status != -3",
@@ -135,6 +142,13 @@ def test_nothing_to_say(source: str) -> None:
         ("F.status == -(2**31) - 1", "F.status == -2147483649", "overflow", "as 2147483647"),
         ("F.latency > 2.0**32", "F.latency > 4294967296.0", "overflow", "as 0"),
         ("F.request_body.contains('x')", "F.request_body.contains('x')", "age", "three months"),
+        ("F.cost == 0", "F.cost == 0", "missing", "requests without a cost are stored with cost 0"),
+        ("F.cost <= 2.147483647", "F.cost <= 2.147483647", "missing", "match too"),
+        ("~(F.cost > 0.5)", "F.cost <= 0.5", "missing", "match too"),
+        ("F.cost >= 0", "F.cost >= 0", "missing", "match too"),
+        ("F.cost != 0.5", "F.cost != 0.5", "missing", "match too"),
+        ("(F.cost > 0) | (F.cost < 1)", "F.cost < 1", "missing", "match too"),
+        ("(F.latency > 5) & (F.cost < 1)", "F.cost < 1", "missing", "match too"),
     ],
 )
 def test_what_is_said_of_a_condition(source: str, condition: str, effect: str, reason: str) -> None:
@@ -160,6 +174,58 @@ def test_the_way_out_of_a_cut_off_cost() -> None:
         for caution in (F.cost > tenths_of_a_cent / 10_000).cautions():
             offered = float(caution.remedy.split()[0])
             assert tenths_of_a_cent * 100_000 == math.floor(offered * 1e9)
+
+
+EVERY_GAP = DataGaps(some=frozenset({"cost", "status", "model"}))
+
+
+@pytest.mark.parametrize(
+    ("source", "columns"),
+    [
+        ("F.cost < 1", ["cost"]),
+        ("F.status == 0", ["status"]),
+        ("F.status != 200", ["status"]),
+        ("F.status < 400", ["status"]),
+        ("F.model != 'o3'", ["model"]),
+        ("~F.model.contains('gpt')", ["model"]),
+        ("~((F.model == 'o3') & (F.cost > 1))", ["model", "cost"]),
+        ("F.status >= 200", []),
+        ("F.status.between(200, 299)", []),
+        ("F.model.is_empty()", []),
+        ("~F.model.is_empty()", []),
+        ("F.model.contains('gpt') & (F.model != 'gpt-4')", []),
+        ("(F.status != 0) & (F.status != 200)", []),
+        ("F.latency < 1", []),
+        ("F.user_id != 'x'", []),
+        ("F.prompt_tokens == 0", []),
+        ("NONE", []),
+    ],
+)
+def test_conditions_that_match_missing_values(source: str, columns: list[str]) -> None:
+    """Where data lacks values, a condition that matches the stored 0 or "" is cautioned."""
+    found = data_cautions(all_of(read(source)).node, EVERY_GAP)
+    assert [(name, "missing") for name in columns] == [(one.column, one.effect) for one in found]
+    assert all(f"F.{one.column}" in one.remedy for one in found)
+    assert () == data_cautions(all_of(read(source)).node, DataGaps())
+
+
+@pytest.mark.parametrize("source", ["F.cost < 1", "F.status < 400", "F.model != 'o3'"])
+def test_the_way_out_of_missing_values(source: str) -> None:
+    """With the condition that the remedy adds, there is no caution."""
+    condition = all_of(read(source))
+    (caution,) = data_cautions(condition.node, EVERY_GAP)
+    added = read(caution.remedy.removeprefix("add ").removesuffix(" to leave them out"))
+    assert () == data_cautions((condition & added).node, EVERY_GAP)
+
+
+def test_values_that_no_request_has() -> None:
+    """Each condition on a column of which no request has a value is cautioned, whatever it matches."""
+    gaps = DataGaps(all=frozenset({"request_body", "session_tag"}))
+    condition = F.request_body.contains("x") | ~(F.session_tag == "beta") | F.response_body.contains("x")
+    found = data_cautions(condition.node, gaps)
+    assert [("request_body", "uncopied"), ("session_tag", "uncopied")] == [
+        (c.column, c.effect) for c in found
+    ]
 
 
 def test_remedies_name_the_key() -> None:
@@ -337,6 +403,6 @@ def test_constants_have_no_cautions() -> None:
 @settings(max_examples=300, deadline=None)
 def test_alone_and_among_others(condition: Filter) -> None:
     """Of a condition the same is said where it stands alone and where it stands deep among others."""
-    nested = F.threat.is_true() & (F.cached.is_true() | (F.cost > 1) & condition)
+    nested = F.threat.is_true() & (F.cached.is_true() | (F.latency > 1) & condition)
     widened = [caution for caution in nested.cautions() if caution.effect != "widened"]
     assert list(condition.cautions()) == widened

@@ -60,7 +60,7 @@ from helicone_sessions.messages.endpoints import (
 )
 from helicone_sessions.messages.fixed_window import FixedWindow
 from helicone_sessions.messages.grid_query import GRID_HEADER, GRID_PATH, grid_query_from_wire
-from helicone_sessions.messages.protocol import CONTRACT_HEADER, PATH
+from helicone_sessions.messages.protocol import CONTRACT_HEADER, PATH, gaps_header
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -267,14 +267,19 @@ class Endpoints:
             query = await read(body, query_in)
         except FilterError as error:
             raise Refusal(400, error.message) from None
+        headers = await self._announced(organization)
         try:
             async with self.dataset.reading() as engine:
                 metrics = await engine.answer(query, organization, is_large=len(body) > SMALL_BODY)
         except (Unanswerable, DriverError) as error:
             # As the service does: the query was understood and failed.
             _log_failure(error)
-            return _failed(str(error), _CONTRACT_HEADERS)
-        return _answered(converter.unstructure(metrics), _CONTRACT_HEADERS)
+            return _failed(str(error), headers)
+        return _answered(converter.unstructure(metrics), headers)
+
+    async def _announced(self, organization: UUID) -> dict[str, str]:
+        """The headers of an answer that follows the contract."""
+        return {**_CONTRACT_HEADERS, **gaps_header(await self.dataset.gaps(organization))}
 
     async def _query_grid(self, _request: web.Request, body: bytes, organization: UUID) -> web.Response:
         """The metrics of many segments and periods, an endpoint that the service does not have."""
@@ -282,13 +287,14 @@ class Endpoints:
             grid = await read(body, lambda body: grid_query_from_wire(json_in(body)))
         except FilterError as error:
             raise Refusal(400, error.message) from None
+        headers = await self._announced(organization)
         try:
             async with self.dataset.reading() as engine:
                 data = await engine.answer_grid(grid, organization)
         except (Unanswerable, DriverError) as error:
             _log_failure(error)
-            return _failed(str(error), _CONTRACT_HEADERS)
-        return await _answered_at_length(data, _CONTRACT_HEADERS)
+            return _failed(str(error), headers)
+        return await _answered_at_length(data, headers)
 
     async def _list(
         self,
@@ -300,7 +306,7 @@ class Endpoints:
     ) -> web.Response:
         """Lists of sessions and requests, their numbers, and names of sessions."""
         is_service = self.config.semantics == "helicone"
-        headers = None if is_service else _CONTRACT_HEADERS
+        headers = None if is_service else await self._announced(organization)
         received = await self._received(endpoint, request, body)
         if received.failure is not None:
             return _failed(received.failure, headers)
