@@ -104,24 +104,27 @@ def as_stored(row: Row) -> dict[str, Any]:
     return {**stored, **times, "cost": nano_of(row)}
 
 
+def batched(rows: list[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+    """The rows in lists of this length."""
+    return (rows[start : start + size] for start in range(0, len(rows), size))
+
+
 @asynccontextmanager
 async def over_http(rows: list[dict[str, Any]]) -> AsyncIterator[HeliconeClient]:
     """A client of a server that answers from a ClickHouse with these rows."""
     async with ClickHouseServer() as clickhouse:
         for statement in create_statements("mine"):
             await execute(clickhouse.url(), statement)
-        lines = "\n".join(json.dumps(as_stored(row)) for row in rows)
-        text = f"INSERT INTO mine.request_response_rmt FORMAT JSONEachRow\n{lines}"
-        await execute(clickhouse.url(), text)
         tags = [
             {"organization_id": row["organization_id"], "entity_type": "session"}
             | {"entity_id": session_id_of(row), "tag": row["session_tag"]}
             for row in rows
             if row.get("session_tag")
         ]
-        if tags:
-            lines = "\n".join(map(json.dumps, tags))
-            await execute(clickhouse.url(), f"INSERT INTO mine.tags FORMAT JSONEachRow\n{lines}")
+        for table, stored in (("request_response_rmt", [*map(as_stored, rows)]), ("tags", tags)):
+            for some in batched(stored, 500):
+                lines = "\n".join(map(json.dumps, some))
+                await execute(clickhouse.url(), f"INSERT INTO mine.{table} FORMAT JSONEachRow\n{lines}")
         async with (
             LocalServer(clickhouse=clickhouse.url(database="mine")) as server,
             HeliconeClient(server.api_key, base_url=server.url, max_retries=0) as client,
