@@ -9,6 +9,7 @@ from typing import Literal
 from helicone_sessions.cli.arguments import condition
 from helicone_sessions.cli.error_text import caution_text
 from helicone_sessions.cli.source import Source
+from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.filters.cautions import IN_DATA
 from helicone_sessions.filters.expression import Filter
 from helicone_sessions.messages.grid_query import CellFigures, GridQuery
@@ -59,8 +60,14 @@ def filter_(
 
 async def _counted(source: Source, given: Filter) -> tuple[CellFigures, CellFigures]:
     """The figures of the requests that match, and of all."""
-    async with source.client() as client:
-        queries = [SessionMetricsQuery(source.narrowed(each)) for each in (given, None)]
-        figures = [await client.query_grid(GridQuery(query)) for query in queries]
-        found, everything = (each.cell(None, None) for each in figures)
-        return found, everything
+    from helicone_sessions.local.drivers.chdb_process import StoreInUse
+
+    queries = [SessionMetricsQuery(source.narrowed(each)) for each in (given, None)]
+    try:
+        async with source.client() as client:
+            figures = [await client.query_grid(GridQuery(query)) for query in queries]
+    except StoreInUse as error:
+        remedy = "Stop that process, or run `helicone-sessions metrics` on its server"
+        raise ConfigurationError(argument="path", problem=error.problem, remedy=remedy) from error
+    found, everything = (each.cell(None, None) for each in figures)
+    return found, everything
