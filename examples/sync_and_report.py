@@ -1,12 +1,13 @@
-"""Copy the account's new requests, and report the last week against the week before.
+"""Copy new requests, and report the last week against the week before.
 
     export HELICONE_API_KEY=sk-helicone-...
     python sync_and_report.py helicone-data --time-zone Europe/Berlin
 
-prints the dollars and the requests of each model in the seven days before today. The
-first run copies the last 30 days, each later one what is new. The exit code is 0 if the
-copy is complete. If the service fails it is 1, and the report has the data that is
-there; the next run copies the rest. Every night, in a crontab:
+prints the dollars and the requests of each model in the seven days before
+today. The first run copies the last 30 days, each later run what is new. The
+exit code is 0 if the copy is complete. If the service fails it is 1, and the
+report has the data that is there; the next run copies the rest. Every night,
+in a crontab:
 
     HELICONE_API_KEY=sk-helicone-...
     30 2 * * *  cd /srv/report && python sync_and_report.py helicone-data
@@ -47,7 +48,9 @@ async def copy(path: str) -> bool:
 
 async def ask(path: str, zone: tzinfo) -> MetricsGrid:
     """A cell for each model and each of the two weeks before today."""
-    today = datetime.now(zone).replace(hour=0, minute=0, second=0, microsecond=0)
+    today = datetime.now(zone).replace(
+        hour=0, minute=0, second=0, microsecond=0
+    )
     weeks = TimeFilter(today - timedelta(days=14), today)
     query = SessionMetricsQuery(time_filter=weeks)
     async with (
@@ -61,21 +64,24 @@ async def ask(path: str, zone: tzinfo) -> MetricsGrid:
 
 def show(grid: MetricsGrid) -> None:
     """A line for each model, the most expensive first."""
-    print(
-        f"{'model':24}{'requests':>10}{'dollars':>12}{'week before':>14}{'change':>9}"
-    )
+    heads = f"{'requests':>10}{'dollars':>12}{'week before':>14}{'change':>9}"
+    print(f"{'model':24}{heads}")
     before, week = grid.periods
     for model in grid.segments:
         then = grid[model, before].quantity("dollars_total") or 0.0
         now = grid[model, week].quantity("dollars_total") or 0.0
         requests = grid[model, week].quantity("requests_total") or 0
         change = f"{now / then - 1:+.0%}" if then else "new"
-        print(f"{model!s:24}{requests:>10,}{now:>12.2f}{then:>14.2f}{change:>9}")
+        print(
+            f"{model!s:24}{requests:>10,}{now:>12.2f}{then:>14.2f}{change:>9}"
+        )
 
 
 def main() -> int:
     """Copy, ask, show."""
-    parser = argparse.ArgumentParser(description="Copy new requests, and report.")
+    parser = argparse.ArgumentParser(
+        description="Copy new requests, and report."
+    )
     parser.add_argument("path")
     parser.add_argument("--time-zone", type=ZoneInfo, default="UTC")
     given = parser.parse_args()

@@ -1,11 +1,12 @@
-"""Copy the accounts of two organisations into one store, and query each of them.
+"""Copy the accounts of two organisations into one store, and query each.
 
-    export HELICONE_API_KEY_SHOP=sk-helicone-... HELICONE_API_KEY_APP=sk-helicone-...
+    export HELICONE_API_KEY_SHOP=sk-helicone-...
+    export HELICONE_API_KEY_APP=sk-helicone-...
     python two_organizations.py shop app --path helicone-data
 
-takes the key of each organisation from the environment, copies its requests of the last
-30 days, and prints its sessions and dollars. The exit code is 0, or 1 if a copy failed;
-the next run continues it.
+takes the key of each organisation from the environment, copies its requests
+of the last 30 days, and prints its sessions and dollars. The exit code is 0,
+or 1 if a copy failed; the next run continues it.
 """
 
 import argparse
@@ -42,19 +43,22 @@ async def copy(name: str, path: str) -> bool:
 
 async def show(names: list[str], path: str) -> None:
     """The sessions and dollars of each organisation in the last 30 days."""
-    # Each organisation has a key of the local server, which answers for it alone.
+    # Each key of the local server answers for one organisation.
     keys: dict[str, UUID | str] = {
         f"local-{name}": organization(name) for name in names
     }
     async with LocalServer(path=path, api_key=keys) as server:
         for name, key in zip(names, keys, strict=True):
             async with HeliconeClient(key, base_url=server.url) as local:
-                found = await local.count_sessions(time_filter=TimeFilter.last(days=30))
-            print(f"{name}: {found.count:,} sessions, ${found.total_cost or 0:,.2f}")
+                found = await local.count_sessions(
+                    time_filter=TimeFilter.last(days=30)
+                )
+            dollars = found.total_cost or 0
+            print(f"{name}: {found.count:,} sessions, ${dollars:,.2f}")
 
 
 async def run(names: list[str], path: str) -> int:
-    """Copy one after the other, because one process at a time can open the store."""
+    """Copy one after the other: a store belongs to one process."""
     complete = [await copy(name, path) for name in names]
     await show(names, path)
     return 0 if all(complete) else 1
@@ -62,7 +66,9 @@ async def run(names: list[str], path: str) -> int:
 
 def main() -> int:
     """Copy, and show."""
-    parser = argparse.ArgumentParser(description="Two organisations in one store.")
+    parser = argparse.ArgumentParser(
+        description="Two organisations in one store."
+    )
     parser.add_argument("names", nargs="+")
     parser.add_argument("--path", default="helicone-data")
     given = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Session metrics from Helicone, asked for asynchronously and with filters that cannot be built wrong."""
+"""An async client for Helicone's session metrics, with filters that cannot be built wrong."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -28,17 +28,18 @@ from helicone_sessions.errors import (
 from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.expression import ALL, NONE, Filter, all_of, any_of
 from helicone_sessions.messages.metrics import Histogram, HistogramRow, PSize, SessionAverages, SessionMetrics
-from helicone_sessions.messages.query import SessionMetricsQuery
+from helicone_sessions.messages.query import SessionMetricsQuery, TimeFilter
 from helicone_sessions.messages.sessions import Session, SessionCount, SessionName, Sessions
-from helicone_sessions.messages.time_filter import TimeFilter
 
 if TYPE_CHECKING:
-    from helicone_sessions.filters.text.parser import parse_filter
+    from helicone_sessions.filters.parser import parse_filter
     from helicone_sessions.syncing import SyncReport, sync
     from helicone_sessions.transport.batch import MetricsOutcome
     from helicone_sessions.transport.client import HeliconeClient
     from helicone_sessions.transport.hooks import Attempt, Hooks, QueryOutcome
     from helicone_sessions.transport.rate_limit import RateLimit
+
+    __version__: str
 
 __all__ = [
     "ALL",
@@ -89,7 +90,7 @@ __all__ = [
     "sync",
 ]
 
-# Who only builds filters does not wait for asyncio and all that a client needs.
+# Building filters needs neither asyncio nor the rest of the client.
 _ON_DEMAND = {
     "Attempt": "transport.hooks",
     "HeliconeClient": "transport.client",
@@ -98,13 +99,17 @@ _ON_DEMAND = {
     "QueryOutcome": "transport.hooks",
     "RateLimit": "transport.rate_limit",
     "SyncReport": "syncing",
-    "parse_filter": "filters.text.parser",
+    "parse_filter": "filters.parser",
     "sync": "syncing",
 }
 
 if not TYPE_CHECKING:  # to a type checker a misspelt name is an error
 
     def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("helicone-sessions")
         if name not in _ON_DEMAND:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         found = getattr(importlib.import_module(f"{__name__}.{_ON_DEMAND[name]}"), name)

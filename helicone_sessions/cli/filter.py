@@ -27,7 +27,7 @@ def filter_(
     data: list[str] | None = None,
     without_unsessioned: bool = False,
 ) -> None:
-    """Show the JSON of a filter, its tree, and what the open-source server would read differently.
+    """Show the JSON of a filter, its tree, and the parts that the open-source server would read differently.
 
     Nothing is sent, and no key is needed. With --path or --data, it also counts the requests that match.
 

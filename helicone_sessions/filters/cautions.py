@@ -1,21 +1,19 @@
-"""Cautions: conditions that the open-source server reads differently, and those that match missing values.
+"""Cautions: conditions that the open-source server reads differently, or that match missing values.
 
-The facts are those of the column table in schema.py; here a filter is compared with them.
+The column table in schema.py holds the facts; this module compares a filter with them.
 """
 
 import math
 import operator
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, Literal
 
 import attrs
 
-from helicone_sessions.filters import server_limits
-from helicone_sessions.filters.constants import MISSING, cut, spell_column
-from helicone_sessions.filters.like import ends_in_escape
+from helicone_sessions.filters.constants import MISSING, cut, ends_in_escape, spell_column
 from helicone_sessions.filters.nodes import (
     And,
     Branch,
@@ -26,8 +24,10 @@ from helicone_sessions.filters.nodes import (
     leaves_of,
     simplify,
 )
+from helicone_sessions.filters.printer import to_source
 from helicone_sessions.filters.schema import (
     COLUMNS,
+    REQUESTS,
     SERVER_EMPTY,
     SERVER_END_OF_TIME,
     SERVER_FIRST_YEAR,
@@ -35,11 +35,11 @@ from helicone_sessions.filters.schema import (
     SERVER_NULL,
     SERVER_SMALLEST_WHOLE,
     SESSIONS,
+    ColumnFacts,
     Kind,
     Operator,
     Reading,
 )
-from helicone_sessions.filters.text.printer import to_source
 from helicone_sessions.filters.wire import encode_leaf, to_wire
 
 Effect = Literal[
@@ -67,13 +67,14 @@ _COMPARISONS: Final[Mapping[Operator, Callable[[Any, Any], bool]]] = {
     "lte": operator.le,
 }
 _TURN: Final = 2 * (SERVER_LARGEST_WHOLE + 1)
-# From there on JavaScript writes an exponent, and ClickHouse reads no whole number with one.
+# From here on JavaScript writes an exponent, which ClickHouse does not read in whole numbers.
 _WITH_EXPONENT: Final = 1e21
-# The texts that ClickHouse reads as a UUID and as a whole number, and the whole numbers as it writes them.
+# Texts that ClickHouse reads as a UUID or as a whole number, and whole numbers as ClickHouse writes them.
 _UUID: Final = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32}")
 _WHOLE: Final = re.compile("[+-]?[0-9]+")
 _WRITTEN_WHOLE: Final = re.compile("0|-?[1-9][0-9]*")
 _WORDS: Final = (SERVER_NULL, SERVER_EMPTY)
+_NO_SEARCH: Final = "this word cannot be searched for there"
 
 
 @attrs.frozen
@@ -83,15 +84,15 @@ class Caution:
     Args:
         condition: The condition, as Python source.
         column: The column's name in the API; empty if the caution is about several.
-        effect: What happens to the condition: ``"ignored"`` (it becomes true), ``"fails"`` (the query ends
-            with an error), ``"widened"`` (an "or" that matches everything), ``"overflow"`` (another number),
-            ``"sentinel"`` (a word taken for a missing or empty value), ``"twisted"`` (another meaning),
-            ``"inexact"`` (a rounded constant), ``"version"`` (it depends on the version of ClickHouse),
-            ``"age"`` (it does not see older requests), ``"size"`` (the statement becomes too long),
-            ``"missing"`` (it also matches requests without a value), ``"uncopied"`` (no request has a value,
-            because a sync did not copy it).
-        reason: Why.
-        remedy: What to do about it.
+        effect: The effect of the condition there: ``"ignored"`` (it becomes true), ``"fails"`` (the query
+            ends with an error), ``"widened"`` (an "or" that matches everything), ``"overflow"`` (another
+            number), ``"sentinel"`` (a word taken for a missing or empty value), ``"twisted"`` (another
+            meaning), ``"inexact"`` (a rounded constant), ``"version"`` (it depends on the version of
+            ClickHouse), ``"age"`` (it does not see older requests), ``"size"`` (the statement becomes too
+            long), ``"missing"`` (it also matches requests without a value), ``"uncopied"`` (no request has a
+            value, because a sync did not copy it).
+        reason: The reason.
+        remedy: The way to avoid it.
 
     >>> from helicone_sessions import F
     >>> (caution,) = (F.cost > 3).cautions()
@@ -230,11 +231,11 @@ def time_cautions(start: datetime, end: datetime) -> tuple[Caution, ...]:
 
 
 def _is_plain(node: Node) -> bool:
-    """Whether a condition certainly has no caution: a quick check, because it runs for every query."""
+    """Whether a condition certainly has no caution. The check is quick because it runs for every query."""
     if type(node) is not Leaf:
         return False
     column, value = node.column, node.value
-    # Every column that is read differently in some way has a remedy.
+    # Every column that the server reads differently has a remedy.
     if column.server_remedy:
         return False
     if isinstance(value, str):
@@ -337,7 +338,7 @@ def _of_number(leaf: Leaf, value: float) -> Iterator[Caution]:
 
 
 def _bound(leaf: Leaf, value: float, scale: int) -> int | None:
-    """The whole number that means the same as the constant, compared with a column of whole numbers."""
+    """The whole number that has the same effect as the constant on a column of whole numbers."""
     exact = Decimal(repr(value)) * scale
     if leaf.operator in ("gt", "lte"):
         return math.floor(exact)
@@ -369,28 +370,38 @@ def _beyond_time(moment: datetime) -> tuple[str, str]:
 def _of_word(leaf: Leaf, operator: str, word: str) -> Iterator[Caution]:
     """The cautions of a text that the server puts into the statement as it is."""
     column = leaf.column
-    source = spell_column(column)
     is_read = word in column.sentinels
     if operator in column.server_twists:
         yield _caution(leaf, "twisted", column.server_note)
     if is_read and word == SERVER_NULL and operator in ("equals", "not-equals"):
         if leaf.value is not MISSING:
-            is_not = "" if operator == "equals" else "not "
-            reason = f"{word!r} is taken for 'is {is_not}missing' and not compared as text"
-            remedy = f"write {'~' if is_not else ''}{source}.is_null() if that is meant"
-            if not column.nullable:
-                remedy = "this word cannot be searched for there"
-            yield _caution(leaf, "sentinel", reason, remedy)
+            yield _taken_for_null(leaf, operator)
     elif is_read and operator == "equals":
         reason = f"{word!r} is taken for 'is empty' and not compared as text"
-        yield _caution(leaf, "sentinel", reason, f"write {source}.is_empty() if that is meant")
-    elif word == SERVER_EMPTY or (operator in ("contains", "not-contains") and column.table != SESSIONS):
+        yield _caution(leaf, "sentinel", reason, f"write {spell_column(column)}.is_empty() if that is meant")
+    else:
+        yield from _of_unread_word(leaf, operator, word)
+
+
+def _taken_for_null(leaf: Leaf, operator: str) -> Caution:
+    is_not = "" if operator == "equals" else "not "
+    remedy = _NO_SEARCH
+    if leaf.column.nullable:
+        source = spell_column(leaf.column)
+        remedy = f"write {'~' if is_not else ''}{source}.is_null() if that is meant"
+    reason = f"{SERVER_NULL!r} is taken for 'is {is_not}missing' and not compared as text"
+    return _caution(leaf, "sentinel", reason, remedy)
+
+
+def _of_unread_word(leaf: Leaf, operator: str, word: str) -> Iterator[Caution]:
+    column = leaf.column
+    if word == SERVER_EMPTY or (operator in ("contains", "not-contains") and column.table != SESSIONS):
         code = 47 if word == SERVER_EMPTY else 70
         reason = f"{word!r} becomes a part of the statement, which ClickHouse refuses (code {code})"
-        yield _caution(leaf, "fails", reason, "this word cannot be searched for there")
+        yield _caution(leaf, "fails", reason, _NO_SEARCH)
     elif not (column.uuid or column.server_refuses):
         reason = f"{word!r} is taken for a missing value, so nothing matches"
-        yield _caution(leaf, "sentinel", reason, "this word cannot be searched for there")
+        yield _caution(leaf, "sentinel", reason, _NO_SEARCH)
 
 
 def _caution(leaf: Leaf, effect: Effect, reason: str, remedy: str | None = None) -> Caution:
@@ -413,23 +424,91 @@ def _widened(node: Or, below: list[bool]) -> Caution:
 
 
 def _of_depth(root: Node, leaves: Sequence[Leaf]) -> Iterator[Caution]:
-    if len(leaves) > server_limits.DEEPEST_TO_THE_LEFT and server_limits.is_too_deep(to_wire(root)):
+    if len(leaves) > DEEPEST_TO_THE_LEFT and is_too_deep(to_wire(root)):
         yield Caution(
             f"the filter of {len(leaves)} conditions",
             "",
             "fails",
-            f"ClickHouse's parser gives up at {server_limits.DEEPEST_TO_THE_LEFT + 1} parentheses in a row",
+            f"ClickHouse's parser gives up at {DEEPEST_TO_THE_LEFT + 1} parentheses in a row",
             "write the nested part of each & and | last, as in F.threat & (F.cached | ...), or nest less",
         )
 
 
 def _of_length(leaves: Sequence[Leaf]) -> tuple[Caution, ...]:
-    if len(leaves) <= server_limits.ALWAYS_FIT:
+    if len(leaves) <= ALWAYS_FIT:
         return ()
     leaves = list(dict.fromkeys(leaves))
-    size = server_limits.statement_bytes((leaf.column, leaf.operator) for leaf in leaves)
-    if size <= server_limits.STATEMENT_BYTES:
+    size = statement_bytes((leaf.column, leaf.operator) for leaf in leaves)
+    if size <= STATEMENT_BYTES:
         return ()
-    reason = f"its statement has about {size:,} bytes, and ClickHouse takes {server_limits.STATEMENT_BYTES:,}"
+    reason = f"its statement has about {size:,} bytes, and ClickHouse takes {STATEMENT_BYTES:,}"
     filter_ = f"the filter of {len(leaves)} conditions"
     return (Caution(filter_, "", "size", reason, "split it over several queries"),)
+
+
+# The largest filter that the open-source server can run, by the bytes and the nesting of its SQL statement.
+# ClickHouse's defaults set the limits, measured with the server of July 2026 on ClickHouse 26.9: 3,000
+# conditions on properties or 4,500 on the status run, 4,000 or 5,000 fail.
+STATEMENT_BYTES: Final = 262_144
+# Parentheses that open directly one after another, and parentheses in total.
+DEEPEST_TO_THE_LEFT: Final = 196
+DEEPEST: Final = 259
+
+# A constant and a key are parameters, so their own length does not count.
+_PARAMETER: Final = len("{val_1234 : String}")
+_TABLE: Final = len(f"{REQUESTS}.")
+_JOIN: Final = len("( and )")
+_OPERATORS: Final[Mapping[Operator, int]] = {
+    "like": len(" LIKE "),
+    "ilike": len(" ILIKE "),
+    "contains": len(" ILIKE '%' || ::text || '%'"),
+    "not-contains": len(" NOT ILIKE '%' || ::text || '%'"),
+}
+_COMPARISON: Final = len(" >= ")
+# Columns that need more than their name in the statement.
+_MORE: Final[Mapping[str, int]] = {
+    "property_key": len("has(, )"),
+    "properties": len("[]") + _PARAMETER,
+    "scores": len("has(scores, ) AND []") + 2 * _PARAMETER,
+    "helicone-score-feedback": len("scores['']"),
+    "cached": len("cache_reference_id"),
+    "session_tag": len("properties['Helicone-Session-Id'] IN (SELECT entity_id FROM tags)") + 80,
+}
+# The rest of the statement: conditions on the organisation, the time and the name.
+_REST: Final = 1_000
+# This many conditions always fit.
+ALWAYS_FIT: Final = 1_000
+
+
+def statement_bytes(conditions: Iterable[tuple[ColumnFacts, Operator]]) -> int:
+    """The length of the statement, exact to a few bytes per condition.
+
+    >>> from helicone_sessions import F
+    >>> statement_bytes([(F.properties["env"].facts, "equals")] * 3000)
+    247000
+    """
+    return _REST + sum(_condition_bytes(column, operator) for column, operator in conditions)
+
+
+def _condition_bytes(column: ColumnFacts, operator: Operator) -> int:
+    if column.on_server is Reading.IGNORED:
+        return len("true") + _JOIN
+    own = _TABLE + len(column.name) + _MORE.get(column.name, 0)
+    return own + _OPERATORS.get(operator, _COMPARISON) + _PARAMETER + _JOIN
+
+
+def is_too_deep(wire: Any) -> bool:
+    """Whether the filter has too many parentheses for ClickHouse's parser.
+
+    Args:
+        wire: The filter as the API takes it.
+    """
+    waiting = [(wire, 1, 1)]
+    while waiting:
+        node, to_the_left, depth = waiting.pop()
+        if isinstance(node, Mapping) and "left" in node:
+            if to_the_left > DEEPEST_TO_THE_LEFT or depth > DEEPEST:
+                return True
+            waiting.append((node["left"], to_the_left + 1, depth + 1))
+            waiting.append((node["right"], 1, depth + 1))
+    return False

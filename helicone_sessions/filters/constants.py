@@ -1,36 +1,88 @@
-"""A constant of a comparison, checked and converted to the one form that a leaf holds."""
+"""Constants of comparisons: checks, conversion to the form that a leaf holds, and escaping for LIKE."""
 
 import json
 import math
 import numbers
+import re
+import sys
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, tzinfo
 from decimal import Decimal
 from enum import Enum
 from typing import Any, Final, TypeVar
 from uuid import UUID
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from helicone_sessions.errors import FilterError, FilterTypeError, FilterValueError
 from helicone_sessions.filters.schema import ColumnFacts, Kind
 from helicone_sessions.masking import masked_repr
-from helicone_sessions.time_zones import has_misplaced_pytz_zone
+
+
+def zone_of(time_zone: str | tzinfo) -> tzinfo:
+    """The time zone of that name, or the zone itself.
+
+    A pytz zone becomes the `ZoneInfo` of its name, because a datetime with a pytz zone has the zone's offset
+    of the 19th century unless pytz itself attaches the zone.
+
+    Raises:
+        FilterTypeError: It is neither a name nor a tzinfo.
+        FilterValueError: No time zone has that name.
+
+    >>> zone_of("Europe/Berlin")
+    zoneinfo.ZoneInfo(key='Europe/Berlin')
+    """
+    if isinstance(time_zone, tzinfo):
+        name = getattr(time_zone, "zone", None)
+        return zone_of(name) if isinstance(name, str) else time_zone
+    if not isinstance(time_zone, str):
+        raise FilterTypeError(
+            argument="time_zone",
+            problem=f"must be the name of a time zone or a tzinfo, got {time_zone!r}",
+            remedy="Pass a name such as 'Europe/Berlin'",
+        )
+    try:
+        return ZoneInfo(time_zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise FilterValueError(
+            argument="time_zone",
+            problem=f"must be the name of a known time zone, got {time_zone!r}",
+            remedy="Use a name such as 'UTC' or 'Europe/Berlin'; if the system has no time zones,"
+            " python -m pip install tzdata",
+        ) from None
+
+
+def has_misplaced_pytz_zone(moment: datetime) -> bool:
+    """Whether a pytz zone was attached to the datetime directly, so that its offset is wrong.
+
+    >>> from datetime import UTC
+    >>> has_misplaced_pytz_zone(datetime(2026, 6, 1, tzinfo=UTC))
+    False
+    """
+    zone = moment.tzinfo
+    name, pytz = getattr(zone, "zone", None), sys.modules.get("pytz")
+    if zone is None or pytz is None or not isinstance(name, str) or pytz.timezone(name) is not zone:
+        return False
+    # `localize` and `normalize` choose the offset of that time; `timezone` gives the zone's first offset.
+    return bool(zone.normalize(moment).utcoffset() != moment.utcoffset())  # type: ignore[attr-defined]
+
 
 Value = str | int | float | bool | datetime
 E = TypeVar("E", bound=FilterError)
 
-# Remedies in the words of Python; the parser of filter text has its own for these.
+# Remedies for Python; the parser of filter text replaces them.
 NEGATIVE: Final = "To negate a comparison, put it in parentheses after ~: Python computes ~1 as -2"
 ZONE: Final = "Add the zone, for example with .replace(tzinfo=datetime.UTC)"
 DAY: Final = "Pass a datetime with its zone, because a day starts at a different instant in each zone"
 IS_EMPTY: Final = "Use .is_empty(), because a missing value is stored as the empty text"
+IS_TRUE: Final = "Use .is_true() or .is_false()"
 IS_NULL: Final = "Use .is_null() to match missing text"
 DATETIME: Final = "Convert it to a datetime, for example with datetime.fromisoformat()"
-# Above it a JSON number no longer identifies one whole number.
+# Above this, a JSON number no longer identifies one whole number.
 _LARGEST_WHOLE: Final = 2**53
 
 
 class _Missing(str):
-    """The text that the open-source server takes for a missing value; equal to that text."""
+    """The text that the open-source server reads as a missing value; equal to that text."""
 
     __slots__ = ()
 
@@ -38,7 +90,7 @@ class _Missing(str):
         return "MISSING"
 
 
-# It marks a "null" that is meant as that server reads it.
+# The constant "null" in its special meaning on that server.
 MISSING: Final = _Missing("null")
 
 
@@ -48,7 +100,7 @@ def spell_column(column: ColumnFacts, key: str | None = None) -> str:
 
 
 def refusal(kind: type[E], column: ColumnFacts, problem: str, remedy: str, *, key: str | None = None) -> E:
-    """The error about a column, with a message in the words of Python."""
+    """The error about a column, with a message for Python."""
     name = column.name if key is None else f"{column.name}[{json.dumps(key)}]"
     return kind(
         f"{spell_column(column, key)} {problem}. {remedy}", column=name, problem=problem, remedy=remedy
@@ -59,8 +111,8 @@ def check(column: ColumnFacts, value: object, key: str | None = None) -> Value:
     """The *value* as a leaf on *column* holds it.
 
     Args:
-        column: The column that is compared with it.
-        value: The value from the caller.
+        column: The column to compare.
+        value: The caller's value.
         key: The key, if the column is a map.
 
     Raises:
@@ -69,16 +121,22 @@ def check(column: ColumnFacts, value: object, key: str | None = None) -> Value:
     """
     plain: Any = value
     kind = type(plain)
-    # Nearly all values are plain and pass one test.
+    # Nearly all values are plain, and one test accepts them.
     if kind is str:
         if column.kind in _TEXTUAL and plain.isascii():
             return plain  # type: ignore[no-any-return]
     elif (kind is int or kind is float) and column.kind is Kind.NUMBER and 0 <= plain <= _LARGEST_WHOLE:
         return plain  # type: ignore[no-any-return]
+    return _check_rarer(column, value, key)
+
+
+def _check_rarer(column: ColumnFacts, value: object, key: str | None) -> Value:
+    plain: Any = value
+    kind = type(plain)
     if isinstance(value, Enum):
         return check(column, value.value, key)
     if kind.__module__ == "numpy" and getattr(value, "ndim", None) == 0:
-        # The item of a longdouble is a longdouble.
+        # A longdouble's item is a longdouble again.
         item = plain.item()
         return check(column, float(plain) if type(item) is kind else item, key)
     if value is None:
@@ -100,7 +158,7 @@ def _text(column: ColumnFacts, value: object, key: str | None) -> str:
 
 
 def is_encodable(text: str) -> bool:
-    """Whether UTF-8 can hold the text, which cannot if it has half a surrogate pair."""
+    """Whether UTF-8 can hold the text; it cannot hold half a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -123,19 +181,28 @@ def _number(column: ColumnFacts, value: object, key: str | None) -> float:
             remedy = "JSON holds larger ones only as rounded numbers"
             raise _unfit(FilterValueError, column, key, "whole numbers up to 2**53", value, remedy)
     elif isinstance(value, (float, Decimal, numbers.Rational)) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except (ValueError, OverflowError):
-            number = math.nan
-        if not math.isfinite(number):
-            raise _unfit(FilterValueError, column, key, "a finite number", value, "JSON has no other numbers")
+        number = _finite(column, value, key)
     else:
-        is_quoted = isinstance(value, str) and value.strip().replace(".", "", 1).isdecimal()
-        remedy = "Write it without quotes" if is_quoted else f"Its unit is {column.unit}"
-        raise _unfit(FilterTypeError, column, key, "a number", value, remedy)
+        raise _no_number(column, key, value)
     if number < 0 and column.kind is Kind.NUMBER and not column.negative:
         problem = f"is never below zero, but is compared with {number}"
         raise refusal(FilterValueError, column, problem, NEGATIVE)
+    return number
+
+
+def _no_number(column: ColumnFacts, key: str | None, value: object) -> FilterTypeError:
+    is_quoted = isinstance(value, str) and value.strip().replace(".", "", 1).isdecimal()
+    remedy = "Write it without quotes" if is_quoted else f"Its unit is {column.unit}"
+    return _unfit(FilterTypeError, column, key, "a number", value, remedy)
+
+
+def _finite(column: ColumnFacts, value: float | Decimal | numbers.Rational, key: str | None) -> float:
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise _unfit(FilterValueError, column, key, "a finite number", value, "JSON has no other numbers")
     return number
 
 
@@ -154,14 +221,14 @@ def _timestamp(column: ColumnFacts, value: object, key: str | None) -> datetime:
     except OverflowError:
         remedy = "Use a later or an earlier time"
         raise _unfit(FilterValueError, column, key, "a time that exists in UTC", value, remedy) from None
-    # Subclasses, such as pandas', have more than the time.
+    # Subclasses, such as the one of pandas, hold more than the time.
     return moment if type(moment) is datetime else datetime.combine(moment.date(), moment.time(), UTC)
 
 
 def _boolean(column: ColumnFacts, value: object, key: str | None) -> bool:
     if isinstance(value, bool):
         return value
-    raise _unfit(FilterTypeError, column, key, "True or False", value, "Use .is_true() or .is_false()")
+    raise _unfit(FilterTypeError, column, key, "True or False", value, IS_TRUE)
 
 
 def _unfit(kind: type[E], column: ColumnFacts, key: str | None, wanted: str, value: object, remedy: str) -> E:
@@ -183,3 +250,79 @@ _CHECKS: Final[dict[Kind, Callable[[ColumnFacts, object, str | None], Value]]] =
     Kind.TIMESTAMP: _timestamp,
     Kind.BOOLEAN: _boolean,
 }
+
+
+# Characters with a meaning in LIKE patterns; a backslash before any other character is literal.
+_META: Final = re.compile(r"[\\%_]")
+_ESCAPED: Final = re.compile(r"\\([\\%_])")
+_TOKEN: Final = re.compile(r"\\[\\%_]|.", re.DOTALL)
+
+
+def escape_like(text: str) -> str:
+    r"""*text* as a pattern that matches only this text.
+
+    >>> print(escape_like("50%_off"))
+    50\%\_off
+    """
+    return _META.sub(r"\\\g<0>", text)
+
+
+def unescape_like(pattern: str) -> str | None:
+    r"""The only text that *pattern* matches, or None if it has wildcards.
+
+    >>> unescape_like(r"50\%"), unescape_like("50%")
+    ('50%', None)
+    """
+    if any(token in {"%", "_"} for token in _TOKEN.findall(pattern)):
+        return None
+    return _ESCAPED.sub(r"\1", pattern)
+
+
+def like_inside(pattern: str) -> str | None:
+    r"""The text for which *pattern* searches anywhere in a value, or None if it means something else.
+
+    >>> like_inside("%gpt%"), like_inside("gpt%"), like_inside("%g_t%"), like_inside(r"%50\%")
+    ('gpt', None, None, None)
+    """
+    tokens = _TOKEN.findall(pattern)
+    if len(tokens) < 3 or tokens[0] != "%" or tokens[-1] != "%":
+        return None
+    return unescape_like("".join(tokens[1:-1]))
+
+
+def unescape_literal(text: str) -> str:
+    r"""*text* without the escapes of `escape_like`, for operators that read wildcards literally.
+
+    >>> print(unescape_literal(r"50\% off"), unescape_literal("50% off"))
+    50% off 50% off
+    """
+    return _ESCAPED.sub(r"\1", text)
+
+
+def pattern_for_contains(text: str) -> str | None:
+    r"""The pattern that searches for *text*, or None if *text* needs no escapes.
+
+    >>> print(pattern_for_contains("50%"), pattern_for_contains("gpt"))
+    %50\%% None
+    """
+    is_plain = "%" not in text and "_" not in text and "\\" not in text
+    return None if is_plain else f"%{escape_like(text)}%"
+
+
+def sent_for_contains(pattern: str) -> str | None:
+    r"""The text for which `pattern_for_contains` gives *pattern*, or None.
+
+    >>> sent_for_contains(r"%50\%%"), sent_for_contains("%gpt%")
+    ('50%', None)
+    """
+    inside = like_inside(pattern)
+    return inside if inside and pattern_for_contains(inside) == pattern else None
+
+
+def ends_in_escape(pattern: str) -> bool:
+    r"""Whether *pattern* ends with a single backslash, which ClickHouse rejects.
+
+    >>> ends_in_escape("50\\"), ends_in_escape(r"50\\")
+    (True, False)
+    """
+    return (len(pattern) - len(pattern.rstrip("\\"))) % 2 == 1

@@ -1,4 +1,4 @@
-"""Conditions on whole sessions: which endpoints read them, and the order that the service needs.
+"""Conditions on whole sessions: the endpoints that read them, and the order that the service needs.
 
 Executed with the open-source server of July 2026, unless the column table says otherwise.
 """
@@ -10,8 +10,8 @@ from helicone_sessions.filters.cautions import Caution
 from helicone_sessions.filters.constants import cut
 from helicone_sessions.filters.expression import Filter
 from helicone_sessions.filters.nodes import Branch, Leaf, Node, Or, fold, join, leaves_of, simplify
+from helicone_sessions.filters.printer import to_source
 from helicone_sessions.filters.schema import COLUMNS, SESSIONS, ColumnFacts, Reading
-from helicone_sessions.filters.text.printer import to_source
 from helicone_sessions.filters.wire import WireFilter, to_wire
 
 Grouping = Literal["sessions", "session count"]
@@ -31,7 +31,7 @@ _MIXED_REMEDY: Final = "send one query for each side, or use the embedded engine
 
 
 def is_of_whole_session(column: ColumnFacts) -> bool:
-    """Whether a condition on the column is about all requests of a session together.
+    """Whether a condition on the column applies to all requests of a session together.
 
     >>> is_of_whole_session(COLUMNS["session_total_cost"]), is_of_whole_session(COLUMNS["session_tag"])
     (True, False)
@@ -41,7 +41,7 @@ def is_of_whole_session(column: ColumnFacts) -> bool:
 
 
 def has_session_conditions(condition: Filter) -> bool:
-    """Whether the filter names a column of the table of sessions.
+    """Whether the filter names a column of the sessions table.
 
     >>> from helicone_sessions import F
     >>> has_session_conditions(F.session_total_cost > 5), has_session_conditions(F.cost > 5)
@@ -61,9 +61,9 @@ def has_whole_session_conditions(condition: Filter) -> bool:
 
 
 def sessions_first(condition: Filter) -> WireFilter:
-    """The filter as the API takes it, conditions on sessions before others.
+    """The filter as the API takes it, with conditions on sessions first.
 
-    With a condition on properties or scores before one on sessions, the server shifts the values of the
+    If a condition on properties or scores comes before one on sessions, the server shifts the values of the
     conditions and fails.
 
     Raises:
@@ -84,7 +84,7 @@ def sessions_first(condition: Filter) -> WireFilter:
 
 
 def grouping_cautions(condition: Filter, grouping: Grouping) -> tuple[Caution, ...]:
-    """The cautions of a filter for a list or a count of sessions, where `Filter.cautions` is for the metrics.
+    """The cautions of a filter for a list or a count of sessions; `Filter.cautions` is for metrics.
 
     >>> from helicone_sessions import F
     >>> grouping_cautions(F.session_total_cost > 5, "sessions")

@@ -1,9 +1,13 @@
-"""The checked arguments of a `LocalServer`."""
+"""The checked arguments of a `LocalServer`, including its API keys."""
 
+import hashlib
+import hmac
 import math
 import os
-from collections.abc import Callable
-from typing import Any, get_args
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any, Final, get_args
 from uuid import UUID
 
 import attrs
@@ -15,8 +19,12 @@ from helicone_sessions.local.storage.fields import RowOptions
 from helicone_sessions.local.storage.readers import Data
 from helicone_sessions.masking import masked_repr
 
-Path = str | os.PathLike[str]
+Organization = UUID | str
+_Path = str | os.PathLike[str]
 _Check = Callable[[Any, "attrs.Attribute[Any]", Any], None]
+
+# A client can send these in a header unchanged.
+_SENDABLE: Final = re.compile(r"[!-~]+")
 
 
 def _must_be(expected: str, is_valid: Callable[[Any], bool], remedy: str | None = None) -> _Check:
@@ -39,7 +47,7 @@ def _whole_number(least: int, most: float = math.inf) -> _Check:
 
 def _seconds(*, above_zero: bool) -> _Check:
     return _must_be(
-        f"a number of seconds {'above 0' if above_zero else 'from 0 up'}",
+        "a number of seconds above 0" if above_zero else "a number of seconds, 0 or more",
         lambda value: (
             isinstance(value, (int, float))
             and not isinstance(value, bool)
@@ -71,20 +79,18 @@ def organization_uuid(value: UUID | str) -> UUID:
         raise ConfigurationError(
             argument="organization_id",
             problem=f"must be a UUID, got {masked_repr(value)}",
-            remedy="Pass the organisation's id",
+            remedy="Pass the id of the organisation",
         ) from None
 
 
-# The data, and the password in an address, are not for a log.
+# No repr, because it would log the data and the password in a URL.
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class ServerConfig:
     """The arguments of `LocalServer`, which documents them; `Keys` holds the API keys."""
 
     data: Data
-    path: Path | None = attrs.field(validator=_path)
-    accept_loss: bool = attrs.field(
-        validator=_must_be("True or False", lambda value: isinstance(value, bool))
-    )
+    path: _Path | None = attrs.field(validator=_path)
+    accept_loss: bool = attrs.field(validator=_flag)
     clickhouse: str | None = attrs.field(
         validator=_must_be("a URL", lambda value: value is None or isinstance(value, str))
     )
@@ -95,7 +101,7 @@ class ServerConfig:
         validator=_must_be("'contract' or 'helicone'", lambda value: value in get_args(Semantics))
     )
     include_unsessioned: bool = attrs.field(validator=_flag)
-    rejects: Path | None = attrs.field(validator=_path)
+    rejects: _Path | None = attrs.field(validator=_path)
     row_options: RowOptions
     on_progress: Callable[..., None] | None = attrs.field(validator=_optional(_must_be("callable", callable)))
     rate_limit: int | None = attrs.field(validator=_optional(_whole_number(1)))
@@ -124,5 +130,94 @@ class ServerConfig:
 
     @property
     def threads(self) -> int:
-        """How many queries run at once."""
+        """The number of queries that run at once."""
         return self.max_concurrency or min(4, (os.cpu_count() or 1) + 1)
+
+
+class MalformedToken(Exception):
+    """The header is not ``Bearer`` and a key."""
+
+
+class WrongKey(Exception):
+    """The key is missing or unknown."""
+
+
+class Keys:
+    """The keys of a server, which are compared as digests.
+
+    Args:
+        given: One key, or a mapping from keys to organisations; None generates a key.
+
+    Raises:
+        ConfigurationError: A header cannot hold a key, or an organisation is not a UUID.
+
+    >>> Keys("sk-a").organization_of("Bearer sk-a") is None
+    True
+    """
+
+    def __init__(self, given: str | Mapping[str, Organization] | None) -> None:
+        self.is_random = given is None
+        named = _random_key() if given is None else _organizations_by_key(given)
+        self.secrets = tuple(named)
+        self._salt = secrets.token_bytes(32)
+        self._digests = [(self._digest(key.encode()), organization) for key, organization in named.items()]
+
+    @property
+    def first(self) -> str:
+        """The key that the server shows to its owner."""
+        return self.secrets[0]
+
+    @property
+    def organizations(self) -> frozenset[UUID]:
+        """The organisations of the keys; empty for a single key without an organisation."""
+        return frozenset(organization for _, organization in self._digests if organization is not None)
+
+    def organization_of(self, authorization: str | None) -> UUID | None:
+        """The organisation of the key in a header; None if the key has none.
+
+        Raises:
+            MalformedToken: The header is not ``Bearer`` and a key.
+            WrongKey: The header is missing, or its key is unknown.
+        """
+        if authorization is None:
+            raise WrongKey
+        words = authorization.split()
+        if len(words) != 2 or words[0].lower() != "bearer":
+            raise MalformedToken
+        # A header may contain bytes that are not UTF-8.
+        digest = self._digest(words[1].encode(errors="surrogateescape"))
+        # Every key is compared, so that the time does not reveal whether one matches, or which.
+        matches = [found for found in self._digests if hmac.compare_digest(found[0], digest)]
+        if not matches:
+            raise WrongKey
+        return matches[0][1]
+
+    def _digest(self, key: bytes) -> bytes:
+        return hashlib.blake2b(key, key=self._salt).digest()
+
+
+def _random_key() -> dict[str, UUID | None]:
+    return {f"sk-local-{secrets.token_urlsafe(24)}": None}
+
+
+def _organizations_by_key(given: str | Mapping[str, Organization]) -> dict[str, UUID | None]:
+    if not isinstance(given, (str, Mapping)):
+        raise _bad_key(f"must be a string or a mapping of keys to organisations, got {type(given).__name__}")
+    if not given:
+        raise _bad_key("is empty", "Pass a key, or omit it for a random one")
+    named: Mapping[Any, Organization | None] = {given: None} if isinstance(given, str) else given
+    if not all(isinstance(key, str) and _SENDABLE.fullmatch(key) for key in named):
+        raise _bad_key(
+            "holds a character that cannot be sent in a header",
+            "Use visible ASCII characters without spaces",
+        )
+    try:
+        return {key: None if one is None else organization_uuid(one) for key, one in named.items()}
+    except ConfigurationError:
+        # Raised outside of `except`, because the value may be the key.
+        pass
+    raise _bad_key("must map each key to the UUID of its organisation", "Write {key: organisation}")
+
+
+def _bad_key(problem: str, remedy: str | None = None) -> ConfigurationError:
+    return ConfigurationError(argument="api_key", problem=problem, remedy=remedy)

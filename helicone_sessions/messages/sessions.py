@@ -1,4 +1,4 @@
-"""The query for a list of sessions, and its answers: `Session`, `Sessions`, `SessionCount`, `SessionName`."""
+"""Answers about sessions: `Session`, `Sessions`, `SessionCount`, `SessionName`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -8,64 +8,13 @@ import attrs
 
 from helicone_sessions.display import html
 from helicone_sessions.display.numbers import column_numbers, number
-from helicone_sessions.filters.expression import Filter
 from helicone_sessions.messages.metrics import AsDict
-from helicone_sessions.messages.query import (
-    check_text,
-    check_time_filter,
-    check_whole,
-    minutes_west,
-    optional_filter,
-)
 from helicone_sessions.messages.tabular import Row, Tabular, json_text
-from helicone_sessions.messages.time_filter import TimeFilter
-
-LARGEST_PAGE: Final = 1000
-"""The most sessions of one page (server source); a larger ``limit`` is clamped in silence."""
-DEFAULT_PAGE: Final = 50
-"""The sessions of a page without ``limit`` or with ``limit`` 0, and of every page of older servers."""
-MOST_NAMES: Final = 50
-"""The most names that the service lists (server source)."""
-
-
-@attrs.frozen
-class SessionsQuery:
-    """One page of ``POST /v1/session/query``; ``POST /v1/session/count`` takes the same body.
-
-    Args:
-        time_filter: The time of the requests.
-        filter: Conditions on requests and sessions; None for all.
-        search: A part of the session's id or name, without regard to case; "" for all.
-        name: The whole name of the session.
-        offset: The number of sessions to skip. Servers before 2025-09-22 ignore it (server source).
-        limit: The number of sessions in a page, clamped at 1,000; None or 0 for 50.
-        timezone_difference: Minutes that the service adds to the times of its answer; the client sends 0.
-
-    Raises:
-        FilterTypeError: An argument has the wrong type.
-        FilterValueError: An argument is out of its range.
-
-    >>> SessionsQuery(TimeFilter("2026-11-01", "2026-11-08", "UTC"), limit=5000).page_size
-    1000
-    """
-
-    time_filter: TimeFilter = attrs.field(validator=check_time_filter)
-    filter: Filter | None = attrs.field(default=None, converter=optional_filter)
-    search: str = attrs.field(default="", validator=check_text)
-    name: str | None = attrs.field(default=None, validator=attrs.validators.optional(check_text))
-    offset: int = attrs.field(default=0, validator=check_whole)
-    limit: int | None = attrs.field(default=None, validator=attrs.validators.optional(check_whole))
-    timezone_difference: float = attrs.field(default=0, converter=minutes_west)
-
-    @property
-    def page_size(self) -> int:
-        """The number of sessions in a page as the service reads ``limit``."""
-        return min(self.limit or DEFAULT_PAGE, LARGEST_PAGE)
 
 
 @attrs.frozen
 class Session(AsDict):
-    """One session: the totals of its requests *that match the query*, not of all its requests.
+    """One session, with the totals of its requests *that match the query*, not of all its requests.
 
     Args:
         session_id: The property ``Helicone-Session-Id``.
@@ -77,8 +26,8 @@ class Session(AsDict):
         total_requests: The number of requests.
         prompt_tokens: Tokens sent.
         completion_tokens: Tokens received.
-        total_tokens: Tokens sent and received; 0 if the service does not know one of the two.
-        avg_latency: Milliseconds per request; the service gives 0 if no request has a latency.
+        total_tokens: Tokens sent and received; 0 if the service does not know one of them.
+        avg_latency: Milliseconds per request; 0 if no request has a latency.
         user_ids: The users of the requests; empty if the server is too old to list them.
 
     >>> from helicone_sessions.testing import session
@@ -185,7 +134,7 @@ class Sessions(Tabular, Sequence[Session]):
         return iter(self.sessions)
 
     def to_rows(self) -> list[Row]:
-        """A dict for each session, with the keys of `columns`; ``user_ids`` is text with ", " between.
+        """A dict for each session, with the keys of `columns`; ``user_ids`` is text separated by ", ".
 
         >>> from helicone_sessions.testing import session
         >>> Sessions((session(duration=90),)).to_rows()[0]["duration"]
@@ -243,15 +192,15 @@ class Sessions(Tabular, Sequence[Session]):
 
 @attrs.frozen
 class SessionCount(AsDict):
-    """The number of sessions that match, and their totals; without sessions, all are 0.
+    """The number of matching sessions and their totals, which are 0 without sessions.
 
     Servers before September 2025 give only the number; the other fields are then None.
 
     Args:
         count: The number of sessions.
-        total_cost: Dollars of all sessions: of the requests that match, not of whole sessions.
+        total_cost: Dollars of all sessions; only matching requests count, not whole sessions.
         avg_cost: Dollars per session.
-        avg_latency: Milliseconds per session: the sum of the latencies of its requests.
+        avg_latency: Milliseconds per session, the sum of the latencies of its requests.
         avg_requests: Requests per session.
 
     >>> SessionCount(4, total_cost=2.0, avg_cost=0.5, avg_latency=900.0, avg_requests=3.0).avg_cost
@@ -267,7 +216,7 @@ class SessionCount(AsDict):
 
 @attrs.frozen
 class SessionName(AsDict):
-    """A name of sessions.
+    """A name of sessions, and figures about them.
 
     Args:
         name: The property ``Helicone-Session-Name``.

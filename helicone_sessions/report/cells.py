@@ -55,7 +55,7 @@ CUTS: Final[tuple[Quantity, ...]] = ("requests_cut", "seconds_cut", "dollars_cut
 
 
 def quantiles(levels: "tuple[PSize, ...]") -> tuple[Quantity, ...]:
-    """The quantities of these quantiles.
+    """The quantities of quantiles.
 
     >>> quantiles(("p95",))
     ('requests_p95', 'seconds_p95', 'dollars_p95')
@@ -170,7 +170,7 @@ def unit_of(name: Quantity) -> str:
 
 
 def cut_of(query: SessionMetricsQuery | None) -> str:
-    """A sentence that says where the histograms of a query are cut.
+    """A sentence about the cut of the histograms of a query.
 
     >>> cut_of(SessionMetricsQuery(p_size="p95"))
     'Cut at p95: sessions above that quantile are not drawn.'

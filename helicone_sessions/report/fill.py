@@ -1,6 +1,7 @@
-"""Runs the queries of a grid: one request on the embedded engine, one query for each cell on the service."""
+"""The segments and queries of a grid: one request on the embedded engine, one per cell on the service."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterable, Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
@@ -8,15 +9,148 @@ from typing import Any, Final, Protocol
 
 import attrs
 
-from helicone_sessions.errors import AuthenticationError, HeliconeError
+from helicone_sessions.errors import (
+    AuthenticationError,
+    FilterError,
+    FilterTypeError,
+    FilterValueError,
+    HeliconeError,
+)
 from helicone_sessions.filters.columns import F
-from helicone_sessions.filters.expression import Filter
-from helicone_sessions.messages.grid_query import CellFigures, GridFigures, GridQuery, Position
+from helicone_sessions.filters.columns.kinds import Column
+from helicone_sessions.filters.expression import ALL, Condition, Filter, as_filter
+from helicone_sessions.messages.grid_query import (
+    CellFigures,
+    GridFigures,
+    GridQuery,
+    GroupBy,
+    Position,
+    SegmentValue,
+)
 from helicone_sessions.messages.metrics import UNITS, PSize, SessionAverages, SessionMetrics, with_cut
-from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.messages.time_filter import TimeFilter
+from helicone_sessions.messages.query import Request, SessionMetricsQuery, TimeFilter
 from helicone_sessions.report.cells import CellSums, GridCell
 from helicone_sessions.report.periods import Period, covered_time
+
+EVERYTHING: Final = "all"
+# The requests to read for the values of a column: one page from each part of the time.
+SAMPLED_PARTS, SAMPLED_PAGE = 10, 1000
+
+By = Mapping[Any, Condition] | Column | str
+"""Segments: filters by name, or a column whose values are the segments, ``F.model`` or ``"model"``."""
+Segments = dict[Hashable, Filter]
+
+
+class RequestStream(Protocol):
+    """The part of `HeliconeClient` that finds the values of a column."""
+
+    def stream_requests(
+        self,
+        filter: Filter | None = None,
+        *,
+        time_filter: TimeFilter,
+        page_size: int,
+    ) -> Any:
+        """The matching requests, as an async generator."""
+
+
+def named_segments(by: Mapping[Any, Condition]) -> Segments:
+    """The filters of segments by name.
+
+    Raises:
+        FilterTypeError: One of them is not a filter.
+        FilterValueError: The mapping is empty.
+    """
+    if not by:
+        raise FilterValueError(
+            argument="by", problem="has no segment", remedy="Leave it out for one segment of everything"
+        )
+    return {name: as_filter(each) for name, each in by.items()}
+
+
+def group_by(by: Any, top: int | None) -> GroupBy | None:
+    """The column in *by*; None if it is a mapping or omitted.
+
+    Raises:
+        FilterTypeError: *by* is something else, or *top* is not a whole number.
+        FilterValueError: The column cannot be grouped by, or *top* is given without a column.
+    """
+    if by is None or isinstance(by, Mapping):
+        if top is not None:
+            raise FilterValueError(
+                argument="top", problem="needs a column in `by`", remedy='Pass by="model", for example'
+            )
+        return None
+    if isinstance(by, Column):
+        name, key = by.facts.name, by.key
+    elif isinstance(by, str):
+        name, key = by, None
+    else:
+        raise FilterTypeError(
+            argument="by",
+            problem=f"must be a column or a mapping of names to filters, got {by!r}",
+            remedy='Pass F.model, "model", F.properties["tier"], or F.model.is_each([...])',
+        )
+    try:
+        return GroupBy(name, key, top)
+    except FilterError as error:
+        argument = "top" if error.argument == "top" else "by"
+        raise type(error)(argument=argument, problem=error.problem, remedy=error.remedy) from None
+
+
+def everything() -> Segments:
+    """One segment that holds all requests."""
+    return {EVERYTHING: ALL}
+
+
+def segments_of_values(by: GroupBy, values: "list[SegmentValue] | tuple[SegmentValue, ...]") -> Segments:
+    """A segment for each value."""
+    return {value: by.filter_of(value) for value in values}
+
+
+async def values_in_sample(
+    client: RequestStream, query: SessionMetricsQuery, by: GroupBy
+) -> list[SegmentValue]:
+    """The values of a column in up to 10,000 requests, the most expensive first.
+
+    The service cannot list values, so one page of requests is read from each tenth of the time.
+
+    Raises:
+        FilterValueError: The query has no time, or no request in the sample has a value.
+    """
+    if query.time_filter is None:
+        raise FilterValueError(
+            argument="by",
+            problem="needs a time to look for values in",
+            remedy="Give the query a time, for example time_filter=TimeFilter.last(days=30), or pass filters",
+        )
+    costs: defaultdict[SegmentValue, float] = defaultdict(float)
+    length = query.time_filter.length / SAMPLED_PARTS
+    for part in query.time_filter.split(minutes=length.total_seconds() / 60):
+        left = SAMPLED_PAGE
+        requests = client.stream_requests(query.filter, time_filter=part, page_size=SAMPLED_PAGE)
+        try:
+            async for request in requests:
+                value = _value(request, by)
+                if isinstance(value, (str, int, bool)) or value is None:
+                    costs[value] += float(request.get("cost") or request.get("costUSD") or 0)
+                left -= 1
+                if not left:
+                    break
+        finally:
+            await requests.aclose()
+    if not costs:
+        raise FilterValueError(
+            argument="by", problem="finds no request in the time of the query", remedy="Use a longer time"
+        )
+    return sorted(costs, key=lambda value: -costs[value])[: by.top]
+
+
+def _value(request: Request, by: GroupBy) -> Any:
+    names = (by.column, f"request_{by.column}", f"response_{by.column}")
+    found = next((request[name] for name in names if request.get(name) is not None), None)
+    return (found or {}).get(by.key) if by.key is not None else found
+
 
 OnProgress = Callable[[int, int | None, int], object]
 
@@ -24,10 +158,10 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 _SECOND: Final = timedelta(seconds=1)
 # Cells of one request to the engine, so that its response stays far below the client's limit.
 _MOST_CELLS: Final = 5000
-# Calls of the sessions' count at once; the client's own slots hold back most of them.
+# Concurrent calls of the sessions' count; the client's slots delay most of them.
 _COUNTED_AT_ONCE: Final = 32
 _NO_SESSION: Final = SessionAverages(None, None, None)
-# Before any request was stored.
+# Before any stored request.
 _EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -50,8 +184,8 @@ class Outcome(Protocol):
 class MetricsClient(Protocol):
     """The part of `HeliconeClient` that every grid needs.
 
-    Methods of a `HeliconeClient` that are missing are not used: ``query_grid``, ``count_sessions`` and
-    ``stream_requests``.
+    The optional methods ``query_grid``, ``count_sessions`` and ``stream_requests`` of a `HeliconeClient` are
+    used if they exist.
     """
 
     def stream_metrics(
@@ -62,7 +196,7 @@ class MetricsClient(Protocol):
 
 @attrs.frozen
 class Plan:
-    """What the cells of a grid have in common.
+    """The common parts of all cells of a grid.
 
     Args:
         query: The query of all cells.
@@ -110,10 +244,10 @@ class Plan:
 
 
 def _engine_time(period: Period) -> TimeFilter | None:
-    """The time of a period, whose start the contract would exclude."""
+    """The time of a period, with the start that the contract would exclude."""
     if not period.includes_start or period.start is None or period.end is None:
         return period.time_filter
-    # In UTC, because Python subtracts from a time of a zone by the wall clock, even when clocks change.
+    # In UTC, because Python subtracts times of the same zone by the wall clock, even across a clock change.
     return TimeFilter(period.start.astimezone(UTC) - _MILLISECOND, period.end)
 
 
@@ -153,13 +287,13 @@ async def fill(
     cells: dict[Position, GridCell],
     on_progress: OnProgress | None,
 ) -> None:
-    """Run the queries of cells that have no metrics, and put the filled cells in their place.
+    """Run the queries of cells without metrics, and replace them by the filled cells.
 
-    If it is cancelled, *cells* keeps what was completed.
+    After a cancellation, *cells* holds what was completed.
 
     Args:
         client: The client.
-        plan: What the cells have in common.
+        plan: The common parts of all cells.
         cells: The cells.
         on_progress: Called with the numbers of completed, all and failed queries.
 
@@ -172,7 +306,7 @@ async def fill(
     progress = _Progress(len(missing) * len(_levels(plan, cells[missing[0]])), on_progress)
     rest = missing
     if hasattr(client, "query_grid") and not _offers_grid(client):
-        # Only a response tells whether the server answers whole grids.
+        # Only a response shows whether the server answers whole grids.
         await _query_cells(client, plan, cells, missing[:1], progress)
         rest = missing[1:]
     if _offers_grid(client):
@@ -211,7 +345,7 @@ async def _query_grid(
 def _requests(
     plan: Plan, missing: list[Position]
 ) -> Iterator[tuple[dict[int | None, int | None], GridQuery]]:
-    """Requests for parts of a grid, each with the places of the grid's periods in it."""
+    """Requests for parts of a grid, each with the positions of its periods in the grid."""
     wanted = sorted({period for _, period in missing if period is not None})
     has_totals = any(segment is None for segment, _ in missing)
     if any(period is None for _, period in missing):
@@ -286,7 +420,7 @@ def _end(metrics: SessionMetrics, name: str) -> float | None:
 
 
 def _estimate(metrics: SessionMetrics, query: SessionMetricsQuery) -> CellSums:
-    """Sums from the number of drawn sessions, which is at least the share of the cut."""
+    """Sums from the number of drawn sessions, which is at least the share at the cut."""
     average = metrics.average
     if average.session_count is None:
         return CellSums(0, 0, 0.0)
@@ -318,7 +452,7 @@ async def _counted(client: Any, cell: GridCell) -> GridCell:
     try:
         count = await client.count_sessions(query.filter, time_filter=time, name=query.name_contains or None)
     except HeliconeError:
-        # The count cannot decide the filter, for example one on whole sessions: the estimate stays.
+        # The service cannot count with this filter, for example one on whole sessions: the estimate remains.
         return cell
     if count.total_cost is None or count.avg_requests is None:
         return cell

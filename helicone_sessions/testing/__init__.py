@@ -1,10 +1,19 @@
 """For tests of code that uses the client: a fake service on loopback, and a clock without waits."""
 
 from helicone_sessions.testing.fake_service import FakeHelicone
-from helicone_sessions.testing.faults import Fault
 from helicone_sessions.testing.recorded_request import RecordedRequest
-from helicone_sessions.testing.replies import Reply, failure, gateway_page, metrics, request, session
-from helicone_sessions.testing.rules import Answer, Held, Matching
+from helicone_sessions.testing.replies import (
+    Answer,
+    Fault,
+    Held,
+    Matching,
+    Reply,
+    failure,
+    gateway_page,
+    metrics,
+    request,
+    session,
+)
 from helicone_sessions.testing.stored_data import Traps
 from helicone_sessions.testing.virtual_clock import VirtualClock
 

@@ -1,8 +1,10 @@
-"""`FakeHelicone`: the endpoint of the service, with programmable answers."""
+"""`FakeHelicone`: the endpoints of the service on loopback, with programmable answers."""
 
 import asyncio
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Final, NoReturn, Self
 
@@ -10,18 +12,150 @@ from aiohttp import web
 
 from helicone_sessions.clock import Clock, current
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.messages.endpoints import ENDPOINTS as _ENDPOINTS
-from helicone_sessions.messages.endpoints import METRICS, AnyQuery
-from helicone_sessions.messages.fixed_window import FixedWindow
 from helicone_sessions.messages.metrics import SessionMetrics
-from helicone_sessions.messages.requests import Request
+from helicone_sessions.messages.protocol import ENDPOINTS as _ENDPOINTS
+from helicone_sessions.messages.protocol import METRICS, AnyQuery, FixedWindow
+from helicone_sessions.messages.query import Request
 from helicone_sessions.messages.sessions import Session
-from helicone_sessions.testing.faults import Fault, broken_off, truncated
-from helicone_sessions.testing.loopback import LoopbackServer, ServerThread
 from helicone_sessions.testing.recorded_request import RecordedRequest, check_body, masked
-from helicone_sessions.testing.replies import Reply, metrics, reply_of, response
-from helicone_sessions.testing.rules import Answer, AnswerRules, Held, Matching, checked
+from helicone_sessions.testing.replies import (
+    Answer,
+    AnswerRules,
+    Fault,
+    Held,
+    Matching,
+    Reply,
+    broken_off,
+    checked,
+    metrics,
+    reply_of,
+    response,
+    truncated,
+)
 from helicone_sessions.testing.stored_data import StoredData, Traps
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+# The service accepts bodies up to 50 MB (server source).
+_LARGEST_BODY = 50 * 1024 * 1024
+_TURNS_TO_CONNECT = 10
+
+
+class LoopbackServer:
+    """A server that passes each request to *handler*.
+
+    It cancels a request whose client disconnects, and at the end all requests under way.
+    """
+
+    def __init__(self, handler: Handler, host: str, port: int) -> None:
+        app = web.Application(client_max_size=_LARGEST_BODY)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        self.runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+        self._handler = handler
+        self._host = host
+        self._port = port
+        self._under_way: set[asyncio.Task[object]] = set()
+        self._listening: asyncio.Server | None = None
+
+    @property
+    def url(self) -> str:
+        """The address."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self._port}"
+
+    @property
+    def connections(self) -> int:
+        """The number of open connections."""
+        return len(self.runner.server.connections) if self.runner.server is not None else 0
+
+    async def start(self) -> None:
+        """Start to listen."""
+        await self.runner.setup()
+        assert self.runner.server is not None
+        loop = asyncio.get_running_loop()
+        try:
+            self._listening = await loop.create_server(self.runner.server, self._host, self._port)
+        except OSError:
+            await self.runner.cleanup()
+            raise
+        self._port = self._listening.sockets[0].getsockname()[1]
+
+    async def end(self) -> None:
+        """Stop listening, and cancel all requests under way."""
+        await self._stop_listening()
+        for task in tuple(self._under_way):
+            task.cancel()
+        await self.runner.cleanup()
+
+    async def _stop_listening(self) -> None:
+        if self._listening is None:
+            return
+        loop = asyncio.get_running_loop()
+        # asyncio neither serves nor closes a connection that it accepts while the server closes. So stop
+        # accepting connections first, and let accepted ones complete.
+        if hasattr(loop, "remove_reader") and not _is_proactor(loop):
+            for socket in self._listening.sockets:
+                loop.remove_reader(socket)
+        for _ in range(_TURNS_TO_CONNECT):
+            await asyncio.sleep(0)
+        self._listening.close()
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        task = asyncio.current_task()
+        assert task is not None
+        self._under_way.add(task)
+        try:
+            return await self._handler(request)
+        finally:
+            self._under_way.discard(task)
+
+
+def _is_proactor(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether it is the default loop on Windows, which has no readers."""
+    return type(loop).__name__ == "ProactorEventLoop"
+
+
+class ServerThread:
+    """A thread with an event loop in which a server runs."""
+
+    def __init__(self, server: LoopbackServer) -> None:
+        self._server = server
+        self._started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+        self._thread = threading.Thread(target=self._run, name="FakeHelicone", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread, and return when the server listens.
+
+        Raises:
+            OSError: The server cannot listen on the address.
+        """
+        self._thread.start()
+        try:
+            self._started.result()
+        except BaseException:
+            self._thread.join()
+            raise
+
+    def end(self) -> None:
+        """Stop the server, and end the thread."""
+        loop, ended = self._started.result()
+        loop.call_soon_threadsafe(ended.set)
+        self._thread.join()
+
+    def _run(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        try:
+            await self._server.start()
+        except BaseException as error:  # noqa: BLE001 - start() raises it
+            self._started.set_exception(error)
+            return
+        ended = asyncio.Event()
+        self._started.set_result((asyncio.get_running_loop(), ended))
+        await ended.wait()
+        await self._server.end()
+
 
 _SECONDS_BETWEEN_CHECKS: Final = 0.001
 _TOO_MANY: Final = Reply(429, {"error": "Too many requests, please try again later."})
@@ -43,14 +177,15 @@ class FakeHelicone:
         host: The address to listen on.
         port: The port; 0 takes a free one.
         clock: The clock of the rate limit and of the recorded requests; by default the current clock.
-        strict: Reject filters that the real server would read only in part, and raise an `AssertionError` at
-            the end of the block if there are complaints. Otherwise such filters are answered by the contract.
+        strict: Reject filters that the real server would read only in part, and raise an `AssertionError`
+            at the end of the block if there are complaints. Otherwise the fake answers such filters by the
+            contract.
         patience: Seconds of real time after which a wait in a test fails.
-        traps: How lists of sessions and requests depart from the contract, as those of real servers do.
+        traps: Differences of the lists of sessions and requests from the contract, as in real servers.
 
     Attributes:
         requests: The requests in the order of arrival, as `RecordedRequest`.
-        complaints: The problems of the requests as text; clear it if they were on purpose.
+        complaints: The problems of the requests as text; clear it if they were intended.
         open: The number of requests under way.
         most_open: The highest number of requests under way at once.
         refused: The number of requests that the rate limit rejected.
@@ -85,7 +220,7 @@ class FakeHelicone:
         port: int = 0,
         clock: Clock | None = None,
         strict: bool = True,
-        patience: float = 5.0,
+        patience: float = 60.0,
         traps: Traps | None = None,
     ) -> None:
         self.api_key = api_key
@@ -153,7 +288,7 @@ class FakeHelicone:
 
     @property
     def traps(self) -> Traps:
-        """How the lists depart from the contract; it can be changed at any time."""
+        """Differences of the lists from the contract; they can be changed at any time."""
         return self._data.traps
 
     @traps.setter

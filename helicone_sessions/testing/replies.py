@@ -1,15 +1,23 @@
-"""Responses of the fake service: `Reply`, and functions that make common ones."""
+"""The answers of the fake service: replies, faults, and the rules that choose among them."""
 
-from collections.abc import Iterable, Mapping
+import socket
+import struct
+import sys
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 from http import HTTPStatus
-from typing import Any, Final
+from types import TracebackType
+from typing import Any, Final, Self, TypeAlias
 from uuid import uuid4
 
 import attrs
 from aiohttp import web
 from multidict import CIMultiDict
 
+from helicone_sessions.filters.expression import ALL, Condition, Filter, as_filter, filter_of_contract
+from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages.codec import encode
 from helicone_sessions.messages.converter import converter
 from helicone_sessions.messages.metrics import (
@@ -19,15 +27,18 @@ from helicone_sessions.messages.metrics import (
     SessionAverages,
     SessionMetrics,
 )
-from helicone_sessions.messages.requests import Request
+from helicone_sessions.messages.protocol import AnyQuery
+from helicone_sessions.messages.query import Request, SessionMetricsQuery
 from helicone_sessions.messages.sessions import Session
+from helicone_sessions.testing.recorded_request import RecordedRequest
+from helicone_sessions.testing.virtual_clock import Notifier
 
 _TYPES: Final = {bytes: "application/octet-stream", str: "text/plain; charset=utf-8"}
 
 
 @attrs.frozen
 class Reply:
-    """A response, byte for byte.
+    """A response, byte by byte.
 
     Args:
         status: The HTTP status.
@@ -60,7 +71,7 @@ class Reply:
 
 
 def response(reply: Reply, headers: Mapping[str, str]) -> web.Response:
-    """A reply for aiohttp; the reply's own headers win over *headers*."""
+    """A reply for aiohttp; the reply's own headers override *headers*."""
     together = CIMultiDict({"Content-Type": reply.content_type, **headers})
     together.update(reply.headers)
     return web.Response(status=reply.status, body=reply.raw, headers=together)
@@ -189,7 +200,7 @@ def request(
     """A request under the API's names.
 
     Args:
-        request_id: Its id; None makes a new one.
+        request_id: Its id; by default a new one.
         created_at: Its time.
         session_id: The id of its session; None for a request outside of sessions.
         session_name: The name of its session.
@@ -222,3 +233,212 @@ def request(
 
 def _iso(moment: datetime) -> str:
     return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+
+
+# SO_LINGER on with zero seconds: closing such a socket resets the connection.
+_NO_LINGER: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+
+
+class Fault(Enum):
+    """A failure of the connection, which has no status.
+
+    >>> import asyncio
+    >>> from helicone_sessions import HeliconeClient
+    >>> from helicone_sessions.testing import FakeHelicone, metrics
+    >>> async def main():
+    ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
+    ...         fake.will_answer(Fault.DROP, metrics(cost=0.5))
+    ...         print((await client.get_metrics()).average.session_cost, len(fake.requests))
+    >>> asyncio.run(main())
+    0.5 2
+    """
+
+    DROP = "drop"
+    """The server closes the connection without a response."""
+    RESET = "reset"
+    """The server resets the connection (TCP RST)."""
+    STALL = "stall"
+    """No response ever comes. The client's timeout, which is real time, ends the request."""
+    TRUNCATE = "truncate"
+    """The server closes the connection in the middle of the response."""
+    NOT_HTTP = "not http"
+    """The response is not HTTP."""
+    GOES_STALE = "goes stale"
+    """The response comes, and the server resets the kept connection at the next request.
+
+    A client can meet this when a server closes an idle connection while the next request is on its way.
+    """
+
+
+async def truncated(request: web.Request, reply: Reply, headers: Mapping[str, str]) -> web.StreamResponse:
+    """Send half of a response, and close the connection."""
+    whole = response(reply, headers)
+    half = web.StreamResponse(status=whole.status, headers=whole.headers)
+    # One byte more than the body has, so that an empty body is incomplete too.
+    half.headers["Content-Length"] = str(len(reply.raw) + 1)
+    await half.prepare(request)
+    await half.write(reply.raw[: len(reply.raw) // 2])
+    _close(request)
+    return half
+
+
+def broken_off(request: web.Request, fault: Fault) -> web.StreamResponse:
+    """Close the connection without a response."""
+    if fault is Fault.NOT_HTTP and request.transport is not None:
+        request.transport.write(b"NOPE this is no HTTP\r\n\r\n")
+    if fault in (Fault.RESET, Fault.GOES_STALE):
+        _reset(request)
+    else:
+        _close(request)
+    # aiohttp requires a response, although nobody receives it.
+    return web.Response()
+
+
+def _close(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.close()
+
+
+def _reset(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        request.transport.abort()
+
+
+Answer: TypeAlias = SessionMetrics | Reply | Fault | Callable[[RecordedRequest], Awaitable["Answer"]]
+"""An answer, or an async function that takes the request and returns one."""
+Matching = AnyQuery | Condition | str | Callable[[Any], object]
+"""Requests with an equal query, an equal filter or this ``name_contains``, or a function of the query that
+returns true for them."""
+
+_Matches = Callable[[AnyQuery], object]
+# These faults need an answer to truncate or to follow.
+_FAULTS_OF_ANSWERS: tuple[Answer, ...] = (Fault.TRUNCATE, Fault.GOES_STALE)
+
+
+def checked(answer: Answer) -> Answer:
+    """The answer itself.
+
+    Raises:
+        TypeError: It is not an answer.
+    """
+    is_function = callable(answer) and not isinstance(answer, type)
+    if is_function or isinstance(answer, (SessionMetrics, Reply, Fault)):
+        return answer
+    raise TypeError(
+        f"an answer must be SessionMetrics, a Reply, a Fault or an async function, got {masked_repr(answer)}"
+    )
+
+
+def matcher(to: Matching | None) -> _Matches:
+    """A predicate for queries.
+
+    Queries and filters are compared in their wire form, in which equal ones have the same form.
+
+    Raises:
+        TypeError: *to* cannot be compared with a query.
+        FilterError: It cannot be sent.
+    """
+    if to is None:
+        return lambda _query: True
+    if isinstance(to, str):
+        return lambda query: getattr(query, "name_contains", None) == to
+    if isinstance(to, SessionMetricsQuery):
+        as_sent = converter.structure(converter.unstructure(to), SessionMetricsQuery)
+        return lambda query: query == as_sent
+    if isinstance(to, Condition):
+        wanted = filter_of_contract(as_filter(to).to_wire(), path="$")
+        return lambda query: _filter_of(query) == wanted
+    if callable(to):
+        return to
+    raise TypeError(
+        "requests are matched by a SessionMetricsQuery, a filter, a string or a function of the query, got"
+        f" {masked_repr(to)}"
+    )
+
+
+def _filter_of(query: AnyQuery) -> Filter:
+    return ALL if query.filter is None else query.filter
+
+
+class Held:
+    """Requests that wait for `release`, or for the end of its ``with`` block.
+
+    >>> import asyncio
+    >>> from helicone_sessions import HeliconeClient
+    >>> from helicone_sessions.testing import FakeHelicone
+    >>> async def main():
+    ...     async with FakeHelicone() as fake, HeliconeClient(fake.api_key, base_url=fake.url) as client:
+    ...         with fake.hold() as held:
+    ...             asking = asyncio.create_task(client.get_metrics())
+    ...             await fake.until(lambda: fake.open == 1)
+    ...             print(asking.done())
+    ...             held.release()
+    ...             return (await asking).average.session_cost
+    >>> asyncio.run(main())
+    False
+    0.25
+    """
+
+    def __init__(self, matches: _Matches) -> None:
+        self.matches = matches
+        self._is_released = False
+        self._released = Notifier()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Answer these requests and later ones; callable from any thread."""
+        self._is_released = True
+        self._released.notify_all()
+
+    async def wait(self) -> None:
+        """Wait for the release."""
+        await self._released.wait_for(lambda: self._is_released)
+
+
+class AnswerRules:
+    """The answers: first those for the next requests, then the rules, the latest first."""
+
+    def __init__(self) -> None:
+        self.otherwise: Answer = metrics()
+        self._next: deque[Answer] = deque()
+        self._rules: list[tuple[_Matches, Answer]] = []
+        self._holds: list[Held] = []
+
+    def add(self, *answers: Answer) -> None:
+        """Set the answers to the next requests, one each."""
+        self._next.extend([checked(answer) for answer in answers])
+
+    def add_rule(self, to: Matching, answer: Answer) -> None:
+        """Set the answer to requests that match *to*."""
+        self._rules.append((matcher(to), checked(answer)))
+
+    def hold(self, to: Matching | None) -> Held:
+        """Hold back requests that match *to*."""
+        held = Held(matcher(to))
+        self._holds.append(held)
+        return held
+
+    def holds_on(self, query: AnyQuery) -> list[Held]:
+        """The holds that a request waits for."""
+        return [held for held in tuple(self._holds) if held.matches(query)]
+
+    def answer_to(self, query: AnyQuery) -> Answer:
+        """The answer to the next request."""
+        return self._next.popleft() if self._next else self._by_rule(query)
+
+    def answer_with_fault(self, query: AnyQuery) -> Answer:
+        """The answer that a fault truncates, or after which the connection goes stale."""
+        answers = (self._by_rule(query), self.otherwise)
+        return next((answer for answer in answers if answer not in _FAULTS_OF_ANSWERS), metrics())
+
+    def _by_rule(self, query: AnyQuery) -> Answer:
+        rules = reversed(tuple(self._rules))
+        return next((answer for matches, answer in rules if matches(query)), self.otherwise)

@@ -1,6 +1,8 @@
-"""The sessions and requests of the fake service, and `Traps`: how real servers depart from the contract."""
+"""The sessions and requests of the fake service, and `Traps`: how real servers differ from the contract."""
 
+import operator
 import random
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
@@ -10,14 +12,14 @@ from zlib import crc32
 
 import attrs
 
+from helicone_sessions.filters.constants import MISSING
 from helicone_sessions.filters.expression import Filter
-from helicone_sessions.filters.nodes import And, Leaf, simplify
+from helicone_sessions.filters.nodes import And, Leaf, Node, Or, fold, simplify
 from helicone_sessions.filters.schema import SESSIONS as SESSION_TABLE
 from helicone_sessions.filters.schema import Kind
 from helicone_sessions.filters.whole_sessions import has_whole_session_conditions
-from helicone_sessions.messages import requests, sessions
 from helicone_sessions.messages.converter import moment_in
-from helicone_sessions.messages.endpoints import (
+from helicone_sessions.messages.protocol import (
     REQUEST_COUNT,
     REQUESTS,
     SESSION_COUNT,
@@ -25,12 +27,89 @@ from helicone_sessions.messages.endpoints import (
     SESSIONS,
     Endpoint,
 )
-from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.messages.requests import Request, RequestCountQuery, RequestsQuery
-from helicone_sessions.messages.sessions import Session, SessionCount, SessionName, SessionsQuery
-from helicone_sessions.messages.time_filter import TimeFilter
-from helicone_sessions.testing.matching import UNKNOWN, predicate
+from helicone_sessions.messages.query import (
+    DEFAULT_SESSIONS_PAGE,
+    MOST_NAMES,
+    REQUESTS_PAGE,
+    Request,
+    RequestCountQuery,
+    RequestsQuery,
+    SessionMetricsQuery,
+    SessionsQuery,
+    TimeFilter,
+)
+from helicone_sessions.messages.sessions import Session, SessionCount, SessionName
 from helicone_sessions.testing.replies import Reply, failure, gateway_page
+
+_COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
+    "equals": operator.eq,
+    "not-equals": operator.ne,
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
+}
+_WILDCARDS: Final = re.compile(r"\\([\\%_])|(%)|(_)|(.)", re.DOTALL)
+ValueOf = Callable[[Leaf], Any]
+"""Returns the value of the column of a condition; None if it is missing."""
+UNKNOWN: Final = object()
+"""The value of an unknown column: every condition on it holds."""
+
+
+def predicate(condition: Filter | None, *, drops_fractions: bool = False) -> Callable[[ValueOf], bool]:
+    """A function that checks whether values match a filter.
+
+    Args:
+        condition: The filter; None always matches.
+        drops_fractions: Read the times of conditions in whole seconds, as the open-source server does.
+
+    >>> from helicone_sessions import F
+    >>> row = {"model": "gpt-4o"}
+    >>> predicate(F.model.contains("GPT") | (F.cost > 0.1))(lambda leaf: row.get(leaf.column.name))
+    True
+    """
+    if condition is None:
+        return lambda _value_of: True
+    if condition.matches_nothing:
+        return lambda _value_of: False
+
+    def made(node: Node, below: list[Callable[[ValueOf], bool]]) -> Callable[[ValueOf], bool]:
+        if isinstance(node, Leaf):
+            return lambda value_of: _holds(node, value_of(node), drops_fractions=drops_fractions)
+        if isinstance(node, Or):
+            return lambda value_of: any(holds(value_of) for holds in below)
+        return lambda value_of: all(holds(value_of) for holds in below)
+
+    return fold(simplify(condition.node), made)
+
+
+def _holds(leaf: Leaf, value: Any, *, drops_fractions: bool) -> bool:
+    wanted: Any = leaf.value
+    if value is UNKNOWN:
+        return True
+    if wanted is MISSING:
+        return (value is None) == (leaf.operator == "equals")
+    if value is None:
+        return False
+    if isinstance(wanted, datetime) and drops_fractions:
+        wanted = wanted.replace(microsecond=0)
+    if leaf.operator in _COMPARE:
+        return _COMPARE[leaf.operator](value, wanted)
+    if leaf.operator in ("like", "ilike"):
+        flags = re.IGNORECASE if leaf.operator == "ilike" else 0
+        return re.fullmatch(_pattern(wanted), str(value), flags | re.DOTALL) is not None
+    return (wanted.lower() in str(value).lower()) == (leaf.operator == "contains")
+
+
+def _pattern(like: str) -> str:
+    """A LIKE pattern as a regular expression."""
+
+    def part(match: re.Match[str]) -> str:
+        escaped, many, one, plain = match.groups()
+        return ".*" if many else "." if one else re.escape(escaped or plain)
+
+    return _WILDCARDS.sub(part, like)
+
 
 Row = TypeVar("Row", Session, Request)
 
@@ -41,17 +120,17 @@ _NAMES: Final = {"status": "response_status", "latency": "delay_ms", "user_id": 
 
 @attrs.frozen(kw_only=True)
 class Traps:
-    """How a server departs from the contract; each was found in the open-source server or an older one.
+    """Differences of a server from the contract; each exists in the open-source server or an older one.
 
     Args:
         numbers_as_text: Counts come as text.
         without_user_ids: Sessions have no ``user_ids``.
         ignores_offset: The list of sessions is always the newest 50, and their count a bare number.
-        repeats_rows: Rows are stored up to three times; a page is cut first and rid of repetitions then.
-        shuffles_ties: Rows of the same time come in another order each time.
-        drops_fractions: Fractions of a second in conditions and in ``timeFilter`` do not count.
+        repeats_rows: Rows are stored up to three times; repetitions are removed after a page is cut.
+        shuffles_ties: Rows of the same time come in a different order each time.
+        drops_fractions: Fractions of a second in conditions and in ``timeFilter`` are ignored.
         slow_above: Pages of more rows end with a gateway's timeout (504).
-        fails_on_whole_sessions: The count of sessions fails for conditions on whole sessions.
+        fails_on_whole_sessions: The count of sessions fails with conditions on whole sessions.
 
     >>> Traps(slow_above=100).slow_above
     100
@@ -69,7 +148,7 @@ class Traps:
 
 @attrs.define(eq=False)
 class StoredData:
-    """What the fake service knows of sessions and requests, and its answers about them."""
+    """The sessions and requests of the fake service, and its answers about them."""
 
     sessions: list[Session] = attrs.field(factory=list)
     requests: list[Request] = attrs.field(factory=list)
@@ -78,7 +157,7 @@ class StoredData:
     _times: "_Times" = attrs.field(factory=lambda: _Times([]), init=False)
 
     def reply(self, endpoint: Endpoint[Any, Any], query: Any) -> Reply:
-        """The response of an endpoint other than that of the metrics."""
+        """The response of an endpoint other than metrics."""
         answers: dict[Endpoint[Any, Any], Callable[[Any], Any]] = {
             SESSIONS: self._page_of_sessions,
             SESSION_COUNT: self._session_count,
@@ -92,7 +171,7 @@ class StoredData:
     def _page_of_sessions(self, query: SessionsQuery) -> Any:
         limit, offset = query.page_size, query.offset
         if self.traps.ignores_offset:
-            limit, offset = sessions.DEFAULT_PAGE, 0
+            limit, offset = DEFAULT_SESSIONS_PAGE, 0
         found = self._ordered(self._matching_sessions(query), lambda one: one.created_at, newest_first=True)
         page = self._page(found, offset, limit, lambda one: (one.session_id, one.session_name))
         return page if isinstance(page, Reply) else [self._session_row(one) for one in page]
@@ -132,11 +211,11 @@ class StoredData:
             )
             for name, group in by_name.items()
         ]
-        rows = SESSION_NAMES.answer_to_wire(names[: sessions.MOST_NAMES])
+        rows = SESSION_NAMES.answer_to_wire(names[:MOST_NAMES])
         return [{**row, "session_count": self._number(row["session_count"])} for row in rows]
 
     def _page_of_requests(self, query: RequestsQuery) -> Any:
-        if query.limit > requests.LARGEST_PAGE:
+        if query.limit > REQUESTS_PAGE:
             return failure("invalid limit")
         found = self._ordered(self._matching_requests(query), _created_at, newest_first=query.sort != "asc")
         return self._page(found, query.offset, query.limit, lambda one: one["request_id"])
@@ -173,7 +252,7 @@ class StoredData:
         ]
 
     def _selected(self, query: SessionsQuery | SessionMetricsQuery) -> list[Session]:
-        """The sessions in the time and of the filter of a query."""
+        """The sessions that match the time and the filter of a query."""
         holds = predicate(query.filter, drops_fractions=self.traps.drops_fractions)
         found = [one for one in self.sessions if holds(partial(_of_session, one))]
         if query.time_filter is not None:
@@ -239,7 +318,7 @@ def _created_at(request: Request) -> datetime:
 
 
 def _of_session(session: Session, leaf: Leaf) -> Any:
-    """The value of a column; of the requests of a session only id and name are known."""
+    """The value of a column; from the requests of a session, only id and name are known."""
     if leaf.column.table == SESSION_TABLE:
         name = leaf.column.name.removeprefix("session_")
         return getattr(session, name, UNKNOWN)

@@ -16,7 +16,7 @@ from helicone_sessions.filters.expression import Filter
 from helicone_sessions.filters.schema import SERVER_BODY_DAYS
 from helicone_sessions.filters.whole_sessions import Grouping, grouping_cautions
 from helicone_sessions.masking import masked_repr
-from helicone_sessions.messages.time_filter import TimeFilter
+from helicone_sessions.messages.query import TimeFilter
 
 Cautions = Literal["warn", "error", "ignore"]
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -33,7 +33,7 @@ class Place:
 
 
 def callers_place() -> Place:
-    """The nearest line outside of this package and of asyncio."""
+    """The nearest line outside of this package and asyncio."""
     frame = sys._getframe(1)  # noqa: SLF001 - the one way to the caller, as warnings itself takes it
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _INSIDE:
         frame = frame.f_back
@@ -41,7 +41,7 @@ def callers_place() -> Place:
 
 
 def marked_as_coroutine_function(function: Function) -> Function:
-    """*function*, which gives a coroutine, as one for those who look, as `unittest.mock` does."""
+    """Mark *function*, which returns a coroutine, as a coroutine function, as `unittest.mock` expects."""
     if sys.version_info >= (3, 12):
         return inspect.markcoroutinefunction(function)
     # The equivalent of markcoroutinefunction() on 3.11.
@@ -54,12 +54,12 @@ def _utc_now() -> datetime:
 
 
 class FilterWarnings:
-    """Reports the cautions of queries, by the client's ``cautions=``.
+    """Reports the cautions of queries, as the client's ``cautions=`` says.
 
     Args:
-        mode: ``"warn"`` warns of them, ``"error"`` refuses a query that the server would read differently,
-            ``"ignore"`` does neither.
-        now: The time of day, with its zone.
+        mode: ``"warn"`` issues warnings, ``"error"`` rejects a query that the server would read
+            differently, ``"ignore"`` does neither.
+        now: Returns the time of day, with its zone.
     """
 
     def __init__(self, mode: Cautions, *, now: Callable[[], datetime] = _utc_now) -> None:
@@ -85,8 +85,8 @@ class FilterWarnings:
         Args:
             condition: Its filter.
             time_filter: Its time filter.
-            grouping: For a list or a count of sessions, which of the two.
-            follows_contract: Whether the server has declared that it reads filters as the contract does.
+            grouping: The endpoint, for a list or a count of sessions.
+            follows_contract: Whether the server has announced that it reads filters as the contract does.
 
         Raises:
             FilterValueError: There are cautions, and the mode is ``"error"``.
@@ -125,12 +125,12 @@ class FilterWarnings:
         return found + time_cautions(time.start, time.end)
 
     def warn(self, message: str, place: Place) -> None:
-        """Warn of something in an answer."""
+        """Warn about an answer."""
         if self._mode != "ignore":
             _warn(message, place)
 
     def say(self, found: tuple[Caution, ...], place: Place) -> None:
-        """Warn of each caution once per place."""
+        """Warn about each caution once per place."""
         for caution in found:
             what = (place, caution.effect, caution.column)
             if what not in self._said:

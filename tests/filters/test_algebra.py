@@ -17,6 +17,8 @@ from helicone_sessions.filters.expression import Filter, all_of, any_of
 from helicone_sessions.filters.nodes import Not, simplify
 from helicone_sessions.filters.schema import Kind
 from tests.filters.support import CONTRADICTION, MOMENT, again, branch, leaf, read
+from tests.parts import parts
+from tests.repeats import repeats
 from tests.strategies import METHODS, PAIRS, filters, numbers, texts, times
 
 A, B, C, D = (F.latency == number for number in range(4))
@@ -81,7 +83,7 @@ def test_joined(source: str, expected: str) -> None:
     "source", ["ALL", "all_of()", "all_of(None)", "~NONE", "A | ALL", "~any_of()", "ALL & ALL", "~(A & NONE)"]
 )
 def test_everything(source: str) -> None:
-    """What matches everything is sent as "all"."""
+    """A filter that matches everything is sent as "all"."""
     assert "all" == read(source, **NAMES).to_wire()
     assert not read(source, **NAMES).matches_nothing
 
@@ -91,7 +93,7 @@ def test_everything(source: str) -> None:
     ["NONE", "any_of()", "any_of(None)", "~ALL", "A & NONE", "~all_of()", "NONE | NONE", "~(A | ALL)"],
 )
 def test_nothing(source: str) -> None:
-    """What matches nothing is sent as a contradiction, never as "all"."""
+    """A filter that matches nothing is sent as a contradiction, never as "all"."""
     assert CONTRADICTION == read(source, **NAMES).to_wire()
     assert read(source, **NAMES).matches_nothing
 
@@ -113,7 +115,7 @@ def test_nothing(source: str) -> None:
 )
 @pytest.mark.parametrize("function", [all_of, any_of])
 def test_only_filters_are_joined(function: Callable[..., Filter], wrong: object, words: str) -> None:
-    """What is no filter is refused by all_of and any_of."""
+    """all_of and any_of reject anything but filters."""
     with pytest.raises(FilterTypeError, match=words):
         function(wrong)
 
@@ -206,7 +208,7 @@ def test_refused_opposites(source: str) -> None:
 
 
 @given(filters())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=repeats(60))
 def test_negated_twice(filter_: Filter) -> None:
     """~~x is x."""
     assert filter_ == ~~filter_
@@ -214,7 +216,7 @@ def test_negated_twice(filter_: Filter) -> None:
 
 
 def _like(pattern: str, text: str) -> bool:
-    """What ClickHouse's ILIKE does, told by a regular expression."""
+    """ClickHouse's ILIKE as a regular expression."""
     tokens = re.findall(r"\\[\\%_]|.", pattern, re.DOTALL)
     wild = {"%": ".*", "_": "."}
     expression = "".join(wild.get(token) or re.escape(token[-1]) for token in tokens)
@@ -255,14 +257,14 @@ rows = st.fixed_dictionaries(
 
 
 @given(filters(negatable=True), rows)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=repeats(120))
 def test_opposites_match_the_other_rows(filter_: Filter, row: Row) -> None:
     """Of x and ~x exactly one matches a row."""
     assert _matches(filter_.to_wire(), row) is not _matches((~filter_).to_wire(), row)
 
 
 @given(st.lists(filters(max_leaves=6), max_size=4), rows)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=repeats(80))
 def test_joined_filters_match_together(parts: list[Filter], row: Row) -> None:
     """all_of matches where all parts do, any_of where at least one does."""
     found = [_matches(part.to_wire(), row) for part in parts]
@@ -300,7 +302,7 @@ def _alternation(depth: int) -> Filter:
 def test_the_deepest_that_is_sent() -> None:
     """A filter of 200 levels is sent, one of 201 is refused."""
     assert 200 == _depth(_alternation(200).to_wire())
-    with pytest.raises(FilterValueError, match="201 levels deep"):
+    with pytest.raises(FilterValueError, check=parts(argument="filter")):
         _alternation(201).to_wire()
 
 
@@ -371,7 +373,7 @@ def test_filters_equal_nothing_else(other: object) -> None:
 
 
 @given(filters())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=repeats(60))
 def test_copies_are_equal(filter_: Filter) -> None:
     """A filter is its own copy, and equal to the one that comes back from pickle."""
     assert filter_ is copy.copy(filter_)

@@ -39,7 +39,7 @@ def mend(wrote: str, meant: str) -> str:
 
 
 def refusal(attempt: Callable[[], object]) -> FilterError:
-    """What *attempt* is refused with."""
+    """The error of *attempt*."""
     with pytest.raises(FilterError) as caught:
         attempt()
     return caught.value
@@ -176,6 +176,14 @@ NAMES: list[tuple[Callable[[], object], str]] = [
         lambda: read("F.properties == 'x'"),
         "F.properties is a map and has no value without a key. Name a key, as in F.properties['env'] == 'prod'",
     ),
+    (
+        lambda: read("F.properties.env == 'prod'"),
+        "F.properties is a map and has no .env. Use a key, as in F.properties['env']",
+    ),
+    (
+        lambda: read("F.properties.contains('prod')"),
+        "F.properties is a map and has no .contains. Use a key, as in F.properties['env'].contains",
+    ),
 ]
 # ibis: "Arguments cost:float64 and Literal(True):boolean are not comparable"; ndb: "In field cost, expected float,
 # got 'abc'"; SQLAlchemy, polars, peewee: accepted.
@@ -257,7 +265,7 @@ def test_the_words_of_a_refusal(attempt: Callable[[], object], words: str) -> No
     [(TRUTH, FilterTypeError), (SIDE_BY_SIDE, FilterTypeError), (MEMBERS, FilterTypeError)],
 )
 def test_the_kind_of_a_refusal(attempts: list[Any], kind: type[FilterError]) -> None:
-    """What Python reads otherwise is a FilterTypeError, and nothing more special."""
+    """A misread expression raises FilterTypeError itself, not a subclass."""
     assert {kind} == {type(refusal(attempt)) for attempt, _ in attempts}
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from helicone_sessions.errors import FilterValueError
 from helicone_sessions.filters.columns import Columns, F
+from helicone_sessions.filters.parser import parse_filter
 from helicone_sessions.filters.schema import ALIASES, ColumnFacts, Kind
-from helicone_sessions.filters.text.parser import parse_filter
 from tests.filters.support import again, needs_contract, schemas
 from tests.strategies import COLUMNS, PAIRS
 
@@ -65,6 +65,13 @@ def test_f_has_every_column(facts: ColumnFacts) -> None:
     assert column is F[facts.name]
     assert facts is column.facts
     assert "F." + facts.name.replace("-", "_") == repr(column)
+
+
+def test_a_column_documents_itself() -> None:
+    """In a notebook, `F.cost?` shows the meaning of the column and its unit, then the text of its class."""
+    assert F.cost.__doc__.startswith("Price of the request, in dollars.\n\nA column of numbers")
+    assert F.properties["env"].__doc__.startswith("Properties of the request by key")
+    assert type(F.cost).__doc__.startswith("A column of numbers")
 
 
 def test_dir_lists_the_columns() -> None:
@@ -145,5 +152,6 @@ def test_completion_shows_what_a_column_is() -> None:
         if isinstance(one, ast.Assign) and isinstance(one.targets[0], ast.Name) and isinstance(text, ast.Expr)
     }
     for facts in COLUMNS:
-        unit = f", in {facts.unit}" if facts.unit not in (None, "code") else ""
+        is_named = facts.unit in (None, "code") or facts.unit in facts.about
+        unit = "" if is_named else f", in {facts.unit}"
         assert f"{facts.about}{unit}.".casefold() == shown[facts.attribute].casefold()

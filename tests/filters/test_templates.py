@@ -10,7 +10,7 @@ import pytest
 from helicone_sessions.errors import FilterError, FilterSyntaxError, FilterTypeError
 from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.expression import ALL, Filter
-from helicone_sessions.filters.text.parser import parse_filter
+from helicone_sessions.filters.parser import parse_filter
 from tests.filters.support import MOMENT, Model, read
 
 

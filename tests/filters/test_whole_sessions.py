@@ -13,7 +13,7 @@ from helicone_sessions.filters.whole_sessions import (
     has_whole_session_conditions,
     sessions_first,
 )
-from helicone_sessions.testing.matching import predicate
+from helicone_sessions.testing.stored_data import predicate
 
 SESSIONS = "sessions_request_response_rmt"
 LEAVES = [

@@ -13,7 +13,7 @@ import attrs
 import pytest
 from aiohttp import web
 
-from helicone_sessions.local.drivers.clickhouse_address import parse_address
+from helicone_sessions.local.drivers.clickhouse import parse_address
 
 chdb = pytest.importorskip("chdb", reason="the extra `local` is not installed")
 

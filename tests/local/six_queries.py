@@ -12,8 +12,7 @@ from typing import Any, Final
 import attrs
 
 from helicone_sessions.local.drivers.driver import Driver, Result, Statement
-from helicone_sessions.local.query.one_scan import NANO, metrics_of, quantile_levels
-from helicone_sessions.local.query.selection import Selection
+from helicone_sessions.local.query.metrics_sql import NANO, Selection, metrics_of, quantile_levels
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
 
@@ -94,4 +93,4 @@ def _sessions(selection: Selection, measure: _Measure, keys: tuple[str, ...]) ->
     behind = {"id": tables.session_id, "name": tables.session_name}
     return f"""
 SELECT {", ".join(f"{behind[key]} AS {key}" for key in keys)}, {measure.of_requests} AS value
-FROM {plain} WHERE {selection.window} AND {selection.condition.text} GROUP BY {by}"""
+FROM {plain} WHERE {selection.scope} AND {selection.condition.text} GROUP BY {by}"""

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import random
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,26 +16,20 @@ import pytest
 from helicone_sessions import HeliconeError
 from helicone_sessions.local.drivers.chdb import ChdbDriver
 from helicone_sessions.local.drivers.driver import Statement
-from helicone_sessions.local.storage import loader
+from helicone_sessions.local.storage import loader, readers
 from helicone_sessions.local.storage.fields import FIELDS, RowOptions
 from helicone_sessions.local.storage.readers import read_blocks
 from helicone_sessions.local.storage.rows import Loaded, RowEncoder
 from helicone_sessions.local.storage.store import Store
+from tests.repeats import repeats
 
-chdb = pytest.importorskip("chdb", reason="the extra `local` is not installed")
+pytest.importorskip("chdb", reason="the extra `local` is not installed")
+pytestmark = pytest.mark.usefixtures("engine_kept_running")
 
-# A nightly session reads many more.
-COUNT = int(os.environ.get("HELICONE_SESSIONS_MUTATIONS", "30"))
+# `nox -s mutations` reads many more.
+COUNT = int(os.environ.get("HELICONE_SESSIONS_MUTATIONS") or repeats(30))
 START = datetime(2026, 10, 1, 12, tzinfo=UTC)
 NEVER, ALWAYS = 10**9, 1
-
-
-@pytest.fixture(scope="module", autouse=True)
-def engine_kept_running() -> Iterator[None]:
-    """The engine starts with the first connection and ends with the last; one held open saves the time."""
-    connection = chdb.connect(":memory:")
-    yield
-    connection.close()
 
 
 @attrs.frozen
@@ -370,6 +363,34 @@ def test_many_mutations(tmp_path: Path, ending: str) -> None:
         assert refusal.startswith(path.name)
         for line in rejects:
             assert json.loads(line)["_rejected"]["where"].startswith(f"r.{ending}, ")
+
+
+def test_csv_without_the_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines of CSV that are rows by themselves are the rows that the module `csv` finds."""
+    path = tmp_path / "r.csv"
+    by_line = 0
+    for seed in range(12 * COUNT):
+        chance = random.Random(seed)  # noqa: S311 - the same bytes at every run
+        rows = [plain_row(number, chance) for number in range(chance.choice([1, 3]))]
+        content = csv_rows(rows, chance)
+        path.write_bytes(mutated(content, chance) if chance.random() < 0.8 else content)
+        found = csv_outcome(path)
+        by_line += sum(isinstance(block, readers.CsvLines) for block in found[1])
+        with monkeypatch.context() as patch:
+            patch.setattr(readers, "_is_row_per_line", lambda *_: False)
+            assert csv_outcome(path)[0] == found[0]
+    assert by_line > COUNT
+
+
+def csv_outcome(path: Path) -> tuple[list[Any], list[readers.Block]]:
+    """All rows of a file with their places, or the error, and its blocks."""
+    blocks = []
+    try:
+        blocks += read_blocks(path, RowOptions())
+    except HeliconeError as error:
+        return [str(error)], blocks
+    rows = [placed for block in blocks for placed in block.rows()]
+    return [(placed.where, placed.row, placed.identity) for placed in rows], blocks
 
 
 @pytest.mark.parametrize("ending", FORMS)

@@ -13,10 +13,10 @@ from helicone_sessions import F, SessionMetrics, SessionMetricsQuery, TimeFilter
 from helicone_sessions.local import LocalServer
 from helicone_sessions.local.drivers.chdb import ChdbDriver
 from helicone_sessions.local.drivers.driver import DriverError, Statement
-from helicone_sessions.local.query import one_scan
+from helicone_sessions.local.query import metrics_sql
 from helicone_sessions.local.query.contract_sql import Parameters
 from helicone_sessions.local.query.engine import Engine
-from helicone_sessions.local.query.selection import by_contract
+from helicone_sessions.local.query.metrics_sql import select
 from helicone_sessions.local.storage.rows import DEFAULT_ORGANIZATION
 from helicone_sessions.local.storage.store import Store
 
@@ -65,7 +65,7 @@ async def test_failures_beside_answers() -> None:
 
 async def test_statement_that_cannot_be_read(driver: ChdbDriver) -> None:
     """A statement that ClickHouse cannot read is an error in ClickHouse's words, and the next is answered."""
-    with pytest.raises(DriverError, match="Code: 62") as caught:
+    with pytest.raises(DriverError) as caught:
         await driver.query(Statement("SELECT FROM WHERE"))
     assert 62 == caught.value.code
     assert [["clean", 42]] == (await driver.query(CLEAN)).rows
@@ -130,7 +130,7 @@ async def test_readers_cannot_reach_files(driver: ChdbDriver, tmp_path: Path, te
     """A statement that reads is refused if it names a way to files which ClickHouse leaves open."""
     secret = tmp_path / "secret.csv"
     secret.write_text("secret\n")
-    with pytest.raises(DriverError, match="must not reach files") as caught:
+    with pytest.raises(DriverError) as caught:
         await driver.query(Statement(text.format(path=f"'{secret}'")))
     assert 497 == caught.value.code
     assert "secret\n" == secret.read_text()
@@ -170,7 +170,7 @@ async def test_parameters_arrive_unchanged(driver: ChdbDriver, text: str) -> Non
 async def test_unknown_field_is_an_error(driver: ChdbDriver) -> None:
     """A line with a field that the table lacks is refused rather than cut."""
     await driver.execute("CREATE TABLE things (a Int8) ENGINE = Memory")
-    with pytest.raises(DriverError, match="Unknown field") as caught:
+    with pytest.raises(DriverError) as caught:
         await driver.insert("things", b'{"a": 1, "b": 2}')
     assert 117 == caught.value.code
     await driver.insert("things", b'{"a": 3}\n{"a": 4}')
@@ -282,9 +282,9 @@ def test_threads_change_nothing(
     engine: Engine, connection: Any, query: SessionMetricsQuery, by_name: bool
 ) -> None:
     """An answer is the same to the last byte, however many threads work it out."""
-    selection = by_contract(query, engine.tables, DEFAULT_ORGANIZATION)
+    selection = select(query, engine.tables, DEFAULT_ORGANIZATION)
     # Conditions on whole sessions are always answered by name.
-    statement = one_scan.statement(selection, query, by_name=by_name or selection.condition.on_sessions)
+    statement = metrics_sql.statement(selection, query, by_name=by_name or selection.condition.on_sessions)
     answers = {
         connection.query(
             f"{statement.text} SETTINGS max_threads = {threads}, {shared}",

@@ -398,7 +398,7 @@ async def test_an_engine_that_takes_no_settings(tmp_path: Path, monkeypatch: pyt
         made.append(Anchor(closes=True))
         return made[-1]
 
-    monkeypatch.setattr(chdb_process, "_opened", None)
+    monkeypatch.setattr(chdb_process._process, "opened", None)
     monkeypatch.setattr("helicone_sessions.local.drivers.chdb.load_chdb", lambda: connect)
     with pytest.raises(RuntimeError, match="not a word"):
         await ChdbDriver(tmp_path / "a").open()
@@ -408,7 +408,7 @@ async def test_an_engine_that_takes_no_settings(tmp_path: Path, monkeypatch: pyt
 
 def test_a_share_whose_connection_does_not_close(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A share of the engine is given back even if its connection fails to close: the directory is free."""
-    monkeypatch.setattr(chdb_process, "_opened", None)
+    monkeypatch.setattr(chdb_process._process, "opened", None)
     held = chdb_process.hold(tmp_path / "a", lambda _: Anchor(closes=False))
     with pytest.raises(RuntimeError, match="it does not close"):
         held.release()

@@ -17,14 +17,12 @@ import pytest
 
 from helicone_sessions import ConfigurationError, F, SessionMetricsQuery, TimeFilter, any_of
 from helicone_sessions.local.drivers.chdb import ChdbDriver
-from helicone_sessions.local.drivers.clickhouse_address import parse_address
-from helicone_sessions.local.drivers.clickhouse_http import ClickHouseDriver
+from helicone_sessions.local.drivers.clickhouse import ClickHouseDriver, parse_address
 from helicone_sessions.local.drivers.driver import Driver, DriverError
 from helicone_sessions.local.query.contract_sql import Unanswerable
 from helicone_sessions.local.query.engine import Engine
 from helicone_sessions.local.query.foreign_tables import find_organizations, find_tables
-from helicone_sessions.local.query.service_listings import ServiceListings
-from helicone_sessions.local.query.session_sql import ContractListings
+from helicone_sessions.local.query.listing_sql import ContractListings, ServiceListings
 from helicone_sessions.local.storage.table import (
     REQUEST_COLUMNS,
     SESSION_ID,
@@ -33,8 +31,7 @@ from helicone_sessions.local.storage.table import (
     create_statements,
 )
 from helicone_sessions.messages.grid_query import GridQuery, GroupBy, grid_figures_from_wire
-from helicone_sessions.messages.requests import RequestsQuery
-from helicone_sessions.messages.sessions import SessionsQuery
+from helicone_sessions.messages.query import RequestsQuery, SessionsQuery
 from tests.local.clickhouse_server import ClickHouseServer, execute, quoted
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -393,7 +390,7 @@ async def test_table_without_tokens(clickhouse: Place) -> None:
         query = SessionMetricsQuery((F.session_total_requests >= 1) & (F.session_completion_tokens >= 0))
         assert 1 == (await engine.answer(query, OURS)).average.session_count
         for asked in (F.session_prompt_tokens > 1, F.session_total_tokens > 1, F.total_tokens > 1):
-            with pytest.raises(Unanswerable, match="has no column prompt_tokens of a fitting type"):
+            with pytest.raises(Unanswerable, match="has no column prompt_tokens of a suitable type"):
                 await engine.answer(SessionMetricsQuery(asked), OURS)
 
 

@@ -32,8 +32,10 @@ from helicone_sessions.messages.metrics import HistogramRow, SessionAverages
 from tests.local.conftest import nano_of, session_id_of
 from tests.local.nasty_rows import KEYS, ROWS
 from tests.local.test_oracle import CHANCES, MOMENTS, options_of, tree_of
+from tests.repeats import repeats
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
+pytestmark = pytest.mark.usefixtures("engine_kept_running")
 
 MILLISECOND = timedelta(milliseconds=1)
 WHOLE = TimeFilter(min(MOMENTS) - MILLISECOND, max(MOMENTS) + MILLISECOND)
@@ -54,7 +56,7 @@ def period_of(chance: random.Random) -> TimeFilter:
     return TimeFilter(start - MILLISECOND * chance.randrange(2), end + MILLISECOND * chance.randrange(1, 3))
 
 
-@settings(max_examples=60, deadline=None, database=None)
+@settings(max_examples=repeats(60), database=None)
 @given(chance=CHANCES, data=st.data())
 def test_cells_equal_single_queries(
     runner: asyncio.Runner, held: Any, oracle: Any, chance: random.Random, data: st.DataObject
@@ -90,7 +92,7 @@ def test_cells_equal_single_queries(
     assert expected_positions >= set(figures.cells)
 
 
-@settings(max_examples=40, deadline=None, database=None)
+@settings(max_examples=repeats(40), database=None)
 @given(chance=CHANCES, data=st.data())
 def test_totals_are_exact(
     runner: asyncio.Runner, held: Any, oracle: Any, chance: random.Random, data: st.DataObject
@@ -167,7 +169,7 @@ def test_existing_values_of_whole_sessions(runner: asyncio.Runner, held: Any) ->
 
 def test_too_many_values(runner: asyncio.Runner, held: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A column with more values than a grid may have cells is refused."""
-    monkeypatch.setattr("helicone_sessions.local.query.grid.MOST_CELLS", 100)
+    monkeypatch.setattr("helicone_sessions.local.query.grid_sql.MOST_CELLS", 100)
     with pytest.raises(Unanswerable, match="more than 99 values"):
         runner.run(held.grid(GridQuery(SessionMetricsQuery(), GroupBy("request_id"))))
 

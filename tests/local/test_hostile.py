@@ -17,7 +17,7 @@ from helicone_sessions.local import LocalServer
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("engine_kept_running")]
 
 KEY = "sk-local-of-the-hostile"
 PATH = "/v1/session/metrics/query"

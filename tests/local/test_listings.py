@@ -20,23 +20,29 @@ from helicone_sessions.local import LocalServer
 from helicone_sessions.local.drivers.driver import DriverError
 from helicone_sessions.local.query import engine as engine_module
 from helicone_sessions.local.query.contract_sql import Unanswerable
-from helicone_sessions.messages.endpoints import (
+from helicone_sessions.messages.protocol import (
     REQUEST_COUNT,
     REQUESTS,
     SESSION_COUNT,
     SESSION_NAMES,
     SESSIONS,
 )
-from helicone_sessions.messages.query import SessionMetricsQuery
-from helicone_sessions.messages.requests import RequestCountQuery, RequestsQuery
-from helicone_sessions.messages.sessions import Session, SessionName, SessionsQuery
+from helicone_sessions.messages.query import (
+    RequestCountQuery,
+    RequestsQuery,
+    SessionMetricsQuery,
+    SessionsQuery,
+)
+from helicone_sessions.messages.sessions import Session, SessionName
 from tests.local.conftest import Row, Tree, nano_of, session_id_of, session_name_of
 from tests.local.nasty_rows import NAMES, ROWS, START
 from tests.local.service_oracle import Fails, MayFail, ServiceOracle
 from tests.local.test_oracle import CHANCES, MOMENTS, tree_of
 from tests.local.test_service_semantics import wire_of
+from tests.repeats import repeats
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
+pytestmark = pytest.mark.usefixtures("engine_kept_running")
 
 MILLISECOND = timedelta(milliseconds=1)
 WHOLE = TimeFilter(min(MOMENTS) - MILLISECOND, max(MOMENTS) + MILLISECOND)
@@ -107,7 +113,7 @@ def matching(oracle: Any, tree: Tree, query: SessionsQuery) -> list[Row]:
     return found
 
 
-@settings(max_examples=60, deadline=None, database=None)
+@settings(max_examples=repeats(60), database=None)
 @given(chance=CHANCES, leaves=st.integers(1, 5))
 def test_sessions(runner: asyncio.Runner, held: Any, oracle: Any, chance: random.Random, leaves: int) -> None:
     """A list, its pages and its count are those of the requests that match, whatever the filter."""
@@ -135,7 +141,7 @@ def test_sessions(runner: asyncio.Runner, held: Any, oracle: Any, chance: random
     assert count.avg_latency == pytest.approx(latencies / max(sessions, 1), rel=1e-12)
 
 
-@settings(max_examples=30, deadline=None, database=None)
+@settings(max_examples=repeats(30), database=None)
 @given(chance=CHANCES, leaves=st.integers(1, 4))
 def test_names(runner: asyncio.Runner, held: Any, oracle: Any, chance: random.Random, leaves: int) -> None:
     """The names are those of the requests that match and have an id, the latest used first."""
@@ -174,7 +180,7 @@ def tree_on_requests(chance: random.Random, leaves: int) -> Tree:
             return tree
 
 
-@settings(max_examples=40, deadline=None, database=None)
+@settings(max_examples=repeats(40), database=None)
 @given(chance=CHANCES, leaves=st.integers(1, 3))
 def test_requests(runner: asyncio.Runner, held: Any, oracle: Any, chance: random.Random, leaves: int) -> None:
     """Pages of requests follow each other in order of time, and hold every request that matches once."""
@@ -363,7 +369,7 @@ def test_service_count(ask_service: Any, oracle: Any) -> None:
     assert set(nothing.values()) == {0}
 
 
-@settings(max_examples=80, deadline=None, database=None)
+@settings(max_examples=repeats(80), database=None)
 @given(chance=CHANCES, leaves=st.integers(1, 3))
 def test_service_filters(
     runner: asyncio.Runner, held: Any, service: ServiceOracle, chance: random.Random, leaves: int

@@ -417,7 +417,7 @@ async def test_clickhouse_with_several_organisations() -> None:
 async def test_clickhouse_without_requests() -> None:
     """Of an empty table nobody can say whose it is."""
     async with clickhouse() as url:
-        with pytest.raises(ConfigurationError, match="holds no request"):
+        with pytest.raises(ConfigurationError, match="no request in the table"):
             await LocalServer(clickhouse=url).start()
         async with served(clickhouse=url, organization_id=ONE) as (server, _):
             assert (0, None) == await costs(server)

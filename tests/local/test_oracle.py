@@ -31,6 +31,7 @@ from tests.local.nasty_rows import (
     rows_of,
     uuid_of,
 )
+from tests.repeats import repeats
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
 
@@ -191,7 +192,7 @@ def known(oracle: Any) -> Any:
     return oracle(ROWS)
 
 
-@settings(max_examples=40, deadline=None, database=None)
+@settings(max_examples=repeats(40), database=None)
 @given(tree=TREES, options=OPTIONS)
 def test_any_filter(ask: Asked, oracle: Any, known: Any, tree: Tree, options: dict[str, Any]) -> None:
     """Any filter under any options selects the requests for which it is true."""
@@ -208,7 +209,7 @@ def test_many_filters_at_once(ask: Asked, oracle: Any, known: Any, seed: int) ->
     assert known.answer(tree) == oracle.summary(ask(oracle.built(tree)))
 
 
-@settings(max_examples=20, deadline=None, database=None)
+@settings(max_examples=repeats(20), database=None)
 @given(tree=TREES, options=OPTIONS)
 def test_without_unsessioned(
     runner: asyncio.Runner, held: Any, oracle: Any, known: Any, tree: Tree, options: dict[str, Any]
@@ -219,7 +220,7 @@ def test_without_unsessioned(
     assert known.answer(tree, **options, include_unsessioned=False) == oracle.summary(answer)
 
 
-@settings(max_examples=20, deadline=None, database=None)
+@settings(max_examples=repeats(20), database=None)
 @given(tree=TREES, options=OPTIONS)
 def test_unsessioned_left_out_by_a_filter(
     runner: asyncio.Runner, held: Any, oracle: Any, tree: Tree, options: dict[str, Any]
@@ -242,7 +243,7 @@ async def _answer(serve: Any, rows: list[Row], asked: Any, options: dict[str, An
         return await client.get_metrics(asked, **options)
 
 
-@settings(max_examples=10, deadline=None, database=None)
+@settings(max_examples=repeats(10), database=None)
 @given(seed=st.integers(0, 2**32), count=st.integers(0, 30), tree=TREES, options=OPTIONS)
 def test_any_rows(
     runner: asyncio.Runner,

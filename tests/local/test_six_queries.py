@@ -25,8 +25,7 @@ import pytest
 from helicone_sessions import F, SessionMetrics, SessionMetricsQuery
 from helicone_sessions.local.drivers.driver import DriverError, Limits, Result, Statement
 from helicone_sessions.local.query.contract_sql import Unanswerable
-from helicone_sessions.local.query.one_scan import OneScan
-from helicone_sessions.local.query.selection import by_contract
+from helicone_sessions.local.query.metrics_sql import OneScan, select
 from helicone_sessions.local.storage.table import Tables
 from helicone_sessions.messages.converter import converter
 from tests.local import six_queries
@@ -35,6 +34,7 @@ from tests.local.test_oracle import options_of, tree_of
 from tests.local.test_service_semantics import body_of
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
+pytestmark = pytest.mark.usefixtures("engine_kept_running")
 
 FEW = 20
 
@@ -249,7 +249,7 @@ class Refusing:
 async def test_refused_average() -> None:
     """If one of the queries is refused, that is the answer once none of them runs any more."""
     driver, query = Refusing(), SessionMetricsQuery()
-    selection = by_contract(query, Tables.own("d"), UUID(int=1))
+    selection = select(query, Tables.own("d"), UUID(int=1))
     with pytest.raises(DriverError, match=r"^no memory left$"):
         await six_queries.answer(driver, selection, query)
     assert 2 == driver.ended

@@ -18,7 +18,8 @@ from helicone_sessions.local.drivers.driver import DriverError, Statement
 from helicone_sessions.local.storage.rows import DEFAULT_ORGANIZATION, Loaded
 from helicone_sessions.local.storage.store import Store
 
-chdb = pytest.importorskip("chdb", reason="the extra `local` is not installed")
+pytest.importorskip("chdb", reason="the extra `local` is not installed")
+pytestmark = pytest.mark.usefixtures("engine_kept_running")
 
 Row = dict[str, Any]
 
@@ -34,14 +35,6 @@ class Probe(Store):
 
     async def count(self) -> int:
         return int((await self.ask())[0][0])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def engine_kept_running() -> Iterator[None]:
-    """The engine starts with the first connection and ends with the last; one held open saves the time."""
-    connection = chdb.connect(":memory:")
-    yield
-    connection.close()
 
 
 @pytest.fixture(autouse=True)

@@ -32,7 +32,7 @@ from helicone_sessions.local import LocalServer
 from helicone_sessions.local.dataset import opened_store
 from helicone_sessions.local.storage import checkpoint
 from helicone_sessions.local.storage.store import Store
-from helicone_sessions.messages.requests import RequestCountQuery, RequestsQuery
+from helicone_sessions.messages.query import RequestCountQuery, RequestsQuery
 from helicone_sessions.report import metrics_grid
 from helicone_sessions.testing import (
     FakeHelicone,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from helicone_sessions import F, FilterError, SessionMetricsQuery, Sessions, TimeFilter
 from helicone_sessions.messages.converter import Mismatch
-from helicone_sessions.messages.endpoints import (
+from helicone_sessions.messages.protocol import (
     ENDPOINTS,
     REQUEST_COUNT,
     REQUESTS,
@@ -21,8 +21,8 @@ from helicone_sessions.messages.endpoints import (
     SESSIONS,
     Endpoint,
 )
-from helicone_sessions.messages.requests import RequestCountQuery, RequestsQuery
-from helicone_sessions.messages.sessions import Session, SessionCount, SessionName, SessionsQuery
+from helicone_sessions.messages.query import RequestCountQuery, RequestsQuery, SessionsQuery
+from helicone_sessions.messages.sessions import Session, SessionCount, SessionName
 from helicone_sessions.testing import request, session
 
 START: Final = datetime(2026, 11, 1, tzinfo=UTC)

@@ -1,29 +1,354 @@
-"""One class for each kind of column: the conditions that it takes, and what a type checker knows of them."""
+"""The classes of columns: the comparisons of each kind, at run time and for type checkers."""
 
+import difflib
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, SupportsIndex, TypeAlias, TypeVar
+from itertools import islice
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Final,
+    Generic,
+    Literal,
+    NoReturn,
+    SupportsIndex,
+    TypeAlias,
+    TypeVar,
+)
 from uuid import UUID
 
-from helicone_sessions.errors import FilterTypeError, FilterValueError, UnknownOperator
-from helicone_sessions.filters.columns.base import Column, Equatable, Ordered
+from helicone_sessions.errors import FilterError, FilterTypeError, FilterValueError, UnknownOperator
 from helicone_sessions.filters.constants import (
     IS_EMPTY,
     MISSING,
     check,
+    escape_like,
     is_encodable,
     refusal,
+    sent_for_contains,
     spell_column,
 )
 from helicone_sessions.filters.expression import Condition, Filter, Joinable, Operand, Unfinished
-from helicone_sessions.filters.like import escape_like, sent_for_contains
-from helicone_sessions.filters.nodes import Leaf, Node, Not, Or
-from helicone_sessions.filters.precedence import Terms
+from helicone_sessions.filters.nodes import SYMBOLS, And, Leaf, Node, Not, Or, join
+from helicone_sessions.filters.precedence import Open, Terms
 from helicone_sessions.filters.schema import COLUMNS, ColumnFacts, Operator
 from helicone_sessions.masking import masked_repr
+
+Inclusive = Literal["both", "left", "right", "neither"]
+T = TypeVar("T")
+E = TypeVar("E", bound=FilterError)
+
+# The open-source server takes about 4,000.
+_MOST_VALUES: Final = 100_000
+# Names in other libraries, in SQL and in the API.
+_SYNONYMS: Final = {
+    "equals": "eq",
+    "not_equals": "ne",
+    "neq": "ne",
+    "ge": "gte",
+    "le": "lte",
+    "in_": "is_in",
+    "isin": "is_in",
+    "one_of": "is_in",
+    "notin": "not_in",
+    "notin_": "not_in",
+    "is_between": "between",
+    "icontains": "contains",
+    "includes": "contains",
+    "starts_with": "startswith",
+    "ends_with": "endswith",
+    "regexp": "like",
+    "match": "like",
+    "is_": "eq",
+    "isnull": "is_null",
+    "isna": "is_null",
+    "is_none": "is_null",
+}
+
+
+class _Documented:
+    """The docstring of a class of columns; for one of its columns, its meaning and unit come first."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __get__(self, column: "Column | None", _owner: object) -> str:
+        if column is None:
+            return self._text
+        facts = column.facts
+        about = facts.about[:1].upper() + facts.about[1:]
+        return f"{about}{f', in {facts.unit}' if facts.unit else ''}.\n\n{self._text}"
+
+
+class Column(Operand):
+    """A column of the API; comparing it with a constant gives a `Filter`.
+
+    Args:
+        name: Its name in the API.
+        key: The key of a map column.
+    """
+
+    __slots__ = ("_facts", "_key")
+
+    # The operators and methods of the class, for messages.
+    _has: ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        # In a notebook, `F.cost?` shows the docstring of the column.
+        setattr(cls, "__doc__", _Documented(cls.__doc__ or ""))  # noqa: B010 - it is no plain text
+
+    def __init__(self, name: str, key: str | None = None) -> None:
+        self._facts = COLUMNS[name]
+        self._key = key
+
+    @property
+    def key(self) -> str | None:
+        """The key of a map column; None for any other column.
+
+        >>> from helicone_sessions import F
+        >>> F.properties["env"].key, F.model.key
+        ('env', None)
+        """
+        return self._key
+
+    @property
+    def facts(self) -> ColumnFacts:
+        """The kind, operators and unit of the column, and how the open-source server reads it."""
+        return self._facts
+
+    def __repr__(self) -> str:
+        return spell_column(self._facts, self._key)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._facts.name, self._key)
+
+    def __copy__(self) -> "Column":
+        return self
+
+    def __deepcopy__(self, _memo: object) -> "Column":
+        return self
+
+    if not TYPE_CHECKING:  # to a type checker a misspelt name is an error
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name.startswith("__"):
+                raise AttributeError(name)
+            problem = f"is a {self._facts.kind} column and has no .{name}"
+            raise self._refusal(UnknownOperator, problem, f"{self._nearest(name)}It has {self._operators()}")
+
+        def __invert__(self) -> Unfinished[Any]:
+            return Unfinished([[Open(self, is_column=True, inversions=1)]])
+
+    def _operators(self) -> str:
+        return self._has
+
+    def _nearest(self, name: str) -> str:
+        if isinstance(self, Condition) and hasattr(Filter, name):
+            return f"Write {self!r}.is_true().{name}. "
+        own = [word for word in dir(type(self)) if not word.startswith("_")]
+        near = [_SYNONYMS.get(name.lower()), *difflib.get_close_matches(name.lower(), own, n=1, cutoff=0.7)]
+        return next((f"Did you mean .{word}? " for word in near if word in own), "")
+
+    def _refusal(self, kind: type[E], problem: str, remedy: str) -> E:
+        return refusal(kind, self._facts, problem, remedy, key=self._key)
+
+    def _compare(self, operator: Operator, other: object) -> Any:
+        if isinstance(other, Operand):
+            return super()._compare(operator, other)
+        return Filter._of(self.condition(operator, other))
+
+    def _operand(self, *, alone: bool) -> Node | Terms:
+        return [[Open(self, is_column=True)]]
+
+    def condition(self, operator: Operator, constant: object) -> Node:
+        """The comparison of the column with *constant*.
+
+        Raises:
+            FilterTypeError: The kind of column has no such operator, or the constant has the wrong type.
+            FilterValueError: The column cannot hold the constant.
+        """
+        facts = self._facts
+        if operator not in facts.operators:
+            return self._without_operator(operator, constant)
+        return Leaf(facts, operator, check(facts, constant, self._key), self._key)
+
+    def _without_operator(self, operator: Operator, constant: object) -> Node:
+        problem = (
+            f"is a {self._facts.kind} column and has no {SYMBOLS[operator]}, got {masked_repr(constant)}"
+        )
+        raise self._refusal(FilterTypeError, problem, f"It has {self._operators()}")
+
+    def _where(self, operator: Operator, constant: object) -> Filter:
+        return Filter._of(self.condition(operator, constant))
+
+
+class Equatable(Column, Generic[T]):
+    """A column that can be compared with ``==`` and ``!=``."""
+
+    __slots__ = ()
+
+    def eq(self, value: T) -> Filter:
+        """The method twin of ``==``.
+
+        Args:
+            value: A constant of the column's kind.
+
+        >>> from helicone_sessions import F
+        >>> F.cost.eq(0.1)
+        F.cost == 0.1
+        """
+        return self._where("equals", value)
+
+    def ne(self, value: T) -> Filter:
+        """The method twin of ``!=``.
+
+        Args:
+            value: A constant of the column's kind.
+
+        >>> from helicone_sessions import F
+        >>> F.cost.ne(0.1)
+        F.cost != 0.1
+        """
+        return self._where("not-equals", value)
+
+    def is_in(self, values: Iterable[T]) -> Filter:
+        """One of *values*; an empty list gives ``NONE``.
+
+        Args:
+            values: Constants of the column's kind, 100,000 at most; the open-source server takes about 4,000.
+
+        >>> from helicone_sessions import F
+        >>> F.model.is_in(["gpt-4o", "o3"])
+        (F.model == 'gpt-4o') | (F.model == 'o3')
+        """
+        return Filter._of(join(Or, self._each("equals", values)))
+
+    def not_in(self, values: Iterable[T]) -> Filter:
+        """None of *values*; an empty list gives ``ALL``.
+
+        Args:
+            values: As in `is_in`.
+
+        >>> from helicone_sessions import F
+        >>> F.model.not_in(["gpt-4o", "o3"])
+        (F.model != 'gpt-4o') & (F.model != 'o3')
+        """
+        return Filter._of(join(And, self._each("not-equals", values)))
+
+    def is_each(self, values: Iterable[T]) -> dict[T, Filter]:
+        """A filter for each of *values*, as a dict: the segments of a table.
+
+        Args:
+            values: As in `is_in`.
+
+        >>> from helicone_sessions import F
+        >>> F.model.is_each(["gpt-4o", "o3"])
+        {'gpt-4o': F.model == 'gpt-4o', 'o3': F.model == 'o3'}
+        """
+        return {value: self._where("equals", value) for value in self._given(values)}
+
+    def _each(self, operator: Operator, values: Iterable[T]) -> Iterable[Node]:
+        return dict.fromkeys(self.condition(operator, value) for value in self._given(values))
+
+    def _given(self, values: Iterable[T]) -> list[T]:
+        if isinstance(values, (str, bytes, Operand)) or not isinstance(values, Iterable):
+            problem = f"takes a list of values, got {masked_repr(values)}"
+            raise self._refusal(FilterTypeError, problem, "Put a single value into a list")
+        given = list(islice(values, _MOST_VALUES + 1))
+        if len(given) > _MOST_VALUES:
+            problem = f"takes at most {_MOST_VALUES:,} values in a list, got more"
+            raise self._refusal(FilterValueError, problem, "Split them over several queries")
+        return given
+
+
+class Ordered(Equatable[T]):
+    """A column whose values have an order."""
+
+    __slots__ = ()
+
+    def gt(self, value: T) -> Filter:
+        """The method twin of ``>``.
+
+        Args:
+            value: A constant of the column's kind.
+
+        >>> from helicone_sessions import F
+        >>> F.cost.gt(0.1)
+        F.cost > 0.1
+        """
+        return self._where("gt", value)
+
+    def gte(self, value: T) -> Filter:
+        """The method twin of ``>=``.
+
+        Args:
+            value: A constant of the column's kind.
+
+        >>> from helicone_sessions import F
+        >>> F.cost.gte(0.1)
+        F.cost >= 0.1
+        """
+        return self._where("gte", value)
+
+    def lt(self, value: T) -> Filter:
+        """The method twin of ``<``.
+
+        Args:
+            value: A constant of the column's kind.
+
+        >>> from helicone_sessions import F
+        >>> F.cost.lt(0.1)
+        F.cost < 0.1
+        """
+        return self._where("lt", value)
+
+    def lte(self, value: T) -> Filter:
+        """The method twin of ``<=``.
+
+        Args:
+            value: A constant of the column's kind.
+
+        >>> from helicone_sessions import F
+        >>> F.cost.lte(0.1)
+        F.cost <= 0.1
+        """
+        return self._where("lte", value)
+
+    def between(self, low: T, high: T, inclusive: Inclusive = "both") -> Filter:
+        """From *low* to *high*.
+
+        Args:
+            low: The lower end.
+            high: The upper end.
+            inclusive: Which of the ends belong to the range.
+
+        Raises:
+            FilterValueError: *low* is above *high*, or *inclusive* is unknown.
+
+        >>> from helicone_sessions import F
+        >>> F.latency.between(100, 500, inclusive="left")
+        (F.latency >= 100) & (F.latency < 500)
+        """
+        if inclusive not in ("both", "left", "right", "neither"):
+            raise FilterValueError(
+                argument="inclusive",
+                problem=f"must be one of both, left, right, neither, got {masked_repr(inclusive)}",
+                remedy="Name the ends that belong to the range",
+            )
+        lower: Any = check(self._facts, low)
+        upper: Any = check(self._facts, high)
+        if lower > upper:
+            problem = f"takes the lower end of a range first, got {masked_repr(low)} and {masked_repr(high)}"
+            raise self._refusal(FilterValueError, problem, "Swap the ends")
+        above: Operator = "gte" if inclusive in ("both", "left") else "gt"
+        below: Operator = "lte" if inclusive in ("both", "right") else "lt"
+        return self._where(above, lower) & self._where(below, upper)
+
 
 Text: TypeAlias = str | UUID | Enum
 Number: TypeAlias = float | SupportsIndex | Decimal | Fraction | Enum
@@ -48,7 +373,7 @@ class Comparable(Joinable["Comparable[V]"], Generic[V]):
 
 
 class Sortable(Joinable["Sortable[V]"], Generic[V]):
-    """The same for values that have an order."""
+    """The same for ordered values."""
 
     __slots__ = ()
 
@@ -77,7 +402,7 @@ class Keyed(Joinable["Keyed"]):
 class TextColumn(Equatable[Text], Comparable[Text]):
     """A column of text.
 
-    ``contains`` ignores case, as the service does; ``like`` and ``ilike`` take a pattern in which ``%`` is
+    ``contains`` ignores case, as the service does. In the patterns of ``like`` and ``ilike``, ``%`` matches
     any text and ``_`` any character.
 
     >>> from helicone_sessions import F
@@ -123,10 +448,10 @@ class TextColumn(Equatable[Text], Comparable[Text]):
         return self._matching("not-contains", text)
 
     def like(self, pattern: Text) -> Filter:
-        """The value matches *pattern*, where ``%`` is any text, ``_`` any character.
+        """The value matches *pattern*, where ``%`` matches any text, ``_`` any character.
 
         Args:
-            pattern: The pattern; a backslash before ``%`` or ``_`` takes them literally.
+            pattern: The pattern; a backslash makes ``%`` or ``_`` literal.
 
         >>> from helicone_sessions import F
         >>> F.model.like("gpt-_o%")
@@ -140,7 +465,7 @@ class TextColumn(Equatable[Text], Comparable[Text]):
         Args:
             pattern: As in `like`.
         """
-        # Such a pattern is what `contains` sends; one meaning has one form.
+        # `contains` sends such a pattern; each meaning has one form.
         literal = sent_for_contains(pattern) if isinstance(pattern, str) else None
         return self._where("contains", literal) if literal else self._where("ilike", pattern)
 
@@ -187,11 +512,11 @@ class TextColumn(Equatable[Text], Comparable[Text]):
     def is_null(self) -> Filter:
         """The value is missing; only ``country_code`` and ``target_url`` can be null.
 
-        The contract has no such test. The open-source server takes a comparison with the text ``"null"``
-        for one (executed, July 2026), and so does the embedded engine; that comparison is sent.
+        The contract has no such test. The open-source server reads a comparison with the text ``"null"`` as
+        this test (executed, July 2026), and so does the embedded engine; the client sends that comparison.
 
         Raises:
-            FilterTypeError: The column is never null; a missing value is stored as the empty text.
+            FilterTypeError: The column is never null; a missing value is stored as empty text.
 
         >>> from helicone_sessions import F
         >>> F.country_code.is_null().to_wire()
@@ -202,7 +527,7 @@ class TextColumn(Equatable[Text], Comparable[Text]):
         return Filter._of(Leaf(self._facts, "equals", MISSING))
 
     def is_empty(self) -> Filter:
-        """The value is the empty text, which also stands for most missing values.
+        """The value is empty text, which also represents most missing values.
 
         >>> from helicone_sessions import F
         >>> ~F.properties["env"].is_empty()
@@ -243,7 +568,7 @@ class NumberColumn(Ordered[Number], Sortable[Number]):
         return str(self._facts.unit)
 
     def is_in(self, values: Iterable[Number]) -> Filter:
-        """One of *values*; of none it is ``NONE``. A ``range`` of whole numbers takes two conditions.
+        """One of *values*; an empty list gives ``NONE``. A ``range`` of whole numbers takes two conditions.
 
         Args:
             values: Numbers, 100,000 at most; the open-source server takes about 4,000.
@@ -257,7 +582,7 @@ class NumberColumn(Ordered[Number], Sortable[Number]):
         return super().is_in(values)
 
     def not_in(self, values: Iterable[Number]) -> Filter:
-        """None of *values*; of none it is ``ALL``. A ``range`` of whole numbers takes two conditions.
+        """None of *values*; an empty list gives ``ALL``. A ``range`` of whole numbers takes two conditions.
 
         Args:
             values: As in `is_in`.
@@ -272,7 +597,7 @@ class NumberColumn(Ordered[Number], Sortable[Number]):
 
 
 class TimestampColumn(Ordered[Moment], Sortable[Moment]):
-    """A column of instants; its constants are datetimes with a zone.
+    """A column of times; its constants are datetimes with a zone.
 
     >>> import datetime as dt
     >>> from helicone_sessions import F
@@ -284,7 +609,7 @@ class TimestampColumn(Ordered[Moment], Sortable[Moment]):
     _has = "==, !=, <, <=, >, >=, .between(), .is_in(), .not_in()"
 
     def _without_operator(self, operator: Operator, constant: object) -> Node:
-        # The API has no not-equals for times; before or after is the same.
+        # The API has no not-equals for times, so this is "before or after".
         return Or((self.condition("lt", constant), self.condition("gt", constant)))
 
 
@@ -318,11 +643,11 @@ class BooleanColumn(Equatable[bool], Condition):
         return super()._without_operator(operator, constant)
 
     def is_true(self) -> Filter:
-        """The condition that it is true."""
+        """The value is true."""
         return self._where("equals", True)
 
     def is_false(self) -> Filter:
-        """The condition that it is false."""
+        """The value is false."""
         return self._where("equals", False)
 
 
@@ -347,9 +672,9 @@ class PropertyKeyColumn(Column, Keyed):
 
 
 class ScoreColumn(TextColumn):
-    """One score; it is compared with text or with a number, written in its shortest form.
+    """One score, compared with text or with a number in its shortest form.
 
-    The open-source server fails with every comparison but ``!=``; the embedded engine evaluates them.
+    The open-source server fails with every operator except ``!=``; the embedded engine evaluates all.
 
     >>> from helicone_sessions import F
     >>> F.scores["quality"] == 4
@@ -372,11 +697,11 @@ class ScoreColumn(TextColumn):
         return super()._operators().removesuffix(", .is_empty()")
 
     def is_null(self) -> NoReturn:
-        """Refuse: a request without the score never matches."""
+        """Raise an error: a request without the score never matches."""
         raise self._refusal(FilterTypeError, "is never null", _NEVER_MATCHES)
 
     def is_empty(self) -> NoReturn:
-        """Refuse: a score is a whole number, or is not there."""
+        """Raise an error: a score is a whole number or missing."""
         raise self._refusal(FilterTypeError, "is never empty", _NEVER_MATCHES)
 
 
@@ -384,7 +709,7 @@ M = TypeVar("M", bound=TextColumn)
 
 
 class MapColumn(Operand, Generic[M]):
-    """A map of texts; ``[key]`` gives the column of one key.
+    """A map of texts; ``[key]`` is the column of one key.
 
     >>> from helicone_sessions import F
     >>> F.properties["Helicone-Session-Name"].contains("nightly")
@@ -421,9 +746,9 @@ class MapColumn(Operand, Generic[M]):
             if name.startswith("__"):
                 raise AttributeError(name)
             problem = f"is a map and has no .{name}"
-            raise refusal(
-                UnknownOperator, self._facts, problem, f"Name a key first, as in {self!r}['env'].{name}"
-            )
+            is_operator = _SYNONYMS.get(name, name) in dir(self._column)
+            remedy = f"{self!r}['env'].{name}" if is_operator else f"{self!r}[{name!r}]"
+            raise refusal(UnknownOperator, self._facts, problem, f"Use a key, as in {remedy}")
 
     def _instead_of_in(self, item: object) -> str:
         if self._facts.name == "scores":

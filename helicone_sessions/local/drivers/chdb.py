@@ -1,19 +1,33 @@
-"""A driver for chDB, which is ClickHouse inside this process."""
+"""A driver for chDB, which is ClickHouse in this process: a pool of connections on threads."""
 
 import asyncio
+import atexit
+import contextlib
 import json
 import logging
+import math
 import os
 import re
+import signal
 import threading
-from collections.abc import Mapping
-from concurrent.futures import Future
-from typing import Any, Final
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, InvalidStateError
+from typing import Any, Final, TypeVar
+from uuid import uuid4
+
+import attrs
 
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.local.drivers.chdb_library import Connection, load_chdb
-from helicone_sessions.local.drivers.chdb_pool import GRACE, Pool, Work
-from helicone_sessions.local.drivers.chdb_process import Hold, hold, is_forked, refuse_fork
+from helicone_sessions.local.drivers.chdb_process import (
+    Connection,
+    Hold,
+    hold,
+    is_forked,
+    load_chdb,
+    refuse_fork,
+)
 from helicone_sessions.local.drivers.driver import (
     LARGE_FILTER_SETTINGS,
     DriverError,
@@ -23,39 +37,378 @@ from helicone_sessions.local.drivers.driver import (
     limit_settings,
 )
 
+T = TypeVar("T")
+
 _LOG: Final = logging.getLogger(__name__)
 
-# ClickHouse's error code.
+GRACE: Final = 5.0
+SPARE: Final = "helicone-spare"
+_FIRST_PAUSE: Final = 0.01
+_LONGEST_PAUSE: Final = 0.5
+
+# ClickHouse's error codes.
+_TIMEOUT_EXCEEDED: Final = 159
+_TOO_MANY_SIMULTANEOUS_QUERIES: Final = 202
+_QUERY_WAS_CANCELLED: Final = 394
 _ACCESS_DENIED: Final = 497
+
 _WRITER_SETTINGS: Final[Mapping[str, float]] = {"input_format_skip_unknown_fields": 0}
 
-# chDB lets a read-only connection use files all the same: INTO OUTFILE, and the function `file`
-# (whose name may be written with escapes if it is quoted). Values are never in the text.
+# In chDB a read-only connection can still access files: by INTO OUTFILE, and by the function `file`, whose
+# quoted name may contain escapes. Values are never part of the text.
 _REACHES_FILES: Final = re.compile(r"""outfile|\bfile\b|["`][^"`]*\\""", re.IGNORECASE)
+
+Work = Callable[[Connection], Any]
+# Opens a connection with this name for work with these limits; None is for work that writes.
+OpenConnection = Callable[[str, Limits | None], Connection]
+
+
+@attrs.define(eq=False)
+class Run:
+    """One piece of work, queued or running."""
+
+    work: Work
+    limits: Limits | None
+    future: Future[Any] = attrs.field(factory=Future)
+    name: str = ""
+    deadline: float = math.inf
+    ended_at: float = math.inf
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the work must stop."""
+        return self.ended_at < math.inf
+
+
+@attrs.frozen
+class _Idle:
+    name: str
+    limits: Limits | None
+    connection: Connection
+
+
+class Pool:
+    """Threads that each run one piece of work at a time on a connection.
+
+    A connection is reused only after work that succeeded, and only for work with the same limits.
+
+    Args:
+        open_connection: Opens a connection; its statements have the connection's name as ``log_comment``.
+        threads: The number of threads.
+        grace: Seconds after its timeout at which work is killed; after as many more seconds it counts as
+            stuck.
+        done: Called after the last connection is closed.
+    """
+
+    def __init__(
+        self,
+        open_connection: OpenConnection,
+        threads: int,
+        *,
+        grace: float = GRACE,
+        done: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._open = open_connection
+        # It kills the statements of the other connections.
+        self._spare = open_connection(SPARE, None)
+        self._size = threads
+        self._grace = grace
+        self._done = done
+        self._lock = threading.Condition()
+        self._waiting: deque[Run] = deque()
+        self._running: set[Run] = set()
+        self._idle: list[_Idle] = []
+        self._workers: list[threading.Thread] = []
+        self._is_closed = False
+        self.closed: Future[None] = _started_future()
+        self._is_over = False
+        self._alarm = threading.Event()
+        self._wakes_at = math.inf
+        self._watch = self._start(self._keep_watch, "watch")
+        # Started now, because Python starts no threads while the process exits, and the pool may close then.
+        self._closing = threading.Event()
+        self._start(self._finish, "close")
+        _pools.add(self)
+
+    def submit(self, work: Work, limits: Limits | None) -> Run:
+        """Queue *work*.
+
+        Args:
+            work: A function of a connection.
+            limits: The limits of the connection; None is for work that writes.
+
+        Raises:
+            DriverError: The pool is closed, or all its threads are stuck.
+        """
+        run = Run(work, limits)
+        with self._lock:
+            if self._is_closed:
+                raise _engine_closed()
+            if self._is_stuck():
+                raise _all_stuck()
+            if len(self._workers) < min(self._size, len(self._waiting) + len(self._running) + 1):
+                self._workers.append(self._start(self._do_work, f"worker-{len(self._workers)}"))
+            self._waiting.append(run)
+            self._lock.notify()
+        return run
+
+    def end(self, run: Run) -> None:
+        """Stop *run*, whose caller was cancelled; return at once."""
+        with self._lock:
+            run.ended_at = min(run.ended_at, time.monotonic())
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(run)
+        run.future.cancel()
+        self._alarm.set()
+
+    def close(self) -> None:
+        """Reject further work and stop current work; `closed` resolves when all work has stopped."""
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            ended = [*self._waiting, *self._running]
+            self._waiting.clear()
+            for run in ended:
+                run.ended_at = min(run.ended_at, time.monotonic())
+            self._lock.notify_all()
+        for run in ended:
+            _fail(run, _engine_closed())
+        self._alarm.set()
+        self._closing.set()
+
+    def _start(self, target: Callable[[], None], name: str) -> threading.Thread:
+        # The process does not wait for daemon threads when it exits.
+        thread = threading.Thread(target=target, name=f"helicone-engine-{name}", daemon=True)
+        thread.start()
+        return thread
+
+    def _finish(self) -> None:
+        self._closing.wait()
+        for worker in self._workers:
+            worker.join()
+        self._is_over = True
+        self._alarm.set()
+        self._watch.join()
+        _settle(self.closed, self._close_connections)
+        # Until now the exit of the process has waited for this pool.
+        _pools.discard(self)
+
+    def _close_connections(self) -> None:
+        for idle in self._idle:
+            idle.connection.close()
+        self._spare.close()
+        self._done()
+
+    def _do_work(self) -> None:
+        while (run := self._next()) is not None:
+            if run.future.set_running_or_notify_cancel():
+                self._do(run)
+            with self._lock:
+                self._running.discard(run)
+            del run
+
+    def _next(self) -> Run | None:
+        with self._lock:
+            self._lock.wait_for(lambda: self._waiting or self._is_closed)
+            if not self._waiting:
+                return None
+            run = self._waiting.popleft()
+            if run.limits is not None and run.limits.seconds is not None:
+                run.deadline = time.monotonic() + run.limits.seconds + self._grace
+            self._running.add(run)
+            is_sooner = run.deadline < self._wakes_at
+        if is_sooner:
+            self._alarm.set()
+        return run
+
+    def _do(self, run: Run) -> None:
+        try:
+            idle = self._take(run.limits)
+        except Exception as error:  # noqa: BLE001 - the caller gets it
+            _LOG.warning("a connection of the embedded engine could not be opened: %s", error)
+            _fail(run, _as_driver_error(error))
+            return
+        try:
+            with self._lock:
+                run.name = idle.name
+                is_ended = run.is_ended
+            found = None if is_ended else run.work(idle.connection)
+        except BaseException as error:  # noqa: BLE001 - the caller gets it
+            # chDB returns the rows of a failed query to the next query on the same connection.
+            idle.connection.close()
+            _fail(run, _as_driver_error(error))
+            return
+        if not self._keep(idle, run):
+            idle.connection.close()
+            # chDB reports a killed insert as a success with no rows.
+            _fail(run, DriverError("the statement was stopped", _QUERY_WAS_CANCELLED))
+            return
+        with contextlib.suppress(InvalidStateError):
+            run.future.set_result(found)
+
+    def _take(self, limits: Limits | None) -> _Idle:
+        with self._lock:
+            for place in reversed(range(len(self._idle))):
+                if self._idle[place].limits == limits:
+                    return self._idle.pop(place)
+            oldest = self._idle.pop(0) if len(self._idle) + len(self._running) > self._size else None
+        if oldest is not None:
+            oldest.connection.close()
+        name = f"helicone-{uuid4().hex}"
+        return _Idle(name, limits, self._open(name, limits))
+
+    def _keep(self, idle: _Idle, run: Run) -> bool:
+        with self._lock:
+            # From now on the watch kills neither this run nor the next one on its connection.
+            self._running.discard(run)
+            if run.is_ended:
+                return False
+            self._idle.append(idle)
+            return True
+
+    def _keep_watch(self) -> None:
+        pause = _FIRST_PAUSE
+        while True:
+            self._alarm.clear()
+            names, wakes_in = self._look()
+            if names:
+                self._kill(names)
+                # ClickHouse cannot kill a statement while it parses it, and some statements check late.
+                self._alarm.wait(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+                continue
+            pause = _FIRST_PAUSE
+            if self._is_over:
+                return
+            self._alarm.wait(wakes_in)
+
+    def _look(self) -> tuple[list[str], float | None]:
+        """The names of the statements to kill, and the seconds until the next deadline."""
+        now = time.monotonic()
+        with self._lock:
+            given_up = self._give_up(now)
+            # A run without a name has not started, and will not.
+            names = [run.name for run in self._running if run.is_ended and run.name]
+            deadlines = (run.deadline for run in self._running if not run.is_ended)
+            self._wakes_at = min(deadlines, default=math.inf)
+        for run, error in given_up:
+            _fail(run, error)
+        return names, None if self._wakes_at == math.inf else max(0.0, self._wakes_at - now)
+
+    def _give_up(self, now: float) -> list[tuple[Run, DriverError]]:
+        late = [run for run in self._running if run.deadline <= now and not run.is_ended]
+        for run in late:
+            run.ended_at = now
+        given_up = [(run, _timed_out(run.limits)) for run in late]
+        if self._is_stuck():
+            given_up += [(run, _all_stuck()) for run in self._waiting]
+            self._waiting.clear()
+        return given_up
+
+    def _kill(self, names: list[str]) -> None:
+        listed = ", ".join(f"'{name}'" for name in names)
+        try:
+            # Not SYNC, which would wait for statements that never check whether they were killed.
+            self._spare.query(f"KILL QUERY WHERE Settings['log_comment'] IN ({listed}) ASYNC")
+        except Exception as error:  # noqa: BLE001 - the watch must continue
+            _LOG.warning("a statement of the embedded engine could not be killed: %s", error)
+            self._renew_spare()
+
+    def _renew_spare(self) -> None:
+        self._spare.close()
+        try:
+            self._spare = self._open(SPARE, None)
+        except Exception as error:  # noqa: BLE001 - the watch tries again
+            _LOG.warning("a connection of the embedded engine could not be opened: %s", error)
+
+    def _is_stuck(self) -> bool:
+        since = time.monotonic() - self._grace
+        return sum(run.ended_at <= since for run in self._running) >= self._size
+
+
+def _as_driver_error(error: BaseException) -> DriverError:
+    if isinstance(error, DriverError):
+        return error
+    code = re.search(r"\bCode: (\d+)[.,]", text := str(error))
+    wrapped = DriverError(text, int(code[1]) if code else None)
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def _timed_out(limits: Limits | None) -> DriverError:
+    seconds = limits.seconds if limits is not None else None
+    return DriverError(f"Timeout exceeded: the statement did not stop within {seconds} s", _TIMEOUT_EXCEEDED)
+
+
+def _engine_closed() -> DriverError:
+    return DriverError("the statement was stopped: the embedded engine is closed", _QUERY_WAS_CANCELLED)
+
+
+def _all_stuck() -> DriverError:
+    return DriverError(
+        "all threads of the embedded engine run statements that cannot be stopped",
+        _TOO_MANY_SIMULTANEOUS_QUERIES,
+    )
+
+
+def _fail(run: Run, error: DriverError) -> None:
+    with contextlib.suppress(InvalidStateError):
+        run.future.set_exception(error)
+
+
+# The pools that are not closed. A forked child never closes or collects them, because closing a connection
+# would hang there.
+_pools: Final[set[Pool]] = set()
+
+
+def _close_all() -> None:
+    if is_forked():
+        return
+    try:
+        _close_and_wait(list(_pools))
+    except KeyboardInterrupt:
+        # A process that exits while chDB runs would crash.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGINT)
+
+
+def _close_and_wait(pools: list[Pool]) -> None:
+    for pool in pools:
+        pool.close()
+    # A process that exits while chDB runs a statement crashes, so it waits, but not forever.
+    until = time.monotonic() + 2 * GRACE
+    for pool in pools:
+        with contextlib.suppress(Exception):
+            pool.closed.exception(max(0.0, until - time.monotonic()))
+
+
+atexit.register(_close_all)
 
 
 class ChdbDriver:
     """ClickHouse in-process, in memory or in a directory.
 
-    A process can have one directory open, or memory, in as many drivers as it likes; a directory can be
-    open in one process. A process that was forked from one with the engine cannot use it.
+    All drivers of a process share one directory, or the data in memory, and only one process can open a
+    directory. A forked process cannot use the engine of its parent.
 
     Args:
-        path: The directory of the data, which is made if there is none; None keeps them in memory, where all
-            drivers of the process share them until the last is closed.
+        path: The directory of the data, created if it is missing; None keeps the data in memory until the
+            last driver of the process is closed.
         limits: The default limits of a query.
-        threads: How many statements run at once; without it one more than there are processors, at most 4.
+        threads: The number of statements that run at once; by default the number of processors plus one, at
+            most 4.
 
     Raises:
         MissingExtra: The extra ``local`` is not installed.
-        ConfigurationError: A limit or the number of threads is not above zero.
+        ConfigurationError: *threads* is not above zero.
     """
 
     def __init__(
         self,
         path: str | os.PathLike[str] | None = None,
         *,
-        limits: Limits = Limits(),  # noqa: B008 - it is frozen
+        limits: Limits = Limits(),
         threads: int | None = None,
     ) -> None:
         if threads is not None and threads < 1:
@@ -68,7 +421,7 @@ class ChdbDriver:
         self._opening: Future[Pool] | None = None
 
     async def open(self) -> None:
-        """Start the engine of this process, or share it.
+        """Start the engine of this process, or share it if it runs.
 
         Raises:
             ConfigurationError: This process was forked, it has other data open, another process has the
@@ -76,7 +429,7 @@ class ChdbDriver:
         """
         refuse_fork()
         if self._pool is not None or self._opening is not None:
-            raise ConfigurationError(problem="the driver is open already")
+            raise ConfigurationError(problem="the driver is already open")
         self._opening = _in_thread(self._opened)
         try:
             self._pool = await asyncio.wrap_future(self._opening)
@@ -87,26 +440,26 @@ class ChdbDriver:
             self._opening = None
 
     async def query(self, statement: Statement, limits: Limits | None = None) -> Result:
-        """Run *statement*; a query whose caller is cancelled is ended.
+        """Run *statement*; if the caller is cancelled, the query is stopped.
 
         Args:
             statement: The statement.
-            limits: Its limits, if not those of the driver.
+            limits: Its limits; by default the limits of the driver.
 
         Raises:
-            DriverError: ClickHouse refused or gave up; or the statement reaches for files.
+            DriverError: ClickHouse rejected the statement or gave up, or the statement accesses files.
             ConfigurationError: The driver is not open, or this process was forked.
         """
         if _REACHES_FILES.search(statement.text):
-            raise DriverError("a statement that reads must not reach files", _ACCESS_DENIED)
+            raise DriverError("a query must not access files", _ACCESS_DENIED)
         found = await self._run(lambda connection: _select(connection, statement), limits or self._limits)
         return Result(found["data"], found["statistics"]["rows_read"])
 
     async def execute(self, text: str) -> None:
-        """Run a statement of the engine's own.
+        """Run a statement of the engine itself, without a result.
 
         Raises:
-            DriverError: ClickHouse refused.
+            DriverError: ClickHouse rejected the statement.
             ConfigurationError: The driver is not open, or this process was forked.
         """
         await self._run(lambda connection: connection.query(text), None)
@@ -115,29 +468,29 @@ class ChdbDriver:
         """Run an ``INSERT … SELECT``, which may read local files; return the number of rows inserted.
 
         Raises:
-            DriverError: The rows cannot be read, and none is inserted.
+            DriverError: The rows cannot be read; none was inserted.
             ConfigurationError: The driver is not open, or this process was forked.
         """
         return int(await self._run(lambda connection: connection.query(text).rows_written(), None))
 
     async def insert(self, table: str, batch: bytes) -> None:
-        """Insert lines of JSON, all or none; a field that the table does not know is an error.
+        """Insert JSON Lines, all or none.
 
         Args:
-            table: Where to.
-            batch: An object in JSON on each line.
+            table: The table.
+            batch: A JSON object on each line, whose fields are columns of the table.
 
         Raises:
-            DriverError: A line cannot be read.
+            DriverError: A line cannot be read, or has an unknown field; none was inserted.
             ConfigurationError: The driver is not open, or this process was forked.
         """
         await self._run(lambda connection: _insert(connection, table, batch), None)
 
     async def aclose(self) -> None:
-        """End the statements under way and close all connections.
+        """Stop running statements and close all connections.
 
-        A statement that cannot be ended keeps its thread, and the directory, until it ends of itself; it is
-        waited for ten seconds.
+        It waits up to ten seconds. A statement that cannot be stopped keeps its thread and the directory
+        until it finishes.
         """
         pool, self._pool = self._pool, None
         if pool is None or is_forked():
@@ -145,7 +498,7 @@ class ChdbDriver:
         pool.close()
         done, _ = await asyncio.wait([asyncio.wrap_future(pool.closed)], timeout=2 * GRACE)
         if not done:
-            _LOG.warning("the embedded engine runs a statement that cannot be ended; it is left behind")
+            _LOG.warning("the embedded engine runs a statement that cannot be stopped; it keeps running")
         for closed in done:
             closed.result()
 
@@ -178,9 +531,9 @@ class ChdbDriver:
 def _for_reading(limits: Limits) -> dict[str, float]:
     settings = limit_settings(limits)
     if limits.seconds is not None:
-        # It is rounded down to microseconds.
+        # ClickHouse rounds down to microseconds, and 0 is unlimited.
         settings["max_execution_time"] = max(limits.seconds, 0.001)
-    # `readonly` forbids every later change, so it is the last.
+    # `readonly` is the last, because it forbids every later change.
     return {**settings, **LARGE_FILTER_SETTINGS, "readonly": 1}
 
 
@@ -209,20 +562,25 @@ def _insert(connection: Connection, table: str, batch: bytes) -> None:
         raise DriverError("no row was written")
 
 
-def _in_thread(work: Any) -> Future[Any]:
-    """Do *work* on a thread that the end of a loop or of the process does not wait for."""
-    future: Future[Any] = Future()
-    # So that it cannot be cancelled.
-    future.set_running_or_notify_cancel()
-
-    def do() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - it is the caller's
-            future.set_exception(error)
-
-    threading.Thread(target=do, name="helicone-engine-open", daemon=True).start()
+def _in_thread(work: Callable[[], Any]) -> Future[Any]:
+    """Do *work* on a thread for which neither the loop nor the process waits when it ends."""
+    future = _started_future()
+    threading.Thread(target=_settle, args=(future, work), name="helicone-engine-open", daemon=True).start()
     return future
+
+
+def _started_future() -> Future[Any]:
+    """A future that cannot be cancelled."""
+    future: Future[Any] = Future()
+    future.set_running_or_notify_cancel()
+    return future
+
+
+def _settle(future: Future[T], work: Callable[[], T]) -> None:
+    try:
+        future.set_result(work())
+    except BaseException as error:  # noqa: BLE001 - the caller gets it
+        future.set_exception(error)
 
 
 def _close_unwanted(opening: Future[Pool]) -> None:

@@ -1,11 +1,13 @@
 """Converts blocks of files into rows of the table, in SQL.
 
-ClickHouse reads a block as columns of text, one for each field, and converts and checks them. It takes only
-rows that `value_parsers` would certainly read in the same way; all others are left to those, which also make
-the error messages. So each condition here is narrower than the rule in Python, never wider.
+ClickHouse reads a block as one column for each field, converts and checks the values, and takes only rows
+that `value_parsers` certainly read in the same way. Python reads all other rows and makes the error messages.
+Each condition here is therefore narrower than the rule in Python, never wider.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterator
+from enum import StrEnum
 from typing import Any, Final
 
 import attrs
@@ -22,9 +24,9 @@ from helicone_sessions.local.storage.fields import (
     is_known,
     map_and_key,
 )
-from helicone_sessions.local.storage.readers import ArrowRows, Block, CsvRows, Format, JsonLines
+from helicone_sessions.local.storage.readers import ArrowRows, Block, CsvLines, CsvRows, Format, JsonLines
 from helicone_sessions.local.storage.table import REQUEST_COLUMNS, Stored
-from helicone_sessions.local.storage.value_parsers import EXACT_NANO, NEAR_A_HALF, PLACEHOLDER
+from helicone_sessions.local.storage.value_parsers import EXACT_NANO, PLACEHOLDER, ROUNDING_ERROR
 
 # Each block is read by one thread in the order of its rows, which are numbered; several blocks are read at
 # once. The text of a row is not to be read in any other way than Python's.
@@ -39,12 +41,12 @@ SETTINGS: Final = (
 _READERS: Final = {Format.JSON_LINES: "LineAsString", Format.CSV: "CSV", Format.ARROW: "ArrowStream"}
 
 _UUID: Final = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
+# The only group is the time without its zone.
 _MOMENT: Final = (
-    r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])[T ]([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?"
+    r"^(\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])"
+    r"[T ](?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,9})?)"
 )
-# The zones that `_TIME` may end with.
-_UTC: Final = ("Z", "z", " UTC", "UTC", "+00:00")
-_TIME: Final = _MOMENT + r"( ?UTC|[Zz]|\+00:00)$"
+_UTC: Final = r"(?: ?UTC|[Zz]|\+00:00)"
 _WHOLE: Final = r"^-?\d{1,18}(\.0+)?$"
 _COUNT: Final = r"^\d{1,18}(\.0+)?$"
 _MILLISECONDS: Final = r"^(\d{1,18}|\d{1,11}\.\d{1,4})$"
@@ -53,8 +55,9 @@ _DOLLARS: Final = r"^\d{1,12}(\.\d{1,20})?(e-\d{1,2})?$"
 _NOT_PLAIN_TEXT: Final = r"^(\s*[\[{]|-0|-?\d{19,}$|-?\d+(\.\d+)?[eE][-+]?\d+$)"
 # The same among the values of an object.
 _NOT_PLAIN_VALUES: Final = r'"\s*:\s*([\[{]|-0|-?\d{19,}|-?\d+(\.\d+)?[eE])'
+# Texts of numbers have at most 18 digits, too.
+_CERTAIN_WHOLE: Final = 10**18
 _NUMBERS: Final = (Form.MILLISECONDS, Form.COUNT, Form.STATUS, Form.DOLLARS)
-_PARTS: Final = ("mapKeys", "mapValues")
 _ZERO_ID: Final = "00000000-0000-0000-0000-000000000000"
 
 
@@ -71,7 +74,7 @@ class Conversion:
     """A statement that converts a block, and the content of the file that it reads."""
 
     text: str
-    payload: bytes
+    payload: bytes | memoryview
 
 
 def convert(
@@ -105,6 +108,7 @@ def convert(
     if converted is None:
         return None
     names = ", ".join(["version", *converted])
+    shared = ", ".join(["*", *(f"{value} AS {name}" for value, name in columns.shared.items())])
     values = ", ".join(
         [f"{version} + n AS version", *(f"{each.value} AS {name}" for name, each in converted.items())]
     )
@@ -112,7 +116,8 @@ def convert(
     certain = " AND ".join(f"({condition})" for condition in conditions if condition != "1")
     text = (
         f"INSERT INTO {table} ({names}) SELECT {names}"
-        f" FROM (SELECT {values}, {certain} AS is_certain FROM ({source.select})) WHERE is_certain"
+        f" FROM (SELECT {values}, {certain} AS is_certain FROM (SELECT {shared} FROM ({source.select})))"
+        " WHERE is_certain"
         f" SETTINGS {SETTINGS}"
     )
     return Conversion(text, source.payload)
@@ -120,35 +125,49 @@ def convert(
 
 @attrs.frozen
 class _Source:
-    """A block as columns of text: the numbers of its rows are ``n``.
+    """A block as columns; the index of a row is ``n``.
 
     Args:
         select: The subquery.
         payload: The file that it reads.
-        texts: For each column of the block an expression of type Nullable(String).
+        texts: For each column of the block, an expression; its type is Nullable(String) unless `types` has
+            another.
         identity: The expression for the identity of a row, or None if there is none.
-        is_certain: The condition under which the texts are those that Python sees.
-        doubles_quotes: Whether the quotes of objects may be doubled once more than they have to be.
-        maps: For columns that are maps already, which are never null, an expression of type
-            Map(String, Nullable(…)).
+        is_certain: The condition under which ClickHouse and Python see the same values.
+        doubles_quotes: Whether the quotes of objects may be doubled once more than necessary.
         bodies: For columns whose text may be that of an object, the condition under which it is not.
+        types: The types of expressions that are not text.
     """
 
     select: str
-    payload: bytes
+    payload: bytes | memoryview
     texts: dict[str, str]
     identity: str | None
     is_certain: str
     bodies: dict[str, str] = attrs.field(factory=dict)
     doubles_quotes: bool = False
-    maps: dict[str, str] = attrs.field(factory=dict)
+    types: dict[str, "_Typed"] = attrs.field(factory=dict)
+
+
+class _Typed(StrEnum):
+    """Types of ClickHouse for columns of a Parquet file or a frame that are not text; maps are never null."""
+
+    MILLISECONDS = "Nullable(DateTime64(3, 'UTC'))"
+    MICROSECONDS = "Nullable(DateTime64(6, 'UTC'))"
+    WHOLE = "Nullable(Int64)"
+    FLOAT = "Nullable(Float64)"
+    TEXTS = "Map(String, Nullable(String))"
+    WHOLES = "Map(String, Nullable(Int64))"
+
+
+_TYPED_MAPS: Final = (_Typed.TEXTS, _Typed.WHOLES)
 
 
 def _source(block: Block, path: str, more_names: Collection[str], options: RowOptions) -> _Source | None:
     match block:
         case JsonLines():
             return _json_source(block, path, more_names, options)
-        case CsvRows():
+        case CsvRows() | CsvLines():
             return _csv_source(block, path)
         case ArrowRows():
             return _arrow_source(block, path, options)
@@ -159,13 +178,14 @@ def _json_source(block: JsonLines, path: str, more_names: Collection[str], optio
     seen = dict.fromkeys([*block.names, *more_names])
     names = [name for name in seen if is_known(field_name(name, options))]
     elements = ", ".join(f"{_identifier(name)} Nullable(String)" for name in names)
+    texts = "".join(f", tupleElement(texts, {place}) AS c{place}" for place in range(1, len(names) + 1))
     known = ", ".join(map(_literal, seen))
     return _Source(
-        f"SELECT line, rowNumberInAllBlocks() AS n, JSONExtractKeys(line) AS names,"
-        f" JSONExtract(line, {_literal(f'Tuple({elements})')}) AS texts"
-        f" FROM file({_literal(path)}, {_READERS[Format.JSON_LINES]}, 'line String')",
+        f"SELECT line, n, names{texts} FROM (SELECT line, rowNumberInAllBlocks() AS n,"
+        f" JSONExtractKeys(line) AS names, JSONExtract(line, {_literal(f'Tuple({elements})')}) AS texts"
+        f" FROM file({_literal(path)}, {_READERS[Format.JSON_LINES]}, 'line String'))",
         block.payload,
-        {name: f"tupleElement(texts, {place})" for place, name in enumerate(names, 1)},
+        {name: f"c{place}" for place, name in enumerate(names, 1)},
         f"concat({_literal(block.file)}, '\\0', toString({block.first} + n), '\\0',"
         " if(endsWith(line, '\\r'), substring(line, 1, length(line) - 1), line))",
         # Of a line that is not JSON no text is found, and a name that is there twice is read differently.
@@ -175,19 +195,20 @@ def _json_source(block: JsonLines, path: str, more_names: Collection[str], optio
     )
 
 
-def _csv_source(block: CsvRows, path: str) -> _Source:
+def _csv_source(block: CsvRows | CsvLines, path: str) -> _Source:
     places = range(len(block.names))
-    structure = ", ".join(f"c{place} String" for place in places)
-    fields = ", '\\0', ".join(f"c{place}" for place in places)
+    structure = ", ".join(f"f{place} String" for place in places)
+    fields = ", '\\0', ".join(f"f{place}" for place in places)
+    texts = "".join(f", nullIf(f{place}, '') AS c{place}" for place in places)
     return _Source(
-        "SELECT *, rowNumberInAllBlocks() AS n"
+        f"SELECT *, rowNumberInAllBlocks() AS n{texts}"
         f" FROM file({_literal(path)}, {_READERS[Format.CSV]}, {_literal(structure)})",
         block.payload,
-        {name: f"nullIf(c{place}, '')" for place, name in enumerate(block.names)},
+        {name: f"c{place}" for place, name in enumerate(block.names)},
         f"concat({_literal(block.file)}, '\\0', toString({block.first} + n), '\\0', {fields})",
         "1",
         dict.fromkeys(block.names, "1"),
-        doubles_quotes='{""""' in block.text,
+        doubles_quotes=b'{""""' in block.payload,
     )
 
 
@@ -196,35 +217,41 @@ def _arrow_source(block: ArrowRows, path: str, options: RowOptions) -> _Source |
 
     columns: dict[str, Any] = {}
     texts: dict[str, str] = {}
-    maps: dict[str, str] = {}
+    typed: dict[str, _Typed] = {}
     checks: list[str] = []
-    structure: list[str] = []
-    for place, (name, column) in enumerate(zip(block.batch.schema.names, block.batch.columns, strict=True)):
-        found = _arrow_text(column, _form(field_name(name, options)))
+    fields = {name: field_name(name, options) for name in block.batch.schema.names}
+    forms = {name: _form(field) for name, field in fields.items()}
+    targets = Counter(_column(field) for field in fields.values())
+    for place, (name, column) in enumerate(zip(fields, block.batch.columns, strict=True)):
+        text = texts[name] = f"c{place}"
+        # Several columns for one field have one type, so that the first value can be chosen.
+        is_alone = targets[_column(fields[name])] == 1
+        is_text = forms[name] is Form.DOLLARS and options.cost_unit == "billionths"
+        found = _arrow_column(column, forms[name], may_be_typed=is_alone and not is_text)
         if found is None:
             return None
-        kind, columns[f"c{place}"] = found
-        structure.append(f"c{place} {kind}")
-        texts[name] = f"c{place}"
-        if kind.startswith("Map"):
-            maps[name] = f"c{place}"
-        elif not _is_ascii_by_type(column):
-            checks.append(f"isValidUTF8(ifNull(c{place}, ''))")
+        kind, columns[text] = found
+        if kind is not None:
+            typed[text] = kind
+        if kind in _TYPED_MAPS:
+            parts = ("mapKeys", "mapValues") if kind is _Typed.TEXTS else ("mapKeys",)
+            checks += (f"arrayAll(each -> isValidUTF8(ifNull(each, '')), {part}({text}))" for part in parts)
+        elif kind is None and not _is_ascii_by_type(column):
+            checks.append(f"isValidUTF8(ifNull({text}, ''))")
+    structure = ", ".join(f"{text} {typed.get(text, 'Nullable(String)')}" for text in columns)
     sink = pa.BufferOutputStream()
-    table = pa.RecordBatch.from_pydict(columns)
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_batch(table)
-    for text in maps.values():
-        checks += (f"arrayAll(each -> isValidUTF8(ifNull(each, '')), {part}({text}))" for part in _PARTS)
+    batch = pa.RecordBatch.from_pydict(columns)
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
     return _Source(
         "SELECT *, rowNumberInAllBlocks() AS n"
-        f" FROM file({_literal(path)}, {_READERS[Format.ARROW]}, {_literal(', '.join(structure))})",
-        sink.getvalue().to_pybytes(),
+        f" FROM file({_literal(path)}, {_READERS[Format.ARROW]}, {_literal(structure)})",
+        memoryview(sink.getvalue()),
         texts,
         None,
         " AND ".join(checks) or "1",
         dict.fromkeys(texts, "1"),
-        maps=maps,
+        types=typed,
     )
 
 
@@ -235,40 +262,65 @@ def _is_ascii_by_type(column: Any) -> bool:
     return not (types.is_string(kind) or types.is_large_string(kind) or types.is_dictionary(kind))
 
 
-def _arrow_text(column: Any, form: Form | None) -> tuple[str, Any] | None:
-    """A column as texts, or as a map of texts, with its type; None if they are not certain."""
+def _arrow_column(column: Any, form: Form | None, *, may_be_typed: bool) -> tuple[_Typed | None, Any] | None:
+    """A column for ClickHouse with its type, which is None for text; None if its values are not certain."""
     import pyarrow as pa
     from pyarrow import compute, types
 
-    kind = column.type
-    if types.is_dictionary(kind):
+    if types.is_dictionary(column.type):
         column = column.dictionary_decode()
-        kind = column.type
-    if types.is_floating(kind):
+    if types.is_floating(column.type):
         # The missing value of pandas.
         column = compute.if_else(compute.is_nan(column), None, column)
-    if types.is_timestamp(kind) and kind.unit == "ns":
-        column = column.cast(pa.timestamp("us", kind.tz), safe=False)
-        kind = column.type
-    if types.is_timestamp(kind) and kind.tz is not None:
-        column = column.cast(pa.timestamp(kind.unit, "UTC"))
+    if types.is_timestamp(column.type):
+        return _arrow_times(column, may_be_typed=may_be_typed) if form is Form.TIME else None
+    if types.is_map(column.type):
+        return _arrow_map(column, form)
+    kind = column.type
+    if may_be_typed and form in _NUMBERS:
+        if types.is_integer(kind) and kind != pa.uint64() and form is not Form.DOLLARS:
+            return _Typed.WHOLE, column.cast(pa.int64())
+        if types.is_float32(kind) or types.is_float64(kind):
+            return _Typed.FLOAT, column.cast(pa.float64())
     is_text = types.is_string(kind) or types.is_large_string(kind) or types.is_integer(kind)
     is_number = types.is_floating(kind) or types.is_decimal(kind)
-    if (
-        is_text
-        or types.is_boolean(kind)
-        or types.is_null(kind)
-        or (is_number and form in _NUMBERS)
-        or (types.is_timestamp(kind) and form is Form.TIME)
-    ):
-        return "Nullable(String)", column.cast(pa.string())
-    is_object = types.is_map(kind) and types.is_string(kind.key_type) and column.null_count == 0
-    if is_object and form in (Form.PROPERTIES, Form.SCORES):
-        if types.is_string(kind.item_type):
-            return "Map(String, Nullable(String))", column
-        if types.is_integer(kind.item_type) and form is Form.SCORES:
-            return "Map(String, Nullable(String))", column.cast(pa.map_(pa.string(), pa.string()))
+    if is_text or types.is_boolean(kind) or types.is_null(kind) or (is_number and form in _NUMBERS):
+        return None, column.cast(pa.string())
     return None
+
+
+def _arrow_times(column: Any, *, may_be_typed: bool) -> tuple[_Typed | None, Any]:
+    import pyarrow as pa
+
+    if column.type.unit == "ns":
+        column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
+    if column.type.tz is not None:
+        column = column.cast(pa.timestamp(column.type.unit, "UTC"))
+        typed = {"ms": _Typed.MILLISECONDS, "us": _Typed.MICROSECONDS}.get(column.type.unit)
+        if may_be_typed and typed is not None:
+            return typed, column
+    return None, column.cast(pa.string())
+
+
+def _arrow_map(column: Any, form: Form | None) -> tuple[_Typed, Any] | None:
+    import pyarrow as pa
+    from pyarrow import types
+
+    kind = column.type
+    if form not in (Form.PROPERTIES, Form.SCORES) or not types.is_string(kind.key_type) or column.null_count:
+        return None
+    if types.is_string(kind.item_type):
+        return _Typed.TEXTS, column
+    if types.is_integer(kind.item_type) and form is Form.SCORES:
+        if kind.item_type == pa.uint64():
+            return _Typed.TEXTS, column.cast(pa.map_(pa.string(), pa.string()))
+        return _Typed.WHOLES, column.cast(pa.map_(pa.string(), pa.int64()))
+    return None
+
+
+def _column(name: str) -> str:
+    """The column of the table that a field is for, or the name of the field if there is none."""
+    return next((column for column, field in FIELDS.items() if name in field.names), name)
 
 
 def _form(name: str) -> Form | None:
@@ -282,6 +334,8 @@ class _Columns:
     source: _Source
     options: RowOptions
     organizations: Collection[str]
+    # Expressions that others refer to by name, so that the text of the statement stays short.
+    shared: dict[str, str] = attrs.field(factory=dict)
 
     def converted(self) -> dict[str, Converted] | None:
         """The columns; None if the source has no times, or its rows cannot be identified."""
@@ -319,6 +373,10 @@ class _Columns:
         """The fields that the columns of the source are for, with their texts."""
         columns = sorted(self.source.texts, key=lambda name: name not in self.options.columns)
         return ((field_name(name, self.options), self.source.texts[name]) for name in columns)
+
+    def _share(self, expression: str) -> str:
+        """A name for an expression of the source's columns."""
+        return self.shared.setdefault(expression, f"s{len(self.shared)}")
 
     def _texts(self, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
         for alias in names:
@@ -363,10 +421,12 @@ class _Columns:
         """Billionths of a dollar, computed as `value_parsers` does for a float."""
         if name == "cost" and self.options.cost_unit == "billionths":
             return Converted(f"toUInt64OrNull({text})", _or_missing(text, rf"match({text}, '^\\d{{1,18}}$')"))
-        scaled = f"toFloat64OrNull({text}) * 1e9"
+        is_float = self.source.types.get(text) is _Typed.FLOAT
+        scaled = self._share(f"{text} * 1e9" if is_float else f"toFloat64OrNull({text}) * 1e9")
         certain = (
-            f"match({text}, {_literal(_DOLLARS)}) AND {scaled} < {EXACT_NANO:.0f}"
-            f" AND abs({scaled} - round({scaled})) < {NEAR_A_HALF}"
+            f"{f'{text} >= 0' if is_float else f'match({text}, {_literal(_DOLLARS)})'}"
+            f" AND {scaled} < {EXACT_NANO:.0f}"
+            f" AND abs({scaled} - round({scaled})) < 0.5 - {ROUNDING_ERROR!r} * {scaled}"
         )
         if name == "cost" and self.options.cost_unit is None:
             certain += f" AND {scaled} < {IMPLAUSIBLE_COST}e9"
@@ -395,15 +455,30 @@ class _Columns:
         return {column: Converted(value, " AND ".join(part.is_certain for part in parts))}
 
     def _whole_map(self, texts: list[str], form: Form) -> Converted:
-        if texts[0] in self.source.maps.values():
-            return _map(texts[0], form)
+        if (kind := self.source.types.get(texts[0])) in _TYPED_MAPS:
+            return _map(texts[0], form, is_whole=kind is _Typed.WHOLES)
         text = _first(texts)
-        return _object(_single_quoted(text) if self.source.doubles_quotes else text, form)
+        return self._object(self._share(_single_quoted(text)) if self.source.doubles_quotes else text, form)
+
+    def _object(self, text: str, form: Form) -> Converted:
+        """A map out of the text of an object."""
+        # It is empty if the text is not valid.
+        values = self._share(f"JSONExtract(ifNull({text}, '{{}}'), 'Map(String, Nullable(String))')")
+        converted = _map(values, form)
+        certain = (
+            f"startsWith({text}, '{{') AND (length({values}) > 0 OR {text} = '{{}}')"
+            f" AND NOT match({text}, {_literal(_NOT_PLAIN_VALUES)}) AND {converted.is_certain}"
+        )
+        return Converted(converted.value, _or_missing(text, certain))
 
     def _simple(self, column: str, form: Form, texts: list[tuple[str, str]]) -> Converted:
         text = _first([text for _, text in texts])
         stored = REQUEST_COLUMNS[column]
-        converted = self._scalar(form, text, column)
+        typed = self.source.types.get(text)
+        if typed is None:
+            converted = self._scalar(form, text, column)
+        else:
+            converted = self._typed_time(text) if form is Form.TIME else self._typed_number(form, text, typed)
         if stored.startswith("Nullable") or form in (Form.TIME, Form.TEXTS):
             return converted
         default = {Form.TEXT: "''", Form.BODY: "''", Form.UUID: f"toUUID('{_ZERO_ID}')", Form.FLAG: "false"}
@@ -451,20 +526,34 @@ class _Columns:
         return _text_item(text)
 
     def _time(self, text: str) -> Converted:
-        has_zone = f"match({text}, {_literal(_TIME)})"
-        ends = ", ".join(
-            f"endsWith({text}, '{end}'), substring({text}, 1, length({text}) - {len(end)})" for end in _UTC
-        )
-        local = f"multiIf({ends}, {text})"
-        if str(self.options.assume_time_zone) == "UTC":
-            has_zone = f"({has_zone} OR match({text}, {_literal(_MOMENT + '$')}))"
-        value = f"toDateTime64OrNull({local}, 3, 'UTC')"
+        is_utc = str(self.options.assume_time_zone) == "UTC"
+        pattern = f"{_MOMENT}{_UTC}?$" if is_utc else f"{_MOMENT}{_UTC}$"
+        # Of a text that does not match, ClickHouse extracts an empty one, and reads that as 1970.
+        value = self._share(f"toDateTime64OrNull(nullIf(extract({text}, {_literal(pattern)}), ''), 3, 'UTC')")
         certain = (
-            f"{has_zone} AND substring({text}, 1, 4) BETWEEN '1901' AND '2298'"
+            f"substring({text}, 1, 4) BETWEEN '1901' AND '2298'"
             # A day that the month does not have would be one of the next month.
             f" AND toDayOfMonth({value}) = toUInt8OrNull(substring({text}, 9, 2))"
         )
         return Converted(value, _or_missing(text, certain))
+
+    def _typed_time(self, time: str) -> Converted:
+        # Before 1970, fractions may be rounded up.
+        certain = f"{time} >= toDateTime64('1970-01-01', 3, 'UTC') AND toYear({time}) < 2299"
+        return Converted(f"toDateTime64({time}, 3, 'UTC')", _or_missing(time, certain))
+
+    def _typed_number(self, form: Form, number: str, typed: _Typed) -> Converted:
+        least = f"-{_CERTAIN_WHOLE}" if form is Form.STATUS else "0"
+        if typed is _Typed.WHOLE:
+            certain = f"{number} BETWEEN {least} AND {_CERTAIN_WHOLE}"
+            return Converted(number, _or_missing(number, certain))
+        # All of these are doubles whose fraction, if there is one, is exact enough.
+        least = "-1e15" if form is Form.STATUS else "0"
+        certain = f"{number} BETWEEN {least} AND 1e15"
+        if form is not Form.MILLISECONDS:
+            certain += f" AND {number} = trunc({number})"
+        value = f"accurateCastOrNull(roundBankers({number}), 'Int64')"
+        return Converted(value, _or_missing(number, certain))
 
 
 def _text_item(text: str) -> Converted:
@@ -477,6 +566,10 @@ def _score_item(text: str) -> Converted:
     return Converted(value, _or_missing(text, certain))
 
 
+def _whole_item(number: str) -> Converted:
+    return Converted(number, _or_missing(number, f"abs({number}) < {_CERTAIN_WHOLE}"))
+
+
 def _single_quoted(text: str) -> str:
     """The text of an object, whose quotes Helicone's own export tool doubles."""
     # Python takes NaN and Infinity for JSON.
@@ -484,23 +577,11 @@ def _single_quoted(text: str) -> str:
     return f"if({doubled}, replaceAll({text}, '\"\"', '\"'), {text})"
 
 
-def _object(text: str, form: Form) -> Converted:
-    """A map out of the text of an object."""
-    # It is empty if the text is not valid.
-    values = f"JSONExtract(ifNull({text}, '{{}}'), 'Map(String, Nullable(String))')"
-    converted = _map(values, form)
-    certain = (
-        f"startsWith({text}, '{{') AND (length({values}) > 0 OR {text} = '{{}}')"
-        f" AND NOT match({text}, {_literal(_NOT_PLAIN_VALUES)}) AND {converted.is_certain}"
-    )
-    return Converted(converted.value, _or_missing(text, certain))
-
-
-def _map(values: str, form: Form) -> Converted:
+def _map(values: str, form: Form, *, is_whole: bool = False) -> Converted:
     """A map of the table out of a map whose values may be null; a repeated key is left to Python."""
     value, certain = "v", f"length({values}) = arrayUniq(mapKeys({values}))"
     if form is Form.SCORES:
-        item = _score_item("v")
+        item = _whole_item("v") if is_whole else _score_item("v")
         value = item.value
         certain += f" AND arrayAll(v -> {item.is_certain}, mapValues({values}))"
     kind = Stored.PROPERTIES if form is Form.PROPERTIES else Stored.SCORES

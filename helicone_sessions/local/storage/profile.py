@@ -99,7 +99,7 @@ def is_due(before: int, after: int) -> bool:
 
 
 async def property_columns(driver: WritableDriver, database: str) -> dict[str, str]:
-    """The columns of frequent properties by key, with those that identify a session."""
+    """The columns of frequent properties by key, including the columns that identify a session."""
     found = await _rows(
         driver,
         "SELECT comment, name FROM system.columns WHERE database = {database:String}"

@@ -38,11 +38,12 @@ class Frame(Protocol):
 Rows = Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]]
 Data = PathLike | Sequence[PathLike] | Frame | Rows
 
-# Bytes of a block, so that a few of them fit into memory whatever the size of the file.
-_BLOCK: Final = 8 * 1024 * 1024
+# Bytes of a block: a few blocks are in memory at once, and planning the statement for one takes 30 ms.
+_BLOCK: Final = 16 * 1024 * 1024
 _LONGEST_LINE: Final = 256 * 1024 * 1024
-_ROWS_OF_BLOCK: Final = 32_768
+_ROWS_OF_BLOCK: Final = 65_536
 _BOM: Final = b"\xef\xbb\xbf"
+_OTHER_FIELDS: Final = "does not have as many fields as the header row"
 _ONE_ROW_A_LINE: Final = "A file with one row per line is named .jsonl"
 # Lines of a block whose names are looked at; the names of other rows are found one by one.
 _SAMPLED: Final = 50
@@ -53,7 +54,7 @@ class Unreadable:
     """A part of a file that should be a row and cannot be read.
 
     Args:
-        reason: What is wrong with it; continues a sentence.
+        reason: The problem; continues a sentence.
         content: The part of the file.
         field: The field that cannot be read; None if it is the whole row.
     """
@@ -273,33 +274,37 @@ class JsonLines:
     # A row of a list is at a place from 0, and no line of the file.
     word: str = "line"
     format: Format = Format.JSON_LINES
-    _lines: list[bytes] = attrs.field(init=False, repr=False)
-
-    def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "_lines", self.payload.split(b"\n"))
 
     @property
     def count(self) -> int:
         """The number of lines; empty ones are no rows."""
-        return len(self._lines) - (not self._lines[-1])
+        return _count_lines(self.payload)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names in a sample of the lines."""
         found: dict[str, None] = {}
-        for line in self._lines[:: len(self._lines) // _SAMPLED + 1]:
+        for start in range(0, len(self.payload), len(self.payload) // _SAMPLED + 1):
+            begin = self.payload.rfind(b"\n", 0, start) + 1
+            end = self.payload.find(b"\n", begin)
+            line = self.payload[begin:] if end < 0 else self.payload[begin:end]
             row = _parsed_line(line) if line.strip() else None
             found |= dict.fromkeys(row) if isinstance(row, dict) else {}
         return tuple(found)
 
     def rows(self, chosen: Iterable[int] | None = None) -> Iterator[Placed]:
         """The rows of the lines."""
+        lines = self.payload.split(b"\n")
         for index in range(self.count) if chosen is None else chosen:
-            line = self._lines[index].removeprefix(_BOM).removesuffix(b"\r")
+            line = lines[index].removeprefix(_BOM).removesuffix(b"\r")
             if line.strip():
                 number = self.first + index
                 identity = f"{self.file}\0{number}\0".encode() + line
                 yield Placed(f"{self.file}, {self.word} {number}", _parsed_line(line), identity, index=index)
+
+
+def _count_lines(payload: bytes) -> int:
+    return payload.count(b"\n") + (not payload.endswith(b"\n"))
 
 
 def _parsed_line(line: bytes) -> Any:
@@ -321,9 +326,10 @@ def _json_lines(path: Path, _options: RowOptions) -> Iterator[Block]:
     with closing(_Source.open(path)) as source:
         first, rest = 1, b""
         while chunk := source.file.read(_BLOCK):
-            payload, newline, rest = (rest + chunk).rpartition(b"\n")
-            if newline:
-                yield (block := JsonLines(_name(path), payload + newline, first, source.fraction))
+            end = chunk.rfind(b"\n") + 1
+            payload, rest = (rest + chunk[:end], chunk[end:]) if end else (b"", rest + chunk)
+            if payload:
+                yield (block := JsonLines(_name(path), payload, first, source.fraction))
                 first += block.count
             elif len(rest) > _LONGEST_LINE:
                 raise ConfigurationError(
@@ -422,32 +428,90 @@ class CsvRows:
         )
         for index, fields in enumerate(reader):
             if wanted is None or index in wanted:
-                identity = "\0".join([self.file, str(self.first + index), *fields]).encode()
-                row = {name: field or None for name, field in zip(self.names, fields, strict=True)}
-                yield Placed(f"{self.file}, line {self.lines[index]}", row, identity, index=index)
+                yield _csv_row(self, index, self.lines[index], fields)
+
+
+@attrs.frozen
+class CsvLines:
+    """Lines of a CSV file that are a row each, or something wrong in place of one; see `_is_row_per_line`."""
+
+    file: str
+    payload: bytes
+    first: int
+    fraction: float | None
+    names: tuple[str, ...]
+    # The number of the first line.
+    first_line: int
+    format: Format = Format.CSV
+
+    @property
+    def count(self) -> int:
+        """The number of rows."""
+        return _count_lines(self.payload)
+
+    def rows(self, chosen: Iterable[int] | None = None) -> Iterator[Placed]:
+        """The rows; an empty field is a missing value."""
+        lines = self.payload.split(b"\n")
+        for index in range(self.count) if chosen is None else chosen:
+            text = lines[index].decode()
+            try:
+                (fields,) = csv.reader([text], strict=True)
+            except csv.Error as error:
+                wrong = Unreadable(f"is not CSV: {error}", _shown(text))
+                yield Placed(f"{self.file}, line {self.first_line + index}", wrong, index=index)
+            else:
+                yield _csv_row(self, index, self.first_line + index, fields)
+
+
+def _csv_row(block: CsvRows | CsvLines, index: int, line: int, fields: list[str]) -> Placed:
+    where = f"{block.file}, line {line}"
+    if len(fields) != len(block.names):
+        return Placed(where, Unreadable(_OTHER_FIELDS, fields), index=index)
+    identity = "\0".join([block.file, str(block.first + index), *fields]).encode()
+    row = {name: field or None for name, field in zip(block.names, fields, strict=True)}
+    return Placed(where, row, identity, index=index)
+
+
+def _is_row_per_line(text: bytes, fields: int) -> bool:
+    """Whether `csv` and ClickHouse alike certainly read each line of some text by itself.
+
+    Quotes are where RFC 4180 has them, no field holds a line break, no line is empty, and there are as many
+    commas as so many *fields* in a line take.
+    """
+    if not text or fields < 2 or b"\0" in text or text.count(b"\r") != text.count(b"\r\n"):
+        return False
+    # A quote in a quoted field is doubled; the rest of the quotes begin and end fields by turns.
+    parts = (b"\n" + text.removesuffix(b"\n") + b"\n").replace(b'""', b"").split(b'"')
+    inside, outside = b"".join(parts[1::2]), b'"'.join(parts[::2])
+    quoted = len(parts) // 2
+    return (
+        len(parts) % 2 == 1
+        and b"\n" not in inside
+        and b"\n\n" not in outside
+        and b"\n\r" not in outside
+        and outside.count(b',"') + outside.count(b'\n"') == quoted
+        and outside.count(b'",') + outside.count(b'"\n') + outside.count(b'"\r') == quoted
+        and outside.count(b",") == (fields - 1) * _count_lines(text)
+    )
 
 
 def _csv(path: Path, _options: RowOptions) -> Iterator[Block]:
     # A body can be longer than the 131,072 characters that the module takes by default.
     csv.field_size_limit(2**31 - 1)
     with closing(_Source.open(path)) as source:
-        # Invalid UTF-8 is detected row by row.
-        binary = cast("Any", source.file)
-        with io.TextIOWrapper(binary, "utf-8-sig", errors="surrogateescape", newline="") as text:
-            yield from _CsvReader(_name(path), source, text).blocks()
+        yield from _CsvReader(_name(path), source).blocks()
 
 
 class _CsvReader:
     """Cuts a CSV file into blocks; the module `csv` decides where a row ends, and whether it is one."""
 
-    def __init__(self, file: str, source: _Source, text: IO[str]) -> None:
+    def __init__(self, file: str, source: _Source) -> None:
         self._file = file
         self._source = source
-        self._text = text
         self._names: tuple[str, ...] = ()
         self._skips_spaces = False
         self._first = 1
-        # The number of lines before those that are read now.
+        # The number of lines before the current ones.
         self._before = 0
 
     def blocks(self) -> Iterator[Block]:
@@ -456,27 +520,40 @@ class _CsvReader:
         Raises:
             ConfigurationError: The header row cannot be used, or a row has no end.
         """
-        lines = self._after_header(self._text.readlines(_BLOCK))
-        while lines:
-            more = self._text.readlines(_BLOCK)
-            done = yield from self._rows_of(lines, is_last=not more)
-            self._before += done
-            lines = lines[done:]
-            if sum(map(len, lines)) > _LONGEST_LINE:
+        text = self._after_header(self._source.file.read(_BLOCK).removeprefix(_BOM))
+        while text:
+            more = self._source.file.read(_BLOCK)
+            end = len(text) if not more else text.rfind(b"\n") + 1
+            whole, text = text[:end], text[end:]
+            if not self._skips_spaces and _is_utf8(whole) and _is_row_per_line(whole, len(self._names)):
+                yield self._lines(whole)
+            else:
+                lines = _lines_of(whole)
+                done = yield from self._rows_of(lines, is_last=not more)
+                self._before += done
+                text = "".join(lines[done:]).encode(errors="surrogateescape") + text
+            if len(text) > _LONGEST_LINE:
                 raise ConfigurationError(
                     field=f"{self._file}, line {self._before + 1}",
                     problem=f"begins a row of more than {_LONGEST_LINE // 1024**2} MB",
                     remedy="Check whether a quote is never closed",
                 )
-            lines += more
+            text += more
 
-    def _after_header(self, lines: list[str]) -> list[str]:
+    def _lines(self, text: bytes) -> CsvLines:
+        block = CsvLines(self._file, text, self._first, self._source.fraction, self._names, self._before + 1)
+        self._first += block.count
+        self._before += block.count
+        return block
+
+    def _after_header(self, text: bytes) -> bytes:
+        lines = _lines_of(text)
         reader = csv.reader(lines, strict=True)
         try:
             header = next(reader, [])
         except csv.Error as error:
             raise self._bad_header(f"is not CSV: {error}") from None
-        if not _is_utf8(header):
+        if not _is_utf8("".join(header)):
             raise self._bad_header("is not UTF-8")
         if len(header) == 1 and (other := next((sign for sign in ";\t|" if sign in header[0]), None)):
             raise self._bad_header(f"must have commas between the fields, got {other!r}")
@@ -486,7 +563,7 @@ class _CsvReader:
         if twice := _repeated(self._names):
             raise self._bad_header(_named_twice(twice))
         self._before = reader.line_num
-        return lines[reader.line_num :]
+        return text[len("".join(lines[: reader.line_num]).encode(errors="surrogateescape")) :]
 
     def _bad_header(self, problem: str) -> ConfigurationError:
         return ConfigurationError(field=f"{self._file}, line 1", problem=problem)
@@ -506,7 +583,7 @@ class _CsvReader:
                     start, end = end, begin + reader.line_num
                     if len(fields) != len(self._names):
                         if fields:
-                            wrong = Unreadable("does not have as many fields as the header row", fields)
+                            wrong = Unreadable(_OTHER_FIELDS, fields)
                         else:
                             end = start
                         break
@@ -531,7 +608,7 @@ class _CsvReader:
             return
         text = "".join(lines[begin : ends[-1]])
         numbers = [self._before + end for end in ends]
-        if _is_utf8([text]):
+        if _is_utf8(text):
             # ClickHouse takes empty lines of a single column for rows, and no other line breaks.
             is_plain = len(self._names) > 1 and "\0" not in text and text.count("\r") == text.count("\r\n")
             form = Format.CSV if is_plain and not self._skips_spaces else Format.ROWS
@@ -548,7 +625,7 @@ class _CsvReader:
             self._first += len(ends)
             return
         for start, end in itertools.pairwise([begin, *ends]):
-            if _is_utf8(lines[start:end]):
+            if _is_utf8("".join(lines[start:end])):
                 yield from self._cut(lines, start, [end])
             else:
                 yield self._wrong(Unreadable("is not UTF-8", _shown("".join(lines[start:end]))), end)
@@ -564,11 +641,15 @@ def _shown(text: str) -> str:
     return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
-def _is_utf8(fields: Sequence[str]) -> bool:
-    text = "".join(fields)
+def _lines_of(text: bytes) -> list[str]:
+    """The lines with their ends; invalid UTF-8 is detected row by row."""
+    return io.StringIO(text.decode(errors="surrogateescape"), newline="").readlines()
+
+
+def _is_utf8(text: str | bytes) -> bool:
     try:
-        return text.isascii() or bool(text.encode())
-    except UnicodeEncodeError:
+        return text.isascii() or bool(text.decode() if isinstance(text, bytes) else text.encode())
+    except UnicodeError:
         return False
 
 

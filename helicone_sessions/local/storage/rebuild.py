@@ -83,7 +83,7 @@ async def _rebuild(driver: WritableDriver) -> int:
 
 
 async def _common_columns(driver: WritableDriver, table: str, fresh: str) -> list[str]:
-    """The columns with values of their own that both tables have."""
+    """The stored columns that both tables have."""
     databases = f"'{OWN_DATABASE}', '{fresh}'"
     text = (
         f"SELECT name FROM system.columns WHERE table = '{table}' AND database IN ({databases})"

@@ -22,7 +22,6 @@ from helicone_sessions.local.storage.table import (
     INCOMING_TAGS,
     REQUEST_COLUMNS,
     REQUESTS_TABLE,
-    SESSION_ID,
     TAGS_TABLE,
 )
 
@@ -165,7 +164,7 @@ class StagingTables:
         flags = ", ".join(f"countIf(bitAnd(load_flags, {flag:d}))" for flag in Flags)
         ((rows, organizations, no_session, no_cost, no_status, no_model, differ),) = await self._rows(
             "SELECT count(), groupUniqArray(organization_id),"
-            f" countIf(properties['{SESSION_ID}'] = ''), {flags} FROM {self._new_requests}"
+            f" countIf(session_id = ''), {flags} FROM {self._new_requests}"
         )
         if not rows:
             return MovePlan()
@@ -242,7 +241,7 @@ class StagingTables:
         return (await self._driver.query(Statement(text), UNLIMITED)).rows
 
 
-def _write(file: IO[bytes], content: bytes) -> None:
+def _write(file: IO[bytes], content: bytes | memoryview) -> None:
     file.write(content)
     file.flush()
 

@@ -115,7 +115,7 @@ class Store:
         self._is_closed = False
         self._tables = Tables.own(self._database)
         self._requests = 0
-        # What `_tables` says of names holds for the requests of lower versions.
+        # `_tables` knows the names of requests of lower versions.
         self._studied_version = 0
         self._gaps: dict[UUID, DataGaps] = {}
         self.organizations: frozenset[UUID] = frozenset()
@@ -227,7 +227,7 @@ class Store:
             return encoder.report
 
     async def copy(self, requests: Iterable[Mapping[str, Any]], organization_id: UUID) -> Loaded:
-        """Load requests of the API under an organisation; those that cannot be read are skipped and counted.
+        """Load requests of the API under an organisation; invalid ones are skipped and counted.
 
         Raises:
             ConfigurationError: The store was closed.

@@ -24,9 +24,10 @@ Parser = Callable[[Any], Any]
 
 _NANO: Final = 9
 _LARGEST_WHOLE: Final = 2**63
-# Below it a double times a billion is off by far less than the distance that is kept from a half.
+# Below it, a double times a billion has a few bits for the fraction left.
 EXACT_NANO: Final = 2.0**36
-NEAR_A_HALF: Final = 0.4999
+# Twice the relative error of such a product, whose factor and result are both rounded.
+ROUNDING_ERROR: Final = 2.0**-51
 # From here on, and below the other, JavaScript writes a number with an exponent.
 _LARGE: Final = 1e21
 _SMALL: Final = 1e-6
@@ -170,7 +171,7 @@ def _number(value: Any) -> Any:
 def _dollars(value: Any) -> Any:
     if type(value) is float and 0 <= (scaled := value * 1e9) < EXACT_NANO:
         nearest = round(scaled)
-        if abs(scaled - nearest) < NEAR_A_HALF:
+        if abs(scaled - nearest) < 0.5 - ROUNDING_ERROR * scaled:
             return nearest
     dollars = _number(value)
     if dollars is None:
@@ -213,7 +214,7 @@ def _time(value: Any, zone: tzinfo | None = None) -> Any:
             _refuse(
                 value,
                 "a time with its zone, for example 2026-11-01T00:00:00Z",
-                " (assume_time_zone is for times without one)",
+                " (`assume_time_zone` is for times without one)",
             )
         moment = moment.replace(tzinfo=zone)
     if not 1900 < moment.year < 2299:

@@ -1,1 +1,0 @@
-"""Filters as text: the tokens, the parser and the printer."""
