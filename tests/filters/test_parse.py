@@ -585,6 +585,7 @@ def test_refused(text: str, problem: str) -> None:
 
 # The remedies that differ between Python and text.
 REMEDIES = {
+    "Use .is_true() or .is_false()": "Write true or false",
     "Add the zone, for example with .replace(tzinfo=datetime.UTC)": "Write the zone, for example 2026-11-01T00:00:00Z",
     "Pass a datetime with its zone, because a day starts at a different instant in each zone": "Write the time too, for example 2026-11-01T00:00:00Z",
     "To negate a comparison, put it in parentheses after ~: Python computes ~1 as -2": "Compare it with zero or more",

@@ -5,6 +5,8 @@ import pytest
 from tests.repeats import only_full
 from tests.transport.simulation import Simulation
 
+pytestmark = pytest.mark.once
+
 FAST, NEAR, FAR, SLOW = (0.001, 0.01), (0.02, 0.08), (0.05, 0.3), (0.3, 1.5)
 WINDOWS = (60.0, 300.0, 900.0)
 LIMITS = (10, 200, 1000, pytest.param(10_000, marks=only_full))
