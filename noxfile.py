@@ -163,13 +163,13 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[0], requires=["wheel"])
 def minimums(session: nox.Session) -> None:
-    """Run the tests with the lowest versions that pyproject.toml allows."""
+    """Run the tests, except those marked `once`, with the lowest versions that pyproject.toml allows."""
     project = PYPROJECT["project"]
     direct = [*project["dependencies"]]
     for extra in EXTRAS:
         direct += project["optional-dependencies"][extra]
     install_wheel(session, *group("tests"), *(line.replace(">=", "==") for line in direct))
-    run_tests(session, "python")
+    run_tests(session, "python", default=(*EVERYTHING, "-m", "not once"))
 
 
 @nox.session(requires=["wheel"], default=False)

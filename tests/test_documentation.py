@@ -25,6 +25,8 @@ import pytest_asyncio
 
 import helicone_sessions
 
+pytestmark = pytest.mark.once
+
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "docs" / "llms.txt"])
 # Blocks of Sphinx, of example programs and of nginx, and blocks without code.

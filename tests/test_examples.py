@@ -31,6 +31,8 @@ from helicone_sessions import (
 )
 from helicone_sessions.testing import FakeHelicone, Reply, metrics
 
+pytestmark = pytest.mark.once
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 BERLIN = ZoneInfo("Europe/Berlin")
 NO_SESSIONS = attrs.evolve(metrics(), average=SessionAverages(None, None, None))

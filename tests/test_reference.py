@@ -6,7 +6,7 @@ import importlib
 import inspect
 import re
 import runpy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
@@ -269,14 +269,20 @@ def test_the_operators_of_a_column_are_those_that_work(generated: dict[str, str]
     assert "it has no `.is_null()`" in generated["text_columns"]
 
 
+def option_count(kinds: Iterable[Any], parameter_count: int) -> int:
+    """The number of options; the fields of `times`, `source` and `loading` are options too."""
+    shared = [attrs.fields(attrs.resolve_types(kind)) for kind in kinds if attrs.has(kind)]
+    return parameter_count + sum(
+        option_count((field.type for field in fields), len(fields)) - 1 for fields in shared
+    )
+
+
 @pytest.mark.parametrize("command", ["demo", "filter", "metrics", "serve", "sessions", "sql"])
 def test_every_option_is_there(command: str, generated: dict[str, str]) -> None:
     """The page of the command line has each command, with each of its options."""
     module, _, function = importlib.import_module("helicone_sessions.cli")._COMMANDS[command].partition(":")
     called = getattr(importlib.import_module(f"helicone_sessions.cli.{module}"), function)
-    # Each field of `times` and `source` is an option.
-    shared = [kind for kind in inspect.get_annotations(called).values() if attrs.has(kind)]
-    given = len(parameters(called)) + sum(len(attrs.fields(kind)) - 1 for kind in shared)
+    given = option_count(inspect.get_annotations(called).values(), len(parameters(called)))
     shown = generated[f"{command}_options"]
 
     assert given == len(re.findall(r"^\* `", shown, re.MULTILINE))
