@@ -223,7 +223,7 @@ async def test_errors(driver: ClickHouseDriver, text: str, code: int) -> None:
     ],
 )
 async def test_limits(driver: ClickHouseDriver, limits: Limits, code: int) -> None:
-    """The limits of a query are its own, not those of the driver."""
+    """A query obeys the limits that are passed with it."""
     statement = Statement("SELECT length(groupArray(number)) FROM numbers(1000000)")
     assert [[1_000_000]] == (await driver.query(statement)).rows
     with pytest.raises(DriverError) as caught:

@@ -480,7 +480,7 @@ def modules_after(statement: str) -> set[str]:
     ],
 )
 def test_who_builds_filters_waits_for_no_network(absent: list[str], statement: str) -> None:
-    """The modules asyncio and aiohttp are imported only when they are needed."""
+    """Asyncio and aiohttp are imported only when they are needed."""
     assert set() == modules_after(statement) & set(absent)
 
 

@@ -35,7 +35,7 @@ class DriverError(Exception):
     Args:
         problem: What is wrong; usually ClickHouse's message.
         code: ClickHouse's error code, if known.
-        remedy: What to do, a sentence without its full stop.
+        remedy: The remedy, a sentence without its full stop.
     """
 
     def __init__(self, problem: str, code: int | None = None, remedy: str | None = None) -> None:
