@@ -33,7 +33,7 @@ class DriverError(Exception):
     """ClickHouse rejected a statement or gave up on it.
 
     Args:
-        problem: What is wrong; usually ClickHouse's message.
+        problem: The problem; usually ClickHouse's message.
         code: ClickHouse's error code, if known.
         remedy: The remedy, a sentence without its full stop.
     """
