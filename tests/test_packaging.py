@@ -1,4 +1,4 @@
-"""What is shipped, and that its papers agree with it."""
+"""The content of the packages, and its agreement with their metadata."""
 
 import ast
 import email
@@ -54,7 +54,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def unpacked(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What is in the source archive."""
+    """The files in the source archive."""
     place = tmp_path_factory.mktemp("unpacked")
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
         archive.extractall(place, filter="data")
@@ -136,7 +136,7 @@ def test_the_source_archive_can_be_tested(unpacked: Path) -> None:
 
 @pytest.mark.skipif(which("git") is None or not (ROOT / ".git").exists(), reason="this is no clone")
 def test_the_source_archive_holds_all_that_is_kept(unpacked: Path) -> None:
-    """What is under version control is in the source archive."""
+    """All files under version control are in the source archive."""
     command = ["git", "-C", str(ROOT), "ls-files", "-z"]
     kept = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("\0")
 

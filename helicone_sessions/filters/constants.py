@@ -74,6 +74,7 @@ NEGATIVE: Final = "To negate a comparison, put it in parentheses after ~: Python
 ZONE: Final = "Add the zone, for example with .replace(tzinfo=datetime.UTC)"
 DAY: Final = "Pass a datetime with its zone, because a day starts at a different instant in each zone"
 IS_EMPTY: Final = "Use .is_empty(), because a missing value is stored as the empty text"
+IS_TRUE: Final = "Use .is_true() or .is_false()"
 IS_NULL: Final = "Use .is_null() to match missing text"
 DATETIME: Final = "Convert it to a datetime, for example with datetime.fromisoformat()"
 # Above this, a JSON number no longer identifies one whole number.
@@ -227,7 +228,7 @@ def _timestamp(column: ColumnFacts, value: object, key: str | None) -> datetime:
 def _boolean(column: ColumnFacts, value: object, key: str | None) -> bool:
     if isinstance(value, bool):
         return value
-    raise _unfit(FilterTypeError, column, key, "True or False", value, "Use .is_true() or .is_false()")
+    raise _unfit(FilterTypeError, column, key, "True or False", value, IS_TRUE)
 
 
 def _unfit(kind: type[E], column: ColumnFacts, key: str | None, wanted: str, value: object, remedy: str) -> E:

@@ -19,6 +19,7 @@ from helicone_sessions.filters.constants import (
     DAY,
     IS_EMPTY,
     IS_NULL,
+    IS_TRUE,
     NEGATIVE,
     ZONE,
     check,
@@ -62,6 +63,7 @@ _REMEDIES: Final = {
     EXPAND: "Write each condition in a separate leaf",
     IS_EMPTY: "Write is empty, because a missing value is stored as the empty text",
     IS_NULL: "Write is null to match missing text",
+    IS_TRUE: "Write true or false",
     NEGATIVE: "Compare it with zero or more",
     ZONE: f"Write the zone, for example {_TIME}",
 }

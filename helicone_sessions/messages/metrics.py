@@ -75,7 +75,7 @@ class HistogramRow(AsDict):
 
 @attrs.frozen
 class Cut:
-    """The quantiles of all sessions beyond which a histogram leaves them out.
+    """The cut of a histogram, which leaves out sessions beyond quantiles of all sessions.
 
     Args:
         p_size: Sessions above this quantile are left out.

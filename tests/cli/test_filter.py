@@ -12,7 +12,7 @@ pytest.importorskip("rich", reason="the extra `cli` is not installed")
 
 
 def test_a_filter_becomes_the_json_of_the_api(run: Run) -> None:
-    """The JSON alone goes to the standard output; the tree and the cautions stand beside it."""
+    """Only the JSON goes to the standard output; the tree and the cautions go to the standard error."""
     done = run(None, "filter", "cost > 3 or threat")
 
     assert 0 == done.returncode

@@ -20,7 +20,7 @@ BY_MODEL = "SELECT model, sum(cost) AS dollars FROM requests GROUP BY model ORDE
 
 
 def process(*arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
-    """The command in a process of its own."""
+    """The command in its own process."""
     return subprocess.run(
         [sys.executable, "-m", "helicone_sessions", "sql", "--unconfined", *map(str, arguments)],
         capture_output=True,

@@ -43,12 +43,12 @@ def test_any_answer_is_shown(answer: SessionMetrics) -> None:
 
 
 def test_an_answer_shows_its_histograms_and_means() -> None:
-    """An answer has a bar for each row, with the range and the unit as a tooltip."""
+    """An answer has a bar for each range, between the range and its number of sessions."""
     fragment = metrics(cost=0.25)._repr_html_()
 
-    assert 3 == fragment.count("<rect")
+    assert 3 == fragment.count("<tr")
     assert "mean of all: $0.25" in words(fragment)
-    assert "$0.25 to $0.25: 4 sessions" in words(fragment)
+    assert "$0.25 4" in words(fragment)
     assert "no session" in words(SessionMetrics.empty()._repr_html_())
 
 

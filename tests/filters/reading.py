@@ -46,8 +46,8 @@ class Word:
 
     Args:
         role: Which of the three.
-        kind: What the column or the constant holds.
-        value: What it is in Python.
+        kind: The kind of the column or constant.
+        value: Its value in Python.
     """
 
     role: Literal["column", "constant", "condition"]
@@ -73,7 +73,7 @@ def joined(word: str, parts: Iterable[tuple[Any, ...]]) -> tuple[Any, ...]:
 
 
 def content(node: Node) -> Content:
-    """What a filter's *node* holds; constants with their types, since 1 equals True."""
+    """The content of a filter's *node*; constants with their types, since 1 equals True."""
     if isinstance(node, Leaf):
         return ("leaf", node.column.name, node.key, node.operator, repr(node.value))
     parts = [content(child) for child in node.children]
@@ -107,7 +107,7 @@ class Reader:
         return self._token.findall(source)
 
     def read(self, source: str) -> Reading | None:
-        """What *source* means, if it means anything."""
+        """The meaning of *source*, if it has one."""
         # The next token is the last of the list, and nothing is the last token.
         tokens = ["", *reversed(self.tokens(source))]
         try:
@@ -118,7 +118,7 @@ class Reader:
         return reading
 
     def content(self, reading: Reading) -> Content:
-        """What the filter holds that is meant by *reading*, built by methods instead of operators."""
+        """The expected content of the filter with this *reading*, built by methods instead of operators."""
         match reading:
             case ("where", column, sign, constant):
                 return self.comparison(column, sign, constant)
@@ -132,7 +132,7 @@ class Reader:
         method = getattr(self._words[column].value, METHODS[sign])
         return content(method(self.word(constant).value).node)
 
-    # What follows takes its part of the tokens and gives a reading, or the text of a column or constant.
+    # Each function takes its part of the tokens and returns a reading, or the text of a column or constant.
 
     def _either(self, tokens: list[str]) -> Reading | str:
         return self._row("|", "or", self._all, tokens)

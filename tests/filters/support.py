@@ -1,4 +1,4 @@
-"""What several tests of the filter language share."""
+"""Helpers for several tests of the filter language."""
 
 import copy
 import datetime as dt
@@ -43,7 +43,7 @@ class Flags(enum.IntFlag):
 
 
 def read(source: str, **names: object) -> Any:
-    """What *source* is where the names of the language are known."""
+    """The value of *source*, where the names of the language are known."""
     known = {"F": F, "ALL": ALL, "NONE": NONE, "Filter": Filter, "all_of": all_of, "any_of": any_of}
     known |= {"datetime": dt, "Decimal": Decimal, "Fraction": Fraction, "MOMENT": MOMENT, **names}
     return eval(source, known)  # noqa: S307 - the tests' own text

@@ -17,6 +17,7 @@ from helicone_sessions.filters.expression import Filter, all_of, any_of
 from helicone_sessions.filters.nodes import Not, simplify
 from helicone_sessions.filters.schema import Kind
 from tests.filters.support import CONTRADICTION, MOMENT, again, branch, leaf, read
+from tests.parts import parts
 from tests.repeats import repeats
 from tests.strategies import METHODS, PAIRS, filters, numbers, texts, times
 
@@ -82,7 +83,7 @@ def test_joined(source: str, expected: str) -> None:
     "source", ["ALL", "all_of()", "all_of(None)", "~NONE", "A | ALL", "~any_of()", "ALL & ALL", "~(A & NONE)"]
 )
 def test_everything(source: str) -> None:
-    """What matches everything is sent as "all"."""
+    """A filter that matches everything is sent as "all"."""
     assert "all" == read(source, **NAMES).to_wire()
     assert not read(source, **NAMES).matches_nothing
 
@@ -92,7 +93,7 @@ def test_everything(source: str) -> None:
     ["NONE", "any_of()", "any_of(None)", "~ALL", "A & NONE", "~all_of()", "NONE | NONE", "~(A | ALL)"],
 )
 def test_nothing(source: str) -> None:
-    """What matches nothing is sent as a contradiction, never as "all"."""
+    """A filter that matches nothing is sent as a contradiction, never as "all"."""
     assert CONTRADICTION == read(source, **NAMES).to_wire()
     assert read(source, **NAMES).matches_nothing
 
@@ -114,7 +115,7 @@ def test_nothing(source: str) -> None:
 )
 @pytest.mark.parametrize("function", [all_of, any_of])
 def test_only_filters_are_joined(function: Callable[..., Filter], wrong: object, words: str) -> None:
-    """What is no filter is refused by all_of and any_of."""
+    """all_of and any_of reject anything but filters."""
     with pytest.raises(FilterTypeError, match=words):
         function(wrong)
 
@@ -215,7 +216,7 @@ def test_negated_twice(filter_: Filter) -> None:
 
 
 def _like(pattern: str, text: str) -> bool:
-    """What ClickHouse's ILIKE does, told by a regular expression."""
+    """ClickHouse's ILIKE as a regular expression."""
     tokens = re.findall(r"\\[\\%_]|.", pattern, re.DOTALL)
     wild = {"%": ".*", "_": "."}
     expression = "".join(wild.get(token) or re.escape(token[-1]) for token in tokens)
@@ -301,7 +302,7 @@ def _alternation(depth: int) -> Filter:
 def test_the_deepest_that_is_sent() -> None:
     """A filter of 200 levels is sent, one of 201 is refused."""
     assert 200 == _depth(_alternation(200).to_wire())
-    with pytest.raises(FilterValueError, match="201 levels deep"):
+    with pytest.raises(FilterValueError, check=parts(argument="filter")):
         _alternation(201).to_wire()
 
 

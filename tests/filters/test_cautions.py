@@ -171,7 +171,7 @@ def test_remedies_name_the_key() -> None:
 
 @pytest.mark.parametrize("facts", SESSION_COLUMNS, ids=lambda facts: facts.name)
 def test_session_columns_are_ignored(facts: object) -> None:
-    """Every condition on a session column is said to become true, save on the tag."""
+    """Every condition on a session column becomes true, except on the tag, and has a caution."""
     word: Operator = "gte" if "gte" in facts.operators else "equals"  # type: ignore[attr-defined]
     constant = {Kind.NUMBER: 1, Kind.TEXT: "x"}.get(facts.kind, read("MOMENT"))  # type: ignore[attr-defined]
     filter_ = getattr(F[facts.name], METHODS[word])(constant)  # type: ignore[attr-defined]
@@ -206,7 +206,7 @@ def test_the_ways_out_for_id_and_name_work() -> None:
     ],
 )
 def test_or_across_the_tables(source: str, widened: list[str]) -> None:
-    """An "or" of which one side becomes true matches everything, and is said to."""
+    """An "or" with a side that becomes true matches everything, and has a caution."""
     found = [c.condition for c in all_of(read(source)).cautions() if c.effect == "widened"]
     assert len(widened) == len(found)
     for start, condition in zip(widened, found, strict=True):
@@ -275,7 +275,7 @@ def test_deep_nesting() -> None:
 
 
 def test_each_thing_is_said_once_and_in_order() -> None:
-    """What is met twice is said once, in the order of the filter."""
+    """Repeated cautions appear once, in the order of the filter."""
     filter_ = all_of(F.cost > 3, F.node_id == "x", any_of(F.cost > 3, F.threat))
     assert [("F.cost > 3", "overflow"), ("F.node_id == 'x'", "fails")] == effects(filter_)
 
@@ -337,7 +337,7 @@ def test_constants_have_no_cautions() -> None:
 @given(conditions() | st.integers().map(lambda number: F.status == max(min(number, 2**53), -(2**53))))
 @settings(max_examples=repeats(300))
 def test_alone_and_among_others(condition: Filter) -> None:
-    """Of a condition the same is said where it stands alone and where it stands deep among others."""
+    """A condition has the same cautions alone and deep among others."""
     nested = F.threat.is_true() & (F.cached.is_true() | (F.cost > 1) & condition)
     widened = [caution for caution in nested.cautions() if caution.effect != "widened"]
     assert list(condition.cautions()) == widened

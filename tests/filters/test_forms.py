@@ -10,6 +10,7 @@ from helicone_sessions.errors import FilterError, FilterTypeError, FilterValueEr
 from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.expression import ALL, Filter, all_of, filter_of_contract
 from tests.filters.support import MOMENT, branch, leaf, read
+from tests.parts import parts
 from tests.repeats import repeats
 from tests.strategies import filters, wire_values
 
@@ -83,7 +84,7 @@ any of
 @given(filters(max_leaves=30))
 @settings(max_examples=repeats(120))
 def test_wire_is_read_back(filter_: Filter) -> None:
-    """What a filter sends is read back as one that sends the same."""
+    """The wire form of a filter is read back as a filter with the same wire form."""
     wire = filter_.to_wire()
     assert wire == Filter.from_wire(wire).to_wire()
 
@@ -111,7 +112,7 @@ def test_wire_forms(wire: object, same: str) -> None:
 
 
 def test_expanded_leaves() -> None:
-    """A leaf with several conditions is refused; with expand=True all of them hold, and that is said."""
+    """A leaf with several conditions is rejected; with expand=True all of them apply, with a warning."""
     several = {
         "request_response_rmt": {
             "latency": {"gte": 1, "lt": 5},
@@ -132,7 +133,7 @@ def test_expanded_leaves() -> None:
     assert ["$", "$.right", "$", "$.filter.left and 1 others"] == [
         str(warning.message).partition(":")[0] for warning in said
     ]
-    with pytest.raises(FilterValueError, match=r"\$\.right is a leaf with 5 conditions"):
+    with pytest.raises(FilterValueError, check=parts(field="$.right")):
         Filter.from_wire(branch("or", THREAT, several))
 
 
@@ -211,7 +212,7 @@ def test_malformed_wire_is_refused(wire: object, error: type[Exception], message
 
 def test_the_path_can_be_given() -> None:
     """The JSON path in a message starts where the caller says."""
-    with pytest.raises(FilterValueError, match=r"^\$\.body\.filter\.left is a leaf with no condition"):
+    with pytest.raises(FilterValueError, check=parts(field="$.body.filter.left")):
         Filter.from_wire(branch("and", {}, COST), path="$.body.filter")
 
 
@@ -260,7 +261,7 @@ def test_loose_patterns_are_read_back(source: str) -> None:
     ],
 )
 def test_unusual_wire_pastes_back(wire: object) -> None:
-    """What other clients send and this language refuses is read, and its repr gives an equal filter."""
+    """Constants that only other clients send are read, and the repr gives an equal filter."""
     filter_ = Filter.from_wire(wire)
     assert filter_ == read(repr(filter_))
     assert filter_.to_wire() == Filter.from_wire(filter_.to_wire()).to_wire()

@@ -1,7 +1,7 @@
-"""Expressions by the thousand, held against a second reader: what a person means, or a refusal.
+"""Thousands of expressions, compared with a second reader: the intended meaning, or an error.
 
-``HELICONE_SESSIONS_FUZZ`` says how many there are of each sort; from 200,000 on, all strings of three words
-are among them. Each expression is drawn from a seed of its own, and a failure names both.
+``HELICONE_SESSIONS_FUZZ`` is the number of expressions of each sort; from 200,000 on, they include all
+strings of three words. Each expression comes from its own seed, and a failure names both.
 """
 
 import datetime as dt
@@ -188,7 +188,7 @@ def meaning(tree: Tree) -> Content:
 
 @attrs.define
 class Place:
-    """Where a comparison stands that has no parentheses of its own."""
+    """The place of a comparison without its own parentheses."""
 
     condition: Condition
     inverted: bool = False
@@ -207,7 +207,7 @@ class Printer:
     """Writes trees as sources.
 
     Args:
-        chance: What decides where parentheses stand that nobody needs.
+        chance: Decides where there are unnecessary parentheses.
         needless: How often they do.
         one_a_level: Put parentheses round all but one comparison on each level of parentheses.
     """
@@ -219,7 +219,7 @@ class Printer:
         self._places: list[Place] = []
 
     def printed(self, tree: Tree) -> tuple[str, list[Place]]:
-        """The source, and where comparisons without parentheses stand in it."""
+        """The source, and the places of its comparisons without parentheses."""
         source, places = self._text(tree, OR, room=True)
         return source, self._places + places
 
@@ -372,7 +372,7 @@ def disturbed(chance: random.Random, source: str) -> str:
 
 
 def verdict(source: str) -> str:
-    """What became of *source*: refused, equal to its reading, or why it is a filter without one."""
+    """The outcome of *source*: rejected, equal to its reading, or why it is a filter without one."""
     found = outcome(source)
     if not isinstance(found, Filter):
         return "refused"
@@ -429,7 +429,7 @@ def test_disturbed_expressions() -> None:
     assert counts["equal"] > COUNT // 10
 
 
-# What can neither be seen nor refused, each form by its name.
+# Misreadings that can neither be seen nor rejected, each form under a name.
 
 
 @pytest.mark.parametrize(
@@ -496,7 +496,7 @@ def test_inverted_by_python_and_refused(source: str) -> None:
     ],
 )
 def test_inverted_by_python(source: str, meant: str) -> None:
-    """What Python makes of ~ and a whole number is a number like any other where the column can hold it."""
+    """Python's ~ of a whole number is a number like any other if the column can hold it."""
     assert value_of(meant) == value_of(source)
 
 
@@ -537,7 +537,7 @@ def test_parentheses_that_python_puts_there_too(source: str, meant: str) -> None
     ],
 )
 def test_a_bool_is_no_filter(source: str) -> None:
-    """What is a bool before anything of ours is called is refused where a filter is due."""
+    """An expression that Python reduces to a bool first is rejected where a filter is expected."""
     for receiver in (all_of, any_of):
         with pytest.raises(FilterTypeError):
             receiver(value_of(source))

@@ -1,4 +1,4 @@
-"""What was meant by a refused expression: the right thing, or nothing."""
+"""The suggestion for a rejected expression is right, or there is none."""
 
 import ast
 import contextlib
@@ -47,13 +47,13 @@ _LINES = re.compile(r"\n  you wrote:    (.*)\n  did you mean: (.*)")
 
 
 def suggested(error: BaseException) -> Suggestion | None:
-    """What the message of *error* quotes, and what it suggests."""
+    """The quoted source in the message of *error*, and the suggestion."""
     found = _LINES.search(str(error))
     return (found[1], found[2]) if found else None
 
 
 def refused(source: str, filename: str, **names: object) -> Suggestion | None:
-    """What the error suggests with which *source* ends."""
+    """The suggestion in the error with which *source* ends."""
     with pytest.raises(FilterTypeError) as caught:
         exec(compile(source, filename, "exec", dont_inherit=True), NAMES | names)  # noqa: S102 - as above
     return suggested(caught.value)
@@ -71,7 +71,7 @@ def in_memory(source: str, name: str) -> Iterator[None]:
 
 @pytest.fixture
 def find(tmp_path: Path) -> Callable[[str], Suggestion | None]:
-    """What is suggested for a source that stands in a file."""
+    """The suggestion for a source in a file."""
 
     def found(source: str) -> Suggestion | None:
         file = tmp_path / "caller.py"
@@ -530,7 +530,7 @@ def test_any_scope(scope: Any) -> None:
     assert AND == suggested(caught.value)
 
 
-# What is written without parentheses, and the filter that it is.
+# Expressions without parentheses, and the filters that they mean.
 COMPARISONS = [
     ("F.cost > 0.5", F.cost.gt(0.5)),
     ("3 >= F.latency", F.latency.lte(3)),
@@ -616,7 +616,7 @@ def meant_by(tree: Tree) -> tuple[bool, Suggestion | None]:
 @given(trees(st.booleans()))
 @settings(max_examples=repeats(400))
 def test_never_another_filter(tree: Tree) -> None:
-    """What is suggested for a refused expression is the filter that a reader sees in it."""
+    """The suggestion for a rejected expression is the filter that a reader sees in it."""
     _, found = meant_by(tree)
     if found:
         assert meaning(tree).to_wire() == all_of(read(found[1])).to_wire()

@@ -39,7 +39,7 @@ def mend(wrote: str, meant: str) -> str:
 
 
 def refusal(attempt: Callable[[], object]) -> FilterError:
-    """What *attempt* is refused with."""
+    """The error of *attempt*."""
     with pytest.raises(FilterError) as caught:
         attempt()
     return caught.value
@@ -265,7 +265,7 @@ def test_the_words_of_a_refusal(attempt: Callable[[], object], words: str) -> No
     [(TRUTH, FilterTypeError), (SIDE_BY_SIDE, FilterTypeError), (MEMBERS, FilterTypeError)],
 )
 def test_the_kind_of_a_refusal(attempts: list[Any], kind: type[FilterError]) -> None:
-    """What Python reads otherwise is a FilterTypeError, and nothing more special."""
+    """A misread expression raises FilterTypeError itself, not a subclass."""
     assert {kind} == {type(refusal(attempt)) for attempt, _ in attempts}
 
 

@@ -11,6 +11,7 @@ from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.expression import ALL, NONE, Filter
 from helicone_sessions.filters.schema import Kind
 from tests.filters.support import MOMENT, again, branch, leaf, needs_contract, read, strict_contract
+from tests.parts import parts
 from tests.repeats import repeats
 from tests.strategies import COMPARISONS, METHODS, PAIRS, filters
 
@@ -259,7 +260,7 @@ def test_a_misspelt_operator(source: str, mend: str) -> None:
 
 def test_what_is_no_operator() -> None:
     """A name that is near to none is answered with what the column has, and hasattr is False."""
-    with pytest.raises(UnknownOperator, match=r"F\.cost is a number column and has no \.contains. It has =="):
+    with pytest.raises(UnknownOperator, check=parts(column="cost")):
         _ = F.cost.contains  # type: ignore[attr-defined]
     assert not hasattr(F.cost, "contains")
     assert not hasattr(F, "modle")
@@ -276,7 +277,7 @@ def test_is_null_says_so() -> None:
 
 
 def test_the_opposite_of_empty() -> None:
-    """What is not empty differs from the empty text, whichever way "is empty" was spelt."""
+    """A value that is not empty differs from the empty text, in each spelling of "is empty"."""
     assert (
         leaf("model", "not-equals", "")
         == (~F.model.is_empty()).to_wire()

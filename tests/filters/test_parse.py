@@ -1,4 +1,4 @@
-"""Filters as text: what is read, what is written, and what is said of a text that is no filter."""
+"""Filters as text: reading, writing, and the errors of invalid text."""
 
 import itertools
 import re
@@ -202,7 +202,7 @@ CONDITIONS = {
 
 
 def _same_as_python(signs: tuple[str, ...], spelling: int) -> None:
-    # Between conditions that are complete, Python's own ~ & | have the meaning that is due here.
+    # Between complete conditions, Python's own ~ & | have the right meaning.
     try:
         expected = read(" ".join(signs), **{name: pair[spelling] for name, pair in CONDITIONS.items()})
     except (SyntaxError, TypeError):
@@ -378,7 +378,7 @@ def test_large(text: str, same: Filter | None) -> None:
 
 @pytest.mark.parametrize("text", [None, 5, b"threat", F.threat, ALL, {"request_response_rmt": {}}])
 def test_only_text_is_read(text: Any) -> None:
-    """What is no text is refused by its type."""
+    """A value that is not a string is rejected by its type."""
     with pytest.raises(FilterTypeError, match=r"^text must be a string, got "):
         parse_filter(text)
 
@@ -579,12 +579,13 @@ def _refused(marked: str, problem: str) -> None:
     ],
 )
 def test_refused(text: str, problem: str) -> None:
-    """What is wrong in a text is said with its place, and with what to write instead."""
+    """The error of an invalid text shows its position and what to write instead."""
     _refused(text, problem)
 
 
 # The remedies that differ between Python and text.
 REMEDIES = {
+    "Use .is_true() or .is_false()": "Write true or false",
     "Add the zone, for example with .replace(tzinfo=datetime.UTC)": "Write the zone, for example 2026-11-01T00:00:00Z",
     "Pass a datetime with its zone, because a day starts at a different instant in each zone": "Write the time too, for example 2026-11-01T00:00:00Z",
     "To negate a comparison, put it in parentheses after ~: Python computes ~1 as -2": "Compare it with zero or more",
@@ -634,7 +635,7 @@ REMEDIES = {
     ],
 )
 def test_the_language_refuses(text: str, source: str) -> None:
-    """What the same words may not mean in Python is refused for the same reason."""
+    """Text is rejected for the same reasons as the same words in Python."""
     with pytest.raises(FilterError) as caught:
         read(source)
     error = caught.value

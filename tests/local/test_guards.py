@@ -458,8 +458,9 @@ async def test_rows_that_clickhouse_refuses(monkeypatch: pytest.MonkeyPatch) -> 
 async def test_rows_that_are_none(rows: Any) -> None:
     """What is no iterable of rows is refused with what is due."""
     async with asking() as asked:
-        with pytest.raises(ConfigurationError, match="rows must be an iterable of dicts"):
+        with pytest.raises(ConfigurationError) as caught:
             await asked.server.add(rows)
+        assert "rows" == caught.value.argument
 
 
 async def test_requests_are_counted() -> None:
@@ -707,8 +708,9 @@ async def test_taken_port_is_told_before_the_load() -> None:
 
     async with asking() as asked:
         port = int(asked.server.url.rpartition(":")[2])
-        with pytest.raises(ConfigurationError, match=f"port {port} of 127.0.0.1 is taken"):
+        with pytest.raises(ConfigurationError) as caught:
             await LocalServer(rows(), port=port).start()
+        assert "port" == caught.value.argument
 
 
 async def test_port_that_is_taken_during_the_load() -> None:
@@ -723,8 +725,9 @@ async def test_port_that_is_taken_during_the_load() -> None:
 
     first = LocalServer(port=port)
     try:
-        with pytest.raises(ConfigurationError, match=f"port {port} of 127.0.0.1 is taken"):
+        with pytest.raises(ConfigurationError) as caught:
             await LocalServer(rows(), port=port).start()  # type: ignore[arg-type]
+        assert "port" == caught.value.argument
         assert first.url
     finally:
         await first.aclose()
@@ -776,7 +779,7 @@ async def test_key_in_the_wrong_argument(arguments: dict[str, Any]) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.0.2.1", "example.org"])  # noqa: S104
 def test_reachable_address_needs_a_key(host: str) -> None:
     """An address that other machines reach is not listened on with a key that nobody gave."""
-    with pytest.raises(ConfigurationError, match="other machines") as caught:
+    with pytest.raises(ConfigurationError) as caught:
         LocalServer(host=host)
     assert "api_key" == caught.value.argument
     LocalServer(host=host, api_key=KEY)
@@ -792,8 +795,9 @@ async def test_address_of_other_hosts(host: str) -> None:
 @pytest.mark.parametrize("host", ["192.0.2.1", "a..b", "xn--", "a" * 64])
 async def test_host_that_is_not_of_this_machine(host: str) -> None:
     """What is no address of this machine cannot be listened on, and the error names it."""
-    with pytest.raises(ConfigurationError, match=f"must be an address of this machine, got '{host[:50]}"):
+    with pytest.raises(ConfigurationError) as caught:
         await LocalServer(host=host, api_key=KEY).start()
+    assert "host" == caught.value.argument
 
 
 async def test_port_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -804,8 +808,9 @@ async def test_port_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
 
     # Root, and every user in some containers, may have them all.
     monkeypatch.setattr(asyncio.get_running_loop(), "create_server", refused)
-    with pytest.raises(ConfigurationError, match="1024 or more"):
+    with pytest.raises(ConfigurationError) as caught:
         await LocalServer(port=1).start()
+    assert ("port", "Pass a port of 1024 or more") == (caught.value.argument, caught.value.remedy)
 
 
 @pytest.mark.parametrize(

@@ -544,8 +544,9 @@ async def test_start_again_on_an_iterator() -> None:
     server = LocalServer(iter([{"request_created_at": TIME, "cost": 3}]))
     async with server:
         assert 1 == server.loaded.rows
-    with pytest.raises(ConfigurationError, match="is an iterator"):
+    with pytest.raises(ConfigurationError) as caught:
         await server.start()
+    assert "data" == caught.value.argument
 
 
 async def test_servers_side_by_side() -> None:
@@ -644,8 +645,9 @@ async def test_port_that_is_taken() -> None:
     """Where the port is taken the start fails, and nothing of it is left."""
     async with LocalServer() as first:
         second = LocalServer(port=int(first.url.rpartition(":")[2]))
-        with pytest.raises(ConfigurationError, match=r"port \d+ of 127\.0\.0\.1 is taken"):
+        with pytest.raises(ConfigurationError) as caught:
             await second.start()
+        assert "port" == caught.value.argument
         with pytest.raises(ConfigurationError, match=r"is not running|was stopped"):
             _ = second.url
         await second.aclose()
@@ -684,7 +686,7 @@ async def test_end_while_connections_are_made(turns: int) -> None:
 async def test_missing_chdb(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where chDB is not installed the error names the extra that brings it."""
     monkeypatch.setitem(sys.modules, "chdb", None)
-    with pytest.raises(MissingExtra, match=r"helicone-sessions\[local\]") as caught:
+    with pytest.raises(MissingExtra) as caught:
         await LocalServer().start()
     assert "local" == caught.value.extra
 

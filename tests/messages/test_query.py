@@ -20,6 +20,7 @@ from helicone_sessions import (
     TimeFilter,
 )
 from helicone_sessions.messages.converter import converter
+from tests.parts import parts
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
@@ -424,7 +425,7 @@ def test_windows_too_small_to_be_told_apart_are_refused() -> None:
 @pytest.mark.parametrize("arguments", [{}, {"days": 0}, {"days": -1}, {"hours": 1, "minutes": -60}], ids=str)
 def test_a_length_is_above_zero(method: Any, arguments: dict[str, float]) -> None:
     """No time at all, or less, is refused."""
-    with pytest.raises(FilterValueError, match="above zero"):
+    with pytest.raises(FilterValueError, check=parts(argument="days")):
         method(**arguments)
 
 
@@ -439,15 +440,15 @@ def test_a_length_is_above_zero(method: Any, arguments: dict[str, float]) -> Non
     ],
 )
 def test_a_length_that_is_none_is_refused(error: type[Exception], method: Any, days: Any) -> None:
-    """What is no length of time is an error of the tree."""
-    with pytest.raises(error, match="days"):
+    """An invalid length of time is an error of the tree."""
+    with pytest.raises(error, check=parts(argument="days")):
         method(days=days)
 
 
 @pytest.mark.parametrize("days", [1e6, 1e8])
 def test_the_last_so_many_days_lie_in_the_calendar(days: float) -> None:
     """A length that reaches back before the year 1 is refused."""
-    with pytest.raises(FilterValueError, match="calendar"):
+    with pytest.raises(FilterValueError, check=parts(argument="days")):
         TimeFilter.last(days=days)
 
 
@@ -472,7 +473,7 @@ def test_since_is_the_time_from_an_instant_up_to_now() -> None:
 )
 def test_since_needs_an_aware_instant_of_the_past(error: type[Exception], start: Any) -> None:
     """The future, a naive datetime and text are refused."""
-    with pytest.raises(error, match="start"):
+    with pytest.raises(error, check=parts(argument="start")):
         TimeFilter.since(start)
 
 
@@ -620,7 +621,7 @@ def test_a_time_filter_may_lie_in_the_hour_that_comes_twice() -> None:
 
 def test_a_time_filter_that_ends_before_it_starts_is_refused_across_a_clock_change() -> None:
     """A later wall clock does not make an earlier instant the later one."""
-    with pytest.raises(FilterValueError, match="before the end"):
+    with pytest.raises(FilterValueError, check=parts(argument="start")):
         TimeFilter(SECOND.replace(minute=15), FIRST.replace(minute=45))
 
 

@@ -30,6 +30,7 @@ from helicone_sessions import (
 )
 from helicone_sessions.report import Change, MetricsGrid, Period, metrics_grid
 from helicone_sessions.testing import FakeHelicone, RecordedRequest, failure, metrics
+from tests.parts import parts
 
 START = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
@@ -145,7 +146,7 @@ async def test_segments_may_have_any_names_and_filters(client: HeliconeClient, s
 
 
 async def test_a_failed_cell_holds_its_error(client: HeliconeClient, service: FakeHelicone) -> None:
-    """The others are answered; the error stands in the rows."""
+    """The other queries are answered, and the rows hold the error."""
     service.answers((F.status == 200) & (F.model == "o3"), failure("no such luck"))
     grid = await metrics_grid(client, WEEK, by=MODELS, totals=False)
 
@@ -205,7 +206,7 @@ async def test_progress_is_told(client: HeliconeClient, service: FakeHelicone) -
 async def test_periods_of_whole_days_follow_the_calendar_of_a_zone(
     client: HeliconeClient, expected: list[int], every: dt.timedelta, zone: Any
 ) -> None:
-    """Other periods are as long as they are said to be; without a zone a day is 24 hours."""
+    """Other periods have the requested length; without a zone a day is 24 hours."""
     berlin = ZoneInfo("Europe/Berlin")
     time = TimeFilter(dt.datetime(2026, 10, 24, tzinfo=berlin), dt.datetime(2026, 10, 27, tzinfo=berlin))
     grid = await metrics_grid(client, SessionMetricsQuery(time_filter=time), every=every, time_zone=zone)
@@ -369,7 +370,7 @@ async def test_grids_of_other_shapes_are_not_compared(client: HeliconeClient) ->
     """The error has the numbers of periods, or the segments that only one of them has."""
     days = await metrics_grid(client, WEEK, by=MODELS, every=DAY)
     whole = await metrics_grid(client, WEEK, by=MODELS)
-    with pytest.raises(FilterValueError, match="has 1 periods, and this grid has 7") as caught:
+    with pytest.raises(FilterValueError, check=parts(argument="before")) as caught:
         days.compare(whole)
     assert "before" == caught.value.argument
     with pytest.raises(FilterValueError, match="only one of the grids has 'all'"):
@@ -432,7 +433,7 @@ async def test_wrong_arguments_are_refused_before_anything_is_sent(
 
 async def test_periods_need_a_time(client: HeliconeClient) -> None:
     """The message shows how to give one."""
-    with pytest.raises(FilterValueError, match=r"TimeFilter\.last\(days=30\)"):
+    with pytest.raises(FilterValueError, check=parts(argument="every")):
         await metrics_grid(client, every=DAY)
 
 
@@ -461,7 +462,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
 
 
 async def test_a_moment_of_the_repeated_hour_has_one_period(client: HeliconeClient) -> None:
-    """When clocks go back, each of the two hours is a period with a name of its own."""
+    """When clocks go back, each of the two hours is a period with its own name."""
     night = TimeFilter("2026-10-25T00:00", "2026-10-25T05:00", time_zone=BERLIN)
     grid = await metrics_grid(client, SessionMetricsQuery(time_filter=night), every=dt.timedelta(hours=1))
 

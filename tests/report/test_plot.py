@@ -94,9 +94,9 @@ def figure(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 def test_it_looks_as_it_did(figure: Any, tmp_path: Path) -> None:
-    """A picture is the same as the stored one, but for a little.
+    """A picture equals its reference, with a small tolerance.
 
-    With HELICONE_SESSIONS_NEW_REFERENCES set, the stored ones are made anew: look at them.
+    With HELICONE_SESSIONS_NEW_REFERENCES set, the references are rewritten: look at them.
     """
     reference = REFERENCES / f"{figure.get_label()}.png"
     made_with = REFERENCES / "MATPLOTLIB"
@@ -115,7 +115,7 @@ def test_it_looks_as_it_did(figure: Any, tmp_path: Path) -> None:
 
 
 def test_no_text_is_cut_or_covered(figure: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each text lies in the picture, and on no other text."""
+    """Each text is inside the picture, and overlaps no other text."""
     drawn: list[Text] = []
     draw = Text.draw
     monkeypatch.setattr(Text, "draw", lambda text, renderer: (drawn.append(text), draw(text, renderer))[1])

@@ -11,7 +11,6 @@ import zlib
 from codecs import BOM_UTF8, iterdecode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import chain
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -246,15 +245,19 @@ def _text(body: bytes) -> str:
 def _lines(pieces: Iterable[bytes]) -> Iterator[Any]:
     number, size = 1, 0
     parts: list[bytes] = []
-    for part in chain.from_iterable(map(io.BytesIO, pieces)):
-        parts.append(part)
-        size += len(part)
-        if size > LARGEST_ROW:
-            raise _too_large(f"line {number}")
-        if part.endswith(b"\n"):
-            yield from _value_in_line(parts, number)
-            parts, size = [], 0
-            number += 1
+    for piece in pieces:
+        # Between rows, blank lines are skipped all at once.
+        rest = piece if parts else piece.lstrip()
+        number += piece.count(b"\n", 0, len(piece) - len(rest))
+        for part in io.BytesIO(rest):
+            parts.append(part)
+            size += len(part)
+            if size > LARGEST_ROW:
+                raise _too_large(f"line {number}")
+            if part.endswith(b"\n"):
+                yield from _value_in_line(parts, number)
+                parts, size = [], 0
+                number += 1
     yield from _value_in_line(parts, number)
 
 

@@ -357,7 +357,7 @@ class Endpoints:
                     listing = make(listings, received.query)
                 data = await engine.answer_listing(listing)
         except Crash:
-            raise Refusal(500, "the server's code breaks off", body=CRASHED) from None
+            raise Refusal(500, "the server's code crashes", body=CRASHED) from None
         except PageTooLarge as error:
             raise Refusal(504, f"{error}. Use a smaller limit", "failed") from None
         except (Unanswerable, DriverError) as error:
@@ -385,7 +385,7 @@ class Endpoints:
                 listing = await asyncio.to_thread(engine.overview, wanted, organization, wire_filter)
                 data = await engine.answer_listing(listing)
         except Crash:
-            raise Refusal(500, "the server's code breaks off", body=CRASHED) from None
+            raise Refusal(500, "the server's code crashes", body=CRASHED) from None
         except (Unanswerable, DriverError) as error:
             _log_failure(error)
             return _failed(str(error), headers)
@@ -414,7 +414,7 @@ class Endpoints:
                     received.query, organization, received.wire_filter, is_large=len(body) > SMALL_BODY
                 )
         except Crash:
-            raise Refusal(500, "the server's code breaks off", body=CRASHED) from None
+            raise Refusal(500, "the server's code crashes", body=CRASHED) from None
         except (Unanswerable, DriverError) as error:
             _log_failure(error)
             return _failed(QUERY_FAILED, None)

@@ -162,12 +162,21 @@ function showWhereItIs() {
   the("answer-title").focus({ preventScroll: true });
 }
 
-/** One part of the answer; a problem takes the place of its elements, and the other parts stay. */
-async function part(ids, work) {
+const parts = new Map();
+
+/**
+ * Load one part of the answer, instead of the same part that is still loading.
+ *
+ * A problem takes the place of its elements, and the other parts stay.
+ */
+async function part(ids, signal, work) {
   const problem = the(`${ids[0]}-problem`);
   problem.hidden = true;
+  parts.get(problem)?.abort();
+  const mine = new AbortController();
+  parts.set(problem, mine);
   try {
-    await work();
+    await work(signal ? AbortSignal.any([signal, mine.signal]) : mine.signal);
   } catch (error) {
     if (error.name === "AbortError") return;
     if (!(error instanceof Refused)) throw error;
@@ -178,11 +187,11 @@ async function part(ids, work) {
 }
 
 /** Request and show the segments and the time line. */
-async function showGrid(signal) {
+async function showGrid(ofRun) {
   const { asked, read, totals } = shown;
   showFields();
   if (!access.offersGrid || !totals.sessions) return;
-  await part(["segments", "timeline"], async () => {
+  await part(["segments", "timeline"], ofRun, async (signal) => {
     if (the("by").value === "properties" && !the("property").value) {
       throw new Refused("Enter the key of the property.");
     }
@@ -199,10 +208,10 @@ async function showGrid(signal) {
 }
 
 /** Request and show the sessions. */
-async function listSessions(signal) {
+async function listSessions(ofRun) {
   const { asked, read, totals } = shown;
   if (!totals.sessions) return;
-  await part(["sessions"], async () => {
+  await part(["sessions"], ofRun, async (signal) => {
     const { data } = await post(FACTS.inBarPath, sessionsBody(asked, read, limit), signal);
     showSessions(data, limit, sessionsIn(barNow()), { sort, narrow });
     for (const bar of document.querySelectorAll("[data-bar]")) {

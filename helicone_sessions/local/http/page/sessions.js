@@ -12,7 +12,7 @@ const SESSION_COLUMNS = [
   ["dollars", "Cost"],
 ];
 // Narrow screens show them under the id.
-const WIDE_COLUMNS = new Set(["name", "first"]);
+const WIDE_COLUMNS = new Set(["name", "first", "seconds", "requests"]);
 
 /** The selected bar from the state: its figure and ends; null if none is selected. */
 function barNow() {
@@ -67,14 +67,15 @@ function sessionRow({ id, name, first, seconds, dollars, requests }, cost, narro
     ? button(id, () => narrow(`session_id == ${JSON.stringify(id)}`), { class: "plain", title: "Show this session alone" })
     : made("span", {}, "(requests without a session id)");
   const time = () => made("time", { datetime: new Date(first).toISOString() }, DATE_AND_TIME.format(first));
+  const details = `, ${counted(requests, "request")} in ${duration(seconds)}`;
   return made(
     "tr",
     {},
-    made("th", { scope: "row" }, title, made("small", { class: "narrow" }, name, name && ", ", time())),
+    made("th", { scope: "row" }, title, made("small", { class: "narrow" }, name, name && ", ", time(), details)),
     made("td", { class: "wide" }, name),
     made("td", { class: "wide" }, time()),
-    made("td", {}, data(seconds, duration(seconds))),
-    made("td", {}, data(requests, grouped(requests))),
+    made("td", { class: "wide" }, data(seconds, duration(seconds))),
+    made("td", { class: "wide" }, data(requests, grouped(requests))),
     made("td", {}, data(dollars, cost)),
   );
 }
