@@ -190,6 +190,7 @@ async def selected(engine: Engine, wires: list[Any]) -> list[list[int] | int | N
     return [sorted(NUMBERS[request] for request in column) for column in result.rows[0]]
 
 
+@pytest.mark.once
 def test_every_filter_selects_the_same_requests(runner: asyncio.Runner, engine: Engine) -> None:
     """With every filter the engine selects what the server selects, or fails with the same error."""
     taken, refused = [], []
@@ -228,6 +229,7 @@ def is_near(recorded: Any, found: Any) -> bool:
     return bool(recorded == found)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("strategy", ["one scan", "six queries"])
 async def test_every_body_has_the_same_answer(strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With every recorded body the server of this package answers what the real one answers."""
