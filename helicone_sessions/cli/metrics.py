@@ -298,12 +298,18 @@ def _run_grids(report: _Report) -> None:
         _show_comparison(comparison, report)
     failed = [*after.failed, *(before.failed if before is not None else ())]
     for cell in failed:
-        _warn(f"{cell.segment}, {cell.period}: {cell.error}")
+        _warn(f"{_name_of(cell)}: {cell.error}")
     reasons = list(_reasons(report.alarms, after, before))
     for reason in reasons:
         _warn(reason)
     if failed or reasons:
         raise SystemExit(_PARTLY if failed else _ALARM)
+
+
+def _name_of(cell: GridCell) -> str:
+    """The segment and the period, without those that a total has none of."""
+    found = [str(part) for part in (cell.segment, cell.period) if part is not None]
+    return ", ".join(found if len(found) > 1 else [*found, "total"])
 
 
 def _reasons(alarms: Iterable[Alarm], after: MetricsGrid, before: MetricsGrid | None) -> Iterator[str]:

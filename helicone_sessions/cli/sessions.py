@@ -119,7 +119,7 @@ def _table(found: Sessions, zone: tzinfo) -> "NumberTable":
         (session.session_id, [cost, *_texts(session, zone)])
         for session, cost in zip(found, costs, strict=True)
     ]
-    return terminal.NumberTable("", _HEADS, rows, words=_WORDS)
+    return terminal.NumberTable("", _HEADS, rows, words=_WORDS, label="session")
 
 
 def _texts(session: Session, zone: tzinfo) -> list[str]:

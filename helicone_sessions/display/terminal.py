@@ -89,6 +89,7 @@ class NumberTable:
         styles: The styles of rows by label.
         words: The headers of columns that hold words instead of numbers.
         note: The text below it.
+        label: The header above the labels.
     """
 
     def __init__(
@@ -99,9 +100,11 @@ class NumberTable:
         styles: Mapping[str, str] | None = None,
         words: Collection[str] = (),
         note: str = "",
+        label: str = "",
     ) -> None:
         self._title = title
         self._note = note
+        self._label = label
         self._justify: list[JustifyMethod] = ["left" if head in words else "right" for head in heads]
         self._heads = [wrap(printable(head), _WIDEST_HEAD) for head in heads]
         self._rows = list(rows)
@@ -113,7 +116,7 @@ class NumberTable:
             max(map(cell_len, (*head, *(texts[column] for _, texts in self._rows))), default=0)
             for column, head in enumerate(self._heads)
         ]
-        labels = max((cell_len(label) for label, _ in self._rows), default=0)
+        labels = max(map(cell_len, (self._label, *(label for label, _ in self._rows))))
         if self._title:
             yield _literal(self._title, "table.title")
         for block in _blocks(widths, options.max_width - labels - _GAP):
@@ -125,7 +128,7 @@ class NumberTable:
     def _block(self, columns: range, widths: Sequence[int]) -> Table:
         shown = Table(header_style="bold", box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
         # A name that is cut off could not be used elsewhere.
-        shown.add_column("", overflow="fold")
+        shown.add_column(self._label, overflow="fold")
         for column in columns:
             head = _literal("\n".join(self._heads[column]))
             shown.add_column(head, justify=self._justify[column], min_width=widths[column])

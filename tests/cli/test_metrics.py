@@ -115,6 +115,22 @@ def test_what_has_no_answer_is_named_and_the_rest_is_shown(run: Run, service: Fa
     assert "b, all time: no such luck" in done.stderr
 
 
+def test_a_total_that_fails_is_named(run: Run, service: FakeHelicone) -> None:
+    """By its segment or period, or as the total of all."""
+    service.otherwise(failure("no such luck"))
+    done = run(
+        service, "metrics", "--from", "2026-11-01", "--to", "2026-11-03", "--every", "1d", "--by", "model=a"
+    )
+
+    for name in ("a, 2026-11-01", "a, total", "2026-11-01, total", "total"):
+        assert f"helicone-sessions: {name}: no such luck" in done.stderr
+
+
+def test_periods_up_to_now_cause_no_caution(run: Run, service: FakeHelicone) -> None:
+    """Their ends are whole seconds, because the service drops fractions."""
+    assert "" == run(service, "metrics", "--last", "1h", "--every", "30m").stderr
+
+
 @pytest.mark.parametrize(
     ("code", "message", "arguments"),
     [

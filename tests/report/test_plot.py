@@ -24,6 +24,7 @@ from helicone_sessions import (
     SessionMetricsQuery,
     TimeFilter,
 )
+from helicone_sessions.messages.metrics import Cut, with_cut
 from helicone_sessions.report import GridCell, MetricsGrid, plot_comparison, plot_grid, plot_metrics
 from helicone_sessions.report.periods import periods_of
 from helicone_sessions.testing import metrics
@@ -210,6 +211,13 @@ def test_the_caption_has_filter_time_source_and_cut() -> None:
         "Seconds per session, first request to last\nmean of all: 210 seconds",
         "Dollars per session\nmean of all: \\$1.25",
     ] == [axes.get_title(loc="left") for axes in panels]
+
+
+def test_metrics_know_their_cut() -> None:
+    """Without a query, the caption has the cut of the histograms."""
+    (first, *_) = plot_metrics(with_cut(FALLING, Cut("p50")))
+
+    assert first.figure.get_supxlabel().startswith("Cut at p50: sessions above that quantile are not drawn.")
 
 
 def test_a_note_replaces_the_caption() -> None:
