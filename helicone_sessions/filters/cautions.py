@@ -56,7 +56,7 @@ Effect = Literal[
     "missing",
     "uncopied",
 ]
-# Effects that lie in the data: a server that reads filters as the contract does has them too.
+# Effects of the data, which a server that follows the contract has too.
 IN_DATA: Final[frozenset[Effect]] = frozenset({"missing", "uncopied"})
 _COMPARISONS: Final[Mapping[Operator, Callable[[Any, Any], bool]]] = {
     "equals": operator.eq,
