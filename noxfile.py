@@ -265,9 +265,9 @@ def contract(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[0], requires=["wheel"], default=False)
 def kills(session: nox.Session) -> None:
-    """Kill a sync of 12,000 requests twenty times, and compare the store with the account."""
+    """Kill a sync of 200,000 requests twenty times, and compare the store with the account."""
     install_wheel(session, *group("tests"))
-    session.env["HELICONE_SESSIONS_SYNC_KILLS"] = "20"
+    session.env["HELICONE_SESSIONS_SYNC_REQUESTS"] = "200000"
     run_tests(session, "python", default=("tests/local/test_syncing.py", "-k", "kills"))
 
 

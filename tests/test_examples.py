@@ -29,7 +29,7 @@ from helicone_sessions import (
     SessionMetricsQuery,
     TimeFilter,
 )
-from helicone_sessions.testing import FakeHelicone, Reply, metrics
+from helicone_sessions.testing import FakeHelicone, Reply, metrics, request
 
 pytestmark = pytest.mark.once
 
@@ -516,6 +516,73 @@ async def test_clickhouse_without_an_address(tmp_path: Path) -> None:
     env = {name: value for name, value in os.environ.items() if name != "CLICKHOUSE_URL"}
     done = await run("clickhouse.py", env=env, folder=tmp_path)
     assert (1, "set CLICKHOUSE_URL, for example https://reader@host:8443/default\n") == (done.code, done.err)
+
+
+async def test_sync_and_report(tmp_path: Path) -> None:
+    """It copies what is new, and shows the dollars of each model in this week and in the week before."""
+    pytest.importorskip("chdb", reason="the extra `local` is not installed")
+    today = datetime.now(BERLIN).replace(hour=0, minute=0, second=0, microsecond=0)
+    arguments = ("store", "--time-zone", "Europe/Berlin")
+    async with FakeHelicone() as server:
+        server.stored_requests = [
+            request(model=model, cost=cost, created_at=today - timedelta(days=days, hours=-12))
+            for model, cost, days in [("o3", 1.5, 0), ("o3", 1.0, 7), ("o3", 0.5, 8), ("gpt-4o", 0.25, 1)]
+        ]
+        begun = await run("sync_and_report.py", *arguments, env=environment(server), folder=tmp_path)
+        server.stored_requests = [
+            *server.stored_requests,
+            request(model="gpt-4o", cost=0.5, created_at=datetime.now(UTC) - timedelta(minutes=5)),
+        ]
+        ended = await run("sync_and_report.py", *arguments, env=environment(server), folder=tmp_path)
+    assert (0, "") == (begun.code, begun.err)
+    first, _, *lines = begun.out.splitlines()
+    assert first.endswith(" new requests")
+    assert [["gpt-4o", "1", "0.25", "0.00", "new"], ["o3", "1", "1.00", "0.50", "+100%"]] == sorted(
+        line.split() for line in lines
+    )
+    assert ended.out.startswith("1 new requests\n")
+
+
+async def test_sync_and_report_without_the_service(tmp_path: Path) -> None:
+    """If the service fails, the report is that of the data that is there, and the exit code is 1."""
+    pytest.importorskip("chdb", reason="the extra `local` is not installed")
+    async with FakeHelicone() as server:
+        env = environment(server)
+        wrong = env | {"HELICONE_API_KEY": "sk-helicone-wrong"}
+        none = await run("sync_and_report.py", "store", env=wrong, folder=tmp_path)
+        yesterday = datetime.now(UTC) - timedelta(days=1)
+        server.stored_requests = [request(model="o3", cost=0.5, created_at=yesterday)]
+        await run("sync_and_report.py", "store", env=env, folder=tmp_path)
+        old = await run("sync_and_report.py", "store", env=wrong, folder=tmp_path)
+    assert (1, "") == (none.code, none.out)
+    assert "there is no report: " in none.err
+    assert (1, ["o3", "1", "0.50"]) == (old.code, old.out.splitlines()[1].split()[:3])
+    assert "the copy is not complete: Unauthorized" in old.err
+
+
+async def test_two_organizations(tmp_path: Path) -> None:
+    """Each organisation is copied with its own key, and queried apart from the other."""
+    keys = {"sk-of-shop": UUID(int=1), "sk-of-app": UUID(int=2)}
+    made = datetime.now(UTC) - timedelta(days=1)
+    rows = [
+        {"request_created_at": made, "cost": cost, "session_id": session, "organization_id": str(keys[key])}
+        for key, session, cost in [
+            ("sk-of-shop", "a", 0.5),
+            ("sk-of-shop", "b", 0.25),
+            ("sk-of-app", "a", 2.0),
+        ]
+    ]
+    async with engine(rows, api_key=keys) as server:
+        env = {**os.environ, "HELICONE_BASE_URL": server.url}
+        env |= {"HELICONE_API_KEY_SHOP": "sk-of-shop", "HELICONE_API_KEY_APP": "sk-of-app"}
+        done = await run("two_organizations.py", "shop", "app", env=env, folder=tmp_path)
+        env["HELICONE_API_KEY_APP"] = ""
+        failed = await run("two_organizations.py", "shop", "app", env=env, folder=tmp_path)
+    assert (0, "") == (done.code, done.err)
+    shown = ["shop: 2 sessions, $0.75", "app: 1 sessions, $2.00"]
+    assert ["shop: 2 new requests", "app: 1 new requests", *shown] == done.out.splitlines()
+    assert (1, shown) == (failed.code, failed.out.splitlines()[-2:])
+    assert failed.err.startswith("app: the copy is not complete: ")
 
 
 async def test_tests_of_ones_own(tmp_path: Path) -> None:

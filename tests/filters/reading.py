@@ -60,7 +60,7 @@ class NoReading(Exception):
 
 
 def opposite(inner: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Not *inner*; the opposite of a negation is what it negates."""
+    """Not *inner*; the opposite of a negation is its operand."""
     return inner[1] if inner[0] == "not" else ("not", inner)
 
 
@@ -95,7 +95,7 @@ class Reader:
         self.comparison = functools.cache(self._by_method)
 
     def word(self, text: str) -> Word:
-        """The word that is written as *text*."""
+        """The word spelled *text*."""
         if text in self._words:
             return self._words[text]
         if text in ("True", "False"):
@@ -199,7 +199,7 @@ class Reader:
 
 
 class _Computed(ast.NodeTransformer):
-    """Puts a bool or whole number in the place of what is one: constants joined, inverted or compared."""
+    """Replaces constants that Python joins, inverts or compares by the resulting bool or whole number."""
 
     def __init__(self, names: dict[str, Any]) -> None:
         self._names = names
@@ -231,7 +231,7 @@ class _Computed(ast.NodeTransformer):
 
 
 class _Swapped(ast.NodeTransformer):
-    """Puts the constant behind the sign: Python asks the other side, with the sign swapped."""
+    """Puts the constant after the sign, because Python asks the other side with the sign swapped."""
 
     _SIGNS: ClassVar[dict[type[ast.cmpop], type[ast.cmpop]]] = {
         ast.Eq: ast.Eq,
@@ -282,7 +282,7 @@ def _value(node: ast.expr, names: dict[str, Any]) -> Any:
 
 
 def same_calls(source: str, names: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Other sources that Python runs as it runs *source*, each with what sets them apart."""
+    """Other sources that Python runs like *source*, each with its differences."""
     tree = ast.parse(source, mode="eval")
     yield "parentheses", ast.unparse(tree)
     yield "sides", ast.unparse(_Swapped().visit(ast.parse(source, mode="eval")))

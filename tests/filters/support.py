@@ -76,7 +76,7 @@ def schemas() -> dict[str, Any]:
 
 @functools.cache
 def strict_contract() -> Any:
-    """The contract's filter, narrowed to what its server reads: one column and one operator in a leaf."""
+    """The contract's filter, restricted to one column and one operator in a leaf, as its server reads it."""
     import jsonschema
 
     strict = copy.deepcopy(schemas())

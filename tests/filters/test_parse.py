@@ -182,7 +182,7 @@ def written(filter_: Filter) -> str:
     ],
 )
 def test_read(text: str, source: str) -> None:
-    """A text is read as the filter that the same words mean in Python, comparisons first and "or" last."""
+    """A text is read as the same words in Python, comparisons first and "or" last."""
     assert read(source) == parse_filter(text)
 
 
@@ -216,7 +216,7 @@ def _same_as_python(signs: tuple[str, ...], spelling: int) -> None:
 
 @pytest.mark.parametrize("length", range(1, 6))
 def test_precedence_is_that_of_python(length: int) -> None:
-    """Any short row of conditions, connectives and parentheses is read as Python reads it, or not at all."""
+    """Any short row of conditions, connectives and parentheses is read as in Python, or not at all."""
     for signs in itertools.product(SPELT, repeat=length):
         _same_as_python(signs, length % 2)
 
@@ -224,13 +224,13 @@ def test_precedence_is_that_of_python(length: int) -> None:
 @given(st.lists(st.sampled_from("TTTCCC&&&|||~~(())"), min_size=6, max_size=16).map(tuple), st.integers(0, 1))
 @settings(max_examples=repeats(400))
 def test_precedence_of_long_rows(signs: tuple[str, ...], spelling: int) -> None:
-    """Longer rows are read as Python reads them, or not at all."""
+    """Longer rows are read as in Python, or not at all."""
     _same_as_python(signs, spelling)
 
 
 @pytest.mark.parametrize("word", sorted([*KEYWORDS, *TRUTHS]))
 def test_no_column_hides_a_word(word: str) -> None:
-    """No column has the name of a word of the language, however it is spelt."""
+    """No column has the name of a word of the language, in any spelling."""
     assert word not in {name.lower() for name in COLUMNS}
 
 

@@ -51,7 +51,7 @@ async def test_answers_are_clean_after_failures(driver: ChdbDriver) -> None:
 
 
 async def test_failures_beside_answers() -> None:
-    """Queries that fail do not touch those that run at the same time."""
+    """Failing queries do not affect concurrent ones."""
     driver = ChdbDriver(threads=4)
     await driver.open()
     try:

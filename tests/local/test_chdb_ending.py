@@ -58,7 +58,7 @@ async def test_limits(driver: ChdbDriver, limits: Limits, code: int) -> None:
 
 
 async def test_limits_of_the_driver() -> None:
-    """What a driver was made with holds for a query that brings no limits."""
+    """The limits of a driver apply to a query without limits."""
     driver = ChdbDriver(limits=Limits(rows=10, threads=1))
     await driver.open()
     try:
@@ -148,7 +148,7 @@ async def test_heedless_query(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_closing_ends_queries(driver: ChdbDriver) -> None:
-    """Closing ends the queries under way and those that wait; their callers are told why."""
+    """Closing ends running and waiting queries with an error that says why."""
     tasks = [asyncio.create_task(driver.query(ENDLESS, UNLIMITED)) for _ in range(5)]
     for _ in range(100):
         await asyncio.sleep(0)

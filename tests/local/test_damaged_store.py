@@ -34,7 +34,7 @@ FILTERS = (
 
 
 def _rows(first: int, last: int) -> list[dict[str, Any]]:
-    """Rows of which each fifty are in a month of their own."""
+    """Rows, fifty in each month."""
     return [
         {
             "request_id": UUID(int=number + 1),
@@ -57,7 +57,7 @@ def intact(tmp_path_factory: pytest.TempPathFactory) -> Path:
         await driver.open()
         store = Store(driver, DATABASE, directory=path)
         await store.open()
-        # So that each load leaves parts of its own.
+        # So that each load leaves separate parts.
         await driver.execute("SYSTEM STOP MERGES")
         for first in range(0, REQUESTS, EACH):
             await store.load(_rows(first, first + EACH))
@@ -101,7 +101,7 @@ async def test_random_damage(store: Path, seed: int) -> None:
         return
     assert ("path", True) == (error.argument, str(store) in str(error.problem))
     if "does not start" not in str(error.problem):
-        # What is left can be opened.
+        # The rest can be opened.
         assert max(await _counts(store, accept_loss=True)) <= REQUESTS
 
 

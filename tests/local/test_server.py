@@ -222,7 +222,7 @@ async def test_addresses(http: aiohttp.ClientSession, method: str, path: str, st
 @pytest.mark.promise(name="S3")
 @pytest.mark.asyncio(loop_scope="module")
 async def test_health_needs_no_key(server: LocalServer) -> None:
-    """Whether the server runs is told without a key."""
+    """The health check needs no key."""
     async with aiohttp.ClientSession(server.url) as session, session.get("/healthcheck") as answer:
         assert {"status": "healthy"} == await answer.json()
 
@@ -577,7 +577,7 @@ async def test_closing_twice() -> None:
 
 
 async def test_closing_lets_go_of_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The engine is closed even where dropping the tables fails, and the failure is told."""
+    """The engine is closed even if dropping the tables fails, and the failure is raised."""
 
     async def refuse(_driver: ChdbDriver, text: str) -> None:
         raise DriverError(f"no more memory for {text.partition(' ')[0]}")

@@ -45,7 +45,7 @@ async def main():
 
 asyncio.run(main())
 """
-# What a system without Landlock does.
+# Imitates a system without Landlock.
 WITHOUT_LANDLOCK: Final = """
 import helicone_sessions.local.sql.confinement as confinement
 confinement.confine = lambda **_: False

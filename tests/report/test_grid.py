@@ -47,7 +47,7 @@ def service() -> Iterator[FakeHelicone]:
 
 @pytest.fixture
 async def client(service: FakeHelicone) -> AsyncIterator[HeliconeClient]:
-    """A client of it that asks each query once."""
+    """A client of it that sends each query once."""
     async with HeliconeClient(service.api_key, base_url=service.url, max_retries=0) as client:
         yield client
 
@@ -61,7 +61,7 @@ def filters(service: FakeHelicone) -> set[str]:
 async def test_each_segment_in_each_period_is_asked_once(
     client: HeliconeClient, service: FakeHelicone
 ) -> None:
-    """The cells are all pairs; the query's own filter holds in each."""
+    """The cells are all pairs; the query's own filter applies to each."""
     grid = await metrics_grid(client, WEEK, by=MODELS, every=DAY, totals=False)
 
     assert (14, 14, 2, 7) == (len(service.requests), len(grid), len(grid.segments), len(grid.periods))
@@ -72,7 +72,7 @@ async def test_each_segment_in_each_period_is_asked_once(
 
 
 async def test_a_cell_holds_the_answer_to_its_query(client: HeliconeClient, service: FakeHelicone) -> None:
-    """Whatever the order in which answers come."""
+    """In whatever order the answers arrive."""
 
     async def end(request: RecordedRequest) -> SessionMetrics:
         return metrics(cost=request.json["timeFilter"]["endTimeUnixMs"] / 1000)
@@ -88,7 +88,7 @@ async def test_a_cell_holds_the_answer_to_its_query(client: HeliconeClient, serv
 
 
 async def test_totals_are_asked_for(client: HeliconeClient, service: FakeHelicone) -> None:
-    """Of a segment over the whole time, of a period over all segments, and of everything."""
+    """Totals of a segment over the whole time, of a period over all segments, and of everything."""
     grid = await metrics_grid(client, WEEK, by=MODELS, every=DAY)
 
     assert 14 + 2 + 7 + 1 == len(service.requests)
@@ -109,7 +109,7 @@ def _names(cell: Any) -> tuple[Any, Any]:
 async def test_of_one_segment_or_period_the_cell_is_the_total(
     client: HeliconeClient, service: FakeHelicone
 ) -> None:
-    """Nothing is asked twice."""
+    """No query is sent twice."""
     one = await metrics_grid(client, WEEK)
     assert (1, one["all", 0], WEEK) == (len(service.requests), one.total(), one.total().query)
 
@@ -158,7 +158,7 @@ async def test_a_failed_cell_holds_its_error(client: HeliconeClient, service: Fa
 
 
 async def test_only_what_failed_is_asked_again(client: HeliconeClient, service: FakeHelicone) -> None:
-    """The answers that are there stay as they are."""
+    """Existing answers stay unchanged."""
     service.will_answer(failure("busy"), failure("busy"))
     grid = await metrics_grid(client, WEEK, by=MODELS, every=DAY)
     assert (24, 2) == (len(service.requests), len(grid.failed))
@@ -174,14 +174,14 @@ async def test_only_what_failed_is_asked_again(client: HeliconeClient, service: 
 
 
 async def test_a_refused_key_ends_the_grid(service: FakeHelicone) -> None:
-    """No other cell would fare better."""
+    """No other cell would succeed."""
     async with HeliconeClient("sk-other", base_url=service.url) as client:
         with pytest.raises(AuthenticationError):
             await metrics_grid(client, WEEK, every=DAY)
 
 
 async def test_progress_is_told(client: HeliconeClient, service: FakeHelicone) -> None:
-    """How many are done, how many there are, how many failed."""
+    """The callback receives the numbers of completed, all and failed queries."""
     service.will_answer(failure("busy"))
     told: list[tuple[int, int | None, int]] = []
     await metrics_grid(client, WEEK, every=DAY, on_progress=lambda *counts: told.append(counts))
@@ -267,7 +267,7 @@ async def test_a_period_is_named_by_its_place_or_by_what_lies_in_it(
     ],
 )
 async def test_what_is_not_there_is_named(client: HeliconeClient, message: str, where: Any) -> None:
-    """The error says what there is."""
+    """The error lists the existing names."""
     grid = await metrics_grid(client, WEEK, by=MODELS, every=DAY, totals=False)
     with pytest.raises(LookupError, match=message):
         grid[where]
@@ -340,7 +340,7 @@ async def test_a_segment_that_json_cannot_name_is_an_error(client: HeliconeClien
 
 
 async def test_two_grids_are_compared_cell_by_cell(client: HeliconeClient, service: FakeHelicone) -> None:
-    """This week beside last week: segments by name, periods by place."""
+    """This week and last week: segments by name, periods by position."""
     service.otherwise(metrics(cost=2.0, duration=10.0))
     last = await metrics_grid(client, WEEK, by=MODELS, every=DAY)
     service.otherwise(metrics(cost=3.0, duration=0.0))
@@ -360,7 +360,7 @@ def _figures(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def test_a_change_from_nothing_has_no_ratio() -> None:
-    """Nor has one to or from what is missing."""
+    """There is no ratio to or from a missing value."""
     assert (None, 3.0) == (Change(0.0, 3.0).ratio, Change(0.0, 3.0).difference)
     assert (None, None) == (Change(None, 3.0).ratio, Change(None, 3.0).difference)
     assert (None, None) == (Change(3.0, None).ratio, Change(3.0, None).difference)
@@ -432,7 +432,7 @@ async def test_wrong_arguments_are_refused_before_anything_is_sent(
 
 
 async def test_periods_need_a_time(client: HeliconeClient) -> None:
-    """The message shows how to give one."""
+    """The message shows how to pass one."""
     with pytest.raises(FilterValueError, check=parts(argument="every")):
         await metrics_grid(client, every=DAY)
 
@@ -545,7 +545,7 @@ async def test_a_shorter_period_is_marked(client: HeliconeClient, names: Any, ev
 
 
 async def test_an_interrupted_grid_keeps_its_cells(client: HeliconeClient, service: FakeHelicone) -> None:
-    """The error has the grid, and the missing cells can be asked for again."""
+    """The error has the grid, whose missing cells can be queried again."""
     held = service.hold(lambda query: "o3" in str(query.filter))
     running = asyncio.ensure_future(metrics_grid(client, WEEK, by=MODELS, totals=False))
     await service.until(lambda: service.open == 1 and len(service.requests) == 2)

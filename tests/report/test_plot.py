@@ -133,7 +133,7 @@ def test_no_text_is_cut_or_covered(figure: Any, monkeypatch: pytest.MonkeyPatch)
 
 
 def _corners(text: Text) -> list[tuple[float, float]]:
-    """The corners of a text as it lies, also turned."""
+    """The corners of a text in the picture, even if it is turned."""
     # Without the line that leads from a label to its place.
     around = Text.get_window_extent(text)
     turn = text.get_rotation()
@@ -199,7 +199,7 @@ def test_fewer_than_ten_sessions_have_no_bars() -> None:
 
 
 def test_the_caption_has_filter_time_source_and_cut() -> None:
-    """Whoever sees only the picture knows what it shows."""
+    """The picture alone explains its content."""
     query = attrs.evolve(QUERY, filter=F.status == 200)
     panels = plot_metrics(FALLING, query=query, source="helicone-data")
     caption = " ".join(panels[0].figure.get_supxlabel().split())
@@ -259,7 +259,7 @@ def test_a_squashed_segment_makes_the_scale_logarithmic() -> None:
 
 
 def test_a_heatmap_is_darker_where_values_are_larger() -> None:
-    """On a dark background it is lighter there, so that small values are faint on both."""
+    """On a dark background the colours are lighter, so that small values are faint on both."""
     (image,) = plot_grid(a_grid(), kind="heatmap").get_images()
     low, high = (sum(image.cmap(share)[:3]) for share in (0.0, 1.0))
     with mpl.rc_context({"axes.facecolor": "black"}):
@@ -398,7 +398,7 @@ def test_what_cannot_be_drawn_is_named(message: str, arguments: Any) -> None:
 
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message says what to install."""
+    """The message names the package to install."""
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingExtra, match=r"'matplotlib'.*helicone-sessions\[plot\]"):
         plot_metrics(metrics())

@@ -12,6 +12,7 @@ import pytest
 from helicone_sessions import (
     ConfigurationError,
     F,
+    Filter,
     FilterValueError,
     HeliconeClient,
     HeliconeError,
@@ -124,6 +125,68 @@ async def test_the_embedded_engine_needs_no_warning(caught: Any) -> None:
         assert 1 == (await client.get_metrics(F.session_total_cost > 0.5)).session_count.total
         assert 0 == (await client.get_metrics(F.session_total_cost > 1)).session_count.total
     assert [] == said(caught)
+
+
+async def test_the_service_may_lack_costs(make_client: Make, caught: Any) -> None:
+    """A condition that matches the stored 0 of requests without a cost is warned about."""
+    client = make_client()
+    await client.get_metrics(F.cost < 0.5)
+    await client.get_metrics((F.cost < 0.5) & (F.cost > 0))
+    (warning,) = caught
+    assert "requests without a cost are stored with cost 0, and match too" in str(warning.message)
+
+
+async def test_conditions_that_match_missing_values_are_no_errors(service: Any, make_client: Make) -> None:
+    """With cautions="error" such a condition is sent, because the server reads it as the contract does."""
+    await make_client(cautions="error").get_metrics(F.cost < 0.5)
+    assert 1 == len(service.requests)
+
+
+ROW = {"request_created_at": "2026-11-01T12:00:00Z", "model": "o3", "status": 200, "cost": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("row", "condition", "effect"),
+    [
+        ({**ROW, "model": None}, F.model != "o3", "match too"),
+        ({**ROW, "cost": None}, F.cost == 0, "match too"),
+        ({**ROW, "cost": None}, F.cost < 1, "match too"),
+        ({**ROW, "status": None}, F.status != 200, "match too"),
+        (ROW, F.request_body.contains("x"), "no request on this server has a value"),
+        (ROW, F.session_tag == "beta", "no request on this server has a value"),
+        ({**ROW, "latency": None}, F.latency < 1, None),
+        ({**ROW, "cost": None}, F.cost.between(0.1, 1), None),
+        ({**ROW, "request_body": "hello"}, F.request_body.contains("x"), None),
+        ({**ROW, "session_id": "s", "session_tag": ["old"]}, F.session_tag == "beta", None),
+        (ROW, (F.model != "x") & (F.cost < 1) & (F.status != 500), None),
+    ],
+)
+async def test_the_gaps_of_the_embedded_engine(
+    row: dict[str, Any], condition: Filter, effect: str | None, caught: Any
+) -> None:
+    """The engine announces what its data lacks, and the client warns at the first query."""
+    pytest.importorskip("chdb")
+    from helicone_sessions.local import LocalServer
+
+    async with LocalServer([row]) as server, HeliconeClient(server.api_key, base_url=server.url) as client:
+        await client.get_metrics(condition)
+        found = [str(warning.message) for warning in caught]
+        await client.with_options(cautions="ignore").get_metrics(condition)
+    assert len(found) == len(caught) == (0 if effect is None else 1)
+    assert effect is None or effect in found[0]
+
+
+async def test_gaps_change_with_the_data(caught: Any) -> None:
+    """Rows that are added later have gaps too, and lists and counts are warned about as metrics are."""
+    pytest.importorskip("chdb")
+    from helicone_sessions.local import LocalServer
+
+    async with LocalServer([ROW]) as server, HeliconeClient(server.api_key, base_url=server.url) as client:
+        assert 0 == await client.count_requests(F.model != "o3")
+        assert [] == said(caught)
+        await server.add([{**ROW, "model": None}])
+        assert 1 == await client.count_requests(F.model != "o3")
+    assert ["F.model != 'o3'"] == said(caught)
 
 
 BODY = F.request_body.contains("x")

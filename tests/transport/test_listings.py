@@ -387,7 +387,7 @@ async def test_adjacent_periods_neither_lose_nor_double(
 
 
 async def test_a_stream_of_requests_ends(fake: FakeHelicone, client: HeliconeClient) -> None:
-    """Without a time filter it ends, although the service stores a request for each one that is read."""
+    """Without a time filter the stream ends, although the service stores a request for each one read."""
     now = datetime.now(UTC) + timedelta(days=1)
     fake.stored_requests = [
         request(str(place), created_at=now + timedelta(seconds=place)) for place in range(20)

@@ -166,11 +166,16 @@ async def _unpacked(packed: list[bytes], encoding: str, large: LargeBodySlot, la
 _ENCODINGS: Final = {"identity": 0, "gzip": 31, "x-gzip": 31, "deflate": 15}
 
 
-def _unpack(packed: list[bytes], encoding: str, most: int) -> list[bytes]:
+def _window_bits(packed: list[bytes], encoding: str) -> int:
     window = _ENCODINGS[encoding]
     if encoding == "deflate" and packed[0] and packed[0][0] & 0xF != zlib.DEFLATED:
         # Many clients send deflate without the zlib header that the standard requires.
-        window = -window
+        return -window
+    return window
+
+
+def _unpack(packed: list[bytes], encoding: str, most: int) -> list[bytes]:
+    window = _window_bits(packed, encoding)
     body = _Pieces(most)
     part, parts = zlib.decompressobj(window), 1
     for chunk in packed:
