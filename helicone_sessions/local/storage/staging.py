@@ -7,7 +7,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import IO, Any, Final
+from typing import Any, Final
 from uuid import UUID
 
 import attrs
@@ -127,7 +127,7 @@ class StagingTables:
         """
         rows = range(start, block.count)
         with NamedTemporaryFile(prefix="helicone-rows-") as file:
-            conversion = await asyncio.to_thread(
+            statement = await asyncio.to_thread(
                 convert,
                 block,
                 path=file.name,
@@ -138,11 +138,10 @@ class StagingTables:
                 options=options,
                 more_names=more_names,
             )
-            if conversion is None:
+            if statement is None:
                 return list(rows)
-            await asyncio.to_thread(_write, file, conversion.payload)
             try:
-                inserted = await self._driver.insert_select(conversion.text)
+                inserted = await self._driver.insert_select(statement)
             except DriverError as error:
                 _LOG.debug("a block is left to Python: %s", error)
                 return list(rows)
@@ -239,11 +238,6 @@ class StagingTables:
 
     async def _rows(self, text: str) -> list[list[Any]]:
         return (await self._driver.query(Statement(text), UNLIMITED)).rows
-
-
-def _write(file: IO[bytes], content: bytes | memoryview) -> None:
-    file.write(content)
-    file.flush()
 
 
 def _sync(parts: list[Path]) -> None:
