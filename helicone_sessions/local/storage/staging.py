@@ -15,6 +15,7 @@ import attrs
 from helicone_sessions.local.drivers.driver import DriverError, Limits, Statement, WritableDriver
 from helicone_sessions.local.storage.conversion import convert
 from helicone_sessions.local.storage.fields import Flags, RowOptions
+from helicone_sessions.local.storage.profile import is_due, update_property_columns
 from helicone_sessions.local.storage.readers import Block
 from helicone_sessions.local.storage.rows import Batch, Loaded
 from helicone_sessions.local.storage.table import (
@@ -89,6 +90,7 @@ class StagingTables:
 
     def __init__(self, driver: WritableDriver, database: str) -> None:
         self._driver = driver
+        self._database = database
         self._requests = f"{database}.{REQUESTS_TABLE}"
         self._tags = f"{database}.{TAGS_TABLE}"
         self._new_requests = f"{database}.{INCOMING_REQUESTS}"
@@ -152,6 +154,14 @@ class StagingTables:
             f" WHERE version >= {version + start} AND version < {version + block.count}"
         )
         return sorted(set(rows).difference(int(index) for (index,) in found))
+
+    async def prepare(self, expected: int) -> None:
+        """Make columns of frequent properties, if a first load of *expected* rows has staged some of them."""
+        try:
+            if is_due(0, expected) and not await self._count(f"SELECT count() FROM {self._requests}"):
+                await update_property_columns(self._driver, self._database, is_first=True)
+        except DriverError as error:
+            _LOG.warning("a load takes longer, because frequent properties have no columns: %s", error)
 
     async def clear(self) -> None:
         """Delete all staged rows."""
