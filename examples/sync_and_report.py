@@ -4,7 +4,7 @@
     python sync_and_report.py helicone-data --time-zone Europe/Berlin
 
 prints the dollars and the requests of each model in the seven days before
-today. The first run copies the last 30 days, each later run what is new. The
+today. The first run copies the last 30 days, later runs copy what is new. The
 exit code is 0 if the copy is complete. If the service fails it is 1, and the
 report has the data that is there; the next run copies the rest. Every night,
 in a crontab:
