@@ -112,4 +112,4 @@ async def test_a_store_of_a_server_is_in_use(path: Path) -> None:
 
     assert 2 == done.returncode
     assert "is open in another process" in done.stderr.decode()
-    assert "Stop that process, run the statement, and start it again" in done.stderr.decode()
+    assert "Stop that process, run the statement, and restart the process" in done.stderr.decode()

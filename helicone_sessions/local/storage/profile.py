@@ -109,9 +109,17 @@ async def property_columns(driver: WritableDriver, database: str) -> dict[str, s
     return {**SESSION_COLUMNS, **{bytes.fromhex(key).decode(): name for key, name in found}}
 
 
-async def update_property_columns(driver: WritableDriver, database: str) -> None:
-    """Make columns of the properties that are frequent now, and drop those of properties that are not."""
-    wanted = {_column_of(key): key for key in await _frequent_keys(driver, database)}
+async def update_property_columns(driver: WritableDriver, database: str, *, is_first: bool = False) -> None:
+    """Make columns of the frequent properties, and drop the columns of properties that are not frequent.
+
+    Args:
+        driver: The ClickHouse.
+        database: The database.
+        is_first: Look at the staged rows instead, because there are no requests yet. Rows that are staged
+            later have the columns then, which takes far less time than adding them to the requests.
+    """
+    table = INCOMING_REQUESTS if is_first else REQUESTS_TABLE
+    wanted = {_column_of(key): key for key in await _frequent_keys(driver, f"{database}.{table}")}
     known = await property_columns(driver, database)
     unneeded = set(known.values()) - wanted.keys() - set(SESSION_COLUMNS.values())
     missing = {name: key for name, key in wanted.items() if name not in known.values()}
@@ -121,15 +129,14 @@ async def update_property_columns(driver: WritableDriver, database: str) -> None
         # A load may move whole parts from one table to the other, so both have the same columns.
         for table in (INCOMING_REQUESTS, REQUESTS_TABLE):
             await driver.execute(f"ALTER TABLE {database}.{table} {', '.join(changes)}")
-    if missing:
+    if missing and not is_first:
         written = (f"MATERIALIZE COLUMN {name}, MATERIALIZE INDEX by_{name}" for name in missing)
         await driver.execute(
             f"ALTER TABLE {database}.{REQUESTS_TABLE} {', '.join(written)} SETTINGS mutations_sync = 2"
         )
 
 
-async def _frequent_keys(driver: WritableDriver, database: str) -> list[str]:
-    requests = f"{database}.{REQUESTS_TABLE}"
+async def _frequent_keys(driver: WritableDriver, requests: str) -> list[str]:
     ((rows,),) = await _rows(driver, f"SELECT count() FROM {requests}")
     step = max(1, rows // _SAMPLE)
     found = await _rows(
