@@ -163,13 +163,13 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[0], requires=["wheel"])
 def minimums(session: nox.Session) -> None:
-    """Run the tests with the lowest versions that pyproject.toml allows."""
+    """Run the tests, except those marked `once`, with the lowest versions that pyproject.toml allows."""
     project = PYPROJECT["project"]
     direct = [*project["dependencies"]]
     for extra in EXTRAS:
         direct += project["optional-dependencies"][extra]
     install_wheel(session, *group("tests"), *(line.replace(">=", "==") for line in direct))
-    run_tests(session, "python")
+    run_tests(session, "python", default=(*EVERYTHING, "-m", "not once"))
 
 
 @nox.session(requires=["wheel"], default=False)
@@ -265,9 +265,9 @@ def contract(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[0], requires=["wheel"], default=False)
 def kills(session: nox.Session) -> None:
-    """Kill a sync of 12,000 requests twenty times, and compare the store with the account."""
+    """Kill a sync of 200,000 requests twenty times, and compare the store with the account."""
     install_wheel(session, *group("tests"))
-    session.env["HELICONE_SESSIONS_SYNC_KILLS"] = "20"
+    session.env["HELICONE_SESSIONS_SYNC_REQUESTS"] = "200000"
     run_tests(session, "python", default=("tests/local/test_syncing.py", "-k", "kills"))
 
 

@@ -21,6 +21,8 @@ PATHS = (
     "docs/how-to/*.ipynb",
     "examples/*.py",
     "benchmarks/**/*.py",
+    "helicone_sessions/**/*.py",
+    "tests/**/*.py",
 )
 # Phrases that read like a translation, with a hint for each.
 PHRASES = {

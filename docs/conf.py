@@ -29,6 +29,8 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 html_extra_path = ["llms.txt"]
+html_static_path = ["_static"]
+html_css_files = ["reference.css"]
 html_theme = "furo"
 html_title = f"helicone-sessions {release}"
 

@@ -14,7 +14,6 @@ written.
 import argparse
 import asyncio
 import csv
-import math
 import sys
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
@@ -27,7 +26,6 @@ from helicone_sessions import (
     Filter,
     HeliconeClient,
     HeliconeError,
-    SessionMetrics,
     SessionMetricsQuery,
     TimeFilter,
 )
@@ -63,6 +61,7 @@ async def ask(
     async with HeliconeClient() as client:
         if begun is not None:
             return await begun.ask_again(client)
+        # Totals are estimated from the histograms, so cut them late.
         query = SessionMetricsQuery(p_size="p99.9")
         return await metrics_grid(
             client, query, by=segments, every=days, time_zone=zone, totals=False
@@ -96,23 +95,11 @@ def keep(grid: MetricsGrid, kept: Path) -> None:
     part.replace(kept)
 
 
-def sessions(metrics: SessionMetrics) -> float:
-    """Estimate the number of sessions.
-
-    The histogram at p99.9 leaves out the most expensive thousandth, and at
-    least one session, unless all cost the same.
-    """
-    drawn, mean = metrics.session_cost.total, metrics.average.session_cost
-    if mean is None or math.isclose(metrics.session_cost[-1].range_end, mean):
-        return drawn
-    return max(drawn + 1, drawn / 0.999)
-
-
 def dollars(cell: GridCell) -> float | None:
     """The total cost of a cell; None without a result."""
-    if cell.metrics is None:
-        return None
-    return (cell.metrics.average.session_cost or 0.0) * sessions(cell.metrics)
+    return (
+        None if cell.metrics is None else cell.quantity("dollars_total") or 0.0
+    )
 
 
 def save(grid: MetricsGrid, file: Path) -> None:

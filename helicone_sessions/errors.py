@@ -477,7 +477,9 @@ class UnexpectedResponse(APIError):
 
 
 class HeliconeFilterWarning(UserWarning):
-    """A filter that the open-source server is known to read differently; `Filter.cautions` lists why.
+    """A filter that the open-source server is known to read differently, or that matches missing values.
+
+    `Filter.cautions` lists the reasons.
 
     >>> import warnings
     >>> from helicone_sessions import Filter

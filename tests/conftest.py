@@ -1,6 +1,7 @@
-"""The event loops of tests, the engine that some share, and the number of random examples."""
+"""The event loops of tests, the engine that some share, the number of random examples, and signals."""
 
 import asyncio
+import signal
 from collections.abc import Callable, Iterator
 
 import hypothesis
@@ -12,6 +13,10 @@ from tests.virtual_time import VirtualTimeLoop
 # A busy machine may take any time for an example.
 hypothesis.settings.register_profile("tests", max_examples=repeats(100), deadline=None)
 hypothesis.settings.load_profile("tests")
+
+# A shell ignores SIGINT for what it starts in the background, and so would all commands that tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)

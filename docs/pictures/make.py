@@ -10,12 +10,11 @@ import io
 import os
 import re
 import subprocess
-from collections.abc import Iterable
 from pathlib import Path
 
+import matplotlib as mpl
 import matplotlib.image
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from rich.console import CONSOLE_SVG_FORMAT, Console
 from rich.text import Text
@@ -26,6 +25,8 @@ from helicone_sessions.report import metrics_grid, plot_grid, plot_metrics
 
 HERE = Path(__file__).parent
 END = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
+# The background of dark pages.
+DARK = {"figure.facecolor": "#131416", "axes.facecolor": "#131416"}
 MODELS = ("gpt-4o", "gpt-4o-mini", "claude-sonnet-4")
 
 
@@ -40,14 +41,15 @@ async def main() -> None:
         grid = await metrics_grid(
             client, query, by=F.model.is_each(MODELS), every=dt.timedelta(days=1), time_zone="UTC"
         )
-    axes, *_ = plot_metrics(metrics, query=query, title="Sessions of two weeks")
-    axes.figure.savefig(HERE / "metrics.png")
-    plot_grid(grid, "dollars_mean").figure.savefig(HERE / "lines.png")
-    heatmap = plot_grid(grid, "seconds_cut", "heatmap").figure
-    heatmap.savefig(HERE / "heatmap.png")
-    for name in ("metrics", "lines", "engine"):
-        darken_png(HERE / f"{name}.png")
-    darken_png(HERE / "heatmap.png", kept=heatmap.axes)
+    for variant, style in (("", {}), ("-dark", DARK)):
+        with mpl.rc_context(style):
+            axes, *_ = plot_metrics(metrics, query=query, title="Sessions of two weeks", source="sample")
+            axes.figure.savefig(HERE / f"metrics{variant}.png")
+            lines = plot_grid(grid, "dollars_mean", source="sample")
+            lines.figure.savefig(HERE / f"lines{variant}.png")
+            heatmap = plot_grid(grid, "seconds_cut", "heatmap", source="sample")
+            heatmap.figure.savefig(HERE / f"heatmap{variant}.png")
+    darken_png(HERE / "engine.png")
     darken_svg(HERE / "architecture.svg")
     picture_of_command(HERE / "terminal.svg", "helicone-sessions", "demo")
 
@@ -58,15 +60,10 @@ def inverted(colors: np.ndarray) -> np.ndarray:
     return np.clip(0.075 + 0.925 * (colors + 1 - lightness), 0, 1)
 
 
-def darken_png(file: Path, kept: Iterable[Axes] = ()) -> None:
-    """Save a variant for dark pages, in which the inside of some axes keeps its colours."""
+def darken_png(file: Path) -> None:
+    """Save a variant for dark pages."""
     pixels = matplotlib.image.imread(file)[..., :3]
-    dark = inverted(pixels)
-    for axes in kept:
-        left, top, right, bottom = axes.get_window_extent().extents.round().astype(int)
-        inside = np.s_[-bottom:-top, left:right]
-        dark[inside] = pixels[inside]
-    matplotlib.image.imsave(file.with_stem(f"{file.stem}-dark"), dark)
+    matplotlib.image.imsave(file.with_stem(f"{file.stem}-dark"), inverted(pixels))
 
 
 def darken_svg(file: Path) -> None:

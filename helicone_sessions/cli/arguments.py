@@ -125,9 +125,11 @@ class Times:
         except FilterError as error:
             problem = error.problem if error.argument == "last" else f"is too long, got {last}"
             raise ConfigurationError(argument="last", problem=problem) from None
+        # The service drops fractions of a second.
+        start, end = (moment.replace(microsecond=0) for moment in (found.start, found.end))
         if every is None or every % timedelta(days=1):
-            return TimeFilter(found.start, found.end, self.zone)
-        return TimeFilter(found.start.astimezone(self.zone).date(), found.end, self.zone)
+            return TimeFilter(start, end, self.zone)
+        return TimeFilter(start.astimezone(self.zone).date(), end, self.zone)
 
 
 def column_of(given: Sequence[str]) -> Column | None:

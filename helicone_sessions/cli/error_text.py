@@ -27,6 +27,7 @@ _OPTIONS: Final = {
     "api_key": "HELICONE_API_KEY",
     "base_url": "HELICONE_BASE_URL",
     "begin": "--from",
+    "columns": "--map",
     "end": "--to",
     "limits.memory": "--max-memory",
     "limits.seconds": "--max-seconds",

@@ -17,7 +17,8 @@ from helicone_sessions.cli.arguments import Times, column_of, condition, segment
 from helicone_sessions.cli.source import Source, of_queries
 from helicone_sessions.display import html
 from helicone_sessions.display.numbers import means
-from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.errors import ConfigurationError, FilterError, FilterValueError
+from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.columns.kinds import Column
 from helicone_sessions.filters.expression import Filter
 from helicone_sessions.filters.nodes import Leaf, Node
@@ -28,6 +29,7 @@ from helicone_sessions.report.cells import QUANTITIES, GridCell, Quantity, cut_o
 from helicone_sessions.report.comparison import GridComparison, comparison_to_html, comparison_to_terminal
 from helicone_sessions.report.grid import MetricsGrid, grid_to_html, grid_to_terminal, metrics_grid
 from helicone_sessions.report.periods import length_of, periods_of
+from helicone_sessions.transport.client import HeliconeClient
 
 _OPERATORS: Final[dict[str, Callable[[Any, Any], bool]]] = {
     ">": operator.gt,
@@ -296,12 +298,18 @@ def _run_grids(report: _Report) -> None:
         _show_comparison(comparison, report)
     failed = [*after.failed, *(before.failed if before is not None else ())]
     for cell in failed:
-        _warn(f"{cell.segment}, {cell.period}: {cell.error}")
+        _warn(f"{_name_of(cell)}: {cell.error}")
     reasons = list(_reasons(report.alarms, after, before))
     for reason in reasons:
         _warn(reason)
     if failed or reasons:
         raise SystemExit(_PARTLY if failed else _ALARM)
+
+
+def _name_of(cell: GridCell) -> str:
+    """The segment and the period, of which a total may lack either."""
+    found = [str(part) for part in (cell.segment, cell.period) if part is not None]
+    return ", ".join(found if len(found) > 1 else [*found, "total"])
 
 
 def _reasons(alarms: Iterable[Alarm], after: MetricsGrid, before: MetricsGrid | None) -> Iterator[str]:
@@ -363,7 +371,26 @@ async def _metrics(report: _Report) -> tuple[SessionMetrics, bool]:
         async with report.source.client(progress) as client:
             found = await client.get_metrics(report.query)
             progress.on_progress(1, 1, 0)
+            await _note_unsessioned(client, report)
             return found, client.offers_grid
+
+
+async def _note_unsessioned(client: HeliconeClient, report: _Report) -> None:
+    """Say how many requests have no session id; on the service it would be another query."""
+    if report.source.without_unsessioned or not client.offers_grid:
+        return
+    query, has_none = report.query, F.session_id.is_empty()
+    narrowed = has_none if query.filter is None else query.filter & has_none
+    try:
+        count = await client.count_requests(narrowed, time_filter=query.time_filter)
+    except FilterError:
+        # Conditions on whole sessions cannot be counted.
+        return
+    if count:
+        _warn(
+            f"requests without a session id count as one session ({count:,} here)."
+            " --without-unsessioned leaves them out"
+        )
 
 
 async def _grids(report: _Report) -> tuple[MetricsGrid, MetricsGrid | None]:
@@ -374,15 +401,27 @@ async def _grids(report: _Report) -> tuple[MetricsGrid, MetricsGrid | None]:
             async def grid(query: SessionMetricsQuery, **options: Any) -> MetricsGrid:
                 return await metrics_grid(client, query, **options, on_progress=progress.on_progress)
 
+            try:
+                # Rows have no totals, and neither has a comparison.
+                totals = report.previous is None and report.output in ("table", "html")
+                after = await grid(report.query, **report.grid, totals=totals)
+            except FilterValueError as error:
+                if error.argument == "by":
+                    error.add_note(_advice(report.query, follows_contract=client.offers_grid))
+                raise
+            if all(_is_empty(cell) for cell in after):
+                _warn(f"no session matches. {_advice(report.query, follows_contract=client.offers_grid)}")
+            await _note_unsessioned(client, report)
             if report.previous is None:
-                # Rows have no totals.
-                totals = report.output in ("table", "html")
-                return await grid(report.query, **report.grid, totals=totals), None
-            after = await grid(report.query, **report.grid, totals=False)
+                return after, None
             # The same segments, even if they are the values of a column.
             options = {**report.grid, "by": after.segments, "top": None}
             earlier = attrs.evolve(report.query, time_filter=report.previous)
             return after, await grid(earlier, **options, totals=False)
+
+
+def _is_empty(cell: GridCell) -> bool:
+    return cell.metrics is not None and cell.metrics.average.session_count is None
 
 
 def _check_picture(plot: Path) -> None:

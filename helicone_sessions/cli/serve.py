@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote
 
+from helicone_sessions.cli.source import Loading
 from helicone_sessions.cli.sync import SIGNALLED, Rounds, signals
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.masking import masked_repr, masked_text
 from helicone_sessions.report.periods import length_of
 
 if TYPE_CHECKING:
@@ -31,9 +31,8 @@ _MEGABYTE: Final = 1024 * 1024
 def serve(
     *,
     data: list[str] | None = None,
-    cost_unit: Literal["dollars", "billionths"] | None = None,
-    map: list[str] | None = None,
-    assume_time_zone: str | None = None,
+    loading: Loading = Loading(),
+    without_unsessioned: bool = False,
     sample: bool = False,
     path: Path | None = None,
     accept_loss: bool = False,
@@ -46,7 +45,6 @@ def serve(
     rate_limit: int | None = None,
     rate_limit_window: float = 300.0,
     semantics: Literal["contract", "helicone"] = "contract",
-    rejects: Path | None = None,
     max_seconds: float = 60.0,
     max_memory: int | None = None,
 ) -> None:
@@ -58,9 +56,8 @@ def serve(
     Args:
         data: A .jsonl, .json, .csv or .parquet file of requests (.gz likewise) to load first, or a pattern in
             quotes, e.g. 'exports/*.jsonl'; repeat it for more.
-        cost_unit: The unit of cost; billionths of a dollar in a dump of Helicone's table.
-        map: The field for a column of the data, e.g. started=request_created_at; repeat it for more.
-        assume_time_zone: The time zone of times without one, e.g. UTC or Europe/Berlin.
+        loading: How the files are read.
+        without_unsessioned: Leave out requests without a session id, which otherwise count as one session.
         sample: Load a sample month that ends now, as in the demo.
         path: A directory for the data; by default the data is in memory, and lost at the end.
         accept_loss: Open a damaged store without its lost rows.
@@ -76,7 +73,6 @@ def serve(
             its free tier.
         rate_limit_window: The length of the window of --rate-limit in seconds.
         semantics: Read filters by the contract, or as the open-source server does.
-        rejects: A file for rows that cannot be read; by default the first one ends the load.
         max_seconds: The timeout of one query in seconds.
         max_memory: The memory of one query in megabytes; by default unlimited.
     """
@@ -97,15 +93,13 @@ def serve(
         path=path,
         accept_loss=accept_loss,
         clickhouse=clickhouse,
-        cost_unit=cost_unit,
-        columns=_mapping(map or ()),
-        assume_time_zone=assume_time_zone,
+        include_unsessioned=not without_unsessioned,
+        **loading.options,
         organization_id=organization,
         api_key=key,
         host=host,
         port=port,
         semantics=semantics,
-        rejects=rejects,
         rate_limit=rate_limit,
         rate_limit_window=rate_limit_window,
         limits=limits,
@@ -120,7 +114,8 @@ def serve(
     serving = _serve(
         make,
         where,
-        rejects=rejects,
+        data=data or (),
+        loading=loading,
         shows_key=key is None,
         loads=loads,
         kept=path is not None,
@@ -129,22 +124,6 @@ def serve(
     code = asyncio.run(serving)
     if code:
         raise SystemExit(code)
-
-
-def map_option(text: str) -> tuple[str, str]:
-    """The two names of a ``--map``.
-
-    >>> map_option("Started at=request_created_at")
-    ('Started at', 'request_created_at')
-    """
-    theirs, sign, field = text.rpartition("=")
-    if not (theirs and sign and field):
-        raise ConfigurationError(
-            argument="map",
-            problem=f"must be COLUMN=FIELD, got {masked_repr(text)}",
-            remedy="For example --map started=request_created_at",
-        )
-    return theirs, field
 
 
 def _where(path: Path | None, clickhouse: str | None) -> str:
@@ -166,7 +145,8 @@ async def _serve(
     make: Callable[..., "LocalServer"],
     where: str,
     *,
-    rejects: Path | None,
+    data: Sequence[str],
+    loading: Loading,
     shows_key: bool,
     loads: bool,
     kept: bool,
@@ -186,7 +166,7 @@ async def _serve(
             try:
                 if not ending.is_set():
                     _log_requests()
-                    await _announce(server, where, rejects=rejects, shows_key=shows_key)
+                    await _announce(server, where, data=data, loading=loading, shows_key=shows_key)
                     with _modules_not_collected():
                         await _until(ending, rounds and rounds(server))
                     _say("stopping: queries under way may finish; another signal stops at once")
@@ -266,10 +246,6 @@ def _limits(max_seconds: float, max_memory: int | None) -> "Limits":
     return Limits(seconds=max_seconds, memory=None if max_memory is None else max_memory * _MEGABYTE)
 
 
-def _mapping(options: Iterable[str]) -> dict[str, str]:
-    return dict(map_option(option) for option in options)
-
-
 def _interval(sync_every: str, path: Path | None) -> timedelta:
     if path is None:
         raise ConfigurationError(
@@ -278,13 +254,16 @@ def _interval(sync_every: str, path: Path | None) -> timedelta:
     return length_of(sync_every, "sync_every")
 
 
-async def _announce(server: "LocalServer", where: str, *, rejects: Path | None, shows_key: bool) -> None:
-    _report_load(server.loaded, rejects)
+async def _announce(
+    server: "LocalServer", where: str, *, data: Sequence[str], loading: Loading, shows_key: bool
+) -> None:
+    _report_load(server.loaded, loading)
     # Counting the rows of a foreign cluster can take long.
     count = None if where.startswith("in ClickHouse") else await server.count()
     _say(f"serving {'what is' if count is None else f'{count:,} requests'} {where}")
     if count == 0:
-        _say("every answer will be empty: begin with --data FILE or --sample, or send rows to POST /v1/rows")
+        why = f"{', '.join(data)} has no rows" if data else "begin with --data FILE or --sample"
+        _say(f"every answer will be empty: {why}. Rows can also be sent to POST /v1/rows")
     key = server.api_key if shows_key else f'"${KEY_VARIABLE}"'
     _say("point a client at it with")
     sys.stderr.write(f"  export HELICONE_BASE_URL={server.url} HELICONE_API_KEY={key}\n")
@@ -296,18 +275,14 @@ async def _announce(server: "LocalServer", where: str, *, rejects: Path | None, 
     _say(f"ready at {server.url}")
 
 
-def _report_load(loaded: "Loaded", rejects: Path | None) -> None:
+def _report_load(loaded: "Loaded", loading: Loading) -> None:
     if loaded.rows or loaded.rejected:
-        kept = f" (see {rejects})" if loaded.rejected and rejects is not None else ""
-        counts = f"{loaded.replaced:,} replaced, {loaded.rejected:,} rejected"
-        _say(f"{loaded.rows:,} requests loaded, {counts}{kept}")
-    for remark in loaded.remarks():
+        _say(f"{loaded.rows:,} requests loaded, {loaded.replaced:,} replaced, {loaded.rejected:,} rejected")
+    for remark in loading.remarks(loaded):
         _say(remark)
     if loaded.mapped:
         mapped = ", ".join(f"{name} to {to}" for name, to in sorted(loaded.mapped.items()))
         _say(f"columns mapped: {mapped}")
-    if loaded.ignored:
-        _say(f"unknown columns are left out: {masked_text(loaded.ignored_text())}")
 
 
 def _say(text: str) -> None:

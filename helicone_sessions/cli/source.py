@@ -2,10 +2,11 @@
 
 import os
 import sys
+import warnings
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 from cyclopts import Parameter
@@ -14,11 +15,73 @@ from yarl import URL
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.expression import Filter
+from helicone_sessions.masking import masked_repr, masked_text
 from helicone_sessions.transport.client import HeliconeClient
 from helicone_sessions.transport.hooks import Hooks, WaitReason
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+    from helicone_sessions.local.storage.rows import Loaded
+
+
+@Parameter(name="*")
+@attrs.frozen
+class Loading:
+    """How files of requests are read.
+
+    Args:
+        cost_unit: The unit of cost; billionths of a dollar in a dump of Helicone's own table.
+        map: The field that a column of the data holds, e.g. started=request_created_at. Repeat it for more.
+        assume_time_zone: The zone of times without one, e.g. UTC or Europe/Berlin.
+        rejects: A file for rows that cannot be read; without it the first one ends the load.
+    """
+
+    cost_unit: Literal["dollars", "billionths"] | None = None
+    map: list[str] | None = None
+    assume_time_zone: str | None = None
+    rejects: Path | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The arguments of `LocalServer`."""
+        return {
+            "cost_unit": self.cost_unit,
+            "columns": dict(map_option(each) for each in self.map or ()),
+            "assume_time_zone": self.assume_time_zone,
+            "rejects": self.rejects,
+        }
+
+    def remarks(self, loaded: "Loaded") -> list[str]:
+        """Sentences about a load: its rejected rows, what is missing in others, and unknown columns."""
+        found = []
+        if loaded.rejected:
+            where = f", written to {self.rejects}" if self.rejects is not None else ""
+            found.append(f"{loaded.rejected:,} rejected{where}")
+        found += loaded.remarks()
+        if loaded.ignored:
+            found.append(f"unknown columns are left out: {masked_text(loaded.ignored_text(_MAP))}")
+        return found
+
+
+# How a column is mapped on the command line.
+_MAP: Final = "Pass --map {theirs}={field}"
+
+
+def map_option(text: str) -> tuple[str, str]:
+    """The two names of a ``--map``.
+
+    >>> map_option("Started at=request_created_at")
+    ('Started at', 'request_created_at')
+    """
+    theirs, sign, field = text.rpartition("=")
+    if not (theirs and sign and field):
+        raise ConfigurationError(
+            argument="map",
+            problem=f"must be COLUMN=FIELD, got {masked_repr(text)}",
+            remedy="For example --map started=request_created_at",
+        )
+    return theirs, field
 
 
 @Parameter(name="*")
@@ -31,7 +94,9 @@ class Source:
         timeout: Seconds for one attempt.
         max_concurrency: The number of concurrent queries.
         path: Answer from this store instead, a directory filled by `serve --path` or `sync`.
-        data: Answer from this file of requests instead, .jsonl, .json, .csv or .parquet. Repeat it for more.
+        data: Answer from this file of requests instead, .jsonl, .json, .csv or .parquet, or a pattern in
+            quotes. Repeat it for more.
+        loading: How the files are read.
         without_unsessioned: Leave out requests without a session id, which otherwise count as one session.
     """
 
@@ -40,6 +105,7 @@ class Source:
     max_concurrency: int = 8
     path: Path | None = None
     data: list[str] | None = None
+    loading: Loading = Loading()
     without_unsessioned: bool = False
 
     def __attrs_post_init__(self) -> None:
@@ -49,6 +115,9 @@ class Source:
                 problem="cannot be combined with `path` or `data`",
                 remedy="Leave one of them out",
             )
+        if self.data is None and self.loading != Loading():
+            option = next(name for name, value in attrs.asdict(self.loading).items() if value is not None)
+            raise ConfigurationError(argument=option, problem="needs files to read", remedy="Add `data` FILE")
         if self.path is not None and self.data is None and not self.path.is_dir():
             raise ConfigurationError(
                 argument="path",
@@ -91,11 +160,24 @@ class Source:
         from helicone_sessions.local import LocalServer
 
         data: Any = self.data or ()
-        async with (
-            LocalServer(data, path=self.path) as server,
-            HeliconeClient(server.api_key, base_url=server.url, **options) as client,
-        ):
-            yield client
+        async with AsyncExitStack() as stack:
+            with warnings.catch_warnings():
+                # The remarks say the same with the names of options.
+                warnings.simplefilter("ignore", UserWarning)
+                server = LocalServer(data, path=self.path, **self.loading.options)
+                await stack.enter_async_context(server)
+            if self.data is not None:
+                self._report(server.loaded)
+            client = HeliconeClient(server.api_key, base_url=server.url, **options)
+            yield await stack.enter_async_context(client)
+
+    def _report(self, loaded: "Loaded") -> None:
+        if not loaded.rows + loaded.rejected:
+            files = ", ".join(self.data or ())
+            raise ConfigurationError(argument="data", problem=f"has no rows, got {files}")
+        # A command counts the requests without a session id that its query selects.
+        for remark in self.loading.remarks(attrs.evolve(loaded, without_session=0)):
+            sys.stderr.write(f"helicone-sessions: {remark}\n")
 
 
 # Nobody can read the line about a shorter wait.

@@ -146,7 +146,7 @@ class Rounds:
     shows_bar: bool = True
 
     async def run(self) -> None:
-        """Run the rounds until they are cancelled; only one without `every`.
+        """Run the rounds until they are cancelled, or a single round without `every`.
 
         Raises:
             HeliconeError: A round fails, and the next one would fail too.

@@ -1,11 +1,12 @@
-"""Cautions: the parts of a filter that the open-source server is known to read differently.
+"""Cautions: conditions that the open-source server reads differently, or that match missing values.
 
 The column table in schema.py holds the facts; this module compares a filter with them.
 """
 
 import math
+import operator
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, Literal
@@ -20,10 +21,12 @@ from helicone_sessions.filters.nodes import (
     Node,
     Or,
     fold,
+    leaves_of,
     simplify,
 )
 from helicone_sessions.filters.printer import to_source
 from helicone_sessions.filters.schema import (
+    COLUMNS,
     REQUESTS,
     SERVER_EMPTY,
     SERVER_END_OF_TIME,
@@ -40,8 +43,29 @@ from helicone_sessions.filters.schema import (
 from helicone_sessions.filters.wire import encode_leaf, to_wire
 
 Effect = Literal[
-    "ignored", "fails", "widened", "overflow", "sentinel", "twisted", "inexact", "version", "age", "size"
+    "ignored",
+    "fails",
+    "widened",
+    "overflow",
+    "sentinel",
+    "twisted",
+    "inexact",
+    "version",
+    "age",
+    "size",
+    "missing",
+    "uncopied",
 ]
+# Effects of the data, which a server that follows the contract has too.
+IN_DATA: Final[frozenset[Effect]] = frozenset({"missing", "uncopied"})
+_COMPARISONS: Final[Mapping[Operator, Callable[[Any, Any], bool]]] = {
+    "equals": operator.eq,
+    "not-equals": operator.ne,
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
+}
 _TURN: Final = 2 * (SERVER_LARGEST_WHOLE + 1)
 # From here on JavaScript writes an exponent, which ClickHouse does not read in whole numbers.
 _WITH_EXPONENT: Final = 1e21
@@ -55,7 +79,7 @@ _NO_SEARCH: Final = "this word cannot be searched for there"
 
 @attrs.frozen
 class Caution:
-    """A part of a filter that the open-source server reads differently.
+    """A part of a filter that the open-source server reads differently, or that matches missing values.
 
     Args:
         condition: The condition, as Python source.
@@ -65,7 +89,8 @@ class Caution:
             number), ``"sentinel"`` (a word taken for a missing or empty value), ``"twisted"`` (another
             meaning), ``"inexact"`` (a rounded constant), ``"version"`` (it depends on the version of
             ClickHouse), ``"age"`` (it does not see older requests), ``"size"`` (the statement becomes too
-            long).
+            long), ``"missing"`` (it also matches requests without a value), ``"uncopied"`` (no request has a
+            value, because a sync did not copy it).
         reason: The reason.
         remedy: The way to avoid it.
 
@@ -111,7 +136,83 @@ def cautions(root: Node) -> tuple[Caution, ...]:
     fold(simplify(root), becomes_true)
     found.update(dict.fromkeys(_of_depth(root, leaves)))
     found.update(dict.fromkeys(_of_length(leaves)))
+    if any(leaf.column.often_missing for leaf in leaves):
+        found.update(_of_missing(root, SERVICE_GAPS.some))
     return tuple(found)
+
+
+@attrs.frozen
+class DataGaps:
+    """The columns of which the data of a server lacks values.
+
+    Args:
+        some: Columns of which some requests have no value.
+        all: Columns of which no request has a value.
+    """
+
+    some: frozenset[str] = frozenset()
+    all: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.some or self.all)
+
+
+# The service has requests without a cost, for example of models without a price.
+SERVICE_GAPS: Final = DataGaps(
+    some=frozenset(name for name, column in COLUMNS.items() if column.often_missing)
+)
+
+
+def data_cautions(root: Node, gaps: DataGaps) -> tuple[Caution, ...]:
+    """The cautions of a filter for data of which the gaps are known.
+
+    >>> from helicone_sessions import F
+    >>> condition = (F.cost < 1) & F.request_body.contains("x")
+    >>> gaps = DataGaps(some=frozenset({"cost"}), all=frozenset({"request_body"}))
+    >>> [caution.effect for caution in data_cautions(condition.node, gaps)]
+    ['missing', 'uncopied']
+    """
+    found = _of_missing(root, gaps.some)
+    for leaf in leaves_of(root):
+        if leaf.column.name in gaps.all:
+            reason = f"no request on this server has a value for {leaf.column.name}"
+            found[_caution(leaf, "uncopied", reason, leaf.column.uncopied)] = None
+    return tuple(found)
+
+
+def _of_missing(root: Node, columns: frozenset[str]) -> dict[Caution, None]:
+    """A caution for each condition that the value matches which stands for a missing one."""
+
+    def found(node: Node, below: list[dict[Caution, None]]) -> dict[Caution, None]:
+        if isinstance(node, Leaf):
+            column = node.column
+            if column.name not in columns or not _matches_missing(node):
+                return {}
+            stored = "an empty one" if column.missing_as == "" else f"{column.name} {column.missing_as}"
+            reason = f"requests without a {column.name} are stored with {stored}, and match too"
+            return {_caution(node, "missing", reason, column.missing_remedy): None}
+        together = {caution: None for each in below for caution in each}
+        if isinstance(node, And):
+            # Another condition leaves these requests out.
+            left_out = {
+                child.column.name
+                for child in node.children
+                if isinstance(child, Leaf) and not _matches_missing(child)
+            }
+            together = {caution: None for caution in together if caution.column not in left_out}
+        return together
+
+    return fold(simplify(root), found)
+
+
+def _matches_missing(leaf: Leaf) -> bool:
+    """Whether a condition matches the value that stands for a missing one, other than by its name."""
+    column, value = leaf.column, leaf.value
+    if column.missing_as is None:
+        return False
+    if column.kind is Kind.NUMBER:
+        return _COMPARISONS[leaf.operator](column.missing_as, value)
+    return leaf.operator in ("not-equals", "not-contains") and value not in ("", *_WORDS, MISSING)
 
 
 def time_cautions(start: datetime, end: datetime) -> tuple[Caution, ...]:
@@ -142,7 +243,9 @@ def _is_plain(node: Node) -> bool:
     if column.kind is Kind.NUMBER:
         scale = column.server_scale
         product = value * scale  # type: ignore[operator]
-        return 0 <= product <= SERVER_LARGEST_WHOLE and (scale == 1 or product == int(product))
+        if not (0 <= product <= SERVER_LARGEST_WHOLE and (scale == 1 or product == int(product))):
+            return False
+        return not (column.often_missing and _matches_missing(node))
     return column.kind is Kind.BOOLEAN
 
 

@@ -277,6 +277,13 @@ def simplify(root: Node) -> Node:
 _Part = tuple[Any, int, type[Branch] | None, tuple[Any, ...]]
 
 
+def leaves_of(root: Node) -> list[Leaf]:
+    """The conditions of a tree, negations pushed into them."""
+    found: list[Leaf] = []
+    fold(simplify(root), lambda node, _below: found.append(node) if isinstance(node, Leaf) else None)
+    return found
+
+
 def reduce(
     root: Node,
     of_leaf: Callable[[Leaf], T],

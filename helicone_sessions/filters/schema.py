@@ -87,6 +87,11 @@ class ColumnFacts:
         uuid: Whether a text is a UUID.
         nullable: Whether a text can be null; other columns store a missing value as empty text.
         empty: The text of an empty value.
+        missing_as: The value that is stored for a missing one, of columns that nearly every request has;
+            None for other columns.
+        often_missing: Whether the service has requests without a value.
+        missing_remedy: The way to leave out requests without a value.
+        uncopied: The way to values that a sync does not copy; empty for columns that it copies.
         sentinels: Words that ``equals`` reads as a missing or empty value.
         on_server: The effect of a condition in the open-source server.
         server_refuses: Operators that fail in that server, although it reads the column.
@@ -108,6 +113,10 @@ class ColumnFacts:
     uuid: bool = False
     nullable: bool = False
     empty: str = ""
+    missing_as: int | str | None = None
+    often_missing: bool = False
+    missing_remedy: str = ""
+    uncopied: str = ""
     on_server: Reading = Reading.READ
     server_refuses: tuple[Operator, ...] = ()
     server_twists: tuple[Operator, ...] = ()
@@ -169,7 +178,13 @@ _BODY_REMEDY = "give a time_filter that begins within the last 90 days"
 _text = partial(ColumnFacts, table=REQUESTS, kind=Kind.TEXT)
 _uuid = partial(_text, uuid=True, server_refuses=_PATTERNS, server_note=_UUID_NOTE)
 _absent = partial(_text, on_server=Reading.FAILS, server_note=_MISSING_NOTE)
-_body = partial(_text, server_expires=True, server_note=_BODY_NOTE, server_remedy=_BODY_REMEDY)
+_body = partial(
+    _text,
+    server_expires=True,
+    server_note=_BODY_NOTE,
+    server_remedy=_BODY_REMEDY,
+    uncopied="copy bodies with sync(bodies=True) or `helicone-sessions sync --bodies`",
+)
 _number = partial(ColumnFacts, table=REQUESTS, kind=Kind.NUMBER)
 _milliseconds = partial(_number, unit="milliseconds", whole=True)
 _tokens = partial(_number, unit="tokens", whole=True)
@@ -194,15 +209,31 @@ _COLUMNS: Final[tuple[ColumnFacts, ...]] = (
         "cost",
         "price of the request",
         unit="dollars",
+        missing_as=0,
+        often_missing=True,
+        missing_remedy="add F.cost > 0 to leave them out",
         server_scale=10**9,
         server_note="multiplied by 1e9, floored and bound as Int32: above 2.147483647 it wraps around",
     ),
     _text("provider", "provider of the model, such as OPENAI or ANTHROPIC"),
     _milliseconds("time_to_first_token", "time from request to the first token"),
-    _number("status", "HTTP status of the response", unit="code", whole=True, negative=True),
+    _number(
+        "status",
+        "HTTP status of the response",
+        unit="code",
+        whole=True,
+        negative=True,
+        missing_as=0,
+        missing_remedy="add F.status != 0 to leave them out",
+    ),
     _time("request_created_at", "time of the request"),
     _time("response_created_at", "time of the complete response"),
-    _text("model", "name of the model"),
+    _text(
+        "model",
+        "name of the model",
+        missing_as="",
+        missing_remedy="add ~F.model.is_empty() to leave them out",
+    ),
     _text("user_id", "user as named by the application"),
     _uuid("organization_id", "UUID of the organisation", server_remedy=_UUID_REMEDY),
     _absent("node_id", "id of a node", server_remedy=_PROPERTY_REMEDY),
@@ -289,6 +320,7 @@ _COLUMNS: Final[tuple[ColumnFacts, ...]] = (
         "tag of the session",
         on_server=Reading.READ,
         sentinels=(),
+        uncopied="sync cannot copy tags; query the service for them",
         server_twists=("contains", "not-equals", "not-contains"),
         server_note=(
             "looked up in a table of tags: contains matches the whole tag, a negation means 'has another tag'"

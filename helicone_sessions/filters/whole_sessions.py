@@ -9,7 +9,7 @@ from typing import Final, Literal
 from helicone_sessions.filters.cautions import Caution
 from helicone_sessions.filters.constants import cut
 from helicone_sessions.filters.expression import Filter
-from helicone_sessions.filters.nodes import Branch, Leaf, Node, Or, fold, join, simplify
+from helicone_sessions.filters.nodes import Branch, Leaf, Node, Or, fold, join, leaves_of, simplify
 from helicone_sessions.filters.printer import to_source
 from helicone_sessions.filters.schema import COLUMNS, SESSIONS, ColumnFacts, Reading
 from helicone_sessions.filters.wire import WireFilter, to_wire
@@ -47,7 +47,7 @@ def has_session_conditions(condition: Filter) -> bool:
     >>> has_session_conditions(F.session_total_cost > 5), has_session_conditions(F.cost > 5)
     (True, False)
     """
-    return any(leaf.column.table == SESSIONS for leaf in _leaves(condition.node))
+    return any(leaf.column.table == SESSIONS for leaf in leaves_of(condition.node))
 
 
 def has_whole_session_conditions(condition: Filter) -> bool:
@@ -57,13 +57,7 @@ def has_whole_session_conditions(condition: Filter) -> bool:
     >>> has_whole_session_conditions(~((F.cost > 5) | (F.session_total_cost > 5)))
     True
     """
-    return any(is_of_whole_session(leaf.column) for leaf in _leaves(condition.node))
-
-
-def _leaves(root: Node) -> list[Leaf]:
-    found: list[Leaf] = []
-    fold(simplify(root), lambda node, _below: found.append(node) if isinstance(node, Leaf) else None)
-    return found
+    return any(is_of_whole_session(leaf.column) for leaf in leaves_of(condition.node))
 
 
 def sessions_first(condition: Filter) -> WireFilter:
@@ -113,7 +107,7 @@ def _is_ignored(caution: Caution) -> bool:
 
 
 def _uncountable(condition: Filter) -> Iterator[Caution]:
-    for leaf in _leaves(condition.node):
+    for leaf in leaves_of(condition.node):
         if is_of_whole_session(leaf.column):
             yield Caution(cut(str(leaf)), leaf.column.name, "fails", _COUNT_NOTE, _COUNT_REMEDY)
 

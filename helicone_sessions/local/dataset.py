@@ -1,5 +1,6 @@
 """The requests that a server answers from: a store, or the tables of an existing ClickHouse."""
 
+import logging
 import os
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from uuid import UUID, uuid4
 import attrs
 
 from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.filters.cautions import SERVICE_GAPS, DataGaps
 from helicone_sessions.local.drivers.chdb import ChdbDriver
 from helicone_sessions.local.drivers.driver import Driver, DriverError, Limits, Statement
 from helicone_sessions.local.query.engine import Engine
@@ -18,6 +20,7 @@ from helicone_sessions.local.storage.rows import DEFAULT_ORGANIZATION, Loaded
 from helicone_sessions.local.storage.store import Store, several_organizations
 from helicone_sessions.local.storage.table import OWN_DATABASE, Tables
 
+_LOG: Final = logging.getLogger(__name__)
 _REMEDY: Final = "Fix it, or set `rejects` to a file for such rows to load the others"
 
 
@@ -120,6 +123,19 @@ class Dataset:
         async with store.reading():
             # A load may have changed the facts about the tables.
             yield attrs.evolve(engine, tables=store.tables)
+
+    async def gaps(self, organization_id: UUID) -> DataGaps:
+        """The columns without a value in some or in all requests of an organisation."""
+        store = self._store
+        if store is None:
+            # A ClickHouse with Helicone's tables has the gaps of the service.
+            return SERVICE_GAPS
+        try:
+            async with store.reading():
+                return await store.gaps(organization_id)
+        except DriverError as error:
+            _LOG.info("the gaps in the data are unknown, code %s", error.code)
+            return DataGaps()
 
     async def count(self) -> int:
         """The number of requests, of all organisations.

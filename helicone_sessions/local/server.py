@@ -87,7 +87,7 @@ class LocalServer:
     >>> asyncio.run(ask())
     0.5
 
-    Beside code that blocks, run it on a thread:
+    With code that blocks, run it on a thread:
 
     >>> from urllib.request import urlopen
     >>> with LocalServer(in_thread=True) as server:

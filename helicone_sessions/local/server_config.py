@@ -47,7 +47,7 @@ def _whole_number(least: int, most: float = math.inf) -> _Check:
 
 def _seconds(*, above_zero: bool) -> _Check:
     return _must_be(
-        f"a number of seconds, {'above 0' if above_zero else '0 or more'}",
+        "a number of seconds above 0" if above_zero else "a number of seconds, 0 or more",
         lambda value: (
             isinstance(value, (int, float))
             and not isinstance(value, bool)

@@ -75,7 +75,7 @@ class HistogramRow(AsDict):
 
 @attrs.frozen
 class Cut:
-    """The quantiles of all sessions beyond which a histogram leaves them out.
+    """The cut of a histogram, which leaves out sessions beyond quantiles of all sessions.
 
     Args:
         p_size: Sessions above this quantile are left out.
@@ -307,12 +307,12 @@ class SessionMetrics(AsDict, Tabular):
         return rows
 
     def _repr_html_(self) -> str:
-        return html.histograms(panels(self), cut_note())
+        return html.histograms(panels(self), note_of_cut(self.session_cost.cut))
 
     def __rich__(self) -> "RenderableType":
         from helicone_sessions.display import terminal
 
-        return terminal.histograms(panels(self), cut_note())
+        return terminal.histograms(panels(self), note_of_cut(self.session_cost.cut))
 
     @classmethod
     def empty(cls) -> "SessionMetrics":
@@ -338,6 +338,15 @@ def with_cut(metrics: SessionMetrics, cut: Cut) -> SessionMetrics:
         Histogram(cost.rows, unit=cost.unit, cut=cut),
         metrics.average,
     )
+
+
+def note_of_cut(cut: Cut | None) -> str:
+    """A sentence about the sessions that histograms leave out.
+
+    >>> note_of_cut(Cut("p95"))
+    'Cut at p95: sessions above that quantile are not drawn.'
+    """
+    return cut_note() if cut is None else cut_note(cut.p_size, both_ends=cut.both_ends)
 
 
 def panels(metrics: SessionMetrics) -> list[Panel]:

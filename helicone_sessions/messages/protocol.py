@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import attrs
@@ -20,6 +20,8 @@ from helicone_sessions.errors import (
     ServerError,
     UnexpectedResponse,
 )
+from helicone_sessions.filters.cautions import DataGaps
+from helicone_sessions.filters.schema import COLUMNS
 from helicone_sessions.masking import masked_repr, masked_text
 from helicone_sessions.messages import converter as json
 from helicone_sessions.messages.codec import EndsEarly, TooLarge, decode, encode, installed_msgspec, unpack
@@ -120,6 +122,8 @@ PATH: Final = METRICS.path
 _SEMANTICS: Final = "Helicone-Filter-Semantics"
 _CONTRACT: Final = "contract"
 CONTRACT_HEADER: Final = {_SEMANTICS: _CONTRACT}
+# Such a server also announces which columns have no value in some or in all requests.
+_GAPS: Final = "Helicone-Sessions-Gaps"
 
 # The open-source server answers a larger body with status 500 and no explanation.
 _LARGEST_BODY: Final = 10 * 1024 * 1024
@@ -245,6 +249,32 @@ def follows_the_contract(headers: Mapping[str, str]) -> bool:
     return headers.get(_SEMANTICS) == _CONTRACT
 
 
+def gaps_header(gaps: DataGaps) -> dict[str, str]:
+    """The header that announces the gaps in the data.
+
+    >>> gaps_header(DataGaps(frozenset({"cost"}), frozenset({"request_body"})))
+    {'Helicone-Sessions-Gaps': 'some=cost all=request_body'}
+    """
+    if not gaps:
+        return {}
+    return {_GAPS: f"some={','.join(sorted(gaps.some))} all={','.join(sorted(gaps.all))}"}
+
+
+def announced_gaps(headers: Mapping[str, str]) -> DataGaps:
+    """The gaps that a response announces.
+
+    >>> announced_gaps({"Helicone-Sessions-Gaps": "some=cost all="}) == DataGaps(some=frozenset({"cost"}))
+    True
+    """
+    return _gaps_in(headers.get(_GAPS, ""))
+
+
+@lru_cache(maxsize=16)
+def _gaps_in(text: str) -> DataGaps:
+    kinds = dict(part.partition("=")[::2] for part in text.split())
+    return DataGaps(*(frozenset(kinds.get(kind, "").split(",")) & COLUMNS.keys() for kind in ("some", "all")))
+
+
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """The wait in seconds that a response requests, or None.
 
@@ -279,7 +309,7 @@ def _metrics_reader() -> Callable[[bytes, Cut | None], SessionMetrics | None]:
     """The function that reads usual responses with msgspec; without msgspec, the converter reads them all."""
     if installed_msgspec() is None:
         return lambda _body, _cut: None
-    from helicone_sessions.messages.structs import metrics_in
+    from helicone_sessions.messages.metrics_decoder import metrics_in
 
     return metrics_in
 

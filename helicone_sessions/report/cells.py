@@ -6,9 +6,8 @@ from typing import Final, Literal
 import attrs
 
 from helicone_sessions.display import html
-from helicone_sessions.display.numbers import cut_note
 from helicone_sessions.errors import HeliconeError
-from helicone_sessions.messages.metrics import UNITS, PSize, SessionAverages, SessionMetrics
+from helicone_sessions.messages.metrics import UNITS, PSize, SessionAverages, SessionMetrics, note_of_cut
 from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.report.periods import Period
 
@@ -175,7 +174,7 @@ def cut_of(query: SessionMetricsQuery | None) -> str:
     >>> cut_of(SessionMetricsQuery(p_size="p95"))
     'Cut at p95: sessions above that quantile are not drawn.'
     """
-    return cut_note() if query is None else cut_note(query.cut.p_size, both_ends=query.cut.both_ends)
+    return note_of_cut(None if query is None else query.cut)
 
 
 def quantity_title(name: Quantity, query: SessionMetricsQuery) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, get_args,
 import attrs
 
 from helicone_sessions.display import html
-from helicone_sessions.display.numbers import column_numbers, number
+from helicone_sessions.display.numbers import column_numbers
 from helicone_sessions.errors import FilterValueError, HeliconeError
 from helicone_sessions.filters.constants import zone_of
 from helicone_sessions.filters.expression import ALL, Condition, Filter
@@ -529,31 +529,24 @@ def grid_to_html(
     unit = unit_of(quantity)
     most = max((value for cell in grid if (value := cell.quantity(quantity)) is not None), default=0.0) or 1.0
 
-    segments = _indexes(grid, 0)
-    periods = _indexes(grid, 1)
-    columns, lines = _shortened(segments, _MOST_COLUMNS), _shortened(periods, _MOST_ROWS)
-    left_out = [
-        f" {len(all_) - len(shown_):,} more {name} are not shown."
-        for name, all_, shown_ in (("periods", periods, lines), ("segments", segments, columns))
-        if len(all_) > len(shown_)
-    ]
-    rows = [
-        (_period_name(grid, line), [_html_cell(grid, (column, line), quantity, most) for column in columns])
-        for line in lines
-    ]
-    note = f"In {unit}.{''.join(left_out)} Other quantities: {others}. {grid.note}".rstrip()
-    heads = [_segment_name(grid, column) for column in columns]
+    def shown(cell: GridCell, text: str) -> html.Cell:
+        if cell.metrics is None:
+            return html.Cell(text, tip=f"{type(cell.error).__name__}: {cell.error}")
+        value = cell.quantity(quantity) or 0.0
+        # The shade of a total would say nothing.
+        is_total = cell.segment is None or (cell.period is None and len(grid.periods) > 1)
+        return html.Cell(text, 0.0 if is_total else value / most)
+
+    segments, periods, left_out = _shown(grid)
+    columns = []
+    for segment in segments:
+        cells = [grid.cells[segment, period] for period in periods]
+        columns.append(list(map(shown, cells, _texts(cells, quantity))))
+    labels = [_period_name(grid, period) for period in periods]
+    rows = zip(labels, zip(*columns, strict=True), strict=True)
+    note = " ".join(filter(None, [f"In {unit}.", left_out, f"Other quantities: {others}.", grid.note]))
+    heads = [_segment_name(grid, segment) for segment in segments]
     return html.table(quantity_title(quantity, grid.query), heads, rows, note)
-
-
-def _html_cell(grid: MetricsGrid, position: Position, quantity: Quantity, most: float) -> html.Cell:
-    cell = grid.cells[position]
-    if cell.metrics is None:
-        return html.Cell(_FAILED, tip=f"{type(cell.error).__name__}: {cell.error}")
-    value = cell.quantity(quantity)
-    # The shade of a total has no meaning.
-    is_total = cell.segment is None or (cell.period is None and len(grid.periods) > 1)
-    return html.Cell(number(value, unit_of(quantity)), 0.0 if is_total else (value or 0.0) / most)
 
 
 def grid_to_terminal(grid: MetricsGrid, quantity: Quantity = "dollars_mean") -> "RenderableType":
@@ -572,18 +565,33 @@ def grid_to_terminal(grid: MetricsGrid, quantity: Quantity = "dollars_mean") -> 
     from helicone_sessions.display import terminal
 
     unit_of(quantity)
-    segments, periods = _indexes(grid, 0), _indexes(grid, 1)
+    segments, periods, left_out = _shown(grid)
     names = [_segment_name(grid, segment) for segment in segments]
     if len(grid.periods) == 1:
         kinds = (*MEANS, *TOTALS, *CUTS, *quantiles(grid.percentiles))
         columns = [_texts([grid.cells[segment, 0] for segment in segments], kind) for kind in kinds]
         heads = [kind.replace("_", " ") for kind in kinds]
         title = f"Sessions by segment, {grid.periods[0].span()}"
-        return terminal.NumberTable(title, heads, zip(names, zip(*columns, strict=True), strict=True))
+        rows = zip(names, zip(*columns, strict=True), strict=True)
+        return terminal.NumberTable(title, heads, rows, note=left_out)
     columns = [_texts([grid.cells[segment, period] for period in periods], quantity) for segment in segments]
     labels = [_period_name(grid, period) for period in periods]
     rows = zip(labels, zip(*columns, strict=True), strict=True)
-    return terminal.NumberTable(quantity_title(quantity, grid.query), names, rows)
+    return terminal.NumberTable(quantity_title(quantity, grid.query), names, rows, note=left_out)
+
+
+def _shown(grid: MetricsGrid) -> tuple[list[int | None], list[int | None], str]:
+    """The segments and periods that a table shows, and a sentence about the others."""
+    segments, periods = _indexes(grid, 0), _indexes(grid, 1)
+    # With one period, each segment is a line of a terminal's table.
+    most = _MOST_ROWS if len(grid.periods) == 1 else _MOST_COLUMNS
+    columns, lines = _shortened(segments, most), _shortened(periods, _MOST_ROWS)
+    left_out = [
+        f"{len(all_) - len(shown):,} more {name} are not shown."
+        for name, all_, shown in (("periods", periods, lines), ("segments", segments, columns))
+        if len(all_) > len(shown)
+    ]
+    return columns, lines, " ".join(left_out)
 
 
 def _indexes(grid: MetricsGrid, axis: Literal[0, 1]) -> list[int | None]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self
 
 from helicone_sessions.display.numbers import MISSING, Panel, amount, column_numbers, ranges
 from helicone_sessions.errors import MissingExtra
-from helicone_sessions.messages.metrics import SessionMetrics, panels
+from helicone_sessions.messages.metrics import SessionMetrics, note_of_cut, panels
 from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.report.cells import GridCell, Quantity, cut_of, quantity_title, unit_of
 from helicone_sessions.report.comparison import Change, GridComparison
@@ -111,7 +111,8 @@ def plot_metrics(
     if note is None:
         limits = None if query is None else query.time_filter
         when = _span(None, None) if limits is None else _span(limits.start, limits.end)
-        below = [cut_of(query), "Numbers are sessions, and ranges are of unequal width."]
+        cut = metrics.session_cost.cut or (None if query is None else query.cut)
+        below = [note_of_cut(cut), "Numbers are sessions, and ranges are of unequal width."]
         note = _caption(query, when if query else "", source, below)
     _frame(found[0], "Sessions" if title is None else title, note, is_new=ax is None)
     return tuple(found)
@@ -171,7 +172,8 @@ def plot_grid(
     axes = draw(rows, metric, is_log=is_log, ax=ax)
     if note is None:
         when = _span_of(grid.periods)
-        note = _caption(grid.query, when, source, rows.remarks(grid.query, is_log=is_log))
+        remarks = rows.remarks(grid.query, is_log=is_log)
+        note = _caption(grid.query, when, source, [*remarks, grid.note] if grid.note else remarks)
     _frame(axes, _or_default(title, quantity_title(metric, grid.query)), note, is_new=ax is None)
     return axes
 

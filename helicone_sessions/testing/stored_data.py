@@ -3,7 +3,8 @@
 import operator
 import random
 import re
-from collections.abc import Callable, Iterable
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -13,7 +14,7 @@ import attrs
 
 from helicone_sessions.filters.constants import MISSING
 from helicone_sessions.filters.expression import Filter
-from helicone_sessions.filters.nodes import Leaf, Node, Or, fold, simplify
+from helicone_sessions.filters.nodes import And, Leaf, Node, Or, fold, simplify
 from helicone_sessions.filters.schema import SESSIONS as SESSION_TABLE
 from helicone_sessions.filters.schema import Kind
 from helicone_sessions.filters.whole_sessions import has_whole_session_conditions
@@ -153,6 +154,7 @@ class StoredData:
     requests: list[Request] = attrs.field(factory=list)
     traps: Traps = attrs.field(factory=Traps)
     _random: random.Random = attrs.field(factory=lambda: random.Random(0), init=False)  # noqa: S311
+    _times: "_Times" = attrs.field(factory=lambda: _Times([]), init=False)
 
     def reply(self, endpoint: Endpoint[Any, Any], query: Any) -> Reply:
         """The response of an endpoint other than metrics."""
@@ -264,7 +266,51 @@ class StoredData:
 
     def _matching_requests(self, query: RequestsQuery | RequestCountQuery) -> list[Request]:
         holds = predicate(query.filter, drops_fractions=self.traps.drops_fractions)
-        return [one for one in self.requests if holds(partial(_of_request, one))]
+        # The times are compared at each query, because a test may change the requests in between.
+        texts = [one["request_created_at"] for one in self.requests]
+        if texts != self._times.texts:
+            self._times = _Times(texts)
+        candidates = (self.requests[place] for place in self._times.places(query.filter))
+        return [one for one in candidates if holds(partial(_of_request, one))]
+
+
+@attrs.frozen(eq=False)
+class _Times:
+    """The times of requests in order, so that a page of many requests reads few of them.
+
+    Args:
+        texts: The times as the API gives them.
+    """
+
+    texts: list[str]
+    _moments: list[datetime] = attrs.field(init=False)
+    _places: list[int] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        found = sorted((moment_in(text), place) for place, text in enumerate(self.texts))
+        object.__setattr__(self, "_moments", [moment for moment, _ in found])
+        object.__setattr__(self, "_places", [place for _, place in found])
+
+    def places(self, condition: Filter | None) -> list[int]:
+        """The places of the requests, in order of time, whose time a filter does not exclude."""
+        first, last = 0, len(self._moments)
+        for leaf in _conditions_on_time(condition):
+            # A second lower, because the server may drop the fraction.
+            if leaf.operator in ("gt", "gte"):
+                first = max(first, bisect_left(self._moments, leaf.value.replace(microsecond=0)))
+            elif leaf.operator in ("lt", "lte"):
+                last = min(last, bisect_right(self._moments, leaf.value))
+        return self._places[first:last]
+
+
+def _conditions_on_time(condition: Filter | None) -> Iterator[Any]:
+    """The conditions on the time of requests that every match fulfils."""
+    if condition is None or condition.matches_nothing:
+        return
+    root = simplify(condition.node)
+    for node in root.children if isinstance(root, And) else (root,):
+        if isinstance(node, Leaf) and node.column.name == "request_created_at":
+            yield node
 
 
 def _created_at(request: Request) -> datetime:

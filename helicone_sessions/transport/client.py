@@ -13,6 +13,7 @@ from yarl import URL
 from helicone_sessions.clock import current as current_clock
 from helicone_sessions.errors import FilterTypeError, HeliconeError
 from helicone_sessions.filters.cautions import Caution
+from helicone_sessions.filters.expression import Filter
 from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages import protocol
 from helicone_sessions.messages.grid_query import GridFigures, GridQuery
@@ -85,7 +86,8 @@ class HeliconeClient(Listings):
         cautions: The reaction to a filter that the open-source server is known to read differently
             (`Filter.cautions`): ``"warn"`` issues a `HeliconeFilterWarning`, once for each place in your
             code; ``"error"`` raises an error before anything is sent; ``"ignore"`` does nothing. A server
-            that announces that it follows the contract, such as `LocalServer`, causes no warnings.
+            that announces that it follows the contract, such as `LocalServer`, causes a warning only for a
+            condition on a column of which its data lacks values.
 
     Raises:
         ConfigurationError: There is no key, or an argument cannot be used.
@@ -389,7 +391,9 @@ class HeliconeClient(Listings):
             query.filter, query.time_filter, follows_contract=self._connection.follows_contract
         )
         sending = self._sender.send(call, observer)
-        return await (self._warned(sending, found, place) if found else sending)
+        if found or (self._connection.may_have_gaps and query.filter is not None):
+            return await self._warned(sending, query.filter, found, place)
+        return await sending
 
     def signed_bodies(self) -> "SignedBodies":
         """A reader of the bodies at the ``signed_body_url`` of requests, without the key; `sync` uses it.
@@ -469,27 +473,33 @@ class HeliconeClient(Listings):
     ) -> Any:
         call = Call(endpoint, protocol.request(query, endpoint), can_split)
         if not self._hooks:
-            return (await self._warned(self._sender.send(call, None), found, place))[0]
+            return (await self._warned(self._sender.send(call, None), query.filter, found, place))[0]
         with Observer(self._hooks, query, self._sender.gate.clock.now) as observer:
-            observer.answer, _ = await self._warned(self._sender.send(call, observer), found, place)
+            sending = self._sender.send(call, observer)
+            observer.answer, _ = await self._warned(sending, query.filter, found, place)
             return observer.answer
 
     async def _warned(
-        self, sending: Coroutine[Any, Any, tuple[Any, int]], found: tuple[Caution, ...], place: Place
+        self,
+        sending: Coroutine[Any, Any, tuple[Any, int]],
+        condition: Filter | None,
+        found: tuple[Caution, ...],
+        place: Place,
     ) -> tuple[Any, int]:
         """The outcome, after warnings for the cautions."""
         try:
             outcome = await sending
         except HeliconeError:
-            self._say(found, place)
+            self._say(condition, found, place)
             raise
-        self._say(found, place)
+        self._say(condition, found, place)
         return outcome
 
-    def _say(self, found: tuple[Caution, ...], place: Place) -> None:
+    def _say(self, condition: Filter | None, found: tuple[Caution, ...], place: Place) -> None:
         # After the response, because its headers may announce that the server follows the contract.
-        if not self._connection.follows_contract:
-            self._warnings.say(found, place)
+        if self._connection.follows_contract:
+            found = self._warnings.of_data(condition, self._connection.gaps)
+        self._warnings.say(found, place)
 
 
 def _query(given: Query | None, keywords: Mapping[str, Any]) -> SessionMetricsQuery:

@@ -14,6 +14,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from helicone_sessions.errors import ConfigurationError, ConnectionFailed, RequestTimeout, TransportError
+from helicone_sessions.filters.cautions import DataGaps
 from helicone_sessions.messages import protocol
 from helicone_sessions.messages.grid_query import offers_grid
 from helicone_sessions.transport.endpoint import Settings
@@ -136,6 +137,9 @@ class Connection:
         # Announcements in the headers of responses.
         self.follows_contract = False
         self.offers_grid = False
+        self.gaps = DataGaps()
+        # False once a response has announced no gaps.
+        self.may_have_gaps = True
         self._session = session
         self._is_ours = session is None
         self._settings = settings
@@ -245,12 +249,18 @@ class Connection:
         except _FAILURES as error:
             failed, cause = self._failure(error, limit, whole)
         else:
-            if not self.follows_contract and protocol.follows_the_contract(response.headers):
-                self.follows_contract = True
-                self.offers_grid = offers_grid(response.headers)
+            self._note(response.headers)
             return response.status, response.headers, raw
         # Outside the handlers, so that the caught error is not its context.
         raise failed from cause
+
+    def _note(self, headers: Mapping[str, str]) -> None:
+        """Keep what a response announces."""
+        if protocol.follows_the_contract(headers):
+            self.follows_contract = True
+            self.offers_grid = offers_grid(headers)
+            self.gaps = protocol.announced_gaps(headers)
+        self.may_have_gaps = bool(self.gaps)
 
     def _post(self, session: aiohttp.ClientSession, call: protocol.Call) -> Awaitable[aiohttp.ClientResponse]:
         return session.post(

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, TypeVar
 import attrs
 
 from helicone_sessions.errors import ConfigurationError, FilterValueError, HeliconeFilterWarning
-from helicone_sessions.filters.cautions import Caution, time_cautions
+from helicone_sessions.filters.cautions import IN_DATA, Caution, DataGaps, data_cautions, time_cautions
 from helicone_sessions.filters.expression import Filter
 from helicone_sessions.filters.schema import SERVER_BODY_DAYS
 from helicone_sessions.filters.whole_sessions import Grouping, grouping_cautions
@@ -57,7 +57,8 @@ class FilterWarnings:
     """Reports the cautions of queries, as the client's ``cautions=`` says.
 
     Args:
-        mode: ``"warn"`` issues warnings, ``"error"`` rejects the query, ``"ignore"`` does neither.
+        mode: ``"warn"`` issues warnings, ``"error"`` rejects a query that the server would read
+            differently, ``"ignore"`` does neither.
         now: Returns the time of day, with its zone.
     """
 
@@ -97,12 +98,26 @@ class FilterWarnings:
             found = condition.cautions() if grouping is None else grouping_cautions(condition, grouping)
         if time_filter is not None:
             found = self._with_time(found, time_filter)
-        if found and self._mode == "error":
-            raise FilterValueError(
-                "the open-source server would read this query differently, and cautions='error':"
-                + "".join(f"\n  {caution}" for caution in found)
-            )
+        if self._mode == "error":
+            misread = [caution for caution in found if caution.effect not in IN_DATA]
+            found = ()
+            if misread:
+                raise FilterValueError(
+                    "the open-source server would read this query differently, and cautions='error':"
+                    + "".join(f"\n  {caution}" for caution in misread)
+                )
         return found
+
+    def of_data(self, condition: Filter | None, gaps: DataGaps) -> tuple[Caution, ...]:
+        """The cautions of a filter for a server that reads it as the contract does.
+
+        Args:
+            condition: The filter.
+            gaps: The gaps that the server has announced.
+        """
+        if self._mode != "warn" or condition is None or not gaps:
+            return ()
+        return data_cautions(condition.node, gaps)
 
     def _with_time(self, found: tuple[Caution, ...], time: TimeFilter) -> tuple[Caution, ...]:
         if found and self._now() - time.start <= timedelta(days=SERVER_BODY_DAYS, hours=1):

@@ -105,7 +105,7 @@ def test_the_values_of_a_segment_fit_its_column(run: Run, service: FakeHelicone)
 
 
 def test_what_has_no_answer_is_named_and_the_rest_is_shown(run: Run, service: FakeHelicone) -> None:
-    """With a code of its own."""
+    """With a separate exit code."""
     service.answers(F.model == "b", failure("no such luck"))
     done = run(service, "metrics", "--by", "model=a,b")
 
@@ -113,6 +113,22 @@ def test_what_has_no_answer_is_named_and_the_rest_is_shown(run: Run, service: Fa
     assert "failed" in done.stdout
     assert "$0.25" in done.stdout
     assert "b, all time: no such luck" in done.stderr
+
+
+def test_a_total_that_fails_is_named(run: Run, service: FakeHelicone) -> None:
+    """By its segment or period, or as the total of all."""
+    service.otherwise(failure("no such luck"))
+    done = run(
+        service, "metrics", "--from", "2026-11-01", "--to", "2026-11-03", "--every", "1d", "--by", "model=a"
+    )
+
+    for name in ("a, 2026-11-01", "a, total", "2026-11-01, total", "total"):
+        assert f"helicone-sessions: {name}: no such luck" in done.stderr
+
+
+def test_periods_up_to_now_cause_no_caution(run: Run, service: FakeHelicone) -> None:
+    """Their ends are whole seconds, because the service drops fractions."""
+    assert "" == run(service, "metrics", "--last", "1h", "--every", "30m").stderr
 
 
 @pytest.mark.parametrize(
@@ -198,7 +214,7 @@ def test_what_has_no_answer_is_named_and_the_rest_is_shown(run: Run, service: Fa
 def test_what_cannot_be_run_is_said_before_anything_is_asked(
     run: Run, service: FakeHelicone, code: int, message: str, arguments: tuple[str, ...]
 ) -> None:
-    """The message says what is due; the key is never an argument."""
+    """The message names what is missing; the key is never an argument."""
     done = run(service, *arguments)
 
     assert (code, "", []) == (done.returncode, done.stdout, service.requests)
@@ -206,7 +222,7 @@ def test_what_cannot_be_run_is_said_before_anything_is_asked(
 
 
 def test_kinds_of_failure_have_codes_of_their_own(run: Run, service: FakeHelicone) -> None:
-    """1 the service failed, 3 the key is refused; both messages say what to do or what was said."""
+    """1: the service failed, 3: the key is rejected; both messages say what to do or quote the service."""
     service.otherwise(failure("no such luck"))
     assert (1, True) == _code_and("no such luck", run(service, "metrics"))
     refused = run(service, "metrics", HELICONE_API_KEY="sk-other")
@@ -280,7 +296,7 @@ def test_no_figure_is_cut_in_a_narrow_terminal(run: Run, service: FakeHelicone) 
 def test_a_picture_that_cannot_be_drawn_leaves_the_table(
     run: Run, service: FakeHelicone, tmp_path: Path
 ) -> None:
-    """What was asked for is shown before its picture fails."""
+    """The metrics are shown before their picture fails."""
     pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
     path = tmp_path / "report.png"
     path.symlink_to(tmp_path / "nowhere" / "report.png")
@@ -306,7 +322,7 @@ def test_values_of_a_segment_may_have_quotes(run: Run, service: FakeHelicone) ->
     ],
 )
 def test_only_commas_and_equals_signs_outside_quotes_part(text: str, column: Any, values: list[str]) -> None:
-    """The column ends at the first = of its own, and a value in quotes may hold commas."""
+    """The column ends at its first =, and a quoted value may hold commas."""
     assert {value: column == value for value in values} == segments([text])
 
 

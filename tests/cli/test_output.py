@@ -87,7 +87,7 @@ def test_a_terminal_gets_what_it_can_show(shown: Callable[..., bytes]) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
 @pytest.mark.parametrize("arguments", [("filter", "cost > 1"), ("filter", "--help"), ("--version",)])
 def test_output_that_cannot_be_written_is_an_error(arguments: tuple[str, ...]) -> None:
-    """A full disk is said in one line, with code 1."""
+    """A full disk is reported in one line, with code 1."""
     command = [sys.executable, "-m", "helicone_sessions", *arguments]
     with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
@@ -99,7 +99,7 @@ def test_output_that_cannot_be_written_is_an_error(arguments: tuple[str, ...]) -
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes end otherwise there")
 @pytest.mark.parametrize("arguments", [("filter", "cost > 1"), ("--help",)])
 def test_a_pipe_that_is_read_no_more_ends_the_command_quietly(arguments: tuple[str, ...]) -> None:
-    """As after `head`: nothing is said of it."""
+    """As with `head`, there is no message."""
     reads, writes = os.pipe()
     os.close(reads)
     command = [sys.executable, "-m", "helicone_sessions", *arguments]

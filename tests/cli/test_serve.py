@@ -37,7 +37,7 @@ ROW = {"request_created_at": "2026-11-01T12:00:00Z", "cost": 0.5, "session_id": 
 
 @attrs.define
 class Serving:
-    """The command ``serve`` in a process of its own, until the block ends."""
+    """The command ``serve`` in its own process, until the block ends."""
 
     arguments: tuple[str, ...]
     environment: dict[str, str] = attrs.field(factory=lambda: ENVIRONMENT)
@@ -130,7 +130,7 @@ async def test_serve_ends_at_once_on_a_second_signal(how: signal.Signals) -> Non
             serving.process.send_signal(how)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 serving.process.wait(0.1)
-        assert serving.process.returncode in (128 + how, -how)
+        assert serving.process.returncode in (128 + how, -how), serving.process.stderr.read()
 
 
 @needs_signals
@@ -341,7 +341,7 @@ def test_serve_on_a_port_that_is_taken(run: Run) -> None:
 def test_a_file_of_another_form_is_named(
     run: Run, tmp_path: Path, name: str, text: str, message: str
 ) -> None:
-    """What is mostly meant by such a file is said."""
+    """The error suggests the likely meaning of such a file."""
     file = tmp_path / name
     file.write_text(text)
     done = run(None, "serve", "--port", "0", "--data", str(file))
@@ -356,4 +356,4 @@ def test_a_server_without_requests_says_how_they_come_in(tmp_path: Path) -> None
     file.touch()
     with Serving(("--data", str(file))) as serving:
         serving.end(signal.SIGTERM)
-    assert "every answer will be empty: begin with --data FILE or --sample" in serving.said
+    assert f"every answer will be empty: {file} has no rows" in serving.said

@@ -20,7 +20,7 @@ BY_MODEL = "SELECT model, sum(cost) AS dollars FROM requests GROUP BY model ORDE
 
 
 def process(*arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
-    """The command in a process of its own."""
+    """The command in its own process."""
     return subprocess.run(
         [sys.executable, "-m", "helicone_sessions", "sql", "--unconfined", *map(str, arguments)],
         capture_output=True,
@@ -112,4 +112,4 @@ async def test_a_store_of_a_server_is_in_use(path: Path) -> None:
 
     assert 2 == done.returncode
     assert "is open in another process" in done.stderr.decode()
-    assert "Stop that process, run the statement, and start it again" in done.stderr.decode()
+    assert "Stop that process, run the statement, and restart the process" in done.stderr.decode()

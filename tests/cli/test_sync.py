@@ -36,7 +36,7 @@ def fake() -> Iterator[FakeHelicone]:
 
 
 def start(fake: FakeHelicone, *arguments: str, api_key: str = "") -> subprocess.Popen[str]:
-    """The command in a process of its own."""
+    """The command in its own process."""
     return subprocess.Popen(
         [sys.executable, "-m", "helicone_sessions", *arguments],
         stdout=subprocess.PIPE,

@@ -73,6 +73,32 @@ def test_large_grids_and_comparisons_have_short_reprs() -> None:
     assert "29,800 more pairs are not shown" in words(comparison._repr_html_())
 
 
+def lines_of(shown: object) -> list[str]:
+    """The lines on a terminal of 80 columns, without the spaces at their ends."""
+    rich = pytest.importorskip("rich.console", reason="the extra `cli` is not installed")
+    console = rich.Console(file=io.StringIO(), width=80, force_terminal=False)
+    console.print(shown)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+def test_a_wide_row_becomes_a_list_of_names_and_values() -> None:
+    """No value is cut or broken into letters where a table does not fit."""
+    pytest.importorskip("rich", reason="the extra `cli` is not installed")
+    from helicone_sessions.display.terminal import Records
+
+    names = [f"column_{number}" for number in range(9)]
+    narrow = lines_of(Records(names, [["a value of some length"] * 9], set()))
+    fitting = lines_of(Records(names[:2], [["a", "1"], ["b", "22"]], {"column_1"}))
+
+    assert ["row 1", *(f"{name}  a value of some length" for name in names)] == narrow
+    assert ["a                 1", "b                22"] == fitting[2:]
+
+
+def test_a_long_grid_has_the_number_of_the_periods_that_it_leaves_out() -> None:
+    """A terminal shows 200 periods."""
+    assert "800 more periods are not shown." == lines_of(a_grid(days=1000))[-1]
+
+
 def test_a_comparison_shows_before_after_and_ratio() -> None:
     """HTML and the terminal show all three; a missing value is a dash."""
     earlier, later = (a_grid(segments={NASTY: F.cached, "o3": F.threat}) for _ in range(2))

@@ -1,4 +1,4 @@
-"""Filters as text: what is read, what is written, and what is said of a text that is no filter."""
+"""Filters as text: reading, writing, and the errors of invalid text."""
 
 import itertools
 import re
@@ -182,7 +182,7 @@ def written(filter_: Filter) -> str:
     ],
 )
 def test_read(text: str, source: str) -> None:
-    """A text is read as the filter that the same words mean in Python, comparisons first and "or" last."""
+    """A text is read as the same words in Python, comparisons first and "or" last."""
     assert read(source) == parse_filter(text)
 
 
@@ -202,7 +202,7 @@ CONDITIONS = {
 
 
 def _same_as_python(signs: tuple[str, ...], spelling: int) -> None:
-    # Between conditions that are complete, Python's own ~ & | have the meaning that is due here.
+    # Between complete conditions, Python's own ~ & | have the right meaning.
     try:
         expected = read(" ".join(signs), **{name: pair[spelling] for name, pair in CONDITIONS.items()})
     except (SyntaxError, TypeError):
@@ -216,7 +216,7 @@ def _same_as_python(signs: tuple[str, ...], spelling: int) -> None:
 
 @pytest.mark.parametrize("length", range(1, 6))
 def test_precedence_is_that_of_python(length: int) -> None:
-    """Any short row of conditions, connectives and parentheses is read as Python reads it, or not at all."""
+    """Any short row of conditions, connectives and parentheses is read as in Python, or not at all."""
     for signs in itertools.product(SPELT, repeat=length):
         _same_as_python(signs, length % 2)
 
@@ -224,13 +224,13 @@ def test_precedence_is_that_of_python(length: int) -> None:
 @given(st.lists(st.sampled_from("TTTCCC&&&|||~~(())"), min_size=6, max_size=16).map(tuple), st.integers(0, 1))
 @settings(max_examples=repeats(400))
 def test_precedence_of_long_rows(signs: tuple[str, ...], spelling: int) -> None:
-    """Longer rows are read as Python reads them, or not at all."""
+    """Longer rows are read as in Python, or not at all."""
     _same_as_python(signs, spelling)
 
 
 @pytest.mark.parametrize("word", sorted([*KEYWORDS, *TRUTHS]))
 def test_no_column_hides_a_word(word: str) -> None:
-    """No column has the name of a word of the language, however it is spelt."""
+    """No column has the name of a word of the language, in any spelling."""
     assert word not in {name.lower() for name in COLUMNS}
 
 
@@ -378,7 +378,7 @@ def test_large(text: str, same: Filter | None) -> None:
 
 @pytest.mark.parametrize("text", [None, 5, b"threat", F.threat, ALL, {"request_response_rmt": {}}])
 def test_only_text_is_read(text: Any) -> None:
-    """What is no text is refused by its type."""
+    """A value that is not a string is rejected by its type."""
     with pytest.raises(FilterTypeError, match=r"^text must be a string, got "):
         parse_filter(text)
 
@@ -579,7 +579,7 @@ def _refused(marked: str, problem: str) -> None:
     ],
 )
 def test_refused(text: str, problem: str) -> None:
-    """What is wrong in a text is said with its place, and with what to write instead."""
+    """The error of an invalid text shows its position and what to write instead."""
     _refused(text, problem)
 
 
@@ -635,7 +635,7 @@ REMEDIES = {
     ],
 )
 def test_the_language_refuses(text: str, source: str) -> None:
-    """What the same words may not mean in Python is refused for the same reason."""
+    """Text is rejected for the same reasons as the same words in Python."""
     with pytest.raises(FilterError) as caught:
         read(source)
     error = caught.value

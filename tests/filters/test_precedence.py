@@ -161,7 +161,7 @@ def test_numpy_beside_an_operator(number: str) -> None:
     ],
 )
 def test_what_is_refused(source: str) -> None:
-    """What Python reads otherwise, or what has no reading, is a FilterTypeError."""
+    """An expression that Python misreads, or that has no reading, raises FilterTypeError."""
     with pytest.raises(FilterTypeError):
         read(source, **NAMES)
 
@@ -247,7 +247,7 @@ def meaning(tree: Tree) -> Filter:
 
 
 def text(tree: Tree, around: int, *, one_a_level: bool) -> tuple[str, int]:
-    """The source of *tree*, and how many comparisons stand in it outside of parentheses."""
+    """The source of *tree*, and the number of its comparisons outside of parentheses."""
     binds, below, redundant = tree
     if binds >= COMPARISON:
         source, bare = below[0], int(binds == COMPARISON)

@@ -90,7 +90,7 @@ async def test_missing_values_are_counted(tmp_path: Path, count: int) -> None:
 async def test_times_without_zone(tmp_path: Path, zone: Any, count: int) -> None:
     """Times without a zone, as ClickHouse writes them, are in the zone that is assumed."""
     path = lines(tmp_path / "r.jsonl", [{"request_created_at": "2026-10-01 12:00:00.5", "cost": 1}] * count)
-    with pytest.raises(ConfigurationError, match="assume_time_zone is for times without one"):
+    with pytest.raises(ConfigurationError, match="`assume_time_zone` is for times without one"):
         await load(path)
     hour = 10 if zone == "Europe/Berlin" else 12
     same = F.request_created_at == datetime(2026, 10, 1, hour, 0, 0, 500_000, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Grids on the embedded engine: each cell has the figures of a query of its own, from one statement."""
+"""Grids on the embedded engine: each cell has the figures of a separate query, from one statement."""
 
 import asyncio
 import random

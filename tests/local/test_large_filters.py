@@ -1,4 +1,4 @@
-"""Filters that are answered although they are large, and those that are refused in clear words."""
+"""Large filters, up to the size that is refused with a clear message."""
 
 import io
 from datetime import UTC, datetime

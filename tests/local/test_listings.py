@@ -233,7 +233,7 @@ def test_whole_sessions(runner: asyncio.Runner, held: Any, oracle: Any) -> None:
 
 
 def test_conditions_on_whole_sessions(runner: asyncio.Runner, held: Any, oracle: Any) -> None:
-    """A condition on a whole session selects it by all its requests, and lists those that match."""
+    """A condition on a whole session selects it by all its requests, and lists the matching ones."""
     query = SessionsQuery(WHOLE, (F.session_total_requests > 5) & (F.status == 200), limit=1000)
     listed = SESSIONS.answer_from_wire(runner.run(held.data_of("sessions", query)), "$")
     with_id = [row for row in oracle(ROWS).rows if session_id_of(row)]

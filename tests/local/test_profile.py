@@ -1,4 +1,4 @@
-"""What a store finds out about its requests, so that queries need not."""
+"""Facts that a store finds out about its requests, so that queries need not."""
 
 import json
 from collections.abc import AsyncIterator
@@ -241,6 +241,26 @@ async def test_columns_come_with_a_load(
     await again.open()
     assert store.tables.property_columns == again.tables.property_columns
     await again.aclose()
+
+
+async def test_columns_of_a_large_first_load(
+    store: Store, driver: ChdbDriver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A large file gets the columns while it is loaded, so that no request is written twice."""
+    monkeypatch.setattr("helicone_sessions.local.storage.profile._FEWEST_REQUESTS", 512)
+    monkeypatch.setattr("helicone_sessions.local.storage.readers._BLOCK", 32 * 1024)
+    rows = [
+        *rows_with(*["a"] * 500, tier="free"),
+        *rows_with(*["a"] * 500, first=501, tier="pro"),
+    ]
+    path = tmp_path / "r.jsonl"
+    path.write_text("".join(json.dumps(row, default=str) + "\n" for row in rows))
+    await store.load(path)
+    column = store.tables.property_columns["tier"]
+    counts = f"SELECT {column}, count() FROM {store.tables.requests} GROUP BY 1 ORDER BY 1"  # noqa: S608
+    assert [["free", 500], ["pro", 500]] == (await driver.query(Statement(counts))).rows
+    mutations = f"SELECT count() FROM system.mutations WHERE database = '{DATABASE}'"  # noqa: S608
+    assert [[0]] == (await driver.query(Statement(mutations))).rows
 
 
 async def test_names_of_an_empty_store(store: Store, driver: ChdbDriver) -> None:

@@ -222,7 +222,7 @@ async def test_addresses(http: aiohttp.ClientSession, method: str, path: str, st
 @pytest.mark.promise(name="S3")
 @pytest.mark.asyncio(loop_scope="module")
 async def test_health_needs_no_key(server: LocalServer) -> None:
-    """Whether the server runs is told without a key."""
+    """The health check needs no key."""
     async with aiohttp.ClientSession(server.url) as session, session.get("/healthcheck") as answer:
         assert {"status": "healthy"} == await answer.json()
 
@@ -544,8 +544,9 @@ async def test_start_again_on_an_iterator() -> None:
     server = LocalServer(iter([{"request_created_at": TIME, "cost": 3}]))
     async with server:
         assert 1 == server.loaded.rows
-    with pytest.raises(ConfigurationError, match="is an iterator"):
+    with pytest.raises(ConfigurationError) as caught:
         await server.start()
+    assert "data" == caught.value.argument
 
 
 async def test_servers_side_by_side() -> None:
@@ -576,7 +577,7 @@ async def test_closing_twice() -> None:
 
 
 async def test_closing_lets_go_of_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The engine is closed even where dropping the tables fails, and the failure is told."""
+    """The engine is closed even if dropping the tables fails, and the failure is raised."""
 
     async def refuse(_driver: ChdbDriver, text: str) -> None:
         raise DriverError(f"no more memory for {text.partition(' ')[0]}")
@@ -644,8 +645,9 @@ async def test_port_that_is_taken() -> None:
     """Where the port is taken the start fails, and nothing of it is left."""
     async with LocalServer() as first:
         second = LocalServer(port=int(first.url.rpartition(":")[2]))
-        with pytest.raises(ConfigurationError, match=r"port \d+ of 127\.0\.0\.1 is taken"):
+        with pytest.raises(ConfigurationError) as caught:
             await second.start()
+        assert "port" == caught.value.argument
         with pytest.raises(ConfigurationError, match=r"is not running|was stopped"):
             _ = second.url
         await second.aclose()
@@ -684,7 +686,7 @@ async def test_end_while_connections_are_made(turns: int) -> None:
 async def test_missing_chdb(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where chDB is not installed the error names the extra that brings it."""
     monkeypatch.setitem(sys.modules, "chdb", None)
-    with pytest.raises(MissingExtra, match=r"helicone-sessions\[local\]") as caught:
+    with pytest.raises(MissingExtra) as caught:
         await LocalServer().start()
     assert "local" == caught.value.extra
 

@@ -42,7 +42,7 @@ WORDS = ["null", "__empty__"]
 BELOW = {
     table: [column for column in COLUMNS.values() if column.table == table] for table in (REQUESTS, SESSIONS)
 }
-# Those that the server cannot read stand in few leaves, else nearly every query would fail.
+# Few leaves have conditions that the server cannot read, because otherwise nearly every query would fail.
 READ = {
     table: [column for column in columns if column.on_server is not Reading.FAILS]
     for table, columns in BELOW.items()
@@ -315,7 +315,7 @@ def test_filter_as_it_would_be_sent(
     ],
 )
 def test_reading(select: Any, wire: Any, same: Any) -> None:
-    """What is read instead of a filter is this other one."""
+    """The server reads this other filter instead."""
     assert select(same) == select(wire)
 
 

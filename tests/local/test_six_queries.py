@@ -100,7 +100,7 @@ def _sent(answer: Any) -> str:
 
 
 def _near(oracle: Any, answer: Any) -> Any:
-    """What is near to an answer: totals, ends and averages with a tolerance."""
+    """Totals, ends and averages with a tolerance."""
     if not isinstance(answer, SessionMetrics):
         return answer
     summary = oracle.summary(answer).items()

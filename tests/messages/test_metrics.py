@@ -239,7 +239,7 @@ def test_an_answer_cannot_be_changed(value: object, name: str) -> None:
 @settings(max_examples=repeats(50))
 @given(answer=answers)
 def test_metrics_come_back_from_their_json(answer: SessionMetrics) -> None:
-    """What the server's side writes, the client's side reads as the same metrics."""
+    """The client reads the metrics that the server writes as equal metrics."""
     assert answer == converter.structure(converter.unstructure(answer), SessionMetrics)
 
 
@@ -264,7 +264,7 @@ def test_metrics_are_written_as_the_service_writes_them() -> None:
 def contract() -> Any:
     """The contract of the data of an answer."""
     if not SPEC.exists():
-        pytest.skip("the OpenAPI text does not lie beside the repository")
+        pytest.skip("the OpenAPI text is not beside the repository")
     import jsonschema
     import yaml
 

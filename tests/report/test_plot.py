@@ -24,6 +24,7 @@ from helicone_sessions import (
     SessionMetricsQuery,
     TimeFilter,
 )
+from helicone_sessions.messages.metrics import Cut, with_cut
 from helicone_sessions.report import GridCell, MetricsGrid, plot_comparison, plot_grid, plot_metrics
 from helicone_sessions.report.periods import periods_of
 from helicone_sessions.testing import metrics
@@ -94,9 +95,9 @@ def figure(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 def test_it_looks_as_it_did(figure: Any, tmp_path: Path) -> None:
-    """A picture is the same as the stored one, but for a little.
+    """A picture equals its reference, with a small tolerance.
 
-    With HELICONE_SESSIONS_NEW_REFERENCES set, the stored ones are made anew: look at them.
+    With HELICONE_SESSIONS_NEW_REFERENCES set, the references are rewritten: look at them.
     """
     reference = REFERENCES / f"{figure.get_label()}.png"
     made_with = REFERENCES / "MATPLOTLIB"
@@ -115,7 +116,7 @@ def test_it_looks_as_it_did(figure: Any, tmp_path: Path) -> None:
 
 
 def test_no_text_is_cut_or_covered(figure: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each text lies in the picture, and on no other text."""
+    """Each text is inside the picture, and overlaps no other text."""
     drawn: list[Text] = []
     draw = Text.draw
     monkeypatch.setattr(Text, "draw", lambda text, renderer: (drawn.append(text), draw(text, renderer))[1])
@@ -132,7 +133,7 @@ def test_no_text_is_cut_or_covered(figure: Any, monkeypatch: pytest.MonkeyPatch)
 
 
 def _corners(text: Text) -> list[tuple[float, float]]:
-    """The corners of a text as it lies, also turned."""
+    """The corners of a text in the picture, even if it is turned."""
     # Without the line that leads from a label to its place.
     around = Text.get_window_extent(text)
     turn = text.get_rotation()
@@ -198,7 +199,7 @@ def test_fewer_than_ten_sessions_have_no_bars() -> None:
 
 
 def test_the_caption_has_filter_time_source_and_cut() -> None:
-    """Whoever sees only the picture knows what it shows."""
+    """The picture alone explains its content."""
     query = attrs.evolve(QUERY, filter=F.status == 200)
     panels = plot_metrics(FALLING, query=query, source="helicone-data")
     caption = " ".join(panels[0].figure.get_supxlabel().split())
@@ -210,6 +211,13 @@ def test_the_caption_has_filter_time_source_and_cut() -> None:
         "Seconds per session, first request to last\nmean of all: 210 seconds",
         "Dollars per session\nmean of all: \\$1.25",
     ] == [axes.get_title(loc="left") for axes in panels]
+
+
+def test_metrics_know_their_cut() -> None:
+    """Without a query, the caption has the cut of the histograms."""
+    (first, *_) = plot_metrics(with_cut(FALLING, Cut("p50")))
+
+    assert first.figure.get_supxlabel().startswith("Cut at p50: sessions above that quantile are not drawn.")
 
 
 def test_a_note_replaces_the_caption() -> None:
@@ -251,7 +259,7 @@ def test_a_squashed_segment_makes_the_scale_logarithmic() -> None:
 
 
 def test_a_heatmap_is_darker_where_values_are_larger() -> None:
-    """On a dark background it is lighter there, so that small values are faint on both."""
+    """On a dark background the colours are lighter, so that small values are faint on both."""
     (image,) = plot_grid(a_grid(), kind="heatmap").get_images()
     low, high = (sum(image.cmap(share)[:3]) for share in (0.0, 1.0))
     with mpl.rc_context({"axes.facecolor": "black"}):
@@ -390,7 +398,7 @@ def test_what_cannot_be_drawn_is_named(message: str, arguments: Any) -> None:
 
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message says what to install."""
+    """The message names the package to install."""
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingExtra, match=r"'matplotlib'.*helicone-sessions\[plot\]"):
         plot_metrics(metrics())

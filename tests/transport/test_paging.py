@@ -58,7 +58,7 @@ class Account:
     arrivals: int = 0
 
     def fill(self) -> None:
-        """Store rows at few times, so that many have the same."""
+        """Store rows at few different times, so that many have the same."""
         self.fake.traps = Traps(
             numbers_as_text=self.dice.random() < 0.5,
             without_user_ids=self.dice.random() < 0.5,
@@ -87,7 +87,7 @@ class Account:
         return request(f"r-{self.dice.getrandbits(60)}", created_at=self.moment())
 
     async def answer(self, _request: RecordedRequest) -> Any:
-        """Fail now and then, and let rows arrive that were made long ago."""
+        """Fail now and then, and store rows that were made long ago."""
         if self.dice.random() < 0.15:
             return self.dice.choice(FAULTS)
         if self.arrivals < 30 and self.dice.random() < 0.2:

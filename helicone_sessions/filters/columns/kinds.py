@@ -70,6 +70,20 @@ _SYNONYMS: Final = {
 }
 
 
+class _Documented:
+    """The docstring of a class of columns; for one of its columns, its meaning and unit come first."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __get__(self, column: "Column | None", _owner: object) -> str:
+        if column is None:
+            return self._text
+        facts = column.facts
+        about = facts.about[:1].upper() + facts.about[1:]
+        return f"{about}{f', in {facts.unit}' if facts.unit else ''}.\n\n{self._text}"
+
+
 class Column(Operand):
     """A column of the API; comparing it with a constant gives a `Filter`.
 
@@ -82,6 +96,11 @@ class Column(Operand):
 
     # The operators and methods of the class, for messages.
     _has: ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        # In a notebook, `F.cost?` shows the docstring of the column.
+        setattr(cls, "__doc__", _Documented(cls.__doc__ or ""))  # noqa: B010 - it is no plain text
 
     def __init__(self, name: str, key: str | None = None) -> None:
         self._facts = COLUMNS[name]

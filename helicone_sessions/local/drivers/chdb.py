@@ -225,7 +225,7 @@ class Pool:
     def _do(self, run: Run) -> None:
         try:
             idle = self._take(run.limits)
-        except Exception as error:  # noqa: BLE001 - it is the caller's
+        except Exception as error:  # noqa: BLE001 - the caller gets it
             _LOG.warning("a connection of the embedded engine could not be opened: %s", error)
             _fail(run, _as_driver_error(error))
             return
@@ -234,7 +234,7 @@ class Pool:
                 run.name = idle.name
                 is_ended = run.is_ended
             found = None if is_ended else run.work(idle.connection)
-        except BaseException as error:  # noqa: BLE001 - it is the caller's
+        except BaseException as error:  # noqa: BLE001 - the caller gets it
             # chDB returns the rows of a failed query to the next query on the same connection.
             idle.connection.close()
             _fail(run, _as_driver_error(error))
@@ -579,7 +579,7 @@ def _started_future() -> Future[Any]:
 def _settle(future: Future[T], work: Callable[[], T]) -> None:
     try:
         future.set_result(work())
-    except BaseException as error:  # noqa: BLE001 - it is the caller's
+    except BaseException as error:  # noqa: BLE001 - the caller gets it
         future.set_exception(error)
 
 

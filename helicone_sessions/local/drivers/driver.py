@@ -33,9 +33,9 @@ class DriverError(Exception):
     """ClickHouse rejected a statement or gave up on it.
 
     Args:
-        problem: What is wrong; usually ClickHouse's message.
+        problem: The problem; usually ClickHouse's message.
         code: ClickHouse's error code, if known.
-        remedy: What to do, a sentence without its full stop.
+        remedy: The remedy, a sentence without its full stop.
     """
 
     def __init__(self, problem: str, code: int | None = None, remedy: str | None = None) -> None:

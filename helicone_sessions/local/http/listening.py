@@ -281,8 +281,9 @@ class Listening:
         if self._listening is None:
             return
         loop = asyncio.get_running_loop()
-        # If its server closes, asyncio loses a connection that it is accepting without closing it, and the
-        # client waits for its timeout. So first stop accepting, and let the accepted connections be created.
+        # When its server closes, asyncio drops a connection that it is accepting, but does not close it, and
+        # the client waits for its timeout. So first stop accepting, and let the accepted connections be
+        # created.
         if hasattr(loop, "remove_reader") and type(loop).__name__ != "ProactorEventLoop":
             for socket in self._listening.sockets:
                 loop.remove_reader(socket)

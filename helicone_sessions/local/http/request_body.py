@@ -11,7 +11,6 @@ import zlib
 from codecs import BOM_UTF8, iterdecode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import chain
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -167,11 +166,16 @@ async def _unpacked(packed: list[bytes], encoding: str, large: LargeBodySlot, la
 _ENCODINGS: Final = {"identity": 0, "gzip": 31, "x-gzip": 31, "deflate": 15}
 
 
-def _unpack(packed: list[bytes], encoding: str, most: int) -> list[bytes]:
+def _window_bits(packed: list[bytes], encoding: str) -> int:
     window = _ENCODINGS[encoding]
     if encoding == "deflate" and packed[0] and packed[0][0] & 0xF != zlib.DEFLATED:
         # Many clients send deflate without the zlib header that the standard requires.
-        window = -window
+        return -window
+    return window
+
+
+def _unpack(packed: list[bytes], encoding: str, most: int) -> list[bytes]:
+    window = _window_bits(packed, encoding)
     body = _Pieces(most)
     part, parts = zlib.decompressobj(window), 1
     for chunk in packed:
@@ -246,15 +250,19 @@ def _text(body: bytes) -> str:
 def _lines(pieces: Iterable[bytes]) -> Iterator[Any]:
     number, size = 1, 0
     parts: list[bytes] = []
-    for part in chain.from_iterable(map(io.BytesIO, pieces)):
-        parts.append(part)
-        size += len(part)
-        if size > LARGEST_ROW:
-            raise _too_large(f"line {number}")
-        if part.endswith(b"\n"):
-            yield from _value_in_line(parts, number)
-            parts, size = [], 0
-            number += 1
+    for piece in pieces:
+        # Between rows, blank lines are skipped all at once.
+        rest = piece if parts else piece.lstrip()
+        number += piece.count(b"\n", 0, len(piece) - len(rest))
+        for part in io.BytesIO(rest):
+            parts.append(part)
+            size += len(part)
+            if size > LARGEST_ROW:
+                raise _too_large(f"line {number}")
+            if part.endswith(b"\n"):
+                yield from _value_in_line(parts, number)
+                parts, size = [], 0
+                number += 1
     yield from _value_in_line(parts, number)
 
 

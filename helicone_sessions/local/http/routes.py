@@ -68,6 +68,7 @@ from helicone_sessions.messages.protocol import (
     SESSIONS,
     Endpoint,
     FixedWindow,
+    gaps_header,
 )
 
 _LOG: Final = logging.getLogger(__name__)
@@ -311,14 +312,19 @@ class Endpoints:
             query = await read(body, query_in)
         except FilterError as error:
             raise Refusal(400, error.message) from None
+        headers = await self._announced(organization)
         try:
             async with self.dataset.reading() as engine:
                 metrics = await engine.answer(query, organization, is_large=len(body) > SMALL_BODY)
         except (Unanswerable, DriverError) as error:
             # As on the service: the query is valid, but failed.
             _log_failure(error)
-            return _failed(str(error), _CONTRACT_HEADERS)
-        return _answered(converter.unstructure(metrics), _CONTRACT_HEADERS)
+            return _failed(str(error), headers)
+        return _answered(converter.unstructure(metrics), headers)
+
+    async def _announced(self, organization: UUID) -> dict[str, str]:
+        """The headers of an answer that follows the contract."""
+        return {**_CONTRACT_HEADERS, **gaps_header(await self.dataset.gaps(organization))}
 
     async def _query_grid(self, _request: web.Request, body: bytes, organization: UUID) -> web.Response:
         """Answer a grid, the metrics of many segments and periods; the service has no such endpoint."""
@@ -326,13 +332,14 @@ class Endpoints:
             grid = await read(body, lambda body: grid_query_from_wire(json_in(body)))
         except FilterError as error:
             raise Refusal(400, error.message) from None
+        headers = await self._announced(organization)
         try:
             async with self.dataset.reading() as engine:
                 data = await engine.answer_grid(grid, organization)
         except (Unanswerable, DriverError) as error:
             _log_failure(error)
-            return _failed(str(error), _CONTRACT_HEADERS)
-        return await _answered_at_length(data, _CONTRACT_HEADERS)
+            return _failed(str(error), headers)
+        return await _answered_at_length(data, headers)
 
     async def _list(
         self,
@@ -344,7 +351,7 @@ class Endpoints:
     ) -> web.Response:
         """Answer lists and counts of sessions and requests, and names of sessions."""
         is_service = self.config.semantics == "helicone"
-        headers = None if is_service else _CONTRACT_HEADERS
+        headers = None if is_service else await self._announced(organization)
         received = await self._received(endpoint, request, body)
         if received.failure is not None:
             return _failed(received.failure, headers)
@@ -357,7 +364,7 @@ class Endpoints:
                     listing = make(listings, received.query)
                 data = await engine.answer_listing(listing)
         except Crash:
-            raise Refusal(500, "the server's code breaks off", body=CRASHED) from None
+            raise Refusal(500, "the server's code crashes", body=CRASHED) from None
         except PageTooLarge as error:
             raise Refusal(504, f"{error}. Use a smaller limit", "failed") from None
         except (Unanswerable, DriverError) as error:
@@ -373,7 +380,8 @@ class Endpoints:
         organization: UUID,
     ) -> web.Response:
         """Totals and bars, and the sessions in a bar: endpoints that the service does not have."""
-        headers = None if self.config.semantics == "helicone" else _CONTRACT_HEADERS
+        is_service = self.config.semantics == "helicone"
+        headers = None if is_service else await self._announced(organization)
         try:
             wire = await read(body, json_in)
             wanted = await read(body, lambda _body: read_body(wire))
@@ -385,7 +393,7 @@ class Endpoints:
                 listing = await asyncio.to_thread(engine.overview, wanted, organization, wire_filter)
                 data = await engine.answer_listing(listing)
         except Crash:
-            raise Refusal(500, "the server's code breaks off", body=CRASHED) from None
+            raise Refusal(500, "the server's code crashes", body=CRASHED) from None
         except (Unanswerable, DriverError) as error:
             _log_failure(error)
             return _failed(str(error), headers)
@@ -414,7 +422,7 @@ class Endpoints:
                     received.query, organization, received.wire_filter, is_large=len(body) > SMALL_BODY
                 )
         except Crash:
-            raise Refusal(500, "the server's code breaks off", body=CRASHED) from None
+            raise Refusal(500, "the server's code crashes", body=CRASHED) from None
         except (Unanswerable, DriverError) as error:
             _log_failure(error)
             return _failed(QUERY_FAILED, None)

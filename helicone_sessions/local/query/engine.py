@@ -131,7 +131,7 @@ class Engine:
 
         Raises:
             Unanswerable: A condition cannot be decided.
-            Crash: The open-source server's code breaks off on the filter (``semantics="helicone"``).
+            Crash: The open-source server crashes on the filter (``semantics="helicone"``).
         """
         selection = self._selection(wanted.query, organization_id, wire_filter)
         if isinstance(wanted, Bars):

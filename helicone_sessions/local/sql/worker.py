@@ -65,7 +65,7 @@ def main(path: str, memory: str, step: str = "complete") -> None:
             os.dup2(output.fileno(), 1)
             os.execv(sys.executable, [sys.executable, "-P", "-m", _MODULE, path, memory, "serve"])  # noqa: S606
         held, is_confined = _opened(Path(path), int(memory) if memory else None)
-    except Exception as error:  # noqa: BLE001 - it is the caller's
+    except Exception as error:  # noqa: BLE001 - the caller gets it
         _respond(output, "refused", json.dumps(_parts(error)).encode())
         return
     _respond(output, "ready", json.dumps({"is_confined": is_confined}).encode())
@@ -126,7 +126,7 @@ def _answer(held: Hold, request: dict[str, Any]) -> tuple[str, bytes]:
         listed = ", ".join(f"{name} = {value}" for name, value in settings.items())
         connection.query(f"SET {listed}")
         return "result", _selected(connection, request["text"], request["limit"])
-    except Exception as error:  # noqa: BLE001 - it is the caller's
+    except Exception as error:  # noqa: BLE001 - the caller gets it
         return "error", json.dumps({"problem": _shortened(str(error)), "code": _code(error)}).encode()
     finally:
         connection.close()

@@ -8,6 +8,7 @@ Each condition here is therefore narrower than the rule in Python, never wider.
 from collections import Counter
 from collections.abc import Collection, Iterator
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Final
 
 import attrs
@@ -35,6 +36,8 @@ SETTINGS: Final = (
     " precise_float_parsing = 1, format_csv_allow_single_quotes = 0, input_format_csv_trim_whitespaces = 0,"
     " input_format_csv_detect_header = 0, input_format_csv_empty_as_default = 0,"
     " input_format_csv_allow_variable_number_of_columns = 0,"
+    # The columns of so many rows fit into the processor's cache.
+    " max_block_size = 8192,"
     # Working out which rows need an expression takes longer than the expression.
     " short_circuit_function_evaluation = 'disable'"
 )
@@ -50,7 +53,7 @@ _UTC: Final = r"(?: ?UTC|[Zz]|\+00:00)"
 _WHOLE: Final = r"^-?\d{1,18}(\.0+)?$"
 _COUNT: Final = r"^\d{1,18}(\.0+)?$"
 _MILLISECONDS: Final = r"^(\d{1,18}|\d{1,11}\.\d{1,4})$"
-_DOLLARS: Final = r"^\d{1,12}(\.\d{1,20})?(e-\d{1,2})?$"
+_DOLLARS: Final = r"^\d{1,12}(\.\d{1,40})?(e-\d{1,2})?$"
 # An object, a list, or a number that Python and ClickHouse may write differently.
 _NOT_PLAIN_TEXT: Final = r"^(\s*[\[{]|-0|-?\d{19,}$|-?\d+(\.\d+)?[eE][-+]?\d+$)"
 # The same among the values of an object.
@@ -69,14 +72,6 @@ class Converted:
     is_certain: str = "1"
 
 
-@attrs.frozen
-class Conversion:
-    """A statement that converts a block, and the content of the file that it reads."""
-
-    text: str
-    payload: bytes | memoryview
-
-
 def convert(
     block: Block,
     *,
@@ -87,18 +82,21 @@ def convert(
     organizations: Collection[str],
     options: RowOptions,
     more_names: Collection[str] = (),
-) -> Conversion | None:
-    """The statement that inserts the rows of a block into *table*; None if only Python can read it.
+) -> str | None:
+    """Write a block to a file, and return the statement that inserts the rows of that file into *table*.
 
     Args:
         block: The block.
-        path: The file that the statement reads.
+        path: The file, whose content is replaced.
         table: The table.
         start: The index of the first row to insert.
         version: The version of the row at index 0.
         organizations: The organisations that rows may name.
         options: How to read the values.
         more_names: Further columns that the rows may have.
+
+    Returns:
+        The statement; None if only Python can read the block.
     """
     source = _source(block, path, more_names, options)
     if source is None:
@@ -114,13 +112,12 @@ def convert(
     )
     conditions = [f"n >= {start}", source.is_certain, *(each.is_certain for each in converted.values())]
     certain = " AND ".join(f"({condition})" for condition in conditions if condition != "1")
-    text = (
+    return (
         f"INSERT INTO {table} ({names}) SELECT {names}"
         f" FROM (SELECT {values}, {certain} AS is_certain FROM (SELECT {shared} FROM ({source.select})))"
         " WHERE is_certain"
         f" SETTINGS {SETTINGS}"
     )
-    return Conversion(text, source.payload)
 
 
 @attrs.frozen
@@ -129,7 +126,6 @@ class _Source:
 
     Args:
         select: The subquery.
-        payload: The file that it reads.
         texts: For each column of the block, an expression; its type is Nullable(String) unless `types` has
             another.
         identity: The expression for the identity of a row, or None if there is none.
@@ -140,7 +136,6 @@ class _Source:
     """
 
     select: str
-    payload: bytes | memoryview
     texts: dict[str, str]
     identity: str | None
     is_certain: str
@@ -180,11 +175,11 @@ def _json_source(block: JsonLines, path: str, more_names: Collection[str], optio
     elements = ", ".join(f"{_identifier(name)} Nullable(String)" for name in names)
     texts = "".join(f", tupleElement(texts, {place}) AS c{place}" for place in range(1, len(names) + 1))
     known = ", ".join(map(_literal, seen))
+    Path(path).write_bytes(block.payload)
     return _Source(
         f"SELECT line, n, names{texts} FROM (SELECT line, rowNumberInAllBlocks() AS n,"
         f" JSONExtractKeys(line) AS names, JSONExtract(line, {_literal(f'Tuple({elements})')}) AS texts"
         f" FROM file({_literal(path)}, {_READERS[Format.JSON_LINES]}, 'line String'))",
-        block.payload,
         {name: f"c{place}" for place, name in enumerate(names, 1)},
         f"concat({_literal(block.file)}, '\\0', toString({block.first} + n), '\\0',"
         " if(endsWith(line, '\\r'), substring(line, 1, length(line) - 1), line))",
@@ -200,15 +195,16 @@ def _csv_source(block: CsvRows | CsvLines, path: str) -> _Source:
     structure = ", ".join(f"f{place} String" for place in places)
     fields = ", '\\0', ".join(f"f{place}" for place in places)
     texts = "".join(f", nullIf(f{place}, '') AS c{place}" for place in places)
+    payload = block.payload
+    Path(path).write_bytes(payload)
     return _Source(
         f"SELECT *, rowNumberInAllBlocks() AS n{texts}"
         f" FROM file({_literal(path)}, {_READERS[Format.CSV]}, {_literal(structure)})",
-        block.payload,
         {name: f"c{place}" for place, name in enumerate(block.names)},
         f"concat({_literal(block.file)}, '\\0', toString({block.first} + n), '\\0', {fields})",
         "1",
         dict.fromkeys(block.names, "1"),
-        doubles_quotes=b'{""""' in block.payload,
+        doubles_quotes=b'{""""' in payload,
     )
 
 
@@ -239,14 +235,12 @@ def _arrow_source(block: ArrowRows, path: str, options: RowOptions) -> _Source |
         elif kind is None and not _is_ascii_by_type(column):
             checks.append(f"isValidUTF8(ifNull({text}, ''))")
     structure = ", ".join(f"{text} {typed.get(text, 'Nullable(String)')}" for text in columns)
-    sink = pa.BufferOutputStream()
     batch = pa.RecordBatch.from_pydict(columns)
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
+    with pa.OSFile(path, "wb") as file, pa.ipc.new_stream(file, batch.schema) as writer:
         writer.write_batch(batch)
     return _Source(
         "SELECT *, rowNumberInAllBlocks() AS n"
         f" FROM file({_literal(path)}, {_READERS[Format.ARROW]}, {_literal(structure)})",
-        memoryview(sink.getvalue()),
         texts,
         None,
         " AND ".join(checks) or "1",

@@ -124,6 +124,7 @@ class Loader:
         self._left: list[Placed] = []
         self._rows = 0
         self._fraction: float | None = None
+        self._is_prepared = False
 
     async def run(self) -> None:
         """Load all; what the rows' iterable raises comes through.
@@ -240,6 +241,9 @@ class Loader:
             self._left += await _on_own_thread(lambda: _rows_left(part, left))
         if done:
             self._tell()
+        if self._fraction and not self._is_prepared:
+            self._is_prepared = True
+            await self._staging.prepare(round(self._rows / self._fraction))
         if len(self._left) >= _KEPT:
             await self._insert_left()
 

@@ -1,4 +1,6 @@
-"""Finds out what spares queries work: whether sessions have several names, and which properties are frequent.
+"""Finds out facts about the requests: which values are missing, and what spares queries work.
+
+The latter is whether sessions have several names, and which properties are frequent.
 
 Frequent properties become columns of the tables. ClickHouse computes such a column from the map of properties
 wherever a part does not have it yet, so a column changes the speed of a query and never its result.
@@ -7,12 +9,16 @@ wherever a part does not have it yet, so a column changes the speed of a query a
 from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Any, Final
+from uuid import UUID
 
+from helicone_sessions.filters.cautions import DataGaps
+from helicone_sessions.filters.schema import COLUMNS
 from helicone_sessions.local.drivers.driver import Limits, Statement, WritableDriver
 from helicone_sessions.local.storage.table import (
     INCOMING_REQUESTS,
     REQUESTS_TABLE,
     SESSION_COLUMNS,
+    TAGS_TABLE,
 )
 
 _UNLIMITED: Final = Limits(seconds=None)
@@ -24,6 +30,10 @@ _SAMPLE: Final = 2**18
 _MOST_COLUMNS: Final = 8
 _FREQUENT: Final = 0.1
 _LOOKED_UP: Final = 10_000
+# Columns that have a value in nearly every request, or that a sync may not copy.
+_OFTEN_THERE: Final = frozenset(name for name, facts in COLUMNS.items() if facts.missing_as is not None)
+_TAG: Final = "session_tag"
+_UNCOPIED: Final = frozenset(name for name, facts in COLUMNS.items() if facts.uncopied) - {_TAG}
 
 
 async def has_several_names(
@@ -53,6 +63,33 @@ async def has_several_names(
     return bool(found)
 
 
+async def data_gaps(driver: WritableDriver, database: str, organization: UUID) -> DataGaps:
+    """The columns without a value in some or in all requests of an organisation.
+
+    Args:
+        driver: The ClickHouse.
+        database: The database.
+        organization: The organisation.
+    """
+    # Each search ends at the first row that it finds.
+    searches = {"": "1"}
+    searches |= {name: f"{name} = {COLUMNS[name].missing_as!r}" for name in _OFTEN_THERE}
+    searches |= {name: f"{name} != ''" for name in _UNCOPIED}
+    found = [_any_of(f"{database}.{REQUESTS_TABLE}", search) for search in searches.values()]
+    found.append(_any_of(f"{database}.{TAGS_TABLE}", "1"))
+    (row,) = await _rows(driver, f"SELECT {', '.join(found)}", organization=str(organization))
+    exists = {name for name, count in zip([*searches, _TAG], row, strict=True) if int(count)}
+    if "" not in exists:
+        return DataGaps()
+    return DataGaps(_OFTEN_THERE & exists, (_UNCOPIED | {_TAG}) - exists)
+
+
+def _any_of(table: str, search: str) -> str:
+    """A subquery for 1 if a row fulfils a condition, or else 0."""
+    first = f"SELECT 1 FROM {table} WHERE organization_id = {{organization:UUID}} AND {search} LIMIT 1"
+    return f"(SELECT count() FROM ({first}))"
+
+
 def is_due(before: int, after: int) -> bool:
     """Whether a load that changed the number of requests calls for `update_property_columns`.
 
@@ -72,9 +109,17 @@ async def property_columns(driver: WritableDriver, database: str) -> dict[str, s
     return {**SESSION_COLUMNS, **{bytes.fromhex(key).decode(): name for key, name in found}}
 
 
-async def update_property_columns(driver: WritableDriver, database: str) -> None:
-    """Make columns of the properties that are frequent now, and drop those of properties that are not."""
-    wanted = {_column_of(key): key for key in await _frequent_keys(driver, database)}
+async def update_property_columns(driver: WritableDriver, database: str, *, is_first: bool = False) -> None:
+    """Make columns of the frequent properties, and drop the columns of properties that are not frequent.
+
+    Args:
+        driver: The ClickHouse.
+        database: The database.
+        is_first: Look at the staged rows instead, because there are no requests yet. Rows that are staged
+            later have the columns then, which takes far less time than adding them to the requests.
+    """
+    table = INCOMING_REQUESTS if is_first else REQUESTS_TABLE
+    wanted = {_column_of(key): key for key in await _frequent_keys(driver, f"{database}.{table}")}
     known = await property_columns(driver, database)
     unneeded = set(known.values()) - wanted.keys() - set(SESSION_COLUMNS.values())
     missing = {name: key for name, key in wanted.items() if name not in known.values()}
@@ -84,15 +129,14 @@ async def update_property_columns(driver: WritableDriver, database: str) -> None
         # A load may move whole parts from one table to the other, so both have the same columns.
         for table in (INCOMING_REQUESTS, REQUESTS_TABLE):
             await driver.execute(f"ALTER TABLE {database}.{table} {', '.join(changes)}")
-    if missing:
+    if missing and not is_first:
         written = (f"MATERIALIZE COLUMN {name}, MATERIALIZE INDEX by_{name}" for name in missing)
         await driver.execute(
             f"ALTER TABLE {database}.{REQUESTS_TABLE} {', '.join(written)} SETTINGS mutations_sync = 2"
         )
 
 
-async def _frequent_keys(driver: WritableDriver, database: str) -> list[str]:
-    requests = f"{database}.{REQUESTS_TABLE}"
+async def _frequent_keys(driver: WritableDriver, requests: str) -> list[str]:
     ((rows,),) = await _rows(driver, f"SELECT count() FROM {requests}")
     step = max(1, rows // _SAMPLE)
     found = await _rows(

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import IO, Any, Final
+from typing import Any, Final
 from uuid import UUID
 
 import attrs
@@ -15,6 +15,7 @@ import attrs
 from helicone_sessions.local.drivers.driver import DriverError, Limits, Statement, WritableDriver
 from helicone_sessions.local.storage.conversion import convert
 from helicone_sessions.local.storage.fields import Flags, RowOptions
+from helicone_sessions.local.storage.profile import is_due, update_property_columns
 from helicone_sessions.local.storage.readers import Block
 from helicone_sessions.local.storage.rows import Batch, Loaded
 from helicone_sessions.local.storage.table import (
@@ -89,6 +90,7 @@ class StagingTables:
 
     def __init__(self, driver: WritableDriver, database: str) -> None:
         self._driver = driver
+        self._database = database
         self._requests = f"{database}.{REQUESTS_TABLE}"
         self._tags = f"{database}.{TAGS_TABLE}"
         self._new_requests = f"{database}.{INCOMING_REQUESTS}"
@@ -127,7 +129,7 @@ class StagingTables:
         """
         rows = range(start, block.count)
         with NamedTemporaryFile(prefix="helicone-rows-") as file:
-            conversion = await asyncio.to_thread(
+            statement = await asyncio.to_thread(
                 convert,
                 block,
                 path=file.name,
@@ -138,11 +140,10 @@ class StagingTables:
                 options=options,
                 more_names=more_names,
             )
-            if conversion is None:
+            if statement is None:
                 return list(rows)
-            await asyncio.to_thread(_write, file, conversion.payload)
             try:
-                inserted = await self._driver.insert_select(conversion.text)
+                inserted = await self._driver.insert_select(statement)
             except DriverError as error:
                 _LOG.debug("a block is left to Python: %s", error)
                 return list(rows)
@@ -153,6 +154,14 @@ class StagingTables:
             f" WHERE version >= {version + start} AND version < {version + block.count}"
         )
         return sorted(set(rows).difference(int(index) for (index,) in found))
+
+    async def prepare(self, expected: int) -> None:
+        """Make columns of frequent properties, if a first load of *expected* rows has staged some of them."""
+        try:
+            if is_due(0, expected) and not await self._count(f"SELECT count() FROM {self._requests}"):
+                await update_property_columns(self._driver, self._database, is_first=True)
+        except DriverError as error:
+            _LOG.warning("a load takes longer, because frequent properties have no columns: %s", error)
 
     async def clear(self) -> None:
         """Delete all staged rows."""
@@ -239,11 +248,6 @@ class StagingTables:
 
     async def _rows(self, text: str) -> list[list[Any]]:
         return (await self._driver.query(Statement(text), UNLIMITED)).rows
-
-
-def _write(file: IO[bytes], content: bytes | memoryview) -> None:
-    file.write(content)
-    file.flush()
 
 
 def _sync(parts: list[Path]) -> None:

@@ -23,11 +23,13 @@ from weakref import WeakValueDictionary
 import attrs
 
 from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.filters.cautions import DataGaps
 from helicone_sessions.local.drivers.driver import DriverError, Statement, WritableDriver
 from helicone_sessions.local.storage.checkpoint import delete_checkpoint
 from helicone_sessions.local.storage.fields import RowOptions
 from helicone_sessions.local.storage.loader import Loader, RejectsFile, uncancelled
 from helicone_sessions.local.storage.profile import (
+    data_gaps,
     has_several_names,
     is_due,
     property_columns,
@@ -115,6 +117,7 @@ class Store:
         self._requests = 0
         # `_tables` knows the names of requests of lower versions.
         self._studied_version = 0
+        self._gaps: dict[UUID, DataGaps] = {}
         self.organizations: frozenset[UUID] = frozenset()
 
     @property
@@ -252,6 +255,19 @@ class Store:
                     return
             async with self._load_lock:
                 await uncancelled(self._settle())
+
+    async def gaps(self, organization_id: UUID) -> DataGaps:
+        """The columns without a value in some or in all requests of an organisation; call it in `reading`.
+
+        Raises:
+            DriverError: ClickHouse rejected the statement.
+        """
+        found = self._gaps.get(organization_id)
+        if found is None:
+            found = self._gaps[organization_id] = await data_gaps(
+                self._driver, self._database, organization_id
+            )
+        return found
 
     async def aclose(self) -> None:
         """End the current load, and drop the tables unless they are kept."""
@@ -427,6 +443,7 @@ class Store:
 
     async def _study(self, plan: MovePlan = MovePlan()) -> None:  # noqa: B008 - it is frozen
         """Find out what spares queries work, after the move of a load; if that fails, they do the work."""
+        self._gaps.clear()
         before = self._requests
         self._requests += plan.distinct - sum(plan.existing)
         several = self._tables.has_several_names
