@@ -181,28 +181,33 @@ def data_cautions(root: Node, gaps: DataGaps) -> tuple[Caution, ...]:
 
 
 def _of_missing(root: Node, columns: frozenset[str]) -> dict[Caution, None]:
-    """A caution for each condition that the value matches which stands for a missing one."""
+    """A caution for each condition that matches the stored value of a missing one."""
 
     def found(node: Node, below: list[dict[Caution, None]]) -> dict[Caution, None]:
         if isinstance(node, Leaf):
-            column = node.column
-            if column.name not in columns or not _matches_missing(node):
-                return {}
-            stored = "an empty one" if column.missing_as == "" else f"{column.name} {column.missing_as}"
-            reason = f"requests without a {column.name} are stored with {stored}, and match too"
-            return {_caution(node, "missing", reason, column.missing_remedy): None}
-        together = {caution: None for each in below for caution in each}
-        if isinstance(node, And):
-            # Another condition leaves these requests out.
-            left_out = {
-                child.column.name
-                for child in node.children
-                if isinstance(child, Leaf) and not _matches_missing(child)
-            }
-            together = {caution: None for caution in together if caution.column not in left_out}
-        return together
+            return _of_missing_in_leaf(node) if node.column.name in columns else {}
+        excluded = _exclude_missing(node)
+        together = (caution for each in below for caution in each)
+        return {caution: None for caution in together if caution.column not in excluded}
 
     return fold(simplify(root), found)
+
+
+def _of_missing_in_leaf(leaf: Leaf) -> dict[Caution, None]:
+    column = leaf.column
+    if not _matches_missing(leaf):
+        return {}
+    stored = "an empty one" if column.missing_as == "" else f"{column.name} {column.missing_as}"
+    reason = f"requests without a {column.name} are stored with {stored}, and match too"
+    return {_caution(leaf, "missing", reason, column.missing_remedy): None}
+
+
+def _exclude_missing(node: Node) -> set[str]:
+    """The columns whose missing values are excluded by another condition of an "and"."""
+    if not isinstance(node, And):
+        return set()
+    leaves = (child for child in node.children if isinstance(child, Leaf))
+    return {leaf.column.name for leaf in leaves if not _matches_missing(leaf)}
 
 
 def _matches_missing(leaf: Leaf) -> bool:

@@ -309,7 +309,7 @@ def _metrics_reader() -> Callable[[bytes, Cut | None], SessionMetrics | None]:
     """The function that reads usual responses with msgspec; without msgspec, the converter reads them all."""
     if installed_msgspec() is None:
         return lambda _body, _cut: None
-    from helicone_sessions.messages.structs import metrics_in
+    from helicone_sessions.messages.metrics_decoder import metrics_in
 
     return metrics_in
 

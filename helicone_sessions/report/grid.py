@@ -530,12 +530,7 @@ def grid_to_html(
     most = max((value for cell in grid if (value := cell.quantity(quantity)) is not None), default=0.0) or 1.0
 
     def shown(cell: GridCell, text: str) -> html.Cell:
-        if cell.metrics is None:
-            return html.Cell(text, tip=f"{type(cell.error).__name__}: {cell.error}")
-        value = cell.quantity(quantity) or 0.0
-        # The shade of a total would say nothing.
-        is_total = cell.segment is None or (cell.period is None and len(grid.periods) > 1)
-        return html.Cell(text, 0.0 if is_total else value / most)
+        return _html_cell(cell, text, (cell.quantity(quantity) or 0.0) / most, len(grid.periods))
 
     segments, periods, left_out = _shown(grid)
     columns = []
@@ -547,6 +542,14 @@ def grid_to_html(
     note = " ".join(filter(None, [f"In {unit}.", left_out, f"Other quantities: {others}.", grid.note]))
     heads = [_segment_name(grid, segment) for segment in segments]
     return html.table(quantity_title(quantity, grid.query), heads, rows, note)
+
+
+def _html_cell(cell: GridCell, text: str, share: float, period_count: int) -> html.Cell:
+    if cell.metrics is None:
+        return html.Cell(text, tip=f"{type(cell.error).__name__}: {cell.error}")
+    # The shade of a total has no meaning.
+    is_total = cell.segment is None or (cell.period is None and period_count > 1)
+    return html.Cell(text, 0.0 if is_total else share)
 
 
 def grid_to_terminal(grid: MetricsGrid, quantity: Quantity = "dollars_mean") -> "RenderableType":

@@ -172,8 +172,8 @@ def plot_grid(
     axes = draw(rows, metric, is_log=is_log, ax=ax)
     if note is None:
         when = _span_of(grid.periods)
-        remarks = rows.remarks(grid.query, is_log=is_log)
-        note = _caption(grid.query, when, source, [*remarks, grid.note] if grid.note else remarks)
+        remarks = [*rows.remarks(grid.query, is_log=is_log), grid.note]
+        note = _caption(grid.query, when, source, list(filter(None, remarks)))
     _frame(axes, _or_default(title, quantity_title(metric, grid.query)), note, is_new=ax is None)
     return axes
 

@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, TypeVar
 
@@ -99,13 +99,8 @@ class FilterWarnings:
         if time_filter is not None:
             found = self._with_time(found, time_filter)
         if self._mode == "error":
-            misread = [caution for caution in found if caution.effect not in IN_DATA]
-            found = ()
-            if misread:
-                raise FilterValueError(
-                    "the open-source server would read this query differently, and cautions='error':"
-                    + "".join(f"\n  {caution}" for caution in misread)
-                )
+            _refuse([caution for caution in found if caution.effect not in IN_DATA])
+            return ()
         return found
 
     def of_data(self, condition: Filter | None, gaps: DataGaps) -> tuple[Caution, ...]:
@@ -136,6 +131,14 @@ class FilterWarnings:
             if what not in self._said:
                 _warn(caution, place)
                 self._said.add(what)
+
+
+def _refuse(misread: Sequence[Caution]) -> None:
+    if misread:
+        raise FilterValueError(
+            "the open-source server would read this query differently, and cautions='error':"
+            + "".join(f"\n  {caution}" for caution in misread)
+        )
 
 
 def _warn(message: str | Caution, place: Place) -> None:

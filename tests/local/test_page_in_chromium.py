@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -422,6 +423,39 @@ async def test_bars_hold_whole_sessions_in_round_bins(opened: Open, scale: str) 
     assert 31 == sum(sessions for _, sessions in costs)
     widths = {end - start for start, end in itertools.pairwise(starts)}
     assert (len(widths) == 1) == (scale == "equal")
+
+
+CHECK_BINS = """(source) => {
+    const { edgesOf, labelOf } = new Function(`${source}; return { edgesOf, labelOf };`)();
+    const wrong = [];
+    for (let place = 0; place < 20000; place += 1) {
+        const unit = ["requests", "seconds", "dollars"][place % 3];
+        const size = (digits) => 10 ** (Math.random() * digits);
+        const whole = unit === "dollars" ? (value) => Math.round(value * 1e3) / 1e9 : Math.floor;
+        const low = Math.random() < 0.3 ? Number(unit === "requests") : whole(size(7));
+        const high = low + (Math.random() < 0.1 ? 0 : whole(size(8)));
+        for (const scale of ["equal", "log"]) {
+            const edges = edgesOf(unit, low, high, scale);
+            const names = new Set(edges.slice(1).map((end, at) => labelOf(unit, edges[at], end)));
+            const isRising = edges.every((edge, at) => at === 0 || edge > edges[at - 1]);
+            const isWhole = unit !== "requests" || edges.every(Number.isInteger);
+            const covers = edges[0] <= low && edges.at(-1) > high;
+            const isShort = edges.length > 1 && edges.length <= 14 && names.size === edges.length - 1;
+            if (!(isRising && isWhole && covers && isShort)) wrong.push([unit, scale, low, high, edges]);
+        }
+    }
+    return wrong.slice(0, 3);
+}"""
+
+
+@on_one_loop
+async def test_any_figures_have_bins(browser: Any) -> None:
+    """Whatever the range, at most thirteen rising bins cover it, each with another name."""
+    scripts = files("helicone_sessions.local.http.page")
+    source = "".join(scripts.joinpath(name).read_text("utf-8") for name in ("numbers.js", "bins.js"))
+    page = await browser.new_page()
+    assert [] == await page.evaluate(CHECK_BINS, source)
+    await page.close()
 
 
 @on_one_loop

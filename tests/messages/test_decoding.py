@@ -157,7 +157,7 @@ def test_an_answer_of_the_server_is_read_in_any_form(form: Callable[[Any], bytes
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def test_an_answer_of_the_server_is_read_by_msgspec(form: Callable[[Any], bytes]) -> None:
     """None of the recorded answers needs the slower converter, in whatever form."""
-    from helicone_sessions.messages.structs import metrics_in
+    from helicone_sessions.messages.metrics_decoder import metrics_in
 
     assert [by_hand(answer) for answer in RECORDED] == [metrics_in(form(answer)) for answer in RECORDED]
 

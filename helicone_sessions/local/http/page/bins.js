@@ -22,7 +22,7 @@ const exact = (value) => Number(value.toPrecision(12));
  * Bins of requests hold whole numbers. *scale* is "equal" or "log".
  */
 function edgesOf(unit, low, high, scale) {
-  const edges = scale === "log" ? rising(unit, low, high) : equal(unit, low, high);
+  const edges = scale === "log" ? thinned(rising(unit, low, high)) : equal(unit, low, high);
   return edges.length > 1 ? edges : [edges[0], edges[0] + 1];
 }
 
@@ -54,6 +54,12 @@ function rising(unit, low, high) {
     if (low < edges[0]) edges.unshift(0);
     if (edges.length <= MOST_BINS + 1 || factors.length === 1) return edges;
   }
+}
+
+/** Each second edge, each third one and so on, so that there are not too many bins. */
+function thinned(edges) {
+  const stride = Math.ceil((edges.length - 1) / MOST_BINS);
+  return edges.filter((_, place) => place % stride === 0 || place === edges.length - 1);
 }
 
 const isNew = (edge, place, edges) => place === 0 || edge > edges[place - 1];
@@ -106,10 +112,11 @@ function labelOf(unit, start, end) {
   return `${edgeText(unit, start)} to ${edgeText(unit, end)}`;
 }
 
-/** An edge, with the decimals that it needs. */
+/** An edge, exactly. */
 function edgeText(unit, edge) {
-  if (unit !== "dollars") return unit === "seconds" ? duration(edge) : grouped(edge);
-  if (edge >= 10_000) return `$${edge.toLocaleString("en-US", { notation: "compact" })}`;
-  const decimals = edge && edge < 1 ? Math.max(2, -Math.floor(Math.log10(edge) + 1e-9)) : Number.isInteger(edge) ? 0 : 2;
-  return `$${grouped(edge, Math.min(decimals + (exact(edge * 10 ** decimals) % 1 ? 1 : 0), 12))}`;
+  if (unit === "seconds") return edge ? partsOf(edge).join(" ") : "0 s";
+  if (unit !== "dollars") return grouped(edge);
+  if (edge >= 10_000) return `$${edge.toLocaleString("en-US", { notation: "compact", maximumSignificantDigits: 12 })}`;
+  const decimals = edge.toFixed(12).replace(/\.?0+$/, "").split(".")[1]?.length ?? 0;
+  return `$${grouped(edge, decimals && Math.max(decimals, 2))}`;
 }

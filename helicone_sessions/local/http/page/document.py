@@ -168,7 +168,7 @@ def _of_alias(alias: str, key: str) -> dict[str, Any]:
 def _of_column(column: ColumnFacts) -> dict[str, Any]:
     service, taken = column.server_note, _TAKEN.get(column.name, column.kind)
     if column.on_server is not Reading.READ:
-        service = f"{column.on_server.value}, for {column.server_note}"
+        service = f"{column.on_server.value}; {column.server_note}"
     return {
         "name": column.name,
         "kind": column.kind.name.lower(),

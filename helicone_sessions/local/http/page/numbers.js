@@ -25,16 +25,18 @@ function grouped(value, decimals = 0) {
 }
 
 /** The two largest units of a length in seconds. */
-function duration(seconds) {
-  if (seconds < 10) return `${Number(seconds.toPrecision(2))} s`;
-  let left = Math.round(seconds);
-  const at = UNITS_OF_TIME.findIndex(([size]) => left >= size);
-  const parts = UNITS_OF_TIME.slice(at, at + 2).map(([size, name]) => {
+const duration = (seconds) => (seconds < 10 ? `${Number(seconds.toPrecision(2))} s` : partsOf(Math.round(seconds), 2).join(" "));
+
+/** The units of a whole number of seconds, from the largest one on at most so many. */
+function partsOf(seconds, most = UNITS_OF_TIME.length) {
+  let left = seconds;
+  const first = UNITS_OF_TIME.findIndex(([size]) => left >= size);
+  const parts = UNITS_OF_TIME.slice(first, first + most).map(([size, name]) => {
     const count = Math.floor(left / size);
     left -= count * size;
     return count && `${count} ${name}`;
   });
-  return parts.filter(Boolean).join(" ");
+  return parts.filter(Boolean);
 }
 
 /** "1 session", "2 sessions". */

@@ -73,7 +73,7 @@ async function run({ isByHand = false } = {}) {
   running?.abort();
   const mine = (running = new AbortController());
   the("run").textContent = "Stop";
-  the("progress").textContent = "Running …";
+  the("progress").textContent = the("took").textContent = "Running …";
   the("answer").setAttribute("aria-busy", "true");
   tell();
   try {
@@ -114,6 +114,7 @@ async function run({ isByHand = false } = {}) {
       running = null;
       the("run").textContent = "Run";
       the("progress").textContent = "";
+      if (the("took").textContent === "Running …") the("took").textContent = "";
       the("answer").setAttribute("aria-busy", "false");
     }
   }
