@@ -1,4 +1,4 @@
-"""What `nox` checks; CONTRIBUTING.md says what each session is for."""
+"""The checks of `nox`; CONTRIBUTING.md describes each session."""
 
 import os
 import shutil
@@ -79,7 +79,7 @@ def wheel(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style, format, the layers, and the security of the workflows."""
+    """Check style, format, the layers, the English, and the security of the workflows."""
     install_locked(session, "lint")
     run_linters(session)
 
@@ -88,6 +88,8 @@ def run_linters(session: nox.Session) -> None:
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("lint-imports")
+    session.run("codespell")
+    session.run("python", ".ci/prose.py")
     session.run("zizmor", "--offline", "--quiet", "--persona=pedantic", ".github")
 
 
@@ -125,7 +127,7 @@ def typing(session: nox.Session) -> None:
     install_wheel(session, *group("typing"))
     session.run("mypy")
     session.run("mypy", "examples")
-    # What both have to accept and to reject of the filter language.
+    # Code of the filter language that both have to accept or reject.
     session.run("mypy", "tests/typing/accepted.py", "tests/typing/rejected.py")
     session.run("basedpyright", "--pythonpath", str(Path(session.bin) / "python"))
 
@@ -141,9 +143,18 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session(python=NEWEST, requires=["wheel"], default=False)
+def full(session: nox.Session) -> None:
+    """Run the tests with four times the random examples and repetitions, and their longer forms."""
+    install_wheel(session, *group("tests"), *group("contract"), *group("browser"))
+    session.env["HELICONE_SESSIONS_FULL"] = "1"
+    run_tests(session, "python")
+
+
+@nox.session(python=NEWEST, requires=["wheel"], default=False)
 def coverage(session: nox.Session) -> None:
     """Measure which lines and branches the tests reach; it takes twice their time."""
     install_wheel(session, *group("tests"))
+    session.env["HELICONE_SESSIONS_FULL"] = "1"
     session.run("coverage", "erase")
     run_tests(session, "coverage", "run")
     session.run("coverage", "combine", "--quiet")
@@ -152,19 +163,22 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[0], requires=["wheel"])
 def minimums(session: nox.Session) -> None:
-    """Run the tests with the lowest versions that pyproject.toml allows."""
+    """Run the tests, except those marked `once`, with the lowest versions that pyproject.toml allows."""
     project = PYPROJECT["project"]
     direct = [*project["dependencies"]]
     for extra in EXTRAS:
         direct += project["optional-dependencies"][extra]
     install_wheel(session, *group("tests"), *(line.replace(">=", "==") for line in direct))
-    run_tests(session, "python")
+    run_tests(session, "python", default=(*EVERYTHING, "-m", "not once"))
 
 
 @nox.session(requires=["wheel"], default=False)
 @nox.parametrize("release", PYODIDES, ids=[release.partition(".")[0] for release in PYODIDES])
 def pyodide(session: nox.Session, release: str) -> None:
-    """Run the tests of filters and messages on newer Pythons, in Pyodide on Node.js; needs the network."""
+    """Run the tests of filters, messages and display on Python 3.14 and 3.15, in Pyodide on Node.js.
+
+    It downloads Pyodide and the packages.
+    """
     if not (shutil.which("node") and shutil.which("npm")):
         session.skip("node and npm are not installed")
     npm, site = session.create_tmp(), f"{session.create_tmp()}/site"
@@ -173,18 +187,18 @@ def pyodide(session: nox.Session, release: str) -> None:
     (wheel,) = Path(DIST.name).glob("*.whl")
     version = f"{release[0]}.{release[1:3]}"
     pure = ("--platform", "any", "--only-binary", ":all:", "--python-version", version)
-    packages = (str(wheel), "hypothesis", "pytest", "pytest-asyncio", "tzdata")
+    packages = (str(wheel), "hypothesis", "pytest", "pytest-asyncio", "rich", "tzdata")
     session.run("python", "-m", "pip", "install", "--quiet", "--upgrade", "--target", site, *pure, *packages)
     # Deeply nested filters need a large stack, on which no JSON is too deep. There are no threads.
     node = f"exec node --stack-size=60000 tests/pyodide.mjs {npm}/node_modules/pyodide {site}"
     tests = ("-k", "not threads and not (deep and (shown or words or contract))", "-p", "no:cacheprovider")
-    chosen = session.posargs or ("tests/filters", "tests/messages")
+    chosen = session.posargs or ("tests/filters", "tests/messages", "tests/display")
     session.run("bash", "-c", f'ulimit -s 65500; {node} "$@"', "pyodide", *tests, *chosen, external=True)
 
 
 @nox.session(default=False)
 def lock(session: nox.Session) -> None:
-    """Write down anew which versions the tools have, with the hashes of their files; needs the network."""
+    """Update the locked versions of the tools and the hashes of their files; needs the network."""
     session.install("uv")
     for name in LOCKED:
         compile_requirements(session, f"{LOCKS}/{name}.txt", "--group", name, "--universal")
@@ -192,7 +206,7 @@ def lock(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def audit(session: nox.Session) -> None:
-    """Ask for known weaknesses of the tools and of all that the wheel installs; needs the network."""
+    """Look up known vulnerabilities of the tools and of all dependencies; needs the network."""
     session.install("pip-audit", "uv")
     installed = f"{session.create_tmp()}/installed.txt"
     compile_requirements(session, installed, "pyproject.toml", "--all-extras")
@@ -251,9 +265,9 @@ def contract(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[0], requires=["wheel"], default=False)
 def kills(session: nox.Session) -> None:
-    """Kill a sync of 12,000 requests twenty times, and compare the store with the account."""
+    """Kill a sync of 200,000 requests twenty times, and compare the store with the account."""
     install_wheel(session, *group("tests"))
-    session.env["HELICONE_SESSIONS_SYNC_KILLS"] = "20"
+    session.env["HELICONE_SESSIONS_SYNC_REQUESTS"] = "200000"
     run_tests(session, "python", default=("tests/local/test_syncing.py", "-k", "kills"))
 
 

@@ -1,9 +1,9 @@
-"""Many queries at once: memory, the rate limit, faults, and what is left of a stream that is ended early.
+"""Many queries at once: memory, the rate limit, faults, and the remains of a stream that ends early.
 
     python benchmarks/batch.py [--quick]
 
-The client and the service are processes of their own. This one imports neither: on Linux a process
-starts with the peak of memory of the one that started it.
+The client and the service run in separate processes. This process imports neither, because on Linux a
+process inherits the peak of memory of its parent.
 """
 
 import sys

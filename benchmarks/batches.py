@@ -1,4 +1,4 @@
-"""What `batch.py` has done in processes of their own: each part is one function, done on command."""
+"""The parts of `batch.py` that run in separate processes, one function each."""
 
 import asyncio
 import gc
@@ -90,7 +90,7 @@ async def limited(url: str, count: int) -> dict[str, int]:
 
 
 async def faulty(url: str, count: int, timeout: float, max_retries: int) -> dict[str, Any]:  # noqa: ASYNC109 - of a client
-    """What became of so many queries, each of which asks for a number of its own."""
+    """Count the outcomes of different queries, and their wrong results."""
     numbered = (
         SessionMetricsQuery(filter=F.model == "gpt-4o", name_contains=str(place)) for place in range(count)
     )
@@ -111,11 +111,11 @@ def end_of(outcome: MetricsOutcome[Any]) -> str:
 
 
 class Enough(Exception):
-    """What a loop over a stream is left by."""
+    """Ends a loop over a stream."""
 
 
 async def ended(url: str, times: int, seed: int) -> dict[str, int]:
-    """What is left of endless streams that were ended at random points, right after each."""
+    """Count the remains of endless streams, each right after it ended at a random point."""
     chance, left = random.Random(seed), Counter[str]()  # noqa: S311 - chosen, not secret
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as session:
@@ -126,14 +126,14 @@ async def ended(url: str, times: int, seed: int) -> dict[str, int]:
             way = chance.choice((cancelled, broken, failed))
             await way(client, chance)
             left["ended"] += 1
-            # The one count of connections in use that there is.
+            # There is no other count of connections in use.
             left["connections"] += len(connector._acquired)  # noqa: SLF001
             left["tasks"] += len(await strays(others))
     return left
 
 
 async def strays(others: set[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
-    """What still runs beside *others*, or is started by what was left to the garbage collector."""
+    """The tasks that run besides *others*, including those started by garbage collection."""
     now = asyncio.all_tasks() - others
     await asyncio.sleep(0)
     return now | (asyncio.all_tasks() - others)

@@ -31,10 +31,10 @@ class Contestant:
     """A row of the table.
 
     Args:
-        name: What it says.
+        name: Its label.
         module: The module of `contestants`.
-        most: What it may cost at concurrency 64, in floors.
-        hidden: What it has to do without.
+        most: The limit of its cost at concurrency 64, in floors.
+        hidden: Modules that it cannot import.
     """
 
     name: str

@@ -1,8 +1,8 @@
-"""What filters cost: from source to bytes, and how the cost grows with the number of conditions.
+"""The cost of filters from source to bytes, and its growth with the number of conditions.
 
     python benchmarks/filters.py
 
-A ratio compares two things that are done by turns in the same run; it is the median of many rounds.
+A ratio compares two things that run by turns; it is the median of many rounds.
 """
 
 import operator
@@ -156,8 +156,8 @@ def works(count: int) -> dict[str, Callable[[], object]]:
 
 
 def growth() -> Iterator[Bar]:
-    # Ten filters of their own against one of ten times the size, and all results kept until the last is
-    # there: both have the same amount of memory to go through.
+    # Ten different filters against one of ten times the size, with all results kept until the end, so that
+    # both go through the same amount of memory.
     small, large = [works(1000) for _ in range(10)], works(10_000)
     for name, work in large.items():
         bar = compare(name, work, partial(one_after_another, [each[name] for each in small]), rounds=7)

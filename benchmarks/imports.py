@@ -1,4 +1,4 @@
-"""What importing costs, against importing aiohttp; both without the start of Python itself.
+"""The cost of an import, compared with aiohttp; both without the start of Python itself.
 
 python benchmarks/imports.py [--quick]
 """
@@ -33,7 +33,7 @@ def seconds(code: str) -> float:
 def bars(rounds: int) -> Iterator[Bar]:
     codes = (BARE, FLOOR, PACKAGE, EVERY_NAME)
     for code in codes:
-        # What is not compiled yet is compiled once.
+        # The first import compiles the modules.
         seconds(code)
     times = [{code: seconds(code) for code in codes} for _ in range(rounds)]
     for code, most in ((PACKAGE, 0.6), (EVERY_NAME, None)):

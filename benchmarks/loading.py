@@ -205,7 +205,7 @@ def selected(path: Path) -> str:
 
 
 def peak(path: Path, directory: Path) -> float:
-    """The peak of memory of a load in a process of its own, in megabytes."""
+    """The peak of memory of a load in a separate process, in megabytes."""
     command = [sys.executable, "-c", CHILD, str(path), str(directory)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)  # noqa: S603
 

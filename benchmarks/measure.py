@@ -15,14 +15,14 @@ Work = Callable[[], object]
 
 @attrs.frozen
 class Bar:
-    """A figure, most often a ratio, and what it may be at most.
+    """A figure, usually a ratio, and its limit.
 
     Args:
-        name: What is measured.
-        ratio: The figure; the median where there are many rounds.
+        name: Its label.
+        ratio: The figure; the median of several rounds.
         low: The smallest of them.
         high: The largest.
-        most: What the median may be, or None where it is only told.
+        most: The limit of the median, or None.
     """
 
     name: str

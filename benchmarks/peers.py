@@ -135,13 +135,13 @@ class Peer:
     """A row of the table.
 
     Args:
-        name: What it says.
+        name: Its label.
         contestant: The function that makes its rounds, as module:function.
-        needs: What pip installs for it; {made} is the directory of what was generated.
-        told: The distributions whose versions are told.
-        generator: What pip installs in another environment, to generate the client with.
-        command: The generator's command line; {spec} is the OpenAPI text.
-        queries: How many it asks in a round.
+        needs: Packages that pip installs for it; {made} is the directory of the generated code.
+        told: The distributions whose versions are printed.
+        generator: Packages that pip installs in another environment, to generate the client.
+        command: The generator's command line; {spec} is the OpenAPI document.
+        queries: Number of queries in a round.
     """
 
     name: str
@@ -256,7 +256,7 @@ def program(environment: Path, name: str) -> Path:
 
 
 def run(*command: str | Path) -> str:
-    """What *command* prints.
+    """Run *command* and return its output.
 
     Raises:
         Trouble: It failed, or could not be started.
@@ -266,7 +266,7 @@ def run(*command: str | Path) -> str:
             list(map(str, command)),
             capture_output=True,
             check=False,
-            # What is installed elsewhere is not this one's.
+            # Packages of other environments do not count.
             env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
             stdin=subprocess.DEVNULL,
             text=True,

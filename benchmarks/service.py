@@ -1,4 +1,4 @@
-"""The service in a process of its own, with its rate limit and its faults, and as little work as possible.
+"""The service in a separate process, with a rate limit and faults, and as little work as possible.
 
     python benchmarks/service.py --limit 200 --window 60 --faults 0.15
 
@@ -107,7 +107,7 @@ class Limit:
 
 @attrs.define
 class Service:
-    """What all connections share: the limit, the faults and the counts."""
+    """The state of all connections: the limit, the faults and the counts."""
 
     options: Options
     requests: int = 0
@@ -260,7 +260,7 @@ def running(**options: Any) -> Iterator[str]:
 
 
 def stats(url: str) -> dict[str, Any]:
-    """What the service was asked so far."""
+    """The counts of the service so far."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
     try:
         connection.request("GET", "/stats")

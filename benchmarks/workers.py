@@ -16,7 +16,7 @@ class Worker:
 
     Args:
         module: Its name.
-        arguments: What it finds in ``sys.argv``.
+        arguments: Its ``sys.argv``.
         hidden: Modules that it cannot import, as if they were not installed.
     """
 

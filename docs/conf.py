@@ -29,10 +29,12 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 html_extra_path = ["llms.txt"]
+html_static_path = ["_static"]
+html_css_files = ["reference.css"]
 html_theme = "furo"
 html_title = f"helicone-sessions {release}"
 
-# Only what was typed into the interpreter is copied, without prompts. What a program prints has no button.
+# The copy button takes the input of the interpreter, without prompts and output.
 copybutton_prompt_text = r">>> |\.\.\. ?"
 copybutton_prompt_is_regexp = True
 copybutton_selector = "div:not(.highlight-none) > div.highlight > pre"
@@ -42,9 +44,9 @@ default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 
-# Docstrings run as tests of the package; here only what the pages show does.
+# Docstrings run as tests of the package; here only the blocks of pages run.
 doctest_test_doctest_blocks = ""
-doctest_default_flags = doctest.ELLIPSIS
+doctest_default_flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 doctest_global_setup = """
 try:
     import chdb
@@ -52,7 +54,7 @@ except ImportError:
     chdb = None
 """
 
-# The notebook is run when its page is built; what fails in it fails the build.
+# The notebook runs when its page is built; an error in it fails the build.
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120
@@ -62,7 +64,7 @@ smartquotes_action = "D"
 myst_enable_extensions = ["substitution"]
 myst_heading_anchors = 3
 
-# `nox -s links`: these addresses are examples.
+# `nox -s links`: these addresses are examples, and the last one is the placeholder of pyproject.toml.
 linkcheck_ignore = [r"https?://[^/]*(\.example|localhost|127\.0\.0\.1)\b"]
 
 
@@ -71,12 +73,12 @@ def columns_of(kind: Kind) -> list[Column | MapColumn]:
 
 
 def operators_of(column: Column | MapColumn) -> list[str]:
-    """What the class of the column says that it has, for a map that of its keys."""
+    """The operators of a column; for a map, those of its keys."""
     return (column["key"] if isinstance(column, MapColumn) else column)._operators().split(", ")
 
 
 def operators_text(kind: Kind) -> str:
-    """A line for what one writes, and one for what the API is sent."""
+    """The operators in Python, and those in the API."""
     written = (f"`{word}`" if word[0] in "=!<>." else word for word in operators_of(columns_of(kind)[0]))
     sent = (f"`{operator}`" for operator in OPERATORS[kind])
     return f"Operators: {', '.join(written)}. In the API: {', '.join(sent)}."
@@ -84,7 +86,7 @@ def operators_text(kind: Kind) -> str:
 
 def columns_table(kind: Kind) -> str:
     columns = columns_of(kind)
-    heads = ["Column", "What it is", "What the open-source server does with it"]
+    heads = ["Column", "Meaning", "On the open-source server"]
     if kind is Kind.NUMBER:
         heads.insert(2, "Unit")
     common = operators_of(columns[0])
@@ -106,19 +108,19 @@ def reading(facts: ColumnFacts) -> str:
     if facts.server_refuses:
         said.append(f"refuses {', '.join(f'`{operator}`' for operator in facts.server_refuses)}")
     if facts.server_twists:
-        said.append(f"reads {', '.join(f'`{operator}`' for operator in facts.server_twists)} otherwise")
+        said.append(f"reads {', '.join(f'`{operator}`' for operator in facts.server_twists)} differently")
     said += [part for part in (facts.server_note, facts.server_remedy) if part]
     return re.sub(r"F\.\w+(\[[^]]+\])?|\.ilike\([^)]+\)|[!=]=(?: '')?", r"`\g<0>`", "; ".join(said))
 
 
 def rows_table(tabular: type[MetricsGrid | GridComparison | SessionMetrics]) -> str:
-    rows = [["Column", "What it holds"], ["---", "---"]]
+    rows = [["Column", "Meaning"], ["---", "---"]]
     rows += [[f"`{name}`", about] for name, about in tabular.columns.items()]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def options_of(command: str) -> str:
-    """The options of a command as its own help has them, without the heading."""
+    """The options of a command from its help, without the heading."""
     whole = _app(command="").generate_docs("markdown")
     _, _, found = whole.partition(f"\n## helicone-sessions {command}\n")
     shown = found.partition("\n## ")[0].replace(" *[default: None]*", "")
@@ -138,7 +140,7 @@ myst_substitutions = {
 
 
 def with_defaults(*event: Any) -> tuple[str, str | None] | None:
-    """A signature with the defaults themselves, and with `...` for what is made when it is left out."""
+    """A signature with the values of defaults, and with `...` for those created at the call."""
     thing, _, signature, returns = event[3:]
     if not signature:
         return None

@@ -1,11 +1,11 @@
-"""Are the sessions of the last hour much costlier or longer than the day before?
+"""Compare the sessions of the last hour with those of the day before.
 
     export HELICONE_API_KEY=sk-helicone-...
     python alert.py --factor 2
 
-prints a line for each figure. The exit code is 0 if all is well, 1 if a figure has
-reached so many times that of the day before, and 3 if it is not known, because the
-service did not answer. In a crontab, where cron mails what is printed:
+prints a line for each figure. The exit code is 1 if a figure is at least so
+many times that of the day before, 3 if there is no result, otherwise 0. In a
+crontab, where cron mails the output:
 
     HELICONE_API_KEY=sk-helicone-...
     MAILTO=you@example.com
@@ -27,17 +27,17 @@ from helicone_sessions import (
     TimeFilter,
 )
 
-PATIENCE = 120  # seconds; cron starts the next one in ten minutes
+PATIENCE = 120  # seconds; cron starts the next run in ten minutes
 
 
 async def ask(end: datetime) -> dict[str, SessionMetrics]:
-    """The hour up to *end*, and the 24 hours before it."""
+    """Query the hour up to *end*, and the 24 hours before it."""
     start = end - timedelta(hours=1)
     times = {
         "hour": TimeFilter(start, end),
         "day": TimeFilter(start - timedelta(days=1), start),
     }
-    # The histograms are cut at p95: each ends at a session close to that percentile.
+    # Cut at p95, each histogram ends at that percentile.
     queries = {
         name: SessionMetricsQuery(time_filter=time, p_size="p95")
         for name, time in times.items()
@@ -47,12 +47,12 @@ async def ask(end: datetime) -> dict[str, SessionMetrics]:
 
 
 def p95(sessions: Histogram) -> float | None:
-    """The largest session that is drawn."""
+    """The largest session that the histogram shows."""
     return sessions[-1].range_end if sessions else None
 
 
 def figures(metrics: SessionMetrics) -> dict[str, float | None]:
-    """What is watched; None where there was no session."""
+    """The watched figures; None where there was no session."""
     return {
         "dollars a session, mean": metrics.average.session_cost,
         "dollars a session, p95": p95(metrics.session_cost),
@@ -64,23 +64,26 @@ def figures(metrics: SessionMetrics) -> dict[str, float | None]:
 def judged(
     hour: SessionMetrics, day: SessionMetrics, factor: float
 ) -> Iterator[tuple[bool, str]]:
-    """Of each figure, whether it is an alarm, and a line that says why."""
+    """For each figure, whether it is an alarm, and a line that says why."""
     before = figures(day)
     for name, now in figures(hour).items():
         then = before[name]
         if now is None or then is None:
             yield False, f"{name}: no sessions in the last hour, or none before"
         else:
-            # From nothing to something is no multiple.
+            # There is no multiple of zero.
             is_alarm = now >= factor * then > 0
             mark = " - ALARM" if is_alarm else ""
-            yield is_alarm, f"{name}: {now:.4g}, the day before {then:.4g}{mark}"
+            yield (
+                is_alarm,
+                f"{name}: {now:.4g}, the day before {then:.4g}{mark}",
+            )
 
 
 def main() -> int:
-    """Ask, judge, print."""
+    """Query, compare, print."""
     parser = argparse.ArgumentParser(
-        description="Compares the sessions of the last hour with the day before."
+        description="Compare the last hour's sessions with the day before."
     )
     parser.add_argument("--factor", type=float, default=2.0)
     given = parser.parse_args()

@@ -1,19 +1,19 @@
-"""What each model cost on each day of last calendar month: a table, and a CSV file.
+"""Report the cost of each model on each day of the last calendar month.
 
     export HELICONE_API_KEY=sk-helicone-...
     python cost_report.py --models gpt-4o,o3 --time-zone Europe/Berlin
 
-prints the days, and writes `costs-2026-10.csv` with a line for each day and model. The
-exit code is 0 if every figure is there. If some are missing it is 5: what came is kept
-in `costs-2026-10.json` too, and the same command again asks for the rest and for
-nothing else; with other models or another time zone it begins anew. If nothing came,
-as with a wrong key or a service that is down, it is 1, and no file is written.
+prints a table, and writes `costs-2026-10.csv` with a line for each day and
+model. The exit code is 0 if all figures are there. If some are missing it is 5:
+the others are also saved in `costs-2026-10.json`, and the same command queries
+only the rest; with other models or another time zone it starts again. If there
+is no result at all, for example because of a wrong key, it is 1, and no file is
+written.
 """
 
 import argparse
 import asyncio
 import csv
-import math
 import sys
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
@@ -26,7 +26,6 @@ from helicone_sessions import (
     Filter,
     HeliconeClient,
     HeliconeError,
-    SessionMetrics,
     SessionMetricsQuery,
     TimeFilter,
 )
@@ -36,16 +35,16 @@ MODELS = "gpt-4o,gpt-4o-mini,claude-sonnet-4,claude-opus-4"
 
 
 def time_zone(name: str) -> ZoneInfo:
-    """The zone of that name, or an error that argparse shows."""
+    """The time zone of that name, or an error that argparse shows."""
     try:
         return ZoneInfo(name)
     except (LookupError, ValueError, OSError):
-        message = f"no zone {name!r} is known; names are as Europe/Berlin"
+        message = f"no zone {name!r} is known; use a name such as Europe/Berlin"
         raise argparse.ArgumentTypeError(message) from None
 
 
 def last_month(zone: ZoneInfo) -> TimeFilter:
-    """From the midnight of the zone in which it began to the one in which it ended."""
+    """The last month, from midnight to midnight in that zone."""
     now = datetime.now(zone)
     end = datetime(now.year, now.month, 1, tzinfo=zone)
     return TimeFilter((end - timedelta(days=1)).replace(day=1), end)
@@ -54,14 +53,15 @@ def last_month(zone: ZoneInfo) -> TimeFilter:
 async def ask(
     month: TimeFilter, models: list[str], zone: ZoneInfo, kept: Path
 ) -> MetricsGrid:
-    """A cell for each model and day; if a report was begun, what is missing in it."""
-    # What no model of the list accounts for is not forgotten.
+    """Query all cells, or the missing cells of a saved report."""
+    # Models that are not in the list count as "other".
     segments = {**F.model.is_each(models), "other": F.model.not_in(models)}
     days = month.split(days=1, time_zone=zone)
     begun = read(kept, segments, days)
     async with HeliconeClient() as client:
         if begun is not None:
             return await begun.ask_again(client)
+        # Totals are estimated from the histograms, so cut them late.
         query = SessionMetricsQuery(p_size="p99.9")
         return await metrics_grid(
             client, query, by=segments, every=days, time_zone=zone, totals=False
@@ -71,58 +71,53 @@ async def ask(
 def read(
     kept: Path, segments: Mapping[Any, Filter], days: list[TimeFilter]
 ) -> MetricsGrid | None:
-    """The report that was begun, if it is there and about the same."""
+    """The saved report, if it has the same models and days."""
     if not kept.exists():
         return None
     try:
         begun = MetricsGrid.from_json(kept.read_text("utf-8"))
     except ValueError:
-        print(f"{kept} cannot be read: beginning anew", file=sys.stderr)
+        print(f"{kept} cannot be read: starting again", file=sys.stderr)
         return None
-    if (begun.segments, [day.time_filter for day in begun.periods]) == (segments, days):
+    if (begun.segments, [day.time_filter for day in begun.periods]) == (
+        segments,
+        days,
+    ):
         return begun
-    print(f"{kept} has other models or days: beginning anew", file=sys.stderr)
+    print(f"{kept} has other models or days: starting again", file=sys.stderr)
     return None
 
 
 def keep(grid: MetricsGrid, kept: Path) -> None:
-    """Write it whole or not at all, whatever ends the program meanwhile."""
+    """Write the whole file or nothing, even if the program is killed."""
     part = kept.with_suffix(".part")
     part.write_text(grid.to_json(), "utf-8")
     part.replace(kept)
 
 
-def sessions(metrics: SessionMetrics) -> float:
-    """How many there are, nearly: the service does not tell.
-
-    Its histogram at p99.9 leaves out the costliest thousandth, and at least one
-    session, unless all cost the same.
-    """
-    drawn, mean = metrics.session_cost.total, metrics.average.session_cost
-    if mean is None or math.isclose(metrics.session_cost[-1].range_end, mean):
-        return drawn
-    return max(drawn + 1, drawn / 0.999)
-
-
 def dollars(cell: GridCell) -> float | None:
-    """What the sessions of a cell cost together; None without an answer."""
-    if cell.metrics is None:
-        return None
-    return (cell.metrics.average.session_cost or 0.0) * sessions(cell.metrics)
+    """The total cost of a cell; None without a result."""
+    return (
+        None if cell.metrics is None else cell.quantity("dollars_total") or 0.0
+    )
 
 
 def save(grid: MetricsGrid, file: Path) -> None:
-    """A line for each day and model."""
+    """Write a line for each day and model."""
     with file.open("w", newline="", encoding="utf-8") as out:
         lines = csv.writer(out)
-        lines.writerow(["day", "model", "dollars", "dollars_a_session", "error"])
+        lines.writerow(
+            ["day", "model", "dollars", "dollars_a_session", "error"]
+        )
         for cell in grid:
             mean = cell.quantity("dollars_mean")
-            lines.writerow([cell.period, cell.segment, dollars(cell), mean, cell.error])
+            lines.writerow(
+                [cell.period, cell.segment, dollars(cell), mean, cell.error]
+            )
 
 
 def shown(cells: Iterable[GridCell]) -> str:
-    """What they cost together; a sum in which something is missing says so."""
+    """The total cost of cells; a sum with missing cells is marked."""
     costs = [dollars(cell) for cell in cells]
     known = [cost for cost in costs if cost is not None]
     if not known:
@@ -131,7 +126,7 @@ def shown(cells: Iterable[GridCell]) -> str:
 
 
 def show(grid: MetricsGrid) -> None:
-    """A line for each day, a column for each model, and the sums."""
+    """Print a line for each day, a column for each model, and the sums."""
     models = grid.segments
     table = {"": [str(model) for model in models]}
     for period in grid.periods:
@@ -142,8 +137,10 @@ def show(grid: MetricsGrid) -> None:
 
 
 def main() -> int:
-    """Ask, save, show."""
-    parser = argparse.ArgumentParser(description="What each model cost, day by day.")
+    """Query, save, print."""
+    parser = argparse.ArgumentParser(
+        description="Report the cost of each model, day by day."
+    )
     parser.add_argument("--models", default=MODELS)
     parser.add_argument("--time-zone", type=time_zone, default="UTC")
     given = parser.parse_args()

@@ -6,9 +6,10 @@
 
     curl 'http://127.0.0.1:8000/models?models=gpt-4o,o3&days=7&where=cost>0.01'
 
-answers dollars, seconds and requests a session for each model. A filter that cannot be
-read is a 400 that shows where; more than 20 models are a 400, too. What goes wrong
-between here and Helicone is a 502, 503 or 504, with the reason in the log.
+returns dollars, seconds and requests per session for each model. An invalid
+filter is a 400 that shows the position; more than 20 models are a 400 too. If
+Helicone cannot be queried, the status is 502, 503 or 504, and the reason is
+logged.
 """
 
 import logging
@@ -34,7 +35,7 @@ from helicone_sessions import (
     parse_filter,
 )
 
-# Each is one query, and Helicone limits the queries of all callers together.
+# Each model is a query, and all callers share the rate limit.
 MOST_MODELS = 20
 
 log = logging.getLogger(__name__)
@@ -42,13 +43,13 @@ log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-    """Make the client in the loop of the application, and close it at the end.
+    """Create the client in the application's loop, and close it at the end.
 
-    All requests share its connections, its slots and what it knows of the rate limit,
-    and what two of them ask at the same time is asked once. A query is given up 20
-    seconds after its first attempt.
+    All requests share its connections, slots and rate limit, and identical
+    queries at the same time are sent once. A query fails 20 seconds after its
+    first attempt.
     """
-    # What is to be known of a filter is a part of the answer here.
+    # Cautions are part of the response.
     async with HeliconeClient(deadline=20, cautions="ignore") as client:
         yield {"client": client}
 
@@ -59,17 +60,21 @@ app = FastAPI(lifespan=lifespan)
 @app.get("/models")
 async def models(
     request: Request,
-    models: Annotated[str, Query(description="names, with commas between them")],
-    where: Annotated[str, Query(max_length=2_000, description="a filter")] = "all",
+    models: Annotated[str, Query(description="names, separated by commas")],
+    where: Annotated[
+        str, Query(max_length=2_000, description="a filter")
+    ] = "all",
     days: Annotated[int, Query(ge=1, le=90)] = 7,
 ) -> dict[str, Any]:
-    """What the sessions of each model came to in the last days."""
+    """Metrics of the sessions of each model in the last days."""
     client: HeliconeClient = request.state.client
     asked = parse_filter(where)
     names = [name.strip() for name in models.split(",") if name.strip()]
     if not 1 <= len(names) <= MOST_MODELS:
-        raise HTTPException(400, f"models: 1 to {MOST_MODELS} names, not {len(names)}")
-    # Up to the full minute: dashboards that are opened in the same minute ask the same.
+        raise HTTPException(
+            400, f"models: 1 to {MOST_MODELS} names, not {len(names)}"
+        )
+    # Up to the full minute: dashboards of the same minute share queries.
     end = datetime.now(UTC).replace(second=0, microsecond=0)
     time = TimeFilter(end - timedelta(days=days), end)
     queries = {
@@ -87,7 +92,7 @@ async def models(
 
 
 def shown(metrics: SessionMetrics) -> dict[str, Any]:
-    """A tile of the dashboard: the means of all sessions, and bars of their costs."""
+    """The data of a tile: means of all sessions, and their costs."""
     means, bars = metrics.average, metrics.session_cost
     return {
         "dollars": means.session_cost,
@@ -99,13 +104,13 @@ def shown(metrics: SessionMetrics) -> dict[str, Any]:
 
 @app.exception_handler(FilterError)
 async def bad_filter(_request: Request, error: Exception) -> JSONResponse:
-    """The only filters here are those of the callers, so the text is for them."""
+    """All filters come from callers, so the message is for them."""
     return JSONResponse({"error": str(error)}, 400)
 
 
 @app.exception_handler(HeliconeError)
 async def no_answer(_request: Request, error: Exception) -> JSONResponse:
-    """What the caller cannot help."""
+    """Failures that the caller cannot fix."""
     log.warning("no metrics: %s: %s", type(error).__name__, error)
     if isinstance(error, RateLimited):
         later = {"Retry-After": str(round(error.retry_after or 60))}

@@ -1,13 +1,14 @@
-"""Filters from what users type or choose, which cannot reach beyond what is theirs.
+"""Filters from users, which cannot reach the data of others.
 
     export HELICONE_API_KEY=sk-helicone-...
     python user_filters.py pro text 'cost > 0.1 and model contains "gpt"'
     python user_filters.py pro form model=gpt-4o min_cost=0.1
 
-The first argument stands for the customer who is logged in: their requests have the
-property `plan` with that value (take a property of yours). The rest is their wish. The
-exit code is 2 if it cannot be read, or if nobody is logged in, and 1 if there is no
-answer. What is printed is for them to see; why there is no answer is for your log.
+The first argument is the customer who is logged in: their requests have the
+property `plan` with that value (use your own property). The rest is the
+customer's filter. The exit code is 2 for an invalid filter, or if nobody is
+logged in, and 1 if the query fails. The output is for the customer; the reason
+of a failure is logged.
 """
 
 import argparse
@@ -42,20 +43,22 @@ READABLE = {
     "properties",
     "cached",
 }
-# Which column each field of a form is about is said here, and not by who fills it in.
+# The form decides about which column each field is, not the user.
 FIELDS: Mapping[str, Callable[[str], Filter]] = {
     "model": F.model.eq,
     "name": F.properties["Helicone-Session-Name"].contains,
     "min_cost": lambda text: F.cost >= float(text),
-    "status": lambda text: F.status.is_in([int(number) for number in text.split(",")]),
+    "status": lambda text: F.status.is_in(
+        [int(number) for number in text.split(",")]
+    ),
 }
 
 
 def from_text(text: str) -> Filter:
-    """What somebody typed into a search box.
+    """A filter from a search box.
 
-    Nothing in it is evaluated, and it never becomes part of a statement: it becomes a
-    tree of conditions, or an error that shows where it is wrong.
+    The text is not evaluated and never becomes part of a statement: it becomes
+    a tree of conditions, or an error that shows the position.
     """
     if len(text) > LONGEST:
         raise ValueError(
@@ -63,17 +66,19 @@ def from_text(text: str) -> Filter:
         )
     wish = parse_filter(text)
     if others := columns(wish.to_wire()) - READABLE:
-        raise ValueError(f"{named(others)} cannot be asked for; only {named(READABLE)}")
+        raise ValueError(
+            f"{named(others)} cannot be used; only {named(READABLE)}"
+        )
     return wish
 
 
 def named(columns: Iterable[str]) -> str:
-    """Columns in a text for the user."""
+    """The names of columns for a message."""
     return ", ".join(sorted(columns))
 
 
 def columns(wire: Any) -> set[str]:
-    """The columns that a filter names, in the form in which it is sent."""
+    """The columns of a filter, from the JSON that is sent."""
     if wire == "all":
         return set()
     if "operator" in wire:
@@ -82,22 +87,26 @@ def columns(wire: Any) -> set[str]:
 
 
 def fields(words: Iterable[str]) -> dict[str, str]:
-    """What was filled in, as this program is given it."""
+    """The fields of a form, from the arguments."""
     if wrong := [word for word in words if "=" not in word]:
-        raise ValueError(f"{wrong[0]!r} has no value; a field is as model=gpt-4o")
+        raise ValueError(f"{wrong[0]!r} has no value; write it as model=gpt-4o")
     return dict(word.split("=", 1) for word in words)
 
 
 def from_form(fields: Mapping[str, str]) -> Filter:
-    """All that was filled in; an empty field is no condition."""
+    """A filter from all fields; an empty field is no condition."""
     if unknown := fields.keys() - FIELDS.keys():
         there = ", ".join(FIELDS)
-        raise ValueError(f"there is no field {named(unknown)}; there are {there}")
-    return all_of(*(from_field(name, text) for name, text in fields.items() if text))
+        raise ValueError(
+            f"there is no field {named(unknown)}; there are {there}"
+        )
+    return all_of(
+        *(from_field(name, text) for name, text in fields.items() if text)
+    )
 
 
 def from_field(name: str, text: str) -> Filter:
-    """One field, with its name in the error."""
+    """The condition of a field, with its name in errors."""
     try:
         return FIELDS[name](text)
     except ValueError as error:  # of float() and int(), or a FilterValueError
@@ -105,10 +114,10 @@ def from_field(name: str, text: str) -> Filter:
 
 
 def within(plan: str, wish: Filter) -> Filter:
-    """The wish among the customer's own requests.
+    """The filter, limited to the customer's own requests.
 
-    Filters are joined as trees, so no `or`, quote or parenthesis in the wish gets out
-    of its place.
+    Filters are joined as trees, so no `or`, quote or parenthesis can change
+    that.
     """
     if not plan:
         raise PermissionError("nobody is logged in")
@@ -116,19 +125,23 @@ def within(plan: str, wish: Filter) -> Filter:
 
 
 async def show(asked: Filter) -> None:
-    """Ask, and say what the user has to know of the answer."""
+    """Query, and print the result for the user."""
     for caution in asked.cautions():
         print("note:", caution)
-    # They are told to the user, so there is no need of warnings in the log.
+    # The user sees the cautions, so they need not be logged.
     async with HeliconeClient(cautions="ignore") as client:
-        metrics = await client.get_metrics(asked, time_filter=TimeFilter.last(days=30))
+        metrics = await client.get_metrics(
+            asked, time_filter=TimeFilter.last(days=30)
+        )
     print("asked:", asked)
     print("dollars a session:", metrics.average.session_cost)
 
 
 def main() -> int:
-    """Read the wish, and ask."""
-    parser = argparse.ArgumentParser(description="Answers a wish of a customer.")
+    """Read the filter, and query."""
+    parser = argparse.ArgumentParser(
+        description="Query with a customer's filter."
+    )
     parser.add_argument("plan", help="the customer")
     parser.add_argument("kind", choices=("text", "form"))
     parser.add_argument(

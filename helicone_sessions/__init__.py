@@ -1,4 +1,4 @@
-"""Session metrics from Helicone, asked for asynchronously and with filters that cannot be built wrong."""
+"""An async client for Helicone's session metrics, with filters that cannot be built wrong."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from helicone_sessions.transport.client import HeliconeClient
     from helicone_sessions.transport.hooks import Attempt, Hooks, QueryOutcome
     from helicone_sessions.transport.rate_limit import RateLimit
+
+    __version__: str
 
 __all__ = [
     "ALL",
@@ -88,7 +90,7 @@ __all__ = [
     "sync",
 ]
 
-# Who only builds filters does not wait for asyncio and all that a client needs.
+# Building filters needs neither asyncio nor the rest of the client.
 _ON_DEMAND = {
     "Attempt": "transport.hooks",
     "HeliconeClient": "transport.client",
@@ -104,6 +106,10 @@ _ON_DEMAND = {
 if not TYPE_CHECKING:  # to a type checker a misspelt name is an error
 
     def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("helicone-sessions")
         if name not in _ON_DEMAND:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         found = getattr(importlib.import_module(f"{__name__}.{_ON_DEMAND[name]}"), name)

@@ -1,4 +1,4 @@
-"""The time that waits are measured in; tests put another in its place."""
+"""The clock by which waits are measured; tests can replace it."""
 
 import asyncio
 import time
@@ -8,9 +8,9 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Seconds that never go back, and a way to let them pass.
+    """A clock: seconds that never go back, and a way to sleep.
 
-    Whatever has these two methods is one.
+    Every object with these two methods is a clock.
 
     >>> class Counted:
     ...     seconds = 0.0
@@ -25,20 +25,20 @@ class Clock(Protocol):
     """
 
     def now(self) -> float:
-        """The present second; where the count starts means nothing."""
+        """The present second; only differences between two readings have a meaning."""
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Wait so many of these seconds.
+        """Sleep for the given number of seconds.
 
         Args:
-            seconds: From 0 up.
+            seconds: The duration, 0 or more.
         """
         ...
 
 
 class SystemClock:
-    """The time of this machine.
+    """The clock of this machine.
 
     >>> clock = SystemClock()
     >>> clock.now() <= clock.now()
@@ -48,10 +48,10 @@ class SystemClock:
     now = staticmethod(time.monotonic)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait so many seconds.
+        """Sleep for the given number of seconds.
 
         Args:
-            seconds: From 0 up.
+            seconds: The duration, 0 or more.
         """
         await asyncio.sleep(seconds)
 
@@ -60,7 +60,7 @@ _current: list[Clock] = [SystemClock()]
 
 
 def current() -> Clock:
-    """The clock for what is made now.
+    """The clock for objects that are created now.
 
     >>> type(current()).__name__
     'SystemClock'
@@ -70,10 +70,10 @@ def current() -> Clock:
 
 @contextmanager
 def replaced(clock: Clock) -> Iterator[None]:
-    """Give *clock* to all that is made inside the block, in every thread.
+    """Use *clock* for all objects that are created inside the block, in every thread.
 
     Args:
-        clock: The clock in the place of the current one.
+        clock: The clock to use instead of the current one.
 
     >>> from helicone_sessions.testing import VirtualClock
     >>> with replaced(VirtualClock()):

@@ -22,10 +22,10 @@
        ├─ ServerError                         5xx without such a text
        └─ UnexpectedResponse                  anything else
 
-``HeliconeFilterWarning(UserWarning)`` is the one warning: a filter that the open-source server is known to
-read differently.
+``HeliconeFilterWarning(UserWarning)`` is the only warning: the open-source server is known to read a filter
+differently.
 
-Where a builtin fits, the class derives from it too, so that either can be caught. All of them can be pickled
+Where a builtin fits, the class also derives from it, so that either can be caught. All of them can be pickled
 and copied, and none holds an API key.
 """
 
@@ -36,11 +36,11 @@ from typing import Any
 class HeliconeError(Exception):
     """The root of all errors of this package.
 
-    An error carries its parts as data, so that each reader gets them in their own words: Python names an
+    An error carries its parts as data, so that each reader gets them in suitable words: Python names an
     argument, the command line an option, a server's response a field. Each part is None if it does not apply.
 
     Args:
-        message: The text; without it, it is rendered from the parts.
+        message: The text; if omitted, it is rendered from the parts.
         argument: The argument that is wrong, under its name in Python.
         column: The column that the error is about, under its name in the API.
         field: The JSON path of the field that is wrong.
@@ -58,7 +58,7 @@ class HeliconeError(Exception):
     """
 
     answered: Mapping[Any, Any] | None = None
-    """The metrics that `get_metrics_many` had before this error ended it, by key or position; else None."""
+    """The metrics that `get_metrics_many` had when this error ended it, by key or position; else None."""
     argument: str | None = None
     column: str | int | None = None
     field: str | None = None
@@ -82,12 +82,12 @@ class HeliconeError(Exception):
             "problem": problem,
             "remedy": remedy,
         }
-        # Those that are not given stay the class's own, so that they need no room in a pickle.
+        # Parts that are not given keep the class's defaults, and take no room in a pickle.
         self.__dict__.update({name: part for name, part in parts.items() if part is not None})
         message = message or _rendered(argument or column or field, problem, remedy)
         super().__init__(message)
         if isinstance(self, AttributeError):
-            # The message has suggestions; without a name, Python would add its own.
+            # The message has suggestions; with a name, Python would add its own.
             AttributeError.__init__(self, message, name="")
 
     @property
@@ -96,7 +96,7 @@ class HeliconeError(Exception):
         return str(self.args[0])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Exception's own way calls the class with `args` and so loses keyword arguments.
+        # `Exception.__reduce__` calls the class with `args`, and so loses keyword arguments.
         return _rebuild, (type(self), self.args, self.__dict__.copy())
 
 
@@ -128,8 +128,8 @@ class MissingExtra(ConfigurationError, ImportError):
 
     Args:
         extra: The extra of ``helicone-sessions`` that brings it.
-        package: The package that was looked for.
-        purpose: What it is needed for.
+        package: The missing package.
+        purpose: The feature that needs it.
 
     >>> print(MissingExtra("local", package="chdb", purpose="the embedded engine"))
     the embedded engine needs the package 'chdb', which is not installed; install it with: python -m pip install "helicone-sessions[local]"
@@ -151,8 +151,8 @@ class FilterError(HeliconeError):
     >>> Filter.from_wire({"left": "all", "operator": "xor", "right": "all"})
     Traceback (most recent call last):
         ...
-    helicone_sessions.errors.FilterValueError: $.operator must be "and" or "or", got "xor"
-    """
+    helicone_sessions.errors.FilterValueError: $.operator must be "and" or "or", got "xor". Write "and" if both sides must match, "or" if one is enough
+    """  # noqa: E501 - a doctest shows the message whole
 
 
 class FilterTypeError(FilterError, TypeError):
@@ -196,8 +196,8 @@ class FilterSyntaxError(FilterValueError):
         line: The line, counted from 1.
         column: The character in this line, counted from 1.
         offset: The character in the whole text, counted from 0.
-        problem: What is wrong.
-        remedy: What to do about it.
+        problem: The mistake.
+        remedy: The way to fix it.
 
     >>> from helicone_sessions import parse_filter
     >>> text = "cost > 0.1 andd threat"
@@ -313,8 +313,8 @@ class APIError(HeliconeError):
     """The service sent a response that is an error, or is not valid.
 
     Args:
-        message: The service's own text, or the fault of the response.
-        status: The HTTP status.
+        message: The service's text, or the fault of the response.
+        status: The HTTP status of the response.
         request_id: The id of the request from a header of the service or its gateway, or None.
         attempts: Number of attempts.
         waited: Seconds spent waiting between attempts.
@@ -385,10 +385,10 @@ class InvalidRequest(APIError):
 
 
 class RateLimited(APIError):
-    """The rate limit was reached (429), and the query cannot wait until it lets requests through again.
+    """The rate limit is reached (429), and the query cannot wait until it admits requests again.
 
-    The service asks for a wait of more than an hour, the wait would end after the deadline, or the query was
-    only ever refused for six hours.
+    Either the service asks for a wait of more than an hour, or the wait would end after the deadline, or
+    the query was refused for six hours.
 
     Args:
         message: The service's text.
@@ -405,7 +405,7 @@ class RateLimited(APIError):
 
 
 class QueryFailed(APIError):
-    """The service could not run the query; ``message`` is its own text.
+    """The service could not run the query; ``message`` is the service's error text.
 
     The open-source server gives nearly every failure of ClickHouse the text "No request count found"; the
     ``remedy`` suggests a way out.
@@ -477,7 +477,9 @@ class UnexpectedResponse(APIError):
 
 
 class HeliconeFilterWarning(UserWarning):
-    """A filter that the open-source server is known to read differently; `Filter.cautions` lists why.
+    """A filter that the open-source server is known to read differently, or that matches missing values.
+
+    `Filter.cautions` lists the reasons.
 
     >>> import warnings
     >>> from helicone_sessions import Filter

@@ -1,7 +1,7 @@
 """Values and texts for messages, logs and reports: without secrets, without control characters, and short.
 
-Secrets are masked before a text is cut, in every spelling: plain, quoted, escaped as in JSON, Python, HTML or
-a URL, and cut by others before the text arrived here.
+Secrets are masked before a text is cut, in every spelling: plain, quoted, escaped for JSON, Python, HTML or a
+URL, and cut by others before.
 """
 
 import html
@@ -12,10 +12,10 @@ from typing import Final
 
 MASK: Final = "***"
 
-# A part of a secret at the beginning or the end of a cut text is masked from this length on.
+# A part of a secret at the start or the end of a cut text is masked from this length on.
 _SHORTEST_PART: Final = 8
 _INSIDE: Final = ("-", "_", "/")
-# Others escape a text again, so backslashes and percent signs may be repeated.
+# A text may have been escaped twice, which repeats backslashes and percent signs.
 _UNIT: Final = re.compile(
     r"\\+(?:u(?P<u>[0-9a-fA-F]{4})|U(?P<U>[0-9a-fA-F]{8})|x(?P<x>[0-9a-fA-F]{2})"
     r"|(?P<space>[abfnrtv])|(?P<plain>[/\"']))|%(?:25)*(?P<percent>[0-9a-fA-F]{2})|(?P<entity>&\#?\w{1,8};)|.",
@@ -29,11 +29,11 @@ _KEY_LIKE: Final = (
 
 
 def masked_repr(value: object, *secrets: str, most: int = 60) -> str:
-    """The ``repr`` of an argument's value for an error message, without secrets, cut where it is long.
+    """The ``repr`` of an argument's value for an error message, without secrets, cut if it is long.
 
     Args:
         value: The value; a string is shown in quotes.
-        secrets: Known secrets. Whatever looks like a key is masked without being listed.
+        secrets: Known secrets. Texts that look like keys are masked even if they are not listed.
         most: The number of characters after which the text is cut.
 
     >>> masked_repr("fast"), masked_repr(["sk-helicone-abc1234"]), masked_repr("x" * 100, most=10)
@@ -53,11 +53,11 @@ def masked_repr(value: object, *secrets: str, most: int = 60) -> str:
 
 
 def masked_text(text: str, *secrets: str, most: int = 500) -> str:
-    r"""A text from outside, without secrets and control characters, cut where it is long.
+    r"""A text from outside, without secrets and control characters, cut if it is long.
 
     Args:
-        text: For example part of a response, or the text of another library's exception.
-        secrets: Known secrets. Whatever looks like a key is masked without being listed.
+        text: For example part of a response, or the message of another library's exception.
+        secrets: Known secrets. Texts that look like keys are masked even if they are not listed.
         most: The number of characters after which the text is cut.
 
     >>> masked_text("no such key: \\u0073k-1%32", "sk-12"), masked_text("\x1b[31mred")
@@ -81,17 +81,17 @@ def printable(text: str) -> str:
 
 
 def _considered(most: int) -> int:
-    """The length to which a text is cut first, so that a message about a large value takes little time."""
+    """The length to which a text is cut first, so that messages about large values are fast."""
     return 4 * most + 2000
 
 
 def _is_control(letter: str) -> bool:
-    # Also characters that have no width or turn the direction of a text, and halves of surrogate pairs.
+    # Also characters that have no width or change the direction of a text, and halves of surrogate pairs.
     return unicodedata.category(letter) in ("Cc", "Cf", "Cs")
 
 
 def _unescaped(text: str) -> tuple[str, list[int]]:
-    """The text with each escape as the one character that it means, and where each character was."""
+    """The text with each escape replaced by the character that it means, and the place of each character."""
     plain: list[str] = []
     starts: list[int] = []
     for unit in _UNIT.finditer(text):
@@ -128,7 +128,7 @@ def _secret_spans(text: str, secrets: Iterable[str]) -> Iterator[tuple[int, int]
 
 
 def _part_spans(text: str, secret: str) -> Iterator[tuple[int, int]]:
-    """Where the text holds the secret, or is cut after a beginning of it that is long enough to matter."""
+    """The places where the text holds the secret, or ends within it after a long enough beginning."""
     head = secret[:_SHORTEST_PART]
     start = text.find(head)
     while start >= 0:
@@ -136,7 +136,7 @@ def _part_spans(text: str, secret: str) -> Iterator[tuple[int, int]]:
         while length < len(secret) and text.startswith(secret[: length + 1], start):
             length += 1
         end = start + length
-        # A word that begins like the secret goes on, and a cut text does not.
+        # A longer word only begins like the secret; a cut text may end inside it.
         if length == len(secret) or not (text[end : end + 1].isalnum() or text[end : end + 1] in _INSIDE):
             yield start, end
         start = text.find(head, end)

@@ -1,4 +1,4 @@
-"""Spans of OpenTelemetry for queries and their attempts; it needs the extra ``otel``."""
+"""OpenTelemetry spans for queries and their attempts (extra ``otel``)."""
 
 from collections.abc import Mapping
 from contextvars import Token
@@ -27,7 +27,7 @@ try:
 except ImportError as error:
     raise MissingExtra("otel", package="opentelemetry-api", purpose="helicone_sessions.otel") from error
 
-# The first version in which the attributes of HTTP clients are stable.
+# The first version with stable attributes for HTTP clients.
 _SCHEMA: Final = "https://opentelemetry.io/schemas/1.23.0"
 
 
@@ -38,20 +38,20 @@ class _Begun:
 
 
 class OpenTelemetryHooks(Hooks):
-    """Makes a span for each query, and in it one for each attempt; pass it as a client's *hooks*.
+    """Creates a span for each query, with a child for each attempt; pass it to a client as *hooks*.
 
-    The span of a query is a child of the one that is current where the query is asked, also in batches. It
-    is current itself while the query runs, and so is that of an attempt while it runs. Attempts follow the
-    stable semantic conventions for HTTP clients.
+    The parent of a query's span is the span that is current where the query starts, also in a batch. While a
+    query or an attempt runs, its span is current. Attempts follow the stable semantic conventions for HTTP
+    clients.
 
-    No span holds a key, a filter or another part of what is asked, an answer, or the text of an error.
+    No span holds a key, a filter or other part of a query, an answer, or the text of an error.
 
     Args:
-        tracer_provider: Where the spans go; without it the global provider.
-        record_filter: Put the filter's text on the span of the query, as ``helicone_sessions.filter``.
+        tracer_provider: The destination of the spans; by default the global provider.
+        record_filter: Record the filter's text on the query's span, as ``helicone_sessions.filter``.
 
     Raises:
-        MissingExtra: opentelemetry-api is not installed; on import of the module.
+        MissingExtra: opentelemetry-api is not installed; importing this module raises it.
 
     >>> from helicone_sessions import HeliconeClient
     >>> HeliconeClient("sk-helicone-example", hooks=OpenTelemetryHooks())
@@ -64,7 +64,7 @@ class OpenTelemetryHooks(Hooks):
         self._record_filter = record_filter
 
     def query_begins(self, query: AnyQuery) -> _Begun:
-        """Begin the span of a query."""
+        """Start the span of a query."""
         begun = self._begin("helicone_sessions.query", SpanKind.INTERNAL, {})
         if self._record_filter and begun.span.is_recording():
             text = "all" if query.filter is None else str(query.filter)
@@ -72,8 +72,8 @@ class OpenTelemetryHooks(Hooks):
         return begun
 
     def attempt_begins(self, token: _Begun, number: int, url: str) -> _Begun:
-        """Begin the span of an attempt."""
-        # Samplers may ask for these, so they are there from the beginning.
+        """Start the span of an attempt."""
+        # Samplers may read these, so they are set at the start.
         attributes = dict(_of_address(url))
         if number > 1:
             attributes["http.request.resend_count"] = number - 1
@@ -118,13 +118,13 @@ class OpenTelemetryHooks(Hooks):
 def _end(
     begun: _Begun, attributes: Mapping[str, Any], error: BaseException | None, status: str | None = None
 ) -> None:
-    # A coroutine that nobody finishes is closed from wherever it is found, where nothing was attached.
+    # A coroutine that nobody finishes is closed elsewhere, where no context was attached.
     if not isinstance(error, GeneratorExit) or get_current_span() is begun.span:
         context.detach(begun.token)
     if begun.span.is_recording():
         begun.span.set_attributes(attributes)
         if error is not None:
-            # Never its text, which may quote the filter.
+            # The text of an error may quote the filter.
             begun.span.set_attribute("error.type", status or type(error).__qualname__)
             begun.span.set_status(StatusCode.ERROR)
     begun.span.end()

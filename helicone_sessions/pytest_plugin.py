@@ -16,7 +16,7 @@ def helicone_server(monkeypatch: pytest.MonkeyPatch) -> "Iterator[FakeHelicone]"
     The fixture sets ``HELICONE_API_KEY`` and ``HELICONE_BASE_URL``, and installs a clock on which the waits
     of clients take no time (``helicone_server.clock``). A body that breaks the contract, or a filter with a
     leaf that does not hold exactly one condition, fails the test. Other filters that the service reads
-    differently give a ``HeliconeFilterWarning`` of the client.
+    differently cause a ``HeliconeFilterWarning`` in the client.
     """
     # pytest loads this plugin in every run, so it imports as little as possible.
     from helicone_sessions.clock import replaced

@@ -1,7 +1,7 @@
 """Copies the requests of an account into a store of the embedded engine.
 
-The time is copied in periods, oldest first. Each period is read completely and stored before it is noted as
-covered, so that a kill at any moment loses nothing. Requests that come again replace themselves.
+The time is copied in periods, oldest first. Each period is read and stored completely before the checkpoint
+records it, so that a kill at any moment loses nothing. A request that arrives twice replaces itself.
 """
 
 import asyncio
@@ -41,9 +41,9 @@ from helicone_sessions.transport.signed_bodies import BodyUnavailable, SignedBod
 
 OnProgress = Callable[[int, int | None], object]
 
-# Requests may be stored on the server so long after they were made.
+# The service may store a request this long after it was made.
 OVERLAP: Final = timedelta(hours=1)
-# The number of requests that a period is to have: so many at most are usually read again after a kill.
+# The number of requests in a period, and so the most that are usually read again after a kill.
 _AIM: Final = 10_000
 _FIRST_LENGTH: Final = timedelta(hours=1)
 _SHORTEST: Final = timedelta(minutes=1)
@@ -53,7 +53,7 @@ _TICK: Final = 500
 _BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND: Final = timedelta(seconds=1)
 _BODIES: Final = frozenset({"request_body", "response_body"})
-# With bodies: the requests in memory, the downloads before the next are begun, and the bytes of a load.
+# With bodies: the requests in memory, the downloads at a time, and the bytes of a load.
 _CHUNK_WITH_BODIES: Final = 500
 _BODIES_AT_ONCE: Final = 20
 _MOST_BYTES: Final = 64 * 1024 * 1024
@@ -65,15 +65,15 @@ class SyncReport:
 
     Args:
         requests: The number of requests stored; ``requests - replaced`` are new.
-        replaced: How many of them replaced a request of the store, as those of the hour that each sync reads
-            again do.
-        skipped: The number of requests that cannot be stored, by reason, and of those without their bodies:
-            ``"bodies: status 404"``.
+        replaced: The number of them that replaced a request of the store, such as the requests of the last
+            hour, which each sync reads again.
+        skipped: The number of requests that could not be stored, by reason; also of those stored without
+            their bodies, such as ``"bodies: status 404"``.
         cost_differences: The number of requests whose ``cost`` and ``costUSD`` differ; ``cost`` is stored,
             because the metrics of the service sum it.
         since: The start of the time that was read; None for the beginning of the account.
         until: The end of that time.
-        periods: The number of periods that were read one after the other.
+        periods: The number of periods that were read, one after the other.
 
     >>> report = SyncReport(1200, 200, {}, 0, None, datetime(2026, 11, 1, tzinfo=UTC), 3)
     >>> report.requests - report.replaced
@@ -99,12 +99,12 @@ async def sync(
     organization_id: UUID | str | None = None,
     on_progress: OnProgress | None = None,
 ) -> SyncReport:
-    """Copy into a store the requests of the client's account that are not in it yet.
+    """Copy new requests of the client's account into a store.
 
-    The store keeps a checkpoint of the times that it covers, so that a sync continues where the one before
-    ended, even after a kill. It reads the last hour before that again, because the service stores requests
-    late. A request that comes again replaces itself, so the store has each once. Requests that were deleted
-    or changed on the service later and tags of sessions are not copied.
+    The store keeps a checkpoint of the times that it covers, so a sync continues where the previous one
+    ended, even after a kill. It reads the last hour again, because the service stores some requests late. A
+    request that arrives twice replaces itself, so the store holds each request once. Requests that the
+    service deletes or changes later are not updated, and tags of sessions are not copied.
 
     Args:
         client: The client of the account.
@@ -112,10 +112,10 @@ async def sync(
             path, which then answers from the requests of each period as soon as they are stored.
         since: The start of the time to copy; None for the beginning of the account.
         until: The end of that time, which is not part of it; None for now.
-        bodies: Copy the bodies of requests and responses too. Each takes a download from the storage of the
-            service, of 16 MB at most, over https and without the key. A request whose body cannot be read is
+        bodies: Also copy the bodies of requests and responses. Each takes a download of at most 16 MB from
+            the service's storage, over https and without the key. A request whose body cannot be read is
             stored without it, and counted in ``skipped``.
-        organization_id: The organisation under which the store keeps the requests, if it has several
+        organization_id: The organisation under which the store keeps the requests, if it holds several
             accounts.
         on_progress: Called with the number of requests copied so far, and with the number to copy, which is
             None if the service does not count.
@@ -123,7 +123,7 @@ async def sync(
     Raises:
         MissingExtra: The extra ``local`` is not installed.
         ConfigurationError: An argument cannot be used, or the store cannot be opened.
-        HeliconeError: A request failed after the retries; what was copied before is in the store.
+        HeliconeError: A request failed after the retries; the store has the requests copied before it.
 
     >>> from tempfile import TemporaryDirectory
     >>> from helicone_sessions.local import LocalServer
@@ -186,7 +186,7 @@ async def _opened(path: str | os.PathLike[str]) -> AsyncGenerator[Store, None]:
 
 
 def queries_of(requests: int) -> int:
-    """About how many queries it takes to copy a number of requests.
+    """The approximate number of queries that copying requests takes.
 
     >>> queries_of(1_000_000)
     1330
@@ -199,7 +199,7 @@ def queries_of(requests: int) -> int:
 
 @attrs.define(eq=False)
 class _Copying:
-    """One sync, on its way."""
+    """A sync that is running."""
 
     client: HeliconeClient
     store: Store | LocalServer
@@ -237,7 +237,7 @@ class _Copying:
         )
 
     async def _count(self, gaps: list[tuple[datetime, datetime]]) -> int | None:
-        """The number of requests to copy; None if the service does not tell."""
+        """The number of requests to copy; None if the service does not count them."""
         try:
             return sum([await self.client.count_requests(_between(*gap)) for gap in gaps])
         except AuthenticationError:
@@ -279,10 +279,10 @@ class _Copying:
         return end
 
     async def _copy_period(self, start: datetime, end: datetime) -> int:
-        """Copy the requests of a period; the number of them."""
+        """Copy the requests of a period, and return their number."""
         read = 0
         chunk: list[Request] = []
-        # Each request of the period comes once, and they are counted at the end.
+        # Each request of the period arrives once, and the number is compared at the end.
         async with aclosing(self.client.stream_requests(_between(start, end))) as rows:
             async for row in rows:
                 chunk.append(row)
@@ -298,8 +298,8 @@ class _Copying:
         return read
 
     async def _note(self, start: datetime, end: datetime) -> None:
-        """Write down that the time from *start* to *end* was read."""
-        # This machine's clock may be wrong: the time after the newest request is not taken as over.
+        """Record that the time from *start* to *end* was read."""
+        # This machine's clock may be wrong, so the time after the newest request does not count as covered.
         settled = min(end, self.began - OVERLAP, self.coverage.newest or start)
         self.coverage = self.coverage.plus(start, second_of(settled))
         await asyncio.to_thread(write_checkpoint, self.directory, self.organization, self.coverage)
@@ -314,7 +314,7 @@ class _Copying:
             self.coverage = self.coverage.with_newest(moment_in(requests[-1]["request_created_at"]))
 
     async def _complete(self, chunk: list[Request]) -> AsyncIterator[list[Request]]:
-        """The requests, with their bodies if they are to be copied: as many at a time as fit into memory."""
+        """The requests, with their bodies if they are copied, in groups that fit into memory."""
         if self.bodies is None:
             if chunk:
                 yield [_without_bodies(request) for request in chunk]
@@ -333,7 +333,7 @@ class _Copying:
                 requests, size = [], 0
 
     async def _with_bodies(self, bodies: SignedBodies, request: Request) -> tuple[Request, int]:
-        """The request with its bodies, and their size."""
+        """The request with its bodies, and their size in bytes."""
         if request.get("storage_location") == "clickhouse":
             return request, 0
         try:
@@ -350,7 +350,7 @@ def _without_bodies(request: Request) -> Request:
 
 
 def _as_body(value: Any) -> str | None:
-    """A body as text; halves of characters, as at a cut through an emoji, become question marks."""
+    """A body as text; incomplete characters, such as half an emoji at a cut, become question marks."""
     if value is None:
         return None
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
@@ -358,13 +358,13 @@ def _as_body(value: Any) -> str | None:
 
 
 def _between(start: datetime, end: datetime) -> Any:
-    """The condition on requests from *start* on, up to *end*; both are whole seconds."""
+    """The condition on requests from *start* on and before *end*, both in whole seconds."""
     before = F.request_created_at < end
     return before if start == _BEGINNING else (F.request_created_at >= start) & before
 
 
 def _whole_second(argument: str, moment: object) -> datetime:
-    """The moment, without a fraction of a second that a condition on the service would not have."""
+    """The moment in whole seconds, because the service ignores fractions in conditions."""
     if not isinstance(moment, datetime) or moment.utcoffset() is None:
         raise ConfigurationError(
             argument=argument,

@@ -102,7 +102,7 @@ def _joined(inner: st.SearchStrategy[Filter]) -> st.SearchStrategy[Filter]:
 
 
 def wire_values() -> st.SearchStrategy[Any]:
-    """What JSON can hold, mostly one mistake away from a filter of the API."""
+    """JSON values, mostly one mistake away from a filter of the API."""
     scalars = st.none() | st.booleans() | st.integers() | st.floats() | texts | times.map(datetime.isoformat)
     tables = st.sampled_from([REQUESTS, SESSIONS])
     names = st.sampled_from([column.name for column in COLUMNS]) | texts

@@ -1,6 +1,6 @@
-"""Each block of code in the README and the documentation runs as it stands.
+"""Every block of code in the README and the documentation runs unchanged.
 
-What Sphinx runs itself (`testcode`, `doctest`, the notebook) is run by ``nox -s docs``. The rest is here. A
+``nox -s docs`` runs the blocks of Sphinx (`testcode`, `doctest`, the notebook); the other blocks run here. A
 block that is part of a program finds the public names, a `client` and some `queries`.
 """
 
@@ -25,14 +25,16 @@ import pytest_asyncio
 
 import helicone_sessions
 
+pytestmark = pytest.mark.once
+
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "docs" / "llms.txt"])
-# What Sphinx runs, what shows a program that is run as one, what nginx reads, and what is not code.
+# Blocks of Sphinx, of example programs and of nginx, and blocks without code.
 ELSEWHERE: Final = re.compile(
     r"text|nginx|\{(testcode|testoutput|doctest|eval-rst|toctree|raw|table|note|image|figure|index)\}.*"
     r"|\{literalinclude\} \.\./\.\./examples/\w+\.py"
 )
-# In a block of commands these do nothing: they would install, or take longer than all the rest.
+# Commands that do nothing here, because they install something or take too long.
 COMMANDS: Final = f"""
 set -euo pipefail
 helicone-sessions() {{ "{sys.executable}" "{Path(__file__).with_name("documented_command.py")}" "$@"; }}
@@ -55,7 +57,7 @@ asyncio.run(main())
 PART: Final = str(Path(__file__).with_name("documented_part.py"))
 
 
-# The address of a cluster of the reader's own, as pages have it.
+# The address of a cluster in the pages.
 CLUSTER: Final = "https://reader@clickhouse.example:8443/default"
 
 
@@ -85,14 +87,14 @@ BLOCKS: Final = [block for page in PAGES for block in blocks_of(page)]
 
 
 def written_in(language: str) -> list[Any]:
-    """The blocks of a language; what several pages show is there once."""
+    """The blocks of a language, without duplicates."""
     different = {block.text: block for block in reversed(BLOCKS) if block.language == language}
     return [pytest.param(block, id=str(block)) for block in reversed(different.values())]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def environment() -> AsyncIterator[dict[str, str]]:
-    """The variables that lead a client to an embedded engine."""
+    """Environment variables that connect a client to an embedded engine."""
     pytest.importorskip("chdb")
     from helicone_sessions.local import LocalServer
 
@@ -103,7 +105,7 @@ async def environment() -> AsyncIterator[dict[str, str]]:
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """A directory with the files that pages name."""
+    """A directory with the files that the pages mention."""
     row = json.dumps({"request_created_at": "2026-11-23T12:00:00Z", "cost": 0.5, "model": "gpt-4o"}) + "\n"
     for name in ("requests", "october"):
         (tmp_path / f"{name}.jsonl").write_text(row, encoding="utf-8")
@@ -114,7 +116,7 @@ def directory(tmp_path: Path) -> Path:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def cluster() -> AsyncIterator[str]:
-    """The address of a ClickHouse that has the table which a page says is answered fastest."""
+    """The address of a ClickHouse with the table that a page recommends."""
     pytest.importorskip("chdb")
     from helicone_sessions.local.storage.table import REQUEST_COLUMNS
     from tests.local.clickhouse_server import ClickHouseServer, execute
@@ -133,7 +135,7 @@ async def cluster() -> AsyncIterator[str]:
 
 
 async def finished(*command: str, cwd: Path, env: dict[str, str]) -> str:
-    """What a command prints; it has to end well."""
+    """The output of a command, which must succeed."""
     run = await asyncio.create_subprocess_exec(
         *command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -143,7 +145,7 @@ async def finished(*command: str, cwd: Path, env: dict[str, str]) -> str:
 
 
 def waits_at_its_top_level(text: str) -> bool:
-    """Whether a block is a part of a program that runs in a loop already."""
+    """Whether a block is part of a program that already runs in a loop."""
     code = compile(text, "block", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     return bool(code.co_flags & inspect.CO_COROUTINE)
 
@@ -153,7 +155,7 @@ def waits_at_its_top_level(text: str) -> bool:
 async def test_each_block_of_python_runs(
     block: Block, environment: dict[str, str], cluster: str, directory: Path
 ) -> None:
-    """A program ends well and prints figures if it says so; tests that are shown pass."""
+    """Every Python block succeeds, prints figures where it should, and its tests pass."""
     if sys.version_info < (3, 14) and re.search(r'\bt"', block.text):
         pytest.skip("template strings come with Python 3.14")
     file = directory / "test_shown.py"
@@ -171,7 +173,7 @@ async def test_each_block_of_python_runs(
 async def test_each_block_of_commands_runs(
     block: Block, environment: dict[str, str], cluster: str, directory: Path
 ) -> None:
-    """Commands end well, but for those that would install something."""
+    """Every command of the pages succeeds; commands that install something are skipped."""
     pytest.importorskip("cyclopts")
     shown = block.text.replace(CLUSTER, cluster).replace('"sk-helicone-…"', '"$HELICONE_API_KEY"')
     script = COMMANDS + shown.replace("=… ", "= ")
@@ -196,19 +198,19 @@ async def store(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Any]:
     "block", [each for each in written_in("sql") if "FROM requests" in each.values[0].text]
 )
 async def test_each_select_finds_rows(block: Block, store: Any) -> None:
-    """A statement of the page on SQL runs as it stands, and the sample has rows for it."""
+    """Every statement of the page on SQL runs unchanged and finds rows in the sample."""
     assert len(await store.sql(block.text))
 
 
 @pytest.mark.parametrize("block", written_in("json"))
 def test_each_block_of_json_is_json(block: Block) -> None:
-    """What is shown as JSON can be read."""
+    """Every JSON block is valid JSON."""
     json.loads(block.text)
 
 
 @pytest.mark.parametrize("block", written_in("pycon"))
 def test_each_session_of_the_interpreter_is_as_shown(block: Block) -> None:
-    """Sessions that end in an error say what the page says, however it is broken into lines."""
+    """Interpreter sessions print what the page shows, apart from line breaks."""
     space = {name: getattr(helicone_sessions, name) for name in helicone_sessions.__all__}
     shown = doctest.DocTestParser().get_doctest(block.text, space, str(block), str(block.page), block.line)
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
@@ -216,14 +218,14 @@ def test_each_session_of_the_interpreter_is_as_shown(block: Block) -> None:
 
 
 def test_every_block_is_run_somewhere() -> None:
-    """No page has a block in a language that nothing runs."""
+    """Every block has a language that some test runs."""
     here = {"python", "console", "json", "sql", "pycon"}
     others = [block for block in BLOCKS if block.language not in here]
     assert [] == [str(block) for block in others if not ELSEWHERE.fullmatch(block.language)]
 
 
 def test_the_map_for_language_models_has_every_page() -> None:
-    """Each page of the documentation is linked from llms.txt, and nothing else is."""
+    """llms.txt links to each page of the documentation and nothing else."""
     docs = ROOT / "docs"
     pages = {*docs.glob("**/*.md"), *docs.glob("how-to/*.ipynb")} - {docs / "index.md"}
     built = {

@@ -128,7 +128,7 @@ def test_an_error_crosses_processes_whole(error: HeliconeError, duplicate: Calla
 
 @pytest.mark.parametrize("duplicate", COPIES.values(), ids=COPIES)
 def test_notes_added_to_an_error_cross_processes_with_it(duplicate: Callable[[Any], Any]) -> None:
-    """What a caller adds with add_note stays with a copy."""
+    """A note from add_note stays with a copy."""
     error = QueryFailed("off", status=500)
     error.add_note("query 7 of the batch")
 
@@ -179,7 +179,7 @@ def test_str_tells_status_request_id_and_attempts(expected: str, error: Helicone
 
 @pytest.mark.parametrize("kind", [kind for kind in TREE if issubclass(kind, TransportError)], ids=_name)
 def test_attempts_set_later_are_shown(kind: type[TransportError]) -> None:
-    """What retries know is put on the error after it was made."""
+    """Facts from retries are set on the error after its creation."""
     limit = {"limit": "timeout", "seconds": 1.0} if kind is RequestTimeout else {}
     error = kind("no answer", **limit)
     error.attempts = 3
@@ -218,7 +218,7 @@ def test_a_timeout_names_its_limit() -> None:
 
 @pytest.mark.parametrize("extra", ["local", "cli", "speed"])
 def test_a_missing_extra_says_how_to_install_it(extra: str) -> None:
-    """The message names the purpose, the package and the very command that mends it."""
+    """The message names the purpose, the package and the command that installs it."""
     error = MissingExtra(extra, package="some_package", purpose="the embedded engine")
 
     assert extra == error.extra

@@ -1,4 +1,4 @@
-"""The programs of `examples/`, each run as it stands beside an embedded engine, as a stranger would do."""
+"""The programs of `examples/`, run unchanged with an embedded engine."""
 
 import asyncio
 import csv
@@ -29,7 +29,9 @@ from helicone_sessions import (
     SessionMetricsQuery,
     TimeFilter,
 )
-from helicone_sessions.testing import FakeHelicone, Reply, metrics
+from helicone_sessions.testing import FakeHelicone, Reply, metrics, request
+
+pytestmark = pytest.mark.once
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -39,7 +41,7 @@ MODELS = ("gpt-4o", "gpt-4o-mini", "claude-sonnet-4", "claude-opus-4")
 
 @attrs.frozen
 class Done:
-    """What a program has left behind."""
+    """The exit code and output of a program."""
 
     code: int
     out: str
@@ -53,7 +55,7 @@ def environment(server: Any) -> dict[str, str]:
 async def run(
     name: str, *arguments: str, env: Mapping[str, str], folder: Path, python: Iterable[str] = ()
 ) -> Done:
-    """Run an example, or with *python* what these arguments of Python say, in *folder*."""
+    """Run an example in *folder*, or Python with the arguments *python*."""
     command = (*python, *arguments) if python else (str(EXAMPLES / name), *arguments)
     program = await asyncio.create_subprocess_exec(
         sys.executable, *command, env=env, cwd=folder, stdin=DEVNULL, stdout=PIPE, stderr=PIPE
@@ -77,7 +79,7 @@ def sample(end: datetime) -> list[dict[str, Any]]:
 
 
 def lately(end: datetime) -> list[dict[str, Any]]:
-    """Some days of the sample, which are loaded sooner."""
+    """Some days of the sample, which load faster."""
     return sample(end)[-2_000:]
 
 
@@ -91,7 +93,7 @@ def this_month(zone: ZoneInfo) -> datetime:
 
 
 async def test_cost_report(tmp_path: Path) -> None:
-    """The report tells the dollars of each model on each day of last month, as they are in the requests."""
+    """The report has the dollars of each model on each day of last month, as in the requests."""
     end = this_month(BERLIN)
     first = (end - timedelta(days=1)).replace(day=1)
     rows = sample(end.astimezone(UTC))
@@ -120,7 +122,7 @@ async def test_cost_report(tmp_path: Path) -> None:
 
 
 async def test_cost_report_resumes(tmp_path: Path) -> None:
-    """After a report with gaps the same command asks for the gaps only, and then all is there."""
+    """After a report with missing cells, the same command queries only these and completes it."""
     days = (this_month(ZoneInfo("UTC")) - timedelta(days=1)).day
     async with FakeHelicone() as server:
         env = environment(server)
@@ -139,7 +141,7 @@ async def test_cost_report_resumes(tmp_path: Path) -> None:
 
 
 async def test_cost_report_with_gaps(tmp_path: Path) -> None:
-    """A sum in which a day is missing is not shown as that of the month."""
+    """A sum with a missing day is marked."""
     async with FakeHelicone() as server:
         server.will_answer(Reply(501, "not today"))
         done = await run("cost_report.py", "--models", "o3", env=environment(server), folder=tmp_path)
@@ -147,7 +149,7 @@ async def test_cost_report_with_gaps(tmp_path: Path) -> None:
 
 
 async def test_cost_report_without_an_answer(tmp_path: Path) -> None:
-    """Where nothing is answered there is no report, and that of before stays as it is."""
+    """If no query succeeds there is no report, and the previous one is kept."""
     name = f"costs-{this_month(ZoneInfo('UTC')) - timedelta(days=1):%Y-%m}.csv"
     (tmp_path / name).write_text("of before", "utf-8")
     async with FakeHelicone() as server:
@@ -159,7 +161,7 @@ async def test_cost_report_without_an_answer(tmp_path: Path) -> None:
 
 
 async def test_cost_report_with_a_wrong_key(tmp_path: Path) -> None:
-    """A key that is refused makes no report, and says so."""
+    """A rejected key is reported, and no report is written."""
     async with FakeHelicone() as server:
         env = environment(server) | {"HELICONE_API_KEY": "sk-helicone-wrong"}
         done = await run("cost_report.py", env=env, folder=tmp_path)
@@ -172,7 +174,7 @@ async def test_cost_report_with_a_wrong_key(tmp_path: Path) -> None:
     ("models", "zone"), [("o3", "UTC"), ("gpt-4o", "America/New_York")], ids=["models", "zone"]
 )
 async def test_cost_report_begins_anew(models: str, zone: str, tmp_path: Path) -> None:
-    """What is kept of a report of other models or of another time zone is no part of this one."""
+    """A saved report of other models or another time zone is ignored."""
     days = (this_month(ZoneInfo(zone)) - timedelta(days=1)).day
     async with FakeHelicone() as server:
         env = environment(server)
@@ -182,22 +184,22 @@ async def test_cost_report_begins_anew(models: str, zone: str, tmp_path: Path) -
         asked = ("--models", models, "--time-zone", zone)
         done = await run("cost_report.py", *asked, env=env, folder=tmp_path)
         assert (0, 2 * days) == (done.code, len(server.requests) - before)
-    assert zone != "UTC" or "has other models or days: beginning anew" in done.err
+    assert zone != "UTC" or "has other models or days: starting again" in done.err
     assert ["", models, "other"] == ["", *done.out.splitlines()[0].split()]
 
 
 async def test_cost_report_after_a_broken_file(tmp_path: Path) -> None:
-    """A kept file that cannot be read is said to be so, and the report begins anew."""
+    """An unreadable saved report is reported, and the report starts again."""
     name = f"costs-{this_month(ZoneInfo('UTC')) - timedelta(days=1):%Y-%m}"
     (tmp_path / f"{name}.json").write_text('{"version": 1, "que', "utf-8")
     async with FakeHelicone() as server:
         done = await run("cost_report.py", "--models", "o3", env=environment(server), folder=tmp_path)
-    assert (0, f"{name}.json cannot be read: beginning anew\n") == (done.code, done.err)
+    assert (0, f"{name}.json cannot be read: starting again\n") == (done.code, done.err)
     assert {f"{name}.csv"} == files(tmp_path).keys()
 
 
 async def test_cost_report_ended_while_it_writes(tmp_path: Path) -> None:
-    """A run that cannot write to the end leaves what was kept before as it was."""
+    """A run that cannot finish writing keeps the previous file."""
     pytest.importorskip("resource", reason="this system has no limit for the size of files")
     # More than the CSV file has, and less than what is kept.
     limited = (
@@ -219,7 +221,7 @@ async def test_cost_report_ended_while_it_writes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("zone", ["Europe/Berln", "../Berlin", "Europe"])
 async def test_cost_report_in_no_zone(zone: str, tmp_path: Path) -> None:
-    """A time zone that is not known is an error of usage."""
+    """An unknown time zone is a usage error."""
     done = await run("cost_report.py", "--time-zone", zone, env=os.environ, folder=tmp_path)
     assert (2, "") == (done.code, done.out)
     assert f"argument --time-zone: no zone '{zone}' is known" in done.err
@@ -228,7 +230,7 @@ async def test_cost_report_in_no_zone(zone: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("factor", "code"), [("2", 1), ("100", 0)])
 async def test_alert(factor: str, code: int, tmp_path: Path) -> None:
-    """The alert compares the last hour with the day before, and ends with 1 where a figure has grown."""
+    """The alert compares the last hour with the day before, and exits with 1 if a figure has grown."""
     now = datetime.now(UTC)
     rows = [
         {"request_created_at": now - timedelta(minutes=30), "session_id": "late", "cost": 0.75},
@@ -251,7 +253,7 @@ async def test_alert(factor: str, code: int, tmp_path: Path) -> None:
 
 
 async def test_alert_without_an_answer(tmp_path: Path) -> None:
-    """Where nothing is known it ends with 3."""
+    """Without a result the exit code is 3."""
     async with FakeHelicone() as server:
         server.otherwise(Reply(501, "not today"))
         done = await run("alert.py", env=environment(server), folder=tmp_path)
@@ -260,7 +262,7 @@ async def test_alert_without_an_answer(tmp_path: Path) -> None:
 
 
 async def test_four_workers_on_the_engine(tmp_path: Path) -> None:
-    """Four processes with a share each answer every hour of a week, and none is asked twice."""
+    """Four processes with a share each query every hour of a week once."""
     week_ends = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     async with engine(lately(week_ends), rate_limit=200) as server:
         done = await run("four_workers.py", "--share", "50", env=environment(server), folder=tmp_path)
@@ -270,21 +272,21 @@ async def test_four_workers_on_the_engine(tmp_path: Path) -> None:
         async with HeliconeClient(server.api_key, base_url=server.url) as client:
             found = await client.get_metrics(time_filter=TimeFilter(start, start + timedelta(hours=1)))
     assert (0, "") == (done.code, done.err)
-    assert "168 of 168 hours answered, 0 asked more than once" in done.out
+    assert "168 of 168 hours answered, 0 sent repeatedly" in done.out
     assert f"{found.average.session_cost:.4f}" == told[1]
 
 
 async def test_four_workers_without_sessions(tmp_path: Path) -> None:
-    """Where no session is, none is called the costliest."""
+    """Without sessions no most expensive hour is named."""
     async with FakeHelicone() as server:
         server.otherwise(NO_SESSIONS)
         done = await run("four_workers.py", env=environment(server), folder=tmp_path)
     assert (0, "") == (done.code, done.err)
-    assert "168 of 168 hours answered, 0 asked more than once\nno sessions\n" == done.out
+    assert "168 of 168 hours answered, 0 sent repeatedly\nno sessions\n" == done.out
 
 
 async def test_four_workers_at_the_limit(tmp_path: Path) -> None:
-    """Where the budget is spent again and again, four processes wait for it together and lose no query."""
+    """Four processes wait for a limit that is reached repeatedly, and lose no query."""
     async with FakeHelicone() as server:
         server.limit(requests=60, per=1)
         done = await run("four_workers.py", env=environment(server), folder=tmp_path)
@@ -296,7 +298,7 @@ async def test_four_workers_at_the_limit(tmp_path: Path) -> None:
 
 
 async def test_four_workers_with_failures(tmp_path: Path) -> None:
-    """Why hours have no answer is told once for each reason."""
+    """Each reason for missing hours is reported once."""
     async with FakeHelicone() as server:
         server.will_answer(Reply(501, "not today"), Reply(501, "not today"))
         done = await run("four_workers.py", env=environment(server), folder=tmp_path)
@@ -307,7 +309,7 @@ async def test_four_workers_with_failures(tmp_path: Path) -> None:
 
 
 async def test_four_workers_with_a_wrong_key(tmp_path: Path) -> None:
-    """A key that is refused ends all of them with what the service says."""
+    """A rejected key ends all processes with the service's message."""
     async with FakeHelicone() as server:
         env = environment(server) | {"HELICONE_API_KEY": "sk-helicone-wrong"}
         done = await run("four_workers.py", env=env, folder=tmp_path)
@@ -326,7 +328,7 @@ async def test_four_workers_with_a_wrong_key(tmp_path: Path) -> None:
     ids=["text", "or", "form", "empty form"],
 )
 async def test_user_filters(wish: tuple[str, ...], filter_: Any, tmp_path: Path) -> None:
-    """A wish is answered among the requests of its customer alone, whatever joins its conditions."""
+    """A user's filter only matches the requests of that customer, however its conditions are joined."""
     own = F.properties["plan"] == "pro"
     async with engine(lately(datetime.now(UTC))) as server:
         done = await run("user_filters.py", "pro", *wish, env=environment(server), folder=tmp_path)
@@ -340,16 +342,16 @@ async def test_user_filters(wish: tuple[str, ...], filter_: Any, tmp_path: Path)
     ("wish", "message"),
     [
         (("text", "cost > 0.1 or modle = 3"), "line 1, column 15: there is no column 'modle'"),
-        (("text", 'cost > 1 or session_tag = "a"'), "session_tag cannot be asked for"),
+        (("text", 'cost > 1 or session_tag = "a"'), "session_tag cannot be used"),
         (("text", 'all) or (user_id = "ada"'), "line 1, column 4: "),
         (("form", "color=red"), "there is no field color; there are model, name, min_cost, status"),
         (("form", "min_cost=cheap"), "min_cost: 'cheap' cannot be used: could not convert"),
         (("form", "status=200,ok"), "status: '200,ok' cannot be used: invalid literal"),
-        (("form", "model"), "'model' has no value; a field is as model=gpt-4o\n"),
+        (("form", "model"), "'model' has no value; write it as model=gpt-4o\n"),
     ],
 )
 async def test_user_filters_refused(wish: tuple[str, ...], message: str, tmp_path: Path) -> None:
-    """A wish that cannot be read ends with 2 and a text for the user, and nothing is asked."""
+    """An invalid filter exits with 2 and a message for the user, without a query."""
     async with FakeHelicone() as server:
         done = await run("user_filters.py", "pro", *wish, env=environment(server), folder=tmp_path)
         assert [] == server.requests
@@ -358,7 +360,7 @@ async def test_user_filters_refused(wish: tuple[str, ...], message: str, tmp_pat
 
 
 async def test_user_filters_without_a_customer(tmp_path: Path) -> None:
-    """Where nobody is logged in nothing is asked, and it says so."""
+    """If nobody is logged in, that is reported without a query."""
     async with FakeHelicone() as server:
         done = await run("user_filters.py", "", "text", "all", env=environment(server), folder=tmp_path)
         assert [] == server.requests
@@ -372,7 +374,7 @@ async def test_user_filters_without_a_customer(tmp_path: Path) -> None:
     ids=["wrong key", "no connection"],
 )
 async def test_user_filters_without_an_answer(scheme: str, reason: str, tmp_path: Path) -> None:
-    """Where no answer comes the user is told so in a sentence, and the log has the reason."""
+    """If a query fails, the user sees one sentence and the log has the reason."""
     async with FakeHelicone() as server:
         env = environment(server) | {"HELICONE_API_KEY": "sk-helicone-wrong"}
         env["HELICONE_BASE_URL"] = server.url.replace("http", scheme)
@@ -384,21 +386,21 @@ async def test_user_filters_without_an_answer(scheme: str, reason: str, tmp_path
 
 
 async def test_user_filters_without_arguments(tmp_path: Path) -> None:
-    """Without a customer and a wish it ends with 2 and says how it is called."""
+    """Without a customer and a filter it exits with 2 and shows its usage."""
     done = await run("user_filters.py", env=os.environ, folder=tmp_path)
     assert (2, "") == (done.code, done.out)
     assert done.err.startswith("usage: user_filters.py ")
 
 
 async def test_fastapi_app(tmp_path: Path) -> None:
-    """The application answers a dashboard with the client's figures, and errors as its callers need them."""
+    """The application returns the client's figures, and errors in the form that callers need."""
     async with engine(lately(datetime.now(UTC))) as server, application(server, tmp_path) as session:
         await _look_at(session, server)
 
 
 @asynccontextmanager
 async def application(server: Any, folder: Path) -> AsyncIterator[aiohttp.ClientSession]:
-    """The application as a program of its own, before *server*."""
+    """The application in a separate process, which queries *server*."""
     pytest.importorskip("fastapi", reason="FastAPI is not installed")
     pytest.importorskip("uvicorn", reason="uvicorn is not installed")
     command = ("-m", "uvicorn", "--app-dir", str(EXAMPLES), "--port", "0", "fastapi_app:app")
@@ -449,7 +451,7 @@ async def _look_at(session: aiohttp.ClientSession, server: Any) -> None:
 
 
 async def test_fastapi_app_with_many_models(tmp_path: Path) -> None:
-    """One request asks for twenty models at most; empty names are none."""
+    """A request has at most twenty models, and empty names do not count."""
     names = [f"model-{number}" for number in range(21)]
     async with FakeHelicone() as server, application(server, tmp_path) as session:
         for models in (",".join(names), " , "):
@@ -464,7 +466,7 @@ async def test_fastapi_app_with_many_models(tmp_path: Path) -> None:
 
 
 async def test_fastapi_app_without_an_answer(tmp_path: Path) -> None:
-    """What goes wrong behind the application is a status of its own; the reason is not for its callers."""
+    """Failures of Helicone have different statuses, and callers do not see the reason."""
     async with FakeHelicone() as server, application(server, tmp_path) as session:
         for reply, status, text in [
             (Reply(401, {"error": "no"}), 502, "refused"),
@@ -506,18 +508,85 @@ async def test_clickhouse(tmp_path: Path) -> None:
     assert done.out.startswith("2 requests\n")
     assert f"{yesterday:%Y-%m-%d} 0.5000 dollars a session\n" in done.out
     assert 1 == wrong.code
-    assert wrong.err.startswith("the ClickHouse cannot be asked: ")
+    assert wrong.err.startswith("the ClickHouse cannot be queried: ")
 
 
 async def test_clickhouse_without_an_address(tmp_path: Path) -> None:
-    """Without the address of a ClickHouse it says which variable to set."""
+    """Without the address of a ClickHouse it names the variable to set."""
     env = {name: value for name, value in os.environ.items() if name != "CLICKHOUSE_URL"}
     done = await run("clickhouse.py", env=env, folder=tmp_path)
-    assert (1, "set CLICKHOUSE_URL, as https://reader@host:8443/default\n") == (done.code, done.err)
+    assert (1, "set CLICKHOUSE_URL, for example https://reader@host:8443/default\n") == (done.code, done.err)
+
+
+async def test_sync_and_report(tmp_path: Path) -> None:
+    """It copies what is new, and shows the dollars of each model in this week and in the week before."""
+    pytest.importorskip("chdb", reason="the extra `local` is not installed")
+    today = datetime.now(BERLIN).replace(hour=0, minute=0, second=0, microsecond=0)
+    arguments = ("store", "--time-zone", "Europe/Berlin")
+    async with FakeHelicone() as server:
+        server.stored_requests = [
+            request(model=model, cost=cost, created_at=today - timedelta(days=days, hours=-12))
+            for model, cost, days in [("o3", 1.5, 0), ("o3", 1.0, 7), ("o3", 0.5, 8), ("gpt-4o", 0.25, 1)]
+        ]
+        begun = await run("sync_and_report.py", *arguments, env=environment(server), folder=tmp_path)
+        server.stored_requests = [
+            *server.stored_requests,
+            request(model="gpt-4o", cost=0.5, created_at=datetime.now(UTC) - timedelta(minutes=5)),
+        ]
+        ended = await run("sync_and_report.py", *arguments, env=environment(server), folder=tmp_path)
+    assert (0, "") == (begun.code, begun.err)
+    first, _, *lines = begun.out.splitlines()
+    assert first.endswith(" new requests")
+    assert [["gpt-4o", "1", "0.25", "0.00", "new"], ["o3", "1", "1.00", "0.50", "+100%"]] == sorted(
+        line.split() for line in lines
+    )
+    assert ended.out.startswith("1 new requests\n")
+
+
+async def test_sync_and_report_without_the_service(tmp_path: Path) -> None:
+    """If the service fails, the report is that of the data that is there, and the exit code is 1."""
+    pytest.importorskip("chdb", reason="the extra `local` is not installed")
+    async with FakeHelicone() as server:
+        env = environment(server)
+        wrong = env | {"HELICONE_API_KEY": "sk-helicone-wrong"}
+        none = await run("sync_and_report.py", "store", env=wrong, folder=tmp_path)
+        yesterday = datetime.now(UTC) - timedelta(days=1)
+        server.stored_requests = [request(model="o3", cost=0.5, created_at=yesterday)]
+        await run("sync_and_report.py", "store", env=env, folder=tmp_path)
+        old = await run("sync_and_report.py", "store", env=wrong, folder=tmp_path)
+    assert (1, "") == (none.code, none.out)
+    assert "there is no report: " in none.err
+    assert (1, ["o3", "1", "0.50"]) == (old.code, old.out.splitlines()[1].split()[:3])
+    assert "the copy is not complete: Unauthorized" in old.err
+
+
+async def test_two_organizations(tmp_path: Path) -> None:
+    """Each organisation is copied with its own key, and queried apart from the other."""
+    keys = {"sk-of-shop": UUID(int=1), "sk-of-app": UUID(int=2)}
+    made = datetime.now(UTC) - timedelta(days=1)
+    rows = [
+        {"request_created_at": made, "cost": cost, "session_id": session, "organization_id": str(keys[key])}
+        for key, session, cost in [
+            ("sk-of-shop", "a", 0.5),
+            ("sk-of-shop", "b", 0.25),
+            ("sk-of-app", "a", 2.0),
+        ]
+    ]
+    async with engine(rows, api_key=keys) as server:
+        env = {**os.environ, "HELICONE_BASE_URL": server.url}
+        env |= {"HELICONE_API_KEY_SHOP": "sk-of-shop", "HELICONE_API_KEY_APP": "sk-of-app"}
+        done = await run("two_organizations.py", "shop", "app", env=env, folder=tmp_path)
+        env["HELICONE_API_KEY_APP"] = ""
+        failed = await run("two_organizations.py", "shop", "app", env=env, folder=tmp_path)
+    assert (0, "") == (done.code, done.err)
+    shown = ["shop: 2 sessions, $0.75", "app: 1 sessions, $2.00"]
+    assert ["shop: 2 new requests", "app: 1 new requests", *shown] == done.out.splitlines()
+    assert (1, shown) == (failed.code, failed.out.splitlines()[-2:])
+    assert failed.err.startswith("app: the copy is not complete: ")
 
 
 async def test_tests_of_ones_own(tmp_path: Path) -> None:
-    """The file of tests passes as it stands, in a folder of its own beside the program that it tests."""
+    """The file of tests passes unchanged, in a folder with the program that it tests."""
     pytest.importorskip("chdb", reason="the extra `local` is not installed")
     for name in ("alert.py", "test_my_code.py"):
         shutil.copy(EXAMPLES / name, tmp_path)
@@ -529,7 +598,7 @@ async def test_tests_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_every_example_is_tried_and_shown() -> None:
-    """No example is left out here, and each is shown by a page of the documentation."""
+    """Each example is tested here and shown by a page of the documentation."""
     here = Path(__file__).read_text(encoding="utf-8")
     pages = "".join(page.read_text(encoding="utf-8") for page in (EXAMPLES.parent / "docs").rglob("*.md"))
     for example in EXAMPLES.glob("*.py"):

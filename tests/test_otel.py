@@ -1,4 +1,4 @@
-"""The spans of OpenTelemetry: which there are, what stands in them, and what never does."""
+"""The spans of OpenTelemetry: which exist, their content, and what they never contain."""
 
 import asyncio
 import json
@@ -129,7 +129,7 @@ async def make_client(server: FakeHelicone, spans: Spans) -> AsyncIterator[Make]
         await client.aclose()
 
 
-# What stands in them
+# Their content
 
 
 async def test_a_query_is_one_span_with_its_attempt_inside(
@@ -454,7 +454,7 @@ async def test_nothing_private_is_in_a_span(
 
 
 async def test_a_key_in_the_address_is_masked(make_client: Make, server: FakeHelicone, spans: Spans) -> None:
-    """Some put the key into the path of their own gateway; no span shows it there."""
+    """Some users put the key into the path of their gateway; no span shows it there."""
     with pytest.raises(HeliconeError):
         await make_client(base_url=f"{server.url}/{KEY}").get_metrics()
 

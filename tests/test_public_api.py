@@ -18,7 +18,7 @@ PINNED = Path(__file__).parent / "public_api.txt"
 PACKAGE = Path(helicone_sessions.__file__).parent
 # Modules whose `__all__` is public, beside the package's own.
 MODULES = ("local", "report", "testing")
-# What is public without standing in an `__all__`: what answers are made of, columns, options of commands.
+# Public names outside of an `__all__`: parts of answers, columns, options of commands.
 BESIDE = (
     "clock.replaced",
     "pytest_plugin.helicone_server",
@@ -88,7 +88,7 @@ def annotation(attribute: Any) -> str:
 
 
 def value(attribute: Any) -> str:
-    """What an attribute is by itself, where that is a part of its face."""
+    """The value of an attribute, if it is part of the public API."""
     given = attribute.value
     if given is None or not attribute.labels & {"class-attribute", "module-attribute"}:
         return ""
@@ -99,9 +99,9 @@ def value(attribute: Any) -> str:
 
 
 def test_the_public_names_and_signatures_are_pinned() -> None:
-    """What a user can call, give and read changes on purpose only.
+    """Public calls, arguments and results change only on purpose.
 
-    With HELICONE_SESSIONS_NEW_REFERENCES set, the list is made anew: look at what has changed in it.
+    With HELICONE_SESSIONS_NEW_REFERENCES set, the list is rewritten: look at the changes.
     """
     found = public_api(PACKAGE)
     if os.environ.get("HELICONE_SESSIONS_NEW_REFERENCES"):

@@ -1,6 +1,7 @@
 import importlib.resources
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -120,6 +121,7 @@ def test_all_names_can_be_imported_at_once() -> None:
 
     assert "asyncio" in loaded
     assert set(helicone_sessions.__all__) <= set(dir(helicone_sessions))
+    assert version("helicone-sessions") == helicone_sessions.__version__
     with pytest.raises(AttributeError, match="has no attribute 'Client'"):
         _ = helicone_sessions.Client  # type: ignore[attr-defined]
 

@@ -6,7 +6,7 @@ import importlib
 import inspect
 import re
 import runpy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +22,7 @@ from tests.test_public_api import BESIDE, MODULES
 PACKAGE: Final = Path(helicone_sessions.__file__).parent
 DOCS: Final = Path(__file__).parents[1] / "docs"
 PAGES: Final = (DOCS / "reference.md", *sorted(DOCS.glob("reference/*.md")))
-# Public without an entry of their own, and where they are described.
+# Public names without an entry, and where they are described.
 ELSEWHERE: Final = {
     "filters.columns.Columns": "it is `F`, and its columns have tables",
     "pytest_plugin.helicone_server": "a fixture: docs/testing.md, the environment",
@@ -172,7 +172,7 @@ def test_every_public_name_has_an_example(path: str) -> None:
 
 
 def shown_in(docstring: str | None) -> set[str]:
-    """The methods that the example of a docstring calls, or defines in a class of its own."""
+    """The methods that the example of a docstring calls or defines."""
     found = set()
     for example in doctest.DocTestParser().get_examples(docstring or ""):
         for node in ast.walk(ast.parse(example.source)):
@@ -235,7 +235,7 @@ def test_every_parameter_is_described(path: str) -> None:
 
 @pytest.fixture(scope="module")
 def generated() -> dict[str, str]:
-    """What the pages get from the code when they are built."""
+    """The parts of pages that are generated from the code."""
     pytest.importorskip("cyclopts")
     found: dict[str, str] = runpy.run_path(str(DOCS / "conf.py"))["myst_substitutions"]
     return found
@@ -269,14 +269,20 @@ def test_the_operators_of_a_column_are_those_that_work(generated: dict[str, str]
     assert "it has no `.is_null()`" in generated["text_columns"]
 
 
+def option_count(kinds: Iterable[Any], parameter_count: int) -> int:
+    """The number of options; the fields of `times`, `source` and `loading` are options too."""
+    shared = [attrs.fields(attrs.resolve_types(kind)) for kind in kinds if attrs.has(kind)]
+    return parameter_count + sum(
+        option_count((field.type for field in fields), len(fields)) - 1 for fields in shared
+    )
+
+
 @pytest.mark.parametrize("command", ["demo", "filter", "metrics", "serve", "sessions", "sql"])
 def test_every_option_is_there(command: str, generated: dict[str, str]) -> None:
     """The page of the command line has each command, with each of its options."""
     module, _, function = importlib.import_module("helicone_sessions.cli")._COMMANDS[command].partition(":")
     called = getattr(importlib.import_module(f"helicone_sessions.cli.{module}"), function)
-    # The fields of `times` and `source` are options of their own.
-    shared = [kind for kind in inspect.get_annotations(called).values() if attrs.has(kind)]
-    given = len(parameters(called)) + sum(len(attrs.fields(kind)) - 1 for kind in shared)
+    given = option_count(inspect.get_annotations(called).values(), len(parameters(called)))
     shown = generated[f"{command}_options"]
 
     assert given == len(re.findall(r"^\* `", shown, re.MULTILINE))
@@ -319,7 +325,7 @@ def variables() -> set[str]:
 
 
 def test_every_variable_of_the_environment_is_in_the_table() -> None:
-    """Each variable that the package reads has a row, and so have those that its libraries read for it."""
+    """Each variable that the package or its libraries read has a row."""
     page = (DOCS / "reference" / "environment.md").read_text("utf-8")
     rows = "".join(re.findall(r"^\| (`.*?) \|", page, re.MULTILINE))
     ours = variables()

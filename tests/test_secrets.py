@@ -83,12 +83,12 @@ class Waits(Hooks):
 
 
 def shown(value: object) -> list[str]:
-    """What printing *value* shows."""
+    """The output of printing *value*."""
     return [repr(value), str(value), f"{value}", f"{value!r}", f"{[value]}", f"{value!a}"]
 
 
 def dumped(value: object) -> list[str]:
-    """What a dump of the object graph shows: attributes of ours and plain values all the way down."""
+    """A dump of the object graph: our attributes and plain values at any depth."""
     found: list[str] = []
     seen: set[int] = set()
     waiting = [value]
@@ -117,7 +117,7 @@ def listed(item: object) -> list[object]:
 
 
 def told_of(error: BaseException) -> list[str]:
-    """What a log could show of an error, with all that it came from."""
+    """Everything that a log could show of an error and its causes."""
     chain: list[BaseException] = []
     waiting: list[BaseException | None] = [error]
     while waiting:
@@ -159,7 +159,7 @@ async def test_a_client_and_its_parts_show_no_secret(server: FakeHelicone, is_us
 
 
 def test_a_key_in_the_address_is_not_shown() -> None:
-    """A proxy of one's own may want the key in the path, too; no repr shows it there."""
+    """A private proxy may want the key in the path too; no repr shows it there."""
     client = HeliconeClient(KEY, base_url=f"http://127.0.0.1:8585/{KEY}/")
     assert "/***/" in repr(client)
     assert not [part for part in (client, client._connection) if KEY in repr(part)]
@@ -215,7 +215,7 @@ async def test_nothing_that_holds_a_secret_is_pickled(
 
 
 async def test_nothing_that_is_asked_or_answered_holds_a_secret(server: FakeHelicone) -> None:
-    """Queries, outcomes, answers and what the hook is told can be pickled and shown."""
+    """Queries, outcomes, answers and the values that hooks receive can be pickled and shown."""
     server.will_answer(gateway_page())
     waits = Waits()
     client = client_of(server, hooks=waits)
@@ -258,7 +258,7 @@ FAULTS: dict[str, tuple[type[HeliconeError], Any]] = {
 
 
 def everything_seen(caplog: pytest.LogCaptureFixture, caught: list[warnings.WarningMessage]) -> list[str]:
-    """What was logged, by whomever, and warned of."""
+    """All log records and warnings."""
     records = [text for record in caplog.records for text in (repr(vars(record)), record.getMessage())]
     return [*records, caplog.text, *(repr(warning) + str(warning.message) for warning in caught)]
 
@@ -319,7 +319,7 @@ async def test_no_error_of_a_proxy_holds_a_secret(
     caplog: pytest.LogCaptureFixture,
     options: dict[str, Any],
 ) -> None:
-    """A proxy that is not there is told without its password, whatever is asked through it."""
+    """The error about a missing proxy does not show its password, whatever query meets it."""
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("ALL_PROXY", f"http://aladdin:{PASSWORD}@127.0.0.1:9")
     waits = Waits()
@@ -336,7 +336,7 @@ async def test_no_error_of_a_proxy_holds_a_secret(
 
 
 async def test_no_error_of_a_wrong_use_holds_a_secret(server: FakeHelicone) -> None:
-    """A closed client, a closed session and another loop are told without the key."""
+    """The errors about a closed client, a closed session and another loop do not show the key."""
     errors: list[BaseException] = []
     client = client_of(server)
     await client.aclose()
@@ -349,7 +349,7 @@ async def test_no_error_of_a_wrong_use_holds_a_secret(server: FakeHelicone) -> N
     for options in ({"timeout": KEY}, {"max_retries": KEY}, {"region": KEY}, {"base_url": KEY}):
         with pytest.raises(ConfigurationError) as raised:
             HeliconeClient(**{"api_key": "sk-other", **options})  # type: ignore[arg-type]
-        # What was given in a wrong place is shown where it cannot be a key.
+        # A value in a wrong place is shown if it cannot be a key.
         if options.keys() & {"region", "base_url"}:
             errors.append(raised.value)
 
@@ -370,14 +370,14 @@ async def test_the_warning_of_an_unclosed_client_holds_no_secret(
     texts = everything_seen(caplog, caught)
 
     assert [] == leaks(texts)
-    # What tracing tools show of a warning's source.
+    # Tracing tools show the source of a warning.
     assert [] == leaks([text for warning in caught for text in shown(warning.source)])
 
 
 async def test_a_task_that_nobody_awaited_tells_no_secret(
     server: FakeHelicone, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What asyncio logs of an error that was never looked at is without the key."""
+    """The log of asyncio about an error that nobody retrieved does not show the key."""
     caplog.set_level(logging.DEBUG)
     server.otherwise(Reply(400, f"Invalid token {KEY}"))
     async with client_of(server) as client:
@@ -391,7 +391,7 @@ async def test_a_task_that_nobody_awaited_tells_no_secret(
 
 
 async def test_the_key_is_in_no_name_of_a_coroutine_or_task(server: FakeHelicone) -> None:
-    """What a debugger shows of a query under way is without the key."""
+    """A debugger's view of a query under way does not show the key."""
     server.hold()
     async with client_of(server) as client:
         task = asyncio.ensure_future(client.get_metrics(name_contains="x"))
@@ -446,7 +446,7 @@ async def test_the_service_is_told_the_key_and_nobody_else(server: FakeHelicone)
 async def test_an_error_keeps_its_attempts_waits_and_answers(
     server: FakeHelicone, kind: Any, fault: Any, duplicate: Callable[[Any], Any]
 ) -> None:
-    """What the retries and the batch put on an error goes where the error goes."""
+    """Facts that retries and batches add to an error go where the error goes."""
     server.answers("bad", fault)
     server.otherwise(metrics(cost=7.0))
     given = [SessionMetricsQuery(name_contains=name) for name in ("good", "bad")]

@@ -65,7 +65,7 @@ def test_each_promise_has_a_test(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """Issues certificates, and is trusted by those who are told to."""
+    """Issues certificates for clients that are configured to trust it."""
     return trustme.CA()
 
 
@@ -116,7 +116,7 @@ def issued(authority: trustme.CA, kind: str) -> trustme.LeafCert:
 async def test_a_certificate_that_is_not_trusted_ends_the_query_before_the_key_is_sent(
     authority: trustme.CA, kind: str
 ) -> None:
-    """The error is told to last, the query is not asked again, and nothing has been sent."""
+    """The error is lasting, the query is not retried, and nothing was sent."""
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
     async with (
@@ -134,7 +134,7 @@ async def test_a_certificate_that_is_not_trusted_ends_the_query_before_the_key_i
 
 @pytest.mark.promise(name="C2")
 async def test_a_certificate_that_is_trusted_is_taken(authority: trustme.CA) -> None:
-    """An authority that was added to a session of one's own is trusted, and the key is sent."""
+    """An authority that was added to the caller's session is trusted, and the key is sent."""
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
     async with (
@@ -207,17 +207,17 @@ for event, given in reached:
 
 
 def run(script: str) -> list[str]:
-    """The lines that a script prints in a process of its own."""
+    """The lines that a script prints in its own process."""
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     return done.stdout.splitlines()
 
 
 @pytest.mark.promise(name="C3")
 def test_nothing_is_reached_but_the_address_that_was_given() -> None:
-    """The Python of client and server reaches no other host, asks for no name, and starts no program.
+    """The Python code of client and server reaches no other host, resolves no name, and starts no program.
 
-    Python tells of its own sockets and programs alone; what chDB, pyarrow and msgspec, which are compiled,
-    do by themselves is not seen.
+    Python reports only its own sockets and programs; the test does not see what the compiled chDB, pyarrow
+    and msgspec do.
     """
     pytest.importorskip("chdb")
     found = run(REACHED)

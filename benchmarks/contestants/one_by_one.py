@@ -1,4 +1,4 @@
-"""helicone_sessions: `get_metrics` from a pool of workers of one's own."""
+"""helicone_sessions: `get_metrics` from a pool of workers."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""What all contestants share: names to ask for, a pool of workers, and the processor time of a round."""
+"""The common parts of all contestants: names to query, a pool of workers, and the CPU time of a round."""
 
 import asyncio
 import gc

@@ -1,7 +1,7 @@
-"""Make the picture of the server's page again: ``python -m docs.pictures.page``.
+"""Make the pictures of the server's page again: ``python -m docs.pictures.page``.
 
-It needs the dependency group ``browser`` and a Chromium. The requests are made up, so that only the times of
-the answer differ.
+It needs the dependency group ``browser`` and a Chromium. The requests are generated, so only the duration
+of the query differs from run to run.
 """
 
 import asyncio
@@ -11,21 +11,25 @@ from pathlib import Path
 from helicone_sessions.local import LocalServer
 from tests.local.chromium import chromium
 
-FILE = Path(__file__).with_name("page.png")
+HERE = Path(__file__).parent
+FILES = {"light": HERE / "page.png", "dark": HERE / "page-dark.png"}
 END = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
+WIDTH, ROWS = 1100, 5
 
 
 async def main() -> None:
-    """Ask in a browser, and save what it shows."""
+    """Run a query in a browser, and save the page down to the first sessions."""
     async with LocalServer(LocalServer.sample(END)) as server, chromium() as browser:
-        page = await browser.new_page(color_scheme="light", viewport={"width": 1100, "height": 1000})
-        await page.goto(f"{server.url}/#key={server.api_key}")
-        await page.locator("#size").select_option("p95")
-        await page.locator("#filter").fill('model contains "gpt" and cost > 0.001')
-        await page.locator("#ask").click()
-        await page.locator("#pictures svg").nth(2).wait_for()
-        bottom = await page.locator("#cut").evaluate("note => note.getBoundingClientRect().bottom")
-        await page.screenshot(path=FILE, clip={"x": 0, "y": 0, "width": 1100, "height": bottom + 2})
+        for scheme, file in FILES.items():
+            page = await browser.new_page(
+                color_scheme=scheme, timezone_id="UTC", viewport={"width": WIDTH, "height": 1000}
+            )
+            await page.goto(f"{server.url}/#key={server.api_key}&filter=model%20contains%20%22gpt%22")
+            await page.locator("#segments tbody tr").nth(1).wait_for()
+            row = page.locator("#sessions tbody tr").nth(ROWS)
+            bottom = await row.evaluate("row => row.getBoundingClientRect().top + scrollY")
+            area = {"x": 0, "y": 0, "width": WIDTH, "height": bottom}
+            await page.screenshot(path=file, clip=area, full_page=True)
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ _PAGES: Final = {
     "sql": "sql",
     "filter": "filters",
     "serve": "engine",
-    "rebuild": "engine",
+    "rebuild": "store",
 }
 _MORE: Final = {
     "filter": "Columns: " + ", ".join(COLUMNS) + ".",
@@ -129,7 +129,7 @@ _MORE: Final = {
 
 
 def main() -> None:
-    """Run the command that the arguments name."""
+    """Run the command in the arguments."""
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - it stays open to the end
     if isinstance(sys.stdout, TextIOWrapper):
         # A terminal shows a ? for a character that it lacks; files and pipes get all characters, as UTF-8.
@@ -203,7 +203,7 @@ def _epilogue(command: str) -> str:
 
 
 def _documentation(page: str) -> str | None:
-    """Where to read more about the installed version; None if the package's metadata has no address."""
+    """The address of the documentation of the installed version; None if its metadata has none."""
     package = metadata("helicone-sessions")
     addresses = dict(line.split(", ", 1) for line in package.get_all("Project-URL", []))
     address = addresses.get("Documentation")
@@ -211,7 +211,7 @@ def _documentation(page: str) -> str | None:
 
 
 def _app(command: str) -> "App":
-    """The app with the command to run; without one, all commands are imported for the overview."""
+    """The app with the command to run; without a command, with all of them, for the overview."""
     try:
         import rich  # noqa: F401 - they are an extra
         from cyclopts import App, Parameter
@@ -225,7 +225,7 @@ def _app(command: str) -> "App":
         default_parameter=Parameter(negative="", show_default=_shown),
         suppress_keyboard_interrupt=False,
     )
-    # Commands are imported when they are used, so that each needs only its own extras.
+    # Commands are imported on use, so that each needs only its own extras.
     for name, function in _COMMANDS.items():
         app.command(f"helicone_sessions.cli.{function}", name=name, help_epilogue=_epilogue(name))
         if not command:

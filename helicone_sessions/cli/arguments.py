@@ -24,7 +24,7 @@ from helicone_sessions.report.periods import length_of
 _BY: Final = re.compile(
     r"""((?:[^=\[]|\[(?:"(?:[^"\\]|\\.)*+"|'(?:[^'\\]|\\.)*+'|[^\]"'])*+\])++)=(.*)""", re.DOTALL
 )
-# A name of any characters and a filter; quotes are necessary around those that a column and its values have.
+# A name of any characters and a filter; names with characters of a column and its values need quotes.
 _NAMED: Final = re.compile(
     r"""\s*(?:(?P<quote>["'])(?P<quoted>.+?)(?P=quote)|(?P<name>[^=<>:\["']+))\s*:(?P<filter>.*)""", re.DOTALL
 )
@@ -95,20 +95,7 @@ class Times:
         In periods of whole days, *last* begins at a midnight, so that only the present day is partial.
         """
         if self.last is not None:
-            if self.begin is not None or self.end is not None:
-                raise ConfigurationError(
-                    argument="last",
-                    problem="ends now",
-                    remedy="Leave it out, or leave out `begin` and `end`",
-                )
-            try:
-                found = TimeFilter.last(days=length_of(self.last, "last") / timedelta(days=1))
-            except FilterError as error:
-                problem = error.problem if error.argument == "last" else f"is too long, got {self.last}"
-                raise ConfigurationError(argument="last", problem=problem) from None
-            if every is None or every % timedelta(days=1):
-                return TimeFilter(found.start, found.end, self.zone)
-            return TimeFilter(found.start.astimezone(self.zone).date(), found.end, self.zone)
+            return self._up_to_now(self.last, every)
         if self.begin is None:
             if self.end is not None:
                 raise ConfigurationError(
@@ -117,7 +104,7 @@ class Times:
             return None
         begins = moment_of("begin", self.begin, self.zone)
         ends = datetime.now(UTC) if self.end is None else moment_of("end", self.end, self.zone)
-        # Python compares times of the same zone by the wall clock, even when clocks change.
+        # Python compares times of the same zone by the wall clock, even across a clock change.
         if begins.astimezone(UTC) >= ends.astimezone(UTC):
             raise ConfigurationError(
                 argument="begin",
@@ -125,6 +112,24 @@ class Times:
                 remedy="Use an earlier time",
             )
         return TimeFilter(begins, ends, self.zone)
+
+    def _up_to_now(self, last: str, every: timedelta | None) -> TimeFilter:
+        if self.begin is not None or self.end is not None:
+            raise ConfigurationError(
+                argument="last",
+                problem="ends now",
+                remedy="Leave it out, or leave out `begin` and `end`",
+            )
+        try:
+            found = TimeFilter.last(days=length_of(last, "last") / timedelta(days=1))
+        except FilterError as error:
+            problem = error.problem if error.argument == "last" else f"is too long, got {last}"
+            raise ConfigurationError(argument="last", problem=problem) from None
+        # The service drops fractions of a second.
+        start, end = (moment.replace(microsecond=0) for moment in (found.start, found.end))
+        if every is None or every % timedelta(days=1):
+            return TimeFilter(start, end, self.zone)
+        return TimeFilter(start.astimezone(self.zone).date(), end, self.zone)
 
 
 def column_of(given: Sequence[str]) -> Column | None:

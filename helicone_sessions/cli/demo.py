@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -66,7 +66,7 @@ def demo(
         model: A model to show. Repeat it for more models.
         days: The number of days up to the last midnight in UTC.
         full: Show each day, each session name and all histograms too.
-        code: Show the same queries as a Python program, and run none.
+        code: Show the same queries as a Python program instead.
     """
     if not 1 <= days <= _MOST_DAYS:
         raise ConfigurationError(argument="days", problem=f"must be from 1 to {_MOST_DAYS}, got {days}")
@@ -76,26 +76,37 @@ def demo(
     asyncio.run(_demo(tuple(model or MODELS), days, live=live, full=full))
 
 
+def _queries(
+    models: Sequence[str], whole: TimeFilter, days: Mapping[date, TimeFilter], *, full: bool
+) -> dict[Any, SessionMetricsQuery]:
+    """A query for each day and model, for each model, and for everything."""
+    shown = (*models, None) if full else (None,)
+    queries: dict[Any, SessionMetricsQuery] = {
+        (day, model): SessionMetricsQuery(F.model == model if model else None, time_filter=time)
+        for day, time in days.items()
+        for model in shown
+    }
+    queries |= {(model,): SessionMetricsQuery(F.model == model, time_filter=whole) for model in models}
+    queries[_ALL] = SessionMetricsQuery(time_filter=whole, p_size=_LEVEL)
+    return queries
+
+
+def _session_queries(whole: TimeFilter) -> dict[Any, SessionMetricsQuery]:
+    named = F.session_name
+    return {
+        ("session", name): SessionMetricsQuery(named == name, time_filter=whole) for name in _SAMPLE_SESSIONS
+    }
+
+
 async def _demo(models: tuple[str, ...], days: int, *, live: bool, full: bool) -> None:
     from rich.console import Console
 
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     whole = TimeFilter(midnight - timedelta(days=days), midnight)
     times = {(time.end - timedelta(days=1)).date(): time for time in whole.split(days=1)}
-    queries: dict[Any, SessionMetricsQuery] = {
-        (day, model): SessionMetricsQuery(F.model == model if model else None, time_filter=time)
-        for day, time in times.items()
-        for model in (*models, None)
-        if full or model is None
-    }
-    queries |= {(model,): SessionMetricsQuery(F.model == model, time_filter=whole) for model in models}
+    queries = _queries(models, whole, times, full=full)
     if full and not live:
-        named = F.properties["Helicone-Session-Name"]
-        queries |= {
-            ("session", name): SessionMetricsQuery(named == name, time_filter=whole)
-            for name in _SAMPLE_SESSIONS
-        }
-    queries[_ALL] = SessionMetricsQuery(time_filter=whole, p_size=_LEVEL)
+        queries |= _session_queries(whole)
     async with _live_client() if live else _sample_client() as client:
         answers = await _answers(client, queries)
     _show(Console(highlight=False), answers, models, list(times), full=full)

@@ -1,32 +1,33 @@
-"""Errors as text for the command line: options and environment variables in place of Python's arguments."""
+"""Errors as text for the command line, with options and environment variables for Python's arguments."""
 
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from helicone_sessions.errors import (
     APIError,
     AuthenticationError,
     ConnectionFailed,
-    FilterError,
     FilterSyntaxError,
     HeliconeError,
     RateLimited,
     RequestTimeout,
 )
 from helicone_sessions.filters.cautions import Caution
-from helicone_sessions.filters.parser import parse_filter
+from helicone_sessions.filters.parser import as_filter_text
 
 if TYPE_CHECKING:
     from cyclopts import CycloptsError
+    from cyclopts.exceptions import CoercionError, UnknownOptionError
 
 # Arguments whose option is not their name with dashes.
 _OPTIONS: Final = {
     "api_key": "HELICONE_API_KEY",
     "base_url": "HELICONE_BASE_URL",
     "begin": "--from",
+    "columns": "--map",
     "end": "--to",
     "limits.memory": "--max-memory",
     "limits.seconds": "--max-seconds",
@@ -34,7 +35,7 @@ _OPTIONS: Final = {
     "proxy": "the proxy in the environment",
 }
 _OPTIONS_OF: Final[Mapping[str, Mapping[str, str]]] = {"serve": {"api_key": "HELICONE_SESSIONS_SERVER_KEY"}}
-# Remedies by option; they replace those that only help in Python.
+# Remedies by option; they replace remedies that only help in Python.
 _REMEDIES: Final = {
     "HELICONE_API_KEY": "Run `export HELICONE_API_KEY=sk-helicone-...` with a key from Helicone's settings"
     " page; `helicone-sessions demo` needs none",
@@ -43,7 +44,7 @@ _REMEDIES: Final = {
 }
 # The parts of an error name other arguments in backticks.
 _OTHER_ARGUMENT: Final = re.compile(r"`(\w+)`")
-# The names of options in other commands.
+# Options with other names in other programs.
 _ELSEWHERE: Final = {
     "--since": "--from",
     "--start": "--from",
@@ -58,7 +59,7 @@ _NUMBERS: Final = {int: "a whole number", float: "a number"}
 
 
 def error_text(error: HeliconeError, command: str = "") -> str:
-    """The text of an error, with what to do next.
+    """The text of an error, with the next step.
 
     Args:
         error: The error.
@@ -76,7 +77,7 @@ def error_text(error: HeliconeError, command: str = "") -> str:
 
 
 def _in_options(error: HeliconeError, command: str) -> str:
-    # The message of a syntax error shows the place in the text.
+    # The message of a syntax error shows the position in the text.
     if error.problem is None or isinstance(error, FilterSyntaxError):
         return str(error)
     options = {**_OPTIONS, **_OPTIONS_OF.get(command, {})}
@@ -97,12 +98,7 @@ def caution_text(caution: Caution) -> str:
     >>> caution_text((F.cost > 3).cautions()[0])[:28]
     'cost > 3: a constant beyond '
     """
-    try:
-        condition = str(parse_filter(caution.condition))
-    except FilterError:
-        # The caution is about the whole filter or its time.
-        condition = caution.condition
-    return f"{condition}: {caution.reason}; {caution.remedy}"
+    return f"{as_filter_text(caution.condition)}: {caution.reason}; {caution.remedy}"
 
 
 def _advice(error: HeliconeError) -> str:
@@ -123,8 +119,12 @@ def _advice(error: HeliconeError) -> str:
 
 def usage_error(error: "CycloptsError") -> str:
     """The text of an error in the command line itself, with the command that shows the help."""
-    command = shlex.join(["helicone-sessions", *(error.command_chain or ())])
+    command = shlex.join(["helicone-sessions", *_command(error)])
     return f"{_usage_problem(error)}\n  {command} --help lists what there is, with examples"
+
+
+def _command(error: "CycloptsError") -> Sequence[str]:
+    return error.command_chain or ()
 
 
 def _usage_problem(error: "CycloptsError") -> str:
@@ -135,30 +135,45 @@ def _usage_problem(error: "CycloptsError") -> str:
         UnusedCliTokensError,
     )
 
-    command = " ".join(error.command_chain or ())
+    command = " ".join(_command(error))
     if isinstance(error, UnusedCliTokensError):
         return _unused_words(command, list(error.unused_tokens or ()), error.root_input_tokens or [])
-    if isinstance(error, UnknownOptionError):
-        name = (error.token.keyword or error.token.value).partition("=")[0]
-        if name in ("--api-key", "--key"):
-            return f"there is no {name}, because others would see it; export HELICONE_API_KEY=sk-helicone-..."
-        known = _ELSEWHERE.get(name)
-        if known in {each for argument in error.argument_collection for each in argument.names}:
-            return f"there is no {name}; did you mean {known}?"
-    if isinstance(error, CoercionError) and error.token and error.target_type in _NUMBERS:
-        return f"{error.token.keyword} must be {_NUMBERS[error.target_type]}, got {error.token.value!r}"
+    if isinstance(error, UnknownOptionError) and (problem := _unknown_option(error)):
+        return problem
+    if isinstance(error, CoercionError) and (problem := _no_number(error)):
+        return problem
     if isinstance(error, MissingArgumentError) and error.argument:
-        if error.argument.name.startswith("-"):
-            return f"{error.argument.name} needs a value after it"
-        if command == "sql":
-            return "there is no statement: write helicone-sessions sql 'SELECT count() FROM requests'"
-        return f"there is no filter: write helicone-sessions {command} 'cost > 0.1'"
+        return _missing(error.argument.name, command)
     text = str(error).rstrip(".")
     return text[:1].lower() + text[1:]
 
 
+def _unknown_option(error: "UnknownOptionError") -> str | None:
+    name = (error.token.keyword or error.token.value).partition("=")[0]
+    if name in ("--api-key", "--key"):
+        return f"there is no {name}, because others would see it; export HELICONE_API_KEY=sk-helicone-..."
+    known = _ELSEWHERE.get(name)
+    if known in {each for argument in error.argument_collection for each in argument.names}:
+        return f"there is no {name}; did you mean {known}?"
+    return None
+
+
+def _no_number(error: "CoercionError") -> str | None:
+    if error.token is None or error.target_type not in _NUMBERS:
+        return None
+    return f"{error.token.keyword} must be {_NUMBERS[error.target_type]}, got {error.token.value!r}"
+
+
+def _missing(argument: str, command: str) -> str:
+    if argument.startswith("-"):
+        return f"{argument} needs a value after it"
+    if command == "sql":
+        return "there is no statement: write helicone-sessions sql 'SELECT count() FROM requests'"
+    return f"there is no filter: write helicone-sessions {command} 'cost > 0.1'"
+
+
 def _unused_words(command: str, unused: list[str], tokens: list[str]) -> str:
-    """The error for words that no option takes: mostly an unquoted filter, or a file without its option."""
+    """The error for words that belong to no option: an unquoted filter, or a file without its option."""
     if command in ("metrics", "filter", "sql"):
         first = tokens.index(unused[0]) - 1 if unused[0] in tokens else -1
         whole = " ".join([*(tokens[first : first + 1] if first > 0 else ()), *unused])

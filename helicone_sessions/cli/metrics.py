@@ -6,7 +6,7 @@ import operator
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
@@ -17,7 +17,10 @@ from helicone_sessions.cli.arguments import Times, column_of, condition, segment
 from helicone_sessions.cli.source import Source, of_queries
 from helicone_sessions.display import html
 from helicone_sessions.display.numbers import means
-from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.errors import ConfigurationError, FilterError, FilterValueError
+from helicone_sessions.filters.columns import F
+from helicone_sessions.filters.columns.kinds import Column
+from helicone_sessions.filters.expression import Filter
 from helicone_sessions.filters.nodes import Leaf, Node
 from helicone_sessions.messages.metrics import UNITS, PSize, SessionMetrics, panels
 from helicone_sessions.messages.query import SessionMetricsQuery, TimeFilter
@@ -26,6 +29,7 @@ from helicone_sessions.report.cells import QUANTITIES, GridCell, Quantity, cut_o
 from helicone_sessions.report.comparison import GridComparison, comparison_to_html, comparison_to_terminal
 from helicone_sessions.report.grid import MetricsGrid, grid_to_html, grid_to_terminal, metrics_grid
 from helicone_sessions.report.periods import length_of, periods_of
+from helicone_sessions.transport.client import HeliconeClient
 
 _OPERATORS: Final[dict[str, Callable[[Any, Any], bool]]] = {
     ">": operator.gt,
@@ -59,7 +63,7 @@ class Alarm:
         """Read a condition such as ``dollars_p95 > 1.5x`` or ``dollars_total > 100``.
 
         Raises:
-            ConfigurationError: The text is something else.
+            ConfigurationError: The text is not a condition.
 
         >>> Alarm.parse("dollars_p95 > 1.5x").is_relative
         True
@@ -118,7 +122,7 @@ def levels_of(alarms: Iterable[Alarm]) -> list[PSize]:
 
 Output = Literal["table", "json", "csv", "html"]
 Kind = Literal["lines", "heatmap"]
-# The exit codes if some queries of a grid failed, after the rest was shown, and if a --fail-if holds.
+# The exit codes if some queries of a grid failed, and if a --fail-if condition holds.
 _PARTLY, _ALARM = 5, 6
 # The rate limit of the free tier.
 _MANY, _WINDOW_MINUTES = 1000, 5
@@ -139,6 +143,25 @@ class _Report:
     source: Source
     alarms: list[Alarm]
     previous: TimeFilter | None
+
+    @property
+    def is_table(self) -> bool:
+        """Whether it has segments, periods or quantities that the metrics do not have."""
+        options = self.grid
+        has_columns = bool(options["percentiles"]) or options["exact_sums"]
+        return options["by"] is not None or options["every"] is not None or has_columns
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether it is more than one answer."""
+        return self.is_table or bool(self.alarms) or self.previous is not None
+
+    @property
+    def query_count(self) -> int:
+        """The number of queries, if known: the values of a column count as one."""
+        by, zone = self.grid["by"], self.grid["time_zone"]
+        segments = len(by) if isinstance(by, Mapping) else 1
+        return segments * len(periods_of(self.query, self.grid["every"], zone))
 
 
 def metrics(
@@ -192,7 +215,7 @@ def metrics(
         source: Where the answers come from.
     """
     period = None if every is None else length_of(every)
-    alarms = [Alarm.parse(each) for each in fail_if or ()]
+    alarms = list(map(Alarm.parse, fail_if or ()))
     query = SessionMetricsQuery(
         source.narrowed(None if text is None else condition(text)),
         name_contains=name_contains,
@@ -200,44 +223,64 @@ def metrics(
         p_size=p_size,
         use_interquartile=use_interquartile or None,
     )
-    column = column_of(by or [])
     grid: dict[str, Any] = {
-        "by": column if column is not None else segments(by or []),
+        "by": _segments_by(by or []),
         "top": top,
         "every": period,
         "time_zone": times.zone,
         "percentiles": list(dict.fromkeys([*(percentile or ()), *levels_of(alarms)])),
         "exact_sums": exact,
     }
-    if query.time_filter is None and (every is not None or compare is not None):
-        argument = "every" if compare is None else "compare"
-        raise ConfigurationError(argument=argument, problem="needs a time", remedy="Add --last 7d")
-    if compare is None and any(alarm.is_relative for alarm in alarms):
+    previous = None if compare is None else _before(query.time_filter)
+    report = _Report(query, grid, quantity, output, plot, kind, source, alarms, previous)
+    _check(report)
+    if report.is_grid:
+        _announce(report.query_count, source, is_confirmed=yes)
+        _run_grids(report)
+        return
+    found, follows_contract = asyncio.run(_metrics(report))
+    _show_metrics(found, report)
+    if found.average.session_count is None:
+        _warn(_advice(query, follows_contract=follows_contract))
+
+
+def _segments_by(given: list[str]) -> Column | dict[str, Filter] | None:
+    column = column_of(given)
+    return segments(given) if column is None else column
+
+
+def _check(report: _Report) -> None:
+    """Reject options without the options that they need.
+
+    Raises:
+        ConfigurationError: An option is missing.
+    """
+    if report.query.time_filter is None and report.grid["every"] is not None:
+        raise ConfigurationError(argument="every", problem="needs a time", remedy="Add --last 7d")
+    if report.previous is None and any(alarm.is_relative for alarm in report.alarms):
         raise ConfigurationError(
             argument="fail_if", problem="needs an earlier time for x", remedy="Add --compare previous"
         )
-    is_table = grid["by"] is not None or every is not None or bool(grid["percentiles"]) or exact
-    if quantity != "dollars_mean" and not is_table and compare is None:
+    _check_form(report)
+
+
+def _check_form(report: _Report) -> None:
+    if report.quantity != "dollars_mean" and not report.is_table and report.previous is None:
         raise ConfigurationError(argument="quantity", problem="needs a table", remedy="Add --by or --every")
-    if plot is not None:
-        _check_picture(plot)
-    elif kind != "lines":
+    if report.plot is not None:
+        _check_picture(report.plot)
+    elif report.kind != "lines":
         raise ConfigurationError(argument="kind", problem="needs a picture", remedy="Add --plot report.png")
-    previous = None if compare is None or query.time_filter is None else _before(query.time_filter)
-    report = _Report(query, grid, quantity, output, plot, kind, source, alarms, previous)
-    if not is_table and not alarms and previous is None:
-        found, follows_contract = asyncio.run(_metrics(report))
-        _show_metrics(found, report)
-        if found.average.session_count is None:
-            _warn(_advice(query, follows_contract=follows_contract))
-        return
-    segment_count = 1 if grid["by"] is None or column is not None else len(grid["by"])
-    _announce(segment_count * len(periods_of(query, period, times.zone)), source, is_confirmed=yes)
-    _run_grids(report)
 
 
-def _before(time: TimeFilter) -> TimeFilter:
-    """The time of the same length before; whole days of a zone stay whole days."""
+def _before(time: TimeFilter | None) -> TimeFilter:
+    """The time of the same length before; whole days of a zone stay whole days.
+
+    Raises:
+        ConfigurationError: It is all time.
+    """
+    if time is None:
+        raise ConfigurationError(argument="compare", problem="needs a time", remedy="Add --last 7d")
     zone = time.time_zone
     if zone is None or time.length % _DAY > timedelta(hours=1):
         return TimeFilter(time.start - time.length, time.start, zone)
@@ -255,18 +298,26 @@ def _run_grids(report: _Report) -> None:
         _show_comparison(comparison, report)
     failed = [*after.failed, *(before.failed if before is not None else ())]
     for cell in failed:
-        _warn(f"{cell.segment}, {cell.period}: {cell.error}")
-    pairs = zip(after, before or [None] * len(after), strict=True)
-    reasons = [
-        reason
-        for new, old in pairs
-        for alarm in report.alarms
-        if (reason := alarm.reason(new, old)) is not None
-    ]
+        _warn(f"{_name_of(cell)}: {cell.error}")
+    reasons = list(_reasons(report.alarms, after, before))
     for reason in reasons:
         _warn(reason)
     if failed or reasons:
         raise SystemExit(_PARTLY if failed else _ALARM)
+
+
+def _name_of(cell: GridCell) -> str:
+    """The segment and the period, of which a total may lack either."""
+    found = [str(part) for part in (cell.segment, cell.period) if part is not None]
+    return ", ".join(found if len(found) > 1 else [*found, "total"])
+
+
+def _reasons(alarms: Iterable[Alarm], after: MetricsGrid, before: MetricsGrid | None) -> Iterator[str]:
+    """The reasons of all alarms that go off."""
+    for alarm in alarms:
+        for new, old in zip(after, before or [None] * len(after), strict=True):
+            if reason := alarm.reason(new, old):
+                yield reason
 
 
 def _advice(query: SessionMetricsQuery, *, follows_contract: bool) -> str:
@@ -298,7 +349,7 @@ def _warn(text: str) -> None:
 
 
 def _announce(count: int, source: Source, *, is_confirmed: bool) -> None:
-    """Say how long many queries take, and on a terminal ask whether to run them."""
+    """Say how long many queries take, and ask on a terminal whether to run them."""
     if count < _MANY or source.is_local:
         return
     minutes = (math.ceil(count / _MANY) - 1) * _WINDOW_MINUTES
@@ -320,26 +371,57 @@ async def _metrics(report: _Report) -> tuple[SessionMetrics, bool]:
         async with report.source.client(progress) as client:
             found = await client.get_metrics(report.query)
             progress.on_progress(1, 1, 0)
+            await _note_unsessioned(client, report)
             return found, client.offers_grid
 
 
+async def _note_unsessioned(client: HeliconeClient, report: _Report) -> None:
+    """Say how many requests have no session id; on the service it would be another query."""
+    if report.source.without_unsessioned or not client.offers_grid:
+        return
+    query, has_none = report.query, F.session_id.is_empty()
+    narrowed = has_none if query.filter is None else query.filter & has_none
+    try:
+        count = await client.count_requests(narrowed, time_filter=query.time_filter)
+    except FilterError:
+        # Conditions on whole sessions cannot be counted.
+        return
+    if count:
+        _warn(
+            f"requests without a session id count as one session ({count:,} here)."
+            " --without-unsessioned leaves them out"
+        )
+
+
 async def _grids(report: _Report) -> tuple[MetricsGrid, MetricsGrid | None]:
-    """The grid, and the one of the time before if they are to be compared."""
+    """The grid, and the grid of the time before if they are compared."""
     with of_queries(transient=True) as progress:
         async with report.source.client(progress) as client:
 
             async def grid(query: SessionMetricsQuery, **options: Any) -> MetricsGrid:
                 return await metrics_grid(client, query, **options, on_progress=progress.on_progress)
 
+            try:
+                # Rows have no totals, and neither has a comparison.
+                totals = report.previous is None and report.output in ("table", "html")
+                after = await grid(report.query, **report.grid, totals=totals)
+            except FilterValueError as error:
+                if error.argument == "by":
+                    error.add_note(_advice(report.query, follows_contract=client.offers_grid))
+                raise
+            if all(_is_empty(cell) for cell in after):
+                _warn(f"no session matches. {_advice(report.query, follows_contract=client.offers_grid)}")
+            await _note_unsessioned(client, report)
             if report.previous is None:
-                # Rows have no totals.
-                totals = report.output in ("table", "html")
-                return await grid(report.query, **report.grid, totals=totals), None
-            after = await grid(report.query, **report.grid, totals=False)
-            # The same segments, also if they are the values of a column.
+                return after, None
+            # The same segments, even if they are the values of a column.
             options = {**report.grid, "by": after.segments, "top": None}
             earlier = attrs.evolve(report.query, time_filter=report.previous)
             return after, await grid(earlier, **options, totals=False)
+
+
+def _is_empty(cell: GridCell) -> bool:
+    return cell.metrics is not None and cell.metrics.average.session_count is None
 
 
 def _check_picture(plot: Path) -> None:
@@ -378,7 +460,8 @@ def _show_metrics(found: SessionMetrics, report: _Report) -> None:
     if report.plot is not None:
         from helicone_sessions.report.plot import plot_metrics
 
-        plot_metrics(found, query=report.query)[0].figure.savefig(report.plot)  # type: ignore[union-attr]
+        drawn, *_ = plot_metrics(found, query=report.query, source=report.source.name)
+        drawn.figure.savefig(report.plot)  # type: ignore[union-attr]
 
 
 def _show_grid(grid: MetricsGrid, report: _Report) -> None:
@@ -391,7 +474,8 @@ def _show_grid(grid: MetricsGrid, report: _Report) -> None:
     if report.plot is not None:
         from helicone_sessions.report.plot import plot_grid
 
-        plot_grid(grid, report.quantity, report.kind).figure.savefig(report.plot)  # type: ignore[union-attr]
+        drawn = plot_grid(grid, report.quantity, report.kind, source=report.source.name)
+        drawn.figure.savefig(report.plot)  # type: ignore[union-attr]
 
 
 def _show_comparison(comparison: GridComparison, report: _Report) -> None:
@@ -404,7 +488,8 @@ def _show_comparison(comparison: GridComparison, report: _Report) -> None:
     if report.plot is not None:
         from helicone_sessions.report.plot import plot_comparison
 
-        plot_comparison(comparison, report.quantity).figure.savefig(report.plot)  # type: ignore[union-attr]
+        drawn = plot_comparison(comparison, report.quantity, source=report.source.name)
+        drawn.figure.savefig(report.plot)  # type: ignore[union-attr]
 
 
 def _print(shown: Any, note: str) -> None:

@@ -1,4 +1,4 @@
-"""``helicone-sessions rebuild``: brings a store that an older version made into the present layout."""
+"""``helicone-sessions rebuild``: convert a store of an older version to the present layout."""
 
 import asyncio
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def rebuild(*, path: Path) -> None:
-    """Rebuild a store that an older version of helicone-sessions made; no request is lost.
+    """Convert a store of an older version of helicone-sessions to the present layout; no request is lost.
 
     The store must not be open elsewhere. It needs as much free disk as the store takes. If the command is
     interrupted, run it again.
@@ -14,7 +14,7 @@ def rebuild(*, path: Path) -> None:
     Args:
         path: The directory of the store.
     """
-    # Only the commands of the engine need it.
+    # Only commands with the engine need it.
     from helicone_sessions.local.storage.store import rebuild as rebuild_store
 
     requests = asyncio.run(rebuild_store(path))

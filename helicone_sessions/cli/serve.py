@@ -1,25 +1,28 @@
-"""``helicone-sessions serve``: the embedded engine as a server, until it is told to stop."""
+"""``helicone-sessions serve``: the embedded engine as a server, until a signal stops it."""
 
 import asyncio
+import gc
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote
 
+from helicone_sessions.cli.source import Loading
 from helicone_sessions.cli.sync import SIGNALLED, Rounds, signals
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.masking import masked_repr, masked_text
 from helicone_sessions.report.periods import length_of
 
 if TYPE_CHECKING:
-    from helicone_sessions.local import LocalServer
+    from helicone_sessions.local import Limits, LocalServer
     from helicone_sessions.local.storage.readers import Data
+    from helicone_sessions.local.storage.rows import Loaded
 
 KEY_VARIABLE: Final = "HELICONE_SESSIONS_SERVER_KEY"
 _MEGABYTE: Final = 1024 * 1024
@@ -28,9 +31,8 @@ _MEGABYTE: Final = 1024 * 1024
 def serve(
     *,
     data: list[str] | None = None,
-    cost_unit: Literal["dollars", "billionths"] | None = None,
-    map: list[str] | None = None,
-    assume_time_zone: str | None = None,
+    loading: Loading = Loading(),
+    without_unsessioned: bool = False,
     sample: bool = False,
     path: Path | None = None,
     accept_loss: bool = False,
@@ -43,60 +45,47 @@ def serve(
     rate_limit: int | None = None,
     rate_limit_window: float = 300.0,
     semantics: Literal["contract", "helicone"] = "contract",
-    rejects: Path | None = None,
     max_seconds: float = 60.0,
     max_memory: int | None = None,
 ) -> None:
     """Answer queries from your own data, as the service would, until Ctrl-C or SIGTERM.
 
-    The key that clients need is taken from HELICONE_SESSIONS_SERVER_KEY; without it one is made up and shown.
-    What was asked is written to the standard error, a line for each request.
+    The key for clients is taken from HELICONE_SESSIONS_SERVER_KEY; by default a random key is generated and
+    shown. Each request is logged as a line on standard error.
 
     Args:
         data: A .jsonl, .json, .csv or .parquet file of requests (.gz likewise) to load first, or a pattern in
-            quotes, as 'exports/*.jsonl'; repeat it for more.
-        cost_unit: The unit of cost; billionths of a dollar in a dump of Helicone's own table.
-        map: The field that a column of the data holds, as started=request_created_at; repeat it for more.
-        assume_time_zone: The zone of times without one, as UTC or Europe/Berlin.
-        sample: Load a made-up month that ends now, as the demo has it.
-        path: A directory that keeps the data; without it, it is in memory and gone at the end.
-        accept_loss: Open a damaged store without the rows that are lost.
+            quotes, e.g. 'exports/*.jsonl'; repeat it for more.
+        loading: How the files are read.
+        without_unsessioned: Leave out requests without a session id, which otherwise count as one session.
+        sample: Load a sample month that ends now, as in the demo.
+        path: A directory for the data; by default the data is in memory, and lost at the end.
+        accept_loss: Open a damaged store without its lost rows.
         sync_every: Copy new requests of your account into the store at this interval, e.g. 15m; its key is
             taken from HELICONE_API_KEY.
         sync_since: The start of the time to copy, as a date or a length such as 90d; by default all time.
-        clickhouse: Answer from this ClickHouse instead, http://user@host:8123/database; leave its password to
-            HELICONE_SESSIONS_CLICKHOUSE_PASSWORD, as other users see the arguments.
-        organization: The organisation to answer for, where the data holds several.
-        host: The address to listen on; one that other machines reach needs HELICONE_SESSIONS_SERVER_KEY.
-        port: The port; 0 takes a free one.
+        clickhouse: Answer from this ClickHouse instead, http://user@host:8123/database; put its password into
+            HELICONE_SESSIONS_CLICKHOUSE_PASSWORD, because other users can see the arguments.
+        organization: The organisation to answer for, if the data holds several.
+        host: The address to listen on; other machines can connect only with HELICONE_SESSIONS_SERVER_KEY set.
+        port: The port; 0 for a free one.
         rate_limit: Requests per window, after which clients get status 429; the hosted service has 1,000 on
             its free tier.
-        rate_limit_window: Seconds of a window of --rate-limit.
-        semantics: Read filters as the contract says, or as the open-source server does.
-        rejects: A file for rows that cannot be read; without it the first one ends the load.
-        max_seconds: How long one query may run.
-        max_memory: Megabytes that one query may take; without it as many as it needs.
+        rate_limit_window: The length of the window of --rate-limit in seconds.
+        semantics: Read filters by the contract, or as the open-source server does.
+        max_seconds: The timeout of one query in seconds.
+        max_memory: The memory of one query in megabytes; by default unlimited.
     """
-    from helicone_sessions.local import Limits, LocalServer
+    from helicone_sessions.local import LocalServer
 
-    for name, value in (("max_seconds", max_seconds), ("max_memory", max_memory)):
-        if value is not None and not 0 < value < float("inf"):
-            raise ConfigurationError(argument=name, problem=f"must be a number above 0, got {value:g}")
-    if sample and (data or clickhouse is not None):
-        raise ConfigurationError(
-            argument="sample",
-            problem="cannot be combined with `data` or `clickhouse`",
-            remedy="Leave one of them out",
-        )
-    if sync_every is not None and path is None:
-        raise ConfigurationError(
-            argument="sync_every", problem="needs a store to sync into", remedy="Add `path` helicone-data"
-        )
-    every = None if sync_every is None else length_of(sync_every, "sync_every")
+    limits = _limits(max_seconds, max_memory)
+    if sample:
+        _check_sample_alone(data, clickhouse)
+    every = None if sync_every is None else _interval(sync_every, path)
     loads = sample or bool(data)
     rows: Data = LocalServer.sample() if sample else data or ()
     key = os.environ.get(KEY_VARIABLE) or None
-    # The files of the engine and of rejected rows are this user's alone.
+    # Only this user may read the files of the engine and of rejected rows.
     os.umask(0o077)
     make = partial(
         LocalServer,
@@ -104,18 +93,16 @@ def serve(
         path=path,
         accept_loss=accept_loss,
         clickhouse=clickhouse,
-        cost_unit=cost_unit,
-        columns=dict(map_option(each) for each in map or ()),
-        assume_time_zone=assume_time_zone,
+        include_unsessioned=not without_unsessioned,
+        **loading.options,
         organization_id=organization,
         api_key=key,
         host=host,
         port=port,
         semantics=semantics,
-        rejects=rejects,
         rate_limit=rate_limit,
         rate_limit_window=rate_limit_window,
-        limits=Limits(seconds=max_seconds, memory=None if max_memory is None else max_memory * _MEGABYTE),
+        limits=limits,
     )
     where = _where(path, clickhouse)
 
@@ -127,7 +114,8 @@ def serve(
     serving = _serve(
         make,
         where,
-        rejects=rejects,
+        data=data or (),
+        loading=loading,
         shows_key=key is None,
         loads=loads,
         kept=path is not None,
@@ -138,24 +126,8 @@ def serve(
         raise SystemExit(code)
 
 
-def map_option(text: str) -> tuple[str, str]:
-    """The two names of a ``--map``.
-
-    >>> map_option("Started at=request_created_at")
-    ('Started at', 'request_created_at')
-    """
-    theirs, sign, field = text.rpartition("=")
-    if not (theirs and sign and field):
-        raise ConfigurationError(
-            argument="map",
-            problem=f"must be COLUMN=FIELD, got {masked_repr(text)}",
-            remedy="For example --map started=request_created_at",
-        )
-    return theirs, field
-
-
 def _where(path: Path | None, clickhouse: str | None) -> str:
-    """Where the requests are, without a password."""
+    """The place of the requests, without a password."""
     if clickhouse is None:
         return "in memory" if path is None else f"in {path}"
     from helicone_sessions.local.drivers.clickhouse import parse_address
@@ -164,8 +136,8 @@ def _where(path: Path | None, clickhouse: str | None) -> str:
 
 
 _STOPPED: Final = {
-    False: "it was given up, and nothing of it is kept",
-    True: "what it had told of is kept; the same command again loads it from its beginning, and replaces",
+    False: "no rows are kept",
+    True: "the rows reported so far are kept; run the same command again to load all of them",
 }
 
 
@@ -173,18 +145,19 @@ async def _serve(
     make: Callable[..., "LocalServer"],
     where: str,
     *,
-    rejects: Path | None,
+    data: Sequence[str],
+    loading: Loading,
     shows_key: bool,
     loads: bool,
     kept: bool,
     rounds: Callable[["LocalServer"], Rounds] | None,
 ) -> int:
-    """Serve until a signal comes; the exit code."""
-    told: list[int] = []
+    """Serve until a signal, and return the exit code."""
+    numbers: list[int] = []
     ending = asyncio.Event()
 
     def tell(number: int) -> None:
-        told.append(number)
+        numbers.append(number)
         ending.set()
 
     with signals(tell):
@@ -193,23 +166,35 @@ async def _serve(
             try:
                 if not ending.is_set():
                     _log_requests()
-                    await _announce(server, where, rejects=rejects, shows_key=shows_key)
-                    await _until(ending, rounds and rounds(server))
-                    _say("stopping: queries under way may end; the same signal again stops at once")
+                    await _announce(server, where, data=data, loading=loading, shows_key=shows_key)
+                    with _modules_not_collected():
+                        await _until(ending, rounds and rounds(server))
+                    _say("stopping: queries under way may finish; another signal stops at once")
             finally:
                 await server.aclose()
     if server is None and loads:
         _say(f"stopped during the load: {_STOPPED[kept]}")
-        return SIGNALLED + told[0]
+        return SIGNALLED + numbers[0]
     _say("stopped")
     return 0
+
+
+@contextmanager
+def _modules_not_collected() -> Iterator[None]:
+    """Exclude loaded modules from garbage collections, which otherwise stop the server for up to 50 ms."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 async def _until(ending: asyncio.Event, rounds: Rounds | None) -> None:
     """Wait for the end, and sync meanwhile.
 
     Raises:
-        HeliconeError: The sync cannot go on.
+        HeliconeError: The sync cannot continue.
     """
     tasks: list[asyncio.Task[Any]] = [asyncio.create_task(ending.wait())]
     if rounds is not None:
@@ -225,9 +210,9 @@ async def _until(ending: asyncio.Event, rounds: Rounds | None) -> None:
 
 
 async def _started(make: Callable[..., "LocalServer"], ending: asyncio.Event) -> "LocalServer | None":
-    """The server, once it has loaded its data; None if it was told to stop and has given up the load."""
+    """The server after its load; None if a signal ended the load."""
     with _progress() as on_progress, warnings.catch_warnings():
-        # What they would say is announced in the command's own words.
+        # The command announces the content of these warnings in its own words.
         warnings.simplefilter("ignore", UserWarning)
         server = make(on_progress=on_progress)
         starting = asyncio.create_task(server.start())
@@ -243,33 +228,61 @@ async def _started(make: Callable[..., "LocalServer"], ending: asyncio.Event) ->
         return server
 
 
-async def _announce(server: "LocalServer", where: str, *, rejects: Path | None, shows_key: bool) -> None:
-    loaded = server.loaded
-    if loaded.rows or loaded.rejected:
-        kept = f" (see {rejects})" if loaded.rejected and rejects is not None else ""
-        counts = f"{loaded.replaced:,} replaced, {loaded.rejected:,} rejected"
-        _say(f"{loaded.rows:,} requests loaded, {counts}{kept}")
-    for remark in loaded.remarks():
-        _say(remark)
-    if loaded.mapped:
-        mapped = ", ".join(f"{name} to {to}" for name, to in sorted(loaded.mapped.items()))
-        _say(f"columns mapped: {mapped}")
-    if loaded.ignored:
-        _say(f"unknown columns are left out: {masked_text(loaded.ignored_text())}")
-    # In a cluster that is not ours it may take long to count.
+def _check_sample_alone(data: list[str] | None, clickhouse: str | None) -> None:
+    if data or clickhouse is not None:
+        raise ConfigurationError(
+            argument="sample",
+            problem="cannot be combined with `data` or `clickhouse`",
+            remedy="Leave one of them out",
+        )
+
+
+def _limits(max_seconds: float, max_memory: int | None) -> "Limits":
+    from helicone_sessions.local import Limits
+
+    for argument, value in (("max_seconds", max_seconds), ("max_memory", max_memory)):
+        if value is not None and not 0 < value < float("inf"):
+            raise ConfigurationError(argument=argument, problem=f"must be a number above 0, got {value:g}")
+    return Limits(seconds=max_seconds, memory=None if max_memory is None else max_memory * _MEGABYTE)
+
+
+def _interval(sync_every: str, path: Path | None) -> timedelta:
+    if path is None:
+        raise ConfigurationError(
+            argument="sync_every", problem="needs a store to sync into", remedy="Add `path` helicone-data"
+        )
+    return length_of(sync_every, "sync_every")
+
+
+async def _announce(
+    server: "LocalServer", where: str, *, data: Sequence[str], loading: Loading, shows_key: bool
+) -> None:
+    _report_load(server.loaded, loading)
+    # Counting the rows of a foreign cluster can take long.
     count = None if where.startswith("in ClickHouse") else await server.count()
     _say(f"serving {'what is' if count is None else f'{count:,} requests'} {where}")
     if count == 0:
-        _say("every answer will be empty: begin with --data FILE or --sample, or send rows to POST /v1/rows")
+        why = f"{', '.join(data)} has no rows" if data else "begin with --data FILE or --sample"
+        _say(f"every answer will be empty: {why}. Rows can also be sent to POST /v1/rows")
     key = server.api_key if shows_key else f'"${KEY_VARIABLE}"'
     _say("point a client at it with")
     sys.stderr.write(f"  export HELICONE_BASE_URL={server.url} HELICONE_API_KEY={key}\n")
-    # A browser sends to nobody what stands behind the #.
+    # A browser sends nobody the part after the #.
     _say(
         f"or look at it in a browser at {server.url}/" + (f"#key={quote(key, safe='')}" if shows_key else "")
     )
     # Scripts wait for this line.
     _say(f"ready at {server.url}")
+
+
+def _report_load(loaded: "Loaded", loading: Loading) -> None:
+    if loaded.rows or loaded.rejected:
+        _say(f"{loaded.rows:,} requests loaded, {loaded.replaced:,} replaced, {loaded.rejected:,} rejected")
+    for remark in loading.remarks(loaded):
+        _say(remark)
+    if loaded.mapped:
+        mapped = ", ".join(f"{name} to {to}" for name, to in sorted(loaded.mapped.items()))
+        _say(f"columns mapped: {mapped}")
 
 
 def _say(text: str) -> None:
@@ -284,13 +297,13 @@ def _log_requests() -> None:
     log.addHandler(handler)
     log.setLevel(logging.WARNING)
     log.propagate = False
-    # Beside what goes wrong there is a line for each request, and no more.
+    # Besides problems, there is one line for each request.
     logging.getLogger("helicone_sessions.access").setLevel(logging.INFO)
 
 
 @contextmanager
 def _progress() -> Iterator[Callable[[int], None]]:
-    """How far a load is, on a terminal only."""
+    """The progress of a load, on a terminal only."""
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 

@@ -12,18 +12,19 @@ from helicone_sessions.cli.source import Source, of_queries
 from helicone_sessions.display.numbers import column_numbers
 from helicone_sessions.errors import ConfigurationError, HeliconeError
 from helicone_sessions.filters.expression import Filter
-from helicone_sessions.masking import printable
 from helicone_sessions.messages.query import TimeFilter
 from helicone_sessions.messages.sessions import Session, SessionCount, Sessions
 from helicone_sessions.messages.tabular import json_text
 from helicone_sessions.transport.client import HeliconeClient
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from helicone_sessions.display.terminal import NumberTable
 
 Output = Literal["table", "json", "csv"]
 
-_HEADS: Final = ("start", "seconds", "requests", "tokens", "cost")
+# The most useful ones first: a narrow terminal shows the others in a second block.
+_HEADS: Final = ("cost", "requests", "seconds", "start", "tokens", "name", "users")
+_WORDS: Final = ("start", "name", "users")
 _PAST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -39,7 +40,7 @@ def sessions(
     output: Output = "table",
     source: Source = Source(),
 ) -> None:
-    """List the sessions with requests that match, with the totals of those requests.
+    """List the sessions with matching requests, with the totals of these requests.
 
     The key is taken from HELICONE_API_KEY, the address from HELICONE_BASE_URL or --region; --path and --data
     need neither.
@@ -93,7 +94,7 @@ async def _count(
     try:
         return await client.count_sessions(given, time_filter=time, name=name, search=search)
     except HeliconeError:
-        # The service cannot count by conditions on whole sessions.
+        # The service cannot count with conditions on whole sessions.
         return None
 
 
@@ -110,28 +111,23 @@ def _show(found: Sessions, count: SessionCount | None, zone: tzinfo) -> None:
     console.print(f"{shown}, ${cost:,.2f} together. Times in {zone}.", style="dim")
 
 
-def _table(found: Sessions, zone: tzinfo) -> "Table":
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
+def _table(found: Sessions, zone: tzinfo) -> "NumberTable":
+    from helicone_sessions.display import terminal
 
-    table = Table(header_style="bold", box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    # An id that is cut cannot be used to look the session up.
-    table.add_column("session", overflow="fold")
-    table.add_column("name", overflow="fold")
-    for head in _HEADS:
-        table.add_column(head, justify="right", no_wrap=True)
     costs = column_numbers([session.total_cost for session in found], "dollars")
-    for session, cost in zip(found, costs, strict=True):
-        cells = (session.session_id, session.session_name, *_numbers(session, zone), cost)
-        table.add_row(*(Text(printable(cell)) for cell in cells))
-    return table
+    rows = [
+        (session.session_id, [cost, *_texts(session, zone)])
+        for session, cost in zip(found, costs, strict=True)
+    ]
+    return terminal.NumberTable("", _HEADS, rows, words=_WORDS, label="session")
 
 
-def _numbers(session: Session, zone: tzinfo) -> tuple[str, str, str, str]:
-    return (
-        session.created_at.astimezone(zone).strftime("%Y-%m-%d %H:%M"),
-        f"{session.duration.total_seconds():,.0f}",
+def _texts(session: Session, zone: tzinfo) -> list[str]:
+    return [
         f"{session.total_requests:,}",
+        f"{session.duration.total_seconds():,.0f}",
+        session.created_at.astimezone(zone).strftime("%Y-%m-%d %H:%M"),
         f"{session.total_tokens:,}",
-    )
+        session.session_name,
+        ", ".join(session.user_ids),
+    ]

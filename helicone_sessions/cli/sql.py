@@ -10,8 +10,6 @@ from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.messages.tabular import json_text
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from helicone_sessions.local import Limits, SqlResult
 
 Output = Literal["table", "csv", "json", "parquet"]
@@ -41,7 +39,7 @@ def sql(
         max_seconds: The timeout in seconds.
         max_memory: The memory of the statement in megabytes.
         output: The format of the output; redirect Parquet to a file.
-        unconfined: Run also where the system cannot deny the statement your other files.
+        unconfined: Run even if the system cannot deny the statement access to your other files.
     """
     from helicone_sessions.local import Limits
 
@@ -81,28 +79,15 @@ def _parquet(found: "SqlResult") -> bytes:
 def _show(found: "SqlResult") -> None:
     from rich.console import Console
 
+    from helicone_sessions.display import terminal
+
     console = Console(highlight=False)
-    if len(found):
-        console.print(_table(found))
-    else:
+    if not len(found):
         console.print("The statement selects no rows.")
-
-
-def _table(found: "SqlResult") -> "Table":
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    from helicone_sessions.masking import printable
-
-    table = Table(header_style="bold", box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+        return
+    rows = [[_cell(value) for value in row] for row in found.values]
     numbers = {name for name, kind in found.column_types.items() if kind in (int, float)}
-    for name in found.column_names:
-        header = Text(printable(name))
-        table.add_column(header, justify="right" if name in numbers else "left", overflow="fold")
-    for row in found.values:
-        table.add_row(*(Text(printable(_cell(value))) for value in row))
-    return table
+    console.print(terminal.Records(found.column_names, rows, numbers))
 
 
 def _cell(value: Any) -> str:

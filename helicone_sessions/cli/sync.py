@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
 # A shell adds this to the number of the signal that ended a command.
 SIGNALLED: Final = 128
-# `timeout` and others that signal a process and its group send the same signal twice.
+# `timeout` and other programs signal a process and its group, so it receives the signal twice.
 _SECONDS_OF_ONE_SIGNAL: Final = 0.5
 
 
 @contextmanager
 def signals(tell: Callable[[int], object]) -> Iterator[None]:
-    """Inside the block the first SIGINT or SIGTERM calls a function; a later one does what it did before.
+    """Inside the block, the first SIGINT or SIGTERM calls a function; later ones have their previous effect.
 
     Args:
         tell: The function, called in the loop with the number of the signal.
@@ -80,10 +80,10 @@ def sync(
     region: Literal["us", "eu"] | None = None,
     timeout: float = 60.0,
 ) -> None:
-    """Copy into a store the requests of your account that are not in it yet.
+    """Copy new requests of your account into a store.
 
     The key is taken from HELICONE_API_KEY, the address from HELICONE_BASE_URL or --region. The store
-    remembers the time that it covers: the next sync continues there, even after a kill. Tags and
+    remembers the time that it covers, and the next sync continues there, even after a kill. Tags and
     deletions are not copied.
 
     Args:
@@ -91,7 +91,7 @@ def sync(
         since: The start of the time to copy, as a date or a length such as 90d; by default all time.
         until: The end of the time to copy, as a date or a time; now by default.
         every: Repeat the sync at this interval, e.g. 15m, until Ctrl-C or SIGTERM.
-        bodies: Copy the bodies of requests and responses too; each takes a download.
+        bodies: Also copy the bodies of requests and responses; each takes a download.
         organization: The organisation (a UUID) for the requests, if the store has several accounts.
         region: The region of the service.
         timeout: Seconds for one attempt.
@@ -102,14 +102,14 @@ def sync(
             argument="every", problem="cannot be combined with `until`", remedy="Leave one of them out"
         )
     rounds = Rounds(path, since, until, interval, bodies, organization, region, timeout)
-    # The files of the store are this user's alone.
+    # Only this user may read the files of the store.
     os.umask(0o077)
     if code := asyncio.run(_until_signal(rounds)):
         raise SystemExit(code)
 
 
 async def _until_signal(rounds: "Rounds") -> int:
-    """Run the rounds until they end or a signal comes; the exit code."""
+    """Run the rounds until they end or a signal arrives, and return the exit code."""
     received: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     with signals(received.set_result):
         working = asyncio.create_task(rounds.run())
@@ -146,10 +146,10 @@ class Rounds:
     shows_bar: bool = True
 
     async def run(self) -> None:
-        """Run the rounds until they are cancelled; without `every` one.
+        """Run the rounds until they are cancelled, or a single round without `every`.
 
         Raises:
-            HeliconeError: A round fails for a reason that the next one would meet too.
+            HeliconeError: A round fails, and the next one would fail too.
         """
         clock = current()
         ends = None if self.until is None else moment_of("until", self.until, UTC)
@@ -207,7 +207,7 @@ def _start(text: str | None) -> datetime | None:
 
 
 def _estimate(total: int, client: HeliconeClient) -> str:
-    """A sentence on what the sync takes at the account's rate limit."""
+    """A sentence about the queries and the time that the sync takes."""
     queries = queries_of(total)
     text = f"{total:,} {'request' if total == 1 else 'requests'} to copy in about {queries:,} queries"
     limit = client.service_limit
@@ -240,7 +240,7 @@ def _now() -> str:
 
 @contextmanager
 def _bar(*, is_shown: bool) -> Iterator[tuple[QueryProgress, Callable[[int, int | None], None]]]:
-    """A bar with count, rate and time left on the standard error, if that is a terminal."""
+    """A bar with count, rate and remaining time on the standard error, if it is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 

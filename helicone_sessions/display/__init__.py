@@ -1,1 +1,1 @@
-"""How numbers, histograms and tables are shown; takes plain values and returns text or rich renderables."""
+"""Numbers, histograms and tables as text, HTML or rich renderables, from plain values."""

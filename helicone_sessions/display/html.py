@@ -1,12 +1,11 @@
-"""HTML fragments for notebooks; they load nothing, and escape everything that is not a number."""
+"""HTML fragments for notebooks; they load nothing, and escape all text."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Final, NamedTuple
 
-from helicone_sessions.display.numbers import Panel, amount, number, session_count
+from helicone_sessions.display.numbers import Panel, amount, ranges
 
-_WIDTH, _HEIGHT = 240, 110
 _BOX: Final = "font-family:system-ui,sans-serif;font-size:13px;line-height:1.4"
 _FAINT: Final = "opacity:.7;font-size:12px"
 _CELL: Final = "padding:2px 8px;text-align:right"
@@ -17,8 +16,8 @@ class Cell(NamedTuple):
 
     Args:
         text: The text.
-        share: How dark it is, from 0 to 1.
-        tip: The text that appears under the mouse.
+        share: The darkness of its background, from 0 to 1.
+        tip: The tooltip.
     """
 
     text: str
@@ -27,59 +26,32 @@ class Cell(NamedTuple):
 
 
 def histograms(panels: Iterable[Panel], note: str) -> str:
-    """Histograms side by side, with their means, and below them a note that says where they are cut.
+    """Histograms side by side with their means, above a note about their cut.
 
     >>> "no session" in histograms([Panel("Dollars per session", "dollars", [], None)], "Cut at p75.")
     True
     """
     drawn = "".join(map(_panel, panels))
+    below = f"{note} Numbers are sessions, and ranges are of unequal width."
     return (
         f'<div style="{_BOX}"><div style="display:flex;flex-wrap:wrap;gap:24px">{drawn}</div>'
-        f'<div style="{_FAINT}">{escape(note)} The area of a bar is its number of sessions.</div></div>'
+        f'<div style="{_FAINT}">{escape(below)}</div></div>'
     )
 
 
 def _panel(panel: Panel) -> str:
-    picture = _picture(panel) if panel.bars else f'<div style="{_FAINT}">no session</div>'
-    ends = ""
-    if panel.bars:
-        low, high = number(panel.bars[0][0], panel.unit), amount(panel.bars[-1][1], panel.unit)
-        ends = (
-            f'<div style="display:flex;justify-content:space-between;width:{_WIDTH}px;{_FAINT}">'
-            f"<span>{low}</span><span>{escape(high)}</span></div>"
-        )
-    return (
-        f"<div><b>{escape(panel.title)}</b>{picture}{ends}"
-        f"<div>mean of all: {escape(amount(panel.mean, panel.unit))}</div></div>"
+    bars = ranges(panel)
+    tallest = max((bar.sessions for bar in bars), default=1.0) or 1.0
+    rows = "".join(
+        f'<tr><td style="{_CELL}">{escape(bar.label)}</td><td style="width:140px;padding:0">'
+        f'<div style="background:#9db4c8;height:.8em;width:{100 * bar.sessions / tallest:.1f}%"></div></td>'
+        f'<td style="{_CELL}">{bar.sessions:,.0f}</td></tr>'
+        for bar in bars
     )
-
-
-def _picture(panel: Panel) -> str:
-    places = [_place(panel, start, end) for start, end, _ in panel.bars]
-    densest = max(sessions / width for (_, _, sessions), (_, width) in zip(panel.bars, places, strict=True))
-    drawn = []
-    for (start, end, sessions), (left, width) in zip(panel.bars, places, strict=True):
-        height = _HEIGHT * (sessions / width / densest if densest else 0)
-        tip = f"{number(start, panel.unit)} to {amount(end, panel.unit)}: {session_count(sessions)}"
-        drawn.append(
-            f'<rect x="{left:.1f}" y="{_HEIGHT - height:.1f}" width="{width:.1f}" height="{height:.1f}"'
-            f' fill="#9db4c8" stroke="#1b1b1b" stroke-width=".6"><title>{escape(tip)}</title></rect>'
-        )
-    return (
-        f'<svg role="img" width="{_WIDTH}" height="{_HEIGHT}" viewBox="0 0 {_WIDTH} {_HEIGHT}"'
-        f' style="display:block;overflow:visible">{"".join(drawn)}'
-        f'<line x1="0" x2="{_WIDTH}" y1="{_HEIGHT}" y2="{_HEIGHT}" stroke="currentColor"/></svg>'
-    )
-
-
-def _place(panel: Panel, start: float, end: float) -> tuple[float, float]:
-    """The left edge and the width of a bar, in pixels."""
-    low, high = panel.bars[0][0], panel.bars[-1][1]
-    if not high > low:
-        return 0.0, _WIDTH
-    left, right = ((edge - low) / (high - low) * _WIDTH for edge in (start, end))
-    # A bar of equal values has no width, and needs one to be seen.
-    return left, right - left if right - left >= 1 else _WIDTH / 50
+    none = f'<div style="{_FAINT}">no session</div>'
+    shown = f'<table style="border-collapse:collapse">{rows}</table>' if bars else none
+    mean = escape(amount(panel.mean, panel.unit))
+    return f"<div><b>{escape(panel.title)}</b><div>mean of all: {mean}</div>{shown}</div>"
 
 
 def table(title: str, heads: Iterable[str], rows: Iterable[tuple[str, Sequence[Cell]]], note: str) -> str:

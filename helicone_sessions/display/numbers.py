@@ -6,12 +6,12 @@ from typing import Final, NamedTuple
 
 MISSING: Final = "-"
 
-# Below this, two decimals of a dollar say too little.
+# Below this, two decimals of a dollar are too coarse.
 _FEW_CENTS: Final = 0.1
 
 
 class Panel(NamedTuple):
-    """A histogram over sessions to show.
+    """A histogram of sessions, ready to show.
 
     Args:
         title: The text above it.
@@ -44,24 +44,30 @@ def number(value: float | None, unit: str) -> str:
     >>> number(8.521, "dollars"), number(0.00103, "dollars"), number(421.19, "seconds")
     ('$8.52', '$0.0010', '421')
     """
-    return column_numbers([value], unit)[0]
+    if value is None or unit == "dollars":
+        return column_numbers([value], unit)[0]
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def column_numbers(values: Iterable[float | None], unit: str) -> list[str]:
-    """Values of one column rounded for reading; dollars have the same number of decimals.
+    """Values of one column rounded for reading, with the same number of decimals.
 
-    >>> column_numbers([8.521, 0.00103, None], "dollars")
-    ['$8.5210', '$0.0010', '-']
+    >>> column_numbers([8.521, 0.00103, None], "dollars"), column_numbers([14.5, 2.364], "requests")
+    (['$8.5210', '$0.0010', '-'], ['14.50', '2.36'])
     """
     found = list(values)
-    is_small = any(value and abs(value) < _FEW_CENTS for value in found)
-    return [MISSING if value is None else _rounded(value, unit, 4 if is_small else 2) for value in found]
+    known = [value for value in found if value is not None]
+    decimals, sign = _decimals(known, unit), "$" if unit == "dollars" else ""
+    return [MISSING if value is None else f"{sign}{value:,.{decimals}f}" for value in found]
 
 
-def _rounded(value: float, unit: str, decimals: int) -> str:
+def _decimals(values: list[float], unit: str) -> int:
     if unit == "dollars":
-        return f"${value:,.{decimals}f}"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+        return 4 if any(0 < abs(value) < _FEW_CENTS for value in values) else 2
+    if all(value == round(value) for value in values):
+        return 0
+    largest = max(map(abs, values))
+    return 0 if largest >= 1000 else 1 if largest >= 100 else 2
 
 
 def amount(value: float | None, unit: str) -> str:
@@ -95,7 +101,7 @@ def ranges(panel: Panel, most: int | None = None) -> list[Range]:
 
     Args:
         panel: The histogram.
-        most: The largest number of bars; neighbours with the fewest sessions are joined.
+        most: The largest number of bars; the neighbours with the fewest sessions are joined.
 
     >>> ranges(Panel("Requests", "requests", [(1, 1.5, 6), (1.5, 4.2, 2.5), (4.2, 9, 1)], 3.0))
     [Range(label='1', sessions=6.0), Range(label='2 to 4', sessions=2.5), Range(label='5 to 9', sessions=1.0)]
@@ -128,16 +134,6 @@ def _whole(bars: Sequence[tuple[float, float, float]]) -> list[tuple[float, floa
         else:
             carried += sessions
     return found or list(bars)
-
-
-def session_count(sessions: float) -> str:
-    """A number of sessions; bars of a histogram are fractional, because neighbours share sessions.
-
-    >>> session_count(440.1), session_count(1.0)
-    ('about 440 sessions', '1 session')
-    """
-    about = "" if sessions == round(sessions) else "about "
-    return f"{about}{sessions:,.0f} session{'' if round(sessions) == 1 else 's'}"
 
 
 def cut_note(level: str = "the query's p_size", *, both_ends: bool = False) -> str:

@@ -1,12 +1,12 @@
 """Tables and block-character histograms that fit a terminal (extra ``cli``)."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from textwrap import wrap
 from typing import Final
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, Group, JustifyMethod, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
@@ -15,10 +15,12 @@ from helicone_sessions.display.numbers import MISSING, Panel, ranges
 from helicone_sessions.masking import printable
 
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
-# Bars of fewer sessions would look like a distribution.
+# A histogram of fewer sessions would pretend to be a distribution.
 _FEWEST_TO_DRAW: Final = 10
-# Names of models are long, and wrap breaks them at their hyphens.
+# Model names are long, and wrap() breaks them at hyphens.
 _WIDEST_HEAD: Final = 10
+# No table is as wide.
+_UNBOUNDED: Final = 100_000
 # The space between columns.
 _GAP: Final = 3
 
@@ -71,7 +73,7 @@ def histogram(panel: Panel, most: int | None = None) -> Table:
 
 
 def histograms(panels: Iterable[Panel], note: str) -> RenderableType:
-    """Several histograms, and below them a note that says where they are cut."""
+    """Several histograms, above a note about their cut."""
     lines = [item for panel in panels for item in (histogram(panel), Text())]
     below = f"Numbers on the right are session counts. {note} Bars are of unequal width."
     return Group(*lines, Text(below, "dim"))
@@ -85,6 +87,9 @@ class NumberTable:
         heads: The column headers, without the one above the labels.
         rows: A label and a text for each column.
         styles: The styles of rows by label.
+        words: The headers of columns that hold words instead of numbers.
+        note: The text below it.
+        label: The header above the labels.
     """
 
     def __init__(
@@ -93,38 +98,82 @@ class NumberTable:
         heads: Sequence[str],
         rows: Iterable[tuple[str, Sequence[str]]],
         styles: Mapping[str, str] | None = None,
+        words: Collection[str] = (),
+        note: str = "",
+        label: str = "",
     ) -> None:
         self._title = title
+        self._note = note
+        self._label = label
+        self._justify: list[JustifyMethod] = ["left" if head in words else "right" for head in heads]
         self._heads = [wrap(printable(head), _WIDEST_HEAD) for head in heads]
         self._rows = list(rows)
         self._styles = styles or {}
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
-        # A number that is cut off reads as another number.
+        # A truncated number looks like another number.
         widths = [
             max(map(cell_len, (*head, *(texts[column] for _, texts in self._rows))), default=0)
             for column, head in enumerate(self._heads)
         ]
-        labels = max((cell_len(label) for label, _ in self._rows), default=0)
-        yield _literal(self._title, "table.title")
+        labels = max(map(cell_len, (self._label, *(label for label, _ in self._rows))))
+        if self._title:
+            yield _literal(self._title, "table.title")
         for block in _blocks(widths, options.max_width - labels - _GAP):
             yield self._block(block, widths)
             yield Text()
+        if self._note:
+            yield _literal(self._note, "dim")
 
     def _block(self, columns: range, widths: Sequence[int]) -> Table:
         shown = Table(header_style="bold", box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-        shown.add_column("", no_wrap=True)
+        # A name that is cut off could not be used elsewhere.
+        shown.add_column(self._label, overflow="fold")
         for column in columns:
             head = _literal("\n".join(self._heads[column]))
-            shown.add_column(head, justify="right", min_width=widths[column])
+            shown.add_column(head, justify=self._justify[column], min_width=widths[column])
         for label, texts in self._rows:
             cells = (label, *(texts[column] for column in columns))
             shown.add_row(*map(_literal, cells), style=self._styles.get(label))
         return shown
 
 
+class Records:
+    """A table of any values; where the terminal is too narrow, a list of names and values for each row.
+
+    Args:
+        names: The names of the columns.
+        rows: A text for each column.
+        numbers: The names of the columns that hold numbers.
+    """
+
+    def __init__(self, names: Sequence[str], rows: Sequence[Sequence[str]], numbers: Collection[str]) -> None:
+        self._names = names
+        self._rows = rows
+        self._numbers = numbers
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        table = Table(header_style="bold", box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+        for name in self._names:
+            table.add_column(_literal(name), justify="right" if name in self._numbers else "left")
+        for row in self._rows:
+            table.add_row(*map(_literal, row))
+        wanted = Measurement.get(_console, options.update(max_width=_UNBOUNDED), table).maximum
+        if wanted <= options.max_width:
+            yield table
+            return
+        for count, row in enumerate(self._rows, 1):
+            yield Text(f"row {count}", "bold")
+            record = Table.grid(padding=(0, 2, 0, 0))
+            record.add_column(overflow="fold")
+            record.add_column(overflow="fold")
+            for name, text in zip(self._names, row, strict=True):
+                record.add_row(_literal(name, "dim"), _literal(text))
+            yield record
+
+
 def _blocks(widths: Sequence[int], room: int) -> Iterator[range]:
-    """The columns of each block that fits, at least one in each."""
+    """The columns of each block that fits; each block has at least one."""
     start, used = 0, 0
     for column, width in enumerate(widths):
         used += width + _GAP
@@ -135,5 +184,5 @@ def _blocks(widths: Sequence[int], room: int) -> Iterator[range]:
 
 
 def _literal(text: str, style: str = "") -> Text:
-    # rich reads a plain str as markup, and a terminal reads control characters as commands.
+    # rich reads a str as markup, and a terminal executes control characters.
     return Text(printable(text), style)

@@ -1,1 +1,1 @@
-"""The filter language: expressions on columns that become the API's and/or tree."""
+"""The filter language: expressions on columns become the and/or tree of the API."""

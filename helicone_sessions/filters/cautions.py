@@ -1,11 +1,12 @@
-"""Cautions: what the open-source server is known to read differently from the contract.
+"""Cautions: conditions that the open-source server reads differently, or that match missing values.
 
-The facts are those of the column table in schema.py; here a filter is compared with them.
+The column table in schema.py holds the facts; this module compares a filter with them.
 """
 
 import math
+import operator
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, Literal
@@ -20,10 +21,12 @@ from helicone_sessions.filters.nodes import (
     Node,
     Or,
     fold,
+    leaves_of,
     simplify,
 )
 from helicone_sessions.filters.printer import to_source
 from helicone_sessions.filters.schema import (
+    COLUMNS,
     REQUESTS,
     SERVER_EMPTY,
     SERVER_END_OF_TIME,
@@ -40,32 +43,56 @@ from helicone_sessions.filters.schema import (
 from helicone_sessions.filters.wire import encode_leaf, to_wire
 
 Effect = Literal[
-    "ignored", "fails", "widened", "overflow", "sentinel", "twisted", "inexact", "version", "age", "size"
+    "ignored",
+    "fails",
+    "widened",
+    "overflow",
+    "sentinel",
+    "twisted",
+    "inexact",
+    "version",
+    "age",
+    "size",
+    "missing",
+    "uncopied",
 ]
+# Effects of the data, which a server that follows the contract has too.
+IN_DATA: Final[frozenset[Effect]] = frozenset({"missing", "uncopied"})
+_COMPARISONS: Final[Mapping[Operator, Callable[[Any, Any], bool]]] = {
+    "equals": operator.eq,
+    "not-equals": operator.ne,
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
+}
 _TURN: Final = 2 * (SERVER_LARGEST_WHOLE + 1)
-# From there on JavaScript writes an exponent, and ClickHouse reads no whole number with one.
+# From here on JavaScript writes an exponent, which ClickHouse does not read in whole numbers.
 _WITH_EXPONENT: Final = 1e21
-# The texts that ClickHouse reads as a UUID and as a whole number, and the whole numbers as it writes them.
+# Texts that ClickHouse reads as a UUID or as a whole number, and whole numbers as ClickHouse writes them.
 _UUID: Final = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32}")
 _WHOLE: Final = re.compile("[+-]?[0-9]+")
 _WRITTEN_WHOLE: Final = re.compile("0|-?[1-9][0-9]*")
 _WORDS: Final = (SERVER_NULL, SERVER_EMPTY)
+_NO_SEARCH: Final = "this word cannot be searched for there"
 
 
 @attrs.frozen
 class Caution:
-    """A part of a filter that the open-source server reads differently.
+    """A part of a filter that the open-source server reads differently, or that matches missing values.
 
     Args:
         condition: The condition, as Python source.
         column: The column's name in the API; empty if the caution is about several.
-        effect: What happens to the condition: ``"ignored"`` (it becomes true), ``"fails"`` (the query ends
-            with an error), ``"widened"`` (an "or" that matches everything), ``"overflow"`` (another number),
-            ``"sentinel"`` (a word taken for a missing or empty value), ``"twisted"`` (another meaning),
-            ``"inexact"`` (a rounded constant), ``"version"`` (it depends on the version of ClickHouse),
-            ``"age"`` (it does not see older requests), ``"size"`` (the statement becomes too long).
-        reason: Why.
-        remedy: What to do about it.
+        effect: The effect of the condition there: ``"ignored"`` (it becomes true), ``"fails"`` (the query
+            ends with an error), ``"widened"`` (an "or" that matches everything), ``"overflow"`` (another
+            number), ``"sentinel"`` (a word taken for a missing or empty value), ``"twisted"`` (another
+            meaning), ``"inexact"`` (a rounded constant), ``"version"`` (it depends on the version of
+            ClickHouse), ``"age"`` (it does not see older requests), ``"size"`` (the statement becomes too
+            long), ``"missing"`` (it also matches requests without a value), ``"uncopied"`` (no request has a
+            value, because a sync did not copy it).
+        reason: The reason.
+        remedy: The way to avoid it.
 
     >>> from helicone_sessions import F
     >>> (caution,) = (F.cost > 3).cautions()
@@ -109,7 +136,88 @@ def cautions(root: Node) -> tuple[Caution, ...]:
     fold(simplify(root), becomes_true)
     found.update(dict.fromkeys(_of_depth(root, leaves)))
     found.update(dict.fromkeys(_of_length(leaves)))
+    if any(leaf.column.often_missing for leaf in leaves):
+        found.update(_of_missing(root, SERVICE_GAPS.some))
     return tuple(found)
+
+
+@attrs.frozen
+class DataGaps:
+    """The columns of which the data of a server lacks values.
+
+    Args:
+        some: Columns of which some requests have no value.
+        all: Columns of which no request has a value.
+    """
+
+    some: frozenset[str] = frozenset()
+    all: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.some or self.all)
+
+
+# The service has requests without a cost, for example of models without a price.
+SERVICE_GAPS: Final = DataGaps(
+    some=frozenset(name for name, column in COLUMNS.items() if column.often_missing)
+)
+
+
+def data_cautions(root: Node, gaps: DataGaps) -> tuple[Caution, ...]:
+    """The cautions of a filter for data of which the gaps are known.
+
+    >>> from helicone_sessions import F
+    >>> condition = (F.cost < 1) & F.request_body.contains("x")
+    >>> gaps = DataGaps(some=frozenset({"cost"}), all=frozenset({"request_body"}))
+    >>> [caution.effect for caution in data_cautions(condition.node, gaps)]
+    ['missing', 'uncopied']
+    """
+    found = _of_missing(root, gaps.some)
+    for leaf in leaves_of(root):
+        if leaf.column.name in gaps.all:
+            reason = f"no request on this server has a value for {leaf.column.name}"
+            found[_caution(leaf, "uncopied", reason, leaf.column.uncopied)] = None
+    return tuple(found)
+
+
+def _of_missing(root: Node, columns: frozenset[str]) -> dict[Caution, None]:
+    """A caution for each condition that matches the stored value of a missing one."""
+
+    def found(node: Node, below: list[dict[Caution, None]]) -> dict[Caution, None]:
+        if isinstance(node, Leaf):
+            return _of_missing_in_leaf(node) if node.column.name in columns else {}
+        excluded = _exclude_missing(node)
+        together = (caution for each in below for caution in each)
+        return {caution: None for caution in together if caution.column not in excluded}
+
+    return fold(simplify(root), found)
+
+
+def _of_missing_in_leaf(leaf: Leaf) -> dict[Caution, None]:
+    column = leaf.column
+    if not _matches_missing(leaf):
+        return {}
+    stored = "an empty one" if column.missing_as == "" else f"{column.name} {column.missing_as}"
+    reason = f"requests without a {column.name} are stored with {stored}, and match too"
+    return {_caution(leaf, "missing", reason, column.missing_remedy): None}
+
+
+def _exclude_missing(node: Node) -> set[str]:
+    """The columns whose missing values are excluded by another condition of an "and"."""
+    if not isinstance(node, And):
+        return set()
+    leaves = (child for child in node.children if isinstance(child, Leaf))
+    return {leaf.column.name for leaf in leaves if not _matches_missing(leaf)}
+
+
+def _matches_missing(leaf: Leaf) -> bool:
+    """Whether a condition matches the value that stands for a missing one, other than by its name."""
+    column, value = leaf.column, leaf.value
+    if column.missing_as is None:
+        return False
+    if column.kind is Kind.NUMBER:
+        return _COMPARISONS[leaf.operator](column.missing_as, value)
+    return leaf.operator in ("not-equals", "not-contains") and value not in ("", *_WORDS, MISSING)
 
 
 def time_cautions(start: datetime, end: datetime) -> tuple[Caution, ...]:
@@ -128,11 +236,11 @@ def time_cautions(start: datetime, end: datetime) -> tuple[Caution, ...]:
 
 
 def _is_plain(node: Node) -> bool:
-    """Whether a condition certainly has no caution: a quick check, because it runs for every query."""
+    """Whether a condition certainly has no caution. The check is quick because it runs for every query."""
     if type(node) is not Leaf:
         return False
     column, value = node.column, node.value
-    # Every column that is read differently in some way has a remedy.
+    # Every column that the server reads differently has a remedy.
     if column.server_remedy:
         return False
     if isinstance(value, str):
@@ -140,7 +248,9 @@ def _is_plain(node: Node) -> bool:
     if column.kind is Kind.NUMBER:
         scale = column.server_scale
         product = value * scale  # type: ignore[operator]
-        return 0 <= product <= SERVER_LARGEST_WHOLE and (scale == 1 or product == int(product))
+        if not (0 <= product <= SERVER_LARGEST_WHOLE and (scale == 1 or product == int(product))):
+            return False
+        return not (column.often_missing and _matches_missing(node))
     return column.kind is Kind.BOOLEAN
 
 
@@ -233,7 +343,7 @@ def _of_number(leaf: Leaf, value: float) -> Iterator[Caution]:
 
 
 def _bound(leaf: Leaf, value: float, scale: int) -> int | None:
-    """The whole number that means the same as the constant, compared with a column of whole numbers."""
+    """The whole number that has the same effect as the constant on a column of whole numbers."""
     exact = Decimal(repr(value)) * scale
     if leaf.operator in ("gt", "lte"):
         return math.floor(exact)
@@ -265,28 +375,38 @@ def _beyond_time(moment: datetime) -> tuple[str, str]:
 def _of_word(leaf: Leaf, operator: str, word: str) -> Iterator[Caution]:
     """The cautions of a text that the server puts into the statement as it is."""
     column = leaf.column
-    source = spell_column(column)
     is_read = word in column.sentinels
     if operator in column.server_twists:
         yield _caution(leaf, "twisted", column.server_note)
     if is_read and word == SERVER_NULL and operator in ("equals", "not-equals"):
         if leaf.value is not MISSING:
-            is_not = "" if operator == "equals" else "not "
-            reason = f"{word!r} is taken for 'is {is_not}missing' and not compared as text"
-            remedy = f"write {'~' if is_not else ''}{source}.is_null() if that is meant"
-            if not column.nullable:
-                remedy = "this word cannot be searched for there"
-            yield _caution(leaf, "sentinel", reason, remedy)
+            yield _taken_for_null(leaf, operator)
     elif is_read and operator == "equals":
         reason = f"{word!r} is taken for 'is empty' and not compared as text"
-        yield _caution(leaf, "sentinel", reason, f"write {source}.is_empty() if that is meant")
-    elif word == SERVER_EMPTY or (operator in ("contains", "not-contains") and column.table != SESSIONS):
+        yield _caution(leaf, "sentinel", reason, f"write {spell_column(column)}.is_empty() if that is meant")
+    else:
+        yield from _of_unread_word(leaf, operator, word)
+
+
+def _taken_for_null(leaf: Leaf, operator: str) -> Caution:
+    is_not = "" if operator == "equals" else "not "
+    remedy = _NO_SEARCH
+    if leaf.column.nullable:
+        source = spell_column(leaf.column)
+        remedy = f"write {'~' if is_not else ''}{source}.is_null() if that is meant"
+    reason = f"{SERVER_NULL!r} is taken for 'is {is_not}missing' and not compared as text"
+    return _caution(leaf, "sentinel", reason, remedy)
+
+
+def _of_unread_word(leaf: Leaf, operator: str, word: str) -> Iterator[Caution]:
+    column = leaf.column
+    if word == SERVER_EMPTY or (operator in ("contains", "not-contains") and column.table != SESSIONS):
         code = 47 if word == SERVER_EMPTY else 70
         reason = f"{word!r} becomes a part of the statement, which ClickHouse refuses (code {code})"
-        yield _caution(leaf, "fails", reason, "this word cannot be searched for there")
+        yield _caution(leaf, "fails", reason, _NO_SEARCH)
     elif not (column.uuid or column.server_refuses):
         reason = f"{word!r} is taken for a missing value, so nothing matches"
-        yield _caution(leaf, "sentinel", reason, "this word cannot be searched for there")
+        yield _caution(leaf, "sentinel", reason, _NO_SEARCH)
 
 
 def _caution(leaf: Leaf, effect: Effect, reason: str, remedy: str | None = None) -> Caution:
@@ -331,11 +451,11 @@ def _of_length(leaves: Sequence[Leaf]) -> tuple[Caution, ...]:
     return (Caution(filter_, "", "size", reason, "split it over several queries"),)
 
 
-# How large a filter the open-source server can run: the bytes and the nesting of its SQL statement. The
-# limits are ClickHouse's defaults, measured with that server's code of July 2026 on ClickHouse 26.9: 3,000
-# conditions on properties and 4,500 on the status run, 4,000 and 5,000 fail.
+# The largest filter that the open-source server can run, by the bytes and the nesting of its SQL statement.
+# ClickHouse's defaults set the limits, measured with the server of July 2026 on ClickHouse 26.9: 3,000
+# conditions on properties or 4,500 on the status run, 4,000 or 5,000 fail.
 STATEMENT_BYTES: Final = 262_144
-# Parentheses that open one after another, and parentheses in all.
+# Parentheses that open directly one after another, and parentheses in total.
 DEEPEST_TO_THE_LEFT: Final = 196
 DEEPEST: Final = 259
 
@@ -350,7 +470,7 @@ _OPERATORS: Final[Mapping[Operator, int]] = {
     "not-contains": len(" NOT ILIKE '%' || ::text || '%'"),
 }
 _COMPARISON: Final = len(" >= ")
-# Columns behind which there is more than their name.
+# Columns that need more than their name in the statement.
 _MORE: Final[Mapping[str, int]] = {
     "property_key": len("has(, )"),
     "properties": len("[]") + _PARAMETER,
@@ -359,14 +479,14 @@ _MORE: Final[Mapping[str, int]] = {
     "cached": len("cache_reference_id"),
     "session_tag": len("properties['Helicone-Session-Id'] IN (SELECT entity_id FROM tags)") + 80,
 }
-# The rest of the statement, with conditions on the organisation, the time and the name.
+# The rest of the statement: conditions on the organisation, the time and the name.
 _REST: Final = 1_000
-# So many conditions fit, whatever they are.
+# This many conditions always fit.
 ALWAYS_FIT: Final = 1_000
 
 
 def statement_bytes(conditions: Iterable[tuple[ColumnFacts, Operator]]) -> int:
-    """The length of the statement, exact to a few bytes a condition.
+    """The length of the statement, exact to a few bytes per condition.
 
     >>> from helicone_sessions import F
     >>> statement_bytes([(F.properties["env"].facts, "equals")] * 3000)
@@ -383,7 +503,7 @@ def _condition_bytes(column: ColumnFacts, operator: Operator) -> int:
 
 
 def is_too_deep(wire: Any) -> bool:
-    """Whether ClickHouse's parser gives up on a filter because of its parentheses.
+    """Whether the filter has too many parentheses for ClickHouse's parser.
 
     Args:
         wire: The filter as the API takes it.

@@ -1,4 +1,4 @@
-"""The constant of a comparison: checked, converted to the form that a leaf holds, and escaped for LIKE."""
+"""Constants of comparisons: checks, conversion to the form that a leaf holds, and escaping for LIKE."""
 
 import json
 import math
@@ -21,8 +21,8 @@ from helicone_sessions.masking import masked_repr
 def zone_of(time_zone: str | tzinfo) -> tzinfo:
     """The time zone of that name, or the zone itself.
 
-    A zone of pytz becomes the `ZoneInfo` of its name: pytz works only through its own methods, and gives a
-    datetime that is made in the usual way the zone's offset of the 19th century.
+    A pytz zone becomes the `ZoneInfo` of its name, because a datetime with a pytz zone has the zone's offset
+    of the 19th century unless pytz itself attaches the zone.
 
     Raises:
         FilterTypeError: It is neither a name nor a tzinfo.
@@ -52,7 +52,7 @@ def zone_of(time_zone: str | tzinfo) -> tzinfo:
 
 
 def has_misplaced_pytz_zone(moment: datetime) -> bool:
-    """Whether a zone of pytz was passed to the datetime directly, so that its offset is wrong.
+    """Whether a pytz zone was attached to the datetime directly, so that its offset is wrong.
 
     >>> from datetime import UTC
     >>> has_misplaced_pytz_zone(datetime(2026, 6, 1, tzinfo=UTC))
@@ -69,19 +69,20 @@ def has_misplaced_pytz_zone(moment: datetime) -> bool:
 Value = str | int | float | bool | datetime
 E = TypeVar("E", bound=FilterError)
 
-# Remedies in the words of Python; the parser of filter text has its own for these.
+# Remedies for Python; the parser of filter text replaces them.
 NEGATIVE: Final = "To negate a comparison, put it in parentheses after ~: Python computes ~1 as -2"
 ZONE: Final = "Add the zone, for example with .replace(tzinfo=datetime.UTC)"
 DAY: Final = "Pass a datetime with its zone, because a day starts at a different instant in each zone"
 IS_EMPTY: Final = "Use .is_empty(), because a missing value is stored as the empty text"
+IS_TRUE: Final = "Use .is_true() or .is_false()"
 IS_NULL: Final = "Use .is_null() to match missing text"
 DATETIME: Final = "Convert it to a datetime, for example with datetime.fromisoformat()"
-# Above it a JSON number no longer identifies one whole number.
+# Above this, a JSON number no longer identifies one whole number.
 _LARGEST_WHOLE: Final = 2**53
 
 
 class _Missing(str):
-    """The text that the open-source server takes for a missing value; equal to that text."""
+    """The text that the open-source server reads as a missing value; equal to that text."""
 
     __slots__ = ()
 
@@ -89,7 +90,7 @@ class _Missing(str):
         return "MISSING"
 
 
-# It marks a "null" that is meant as that server reads it.
+# The constant "null" in its special meaning on that server.
 MISSING: Final = _Missing("null")
 
 
@@ -99,7 +100,7 @@ def spell_column(column: ColumnFacts, key: str | None = None) -> str:
 
 
 def refusal(kind: type[E], column: ColumnFacts, problem: str, remedy: str, *, key: str | None = None) -> E:
-    """The error about a column, with a message in the words of Python."""
+    """The error about a column, with a message for Python."""
     name = column.name if key is None else f"{column.name}[{json.dumps(key)}]"
     return kind(
         f"{spell_column(column, key)} {problem}. {remedy}", column=name, problem=problem, remedy=remedy
@@ -110,8 +111,8 @@ def check(column: ColumnFacts, value: object, key: str | None = None) -> Value:
     """The *value* as a leaf on *column* holds it.
 
     Args:
-        column: The column that is compared with it.
-        value: The value from the caller.
+        column: The column to compare.
+        value: The caller's value.
         key: The key, if the column is a map.
 
     Raises:
@@ -120,16 +121,22 @@ def check(column: ColumnFacts, value: object, key: str | None = None) -> Value:
     """
     plain: Any = value
     kind = type(plain)
-    # Nearly all values are plain and pass one test.
+    # Nearly all values are plain, and one test accepts them.
     if kind is str:
         if column.kind in _TEXTUAL and plain.isascii():
             return plain  # type: ignore[no-any-return]
     elif (kind is int or kind is float) and column.kind is Kind.NUMBER and 0 <= plain <= _LARGEST_WHOLE:
         return plain  # type: ignore[no-any-return]
+    return _check_rarer(column, value, key)
+
+
+def _check_rarer(column: ColumnFacts, value: object, key: str | None) -> Value:
+    plain: Any = value
+    kind = type(plain)
     if isinstance(value, Enum):
         return check(column, value.value, key)
     if kind.__module__ == "numpy" and getattr(value, "ndim", None) == 0:
-        # The item of a longdouble is a longdouble.
+        # A longdouble's item is a longdouble again.
         item = plain.item()
         return check(column, float(plain) if type(item) is kind else item, key)
     if value is None:
@@ -151,7 +158,7 @@ def _text(column: ColumnFacts, value: object, key: str | None) -> str:
 
 
 def is_encodable(text: str) -> bool:
-    """Whether UTF-8 can hold the text, which cannot if it has half a surrogate pair."""
+    """Whether UTF-8 can hold the text; it cannot hold half a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -174,19 +181,28 @@ def _number(column: ColumnFacts, value: object, key: str | None) -> float:
             remedy = "JSON holds larger ones only as rounded numbers"
             raise _unfit(FilterValueError, column, key, "whole numbers up to 2**53", value, remedy)
     elif isinstance(value, (float, Decimal, numbers.Rational)) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except (ValueError, OverflowError):
-            number = math.nan
-        if not math.isfinite(number):
-            raise _unfit(FilterValueError, column, key, "a finite number", value, "JSON has no other numbers")
+        number = _finite(column, value, key)
     else:
-        is_quoted = isinstance(value, str) and value.strip().replace(".", "", 1).isdecimal()
-        remedy = "Write it without quotes" if is_quoted else f"Its unit is {column.unit}"
-        raise _unfit(FilterTypeError, column, key, "a number", value, remedy)
+        raise _no_number(column, key, value)
     if number < 0 and column.kind is Kind.NUMBER and not column.negative:
         problem = f"is never below zero, but is compared with {number}"
         raise refusal(FilterValueError, column, problem, NEGATIVE)
+    return number
+
+
+def _no_number(column: ColumnFacts, key: str | None, value: object) -> FilterTypeError:
+    is_quoted = isinstance(value, str) and value.strip().replace(".", "", 1).isdecimal()
+    remedy = "Write it without quotes" if is_quoted else f"Its unit is {column.unit}"
+    return _unfit(FilterTypeError, column, key, "a number", value, remedy)
+
+
+def _finite(column: ColumnFacts, value: float | Decimal | numbers.Rational, key: str | None) -> float:
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise _unfit(FilterValueError, column, key, "a finite number", value, "JSON has no other numbers")
     return number
 
 
@@ -205,14 +221,14 @@ def _timestamp(column: ColumnFacts, value: object, key: str | None) -> datetime:
     except OverflowError:
         remedy = "Use a later or an earlier time"
         raise _unfit(FilterValueError, column, key, "a time that exists in UTC", value, remedy) from None
-    # Subclasses, such as pandas', have more than the time.
+    # Subclasses, such as the one of pandas, hold more than the time.
     return moment if type(moment) is datetime else datetime.combine(moment.date(), moment.time(), UTC)
 
 
 def _boolean(column: ColumnFacts, value: object, key: str | None) -> bool:
     if isinstance(value, bool):
         return value
-    raise _unfit(FilterTypeError, column, key, "True or False", value, "Use .is_true() or .is_false()")
+    raise _unfit(FilterTypeError, column, key, "True or False", value, IS_TRUE)
 
 
 def _unfit(kind: type[E], column: ColumnFacts, key: str | None, wanted: str, value: object, remedy: str) -> E:
@@ -236,14 +252,14 @@ _CHECKS: Final[dict[Kind, Callable[[ColumnFacts, object, str | None], Value]]] =
 }
 
 
-# What ClickHouse takes for itself in a LIKE pattern; a backslash before another character is plain.
+# Characters with a meaning in LIKE patterns; a backslash before any other character is literal.
 _META: Final = re.compile(r"[\\%_]")
 _ESCAPED: Final = re.compile(r"\\([\\%_])")
 _TOKEN: Final = re.compile(r"\\[\\%_]|.", re.DOTALL)
 
 
 def escape_like(text: str) -> str:
-    r"""*text* as a pattern that matches itself only.
+    r"""*text* as a pattern that matches only this text.
 
     >>> print(escape_like("50%_off"))
     50\%\_off
@@ -252,7 +268,7 @@ def escape_like(text: str) -> str:
 
 
 def unescape_like(pattern: str) -> str | None:
-    r"""The one text that *pattern* matches, or None if it has wildcards.
+    r"""The only text that *pattern* matches, or None if it has wildcards.
 
     >>> unescape_like(r"50\%"), unescape_like("50%")
     ('50%', None)
@@ -263,7 +279,7 @@ def unescape_like(pattern: str) -> str | None:
 
 
 def like_inside(pattern: str) -> str | None:
-    r"""The text for which *pattern* looks anywhere in a value, or None if it asks for something else.
+    r"""The text for which *pattern* searches anywhere in a value, or None if it means something else.
 
     >>> like_inside("%gpt%"), like_inside("gpt%"), like_inside("%g_t%"), like_inside(r"%50\%")
     ('gpt', None, None, None)
@@ -275,7 +291,7 @@ def like_inside(pattern: str) -> str | None:
 
 
 def unescape_literal(text: str) -> str:
-    r"""*text* with the escapes of `escape_like` taken off, where wildcards stand for themselves.
+    r"""*text* without the escapes of `escape_like`, for operators that read wildcards literally.
 
     >>> print(unescape_literal(r"50\% off"), unescape_literal("50% off"))
     50% off 50% off
@@ -284,7 +300,7 @@ def unescape_literal(text: str) -> str:
 
 
 def pattern_for_contains(text: str) -> str | None:
-    r"""The pattern to send where *text* is looked for, or None if *text* has nothing to escape.
+    r"""The pattern that searches for *text*, or None if *text* needs no escapes.
 
     >>> print(pattern_for_contains("50%"), pattern_for_contains("gpt"))
     %50\%% None
@@ -304,7 +320,7 @@ def sent_for_contains(pattern: str) -> str | None:
 
 
 def ends_in_escape(pattern: str) -> bool:
-    r"""Whether *pattern* ends with a backslash that escapes nothing, which ClickHouse refuses.
+    r"""Whether *pattern* ends with a single backslash, which ClickHouse rejects.
 
     >>> ends_in_escape("50\\"), ends_in_escape(r"50\\")
     (True, False)

@@ -48,13 +48,13 @@ Constant = bool | int | float | str | datetime | Decimal | Fraction | Enum | UUI
 class Operand:
     """A part of a filter expression: a filter, a column, or an unfinished comparison.
 
-    At run time every operand has every operator, and `precedence` decides. The subclasses declare the
-    operators that a type checker accepts, so that it refuses the same expressions.
+    At run time every operand has every operator, and `precedence` decides. The subclasses declare only the
+    operators that a type checker should accept, so that it rejects the same expressions.
     """
 
     __slots__ = ()
 
-    # numpy scalars on the left of an operator leave the operation to these classes.
+    # numpy scalars on the left leave the operation to these classes.
     __array_ufunc__: ClassVar[None] = None
 
     def _operand(self, *, alone: bool) -> Node | Terms:
@@ -152,12 +152,12 @@ def _operand_of(value: object, *, alone: bool = False) -> Node | Terms:
 
 
 def is_constant(value: object) -> bool:
-    """Whether a column may be compared with it; numpy passes only its scalars on."""
+    """Whether a column can be compared with the value; of numpy, only scalars reach this method."""
     return isinstance(value, Constant) or type(value).__module__ == "numpy"
 
 
 def misuse(problem: str, remedy: str) -> FilterTypeError:
-    """The error for an expression that Python evaluates in another way, with a suggestion."""
+    """The error for an expression that Python evaluates differently, with a suggestion."""
     return FilterTypeError(problem=problem, remedy=remedy + suggestion())
 
 
@@ -197,7 +197,7 @@ class Condition(Joinable["Filter"]):
 class Filter(Condition):
     """A condition on requests and sessions; immutable, hashable, picklable.
 
-    Filters are made by comparing the columns of ``F`` and joined by ``&``, ``|`` and ``~``.
+    Comparing a column of ``F`` makes a filter; ``&``, ``|`` and ``~`` combine filters.
 
     >>> from helicone_sessions import F
     >>> F.cost > 0.1 & F.model.contains("gpt")
@@ -210,7 +210,7 @@ class Filter(Condition):
     _node: Node
 
     def __new__(cls, *_: object) -> Self:
-        """Refuse to be called: filters come from ``F``, `all_of`, `any_of` and `from_wire`."""
+        """Raise an error: filters come from ``F``, `all_of`, `any_of` and `from_wire`."""
         raise FilterTypeError(
             problem="Filter cannot be called",
             remedy="Compare a column, for example F.cost > 0.1, or use all_of() or Filter.from_wire()",
@@ -265,7 +265,7 @@ class Filter(Condition):
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # As one flat tuple: pickle's own way down a nested tree meets the recursion limit.
+        # As one flat tuple, because pickle meets the recursion limit on a deeply nested tree.
         return _from_program, (program(self._node),)
 
     def to_wire(self) -> WireFilter:
@@ -283,14 +283,14 @@ class Filter(Condition):
 
     @classmethod
     def from_wire(cls, wire: object, *, expand: bool = False, path: str = "$") -> "Filter":
-        """The filter that a decoded JSON value stands for.
+        """The filter that a decoded JSON value represents.
 
         Args:
             wire: A leaf, a branch or ``"all"``.
-            expand: Take a leaf with several conditions as all of them joined by ``&``, which is said as a
-                `HeliconeFilterWarning`; without it such a leaf is refused, because the open-source server
-                reads only the first.
-            path: Where *wire* lies in its document, for messages.
+            expand: Join the conditions of a leaf with several by ``&``, with a `HeliconeFilterWarning`.
+                Otherwise such a leaf is an error, because the open-source server reads only the first
+                condition.
+            path: The JSON path of *wire* in its document, for messages.
 
         Raises:
             FilterError: It is not a filter of the API; the message gives the JSON path.
@@ -331,8 +331,8 @@ class Filter(Condition):
     def cautions(self) -> tuple[Caution, ...]:
         """The parts of the filter that the open-source server is known to read differently from the contract.
 
-        Each caution has the ``condition``, the ``effect``, the ``reason`` and the ``remedy``. They were
-        recorded from that server's code of July 2026; the hosted service was not checked.
+        Each caution has the ``condition``, the ``effect``, the ``reason`` and the ``remedy``. The facts come
+        from that server's code of July 2026; the hosted service was not checked.
 
         Raises:
             FilterValueError: The filter cannot be sent.
@@ -345,7 +345,7 @@ class Filter(Condition):
 
     @property
     def node(self) -> Node:
-        """The filter as plain data, for what turns it into something else, as into SQL.
+        """The filter as plain data, for conversion into other languages such as SQL.
 
         >>> from helicone_sessions import F
         >>> leaf = (F.cost > 0.1).node
@@ -356,7 +356,7 @@ class Filter(Condition):
 
     @property
     def matches_nothing(self) -> bool:
-        """Whether no row can match, as for an empty `any_of`.
+        """Whether no row can match, as with an empty `any_of`.
 
         >>> from helicone_sessions import F, any_of
         >>> any_of().matches_nothing, F.threat.is_true().matches_nothing
@@ -371,7 +371,7 @@ def _from_program(steps: tuple[Any, ...]) -> Filter:
 
 
 class Unfinished(Operand, Generic[C_co]):
-    """Operands of ``&`` and ``|`` of which one still waits for its comparison; never a filter.
+    """Operands of ``&`` and ``|`` that still need a comparison; never a filter.
 
     To a type checker it has a constant of type ``C_co`` at the open end.
     """
@@ -400,7 +400,7 @@ class Unfinished(Operand, Generic[C_co]):
 
 
 def filter_of_contract(wire: object, *, path: str) -> Filter:
-    """The filter that *wire* is by the contract: of several conditions in a leaf all count.
+    """The filter that *wire* represents by the contract: all conditions of a leaf count.
 
     Raises:
         FilterError: It is not a filter of the API; the message gives the JSON path from *path* on.
@@ -412,7 +412,7 @@ def as_filter(value: object) -> Filter:
     """*value* as a filter: a filter itself, or a boolean column.
 
     Raises:
-        FilterTypeError: It is anything else.
+        FilterTypeError: It is something else.
     """
     if isinstance(value, Filter):
         return value
@@ -442,15 +442,15 @@ NONE: Final = Filter._of(NOTHING)
 
 
 def all_of(*filters: Condition | None) -> Filter:
-    """The filter that matches where all of *filters* do; None among them is skipped.
+    """The filter that matches where all of *filters* match; None among them is skipped.
 
-    Without any it is ``ALL``. Thousands may be given: the cost is linear.
+    No filters at all give ``ALL``. The cost is linear, so thousands of filters are fine.
 
     Args:
-        filters: Filters and boolean columns, one by one.
+        filters: Filters and boolean columns, as separate arguments.
 
     Raises:
-        FilterTypeError: One of them is no filter, or they came as a list.
+        FilterTypeError: One of them is not a filter, or they are in a list.
 
     >>> from helicone_sessions import F
     >>> user = None
@@ -461,15 +461,15 @@ def all_of(*filters: Condition | None) -> Filter:
 
 
 def any_of(*filters: Condition | None) -> Filter:
-    """The filter that matches where at least one of *filters* does; None among them is skipped.
+    """The filter that matches where at least one of *filters* matches; None among them is skipped.
 
-    Without any it is ``NONE``, never everything.
+    No filters at all give ``NONE``, never everything.
 
     Args:
-        filters: Filters and boolean columns, one by one.
+        filters: Filters and boolean columns, as separate arguments.
 
     Raises:
-        FilterTypeError: One of them is no filter, or they came as a list.
+        FilterTypeError: One of them is not a filter, or they are in a list.
 
     >>> from helicone_sessions import F
     >>> any_of(*(F.model == name for name in ["gpt-4o", "o3"]))

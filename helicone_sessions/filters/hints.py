@@ -1,8 +1,8 @@
-"""Suggests what to write instead of a refused expression, from the source of the caller.
+"""Suggests a correction of a rejected expression, from the caller's source.
 
-Python keeps the place of each instruction in the source (PEP 657), and the expression is the syntax node at
-that place. A suggestion must not hide the error that it belongs to, so nothing here raises or runs code of
-the caller. If the source leaves a doubt, there is no suggestion.
+Python records the source position of each instruction (PEP 657); the expression is the syntax node at that
+position. A suggestion must not hide its error, so this module never raises and never runs the caller's code.
+If the source is ambiguous, there is no suggestion.
 """
 
 import ast
@@ -21,19 +21,19 @@ from typing import Any, Final
 
 import attrs
 
-# First line, last line, first column and last column, the order of code.co_positions().
+# First line, last line, first column and last column, in the order of code.co_positions().
 Place = tuple[Any, ...]
 
 _parse = functools.lru_cache(maxsize=4)(ast.parse)  # the same source may fail in a loop
 
 
 class Unsure(Exception):
-    """The source leaves a doubt about what was meant."""
+    """The source does not show what was meant."""
 
 
 @attrs.frozen
 class CallSite:
-    """The node that a frame runs.
+    """The node that a frame executes.
 
     Args:
         code: The code of the frame.
@@ -49,13 +49,13 @@ class CallSite:
         """Return the source of *node*, one of the path, on one line.
 
         Raises:
-            Unsure: The code was compiled from another source, or a string has several lines.
+            Unsure: The code was compiled from another source, or a string spans several lines.
         """
         place = _place(node)
-        # Without the pass, the code would return None at the place of the statement.
+        # Without the pass, the code would return None at the position of the statement.
         module = ast.Module([self.path[1], ast.Pass(lineno=0, col_offset=0)], [])
         compiled = compile(module, "", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
-        # A tool such as pytest may add to the code, but what the source names keeps its place.
+        # Tools such as pytest add to the code, but names of the source keep their positions.
         if not _operands(compiled, place) <= _operands(self.code, place):
             raise Unsure
         text = _on_one_line(ast.get_source_segment(self.source, node) or "")
@@ -65,10 +65,10 @@ class CallSite:
 
 
 def call_site(frame: FrameType) -> CallSite:
-    """Return the node that *frame* runs.
+    """Return the node that *frame* executes.
 
     Raises:
-        Unsure: The source has no node at that place.
+        Unsure: The source has no node at that position.
     """
     code = frame.f_code
     place = next(itertools.islice(code.co_positions(), frame.f_lasti // 2, None))
@@ -107,7 +107,7 @@ def _place(node: Any) -> Place:
 
 
 def _operands(code: CodeType, around: Place) -> set[tuple[Place, object]]:
-    """The names, constants and signs that *code* has inside the place *around*, each with its own place."""
+    """The names, constants and signs that *code* has within the position *around*, with their positions."""
     found = set()
     for step in dis.get_instructions(code):
         place: Any = step.positions
@@ -115,7 +115,7 @@ def _operands(code: CodeType, around: Place) -> set[tuple[Place, object]]:
             found |= _operands(step.argval, around)
         elif None in place or place[::2] < around[::2] or place[1::2] > around[1::2]:
             continue
-        # dis spells all of them but small integers; it also spells the ends of jumps.
+        # dis names all of them except small integers; it also shows the ends of jumps.
         elif (step.argrepr or step.opname == "LOAD_SMALL_INT") and step.opcode not in dis.hasjrel:
             found.add((place, step.argval))
     return found
@@ -134,11 +134,11 @@ UNKNOWN: Final = object()
 
 
 class Mixed:
-    """The kind of what holds a column or a filter and is neither."""
+    """The class of something that holds a column or a filter and is neither."""
 
 
 def is_below(module: object) -> bool:
-    """Whether a module of that name belongs to the filter language."""
+    """Whether the module of this name belongs to the filter language."""
     return f"{module}.".startswith(f"{_PACKAGE}.")
 
 
@@ -147,17 +147,17 @@ def _is_ours(value: object) -> bool:
 
 
 def can(kind: type | None, method: str) -> bool:
-    """Whether *kind* is a class of the filter language and has *method*."""
+    """Whether *kind* is a class of the filter language with *method*."""
     return kind is not None and is_below(kind.__module__) and hasattr(kind, method)
 
 
 class Known:
-    """The names of a frame, looked up without running any code; even isinstance() asks an object's own."""
+    """The names of a frame, looked up without running any code; even isinstance() can run code."""
 
     def __init__(self, frame: FrameType) -> None:
         variables = frame.f_locals
         if not issubclass(type(variables), dict):
-            # From 3.13 on they are seen through a proxy; those of a class or of exec() may be any mapping.
+            # From 3.13 on a proxy shows them; those of a class or of exec() can be any mapping.
             variables = dict(variables) if type(variables).__module__ == "builtins" else {}
         self._scopes = (variables, frame.f_globals)
 
@@ -175,7 +175,7 @@ class Known:
         return UNKNOWN
 
     def kind(self, node: ast.AST) -> type | None:
-        """The class of what *node* is, where that can be told."""
+        """The class of the value of *node*, if it is known."""
         match node:
             case ast.Constant(value=value):
                 return type(value)
@@ -210,13 +210,13 @@ _FLIPPED: Final = {">": "<", ">=": "<="}
 _NO_CONSTANTS: Final = (NoneType, list, tuple, set, frozenset, dict, FunctionType)
 _REFERENCES: Final = (ast.Name, ast.Attribute, ast.Subscript)
 
-# A piece of the answer, and how tightly it binds.
+# A part of the suggestion, and how tightly it binds.
 _OR, _AND, _NOT, _COMPARISON, _ATOM = range(5)
 Piece = tuple[int, str]
 
 
 def suggestion() -> str:
-    """The caller's expression and what to write instead, on two lines of their own, or nothing."""
+    """The caller's expression and the suggestion, on a line each, or nothing."""
     try:
         with warnings.catch_warnings():  # Python showed the warnings of this source when it ran
             warnings.simplefilter("ignore")
@@ -258,7 +258,7 @@ def _rewritten(site: CallSite, known: Known) -> tuple[str, str]:
 
 
 def _is_operator(node: ast.AST) -> bool:
-    """Whether it joins, compares or negates."""
+    """Whether the node joins, compares or negates."""
     match node:
         case ast.BoolOp() | ast.Compare() | ast.UnaryOp(op=ast.Not() | ast.Invert()):
             return True
@@ -268,7 +268,7 @@ def _is_operator(node: ast.AST) -> bool:
 
 
 def _tests(node: ast.AST) -> list[Any]:
-    """The conditions that *node* has for what is inside it."""
+    """The conditions that *node* sets for what is inside it."""
     return [getattr(node, "test", None), getattr(node, "guard", None), *getattr(node, "ifs", ())]
 
 
@@ -283,7 +283,7 @@ def _is_given(tree: ast.AST, known: Known) -> str:
 
 
 def _with_names(wrote: str, tree: Any, known: Known) -> str:
-    """*wrote* with the names of columns as keys, in the place of the columns."""
+    """*wrote* with the names of columns as keys instead of the columns."""
     source, text, end = wrote.encode(), b"", 0
     for key in _keys(tree, known):
         column = known.value(key)
@@ -311,7 +311,7 @@ def _keys(tree: Any, known: Known) -> list[Any]:
 
 @attrs.frozen(eq=False)
 class _Atom:
-    """What stands between the operators."""
+    """An operand: the source between operators."""
 
     text: str
     node: ast.AST
@@ -326,11 +326,11 @@ class _Atom:
 
     @property
     def is_constant(self) -> bool:
-        """Whether a column may be compared with it."""
+        """Whether a column can be compared with the operand."""
         return not self.is_ours and self.kind not in _NO_CONSTANTS
 
 
-# Words, atoms, and such a list for what stands in parentheses.
+# Words, operands, and such a list for each pair of parentheses.
 Level = list[Any]
 
 
@@ -339,14 +339,14 @@ class _Reader:
 
     def __init__(self, wrote: str, tree: ast.AST, known: Known) -> None:
         self._text, self._tree, self._known = wrote.encode(), tree, known
-        # Whoever writes & has filters beside it; beside "and" may be anything.
+        # Operands of & are filters; operands of "and" can be anything.
         self._strict = any(isinstance(node, (ast.BoolOp, ast.Not)) for node in ast.walk(tree))
 
     def meaning(self) -> str:
-        """The expression that was meant.
+        """The intended expression.
 
         Raises:
-            Unsure: It cannot be told, or it is what was written.
+            Unsure: The intention is unclear, or the expression is already right.
         """
         level = self._level()
         if level[0] == "not" and _is_optional(level[1:]):
@@ -381,12 +381,8 @@ class _Reader:
                 if max(len(one), len(other)) > _LONGEST_TWICE:
                     raise Unsure
                 return _AND, f"({one} | {other}) & ~({one} & {other})"
-        # Python reads | before "and", and & and | before "not": who mixes them may mean either.
-        if "^" in level or ("and" in level and "|" in level):
-            raise Unsure
-        if any("not" in part and ("&" in part or "|" in part) for part in _split(level, "and", "or")):
-            raise Unsure
-        # `given or ALL` is also how a filter that may be None is replaced.
+        _check_mixed(level)
+        # `given or ALL` also replaces an optional filter.
         *given, last = _split(level, "or")
         is_default = bool(given) and _is_optional(last) and last[0].text.endswith(("ALL", "NONE"))
         if is_default or any(map(_is_optional, given)):
@@ -435,11 +431,22 @@ def _in_parentheses(item: Any) -> Any:
 
 
 def _is_optional(level: Level) -> bool:
-    """Whether it is the name of a filter, which may be None another time."""
+    """Whether it names a filter that can be None."""
     match level:
         case [_Atom(node=ast.Name() | ast.Attribute()) as atom]:
             return atom.can("to_wire")
     return False
+
+
+def _check_mixed(level: Level) -> None:
+    """Give up on a mix of words and signs.
+
+    Python reads | before "and", and & and | before "not"; the author of a mix may mean either.
+    """
+    if "^" in level or ("and" in level and "|" in level):
+        raise Unsure
+    if any("not" in part and ("&" in part or "|" in part) for part in _split(level, "and", "or")):
+        raise Unsure
 
 
 def _split(level: Level, *signs: str) -> list[Level]:
@@ -465,7 +472,7 @@ def _wrapped(piece: Piece, *ranks: int) -> str:
 
 def _chain(level: Level) -> Piece:
     atoms, signs = level[::2], level[1::2]
-    # What stands in the middle is written twice, and so must not run anything.
+    # The middle is written twice, so it must not call anything.
     if not all(isinstance(atom, _Atom) for atom in atoms) or any(
         not isinstance(atom.node, (*_REFERENCES, ast.Constant)) for atom in atoms[1:-1]
     ):
@@ -495,7 +502,7 @@ def _between(low: _Atom, column: _Atom, high: _Atom, first: str, second: str) ->
 
 def _membership(left: _Atom, right: _Atom, *, negated: bool) -> Piece:
     if left.can("is_in") and not right.is_ours:
-        # Of a dict the keys may be meant, and then the column's name among them.
+        # The keys of a dict can be the values, and then the column's name is one of them.
         is_iterable = inspect.getattr_static(right.kind or list, "__iter__", None)
         if right.kind in (str, bytes, dict) or not is_iterable:
             raise Unsure

@@ -1,8 +1,7 @@
-"""A filter as data: conditions joined by and, or and not, and what can be done to any such tree.
+"""A filter as data: conditions joined by and, or and not, and operations on any such tree.
 
-Nodes are immutable and know nothing of operators, JSON or SQL. Every walk over them is one of the two
-loops here (`fold` and `_flatten`), so that ten thousand conditions, however they were joined, never meet
-the recursion limit.
+Nodes are immutable and know nothing about operators, JSON or SQL. The two loops `fold` and `_flatten` do all
+walks, so that ten thousand conditions, however joined, never reach the recursion limit.
 """
 
 from collections.abc import Callable, Iterable
@@ -54,7 +53,7 @@ def spell_leaf(column: ColumnFacts, operator: Operator, value: Value, key: str |
 if TYPE_CHECKING:
     from attrs import frozen
 else:
-    # Nodes are frozen for type checkers only: at run time it would triple the time to create one.
+    # Nodes are frozen for type checkers only: checks at run time would triple the time to create one.
     frozen = partial(attrs.define, unsafe_hash=True)
 
 
@@ -65,7 +64,7 @@ class Node:
 
     @property
     def children(self) -> "tuple[Node, ...]":
-        """The nodes that this one joins."""
+        """The nodes that this node joins."""
         return ()
 
 
@@ -84,7 +83,7 @@ class Leaf(Node):
 
 @frozen
 class Everything(Node):
-    """The condition that always holds; there is one, `EVERYTHING`."""
+    """The condition that always holds; `EVERYTHING` is the only instance."""
 
     def __reduce__(self) -> str:
         return "EVERYTHING"
@@ -92,7 +91,7 @@ class Everything(Node):
 
 @frozen
 class Nothing(Node):
-    """The condition that never holds; there is one, `NOTHING`."""
+    """The condition that never holds; `NOTHING` is the only instance."""
 
     def __reduce__(self) -> str:
         return "NOTHING"
@@ -100,25 +99,25 @@ class Nothing(Node):
 
 @frozen
 class Not(Node):
-    """The complement of a node; kept as written until the filter is compiled."""
+    """The complement of a node, kept as written until the filter is compiled."""
 
     child: Node
 
     @property
     def children(self) -> tuple[Node, ...]:
-        """The one node that is negated."""
+        """The negated node."""
         return (self.child,)
 
 
 @frozen(eq=False, unsafe_hash=False)
 class Branch(Node):
-    """Several nodes joined by one word, in the order in which they were written."""
+    """Several nodes joined by one word, in their written order."""
 
     parts: tuple[Node, ...]
 
     @property
     def children(self) -> tuple[Node, ...]:
-        """The joined nodes; a part of the same class is replaced by its own parts."""
+        """The joined nodes; a child of the same class is replaced by its children."""
         return self._flattened if type(self) in map(type, self.parts) else self.parts
 
     @cached_property
@@ -128,12 +127,12 @@ class Branch(Node):
 
 @frozen(eq=False, unsafe_hash=False)
 class And(Branch):
-    """All of the nodes hold."""
+    """All children hold."""
 
 
 @frozen(eq=False, unsafe_hash=False)
 class Or(Branch):
-    """At least one of the nodes holds."""
+    """At least one child holds."""
 
 
 T = TypeVar("T")
@@ -161,7 +160,7 @@ _CONTENT: Final = attrgetter("value", "column", "operator", "key")
 
 def _flatten(parts: Iterable[Node], kind: type[Branch]) -> Iterable[Node]:
     waiting = list(parts)[::-1]
-    # A branch met again, as in `f & f`, says nothing new; doubled often enough it would never end.
+    # A repeated branch, as in `f & f`, adds nothing; after enough doublings it would never end.
     met: set[int] = set()
     while waiting:
         node = waiting.pop()
@@ -173,7 +172,7 @@ def _flatten(parts: Iterable[Node], kind: type[Branch]) -> Iterable[Node]:
 
 
 def join(kind: type[Branch], nodes: Iterable[Node]) -> Node:
-    """The *nodes* joined, without the constant that changes nothing; of none it is that constant."""
+    """The joined *nodes* without the neutral constant, or that constant if there are no nodes."""
     neutral = EVERYTHING if kind is And else NOTHING
     parts = [node for node in nodes if node is not neutral]
     if len(parts) > 1:
@@ -187,15 +186,15 @@ def fold(
     *,
     prepare: Callable[[Node], Node] | None = None,
 ) -> T:
-    """Work out a result from the leaves up, without recursion.
+    """Compute a result from the leaves up, without recursion.
 
     Args:
         root: The tree.
         combine: Called with a node and the results of its children.
-        prepare: Called on the way down; gives the node that stands for the one met.
+        prepare: Called on the way down; returns the node to visit instead.
     """
     results: list[T] = []
-    # A branch comes again, with the number of its children, when these are done.
+    # A branch returns here with the number of its children when these are done.
     waiting: list[Any] = [root]
     while waiting:
         step = waiting.pop()
@@ -219,7 +218,7 @@ def fold(
 
 
 def program(root: Node) -> tuple[Any, ...]:
-    """The tree as one flat tuple, children before parents; equal trees have equal programs."""
+    """The tree as one flat tuple, children before parents; equal trees have equal tuples."""
     steps: list[Any] = []
 
     def note(node: Node, _below: list[None]) -> None:
@@ -244,7 +243,7 @@ def from_program(steps: Iterable[Any]) -> Node:
 
 
 def plain_conditions(root: Node) -> tuple[Leaf, ...]:
-    """What a branch joins if that is single conditions only, as in nearly all filters, each once."""
+    """The children of a branch of single conditions, as in nearly all filters, without repetition."""
     if not isinstance(root, Branch):
         return ()
     children: tuple[Any, ...] = root.parts
@@ -254,7 +253,7 @@ def plain_conditions(root: Node) -> tuple[Leaf, ...]:
         kinds = set(map(type, children))
     if kinds != _PLAIN:
         return ()
-    # Conditions on different values are different: only a few need their hash.
+    # Conditions with different values differ, so few of them need a hash.
     if len(set(map(_VALUE, children))) == len(children):
         return children
     return tuple(dict.fromkeys(children))
@@ -273,9 +272,16 @@ def simplify(root: Node) -> Node:
     return reduce(root, lambda leaf: leaf, join)
 
 
-# Of a part of a simplified tree: what becomes of it, its number (equal parts have equal ones), and the kind
-# and the parts of a branch.
+# A part of a simplified tree: its result, its number (equal parts have equal numbers), and for a branch its
+# class and its parts.
 _Part = tuple[Any, int, type[Branch] | None, tuple[Any, ...]]
+
+
+def leaves_of(root: Node) -> list[Leaf]:
+    """The conditions of a tree, negations pushed into them."""
+    found: list[Leaf] = []
+    fold(simplify(root), lambda node, _below: found.append(node) if isinstance(node, Leaf) else None)
+    return found
 
 
 def reduce(
@@ -283,12 +289,12 @@ def reduce(
     of_leaf: Callable[[Leaf], T],
     of_branch: Callable[[type[Branch], list[T]], T],
 ) -> T | Everything | Nothing:
-    """What becomes of the simplified tree, worked out from its conditions up.
+    """The result of a function over the simplified tree, computed from its conditions up.
 
     Args:
-        root: The tree. Its `Not`s are carried down to the conditions, constants and repetitions left out.
-        of_leaf: Gives the result of a condition.
-        of_branch: Joins the results of several.
+        root: The tree. Negations move into the conditions; constants and repetitions are dropped.
+        of_leaf: Returns the result of a condition.
+        of_branch: Joins several results.
 
     Raises:
         FilterValueError: A negated condition has no inverse in the API.
@@ -341,32 +347,44 @@ def _negated(node: Node) -> Node:
     return node.child if isinstance(node, Not) else Not(node)
 
 
-def inverse(leaf: Leaf) -> Node:
-    """The condition that holds where *leaf* does not.
+def _is_empty_word(leaf: Leaf) -> bool:
+    is_equality = leaf.operator in ("equals", "not-equals")
+    return is_equality and leaf.value == SERVER_EMPTY and leaf.value in leaf.column.sentinels
 
-    The API has no "not". A number, a text, a boolean and most comparisons of time have an opposite
-    operator; a row that holds null matches neither of the two, as in SQL.
+
+def _inverse_pattern(leaf: Leaf) -> Leaf | None:
+    """The opposite of a pattern as a condition without wildcards, if there is one."""
+    if leaf.operator == "ilike" and (inside := like_inside(str(leaf.value))):
+        return Leaf(leaf.column, "not-contains", inside, leaf.key)
+    if leaf.operator == "like":
+        plain = unescape_like(str(leaf.value))
+        if plain is not None and plain not in leaf.column.sentinels:
+            return Leaf(leaf.column, "not-equals", plain, leaf.key)
+    return None
+
+
+def inverse(leaf: Leaf) -> Node:
+    """The condition that matches where *leaf* does not match.
+
+    The API has no "not". Numbers, texts, booleans and most comparisons of times have an opposite operator; a
+    row that holds null matches neither of the two, as in SQL.
 
     Raises:
-        FilterValueError: There is none.
+        FilterValueError: The condition has no opposite.
     """
     column, operator, value, key = leaf.column, leaf.operator, leaf.value, leaf.key
     if column.kind is Kind.BOOLEAN:
         return Leaf(column, operator, not value, key)
     if column.kind is Kind.TIMESTAMP and operator == "equals":
         return Or((Leaf(column, "lt", value), Leaf(column, "gt", value)))
-    if value == SERVER_EMPTY and value in column.sentinels and operator in ("equals", "not-equals"):
-        # Only == reads this word; the opposite is spelt with the empty text itself.
+    if _is_empty_word(leaf):
+        # Only == reads this word; the opposite compares with the empty text itself.
         if operator == "equals" and column.empty == "":
             return Leaf(column, "not-equals", "", key)
     elif operator in _INVERSE and column.kind is not Kind.KEY:
         return Leaf(column, _INVERSE[operator], value, key)
-    if operator == "ilike" and (inside := like_inside(str(value))):
-        return Leaf(column, "not-contains", inside, key)
-    if operator == "like":
-        plain = unescape_like(str(value))
-        if plain is not None and plain not in column.sentinels:
-            return Leaf(column, "not-equals", plain, key)
+    if (pattern := _inverse_pattern(leaf)) is not None:
+        return pattern
     raise refusal(
         FilterValueError,
         column,

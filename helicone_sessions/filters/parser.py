@@ -1,8 +1,8 @@
 """Filters as text: ``cost > 0.1 and model contains "gpt"`` becomes a `Filter`.
 
-A comparison binds tightest, then ``not``, then ``and``, then ``or``. The text is read once, from left to
-right. What stands before an open parenthesis waits on a list, so that nesting never meets the recursion
-limit. The columns of ``F`` create the conditions, so the rules of the language hold here too.
+A comparison binds tightest, then ``not``, then ``and``, then ``or``. The parser reads the text once, from
+left to right. Unfinished groups wait on a list, so nesting never reaches the recursion limit. The columns of
+``F`` create the conditions, so the rules of the language apply to text too.
 """
 
 import json
@@ -19,6 +19,7 @@ from helicone_sessions.filters.constants import (
     DAY,
     IS_EMPTY,
     IS_NULL,
+    IS_TRUE,
     NEGATIVE,
     ZONE,
     check,
@@ -49,13 +50,20 @@ from helicone_sessions.masking import masked_repr
 LONGEST: Final = 1_000_000
 
 _TIME: Final = "2026-11-01T00:00:00Z"
-# The remedies that differ from those of Python.
+# Remedies for text instead of those for Python.
+_COLUMNS: Final = "Columns have the names of the API, such as cost or model"
+_EXAMPLES: Final = {
+    Kind.NUMBER: "Write a number such as 0.1",
+    Kind.BOOLEAN: "Write true or false",
+    Kind.TIMESTAMP: f"Write a time such as {_TIME}",
+}
 _REMEDIES: Final = {
     DATETIME: f"Write it like {_TIME}",
     DAY: f"Write the time too, for example {_TIME}",
-    EXPAND: "Write each condition in a leaf of its own",
+    EXPAND: "Write each condition in a separate leaf",
     IS_EMPTY: "Write is empty, because a missing value is stored as the empty text",
     IS_NULL: "Write is null to match missing text",
+    IS_TRUE: "Write true or false",
     NEGATIVE: "Compare it with zero or more",
     ZONE: f"Write the zone, for example {_TIME}",
 }
@@ -86,17 +94,17 @@ def parse_filter(text: str | Template) -> Filter:
     Columns have the API's names; constants are written as in JSON, times in ISO 8601. The operators are
     ``== != < <= > >=``, ``0.1 < cost < 5``, ``between``, ``in``, ``contains``, ``like``, ``ilike``,
     ``startswith``, ``endswith``, ``istartswith``, ``iendswith``, ``is null``, ``is empty``; ``and``, ``or``,
-    ``not`` or ``&``, ``|``, ``~``; ``all`` and ``none``. The API's JSON is allowed in place of a condition.
-    So is the spelling of Python, with or without ``F.``; nothing is evaluated.
+    ``not`` or ``&``, ``|``, ``~``; ``all`` and ``none``. The API's JSON can replace a condition. Python's
+    spelling works too, with or without ``F.``; the parser evaluates nothing.
 
     Args:
         text: The filter; on Python 3.14 and later also a template string such as
             ``t"cost > {x} and properties[{key}] == {value}"``. Its interpolations are constants, keys, lists
-            of constants after ``in``, or filters. They need no quotes, and their types count.
+            of constants after ``in``, or filters. They need no quotes, and keep their types.
 
     Raises:
         FilterSyntaxError: The text is not a filter; the message shows the position and what to write.
-        FilterTypeError: It is not text, or an interpolation has a value of the wrong type.
+        FilterTypeError: It is not a string, or an interpolation has a value of the wrong type.
 
     >>> parse_filter('cost > 0.1 and model contains "gpt" or properties["env"] == "test"')
     ((F.cost > 0.1) & F.model.contains('gpt')) | (F.properties['env'] == 'test')
@@ -114,8 +122,23 @@ def parse_filter(text: str | Template) -> Filter:
     )
 
 
+def as_filter_text(source: str) -> str:
+    """A condition from an error or a caution, which is Python source, as filter text.
+
+    Args:
+        source: The source; it comes back as it is if it is not a condition, for example "the whole filter".
+
+    >>> as_filter_text("F.model.contains('gpt')"), as_filter_text("the whole filter")
+    ('model contains "gpt"', 'the whole filter')
+    """
+    try:
+        return str(parse_filter(source))
+    except FilterError:
+        return source
+
+
 def _flattened(template: Template) -> tuple[str, list[Token]]:
-    """The source of a template string, and the tokens that its interpolations are."""
+    """The source of a template string, and a token for each interpolation."""
     text, tokens = template.strings[0], []
     for interpolation, after in zip(template.interpolations, template.strings[1:], strict=True):
         source = f"{{{interpolation.expression}}}"
@@ -136,7 +159,7 @@ def _refuse_formatting(interpolation: Interpolation) -> None:
 
 @attrs.frozen(eq=False)
 class _Named:
-    """A column as the text names it, from the token *first* on, and the *method* behind it."""
+    """A column in the text, from the token *first* on, with a *method* behind it if there is one."""
 
     column: Any
     name: str
@@ -154,6 +177,16 @@ class _Named:
         return f"It has {', '.join(operators)}"
 
     @property
+    def test_for_null(self) -> str:
+        if self.kind not in (Kind.TEXT, Kind.MAP):
+            return "Leave the condition out"
+        return f"Write {self.name} is {'null' if self.is_nullable else 'empty'}"
+
+    @property
+    def example(self) -> str:
+        return _EXAMPLES.get(self.kind, 'Write a text in quotes, such as "gpt-4o"')
+
+    @property
     def is_nullable(self) -> bool:
         return bool(self.column.facts.nullable)
 
@@ -163,12 +196,12 @@ class _Named:
 
 @attrs.define(eq=False)
 class _Group:
-    """The conditions between two parentheses, as far as they are read: any of all of them.
+    """The conditions between two parentheses, read so far: "any of" of "all of".
 
     Args:
         opening: The parenthesis.
-        function: The kind of branch that ``all_of(`` or ``any_of(`` makes of its arguments.
-        is_inverted: Whether a ``not`` waits for the next condition.
+        function: The branch that ``all_of(`` or ``any_of(`` creates.
+        is_inverted: Whether a ``not`` applies to the next condition.
         arguments: The arguments of the function before the last comma.
         terms: The conditions.
     """
@@ -212,7 +245,7 @@ class _Parser:
     # Tokens
 
     def advance(self) -> Token:
-        """Step over the next token and return it."""
+        """Step over the next token, and return it."""
         self.last, self.token = self.token, next(self.tokens)
         if self.token.sort == "wrong":
             raise self.error(*self.token.value)
@@ -225,17 +258,17 @@ class _Parser:
     # Errors
 
     def error(
-        self, problem: str, remedy: str | None = None, first: Token | None = None, last: Token | None = None
+        self, problem: str, remedy: str, first: Token | None = None, last: Token | None = None
     ) -> FilterSyntaxError:
         """The error that shows the text from *first* to *last*, or the next token."""
         first = first or self.token
         line, column, picture = place_of(self.text, first.start, (last or first).end)
-        message = f"line {line}, column {column}: {_sentences(problem, remedy)}{picture}"
+        message = f"line {line}, column {column}: {problem}. {remedy}{picture}"
         return FilterSyntaxError(
             message, line=line, column=column, offset=first.start, problem=problem, remedy=remedy
         )
 
-    def expected(self, what: str, remedy: str | None = None) -> FilterSyntaxError:
+    def expected(self, what: str, remedy: str) -> FilterSyntaxError:
         after = f" after {masked_repr(self.last.text)}" if self.last.text else ""
         return self.error(f"expected {what}{after}, got {self.token}", remedy)
 
@@ -251,26 +284,24 @@ class _Parser:
     def no_column(self) -> FilterSyntaxError:
         token = self.token
         if not token.word or token.word in KEYWORDS:
-            return self.expected("a column" if self.last.sort == "sign" else "a condition")
+            if self.last.sort == "sign":
+                return self.expected("a column", "Write its name, such as cost")
+            return self.expected("a condition", "Write one such as cost > 0.1")
         near = nearest(token.word.removeprefix("f."), [*NAMES, *KEYWORDS])
-        return self.error(
-            f"there is no column {token}", near or "Columns have the names of the API, such as cost or model"
-        )
+        return self.error(f"there is no column {token}", near or _COLUMNS)
 
     def not_connected(self) -> FilterSyntaxError:
         if self.token.text == ")":
             return self.error("there is no ( for this )", "Remove it, or add the (")
         near = None if self.token.text in NAMES else nearest(self.token.word, ("and", "or"))
-        return self.error(f"expected 'and' or 'or', got {self.token}", near)
+        remedy = near or "Write one of the two between conditions"
+        return self.error(f"expected 'and' or 'or', got {self.token}", remedy)
 
     def unfit(self, named: _Named, token: Token) -> FilterSyntaxError:
         """The error for a word that is not a constant for the column."""
-        kind, problem, remedy = named.kind, f"expected a constant, got {token}", None
+        kind, problem, remedy = named.kind, f"expected a constant, got {token}", named.example
         if token.word in ("null", "none"):
-            problem = "the API compares nothing with null"
-            test = "null" if named.is_nullable else "empty"
-            has_test = kind in (Kind.TEXT, Kind.MAP)
-            remedy = f"Write {named.name} is {test}" if has_test else "Leave the condition out"
+            problem, remedy = "the API compares nothing with null", named.test_for_null
         elif token.word in KEYWORDS:
             pass
         elif token.word and (token.text in NAMES or token.word.startswith("f.")):
@@ -292,12 +323,13 @@ class _Parser:
         first: Token,
         last: Token | None = None,
     ) -> Any:
-        """Call a *method* of the language; its error is shown at the text from *first* to *last*."""
+        """Call a *method* of the language; an error marks the text from *first* to *last*."""
         try:
             return method(*values)
         except FilterError as error:
             problem = f"{subject or error.field or ''} {error.problem}".lstrip()
-            remedy = _REMEDIES.get(error.remedy or "", error.remedy)
+            remedy = error.remedy or "Use another constant"
+            remedy = _REMEDIES.get(remedy, remedy)
             refusal = self.error(problem, remedy, first, last or self.last)
             if first.sort == "value" and isinstance(error, FilterTypeError):
                 raise FilterTypeError(
@@ -351,7 +383,7 @@ class _Parser:
         if function:
             self.advance()
             if self.token.text != "(":
-                raise self.expected("'('")
+                raise self.expected("'('", "Write its conditions in parentheses")
         opening = self.take("(")
         return _Group(opening, function) if opening else None
 
@@ -377,7 +409,10 @@ class _Parser:
             return constant
         if token.is_constant:
             return self.constant_first()
-        named = self.column()
+        return self.with_column(self.column())
+
+    def with_column(self, named: _Named) -> Node:
+        """The condition that begins with a column."""
         if named.method:
             return self.called(named)
         if self.token.sort == "sign":
@@ -394,19 +429,9 @@ class _Parser:
         raise self.no_operator(named)
 
     def column(self) -> _Named:
-        """A column, with the key if it is a map, and the name of a method behind it."""
+        """A column, with the key if it is a map, and with the name of a method behind it."""
         first = self.token
-        name, _, method = first.text.removeprefix("F.").partition(".")
-        if first.text == "F":
-            self.advance()
-            key = self.key()
-            name = str(key.value)
-            if name not in NAMES:
-                raise self.error(f"there is no column {masked_repr(name)}", nearest(name, NAMES), key)
-        elif name not in NAMES:
-            raise self.no_column()
-        else:
-            self.advance()
+        name, method = self.column_name()
         column: Any = F[name if name in ALIASES else NAMES[name].name]
         if isinstance(column, MapColumn):
             if self.token.text != "[":
@@ -421,20 +446,37 @@ class _Parser:
             method = self.advance().text[1:]
         return _Named(column, name, first, method)
 
+    def column_name(self) -> tuple[str, str]:
+        """The name of a column, such as ``cost`` or ``F["cost"]``, and the name of a method behind it."""
+        name, _, method = self.token.text.removeprefix("F.").partition(".")
+        if self.token.text == "F":
+            self.advance()
+            key = self.key()
+            name = str(key.value)
+            if name not in NAMES:
+                raise self.error(
+                    f"there is no column {masked_repr(name)}", nearest(name, NAMES) or _COLUMNS, key
+                )
+        elif name not in NAMES:
+            raise self.no_column()
+        else:
+            self.advance()
+        return name, method
+
     def key(self) -> Token:
         """A key in brackets."""
         self.expect("[")
         if self.token.sort == "word":
             raise self.error(f"the key {self.token} has no quotes", f"Write {self.token.quoted}")
         if self.token.sort not in ("text", "value"):
-            raise self.expected("a key in quotes")
+            raise self.expected("a key in quotes", 'Write one such as ["env"]')
         key = self.advance()
         self.expect("]")
         return key
 
     def expect(self, sign: str) -> None:
         if not self.take(sign):
-            raise self.expected(repr(sign))
+            raise self.expected(repr(sign), f"Add the {sign}")
 
     def called(self, named: _Named) -> Node:
         """The arguments of a method, as in Python."""
@@ -453,13 +495,19 @@ class _Parser:
             self.expect(",")
             values.append(self.constant(named))
             if self.take(","):
-                if self.take("inclusive"):
-                    self.expect("=")
-                if self.token.sort != "text":
-                    raise self.expected("the ends that belong to the range, in quotes")
-                values.append(self.advance().value)
+                values.append(self.inclusive())
         self.expect(")")
         return self.build(named, getattr(named.column, method), *values)
+
+    def inclusive(self) -> Any:
+        """The third argument of ``between``."""
+        if self.take("inclusive"):
+            self.expect("=")
+        if self.token.sort != "text":
+            raise self.expected(
+                "the ends that belong to the range, in quotes", 'Write "both", "left", "right" or "neither"'
+            )
+        return self.advance().value
 
     def compared(self, named: _Named) -> Node:
         """A column before a sign."""
@@ -470,11 +518,11 @@ class _Parser:
         return self.build(named, named.column.condition, operator, value)
 
     def constant_first(self) -> Node:
-        """A constant before a sign and a column, which another sign and constant may follow."""
+        """A constant, a sign and a column, perhaps with another sign and constant."""
         constant = self.advance()
         if self.token.word == "in":
             raise self.error(
-                "a constant stands before in",
+                "a constant is on the left of in",
                 f"Write for example model contains {cut(constant.text)}",
                 constant,
             )
@@ -505,19 +553,19 @@ class _Parser:
         return self.build(attrs.evolve(named, first=constant), named.column.between, low, high, inclusive)
 
     def sign(self, named: _Named, token: Token | None = None) -> Operator:
-        """The operator that the next token is, or the *token* before the column."""
+        """The operator of the next token, or of the *token* before the column."""
         token = token or self.advance()
         operator = _SIGNS[token.text]
         self.allow(named, SYMBOLS[operator], token)
         return operator
 
     def allow(self, named: _Named, word: str, token: Token) -> None:
-        """Refuse an operator that the kind of column does not have."""
+        """Reject an operator that the kind of column does not have."""
         if word not in OPERATORS_OF[named.kind]:
             raise self.error(f"{named} and has no {word}", named.has, token)
 
     def worded(self, named: _Named, *, inverted: bool) -> Node:
-        """An operator in words, and its constants."""
+        """An operator in words and its constants."""
         column, word = named.column, self.token.word
         self.allow(named, word, self.advance())
         if word == "in":
@@ -537,33 +585,35 @@ class _Parser:
         if word not in ("null", "empty", *TRUTHS):
             raise self.error("expected null, empty, true or false after is", "Compare a value with ==")
         self.advance()
-        # A map's column has the method for null and says why there is none.
+        # A map column has the method for null, which explains why there is none.
         if not hasattr(named.column, f"is_{word}"):
             raise self.error(f"{named} and cannot be {word}", named.has, first, self.last)
         node = self.build(named, getattr(named.column, f"is_{word}"))
         return _inverted(node) if inverted else node
 
     def listed(self, named: _Named) -> list[Any]:
-        """The constants of a list, or an interpolation that is one."""
+        """The constants of a list, or of an interpolation that is a list."""
         if self.token.sort == "value":
-            token = self.advance()
-            values = self.call(named.column._given, token.value, subject=named.name, first=token)
-            return [self.checked(named, value, token) for value in values]
+            return self.listed_value(named, self.advance())
         opening = self.take("(", "[")
         if opening is None:
-            raise self.expected("a list in parentheses")
+            raise self.expected("a list in parentheses", "Write one such as (200, 404)")
         closing = ")" if opening.text == "(" else "]"
         found: list[Any] = []
         while not self.take(closing):
             if self.token.is_end:
                 raise self.error(f"this {opening.text} is not closed", f"Add a {closing}", opening)
             if found and not self.take(","):
-                raise self.expected(f"a comma or '{closing}'")
-            # As in Python, a comma may stand behind the last one too.
+                raise self.expected(f"a comma or '{closing}'", "Write a comma between two constants")
+            # A comma after the last constant is allowed, as in Python.
             if found and self.take(closing):
                 break
             found.append(self.constant(named))
         return found
+
+    def listed_value(self, named: _Named, token: Token) -> list[Any]:
+        values = self.call(named.column._given, token.value, subject=named.name, first=token)
+        return [self.checked(named, value, token) for value in values]
 
     def constant(self, named: _Named) -> Any:
         """The next constant."""
@@ -571,7 +621,7 @@ class _Parser:
         if in_call:
             self.expect("(")
         if self.token.sort not in ("word", "text", "value"):
-            raise self.expected("a constant")
+            raise self.expected("a constant", named.example)
         value = self.value(named, self.token)
         self.advance()
         if in_call:
@@ -579,7 +629,7 @@ class _Parser:
         return value
 
     def value(self, named: _Named, token: Token) -> Any:
-        """The value of a constant beside this column, by the rules of the language."""
+        """The value of a constant for this column, by the rules of the language."""
         value: Any = token.value
         if token.sort != "value":
             value = token.number
@@ -593,7 +643,3 @@ class _Parser:
 
     def checked(self, named: _Named, value: object, token: Token) -> Any:
         return self.call(check, named.column.facts, value, subject=named.name, first=token, last=token)
-
-
-def _sentences(problem: str, remedy: str | None) -> str:
-    return f"{problem}. {remedy}" if remedy else problem

@@ -1,12 +1,12 @@
-"""Unparenthesised comparisons, read with the precedence that their author meant.
+"""Comparisons without parentheses, read with the precedence that their author meant.
 
 In Python ``&`` and ``|`` bind tighter than comparisons, so ``F.cost > 0.1 & P`` is evaluated as
-``F.cost > (0.1 & P)``. The operands at the two ends of ``&`` and ``|`` may therefore be values that still
-wait for their comparison. They stay open here until it comes. The whole is then read with comparisons before
-``~``, before ``&``, before ``|``.
+``F.cost > (0.1 & P)``. The first and the last operand of ``&`` and ``|`` can therefore still need a
+comparison. They remain open here until it arrives. Then the whole is read with comparisons before ``~``,
+before ``&``, before ``|``.
 
-One comparison can be completed on each level of parentheses. With two, Python chains them, and after the
-first every end must be closed: that is refused. The result is the tree that was meant, or an error.
+Each level of parentheses can complete one comparison. Python chains two comparisons, and all ends must be
+closed after the first, so a second one is an error. The result is the intended tree or an error.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ import attrs
 from helicone_sessions.filters.nodes import SYMBOLS, And, Node, Not, Or, join
 from helicone_sessions.filters.schema import Operator
 
-# The operator to use when the operands change sides.
+# The operator after the operands change sides.
 MIRRORED: Final[dict[Operator, Operator]] = {
     "lt": "gt",
     "gt": "lt",
@@ -30,7 +30,7 @@ _PARENTHESES: Final = "Put each comparison in parentheses, for example (F.cost >
 
 
 class Misread(Exception):
-    """Python evaluates the expression in another way than it was meant, or it has no meaning."""
+    """Python evaluates the expression differently from its intention, or it has no meaning."""
 
     def __init__(self, problem: str, remedy: str) -> None:
         super().__init__(problem, remedy)
@@ -40,7 +40,7 @@ class Misread(Exception):
 
 @attrs.frozen(eq=False)
 class Open:
-    """An operand that still waits for its comparison.
+    """An operand that still needs its comparison.
 
     Args:
         operand: A column or a constant.
@@ -73,7 +73,7 @@ def spell(terms: Terms) -> str:
 
 
 def open_ends(terms: Terms) -> list[Open]:
-    """The first and the last operand, if they wait for a comparison."""
+    """The first and the last operand, if they need a comparison."""
     return [end for end in (terms[0][0], terms[-1][-1]) if isinstance(end, Open)]
 
 
@@ -81,23 +81,32 @@ def combined(kind: type[And | Or], left: Node | Terms, right: Node | Terms) -> N
     """``left & right`` or ``left | right``.
 
     Raises:
-        Misread: An operand that waits for its comparison can no longer get it.
+        Misread: An open operand can no longer get its comparison.
     """
     if isinstance(left, Node) and isinstance(right, Node):
         return join(kind, (left, right))
     left, right = _terms(left), _terms(right)
+    _check_middle(kind, left, right)
+    _check_ends(kind, left, right)
+    # A complete "or" is a single node, so the left of "&" has one term.
+    return [[*left[0], *right[0]]] if kind is And else [*left, *right]
+
+
+def _check_middle(kind: type[And | Or], left: Terms, right: Terms) -> None:
+    """Reject an open operand beside ``&`` or ``|`` that has no comparison on either side."""
     last, first = left[-1][-1], right[0][0]
     if isinstance(last, Open) and (_is_compound(left) or last.is_column):
         raise _alone(last, kind)
     if isinstance(first, Open) and _is_compound(right):
         raise _alone(first, kind)
-    # An open operand inside "|", or on the right of "&", is in parentheses of its own.
+
+
+def _check_ends(kind: type[And | Or], left: Terms, right: Terms) -> None:
+    """Reject an open operand inside "|", or on the right of "&": parentheses keep its comparison out."""
     if kind is And and open_ends(left) and len(left) > 1:
         raise _dangling(left)
     if open_ends(right) and (_is_compound(right) if kind is And else len(right) > 1):
         raise _dangling(right)
-    # A complete "or" is a single node, so that what is left of "&" has one term.
-    return [[*left[0], *right[0]]] if kind is And else [*left, *right]
 
 
 def inverted(terms: Terms) -> Terms:
@@ -113,10 +122,10 @@ def inverted(terms: Terms) -> Terms:
 
 
 def compared(left: Node | Terms, operator: Operator, right: Node | Terms) -> Node:
-    """The comparison of *left* with *right*: the operands beside the operator meet, and all ends are closed.
+    """The comparison of *left* with *right*: the operands beside the operator meet, and all ends close.
 
     Raises:
-        Misread: They are not a column and a constant, or another end stays open.
+        Misread: They are not a column and a constant, or another end remains open.
     """
     left, right, sign = _terms(left), _terms(right), SYMBOLS[operator]
     before, after = left[-1][-1], right[0][0]

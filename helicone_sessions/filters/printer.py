@@ -1,4 +1,4 @@
-"""A whole filter as text: Python that pastes back, the words of `parse_filter`, and a tree for people."""
+"""Filters as text: Python source, the text of `parse_filter`, and a tree for people."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -22,17 +22,17 @@ from helicone_sessions.filters.nodes import (
 from helicone_sessions.filters.schema import Kind
 from helicone_sessions.filters.wire import encode_leaf
 
-# Longer chains of & and | meet the limits of Python's own compiler from about 1,000 terms on.
+# Python's compiler rejects chains of & and | from about 1,000 terms on.
 _WIDEST_CHAIN: Final = 20
 _DEEPEST_INDENT: Final = 40
 
-# Text, or a node and whether it is inside another one.
+# Text, or a node and whether it is inside another node.
 Pieces = list[str | tuple[Node, bool]]
 Step = TypeVar("Step")
 
 
 def _written(first: Step, pieces_of: Callable[[Step], list[str | Step]]) -> str:
-    """The text of a tree, written piece by piece: joining each level would cost the square of the depth."""
+    """The text of a tree, written piece by piece; joining each level would take quadratic time."""
     written = []
     waiting: list[str | Step] = [first]
     while waiting:
@@ -45,7 +45,7 @@ def _written(first: Step, pieces_of: Callable[[Step], list[str | Step]]) -> str:
 
 
 def to_source(root: Node) -> str:
-    """The tree as Python source; evaluating it gives an equal filter."""
+    """The tree as Python source that evaluates to an equal filter."""
     return _written((root, False), _source_pieces)
 
 
@@ -79,7 +79,7 @@ def _leaf_source(leaf: Leaf, *, is_inside: bool) -> str:
 
 
 def can_be_written(leaf: Leaf) -> bool:
-    """Whether the language takes what another client sent, as a negative cost or an empty text."""
+    """Whether the language accepts the constant of another client, such as a negative cost or empty text."""
     if leaf.value is MISSING and not leaf.column.nullable:
         return False
     if leaf.key == "" or (leaf.value == "" and leaf.operator in ("contains", "not-contains")):
@@ -92,7 +92,7 @@ def can_be_written(leaf: Leaf) -> bool:
 
 
 def to_text(root: Node) -> str:
-    """The tree in the words that `parse_filter` reads; reading them gives an equal filter."""
+    """The tree as text from which `parse_filter` makes an equal filter."""
     return _written(root, _pieces)
 
 
@@ -107,14 +107,14 @@ def _pieces(node: Node) -> list[Node | str]:
     word = " and " if isinstance(node, And) else " or "
     pieces: list[Node | str] = []
     for part in _parts(node):
-        # Only "or" inside "and" needs them; the other way round "and" binds tighter anyway.
+        # Only "or" inside "and" needs them, because "and" binds tighter.
         inside = [part] if isinstance(part, str) else _in_parentheses(part, Or)
         pieces += [word, *inside]
     return pieces[1:]
 
 
 def _in_parentheses(node: Node, *kinds: type[Branch]) -> list[Node | str]:
-    """The node, in parentheses if it is one of the *kinds* and more than one list."""
+    """The node, in parentheses if it is one of the *kinds* with more than one list."""
     if isinstance(node, Branch) and isinstance(node, kinds):
         parts = list(_parts(node))
         return [parts[0]] if len(parts) == 1 else ["(", node, ")"]
@@ -122,7 +122,7 @@ def _in_parentheses(node: Node, *kinds: type[Branch]) -> list[Node | str]:
 
 
 def _parts(node: Branch) -> Iterator[Node | str]:
-    """What the branch joins; neighbours that differ in nothing but the constant are written as one list."""
+    """The children of a branch; neighbours that differ only in their constants become one list."""
     operator, word = ("equals", "in") if isinstance(node, Or) else ("not-equals", "not in")
     for column, group in groupby(node.children, lambda part: _listed_column(part, operator)):
         parts = list(group)
@@ -135,7 +135,7 @@ def _parts(node: Branch) -> Iterator[Node | str]:
 
 
 def _listed_column(node: Node, operator: str) -> str:
-    """The column of a condition that may stand in a list, or nothing."""
+    """The column of a condition that can be part of a list, or nothing."""
     if not isinstance(node, Leaf) or node.operator != operator or node.column.kind is Kind.KEY:
         return ""
     return "" if node.value is MISSING or not can_be_written(node) else _column_text(node)
@@ -164,14 +164,14 @@ def _constant_text(value: Value) -> str:
 
 
 def _escaped(text: str) -> str:
-    """JSON in which a reader sees every character."""
+    """JSON in which every character is visible."""
     if text.isprintable():
         return text
     return "".join(sign if sign.isprintable() else json.dumps(sign)[1:-1] for sign in text)
 
 
 def explain(root: Node) -> str:
-    """The tree with one condition a line, under the API's own names."""
+    """The tree with a condition on each line, under the API's own names."""
     lines = []
     waiting = [(root, 0)]
     while waiting:

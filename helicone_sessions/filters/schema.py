@@ -1,8 +1,8 @@
-"""The facts: every column that a filter can name, and what is known of it.
+"""The facts: every column that a filter can name, and its known properties.
 
-Names, tables, kinds and operators are those of the contract (its OpenAPI page). How the open-source server
-reads a condition was recorded from its code of July 2026, run on ClickHouse 26.9, and in part on 25.5 and
-24.8. The hosted service was not checked.
+Names, tables, kinds and operators come from the contract (its OpenAPI page). The facts about the open-source
+server come from its code of July 2026, run on ClickHouse 26.9, and partly on 25.5 and 24.8. The hosted
+service was not checked.
 """
 
 from datetime import UTC, datetime
@@ -21,22 +21,22 @@ Operator = Literal[
 ]
 
 
-# The open-source server binds whole numbers as Int32, and ClickHouse 26.9 lets larger ones wrap around.
+# The open-source server binds whole numbers as Int32, and in ClickHouse 26.9 larger ones wrap around.
 SERVER_SMALLEST_WHOLE: Final = -(2**31)
 SERVER_LARGEST_WHOLE: Final = 2**31 - 1
-# It takes these words, compared with a text column, for "is missing" and "is empty".
+# In comparisons with a text column, it reads these words as "is missing" and "is empty".
 SERVER_NULL: Final = "null"
 SERVER_EMPTY: Final = "__empty__"
 # It binds times as DateTime, which ends here.
 SERVER_END_OF_TIME: Final = datetime(2106, 2, 7, 6, 28, 16, tzinfo=UTC)
-# It refuses times of earlier years (status 422).
+# It rejects times of earlier years (status 422).
 SERVER_FIRST_YEAR: Final = 100
 # It keeps the bodies of requests for three months.
 SERVER_BODY_DAYS: Final = 90
 
 
 class Kind(StrEnum):
-    """What a column holds, and so which operators it has."""
+    """The type of a column's values, which decides its operators."""
 
     TEXT = "text"
     NUMBER = "number"
@@ -47,7 +47,7 @@ class Kind(StrEnum):
 
 
 class Reading(StrEnum):
-    """What the open-source server makes of a condition on a column in the metrics query."""
+    """The effect of a condition on a column in the metrics query of the open-source server."""
 
     READ = "read"
     IGNORED = "ignored: the condition becomes true"
@@ -78,24 +78,29 @@ class ColumnFacts:
 
     Args:
         name: Its name in the API.
-        about: One phrase for people.
+        about: A phrase for people.
         table: The table whose leaves hold it.
-        kind: What it holds.
+        kind: The type of its values.
         unit: The unit of a number, for people.
-        whole: A number that has no fraction.
-        negative: A number that may be below zero.
-        uuid: A text that is a UUID.
-        nullable: A text that can be null; of others a missing value is stored as the empty text.
-        empty: The text that a value equals if it is empty.
-        sentinels: Words that ``equals`` takes for a missing or an empty value.
-        on_server: What the open-source server makes of a condition on it.
-        server_refuses: Operators with which that server's query fails, although it reads the column.
+        whole: Whether a number has no fraction.
+        negative: Whether a number can be below zero.
+        uuid: Whether a text is a UUID.
+        nullable: Whether a text can be null; other columns store a missing value as empty text.
+        empty: The text of an empty value.
+        missing_as: The value that is stored for a missing one, of columns that nearly every request has;
+            None for other columns.
+        often_missing: Whether the service has requests without a value.
+        missing_remedy: The way to leave out requests without a value.
+        uncopied: The way to values that a sync does not copy; empty for columns that it copies.
+        sentinels: Words that ``equals`` reads as a missing or empty value.
+        on_server: The effect of a condition in the open-source server.
+        server_refuses: Operators that fail in that server, although it reads the column.
         server_twists: Operators that it reads differently from the contract.
-        server_expires: That server deletes the values of older requests.
-        server_scale: The factor by which it multiplies a constant; it drops the fraction of the product.
-        server_note: Other facts about its reading.
-        server_remedy: What to do about it.
-        operators: The operators that the contract gives it.
+        server_expires: Whether that server deletes the values of older requests.
+        server_scale: The factor that it applies to a constant; it drops the fraction of the product.
+        server_note: Other facts about the server.
+        server_remedy: The way to avoid the difference.
+        operators: The operators of the contract.
     """
 
     name: str
@@ -108,6 +113,10 @@ class ColumnFacts:
     uuid: bool = False
     nullable: bool = False
     empty: str = ""
+    missing_as: int | str | None = None
+    often_missing: bool = False
+    missing_remedy: str = ""
+    uncopied: str = ""
     on_server: Reading = Reading.READ
     server_refuses: tuple[Operator, ...] = ()
     server_twists: tuple[Operator, ...] = ()
@@ -136,7 +145,7 @@ class ColumnFacts:
 
 
 def column_facts(name: str) -> ColumnFacts:
-    """The facts of the column called *name* in the API."""
+    """The facts of the column with this name in the API."""
     return COLUMNS[name]
 
 
@@ -169,7 +178,13 @@ _BODY_REMEDY = "give a time_filter that begins within the last 90 days"
 _text = partial(ColumnFacts, table=REQUESTS, kind=Kind.TEXT)
 _uuid = partial(_text, uuid=True, server_refuses=_PATTERNS, server_note=_UUID_NOTE)
 _absent = partial(_text, on_server=Reading.FAILS, server_note=_MISSING_NOTE)
-_body = partial(_text, server_expires=True, server_note=_BODY_NOTE, server_remedy=_BODY_REMEDY)
+_body = partial(
+    _text,
+    server_expires=True,
+    server_note=_BODY_NOTE,
+    server_remedy=_BODY_REMEDY,
+    uncopied="copy bodies with sync(bodies=True) or `helicone-sessions sync --bodies`",
+)
 _number = partial(ColumnFacts, table=REQUESTS, kind=Kind.NUMBER)
 _milliseconds = partial(_number, unit="milliseconds", whole=True)
 _tokens = partial(_number, unit="tokens", whole=True)
@@ -194,15 +209,31 @@ _COLUMNS: Final[tuple[ColumnFacts, ...]] = (
         "cost",
         "price of the request",
         unit="dollars",
+        missing_as=0,
+        often_missing=True,
+        missing_remedy="add F.cost > 0 to leave them out",
         server_scale=10**9,
         server_note="multiplied by 1e9, floored and bound as Int32: above 2.147483647 it wraps around",
     ),
     _text("provider", "provider of the model, such as OPENAI or ANTHROPIC"),
     _milliseconds("time_to_first_token", "time from request to the first token"),
-    _number("status", "HTTP status of the response", unit="code", whole=True, negative=True),
+    _number(
+        "status",
+        "HTTP status of the response",
+        unit="code",
+        whole=True,
+        negative=True,
+        missing_as=0,
+        missing_remedy="add F.status != 0 to leave them out",
+    ),
     _time("request_created_at", "time of the request"),
     _time("response_created_at", "time of the complete response"),
-    _text("model", "name of the model"),
+    _text(
+        "model",
+        "name of the model",
+        missing_as="",
+        missing_remedy="add ~F.model.is_empty() to leave them out",
+    ),
     _text("user_id", "user as named by the application"),
     _uuid("organization_id", "UUID of the organisation", server_remedy=_UUID_REMEDY),
     _absent("node_id", "id of a node", server_remedy=_PROPERTY_REMEDY),
@@ -289,6 +320,7 @@ _COLUMNS: Final[tuple[ColumnFacts, ...]] = (
         "tag of the session",
         on_server=Reading.READ,
         sentinels=(),
+        uncopied="sync cannot copy tags; query the service for them",
         server_twists=("contains", "not-equals", "not-contains"),
         server_note=(
             "looked up in a table of tags: contains matches the whole tag, a negation means 'has another tag'"

@@ -40,7 +40,7 @@ METHODS: Final = {
     *(*PATTERNS, "not_contains", "eq", "ne", "gt", "gte", "lt", "lte", "between", "is_in", "not_in"),
     *("is_null", "is_empty", "is_true", "is_false"),
 }
-# The API's names of operators, and how they are written here.
+# The API's names of operators, and their form in filter text.
 SYNONYMS: Final = {
     "eq": "==",
     "equals": "==",
@@ -77,7 +77,7 @@ _MEANT_SIGNS: Final = {
 }
 _ESCAPE: Final = re.compile(r"\\(u[0-9a-fA-F]{4}|.)")
 _MEANT: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", **{sign: sign for sign in "\"'\\/"}}
-# [0-9]++ gives nothing back: a million digits are refused as fast as they are read.
+# [0-9]++ never backtracks: rejecting a million digits takes as long as reading them.
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?")
 _QUOTES: Final = (
     "\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}"
@@ -88,7 +88,7 @@ _WIDEST: Final = 100
 
 @runtime_checkable
 class Interpolation(Protocol):
-    """A ``string.templatelib.Interpolation``; Python has the class from 3.14 on."""
+    """A ``string.templatelib.Interpolation``, which Python has from 3.14 on."""
 
     @property
     def value(self) -> Any:
@@ -117,14 +117,14 @@ class Template(Protocol):
 
     @property
     def interpolations(self) -> tuple[Interpolation, ...]:
-        """The interpolations; there is one text more than there are of them."""
+        """The interpolations, one fewer than the texts."""
 
 
 class Wrong(NamedTuple):
     """A mistake that a single token shows."""
 
     problem: str
-    remedy: str | None = None
+    remedy: str
 
 
 @attrs.frozen(eq=False)
@@ -152,23 +152,23 @@ class Token:
 
     @property
     def word(self) -> str:
-        """The word in small letters; nothing else has one."""
+        """The word in lower case; only words have one."""
         return self.text.lower() if self.sort == "word" else ""
 
     @property
     def number(self) -> int | float | None:
-        """The number that a word is."""
+        """The number that the word spells."""
         if self.sort != "word" or not _NUMBER.fullmatch(self.text):
             return None
         try:
             return int(self.text)
         except ValueError:
-            # Among these are numbers of more digits than Python takes for an int.
+            # For example numbers with more digits than Python reads.
             return float(self.text)
 
     @property
     def moment(self) -> date | None:
-        """The time that a word or a text is, or the day."""
+        """The time or the day that a word or a text spells."""
         for read in (date.fromisoformat, datetime.fromisoformat):
             try:
                 return read(self.value or self.text)
@@ -178,7 +178,7 @@ class Token:
 
     @property
     def is_constant(self) -> bool:
-        """Whether it can only be a constant; a word that begins like a number is meant as one."""
+        """Whether it can only be a constant; a word that begins like a number is a constant."""
         if self.sort in ("text", "value") or self.word in TRUTHS:
             return True
         return self.word.lstrip("+-.")[:1].isdecimal()
@@ -195,7 +195,7 @@ class Token:
 
 
 class _Repeated(ValueError):
-    """A JSON object has a key twice, of which a decoder would drop the first."""
+    """A JSON object has a key twice; a decoder would drop the first."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -209,7 +209,7 @@ _JSON: Final = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def scan(text: str, interpolations: Iterable[Token] = ()) -> Iterator[Token]:
-    """The tokens of *text*, then one of sort "end" forever; none has a meaning behind "wrong".
+    """The tokens of *text*, then "end" forever; tokens after "wrong" have no meaning.
 
     Args:
         text: The text.
@@ -240,7 +240,7 @@ def _scan(text: str, offset: int, end: int) -> Iterator[Token]:
         elif sort == "wrong":
             token = attrs.evolve(token, value=_wrong(token, text, end))
         elif sort == "end":
-            # A reader looks for it behind the last word.
+            # Readers expect the position after the last word.
             start = len(text.rstrip())
             token = Token(sort, "", start, start)
         yield token
@@ -268,7 +268,7 @@ def _decoded(token: Token) -> Token:
             start = token.start + escape.start()
             return Token("wrong", escape[0], start, start + 2, wrong)
     value = _ESCAPE.sub(_meant, token.text[1:-1])
-    # Two escapes may be the halves of one character.
+    # Two escapes can be the halves of one character.
     return attrs.evolve(
         token, value=value.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
     )
@@ -286,7 +286,7 @@ def _json(text: str, start: int) -> Token:
         problem = f"this is not JSON: {error.msg[0].lower()}{error.msg[1:]}"
         return Token("wrong", "", place, place + 1, Wrong(problem, "Paste a whole filter of the API"))
     except _Repeated:
-        wrong = Wrong("an object of this JSON has a key twice", "Write each condition in a leaf of its own")
+        wrong = Wrong("an object of this JSON has a key twice", "Write each condition in a separate leaf")
     except RecursionError:
         wrong = Wrong("this JSON is nested too deeply", "Join its conditions with and or or")
     except ValueError:
@@ -318,13 +318,13 @@ def place_of(text: str, start: int, end: int) -> tuple[int, int, str]:
 
 
 def _width(text: str) -> int:
-    """How many columns of a terminal *text* takes."""
+    """The number of terminal columns that *text* takes."""
     marks = sum(unicodedata.category(sign) in ("Mn", "Me") for sign in text)
     wide = sum(unicodedata.east_asian_width(sign) in ("W", "F") for sign in text)
     return len(text) - marks + wide
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The question whether one of the *known* words was meant."""
+    """A question that suggests one of the *known* words, if one is near."""
     near = difflib.get_close_matches(word.lower(), known, n=1)
     return f"Did you mean {near[0]!r}?" if near else None

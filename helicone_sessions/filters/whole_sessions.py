@@ -1,4 +1,4 @@
-"""Conditions on whole sessions: which endpoints read them, and the order that the service needs.
+"""Conditions on whole sessions: the endpoints that read them, and the order that the service needs.
 
 Executed with the open-source server of July 2026, unless the column table says otherwise.
 """
@@ -9,7 +9,7 @@ from typing import Final, Literal
 from helicone_sessions.filters.cautions import Caution
 from helicone_sessions.filters.constants import cut
 from helicone_sessions.filters.expression import Filter
-from helicone_sessions.filters.nodes import Branch, Leaf, Node, Or, fold, join, simplify
+from helicone_sessions.filters.nodes import Branch, Leaf, Node, Or, fold, join, leaves_of, simplify
 from helicone_sessions.filters.printer import to_source
 from helicone_sessions.filters.schema import COLUMNS, SESSIONS, ColumnFacts, Reading
 from helicone_sessions.filters.wire import WireFilter, to_wire
@@ -31,7 +31,7 @@ _MIXED_REMEDY: Final = "send one query for each side, or use the embedded engine
 
 
 def is_of_whole_session(column: ColumnFacts) -> bool:
-    """Whether a condition on the column is about all requests of a session together.
+    """Whether a condition on the column applies to all requests of a session together.
 
     >>> is_of_whole_session(COLUMNS["session_total_cost"]), is_of_whole_session(COLUMNS["session_tag"])
     (True, False)
@@ -41,13 +41,13 @@ def is_of_whole_session(column: ColumnFacts) -> bool:
 
 
 def has_session_conditions(condition: Filter) -> bool:
-    """Whether the filter names a column of the table of sessions.
+    """Whether the filter names a column of the sessions table.
 
     >>> from helicone_sessions import F
     >>> has_session_conditions(F.session_total_cost > 5), has_session_conditions(F.cost > 5)
     (True, False)
     """
-    return any(leaf.column.table == SESSIONS for leaf in _leaves(condition.node))
+    return any(leaf.column.table == SESSIONS for leaf in leaves_of(condition.node))
 
 
 def has_whole_session_conditions(condition: Filter) -> bool:
@@ -57,19 +57,13 @@ def has_whole_session_conditions(condition: Filter) -> bool:
     >>> has_whole_session_conditions(~((F.cost > 5) | (F.session_total_cost > 5)))
     True
     """
-    return any(is_of_whole_session(leaf.column) for leaf in _leaves(condition.node))
-
-
-def _leaves(root: Node) -> list[Leaf]:
-    found: list[Leaf] = []
-    fold(simplify(root), lambda node, _below: found.append(node) if isinstance(node, Leaf) else None)
-    return found
+    return any(is_of_whole_session(leaf.column) for leaf in leaves_of(condition.node))
 
 
 def sessions_first(condition: Filter) -> WireFilter:
-    """The filter as the API takes it, conditions on sessions before others.
+    """The filter as the API takes it, with conditions on sessions first.
 
-    With a condition on properties or scores before one on sessions, the server shifts the values of the
+    If a condition on properties or scores comes before one on sessions, the server shifts the values of the
     conditions and fails.
 
     Raises:
@@ -90,7 +84,7 @@ def sessions_first(condition: Filter) -> WireFilter:
 
 
 def grouping_cautions(condition: Filter, grouping: Grouping) -> tuple[Caution, ...]:
-    """The cautions of a filter for a list or a count of sessions, where `Filter.cautions` is for the metrics.
+    """The cautions of a filter for a list or a count of sessions; `Filter.cautions` is for metrics.
 
     >>> from helicone_sessions import F
     >>> grouping_cautions(F.session_total_cost > 5, "sessions")
@@ -113,7 +107,7 @@ def _is_ignored(caution: Caution) -> bool:
 
 
 def _uncountable(condition: Filter) -> Iterator[Caution]:
-    for leaf in _leaves(condition.node):
+    for leaf in leaves_of(condition.node):
         if is_of_whole_session(leaf.column):
             yield Caution(cut(str(leaf)), leaf.column.name, "fails", _COUNT_NOTE, _COUNT_REMEDY)
 

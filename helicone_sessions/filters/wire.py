@@ -1,10 +1,11 @@
 """Filters to and from the JSON of the API.
 
-The server reads only the first column and the first operator of a leaf, so a leaf that is written here
-holds one of each. Branches join two nodes; many are paired level by level, which keeps their order and
-makes ten thousand conditions fifteen levels deep.
+The server reads only the first column and the first operator of a leaf, so each leaf that this module writes
+holds one of each. A branch joins two nodes. Long lists are paired level by level, which keeps their order:
+ten thousand conditions are only fifteen levels deep.
 """
 
+import difflib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,23 +46,27 @@ from helicone_sessions.filters.schema import (
 
 WireFilter = dict[str, Any] | Literal["all"]
 
-# The way to a node, last step first; it is spelt out only in an error.
+# The path to a node, last step first; only an error spells it out.
 _Trail = tuple[str, Optional["_Trail"]]
 
-# JSON encoders and the service's SQL give up not far above it; only alternating & and | nests at all.
+# JSON encoders and the service's SQL fail at not much more; only alternating & and | nest at all.
 DEEPEST: Final = 200
 
-# The remedy in the words of Python; the parser of filter text has its own.
+# The remedy for Python; the parser of filter text replaces it.
 EXPAND: Final = "Pass expand=True to join all of them by &"
 
-_EXPECTED: Final[dict[Kind, tuple[Any, str]]] = {
-    Kind.NUMBER: ((int, float), "a number"),
-    Kind.BOOLEAN: (bool, "true or false"),
-    Kind.TIMESTAMP: (str, "an ISO 8601 time"),
+_TIME: Final = "Write it like 2026-11-01T00:00:00Z"
+_OPERATOR: Final = 'Write an operator and a constant, for example {"gt": 0.1}'
+_KEY: Final = 'Write a key and its condition, for example {"env": {"equals": "prod"}}'
+_LEAF: Final = f'Write for example {{"{REQUESTS}": {{"cost": {{"gt": 0.1}}}}}}'
+_EXPECTED: Final[dict[Kind, tuple[Any, str, str]]] = {
+    Kind.NUMBER: ((int, float), "a number", "Write it without quotes, for example 0.1"),
+    Kind.BOOLEAN: (bool, "true or false", "Write it without quotes"),
+    Kind.TIMESTAMP: (str, "an ISO 8601 time", _TIME),
 }
 _STATUS: Final = COLUMNS["status"]
 _CONTRADICTION: Final = (Leaf(_STATUS, "lt", 0), Leaf(_STATUS, "gt", 0))
-# A part of the JSON, and how many levels deep it is.
+# A part of the JSON, and its depth.
 _Encoded = tuple[dict[str, Any], int]
 
 
@@ -78,7 +83,7 @@ def to_wire(root: Node) -> WireFilter:
     made = reduce(root, _encode, _join)
     if made is EVERYTHING:
         return "all"
-    # A filter that matches nothing must never become one that is left out.
+    # A filter that matches nothing must never become a missing filter.
     wire, depth = made if isinstance(made, tuple) else _join(And, list(map(_encode, _CONTRADICTION)))
     if depth > DEEPEST:
         raise FilterValueError(
@@ -108,7 +113,7 @@ def _depth_of_pairs(depths: Sequence[int]) -> int:
 
 
 def _paired(kind: type[Node], parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The parts of a branch joined two by two, these again, and so on; their order stays."""
+    """The parts of a branch joined in pairs, and the pairs in pairs, and so on, in their order."""
     if len(parts) == 1:
         return parts[0]
     left = 1 << (len(parts) - 1).bit_length() - 1
@@ -146,14 +151,14 @@ def _timestamp(value: datetime) -> str:
 def from_wire(
     wire: object, *, expand: bool = False, path: str = "$", expanded: list[str] | None = None
 ) -> Node:
-    """The filter that *wire* stands for.
+    """The filter that *wire* represents.
 
     Args:
         wire: A leaf, a branch or ``"all"``, as decoded from JSON.
-        expand: Take a leaf with several conditions, or none, as all of them joined by "and". The
-            open-source server would read only the first.
-        path: Where *wire* lies in its document, for messages.
-        expanded: Takes the JSON paths of the leaves that did not hold exactly one condition.
+        expand: Join the conditions of a leaf with several, or none, by "and". The open-source server would
+            read only the first.
+        path: The JSON path of *wire* in its document, for messages.
+        expanded: Collects the JSON paths of the leaves without exactly one condition.
 
     Raises:
         FilterTypeError: Something has the wrong type; the message gives its JSON path.
@@ -172,7 +177,9 @@ def from_wire(
             if isinstance(item, str) and item == "all":
                 done.append(EVERYTHING)
             elif not isinstance(item, Mapping):
-                raise FilterTypeError(problem=f'must be a leaf, a branch or "all", got {json_text(item)}')
+                raise FilterTypeError(
+                    problem=f'must be a leaf, a branch or "all", got {json_text(item)}', remedy=_LEAF
+                )
             elif item.keys() & {"left", "right", "operator"}:
                 waiting.append(_branch_kind(item))
                 waiting.append((item["right"], (".right", trail)))
@@ -183,9 +190,14 @@ def from_wire(
                 if expanded is not None and len(conditions) != 1:
                     expanded.append(_spell(trail))
         except FilterError as error:
-            field = f"{_spell(trail)}{error.field or ''}"
-            raise type(error)(field=field, problem=error.problem, remedy=error.remedy) from None
+            raise _placed(error, trail) from None
     return done[0]
+
+
+def _placed(error: FilterError, trail: _Trail) -> FilterError:
+    return type(error)(
+        field=f"{_spell(trail)}{error.field or ''}", problem=error.problem, remedy=error.remedy
+    )
 
 
 def _spell(trail: _Trail) -> str:
@@ -200,11 +212,14 @@ def _spell(trail: _Trail) -> str:
 def _branch_kind(item: Mapping[str, Any]) -> type[And | Or]:
     if item.keys() != {"left", "operator", "right"}:
         raise FilterValueError(
-            problem=f"must be a branch with only left, operator and right, got {_listed(item)}"
+            problem=f"must be a branch with only left, operator and right, got {_listed(item)}",
+            remedy='Write {"left": ..., "operator": "and", "right": ...}',
         )
     if item["operator"] not in ("and", "or"):
         raise FilterValueError(
-            field=".operator", problem=f'must be "and" or "or", got {json_text(item["operator"])}'
+            field=".operator",
+            problem=f'must be "and" or "or", got {json_text(item["operator"])}',
+            remedy='Write "and" if both sides must match, "or" if one is enough',
         )
     return And if item["operator"] == "and" else Or
 
@@ -227,20 +242,27 @@ def _conditions(item: Mapping[str, Any]) -> Iterator[Leaf]:
             raise FilterValueError(
                 problem=f"has an unknown table {json_text(table)}", remedy=f"Use {REQUESTS} or {SESSIONS}"
             )
-        for name, below in _object(columns, f".{table}").items():
+        for name, below in _object(columns, f".{table}", _LEAF).items():
             column = COLUMNS.get(name)
             if column is None or column.table != table:
-                raise FilterValueError(field=f".{table}", problem=f"has no column {json_text(name)}")
+                raise _no_column(table, name)
             where = f".{table}.{name}"
             if column.kind is Kind.MAP:
-                for key, operators in _object(below, where).items():
+                for key, operators in _object(below, where, _KEY).items():
                     yield from _operators(column, operators, f"{where}[{key!r}]", key)
             else:
                 yield from _operators(column, below, where, None)
 
 
+def _no_column(table: str, name: str) -> FilterValueError:
+    known = [column.name for column in COLUMNS.values() if column.table == table]
+    near = difflib.get_close_matches(name, known, n=1)
+    remedy = f"Did you mean {json_text(near[0])}?" if near else f"It has {', '.join(known)}"
+    return FilterValueError(field=f".{table}", problem=f"has no column {json_text(name)}", remedy=remedy)
+
+
 def _operators(column: ColumnFacts, below: object, here: str, key: str | None) -> Iterator[Leaf]:
-    for operator, value in _object(below, here).items():
+    for operator, value in _object(below, here, _OPERATOR).items():
         if operator not in column.operators:
             raise FilterValueError(
                 field=here,
@@ -264,9 +286,9 @@ def _decode_condition(column: ColumnFacts, operator: Operator, value: Value, key
 
 
 def _decode_value(column: ColumnFacts, value: object, here: str) -> Value:
-    types, wanted = _EXPECTED.get(column.kind, (str, "a string"))
+    types, wanted, remedy = _EXPECTED.get(column.kind, (str, "a string", "Write it in quotes"))
     if not isinstance(value, types) or (isinstance(value, bool) and column.kind is not Kind.BOOLEAN):
-        raise FilterTypeError(field=here, problem=f"must be {wanted}, got {json_text(value)}")
+        raise FilterTypeError(field=here, problem=f"must be {wanted}, got {json_text(value)}", remedy=remedy)
     plain: Any = value
     match column.kind:
         case Kind.BOOLEAN:
@@ -281,18 +303,22 @@ def _decode_value(column: ColumnFacts, value: object, here: str) -> Value:
 def _encodable(text: str, here: str) -> str:
     if not is_encodable(text):
         problem = f"must not hold half a surrogate pair, got {json_text(text)}"
-        raise FilterValueError(field=here, problem=problem)
+        raise FilterValueError(field=here, problem=problem, remedy="Remove it")
     return str.__str__(text)
 
 
 def _within_double(value: float, here: str) -> int | float:
-    # A whole number may be too large for a float, which is then an error of its own.
+    # A whole number can be too large for a float.
     try:
         finite = math.isfinite(value)
     except OverflowError:
         finite = False
     if not finite:
-        raise FilterValueError(field=here, problem="must be a finite number that a double can hold")
+        raise FilterValueError(
+            field=here,
+            problem="must be a finite number that a double can hold",
+            remedy="Use a number below 1.8e308",
+        )
     return value
 
 
@@ -306,22 +332,26 @@ def _decode_timestamp(text: str, here: str) -> datetime:
     raise FilterValueError(
         field=here,
         problem=f"must be an ISO 8601 time with its zone, got {json_text(text)}",
-        remedy="Write it like 2026-11-01T00:00:00Z",
+        remedy=_TIME,
     )
 
 
-def _object(value: object, here: str) -> Mapping[str, Any]:
+def _object(value: object, here: str, remedy: str) -> Mapping[str, Any]:
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
-                raise FilterTypeError(field=here, problem=f"must have strings as names, got {json_text(key)}")
+                raise FilterTypeError(
+                    field=here,
+                    problem=f"must have strings as names, got {json_text(key)}",
+                    remedy="Write each name in quotes",
+                )
             _encodable(key, here)
         return value
-    raise FilterTypeError(field=here, problem=f"must be an object, got {json_text(value)}")
+    raise FilterTypeError(field=here, problem=f"must be an object, got {json_text(value)}", remedy=remedy)
 
 
 def json_text(value: object) -> str:
-    """The value as JSON for an error message, cut where it is long.
+    """The value as JSON for an error message, cut if it is long.
 
     >>> json_text(None), json_text("yes"), json_text([True])
     ('null', '"yes"', '[true]')

@@ -1,4 +1,4 @@
-"""The embedded engine: a server on loopback that answers like the service, by ClickHouse."""
+"""The embedded engine: a local server that answers like the service, from ClickHouse."""
 
 from helicone_sessions.local.drivers.driver import Limits
 from helicone_sessions.local.server import LocalServer

@@ -1,5 +1,6 @@
-"""The requests that a server answers from: tables of its own, or those of an existing ClickHouse."""
+"""The requests that a server answers from: a store, or the tables of an existing ClickHouse."""
 
+import logging
 import os
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from uuid import UUID, uuid4
 import attrs
 
 from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.filters.cautions import SERVICE_GAPS, DataGaps
 from helicone_sessions.local.drivers.chdb import ChdbDriver
 from helicone_sessions.local.drivers.driver import Driver, DriverError, Limits, Statement
 from helicone_sessions.local.query.engine import Engine
@@ -18,16 +20,17 @@ from helicone_sessions.local.storage.rows import DEFAULT_ORGANIZATION, Loaded
 from helicone_sessions.local.storage.store import Store, several_organizations
 from helicone_sessions.local.storage.table import OWN_DATABASE, Tables
 
-_REMEDY: Final = "Fix it, or name a file for such rows in `rejects` to load the others"
+_LOG: Final = logging.getLogger(__name__)
+_REMEDY: Final = "Fix it, or set `rejects` to a file for such rows to load the others"
 
 
 @attrs.define(eq=False, repr=False)
 class Dataset:
-    """Requests, and the engine that answers queries about them.
+    """The requests of a server, and the engine that answers queries about them.
 
     Args:
         config: The arguments of the server.
-        organizations: The organisations to answer for; if empty, the only one in the data.
+        organizations: The organisations to answer for; if empty, the only organisation in the data.
     """
 
     config: ServerConfig
@@ -40,7 +43,7 @@ class Dataset:
 
     @property
     def organization_id(self) -> UUID:
-        """The organisation of a key that names none."""
+        """The organisation of keys without an organisation."""
         if self.organizations:
             return next(iter(self.organizations))
         return self._only_organization if self._store is None else self._store.organization_id
@@ -81,7 +84,7 @@ class Dataset:
             accept_loss=config.accept_loss,
         )
         await store.open()
-        # Raises if there are several and none was chosen.
+        # This raises if the data has several and none was selected.
         _ = self.organization_id
         self.loaded = await store.load(
             config.data,
@@ -108,7 +111,7 @@ class Dataset:
 
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[Engine, None]:
-        """The engine; inside the block it sees each load either whole or not at all.
+        """The engine; inside the block it sees a load completely or not at all.
 
         Raises:
             DriverError: An earlier load could not be completed.
@@ -118,8 +121,21 @@ class Dataset:
             yield engine
             return
         async with store.reading():
-            # A load may have changed what is known about the tables.
+            # A load may have changed the facts about the tables.
             yield attrs.evolve(engine, tables=store.tables)
+
+    async def gaps(self, organization_id: UUID) -> DataGaps:
+        """The columns without a value in some or in all requests of an organisation."""
+        store = self._store
+        if store is None:
+            # A ClickHouse with Helicone's tables has the gaps of the service.
+            return SERVICE_GAPS
+        try:
+            async with store.reading():
+                return await store.gaps(organization_id)
+        except DriverError as error:
+            _LOG.info("the gaps in the data are unknown, code %s", error.code)
+            return DataGaps()
 
     async def count(self) -> int:
         """The number of requests, of all organisations.
@@ -136,13 +152,13 @@ class Dataset:
 
         Args:
             rows: The rows.
-            organization_id: Their organisation; by default the rows name it, or there is only one.
+            organization_id: Their organisation; by default each row names it, or the data has only one.
 
         Raises:
-            ConfigurationError: A row cannot be read or is of another organisation, the tables belong to
-                an existing ClickHouse, or the server was stopped.
-            DriverError: ClickHouse rejected the rows, and none is kept; or all are in and could not be
-                moved yet, which the message says.
+            ConfigurationError: A row cannot be read or belongs to another organisation, the server answers
+                from an existing ClickHouse, or it was stopped.
+            DriverError: ClickHouse rejected the rows, and none was added; or all were added but not moved to
+                their table yet, in which case the message says so.
         """
         allowed = self.organizations if organization_id is None else frozenset({organization_id})
         return await self._writable(allowed).load(
@@ -153,23 +169,23 @@ class Dataset:
         )
 
     async def copy(self, requests: Iterable[Mapping[str, Any]], organization_id: UUID) -> Loaded:
-        """Add requests of the API, as `Store.copy`.
+        """Add requests from the API, as `Store.copy` does.
 
         Raises:
-            ConfigurationError: As in `add`.
-            DriverError: As in `add`.
+            ConfigurationError: See `add`.
+            DriverError: See `add`.
         """
         return await self._writable(frozenset({organization_id})).copy(requests, organization_id)
 
     def _writable(self, organizations: frozenset[UUID]) -> Store:
-        """The store, for rows of these organisations."""
+        """The store, after checking that rows of these organisations can be added."""
         if self.config.clickhouse is not None:
             raise ConfigurationError(
                 problem="rows cannot be added to an existing ClickHouse",
-                remedy="Insert them with its own tools",
+                remedy="Insert them with ClickHouse's tools",
             )
         if self._store is None:
-            raise ConfigurationError(problem="the server was stopped", remedy="Start one to add rows")
+            raise ConfigurationError(problem="the server was stopped", remedy="Start it to add rows")
         if self.organizations and not organizations <= self.organizations:
             raise ConfigurationError(
                 argument="organization_id",
@@ -179,7 +195,7 @@ class Dataset:
         return self._store
 
     async def aclose(self) -> None:
-        """Close the connections; tables in memory are dropped."""
+        """Close the connections; data in memory is lost."""
         self._engine = None
         store, self._store = self._store, None
         driver, self._driver = self._driver, None
@@ -197,10 +213,10 @@ class Dataset:
 
 @asynccontextmanager
 async def opened_store(path: str | os.PathLike[str]) -> AsyncGenerator[Store, None]:
-    """The store in a directory, which is created if it is missing, for as long as the block runs.
+    """Open the store in a directory for the block; a missing directory is created.
 
     Raises:
-        ConfigurationError: It cannot be opened, or ClickHouse rejects a statement inside the block.
+        ConfigurationError: The store cannot be opened, or ClickHouse rejects a statement inside the block.
     """
     driver = ChdbDriver(path)
     try:
@@ -218,7 +234,7 @@ async def opened_store(path: str | os.PathLike[str]) -> AsyncGenerator[Store, No
 
 
 def _rejected(error: DriverError, path: str | os.PathLike[str] | None) -> ConfigurationError:
-    """The error for a statement that ClickHouse rejects while it opens the tables or loads."""
+    """The error for a statement that ClickHouse rejects while the tables are opened or loaded."""
     problem = f"ClickHouse rejected a statement: {error.problem}"
     if path is None:
         return ConfigurationError(problem=problem, remedy=error.remedy)
@@ -231,7 +247,7 @@ def _only(organizations: Collection[UUID]) -> UUID:
     if not organizations:
         raise ConfigurationError(
             argument="organization_id",
-            problem="must be given, because the table holds no request that names one",
+            problem="must be given, because no request in the table has one",
             remedy="Pass the organisation to answer for",
         )
     if len(organizations) > 1:
@@ -240,7 +256,7 @@ def _only(organizations: Collection[UUID]) -> UUID:
 
 
 def _with_id(row: Any) -> Any:
-    """The row as a new request: by its place and content it would replace an equal one added before."""
+    """Give the row an id, because without one it would replace an equal row that was added before."""
     if isinstance(row, Mapping) and row.get("request_id") is None:
         return {**row, "request_id": str(uuid4())}
     return row

@@ -1,4 +1,4 @@
-"""Directories and files that only their owner can read, opened without following links."""
+"""Creates and opens files and directories that only their owner can read, without following links."""
 
 import errno
 import os
@@ -6,19 +6,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-# Windows has no such flag; there, making a link needs a privilege.
+# Windows has no such flag; creating a link there requires a privilege.
 _NO_LINKS: Final = getattr(os, "O_NOFOLLOW", 0)
 
 
 def open_private(path: str | os.PathLike[str], flags: int) -> int:
-    """A file descriptor; a new file is readable by its owner only.
+    """Open a file; only its owner can read a new one. Return the file descriptor.
 
     Args:
         path: The file.
-        flags: Flags of `os.open`, besides ``O_CREAT``.
+        flags: Flags of `os.open`; ``O_CREAT`` is added.
 
     Raises:
-        OSError: It cannot be opened, or is a symbolic link.
+        OSError: The file cannot be opened, or is a symbolic link.
     """
     try:
         return os.open(path, flags | os.O_CREAT | _NO_LINKS, 0o600)
@@ -29,10 +29,10 @@ def open_private(path: str | os.PathLike[str], flags: int) -> int:
 
 
 def replace_durably(path: Path, content: bytes) -> None:
-    """Replace a file; when this returns, the new content survives a power cut, and before the old one does.
+    """Replace a file; after a power cut it has the old content or the new, and on return the new is durable.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
     new = path.with_suffix(".new")
     new.unlink(missing_ok=True)
@@ -46,7 +46,7 @@ def replace_durably(path: Path, content: bytes) -> None:
 
 def _sync_directory(directory: Path) -> None:
     if os.name == "nt":
-        # Windows opens no directories.
+        # Windows cannot open directories.
         return
     descriptor = os.open(directory, os.O_RDONLY)
     try:
@@ -56,13 +56,13 @@ def _sync_directory(directory: Path) -> None:
 
 
 def create_private_directory(path: Path) -> None:
-    """Create a directory with its parents; if it is new or empty, only its owner can read it.
+    """Create a directory and its parents; only the owner can read a new or empty directory.
 
     Raises:
-        OSError: It cannot be created.
+        OSError: The directory cannot be created.
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not any(path.iterdir()):
-        # An empty one may belong to another user, for example the root of a volume.
+        # An empty directory may belong to another user, for example the root of a volume.
         with suppress(PermissionError):
             path.chmod(path.stat().st_mode & 0o700)

@@ -1,4 +1,4 @@
-"""`LocalServer`: the service's endpoint on loopback, answered by the embedded engine."""
+"""`LocalServer`: the service's API on your machine, answered by the embedded engine."""
 
 import asyncio
 import os
@@ -30,52 +30,53 @@ T = TypeVar("T")
 
 
 class LocalServer:
-    """A server that answers ``POST /v1/session/metrics/query`` from your own data.
+    """A server that answers the service's API from your own data.
 
     Use it with ``async with``.
 
     Args:
         data: A path to a .jsonl, .json, .csv or .parquet file (also .gz for the first three), a pattern such
-            as ``"exports/*.jsonl"``, a list of paths, a frame of pandas, polars or pyarrow, an iterable of
-            rows, or `LocalServer.sample()`. A row is a dict under the column names of Helicone's table or
-            of its request export; ``request_created_at`` is an aware datetime or ISO text with a zone,
-            ``cost`` is dollars, ``properties`` a dict. By default there are no requests.
+            as ``"exports/*.jsonl"``, a list of paths, a pandas, polars or pyarrow frame, an iterable of rows,
+            or `LocalServer.sample()`. A row is a dict with the column names of Helicone's table or of its
+            request export; ``request_created_at`` is an aware datetime or ISO text with a zone, ``cost`` is
+            in dollars, and ``properties`` is a dict. By default there are no requests.
         cost_unit: The unit of ``cost``: ``"dollars"``, or ``"billionths"`` of a dollar, as in a dump of
-            Helicone's own table. By default dollars, and a whole cost of 1,000 or more is an error.
-        columns: Column names in the data, each with the field that it holds, for example
+            Helicone's table. By default dollars, and a whole number of 1,000 or more is an error.
+        columns: A mapping from column names in the data to fields, for example
             ``{"started": "request_created_at"}``.
-        assume_time_zone: The zone of times without one: a ``tzinfo`` or a name such as ``"UTC"``.
-        path: A directory that keeps the data; by default it is in memory and lost at the end.
-        accept_loss: Open a damaged store without the rows that are lost. By default the start fails, and the
-            error names them.
-        clickhouse: The URL of a ClickHouse that holds Helicone's tables,
-            ``"http://user:password@host:8123/database"``, instead of data and path.
-        organization_id: The organisation to answer for, if the tables hold several.
+        assume_time_zone: The zone of times without a zone: a ``tzinfo`` or a name such as ``"UTC"``.
+        path: The directory that keeps the data; by default the data is in memory and lost at the end.
+        accept_loss: Open a damaged store without its lost rows. By default the start fails, and the error
+            names them.
+        clickhouse: The URL of a ClickHouse with Helicone's tables,
+            ``"http://user:password@host:8123/database"``, instead of *data* and *path*.
+        organization_id: The organisation to answer for, if the data has several.
         api_key: The key that clients need, or a mapping from keys to their organisations; by default a
             random key is generated.
-        host: The address to listen on. One that other machines reach requires an ``api_key``.
-        port: The port; 0 takes a free one.
+        host: The address to listen on. If other machines can reach it, ``api_key`` is required.
+        port: The port; 0 selects a free port.
         semantics: ``"contract"`` reads filters as the contract defines them, ``"helicone"`` as the
             open-source server does.
         include_unsessioned: Count the requests without a session id as one session, as the service does.
         rejects: A file for rows that cannot be read; by default the first such row fails the load.
-        on_progress: Called with the number of rows loaded so far, an ``int`` whose ``fraction`` is the part
-            of the file that is loaded.
-        rate_limit: Requests per window and organisation (the hosted service: 1,000 on the free tier; older
-            self-hosted servers: 200 a minute); None is unlimited.
+        on_progress: Called with the number of rows loaded so far, an ``int`` whose ``fraction`` is the loaded
+            part of the files.
+        rate_limit: Requests per window and organisation; None is unlimited. The hosted service has 1,000 on
+            the free tier, older self-hosted servers have 200 per minute.
         rate_limit_window: Seconds per window.
-        max_concurrency: How many queries run at once; by default one more than processors, 4 at most.
-        max_queued: How many more requests wait; beyond these the status is 503.
+        max_concurrency: The number of queries that run at once; by default the number of processors plus one,
+            at most 4.
+        max_queued: The number of further requests that may wait; more get status 503.
         limits: The limits of one query.
-        patience: Seconds that a client has to send its request.
-        grace: Seconds that running queries have at the end.
-        in_thread: Run on a thread with its own event loop, so that the server answers while the caller's
-            code blocks, as in a notebook or a test. The server then works in a plain ``with`` too.
+        patience: Seconds in which a client must send its request.
+        grace: Seconds in which running queries may finish when the server stops.
+        in_thread: Run on a thread with an event loop, so that the server answers while the caller's code
+            blocks, for example in a notebook or a test. The server then also works in a plain ``with``.
 
     Raises:
         MissingExtra: On start, if the extra ``local`` is not installed.
-        ConfigurationError: An argument is wrong or excludes another; on start, if the data cannot be read
-            (the message names the row) or the server cannot listen on the address.
+        ConfigurationError: An argument is invalid, or excludes another; on start, if the data cannot be read
+            (the message names the row), or the server cannot listen on the address.
 
     >>> async def ask():
     ...     async with LocalServer([{"request_created_at": "2026-11-01T12:00:00Z", "cost": 0.5}]) as server:
@@ -86,7 +87,7 @@ class LocalServer:
     >>> asyncio.run(ask())
     0.5
 
-    Beside code that blocks, run it on its own thread:
+    With code that blocks, run it on a thread:
 
     >>> from urllib.request import urlopen
     >>> with LocalServer(in_thread=True) as server:
@@ -162,19 +163,19 @@ class LocalServer:
             raise ConfigurationError(
                 argument="api_key",
                 problem=f"must be given, because other machines can reach {masked_repr(host)}",
-                remedy="Choose the key that they use, or listen on 127.0.0.1",
+                remedy="Pass the key that they use, or listen on 127.0.0.1",
             )
         organizations = self._keys.organizations
         if self._config.organization_id is not None:
             if organizations:
                 raise ConfigurationError(
                     argument="organization_id",
-                    problem="cannot be combined with API keys that name their organisations",
-                    remedy="Leave one of the two out",
+                    problem="cannot be combined with API keys that have organisations",
+                    remedy="Omit one of them",
                 )
             organizations = frozenset({self._config.organization_id})
         self._dataset = Dataset(self._config, organizations)
-        # A restart listens on the port that the first start has found.
+        # A restart listens on the port that the first start selected.
         self._port = port
         self._clock = current()
         self._has_started = False
@@ -188,8 +189,8 @@ class LocalServer:
         """Thirty days of generated requests: more than 10,000, four models, four kinds of sessions.
 
         Args:
-            end: The end of the thirty days; by default the last midnight in UTC. All else is the same at
-                every call.
+            end: The end of the thirty days; by default the last midnight in UTC. Everything else is the same
+                in every call.
 
         >>> first = next(LocalServer.sample())
         >>> first["model"], first["properties"]["Helicone-Session-Name"]
@@ -201,7 +202,7 @@ class LocalServer:
         return f"LocalServer(host={masked_repr(self._config.host)}, port={self._port}, api_key='***')"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a server is not pickled; start one where it is used")
+        raise TypeError("a server cannot be pickled; start one where it is used")
 
     @property
     def api_key(self) -> str:
@@ -223,10 +224,10 @@ class LocalServer:
 
     @property
     def organization_id(self) -> UUID:
-        """The organisation of rows and keys that name none.
+        """The organisation of rows and keys without an organisation.
 
         Raises:
-            ConfigurationError: The data holds several.
+            ConfigurationError: The data has several.
 
         >>> LocalServer(organization_id="5b1e0c1a-2f0e-4f6e-9a51-0f1d6c1f7a01").organization_id
         UUID('5b1e0c1a-2f0e-4f6e-9a51-0f1d6c1f7a01')
@@ -235,7 +236,7 @@ class LocalServer:
 
     @property
     def loaded(self) -> Loaded:
-        """The result of the load at the start; empty before it.
+        """The result of the load at the start; empty before the start.
 
         >>> LocalServer().loaded.rows
         0
@@ -308,23 +309,23 @@ class LocalServer:
 
     def _check_startable(self) -> None:
         if self._is_running:
-            raise ConfigurationError(problem="the server is running already")
+            raise ConfigurationError(problem="the server is already running")
         if self._has_started and isinstance(self._config.data, Iterator):
             raise ConfigurationError(
                 argument="data",
-                problem="is an iterator, which the first start has used up",
-                remedy="Make a new server, or pass a list",
+                problem="is an iterator, which the first start has exhausted",
+                remedy="Create a new server, or pass a list",
             )
 
     def _warn(self, *, stacklevel: int) -> None:
         if self.loaded.ignored:
             warnings.warn(
-                f"unknown columns are left out: {masked_text(self.loaded.ignored_text())}",
+                f"unknown columns are ignored: {masked_text(self.loaded.ignored_text())}",
                 stacklevel=stacklevel,
             )
 
     async def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of *work*, which runs on the server's loop."""
+        """Run *work* on the server's loop; return its result."""
         return await (work if self._thread is None else self._thread.run(work))
 
     def _stop_thread(self) -> None:
@@ -343,7 +344,7 @@ class LocalServer:
             secrets=self._keys.secrets,
         )
         try:
-            # First, so that no data is loaded for an address that is taken.
+            # First, so that no data is loaded if the address is taken.
             await listening.bind()
             await self._dataset.open()
             await listening.start()
@@ -385,12 +386,12 @@ class LocalServer:
         """Add rows while the server runs, all or none; the next query sees them.
 
         Args:
-            rows: The rows, as in ``data``. One with the ``request_id`` of an earlier one replaces it.
+            rows: The rows, as in ``data``. A row replaces an earlier row with the same ``request_id``.
             organization_id: Their organisation, if the server has several and the rows do not name it.
 
         Raises:
             ConfigurationError: A row cannot be read (the message names it), the server is not running or
-                stops meanwhile, it answers from an existing ClickHouse, or ClickHouse rejects the rows.
+                stops during the load, it answers from an existing ClickHouse, or ClickHouse rejects the rows.
 
         >>> async def add(row):
         ...     async with LocalServer() as server:
@@ -403,7 +404,7 @@ class LocalServer:
             raise ConfigurationError(
                 argument="rows",
                 problem=f"must be an iterable of dicts, got {type(rows).__name__}",
-                remedy="Put a single row into a list",
+                remedy="Put a single row in a list",
             )
         organization = None if organization_id is None else organization_uuid(organization_id)
         try:
@@ -414,15 +415,15 @@ class LocalServer:
             ) from error
 
     async def copy(self, requests: Iterable[Mapping[str, Any]], organization_id: UUID) -> Loaded:
-        """Add requests of the API; those that cannot be read are skipped and counted. `sync` uses it.
+        """Add requests from the API, as `sync` does; requests that cannot be read are skipped and counted.
 
         Args:
-            requests: The requests, under the names of the API. One that is there already is replaced.
+            requests: The requests, with the names of the API. A request replaces an earlier one with its id.
             organization_id: Their organisation.
 
         Raises:
-            ConfigurationError: The server is not running or stops meanwhile, it answers from an existing
-                ClickHouse, or ClickHouse rejects the rows.
+            ConfigurationError: The server is not running or stops during the load, it answers from an
+                existing ClickHouse, or ClickHouse rejects the rows.
 
         >>> async def copy(request):
         ...     async with LocalServer() as server:
@@ -439,14 +440,14 @@ class LocalServer:
             ) from error
 
     async def _tracked(self, work: Coroutine[Any, Any, Loaded]) -> Loaded:
-        """The result of a load, which the end of the server waits for."""
+        """Run a load, for which the server waits when it stops."""
         adding = asyncio.create_task(work)
         self._adding.add(adding)
         adding.add_done_callback(self._adding.discard)
         return await adding
 
     async def aclose(self) -> None:
-        """Reject new requests, let running ones end within the grace, and close the data."""
+        """Reject new requests, wait up to ``grace`` seconds for running ones, and close the data."""
         try:
             await self._run(self._end())
         finally:
@@ -478,11 +479,11 @@ class _LoopThread:
         self._thread.start()
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of *work*, awaited on the caller's loop."""
+        """Run *work* on the thread; await its result on the caller's loop."""
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of *work*; the caller's thread waits for it, and an interrupt cancels the work."""
+        """Run *work* on the thread and block until it is done; an interrupt cancels it."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
@@ -491,7 +492,7 @@ class _LoopThread:
             raise
 
     def stop(self) -> None:
-        """Stop the loop and the thread, after the work in it has ended."""
+        """Stop the loop and the thread."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 

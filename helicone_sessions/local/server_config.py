@@ -1,4 +1,4 @@
-"""The checked arguments of a `LocalServer`, its API keys among them."""
+"""The checked arguments of a `LocalServer`, including its API keys."""
 
 import hashlib
 import hmac
@@ -47,7 +47,7 @@ def _whole_number(least: int, most: float = math.inf) -> _Check:
 
 def _seconds(*, above_zero: bool) -> _Check:
     return _must_be(
-        f"a number of seconds {'above 0' if above_zero else 'from 0 up'}",
+        "a number of seconds above 0" if above_zero else "a number of seconds, 0 or more",
         lambda value: (
             isinstance(value, (int, float))
             and not isinstance(value, bool)
@@ -79,11 +79,11 @@ def organization_uuid(value: UUID | str) -> UUID:
         raise ConfigurationError(
             argument="organization_id",
             problem=f"must be a UUID, got {masked_repr(value)}",
-            remedy="Pass the organisation's id",
+            remedy="Pass the id of the organisation",
         ) from None
 
 
-# The data, and the password in an address, are not for a log.
+# No repr, because it would log the data and the password in a URL.
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class ServerConfig:
     """The arguments of `LocalServer`, which documents them; `Keys` holds the API keys."""
@@ -130,7 +130,7 @@ class ServerConfig:
 
     @property
     def threads(self) -> int:
-        """How many queries run at once."""
+        """The number of queries that run at once."""
         return self.max_concurrency or min(4, (os.cpu_count() or 1) + 1)
 
 
@@ -143,15 +143,13 @@ class WrongKey(Exception):
 
 
 class Keys:
-    """The keys of a server.
-
-    They are compared as digests.
+    """The keys of a server, which are compared as digests.
 
     Args:
-        given: One key, or an organisation for each of several keys; None generates one.
+        given: One key, or a mapping from keys to organisations; None generates a key.
 
     Raises:
-        ConfigurationError: A key cannot be sent, or an organisation is no UUID.
+        ConfigurationError: A header cannot hold a key, or an organisation is not a UUID.
 
     >>> Keys("sk-a").organization_of("Bearer sk-a") is None
     True
@@ -166,16 +164,16 @@ class Keys:
 
     @property
     def first(self) -> str:
-        """The key that the server shows its owner."""
+        """The key that the server shows to its owner."""
         return self.secrets[0]
 
     @property
     def organizations(self) -> frozenset[UUID]:
-        """The organisations that keys speak for; none where there is one key for whatever is served."""
+        """The organisations of the keys; empty for a single key without an organisation."""
         return frozenset(organization for _, organization in self._digests if organization is not None)
 
     def organization_of(self, authorization: str | None) -> UUID | None:
-        """The organisation of the key in a header; None is the only one that is served.
+        """The organisation of the key in a header; None if the key has none.
 
         Raises:
             MalformedToken: The header is not ``Bearer`` and a key.
@@ -186,9 +184,9 @@ class Keys:
         words = authorization.split()
         if len(words) != 2 or words[0].lower() != "bearer":
             raise MalformedToken
-        # A header may hold bytes that are no UTF-8.
+        # A header may contain bytes that are not UTF-8.
         digest = self._digest(words[1].encode(errors="surrogateescape"))
-        # All are compared, so that the time reveals neither whether one matched nor which.
+        # Every key is compared, so that the time does not reveal whether one matches, or which.
         matches = [found for found in self._digests if hmac.compare_digest(found[0], digest)]
         if not matches:
             raise WrongKey
@@ -216,7 +214,7 @@ def _organizations_by_key(given: str | Mapping[str, Organization]) -> dict[str, 
     try:
         return {key: None if one is None else organization_uuid(one) for key, one in named.items()}
     except ConfigurationError:
-        # Raised outside, because the value may be the key.
+        # Raised outside of `except`, because the value may be the key.
         pass
     raise _bad_key("must map each key to the UUID of its organisation", "Write {key: organisation}")
 

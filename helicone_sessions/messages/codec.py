@@ -1,7 +1,7 @@
-"""Bodies to and from values: packed bytes, and JSON by msgspec (extra ``speed``) or the standard library.
+"""Unpacks bodies, and reads and writes their JSON with msgspec (extra ``speed``) or the standard library.
 
-The standard library decides: it reads bodies that msgspec refuses, and writes values that msgspec would write
-in another way.
+The standard library decides: it reads bodies that msgspec rejects, and writes values that msgspec would write
+differently.
 """
 
 import json
@@ -12,20 +12,20 @@ from typing import Any, Final
 
 from helicone_sessions.masking import masked_repr
 
-# json.dumps() and json.loads() would make one for each value.
+# json.dumps() and json.loads() would create one for each value.
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False)
 
 
 class EndsEarly(ValueError):
-    """A body ends before it is complete, as it does when the sender failed while it was writing."""
+    """The body ends before it is complete, for example because the sender failed."""
 
 
 class TooLarge(ValueError):
-    """A body is larger than the client takes."""
+    """The body is larger than the client accepts."""
 
 
 def unpack(body: bytes, encoding: str, most: int) -> bytes:
-    """The body of which *body* is the ``Content-Encoding``.
+    """The body without its ``Content-Encoding``.
 
     Args:
         body: The packed body.
@@ -33,8 +33,8 @@ def unpack(body: bytes, encoding: str, most: int) -> bytes:
         most: The number of bytes at which unpacking stops; the result has at most one more.
 
     Raises:
-        EndsEarly: It ends before it is complete.
-        ValueError: The encoding is not gzip or deflate, or the body is not in this encoding.
+        EndsEarly: The body ends before it is complete.
+        ValueError: The encoding is not gzip or deflate, or the body does not have this encoding.
 
     >>> import gzip
     >>> unpack(gzip.compress(b"1234567890"), "gzip", most=5)
@@ -73,7 +73,7 @@ def encode(value: Any) -> bytes:
     """*value* as compact JSON in UTF-8.
 
     Raises:
-        ValueError: It holds NaN, an infinity, or text that UTF-8 cannot hold.
+        ValueError: The value holds NaN, an infinity, or text that UTF-8 cannot hold.
 
     >>> encode({"a": [1, "b"]})
     b'{"a":[1,"b"]}'
@@ -91,11 +91,11 @@ def encode(value: Any) -> bytes:
 
 
 def decode(body: bytes) -> Any:
-    """The value that *body* holds.
+    """The value of a JSON body.
 
     Raises:
-        EndsEarly: It begins like JSON, and ends before it is complete.
-        ValueError: It is not JSON, or is nested too deeply.
+        EndsEarly: The body begins like JSON, and ends before it is complete.
+        ValueError: The body is not JSON, or is nested too deeply.
     """
     if msgspec := installed_msgspec():
         try:

@@ -42,13 +42,13 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 @attrs.frozen
 class Failure:
-    """The envelope of a query that failed; ``error`` is the service's text."""
+    """The envelope of a failed query; ``error`` is the service's text."""
 
     error: str
 
 
 class Mismatch(Exception):
-    """A response breaks the contract; the JSON path and the fault."""
+    """A response breaks the contract: the JSON path and the fault."""
 
     def __init__(self, path: str, what: str) -> None:
         super().__init__(f"{what} at {path}")
@@ -56,16 +56,16 @@ class Mismatch(Exception):
 
 
 def envelope(body: Any, read: Callable[[Any, str], Answer]) -> Answer | Failure | None:
-    """The value in a response's JSON: the answer, the service's error, or None if it is no envelope.
+    """The content of an envelope: the answer, the service's error, or None if the value is no envelope.
 
-    The contract tells the two apart by nothing but which of ``data`` and ``error`` is null.
+    The contract distinguishes the two only by which of ``data`` and ``error`` is null.
 
     Args:
         body: The decoded body.
-        read: Makes the answer of ``data`` and its JSON path.
+        read: Creates the answer from ``data`` and its JSON path.
 
     Raises:
-        Mismatch: Something breaks the contract.
+        Mismatch: The data breaks the contract.
     """
     if not isinstance(body, Mapping):
         return None
@@ -77,10 +77,10 @@ def envelope(body: Any, read: Callable[[Any, str], Answer]) -> Answer | Failure 
 
 
 def metrics_from(data: Any, path: str = "$") -> SessionMetrics:
-    """The metrics that the ``data`` of an answer holds; unknown fields are ignored.
+    """The metrics in the ``data`` of a response; unknown fields are ignored.
 
     Raises:
-        Mismatch: Something breaks the contract; *path* is the place of *data*.
+        Mismatch: The data breaks the contract; *path* is its place.
     """
     return _structured(data, SessionMetrics, path)
 
@@ -89,16 +89,16 @@ def sessions_from(data: Any, path: str = "$") -> list[Session]:
     """The sessions of a page.
 
     Raises:
-        Mismatch: Something breaks the contract; *path* is the place of *data*.
+        Mismatch: The data breaks the contract; *path* is its place.
     """
     return _structured(_list(data, path), list[Session], path)
 
 
 def session_count_from(data: Any, path: str = "$") -> SessionCount:
-    """The number of sessions with their totals; of servers before September 2025 only the number.
+    """The number of sessions with their totals; servers before September 2025 give only the number.
 
     Raises:
-        Mismatch: Something breaks the contract.
+        Mismatch: The data breaks the contract.
     """
     if not isinstance(data, Mapping):
         return SessionCount(count_from(data, path))
@@ -109,16 +109,16 @@ def session_names_from(data: Any, path: str = "$") -> list[SessionName]:
     """The names of sessions.
 
     Raises:
-        Mismatch: Something breaks the contract.
+        Mismatch: The data breaks the contract.
     """
     return _structured(_list(data, path), list[SessionName], path)
 
 
 def requests_from(data: Any, path: str = "$") -> list[Request]:
-    """The requests of a page, as they are; each has an id and a time.
+    """The requests of a page, unchanged; each has an id and a time.
 
     Raises:
-        Mismatch: Something breaks the contract.
+        Mismatch: The data breaks the contract.
     """
     for place, row in enumerate(_list(data, path)):
         here = f"{path}[{place}]"
@@ -135,10 +135,10 @@ def requests_from(data: Any, path: str = "$") -> list[Request]:
 
 
 def count_from(data: Any, path: str = "$") -> int:
-    """A number of requests, which may come as text.
+    """A number of requests; it can be text.
 
     Raises:
-        Mismatch: It is not a whole number.
+        Mismatch: The data is not a whole number.
     """
     return _structured(data, int, path)
 
@@ -153,7 +153,7 @@ def _structured(data: Any, kind: type[Answer], path: str) -> Answer:
     try:
         return _plain_converter.structure(data, kind)
     except (KeyError, TypeError):
-        # The other converter tells what is wrong, and where.
+        # The other converter finds the mistake and its path.
         pass
     try:
         return converter.structure(data, kind)
@@ -162,13 +162,13 @@ def _structured(data: Any, kind: type[Answer], path: str) -> Answer:
 
 
 def metrics_from_json(text: str | bytes) -> SessionMetrics:
-    """The metrics in JSON that ``json.dumps(metrics.to_dict())`` wrote.
+    """The metrics from the output of ``json.dumps(metrics.to_dict())``.
 
     Args:
         text: The JSON.
 
     Raises:
-        ValueError: It is not such JSON; the message gives the JSON path.
+        ValueError: The text is something else; the message gives the JSON path.
 
     >>> import json
     >>> metrics_from_json(json.dumps(SessionMetrics.empty().to_dict())) == SessionMetrics.empty()
@@ -195,7 +195,7 @@ def _describe(error: BaseException, _kind: type | None) -> str:
 
 
 def _number(value: Any, _kind: object) -> float:
-    """A finite number; text of one is taken too, as older ClickHouse quotes 64-bit integers."""
+    """A finite number, or the text of one, because older ClickHouse quotes 64-bit integers."""
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -206,7 +206,7 @@ def _number(value: Any, _kind: object) -> float:
 
 
 def _whole(value: Any, kind: object) -> int:
-    """A whole number, or its text; null is 0, as the service itself makes of it."""
+    """A whole number, or its text; null is 0, as in the service."""
     if value is None:
         return 0
     if isinstance(value, int) and not isinstance(value, bool):
@@ -238,7 +238,7 @@ def _texts(value: Any, kind: object) -> tuple[str, ...]:
 
 
 def moment_in(value: Any, _kind: object = None) -> datetime:
-    """A time of an answer; without a zone it is in UTC.
+    """A time in a response; without a zone it is in UTC.
 
     >>> moment_in("2026-11-20 19:39:59.001")
     datetime.datetime(2026, 11, 20, 19, 39, 59, 1000, tzinfo=datetime.timezone.utc)
@@ -251,7 +251,7 @@ def moment_in(value: Any, _kind: object = None) -> datetime:
 
 
 def _average(value: object, _kind: object) -> float | None:
-    """``[{"average": 1.5}]`` as 1.5; an average of nothing comes as null or as an empty list."""
+    """``[{"average": 1.5}]`` as 1.5; the average of nothing is null or an empty list."""
     if value is None or value == []:
         return None
     if isinstance(value, list) and isinstance(value[0], Mapping) and "average" in value[0]:
@@ -261,7 +261,7 @@ def _average(value: object, _kind: object) -> float | None:
 
 
 def _register_answers(target: cattrs.Converter) -> None:
-    """Register the hooks for the classes of an answer."""
+    """Register the hooks for the classes of answers."""
 
     def structure_hook(kind: type[Any], **hooks: Callable[[Any, Any], Any]) -> Callable[[Any, object], Any]:
         overrides: dict[str, Any] = {name: override(struct_hook=hook) for name, hook in hooks.items()}
@@ -311,7 +311,7 @@ def _register_answers(target: cattrs.Converter) -> None:
 
 
 def _time_filter_to_wire(time_filter: TimeFilter) -> dict[str, int]:
-    # Requests are stored to the millisecond: rounded outwards, the exclusive ends leave out none of them.
+    # Requests are stored to the millisecond. Rounded outwards, the exclusive ends exclude none of them.
     return {
         "startTimeUnixMs": (time_filter.start - _EPOCH) // _MILLISECOND,
         "endTimeUnixMs": -((_EPOCH - time_filter.end) // _MILLISECOND),
@@ -323,7 +323,9 @@ def _time_filter_from_wire(value: Any, _kind: object) -> TimeFilter:
     start = _instant(value["startTimeUnixMs"], "$.timeFilter.startTimeUnixMs")
     end = _instant(value["endTimeUnixMs"], "$.timeFilter.endTimeUnixMs")
     if start >= end:
-        raise FilterValueError(field="$.timeFilter", problem="must start before it ends")
+        raise FilterValueError(
+            field="$.timeFilter", problem="must start before it ends", remedy="Use a later end"
+        )
     return TimeFilter(start, end)
 
 
@@ -365,10 +367,14 @@ def _check_wire_type(path: str, value: object, expected: str, *types: type) -> N
 
 def _only_keys(value: Any, allowed: tuple[str, ...], path: str, *, required: int) -> None:
     if not isinstance(value, Mapping):
-        raise FilterTypeError(field=path, problem=f"must be an object, got {json_text(value)}")
+        raise FilterTypeError(
+            field=path,
+            problem=f"must be an object, got {json_text(value)}",
+            remedy=f"Its fields are {', '.join(allowed)}",
+        )
     for name in allowed[:required]:
         if name not in value:
-            raise FilterValueError(field=f"{path}.{name}", problem="is missing")
+            raise FilterValueError(field=f"{path}.{name}", problem="is missing", remedy="Add this field")
     for name in value:
         if name not in allowed:
             raise FilterValueError(
@@ -379,7 +385,7 @@ def _only_keys(value: Any, allowed: tuple[str, ...], path: str, *, required: int
 
 
 def js_number(value: float) -> str:
-    """The number as JavaScript writes it, which is how the service writes the ends of a bar.
+    """The number as JavaScript writes it; the service writes the ends of bars like this.
 
     >>> js_number(5.0), js_number(0.1), js_number(1e-7), js_number(1e21)
     ('5', '0.1', '1e-7', '1e+21')
@@ -414,9 +420,9 @@ _WIRE_TYPES: dict[str, tuple[Any, ...]] = {
 
 converter = cattrs.Converter()
 
-# It stops at the first fault and does not know where that is, which takes a third of the time.
+# It stops at the first mistake without finding its path, which takes a third of the time.
 _plain_converter = cattrs.Converter(detailed_validation=False)
-# It reads `to_dict`, whose keys are the classes' own fields.
+# It reads `to_dict`, whose keys are the names of the fields.
 _dict_converter = cattrs.Converter()
 _dict_converter.register_structure_hook(float, _number)
 _register_answers(converter)
@@ -426,10 +432,10 @@ converter.register_structure_hook(SessionMetricsQuery, _query_from_wire)
 
 
 def query_to_wire(query: SessionMetricsQuery) -> dict[str, Any]:
-    """The query as the API takes it; what was not given is left out.
+    """The query as the API takes it, without the arguments that were not given.
 
     Raises:
-        FilterValueError: The filter cannot be said in the API.
+        FilterValueError: The API cannot express the filter.
     """
     wire: dict[str, Any] = {
         "nameContains": query.name_contains,
@@ -447,24 +453,26 @@ def query_to_wire(query: SessionMetricsQuery) -> dict[str, Any]:
 
 
 def sessions_query_to_wire(query: SessionsQuery) -> dict[str, Any]:
-    """The query as the API takes it, conditions on sessions first.
+    """The query as the API takes it, with conditions on sessions first.
 
     Raises:
         FilterValueError: The filter cannot be sent.
     """
-    wire: dict[str, Any] = {
-        "search": query.search,
-        "timeFilter": _time_filter_to_wire(query.time_filter),
-        "timezoneDifference": query.timezone_difference,
-        "filter": "all" if query.filter is None else sessions_first(query.filter),
-    }
-    if query.name is not None:
-        wire["nameEquals"] = query.name
-    if query.offset:
-        wire["offset"] = query.offset
-    if query.limit is not None:
-        wire["limit"] = query.limit
-    return wire
+    return _without_none(
+        {
+            "search": query.search,
+            "timeFilter": _time_filter_to_wire(query.time_filter),
+            "timezoneDifference": query.timezone_difference,
+            "filter": "all" if query.filter is None else sessions_first(query.filter),
+            "nameEquals": query.name,
+            "offset": query.offset or None,
+            "limit": query.limit,
+        }
+    )
+
+
+def _without_none(wire: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in wire.items() if value is not None}
 
 
 def sessions_query_from_wire(value: Any) -> SessionsQuery:
@@ -482,16 +490,15 @@ def requests_query_to_wire(query: RequestsQuery) -> dict[str, Any]:
     Raises:
         FilterValueError: The filter cannot be sent.
     """
-    wire: dict[str, Any] = {
-        **request_count_query_to_wire(query),
-        "offset": query.offset,
-        "limit": query.limit,
-    }
-    if query.sort is not None:
-        wire["sort"] = {"created_at": query.sort}
-    if query.is_scored is not None:
-        wire["isScored"] = query.is_scored
-    return wire
+    return _without_none(
+        {
+            **request_count_query_to_wire(query),
+            "offset": query.offset,
+            "limit": query.limit,
+            "sort": query.sort and {"created_at": query.sort},
+            "isScored": query.is_scored,
+        }
+    )
 
 
 def requests_query_from_wire(value: Any) -> RequestsQuery:
@@ -522,7 +529,7 @@ def request_count_query_from_wire(value: Any) -> RequestCountQuery:
 
 
 def _filter_from_wire(value: Any, path: str) -> Filter | None:
-    # The open-source server takes an empty object as everything, like "all".
+    # The open-source server reads an empty object as everything, like "all".
     return None if value in ({}, "all") else filter_of_contract(value, path=path)
 
 
@@ -550,12 +557,12 @@ def _no_effect(value: Any, path: str) -> None:
     _check_wire_type(path, value, "true or false", bool)
 
 
-# The attribute of the query, "" for a field without effect, and the function that reads the value.
+# The attribute of the query ("" for a field without effect), and the function that reads the value.
 _WireField = tuple[str, Callable[[Any, str], Any]]
 
 
 def _query_of(kind: type[Query], value: Any, fields: Mapping[str, _WireField], *, required: int) -> Query:
-    """A query of a body; each field names the attribute that holds it, and the function that reads it."""
+    """The query of a body, by the attribute and the reading function of each field."""
     _only_keys(value, tuple(fields), "$", required=required)
     given = {}
     for wire, (name, read) in fields.items():
@@ -630,7 +637,7 @@ def _row_to_wire(row: HistogramRow) -> dict[str, Any]:
 
 
 def _averages_to_wire(averages: SessionAverages) -> dict[str, Any]:
-    # The contract has no null: the average of nothing is an empty list.
+    # The contract has no null here: the average of nothing is an empty list.
     values = {name: getattr(averages, name) for name in UNITS}
     return {name: [] if value is None else [{"average": value}] for name, value in values.items()}
 

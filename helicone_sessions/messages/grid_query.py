@@ -1,7 +1,7 @@
 """`GridQuery`: the metrics of many segments and periods in one request.
 
-This endpoint is not Helicone's. The embedded engine serves it with ``semantics="contract"``, and announces it
-with `GRID_HEADER` in its responses; query any other server cell by cell.
+This endpoint is not part of Helicone's API. The embedded engine serves it with ``semantics="contract"``, and
+announces it with `GRID_HEADER` in its responses; other servers need a query for each cell.
 
 ``POST /v1/session/metrics/grid`` takes::
 
@@ -13,11 +13,10 @@ with `GRID_HEADER` in its responses; query any other server cell by cell.
       "quantiles": ["p50", "p99"]
     }
 
-``query`` is required and has the form of the metrics query. A cell has the metrics of that query with the
-filter of the segment added by "and", and the time of the period. Totals over all periods have the time of
-the query; totals over all segments have its filter alone. The response holds the cells with at least one
-session, by column: the first cell below has the first segment and the whole time. Null in the place of an
-index is a total::
+``query`` is required and has the form of the metrics query. Each cell has the metrics of that query, with the
+filter of its segment added by "and" and the time of its period. Totals over all periods have the time of the
+query, and totals over all segments only its filter. The response holds the cells with at least one session,
+by column: the first cell below belongs to the first segment and the whole time. A null index is a total::
 
     {
       "data": {
@@ -34,7 +33,7 @@ index is a total::
     }
 
 Histograms, averages and quantiles are lists for requests, seconds and dollars, in this order. A histogram is
-one list with the start, the end and the height of each bar.
+a list of the start, the end and the height of each bar.
 """
 
 from collections.abc import Iterator, Mapping
@@ -64,7 +63,7 @@ from helicone_sessions.messages.query import SessionMetricsQuery, TimeFilter
 GRID_PATH: Final = "v1/session/metrics/grid"
 GRID_HEADER: Final = {"Helicone-Sessions-Grid": f"/{GRID_PATH}"}
 MOST_CELLS: Final = 100_000
-"""The cells of one query, totals included."""
+"""The largest number of cells of a query, with the totals."""
 
 SegmentValue = str | int | float | bool | None
 Position = tuple[int | None, int | None]
@@ -77,8 +76,8 @@ _OPTIONAL: Final[tuple[tuple[str, Any, str], ...]] = (
     ("totals", bool, "true or false"),
     ("quantiles", list, "a list"),
 )
-# A tuple, because a body may hold a value that cannot be hashed.
-_GROUPABLE: Final = (
+# A tuple, because a body can hold values that cannot be hashed.
+GROUPABLE: Final = (
     *(
         name
         for name, column in COLUMNS.items()
@@ -98,7 +97,7 @@ class GroupBy:
     Args:
         column: A text or boolean column of requests, ``"status"``, or ``"properties"`` with a key.
         key: The key of the property.
-        top: How many values, those with the highest total cost in the time of the query; None is all.
+        top: The number of values, those with the highest total cost in the time of the query; None for all.
 
     Raises:
         FilterTypeError: An argument has the wrong type.
@@ -113,7 +112,7 @@ class GroupBy:
     top: int | None = None
 
     def __attrs_post_init__(self) -> None:
-        if self.column not in _GROUPABLE:
+        if self.column not in GROUPABLE:
             raise FilterValueError(
                 argument="column",
                 problem=f"must have values to group by, got {self.column!r}",
@@ -130,7 +129,7 @@ class GroupBy:
             raise FilterValueError(argument="top", problem=f"must be at least 1, got {self.top}")
 
     def filter_of(self, value: SegmentValue) -> Filter:
-        """The filter of the segment with this value; None is a missing text.
+        """The filter of the segment with this value; None is missing text.
 
         Requests without a boolean or a status are in no segment.
         """
@@ -138,7 +137,7 @@ class GroupBy:
         if value is None:
             found: Filter = column.is_null()
         elif isinstance(value, str) and value in column.facts.sentinels:
-            # Under == the API reads these words as "is missing" and "is empty".
+            # With ==, the API reads these words as "is missing" and "is empty".
             found = column.like(escape_like(value))
         else:
             found = column.eq(value)
@@ -150,11 +149,11 @@ class GridQuery:
     """The metrics of segments and periods in one request.
 
     Args:
-        query: What all cells have in common. Its time is that of the totals over all periods.
-        segments: The filter of each segment, or a column whose values are the segments. Without any, all
+        query: The common part of all cells. Its time is the time of the totals over all periods.
+        segments: The filter of each segment, or a column whose values are the segments. Without segments, all
             cells are totals over all segments.
-        periods: The time of each period; both ends are excluded, as in a query. Without any, all cells have
-            the time of the query.
+        periods: The time of each period; both ends are excluded, as in a query. Without periods, all cells
+            have the time of the query.
         totals: Whether to include the totals over all segments, over all periods, and over both.
         quantiles: Quantiles of all sessions to return for each cell, independent of the query's ``p_size``.
 
@@ -171,7 +170,7 @@ class GridQuery:
 
     @property
     def filter(self) -> Filter | None:
-        """The filter that all cells have in common."""
+        """The common filter of all cells."""
         return self.query.filter
 
     def __attrs_post_init__(self) -> None:
@@ -196,11 +195,11 @@ class CellFigures:
     """The figures of one cell; all are exact.
 
     Args:
-        metrics: The metrics, as the query of the cell alone has them.
+        metrics: The metrics, equal to those of a query for this cell alone.
         sessions: The number of sessions.
         requests: The number of requests.
         dollars: The total cost.
-        quantiles: For each requested quantile, the largest session at or below it.
+        quantiles: For each requested quantile, the largest value at or below it.
     """
 
     metrics: SessionMetrics
@@ -228,7 +227,7 @@ class GridFigures:
     cells: Mapping[Position, CellFigures]
 
     def cell(self, segment: int | None, period: int | None) -> CellFigures:
-        """The figures of a cell; a cell that is missing has no sessions."""
+        """The figures of a cell; a missing cell has no sessions."""
         return self.cells.get((segment, period)) or CellFigures.empty()
 
 
@@ -320,7 +319,7 @@ def _segments_from_wire(segments: Any) -> tuple[Filter, ...] | GroupBy:
 
 @contextmanager
 def _path(path: str, root: str = "$") -> Iterator[None]:
-    """Put *path* in the place of *root* in the JSON path of an error."""
+    """Replace *root* by *path* in the JSON path of an error."""
     try:
         yield
     except FilterError as error:
@@ -331,7 +330,7 @@ def _path(path: str, root: str = "$") -> Iterator[None]:
 
 
 def _of_field(error: FilterError, path: str) -> FilterError:
-    """The error of an argument as that of a field."""
+    """The error about an argument as an error about a field."""
     if error.argument is None:
         return error
     return type(error)(field=f"{path}.{error.argument}", problem=error.problem, remedy=error.remedy)
@@ -347,10 +346,10 @@ def grid_figures_from_wire(data: Any, path: str = "$.data") -> GridFigures:
 
     Args:
         data: The JSON value.
-        path: Where it is in the response.
+        path: Its place in the response.
 
     Raises:
-        Mismatch: It has another form.
+        Mismatch: The data has another form.
     """
     try:
         values, cells = data["values"], data["cells"]

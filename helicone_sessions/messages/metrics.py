@@ -75,7 +75,7 @@ class HistogramRow(AsDict):
 
 @attrs.frozen
 class Cut:
-    """The quantiles of all sessions beyond which a histogram leaves them out.
+    """The cut of a histogram, which leaves out sessions beyond quantiles of all sessions.
 
     Args:
         p_size: Sessions above this quantile are left out.
@@ -110,8 +110,7 @@ class Histogram(AsDict, Sequence[HistogramRow]):
     Args:
         rows: The bars.
         unit: The unit of the ranges.
-        cut: The quantiles beyond which sessions are left out; None if it is unknown. Histograms with the
-            same bars are equal, whatever their cut.
+        cut: The quantiles beyond which sessions are left out; None if it is unknown. Equality ignores it.
 
     >>> h = Histogram((HistogramRow(1.0, 2.0, 6.0), HistogramRow(2.0, 4.0, 2.0)), unit="requests")
     >>> len(h), h[0].value, h.total
@@ -137,7 +136,7 @@ class Histogram(AsDict, Sequence[HistogramRow]):
 
     @property
     def total(self) -> float:
-        """The number of sessions in the histogram; those beyond the cut are left out.
+        """The number of sessions in the histogram, without those beyond the cut.
 
         >>> Histogram((HistogramRow(1.0, 2.0, 6.0), HistogramRow(2.0, 4.0, 2.0)), unit="requests").total
         8.0
@@ -147,21 +146,21 @@ class Histogram(AsDict, Sequence[HistogramRow]):
     def quantile(self, q: float) -> float | None:
         """The largest session at or below the quantile *q* of all sessions; exact, but only at the cut.
 
-        The histogram ends at its cut, so its last bar ends at that session. Inside the histogram a bar can
-        hold most of all sessions; `quantile_bounds` gives its ends. Another quantile needs a query with
+        The histogram ends at its cut, so the end of its last bar is exact. Inside the histogram a bar can
+        hold most of all sessions; `quantile_bounds` gives its ends. Other quantiles need a query with
         another ``p_size``.
 
         Args:
-            q: The share that the histogram is cut at, for example 0.95 at "p95"; with ``use_interquartile``
-                also its mirror, 0.05, which gives the smallest session at or above that quantile.
+            q: The share at the cut, for example 0.95 for "p95"; with ``use_interquartile`` also the opposite
+                share, 0.05, which gives the smallest session at or above that quantile.
 
         Returns:
             The value in `unit`; None if no session matches.
 
         Raises:
             TypeError: *q* is not a number.
-            ValueError: *q* is not a share at which the histogram is cut, or the cut is unknown. The message
-                names the ``p_size`` to request.
+            ValueError: The histogram is not cut at *q*, or the cut is unknown. The message names the
+                ``p_size`` to request.
 
         >>> rows = (HistogramRow(1.0, 2.0, 6.0), HistogramRow(2.0, 4.0, 2.0))
         >>> Histogram(rows, unit="requests", cut=Cut("p95")).quantile(0.95)
@@ -184,11 +183,11 @@ class Histogram(AsDict, Sequence[HistogramRow]):
     def quantile_bounds(self, q: float) -> tuple[float, float] | None:
         """The ends of the bar that holds the quantile *q* of all sessions.
 
-        Neighbouring bars share the sessions at their border, so a quantile that is close to a border can be
-        just outside.
+        Neighbouring bars share the sessions at their border, so a quantile close to a border can be just
+        outside.
 
         Args:
-            q: From 0 to the share that the histogram is cut at.
+            q: A share from 0 to the share at the cut.
 
         Returns:
             The two ends in `unit`; None if no session matches.
@@ -239,13 +238,13 @@ def _remedy(q: float) -> str:
 
 @attrs.frozen
 class SessionAverages(AsDict):
-    """Averages over *all* sessions that match: the cut of the histograms does not touch them.
+    """Averages over *all* matching sessions; the cut of the histograms does not affect them.
 
-    Each is None where no session matches.
+    Each average is None if no session matches.
 
     Args:
         session_count: Requests per session.
-        session_duration: Seconds from a session's first request to its last; of one request, 0.
+        session_duration: Seconds from a session's first request to its last; 0 if it has one request.
         session_cost: Dollars per session.
 
     >>> averages = SessionAverages(session_count=3.0, session_duration=12.0, session_cost=0.25)
@@ -260,9 +259,9 @@ class SessionAverages(AsDict):
 
 @attrs.frozen
 class SessionMetrics(AsDict, Tabular):
-    """How many requests, how long and how costly the sessions are that a query selects.
+    """The number of requests, the length and the cost of the sessions that a query selects.
 
-    Its rows are the bars of its histograms; a histogram without bars has one row, for its average.
+    Its rows are the bars of the histograms; a histogram without bars has one row for its average.
 
     Args:
         session_count: Sessions by their number of requests.
@@ -308,12 +307,12 @@ class SessionMetrics(AsDict, Tabular):
         return rows
 
     def _repr_html_(self) -> str:
-        return html.histograms(panels(self), cut_note())
+        return html.histograms(panels(self), note_of_cut(self.session_cost.cut))
 
     def __rich__(self) -> "RenderableType":
         from helicone_sessions.display import terminal
 
-        return terminal.histograms(panels(self), cut_note())
+        return terminal.histograms(panels(self), note_of_cut(self.session_cost.cut))
 
     @classmethod
     def empty(cls) -> "SessionMetrics":
@@ -327,7 +326,7 @@ class SessionMetrics(AsDict, Tabular):
 
 
 def with_cut(metrics: SessionMetrics, cut: Cut) -> SessionMetrics:
-    """The metrics with histograms that know their cut.
+    """The metrics with their cut in the histograms.
 
     >>> with_cut(SessionMetrics.empty(), Cut("p95")).session_cost.cut
     Cut(p_size='p95', both_ends=False)
@@ -341,8 +340,17 @@ def with_cut(metrics: SessionMetrics, cut: Cut) -> SessionMetrics:
     )
 
 
+def note_of_cut(cut: Cut | None) -> str:
+    """A sentence about the sessions that histograms leave out.
+
+    >>> note_of_cut(Cut("p95"))
+    'Cut at p95: sessions above that quantile are not drawn.'
+    """
+    return cut_note() if cut is None else cut_note(cut.p_size, both_ends=cut.both_ends)
+
+
 def panels(metrics: SessionMetrics) -> list[Panel]:
-    """The three histograms of an answer as plain values to show.
+    """The three histograms as plain values to show.
 
     >>> panels(SessionMetrics.empty())[2]
     Panel(title='Dollars per session', unit='dollars', bars=[], mean=None)

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import attrs
@@ -20,6 +20,8 @@ from helicone_sessions.errors import (
     ServerError,
     UnexpectedResponse,
 )
+from helicone_sessions.filters.cautions import DataGaps
+from helicone_sessions.filters.schema import COLUMNS
 from helicone_sessions.masking import masked_repr, masked_text
 from helicone_sessions.messages import converter as json
 from helicone_sessions.messages.codec import EndsEarly, TooLarge, decode, encode, installed_msgspec, unpack
@@ -43,7 +45,7 @@ from helicone_sessions.messages.query import (
 from helicone_sessions.messages.sessions import Session, SessionCount, SessionName
 
 AnyQuery = SessionMetricsQuery | SessionsQuery | RequestsQuery | RequestCountQuery | GridQuery
-"""A query to any of the endpoints."""
+"""A query to any endpoint."""
 
 Query = TypeVar("Query")
 Answer = TypeVar("Answer")
@@ -51,13 +53,13 @@ Answer = TypeVar("Answer")
 
 @attrs.frozen(eq=False)
 class Endpoint(Generic[Query, Answer]):
-    """One endpoint, for clients and for servers.
+    """An endpoint, for clients and servers.
 
     Args:
-        path: Its path, without a slash at the beginning.
-        query_to_wire: Makes the body of a request.
+        path: The path, without a slash at the start.
+        query_to_wire: Creates the body of a request.
         query_from_wire: Reads the body of a request strictly; errors carry the JSON path.
-        answer_from_wire: Reads ``data`` of an envelope, which lies at the given JSON path.
+        answer_from_wire: Reads the ``data`` of an envelope at the given JSON path.
     """
 
     path: str
@@ -87,7 +89,7 @@ SESSIONS: Final[Endpoint[SessionsQuery, list[Session]]] = Endpoint(
 SESSION_COUNT: Final[Endpoint[SessionsQuery, SessionCount]] = Endpoint(
     "v1/session/count", json.sessions_query_to_wire, json.sessions_query_from_wire, json.session_count_from
 )
-# Its body is that of the metrics; `p_size` and `use_interquartile` have no effect.
+# The body is that of the metrics; `p_size` and `use_interquartile` have no effect.
 SESSION_NAMES: Final[Endpoint[SessionMetricsQuery, list[SessionName]]] = Endpoint(
     "v1/session/name/query", json.query_to_wire, _metrics_query, json.session_names_from
 )
@@ -111,22 +113,24 @@ ENDPOINTS: Final[dict[str, Endpoint[Any, Any]]] = {
     endpoint.path: endpoint
     for endpoint in (METRICS, SESSIONS, SESSION_COUNT, SESSION_NAMES, REQUESTS, REQUEST_COUNT)
 }
-"""The endpoints by their path."""
+"""The endpoints of the service by path."""
 
 
 PATH: Final = METRICS.path
 
-# A server sends it to announce that it reads every condition of a filter as the contract does.
+# A server with this header reads every condition of a filter as the contract does.
 _SEMANTICS: Final = "Helicone-Filter-Semantics"
 _CONTRACT: Final = "contract"
 CONTRACT_HEADER: Final = {_SEMANTICS: _CONTRACT}
+# Such a server also announces which columns have no value in some or in all requests.
+_GAPS: Final = "Helicone-Sessions-Gaps"
 
-# The open-source server responds to a larger one with a bare 500.
+# The open-source server answers a larger body with status 500 and no explanation.
 _LARGEST_BODY: Final = 10 * 1024 * 1024
 LARGEST_RESPONSE: Final = 32 * 1024 * 1024
-"""The largest body of a response in bytes, packed and unpacked; metrics take a few thousand."""
+"""The largest body of a response in bytes, packed and unpacked; metrics take a few thousand bytes."""
 _EXCERPT_LENGTH: Final = 500
-# ClickHouse quotes the whole query before it names the cause.
+# ClickHouse quotes the whole query before the cause.
 _MESSAGE_LENGTH: Final = 20_000
 _REQUEST_ID_HEADERS: Final = ("x-request-id", "helicone-id", "cf-ray")
 _BY_STATUS: Final[dict[int, type[APIError]]] = {
@@ -145,9 +149,9 @@ _ANY_REMEDY: Final = (
     "The open-source server gives this text for nearly every failure of ClickHouse."
     " Look at Filter.cautions(), and try a smaller filter or time range"
 )
-_PAGE_REMEDY: Final = "Check base_url; a login page or a proxy may stand in front of the service"
+_PAGE_REMEDY: Final = "Check base_url; the response may come from a login page or a proxy"
 
-# The headers of a request beside the key.
+# The headers of a request, except the key.
 HEADERS: Final = {
     "Content-Type": "application/json",
     "Accept": "application/json",
@@ -158,7 +162,7 @@ HEADERS: Final = {
 class Call(NamedTuple):
     """A request: a POST to the path of *endpoint* with `HEADERS` and the key.
 
-    A call that *can_split* is not repeated if it takes too long: smaller ones replace it. The histograms of
+    A call that *can_split* is not retried if it takes too long; smaller calls replace it. The histograms of
     its metrics are cut at *cut*.
     """
 
@@ -169,11 +173,11 @@ class Call(NamedTuple):
 
 
 def request(query: Any, endpoint: Endpoint[Any, Any] = METRICS) -> bytes:
-    """The body of the request with *query*.
+    """The body of the request for *query*.
 
     Raises:
-        FilterValueError: The filter cannot be said in the API, or makes the body larger than 10 MB, the most
-            that the open-source server takes (executed, July 2026).
+        FilterValueError: The API cannot express the filter, or the body is larger than 10 MB, the limit of
+            the open-source server (executed, July 2026).
 
     >>> from helicone_sessions import SessionMetricsQuery
     >>> request(SessionMetricsQuery())
@@ -198,18 +202,18 @@ def decipher(
     endpoint: Endpoint[Any, Any] = METRICS,
     cut: Cut | None = None,
 ) -> Any:
-    """The answer in a response, of the type that the endpoint gives.
+    """The answer in a response, of the type of the endpoint.
 
-    The envelope decides before the status: the service sends an envelope with status 500 for a query
-    that it cannot run, and that is no fault of a gateway. A status of 4xx decides without the body.
+    The envelope decides before the status, because the service sends an envelope with status 500 for a query
+    that it cannot run; that is not a failure of a gateway. A status of 4xx decides without the body.
 
     Args:
         status: The HTTP status.
         headers: The headers; names are looked up as given, so pass a case-insensitive mapping.
         body: The whole body.
-        secret: A text that must not appear in an error, should the service echo it.
+        secret: A text to remove from errors if the service echoes it.
         endpoint: The endpoint that was called.
-        cut: Where the histograms of metrics are cut.
+        cut: The cut of the histograms of metrics.
 
     Raises:
         AuthenticationError: 401 or 403.
@@ -217,7 +221,7 @@ def decipher(
         RateLimited: 429.
         QueryFailed: An envelope with the service's error.
         ServerError: 5xx without an envelope.
-        UnexpectedResponse: Anything else that is no answer.
+        UnexpectedResponse: Any other response.
     """
     fault = None
     if encoding := headers.get("Content-Encoding"):
@@ -231,13 +235,13 @@ def decipher(
         fault = TooLarge(f"is larger than {LARGEST_RESPONSE:,} bytes")
     outcome = _Answer(endpoint, status, headers, body, secret, fault).outcome()
     if isinstance(outcome, APIError):
-        # Here, and not where it is made, because the JSON error behind it holds the whole body.
+        # Raised here, because the traceback of the JSON error behind it holds the whole body.
         raise outcome
     return with_cut(outcome, cut) if cut is not None and isinstance(outcome, SessionMetrics) else outcome
 
 
 def follows_the_contract(headers: Mapping[str, str]) -> bool:
-    """Whether the server announces that it reads filters as the contract does, like the embedded engine.
+    """Whether the server announces that it reads filters as the contract does, as the embedded engine does.
 
     >>> follows_the_contract(CONTRACT_HEADER), follows_the_contract({})
     (True, False)
@@ -245,10 +249,36 @@ def follows_the_contract(headers: Mapping[str, str]) -> bool:
     return headers.get(_SEMANTICS) == _CONTRACT
 
 
+def gaps_header(gaps: DataGaps) -> dict[str, str]:
+    """The header that announces the gaps in the data.
+
+    >>> gaps_header(DataGaps(frozenset({"cost"}), frozenset({"request_body"})))
+    {'Helicone-Sessions-Gaps': 'some=cost all=request_body'}
+    """
+    if not gaps:
+        return {}
+    return {_GAPS: f"some={','.join(sorted(gaps.some))} all={','.join(sorted(gaps.all))}"}
+
+
+def announced_gaps(headers: Mapping[str, str]) -> DataGaps:
+    """The gaps that a response announces.
+
+    >>> announced_gaps({"Helicone-Sessions-Gaps": "some=cost all="}) == DataGaps(some=frozenset({"cost"}))
+    True
+    """
+    return _gaps_in(headers.get(_GAPS, ""))
+
+
+@lru_cache(maxsize=16)
+def _gaps_in(text: str) -> DataGaps:
+    kinds = dict(part.partition("=")[::2] for part in text.split())
+    return DataGaps(*(frozenset(kinds.get(kind, "").split(",")) & COLUMNS.keys() for kind in ("some", "all")))
+
+
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """The wait in seconds that a response requests, or None.
 
-    A date is measured from the ``Date`` of the response, so that the clocks need not agree.
+    A date is compared with the ``Date`` of the response, so the clocks need not agree.
 
     >>> retry_after({"Retry-After": "7"})
     7.0
@@ -276,10 +306,10 @@ def _date(value: str) -> datetime | None:
 
 @cache
 def _metrics_reader() -> Callable[[bytes, Cut | None], SessionMetrics | None]:
-    """The function that reads usual responses with msgspec; without msgspec the converter reads them all."""
+    """The function that reads usual responses with msgspec; without msgspec, the converter reads them all."""
     if installed_msgspec() is None:
         return lambda _body, _cut: None
-    from helicone_sessions.messages.structs import metrics_in
+    from helicone_sessions.messages.metrics_decoder import metrics_in
 
     return metrics_in
 
@@ -291,7 +321,7 @@ class _Answer:
     headers: Mapping[str, str]
     body: bytes
     secret: str
-    # Why the body could not be read.
+    # The reason if the body could not be read.
     fault: ValueError | None
 
     def outcome(self) -> Any:
@@ -311,18 +341,22 @@ class _Answer:
             if self.status >= 500:
                 return self.error(ServerError)
             return self.unreadable(self.why_not_json(error), error)
-        if isinstance(found, Failure):
-            remedy = _ANY_REMEDY if _ANY_FAILURE in found.error else None
-            return self.error(QueryFailed, found.error, remedy=remedy)
-        if found is not None:
+        return self.no_envelope(data) if found is None else self.answer(found)
+
+    def answer(self, found: Any) -> Any:
+        if not isinstance(found, Failure):
             return found
+        remedy = _ANY_REMEDY if _ANY_FAILURE in found.error else None
+        return self.error(QueryFailed, found.error, remedy=remedy)
+
+    def no_envelope(self, data: object) -> APIError:
         if self.status >= 500:
-            # The server itself refuses in JSON; transient failures are mostly a gateway's page of HTML.
+            # The server itself rejects in JSON; transient failures are mostly HTML pages of a gateway.
             return self.error(ServerError, is_lasting=self.status == 500 and isinstance(data, Mapping))
         return self.error(UnexpectedResponse, self.why_no_envelope(data))
 
     def refusal(self, kind: type[APIError]) -> APIError:
-        """The error for a status that decides by itself."""
+        """The error for a status that needs no envelope."""
         if self.status == 401:
             return self.error(kind, remedy=_WRITE_PERMISSION)
         body = self.json()
@@ -353,7 +387,7 @@ class _Answer:
             self.masked(message or self.said(), _MESSAGE_LENGTH),
             status=self.status,
             request_id=request_id and self.masked(request_id),
-            # Without the mark of a cut.
+            # Without the mark of the cut.
             body_excerpt=self.masked(self.text(), _EXCERPT_LENGTH + 1)[:_EXCERPT_LENGTH],
             **facts,
         )
@@ -376,7 +410,7 @@ class _Answer:
             return None
 
     def said(self) -> str:
-        """The service's own words, from whatever shape they come in."""
+        """The service's own words, in whatever form they come."""
         body = self.json()
         if isinstance(body, Mapping):
             for name in ("error", "message", "detail"):
@@ -411,10 +445,10 @@ class _Answer:
 
 
 def _first_field(details: object) -> tuple[str, str] | None:
-    """The JSON path of the first field that failed the service's validation, and what is wrong with it.
+    """The JSON path of the first field that failed the service's validation, and its problem.
 
-    Each field has an object with a message (executed, open-source server of July 2026); text and nested
-    objects are read too.
+    Each field holds an object with a message (executed, open-source server of July 2026); text and nested
+    objects work too.
     """
     if isinstance(details, str):
         try:
@@ -437,10 +471,10 @@ def _json_path(names: list[str]) -> str:
 
 @attrs.define(eq=False)
 class FixedWindow:
-    """A number of requests until the window ends; the next request opens the next window.
+    """A number of requests per window; the first request after a window opens the next.
 
-    The service counts in this way, with express-rate-limit and the headers of the sixth draft of their
-    standard (executed, open-source server of July 2026). Refused requests count too.
+    The service counts like this, with express-rate-limit and the headers of the sixth draft of their standard
+    (executed, open-source server of July 2026). Rejected requests count too.
 
     Args:
         requests: The requests of a window.
@@ -460,15 +494,15 @@ class FixedWindow:
     @requests.validator
     def _counts(self, _field: object, value: object) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise ValueError(f"requests is a whole number from 0 up, not {masked_repr(value)}")
+            raise ValueError(f"requests must be a whole number from 0 up, got {masked_repr(value)}")
 
     @per.validator
     def _lasts(self, _field: object, value: float) -> None:
         if not 0 < value < float("inf"):
-            raise ValueError(f"per is seconds above zero, not {masked_repr(value)}")
+            raise ValueError(f"per must be a number of seconds above 0, got {masked_repr(value)}")
 
     def take(self, now: float, count: int = 1) -> bool:
-        """Count requests; False if there is no room for all of them."""
+        """Count requests; return False if there is not room for all of them."""
         with self._lock:
             if now >= self._ends:
                 self._used, self._ends = 0, now + self.per
@@ -476,7 +510,7 @@ class FixedWindow:
             return self._used <= self.requests
 
     def headers(self, now: float) -> dict[str, str]:
-        """The headers of a response; ``Retry-After`` if the window is overdrawn."""
+        """The headers of a response, with ``Retry-After`` if the window is overdrawn."""
         reset = str(max(0, math.ceil(self._ends - now)))
         headers = {
             "RateLimit-Limit": str(self.requests),

@@ -21,9 +21,9 @@ _EXAMPLE = "Pass a length such as days=7"
 
 @attrs.frozen(init=False, repr=False)
 class TimeFilter:
-    """The requests made after *start* and before *end*; the contract excludes both ends.
+    """The time after *start* and before *end*; the contract excludes both ends.
 
-    Both ends are kept in UTC and sent in milliseconds, the precision of the stored requests.
+    Both ends are stored in UTC and sent in milliseconds, the precision of stored requests.
 
     Args:
         start: An aware datetime, or ISO 8601 text. With a *time_zone* also a date (its midnight), a naive
@@ -35,7 +35,7 @@ class TimeFilter:
     Raises:
         FilterTypeError: An end is not a time, or has no time zone.
         FilterValueError: *start* is not before *end*, an end is not ISO 8601 text, no time zone has that
-            name, or an end has a misplaced zone of pytz.
+            name, or an end has a pytz zone that was attached directly.
 
     >>> import datetime as dt
     >>> TimeFilter(dt.datetime(2026, 11, 1, tzinfo=dt.UTC), dt.datetime(2026, 11, 8, tzinfo=dt.UTC)).length
@@ -94,7 +94,7 @@ class TimeFilter:
 
     @classmethod
     def since(cls, start: datetime) -> Self:
-        """The time from *start* up to now.
+        """The time from *start* until now.
 
         Args:
             start: An aware datetime in the past.
@@ -123,12 +123,12 @@ class TimeFilter:
     def split(
         self, *, days: float = 0, hours: float = 0, minutes: float = 0, time_zone: str | tzinfo | None = None
     ) -> "list[TimeFilter]":
-        """The same time in parts of equal length; the last may be shorter.
+        """The same time in parts of equal length; the last part can be shorter.
 
-        Each request of the whole falls into exactly one part. Because the contract excludes both ends, a
-        part after the first starts one millisecond before its border, and so counts the requests made
-        exactly at the border. (The open-source server drops fractions of a second, so such a part also
-        counts the requests of the second before its border.)
+        Each request of the whole falls into exactly one part. The contract excludes both ends, so every part
+        except the first starts one millisecond before its border, to include the requests made exactly at the
+        border. (The open-source server drops fractions of a second, so such a part also includes the requests
+        of the second before its border.)
 
         Args:
             days: The length of a part. Days, hours and minutes are added.
@@ -198,7 +198,7 @@ def _instant(argument: str, value: object, zone: tzinfo | None) -> datetime:
             remedy="Use zoneinfo.ZoneInfo, or the localize() method of the zone",
         )
     try:
-        # Python compares and subtracts times of the same zone by the wall clock, even when clocks change.
+        # Python compares and subtracts times of the same zone by the wall clock, even across a clock change.
         return moment.astimezone(UTC)
     except OverflowError:
         raise FilterValueError(
@@ -220,9 +220,9 @@ def _from_text(argument: str, text: str) -> datetime:
 
 
 def border_of(start: datetime) -> datetime:
-    """The first moment after the start of a time filter that is a part of another, else the start itself.
+    """The border of a time filter: the first moment after the start of a part, or the start itself.
 
-    Such a part starts one millisecond before its border, because the start is excluded.
+    A part of another time filter starts one millisecond before its border, because the start is excluded.
 
     >>> border_of(datetime(2026, 10, 31, 23, 59, 59, 999_000, UTC))
     datetime.datetime(2026, 11, 1, 0, 0, tzinfo=datetime.timezone.utc)
@@ -231,7 +231,7 @@ def border_of(start: datetime) -> datetime:
 
 
 def _midnights(start: datetime, end: datetime, step: timedelta, zone: tzinfo) -> list[datetime]:
-    """The midnights of the zone after *start* and before *end*, one every *step*, in UTC."""
+    """The midnights of the zone after *start* and before *end*, one for every *step*, in UTC."""
     if step % _DAY:
         raise FilterValueError(
             argument="time_zone",
@@ -351,24 +351,22 @@ def check_time_filter(_query: object, field: "attrs.Attribute[Any]", value: obje
 
 @attrs.frozen
 class SessionMetricsQuery:
-    """One question to ``POST /v1/session/metrics/query``.
+    """A query to ``POST /v1/session/metrics/query``.
 
     Args:
-        filter: Which requests count; None is all of them.
-        name_contains: Only sessions of this name; "" is all. (The open-source server compares the whole
-            name in its later versions; for a part of it use
-            ``F.properties["Helicone-Session-Name"].contains(...)``.)
-        time_filter: When the requests were made; None is all time.
-        p_size: Where the *histograms* are cut: only sessions at or below this quantile are drawn. The
-            service takes p75 when none is given. It is not a percentile that is returned, and the averages
-            are not cut.
+        filter: The requests to include; None for all.
+        name_contains: Only sessions of this name; "" for all. (Later versions of the open-source server
+            compare the whole name; use ``F.session_name.contains(...)`` for a part of it.)
+        time_filter: The time of the requests; None for all time.
+        p_size: The cut of the *histograms*: only sessions at or below this quantile are drawn. The service
+            uses p75 by default. It is not a percentile to return, and it does not affect the averages.
         use_interquartile: Cut the histograms at both ends, at the quantiles 1-p and p.
-        timezone_difference: Minutes as the API counts them, positive west of UTC; or a timedelta of them;
-            or a tzinfo, whose present offset is taken.
+        timezone_difference: Minutes as in the API, positive west of UTC; or a timedelta; or a tzinfo, which
+            gives its present offset.
 
     Raises:
         FilterTypeError: An argument has the wrong type.
-        FilterValueError: An argument is out of its range.
+        FilterValueError: An argument is out of range.
 
     >>> import attrs, datetime as dt
     >>> from helicone_sessions import F
@@ -389,7 +387,7 @@ class SessionMetricsQuery:
     timezone_difference: float = attrs.field(default=0, converter=minutes_west)
 
     def __attrs_post_init__(self) -> None:
-        # In one place, and what is mostly left out first: a batch makes a hundred thousand of them.
+        # In one place, and the most frequent defaults first, because a batch creates 100,000 queries.
         if self.name_contains != "":
             _check_text("name_contains", self.name_contains)
         if self.time_filter is not None:
@@ -403,7 +401,7 @@ class SessionMetricsQuery:
 
     @property
     def cut(self) -> Cut:
-        """Where the histograms are cut; the service takes p75 if the query has no ``p_size``.
+        """The cut of the histograms; the service uses p75 if the query has no ``p_size``.
 
         >>> SessionMetricsQuery(p_size="p95", use_interquartile=True).cut
         Cut(p_size='p95', both_ends=True)
@@ -412,7 +410,7 @@ class SessionMetricsQuery:
 
     @property
     def matches_nothing(self) -> bool:
-        """Whether the filter can match no request, so that the answer is known without asking.
+        """Whether the filter can match no request, so that no request to the service is needed.
 
         >>> from helicone_sessions import F
         >>> SessionMetricsQuery(F.model.is_in([])).matches_nothing
@@ -422,11 +420,11 @@ class SessionMetricsQuery:
 
 
 SESSIONS_PAGE: Final = 1000
-"""The most sessions of one page (server source); a larger ``limit`` is clamped in silence."""
+"""The largest page of sessions (server source); the server lowers a larger ``limit`` without a message."""
 DEFAULT_SESSIONS_PAGE: Final = 50
-"""The sessions of a page without ``limit`` or with ``limit`` 0, and of every page of older servers."""
+"""The page without ``limit`` or with ``limit`` 0, and every page of older servers."""
 MOST_NAMES: Final = 50
-"""The most names that the service lists (server source)."""
+"""The largest number of names that the service lists (server source)."""
 
 
 @attrs.frozen
@@ -436,15 +434,15 @@ class SessionsQuery:
     Args:
         time_filter: The time of the requests.
         filter: Conditions on requests and sessions; None for all.
-        search: A part of the session's id or name, without regard to case; "" for all.
+        search: A part of the session's id or name, ignoring case; "" for all.
         name: The whole name of the session.
         offset: The number of sessions to skip. Servers before 2025-09-22 ignore it (server source).
-        limit: The number of sessions in a page, clamped at 1,000; None or 0 for 50.
-        timezone_difference: Minutes that the service adds to the times of its answer; the client sends 0.
+        limit: The number of sessions in a page, at most 1,000; None or 0 for 50.
+        timezone_difference: Minutes that the service adds to the times of its response; the client sends 0.
 
     Raises:
         FilterTypeError: An argument has the wrong type.
-        FilterValueError: An argument is out of its range.
+        FilterValueError: An argument is out of range.
 
     >>> SessionsQuery(TimeFilter("2026-11-01", "2026-11-08", "UTC"), limit=5000).page_size
     1000
@@ -460,12 +458,12 @@ class SessionsQuery:
 
     @property
     def page_size(self) -> int:
-        """The number of sessions in a page as the service reads ``limit``."""
+        """The number of sessions in a page, as the service reads ``limit``."""
         return min(self.limit or DEFAULT_SESSIONS_PAGE, SESSIONS_PAGE)
 
 
 REQUESTS_PAGE = 1000
-"""The most rows of one page (server source); a larger ``limit`` is an error there."""
+"""The largest page of requests (server source); a larger ``limit`` is an error in the server."""
 
 Request = dict[str, Any]
 """A request under the API's names, for example ``request_id`` and ``request_created_at``."""
@@ -485,7 +483,7 @@ class RequestsQuery:
     """One page of ``POST /v1/request/query-clickhouse``.
 
     The server removes repeated requests after it cuts a page, so a page can be shorter than its limit
-    although more follow; only an empty page is the last (server source).
+    although more follow; only an empty page is certainly the last (server source).
 
     Args:
         filter: Conditions on requests; None for all requests.

@@ -1,4 +1,4 @@
-"""The answers about sessions: `Session`, `Sessions`, `SessionCount`, `SessionName`."""
+"""Answers about sessions: `Session`, `Sessions`, `SessionCount`, `SessionName`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -14,7 +14,7 @@ from helicone_sessions.messages.tabular import Row, Tabular, json_text
 
 @attrs.frozen
 class Session(AsDict):
-    """One session: the totals of its requests *that match the query*, not of all its requests.
+    """One session, with the totals of its requests *that match the query*, not of all its requests.
 
     Args:
         session_id: The property ``Helicone-Session-Id``.
@@ -26,8 +26,8 @@ class Session(AsDict):
         total_requests: The number of requests.
         prompt_tokens: Tokens sent.
         completion_tokens: Tokens received.
-        total_tokens: Tokens sent and received; 0 if the service does not know one of the two.
-        avg_latency: Milliseconds per request; the service gives 0 if no request has a latency.
+        total_tokens: Tokens sent and received; 0 if the service does not know one of them.
+        avg_latency: Milliseconds per request; 0 if no request has a latency.
         user_ids: The users of the requests; empty if the server is too old to list them.
 
     >>> from helicone_sessions.testing import session
@@ -134,7 +134,7 @@ class Sessions(Tabular, Sequence[Session]):
         return iter(self.sessions)
 
     def to_rows(self) -> list[Row]:
-        """A dict for each session, with the keys of `columns`; ``user_ids`` is text with ", " between.
+        """A dict for each session, with the keys of `columns`; ``user_ids`` is text separated by ", ".
 
         >>> from helicone_sessions.testing import session
         >>> Sessions((session(duration=90),)).to_rows()[0]["duration"]
@@ -192,15 +192,15 @@ class Sessions(Tabular, Sequence[Session]):
 
 @attrs.frozen
 class SessionCount(AsDict):
-    """The number of sessions that match, and their totals; without sessions, all are 0.
+    """The number of matching sessions and their totals, which are 0 without sessions.
 
     Servers before September 2025 give only the number; the other fields are then None.
 
     Args:
         count: The number of sessions.
-        total_cost: Dollars of all sessions: of the requests that match, not of whole sessions.
+        total_cost: Dollars of all sessions; only matching requests count, not whole sessions.
         avg_cost: Dollars per session.
-        avg_latency: Milliseconds per session: the sum of the latencies of its requests.
+        avg_latency: Milliseconds per session, the sum of the latencies of its requests.
         avg_requests: Requests per session.
 
     >>> SessionCount(4, total_cost=2.0, avg_cost=0.5, avg_latency=900.0, avg_requests=3.0).avg_cost
@@ -216,7 +216,7 @@ class SessionCount(AsDict):
 
 @attrs.frozen
 class SessionName(AsDict):
-    """A name of sessions.
+    """A name of sessions, and figures about them.
 
     Args:
         name: The property ``Helicone-Session-Name``.

@@ -1,4 +1,4 @@
-"""`Tabular`: answers as rows, and rows as CSV, JSON or a frame of another library."""
+"""`Tabular`: answers as rows, and rows as CSV, JSON or data frames."""
 
 import csv
 import io
@@ -17,13 +17,13 @@ Row = dict[str, Any]
 
 
 class Tabular:
-    """Something with rows; every row has the same columns, in the same order."""
+    """A value with rows; all rows have the same columns, in the same order."""
 
     __slots__ = ()
     columns: ClassVar[Mapping[str, str]]
-    """The columns of the rows, and the meaning of each, with its unit."""
+    """The columns of the rows with their meanings and units."""
     column_types: ClassVar[Mapping[str, type]]
-    """The columns that are `float`, `int` or `datetime` in frames, whatever the values; others are text."""
+    """The columns that are `float`, `int` or `datetime` in frames, whatever their values; others are text."""
 
     @property
     def column_names(self) -> tuple[str, ...]:
@@ -42,7 +42,7 @@ class Tabular:
     def to_csv(self) -> str:
         """The rows as CSV with a header row; a missing value is an empty field, times are ISO 8601.
 
-        Text is not changed; spreadsheets read text that begins with ``=``, ``+``, ``-`` or ``@`` as formulas.
+        Text stays as it is; spreadsheets read text that begins with ``=``, ``+``, ``-`` or ``@`` as formulas.
 
         >>> from helicone_sessions.testing import metrics
         >>> print(metrics(cost=0.5).to_csv())
@@ -142,5 +142,5 @@ def _plain(value: Any) -> Any:
 
 
 def json_text(value: Any) -> str:
-    """JSON that every reader takes: no NaN, times in ISO 8601, and other alphabets as they are."""
+    """JSON for every reader: without NaN, with ISO 8601 times, and with other alphabets unescaped."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)

@@ -6,9 +6,8 @@ from typing import Final, Literal
 import attrs
 
 from helicone_sessions.display import html
-from helicone_sessions.display.numbers import cut_note
 from helicone_sessions.errors import HeliconeError
-from helicone_sessions.messages.metrics import UNITS, PSize, SessionAverages, SessionMetrics
+from helicone_sessions.messages.metrics import UNITS, PSize, SessionAverages, SessionMetrics, note_of_cut
 from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.report.periods import Period
 
@@ -55,7 +54,7 @@ CUTS: Final[tuple[Quantity, ...]] = ("requests_cut", "seconds_cut", "dollars_cut
 
 
 def quantiles(levels: "tuple[PSize, ...]") -> tuple[Quantity, ...]:
-    """The quantities of these quantiles.
+    """The quantities of quantiles.
 
     >>> quantiles(("p95",))
     ('requests_p95', 'seconds_p95', 'dollars_p95')
@@ -170,12 +169,12 @@ def unit_of(name: Quantity) -> str:
 
 
 def cut_of(query: SessionMetricsQuery | None) -> str:
-    """A sentence that says where the histograms of a query are cut.
+    """A sentence about the cut of the histograms of a query.
 
     >>> cut_of(SessionMetricsQuery(p_size="p95"))
     'Cut at p95: sessions above that quantile are not drawn.'
     """
-    return cut_note() if query is None else cut_note(query.cut.p_size, both_ends=query.cut.both_ends)
+    return note_of_cut(None if query is None else query.cut)
 
 
 def quantity_title(name: Quantity, query: SessionMetricsQuery) -> str:

@@ -8,6 +8,7 @@ import attrs
 
 from helicone_sessions.display import html
 from helicone_sessions.display.numbers import MISSING, column_numbers
+from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.messages.tabular import Row, Tabular
 from helicone_sessions.report.cells import (
     CUTS,
@@ -19,12 +20,13 @@ from helicone_sessions.report.cells import (
     quantity_title,
     unit_of,
 )
+from helicone_sessions.report.periods import Period
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _HEADS: Final = ("before", "after", "ratio")
-# A notebook shows no more rows than this.
+# A notebook shows at most this many rows.
 _MOST_ROWS: Final = 200
 
 
@@ -63,7 +65,8 @@ class GridComparison(Tabular):
     """The cells of two grids in pairs, as `MetricsGrid.compare` returns them.
 
     Args:
-        pairs: Each cell with that of the earlier grid, segment by segment.
+        pairs: Each cell with the cell of the earlier grid, segment by segment.
+        query: The common query of all cells of the later grid, if it is known.
 
     >>> from helicone_sessions import SessionMetricsQuery
     >>> from helicone_sessions.testing import metrics
@@ -74,6 +77,7 @@ class GridComparison(Tabular):
     """
 
     pairs: tuple[tuple[GridCell, GridCell], ...]
+    query: SessionMetricsQuery | None = None
 
     columns: ClassVar[Mapping[str, str]] = {
         "segment": "the name of the segment",
@@ -163,19 +167,28 @@ def comparison_to_terminal(
     from helicone_sessions.display import terminal
 
     if len(comparison) == 1:
-        ((after, before),) = comparison.pairs
-        title = " against ".join(each.period.span() for each in (after, before) if each.period is not None)
+        ((after, _),) = comparison.pairs
         lines = [
             (name.replace("_", " "), texts)
             for name in _quantities(after)
             for _, texts in _lines(comparison, name)
         ]
-        return terminal.NumberTable(title, _HEADS, lines)
+        return terminal.NumberTable(_times(comparison), _HEADS, lines)
     return terminal.NumberTable(_title(comparison, quantity), _HEADS, _lines(comparison, quantity))
 
 
 def _title(comparison: GridComparison, quantity: Quantity) -> str:
-    return f"{quantity_title(quantity, comparison.pairs[0][0].query)}, before and after"
+    return f"{quantity_title(quantity, comparison.pairs[0][0].query)}, {_times(comparison)}"
+
+
+def _times(comparison: GridComparison) -> str:
+    """The whole time of the later grid, and that of the earlier one."""
+    spans = []
+    for first, last in zip(comparison.pairs[0], comparison.pairs[-1], strict=True):
+        if first.period is None or last.period is None:
+            return "before and after"
+        spans.append(Period(first.period.start, last.period.end, None).span())
+    return "before {1}, after {0}".format(*spans)
 
 
 def _lines(comparison: GridComparison, quantity: Quantity) -> list[tuple[str, list[str]]]:
@@ -185,6 +198,8 @@ def _lines(comparison: GridComparison, quantity: Quantity) -> list[tuple[str, li
     changes = [Change(before.quantity(quantity), after.quantity(quantity)) for after, before in pairs]
     values = column_numbers([each for change in changes for each in (change.before, change.after)], unit)
     ratios = [MISSING if change.ratio is None else f"{change.ratio:.2f}" for change in changes]
-    labels = [f"{after.segment}, {after.period}" for after, _ in pairs]
+    # With a period per segment, the segments are enough.
+    has_periods = len({after.segment for after, _ in comparison.pairs}) < len(comparison)
+    labels = [f"{after.segment}, {after.period}" if has_periods else str(after.segment) for after, _ in pairs]
     texts = zip(values[::2], values[1::2], ratios, strict=True)
     return [(label, list(each)) for label, each in zip(labels, texts, strict=True)]

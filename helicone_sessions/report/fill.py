@@ -1,4 +1,4 @@
-"""The queries of a grid, by segment: one request on the embedded engine, one for each cell on the service."""
+"""The segments and queries of a grid: one request on the embedded engine, one per cell on the service."""
 
 import asyncio
 from collections import defaultdict
@@ -33,11 +33,11 @@ from helicone_sessions.report.cells import CellSums, GridCell
 from helicone_sessions.report.periods import Period, covered_time
 
 EVERYTHING: Final = "all"
-# The requests that are read to find the values of a column: one page from each part of the time.
+# The requests to read for the values of a column: one page from each part of the time.
 SAMPLED_PARTS, SAMPLED_PAGE = 10, 1000
 
 By = Mapping[Any, Condition] | Column | str
-"""Segments: filters by name, or a column whose values are the segments, as ``F.model`` or ``"model"``."""
+"""Segments: filters by name, or a column whose values are the segments, ``F.model`` or ``"model"``."""
 Segments = dict[Hashable, Filter]
 
 
@@ -51,7 +51,7 @@ class RequestStream(Protocol):
         time_filter: TimeFilter,
         page_size: int,
     ) -> Any:
-        """The requests that match, as an async generator."""
+        """The matching requests, as an async generator."""
 
 
 def named_segments(by: Mapping[Any, Condition]) -> Segments:
@@ -59,7 +59,7 @@ def named_segments(by: Mapping[Any, Condition]) -> Segments:
 
     Raises:
         FilterTypeError: One of them is not a filter.
-        FilterValueError: There is none.
+        FilterValueError: The mapping is empty.
     """
     if not by:
         raise FilterValueError(
@@ -69,7 +69,7 @@ def named_segments(by: Mapping[Any, Condition]) -> Segments:
 
 
 def group_by(by: Any, top: int | None) -> GroupBy | None:
-    """The column of *by*; None if it is a mapping, or left out.
+    """The column in *by*; None if it is a mapping or omitted.
 
     Raises:
         FilterTypeError: *by* is something else, or *top* is not a whole number.
@@ -113,7 +113,7 @@ async def values_in_sample(
 ) -> list[SegmentValue]:
     """The values of a column in up to 10,000 requests, the most expensive first.
 
-    The service has no list of values, so one page of requests is read from each tenth of the time.
+    The service cannot list values, so one page of requests is read from each tenth of the time.
 
     Raises:
         FilterValueError: The query has no time, or no request in the sample has a value.
@@ -158,10 +158,10 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 _SECOND: Final = timedelta(seconds=1)
 # Cells of one request to the engine, so that its response stays far below the client's limit.
 _MOST_CELLS: Final = 5000
-# Calls of the sessions' count at once; the client's own slots hold back most of them.
+# Concurrent calls of the sessions' count; the client's slots delay most of them.
 _COUNTED_AT_ONCE: Final = 32
 _NO_SESSION: Final = SessionAverages(None, None, None)
-# Before any request was stored.
+# Before any stored request.
 _EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -184,8 +184,8 @@ class Outcome(Protocol):
 class MetricsClient(Protocol):
     """The part of `HeliconeClient` that every grid needs.
 
-    Methods of a `HeliconeClient` that are missing are not used: ``query_grid``, ``count_sessions`` and
-    ``stream_requests``.
+    The optional methods ``query_grid``, ``count_sessions`` and ``stream_requests`` of a `HeliconeClient` are
+    used if they exist.
     """
 
     def stream_metrics(
@@ -196,7 +196,7 @@ class MetricsClient(Protocol):
 
 @attrs.frozen
 class Plan:
-    """What the cells of a grid have in common.
+    """The common parts of all cells of a grid.
 
     Args:
         query: The query of all cells.
@@ -244,10 +244,10 @@ class Plan:
 
 
 def _engine_time(period: Period) -> TimeFilter | None:
-    """The time of a period, whose start the contract would exclude."""
+    """The time of a period, with the start that the contract would exclude."""
     if not period.includes_start or period.start is None or period.end is None:
         return period.time_filter
-    # In UTC, because Python subtracts from a time of a zone by the wall clock, even when clocks change.
+    # In UTC, because Python subtracts times of the same zone by the wall clock, even across a clock change.
     return TimeFilter(period.start.astimezone(UTC) - _MILLISECOND, period.end)
 
 
@@ -287,13 +287,13 @@ async def fill(
     cells: dict[Position, GridCell],
     on_progress: OnProgress | None,
 ) -> None:
-    """Run the queries of cells that have no metrics, and put the filled cells in their place.
+    """Run the queries of cells without metrics, and replace them by the filled cells.
 
-    If it is cancelled, *cells* keeps what was completed.
+    After a cancellation, *cells* holds what was completed.
 
     Args:
         client: The client.
-        plan: What the cells have in common.
+        plan: The common parts of all cells.
         cells: The cells.
         on_progress: Called with the numbers of completed, all and failed queries.
 
@@ -306,7 +306,7 @@ async def fill(
     progress = _Progress(len(missing) * len(_levels(plan, cells[missing[0]])), on_progress)
     rest = missing
     if hasattr(client, "query_grid") and not _offers_grid(client):
-        # Only a response tells whether the server answers whole grids.
+        # Only a response shows whether the server answers whole grids.
         await _query_cells(client, plan, cells, missing[:1], progress)
         rest = missing[1:]
     if _offers_grid(client):
@@ -345,7 +345,7 @@ async def _query_grid(
 def _requests(
     plan: Plan, missing: list[Position]
 ) -> Iterator[tuple[dict[int | None, int | None], GridQuery]]:
-    """Requests for parts of a grid, each with the places of the grid's periods in it."""
+    """Requests for parts of a grid, each with the positions of its periods in the grid."""
     wanted = sorted({period for _, period in missing if period is not None})
     has_totals = any(segment is None for segment, _ in missing)
     if any(period is None for _, period in missing):
@@ -420,7 +420,7 @@ def _end(metrics: SessionMetrics, name: str) -> float | None:
 
 
 def _estimate(metrics: SessionMetrics, query: SessionMetricsQuery) -> CellSums:
-    """Sums from the number of drawn sessions, which is at least the share of the cut."""
+    """Sums from the number of drawn sessions, which is at least the share at the cut."""
     average = metrics.average
     if average.session_count is None:
         return CellSums(0, 0, 0.0)
@@ -452,7 +452,7 @@ async def _counted(client: Any, cell: GridCell) -> GridCell:
     try:
         count = await client.count_sessions(query.filter, time_filter=time, name=query.name_contains or None)
     except HeliconeError:
-        # The count cannot decide the filter, for example one on whole sessions: the estimate stays.
+        # The service cannot count with this filter, for example one on whole sessions: the estimate remains.
         return cell
     if count.total_cost is None or count.avg_requests is None:
         return cell

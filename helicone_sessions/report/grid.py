@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, get_args,
 import attrs
 
 from helicone_sessions.display import html
-from helicone_sessions.display.numbers import column_numbers, number
+from helicone_sessions.display.numbers import column_numbers
 from helicone_sessions.errors import FilterValueError, HeliconeError
 from helicone_sessions.filters.constants import zone_of
 from helicone_sessions.filters.expression import ALL, Condition, Filter
@@ -53,13 +53,13 @@ if TYPE_CHECKING:
 
 _FAILED: Final = "failed"
 _TOTAL: Final = "total"
-# A notebook shows no more rows and columns than these.
+# A notebook shows at most this many rows and columns.
 _MOST_ROWS: Final = 200
 _MOST_COLUMNS: Final = 40
 _MOST_NAMES: Final = 8
 
 
-@attrs.frozen(eq=False, repr=False)
+@attrs.frozen(repr=False)
 class MetricsGrid(Tabular):
     """Metrics by segment and period, as `metrics_grid` returns them.
 
@@ -68,13 +68,13 @@ class MetricsGrid(Tabular):
     cells.
 
     Args:
-        query: The query that all cells have in common.
+        query: The common query of all cells.
         segments: The filters of the segments by name.
         periods: The periods in order.
         cells: The cells and totals by the indexes of segment and period; None is the total over all of them.
         percentiles: The quantiles that were requested for each cell.
         exact_sums: Whether sessions were counted on the service too.
-        note: How the segments were found, if they are the values of a column.
+        note: The way in which the segments were found, if they are the values of a column.
 
     >>> import asyncio
     >>> from helicone_sessions import F, HeliconeClient
@@ -85,7 +85,7 @@ class MetricsGrid(Tabular):
     >>> grid = asyncio.run(main())
     >>> len(grid), grid["o3", 0].quantity("dollars_mean"), grid.total().quantity("dollars_mean")
     (2, 0.25, 0.25)
-    >>> grid.to_rows()[1]["segment"], MetricsGrid.from_json(grid.to_json()).to_rows() == grid.to_rows()
+    >>> grid.to_rows()[1]["segment"], MetricsGrid.from_json(grid.to_json()) == grid
     ('o3', True)
     >>> grid.failed, grid.compare(grid).to_rows()[2]["ratio"]
     ((), 1.0)
@@ -145,7 +145,7 @@ class MetricsGrid(Tabular):
     def __len__(self) -> int:
         return len(self.segments) * len(self.periods)
 
-    # A segment's name can be such a pair too. Its user has to tell the type checker.
+    # A segment's name can also be such a pair; its user has to tell the type checker.
     @overload
     def __getitem__(self, key: tuple[Hashable, PeriodKey]) -> GridCell: ...  # type: ignore[overload-overlap]
     @overload
@@ -159,7 +159,7 @@ class MetricsGrid(Tabular):
 
     @property
     def plan(self) -> Plan:
-        """What the queries of all cells have in common."""
+        """The common parts of all queries."""
         return Plan(self.query, self.segments, self.periods, self.percentiles, self.exact_sums)
 
     @property
@@ -170,8 +170,8 @@ class MetricsGrid(Tabular):
     def total(self, segment: Hashable = None, period: PeriodKey | None = None) -> GridCell:
         """The metrics of a segment over the whole time, of a period over all segments, or of everything.
 
-        Totals have queries of their own, because they cannot be added up: a session can lie in several
-        periods, and the mean of means is not the mean. "All segments" is everything that the query selects,
+        Totals have separate queries, because they cannot be added up: a session can be in several periods,
+        and the mean of means is not the mean. "All segments" is everything that the query selects,
         including requests that are in no segment.
 
         Args:
@@ -212,14 +212,21 @@ class MetricsGrid(Tabular):
         Raises:
             FilterValueError: The earlier grid has other segments or another number of periods.
         """
-        if list(self.segments) != list(before.segments) or len(self.periods) != len(before.periods):
+        if len(self.periods) != len(before.periods):
             raise FilterValueError(
                 argument="before",
-                problem=f"has {len(before.segments)} segments and {len(before.periods)} periods, and this"
-                f" grid has {len(self.segments)} and {len(self.periods)}",
-                remedy="Compare grids with as many periods and the same names of segments",
+                problem=f"has {len(before.periods)} periods, and this grid has {len(self.periods)}",
+                remedy="Compare grids with the same number of periods",
             )
-        return GridComparison(tuple(zip(self, before, strict=True)))
+        if others := [*self.segments.keys() ^ before.segments.keys()]:
+            shown = ", ".join(map(repr, others[:_MOST_NAMES])) + (", …" if len(others) > _MOST_NAMES else "")
+            raise FilterValueError(
+                argument="before",
+                problem=f"has other segments: only one of the grids has {shown}",
+                remedy="Use the same segments for both, for example by=this_week.segments",
+            )
+        earlier = [cell for name in self.segments for cell in before[name]]
+        return GridComparison(tuple(zip(self, earlier, strict=True)), self.query)
 
     async def ask_again(
         self, client: MetricsClient, *, on_progress: OnProgress | None = None
@@ -327,7 +334,7 @@ def _row(grid: MetricsGrid, cell: GridCell) -> Row:
 
 @attrs.frozen
 class GridTotals(Tabular):
-    """The totals of a grid as rows; None in the place of a segment is the total over all segments.
+    """The totals of a grid as rows; a segment of None is the total over all segments.
 
     Args:
         grid: The grid.
@@ -387,14 +394,14 @@ async def metrics_grid(
 
     Args:
         client: The client that runs the queries; its limits apply to the whole grid.
-        query: The query that all cells have in common, with the time to divide into periods.
-        by: The segments: a filter for each name, as ``F.model.is_each([...])`` gives them, or a column such
-            as ``F.model``, ``"model"`` or ``F.properties["tier"]``, whose values are the segments. On the
-            service these are the values in up to 10,000 requests, which `MetricsGrid.note` mentions. Without
-            it there is one segment, "all".
+        query: The common query of all cells, with the time to divide into periods.
+        by: The segments: a filter for each name, for example from ``F.model.is_each([...])``, or a column
+            such as ``F.model``, ``"model"`` or ``F.properties["tier"]``, whose values are the segments. On
+            the service these are the values in up to 10,000 requests, which `MetricsGrid.note` mentions. By
+            default there is one segment, "all".
         top: The number of values of a column, those with the highest total cost; None for all.
-        every: The length of a period, for example ``"1d"``, or the time filters of the periods, as
-            `TimeFilter.split` gives them. Without it there is one period, the query's whole time. A period
+        every: The length of a period, for example ``"1d"``, or the time filters of the periods, for example
+            from `TimeFilter.split`. By default there is one period, the query's whole time. A period
             includes its start.
         time_zone: The time zone of the periods. Periods of whole days follow its calendar, from midnight to
             midnight; without a time zone a day is 24 hours from the start of the time.
@@ -403,7 +410,7 @@ async def metrics_grid(
         percentiles: Quantiles of all sessions to find for each cell, for example ``["p50", "p95"]``; each is
             exact. On the service each takes another query for each cell.
         exact_sums: Whether to count sessions, requests and dollars on the service too, with a second query
-            for each cell; without it they are estimated there. The service counts only requests with a
+            for each cell; otherwise they are estimates there. The service counts only requests with a
             session id. On the embedded engine totals are always exact.
         on_progress: Called after each query with the numbers of completed queries, of all queries, and of
             failed queries.
@@ -461,9 +468,9 @@ async def _filled(client: MetricsClient, grid: MetricsGrid, on_progress: OnProgr
 
 
 async def _found_segments(client: Any, query: SessionMetricsQuery, column: GroupBy) -> tuple[Segments, str]:
-    """Segments of the values that a column has, and how they were found."""
+    """Segments of the values of a column, with a note on how they were found."""
     if not client.offers_grid:
-        # Only a response tells whether the server answers whole grids.
+        # Only a response shows whether the server answers whole grids.
         await client.get_metrics(query)
     if client.offers_grid:
         figures = await client.query_grid(GridQuery(query, column))
@@ -514,7 +521,7 @@ def grid_to_html(
     Args:
         grid: The grid.
         quantity: The number to show of each cell.
-        others: Where to find the other quantities, for the note below the table.
+        others: The place of the other quantities, for the note below the table.
 
     Raises:
         ValueError: There is no quantity of that name.
@@ -522,28 +529,27 @@ def grid_to_html(
     unit = unit_of(quantity)
     most = max((value for cell in grid if (value := cell.quantity(quantity)) is not None), default=0.0) or 1.0
 
-    def shown(cell: GridCell) -> html.Cell:
-        if cell.metrics is None:
-            return html.Cell(_FAILED, tip=f"{type(cell.error).__name__}: {cell.error}")
-        value = cell.quantity(quantity)
-        # The shade of a total would say nothing.
-        is_total = cell.segment is None or (cell.period is None and len(grid.periods) > 1)
-        return html.Cell(number(value, unit), 0.0 if is_total else (value or 0.0) / most)
+    def shown(cell: GridCell, text: str) -> html.Cell:
+        return _html_cell(cell, text, (cell.quantity(quantity) or 0.0) / most, len(grid.periods))
 
-    segments = _indexes(grid, 0)
-    periods = _indexes(grid, 1)
-    columns, lines = _shortened(segments, _MOST_COLUMNS), _shortened(periods, _MOST_ROWS)
-    left_out = [
-        f" {len(all_) - len(shown_):,} more {name} are not shown."
-        for name, all_, shown_ in (("periods", periods, lines), ("segments", segments, columns))
-        if len(all_) > len(shown_)
-    ]
-    rows = [
-        (_period_name(grid, line), [shown(grid.cells[column, line]) for column in columns]) for line in lines
-    ]
-    note = f"In {unit}.{''.join(left_out)} Other quantities: {others}. {grid.note}".rstrip()
-    heads = [_segment_name(grid, column) for column in columns]
+    segments, periods, left_out = _shown(grid)
+    columns = []
+    for segment in segments:
+        cells = [grid.cells[segment, period] for period in periods]
+        columns.append(list(map(shown, cells, _texts(cells, quantity))))
+    labels = [_period_name(grid, period) for period in periods]
+    rows = zip(labels, zip(*columns, strict=True), strict=True)
+    note = " ".join(filter(None, [f"In {unit}.", left_out, f"Other quantities: {others}.", grid.note]))
+    heads = [_segment_name(grid, segment) for segment in segments]
     return html.table(quantity_title(quantity, grid.query), heads, rows, note)
+
+
+def _html_cell(cell: GridCell, text: str, share: float, period_count: int) -> html.Cell:
+    if cell.metrics is None:
+        return html.Cell(text, tip=f"{type(cell.error).__name__}: {cell.error}")
+    # The shade of a total has no meaning.
+    is_total = cell.segment is None or (cell.period is None and period_count > 1)
+    return html.Cell(text, 0.0 if is_total else share)
 
 
 def grid_to_terminal(grid: MetricsGrid, quantity: Quantity = "dollars_mean") -> "RenderableType":
@@ -562,22 +568,37 @@ def grid_to_terminal(grid: MetricsGrid, quantity: Quantity = "dollars_mean") -> 
     from helicone_sessions.display import terminal
 
     unit_of(quantity)
-    segments, periods = _indexes(grid, 0), _indexes(grid, 1)
+    segments, periods, left_out = _shown(grid)
     names = [_segment_name(grid, segment) for segment in segments]
     if len(grid.periods) == 1:
         kinds = (*MEANS, *TOTALS, *CUTS, *quantiles(grid.percentiles))
         columns = [_texts([grid.cells[segment, 0] for segment in segments], kind) for kind in kinds]
         heads = [kind.replace("_", " ") for kind in kinds]
         title = f"Sessions by segment, {grid.periods[0].span()}"
-        return terminal.NumberTable(title, heads, zip(names, zip(*columns, strict=True), strict=True))
+        rows = zip(names, zip(*columns, strict=True), strict=True)
+        return terminal.NumberTable(title, heads, rows, note=left_out)
     columns = [_texts([grid.cells[segment, period] for period in periods], quantity) for segment in segments]
     labels = [_period_name(grid, period) for period in periods]
     rows = zip(labels, zip(*columns, strict=True), strict=True)
-    return terminal.NumberTable(quantity_title(quantity, grid.query), names, rows)
+    return terminal.NumberTable(quantity_title(quantity, grid.query), names, rows, note=left_out)
+
+
+def _shown(grid: MetricsGrid) -> tuple[list[int | None], list[int | None], str]:
+    """The segments and periods that a table shows, and a sentence about the others."""
+    segments, periods = _indexes(grid, 0), _indexes(grid, 1)
+    # With one period, each segment is a line of a terminal's table.
+    most = _MOST_ROWS if len(grid.periods) == 1 else _MOST_COLUMNS
+    columns, lines = _shortened(segments, most), _shortened(periods, _MOST_ROWS)
+    left_out = [
+        f"{len(all_) - len(shown):,} more {name} are not shown."
+        for name, all_, shown in (("periods", periods, lines), ("segments", segments, columns))
+        if len(all_) > len(shown)
+    ]
+    return columns, lines, " ".join(left_out)
 
 
 def _indexes(grid: MetricsGrid, axis: Literal[0, 1]) -> list[int | None]:
-    """The segments (0) or the periods (1) of a table; None is the line of the totals, if there are any."""
+    """The segments (0) or the periods (1) of a table; None is the line of the totals, if there is one."""
     count = (len(grid.segments), len(grid.periods))[axis]
     positions = [position[axis] for position in grid.cells]
     # The total of all totals is missing from a grid of one segment or period.
@@ -586,7 +607,7 @@ def _indexes(grid: MetricsGrid, axis: Literal[0, 1]) -> list[int | None]:
 
 
 def _shortened(indexes: list[int | None], most: int) -> list[int | None]:
-    """The first indexes, and that of the totals."""
+    """The first indexes, and the index of the totals."""
     totals = [index for index in indexes if index is None]
     return [*indexes[: len(indexes) - len(totals)][:most], *totals]
 
@@ -628,18 +649,19 @@ def grid_to_json(plan: Plan, cells: Mapping[Position, GridCell], note: str) -> s
             "percentiles": plan.percentiles,
             "exactSums": plan.exact_sums,
             "note": note,
-            "cells": [
-                {
-                    "position": position,
-                    "metrics": cell.metrics and converter.unstructure(cell.metrics),
-                    "error": cell.error and f"{type(cell.error).__name__}: {cell.error}",
-                    "sums": cell.sums and attrs.asdict(cell.sums),
-                    "percentiles": {level: each.to_dict() for level, each in cell.percentiles.items()},
-                }
-                for position, cell in cells.items()
-            ],
+            "cells": [_cell_to_json(position, cell) for position, cell in cells.items()],
         }
     )
+
+
+def _cell_to_json(position: Position, cell: GridCell) -> dict[str, Any]:
+    return {
+        "position": position,
+        "metrics": cell.metrics and converter.unstructure(cell.metrics),
+        "error": cell.error and f"{type(cell.error).__name__}: {cell.error}",
+        "sums": cell.sums and attrs.asdict(cell.sums),
+        "percentiles": {level: each.to_dict() for level, each in cell.percentiles.items()},
+    }
 
 
 def grid_from_json(text: str | bytes) -> tuple[Plan, dict[Position, GridCell], str]:

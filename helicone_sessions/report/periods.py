@@ -1,4 +1,4 @@
-"""`Period`: one step of time in a grid, with the ends that people name it by."""
+"""`Period`: one step of time in a grid, with readable ends."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -54,7 +54,7 @@ class Period:
 
     @property
     def includes_start(self) -> bool:
-        """Whether a request made exactly at its start belongs to it, although a time filter excludes it.
+        """Whether the period includes a request made exactly at its start, which a time filter excludes.
 
         >>> day = TimeFilter("2026-11-01", "2026-11-02", "UTC")
         >>> Period(day.start, day.end, day).includes_start
@@ -66,7 +66,7 @@ class Period:
 
     @property
     def is_partial(self) -> bool:
-        """Whether it is shorter than the whole periods of its grid.
+        """Whether the period is shorter than the whole periods of its grid.
 
         >>> noon = datetime(2026, 11, 2, 12, tzinfo=UTC)
         >>> today = Period(datetime(2026, 11, 2, tzinfo=UTC), noon, None, every=timedelta(days=1))
@@ -85,7 +85,7 @@ class Period:
         return set(ends) == {time()}
 
     def __contains__(self, moment: date) -> bool:
-        """Whether it holds a datetime, or the start of a day in its time zone."""
+        """Whether the period holds a datetime, or the start of a day in its time zone."""
         if self.start is None or self.end is None:
             return True
         if not isinstance(moment, datetime):
@@ -96,11 +96,11 @@ class Period:
                 problem=f"must have a time zone, got the naive datetime {moment.isoformat()}",
                 remedy="Add the time zone, for example with .replace(tzinfo=datetime.UTC)",
             )
-        # Python compares times of the same zone by the wall clock, even when clocks change.
+        # Python compares times of the same zone by the wall clock, even across a clock change.
         return self.start.astimezone(UTC) <= moment.astimezone(UTC) < self.end.astimezone(UTC)
 
     def span(self) -> str:
-        """From its start to its end, for the title of a table of one period.
+        """The period from start to end, for the title of a table of one period.
 
         >>> Period(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 8, 12, tzinfo=UTC), None).span()
         '2026-11-01 00:00 to 2026-11-08 12:00'
@@ -118,8 +118,12 @@ class Period:
         is_day = time() in (self.start.time(), self.end.time()) and not (self.every or _MILLISECOND) % _DAY
         if is_day or self._is_at_midnights():
             return f"{first}{part}" if first == last else f"{first} to {last}{part}"
-        is_repeated = len({self.start.replace(fold=fold).utcoffset() for fold in (0, 1)}) > 1
-        return self.start.isoformat(" ", "minutes")[: None if is_repeated else 16] + part
+        return self.start.isoformat(" ", "minutes")[: None if _is_repeated(self.start) else 16] + part
+
+
+def _is_repeated(moment: datetime) -> bool:
+    """Whether the clock shows this time twice, because it was put back."""
+    return len({moment.replace(fold=fold).utcoffset() for fold in (0, 1)}) > 1
 
 
 PeriodKey = int | date | Period
@@ -169,15 +173,7 @@ def periods_of(
     if every is None:
         return (Period(None, None, None),) if whole is None else _periods([whole], zone)
     if isinstance(every, timedelta):
-        if whole is None:
-            raise FilterValueError(
-                argument="every",
-                problem="cannot divide all time",
-                remedy="Give the query a time, for example"
-                " SessionMetricsQuery(time_filter=TimeFilter.last(days=30))",
-            )
-        by_calendar = time_zone is not None and not every % _DAY
-        return _periods(whole.split(days=every / _DAY, time_zone=zone if by_calendar else None), zone, every)
+        return _divided(whole, every, zone, by_calendar=time_zone is not None)
     time_filters = _time_filters(every)
     if whole is not None:
         raise FilterValueError(
@@ -186,6 +182,20 @@ def periods_of(
             remedy="Leave out one of them",
         )
     return _periods(time_filters, zone)
+
+
+def _divided(
+    whole: TimeFilter | None, every: timedelta, zone: tzinfo, *, by_calendar: bool
+) -> tuple[Period, ...]:
+    if whole is None:
+        raise FilterValueError(
+            argument="every",
+            problem="cannot divide all time",
+            remedy="Give the query a time, for example"
+            " SessionMetricsQuery(time_filter=TimeFilter.last(days=30))",
+        )
+    days = zone if by_calendar and not every % _DAY else None
+    return _periods(whole.split(days=every / _DAY, time_zone=days), zone, every)
 
 
 def _time_filters(every: Any) -> list[TimeFilter]:
@@ -224,7 +234,7 @@ def _periods(
     found = []
     before: datetime | None = None
     for each in time_filters:
-        # `TimeFilter.split` begins a millisecond earlier, to count the requests made exactly at the start.
+        # `TimeFilter.split` begins a millisecond earlier, to include requests made exactly at the start.
         start = before if before == each.start + _MILLISECOND else border_of(each.start)
         before = each.end
         found.append(Period(start.astimezone(zone), each.end.astimezone(zone), each, every))

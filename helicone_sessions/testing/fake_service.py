@@ -1,4 +1,4 @@
-"""`FakeHelicone`: the endpoint of the service, with programmable answers."""
+"""`FakeHelicone`: the endpoints of the service on loopback, with programmable answers."""
 
 import asyncio
 import threading
@@ -36,7 +36,7 @@ from helicone_sessions.testing.stored_data import StoredData, Traps
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-# The service takes bodies up to 50 MB (server source).
+# The service accepts bodies up to 50 MB (server source).
 _LARGEST_BODY = 50 * 1024 * 1024
 _TURNS_TO_CONNECT = 10
 
@@ -91,8 +91,8 @@ class LoopbackServer:
         if self._listening is None:
             return
         loop = asyncio.get_running_loop()
-        # asyncio neither serves nor closes a connection that it accepts while the server closes. Accept no
-        # more connections first, and let those that are accepted complete.
+        # asyncio neither serves nor closes a connection that it accepts while the server closes. So stop
+        # accepting connections first, and let accepted ones complete.
         if hasattr(loop, "remove_reader") and not _is_proactor(loop):
             for socket in self._listening.sockets:
                 loop.remove_reader(socket)
@@ -177,14 +177,15 @@ class FakeHelicone:
         host: The address to listen on.
         port: The port; 0 takes a free one.
         clock: The clock of the rate limit and of the recorded requests; by default the current clock.
-        strict: Reject filters that the real server would read only in part, and raise an `AssertionError` at
-            the end of the block if there are complaints. Otherwise such filters are answered by the contract.
+        strict: Reject filters that the real server would read only in part, and raise an `AssertionError`
+            at the end of the block if there are complaints. Otherwise the fake answers such filters by the
+            contract.
         patience: Seconds of real time after which a wait in a test fails.
-        traps: How lists of sessions and requests depart from the contract, as those of real servers do.
+        traps: Differences of the lists of sessions and requests from the contract, as in real servers.
 
     Attributes:
         requests: The requests in the order of arrival, as `RecordedRequest`.
-        complaints: The problems of the requests as text; clear it if they were on purpose.
+        complaints: The problems of the requests as text; clear it if they were intended.
         open: The number of requests under way.
         most_open: The highest number of requests under way at once.
         refused: The number of requests that the rate limit rejected.
@@ -219,7 +220,7 @@ class FakeHelicone:
         port: int = 0,
         clock: Clock | None = None,
         strict: bool = True,
-        patience: float = 5.0,
+        patience: float = 60.0,
         traps: Traps | None = None,
     ) -> None:
         self.api_key = api_key
@@ -287,7 +288,7 @@ class FakeHelicone:
 
     @property
     def traps(self) -> Traps:
-        """How the lists depart from the contract; it can be changed at any time."""
+        """Differences of the lists from the contract; they can be changed at any time."""
         return self._data.traps
 
     @traps.setter

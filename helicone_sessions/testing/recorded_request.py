@@ -22,7 +22,7 @@ class CheckedBody:
         json: The decoded body; None if it is not JSON.
         query: The query; None if the body breaks the contract.
         conditions: The conditions of the filter, one for each column and operator, in their order.
-        complaints: The breaks of the contract, and the conditions that the service would not read.
+        complaints: Breaks of the contract, and conditions that the service would not read.
     """
 
     json: Any = None
@@ -46,7 +46,7 @@ class RecordedRequest:
         conditions: The conditions of its filter, each as a filter, in their order:
             ``F.cost > 0.1 in request.conditions``.
         time: The time of arrival, by the clock of the server.
-        connection: The host and port of the client, the same for all requests over one connection.
+        connection: The host and port of the client, equal for all requests over one connection.
 
     >>> import asyncio
     >>> from helicone_sessions import F, HeliconeClient
@@ -81,7 +81,7 @@ def masked(headers: "CIMultiDictProxy[str]") -> "CIMultiDict[str]":
 
 
 def check_body(body: bytes, endpoint: Endpoint[Any, Any] = METRICS) -> CheckedBody:
-    """Read a body by the contract, and list what breaks it or would not be read."""
+    """Read a body by the contract, and list its breaks and the conditions that would not be read."""
     try:
         wire = decode(body)
     except ValueError as error:

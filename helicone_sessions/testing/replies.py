@@ -38,7 +38,7 @@ _TYPES: Final = {bytes: "application/octet-stream", str: "text/plain; charset=ut
 
 @attrs.frozen
 class Reply:
-    """A response, byte for byte.
+    """A response, byte by byte.
 
     Args:
         status: The HTTP status.
@@ -71,7 +71,7 @@ class Reply:
 
 
 def response(reply: Reply, headers: Mapping[str, str]) -> web.Response:
-    """A reply for aiohttp; the reply's own headers win over *headers*."""
+    """A reply for aiohttp; the reply's own headers override *headers*."""
     together = CIMultiDict({"Content-Type": reply.content_type, **headers})
     together.update(reply.headers)
     return web.Response(status=reply.status, body=reply.raw, headers=together)
@@ -200,7 +200,7 @@ def request(
     """A request under the API's names.
 
     Args:
-        request_id: Its id; None makes a new one.
+        request_id: Its id; by default a new one.
         created_at: Its time.
         session_id: The id of its session; None for a request outside of sessions.
         session_name: The name of its session.
@@ -240,7 +240,7 @@ _NO_LINGER: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
 class Fault(Enum):
-    """A failure of the connection, for which there is no status.
+    """A failure of the connection, which has no status.
 
     >>> import asyncio
     >>> from helicone_sessions import HeliconeClient
@@ -264,9 +264,9 @@ class Fault(Enum):
     NOT_HTTP = "not http"
     """The response is not HTTP."""
     GOES_STALE = "goes stale"
-    """The response comes, and the server resets the kept connection at the next request on it.
+    """The response comes, and the server resets the kept connection at the next request.
 
-    A client meets this if its request crosses with a server that closes an idle connection.
+    A client can meet this when a server closes an idle connection while the next request is on its way.
     """
 
 
@@ -283,14 +283,14 @@ async def truncated(request: web.Request, reply: Reply, headers: Mapping[str, st
 
 
 def broken_off(request: web.Request, fault: Fault) -> web.StreamResponse:
-    """End the connection without a response."""
+    """Close the connection without a response."""
     if fault is Fault.NOT_HTTP and request.transport is not None:
         request.transport.write(b"NOPE this is no HTTP\r\n\r\n")
     if fault in (Fault.RESET, Fault.GOES_STALE):
         _reset(request)
     else:
         _close(request)
-    # aiohttp requires a response, which nobody receives.
+    # aiohttp requires a response, although nobody receives it.
     return web.Response()
 
 
@@ -308,11 +308,11 @@ def _reset(request: web.Request) -> None:
 Answer: TypeAlias = SessionMetrics | Reply | Fault | Callable[[RecordedRequest], Awaitable["Answer"]]
 """An answer, or an async function that takes the request and returns one."""
 Matching = AnyQuery | Condition | str | Callable[[Any], object]
-"""The requests with an equal query, with an equal filter, with this ``name_contains``, or those for whose
-query a function returns true."""
+"""Requests with an equal query, an equal filter or this ``name_contains``, or a function of the query that
+returns true for them."""
 
 _Matches = Callable[[AnyQuery], object]
-# These faults need an answer that they truncate or follow.
+# These faults need an answer to truncate or to follow.
 _FAULTS_OF_ANSWERS: tuple[Answer, ...] = (Fault.TRUNCATE, Fault.GOES_STALE)
 
 
@@ -333,7 +333,7 @@ def checked(answer: Answer) -> Answer:
 def matcher(to: Matching | None) -> _Matches:
     """A predicate for queries.
 
-    Queries and filters are compared in their wire form, in which equal ones have one spelling.
+    Queries and filters are compared in their wire form, in which equal ones have the same form.
 
     Raises:
         TypeError: *to* cannot be compared with a query.
@@ -404,7 +404,7 @@ class Held:
 
 
 class AnswerRules:
-    """The answers to come: first those for the next requests, then the rules, the latest first."""
+    """The answers: first those for the next requests, then the rules, the latest first."""
 
     def __init__(self) -> None:
         self.otherwise: Answer = metrics()
@@ -413,11 +413,11 @@ class AnswerRules:
         self._holds: list[Held] = []
 
     def add(self, *answers: Answer) -> None:
-        """Answer the next requests so, one each."""
+        """Set the answers to the next requests, one each."""
         self._next.extend([checked(answer) for answer in answers])
 
     def add_rule(self, to: Matching, answer: Answer) -> None:
-        """Answer requests that match *to* so."""
+        """Set the answer to requests that match *to*."""
         self._rules.append((matcher(to), checked(answer)))
 
     def hold(self, to: Matching | None) -> Held:

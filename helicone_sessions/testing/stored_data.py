@@ -1,9 +1,10 @@
-"""The sessions and requests of the fake service, and `Traps`: how real servers depart from the contract."""
+"""The sessions and requests of the fake service, and `Traps`: how real servers differ from the contract."""
 
 import operator
 import random
 import re
-from collections.abc import Callable, Iterable
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -13,7 +14,7 @@ import attrs
 
 from helicone_sessions.filters.constants import MISSING
 from helicone_sessions.filters.expression import Filter
-from helicone_sessions.filters.nodes import Leaf, Node, Or, fold, simplify
+from helicone_sessions.filters.nodes import And, Leaf, Node, Or, fold, simplify
 from helicone_sessions.filters.schema import SESSIONS as SESSION_TABLE
 from helicone_sessions.filters.schema import Kind
 from helicone_sessions.filters.whole_sessions import has_whole_session_conditions
@@ -50,16 +51,16 @@ _COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
 }
 _WILDCARDS: Final = re.compile(r"\\([\\%_])|(%)|(_)|(.)", re.DOTALL)
 ValueOf = Callable[[Leaf], Any]
-"""Gives the value of the column of a condition; None if it is missing."""
+"""Returns the value of the column of a condition; None if it is missing."""
 UNKNOWN: Final = object()
-"""The value of a column about which nothing is known: every condition on it holds."""
+"""The value of an unknown column: every condition on it holds."""
 
 
 def predicate(condition: Filter | None, *, drops_fractions: bool = False) -> Callable[[ValueOf], bool]:
-    """A function that says whether values fulfil a filter.
+    """A function that checks whether values match a filter.
 
     Args:
-        condition: The filter; None is always fulfilled.
+        condition: The filter; None always matches.
         drops_fractions: Read the times of conditions in whole seconds, as the open-source server does.
 
     >>> from helicone_sessions import F
@@ -119,17 +120,17 @@ _NAMES: Final = {"status": "response_status", "latency": "delay_ms", "user_id": 
 
 @attrs.frozen(kw_only=True)
 class Traps:
-    """How a server departs from the contract; each was found in the open-source server or an older one.
+    """Differences of a server from the contract; each exists in the open-source server or an older one.
 
     Args:
         numbers_as_text: Counts come as text.
         without_user_ids: Sessions have no ``user_ids``.
         ignores_offset: The list of sessions is always the newest 50, and their count a bare number.
-        repeats_rows: Rows are stored up to three times; a page is cut first and rid of repetitions then.
-        shuffles_ties: Rows of the same time come in another order each time.
-        drops_fractions: Fractions of a second in conditions and in ``timeFilter`` do not count.
+        repeats_rows: Rows are stored up to three times; repetitions are removed after a page is cut.
+        shuffles_ties: Rows of the same time come in a different order each time.
+        drops_fractions: Fractions of a second in conditions and in ``timeFilter`` are ignored.
         slow_above: Pages of more rows end with a gateway's timeout (504).
-        fails_on_whole_sessions: The count of sessions fails for conditions on whole sessions.
+        fails_on_whole_sessions: The count of sessions fails with conditions on whole sessions.
 
     >>> Traps(slow_above=100).slow_above
     100
@@ -147,15 +148,16 @@ class Traps:
 
 @attrs.define(eq=False)
 class StoredData:
-    """What the fake service knows of sessions and requests, and its answers about them."""
+    """The sessions and requests of the fake service, and its answers about them."""
 
     sessions: list[Session] = attrs.field(factory=list)
     requests: list[Request] = attrs.field(factory=list)
     traps: Traps = attrs.field(factory=Traps)
     _random: random.Random = attrs.field(factory=lambda: random.Random(0), init=False)  # noqa: S311
+    _times: "_Times" = attrs.field(factory=lambda: _Times([]), init=False)
 
     def reply(self, endpoint: Endpoint[Any, Any], query: Any) -> Reply:
-        """The response of an endpoint other than that of the metrics."""
+        """The response of an endpoint other than metrics."""
         answers: dict[Endpoint[Any, Any], Callable[[Any], Any]] = {
             SESSIONS: self._page_of_sessions,
             SESSION_COUNT: self._session_count,
@@ -250,7 +252,7 @@ class StoredData:
         ]
 
     def _selected(self, query: SessionsQuery | SessionMetricsQuery) -> list[Session]:
-        """The sessions in the time and of the filter of a query."""
+        """The sessions that match the time and the filter of a query."""
         holds = predicate(query.filter, drops_fractions=self.traps.drops_fractions)
         found = [one for one in self.sessions if holds(partial(_of_session, one))]
         if query.time_filter is not None:
@@ -264,7 +266,51 @@ class StoredData:
 
     def _matching_requests(self, query: RequestsQuery | RequestCountQuery) -> list[Request]:
         holds = predicate(query.filter, drops_fractions=self.traps.drops_fractions)
-        return [one for one in self.requests if holds(partial(_of_request, one))]
+        # The times are compared at each query, because a test may change the requests in between.
+        texts = [one["request_created_at"] for one in self.requests]
+        if texts != self._times.texts:
+            self._times = _Times(texts)
+        candidates = (self.requests[place] for place in self._times.places(query.filter))
+        return [one for one in candidates if holds(partial(_of_request, one))]
+
+
+@attrs.frozen(eq=False)
+class _Times:
+    """The times of requests in order, so that a page of many requests reads few of them.
+
+    Args:
+        texts: The times as the API gives them.
+    """
+
+    texts: list[str]
+    _moments: list[datetime] = attrs.field(init=False)
+    _places: list[int] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        found = sorted((moment_in(text), place) for place, text in enumerate(self.texts))
+        object.__setattr__(self, "_moments", [moment for moment, _ in found])
+        object.__setattr__(self, "_places", [place for _, place in found])
+
+    def places(self, condition: Filter | None) -> list[int]:
+        """The places of the requests, in order of time, whose time a filter does not exclude."""
+        first, last = 0, len(self._moments)
+        for leaf in _conditions_on_time(condition):
+            # A second lower, because the server may drop the fraction.
+            if leaf.operator in ("gt", "gte"):
+                first = max(first, bisect_left(self._moments, leaf.value.replace(microsecond=0)))
+            elif leaf.operator in ("lt", "lte"):
+                last = min(last, bisect_right(self._moments, leaf.value))
+        return self._places[first:last]
+
+
+def _conditions_on_time(condition: Filter | None) -> Iterator[Any]:
+    """The conditions on the time of requests that every match fulfils."""
+    if condition is None or condition.matches_nothing:
+        return
+    root = simplify(condition.node)
+    for node in root.children if isinstance(root, And) else (root,):
+        if isinstance(node, Leaf) and node.column.name == "request_created_at":
+            yield node
 
 
 def _created_at(request: Request) -> datetime:
@@ -272,7 +318,7 @@ def _created_at(request: Request) -> datetime:
 
 
 def _of_session(session: Session, leaf: Leaf) -> Any:
-    """The value of a column; of the requests of a session only id and name are known."""
+    """The value of a column; from the requests of a session, only id and name are known."""
     if leaf.column.table == SESSION_TABLE:
         name = leaf.column.name.removeprefix("session_")
         return getattr(session, name, UNKNOWN)

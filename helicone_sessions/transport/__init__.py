@@ -1,1 +1,1 @@
-"""How a query gets to the service: the client, its retries, its gate and its batches."""
+"""The client: queries, retries, the rate limit and batches."""

@@ -1,4 +1,4 @@
-"""Many queries at once: bounded, pulled as slots get free, one outcome for each, nothing left behind."""
+"""Many queries at once: limited concurrency, input pulled when slots are free, one outcome for each query."""
 
 import asyncio
 from collections.abc import (
@@ -31,7 +31,7 @@ Queries = Mapping[K, Query] | Iterable[Query] | AsyncIterable[Query]
 Answer = tuple[SessionMetrics, int]
 Ask = Callable[[SessionMetricsQuery], Awaitable[Answer]]
 
-# Outcomes per slot that may wait for a slow query before them, if they are ordered.
+# With `ordered`, the number of outcomes per slot that can wait for an earlier slow query.
 _LOOK_AHEAD = 4
 
 
@@ -43,7 +43,7 @@ class MetricsOutcome(Generic[K]):
         key: The key of the query in a mapping, else its position in the input.
         query: The query.
         metrics: Its metrics.
-        error: The reason why there are none.
+        error: The error, if there are no metrics.
         attempts: Number of attempts.
         elapsed: Seconds from start to end, including waits.
 
@@ -66,7 +66,7 @@ def as_query(value: Any, key: object) -> SessionMetricsQuery:
     """The query itself, or the query for a filter; *key* identifies it in an error.
 
     Raises:
-        FilterTypeError: It is neither.
+        FilterTypeError: It is something else.
     """
     if isinstance(value, SessionMetricsQuery):
         return value
@@ -145,7 +145,7 @@ class MetricsStream(Generic[K]):
 async def _outcomes(
     queries: Queries[Any], ask: Ask, concurrency: int, now: Callable[[], float], *, ordered: bool
 ) -> AsyncGenerator[MetricsOutcome[Any], None]:
-    # The hint may be too low; then the batch only takes longer.
+    # The hint can be too low; then the batch only takes longer.
     most = max(1, min(concurrency, length_hint(queries, concurrency)))
     workers = _Workers(_source(queries), ask, most, now, is_ordered=ordered)
     try:
@@ -180,7 +180,7 @@ async def _numbered(queries: AsyncIterable[Any]) -> AsyncGenerator[_Item, None]:
             yield place, query
             place += 1
     finally:
-        # Not left to the garbage collector: the input may hold a cursor.
+        # Not left to the garbage collector, because the input may hold a cursor.
         if isinstance(queries, AsyncGenerator):
             await queries.aclose()
 
@@ -189,7 +189,7 @@ async def _numbered(queries: AsyncIterable[Any]) -> AsyncGenerator[_Item, None]:
 class _Workers:
     """One task per slot; each pulls a query, runs it, and pulls the next.
 
-    A task for each query would cost more than all the rest of this module.
+    A task for each query would cost more than the rest of this module.
     """
 
     source: Any
@@ -197,9 +197,9 @@ class _Workers:
     most: int
     now: Callable[[], float]
     is_ordered: bool = attrs.field(kw_only=True)
-    # Queries that may be pulled beyond the outcomes taken.
+    # The number of queries that may be pulled beyond the outcomes taken.
     _ahead: int = attrs.field(init=False)
-    # Outcomes that are not taken yet, by the position of their query if ordered, else by arrival.
+    # Outcomes that nobody has taken yet, by the position of their query if ordered, else by arrival.
     _done: dict[int, MetricsOutcome[Any]] = attrs.field(factory=dict, init=False)
     _errors: int = attrs.field(default=0, init=False)
     _pulled: int = attrs.field(default=0, init=False)
@@ -211,26 +211,26 @@ class _Workers:
     _tasks: list["asyncio.Task[None]"] = attrs.field(factory=list, init=False)
     _working: int = attrs.field(default=0, init=False)
     _pulling: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
-    # Set when something is there to take, or is taken.
+    # Set when there is an outcome to take, or when one is taken.
     _reader: "asyncio.Future[None] | None" = attrs.field(default=None, init=False)
     _resting: list["asyncio.Future[None]"] = attrs.field(factory=list, init=False)
 
     def __attrs_post_init__(self) -> None:
-        # Of ordered outcomes, a slow one holds back the ones after it.
+        # A slow query delays the ordered outcomes after it.
         self._ahead = self.most * (_LOOK_AHEAD if self.is_ordered else 2)
 
     def start(self) -> None:
-        """Start the tasks, which may begin at once."""
+        """Start the tasks, which can begin to run at once."""
         self._working = self.most
         self._tasks = [asyncio.ensure_future(self._work()) for _ in range(self.most)]
 
     def take(self) -> MetricsOutcome[Any] | None:
-        """The next outcome, if it is there."""
+        """The next outcome, if there is one."""
         outcome = self._done.pop(self._taken, None)
         if outcome is None:
             if self._failure is None or not self._done:
                 return None
-            # No outcome comes between these anymore.
+            # No outcome can come before these.
             outcome = self._done.pop(min(self._done))
         self._taken += 1
         if outcome.error is not None:
@@ -245,7 +245,7 @@ class _Workers:
         Raises:
             AuthenticationError: The service refuses the key.
             ConfigurationError: The client is closed, or was used on another loop.
-            BaseException: The input raised it, or holds an item that is no query.
+            BaseException: The input raised it, or holds an item that is not a query.
         """
         if self._failure is not None:
             raise self._failure
@@ -289,7 +289,7 @@ class _Workers:
                     outcome = MetricsOutcome(key, query, metrics, None, attempts, self.now() - begun)
                 self._finish(place, outcome)
         except BaseException as error:
-            # The reader gets it, also a CancelledError of the input, unless the batch is ending.
+            # The reader gets the error, also a CancelledError of the input, unless the batch is ending.
             if self._is_ending or not isinstance(error, (Exception, asyncio.CancelledError)):
                 raise
             self._failure = self._failure or error
@@ -298,9 +298,9 @@ class _Workers:
             self._wake_reader()
 
     def _may_pull(self) -> bool:
-        """Whether there may be more queries, and not too many outcomes wait to be taken.
+        """Whether more queries may be pulled, and not too many outcomes wait to be taken.
 
-        An error has to be taken first: the reader may want to end it all.
+        The reader must take an error first, because it may end the batch.
         """
         if self._is_exhausted or self._failure is not None or self._errors:
             return False

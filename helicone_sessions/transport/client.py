@@ -1,4 +1,4 @@
-"""`HeliconeClient`: the one place of the core that talks over the network."""
+"""`HeliconeClient`: all communication of the core with the service."""
 
 import asyncio
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping
@@ -13,6 +13,7 @@ from yarl import URL
 from helicone_sessions.clock import current as current_clock
 from helicone_sessions.errors import FilterTypeError, HeliconeError
 from helicone_sessions.filters.cautions import Caution
+from helicone_sessions.filters.expression import Filter
 from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages import protocol
 from helicone_sessions.messages.grid_query import GridFigures, GridQuery
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from helicone_sessions.transport.signed_bodies import SignedBodies
 
 K = TypeVar("K")
-# Stands for an option that is not given, where None is a value.
+# Marks an omitted option where None is a value.
 _KEPT: Any = object()
 _DEFAULTS: Final = {field.name: field.default for field in attrs.fields(SessionMetricsQuery)}
 OnProgress = Callable[[int, int | None, int], object]
@@ -55,37 +56,38 @@ OnProgress = Callable[[int, int | None, int], object]
 class HeliconeClient(Listings):
     """A client for one Helicone organisation; use it with ``async with`` or end it with `aclose`.
 
-    Making one touches neither the network nor an event loop. One client belongs to the loop on which it is
+    Creating a client needs neither the network nor an event loop. A client belongs to the loop on which it is
     first used.
 
     Args:
-        api_key: The key; without it the environment's ``HELICONE_API_KEY``.
+        api_key: The key; by default the environment's ``HELICONE_API_KEY``.
         region: ``"us"`` or ``"eu"``.
-        base_url: The address of the service instead of a region, as of a self-hosted Helicone; without
-            either, the environment's ``HELICONE_BASE_URL``, else the US region.
-        session: An aiohttp session to use. It is not closed by the client, and goes through the proxy that
-            it was made with. Without one, the proxy that the environment names is used (``HTTPS_PROXY``,
-            ``HTTP_PROXY``, ``ALL_PROXY``, ``NO_PROXY``), read when the client is made.
+        base_url: The address of the service instead of a region, for example of a self-hosted Helicone; by
+            default the environment's ``HELICONE_BASE_URL``, else the US region.
+        session: An aiohttp session to use. The client does not close it, and uses the proxy of that session.
+            Without a session, the client uses the proxy in the environment when it is created
+            (``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY``, ``NO_PROXY``).
         timeout: Seconds for one attempt, from sending to the complete response. Waiting for a slot or for the
             rate limit does not count.
-        deadline: Seconds for a query with all its attempts and waits, the wait for the rate limit included,
+        deadline: Seconds for a query with all its attempts and waits, including the wait for the rate limit,
             from the moment it has a slot; None for no limit. A wait or a retry that cannot finish before the
-            deadline is not started: the error is raised at once.
-        max_retries: The number of retries after a failure that may pass: no connection, a broken connection,
-            a timeout, a gateway's 5xx, or a transient error of the service such as "too many simultaneous
-            queries". The wait before the first retry is up to half a second, and doubles with each up to
-            20 s; a ``Retry-After`` is added. A refusal by the rate limit (429) is no retry: the query waits
-            until the limit lets it through, unless that takes more than an hour (`RateLimited`).
-        max_concurrency: The number of queries under way at once; the service runs six database queries for
+            deadline is not started; the error is raised at once.
+        max_retries: The number of retries after a transient failure: no connection, a broken connection, a
+            timeout, a gateway's 5xx, or a transient error of the service such as "too many simultaneous
+            queries". The wait before the first retry is up to half a second, and doubles with each retry up
+            to 20 s; a ``Retry-After`` is added. A refusal by the rate limit (429) does not count as a retry:
+            the query waits for the limit, unless that takes more than an hour (`RateLimited`).
+        max_concurrency: The number of concurrent queries; the service runs six database queries for
             each. Identical queries under way at the same time are sent once.
         rate_limit: Your own limit, in addition to the service's: a `RateLimit`, or an async context manager
-            that is entered for each attempt. Clients with the same key in one process share what they know
-            about the service's limit.
+            that is entered for each attempt. Clients with the same key in one process share their knowledge
+            of the service's limit.
         hooks: `Hooks`, or several, for logs, metrics and traces of queries, attempts and waits.
         cautions: The reaction to a filter that the open-source server is known to read differently
-            (`Filter.cautions`): ``"warn"`` gives a `HeliconeFilterWarning`, once for each place in your code;
-            ``"error"`` raises before anything is sent; ``"ignore"`` does nothing. There are no warnings for a
-            server that announces that it follows the contract, such as `LocalServer`.
+            (`Filter.cautions`): ``"warn"`` issues a `HeliconeFilterWarning`, once for each place in your
+            code; ``"error"`` raises an error before anything is sent; ``"ignore"`` does nothing. A server
+            that announces that it follows the contract, such as `LocalServer`, causes a warning only for a
+            condition on a column of which its data lacks values.
 
     Raises:
         ConfigurationError: There is no key, or an argument cannot be used.
@@ -112,11 +114,11 @@ class HeliconeClient(Listings):
         hooks: Hooks | Iterable[Hooks] | None = None,
         cautions: Cautions = "warn",
     ) -> None:
-        # Here, for aiohttp takes most of the time of an import, and who builds filters needs none of it.
+        # aiohttp takes most of the import time, and building filters does not need it.
         from helicone_sessions.transport.attempt import Sender, Slots
         from helicone_sessions.transport.connection import Connection
 
-        # A session of the caller's has its own way through a proxy.
+        # A caller's session has its own proxy.
         settings = resolve(api_key, region, base_url, looks_for_proxy=session is None)
         self._settings = settings
         self._base_url = settings.masked(str(settings.base_url))
@@ -165,7 +167,7 @@ class HeliconeClient(Listings):
         hooks: Hooks | Iterable[Hooks] | None = _KEPT,
         cautions: Cautions | None = None,
     ) -> "HeliconeClient":
-        """The same client with other limits: it shares connections, slots and rate limit with this one.
+        """The same client with other limits; it shares connections, slots and the rate limit with this one.
 
         Closing one of them closes both.
 
@@ -209,13 +211,13 @@ class HeliconeClient(Listings):
         use_interquartile: bool | None = None,
         timezone_difference: float | timedelta | tzinfo = 0,
     ) -> Coroutine[Any, Any, SessionMetrics]:
-        """The metrics of the sessions that a query selects; to be awaited.
+        """The metrics of the sessions that a query selects; await the result.
 
         Args:
             query: A whole query, or a filter to which the keywords are added; None selects everything.
             name_contains: As in `SessionMetricsQuery`, like all that follow.
-            time_filter: When the requests were made.
-            p_size: Where the histograms are cut.
+            time_filter: The time of the requests.
+            p_size: The cut of the histograms.
             use_interquartile: Cut them at both ends.
             timezone_difference: Minutes west of UTC.
 
@@ -276,12 +278,12 @@ class HeliconeClient(Listings):
     def get_metrics_many(
         self, queries: Any, *, return_errors: bool = False, on_progress: OnProgress | None = None
     ) -> Any:
-        """The metrics of many queries, of which `max_concurrency` run at a time; to be awaited.
+        """The metrics of many queries, `max_concurrency` at a time; await the result.
 
         Args:
             queries: A mapping or an iterable of queries or filters.
-            return_errors: Return errors in place of metrics, instead of raising the first and cancelling the
-                rest.
+            return_errors: Return errors instead of metrics; by default the first error is raised, and the
+                rest is cancelled.
             on_progress: Called after each outcome with the numbers of finished queries, of all queries (None
                 if the length of the input is unknown) and of failures.
 
@@ -289,10 +291,10 @@ class HeliconeClient(Listings):
             A dict with the same keys in the same order for a mapping, else a list.
 
         Raises:
-            HeliconeError: The first error, unless *return_errors*. An `AuthenticationError` always: no other
-                query would succeed. The metrics up to then are in ``answered`` of the error (and of an
-                `asyncio.CancelledError`, which is the cause of the error of ``asyncio.timeout``), by
-                key, or by place in an iterable.
+            HeliconeError: The first error, unless *return_errors*. An `AuthenticationError` is always
+                raised, because no other query would succeed. The metrics so far are in ``answered`` of the
+                error (and of an `asyncio.CancelledError`, which is the cause of the error of
+                ``asyncio.timeout``), by key, or by position in an iterable.
 
         >>> from helicone_sessions import F
         >>> from helicone_sessions.testing import FakeHelicone
@@ -325,13 +327,10 @@ class HeliconeClient(Listings):
                     if on_progress is not None:
                         on_progress(len(answers), total, failed)
         except (HeliconeError, asyncio.CancelledError) as error:
-            error.answered = {  # type: ignore[union-attr] # so that a timeout of the caller's loses nothing
-                key: answer for key, answer in answers.items() if isinstance(answer, SessionMetrics)
-            }
+            # So that the caller's own timeout loses nothing.
+            error.answered = _metrics_of(answers)  # type: ignore[union-attr]
             raise
-        if keys is None:
-            return [answers[place] for place in range(len(answers))]
-        return {key: answers[key] for key in keys}
+        return _in_order(answers, keys)
 
     @overload
     def stream_metrics(  # type: ignore[overload-overlap] # likewise
@@ -344,12 +343,12 @@ class HeliconeClient(Listings):
     def stream_metrics(self, queries: Queries[Any], *, ordered: bool = False) -> MetricsStream[Any]:
         """The outcomes of many queries, each as it completes.
 
-        The input is pulled only when a slot is free, so it may be endless. Use it with ``async with``
-        where the loop over it may be left early.
+        The client pulls the input only when a slot is free, so the input can be endless. Use ``async with``
+        if you may leave the loop early.
 
         Args:
             queries: A mapping, an iterable or an async iterable of queries or filters.
-            ordered: Give the outcomes in the order of the input.
+            ordered: Return the outcomes in the order of the input.
 
         Returns:
             An async iterable of `MetricsOutcome`. After the outcome of an `AuthenticationError` it raises
@@ -392,10 +391,12 @@ class HeliconeClient(Listings):
             query.filter, query.time_filter, follows_contract=self._connection.follows_contract
         )
         sending = self._sender.send(call, observer)
-        return await (self._warned(sending, found, place) if found else sending)
+        if found or (self._connection.may_have_gaps and query.filter is not None):
+            return await self._warned(sending, query.filter, found, place)
+        return await sending
 
     def signed_bodies(self) -> "SignedBodies":
-        """A reader of the bodies behind the ``signed_body_url`` of requests, without the key; `sync` uses it.
+        """A reader of the bodies at the ``signed_body_url`` of requests, without the key; `sync` uses it.
 
         >>> client = HeliconeClient("sk-helicone-example")
         >>> async def body(request):
@@ -408,7 +409,7 @@ class HeliconeClient(Listings):
 
     @property
     def service_limit(self) -> RateLimit | None:
-        """The rate limit that the latest response has announced; None if none has.
+        """The rate limit that the latest response announced; None if no response did.
 
         >>> from helicone_sessions.testing import FakeHelicone
         >>> async def main():
@@ -424,7 +425,7 @@ class HeliconeClient(Listings):
 
     @property
     def offers_grid(self) -> bool:
-        """Whether a response has announced that the server answers `query_grid`, as the embedded engine does.
+        """Whether a response announced that the server answers `query_grid`, as the embedded engine does.
 
         >>> HeliconeClient("sk-helicone-example").offers_grid
         False
@@ -432,7 +433,7 @@ class HeliconeClient(Listings):
         return self._connection.offers_grid
 
     async def query_grid(self, query: GridQuery) -> GridFigures:
-        """The metrics of many segments and periods in one request; `metrics_grid` uses it where it can.
+        """The metrics of many segments and periods in one request; `metrics_grid` uses it if it is offered.
 
         Args:
             query: The segments and periods.
@@ -440,8 +441,8 @@ class HeliconeClient(Listings):
         Raises:
             FilterError: The query cannot be sent.
             TransportError: No response came.
-            APIError: The response holds no figures; an `InvalidRequest` with status 404 comes from a server
-                that does not offer it.
+            APIError: The response holds no figures; servers without this endpoint cause an `InvalidRequest`
+                with status 404.
 
         >>> from helicone_sessions import InvalidRequest
         >>> from helicone_sessions.testing import FakeHelicone
@@ -472,27 +473,33 @@ class HeliconeClient(Listings):
     ) -> Any:
         call = Call(endpoint, protocol.request(query, endpoint), can_split)
         if not self._hooks:
-            return (await self._warned(self._sender.send(call, None), found, place))[0]
+            return (await self._warned(self._sender.send(call, None), query.filter, found, place))[0]
         with Observer(self._hooks, query, self._sender.gate.clock.now) as observer:
-            observer.answer, _ = await self._warned(self._sender.send(call, observer), found, place)
+            sending = self._sender.send(call, observer)
+            observer.answer, _ = await self._warned(sending, query.filter, found, place)
             return observer.answer
 
     async def _warned(
-        self, sending: Coroutine[Any, Any, tuple[Any, int]], found: tuple[Caution, ...], place: Place
+        self,
+        sending: Coroutine[Any, Any, tuple[Any, int]],
+        condition: Filter | None,
+        found: tuple[Caution, ...],
+        place: Place,
     ) -> tuple[Any, int]:
-        """The outcome, after a warning of the cautions."""
+        """The outcome, after warnings for the cautions."""
         try:
             outcome = await sending
         except HeliconeError:
-            self._say(found, place)
+            self._say(condition, found, place)
             raise
-        self._say(found, place)
+        self._say(condition, found, place)
         return outcome
 
-    def _say(self, found: tuple[Caution, ...], place: Place) -> None:
-        # After the response, whose headers may announce that the server follows the contract.
-        if not self._connection.follows_contract:
-            self._warnings.say(found, place)
+    def _say(self, condition: Filter | None, found: tuple[Caution, ...], place: Place) -> None:
+        # After the response, because its headers may announce that the server follows the contract.
+        if self._connection.follows_contract:
+            found = self._warnings.of_data(condition, self._connection.gaps)
+        self._warnings.say(found, place)
 
 
 def _query(given: Query | None, keywords: Mapping[str, Any]) -> SessionMetricsQuery:
@@ -510,3 +517,14 @@ def _query(given: Query | None, keywords: Mapping[str, Any]) -> SessionMetricsQu
 
 def _check_deadline(value: object) -> float | None:
     return None if value is None else check_seconds("deadline", value)
+
+
+def _metrics_of(answers: Mapping[Any, Any]) -> dict[Any, SessionMetrics]:
+    return {key: answer for key, answer in answers.items() if isinstance(answer, SessionMetrics)}
+
+
+def _in_order(answers: Mapping[Any, Any], keys: list[Any] | None) -> Any:
+    """The answers by key in the order of the keys, or a list if there are none."""
+    if keys is None:
+        return [answers[place] for place in range(len(answers))]
+    return {key: answers[key] for key in keys}

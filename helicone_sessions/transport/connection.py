@@ -1,4 +1,4 @@
-"""The aiohttp session behind a client; the one place of the core that imports aiohttp."""
+"""The aiohttp session behind a client; no other module of the core imports aiohttp."""
 
 import asyncio
 import platform
@@ -14,6 +14,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from helicone_sessions.errors import ConfigurationError, ConnectionFailed, RequestTimeout, TransportError
+from helicone_sessions.filters.cautions import DataGaps
 from helicone_sessions.messages import protocol
 from helicone_sessions.messages.grid_query import offers_grid
 from helicone_sessions.transport.endpoint import Settings
@@ -21,13 +22,13 @@ from helicone_sessions.transport.warn import Place
 
 _USER_AGENT: Final = f"helicone-sessions/{version('helicone-sessions')} Python/{platform.python_version()}"
 _HEADERS: Final = {**protocol.HEADERS, "User-Agent": _USER_AGENT}
-# aiohttp's own timeout would count the wait for a connection as well.
+# aiohttp's own timeout would also count the wait for a connection.
 _NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=None)
-# aiohttp's parser in pure Python raises its own errors for a broken body.
+# aiohttp's parser in pure Python raises other errors for a broken body.
 _FAILURES: Final = (aiohttp.ClientError, HttpProcessingError, OSError, UnicodeError)
 _NOT_HTTP: Final = (aiohttp.ClientResponseError, HttpProcessingError)
 _NO_CERTIFICATE: Final = (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError)
-# The server closed the connection before it sent a response, as it does with one that was idle for long.
+# The server closed the connection before a response, for example a connection that was idle for long.
 _CLOSED: Final = (
     aiohttp.ServerDisconnectedError,
     aiohttp.ClientOSError,
@@ -53,7 +54,7 @@ class TimeLimits:
         self._timer: asyncio.TimerHandle | None = None
 
     def fire_at(self, when: float) -> None:
-        """End expired blocks at that time of the loop."""
+        """End the blocks that have expired at this time of the loop."""
         self._unset()
         self.fires_at = when
         self._timer = asyncio.get_running_loop().call_at(when, self._fire)
@@ -80,8 +81,8 @@ class TimeLimits:
 class TimeLimit:
     """A block that raises `TimeoutError` after the given number of seconds.
 
-    It distinguishes its own cancellation from others, like `asyncio.timeout`, which would cost 4 µs more of a
-    query of 90 µs (CPython 3.11), because it creates and cancels a timer each time.
+    It distinguishes its own cancellation from others, as `asyncio.timeout` does, which would cost 4 µs more
+    in a query of 90 µs (CPython 3.11), because it creates and cancels a timer each time.
     """
 
     __slots__ = ("_cancelling", "_limits", "_seconds", "_task", "ends", "has_expired")
@@ -121,21 +122,24 @@ class TimeLimit:
 
 
 class Connection:
-    """The connections of a client: made when first used, and closed only if they are ours.
+    """The connections of a client: opened on first use, and closed unless they are the caller's.
 
     Args:
-        session: A session of the caller's, or None for one of our own.
-        settings: Where the service is, which key opens it, and by which proxy it is reached.
-        size: How many connections there are at most.
-        made_at: Where the client was made, for the warning about one that was not closed.
+        session: The caller's session, or None.
+        settings: The address of the service, the key, and the proxy.
+        size: The largest number of connections.
+        made_at: The place where the client was created, for the warning about a client that was not closed.
     """
 
     def __init__(
         self, session: aiohttp.ClientSession | None, settings: Settings, size: int, made_at: Place
     ) -> None:
-        # What the headers of responses have announced.
+        # Announcements in the headers of responses.
         self.follows_contract = False
         self.offers_grid = False
+        self.gaps = DataGaps()
+        # False once a response has announced no gaps.
+        self.may_have_gaps = True
         self._session = session
         self._is_ours = session is None
         self._settings = settings
@@ -144,7 +148,7 @@ class Connection:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
         self._limits = TimeLimits()
-        # Sessions to close: the one in use, and one without keep-alive if there was need of it.
+        # Sessions to close: the one in use, and one without keep-alive if it was needed.
         self._ours: list[aiohttp.ClientSession] = []
         self._urls: dict[str, URL] = {}
 
@@ -157,16 +161,22 @@ class Connection:
         return url
 
     def shown_url(self, path: str) -> str:
-        """The address of an endpoint as it may be shown: some put the key into the address too."""
+        """The address of an endpoint for messages; some users put the key into the address."""
         return self._settings.masked(str(self._url(path)))
 
     def claim(self) -> None:
         """Bind the client to the running loop.
 
         Raises:
-            ConfigurationError: It is closed, or was used on another loop.
+            ConfigurationError: The client is closed, was used on another loop, or asyncio is not running.
         """
-        loop = asyncio.get_running_loop()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise ConfigurationError(
+                problem="the client needs asyncio, and no asyncio event loop is running",
+                remedy="Run it with asyncio.run(); it does not work under trio",
+            ) from None
         if self._is_closed:
             raise ConfigurationError(problem="the client is closed", remedy="Make a new one")
         if self._loop is not loop:
@@ -193,15 +203,15 @@ class Connection:
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._size, force_close=force_close),
             cookie_jar=aiohttp.DummyCookieJar(),
-            # Merged once, and not into each request. The key is not among them: aiohttp would send it to a
-            # proxy as well.
+            # Merged once instead of for each request. The key is not included, because aiohttp would also
+            # send it to a proxy.
             headers=_HEADERS,
         )
         self._ours.append(session)
         return session
 
     def _request_headers(self) -> dict[str, str]:
-        # Made when they are needed: kept, they would show the key to whoever dumps the client.
+        # Created for each request: stored headers would show the key in dumps of the client.
         key = {"Authorization": f"Bearer {self._settings.api_key.reveal()}"}
         return key if self._is_ours else {**_HEADERS, **key}
 
@@ -210,14 +220,14 @@ class Connection:
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Status, headers and body of the response to a call.
 
-        A request whose connection is closed before there is a response is repeated once at once, on a new
-        connection: the first may have been closed while it was idle.
+        If the connection closes before a response arrives, the request is repeated once at once on a new
+        connection, because the first may have been closed while it was idle.
 
         Args:
             call: The endpoint and the body.
             seconds: The time limit, from here to the end of the response.
             limit: The name of the limit.
-            whole: The length of the limit in seconds, of which some may have passed.
+            whole: The whole limit in seconds; some may have passed.
 
         Raises:
             RequestTimeout: There is no complete response in time.
@@ -239,12 +249,18 @@ class Connection:
         except _FAILURES as error:
             failed, cause = self._failure(error, limit, whole)
         else:
-            if not self.follows_contract and protocol.follows_the_contract(response.headers):
-                self.follows_contract = True
-                self.offers_grid = offers_grid(response.headers)
+            self._note(response.headers)
             return response.status, response.headers, raw
-        # Here, and not above, so that what was caught is not its context.
+        # Outside the handlers, so that the caught error is not its context.
         raise failed from cause
+
+    def _note(self, headers: Mapping[str, str]) -> None:
+        """Keep what a response announces."""
+        if protocol.follows_the_contract(headers):
+            self.follows_contract = True
+            self.offers_grid = offers_grid(headers)
+            self.gaps = protocol.announced_gaps(headers)
+        self.may_have_gaps = bool(self.gaps)
 
     def _post(self, session: aiohttp.ClientSession, call: protocol.Call) -> Awaitable[aiohttp.ClientResponse]:
         return session.post(
@@ -260,7 +276,7 @@ class Connection:
         )
 
     def _spare_session(self) -> aiohttp.ClientSession:
-        """A session whose connections are new, except if the caller brought the only one."""
+        """A session with new connections, unless the caller brought the only one."""
         if not self._is_ours:
             return self._open()
         return self._ours[1] if len(self._ours) > 1 else self._made(force_close=True)
@@ -275,7 +291,7 @@ class Connection:
         failed.is_lasting = isinstance(error, (*_NO_CERTIFICATE, UnicodeError)) or (
             isinstance(error, aiohttp.ClientHttpProxyError) and error.status < 500
         )
-        # Other errors of aiohttp hold parts of a request or response, and with a proxy its password.
+        # Other aiohttp errors hold parts of a request or response, and with a proxy its password.
         has_no_secret = isinstance(error, OSError) and self._settings.proxy is None
         return failed, error if has_no_secret else None
 
@@ -319,7 +335,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
             pieces.append(piece)
             size += len(piece)
     finally:
-        # At the end of the body aiohttp has taken the connection back already.
+        # At the end of the body, aiohttp has already taken the connection back.
         response.close()
     return b"".join(pieces)
 
@@ -327,7 +343,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 def _watch(content: aiohttp.StreamReader, closed: "asyncio.Future[None] | None") -> None:
     """End the reading of a body with its connection.
 
-    After a chunk that it cannot read, aiohttp closes the connection without telling the reader.
+    After a chunk that it cannot read, aiohttp closes the connection without an error for the reader.
     """
 
     def end(closed: "asyncio.Future[None]") -> None:
@@ -358,7 +374,7 @@ def _words(error: Exception) -> str:
 
 
 def _close_at_once(connector: aiohttp.BaseConnector | None) -> None:
-    """Close the connections from where nothing can be awaited: closing begins with that, and then waits."""
+    """Close the connections where nothing can be awaited: closing begins with that, and then waits."""
     if connector is not None:
         closing = connector.close().__await__()
         with suppress(StopIteration, RuntimeError):

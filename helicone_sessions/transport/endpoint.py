@@ -1,4 +1,4 @@
-"""Where the service is and which key opens it: from arguments, then from the environment."""
+"""The address of the service and the key for it, from arguments or from the environment."""
 
 import hashlib
 import ipaddress
@@ -18,7 +18,7 @@ Region = Literal["us", "eu"]
 
 _SALT: Final = os.urandom(16)
 _REGIONS: Final[dict[str, str]] = {"us": "https://api.helicone.ai", "eu": "https://eu.api.helicone.ai"}
-# Also the address of a whole endpoint, as the documentation of the API shows it.
+# Also the address of a whole endpoint, as in the documentation of the API.
 _ENDPOINT: Final = re.compile(r"/v1/*$|/v1/+(?:session|request)(?:/.*)?$")
 
 
@@ -31,7 +31,7 @@ class ApiKey:
         self._key = key
 
     def reveal(self) -> str:
-        """The key itself, for the one header that carries it."""
+        """The key itself, for the header that carries it."""
         return self._key
 
     def __repr__(self) -> str:
@@ -43,7 +43,7 @@ class ApiKey:
 
 @attrs.frozen
 class Settings:
-    """The address of the service, the key for it, and the proxy on the way to it."""
+    """The address of the service, its key, and the proxy."""
 
     base_url: URL
     api_key: ApiKey
@@ -51,7 +51,7 @@ class Settings:
 
     @property
     def account(self) -> bytes:
-        """The same for clients that use the same key of the same service, and no key itself."""
+        """Equal for clients with the same key of the same service; it does not contain the key."""
         return hashlib.blake2b(
             f"{self.base_url} {self.api_key.reveal()}".encode(), digest_size=16, key=_SALT
         ).digest()
@@ -80,7 +80,7 @@ def resolve(
             argument="region", problem="cannot be combined with `base_url`", remedy="Leave out one of them"
         )
     if region is not None and region not in get_args(Region):
-        # The value may be a key in the wrong place: it is not quoted.
+        # The value may be a key in the wrong place, so it is not quoted.
         raise ConfigurationError(argument="region", problem="must be 'us' or 'eu'")
     if region is None and base_url is None:
         base_url = environment.get("HELICONE_BASE_URL") or _REGIONS["us"]
@@ -118,12 +118,9 @@ def _key(api_key: object, environment: Mapping[str, str]) -> ApiKey:
 
 
 def _address(value: object) -> URL:
-    try:
-        url = URL(value) if isinstance(value, str) else value
-    except ValueError:
-        url = None
+    url = _url_of(value) if isinstance(value, str) else value
     if not isinstance(url, URL) or url.scheme not in ("http", "https") or not url.raw_host:
-        # The value may be a key in the wrong place: it is not quoted.
+        # The value may be a key in the wrong place, so it is not quoted.
         raise ConfigurationError(
             argument="base_url",
             problem="must be an http(s) URL",
@@ -145,6 +142,14 @@ def _address(value: object) -> URL:
     return url
 
 
+def _url_of(text: str) -> URL:
+    """The URL, or an empty one if the text is not a URL."""
+    try:
+        return URL(text)
+    except ValueError:
+        return URL()
+
+
 def _check_host(url: URL, argument: str) -> None:
     """Encode and decode the host: aiohttp would raise UnicodeError at the first query."""
     host = url.raw_host or ""
@@ -160,9 +165,9 @@ def _check_host(url: URL, argument: str) -> None:
 
 
 def _proxy(url: URL) -> URL | None:
-    """The proxy that the environment names for *url*; there is none for loopback addresses.
+    """The proxy for *url* in the environment; loopback addresses have none.
 
-    aiohttp's ``trust_env`` looks it up for each request, which costs more than the request.
+    aiohttp's ``trust_env`` would look it up for each request, which costs more than the request.
     """
     host = url.host or ""
     if host == "localhost" or _is_loopback(host) or urllib.request.proxy_bypass(host):
@@ -171,12 +176,9 @@ def _proxy(url: URL) -> URL | None:
     value = proxies.get(url.scheme) or proxies.get("all")
     if not value:
         return None
-    try:
-        proxy = URL(value if "://" in value else f"http://{value}")
-    except ValueError:
-        proxy = URL()
+    proxy = _url_of(value if "://" in value else f"http://{value}")
     if proxy.scheme not in ("http", "https") or not proxy.raw_host:
-        # It may hold a password: it is not quoted.
+        # The value may hold a password, so it is not quoted.
         raise ConfigurationError(
             argument="proxy",
             problem=f"must be an http:// address in the environment's variables for {url.scheme} addresses",

@@ -16,11 +16,11 @@ from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.protocol import AnyQuery
 
 WaitReason = Literal["rate limit", "retry"]
-"""The reason of a wait: a rate limit, the service's or yours, or the pause before a retry."""
+"""The reason for a wait: a rate limit, the service's or yours, or the pause before a retry."""
 
 _LOG: Final = logging.getLogger("helicone_sessions")
 _RAISED: Final = object()
-# Hooks that were called at a beginning and have to be called at the end, each with its token.
+# Hooks whose beginning was called and whose end must be called, each with its token.
 _Begun = list[tuple["Hooks", Any]]
 
 
@@ -29,12 +29,12 @@ class Attempt:
     """One request of a query, after its end.
 
     Args:
-        number: The first attempt of a query is 1.
+        number: The number of the attempt within its query, from 1.
         status: The HTTP status of the response, or None if there was none.
-        error: Why there are no metrics: a `HeliconeError`, or the exception that ended the task, such as a
-            `CancelledError`. None if there are.
+        error: None if there are metrics; otherwise a `HeliconeError`, or the exception that ended the task,
+            such as a `CancelledError`.
         seconds: From sending to the end of the response.
-        waited: Seconds of waiting before this attempt: for the rate limit, and after a failed attempt.
+        waited: Seconds of waiting before this attempt, for the rate limit or after a failed attempt.
 
     >>> attempt = Attempt(number=2, status=200, error=None, seconds=0.8, waited=0.5)
     >>> print(f"attempt {attempt.number}: status {attempt.status} after {attempt.seconds} s")
@@ -53,14 +53,14 @@ class QueryOutcome:
     """One query of a client, after its end.
 
     Args:
-        query: The query: a `SessionMetricsQuery`, or that of a page or a count of sessions or requests.
-        answer: The answer, as the client reads it: `SessionMetrics`, or of another endpoint for example a
-            page of sessions. None if there is an error.
-        error: Why there is none: a `HeliconeError`, or the exception that ended the task, such as a
-            `CancelledError`.
+        query: A `SessionMetricsQuery`, or the query for a page or a count of sessions or requests.
+        answer: The answer: `SessionMetrics`, or for other endpoints for example a page of sessions. None if
+            there is an error.
+        error: None if there is an answer; otherwise a `HeliconeError`, or the exception that ended the
+            task, such as a `CancelledError`.
         attempts: The number of requests for this query. 0 if none was needed, if the query ended before the
             first, or if it shares the response of an identical query.
-        is_shared: Whether it waited for the response to an identical query that was under way.
+        is_shared: Whether it waited for the response to an identical query under way.
         seconds: From start to end, including all waits.
         queued: Seconds of waiting for one of the client's slots (``max_concurrency``).
         waited: Seconds of waiting before attempts, as in `Attempt`.
@@ -98,12 +98,12 @@ class QueryOutcome:
 class Hooks:
     """Base class for callbacks about queries, attempts and waits; subclass it and pass an instance.
 
-    Each method is called in the task that runs the query and is not awaited, so it should be quick. The
-    return value of a ``begins`` is the first argument of its ``ends``, which is called however the query or
-    attempt ends, even if the task is cancelled. An exception in a method does not end the query: its class
-    and traceback are logged by the logger ``helicone_sessions``, without its text, and if it was a
-    ``begins``, the calls that belong to it are skipped. Only an exception that ends a task or a program,
-    such as ``CancelledError`` or ``SystemExit``, is raised, after the other hooks were called.
+    The client calls each method in the task of the query and does not await it, so methods should be quick.
+    The return value of a ``begins`` is the first argument of its ``ends``, which is called however the
+    query or attempt ends, even if the task is cancelled. An exception in a method does not end the query:
+    the logger ``helicone_sessions`` logs its class and traceback without its text, and after a failed
+    ``begins`` the matching calls are skipped. Only exceptions that end a task or a program, such as
+    ``CancelledError`` or ``SystemExit``, are raised, after the other hooks were called.
 
     By default `query_begins` returns the query and `attempt_begins` its token.
 
@@ -162,7 +162,7 @@ class Hooks:
         return token
 
     def attempt_ends(self, token: Any, attempt: Attempt) -> None:
-        """A response was read, or there is none.
+        """A response was read, or there will be none.
 
         Args:
             token: The return value of `attempt_begins`.
@@ -174,8 +174,8 @@ class Hooks:
     ) -> None:
         """The query begins to wait before its next attempt, and the length of the wait is known.
 
-        It is called again if the wait turns out to be longer. Waiting for a slot does not count, nor does
-        waiting for the responses of other queries, which tell what the rate limit allows.
+        It is called again if the wait turns out to be longer. Waits for a slot do not count, and neither do
+        waits for the responses of other queries, which show the state of the rate limit.
 
         Args:
             token: The return value of `query_begins`.
@@ -195,10 +195,10 @@ class Hooks:
 
 
 def check_hooks(value: Any) -> tuple[Hooks, ...]:
-    """The hooks in *value*, however many.
+    """The hooks in *value*: None, one, or several.
 
     Raises:
-        ConfigurationError: Something in it is no instance of `Hooks`, or has async methods.
+        ConfigurationError: An item is not an instance of `Hooks`, or has async methods.
     """
     if value is None:
         return ()
@@ -220,10 +220,10 @@ def check_hooks(value: Any) -> tuple[Hooks, ...]:
 
 
 class Observer:
-    """Keeps the times of one query and calls the hooks; the query runs inside its ``with`` block.
+    """Measures the times of one query and calls the hooks; the query runs inside its ``with`` block.
 
     Args:
-        hooks: The hooks: called in this order for beginnings, and in reverse for ends.
+        hooks: The hooks: called in this order for beginnings, and in reverse order for ends.
         query: The query.
         now: The client's clock.
     """
@@ -237,7 +237,7 @@ class Observer:
         self._now = now
         self._began = self._sent_at = now()
         self._slot_at: float | None = None
-        # The end of the latest attempt; before the first, when the query got its slot.
+        # The end of the latest attempt; before the first attempt, the moment of the slot.
         self._idle_since = 0.0
         # The wait before the latest attempt, and the length of all attempts.
         self._waited = self._in_attempts = 0.0
@@ -262,7 +262,7 @@ class Observer:
         self._end(error)
 
     def has_slot(self) -> None:
-        """Note that only the rate limit holds the query back now."""
+        """Record that only the rate limit delays the query now."""
         self._slot_at = self._idle_since = self._now()
 
     def waits(self, reason: WaitReason, seconds: float) -> None:
@@ -271,7 +271,7 @@ class Observer:
             _call(hook, "waits", token, seconds, reason, self._failed)
 
     def attempt_begins(self, url: str) -> None:
-        """Note that a request is about to be sent."""
+        """Record that a request is about to be sent."""
         self._sent_at = self._now()
         self._waited = self._sent_at - self._idle_since
         self._attempts += 1
@@ -281,7 +281,7 @@ class Observer:
                 self._begun_attempt.append((hook, own))
 
     def attempt_ends(self, status: int | None, error: BaseException | None) -> None:
-        """Note the end of the attempt."""
+        """Record the end of the attempt."""
         self._idle_since = self._now()
         seconds = self._idle_since - self._sent_at
         self._in_attempts += seconds
@@ -314,11 +314,11 @@ def _call_all(begun: _Begun, method: str, outcome: object) -> None:
 
 
 def _call(hook: Hooks, method: str, *arguments: object) -> Any:
-    """The return value of a hook; no query ends because of an exception in a hook."""
+    """The return value of a hook; an exception in a hook never ends a query."""
     try:
         return getattr(hook, method)(*arguments)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is a mistake in the hook
-        # Without its text, which may quote the arguments.
+        # Without the text, which may quote the arguments.
         where = "".join(traceback.format_tb(error.__traceback__))
         name = f"{type(hook).__name__}.{method}"
         _LOG.error("the hook %s raised %s; the query goes on\n%s", name, type(error).__name__, where)

@@ -1,4 +1,4 @@
-"""Lists and counts of sessions and requests: the methods of the client beside those for metrics."""
+"""Lists and counts of sessions and requests: the methods of the client other than metrics."""
 
 import heapq
 import logging
@@ -67,7 +67,7 @@ _BEYOND_THE_END: Final = 1_000_000_000
 _NEWEST_FIRST: Final = "-created_at"
 _SORTS: Final = (*(field.name for field in attrs.fields(Session)), "duration")
 
-# The answer of an endpoint to a query; `can_split` as in `Call`.
+# The answer of an endpoint to a query, with `can_split` as in `Call`.
 Ask = Callable[..., Awaitable[Any]]
 
 
@@ -88,17 +88,17 @@ class Listings:
         place: Place,
         can_split: bool = False,
     ) -> Any:
-        """The answer of an endpoint, after which the cautions are reported."""
+        """The answer of an endpoint, after warnings for the cautions."""
         raise NotImplementedError
 
     def _follows_contract(self) -> bool:
-        """Whether the server has declared that it reads filters as the contract does."""
+        """Whether the server has announced that it reads filters as the contract does."""
         raise NotImplementedError
 
     def _asker(
         self, condition: Filter | None, time_filter: TimeFilter | None, grouping: Grouping | None = None
     ) -> Ask:
-        """A function for the calls of one method, whose cautions are those of *condition*."""
+        """A function for the calls of one method, with the cautions of *condition*."""
         found = self._warnings.of(
             condition, time_filter, follows_contract=self._follows_contract(), grouping=grouping
         )
@@ -116,30 +116,30 @@ class Listings:
         limit: int | None = 100,
         whole_sessions: bool = False,
     ) -> Coroutine[Any, Any, Sessions]:
-        """The sessions with requests that match, the best in the order of *sort*; to be awaited.
+        """The sessions with matching requests, the first in the order of *sort*; await the result.
 
-        The totals of a `Session` are those of the requests that match; with *whole_sessions* those of all its
+        The totals of a `Session` are those of the matching requests; with *whole_sessions* those of all its
         requests. Requests without a session id are left out.
 
-        The service sorts by ``created_at`` only. In any other order the client reads all pages, each of up
-        to 1,000 sessions, and keeps the best *limit*. Servers before 2025-09-22 give only the newest 50.
+        The service sorts only by ``created_at``. For other orders the client reads all pages, each of up to
+        1,000 sessions, and keeps the first *limit*. Servers before 2025-09-22 give only the newest 50.
 
         Args:
             filter: Conditions on requests, and on whole sessions such as ``F.session_total_cost > 5``; None
                 for all.
             time_filter: The time of the requests.
             name: The whole name of the sessions.
-            search: A part of the id or the name, without regard to case.
-            sort: A field of `Session` or ``duration``, with ``-`` in front for the largest first.
+            search: A part of the id or the name, ignoring case.
+            sort: A field of `Session` or ``duration``, with ``-`` in front for descending order.
             limit: The number of sessions; None for all.
-            whole_sessions: Give the totals and times of all requests of these sessions, at any time, and not
-                only of those that match. It takes another request for each 200 sessions.
+            whole_sessions: Return the totals and times of all requests of these sessions, at any time,
+                instead of only the matching ones. It takes another request for every 200 sessions.
 
         Raises:
             FilterError: An argument cannot be used or sent; nothing was sent.
             TransportError: No response came.
             APIError: The response holds no sessions.
-            UnexpectedResponse: A server before 2025-09-22 has more sessions than it gives.
+            UnexpectedResponse: A server before 2025-09-22 has more sessions than it returns.
 
         >>> from helicone_sessions import HeliconeClient
         >>> from helicone_sessions.testing import FakeHelicone, session
@@ -167,20 +167,20 @@ class Listings:
         search: str = "",
         whole_sessions: bool = False,
     ) -> AsyncGenerator[Session, None]:
-        """The sessions with requests that match, page by page, each once; the newest first.
+        """The sessions with matching requests, page by page, each once; the newest first.
 
-        Every session that was stored before the call is given, even if others are stored meanwhile. A session
-        that moves in the list while it is read may come later than its place.
+        The stream has every session that was stored before the call, even if others are stored meanwhile. A
+        session whose place in the list changes during the call can arrive later.
 
         Args:
             filter: As in `get_sessions`, like all that follow.
             time_filter: The time of the requests.
             name: The whole name of the sessions.
             search: A part of the id or the name.
-            whole_sessions: Give the totals of all requests of the sessions.
+            whole_sessions: Return the totals of all requests of the sessions.
 
         Raises:
-            HeliconeError: As in `get_sessions`; the pages before were given.
+            HeliconeError: As in `get_sessions`; earlier pages have been returned.
 
         >>> from helicone_sessions import HeliconeClient
         >>> from helicone_sessions.testing import FakeHelicone, session
@@ -205,9 +205,9 @@ class Listings:
         name: str | None = None,
         search: str = "",
     ) -> Coroutine[Any, Any, SessionCount]:
-        """The number of sessions with requests that match, and the totals of these requests; to be awaited.
+        """The number of sessions with matching requests, and the totals of these requests; await the result.
 
-        The open-source server fails for conditions on whole sessions such as ``F.session_total_cost > 5``.
+        The open-source server fails with conditions on whole sessions such as ``F.session_total_cost > 5``.
 
         Args:
             filter: As in `get_sessions`, like all that follow.
@@ -239,10 +239,10 @@ class Listings:
         time_filter: TimeFilter | None = None,
         name_contains: str = "",
     ) -> Coroutine[Any, Any, list[SessionName]]:
-        """The names of the sessions with requests that match; to be awaited.
+        """The names of the sessions with matching requests; await the result.
 
-        The service lists at most 50 names, in no order, of requests of the last 150 days (server source). An
-        answer with 50 names is reported as a `HeliconeFilterWarning`.
+        The service lists at most 50 names, in no particular order, of requests of the last 150 days (server
+        source). A `HeliconeFilterWarning` reports a list of 50 names.
 
         Args:
             filter: Conditions on requests; None for all.
@@ -287,20 +287,20 @@ class Listings:
         time_filter: TimeFilter | None = None,
         page_size: int = REQUESTS_PAGE,
     ) -> AsyncGenerator[Request, None]:
-        """The requests that match, oldest first, each once.
+        """The matching requests, oldest first, each once.
 
-        Every request that was stored before the call is given, even if others are stored meanwhile. (One that
-        is stored meanwhile can come after a later one of the same second.) The client reads pages of
-        *page_size*, and smaller ones while the service cannot answer in time. At the end it compares their
-        number with `count_requests`.
+        The stream has every request that was stored before the call, even if others are stored meanwhile.
+        (A request that is stored meanwhile can come after a later one of the same second.) The client reads
+        pages of *page_size*, and smaller pages if the service cannot answer in time. At the end it compares
+        their number with `count_requests`.
 
         Args:
-            filter: Conditions on requests; None for all. Conditions on sessions are refused.
+            filter: Conditions on requests; None for all. Conditions on sessions are errors.
             time_filter: The time of the requests; None for all time until the call.
             page_size: The number of requests in a page, from 1 to 1,000.
 
         Yields:
-            Requests as dicts under the API's names, unchanged. Bodies are a placeholder, unless
+            Requests as dicts under the API's names, unchanged. Bodies are placeholders unless
             ``storage_location`` is ``clickhouse``.
 
         Raises:
@@ -331,10 +331,10 @@ class Listings:
         *,
         time_filter: TimeFilter | None = None,
     ) -> Coroutine[Any, Any, int]:
-        """The number of requests that match; to be awaited.
+        """The number of matching requests; await the result.
 
         Args:
-            filter: Conditions on requests; None for all. Conditions on sessions are refused.
+            filter: Conditions on requests; None for all. Conditions on sessions are errors.
             time_filter: The time of the requests; None for all time. The open-source server drops fractions
                 of a second.
 
@@ -380,13 +380,13 @@ class Listings:
 
 @attrs.define(eq=False)
 class _SessionList:
-    """The sessions of a query, read with the traps of the endpoint in mind.
+    """The sessions of a query, read in spite of the traps of the endpoint.
 
     Args:
         ask: Sends a query.
         query: The query, without offset and limit.
         can_count: Whether the server can count these sessions.
-        is_whole: Give sessions with all their requests instead of those that match.
+        is_whole: Return sessions with all their requests instead of only the matching ones.
     """
 
     ask: Ask
@@ -422,7 +422,7 @@ class _SessionList:
         return [whole.get(_identity(row), row) for row in rows]
 
     async def count(self) -> int | None:
-        """The number of sessions, or None if the server cannot tell."""
+        """The number of sessions, or None if the server does not count them."""
         if not self.can_count():
             return None
         counted = await _or_none(self.ask(SESSION_COUNT, self.query))
@@ -441,7 +441,7 @@ class _SessionList:
         if offset == 0:
             self._first_page = keys
             return rows
-        # New sessions can push the first page down to here, but not beyond the end.
+        # New sessions can move the first page down to here, but not beyond the end.
         is_repeated = bool(rows) and keys == self._first_page
         if is_repeated and await self._sent(query, _BEYOND_THE_END, limit):
             return await self._end_without_offset(len(rows))
@@ -453,7 +453,7 @@ class _SessionList:
         return rows
 
     async def _end_without_offset(self, given: int) -> list[Session]:
-        """No rows if a server that ignores ``offset`` has given all of them."""
+        """No rows if a server that ignores ``offset`` has already returned all of them."""
         if given < DEFAULT_SESSIONS_PAGE:
             return []
         counted = await self.count()
@@ -469,7 +469,7 @@ class _SessionList:
 
 
 def _identity(session: Session) -> bytes:
-    # Of a hundred thousand sessions the names would take several times the memory.
+    # The names of 100,000 sessions would take several times the memory.
     text = f"{len(session.session_id)} {session.session_id}{session.session_name}"
     return blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
 
@@ -545,19 +545,11 @@ async def _requests(
 ) -> AsyncGenerator[Request, None]:
     if given is not None and given.matches_nothing:
         return
-    start = None if time is None else second_of(time.start)
-    end = None if time is None else second_of(time.end + _SECOND - timedelta(microseconds=1))
-
-    def between(first: datetime | None, after: datetime | None) -> RequestsQuery:
-        created_at = F.request_created_at
-        limits = (
-            None if first is None else created_at >= first,
-            None if after is None else created_at < after,
-        )
-        return RequestsQuery(all_of(given, *limits), sort="asc")
-
+    start, end = (None, None) if time is None else _whole_seconds(time)
+    between = partial(_requests_between, given)
     if end is None or end > datetime.now(UTC):
-        # Requests that are stored from now on would never end; those stored before are not newer than this.
+        # Otherwise requests stored from now on would never end; requests stored before are not newer than
+        # this.
         newest = attrs.evolve(between(start, end), limit=1, sort="desc")
         rows = await ask(REQUESTS, newest)
         if not rows:
@@ -577,9 +569,26 @@ async def _requests(
     async with aclosing(ordered.rows(start, end)) as pages:
         async for rows in pages:
             for row in rows:
-                if time is None or time.start < _time(row) < time.end:
-                    # The response is shared by identical queries under way.
+                if _is_within(time, _time(row)):
+                    # Identical queries under way share the response.
                     yield dict(row)
+
+
+def _is_within(time: TimeFilter | None, moment: datetime) -> bool:
+    return time is None or time.start < moment < time.end
+
+
+def _whole_seconds(time: TimeFilter) -> tuple[datetime, datetime]:
+    return second_of(time.start), second_of(time.end + _SECOND - timedelta(microseconds=1))
+
+
+def _requests_between(given: Filter | None, first: datetime | None, after: datetime | None) -> RequestsQuery:
+    created_at = F.request_created_at
+    limits = (
+        None if first is None else created_at >= first,
+        None if after is None else created_at < after,
+    )
+    return RequestsQuery(all_of(given, *limits), sort="asc")
 
 
 async def _count_requests(ask: Ask, condition: Filter | None) -> int:
@@ -599,7 +608,7 @@ def _time(request: Request) -> datetime:
 
 
 def _bounds(time: TimeFilter) -> tuple[Filter, Filter]:
-    """The ends of a time filter as conditions, on whole seconds where that means the same.
+    """The ends of a time filter as conditions, on whole seconds if the meaning is the same.
 
     Requests are stored to the millisecond, and the server drops fractions of conditions.
     """
@@ -614,7 +623,7 @@ def _bounds(time: TimeFilter) -> tuple[Filter, Filter]:
 
 
 def _with_fractions(condition: Filter | None, time: TimeFilter) -> Filter | None:
-    """The filter of a query with this time filter, whose fractions of a second the server drops."""
+    """The filter of a query with this time filter; the server drops its fractions of a second."""
     if not (time.start.microsecond or time.end.microsecond):
         return condition
     return all_of(condition, *_bounds(time))

@@ -1,10 +1,10 @@
-"""Lists that come in pages, read completely: each row once, whatever happens to the list meanwhile.
+"""Lists in pages, read completely: each row once, however the list changes meanwhile.
 
-The server cuts a page first and removes repetitions from it afterwards, so a page can be shorter than
-requested although more follow; only an empty page is the last. It orders rows by time, and rows of the same
-time as it likes. Rows that are stored meanwhile, and sessions whose first request is stored meanwhile, move
-others to another place. Pages therefore overlap where that is cheap, and a list whose pages leave a doubt is
-read again until as many rows are found as the server counts.
+The server cuts a page first and then removes repetitions, so a page can be shorter than requested although
+more follow; only an empty page is certainly the last. The server orders rows by time, and rows of the same
+time arbitrarily. Rows that are stored meanwhile, and sessions whose first request is stored meanwhile, move
+other rows. Therefore pages overlap where that is cheap, and an uncertain list is read again until it has as
+many rows as the server counts.
 """
 
 import logging
@@ -18,10 +18,10 @@ from helicone_sessions.errors import HeliconeError, UnexpectedResponse
 from helicone_sessions.transport.retry import takes_too_long
 
 _LOG: Final = logging.getLogger("helicone_sessions")
-# After so many pages in a row, the next is larger again.
+# After this many successful pages, the next is larger again.
 _STEADY: Final = 8
-# So many times in a row a list is read without finding a new row, where the server counts more, and where it
-# does not count.
+# A list is read this many times in a row without a new row, if the server counts more rows, and if the
+# server does not count.
 _MOST_VAIN_PASSES: Final = 10
 _VAIN_PASSES_WITHOUT_COUNT: Final = 3
 _SECOND: Final = timedelta(seconds=1)
@@ -29,7 +29,7 @@ _SECOND: Final = timedelta(seconds=1)
 Row = TypeVar("Row")
 Query = TypeVar("Query")
 Count = Callable[[], Awaitable[int | None]]
-"""The number of rows on the server; None if it cannot tell."""
+"""The number of rows on the server; None if the server does not count them."""
 
 
 @attrs.define(eq=False)
@@ -50,10 +50,10 @@ class Pages(Generic[Query, Row]):
         self._now = self.size
 
     async def page(self, query: Query, offset: int) -> tuple[list[Row], int]:
-        """The rows from *offset* on, and the number that was requested.
+        """The rows from *offset* on, and the requested number.
 
         Raises:
-            HeliconeError: A page of one row fails, or the failure is not one of size.
+            HeliconeError: A page of one row fails, or a smaller page would not help.
         """
         while True:
             size = self._now
@@ -73,13 +73,13 @@ class Pages(Generic[Query, Row]):
 
 @attrs.frozen(eq=False)
 class ListFacts(Generic[Row]):
-    """The facts of a list.
+    """The properties of a list.
 
     Args:
         key: The identity of a row.
-        rank: The place of a row in the order of the list: greater is later, equal in any order.
+        rank: The position of a row in the order of the list: greater is later; equal ranks have any order.
         count: The number of rows.
-        what: The rows, for messages.
+        what: The noun for the rows in messages.
     """
 
     key: Callable[[Row], Any]
@@ -118,9 +118,9 @@ async def every_row(
 
 @attrs.define(eq=False)
 class _Pass(Generic[Query, Row]):
-    """One way through the pages of a list; `is_certain` says whether no row can have been missed.
+    """One pass through the pages of a list; `is_certain` says that it cannot have missed a row.
 
-    A careful pass overlaps its pages wherever that leaves a new row, and not only where it is cheap.
+    A careful pass overlaps its pages wherever a new row remains, not only where it is cheap.
     """
 
     pages: Pages[Query, Row]
@@ -129,7 +129,7 @@ class _Pass(Generic[Query, Row]):
     is_careful: bool
     is_certain: bool = True
     _offset: int = 0
-    # The last row of the page before, and whether that page was shorter than requested.
+    # The last row of the previous page, and whether that page was shorter than requested.
     _edge: Any = None
     _is_short: bool = True
 
@@ -142,12 +142,12 @@ class _Pass(Generic[Query, Row]):
             self.is_certain &= self._is_short
             raise StopAsyncIteration
         rank = self.facts.rank
-        # Rows that were not read yet lie at the edge or after it. They can have moved up, but no further than
-        # to the edge: a page that begins before it lacks none of them.
+        # Unread rows are at the edge or after it. They can have moved up, but at most to the edge: a page
+        # that begins before the edge lacks none of them.
         self.is_certain &= self._offset == 0 or rank(rows[0]) < self._edge
         self._edge = rank(rows[-1])
         self._is_short = len(rows) < size
-        # The page is cut before repeated rows are removed, so a row lies at its place here or further on.
+        # The page is cut before repeated rows are removed, so a row is at its place here or later.
         overlapping = sum(rank(row) < self._edge for row in rows) - 1
         overlaps = overlapping > 0 if self.is_careful else not self._is_short and overlapping >= size // 2
         self._offset += overlapping if overlaps else size
@@ -155,21 +155,21 @@ class _Pass(Generic[Query, Row]):
 
 
 def second_of(moment: datetime) -> datetime:
-    """The whole second in which a time lies: conditions on times have no fractions on the server."""
+    """The whole second of a time, because conditions on times have no fractions on the server."""
     return moment.replace(microsecond=0)
 
 
 @attrs.frozen(eq=False)
 class TimeOrdered(Generic[Query, Row]):
-    """A list in ascending order of time that can be limited to a range of whole seconds.
+    """A list in ascending order of time, with queries for ranges of whole seconds.
 
     Args:
         pages: Reads the pages.
-        between: The query for the rows from a second on, up to another.
+        between: The query for the rows from one second on, before another.
         count: The number of rows of such a query.
         key: The identity of a row.
         time: The time of a row.
-        what: The rows, for messages.
+        what: The noun for the rows in messages.
     """
 
     pages: Pages[Query, Row]
@@ -182,8 +182,8 @@ class TimeOrdered(Generic[Query, Row]):
     async def rows(self, start: datetime | None, end: datetime | None) -> AsyncGenerator[list[Row], None]:
         """All rows of the range in their order, page by page, each row once.
 
-        A page at offset 0 has every row before its last second. So the next begins with that second, and an
-        offset is needed only inside a second that fills a page.
+        A page at offset 0 has every row before its last second. So the next page begins with that second,
+        and only a second that fills a page needs an offset.
 
         Args:
             start: The first second; None for no limit.
@@ -196,7 +196,7 @@ class TimeOrdered(Generic[Query, Row]):
         whole = self.between(start, end)
         expected = await self.count(whole)
         found = 0
-        # The rows of the second that the next page begins with.
+        # The rows of the second with which the next page begins.
         recent: set[Any] = set()
         while True:
             query = self.between(start, end)
@@ -204,16 +204,12 @@ class TimeOrdered(Generic[Query, Row]):
             if not rows:
                 break
             first, last = second_of(self.time(rows[0])), second_of(self.time(rows[-1]))
-            if start is not None and first < start:
-                raise self._too_early(first, start)
+            self._check_start(first, start)
             fresh = self._without(recent, rows)
-            is_last = (
-                len(rows) < size
-                and (expected is None or found + len(fresh) >= expected)
-                and not (await self.pages.page(query, size))[0]
-            )
+            may_be_last = len(rows) < size and self._are_all(found + len(fresh), expected)
+            is_last = may_be_last and await self._is_empty(query, size)
             if first < last or is_last:
-                start, recent = last, {self.key(row) for row in rows if self.time(row) >= last}
+                start, recent = last, self._since(last, rows)
             else:
                 fresh = self._without(recent, await self._of_second(last))
                 start, recent = last + _SECOND, set()
@@ -222,18 +218,33 @@ class TimeOrdered(Generic[Query, Row]):
                 yield fresh
             if is_last:
                 break
+        if not self._are_all(found, expected):
+            await self._check_missing(whole, found)
+
+    def _since(self, second: datetime, rows: list[Row]) -> set[Any]:
+        return {self.key(row) for row in rows if self.time(row) >= second}
+
+    async def _is_empty(self, query: Query, offset: int) -> bool:
+        return not (await self.pages.page(query, offset))[0]
+
+    async def _check_missing(self, whole: Query, found: int) -> None:
         # Rows may have been deleted meanwhile.
-        if expected is not None and found < expected and found < (await self.count(whole) or 0):
+        expected = await self.count(whole)
+        if expected is not None and found < expected:
             raise _incomplete(self.what, found, expected)
 
-    def _too_early(self, first: datetime, start: datetime) -> UnexpectedResponse:
-        # Without this error, the same page would come again and again.
-        return UnexpectedResponse(
-            f"the server ignores conditions on the time of {self.what}:"
-            f" requested from {start.isoformat()} on, got {first.isoformat()}",
-            status=200,
-            path="$.data[0]",
-        )
+    def _are_all(self, found: int, expected: int | None) -> bool:
+        return expected is None or found >= expected
+
+    def _check_start(self, first: datetime, start: datetime | None) -> None:
+        # Otherwise the same page would come again and again.
+        if start is not None and first < start:
+            raise UnexpectedResponse(
+                f"the server ignores conditions on the time of {self.what}:"
+                f" requested from {start.isoformat()} on, got {first.isoformat()}",
+                status=200,
+                path="$.data[0]",
+            )
 
     def _without(self, known: set[Any], rows: list[Row]) -> list[Row]:
         return list({key: row for row in rows if (key := self.key(row)) not in known}.values())
@@ -246,7 +257,7 @@ class TimeOrdered(Generic[Query, Row]):
 
 
 def _incomplete(what: str, found: int, expected: int | None) -> UnexpectedResponse:
-    """The error for pages that lack rows."""
+    """The error for missing rows."""
     return UnexpectedResponse(
         f"the service counts {expected or 0:,} {what}, and its pages contain only {found:,}",
         status=200,

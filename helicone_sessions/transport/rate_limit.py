@@ -21,16 +21,16 @@ from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages.protocol import retry_after
 
 LONGEST_WINDOW: Final = 3600.0
-"""The longest window, in seconds, whose reset is waited for; longer waits are errors."""
+"""The longest window, in seconds, that queries wait for; longer waits are errors."""
 
-# Requests under way before the first response: the service may have a low limit.
+# The number of requests before the first response, because the service may have a low limit.
 _UNKNOWN: Final = 8.0
-# A server that counts in milliseconds may see the same instant one millisecond earlier.
+# A server that counts in milliseconds can see the same moment one millisecond earlier.
 _MARGIN: Final = 0.001
-# Seconds to which the reset is narrowed down after a refusal, and the refusals in a row which that may take.
+# The precision of the reset in seconds after refusals, and the number of refusals that finding it may take.
 _EXACT: Final = 0.02
 _TRIALS: Final = 8
-# The longest pause, in seconds, after a refusal that names none; several outlast a window of 300 seconds.
+# The longest pause, in seconds, after a refusal without one; several outlast a window of 300 seconds.
 _LONGEST_PAUSE: Final = 60.0
 _NUMBER: Final = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*(?:[,;]|$)")
 _LENGTH: Final = re.compile(r";\s*w=(\d{1,6})\b")
@@ -72,20 +72,20 @@ def _seconds(_owner: object, field: "attrs.Attribute[Any]", value: object) -> No
 
 @attrs.frozen
 class RateLimit:
-    """Your own rate limit: at most *requests* in any span of *per* seconds.
+    """Your own rate limit: at most *requests* in any *per* seconds.
 
-    The service's own limit applies as well. The defaults are the limit of Helicone's free tier (server
+    It applies in addition to the service's limit. The defaults are the limit of Helicone's free tier (server
     source of July 2026); paid tiers have 10,000 requests in 300 seconds, and self-hosted servers from before
     October 2025 have 200 in 60 seconds.
 
     Args:
-        requests: The number of requests, all endpoints of the organisation together.
+        requests: The number of requests, for all endpoints of the organisation together.
         per: The length of the span in seconds.
-        burst: How many requests may go at once; the rest is spread evenly. 1 spreads all of them. If
-            omitted, all may go at once.
+        burst: The number of requests that may go at once; the rest is spread evenly. 1 spreads all of them.
+            By default all may go at once.
 
     Raises:
-        ConfigurationError: A number is out of its range.
+        ConfigurationError: A number is out of range.
 
     >>> RateLimit(requests=100, per=60, burst=10)
     RateLimit(requests=100, per=60, burst=10)
@@ -121,38 +121,40 @@ class Pace:
 
 @attrs.define(eq=False)
 class Window:
-    """The rate limit of the service, as its responses describe it, and the rest of it.
+    """The rate limit of the service, as its responses describe it, and the remaining requests.
 
-    The service counts in fixed windows: a number of requests until a reset, then as many again. Each response
-    has the number that remains and the seconds until the reset (``RateLimit-*``; executed, open-source server
-    of July 2026: 1,000 requests in 300 seconds on the free tier). Windows of up to an hour are understood.
+    The service counts in fixed windows: a number of requests until a reset, then as many again. Each
+    response states the remaining number and the seconds until the reset (``RateLimit-*``; executed,
+    open-source server of July 2026: 1,000 requests in 300 seconds on the free tier). Windows of up to an
+    hour work.
 
-    Requests go at once while any remain, and then wait for the reset. After a refusal one request goes alone,
-    until a response shows that there is room again.
+    Requests go at once while any remain, and then wait for the reset. After a refusal, requests go one at a
+    time until a response shows that there is room again.
     """
 
-    # Answers that were computed before these requests arrived do not count them yet.
+    # Responses that were computed before these requests arrived do not include them.
     in_flight: int = attrs.field(default=0, init=False)
-    # Seconds of a window as the latest response describes it; None if no response has.
+    # The length of a window in seconds, from the latest response; None if no response states it.
     _length: float | None = attrs.field(default=None, init=False)
-    # Until the first response it is unknown whether there is a limit.
+    # The first response shows whether there is a limit.
     _has_answered: bool = attrs.field(default=False, init=False)
-    # The next window holds as many; None if the service names no limit.
+    # The requests of the next window; None if the service names no limit.
     _limit: float | None = attrs.field(default=None, init=False)
-    # The lowest figure of this window: responses overtake each other, and other processes send too.
+    # The lowest number in this window, because responses overtake each other and other processes send too.
     _remaining: float = attrs.field(default=0.0, init=False)
-    # The reset comes in whole seconds, rounded up: one response leaves a second open, several narrow it down.
+    # The reset comes in whole seconds, rounded up: one response leaves one second open, several narrow it
+    # down.
     _resets_after: float = attrs.field(default=-math.inf, init=False)
     _resets_before: float = attrs.field(default=-math.inf, init=False)
-    # Answers to requests from before may be about an older window.
+    # Responses to earlier requests may describe an older window.
     _opened_at: float = attrs.field(default=-math.inf, init=False)
-    # The service requested a pause (Retry-After), or refused without the length of one.
+    # The service requested a pause (Retry-After), or refused without a length.
     _closed_until: float = attrs.field(default=-math.inf, init=False)
-    # Refusals since the last success or reset: one request at a time, and pauses that double.
+    # Refusals since the last success or reset; they cause single requests, and pauses that double.
     _refusals: int = attrs.field(default=0, init=False)
-    # Refusals of requests sent before this moment belong to the same wave.
+    # Refusals of requests that were sent before this moment belong to the same wave.
     _refused_at: float = attrs.field(default=-math.inf, init=False)
-    # Processes that were refused together must not come back together.
+    # Processes that were refused together must not return together.
     _random: Callable[[], float] = random.random
 
     @property
@@ -163,7 +165,7 @@ class Window:
         return RateLimit(int(self._limit), self._length)
 
     def wait(self, now: float) -> float:
-        """Seconds until the next request may go: 0 if it may go now, infinite if only a response can tell.
+        """Seconds until the next request may go: 0 for now, infinite if only a response can show it.
 
         Args:
             now: The present second.
@@ -184,10 +186,10 @@ class Window:
         return math.inf if self.in_flight else self._resets_before - now
 
     def _trial_at(self) -> float:
-        """The moment for the one request after a refusal.
+        """The moment for a single request after a refusal.
 
-        Other processes know the reset as well, and may spend the whole window in less than the second that
-        one response leaves open. Halving that second finds the reset after a few more refusals.
+        Other processes know the reset too, and can spend the whole window within the second that one
+        response leaves open. Halving that second finds the reset after a few more refusals.
         """
         if self._limit is None or self._remaining >= 1:
             return -math.inf
@@ -218,25 +220,11 @@ class Window:
         reset = None if remaining is None else _number(headers, "RateLimit-Reset")
         if remaining is not None and reset is not None and 0 <= reset <= LONGEST_WINDOW:
             after, before = sent_at + reset - 1, now + reset + _MARGIN
-            length = _LENGTH.search(headers.get("RateLimit-Policy", ""))
-            limit = _number(headers, "RateLimit-Limit") or _number(headers, "RateLimit-Policy") or 0.0
-            if length is not None and limit >= 1 and int(length[1]):
-                self._length = float(length[1])
             if before <= self._resets_after and sent_at < self._opened_at:
                 return
-            if after < self._resets_before and before > self._resets_after:
-                after, before = max(after, self._resets_after), min(before, self._resets_before)
-            else:
-                # A new window, or another limit, whose reset is still to be found.
-                self._opened_at, self._remaining, self._refusals = now, math.inf, min(1, self._refusals)
-                if length is not None and before > self._resets_after:
-                    # It began at the last reset or later.
-                    after = min(before, max(after, self._resets_after + float(length[1])))
-            self._resets_after, self._resets_before = after, before
-            self._remaining = min(self._remaining, remaining)
-            self._limit = limit if limit >= 1 else max(1.0, self._limit or 0.0, remaining)
+            self._learn(headers, remaining, after, before, now)
         elif status >= 500:
-            # A page of a gateway has no figures of the service behind it.
+            # A gateway's page has no figures of the service.
             self._pause(retry_after(headers), now)
             return
         self._has_answered = True
@@ -245,31 +233,60 @@ class Window:
         else:
             self._refusals = 0
 
+    def _learn(
+        self, headers: Mapping[str, str], remaining: float, after: float, before: float, now: float
+    ) -> None:
+        """Adopt the figures of a response whose window resets between two times."""
+        limit, length = _policy(headers)
+        if length and limit >= 1:
+            self._length = length
+        if after < self._resets_before and before > self._resets_after:
+            after, before = max(after, self._resets_after), min(before, self._resets_before)
+        else:
+            # A new window or another limit, with an unknown reset.
+            self._opened_at, self._remaining, self._refusals = now, math.inf, min(1, self._refusals)
+            if length is not None and before > self._resets_after:
+                # The new window began at the last reset or later.
+                after = min(before, max(after, self._resets_after + length))
+        self._resets_after, self._resets_before = after, before
+        self._remaining = min(self._remaining, remaining)
+        self._limit = limit if limit >= 1 else max(1.0, self._limit or 0.0, remaining)
+
     def _refused(self, asked: float | None, sent_at: float, now: float) -> None:
         # Requests that are under way together are refused together, and count as one refusal.
         is_first = sent_at >= self._refused_at
         if is_first:
             self._refusals += 1
             self._refused_at = now
-        if self._remaining < 1 and now < self._resets_before and self._refusals <= _TRIALS:
-            # The headers give the reset more exactly than Retry-After, unless that means something else.
+        if self._waits_for_reset(now):
+            # The headers state the reset more exactly than Retry-After, unless it means something else.
             if asked is not None and now + asked > self._resets_before + 1:
                 self._pause(asked, now)
             return
         pause = asked or 0.0
-        # A service that refuses again after the pause that it requested needs a longer one.
+        # A service that refuses again after the requested pause needs a longer one.
         if is_first and (asked is None or self._refusals > 1):
             longest = min(_LONGEST_PAUSE, 2.0 ** min(self._refusals, 10))
             pause = max(pause, longest * (1 + self._random()) / 2)
         self._pause(pause, now)
+
+    def _waits_for_reset(self, now: float) -> bool:
+        return self._remaining < 1 and now < self._resets_before and self._refusals <= _TRIALS
 
     def _pause(self, seconds: float | None, now: float) -> None:
         if seconds is not None and seconds <= LONGEST_WINDOW:
             self._closed_until = max(self._closed_until, now + seconds)
 
 
+def _policy(headers: Mapping[str, str]) -> tuple[float, float | None]:
+    """The requests of a window (0 if missing) and its length in seconds (None if missing)."""
+    limit = _number(headers, "RateLimit-Limit") or _number(headers, "RateLimit-Policy") or 0.0
+    length = _LENGTH.search(headers.get("RateLimit-Policy", ""))
+    return limit, None if length is None else float(length[1])
+
+
 def _number(headers: Mapping[str, str], name: str) -> float | None:
-    """The number that a header begins with, as in ``1000;w=300``."""
+    """The number at the start of a header, as in ``1000;w=300``."""
     text = headers.get(name)
     found = None if text is None else _NUMBER.match(text)
     return None if found is None else float(found[1])
@@ -277,15 +294,15 @@ def _number(headers: Mapping[str, str], name: str) -> float | None:
 
 Limit = RateLimit | AbstractAsyncContextManager[Any]
 
-# Seconds without news after which the requests under way count as lost, for example with a stopped loop.
+# Seconds without news after which requests under way count as lost, for example with a stopped loop.
 _PATIENCE: Final = 120.0
-# Shorter waits are not worth a line in the log, and a wait that grows by less is still the same one.
+# Shorter waits are not logged, and a wait that grows by less counts as the same wait.
 _NOTABLE: Final = 1.0
 _LOG: Final = logging.getLogger("helicone_sessions")
 
 
 def check_limit(value: Any) -> Limit | None:
-    """A `RateLimit`, a context manager that can be entered again and again, or None.
+    """A `RateLimit`, a reusable context manager, or None.
 
     Raises:
         ConfigurationError: It is something else.
@@ -307,11 +324,11 @@ def check_limit(value: Any) -> Limit | None:
 
 
 class Budget:
-    """The state that all clients of this process share if they use one key of one service."""
+    """The shared state of all clients of this process with one key of one service."""
 
     def __init__(self) -> None:
         self.window = Window()
-        # Clients may run on loops of several threads.
+        # Clients can run on the loops of several threads.
         self.lock = threading.Lock()
         self.waiting: set[Gate] = set()
         self.paces: dict[RateLimit, Pace] = {}
@@ -329,7 +346,7 @@ class Budget:
             return seconds
 
 
-# Two threads that miss at once would each get an object from the cache.
+# Two threads that miss the cache at once would otherwise create two objects.
 _SHARING = threading.Lock()
 
 
@@ -345,18 +362,18 @@ def _shared(account: Hashable, clock: Clock, limit: RateLimit | None) -> tuple[B
 
 
 def _start_over() -> None:
-    """In a child process nothing is under way."""
+    """Forget requests under way in a child process, where there are none."""
     _budget.cache_clear()
     _SHARING.release()
 
 
 if hasattr(os, "register_at_fork"):
-    # No other thread may hold the lock, because it does not exist in the child.
+    # Taken around the fork, because a thread that holds the lock would not exist in the child.
     os.register_at_fork(before=_SHARING.acquire, after_in_parent=_SHARING.release, after_in_child=_start_over)
 
 
 class Gate:
-    """Where the queries of a client wait in line before each attempt, first come, first served.
+    """A line in which the queries of a client wait before each attempt, first come, first served.
 
     Args:
         account: Identifies one key of one service.
@@ -371,7 +388,7 @@ class Gate:
         self._budget, self._pace = _shared(account, clock, pace)
         self._line: deque[_Waiter] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
-        # Looks at the line again when the first may go, or when nothing more can be expected.
+        # Checks the line again when the first query may go, or when no response can be expected.
         self._timer: asyncio.Task[None] | asyncio.TimerHandle | None = None
         self._logged_until = -math.inf
         self._is_shut = False
@@ -382,7 +399,7 @@ class Gate:
         return self._budget.window.announced
 
     def try_enter(self, until: float = math.inf) -> bool:
-        """Take a turn if no query waits and there is room; `answered` or `left` gives it back.
+        """Take a turn if no query waits and there is room; `answered` or `left` returns it.
 
         Args:
             until: The second by which the query needs room.
@@ -393,17 +410,17 @@ class Gate:
         return now < until and self._budget.try_take(now, self._pace) <= 0
 
     async def enter(self, until: float = math.inf, on_wait: Callable[[float], None] | None = None) -> bool:
-        """Wait for a turn and for room, and take it; `answered` or `left` gives it back.
+        """Wait for a turn and for room, and take it; `answered` or `left` returns it.
 
         Args:
             until: The second by which the query needs room.
-            on_wait: Called with the seconds of each wait whose length is known.
+            on_wait: Called with the seconds of each wait of a known length.
 
         Returns:
             Whether the query has a turn; False as soon as there cannot be room in time.
 
         Raises:
-            ConfigurationError: The client was closed in the meantime.
+            ConfigurationError: The client was closed meanwhile.
         """
         if self._is_shut:
             raise _closed()
@@ -439,13 +456,17 @@ class Gate:
                     break
                 first.decide(first.until > now)
             self._line.popleft()
+        self._tell_waiting(now, seconds)
+        self._set_timer(now, seconds)
+
+    def _tell_waiting(self, now: float, seconds: float) -> None:
+        """Reject queries whose deadline comes earlier, and report the wait to the others."""
         for waiter in self._line:
             if waiter.until <= (now if seconds == math.inf else now + seconds):
                 waiter.decide(False)
             elif seconds < math.inf:
                 waiter.hear(now, seconds)
         self._line = deque(waiter for waiter in self._line if waiter.verdict is None)
-        self._set_timer(now, seconds)
 
     def _set_timer(self, now: float, seconds: float) -> None:
         if self._timer is not None:
@@ -457,7 +478,7 @@ class Gate:
             self._log(now, seconds)
             self._timer = self._loop.create_task(self._look_after(now + seconds))
         else:
-            # Only a response can tell. It comes in real time, so a virtual clock must not run ahead of it.
+            # Only a response can show it. It comes in real time, so a virtual clock must not run ahead.
             until = min(waiter.until for waiter in self._line)
             self._timer = self._loop.call_later(min(_PATIENCE, until - now), self._give_up, until, now)
 
@@ -467,7 +488,7 @@ class Gate:
         self._admit()
 
     def _give_up(self, until: float, since: float) -> None:
-        """There is no response: a deadline is over, or the requests under way are lost."""
+        """Handle the lack of a response: a deadline has passed, or the requests under way are lost."""
         self._timer = None
         if until - since > _PATIENCE:
             with self._budget.lock:
@@ -484,9 +505,9 @@ class Gate:
             _LOG.info("requests wait %.1f s for the rate limit", seconds)
 
     def look_again(self) -> None:
-        """Admit whoever has room now; may be called from any thread."""
+        """Admit the queries that have room now; callable from any thread."""
         if self._loop is not None:
-            # A loop that was closed in the meantime has no queries in line.
+            # A loop that was closed meanwhile has no queries in line.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._admit)
 
@@ -532,7 +553,7 @@ class _Waiter:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, until: float) -> None:
         self.until = until
-        # True once it may go, False if it has to give up.
+        # True if the query may go, False if it has to give up.
         self.verdict: bool | None = None
         self._loop = loop
         self._woken: asyncio.Future[None] | None = None
@@ -540,7 +561,7 @@ class _Waiter:
         self._heard_until = -math.inf
 
     async def woken(self) -> None:
-        """Wait for a verdict or news."""
+        """Wait for a verdict or for news."""
         self._woken = self._loop.create_future()
         await self._woken
 
@@ -554,7 +575,7 @@ class _Waiter:
         self._wake()
 
     def hear(self, now: float, seconds: float) -> None:
-        """Learn the length of the wait in seconds; only a longer one than before is news."""
+        """Report the length of the wait in seconds; only a longer wait than before is news."""
         if now + seconds > self._heard_until + _NOTABLE:
             self._heard_until = now + seconds
             self._news = seconds

@@ -1,4 +1,4 @@
-"""Which failures are retried, and after how long: a pure policy without a clock."""
+"""The failures to retry, and the waits: a pure policy without a clock."""
 
 import random
 import re
@@ -19,21 +19,21 @@ from helicone_sessions.errors import (
 )
 from helicone_sessions.transport.rate_limit import LONGEST_WINDOW
 
-# The service passes on ClickHouse's text; only these words name a transient cause.
+# The service forwards ClickHouse's text; only these words name a transient cause.
 _PASSING: Final = re.compile(
     r"\b(timed[ -]out|(socket_)?timeout(_exceeded)?|too many simultaneous|memory limit"
     r"|connection (refused|reset)|ECONNREFUSED|ECONNRESET|ETIMEDOUT)\b",
     re.IGNORECASE,
 )
 _OF_SIZE: Final = re.compile(r"\b(timed[ -]out|timeout(_exceeded)?|memory limit)\b", re.IGNORECASE)
-# Quoted text is part of the query, which may hold such words too.
+# Quoted text is part of the query, which can hold such words too.
 _QUOTED: Final = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`""")
-# The server gave up waiting for the request, or does not accept it so early in a connection.
+# The server timed out before the request arrived, or does not accept it so early in a connection.
 _PASSING_STATUSES: Final = (408, 425)
 
 
 def is_transient(error: HeliconeError) -> bool:
-    """Whether a retry may succeed; it does no harm, because the POST only reads."""
+    """Whether a retry may succeed; retries do no harm, because the POST only reads."""
     if isinstance(error, QueryFailed) or (isinstance(error, ServerError) and error.is_lasting):
         return bool(_PASSING.search(_QUOTED.sub("", error.message)))
     if isinstance(error, ServerError):
@@ -48,7 +48,7 @@ def is_transient(error: HeliconeError) -> bool:
 
 
 def takes_too_long(error: HeliconeError) -> bool:
-    """Whether a query for fewer rows may succeed where this one failed.
+    """Whether a query for fewer rows may succeed instead.
 
     >>> takes_too_long(ServerError("a gateway's timeout", status=504))
     True
@@ -71,12 +71,12 @@ class RetryPolicy:
     Args:
         max_retries: The number of retries of a query.
         deadline: Seconds for a query with all its attempts and waits, or None.
-        first_wait: The longest wait before the first retry, in seconds; it doubles with each.
-        longest_wait: The end of the doubling, in seconds.
-        longest_asked: The longest wait, in seconds, that the service may ask for; a longer one is an error.
-        patience: Seconds after which a query that was only ever refused becomes an error. With windows of up
-            to an hour a limit that other processes use up lets it through long before.
-        random: A number from 0 to 1: with jitter, clients that failed together do not come back together.
+        first_wait: The longest wait before the first retry, in seconds; it doubles with each retry.
+        longest_wait: The largest of these waits, in seconds.
+        longest_asked: The longest wait, in seconds, that the service may request; a longer one is an error.
+        patience: Seconds after which a query that was only refused becomes an error. With windows of up to
+            an hour, a query gets through long before, even if other processes use up the limit.
+        random: A number from 0 to 1 for jitter, so that clients that failed together do not return together.
     """
 
     max_retries: int = 4
@@ -100,11 +100,11 @@ class RetryPolicy:
         asked: float | None = getattr(error, "retry_after", None)
         if asked is None:
             return wait
-        # An earlier retry would be refused again: jitter only adds.
+        # An earlier retry would be refused again, so jitter only adds.
         return asked + wait if asked <= self.longest_asked else None
 
     def outlasts(self, error: RateLimited, elapsed: float) -> bool:
-        """Whether the query waits until the rate limit lets it through.
+        """Whether the query waits until the rate limit admits it.
 
         Args:
             error: The refusal.
@@ -113,7 +113,7 @@ class RetryPolicy:
         return elapsed < self.patience and (error.retry_after or 0.0) <= self.longest_asked
 
     def time_limit(self, timeout: float, left: float) -> tuple[float, str, float]:
-        """Seconds for an attempt, and the name and the length of the limit that they come from.
+        """Seconds for an attempt, with the name and the length of the limit behind them.
 
         Args:
             timeout: Seconds for one attempt.

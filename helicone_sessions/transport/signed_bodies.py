@@ -1,7 +1,7 @@
-"""Reads the bodies of requests, which lie behind signed addresses outside of the service.
+"""Reads the bodies of requests, which have signed addresses outside of the service.
 
-The addresses come from the service, so they are not trusted: they get no key, they lead to public addresses
-over https, and a response has a limited size.
+The addresses come from the service, so they are not trusted: requests to them carry no key, go only to public
+addresses over https, and accept responses of a limited size.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ class BodyUnavailable(Exception):
     """A body that cannot be read.
 
     Args:
-        reason: What is wrong, without the address, which is a secret.
+        reason: The problem, without the address, which is a secret.
         is_transient: Whether a retry may succeed.
     """
 
@@ -50,7 +50,7 @@ class SignedBody:
 
     Args:
         request: The body of the request: text, or JSON.
-        response: The body of the response, likewise.
+        response: The body of the response: text, or JSON.
         size: The number of bytes of both.
     """
 
@@ -99,7 +99,7 @@ class SignedBodies:
             address: The ``signed_body_url`` of a request.
 
         Raises:
-            BodyUnavailable: It cannot be read.
+            BodyUnavailable: The body cannot be read.
         """
         async with self._slots:
             for wait in _WAITS:
@@ -161,7 +161,7 @@ class SignedBodies:
 
 
 class _PublicResolver(AbstractResolver):
-    """Looks up hosts, and rejects those with an address that is not public.
+    """Resolves hosts, and rejects hosts with an address that is not public.
 
     Args:
         trusted: Hosts that may have any address.
@@ -175,7 +175,7 @@ class _PublicResolver(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         found = await self._resolver.resolve(host, port, family)
-        # All of them: the connector takes any that answers.
+        # All of them, because the connector takes any that answers.
         if host not in self._trusted and any(_is_private(one["host"]) for one in found):
             raise BodyUnavailable("a private address")
         return found
@@ -185,7 +185,7 @@ class _PublicResolver(AbstractResolver):
 
 
 def _is_private(host: str) -> bool:
-    """Whether a host is the number of an address that is not public.
+    """Whether the host is a numeric address that is not public.
 
     >>> [_is_private(host) for host in ("10.0.0.1", "::1", "2130706433", "8.8.8.8", "example.com")]
     [True, True, True, False, False]

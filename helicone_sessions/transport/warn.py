@@ -4,14 +4,14 @@ import asyncio
 import inspect
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, TypeVar
 
 import attrs
 
 from helicone_sessions.errors import ConfigurationError, FilterValueError, HeliconeFilterWarning
-from helicone_sessions.filters.cautions import Caution, time_cautions
+from helicone_sessions.filters.cautions import IN_DATA, Caution, DataGaps, data_cautions, time_cautions
 from helicone_sessions.filters.expression import Filter
 from helicone_sessions.filters.schema import SERVER_BODY_DAYS
 from helicone_sessions.filters.whole_sessions import Grouping, grouping_cautions
@@ -33,7 +33,7 @@ class Place:
 
 
 def callers_place() -> Place:
-    """The nearest line outside of this package and of asyncio."""
+    """The nearest line outside of this package and asyncio."""
     frame = sys._getframe(1)  # noqa: SLF001 - the one way to the caller, as warnings itself takes it
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _INSIDE:
         frame = frame.f_back
@@ -41,7 +41,7 @@ def callers_place() -> Place:
 
 
 def marked_as_coroutine_function(function: Function) -> Function:
-    """*function*, which gives a coroutine, as one for those who look, as `unittest.mock` does."""
+    """Mark *function*, which returns a coroutine, as a coroutine function, as `unittest.mock` expects."""
     if sys.version_info >= (3, 12):
         return inspect.markcoroutinefunction(function)
     # The equivalent of markcoroutinefunction() on 3.11.
@@ -54,11 +54,12 @@ def _utc_now() -> datetime:
 
 
 class FilterWarnings:
-    """Reports the cautions of queries, by the client's ``cautions=``.
+    """Reports the cautions of queries, as the client's ``cautions=`` says.
 
     Args:
-        mode: ``"warn"`` warns of them, ``"error"`` refuses the query, ``"ignore"`` does neither.
-        now: The time of day, with its zone.
+        mode: ``"warn"`` issues warnings, ``"error"`` rejects a query that the server would read
+            differently, ``"ignore"`` does neither.
+        now: Returns the time of day, with its zone.
     """
 
     def __init__(self, mode: Cautions, *, now: Callable[[], datetime] = _utc_now) -> None:
@@ -84,8 +85,8 @@ class FilterWarnings:
         Args:
             condition: Its filter.
             time_filter: Its time filter.
-            grouping: For a list or a count of sessions, which of the two.
-            follows_contract: Whether the server has declared that it reads filters as the contract does.
+            grouping: The endpoint, for a list or a count of sessions.
+            follows_contract: Whether the server has announced that it reads filters as the contract does.
 
         Raises:
             FilterValueError: There are cautions, and the mode is ``"error"``.
@@ -97,12 +98,21 @@ class FilterWarnings:
             found = condition.cautions() if grouping is None else grouping_cautions(condition, grouping)
         if time_filter is not None:
             found = self._with_time(found, time_filter)
-        if found and self._mode == "error":
-            raise FilterValueError(
-                "the open-source server would read this query differently, and cautions='error':"
-                + "".join(f"\n  {caution}" for caution in found)
-            )
+        if self._mode == "error":
+            _refuse([caution for caution in found if caution.effect not in IN_DATA])
+            return ()
         return found
+
+    def of_data(self, condition: Filter | None, gaps: DataGaps) -> tuple[Caution, ...]:
+        """The cautions of a filter for a server that reads it as the contract does.
+
+        Args:
+            condition: The filter.
+            gaps: The gaps that the server has announced.
+        """
+        if self._mode != "warn" or condition is None or not gaps:
+            return ()
+        return data_cautions(condition.node, gaps)
 
     def _with_time(self, found: tuple[Caution, ...], time: TimeFilter) -> tuple[Caution, ...]:
         if found and self._now() - time.start <= timedelta(days=SERVER_BODY_DAYS, hours=1):
@@ -110,17 +120,25 @@ class FilterWarnings:
         return found + time_cautions(time.start, time.end)
 
     def warn(self, message: str, place: Place) -> None:
-        """Warn of something in an answer."""
+        """Warn about an answer."""
         if self._mode != "ignore":
             _warn(message, place)
 
     def say(self, found: tuple[Caution, ...], place: Place) -> None:
-        """Warn of each caution once per place."""
+        """Warn about each caution once per place."""
         for caution in found:
             what = (place, caution.effect, caution.column)
             if what not in self._said:
                 _warn(caution, place)
                 self._said.add(what)
+
+
+def _refuse(misread: Sequence[Caution]) -> None:
+    if misread:
+        raise FilterValueError(
+            "the open-source server would read this query differently, and cautions='error':"
+            + "".join(f"\n  {caution}" for caution in misread)
+        )
 
 
 def _warn(message: str | Caution, place: Place) -> None:

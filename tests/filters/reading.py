@@ -46,8 +46,8 @@ class Word:
 
     Args:
         role: Which of the three.
-        kind: What the column or the constant holds.
-        value: What it is in Python.
+        kind: The kind of the column or constant.
+        value: Its value in Python.
     """
 
     role: Literal["column", "constant", "condition"]
@@ -60,7 +60,7 @@ class NoReading(Exception):
 
 
 def opposite(inner: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Not *inner*; the opposite of a negation is what it negates."""
+    """Not *inner*; the opposite of a negation is its operand."""
     return inner[1] if inner[0] == "not" else ("not", inner)
 
 
@@ -73,7 +73,7 @@ def joined(word: str, parts: Iterable[tuple[Any, ...]]) -> tuple[Any, ...]:
 
 
 def content(node: Node) -> Content:
-    """What a filter's *node* holds; constants with their types, since 1 equals True."""
+    """The content of a filter's *node*; constants with their types, since 1 equals True."""
     if isinstance(node, Leaf):
         return ("leaf", node.column.name, node.key, node.operator, repr(node.value))
     parts = [content(child) for child in node.children]
@@ -95,7 +95,7 @@ class Reader:
         self.comparison = functools.cache(self._by_method)
 
     def word(self, text: str) -> Word:
-        """The word that is written as *text*."""
+        """The word spelled *text*."""
         if text in self._words:
             return self._words[text]
         if text in ("True", "False"):
@@ -107,7 +107,7 @@ class Reader:
         return self._token.findall(source)
 
     def read(self, source: str) -> Reading | None:
-        """What *source* means, if it means anything."""
+        """The meaning of *source*, if it has one."""
         # The next token is the last of the list, and nothing is the last token.
         tokens = ["", *reversed(self.tokens(source))]
         try:
@@ -118,7 +118,7 @@ class Reader:
         return reading
 
     def content(self, reading: Reading) -> Content:
-        """What the filter holds that is meant by *reading*, built by methods instead of operators."""
+        """The expected content of the filter with this *reading*, built by methods instead of operators."""
         match reading:
             case ("where", column, sign, constant):
                 return self.comparison(column, sign, constant)
@@ -132,7 +132,7 @@ class Reader:
         method = getattr(self._words[column].value, METHODS[sign])
         return content(method(self.word(constant).value).node)
 
-    # What follows takes its part of the tokens and gives a reading, or the text of a column or constant.
+    # Each function takes its part of the tokens and returns a reading, or the text of a column or constant.
 
     def _either(self, tokens: list[str]) -> Reading | str:
         return self._row("|", "or", self._all, tokens)
@@ -199,7 +199,7 @@ class Reader:
 
 
 class _Computed(ast.NodeTransformer):
-    """Puts a bool or whole number in the place of what is one: constants joined, inverted or compared."""
+    """Replaces constants that Python joins, inverts or compares by the resulting bool or whole number."""
 
     def __init__(self, names: dict[str, Any]) -> None:
         self._names = names
@@ -231,7 +231,7 @@ class _Computed(ast.NodeTransformer):
 
 
 class _Swapped(ast.NodeTransformer):
-    """Puts the constant behind the sign: Python asks the other side, with the sign swapped."""
+    """Puts the constant after the sign, because Python asks the other side with the sign swapped."""
 
     _SIGNS: ClassVar[dict[type[ast.cmpop], type[ast.cmpop]]] = {
         ast.Eq: ast.Eq,
@@ -282,7 +282,7 @@ def _value(node: ast.expr, names: dict[str, Any]) -> Any:
 
 
 def same_calls(source: str, names: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Other sources that Python runs as it runs *source*, each with what sets them apart."""
+    """Other sources that Python runs like *source*, each with its differences."""
     tree = ast.parse(source, mode="eval")
     yield "parentheses", ast.unparse(tree)
     yield "sides", ast.unparse(_Swapped().visit(ast.parse(source, mode="eval")))

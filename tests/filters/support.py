@@ -1,4 +1,4 @@
-"""What several tests of the filter language share."""
+"""Helpers for several tests of the filter language."""
 
 import copy
 import datetime as dt
@@ -43,7 +43,7 @@ class Flags(enum.IntFlag):
 
 
 def read(source: str, **names: object) -> Any:
-    """What *source* is where the names of the language are known."""
+    """The value of *source*, where the names of the language are known."""
     known = {"F": F, "ALL": ALL, "NONE": NONE, "Filter": Filter, "all_of": all_of, "any_of": any_of}
     known |= {"datetime": dt, "Decimal": Decimal, "Fraction": Fraction, "MOMENT": MOMENT, **names}
     return eval(source, known)  # noqa: S307 - the tests' own text
@@ -76,7 +76,7 @@ def schemas() -> dict[str, Any]:
 
 @functools.cache
 def strict_contract() -> Any:
-    """The contract's filter, narrowed to what its server reads: one column and one operator in a leaf."""
+    """The contract's filter, restricted to one column and one operator in a leaf, as its server reads it."""
     import jsonschema
 
     strict = copy.deepcopy(schemas())

@@ -17,6 +17,8 @@ from helicone_sessions.filters.expression import Filter, all_of, any_of
 from helicone_sessions.filters.nodes import Not, simplify
 from helicone_sessions.filters.schema import Kind
 from tests.filters.support import CONTRADICTION, MOMENT, again, branch, leaf, read
+from tests.parts import parts
+from tests.repeats import repeats
 from tests.strategies import METHODS, PAIRS, filters, numbers, texts, times
 
 A, B, C, D = (F.latency == number for number in range(4))
@@ -27,7 +29,7 @@ Row = dict[Kind, Any]
 
 
 class Written(dict[str, Any]):
-    """A leaf or branch of the API; & and | join just two, as they stand."""
+    """A leaf or branch of the API; & and | join exactly two."""
 
     def __and__(self, other: "Written") -> "Written":
         return Written(branch("and", self, other))
@@ -81,7 +83,7 @@ def test_joined(source: str, expected: str) -> None:
     "source", ["ALL", "all_of()", "all_of(None)", "~NONE", "A | ALL", "~any_of()", "ALL & ALL", "~(A & NONE)"]
 )
 def test_everything(source: str) -> None:
-    """What matches everything is sent as "all"."""
+    """A filter that matches everything is sent as "all"."""
     assert "all" == read(source, **NAMES).to_wire()
     assert not read(source, **NAMES).matches_nothing
 
@@ -91,7 +93,7 @@ def test_everything(source: str) -> None:
     ["NONE", "any_of()", "any_of(None)", "~ALL", "A & NONE", "~all_of()", "NONE | NONE", "~(A | ALL)"],
 )
 def test_nothing(source: str) -> None:
-    """What matches nothing is sent as a contradiction, never as "all"."""
+    """A filter that matches nothing is sent as a contradiction, never as "all"."""
     assert CONTRADICTION == read(source, **NAMES).to_wire()
     assert read(source, **NAMES).matches_nothing
 
@@ -113,7 +115,7 @@ def test_nothing(source: str) -> None:
 )
 @pytest.mark.parametrize("function", [all_of, any_of])
 def test_only_filters_are_joined(function: Callable[..., Filter], wrong: object, words: str) -> None:
-    """What is no filter is refused by all_of and any_of."""
+    """all_of and any_of reject anything but filters."""
     with pytest.raises(FilterTypeError, match=words):
         function(wrong)
 
@@ -139,7 +141,7 @@ OPPOSITE = {
 
 @pytest.mark.parametrize(("name", "word"), PAIRS)
 def test_every_pair_is_negated_or_refused(name: str, word: str) -> None:
-    """Each condition has the opposite that the API can express, or is refused by name."""
+    """Each condition has an opposite in the API, or is rejected by name."""
     kind = F[name].facts.kind
     column = F[name]["k"] if kind is Kind.MAP else F[name]
     value = {Kind.NUMBER: 2, Kind.TIMESTAMP: MOMENT, Kind.BOOLEAN: True}.get(kind, "x%")
@@ -178,7 +180,7 @@ def test_every_pair_is_negated_or_refused(name: str, word: str) -> None:
     ],
 )
 def test_negated(source: str, same: str) -> None:
-    """A ~ is carried down to the conditions, where the API's opposite operators take its place."""
+    """A ~ moves into the conditions, where the API's opposite operators replace it."""
     assert read(same).to_wire() == read(source, **NAMES).to_wire()
 
 
@@ -198,7 +200,7 @@ def test_negated(source: str, same: str) -> None:
     ],
 )
 def test_refused_opposites(source: str) -> None:
-    """A condition without an opposite is refused only when it is sent negated, and is named."""
+    """A condition without an opposite is rejected, by name, only when its negation is sent."""
     negated = A & (~read(source) | B)
     assert (~(A & (~read(source) | B))).to_wire() is not None
     with pytest.raises(FilterValueError, match=re.escape(repr(read(source)))):
@@ -206,7 +208,7 @@ def test_refused_opposites(source: str) -> None:
 
 
 @given(filters())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=repeats(60))
 def test_negated_twice(filter_: Filter) -> None:
     """~~x is x."""
     assert filter_ == ~~filter_
@@ -214,7 +216,7 @@ def test_negated_twice(filter_: Filter) -> None:
 
 
 def _like(pattern: str, text: str) -> bool:
-    """What ClickHouse's ILIKE does, told by a regular expression."""
+    """ClickHouse's ILIKE as a regular expression."""
     tokens = re.findall(r"\\[\\%_]|.", pattern, re.DOTALL)
     wild = {"%": ".*", "_": "."}
     expression = "".join(wild.get(token) or re.escape(token[-1]) for token in tokens)
@@ -255,16 +257,16 @@ rows = st.fixed_dictionaries(
 
 
 @given(filters(negatable=True), rows)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=repeats(120))
 def test_opposites_match_the_other_rows(filter_: Filter, row: Row) -> None:
-    """Of x and ~x exactly one matches a row."""
+    """Exactly one of x and ~x matches a row."""
     assert _matches(filter_.to_wire(), row) is not _matches((~filter_).to_wire(), row)
 
 
 @given(st.lists(filters(max_leaves=6), max_size=4), rows)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=repeats(80))
 def test_joined_filters_match_together(parts: list[Filter], row: Row) -> None:
-    """all_of matches where all parts do, any_of where at least one does."""
+    """all_of matches where all parts match, any_of where at least one does."""
     found = [_matches(part.to_wire(), row) for part in parts]
     assert all(found) is _matches(all_of(*parts).to_wire(), row)
     assert any(found) is _matches(any_of(*parts).to_wire(), row)
@@ -283,7 +285,7 @@ def _constants(wire: Any) -> list[int]:
 @pytest.mark.parametrize("count", [2, 3, 7, 1000, MANY])
 @pytest.mark.parametrize("function", [all_of, any_of])
 def test_wide_filters_are_balanced(function: Callable[..., Filter], count: int) -> None:
-    """Many terms are sent as a tree of the least depth, in their order."""
+    """Many terms are sent as a tree of minimal depth, in their order."""
     wire = function(*(F.latency == number for number in range(count))).to_wire()
     assert math.ceil(math.log2(count)) + 1 == _depth(wire)
     assert list(range(count)) == _constants(wire)
@@ -298,9 +300,9 @@ def _alternation(depth: int) -> Filter:
 
 
 def test_the_deepest_that_is_sent() -> None:
-    """A filter of 200 levels is sent, one of 201 is refused."""
+    """A filter of 200 levels is sent, and one of 201 is rejected."""
     assert 200 == _depth(_alternation(200).to_wire())
-    with pytest.raises(FilterValueError, match="201 levels deep"):
+    with pytest.raises(FilterValueError, check=parts(argument="filter")):
         _alternation(201).to_wire()
 
 
@@ -337,7 +339,7 @@ def test_a_chain_is_flat() -> None:
 
 
 def test_filters_do_not_change() -> None:
-    """A filter cannot be changed, nor made by its class; &= makes another."""
+    """A filter cannot be changed, or created by its class; &= creates another."""
     before = filter_ = A & B
     filter_ &= C
     assert (A & B) == before
@@ -351,7 +353,7 @@ def test_filters_do_not_change() -> None:
 
 
 def test_filters_are_equal_by_structure() -> None:
-    """Filters are equal, and hash alike, if they are written alike."""
+    """Filters written alike are equal, with equal hashes."""
     assert (A & B) == (A & B)
     assert 2 == len({A & B, all_of(A, B), B & A})
     assert (A & B) != (B & A)
@@ -365,15 +367,15 @@ def test_filters_are_equal_by_structure() -> None:
 
 @pytest.mark.parametrize("other", [None, [], {}, object(), ()])
 def test_filters_equal_nothing_else(other: object) -> None:
-    """A filter is unequal to what is neither a filter nor a constant, as dataclasses need it."""
+    """A filter is unequal to a value that is neither a filter nor a constant, as dataclasses need it."""
     assert A != other
     assert not other == A  # noqa: SIM201 - the other operator
 
 
 @given(filters())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=repeats(60))
 def test_copies_are_equal(filter_: Filter) -> None:
-    """A filter is its own copy, and equal to the one that comes back from pickle."""
+    """Copies of a filter, and its pickle, are equal to it."""
     assert filter_ is copy.copy(filter_)
     assert [filter_] == copy.deepcopy([filter_])
     assert hash(filter_) == hash(again(filter_))
@@ -382,18 +384,18 @@ def test_copies_are_equal(filter_: Filter) -> None:
 
 @pytest.mark.parametrize("column", [F.cost, F.properties["env"]], ids=repr)
 def test_a_column_is_its_own_copy(column: Any) -> None:
-    """A column is there once, however it is copied: it cannot be changed."""
+    """Copies of a column are the column itself, because it cannot be changed."""
     assert column is copy.copy(column)
     assert column is copy.deepcopy([column])[0]
 
 
 def test_a_filter_is_formatted_as_its_text() -> None:
-    """A width and what else a format asks for goes to the text of the filter."""
+    """A format specification applies to the text of the filter."""
     assert "      cost > 1" == f"{F.cost > 1:>14}"
 
 
 def test_a_negation_of_a_negation_is_none() -> None:
-    """Where plain data negates twice, it says what it would without."""
+    """A double negation of plain data has the message for none."""
     node = (F.cost > 1).node
     assert node == simplify(Not(Not(node)))
 

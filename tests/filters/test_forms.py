@@ -10,6 +10,8 @@ from helicone_sessions.errors import FilterError, FilterTypeError, FilterValueEr
 from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.expression import ALL, Filter, all_of, filter_of_contract
 from tests.filters.support import MOMENT, branch, leaf, read
+from tests.parts import parts
+from tests.repeats import repeats
 from tests.strategies import filters, wire_values
 
 COST, THREAT = leaf("cost", "gt", 1), leaf("threat", "equals", True)
@@ -39,13 +41,13 @@ COST, THREAT = leaf("cost", "gt", 1), leaf("threat", "equals", True)
     ],
 )
 def test_source_pastes_back(source: str) -> None:
-    """The repr of a filter is Python source that gives an equal filter, however wide it is."""
+    """The repr of a filter is Python source for an equal filter, however wide it is."""
     filter_ = read(source)
     assert filter_ == read(repr(filter_))
 
 
 @given(filters(max_leaves=30))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=repeats(120))
 def test_any_source_pastes_back(filter_: Filter) -> None:
     """The repr of any filter, and of its opposite, gives an equal filter."""
     assert filter_ == read(repr(filter_))
@@ -53,7 +55,7 @@ def test_any_source_pastes_back(filter_: Filter) -> None:
 
 
 def test_source_is_short() -> None:
-    """The repr has the parentheses that a reader needs, and names long lists by their function."""
+    """The repr has the parentheses that a reader needs, and functions for long lists."""
     assert "(F.cost > 0.1) & F.threat & ~(F.status == 200)" == repr(
         all_of(F.cost > 0.1, F.threat, ~(F.status == 200))
     )
@@ -80,9 +82,9 @@ any of
 
 
 @given(filters(max_leaves=30))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=repeats(120))
 def test_wire_is_read_back(filter_: Filter) -> None:
-    """What a filter sends is read back as one that sends the same."""
+    """The wire form of a filter is read back as a filter with the same wire form."""
     wire = filter_.to_wire()
     assert wire == Filter.from_wire(wire).to_wire()
 
@@ -110,7 +112,7 @@ def test_wire_forms(wire: object, same: str) -> None:
 
 
 def test_expanded_leaves() -> None:
-    """A leaf with several conditions is refused; with expand=True all of them hold, and that is said."""
+    """A leaf with several conditions is rejected; with expand=True all of them apply, with a warning."""
     several = {
         "request_response_rmt": {
             "latency": {"gte": 1, "lt": 5},
@@ -131,7 +133,7 @@ def test_expanded_leaves() -> None:
     assert ["$", "$.right", "$", "$.filter.left and 1 others"] == [
         str(warning.message).partition(":")[0] for warning in said
     ]
-    with pytest.raises(FilterValueError, match=r"\$\.right is a leaf with 5 conditions"):
+    with pytest.raises(FilterValueError, check=parts(field="$.right")):
         Filter.from_wire(branch("or", THREAT, several))
 
 
@@ -203,21 +205,21 @@ R = "$.request_response_rmt"
     ],
 )
 def test_malformed_wire_is_refused(wire: object, error: type[Exception], message: str) -> None:
-    """JSON that is no filter is refused with the JSON path of what is wrong."""
+    """JSON that is not a filter is rejected with the JSON path of the mistake."""
     with pytest.raises(error, match=re.escape(message)):
         Filter.from_wire(wire)
 
 
 def test_the_path_can_be_given() -> None:
-    """The JSON path in a message starts where the caller says."""
-    with pytest.raises(FilterValueError, match=r"^\$\.body\.filter\.left is a leaf with no condition"):
+    """The JSON path in a message starts with the given path."""
+    with pytest.raises(FilterValueError, check=parts(field="$.body.filter.left")):
         Filter.from_wire(branch("and", {}, COST), path="$.body.filter")
 
 
 @given(wire_values())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=repeats(400))
 def test_any_json_is_a_filter_or_refused(wire: object) -> None:
-    """Whatever JSON holds is either read as a filter that can be sent, or refused with its path."""
+    """Any JSON is either read as a filter that can be sent, or rejected with its path."""
     for expand in (False, True):
         try:
             read_back = (filter_of_contract(wire, path="$") if expand else Filter.from_wire(wire)).to_wire()
@@ -228,7 +230,7 @@ def test_any_json_is_a_filter_or_refused(wire: object) -> None:
 
 
 def test_deep_wire_is_read() -> None:
-    """JSON nested ten thousand deep is read, and what is wrong in it is found."""
+    """JSON nested ten thousand deep is read, and mistakes in it are found."""
     wire: Any = {}
     for _ in range(10_000):
         wire = branch("and", COST, wire)
@@ -241,7 +243,7 @@ def test_deep_wire_is_read() -> None:
     "source", [r"F.model.ilike('%a\\b%')", r"F.model.contains('5%') | F.model.ilike('%5\\%%')"]
 )
 def test_loose_patterns_are_read_back(source: str) -> None:
-    """A pattern that is nearly what contains would send is read back as it was."""
+    """A pattern that differs slightly from that of contains is read unchanged."""
     wire = read(source).to_wire()
     assert wire == Filter.from_wire(wire).to_wire()
 
@@ -259,7 +261,7 @@ def test_loose_patterns_are_read_back(source: str) -> None:
     ],
 )
 def test_unusual_wire_pastes_back(wire: object) -> None:
-    """What other clients send and this language refuses is read, and its repr gives an equal filter."""
+    """Constants that only other clients send are read, and the repr gives an equal filter."""
     filter_ = Filter.from_wire(wire)
     assert filter_ == read(repr(filter_))
     assert filter_.to_wire() == Filter.from_wire(filter_.to_wire()).to_wire()

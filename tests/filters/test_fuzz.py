@@ -1,7 +1,7 @@
-"""Expressions by the thousand, held against a second reader: what a person means, or a refusal.
+"""Thousands of expressions, compared with a second reader: the intended meaning, or an error.
 
-``HELICONE_SESSIONS_FUZZ`` says how many there are of each sort; from 200,000 on, all strings of three words
-are among them. Each expression is drawn from a seed of its own, and a failure names both.
+``HELICONE_SESSIONS_FUZZ`` is the number of expressions of each sort; from 200,000 on, they include all
+strings of three words. Each expression comes from its own seed, and a failure names both.
 """
 
 import datetime as dt
@@ -98,7 +98,7 @@ def value_of(source: str) -> Any:
 
 
 def columns() -> Iterator[tuple[str, str]]:
-    """Every column as it is written, and its kind."""
+    """Every column in its spelling, and its kind."""
     for name in dir(F):
         if not name.startswith("_") and (kind := KINDS.get(getattr(F, name).facts.kind)):
             yield f"F.{name}", kind
@@ -138,7 +138,7 @@ Tree = tuple[int, tuple[Any, ...]]
 
 @attrs.frozen
 class Condition:
-    """A comparison or an atom, and what it means."""
+    """A comparison or an operand, and its meaning."""
 
     source: str
     meant: Content
@@ -188,7 +188,7 @@ def meaning(tree: Tree) -> Content:
 
 @attrs.define
 class Place:
-    """Where a comparison stands that has no parentheses of its own."""
+    """The place of a comparison without its own parentheses."""
 
     condition: Condition
     inverted: bool = False
@@ -197,7 +197,7 @@ class Place:
 
     @property
     def delicate(self) -> bool:
-        """Whether Python makes the same calls for another reading, so that it may be refused."""
+        """Whether Python makes the same calls for another reading, so that rejection is allowed."""
         if self.condition.constant_first:
             return self.inverted or self.after
         return self.condition.boolean and self.before
@@ -207,7 +207,7 @@ class Printer:
     """Writes trees as sources.
 
     Args:
-        chance: What decides where parentheses stand that nobody needs.
+        chance: Decides where there are unnecessary parentheses.
         needless: How often they do.
         one_a_level: Put parentheses round all but one comparison on each level of parentheses.
     """
@@ -219,7 +219,7 @@ class Printer:
         self._places: list[Place] = []
 
     def printed(self, tree: Tree) -> tuple[str, list[Place]]:
-        """The source, and where comparisons without parentheses stand in it."""
+        """The source, and the places of its comparisons without parentheses."""
         source, places = self._text(tree, OR, room=True)
         return source, self._places + places
 
@@ -255,7 +255,7 @@ class Printer:
 
 @pytest.mark.parametrize("needless", [0.0, 0.5, 0.9])
 def test_what_is_meant_or_an_error(needless: float) -> None:
-    """An expression with the parentheses that a person needs is what was meant, or refused."""
+    """An expression with all necessary parentheses has its intended meaning, or is rejected."""
     counts: Counter[bool] = Counter()
     for seed in range(COUNT // 3):
         chance = random.Random(seed)  # noqa: S311 - to be the same everywhere is its purpose
@@ -272,7 +272,7 @@ def test_what_is_meant_or_an_error(needless: float) -> None:
 
 @pytest.mark.parametrize("needless", [0.0, 0.3])
 def test_one_comparison_a_level_is_never_refused(needless: float) -> None:
-    """One comparison on each level is always taken, save three forms that Python reads as something else."""
+    """One comparison on each level always works, except three forms that Python reads differently."""
     counts: Counter[bool] = Counter()
     for seed in range(COUNT // 2):
         chance = random.Random(seed)  # noqa: S311 - to be the same everywhere is its purpose
@@ -304,12 +304,12 @@ SIGNS = ("&", "|", "<", "==")
 
 
 def number_of_strings(words: tuple[str, ...], length: int) -> int:
-    """How many strings of *length* words there are, each word plain or after ~, with signs between them."""
+    """The number of strings of *length* words, each plain or after ~, with signs between them."""
     return int((2 * len(words)) ** length * len(SIGNS) ** (length - 1))
 
 
 def string(words: tuple[str, ...], length: int, number: int) -> str:
-    """The one of these strings that has this number."""
+    """The string with this number."""
     parts = []
     for _ in range(length):
         number, word = divmod(number, len(words))
@@ -333,7 +333,7 @@ def tangle(chance: random.Random, length: int) -> str:
 
 
 def closes(tokens: list[str], start: int) -> int:
-    """Where the parenthesis at *start* is closed."""
+    """The place of the parenthesis that closes the one at *start*."""
     depth = 0
     for index in range(start, len(tokens)):
         depth += (tokens[index] == "(") - (tokens[index] == ")")
@@ -372,7 +372,7 @@ def disturbed(chance: random.Random, source: str) -> str:
 
 
 def verdict(source: str) -> str:
-    """What became of *source*: refused, equal to its reading, or why it is a filter without one."""
+    """The outcome of *source*: rejected, equal to its reading, or why it is a filter without one."""
     found = outcome(source)
     if not isinstance(found, Filter):
         return "refused"
@@ -400,7 +400,7 @@ def test_every_short_string(length: int) -> None:
 
 @pytest.mark.parametrize(("words", "length"), [(MANY, 3), (FEW, 4)])
 def test_longer_strings(words: tuple[str, ...], length: int) -> None:
-    """A string of more words is what it means, or refused, or runs as another string that means that."""
+    """A longer string has its meaning, is rejected, or runs like another string with that meaning."""
     numbers: Sequence[int] = range(number_of_strings(words, length))
     if COUNT < 200_000:
         numbers = random.Random(length).sample(numbers, COUNT)  # noqa: S311 - always the same ones
@@ -409,7 +409,7 @@ def test_longer_strings(words: tuple[str, ...], length: int) -> None:
 
 
 def test_strings_in_parentheses() -> None:
-    """A string with parentheses anywhere is what it means, or refused, or runs as another that means that."""
+    """A string with parentheses has its meaning, is rejected, or runs like another one with that meaning."""
     counts: Counter[str] = Counter()
     for seed in range(COUNT):
         chance = random.Random(seed)  # noqa: S311 - to be the same everywhere is its purpose
@@ -418,7 +418,7 @@ def test_strings_in_parentheses() -> None:
 
 
 def test_disturbed_expressions() -> None:
-    """A slip in an expression is what is written, or refused, or runs as another that means that."""
+    """A mistyped expression has its meaning, is rejected, or runs like another one with that meaning."""
     counts: Counter[str] = Counter()
     for seed in range(COUNT):
         chance = random.Random(seed)  # noqa: S311 - to be the same everywhere is its purpose
@@ -429,7 +429,7 @@ def test_disturbed_expressions() -> None:
     assert counts["equal"] > COUNT // 10
 
 
-# What can neither be seen nor refused, each form by its name.
+# Misreadings that can neither be seen nor rejected, each form under a name.
 
 
 @pytest.mark.parametrize(
@@ -482,7 +482,7 @@ def test_a_constant_before_what_ends_in_a_column(source: str, meant: str) -> Non
     "source", ["~200 != F.latency", "~2 < F.cost", "P & ~200 != F.latency", "~True == F.threat"]
 )
 def test_inverted_by_python_and_refused(source: str) -> None:
-    """A constant that Python has inverted is below zero, which most columns are not: it is refused."""
+    """A constant that Python has inverted is negative, so most columns reject it."""
     assert isinstance(outcome(source), FilterError)
 
 
@@ -496,7 +496,7 @@ def test_inverted_by_python_and_refused(source: str) -> None:
     ],
 )
 def test_inverted_by_python(source: str, meant: str) -> None:
-    """What Python makes of ~ and a whole number is a number like any other where the column can hold it."""
+    """Python's ~ of a whole number is a number like any other if the column can hold it."""
     assert value_of(meant) == value_of(source)
 
 
@@ -518,7 +518,7 @@ def test_inverted_by_numpy() -> None:
     ],
 )
 def test_parentheses_that_python_puts_there_too(source: str, meant: str) -> None:
-    """Parentheses round what means nothing leave no trace where Python reads them by itself."""
+    """Parentheses around an expression without meaning leave no trace if Python reads them itself."""
     assert READER.read(source) is None
     assert value_of(meant) == value_of(source)
 
@@ -537,7 +537,7 @@ def test_parentheses_that_python_puts_there_too(source: str, meant: str) -> None
     ],
 )
 def test_a_bool_is_no_filter(source: str) -> None:
-    """What is a bool before anything of ours is called is refused where a filter is due."""
+    """An expression that Python reduces to a bool first is rejected where a filter is expected."""
     for receiver in (all_of, any_of):
         with pytest.raises(FilterTypeError):
             receiver(value_of(source))
@@ -545,7 +545,7 @@ def test_a_bool_is_no_filter(source: str) -> None:
 
 @pytest.mark.parametrize("source", ["F.cost > 0.1 & 0.2 < F.latency", "F.model == 'x' & 'y' == F.user_id"])
 def test_python_refuses_by_itself(source: str) -> None:
-    """Constants that Python cannot join are its own TypeError, before anything of ours is called."""
+    """Constants that Python cannot join raise its own TypeError, before any operator of the package."""
     with pytest.raises(TypeError, match="unsupported operand type") as caught:
         value_of(source)
     assert not isinstance(caught.value, FilterError)
@@ -560,7 +560,7 @@ def test_python_refuses_by_itself(source: str) -> None:
     ],
 )
 def test_a_condition_is_not_compared_with_a_numpy_bool(source: str) -> None:
-    """A boolean column beside & is refused before a numpy bool as it is before a bool."""
+    """A boolean column beside & is rejected before a numpy bool as before a bool."""
     pytest.importorskip("numpy")
     with pytest.raises(FilterTypeError):
         value_of(source)
@@ -581,7 +581,7 @@ def test_a_condition_is_not_compared_with_a_numpy_bool(source: str) -> None:
     ],
 )
 def test_no_part_is_lost(source: str) -> None:
-    """Where only a part of the operands could be read, all of it is refused."""
+    """If only a part of the operands can be read, everything is rejected."""
     assert READER.read(source) is None
     with pytest.raises(FilterTypeError):
         all_of(value_of(source))

@@ -1,4 +1,4 @@
-"""What was meant by a refused expression: the right thing, or nothing."""
+"""The suggestion for a rejected expression is right, or there is none."""
 
 import ast
 import contextlib
@@ -20,6 +20,7 @@ from helicone_sessions.errors import FilterError, FilterTypeError
 from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.expression import ALL, Filter, all_of, any_of
 from tests.filters.support import MOMENT, read
+from tests.repeats import repeats
 
 P, Q = F.model.contains("gpt"), F.user_id.like("a%")
 NAMES = {
@@ -46,13 +47,13 @@ _LINES = re.compile(r"\n  you wrote:    (.*)\n  did you mean: (.*)")
 
 
 def suggested(error: BaseException) -> Suggestion | None:
-    """What the message of *error* quotes, and what it suggests."""
+    """The quoted source in the message of *error*, and the suggestion."""
     found = _LINES.search(str(error))
     return (found[1], found[2]) if found else None
 
 
 def refused(source: str, filename: str, **names: object) -> Suggestion | None:
-    """What the error suggests with which *source* ends."""
+    """The suggestion in the error with which *source* ends."""
     with pytest.raises(FilterTypeError) as caught:
         exec(compile(source, filename, "exec", dont_inherit=True), NAMES | names)  # noqa: S102 - as above
     return suggested(caught.value)
@@ -60,7 +61,7 @@ def refused(source: str, filename: str, **names: object) -> Suggestion | None:
 
 @contextlib.contextmanager
 def in_memory(source: str, name: str) -> Iterator[None]:
-    """The *source* is what linecache has under *name*."""
+    """Makes *source* the content of *name* in linecache."""
     linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
     try:
         yield
@@ -70,7 +71,7 @@ def in_memory(source: str, name: str) -> Iterator[None]:
 
 @pytest.fixture
 def find(tmp_path: Path) -> Callable[[str], Suggestion | None]:
-    """What is suggested for a source that stands in a file."""
+    """The suggestion for a source in a file."""
 
     def found(source: str) -> Suggestion | None:
         file = tmp_path / "caller.py"
@@ -136,7 +137,7 @@ def find(tmp_path: Path) -> Callable[[str], Suggestion | None]:
     ],
 )
 def test_what_was_meant(find: Callable[[str], Suggestion | None], wrote: str, meant: str) -> None:
-    """A refused expression is rewritten, and what is suggested builds a filter."""
+    """A rejected expression is rewritten, and the suggestion builds a filter."""
     assert (wrote, meant) == find(f"x = {wrote}")
     assert isinstance(read(meant, **NAMES), Filter)
 
@@ -190,7 +191,7 @@ def test_what_was_meant(find: Callable[[str], Suggestion | None], wrote: str, me
     ],
 )
 def test_doubts(find: Callable[[str], Suggestion | None], wrote: str) -> None:
-    """Where what was meant cannot be told, nothing is suggested."""
+    """If the intention is unclear, there is no suggestion."""
     assert None is find(f"x = {wrote}")
 
 
@@ -242,7 +243,7 @@ def test_tests(find: Callable[[str], Suggestion | None], source: str, wrote: str
     ],
 )
 def test_no_filter_is_a_test(find: Callable[[str], Suggestion | None], source: str) -> None:
-    """Nothing makes any other filter a test, so nothing is suggested."""
+    """No other filter is a test for None, so there is no suggestion."""
     assert find(source) is None
 
 
@@ -262,7 +263,7 @@ def test_no_filter_is_a_test(find: Callable[[str], Suggestion | None], source: s
     ],
 )
 def test_keys(find: Callable[[str], Suggestion | None], source: str, wrote: str | None, meant: str) -> None:
-    """In the place of a column its name can be a key."""
+    """A column's name can replace it as a key."""
     assert (wrote or source, meant) == find(source)
 
 
@@ -277,7 +278,7 @@ def test_keys(find: Callable[[str], Suggestion | None], source: str, wrote: str 
     ],
 )
 def test_no_keys(find: Callable[[str], Suggestion | None], source: str) -> None:
-    """Where no name can stand for the column, or no key is wrong, nothing is suggested."""
+    """If no name can replace the column, or no key is wrong, there is no suggestion."""
     assert find(source) is None
 
 
@@ -339,7 +340,7 @@ LOCALS = ("a < b < c", 'b.between(a, c, inclusive="neither")')
     ],
 )
 def test_places(find: Callable[[str], Suggestion | None], source: str, expected: Suggestion) -> None:
-    """The expression is found wherever it stands, and no more than its own condition is quoted."""
+    """The expression is found anywhere, and only its own condition is quoted."""
     assert expected == find(source)
 
 
@@ -358,12 +359,12 @@ def test_places(find: Callable[[str], Suggestion | None], source: str, expected:
     ],
 )
 def test_nothing_is_found(find: Callable[[str], Suggestion | None], source: str) -> None:
-    """A call that refuses, a text without a file, several lines of text, and a listing are left alone."""
+    """There is no suggestion for calls, code without a file, multi-line strings and listings."""
     assert find(source) is None
 
 
 def test_no_source(tmp_path: Path) -> None:
-    """Without a source nothing is suggested."""
+    """Without a source there is no suggestion."""
     assert refused("F.cost > 1 and P", str(tmp_path / "missing.py")) is None
 
 
@@ -391,7 +392,7 @@ def test_cells() -> None:
 
 @pytest.mark.skipif(sys.platform == "emscripten", reason="no other process can be started")
 def test_no_places(tmp_path: Path) -> None:
-    """Nothing is suggested where Python keeps lines only (-X no_debug_ranges)."""
+    """Without columns of positions (-X no_debug_ranges) there is no suggestion."""
     file = tmp_path / "caller.py"
     file.write_text("from helicone_sessions import F\nF.cost > 1 and F.threat")
     command = [sys.executable, "-X", "no_debug_ranges", str(file)]
@@ -415,7 +416,7 @@ def test_no_places(tmp_path: Path) -> None:
     ],
 )
 def test_changed_source(now: str) -> None:
-    """Nothing is suggested from a source that is not the one that was compiled, such as a changed file."""
+    """Nothing is suggested from another source than the compiled one, for example of a changed file."""
     with in_memory(now, "<string>"):
         assert refused("x = F.cost > 1 and P", "<string>") is None
 
@@ -433,13 +434,13 @@ def test_encodings(tmp_path: Path, encoding: str, end: str) -> None:
 
 
 def test_long_file(find: Callable[[str], Suggestion | None]) -> None:
-    """In a long file the expression is found just so."""
+    """The expression is found in a long file too."""
     block = "def f(x):\n    if x:\n        return [x, 'é']\n\n\n"
     assert AND == find(block * 2000 + "for _ in [1]:\n    F.cost > 1 and P\n")
 
 
 def test_while_it_is_traced(find: Callable[[str], Suggestion | None]) -> None:
-    """Tracing replaces instructions; they are still known."""
+    """Instructions replaced by tracing are recognised."""
     before = sys.gettrace()
     sys.settrace(lambda *_: lambda *_: None)
     try:
@@ -495,7 +496,7 @@ def test_the_caller(name: str) -> None:
 
 
 def test_nothing_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is wrong with the source, no other error comes of looking for it."""
+    """However broken the source is, looking for it causes no other error."""
 
     def getlines(*_: object) -> list[str]:
         raise OSError
@@ -522,14 +523,14 @@ x = {wrote}
 
 @pytest.mark.parametrize("scope", [types.MappingProxyType({}), {}])
 def test_any_scope(scope: Any) -> None:
-    """Names are looked up in whatever exec() was given for variables."""
+    """Names are looked up in any mapping that exec() received for variables."""
     source = "F.cost > 1 and P"
     with in_memory(source, "<cell 2>"), pytest.raises(FilterTypeError) as caught:
         exec(compile(source, "<cell 2>", "exec"), dict(NAMES), scope)  # noqa: S102 - as above
     assert AND == suggested(caught.value)
 
 
-# What is written without parentheses, and the filter that it is.
+# Expressions without parentheses, and the filters that they mean.
 COMPARISONS = [
     ("F.cost > 0.5", F.cost.gt(0.5)),
     ("3 >= F.latency", F.latency.lte(3)),
@@ -570,7 +571,7 @@ def trees(words: st.SearchStrategy[bool]) -> st.SearchStrategy[Tree]:
 
 
 def meaning(tree: Tree) -> Filter:
-    """The filter that *tree* stands for, built by methods."""
+    """The filter of *tree*, built by methods."""
     binds, below, *_ = tree
     if binds >= COMPARISON:
         return below[1]  # type: ignore[no-any-return]
@@ -596,7 +597,7 @@ NUMBERS = itertools.count()
 
 
 def meant_by(tree: Tree) -> tuple[bool, Suggestion | None]:
-    """Whether the source of *tree* is refused, and what is found then."""
+    """Whether the source of *tree* is rejected, and the suggestion."""
     source, name = f"x = {text(tree)}", f"<tree {next(NUMBERS)}>"
     with in_memory(source, name):
         try:
@@ -613,18 +614,18 @@ def meant_by(tree: Tree) -> tuple[bool, Suggestion | None]:
 
 
 @given(trees(st.booleans()))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=repeats(400))
 def test_never_another_filter(tree: Tree) -> None:
-    """What is suggested for a refused expression is the filter that a reader sees in it."""
+    """The suggestion for a rejected expression is the filter that a reader sees in it."""
     _, found = meant_by(tree)
     if found:
         assert meaning(tree).to_wire() == all_of(read(found[1])).to_wire()
 
 
 @given(trees(st.just(value=True)) | trees(st.just(value=False)))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=repeats(400))
 def test_hardly_ever_nothing(tree: Tree) -> None:
-    """Where it is written in words alone, or in signs alone, a refused expression has a suggestion."""
+    """A rejected expression in words only, or in signs only, has a suggestion."""
     source, (is_refused, found) = text(tree), meant_by(tree)
     # Python computes ~5, which may be meant, and False | 3, which is compared with F.threat.
     if is_refused and len(source) <= 300 and not re.search(r"~[-\d']|False [&|] [-\d]", source):

@@ -39,7 +39,7 @@ def mend(wrote: str, meant: str) -> str:
 
 
 def refusal(attempt: Callable[[], object]) -> FilterError:
-    """What *attempt* is refused with."""
+    """The error of *attempt*."""
     with pytest.raises(FilterError) as caught:
         attempt()
     return caught.value
@@ -176,6 +176,14 @@ NAMES: list[tuple[Callable[[], object], str]] = [
         lambda: read("F.properties == 'x'"),
         "F.properties is a map and has no value without a key. Name a key, as in F.properties['env'] == 'prod'",
     ),
+    (
+        lambda: read("F.properties.env == 'prod'"),
+        "F.properties is a map and has no .env. Use a key, as in F.properties['env']",
+    ),
+    (
+        lambda: read("F.properties.contains('prod')"),
+        "F.properties is a map and has no .contains. Use a key, as in F.properties['env'].contains",
+    ),
 ]
 # ibis: "Arguments cost:float64 and Literal(True):boolean are not comparable"; ndb: "In field cost, expected float,
 # got 'abc'"; SQLAlchemy, polars, peewee: accepted.
@@ -248,7 +256,7 @@ VALUES: list[tuple[Callable[[], object], str]] = [
 
 @pytest.mark.parametrize(("attempt", "words"), [*TRUTH, *SIDE_BY_SIDE, *MEMBERS, *NAMES, *VALUES])
 def test_the_words_of_a_refusal(attempt: Callable[[], object], words: str) -> None:
-    """A slip is refused with these words."""
+    """A mistake is rejected with these words."""
     assert words == str(refusal(attempt))
 
 
@@ -257,7 +265,7 @@ def test_the_words_of_a_refusal(attempt: Callable[[], object], words: str) -> No
     [(TRUTH, FilterTypeError), (SIDE_BY_SIDE, FilterTypeError), (MEMBERS, FilterTypeError)],
 )
 def test_the_kind_of_a_refusal(attempts: list[Any], kind: type[FilterError]) -> None:
-    """What Python reads otherwise is a FilterTypeError, and nothing more special."""
+    """A misread expression raises FilterTypeError itself, not a subclass."""
     assert {kind} == {type(refusal(attempt)) for attempt, _ in attempts}
 
 
@@ -271,7 +279,7 @@ def test_names_can_be_caught_either_way() -> None:
 
 @pytest.mark.parametrize("attempt", [attempt for attempt, _ in NAMES[:5]])
 def test_python_adds_no_guess_of_its_own(attempt: Callable[[], object]) -> None:
-    """Where it shows a misspelt name with the nearest, Python writes the message and nothing behind it."""
+    """Where Python itself suggests the nearest name, the message adds nothing."""
     with pytest.raises(AttributeError) as caught:
         attempt()
     shown = "".join(traceback.format_exception(caught.value))
@@ -288,7 +296,7 @@ def test_across_the_tables() -> None:
 
 
 def test_without_the_source() -> None:
-    """Where the source cannot be read the general text stands alone."""
+    """Without a readable source, the message is the general text."""
     with pytest.raises(FilterTypeError) as caught:
         read("F.cost > 1 & F.latency < 2")
     assert f"F.latency{CHAIN}" == str(caught.value)

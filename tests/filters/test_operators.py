@@ -11,6 +11,8 @@ from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.expression import ALL, NONE, Filter
 from helicone_sessions.filters.schema import Kind
 from tests.filters.support import MOMENT, again, branch, leaf, needs_contract, read, strict_contract
+from tests.parts import parts
+from tests.repeats import repeats
 from tests.strategies import COMPARISONS, METHODS, PAIRS, filters
 
 CONSTANTS: dict[Kind, Any] = {Kind.NUMBER: 2.5, Kind.TIMESTAMP: MOMENT, Kind.BOOLEAN: True}
@@ -18,7 +20,7 @@ TIMES = [name for name, word in PAIRS if name.endswith("_at") and word == "equal
 
 
 def _case(name: str) -> tuple[Any, Any, str | None]:
-    """A column to be compared, a constant for it, and the key if it is one of a map."""
+    """A column to compare, a constant for it, and the key of a map column."""
     kind = F[name].facts.kind
     key = "env" if kind is Kind.MAP else None
     return F[name] if key is None else F[name][key], CONSTANTS.get(kind, "x"), key
@@ -49,7 +51,7 @@ def test_a_pair_is_in_the_contract(name: str, word: str) -> None:
 
 @needs_contract
 @given(filters())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=repeats(60))
 def test_filters_are_in_the_contract(filter_: Filter) -> None:
     """Every filter is valid by the contract's schema, read strictly."""
     strict_contract().validate(filter_.to_wire())
@@ -67,7 +69,7 @@ def test_filters_are_in_the_contract(filter_: Filter) -> None:
     ],
 )
 def test_the_strict_contract_refuses(wrong: object) -> None:
-    """The strict schema of these tests refuses what the server would read only in part."""
+    """The strict schema of these tests rejects everything that the server would read only in part."""
     assert not strict_contract().is_valid(wrong)
 
 
@@ -95,7 +97,7 @@ def test_the_strict_contract_refuses(wrong: object) -> None:
 )
 @pytest.mark.parametrize("name", ["model", "session_tag", "properties", "scores"])
 def test_text_methods(name: str, source: str, word: str, value: str) -> None:
-    r"""Text is searched literally: % _ and \ are escaped, but in like and ilike they are the user's."""
+    r"""Text is searched literally, with % _ and \ escaped; in like and ilike they are wildcards."""
     column, _, key = _case(name)
     assert leaf(name, word, value, key) == read(f"column.{source}", column=column).to_wire()
 
@@ -105,7 +107,7 @@ def test_text_methods(name: str, source: str, word: str, value: str) -> None:
     ["contains", "not_contains", "startswith", "istartswith", "endswith", "iendswith"],
 )
 def test_empty_text_is_not_searched(method: str) -> None:
-    """Looking for the empty text, which every value contains, is refused."""
+    """A search for empty text, which every value contains, is rejected."""
     with pytest.raises(FilterValueError, match=r"F\.model takes text that is not empty"):
         getattr(F.model, method)("")
 
@@ -122,7 +124,7 @@ def test_empty_text_is_not_searched(method: str) -> None:
     ],
 )
 def test_times_are_sent_in_utc(moment: datetime, text: str) -> None:
-    """A time is sent in UTC with Z, in milliseconds, or in microseconds where it has them."""
+    """A time is sent in UTC with Z, in milliseconds, or in microseconds if it has any."""
     assert leaf("request_created_at", "gte", text) == (F.request_created_at >= moment).to_wire()
 
 
@@ -175,7 +177,7 @@ def test_unequal_times_are_before_or_after(name: str) -> None:
     ],
 )
 def test_shorthands(source: str, same: str) -> None:
-    """A shorthand builds the filter that its long form builds."""
+    """A shorthand builds the same filter as its long form."""
     assert read(same) == read(source)
 
 
@@ -229,7 +231,7 @@ def test_lists_of_nothing(name: str) -> None:
     ],
 )
 def test_what_a_column_lacks(source: str, error: type[Exception], words: str) -> None:
-    """A method or an operator that a column lacks is refused with what it has."""
+    """A missing method or operator is rejected with the list of the column's own."""
     with pytest.raises(error, match=words):
         read(source)
 
@@ -251,14 +253,14 @@ def test_what_a_column_lacks(source: str, error: type[Exception], words: str) ->
     ],
 )
 def test_a_misspelt_operator(source: str, mend: str) -> None:
-    """A misspelt operator, or one under the name of another library, is answered with the right name."""
+    """A misspelt operator, or one of another library, is answered with the right name."""
     with pytest.raises(UnknownOperator, match=rf"Did you mean \.{mend}\? It has =="):
         read(source)
 
 
 def test_what_is_no_operator() -> None:
-    """A name that is near to none is answered with what the column has, and hasattr is False."""
-    with pytest.raises(UnknownOperator, match=r"F\.cost is a number column and has no \.contains. It has =="):
+    """A name without a near match is answered with the column's operators, and hasattr is False."""
+    with pytest.raises(UnknownOperator, check=parts(column="cost")):
         _ = F.cost.contains  # type: ignore[attr-defined]
     assert not hasattr(F.cost, "contains")
     assert not hasattr(F, "modle")
@@ -275,7 +277,7 @@ def test_is_null_says_so() -> None:
 
 
 def test_the_opposite_of_empty() -> None:
-    """What is not empty differs from the empty text, whichever way "is empty" was spelt."""
+    """A value that is not empty differs from the empty text, in each spelling of "is empty"."""
     assert (
         leaf("model", "not-equals", "")
         == (~F.model.is_empty()).to_wire()
@@ -290,7 +292,7 @@ def test_the_opposite_of_empty() -> None:
 
 
 def test_keys_are_free() -> None:
-    """A key of a map may be any text, the words of the API included."""
+    """A key of a map can be any text, even a word of the API."""
     for key in ("left", "equals", "properties", 'it\'s "quoted"', "é☃", " "):
         expected = branch("and", leaf("properties", "equals", "x", key), leaf("threat", "equals", True))
         assert expected == (F.properties[key] == "x" & F.threat).to_wire()

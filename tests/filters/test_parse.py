@@ -1,4 +1,4 @@
-"""Filters as text: what is read, what is written, and what is said of a text that is no filter."""
+"""Filters as text: reading, writing, and the errors of invalid text."""
 
 import itertools
 import re
@@ -18,6 +18,7 @@ from helicone_sessions.filters.printer import to_text
 from helicone_sessions.filters.schema import COLUMNS
 from helicone_sessions.filters.tokens import KEYWORDS, TRUTHS
 from tests.filters.support import again, leaf, read
+from tests.repeats import repeats
 from tests.strategies import filters, wire_values
 
 MANY = 10_000
@@ -181,7 +182,7 @@ def written(filter_: Filter) -> str:
     ],
 )
 def test_read(text: str, source: str) -> None:
-    """A text is read as the filter that the same words mean in Python, comparisons first and "or" last."""
+    """A text is read as the same words in Python, comparisons first and "or" last."""
     assert read(source) == parse_filter(text)
 
 
@@ -201,7 +202,7 @@ CONDITIONS = {
 
 
 def _same_as_python(signs: tuple[str, ...], spelling: int) -> None:
-    # Between conditions that are complete, Python's own ~ & | have the meaning that is due here.
+    # Between complete conditions, Python's own ~ & | have the right meaning.
     try:
         expected = read(" ".join(signs), **{name: pair[spelling] for name, pair in CONDITIONS.items()})
     except (SyntaxError, TypeError):
@@ -215,21 +216,21 @@ def _same_as_python(signs: tuple[str, ...], spelling: int) -> None:
 
 @pytest.mark.parametrize("length", range(1, 6))
 def test_precedence_is_that_of_python(length: int) -> None:
-    """Any short row of conditions, connectives and parentheses is read as Python reads it, or not at all."""
+    """Any short row of conditions, connectives and parentheses is read as in Python, or not at all."""
     for signs in itertools.product(SPELT, repeat=length):
         _same_as_python(signs, length % 2)
 
 
 @given(st.lists(st.sampled_from("TTTCCC&&&|||~~(())"), min_size=6, max_size=16).map(tuple), st.integers(0, 1))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=repeats(400))
 def test_precedence_of_long_rows(signs: tuple[str, ...], spelling: int) -> None:
-    """Longer rows are read as Python reads them, or not at all."""
+    """Longer rows are read as in Python, or not at all."""
     _same_as_python(signs, spelling)
 
 
 @pytest.mark.parametrize("word", sorted([*KEYWORDS, *TRUTHS]))
 def test_no_column_hides_a_word(word: str) -> None:
-    """No column has the name of a word of the language, however it is spelt."""
+    """No column has the name of a word of the language, in any spelling."""
     assert word not in {name.lower() for name in COLUMNS}
 
 
@@ -300,7 +301,7 @@ def test_written(source: str, text: str) -> None:
 
 
 @given(filters(max_leaves=30))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=repeats(150))
 def test_any_filter_is_read_back(filter_: Filter) -> None:
     """Any filter, and its opposite, is read from its text as an equal one."""
     assert filter_ == parse_filter(written(filter_))
@@ -328,7 +329,7 @@ def test_what_another_client_sent(condition: dict[str, Any]) -> None:
 
 
 @given(wire_values())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=repeats(200))
 def test_any_wire_has_a_text(wire: object) -> None:
     """Whatever is read from the API's JSON is read back from its text."""
     try:
@@ -377,7 +378,7 @@ def test_large(text: str, same: Filter | None) -> None:
 
 @pytest.mark.parametrize("text", [None, 5, b"threat", F.threat, ALL, {"request_response_rmt": {}}])
 def test_only_text_is_read(text: Any) -> None:
-    """What is no text is refused by its type."""
+    """A value that is not a string is rejected by its type."""
     with pytest.raises(FilterTypeError, match=r"^text must be a string, got "):
         parse_filter(text)
 
@@ -387,14 +388,17 @@ NUMBER_HAS = "==, !=, <, <=, >, >=, between, in"
 
 
 def _refused(marked: str, problem: str) -> None:
-    """Expect that *problem* is said of the piece between « and »."""
+    """Expect *problem* about the piece between « and », and a remedy."""
     plain = re.sub("[«»]", "", marked)
     start, end = marked.index("«"), marked.index("»") - 1
     with pytest.raises(FilterSyntaxError) as caught:
         parse_filter(plain)
     error = caught.value
     marks = " " * start + "^" + "~" * (end - start - 1)
-    assert f"line 1, column {start + 1}: {problem}\n  {plain}\n  {marks}" == error.message
+    sentences = f"{error.problem}. {error.remedy}"
+    assert error.remedy
+    assert sentences.startswith(problem)
+    assert f"line 1, column {start + 1}: {sentences}\n  {plain}\n  {marks}" == error.message
     assert (1, start + 1, start) == (error.line, error.column, error.offset)
 
 
@@ -538,7 +542,7 @@ def _refused(marked: str, problem: str) -> None:
             "«true»",
             "'true' is not compared with a column. Write for example status == 200, or status in (200, 404) for one of several values",
         ),
-        ('«"gpt"» in model', 'a constant stands before in. Write for example model contains "gpt"'),
+        ('«"gpt"» in model', 'a constant is on the left of in. Write for example model contains "gpt"'),
         ("cost > «abc»", "cost takes a number, got 'abc'"),
         ("cost > «1_000»", "cost takes a number, got '1_000'"),
         ("cost > «nan»", "cost takes a number, got 'nan'"),
@@ -575,12 +579,13 @@ def _refused(marked: str, problem: str) -> None:
     ],
 )
 def test_refused(text: str, problem: str) -> None:
-    """What is wrong in a text is said with its place, and with what to write instead."""
+    """The error of an invalid text shows its position and what to write instead."""
     _refused(text, problem)
 
 
 # The remedies that differ between Python and text.
 REMEDIES = {
+    "Use .is_true() or .is_false()": "Write true or false",
     "Add the zone, for example with .replace(tzinfo=datetime.UTC)": "Write the zone, for example 2026-11-01T00:00:00Z",
     "Pass a datetime with its zone, because a day starts at a different instant in each zone": "Write the time too, for example 2026-11-01T00:00:00Z",
     "To negate a comparison, put it in parentheses after ~: Python computes ~1 as -2": "Compare it with zero or more",
@@ -630,7 +635,7 @@ REMEDIES = {
     ],
 )
 def test_the_language_refuses(text: str, source: str) -> None:
-    """What the same words may not mean in Python is refused for the same reason."""
+    """Text is rejected for the same reasons as the same words in Python."""
     with pytest.raises(FilterError) as caught:
         read(source)
     error = caught.value
@@ -654,7 +659,7 @@ line 2, column 5: there is no column 'modle'. Did you mean 'model'?
         (
             "threat\r\n and\r\n",
             """\
-line 2, column 5: expected a condition after 'and', got the end
+line 2, column 5: expected a condition after 'and', got the end. Write one such as cost > 0.1
    and
       ^""",
         ),
@@ -703,7 +708,7 @@ line 1, column 10: the text '{"x" * 58}… has no quotes. Write "{"x" * 98}…
         (
             f"threat and {'(' * 300}",
             f"""\
-line 1, column 312: expected a condition after '(', got the end
+line 1, column 312: expected a condition after '(', got the end. Write one such as cost > 0.1
   …{"(" * 100}
   {" " * 101}^""",
         ),
@@ -810,14 +815,14 @@ def _is_read_or_refused(text: str) -> bool:
 
 
 @given(st.lists(st.sampled_from(_WORDS), max_size=12), st.sampled_from([" ", "", "\t\n"]))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=repeats(600))
 def test_any_words_are_read_or_refused(words: list[str], between: str) -> None:
     """The words of the language in any order are a filter, or are refused with a place."""
     _is_read_or_refused(between.join(words))
 
 
 @given(st.text(max_size=40) | st.text("\\\"'ua0(){}[]<>=!&|~,.:- \n\ud800é", max_size=40))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=repeats(400))
 def test_any_text_is_read_or_refused(text: str) -> None:
     """Any text at all is a filter, or is refused with a place."""
     _is_read_or_refused(text)
@@ -825,7 +830,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 
 @given(filters(max_leaves=6), st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=repeats(200))
 def test_a_damaged_filter_is_read_or_refused(filter_: Filter, data: st.DataObject) -> None:
     """A filter's text with a piece cut out or put elsewhere is a filter, or is refused with a place."""
     text = written(filter_)

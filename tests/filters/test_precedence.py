@@ -11,6 +11,7 @@ from helicone_sessions.errors import FilterError, FilterTypeError
 from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.expression import Filter, all_of, any_of
 from tests.filters.support import MOMENT, Code, Flags, Level, Model, read
+from tests.repeats import repeats
 
 P, Q = F.model.contains("gpt"), F.user_id.like("a%")
 NAMES = {"P": P, "Q": Q, "Model": Model, "Code": Code, "Level": Level, "Flags": Flags, "UUID": UUID}
@@ -160,7 +161,7 @@ def test_numpy_beside_an_operator(number: str) -> None:
     ],
 )
 def test_what_is_refused(source: str) -> None:
-    """What Python reads otherwise, or what has no reading, is a FilterTypeError."""
+    """An expression that Python misreads, or that has no reading, raises FilterTypeError."""
     with pytest.raises(FilterTypeError):
         read(source, **NAMES)
 
@@ -246,7 +247,7 @@ def meaning(tree: Tree) -> Filter:
 
 
 def text(tree: Tree, around: int, *, one_a_level: bool) -> tuple[str, int]:
-    """The source of *tree*, and how many comparisons stand in it outside of parentheses."""
+    """The source of *tree*, and the number of its comparisons outside of parentheses."""
     binds, below, redundant = tree
     if binds >= COMPARISON:
         source, bare = below[0], int(binds == COMPARISON)
@@ -268,7 +269,7 @@ def text(tree: Tree, around: int, *, one_a_level: bool) -> tuple[str, int]:
 
 
 @given(trees(COMPARISONS + DELICATE))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=repeats(500))
 def test_never_another_tree(tree: Tree) -> None:
     """An expression with the parentheses that a reader needs gives what was meant, or an error."""
     source, _ = text(tree, OR, one_a_level=False)
@@ -280,7 +281,7 @@ def test_never_another_tree(tree: Tree) -> None:
 
 
 @given(trees(COMPARISONS))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=repeats(300))
 def test_one_comparison_on_each_level_is_enough(tree: Tree) -> None:
     """An expression with one comparison on each level of parentheses is never refused."""
     source, _ = text(tree, OR, one_a_level=True)

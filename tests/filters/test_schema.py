@@ -67,6 +67,13 @@ def test_f_has_every_column(facts: ColumnFacts) -> None:
     assert "F." + facts.name.replace("-", "_") == repr(column)
 
 
+def test_a_column_documents_itself() -> None:
+    """In a notebook, `F.cost?` shows the meaning of the column and its unit, then the text of its class."""
+    assert F.cost.__doc__.startswith("Price of the request, in dollars.\n\nA column of numbers")
+    assert F.properties["env"].__doc__.startswith("Properties of the request by key")
+    assert type(F.cost).__doc__.startswith("A column of numbers")
+
+
 def test_dir_lists_the_columns() -> None:
     """dir(F) lists the columns and nothing else that is public."""
     names = {column.name.replace("-", "_") for column in COLUMNS} | set(ALIASES)
@@ -145,5 +152,6 @@ def test_completion_shows_what_a_column_is() -> None:
         if isinstance(one, ast.Assign) and isinstance(one.targets[0], ast.Name) and isinstance(text, ast.Expr)
     }
     for facts in COLUMNS:
-        unit = f", in {facts.unit}" if facts.unit not in (None, "code") else ""
+        is_named = facts.unit in (None, "code") or facts.unit in facts.about
+        unit = "" if is_named else f", in {facts.unit}"
         assert f"{facts.about}{unit}.".casefold() == shown[facts.attribute].casefold()

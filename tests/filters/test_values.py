@@ -10,6 +10,7 @@ import pytest
 from helicone_sessions.errors import FilterTypeError, FilterValueError
 from helicone_sessions.filters.columns import F
 from tests.filters.support import MOMENT, Model, leaf, read
+from tests.parts import parts
 
 
 class Odd(enum.Enum):
@@ -213,7 +214,7 @@ def test_subclasses_of_times() -> None:
     assert "2026-11-01T12:30:00.000Z" in str(filter_.to_wire())
     assert type(filter_.node.value) is datetime  # type: ignore[attr-defined]
     moment.nanosecond = 5
-    with pytest.raises(FilterValueError, match="nanoseconds"):
+    with pytest.raises(FilterValueError, check=parts(column="request_created_at")):
         F.request_created_at > moment  # noqa: B015 - it is refused
 
 

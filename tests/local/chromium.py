@@ -1,9 +1,11 @@
-"""A Chromium, where there is one: for the tests of the server's page, and for its picture."""
+"""The Chromium of this machine, for tests of the page and for its pictures."""
 
 import os
 import shutil
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
@@ -20,10 +22,10 @@ _FLAGS: Final = (
 
 @asynccontextmanager
 async def chromium(**options: Any) -> AsyncIterator[Any]:
-    """A browser that asks nobody on its own.
+    """A browser that sends no requests by itself.
 
     Args:
-        options: What else the browser is launched with.
+        options: More options for the launch.
     """
     from playwright.async_api import async_playwright
 
@@ -36,5 +38,16 @@ async def chromium(**options: Any) -> AsyncIterator[Any]:
 
 
 def _is_root() -> bool:
-    """Whether the user is the one for whom Chromium has no sandbox."""
+    """Whether this is root, for whom Chromium has no sandbox."""
     return hasattr(os, "geteuid") and os.geteuid() == 0
+
+
+def axe_source() -> str | None:
+    """The script of axe-core, a package of Node.js; None if it is not installed."""
+    node = shutil.which("node")
+    if node is None:
+        return None
+    # The directory of this repository, or those in NODE_PATH.
+    find = "console.log(require.resolve('axe-core/axe.min.js'))"
+    found = subprocess.run([node, "-e", find], capture_output=True, text=True, check=False)
+    return Path(found.stdout.strip()).read_text("utf-8") if found.returncode == 0 else None

@@ -17,7 +17,7 @@ from helicone_sessions.local.drivers.clickhouse import parse_address
 
 chdb = pytest.importorskip("chdb", reason="the extra `local` is not installed")
 
-# What is not a setting among the parameters of a request.
+# Parameters of a request that are not settings.
 _RESERVED = ("query", "query_id", "default_format", "wait_end_of_query", "database")
 _STATUSES = {516: 403, 46: 404, 47: 404, 60: 404, 81: 404, 115: 404, 159: 408, 36: 400, 62: 400}
 _FIELD_LIMIT = 131_072

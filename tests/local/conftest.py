@@ -1,4 +1,4 @@
-"""What the tests of the embedded engine share: a server with its client, rows in tables, and an oracle.
+"""Shared by the tests of the embedded engine: a server with its client, rows in tables, and an oracle.
 
 The oracle works the answer of a query out from the rows, one request at a time, and knows nothing of the
 engine, of the wire or of SQL. Filters come to it as plain trees: ``(column, operator, constant)``, with a
@@ -57,7 +57,7 @@ OPPOSITES = {
     "gte": "lt",
 }
 UUIDS = ("request_id", "organization_id", "cache_reference_id")
-# What the table holds where a row says nothing; None is null.
+# The values of the table if a row has none; None is null.
 MISSING: dict[str, Any] = {
     **dict.fromkeys(
         ("response_created_at", "latency", "time_to_first_token", "prompt_tokens", "completion_tokens")
@@ -254,7 +254,7 @@ def _seconds(rows: list[Row]) -> int:
 
 
 def _totals(rows: list[Row]) -> dict[str, Any]:
-    """What the session columns hold for a session of these requests; null tokens count as 0."""
+    """The session columns of a session of these requests; null tokens count as 0."""
     sent = sum(row["prompt_tokens"] or 0 for row in rows)
     received = sum(row["completion_tokens"] or 0 for row in rows)
     return {
@@ -323,7 +323,7 @@ def _pattern(like: str, flags: re.RegexFlag) -> re.Pattern[str]:
 
 @pytest.fixture(scope="module")
 def runner() -> Iterator[asyncio.Runner]:
-    """The event loop of a module whose tests are not async, as those that draw their input."""
+    """The event loop of a module whose tests are not async, such as tests with random input."""
     with asyncio.Runner() as runner:
         yield runner
 
@@ -363,7 +363,7 @@ class Held:
         return self._driver.rows_read
 
     def engine(self, **options: Any) -> Engine:
-        """An engine of its own."""
+        """A separate engine."""
         return Engine(self._driver, self._store.tables, **options)
 
     @property
@@ -374,7 +374,7 @@ class Held:
 
 @pytest.fixture(scope="session")
 def hold() -> Callable[..., AbstractAsyncContextManager[Held]]:
-    """Puts rows into tables of their own."""
+    """Puts rows into separate tables."""
 
     @asynccontextmanager
     async def held(rows: Iterable[Row], **options: Any) -> AsyncIterator[Held]:
@@ -396,7 +396,7 @@ def hold() -> Callable[..., AbstractAsyncContextManager[Held]]:
 
 @pytest.fixture(scope="session")
 def serve() -> Serve:
-    """Clients, each of a server of its own that holds the rows given."""
+    """Clients, each with its own server of the given rows."""
 
     @asynccontextmanager
     async def client_of(data: Any = (), **options: Any) -> AsyncIterator[HeliconeClient]:

@@ -1,4 +1,4 @@
-"""A program that a test kills: it syncs in small periods, and kills itself at a given step of its work."""
+"""A program that a test kills: it syncs, and kills itself at a given step of its work."""
 
 import asyncio
 import os
@@ -54,8 +54,8 @@ async def _main(path: str, address: str) -> None:
 
 if __name__ == "__main__":
     steps_left = int(sys.argv[2])
-    syncing._AIM = 200  # type: ignore[misc]
-    syncing._CHUNK = 150  # type: ignore[misc]
+    syncing._AIM = int(sys.argv[4])  # type: ignore[misc]
+    syncing._CHUNK = syncing._AIM * 3 // 4  # type: ignore[misc]
     for name in ("execute", "insert"):
         setattr(ChdbDriver, name, _counted(getattr(ChdbDriver, name)))
     Connection.send = _counted(Connection.send)  # type: ignore[method-assign]

@@ -53,7 +53,7 @@ class ServiceOracle:
         self._tags: dict[str, set[str]] = defaultdict(set)
         for row in self.rows:
             self._tags[_property(row, "Helicone-Session-Id")].update(row["session_tag"])
-        # What a condition that fails is taken for.
+        # The assumed result of a failing condition.
         self._assumed = False
 
     def answer(self, body: dict[str, Any], *, include_unsessioned: bool = True) -> dict[str, Any]:
@@ -250,7 +250,7 @@ def _read(leaf: dict[str, Any]) -> Iterator[tuple[str, str | None, str, Any]]:
 
 
 def _check_types(name: str, _key: str | None, word: str, constant: Any) -> None:
-    """What fails before any row is read."""
+    """The reason of a failure before any row is read."""
     is_word = isinstance(constant, str) and constant in WORDS and name not in MAPS
     if name in MISSING_COLUMNS:
         raise Fails("47")

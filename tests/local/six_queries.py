@@ -24,7 +24,7 @@ class _Measure:
     Args:
         of_requests: It as an aggregate of requests.
         of_groups: It as an aggregate of the rows of `Selection.groups`.
-        drawn_by: What a bar of its histogram counts.
+        drawn_by: The unit that a bar of its histogram counts.
     """
 
     of_requests: str

@@ -21,6 +21,8 @@ if shutil.which("nginx") is None:
 
 from helicone_sessions.local import LocalServer
 
+pytestmark = pytest.mark.once
+
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "server.md"
 SHOWN = re.findall(r"^```nginx\n(.*?)^```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)[0]
 ROWS = [{"request_created_at": "2026-11-01T12:00:00Z", "session_id": "a", "cost": 2.0, "user_id": "u"}]

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import random
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,21 +21,15 @@ from helicone_sessions.local.storage.fields import FIELDS, RowOptions
 from helicone_sessions.local.storage.readers import read_blocks
 from helicone_sessions.local.storage.rows import Loaded, RowEncoder
 from helicone_sessions.local.storage.store import Store
+from tests.repeats import repeats
 
-chdb = pytest.importorskip("chdb", reason="the extra `local` is not installed")
+pytest.importorskip("chdb", reason="the extra `local` is not installed")
+pytestmark = pytest.mark.usefixtures("engine_kept_running")
 
-# A nightly session reads many more.
-COUNT = int(os.environ.get("HELICONE_SESSIONS_MUTATIONS", "30"))
+# `nox -s mutations` reads many more.
+COUNT = int(os.environ.get("HELICONE_SESSIONS_MUTATIONS") or repeats(30))
 START = datetime(2026, 10, 1, 12, tzinfo=UTC)
 NEVER, ALWAYS = 10**9, 1
-
-
-@pytest.fixture(scope="module", autouse=True)
-def engine_kept_running() -> Iterator[None]:
-    """The engine starts with the first connection and ends with the last; one held open saves the time."""
-    connection = chdb.connect(":memory:")
-    yield
-    connection.close()
 
 
 @attrs.frozen

@@ -51,7 +51,7 @@ async def test_answers_are_clean_after_failures(driver: ChdbDriver) -> None:
 
 
 async def test_failures_beside_answers() -> None:
-    """Queries that fail do not touch those that run at the same time."""
+    """Failing queries do not affect concurrent ones."""
     driver = ChdbDriver(threads=4)
     await driver.open()
     try:
@@ -65,7 +65,7 @@ async def test_failures_beside_answers() -> None:
 
 async def test_statement_that_cannot_be_read(driver: ChdbDriver) -> None:
     """A statement that ClickHouse cannot read is an error in ClickHouse's words, and the next is answered."""
-    with pytest.raises(DriverError, match="Code: 62") as caught:
+    with pytest.raises(DriverError) as caught:
         await driver.query(Statement("SELECT FROM WHERE"))
     assert 62 == caught.value.code
     assert [["clean", 42]] == (await driver.query(CLEAN)).rows
@@ -130,7 +130,7 @@ async def test_readers_cannot_reach_files(driver: ChdbDriver, tmp_path: Path, te
     """A statement that reads is refused if it names a way to files which ClickHouse leaves open."""
     secret = tmp_path / "secret.csv"
     secret.write_text("secret\n")
-    with pytest.raises(DriverError, match="must not reach files") as caught:
+    with pytest.raises(DriverError) as caught:
         await driver.query(Statement(text.format(path=f"'{secret}'")))
     assert 497 == caught.value.code
     assert "secret\n" == secret.read_text()
@@ -170,7 +170,7 @@ async def test_parameters_arrive_unchanged(driver: ChdbDriver, text: str) -> Non
 async def test_unknown_field_is_an_error(driver: ChdbDriver) -> None:
     """A line with a field that the table lacks is refused rather than cut."""
     await driver.execute("CREATE TABLE things (a Int8) ENGINE = Memory")
-    with pytest.raises(DriverError, match="Unknown field") as caught:
+    with pytest.raises(DriverError) as caught:
         await driver.insert("things", b'{"a": 1, "b": 2}')
     assert 117 == caught.value.code
     await driver.insert("things", b'{"a": 3}\n{"a": 4}')

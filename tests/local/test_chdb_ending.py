@@ -58,7 +58,7 @@ async def test_limits(driver: ChdbDriver, limits: Limits, code: int) -> None:
 
 
 async def test_limits_of_the_driver() -> None:
-    """What a driver was made with holds for a query that brings no limits."""
+    """The limits of a driver apply to a query without limits."""
     driver = ChdbDriver(limits=Limits(rows=10, threads=1))
     await driver.open()
     try:
@@ -80,8 +80,9 @@ async def test_limits_of_the_driver() -> None:
 
 def test_threads_that_are_none() -> None:
     """A driver without threads is refused."""
-    with pytest.raises(ConfigurationError, match="at least 1"):
+    with pytest.raises(ConfigurationError) as caught:
         ChdbDriver(threads=0)
+    assert "threads" == caught.value.argument
 
 
 @pytest.mark.parametrize("limits", [UNLIMITED, Limits()])
@@ -139,7 +140,7 @@ async def test_heedless_query(monkeypatch: pytest.MonkeyPatch) -> None:
         patched.setattr(chdb_module, "GRACE", 0.01)
         driver = ChdbDriver(threads=2)
         await driver.open()
-    with pytest.raises(DriverError, match="did not stop within") as caught:
+    with pytest.raises(DriverError) as caught:
         await driver.query(HEEDLESS, Limits(seconds=0.01))
     assert 159 == caught.value.code
     await _until_running(driver, 0)
@@ -147,7 +148,7 @@ async def test_heedless_query(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_closing_ends_queries(driver: ChdbDriver) -> None:
-    """Closing ends the queries under way and those that wait; their callers are told why."""
+    """Closing ends running and waiting queries with an error that says why."""
     tasks = [asyncio.create_task(driver.query(ENDLESS, UNLIMITED)) for _ in range(5)]
     for _ in range(100):
         await asyncio.sleep(0)
@@ -162,7 +163,7 @@ async def test_closing_ends_queries(driver: ChdbDriver) -> None:
 
 async def test_open_and_close(driver: ChdbDriver) -> None:
     """A driver can be closed twice and opened again, but not opened twice."""
-    with pytest.raises(ConfigurationError, match="open already"):
+    with pytest.raises(ConfigurationError, match="already open"):
         await driver.open()
     await driver.aclose()
     await driver.aclose()

@@ -14,10 +14,11 @@ import pytest
 from helicone_sessions.local.drivers import chdb as chdb_module
 from helicone_sessions.local.drivers.chdb import ChdbDriver
 from helicone_sessions.local.drivers.driver import DriverError, Limits, Statement
+from tests.repeats import repeats
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
 
-QUERIES = 2000
+QUERIES = repeats(2000)
 WARM_UP = 400
 CONCURRENCY = 64
 THREADS = 3

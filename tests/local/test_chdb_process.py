@@ -51,7 +51,7 @@ def _process(script: str, *arguments: str | Path) -> Iterator[subprocess.Popen[s
 
 
 def _said(script: str, *arguments: str | Path) -> list[Any]:
-    """What *script* says before it exits well."""
+    """The output of *script*, which must succeed."""
     with _process(script, *arguments) as process:
         said, _ = process.communicate(timeout=PATIENCE)
         assert 0 == process.returncode
@@ -211,7 +211,7 @@ sys.stdin.read()
 
 
 async def test_directory_that_chdb_itself_has_open(tmp_path: Path) -> None:
-    """A program that uses chDB without this package holds a lock of its own."""
+    """A program that uses chDB without this package holds chDB's lock."""
     with _process(HOLD_WITHOUT_US, tmp_path) as process:
         assert process.stdout is not None
         assert '"open"\n' == process.stdout.readline()
@@ -301,7 +301,7 @@ if sys.argv[1] == "opened":
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
 @pytest.mark.parametrize("when", ["opened", "imported"])
 def test_forked_process(when: str) -> None:
-    """A child forked from a process with the engine is told to use spawn, and ends; its parent goes on."""
+    """A child forked from a process with the engine gets an error that names spawn; its parent continues."""
     said = _said(FORK, when)
     refused, code = [*said[1:3]] if when == "opened" else said
     assert 5 == len(refused)

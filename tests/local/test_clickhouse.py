@@ -123,7 +123,7 @@ async def test_large_values(driver: ClickHouseDriver, text: str) -> None:
 
 
 async def test_many_values(driver: ClickHouseDriver) -> None:
-    """More values than a form may have fields arrive, each as it was sent and of its own type."""
+    """More values than a form may have fields arrive unchanged, each with its type."""
     parameters = Parameters()
     texts = HOSTILE * 100
     fields = [parameters.add("String", text) for text in [*texts, "long" * 1000]]
@@ -191,7 +191,7 @@ async def test_quoted_numbers(server: ClickHouseServer, opened: Opened) -> None:
 
 
 async def test_rows_read(driver: ClickHouseDriver) -> None:
-    """How many rows were read is told."""
+    """A result has the number of rows that were read."""
     found = await driver.query(Statement("SELECT sum(number) FROM numbers(1000)"))
     assert ([[499500]], 1000) == (found.rows, found.rows_read)
 
@@ -209,7 +209,7 @@ async def test_rows_read(driver: ClickHouseDriver) -> None:
 )
 async def test_errors(driver: ClickHouseDriver, text: str, code: int) -> None:
     """ClickHouse's errors have their number and text, and the next answer is its own query's."""
-    with pytest.raises(DriverError, match=r"DB::Exception") as caught:
+    with pytest.raises(DriverError) as caught:
         await driver.query(Statement(text))
     assert code == caught.value.code
     assert [["clean"]] == (await driver.query(echo("clean"))).rows
@@ -223,7 +223,7 @@ async def test_errors(driver: ClickHouseDriver, text: str, code: int) -> None:
     ],
 )
 async def test_limits(driver: ClickHouseDriver, limits: Limits, code: int) -> None:
-    """What one query may take is what it was asked with."""
+    """A query obeys the limits that are passed with it."""
     statement = Statement("SELECT length(groupArray(number)) FROM numbers(1000000)")
     assert [[1_000_000]] == (await driver.query(statement)).rows
     with pytest.raises(DriverError) as caught:
@@ -279,7 +279,7 @@ async def test_users(
 
 
 async def test_query_ids(server: ClickHouseServer, opened: Opened) -> None:
-    """Every query has an id of its own, and values are not in its URL."""
+    """Every query has a different id, and its URL has no values."""
     driver = await opened()
     for _ in range(3):
         await driver.query(echo("private"))
@@ -288,7 +288,7 @@ async def test_query_ids(server: ClickHouseServer, opened: Opened) -> None:
 
 
 async def test_database(server: ClickHouseServer) -> None:
-    """The database in the URL is the one that is asked, and one that is not there is told."""
+    """Queries go to the database in the URL, and a missing one is an error."""
     driver = ClickHouseDriver(server.url(database="system"))
     await driver.open()
     assert [["system"]] == (await driver.query(Statement("SELECT currentDatabase()"))).rows
@@ -299,7 +299,7 @@ async def test_database(server: ClickHouseServer) -> None:
 
 @pytest.mark.parametrize(("user", "password"), [("writer", "wrong"), ("nobody", ""), ("writer", "")])
 async def test_wrong_password(server: ClickHouseServer, user: str, password: str) -> None:
-    """A user that is not let in is told where user and password are looked for."""
+    """The error of a rejected user says where user and password come from."""
     driver = ClickHouseDriver(server.url(user), password=password)
     with pytest.raises(ConfigurationError, match=rf"{user}.*HELICONE_SESSIONS_CLICKHOUSE_PASSWORD") as caught:
         await driver.open()
@@ -310,7 +310,7 @@ async def test_password_changes_later(server: ClickHouseServer, opened: Opened) 
     """A user that is not let in any more gets ClickHouse's number of that error."""
     driver = await opened()
     server.users["writer"] = ("another", 0)
-    with pytest.raises(DriverError, match="Authentication") as caught:
+    with pytest.raises(DriverError) as caught:
         await driver.query(echo("a"))
     assert 516 == caught.value.code
 
@@ -328,9 +328,9 @@ async def test_password_from_environment(server: ClickHouseServer, monkeypatch: 
 
 
 def test_password_with_newline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A newline that came along with the password is told before anything is sent."""
+    """A newline in the password is an error before anything is sent."""
     monkeypatch.setenv("HELICONE_SESSIONS_CLICKHOUSE_PASSWORD", f"{PASSWORD}\n")
-    with pytest.raises(ConfigurationError, match="newline at its end") as caught:
+    with pytest.raises(ConfigurationError, match="newline") as caught:
         ClickHouseDriver("http://reader@localhost:8123/")
     assert PASSWORD not in str(caught.value)
 
@@ -385,11 +385,11 @@ async def test_changed_parameters(server: ClickHouseServer) -> None:
         ),
         ({"text": "<html>502</html>", "status": 502}, None, "status 502.*html.*Check that host and port"),
         ({"text": "Port 9000 is for clickhouse-client program", "status": 400}, None, "Port 9000"),
-        ({"text": "Ok.\n"}, None, "not ClickHouse's.*'Ok"),
-        ({"text": ""}, None, "not ClickHouse's"),
-        ({"text": '{"data": [[1]]}'}, None, "not ClickHouse's"),
-        ({"text": "[1, 2]"}, None, "not ClickHouse's"),
-        ({"body": b"\xff\xfe"}, None, "not ClickHouse's"),
+        ({"text": "Ok.\n"}, None, "not from ClickHouse.*'Ok"),
+        ({"text": ""}, None, "not from ClickHouse"),
+        ({"text": '{"data": [[1]]}'}, None, "not from ClickHouse"),
+        ({"text": "[1, 2]"}, None, "not from ClickHouse"),
+        ({"body": b"\xff\xfe"}, None, "not from ClickHouse"),
         (
             {"text": f"Code: 62. DB::Exception: {'x' * 10**6} {PASSWORD}", "status": 500},
             62,
@@ -409,7 +409,7 @@ async def test_changed_parameters(server: ClickHouseServer) -> None:
 async def test_odd_answers(
     server: ClickHouseServer, opened: Opened, reply: dict[str, Any], code: int | None, text: str
 ) -> None:
-    """What is no answer of ClickHouse's, or ends in an error, is an error that says so."""
+    """A response that is not from ClickHouse, or ends in an error, is an error."""
     driver = await opened()
     server.replies.append(web.Response(**reply))
     with pytest.raises(DriverError, match=rf"(?s){text}") as caught:
@@ -429,7 +429,7 @@ async def test_response_of_many_bytes(
         await driver.query(echo("a"))
     packed = gzip.compress(b" " * 100_000_000)
     server.replies.append(web.Response(body=packed, headers={"Content-Encoding": "gzip"}))
-    with pytest.raises(DriverError, match="not ClickHouse's"):
+    with pytest.raises(DriverError, match="not from ClickHouse"):
         await driver.query(echo("a"))
     assert "identity" == server.headers[-1]["Accept-Encoding"]
     assert [["a"]] == (await driver.query(echo("a"))).rows
@@ -462,7 +462,7 @@ async def test_redirects(server: ClickHouseServer, opened: Opened, status: int) 
 
 
 async def test_nobody_listens() -> None:
-    """A server that is not there is told with host and port."""
+    """The error of an unreachable server names host and port."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
@@ -471,7 +471,7 @@ async def test_nobody_listens() -> None:
 
 
 async def test_server_goes_away(server: ClickHouseServer, opened: Opened) -> None:
-    """A server that stops between queries is told as such."""
+    """A server that stops between queries is an error that says so."""
     driver = await opened()
     await server._runner.cleanup()
     with pytest.raises(DriverError, match=rf"no connection to 127\.0\.0\.1:{server.port}"):
@@ -479,7 +479,7 @@ async def test_server_goes_away(server: ClickHouseServer, opened: Opened) -> Non
 
 
 async def test_no_tls_there(server: ClickHouseServer) -> None:
-    """A port that does not speak https is told as such."""
+    """A port without https is an error that says so."""
     with pytest.raises(ConfigurationError, match="speaks https there"):
         await ClickHouseDriver(f"https://127.0.0.1:{server.port}/").open()
 
@@ -500,7 +500,7 @@ async def test_certificate_is_checked(tmp_path: Path) -> None:
 
 @asynccontextmanager
 async def tls_server(certificate: Path, key: Path) -> AsyncIterator[tuple[int, list[web.Request]]]:
-    """A server with a certificate of its own, and what it has received."""
+    """A server with a self-made certificate, and the bytes that it received."""
     import ssl
 
     received: list[web.Request] = []
@@ -560,7 +560,7 @@ async def test_no_answer_in_time(
     """A server that does not keep the limit itself is waited for no longer."""
     monkeypatch.setattr("helicone_sessions.local.drivers.clickhouse._MARGIN", 0.0)
     driver = await opened("reader")
-    with pytest.raises(DriverError, match=r"no answer of ClickHouse within 0\.01 s"):
+    with pytest.raises(DriverError, match=r"no response from ClickHouse within 0\.01 s"):
         await driver.query(HELD, Limits(seconds=0.01))
     await driver.aclose()
     assert server.asked[-1][0].startswith("KILL QUERY")
@@ -599,7 +599,7 @@ async def test_failed_kill(
     with pytest.raises(asyncio.CancelledError):
         await asked
     await driver.aclose()
-    assert "could not be ended" in caplog.text
+    assert "could not be killed" in caplog.text
     assert address.password.reveal() not in caplog.text
 
 
@@ -719,7 +719,7 @@ async def test_password_is_nowhere(
     errors.append(refused.value)
     for error in errors:
         shown += ["".join(traceback.format_exception(error)), repr(vars(error))]
-        # What hangs on an error is shown by tools that print more than Python does.
+        # Some tools print the attributes of an error too.
         behind = error
         while behind := behind.__context__ or behind.__cause__:  # type: ignore[assignment]
             assert not isinstance(behind, aiohttp.ClientError)
@@ -778,7 +778,7 @@ def test_password_in_url() -> None:
     ],
 )
 def test_bad_addresses(url: Any, text: str) -> None:
-    """A URL that cannot be used is refused with what is due, and is not repeated."""
+    """The error of an unusable URL says what is expected, without repeating the URL."""
     with pytest.raises(ConfigurationError, match=text) as caught:
         ClickHouseDriver(url)
     assert "sesame" not in str(caught.value)

@@ -23,8 +23,10 @@ from tests.local.conftest import Oracle, Row, Tree, nano_of, session_id_of, sess
 from tests.local.test_foreign_tables import HELICONE, HELICONE_TAGS, REQUESTS, TAGS, place
 from tests.local.test_listings import SESSION_COLUMNS, sessions_of
 from tests.local.test_oracle import tree_of
+from tests.repeats import only_full, repeats
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
+pytestmark = pytest.mark.usefixtures("engine_kept_running")
 
 # Arrival times and tokens of real requests, from kvcache-ai/Mooncake (Apache-2.0).
 TRACE = Path(__file__).parents[1] / "data" / "mooncake_conversation.csv.gz"
@@ -83,7 +85,7 @@ TREES: list[Tree] = [
 
 def trees_for(rows: Callable[[], list[Row]]) -> list[Tree]:
     chance = random.Random(20261130)  # noqa: S311 - the same each time
-    return [tree_of(chance, 1 + number % 4) for number in range(16)] if rows is nasty else TREES
+    return [tree_of(chance, 1 + number % 4) for number in range(repeats(16))] if rows is nasty else TREES
 
 
 @asynccontextmanager
@@ -138,8 +140,20 @@ def stored(number: int, row: Row) -> Row:
     return found
 
 
-@pytest.mark.parametrize("served", [on_chdb, through_http])
-@pytest.mark.parametrize("rows", [trace, sample, nasty])
+everywhere = pytest.mark.parametrize(
+    ("rows", "served"),
+    [
+        (trace, on_chdb),
+        pytest.param(trace, through_http, marks=only_full),
+        pytest.param(sample, on_chdb, marks=only_full),
+        (sample, through_http),
+        (nasty, on_chdb),
+        (nasty, through_http),
+    ],
+)
+
+
+@everywhere
 async def test_lists_counts_and_names(rows: Any, served: Any, oracle: type[Oracle]) -> None:
     """Sessions, their count and their names are those of the requests that match."""
     data = rows()
@@ -163,8 +177,7 @@ async def test_lists_counts_and_names(rows: Any, served: Any, oracle: type[Oracl
             assert {one.name for one in names} == set(map(session_name_of, matching))
 
 
-@pytest.mark.parametrize("served", [on_chdb, through_http])
-@pytest.mark.parametrize("rows", [trace, sample, nasty])
+@everywhere
 async def test_requests(rows: Any, served: Any, oracle: type[Oracle]) -> None:
     """Every request that matches is given once, oldest first, and counted."""
     data = rows()

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from aiohttp.test_utils import unused_port
 
+pytestmark = pytest.mark.once
+
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
 pytest.importorskip("cyclopts", reason="the extra `cli` is not installed")
 

@@ -18,6 +18,7 @@ from helicone_sessions.local.drivers.chdb import ChdbDriver
 from helicone_sessions.local.storage.record import RECORD_FILE
 from helicone_sessions.local.storage.store import Store
 from helicone_sessions.local.storage.table import OWN_DATABASE as DATABASE
+from tests.repeats import repeats
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
 
@@ -33,7 +34,7 @@ FILTERS = (
 
 
 def _rows(first: int, last: int) -> list[dict[str, Any]]:
-    """Rows of which each fifty are in a month of their own."""
+    """Rows, fifty in each month."""
     return [
         {
             "request_id": UUID(int=number + 1),
@@ -56,7 +57,7 @@ def intact(tmp_path_factory: pytest.TempPathFactory) -> Path:
         await driver.open()
         store = Store(driver, DATABASE, directory=path)
         await store.open()
-        # So that each load leaves parts of its own.
+        # So that each load leaves separate parts.
         await driver.execute("SYSTEM STOP MERGES")
         for first in range(0, REQUESTS, EACH):
             await store.load(_rows(first, first + EACH))
@@ -85,7 +86,8 @@ async def _counts(path: Path, **options: Any) -> set[float]:
         return {float(await server.count()), *found}
 
 
-@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.once
+@pytest.mark.parametrize("seed", range(repeats(50)))
 @pytest.mark.promise(name="S12")
 async def test_random_damage(store: Path, seed: int) -> None:
     """After any damage to any file the store has all of its rows, or an error names the directory."""
@@ -99,7 +101,7 @@ async def test_random_damage(store: Path, seed: int) -> None:
         return
     assert ("path", True) == (error.argument, str(store) in str(error.problem))
     if "does not start" not in str(error.problem):
-        # What is left can be opened.
+        # The rest can be opened.
         assert max(await _counts(store, accept_loss=True)) <= REQUESTS
 
 
@@ -136,11 +138,19 @@ async def test_lost_rows_are_counted_and_named(store: Path) -> None:
 
 async def test_replaced_rows_that_are_there_again(store: Path) -> None:
     """If the deletion of replaced requests is lost, no query counts them twice."""
-    os.truncate(_part(store, "patch-*/checksums.txt"), 0)
+    _empty_patches(store)
     with pytest.raises(ConfigurationError, match="10 requests that were replaced are there again"):
         await _counts(store)
     assert {250.0} == await _counts(store, accept_loss=True)
     assert {250.0} == await _counts(store)
+
+
+def _empty_patches(store: Path) -> None:
+    """Empty a file of each part with deletions; some of them may be out of use."""
+    patches = [*store.glob("store/*/*/patch-*/checksums.txt")]
+    assert patches
+    for patch in patches:
+        os.truncate(patch, 0)
 
 
 def _requests_part(store: Path) -> Path:

@@ -15,6 +15,7 @@ from helicone_sessions.local.storage.rows import Loaded
 from helicone_sessions.local.storage.table import REQUEST_COLUMNS
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
+pytestmark = pytest.mark.usefixtures("engine_kept_running")
 
 Row = dict[str, Any]
 TIME = "2026-10-01T12:00:00Z"
@@ -45,7 +46,7 @@ def test_every_column_is_a_field() -> None:
 
 def test_fields_are_documented() -> None:
     """The documentation shows the table of fields."""
-    page = Path(__file__).parents[2] / "docs" / "engine.md"
+    page = Path(__file__).parents[2] / "docs" / "loading.md"
     if not page.exists():
         pytest.skip("the documentation is not installed")
     assert as_markdown() in page.read_text()
@@ -89,7 +90,7 @@ async def test_missing_values_are_counted(tmp_path: Path, count: int) -> None:
 async def test_times_without_zone(tmp_path: Path, zone: Any, count: int) -> None:
     """Times without a zone, as ClickHouse writes them, are in the zone that is assumed."""
     path = lines(tmp_path / "r.jsonl", [{"request_created_at": "2026-10-01 12:00:00.5", "cost": 1}] * count)
-    with pytest.raises(ConfigurationError, match="assume_time_zone is for times without one"):
+    with pytest.raises(ConfigurationError, match="`assume_time_zone` is for times without one"):
         await load(path)
     hour = 10 if zone == "Europe/Berlin" else 12
     same = F.request_created_at == datetime(2026, 10, 1, hour, 0, 0, 500_000, tzinfo=UTC)
@@ -127,7 +128,7 @@ def test_wrong_options(options: Row, problem: str) -> None:
 async def test_unknown_columns_are_explained(tmp_path: Path) -> None:
     """An unknown column is reported with the field that it probably means."""
     (tmp_path / "r.csv").write_text(f",request_created_at,Session ID,note\n0,{TIME},s1,x\n")
-    with pytest.warns(UserWarning, match=r"left out: '', Session ID \(did you mean session_id\? .*, note$"):
+    with pytest.warns(UserWarning, match=r"ignored: '', Session ID \(did you mean session_id\? .*, note$"):
         loaded = await load(tmp_path / "r.csv")
     assert 1 == loaded.rows
 

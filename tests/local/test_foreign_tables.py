@@ -231,7 +231,7 @@ async def answers(driver: Driver, tables: Tables) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def expected() -> dict[str, Any]:
-    """What chDB in this process answers of the same rows in one's own tables."""
+    """The results of chDB in this process for the same rows in our tables."""
 
     async def asked() -> dict[str, Any]:
         driver = ChdbDriver()
@@ -251,7 +251,7 @@ def expected() -> dict[str, Any]:
 
 
 async def test_own_tables(clickhouse: Place, expected: Mapping[str, Any]) -> None:
-    """Tables of one's own are found with their columns of sessions, and answer as in this process."""
+    """Our tables are found with their session columns, and give the same results as in this process."""
     await clickhouse.execute(*create_statements(clickhouse.database)[1:])
     await clickhouse.insert(REQUESTS, request_rows())
     await clickhouse.insert(TAGS, TAG_ROWS)
@@ -390,7 +390,7 @@ async def test_table_without_tokens(clickhouse: Place) -> None:
         query = SessionMetricsQuery((F.session_total_requests >= 1) & (F.session_completion_tokens >= 0))
         assert 1 == (await engine.answer(query, OURS)).average.session_count
         for asked in (F.session_prompt_tokens > 1, F.session_total_tokens > 1, F.total_tokens > 1):
-            with pytest.raises(Unanswerable, match="has no column prompt_tokens of a fitting type"):
+            with pytest.raises(Unanswerable, match="has no column prompt_tokens of a suitable type"):
                 await engine.answer(SessionMetricsQuery(asked), OURS)
 
 
@@ -511,7 +511,7 @@ async def test_named_database(clickhouse: Place) -> None:
 
 
 async def test_organizations(clickhouse: Place) -> None:
-    """The organisations that have requests are told, those with the most first."""
+    """The error lists the organisations with requests, largest first."""
     await clickhouse.execute(HELICONE)
     async with clickhouse.driver() as driver:
         tables = await find_tables(driver)

@@ -1,4 +1,4 @@
-"""Grids on the embedded engine: each cell has the figures of a query of its own, from one statement."""
+"""Grids on the embedded engine: each cell has the figures of a separate query, from one statement."""
 
 import asyncio
 import random
@@ -32,8 +32,10 @@ from helicone_sessions.messages.metrics import HistogramRow, SessionAverages
 from tests.local.conftest import nano_of, session_id_of
 from tests.local.nasty_rows import KEYS, ROWS
 from tests.local.test_oracle import CHANCES, MOMENTS, options_of, tree_of
+from tests.repeats import repeats
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
+pytestmark = pytest.mark.usefixtures("engine_kept_running")
 
 MILLISECOND = timedelta(milliseconds=1)
 WHOLE = TimeFilter(min(MOMENTS) - MILLISECOND, max(MOMENTS) + MILLISECOND)
@@ -54,7 +56,7 @@ def period_of(chance: random.Random) -> TimeFilter:
     return TimeFilter(start - MILLISECOND * chance.randrange(2), end + MILLISECOND * chance.randrange(1, 3))
 
 
-@settings(max_examples=60, deadline=None, database=None)
+@settings(max_examples=repeats(60), database=None)
 @given(chance=CHANCES, data=st.data())
 def test_cells_equal_single_queries(
     runner: asyncio.Runner, held: Any, oracle: Any, chance: random.Random, data: st.DataObject
@@ -90,7 +92,7 @@ def test_cells_equal_single_queries(
     assert expected_positions >= set(figures.cells)
 
 
-@settings(max_examples=40, deadline=None, database=None)
+@settings(max_examples=repeats(40), database=None)
 @given(chance=CHANCES, data=st.data())
 def test_totals_are_exact(
     runner: asyncio.Runner, held: Any, oracle: Any, chance: random.Random, data: st.DataObject

@@ -1,4 +1,4 @@
-"""What guards the server: its queue, its rate limit, its patience, its end, and what it writes down."""
+"""The guards of the server: queue, rate limit, patience, shutdown and log."""
 
 import asyncio
 import errno
@@ -30,6 +30,7 @@ from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.testing import VirtualClock, metrics
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
+pytestmark = pytest.mark.usefixtures("engine_kept_running")
 
 KEY = "sk-local-of-the-guards"
 PATH = "/v1/session/metrics/query"
@@ -94,7 +95,7 @@ class Asked:
             return answer.status, await answer.json(content_type=None), answer.headers
 
     async def raw(self, *parts: bytes) -> bytes:
-        """What comes back for bytes, until the connection is closed."""
+        """The response to bytes, until the connection is closed."""
         reader, writer = await asyncio.open_connection("127.0.0.1", int(self.server.url.rpartition(":")[2]))
         try:
             for part in parts:
@@ -127,7 +128,7 @@ def head(*more: str, length: int = 2) -> bytes:
 
 @pytest.mark.promise(name="S7")
 async def test_queue_has_a_bound(gate: Gate) -> None:
-    """So many queries run, so many wait, and one more is told to come back in a second."""
+    """Queries run and wait up to the limits, and a further one is refused for a second."""
     async with asking(max_concurrency=2, max_queued=1) as asked:
         tasks = [asyncio.create_task(asked.post()) for _ in range(3)]
         await until(lambda: gate.running == 2)
@@ -247,12 +248,12 @@ async def test_no_rate_limit_by_itself() -> None:
 
 @pytest.mark.promise(name="S7")
 async def test_body_that_does_not_arrive(gate: Gate) -> None:
-    """A client that sends its body too slowly is told so, and its connection is closed."""
+    """A client that sends its body too slowly gets an error, and its connection is closed."""
     gate.opened.set()
-    async with asking(patience=0.05) as asked:
+    async with asking(patience=2) as asked:
         answer = await asked.raw(head(length=100), b'{"nameContains"')
         assert answer.startswith(b"HTTP/1.1 408 ")
-        assert b'{"error": "the body did not arrive within 0.05 seconds"}' in answer
+        assert b'{"error": "the body did not arrive within 2 seconds"}' in answer
 
 
 @pytest.mark.promise(name="S7")
@@ -281,7 +282,7 @@ async def test_slow_body_keeps_no_query_waiting(gate: Gate) -> None:
 @pytest.mark.promise(name="S6")
 async def test_body_that_is_too_long_is_refused_unread() -> None:
     """A body that says that it is too long is refused before it is sent."""
-    async with asking(patience=0.05) as asked:
+    async with asking() as asked:
         answer = await asked.raw(head("Connection: close", length=TOO_LONG))
         assert answer.startswith(b"HTTP/1.1 413 ")
         assert b'{"error": "the body must not be longer than 10 MB"}' in answer
@@ -336,7 +337,7 @@ async def test_packed_body_in_parts(gate: Gate) -> None:
     async with asking() as asked:
         assert 200 == (await asked.post(parts, **{"Content-Encoding": "gzip"}))[0]
         status, answer, _ = await asked.post(gzip.compress(b"") * 1_000, **{"Content-Encoding": "gzip"})
-        assert (400, "the body is not what its headers announce") == (status, answer["error"])
+        assert (400, "the body does not match its headers") == (status, answer["error"])
 
 
 @pytest.mark.promise(name="S6")
@@ -359,10 +360,10 @@ async def test_large_bodies_are_held_a_few_at_a_time(gate: Gate, packs: bool) ->
 async def test_body_that_waits_for_its_turn_is_not_slow(gate: Gate) -> None:
     """The time that a large body waits to be read is not the client's."""
     body = json.dumps(PLAIN).encode() + b" " * 2_000_000
-    async with asking(max_concurrency=20, patience=0.5) as asked:
+    async with asking(max_concurrency=20, patience=3) as asked:
         tasks = [asyncio.create_task(asked.post(body)) for _ in range(5)]
         await until(lambda: gate.running == 4)
-        # What began later has lost patience by now.
+        # The later one has timed out by now.
         assert (await asked.raw(head(length=100), b"{")).startswith(b"HTTP/1.1 408 ")
         assert not [task for task in tasks if task.done()]
         gate.opened.set()
@@ -420,7 +421,7 @@ async def test_rows_that_wait_hold_up_no_query(gate: Gate, monkeypatch: pytest.M
 
 
 async def test_end_waits_for_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows that are being added when the server is stopped are added; later ones are told that it was."""
+    """Rows that are being added when the server stops are added; later ones get an error."""
     held, begun = asyncio.Event(), asyncio.Event()
 
     async def add(*_asked: object) -> Loaded:
@@ -442,7 +443,7 @@ async def test_end_waits_for_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_rows_that_clickhouse_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What ClickHouse refuses while rows are added is an error of this package."""
+    """An error of ClickHouse while rows are added becomes an error of this package."""
 
     async def add(*_asked: object) -> Loaded:
         raise DriverError("there is no room", 243)
@@ -455,10 +456,11 @@ async def test_rows_that_clickhouse_refuses(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("rows", [None, 5, "rows.jsonl", {"cost": 1}], ids=repr)
 async def test_rows_that_are_none(rows: Any) -> None:
-    """What is no iterable of rows is refused with what is due."""
+    """The error for a value that is not an iterable of rows says what is expected."""
     async with asking() as asked:
-        with pytest.raises(ConfigurationError, match="rows must be an iterable of dicts"):
+        with pytest.raises(ConfigurationError) as caught:
             await asked.server.add(rows)
+        assert "rows" == caught.value.argument
 
 
 async def test_requests_are_counted() -> None:
@@ -706,8 +708,9 @@ async def test_taken_port_is_told_before_the_load() -> None:
 
     async with asking() as asked:
         port = int(asked.server.url.rpartition(":")[2])
-        with pytest.raises(ConfigurationError, match=f"port {port} of 127.0.0.1 is taken"):
+        with pytest.raises(ConfigurationError) as caught:
             await LocalServer(rows(), port=port).start()
+        assert "port" == caught.value.argument
 
 
 async def test_port_that_is_taken_during_the_load() -> None:
@@ -722,8 +725,9 @@ async def test_port_that_is_taken_during_the_load() -> None:
 
     first = LocalServer(port=port)
     try:
-        with pytest.raises(ConfigurationError, match=f"port {port} of 127.0.0.1 is taken"):
+        with pytest.raises(ConfigurationError) as caught:
             await LocalServer(rows(), port=port).start()  # type: ignore[arg-type]
+        assert "port" == caught.value.argument
         assert first.url
     finally:
         await first.aclose()
@@ -775,7 +779,7 @@ async def test_key_in_the_wrong_argument(arguments: dict[str, Any]) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.0.2.1", "example.org"])  # noqa: S104
 def test_reachable_address_needs_a_key(host: str) -> None:
     """An address that other machines reach is not listened on with a key that nobody gave."""
-    with pytest.raises(ConfigurationError, match="other machines") as caught:
+    with pytest.raises(ConfigurationError) as caught:
         LocalServer(host=host)
     assert "api_key" == caught.value.argument
     LocalServer(host=host, api_key=KEY)
@@ -790,9 +794,10 @@ async def test_address_of_other_hosts(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "a..b", "xn--", "a" * 64])
 async def test_host_that_is_not_of_this_machine(host: str) -> None:
-    """What is no address of this machine cannot be listened on, and the error names it."""
-    with pytest.raises(ConfigurationError, match=f"must be an address of this machine, got '{host[:50]}"):
+    """The server cannot listen on an address of another machine, and the error names it."""
+    with pytest.raises(ConfigurationError) as caught:
         await LocalServer(host=host, api_key=KEY).start()
+    assert "host" == caught.value.argument
 
 
 async def test_port_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -803,8 +808,9 @@ async def test_port_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
 
     # Root, and every user in some containers, may have them all.
     monkeypatch.setattr(asyncio.get_running_loop(), "create_server", refused)
-    with pytest.raises(ConfigurationError, match="from 1024 up"):
+    with pytest.raises(ConfigurationError) as caught:
         await LocalServer(port=1).start()
+    assert ("port", "Pass a port of 1024 or more") == (caught.value.argument, caught.value.remedy)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from helicone_sessions.local import LocalServer
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("engine_kept_running")]
 
 KEY = "sk-local-of-the-hostile"
 PATH = "/v1/session/metrics/query"
@@ -428,7 +428,7 @@ RAW: dict[str, bytes] = {
 
 @pytest.mark.parametrize("name", RAW)
 async def test_protocol(served: Served, name: str) -> None:
-    """What breaks HTTP itself is refused or the connection closed."""
+    """Invalid HTTP is refused, or its connection closed."""
     answer = await served.raw(RAW[name])
     assert not answer or answer.startswith((b"HTTP/1.1 4", b"HTTP/1.0 4", b"HTTP/0.9 4"))
     assert KEY.encode() not in answer

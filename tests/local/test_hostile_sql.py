@@ -193,7 +193,7 @@ class Surroundings:
 
     @property
     def state(self) -> dict[str, str]:
-        """A digest of each file, but for those that every owner of the store writes."""
+        """A digest of each file, except the files that every owner of the store writes."""
         return {
             str(path.relative_to(self.directory)): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in self.directory.rglob("*")

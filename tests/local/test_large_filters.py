@@ -1,4 +1,4 @@
-"""Filters that are answered although they are large, and those that are refused in clear words."""
+"""Large filters, up to the size that is refused with a clear message."""
 
 import io
 from datetime import UTC, datetime
@@ -11,6 +11,7 @@ from helicone_sessions import F, Filter, QueryFailed, any_of
 from helicone_sessions.local import LocalServer
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
+pytestmark = pytest.mark.usefixtures("engine_kept_running")
 
 PATH = "/v1/session/metrics/query"
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -64,5 +65,5 @@ async def test_how_deep_and_and_or_may_alternate(status: int, levels: int) -> No
     ):
         body = await answer.json()
     assert status == answer.status
-    said = {200: None, 500: "at most 500 are answered", 400: "nested too deeply"}[status]
+    said = {200: None, 500: "at most 500 are supported", 400: "nested too deeply"}[status]
     assert said is None or said in body["error"]

@@ -25,6 +25,7 @@ from helicone_sessions.messages.converter import converter
 from tests.local.nasty_rows import KEYS, NAMES, ORGANIZATION, Row, rows_of
 from tests.local.test_oracle import OPTIONS, TREES, Tree
 from tests.local.test_service_semantics import body_of
+from tests.repeats import repeats
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
 
@@ -125,7 +126,7 @@ def layouts(request: pytest.FixtureRequest, runner: asyncio.Runner) -> Iterator[
     runner.run(opened.__aexit__(None, None, None))
 
 
-@settings(max_examples=60, deadline=None, database=None)
+@settings(max_examples=repeats(60), database=None)
 @given(tree=TREES, options=OPTIONS, unsessioned=st.booleans())
 def test_any_filter(
     runner: asyncio.Runner,
@@ -143,7 +144,7 @@ def test_any_filter(
     assert expected == oracle.summary(own)
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(repeats(30)))
 def test_any_filter_of_the_service(runner: asyncio.Runner, layouts: Layouts, seed: int) -> None:
     """Both layouts give the same answer to any filter that is read as the open-source server reads it."""
     body = body_of(random.Random(seed), 2)  # noqa: S311 - no secret

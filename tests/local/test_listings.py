@@ -39,8 +39,10 @@ from tests.local.nasty_rows import NAMES, ROWS, START
 from tests.local.service_oracle import Fails, MayFail, ServiceOracle
 from tests.local.test_oracle import CHANCES, MOMENTS, tree_of
 from tests.local.test_service_semantics import wire_of
+from tests.repeats import repeats
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
+pytestmark = pytest.mark.usefixtures("engine_kept_running")
 
 MILLISECOND = timedelta(milliseconds=1)
 WHOLE = TimeFilter(min(MOMENTS) - MILLISECOND, max(MOMENTS) + MILLISECOND)
@@ -111,7 +113,7 @@ def matching(oracle: Any, tree: Tree, query: SessionsQuery) -> list[Row]:
     return found
 
 
-@settings(max_examples=60, deadline=None, database=None)
+@settings(max_examples=repeats(60), database=None)
 @given(chance=CHANCES, leaves=st.integers(1, 5))
 def test_sessions(runner: asyncio.Runner, held: Any, oracle: Any, chance: random.Random, leaves: int) -> None:
     """A list, its pages and its count are those of the requests that match, whatever the filter."""
@@ -139,7 +141,7 @@ def test_sessions(runner: asyncio.Runner, held: Any, oracle: Any, chance: random
     assert count.avg_latency == pytest.approx(latencies / max(sessions, 1), rel=1e-12)
 
 
-@settings(max_examples=30, deadline=None, database=None)
+@settings(max_examples=repeats(30), database=None)
 @given(chance=CHANCES, leaves=st.integers(1, 4))
 def test_names(runner: asyncio.Runner, held: Any, oracle: Any, chance: random.Random, leaves: int) -> None:
     """The names are those of the requests that match and have an id, the latest used first."""
@@ -178,7 +180,7 @@ def tree_on_requests(chance: random.Random, leaves: int) -> Tree:
             return tree
 
 
-@settings(max_examples=40, deadline=None, database=None)
+@settings(max_examples=repeats(40), database=None)
 @given(chance=CHANCES, leaves=st.integers(1, 3))
 def test_requests(runner: asyncio.Runner, held: Any, oracle: Any, chance: random.Random, leaves: int) -> None:
     """Pages of requests follow each other in order of time, and hold every request that matches once."""
@@ -231,7 +233,7 @@ def test_whole_sessions(runner: asyncio.Runner, held: Any, oracle: Any) -> None:
 
 
 def test_conditions_on_whole_sessions(runner: asyncio.Runner, held: Any, oracle: Any) -> None:
-    """A condition on a whole session selects it by all its requests, and lists those that match."""
+    """A condition on a whole session selects it by all its requests, and lists the matching ones."""
     query = SessionsQuery(WHOLE, (F.session_total_requests > 5) & (F.status == 200), limit=1000)
     listed = SESSIONS.answer_from_wire(runner.run(held.data_of("sessions", query)), "$")
     with_id = [row for row in oracle(ROWS).rows if session_id_of(row)]
@@ -367,7 +369,7 @@ def test_service_count(ask_service: Any, oracle: Any) -> None:
     assert set(nothing.values()) == {0}
 
 
-@settings(max_examples=80, deadline=None, database=None)
+@settings(max_examples=repeats(80), database=None)
 @given(chance=CHANCES, leaves=st.integers(1, 3))
 def test_service_filters(
     runner: asyncio.Runner, held: Any, service: ServiceOracle, chance: random.Random, leaves: int

@@ -1,4 +1,4 @@
-"""What a running server holds: rows that come while it runs, whose they are, and where they are kept."""
+"""The rows of a running server: later additions, their organisations, and their store."""
 
 import asyncio
 import json
@@ -89,7 +89,7 @@ async def test_rows_that_replace() -> None:
 
 
 async def test_rows_without_an_id_are_new_ones() -> None:
-    """Rows without an id are requests of their own, however alike they are."""
+    """Rows without an id are different requests, even if they are equal."""
     async with served([row(1)]) as (server, session):
         for _ in range(2):
             await posted(session, [row(1), row(1, request_id=None)])
@@ -174,7 +174,7 @@ async def test_adding_needs_the_key() -> None:
 
 @pytest.mark.promise(name="S9")
 async def test_organisations_do_not_see_each_other() -> None:
-    """Each key sees the rows and the tags of its own organisation, whatever it asks for."""
+    """Each key only sees the rows and tags of its organisation, whatever the query."""
     rows = [
         row(1, organization_id=str(ONE), session_tag="of one"),
         row(2, organization_id=str(OTHER), session_tag="of the other"),
@@ -192,7 +192,7 @@ async def test_organisations_do_not_see_each_other() -> None:
 
 @pytest.mark.promise(name="S9")
 async def test_rows_belong_to_whose_key_adds_them() -> None:
-    """Rows are added to the caller's organisation; those that name another are refused."""
+    """Rows are added to the caller's organisation; rows that name another one are refused."""
     async with served(api_key=KEYS) as (server, session):
         assert 200 == (await posted(session, [row(1), row(3, organization_id=str(ONE).upper())]))[0]
         assert 200 == (await posted(session, [row(8)], Authorization="Bearer sk-other"))[0]
@@ -322,7 +322,7 @@ async def test_one_server_for_a_path(tmp_path: Path) -> None:
 
 
 async def test_start_that_is_cancelled(tmp_path: Path) -> None:
-    """Where the start is cancelled during a load into a path, what was told of it is there at the next."""
+    """If the start is cancelled during a load into a path, the reported rows are there at the next start."""
     told, came, goes_on = [], asyncio.Event(), threading.Event()
 
     def progress(rows: int) -> None:
@@ -344,7 +344,7 @@ async def test_start_that_is_cancelled(tmp_path: Path) -> None:
 
 
 async def test_nothing_of_it_is_shown() -> None:
-    """What the server is made of does not show the data or a password."""
+    """The parts of the server do not show the data or a password."""
     made = LocalServer(clickhouse="http://u:sekret@localhost:8123/x")
     assert "sekret" not in repr(vars(made))
     assert "prompt" not in repr(vars(LocalServer([row(1, request_body="prompt")])))
@@ -417,7 +417,7 @@ async def test_clickhouse_with_several_organisations() -> None:
 async def test_clickhouse_without_requests() -> None:
     """Of an empty table nobody can say whose it is."""
     async with clickhouse() as url:
-        with pytest.raises(ConfigurationError, match="holds no request"):
+        with pytest.raises(ConfigurationError, match="no request in the table"):
             await LocalServer(clickhouse=url).start()
         async with served(clickhouse=url, organization_id=ONE) as (server, _):
             assert (0, None) == await costs(server)

@@ -31,6 +31,7 @@ from tests.local.nasty_rows import (
     rows_of,
     uuid_of,
 )
+from tests.repeats import repeats
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
 
@@ -102,7 +103,7 @@ def _text_constant(chance: random.Random, name: str, word: str) -> str:
     else:
         scores = ["0", "1", "10", "-5", "1.0", "", "null"]
         pools = {"session_tag": TAGS, "session_session_id": SESSIONS, "session_session_name": NAMES}
-        # These have a meaning of their own.
+        # These words have a special meaning.
         known = [*{**pools, "scores": scores}.get(name, TEXTS), *["null", "__empty__"] * 3]
     if word in ("contains", "not-contains"):
         known = [text for text in known if text]
@@ -136,7 +137,7 @@ def tree_of(chance: random.Random, leaves: int, *, opposable: bool = False) -> T
 
 
 def options_of(chance: random.Random) -> dict[str, Any]:
-    """Options of a query; the ends of a time lie on requests, or just beside them."""
+    """Options of a query; the ends of a time are equal to those of requests, or close."""
     options: dict[str, Any] = {
         "p_size": chance.choice([None, "p50", "p75", "p95", "p99", "p99.9"]),
         "use_interquartile": chance.choice([None, False, True]),
@@ -191,7 +192,7 @@ def known(oracle: Any) -> Any:
     return oracle(ROWS)
 
 
-@settings(max_examples=40, deadline=None, database=None)
+@settings(max_examples=repeats(40), database=None)
 @given(tree=TREES, options=OPTIONS)
 def test_any_filter(ask: Asked, oracle: Any, known: Any, tree: Tree, options: dict[str, Any]) -> None:
     """Any filter under any options selects the requests for which it is true."""
@@ -201,14 +202,14 @@ def test_any_filter(ask: Asked, oracle: Any, known: Any, tree: Tree, options: di
 
 @pytest.mark.parametrize("seed", range(24))
 def test_many_filters_at_once(ask: Asked, oracle: Any, known: Any, seed: int) -> None:
-    """Each part of the rows is selected by a filter of its own, whatever the filters of the others."""
+    """Each part of the rows is selected by a different filter, independent of the others."""
     chance = random.Random(seed)  # noqa: S311 - to be the same everywhere is its purpose
     parts = (("and", (PART, "equals", f"part {part}"), tree_of(chance, 1)) for part in range(PARTS))
     tree = ("or", *parts)
     assert known.answer(tree) == oracle.summary(ask(oracle.built(tree)))
 
 
-@settings(max_examples=20, deadline=None, database=None)
+@settings(max_examples=repeats(20), database=None)
 @given(tree=TREES, options=OPTIONS)
 def test_without_unsessioned(
     runner: asyncio.Runner, held: Any, oracle: Any, known: Any, tree: Tree, options: dict[str, Any]
@@ -219,7 +220,7 @@ def test_without_unsessioned(
     assert known.answer(tree, **options, include_unsessioned=False) == oracle.summary(answer)
 
 
-@settings(max_examples=20, deadline=None, database=None)
+@settings(max_examples=repeats(20), database=None)
 @given(tree=TREES, options=OPTIONS)
 def test_unsessioned_left_out_by_a_filter(
     runner: asyncio.Runner, held: Any, oracle: Any, tree: Tree, options: dict[str, Any]
@@ -232,7 +233,7 @@ def test_unsessioned_left_out_by_a_filter(
 
 
 def test_opposite_of_empty(ask: Asked, oracle: Any, known: Any) -> None:
-    """What is not empty is the opposite of what is."""
+    """A condition for text that is not empty is the opposite of one for empty text."""
     asked = ("not", ("model", "equals", "__empty__"))
     assert known.answer(("model", "not-equals", "")) == oracle.summary(ask(oracle.built(asked)))
 
@@ -242,7 +243,7 @@ async def _answer(serve: Any, rows: list[Row], asked: Any, options: dict[str, An
         return await client.get_metrics(asked, **options)
 
 
-@settings(max_examples=10, deadline=None, database=None)
+@settings(max_examples=repeats(10), database=None)
 @given(seed=st.integers(0, 2**32), count=st.integers(0, 30), tree=TREES, options=OPTIONS)
 def test_any_rows(
     runner: asyncio.Runner,

@@ -1,4 +1,4 @@
-"""The page over plain HTTP: what it is, what it may do, and how a filter is read for it."""
+"""The page over plain HTTP: the document, its policy, and how the server reads a filter for it."""
 
 import base64
 import hashlib
@@ -16,12 +16,12 @@ import pytest
 import pytest_asyncio
 
 from helicone_sessions import F, PSize, parse_filter
-from helicone_sessions.filters.schema import COLUMNS
+from helicone_sessions.filters.schema import ALIASES, COLUMNS
 from helicone_sessions.filters.tokens import OPERATORS_OF
 from helicone_sessions.local import LocalServer
 from helicone_sessions.local.http.page.document import document
-from helicone_sessions.messages.metrics import TITLES, UNITS
-from helicone_sessions.report.cells import cut_of
+from helicone_sessions.messages.grid_query import GroupBy
+from helicone_sessions.messages.metrics import UNITS
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
 
@@ -33,7 +33,7 @@ on_one_loop = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def server() -> AsyncIterator[LocalServer]:
-    """A server that lets one query through a minute."""
+    """A server that answers one query in each window of its rate limit."""
     rows = [{"request_created_at": "2026-11-01T12:00:00Z", "cost": 0.5, "session_id": "s"}]
     async with LocalServer(rows, api_key=KEY, rate_limit=1) as server:
         yield server
@@ -63,13 +63,13 @@ class Parts(HTMLParser):
 
 @pytest.fixture(scope="module")
 def parts() -> Parts:
-    """The page, taken apart."""
+    """The parts of the page."""
     return Parts(document()[0])
 
 
 @pytest.fixture(scope="module")
 def facts(parts: Parts) -> Any:
-    """What the page knows of the API."""
+    """The facts about the API that the page has."""
     return json.loads(parts.texts["application/json"])
 
 
@@ -128,7 +128,7 @@ def test_nothing_but_the_own_script_and_style_may_run(parts: Parts) -> None:
 
 
 def test_the_page_is_in_one_piece(parts: Parts) -> None:
-    """The page names no other resource, and no handler or style stands in an attribute."""
+    """The page names no other resource, and no attribute holds a handler or a style."""
     for tag, given in parts.attributes:
         assert not given.keys() & {"src", "style", "action", "srcset"}, tag
         assert not [name for name in given if name.startswith("on")], tag
@@ -139,7 +139,7 @@ def test_the_page_is_in_one_piece(parts: Parts) -> None:
 
 @pytest.mark.promise(name="S10")
 def test_no_text_is_read_as_html(parts: Parts) -> None:
-    """The script never hands a text to what would read it as HTML or as a script."""
+    """The script uses no function that reads text as HTML or as a script, and no storage."""
     words = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\b|Function\("
     assert [] == re.findall(words, parts.texts["module"])
     assert "localStorage" not in parts.texts["module"]
@@ -147,19 +147,19 @@ def test_no_text_is_read_as_html(parts: Parts) -> None:
 
 
 def test_the_key_is_not_shown(parts: Parts) -> None:
-    """Who looks over a shoulder sees dots in the place of the key."""
+    """The field for the key shows dots."""
     [key] = [given for _, given in parts.attributes if given.get("id") == "key"]
     assert "password" == key["type"]
 
 
 def test_the_facts_cannot_end_their_element(parts: Parts, facts: Any) -> None:
-    """Whatever the facts say, in the page they hold no sign that could begin or end an element."""
+    """No facts contain a character that could begin or end an element."""
     assert "<" not in parts.texts["application/json"]
     assert [column["name"] for column in facts["columns"] if "<" in column["operators"]]
 
 
 def test_every_control_has_a_name(parts: Parts) -> None:
-    """Each field of the form has a label that people and screen readers find, and each id is there once."""
+    """Each field has a label, each id is unique, and every reference to an id has a target."""
     ids = [given["id"] for _, given in parts.attributes if "id" in given]
     labelled = [given.get("for") for tag, given in parts.attributes if tag == "label"]
     fields = [given["id"] for tag, given in parts.attributes if tag in ("input", "select", "textarea")]
@@ -177,14 +177,14 @@ def test_the_facts_are_those_of_the_package(facts: Any) -> None:
         known = COLUMNS[column["name"]]
         assert (known.about, known.unit) == (column["about"], column["unit"])
         left_out = set(OPERATORS_OF[known.kind]) - set(column["operators"])
-        # What such a column has no meaning for is not offered: a score is never empty.
+        # Operators without a meaning for a column are not offered: a score is never empty.
         assert left_out <= {"is null", "is empty"}
     assert list(get_args(PSize)) == facts["sizes"]
     assert UNITS == facts["units"]
 
 
 def test_every_operator_that_is_offered_can_be_read(facts: Any) -> None:
-    """What the page offers behind a column is an operator that the filter language has for it."""
+    """The page offers only operators that the filter language has for a column."""
     values = {"number": "4", "timestamp": "2026-11-01T00:00:00Z", "boolean": "true"}
     for column in facts["columns"]:
         name = f'{column["name"]}["k"]' if column["kind"] == "map" else column["name"]
@@ -195,19 +195,36 @@ def test_every_operator_that_is_offered_can_be_read(facts: Any) -> None:
             parse_filter(f"{name} {operator} {behind.get(word, value)}")
 
 
-def test_the_page_says_what_the_tables_of_the_package_say(parts: Parts) -> None:
-    """Titles and the sentence about the cut are the same here, in notebooks and in terminals."""
-    for title in TITLES.values():
-        assert f'"{title}"' in parts.texts["module"]
-    for sentence in (cut_of(None).partition("p_size")[2], "and its mirror: sessions outside are not drawn."):
-        assert sentence in parts.texts["module"]
+def test_names_of_sessions_are_suggested_like_columns(facts: Any) -> None:
+    """The aliases of the session properties have the operators with which the filter language reads them."""
+    assert ALIASES == {alias["name"]: alias["key"] for alias in facts["aliases"]}
+    for alias in facts["aliases"]:
+        for operator in alias["operators"]:
+            constant = "" if operator.startswith("is ") else '("a")' if operator.endswith("in") else '"a"'
+            written = parse_filter(f"{alias['name']} {operator} {constant}")
+            assert parse_filter(f"properties[{json.dumps(alias['key'])}] {operator} {constant}") == written
+
+
+def test_segments_are_by_columns_that_grids_take(facts: Any) -> None:
+    """The page offers columns whose values can be segments, but no ids of requests and no bodies."""
+    assert {"model", "status", "threat"} <= set(facts["groupable"])
+    assert not {"request_id", "request_body", "properties"} & set(facts["groupable"])
+    for name in facts["groupable"]:
+        assert GroupBy(name).column == name
+
+
+def test_the_condition_on_sessions_leaves_out_requests_without_an_id(facts: Any) -> None:
+    """The checkbox adds the condition that the session id is not empty, as JSON and as Python."""
+    known = ~F.session_id.is_empty()
+    assert known.to_wire() == facts["sessioned"]["wire"]
+    assert known == eval(facts["sessioned"]["python"], {"F": F})  # noqa: S307 - the page pastes it
 
 
 @pytest.mark.skipif(
     os.environ.get("HELICONE_SESSIONS_TEST_WHEEL") != "1", reason="the package was not installed by nox"
 )
 def test_the_wheel_holds_the_page() -> None:
-    """Whoever installs the package has the parts of the page too."""
+    """The installed package has all parts of the page."""
     kinds = {
         Path(str(path)).suffix for path in metadata.files("helicone-sessions") or [] if "page" in str(path)
     }
@@ -219,7 +236,7 @@ def test_the_wheel_holds_the_page() -> None:
 
 @on_one_loop
 async def test_a_filter_is_read(server: LocalServer) -> None:
-    """A text is answered with its JSON, its tree, its Python and what the service would read differently."""
+    """A text is answered with its JSON, its meaning, its Python and its cautions in filter text."""
     text = 'cost > 3 and model contains "gpt"'
     known = parse_filter(text)
     status, answer = await read(server, json={"text": text})
@@ -227,12 +244,13 @@ async def test_a_filter_is_read(server: LocalServer) -> None:
     assert known.to_wire() == answer["wire"]
     assert (known.explain(), repr(known)) == (answer["explain"], answer["python"])
     assert [caution.remedy for caution in known.cautions()] == [one["remedy"] for one in answer["cautions"]]
+    assert ["cost > 3"] == [caution["condition"] for caution in answer["cautions"]]
     assert known == eval(answer["python"], {"F": F})  # noqa: S307 - it is pasted into Python
 
 
 @on_one_loop
-async def test_what_is_no_filter_is_answered_with_its_place(server: LocalServer) -> None:
-    """A mistake is an answer with the words of `parse_filter` and the place, counted in characters."""
+async def test_a_mistake_is_answered_with_its_position(server: LocalServer) -> None:
+    """A mistake is answered with the message of `parse_filter` and the position in characters."""
     status, answer = await read(server, json={"text": 'model == "😀" and\n modle == "x"'})
     assert 200 == status
     assert "there is no column 'modle'. Did you mean 'model'?" in answer["error"]
@@ -248,8 +266,10 @@ async def test_what_is_no_filter_is_answered_with_its_place(server: LocalServer)
         ('model == "\ud800"', "half of a surrogate pair"),
     ],
 )
-async def test_what_cannot_be_sent_is_a_mistake_too(server: LocalServer, text: str, said: str) -> None:
-    """A filter that the API cannot express is answered with the reason, as it is being written."""
+async def test_a_filter_that_cannot_be_sent_is_a_mistake_too(
+    server: LocalServer, text: str, said: str
+) -> None:
+    """A filter that the API cannot express is answered with the reason."""
     status, answer = await read(server, json={"text": text})
     assert 200 == status
     assert said in answer["error"]
@@ -268,7 +288,7 @@ async def test_what_cannot_be_sent_is_a_mistake_too(server: LocalServer, text: s
 async def test_a_body_without_a_text_is_refused(
     server: LocalServer, body: bytes, status: int, said: str
 ) -> None:
-    """What is not an object with a text of bounded length is refused with the reason."""
+    """A body that is not an object with a text of bounded length is refused with the reason."""
     found, answer = await read(server, data=body)
     assert status == found
     assert said in answer["error"]
@@ -283,13 +303,13 @@ async def test_a_body_without_a_text_is_refused(
 async def test_a_filter_is_read_with_the_key_only(
     server: LocalServer, headers: dict[str, str], status: int
 ) -> None:
-    """Without the key no text is read, as nothing else is answered."""
+    """Without the key no text is read."""
     assert status == (await read(server, json={"text": "threat"}, headers=headers))[0]
 
 
 @on_one_loop
 async def test_reading_takes_nothing_from_the_rate_limit(server: LocalServer) -> None:
-    """However often a filter is read, the queries of the minute are all left."""
+    """Reading a filter does not count against the rate limit."""
     statuses = [(await read(server, json={"text": "threat"}))[0] for _ in range(3)]
     query = {"nameContains": "", "timezoneDifference": 0}
     async with (
@@ -305,7 +325,7 @@ async def test_reading_takes_nothing_from_the_rate_limit(server: LocalServer) ->
 async def test_a_reading_leaves_no_text_in_the_log(
     server: LocalServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The log says that a filter was read and by whom, not what it was."""
+    """The log has a line for each filter that was read, without its text and without the key."""
     with caplog.at_level("INFO", "helicone_sessions"):
         await read(server, json={"text": 'user_id == "somebody"'})
         await read(server, json={"text": 'user_id == "somebody'})

@@ -1,4 +1,4 @@
-"""What a store finds out about its requests, so that queries need not."""
+"""Facts that a store finds out about its requests, so that queries need not."""
 
 import json
 from collections.abc import AsyncIterator

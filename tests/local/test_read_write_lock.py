@@ -8,7 +8,7 @@ from helicone_sessions.local.storage.store import ReadWriteLock
 
 
 class People:
-    """Readers and writers who say when they come in and leave when they are told to."""
+    """Readers and writers that report when they enter, and leave on request."""
 
     def __init__(self) -> None:
         self.lock = ReadWriteLock()

@@ -1,14 +1,16 @@
 """Request bodies are limited in bytes and in values, on every route, before they are held or decoded."""
 
 import asyncio
+import gzip
 import io
 import json
-from collections.abc import AsyncIterator
+import random
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from helicone_sessions import FilterError
@@ -47,6 +49,11 @@ def _list_of(value: str, count: int) -> bytes:
     return f"[{','.join([value] * count)}]".encode()
 
 
+def _cut(body: bytes, size: int) -> list[bytes]:
+    """The body in pieces, of which the first is larger, as it decides whether the body is a list."""
+    return [body[: 3 * size], *(body[i : i + size] for i in range(3 * size, len(body), size))]
+
+
 @pytest.mark.parametrize("value", ["[]", "{}", "1", '""', '{"a":1}'])
 @pytest.mark.parametrize(
     ("path", "body"),
@@ -82,6 +89,32 @@ async def test_many_rows_are_taken(server: LocalServer) -> None:
     assert count == await server.count()
 
 
+@pytest.mark.parametrize(
+    "pack", [bytes, gzip.compress, lambda body: gzip.compress(body[:9]) + gzip.compress(body[9:])]
+)
+@pytest.mark.parametrize(
+    "form", [json.dumps, lambda rows: "\n".join(map(json.dumps, rows))], ids=["list", "lines"]
+)
+async def test_large_bodies_arrive_and_return_unchanged(
+    server: LocalServer, form: Callable[[Any], str], pack: Callable[[bytes], bytes]
+) -> None:
+    """Rows of several megabytes, packed or not, are stored and returned as they were sent."""
+    chance = random.Random(1)  # noqa: S311 - no secret
+    texts = ["".join(chance.choices('aé😀"\\\n,[{', k=400_000)) for _ in range(3)]
+    rows = [
+        {"request_created_at": f"2026-11-01T00:00:0{second}Z", "request_body": text}
+        for second, text in enumerate(texts)
+    ]
+    body = pack(form(rows).encode())
+    headers = {"Content-Encoding": "gzip"} if body[:2] == b"\x1f\x8b" else {}
+    async with aiohttp.ClientSession(server.url, headers={"Authorization": f"Bearer {KEY}"}) as session:
+        async with session.post(ROWS, data=io.BytesIO(body), headers=headers) as response:
+            assert 200 == response.status
+        page = {"filter": "all", "limit": 3, "sort": {"created_at": "asc"}}
+        async with session.post("/v1/request/query-clickhouse", json=page) as response:
+            assert texts == [row["request_body"] for row in (await response.json())["data"]]
+
+
 @pytest.mark.parametrize("body", [b'[{"request_body": "%s"}]', b'{"request_body": "%s"}'])
 async def test_row_that_is_too_long(server: LocalServer, body: bytes) -> None:
     """A row of more than 16 MB is refused, and the error says how to load it."""
@@ -114,14 +147,15 @@ async def test_every_route_has_a_limit_and_a_queue(server: LocalServer, path: st
     await waiting
 
 
-@settings(deadline=None)
 @given(st.lists(ROW, max_size=8), st.sampled_from([None, 1]), st.integers(1, 40))
 def test_lists_are_read_in_windows(rows: list[dict[str, Any]], indent: int | None, window: int) -> None:
     """Whatever the window in which a list is decoded, its rows are those of the whole list."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(request_body, "_WINDOW", window)
-        assert rows == list(rows_in(json.dumps(rows, indent=indent).encode()))
-        assert rows == list(rows_in(json.dumps(rows, ensure_ascii=False).encode()))
+        assert rows == list(rows_in([json.dumps(rows, indent=indent).encode()]))
+        assert rows == list(rows_in(_cut(json.dumps(rows, ensure_ascii=False).encode(), window)))
+        lines = "\n\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode()
+        assert rows == list(rows_in(_cut(lines, window)))
 
 
 @pytest.mark.parametrize(
@@ -138,10 +172,12 @@ def test_lists_are_read_in_windows(rows: list[dict[str, Any]], indent: int | Non
         (b"[{}, 1]", "row 1 must be an object, got 1"),
         (b'[{"a": NaN}]', "NaN is not JSON"),
         (b'{"a": 1}\n{"a"', "line 2 is not JSON"),
+        (b'\n \n{"a": 1}\n\n{"a"', "line 5 is not JSON"),
         (b'[{"a": "\xff"}]', "not UTF-8"),
     ],
 )
 def test_bodies_that_are_no_rows(body: bytes, problem: str) -> None:
-    """The error names the row or the line that is wrong."""
-    with pytest.raises(FilterError, match=problem):
-        list(rows_in(body))
+    """The error names the row or the line that is wrong, whatever the pieces of the body."""
+    for pieces in ([body], [body[:1], body[1:]]):
+        with pytest.raises(FilterError, match=problem):
+            list(rows_in(pieces))

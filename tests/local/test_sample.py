@@ -50,7 +50,7 @@ def test_end_moves_the_times_only(rows: list[dict[str, Any]]) -> None:
 
 
 def test_size(rows: list[dict[str, Any]]) -> None:
-    """It is more than 10,000 requests, each with an id of its own."""
+    """It is more than 10,000 requests, each with a different id."""
     assert len(rows) >= 10_000
     assert len(rows) == len({row["request_id"] for row in rows})
 

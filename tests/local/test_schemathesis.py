@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(not CONTRACT.exists(), reason="the contract is n
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    """The address of a server in a thread of its own: schemathesis waits for its answers."""
+    """The address of a server in another thread, because schemathesis blocks."""
     rows = [
         {"request_created_at": "2026-11-01T12:00:00Z", "cost": number, "session_id": f"s{number}"}
         for number in range(3)

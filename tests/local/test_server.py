@@ -37,6 +37,7 @@ from helicone_sessions.local.drivers.chdb import ChdbDriver
 from helicone_sessions.local.drivers.driver import DriverError, Statement
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
+pytestmark = pytest.mark.usefixtures("engine_kept_running")
 
 CONTRACT = Path(__file__).parents[2].parent / "shared" / "openapi.yaml"
 KEY = "sk-local-of-the-tests"
@@ -221,7 +222,7 @@ async def test_addresses(http: aiohttp.ClientSession, method: str, path: str, st
 @pytest.mark.promise(name="S3")
 @pytest.mark.asyncio(loop_scope="module")
 async def test_health_needs_no_key(server: LocalServer) -> None:
-    """Whether the server runs is told without a key."""
+    """The health check needs no key."""
     async with aiohttp.ClientSession(server.url) as session, session.get("/healthcheck") as answer:
         assert {"status": "healthy"} == await answer.json()
 
@@ -523,7 +524,7 @@ async def test_url_before_the_start() -> None:
 async def test_start_twice() -> None:
     """A server that runs cannot be started again, and runs on."""
     async with LocalServer() as server:
-        with pytest.raises(ConfigurationError, match="running already"):
+        with pytest.raises(ConfigurationError, match="already running"):
             await server.start()
         async with HeliconeClient(server.api_key, base_url=server.url) as client:
             assert (await client.get_metrics()).average.session_count is None
@@ -543,8 +544,9 @@ async def test_start_again_on_an_iterator() -> None:
     server = LocalServer(iter([{"request_created_at": TIME, "cost": 3}]))
     async with server:
         assert 1 == server.loaded.rows
-    with pytest.raises(ConfigurationError, match="is an iterator"):
+    with pytest.raises(ConfigurationError) as caught:
         await server.start()
+    assert "data" == caught.value.argument
 
 
 async def test_servers_side_by_side() -> None:
@@ -575,7 +577,7 @@ async def test_closing_twice() -> None:
 
 
 async def test_closing_lets_go_of_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The engine is closed even where dropping the tables fails, and the failure is told."""
+    """The engine is closed even if dropping the tables fails, and the failure is raised."""
 
     async def refuse(_driver: ChdbDriver, text: str) -> None:
         raise DriverError(f"no more memory for {text.partition(' ')[0]}")
@@ -618,7 +620,7 @@ async def test_rows_for_a_server_that_does_not_run() -> None:
 
 def test_a_server_is_not_pickled() -> None:
     """A server cannot be sent to another process."""
-    with pytest.raises(TypeError, match="a server is not pickled; start one where it is used"):
+    with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(LocalServer())
 
 
@@ -643,8 +645,9 @@ async def test_port_that_is_taken() -> None:
     """Where the port is taken the start fails, and nothing of it is left."""
     async with LocalServer() as first:
         second = LocalServer(port=int(first.url.rpartition(":")[2]))
-        with pytest.raises(ConfigurationError, match=r"port \d+ of 127\.0\.0\.1 is taken"):
+        with pytest.raises(ConfigurationError) as caught:
             await second.start()
+        assert "port" == caught.value.argument
         with pytest.raises(ConfigurationError, match=r"is not running|was stopped"):
             _ = second.url
         await second.aclose()
@@ -683,7 +686,7 @@ async def test_end_while_connections_are_made(turns: int) -> None:
 async def test_missing_chdb(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where chDB is not installed the error names the extra that brings it."""
     monkeypatch.setitem(sys.modules, "chdb", None)
-    with pytest.raises(MissingExtra, match=r"helicone-sessions\[local\]") as caught:
+    with pytest.raises(MissingExtra) as caught:
         await LocalServer().start()
     assert "local" == caught.value.extra
 
@@ -701,7 +704,7 @@ async def test_doubled_slashes(path: str) -> None:
 
 async def test_column_names_in_a_warning() -> None:
     """The names of unknown columns reach a terminal without control characters."""
-    with pytest.warns(UserWarning, match=r"unknown columns are left out: \[31mred$"):
+    with pytest.warns(UserWarning, match=r"unknown columns are ignored: \[31mred$"):
         async with LocalServer([{"request_created_at": "2026-11-01T00:00:00Z", "\x1b[31mred": 1}]):
             pass
 

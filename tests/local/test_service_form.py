@@ -31,7 +31,7 @@ LAST = (int(SERVER_END_OF_TIME.timestamp()) * 1000) - 1
 
 
 def read(**fields: Any) -> Any:
-    """What is read of a body with these fields."""
+    """The query of a body with these fields."""
     return read_query(json.dumps(PLAIN | fields).encode())
 
 

@@ -32,15 +32,17 @@ from tests.local.nasty_rows import (
     uuid_of,
 )
 from tests.local.service_oracle import NO_ID, Fails, MayFail, ServiceOracle
+from tests.repeats import repeats
 from tests.strategies import filters
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
+pytestmark = pytest.mark.usefixtures("engine_kept_running")
 
 WORDS = ["null", "__empty__"]
 BELOW = {
     table: [column for column in COLUMNS.values() if column.table == table] for table in (REQUESTS, SESSIONS)
 }
-# Those that the server cannot read stand in few leaves, else nearly every query would fail.
+# Few leaves have conditions that the server cannot read, because otherwise nearly every query would fail.
 READ = {
     table: [column for column in columns if column.on_server is not Reading.FAILS]
     for table, columns in BELOW.items()
@@ -202,7 +204,7 @@ def _found(ask: Ask, oracle: Any, body: dict[str, Any], **options: Any) -> Any:
         return "fails"
 
 
-@settings(max_examples=80, deadline=None, database=None)
+@settings(max_examples=repeats(80), database=None)
 @given(body=BODIES, unsessioned=st.booleans())
 def test_any_body(
     ask: Ask, oracle: Any, known: ServiceOracle, body: dict[str, Any], unsessioned: bool
@@ -221,7 +223,7 @@ def test_conditions_one_by_one(ask: Ask, oracle: Any, known: ServiceOracle, seed
         assert _found(ask, oracle, body) in _expected(known, body), body
 
 
-@settings(max_examples=10, deadline=None, database=None)
+@settings(max_examples=repeats(10), database=None)
 @given(seed=st.integers(0, 2**32), count=st.integers(0, 30), body=BODIES)
 def test_any_rows(
     runner: asyncio.Runner, hold: Any, oracle: Any, seed: int, count: int, body: dict[str, Any]
@@ -244,7 +246,7 @@ def test_any_rows(
 DEPENDS = {"version", "age"}
 
 
-@settings(max_examples=30, deadline=None, database=None)
+@settings(max_examples=repeats(30), database=None)
 @given(asked=filters(max_leaves=3).filter(lambda one: all(c.effect in DEPENDS for c in one.cautions())))
 def test_filters_without_cautions_mean_the_same(ask: Ask, asked: Filter) -> None:
     """A filter of which no caution is known means the same there; so do those about versions and ages."""
@@ -313,7 +315,7 @@ def test_filter_as_it_would_be_sent(
     ],
 )
 def test_reading(select: Any, wire: Any, same: Any) -> None:
-    """What is read instead of a filter is this other one."""
+    """The server reads this other filter instead."""
     assert select(same) == select(wire)
 
 
@@ -450,7 +452,7 @@ def test_long_statements(select: Any) -> None:
     """A statement may have 262,144 bytes, so that a property counts more than a number."""
     for column, fits, too_many in ((F.properties["k"], 3_000, 4_000), (F.model, 4_500, 5_000)):
         assert select("all") != select(column.is_in([f"x{n}" for n in range(fits)]).to_wire())
-        with pytest.raises(Unanswerable, match="longer than ClickHouse takes"):
+        with pytest.raises(Unanswerable, match="longer than ClickHouse accepts"):
             select(column.is_in([f"x{n}" for n in range(too_many)]).to_wire())
 
 

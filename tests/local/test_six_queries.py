@@ -34,6 +34,7 @@ from tests.local.test_oracle import options_of, tree_of
 from tests.local.test_service_semantics import body_of
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
+pytestmark = pytest.mark.usefixtures("engine_kept_running")
 
 FEW = 20
 
@@ -99,7 +100,7 @@ def _sent(answer: Any) -> str:
 
 
 def _near(oracle: Any, answer: Any) -> Any:
-    """What is near to an answer: totals, ends and averages with a tolerance."""
+    """Totals, ends and averages with a tolerance."""
     if not isinstance(answer, SessionMetrics):
         return answer
     summary = oracle.summary(answer).items()

@@ -18,7 +18,8 @@ from helicone_sessions.local.drivers.driver import DriverError, Statement
 from helicone_sessions.local.storage.rows import DEFAULT_ORGANIZATION, Loaded
 from helicone_sessions.local.storage.store import Store
 
-chdb = pytest.importorskip("chdb", reason="the extra `local` is not installed")
+pytest.importorskip("chdb", reason="the extra `local` is not installed")
+pytestmark = pytest.mark.usefixtures("engine_kept_running")
 
 Row = dict[str, Any]
 
@@ -34,14 +35,6 @@ class Probe(Store):
 
     async def count(self) -> int:
         return int((await self.ask())[0][0])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def engine_kept_running() -> Iterator[None]:
-    """The engine starts with the first connection and ends with the last; one held open saves the time."""
-    connection = chdb.connect(":memory:")
-    yield
-    connection.close()
 
 
 @pytest.fixture(autouse=True)
@@ -228,13 +221,13 @@ async def test_a_bad_row_refuses_the_load(store: Probe, place: int) -> None:
         await store.load(rows, on_progress=told.append)
     assert [[20, 20]] == await store.ask("count(), countIf(status = 1)")
     assert [["old"]] == await store.ask("tag", store.tables.tags)
-    # What comes next is not touched by what was taken back.
+    # The undone load does not affect the next one.
     assert 10 == (await store.load(_rows(30, status=3)[20:])).rows
     assert 30 == await store.count()
 
 
 async def test_an_error_of_the_data_refuses_the_load(store: Probe) -> None:
-    """What the user's own generator raises comes through, and nothing is kept."""
+    """An exception of the user's generator is raised, and nothing is kept."""
 
     def rows() -> Iterator[Row]:
         yield from _rows(25)
@@ -246,7 +239,7 @@ async def test_an_error_of_the_data_refuses_the_load(store: Probe) -> None:
 
 
 async def test_an_error_of_progress_refuses_the_load(store: Probe) -> None:
-    """What on_progress raises comes through, and nothing is kept."""
+    """An exception of on_progress is raised, and nothing is kept."""
 
     def refuse(_rows: int) -> None:
         raise LookupError("no more")
@@ -508,7 +501,7 @@ async def test_slow_rows_end_a_batch(store: Probe, monkeypatch: pytest.MonkeyPat
 
 
 async def test_progress(store: Probe) -> None:
-    """Progress is told after each batch, with the rows so far."""
+    """on_progress is called after each batch with the rows so far."""
     told: list[int] = []
     await store.load(_rows(25), on_progress=told.append)
     assert [10, 20, 25] == told
@@ -677,7 +670,7 @@ async def test_names_that_differ(store: Probe) -> None:
 
 
 async def test_rows_whose_columns_all_differ(store: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows may have columns of their own each; all unknown ones are reported."""
+    """Rows may have different columns, and all unknown ones are reported."""
     monkeypatch.setattr("helicone_sessions.local.storage.rows._PLANS", 4)
     loaded = await store.load([_row(number) | {f"c{number}": 1} for number in range(12)])
     assert ({f"c{number}" for number in range(12)}, 12) == (loaded.ignored, loaded.rows)

@@ -1,12 +1,9 @@
 """The store on disk: what is kept from one process to the next, and through kills."""
 
 import asyncio
-import os
 import random
-import signal
 import subprocess
 import sys
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -19,11 +16,13 @@ import pytest
 from helicone_sessions.local.drivers.chdb import ChdbDriver
 from helicone_sessions.local.drivers.driver import Statement
 from helicone_sessions.local.storage.store import Store
+from tests.repeats import repeats
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
 
-KILLS = 20 if os.environ.get("HELICONE_SESSIONS_LONG") else 4
-ROWS = 8000
+KILLS = repeats(20)
+BATCHES = 16
+ROWS = BATCHES * 500
 
 
 class Probe(Store):
@@ -87,7 +86,7 @@ async def test_killed_loads(tmp_path: Path) -> None:
     for _ in range(KILLS):
         # Half of the rows that were acknowledged are sent again.
         first = due // 2
-        told = await asyncio.to_thread(_killed, tmp_path, first, after=chance.uniform(0, 0.9))
+        told = await asyncio.to_thread(_killed, tmp_path, first, after=chance.randrange(1, BATCHES))
         due = max(due, first + told)
         await _check(tmp_path, due)
     assert due > 0
@@ -117,21 +116,20 @@ async def _check(path: Path, due: int) -> None:
             assert [["vip"]] == await store.ask("DISTINCT tag", store.tables.tags)
 
 
-def _killed(path: Path, first: int, *, after: float | None = None, at: str = "") -> int:
-    """How many rows a load had acknowledged when it was killed, by the clock or at a step of its own."""
+def _killed(path: Path, first: int, *, after: int | None = None, at: str = "") -> int:
+    """The number of acknowledged rows of a load that was killed after some batches or at a statement."""
     program = str(Path(__file__).with_name("killed_load.py"))
     command = [sys.executable, program, str(path), str(first), str(first + ROWS), at]
     told = 0
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert "0\n" == process.stdout.readline()
-        timer = threading.Timer(after or 60, process.send_signal, [signal.SIGKILL])
-        timer.start()
-        for line in process.stdout:
+        for batch, line in enumerate(process.stdout, 1):
             if line == "done\n":
                 break
             # The last line may have been cut short.
             told = int(line) if line.endswith("\n") else told
-        timer.cancel()
+            if batch == after:
+                process.kill()
         process.kill()
     return told

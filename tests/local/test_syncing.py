@@ -22,6 +22,7 @@ from helicone_sessions import (
     AuthenticationError,
     ConfigurationError,
     HeliconeClient,
+    SessionMetricsQuery,
     SyncReport,
     TimeFilter,
     sync,
@@ -32,6 +33,7 @@ from helicone_sessions.local.dataset import opened_store
 from helicone_sessions.local.storage import checkpoint
 from helicone_sessions.local.storage.store import Store
 from helicone_sessions.messages.query import RequestCountQuery, RequestsQuery
+from helicone_sessions.report import metrics_grid
 from helicone_sessions.testing import (
     FakeHelicone,
     Fault,
@@ -50,9 +52,11 @@ MINUTE = timedelta(minutes=1)
 TRAPS = Traps(
     numbers_as_text=True, repeats_rows=True, shuffles_ties=True, drops_fractions=True, slow_above=400
 )
-# `nox -s kills` kills oftener, and a larger sync.
-KILLS = int(os.environ.get("HELICONE_SESSIONS_SYNC_KILLS", "5"))
-REQUESTS = 600 * KILLS
+# `nox -s kills` kills a larger sync, and oftener.
+REQUESTS = int(os.environ.get("HELICONE_SESSIONS_SYNC_REQUESTS", "3000"))
+KILLS = 5 if REQUESTS < 100_000 else 20
+AIM = max(200, REQUESTS // 20)
+MODELS = ("gpt-4o", "o3", "claude-opus-4")
 
 
 def account(count: int, seed: int = 0) -> list[dict[str, Any]]:
@@ -61,13 +65,15 @@ def account(count: int, seed: int = 0) -> list[dict[str, Any]]:
     moment = START
     made = []
     for number in range(count):
-        moment += timedelta(milliseconds=chance.choice([0, 0, 1, 400, 90_000, 900_000]))
+        moment += timedelta(milliseconds=chance.choice([0, 0, 1, 400, 9_000, 90_000]))
         made.append(
             request(
                 str(UUID(int=number + 1 + seed * 1_000_000)),
                 created_at=moment,
                 session_id=f"s{chance.randrange(count // 10 + 1)}",
-                cost=chance.randrange(1000) / 1024,
+                model=chance.choice(MODELS),
+                cost=chance.randrange(1000) / 1000,
+                delay_ms=chance.randrange(5000),
             )
         )
     return made
@@ -111,30 +117,80 @@ async def test_a_sync_after_kills_has_every_request_once(tmp_path: Path) -> None
         fake.otherwise(unreliable)
         fake.limit(requests=100, per=1)
         for _ in range(KILLS):
-            assert await asyncio.to_thread(_killed, tmp_path, fake.url, chance.randrange(20, 150))
+            step = chance.randrange(20, 150 + AIM // 40)
+            assert await asyncio.to_thread(_killed, tmp_path, fake.url, step)
         assert not await asyncio.to_thread(_killed, tmp_path, fake.url, 0)
+        fake.requests.clear()
+        assert not await asyncio.to_thread(_killed, tmp_path, fake.url, 0)
+        again = page_conditions(fake)
         expected = fake.stored_requests
+    # The second sync has requested the time from the newest request on.
+    newest = expected[-1]["request_created_at"][:19]
+    assert {"request_created_at >= "} == {condition[:22] for condition in again}
+    assert newest == min(condition[22:41] for condition in again)
+    assert len(again) < 50
     assert sorted(one["request_id"] for one in expected) == await stored(tmp_path)
-
-    sessions = defaultdict(list)
-    for one in expected:
-        sessions[one["request_properties"]["Helicone-Session-Id"]].append(one)
     async with (
         LocalServer(path=tmp_path) as server,
         HeliconeClient(server.api_key, base_url=server.url) as local,
     ):
-        found = await local.get_metrics()
-        count = await local.count_sessions(time_filter=TimeFilter(START - MINUTE, datetime.now(UTC)))
+        await _compare(local, expected)
+
+
+async def _compare(local: HeliconeClient, expected: list[dict[str, Any]]) -> None:
+    """Compare metrics, lists and totals with those of the requests, worked out in plain Python."""
+    time = TimeFilter(START - MINUTE, datetime.now(UTC))
+    sessions = defaultdict(list)
+    for one in expected:
+        sessions[one["request_properties"]["Helicone-Session-Id"]].append(one)
+    values = {
+        "session_count": [len(group) for group in sessions.values()],
+        "session_duration": [_seconds(group[0], group[-1]) for group in sessions.values()],
+        "session_cost": [sum(one["cost"] for one in group) for group in sessions.values()],
+    }
+    found = await local.get_metrics(p_size="p95")
+    for name, each in values.items():
+        assert getattr(found.average, name) == pytest.approx(fmean(each), rel=1e-9)
+        # The largest session at or below the quantile.
+        largest = sorted(each)[int(0.95 * (len(each) - 1))]
+        assert getattr(found, name).quantile(0.95) == pytest.approx(largest, rel=1e-9)
+    count = await local.count_sessions(time_filter=time)
     assert count.count == len(sessions)
-    assert found.average.session_count == pytest.approx(fmean(map(len, sessions.values())))
-    costs = [sum(one["cost"] for one in group) for group in sessions.values()]
-    assert found.average.session_cost == pytest.approx(fmean(costs))
+    assert count.total_cost == pytest.approx(sum(values["session_cost"]), rel=1e-9)
+
+    listed = {one.session_id: one for one in await local.get_sessions(time_filter=time, limit=None)}
+    assert listed.keys() == sessions.keys()
+    for name, group in sessions.items():
+        session = listed[name]
+        assert session.created_at == datetime.fromisoformat(group[0]["request_created_at"])
+        assert session.latest_request_created_at == datetime.fromisoformat(group[-1]["request_created_at"])
+        assert (session.total_requests, session.total_tokens) == (len(group), 150 * len(group))
+        assert session.total_cost == pytest.approx(sum(one["cost"] for one in group), rel=1e-9)
+        assert session.avg_latency == pytest.approx(fmean(one["delay_ms"] for one in group), rel=1e-9)
+    ids = [one["request_id"] async for one in local.stream_requests()]
+    assert sorted(ids) == sorted(one["request_id"] for one in expected)
+
+    grid = await metrics_grid(local, SessionMetricsQuery(time_filter=time), by="model")
+    for model in MODELS:
+        some = [one for one in expected if one["model"] == model]
+        (cell,) = grid[model]
+        sums = cell.sums
+        assert sums is not None
+        assert sums.requests == len(some)
+        assert sums.dollars == pytest.approx(sum(one["cost"] for one in some), rel=1e-9)
+
+
+def _seconds(first: dict[str, Any], last: dict[str, Any]) -> int:
+    """The boundaries of seconds between two requests."""
+    begin, end = (datetime.fromisoformat(one["request_created_at"][:19]) for one in (first, last))
+    return int((end - begin).total_seconds())
 
 
 def _killed(path: Path, address: str, step: int) -> bool:
     """Whether a sync was killed at a step of its work, rather than completed."""
     program = str(Path(__file__).with_name("killed_sync.py"))
-    done = subprocess.run([sys.executable, program, str(path), str(step), address], check=False)
+    arguments = [str(path), str(step), address, str(AIM)]
+    done = subprocess.run([sys.executable, program, *arguments], check=False)
     assert done.returncode in (0, -9)
     return done.returncode == -9
 

@@ -61,7 +61,7 @@ def test_numpy_in_maps(kind: str, value: object, as_text: str, as_score: int) ->
     ],
 )
 def test_refused_numpy(column: str, kind: str, value: object, due: str) -> None:
-    """What is no value for a column is none from numpy either; a datetime64 has no zone."""
+    """Invalid values are invalid from numpy too; a datetime64 has no zone."""
     numpy = pytest.importorskip("numpy")
     with pytest.raises(ValueError, match=due):
         PARSERS[column](getattr(numpy, kind)(value))
@@ -93,7 +93,7 @@ def test_costs_are_exact() -> None:
     "moment", [datetime(1901, 1, 1, tzinfo=UTC), "2298-12-31T23:59:59.999999Z", "20261101T120000Z"]
 )
 def test_times_have_one_form(moment: Any) -> None:
-    """A time is told to the table in one form, whatever its own."""
+    """A time gets one form for the table, whatever its original form."""
     found = PARSERS["request_created_at"](moment)
     assert 23 == len(found)
     assert datetime.fromisoformat(found).isoformat(" ", "milliseconds") == found
@@ -153,7 +153,7 @@ def _circle() -> object:
 def test_what_json_does_not_have_is_refused(
     read: Callable[[object], object], value: object, due: str
 ) -> None:
-    """Within an object too, what JSON cannot say is refused with what is due instead."""
+    """The error for a value inside an object that JSON cannot express says what is expected."""
     with pytest.raises(ValueError, match=f"^{re.escape(due)}"):
         read(value)
 

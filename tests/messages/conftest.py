@@ -1,4 +1,4 @@
-"""What the tests of messages share."""
+"""Fixtures for the tests of messages."""
 
 import sys
 from collections.abc import Iterator

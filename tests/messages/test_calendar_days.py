@@ -5,7 +5,7 @@ import itertools
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from helicone_sessions import FilterError, FilterTypeError, FilterValueError, TimeFilter
@@ -72,7 +72,6 @@ def test_several_days_are_counted_from_the_first() -> None:
     st.integers(1, 60 * 86_400_000),
     st.integers(1, 9),
 )
-@settings(deadline=None)
 def test_windows_of_days_meet_without_a_gap(zone: str, start: int, length: int, days: int) -> None:
     """Each begins a millisecond before the one before it ends, at the first moment of a local day."""
     begin = EPOCH + start * MILLISECOND

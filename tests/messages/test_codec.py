@@ -15,7 +15,7 @@ from helicone_sessions.messages import codec
 pytestmark = pytest.mark.usefixtures("package")
 
 # The fixture holds for all the examples of a test.
-SETTINGS = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SETTINGS = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def values(*scalars: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -28,7 +28,7 @@ def values(*scalars: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 def outcome(work: Any, value: Any) -> tuple[object, ...]:
-    """What *work* gives, in all detail, or the text of the error that it raises."""
+    """The result of *work* in all detail, or the text of its error."""
     try:
         found = work(value)
     except ValueError as error:
@@ -39,7 +39,7 @@ def outcome(work: Any, value: Any) -> tuple[object, ...]:
 @SETTINGS
 @given(values(st.floats(allow_nan=False, allow_infinity=False), st.text()))
 def test_values_come_back(value: Any) -> None:
-    """What is written is read again, whichever package does it."""
+    """A written value is read again, with and without msgspec."""
     assert (value, repr(value)) == outcome(codec.decode, codec.encode(value))
 
 
@@ -110,7 +110,7 @@ def test_what_is_not_json_is_refused_in_the_same_words(body: bytes, message: str
 @SETTINGS
 @given(st.dictionaries(st.text(), values(st.text()), min_size=1), st.booleans(), st.data())
 def test_the_beginning_of_json_ends_early(value: Any, is_ascii: bool, data: st.DataObject) -> None:
-    """Cut anywhere, also inside of a character, a JSON object is told from a body that is something else."""
+    """A JSON object that is cut anywhere, even inside a character, differs from a body that is not JSON."""
     whole = json.dumps(value, ensure_ascii=is_ascii).encode(errors="surrogatepass")
     cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
     with pytest.raises(codec.EndsEarly):
@@ -119,7 +119,7 @@ def test_the_beginning_of_json_ends_early(value: Any, is_ascii: bool, data: st.D
 
 @pytest.mark.parametrize("body", [b"<html>", b"hello", b"nul", b'{"a": 1}}', b'{"a" 1}', b"{'a': 1}", b'"a'])
 def test_other_bodies_do_not_end_early(body: bytes) -> None:
-    """What does not begin like an object or a list, or ends like one, is not JSON."""
+    """A body that does not begin like an object or a list, or that ends like one, is not JSON."""
     with pytest.raises(ValueError, match="line 1 column") as caught:
         codec.decode(body)
     assert not isinstance(caught.value, codec.EndsEarly)

@@ -28,6 +28,7 @@ from helicone_sessions import (
 from helicone_sessions.messages import codec, protocol
 from helicone_sessions.messages.converter import metrics_from_json
 from helicone_sessions.messages.metrics import UNITS
+from tests.repeats import repeats
 
 ANSWERS = Path(__file__).parents[1] / "data" / "real_server_answers.jsonl.gz"
 NEGATIVE_ZERO = re.compile(r"-0\.0(?![\de])")
@@ -156,13 +157,12 @@ def test_an_answer_of_the_server_is_read_in_any_form(form: Callable[[Any], bytes
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def test_an_answer_of_the_server_is_read_by_msgspec(form: Callable[[Any], bytes]) -> None:
     """None of the recorded answers needs the slower converter, in whatever form."""
-    from helicone_sessions.messages.structs import metrics_in
+    from helicone_sessions.messages.metrics_decoder import metrics_in
 
     assert [by_hand(answer) for answer in RECORDED] == [metrics_in(form(answer)) for answer in RECORDED]
 
 
 @needs_msgspec
-@settings(deadline=None)
 @given(answer=st.sampled_from(RECORDED), seed=st.integers(0, 2**32 - 1))
 def test_keys_in_any_order_give_the_same_metrics(answer: Any, seed: int) -> None:
     """Any order of the keys at any level gives the same metrics, with msgspec and without it."""
@@ -393,7 +393,7 @@ def counts(row: str) -> str:
 
 
 @needs_msgspec
-@settings(deadline=None, max_examples=400, suppress_health_check=list(HealthCheck))
+@settings(max_examples=repeats(400), suppress_health_check=list(HealthCheck))
 @given(body=bodies())
 @example(body=counts(ROW.replace("}", ',"new":"\xff"}')).encode("latin-1"))
 @example(body=counts(ROW.replace('"1"', '"nan"')).encode())

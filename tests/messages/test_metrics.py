@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from helicone_sessions import Histogram, HistogramRow, SessionAverages, SessionMetrics
 from helicone_sessions.messages.converter import converter, metrics_from_json
 from helicone_sessions.messages.metrics import Cut, with_cut
+from tests.repeats import repeats
 
 SPEC = Path(__file__).parents[2].parent / "shared" / "openapi.yaml"
 COPIES = {
@@ -235,10 +236,10 @@ def test_an_answer_cannot_be_changed(value: object, name: str) -> None:
 # JSON
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=repeats(50))
 @given(answer=answers)
 def test_metrics_come_back_from_their_json(answer: SessionMetrics) -> None:
-    """What the server's side writes, the client's side reads as the same metrics."""
+    """The client reads the metrics that the server writes as equal metrics."""
     assert answer == converter.structure(converter.unstructure(answer), SessionMetrics)
 
 
@@ -263,7 +264,7 @@ def test_metrics_are_written_as_the_service_writes_them() -> None:
 def contract() -> Any:
     """The contract of the data of an answer."""
     if not SPEC.exists():
-        pytest.skip("the OpenAPI text does not lie beside the repository")
+        pytest.skip("the OpenAPI text is not beside the repository")
     import jsonschema
     import yaml
 
@@ -273,7 +274,7 @@ def contract() -> Any:
     )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=repeats(50))
 @given(answer=answers)
 def test_written_metrics_keep_the_contract(contract: Any, answer: SessionMetrics) -> None:
     """Metrics with averages are what the OpenAPI text describes."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 from yarl import URL
@@ -148,7 +148,7 @@ def queries() -> st.SearchStrategy[SessionMetricsQuery]:
 def contract() -> Any:
     """The contract of a request body, with every object closed: no key that the contract does not name."""
     if not SPEC.exists():
-        pytest.skip("the OpenAPI text does not lie beside the repository")
+        pytest.skip("the OpenAPI text is not beside the repository")
     import jsonschema
     import yaml
 
@@ -177,7 +177,6 @@ def test_the_contract_as_tested_here_refuses_a_wrong_body(contract: Any, body: d
     assert not contract.is_valid(body)
 
 
-@settings(deadline=None)
 @given(query=queries())
 def test_every_request_body_keeps_the_contract(contract: Any, query: SessionMetricsQuery) -> None:
     """Whatever is asked, the body is JSON that the OpenAPI text allows."""
@@ -186,7 +185,6 @@ def test_every_request_body_keeps_the_contract(contract: Any, query: SessionMetr
     assert [] == list(contract.iter_errors(body))
 
 
-@settings(deadline=None)
 @given(query=queries())
 def test_a_request_body_reads_back_as_the_same_query(query: SessionMetricsQuery) -> None:
     """The server's side of the converter finds in a body what the client put into it."""
@@ -251,7 +249,7 @@ def test_a_query_is_equal_to_what_its_body_reads_back_as(query: SessionMetricsQu
 def test_the_body_has_what_was_given_under_the_contracts_names(
     expected: dict[str, Any], query: SessionMetricsQuery
 ) -> None:
-    """What was not given is left out, save the two fields that the contract requires."""
+    """Omitted arguments are not sent, except the two fields that the contract requires."""
     assert expected == json.loads(protocol.request(query))
 
 
@@ -331,7 +329,7 @@ ORDINARY = read(200, success())
 )
 @pytest.mark.usefixtures("package")
 def test_the_same_metrics_in_other_shapes(body: bytes) -> None:
-    """What says the same is read the same, as numbers that older ClickHouse quotes."""
+    """Equal values are read as equal in each form, such as the numbers that older ClickHouse quotes."""
     assert ORDINARY == read(200, body)
 
 
@@ -736,7 +734,7 @@ def test_the_first_of_several_faults_is_told() -> None:
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("body", [b"", HTML, b'{"moved": true}'], ids=["empty", "HTML", "JSON"])
 def test_a_redirect_is_an_error_that_says_where_to(status: int, body: bytes) -> None:
-    """Redirects are not followed; the message gives the address, so that base_url can be mended."""
+    """Redirects are not followed; the message gives the address, so that base_url can be fixed."""
     error = error_of(status, body, {"Location": "https://eu.example.org/"})
 
     assert isinstance(error, UnexpectedResponse)
@@ -744,7 +742,7 @@ def test_a_redirect_is_an_error_that_says_where_to(status: int, body: bytes) -> 
 
 
 def test_a_redirect_to_nowhere_is_an_error_too() -> None:
-    """A redirect without a Location is told as one."""
+    """A redirect without a Location is reported as a redirect."""
     assert "the service redirects to another address" in error_of(302, b"").message
 
 
@@ -807,7 +805,6 @@ near_dates = st.builds(
 header_texts = st.text([chr(number) for number in range(32, 256)], max_size=30)
 
 
-@settings(deadline=None)
 @given(value=near_dates | header_texts | st.floats().map(str), date=near_dates | header_texts)
 def test_any_retry_after_is_a_wait_or_none(value: str, date: str) -> None:
     """No header of a gateway, however odd, breaks the reading of the answer."""
@@ -929,7 +926,7 @@ def test_a_key_that_the_service_echoes_is_masked(status: int, body: bytes, heade
 def test_masking_does_not_change_what_an_answer_is(
     kind: type[APIError], status: int, body: bytes, secret: str
 ) -> None:
-    """A short key, as tests and servers of one's own have, may stand in any body by chance."""
+    """A short key, as in tests and private servers, can occur in any body by chance."""
     assert kind is type(error_of(status, body, secret=secret))
 
 
@@ -1080,7 +1077,7 @@ OUT_OF_PLACE = [
 def test_a_body_off_the_contract_is_refused_with_its_path(
     kind: type[FilterError], message: str, body: Any
 ) -> None:
-    """The message starts with the JSON path of what is wrong, and says what is due there."""
+    """The message starts with the JSON path of the mistake, and says what is expected there."""
     with pytest.raises(kind) as caught:
         converter.structure(body, SessionMetricsQuery)
     assert str(caught.value).startswith(message)
@@ -1151,7 +1148,6 @@ def test_numbers_are_written_as_javascript_does(expected: str, number: float) ->
     assert expected == js_number(number)
 
 
-@settings(deadline=None)
 @given(number=st.floats(allow_nan=False, allow_infinity=False))
 def test_a_written_number_is_the_same_number(number: float) -> None:
     """The text of a number reads back as the very number."""

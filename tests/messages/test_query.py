@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import attrs
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from helicone_sessions import (
@@ -20,6 +20,7 @@ from helicone_sessions import (
     TimeFilter,
 )
 from helicone_sessions.messages.converter import converter
+from tests.parts import parts
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
@@ -47,12 +48,12 @@ WHOLE = SessionMetricsQuery(
 
 
 def ms(number: int) -> dt.datetime:
-    """The instant of so many milliseconds since 1970."""
+    """The instant of this many milliseconds since 1970."""
     return EPOCH + number * MILLISECOND
 
 
 def windows_with(instant: int, windows: list[TimeFilter]) -> int:
-    """How many windows the service counts a request made at *instant* (in milliseconds) in."""
+    """The number of windows in which the service counts a request made at *instant* (in milliseconds)."""
     wires = [converter.unstructure(window) for window in windows]
     return sum(wire["startTimeUnixMs"] < instant < wire["endTimeUnixMs"] for wire in wires)
 
@@ -61,7 +62,7 @@ def windows_with(instant: int, windows: list[TimeFilter]) -> int:
 
 
 def test_a_query_selects_everything_by_default() -> None:
-    """Without arguments nothing is narrowed, and the service's own defaults are left to it."""
+    """Without arguments the query selects everything, with the service's defaults."""
     assert {
         "filter": None,
         "name_contains": "",
@@ -78,7 +79,7 @@ def test_a_query_selects_everything_by_default() -> None:
     ids=["none", "filter", "boolean column", "ALL", "NONE"],
 )
 def test_filter_takes_a_condition(expected: object, given_filter: object) -> None:
-    """The filter is a filter, a boolean column as the condition that it is true, or None."""
+    """The filter is a filter, a boolean column (the condition that it is true), or None."""
     assert expected == SessionMetricsQuery(given_filter).filter
 
 
@@ -114,7 +115,7 @@ def test_filter_refuses_what_is_no_condition(message: str, value: object) -> Non
     ],
 )
 def test_matches_nothing_knows_an_impossible_filter(expected: object, query: SessionMetricsQuery) -> None:
-    """A query whose filter no request can match is known to be one."""
+    """A query with a filter that matches nothing knows it."""
     assert expected is query.matches_nothing
 
 
@@ -126,13 +127,13 @@ def test_name_contains_is_kept_as_it_is(value: str) -> None:
 
 @pytest.mark.parametrize("value", ["p50", "p75", "p95", "p99", "p99.9", None])
 def test_p_size_is_one_of_the_contract(value: Any) -> None:
-    """All five cuts of the contract are taken, and none of them."""
+    """All five cuts of the contract are allowed, and none of them."""
     assert value == SessionMetricsQuery(p_size=value).p_size
 
 
 @pytest.mark.parametrize("value", [True, False, None])
 def test_use_interquartile_is_true_false_or_left_to_the_service(value: bool | None) -> None:
-    """Not saying is another thing than saying no."""
+    """An omitted argument differs from False."""
     assert value is SessionMetricsQuery(use_interquartile=value).use_interquartile
 
 
@@ -167,7 +168,7 @@ def test_use_interquartile_is_true_false_or_left_to_the_service(value: bool | No
 def test_a_wrong_argument_is_refused_by_its_name(
     error: type[Exception], message: str, arguments: dict[str, Any]
 ) -> None:
-    """The message names the argument, what it takes and what it got."""
+    """The message names the argument, its type and the value."""
     with pytest.raises(error, match=message):
         SessionMetricsQuery(**arguments)
 
@@ -198,7 +199,7 @@ def test_a_wrong_argument_is_refused_by_its_name(
     ids=str,
 )
 def test_timezone_difference_is_minutes_positive_west_of_utc(expected: float, value: Any) -> None:
-    """Minutes, a timedelta of them or a zone say the same: what JavaScript's getTimezoneOffset() gives."""
+    """Minutes, a timedelta and a zone mean the same: the result of JavaScript's getTimezoneOffset()."""
     assert expected == SessionMetricsQuery(timezone_difference=value).timezone_difference
 
 
@@ -211,12 +212,12 @@ def test_a_whole_timezone_difference_is_an_int(value: Any) -> None:
 
 
 def test_a_zone_with_clock_changes_gives_its_present_offset() -> None:
-    """Of a zone with summer time the offset of today is taken."""
+    """A zone with summer time gives its offset of today."""
     assert SessionMetricsQuery(timezone_difference=NEW_YORK).timezone_difference in {240, 300}
 
 
 class Homeless(dt.tzinfo):
-    """A zone that does not know where it is."""
+    """A zone that does not know its offset."""
 
     def utcoffset(self, _moment: dt.datetime | None) -> None:
         return None
@@ -291,12 +292,12 @@ def test_queries_are_values(value: Any, duplicate: Any) -> None:
     ids=str,
 )
 def test_queries_differ_in_any_argument(changes: dict[str, Any]) -> None:
-    """Two queries are equal only if they ask the same."""
+    """Only queries for the same thing are equal."""
     assert WHOLE != attrs.evolve(WHOLE, **changes)
 
 
 def test_equal_queries_are_one_key() -> None:
-    """Queries that ask the same are one key of a dict, however they were written."""
+    """Equal queries are one key of a dict, however they were written."""
     west = dt.timezone(dt.timedelta(hours=-5))
 
     assert 1 == len(
@@ -373,7 +374,7 @@ def test_text_with_an_offset_needs_no_time_zone() -> None:
 
 
 def test_the_same_instants_in_another_zone_are_the_same_time_filter() -> None:
-    """Equality and hash go by the instants."""
+    """Equality and hash depend on the instants."""
     tokyo = ZoneInfo("Asia/Tokyo")
     other = TimeFilter(WEEK.start.astimezone(tokyo), WEEK.end.astimezone(tokyo))
 
@@ -382,7 +383,7 @@ def test_the_same_instants_in_another_zone_are_the_same_time_filter() -> None:
 
 
 def test_a_time_filter_is_kept_in_utc() -> None:
-    """Whatever zone the ends were given in, they are instants of UTC."""
+    """The ends become instants of UTC, whatever their zone."""
     found = TimeFilter(FIRST, SECOND)
 
     assert (dt.UTC, dt.UTC) == (found.start.tzinfo, found.end.tzinfo)
@@ -406,7 +407,7 @@ def test_a_time_filter_cannot_be_changed() -> None:
     ],
 )
 def test_last_is_the_time_up_to_now(expected: dt.timedelta, arguments: dict[str, float]) -> None:
-    """The last so many days, hours and minutes end now."""
+    """These days, hours and minutes end now."""
     before = dt.datetime.now(dt.UTC)
     found = TimeFilter.last(**arguments)
 
@@ -415,7 +416,7 @@ def test_last_is_the_time_up_to_now(expected: dt.timedelta, arguments: dict[str,
 
 
 def test_windows_too_small_to_be_told_apart_are_refused() -> None:
-    """The API tells times to the millisecond, so that windows are no shorter."""
+    """The API distinguishes times by milliseconds, so windows are not shorter."""
     with pytest.raises(FilterValueError, match="millisecond"):
         WEEK.split(minutes=0.00001)
 
@@ -423,8 +424,8 @@ def test_windows_too_small_to_be_told_apart_are_refused() -> None:
 @pytest.mark.parametrize("method", [TimeFilter.last, WEEK.split])
 @pytest.mark.parametrize("arguments", [{}, {"days": 0}, {"days": -1}, {"hours": 1, "minutes": -60}], ids=str)
 def test_a_length_is_above_zero(method: Any, arguments: dict[str, float]) -> None:
-    """No time at all, or less, is refused."""
-    with pytest.raises(FilterValueError, match="above zero"):
+    """A length of zero or less is rejected."""
+    with pytest.raises(FilterValueError, check=parts(argument="days")):
         method(**arguments)
 
 
@@ -439,15 +440,15 @@ def test_a_length_is_above_zero(method: Any, arguments: dict[str, float]) -> Non
     ],
 )
 def test_a_length_that_is_none_is_refused(error: type[Exception], method: Any, days: Any) -> None:
-    """What is no length of time is an error of the tree."""
-    with pytest.raises(error, match="days"):
+    """An invalid length of time is an error of the tree."""
+    with pytest.raises(error, check=parts(argument="days")):
         method(days=days)
 
 
 @pytest.mark.parametrize("days", [1e6, 1e8])
 def test_the_last_so_many_days_lie_in_the_calendar(days: float) -> None:
-    """A length that reaches back before the year 1 is refused."""
-    with pytest.raises(FilterValueError, match="calendar"):
+    """A length that begins before the year 1 is rejected."""
+    with pytest.raises(FilterValueError, check=parts(argument="days")):
         TimeFilter.last(days=days)
 
 
@@ -471,8 +472,8 @@ def test_since_is_the_time_from_an_instant_up_to_now() -> None:
     ids=str,
 )
 def test_since_needs_an_aware_instant_of_the_past(error: type[Exception], start: Any) -> None:
-    """The future, a naive datetime and text are refused."""
-    with pytest.raises(error, match="start"):
+    """The future, a naive datetime and text are rejected."""
+    with pytest.raises(error, check=parts(argument="start")):
         TimeFilter.since(start)
 
 
@@ -494,7 +495,7 @@ def test_since_needs_an_aware_instant_of_the_past(error: type[Exception], start:
     ],
 )
 def test_milliseconds_are_rounded_outwards(expected: tuple[int, int], microseconds: tuple[int, int]) -> None:
-    """The wire has whole milliseconds; rounding never leaves out a request of the time asked for."""
+    """The wire has whole milliseconds; rounding never excludes a request of the time."""
     start, end = (EPOCH + dt.timedelta(microseconds=number) for number in microseconds)
 
     assert {"startTimeUnixMs": expected[0], "endTimeUnixMs": expected[1]} == converter.unstructure(
@@ -513,7 +514,6 @@ def test_the_wire_has_milliseconds_of_utc() -> None:
     } == converter.unstructure(found)
 
 
-@settings(deadline=None)
 @given(start=st.integers(-(10**12), 4 * 10**12), length=st.integers(1, 10**11))
 def test_whole_milliseconds_come_back_from_the_wire(start: int, length: int) -> None:
     """A time filter of whole milliseconds is the same after the wire."""
@@ -545,7 +545,7 @@ def test_split_gives_as_many_windows_as_are_needed(expected: int, step: dict[str
 
 
 def test_windows_after_the_first_start_a_millisecond_before_their_border() -> None:
-    """The ends being exclusive, a window reaches back to count the requests made on its border."""
+    """Because ends are exclusive, a window begins early enough to count the requests on its border."""
     first, second, *_ = WEEK.split(days=1)
 
     assert (START, START + DAY) == (first.start, first.end)
@@ -561,13 +561,12 @@ wholes = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(whole=wholes, pieces=st.integers(1, 40), data=st.data())
 @example(whole=WEEK, pieces=7, data=None)
 def test_each_instant_of_the_whole_falls_into_exactly_one_window(
     whole: TimeFilter, pieces: int, data: st.DataObject | None
 ) -> None:
-    """No request strictly inside is left out or counted twice, on a border or beside it."""
+    """No request strictly inside is missed or counted twice, on a border or beside it."""
     step = max(whole.length // pieces, MILLISECOND)
     windows = whole.split(minutes=step / dt.timedelta(minutes=1))
     start, end = (converter.unstructure(whole)[name] for name in ("startTimeUnixMs", "endTimeUnixMs"))
@@ -609,7 +608,7 @@ def test_split_counts_the_hours_that_really_pass(hours: int, start: dt.datetime)
 
 
 def test_the_wire_tells_the_two_hours_of_a_clock_change_apart() -> None:
-    """The same wall-clock time before and after the clocks go back lies an hour apart on the wire."""
+    """The same wall-clock time before and after the clocks go back is an hour apart on the wire."""
     first, second = (converter.unstructure(TimeFilter(start, START + DAY)) for start in (FIRST, SECOND))
 
     assert 3_600_000 == second["startTimeUnixMs"] - first["startTimeUnixMs"]
@@ -622,7 +621,7 @@ def test_a_time_filter_may_lie_in_the_hour_that_comes_twice() -> None:
 
 def test_a_time_filter_that_ends_before_it_starts_is_refused_across_a_clock_change() -> None:
     """A later wall clock does not make an earlier instant the later one."""
-    with pytest.raises(FilterValueError, match="before the end"):
+    with pytest.raises(FilterValueError, check=parts(argument="start")):
         TimeFilter(SECOND.replace(minute=15), FIRST.replace(minute=45))
 
 

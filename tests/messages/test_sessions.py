@@ -104,7 +104,7 @@ def test_a_session_is_read() -> None:
     ],
 )
 def test_forms_of_a_session(changes: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Numbers may be text, nulls are zeros as in the service itself, and unknown fields are ignored."""
+    """Numbers can be text, nulls are zeros as in the service, and unknown fields are ignored."""
     (plain,) = read(SESSIONS, [ROW])
     (found,) = read(SESSIONS, [{**ROW, **changes}])
     assert found == attrs.evolve(plain, **expected)
@@ -218,7 +218,7 @@ def test_requests_off_the_contract(row: Any, path: str) -> None:
 
 @given(st.lists(SESSION, max_size=3))
 def test_sessions_survive_the_wire(found: list[Session]) -> None:
-    """A server's sessions are the client's, to the millisecond."""
+    """The client reads a server's sessions exactly, to the millisecond."""
     assert read(SESSIONS, SESSIONS.answer_to_wire(found)) == found
 
 
@@ -292,13 +292,13 @@ def test_a_broken_body_names_the_field(endpoint: Endpoint[Any, Any], body: Any, 
 
 
 def test_an_empty_object_is_no_filter() -> None:
-    """The service takes `{}` as everything."""
+    """The service reads `{}` as everything."""
     assert SESSIONS.query_from_wire({**BODY, "filter": {}}).filter is None
 
 
 @pytest.mark.parametrize(("limit", "size"), [(None, 50), (0, 50), (7, 7), (1000, 1000), (1001, 1000)])
 def test_limits_as_the_service_reads_them(limit: int | None, size: int) -> None:
-    """A limit is clamped at 1,000, and 0 is 50."""
+    """A limit is at most 1,000, and 0 means 50."""
     assert SessionsQuery(WEEK, limit=limit).page_size == size
 
 

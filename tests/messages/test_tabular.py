@@ -38,7 +38,7 @@ answers = st.builds(
 
 
 def test_each_bar_is_a_row() -> None:
-    """A histogram without bars has one row, so that its average is not lost."""
+    """A histogram without bars has one row for its average."""
     assert [
         ("session_count", "requests", 1.75, 1.0, 2.0, 6.0),
         ("session_count", "requests", 1.75, 2.0, 4.0, 1.5),
@@ -56,7 +56,7 @@ def test_every_row_has_the_documented_columns(metrics: SessionMetrics) -> None:
 
 @given(answers)
 def test_json_is_read_back(metrics: SessionMetrics) -> None:
-    """The JSON of to_dict() is read back to the last bit, as text and as bytes."""
+    """The JSON of to_dict() is read back exactly, from text and from bytes."""
     text = json.dumps(metrics.to_dict())
 
     assert metrics == metrics_from_json(text)
@@ -93,7 +93,7 @@ def test_each_part_of_metrics_has_plain_values() -> None:
     ],
 )
 def test_other_json_is_refused(message: str, text: str | bytes) -> None:
-    """The error says what is wrong, and where."""
+    """The error names the mistake and its place."""
     with pytest.raises(ValueError, match=message):
         metrics_from_json(text)
 
@@ -107,7 +107,7 @@ def test_csv_has_a_head_and_empty_fields() -> None:
 
 
 def test_a_pandas_frame_has_the_rows() -> None:
-    """Numbers are numbers, and what is missing is missing."""
+    """Numbers are numbers, and missing values are missing."""
     pytest.importorskip("pandas", reason="the extra `frames` is not installed")
     frame = METRICS.to_pandas()
 
@@ -117,7 +117,7 @@ def test_a_pandas_frame_has_the_rows() -> None:
 
 
 def test_a_polars_frame_has_the_rows() -> None:
-    """Numbers are numbers, and what is missing is null."""
+    """Numbers are numbers, and missing values are null."""
     pytest.importorskip("polars", reason="the extra `frames` is not installed")
     frame = METRICS.to_polars()
 
@@ -129,7 +129,7 @@ def test_a_polars_frame_has_the_rows() -> None:
 def test_a_frame_without_its_library_names_the_extra(
     method: str, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The message says what to install."""
+    """The message names the package to install."""
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtra, match=rf"'{package}'.*helicone-sessions\[frames\]"):
         getattr(METRICS, method)()

@@ -30,6 +30,7 @@ from helicone_sessions import (
 )
 from helicone_sessions.report import Change, MetricsGrid, Period, metrics_grid
 from helicone_sessions.testing import FakeHelicone, RecordedRequest, failure, metrics
+from tests.parts import parts
 
 START = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
@@ -46,7 +47,7 @@ def service() -> Iterator[FakeHelicone]:
 
 @pytest.fixture
 async def client(service: FakeHelicone) -> AsyncIterator[HeliconeClient]:
-    """A client of it that asks each query once."""
+    """A client of it that sends each query once."""
     async with HeliconeClient(service.api_key, base_url=service.url, max_retries=0) as client:
         yield client
 
@@ -60,7 +61,7 @@ def filters(service: FakeHelicone) -> set[str]:
 async def test_each_segment_in_each_period_is_asked_once(
     client: HeliconeClient, service: FakeHelicone
 ) -> None:
-    """The cells are all pairs; the query's own filter holds in each."""
+    """The cells are all pairs; the query's own filter applies to each."""
     grid = await metrics_grid(client, WEEK, by=MODELS, every=DAY, totals=False)
 
     assert (14, 14, 2, 7) == (len(service.requests), len(grid), len(grid.segments), len(grid.periods))
@@ -71,7 +72,7 @@ async def test_each_segment_in_each_period_is_asked_once(
 
 
 async def test_a_cell_holds_the_answer_to_its_query(client: HeliconeClient, service: FakeHelicone) -> None:
-    """Whatever the order in which answers come."""
+    """In whatever order the answers arrive."""
 
     async def end(request: RecordedRequest) -> SessionMetrics:
         return metrics(cost=request.json["timeFilter"]["endTimeUnixMs"] / 1000)
@@ -87,7 +88,7 @@ async def test_a_cell_holds_the_answer_to_its_query(client: HeliconeClient, serv
 
 
 async def test_totals_are_asked_for(client: HeliconeClient, service: FakeHelicone) -> None:
-    """Of a segment over the whole time, of a period over all segments, and of everything."""
+    """Totals of a segment over the whole time, of a period over all segments, and of everything."""
     grid = await metrics_grid(client, WEEK, by=MODELS, every=DAY)
 
     assert 14 + 2 + 7 + 1 == len(service.requests)
@@ -108,7 +109,7 @@ def _names(cell: Any) -> tuple[Any, Any]:
 async def test_of_one_segment_or_period_the_cell_is_the_total(
     client: HeliconeClient, service: FakeHelicone
 ) -> None:
-    """Nothing is asked twice."""
+    """No query is sent twice."""
     one = await metrics_grid(client, WEEK)
     assert (1, one["all", 0], WEEK) == (len(service.requests), one.total(), one.total().query)
 
@@ -145,7 +146,7 @@ async def test_segments_may_have_any_names_and_filters(client: HeliconeClient, s
 
 
 async def test_a_failed_cell_holds_its_error(client: HeliconeClient, service: FakeHelicone) -> None:
-    """The others are answered; the error stands in the rows."""
+    """The other queries are answered, and the rows hold the error."""
     service.answers((F.status == 200) & (F.model == "o3"), failure("no such luck"))
     grid = await metrics_grid(client, WEEK, by=MODELS, totals=False)
 
@@ -157,7 +158,7 @@ async def test_a_failed_cell_holds_its_error(client: HeliconeClient, service: Fa
 
 
 async def test_only_what_failed_is_asked_again(client: HeliconeClient, service: FakeHelicone) -> None:
-    """The answers that are there stay as they are."""
+    """Existing answers stay unchanged."""
     service.will_answer(failure("busy"), failure("busy"))
     grid = await metrics_grid(client, WEEK, by=MODELS, every=DAY)
     assert (24, 2) == (len(service.requests), len(grid.failed))
@@ -173,14 +174,14 @@ async def test_only_what_failed_is_asked_again(client: HeliconeClient, service: 
 
 
 async def test_a_refused_key_ends_the_grid(service: FakeHelicone) -> None:
-    """No other cell would fare better."""
+    """No other cell would succeed."""
     async with HeliconeClient("sk-other", base_url=service.url) as client:
         with pytest.raises(AuthenticationError):
             await metrics_grid(client, WEEK, every=DAY)
 
 
 async def test_progress_is_told(client: HeliconeClient, service: FakeHelicone) -> None:
-    """How many are done, how many there are, how many failed."""
+    """The callback receives the numbers of completed, all and failed queries."""
     service.will_answer(failure("busy"))
     told: list[tuple[int, int | None, int]] = []
     await metrics_grid(client, WEEK, every=DAY, on_progress=lambda *counts: told.append(counts))
@@ -205,7 +206,7 @@ async def test_progress_is_told(client: HeliconeClient, service: FakeHelicone) -
 async def test_periods_of_whole_days_follow_the_calendar_of_a_zone(
     client: HeliconeClient, expected: list[int], every: dt.timedelta, zone: Any
 ) -> None:
-    """Other periods are as long as they are said to be; without a zone a day is 24 hours."""
+    """Other periods have the requested length; without a zone a day is 24 hours."""
     berlin = ZoneInfo("Europe/Berlin")
     time = TimeFilter(dt.datetime(2026, 10, 24, tzinfo=berlin), dt.datetime(2026, 10, 27, tzinfo=berlin))
     grid = await metrics_grid(client, SessionMetricsQuery(time_filter=time), every=every, time_zone=zone)
@@ -266,7 +267,7 @@ async def test_a_period_is_named_by_its_place_or_by_what_lies_in_it(
     ],
 )
 async def test_what_is_not_there_is_named(client: HeliconeClient, message: str, where: Any) -> None:
-    """The error says what there is."""
+    """The error lists the existing names."""
     grid = await metrics_grid(client, WEEK, by=MODELS, every=DAY, totals=False)
     with pytest.raises(LookupError, match=message):
         grid[where]
@@ -339,7 +340,7 @@ async def test_a_segment_that_json_cannot_name_is_an_error(client: HeliconeClien
 
 
 async def test_two_grids_are_compared_cell_by_cell(client: HeliconeClient, service: FakeHelicone) -> None:
-    """This week beside last week: segments by name, periods by place."""
+    """This week and last week: segments by name, periods by position."""
     service.otherwise(metrics(cost=2.0, duration=10.0))
     last = await metrics_grid(client, WEEK, by=MODELS, every=DAY)
     service.otherwise(metrics(cost=3.0, duration=0.0))
@@ -359,19 +360,38 @@ def _figures(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def test_a_change_from_nothing_has_no_ratio() -> None:
-    """Nor has one to or from what is missing."""
+    """There is no ratio to or from a missing value."""
     assert (None, 3.0) == (Change(0.0, 3.0).ratio, Change(0.0, 3.0).difference)
     assert (None, None) == (Change(None, 3.0).ratio, Change(None, 3.0).difference)
     assert (None, None) == (Change(3.0, None).ratio, Change(3.0, None).difference)
 
 
 async def test_grids_of_other_shapes_are_not_compared(client: HeliconeClient) -> None:
-    """The error gives both shapes."""
+    """The error has the numbers of periods, or the segments that only one of them has."""
     days = await metrics_grid(client, WEEK, by=MODELS, every=DAY)
     whole = await metrics_grid(client, WEEK, by=MODELS)
-    with pytest.raises(FilterValueError, match="and this grid has 2 and 7") as caught:
+    with pytest.raises(FilterValueError, check=parts(argument="before")) as caught:
         days.compare(whole)
     assert "before" == caught.value.argument
+    with pytest.raises(FilterValueError, match="only one of the grids has 'all'"):
+        whole.compare(await metrics_grid(client, WEEK, by={**MODELS, "all": F.cached}))
+
+
+async def test_the_order_of_segments_does_not_matter_for_a_comparison(client: HeliconeClient) -> None:
+    """Values of a column are in the order of their cost, which changes from week to week."""
+    this = await metrics_grid(client, WEEK, by=MODELS, every=DAY)
+    last = await metrics_grid(client, WEEK, by=dict(reversed(MODELS.items())), every=DAY)
+
+    assert all(after.segment == before.segment for after, before in this.compare(last))
+
+
+async def test_a_grid_equals_the_one_that_is_read_back(client: HeliconeClient) -> None:
+    """One with other periods is unequal."""
+    grid = await metrics_grid(client, WEEK, by=MODELS, every=DAY)
+    other = await metrics_grid(client, WEEK, by=MODELS)
+
+    assert MetricsGrid.from_json(grid.to_json()) == grid
+    assert other != grid
 
 
 # Wrong arguments
@@ -412,8 +432,8 @@ async def test_wrong_arguments_are_refused_before_anything_is_sent(
 
 
 async def test_periods_need_a_time(client: HeliconeClient) -> None:
-    """The message shows how to give one."""
-    with pytest.raises(FilterValueError, match=r"TimeFilter\.last\(days=30\)"):
+    """The message shows how to pass one."""
+    with pytest.raises(FilterValueError, check=parts(argument="every")):
         await metrics_grid(client, every=DAY)
 
 
@@ -442,7 +462,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
 
 
 async def test_a_moment_of_the_repeated_hour_has_one_period(client: HeliconeClient) -> None:
-    """When clocks go back, each of the two hours is a period with a name of its own."""
+    """When clocks go back, each of the two hours is a period with its own name."""
     night = TimeFilter("2026-10-25T00:00", "2026-10-25T05:00", time_zone=BERLIN)
     grid = await metrics_grid(client, SessionMetricsQuery(time_filter=night), every=dt.timedelta(hours=1))
 
@@ -525,7 +545,7 @@ async def test_a_shorter_period_is_marked(client: HeliconeClient, names: Any, ev
 
 
 async def test_an_interrupted_grid_keeps_its_cells(client: HeliconeClient, service: FakeHelicone) -> None:
-    """The error has the grid, and the missing cells can be asked for again."""
+    """The error has the grid, whose missing cells can be queried again."""
     held = service.hold(lambda query: "o3" in str(query.filter))
     running = asyncio.ensure_future(metrics_grid(client, WEEK, by=MODELS, totals=False))
     await service.until(lambda: service.open == 1 and len(service.requests) == 2)

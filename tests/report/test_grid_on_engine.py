@@ -14,6 +14,7 @@ from helicone_sessions.local import LocalServer
 from helicone_sessions.report import metrics_grid
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
+pytestmark = pytest.mark.usefixtures("engine_kept_running")
 
 MILLISECOND = dt.timedelta(milliseconds=1)
 DAY = dt.timedelta(days=1)

@@ -1,4 +1,4 @@
-"""A fake service whose requests are told apart by session names, a virtual clock, and clients of both."""
+"""A fake service with requests named by session, a virtual clock, and clients of both."""
 
 import asyncio
 import re
@@ -19,7 +19,7 @@ NAMES = ("session_count", "session_duration", "session_cost")
 
 
 class Service(FakeHelicone):
-    """The fake service under any path; it answers with the session name as the average cost."""
+    """The fake service under any path; the average cost in its answer is the number in the session name."""
 
     def __init__(self, clock: VirtualClock) -> None:
         # Other tests cover conditions that the service would drop.
@@ -90,7 +90,7 @@ async def elsewhere(clock: VirtualClock) -> AsyncIterator[Service]:
 
 @pytest.fixture
 async def make_client(service: Service, clock: VirtualClock) -> AsyncIterator[Callable[..., HeliconeClient]]:
-    """Clients of the service whose gate and retries live on the clock; closed after the test."""
+    """Clients of the service whose gate and retries use the clock; closed after the test."""
     made = []
 
     def make(**options: Any) -> HeliconeClient:
@@ -106,7 +106,7 @@ async def make_client(service: Service, clock: VirtualClock) -> AsyncIterator[Ca
 
 @pytest.fixture
 async def tasks_left() -> Callable[[], set[asyncio.Task[Any]]]:
-    """The tasks that run beside the test's own; those of the fake service do not count."""
+    """The tasks other than the test's; tasks of the fake service do not count."""
     before = asyncio.all_tasks()
 
     def left() -> set[asyncio.Task[Any]]:

@@ -26,7 +26,7 @@ class Process:
         queries: The number of queries.
         concurrency: The number of slots.
         begins: The second at which it begins.
-        window: What it knows about the service's limit.
+        window: Its knowledge of the service's limit.
     """
 
     queries: int
@@ -90,7 +90,7 @@ class Simulation:
         self._random = random.Random(self.seed)  # noqa: S311 - it has to come out the same each time
 
     def add(self, queries: int, *, concurrency: int = 8, begins: float | None = None) -> Process:
-        """Add a process; those without *begins* begin within a fifth of a second."""
+        """Add a process; by default it begins within a fifth of a second."""
         at = self._random.uniform(0, 0.2) if begins is None else begins
         process = Process(queries, concurrency, at, Window(random=self._random.random))
         self.processes.append(process)
@@ -119,7 +119,7 @@ class Simulation:
 
     @property
     def least(self) -> float:
-        """The least time for these queries: whole windows, then what the slots need for the rest."""
+        """The shortest time for these queries: whole windows, then the time of the slots for the rest."""
         queries = sum(process.queries for process in self.processes)
         slots = sum(process.concurrency for process in self.processes)
         each = sum(self.latency) / 2 / slots
@@ -140,7 +140,7 @@ class Simulation:
         return now + self._random.uniform(*self.latency) / 2
 
     def _go_on(self, now: float, process: Process) -> None:
-        """Send what may go now."""
+        """Send the requests that may go now."""
         while process.line:
             seconds = process.window.wait(now)
             if seconds > 0:

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.virtual_time
 
 KEY = "sk-helicone-example-key"
 ENDINGS = 1000
-# Endings are told apart in the sessions of this size, so that a failure names few of them.
+# Sessions of this size identify the endings, so that a failure names few of them.
 ROUND = 50
 # Half of them are asked more than once, some never answered, some refused, and some asked of nobody.
 NAMES = ["0", "1", "2", "2", "3", "3", "3", "held 1", "held 2", "held 2", "bad", "nothing"]
@@ -36,14 +36,14 @@ Left = Callable[[], set[asyncio.Task[Any]]]
 
 
 async def named(request: RecordedRequest) -> SessionMetrics:
-    """The number that was asked for as a name."""
+    """The number in a session name."""
     assert request.query is not None
     return metrics(cost=float(request.query.name_contains))
 
 
 @pytest.fixture
 async def server() -> AsyncIterator[FakeHelicone]:
-    """A service that answers numbers, refuses what is bad, and never answers what is held."""
+    """A service that answers numbers, rejects bad ones, and never answers held ones."""
     async with FakeHelicone(api_key=KEY, clock=VirtualClock()) as server:
         server.otherwise(named)
         server.answers("bad", failure("Invalid filter"))
@@ -53,7 +53,7 @@ async def server() -> AsyncIterator[FakeHelicone]:
 
 @pytest.fixture
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    """A session of one's own, whose connections can be counted."""
+    """The caller's session, whose connections can be counted."""
     async with aiohttp.ClientSession() as session:
         yield session
 
@@ -64,7 +64,7 @@ def client_of(server: FakeHelicone, session: aiohttp.ClientSession, **options: A
 
 
 def in_use(session: aiohttp.ClientSession) -> int:
-    """How many connections are under way."""
+    """The number of connections under way."""
     assert session.connector is not None
     return len(session.connector._acquired)
 
@@ -75,7 +75,7 @@ def query(name: str) -> SessionMetricsQuery:
 
 @pytest.fixture
 def ours_left(tasks_left: Left) -> Left:
-    """The tasks beside the test's own, but for those in which the loop ends an input that was not read on."""
+    """The tasks other than the test's, without the tasks in which the loop ends an unread input."""
     return lambda: {task for task in tasks_left() if "athrow" not in type(task.get_coro()).__name__}
 
 
@@ -87,7 +87,7 @@ async def asynchronously(items: Iterable[Any], chance: random.Random) -> AsyncIt
 
 
 async def read(client: HeliconeClient, chance: random.Random) -> None:
-    """Read a stream, and end it in some way at some place."""
+    """Read a stream, and end it in some way at some point."""
     items = [query(chance.choice(NAMES)) for _ in range(chance.randrange(30))]
     given: Any = asynchronously(items, chance) if chance.random() < 0.5 else iter(items)
     if chance.random() < 0.1:
@@ -114,7 +114,7 @@ async def read(client: HeliconeClient, chance: random.Random) -> None:
 
 
 async def ended(client: HeliconeClient, chance: random.Random) -> None:
-    """One stream from its beginning to its end, at the latest by its task being cancelled."""
+    """A stream from start to end, at the latest by a cancellation of its task."""
     reading = asyncio.ensure_future(read(client, chance))
     for _ in range(chance.choice([0, 1, 2, chance.randrange(20), chance.randrange(200)])):
         await asyncio.sleep(0)
@@ -129,7 +129,7 @@ async def ended(client: HeliconeClient, chance: random.Random) -> None:
 async def test_a_stream_leaves_nothing_behind(
     server: FakeHelicone, session: aiohttp.ClientSession, ours_left: Left, seed: int
 ) -> None:
-    """Cancelled, left, broken or closed at any moment, a stream leaves no task, request or connection."""
+    """A stream that is cancelled, left or closed at any moment leaves no task, request or connection."""
     clients = [client_of(server, session, max_concurrency=slots) for slots in (1, 2, 8)]
     for number in range(seed * ROUND, (seed + 1) * ROUND):
         chance = random.Random(number)  # noqa: S311 - the same endings each time
@@ -149,7 +149,7 @@ async def test_a_stream_leaves_nothing_behind(
 async def test_streams_that_end_at_once_leave_nothing_behind(
     server: FakeHelicone, session: aiohttp.ClientSession, ours_left: Left, seed: int
 ) -> None:
-    """Several streams over the same slots and questions, each ended in its own way, do no harm."""
+    """Several streams over the same slots and queries, each with a different ending, do no harm."""
     client = client_of(server, session, max_concurrency=4)
     chances = [random.Random(f"{seed} {number}") for number in range(12)]  # noqa: S311 - likewise
     await asyncio.gather(*(ended(client, chance) for chance in chances))
@@ -187,7 +187,7 @@ FAULTS: list[Any] = [
 async def test_each_query_ends_in_its_answer_or_an_error(
     server: FakeHelicone, session: aiohttp.ClientSession, ours_left: Left, retries: int, seed: int
 ) -> None:
-    """Every seventh answer goes wrong in one way or another: no query is lost, mixed up or asked for ever."""
+    """When every seventh answer fails in some way, no query is lost, mixed up or repeated forever."""
     chance = random.Random(seed)  # noqa: S311 - the same faults each time
 
     refused: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""What hooks are told of queries and their attempts, and that they change nothing."""
+"""Hooks receive queries and their attempts, and change nothing."""
 
 import asyncio
 import logging
@@ -28,6 +28,7 @@ from helicone_sessions import (
     UnexpectedResponse,
 )
 from helicone_sessions.testing import Fault, RecordedRequest, Reply, failure, gateway_page
+from tests.parts import parts
 
 pytestmark = pytest.mark.virtual_time
 
@@ -37,7 +38,7 @@ Make = Callable[..., HeliconeClient]
 
 
 class Diary(Hooks):
-    """Notes every call, with a number for each query, and what it was told at the end."""
+    """Records every call, with a number for each query, and the outcome at the end."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[object, ...]] = []
@@ -66,7 +67,7 @@ class Diary(Hooks):
 
     @property
     def open(self) -> set[tuple[object, ...]]:
-        """What began and has not ended."""
+        """The queries and attempts that have begun and not ended."""
         began = [call[1:] for call in self.calls if str(call[0]).endswith("begins")]
         ended = [call[1:] for call in self.calls if str(call[0]).endswith("ends")]
         assert len(began) == len(set(began))
@@ -84,7 +85,7 @@ def named(*names: str) -> list[SessionMetricsQuery]:
 
 
 def slow(clock: Any, seconds: float, answer: Any = None) -> Callable[[RecordedRequest], Awaitable[Any]]:
-    """An answer for which the service takes its time, on the clock of the test."""
+    """An answer of a slow service, on the clock of the test."""
 
     async def later(request: RecordedRequest) -> Any:
         clock.advance(seconds)
@@ -93,11 +94,11 @@ def slow(clock: Any, seconds: float, answer: Any = None) -> Callable[[RecordedRe
     return later
 
 
-# What is told
+# The calls
 
 
 async def test_a_query_and_its_attempt_begin_and_end_in_order(make_client: Make, diary: Diary) -> None:
-    """What a beginning returns is handed to what follows of the same query and attempt."""
+    """The return value of a beginning is passed to later calls of the same query and attempt."""
     metrics = await make_client(hooks=diary).get_metrics(name_contains="7")
 
     assert diary.calls == [
@@ -114,7 +115,7 @@ async def test_a_query_and_its_attempt_begin_and_end_in_order(make_client: Make,
 async def test_each_attempt_is_told_with_what_it_came_to(
     make_client: Make, service: Any, diary: Diary
 ) -> None:
-    """Attempts are numbered from 1, with status and error; the query is told once, with its answer."""
+    """Attempts have numbers from 1, with status and error; each query is reported once, with its answer."""
     service.will_answer(gateway_page(502), Fault.TRUNCATE, Reply(204))
     with pytest.raises(UnexpectedResponse) as caught:
         await make_client(hooks=diary).get_metrics()
@@ -142,7 +143,7 @@ async def test_each_attempt_is_told_with_what_it_came_to(
 async def test_the_error_of_an_attempt_is_the_one_that_is_raised(
     make_client: Make, service: Any, diary: Diary, fault: Any, kind: type[HeliconeError], status: int | None
 ) -> None:
-    """An attempt that brought no metrics has the error that the caller gets, and the status if any."""
+    """An attempt without metrics has the caller's error, and the status if there is one."""
     service.will_answer(fault)
     with pytest.raises(kind) as caught:
         await make_client(hooks=diary, max_retries=0, timeout=5).get_metrics()
@@ -153,7 +154,7 @@ async def test_the_error_of_an_attempt_is_the_one_that_is_raised(
 
 
 async def test_the_error_of_an_attempt_says_which_it_was(make_client: Make, service: Any) -> None:
-    """While a hook looks at an error, the error counts the attempts until then."""
+    """During a hook, the error counts the attempts so far."""
     seen: list[int] = []
 
     class Look(Hooks):
@@ -168,7 +169,7 @@ async def test_the_error_of_an_attempt_says_which_it_was(make_client: Make, serv
 
 
 async def test_a_query_that_needs_no_request_has_no_attempts(make_client: Make, diary: Diary) -> None:
-    """A filter that matches nothing is told as a query with an answer."""
+    """A filter that matches nothing is reported as a query with an answer."""
     await make_client(hooks=diary).get_metrics(NONE)
 
     assert ["query begins", "query ends"] == [call[0] for call in diary.calls]
@@ -178,7 +179,7 @@ async def test_a_query_that_needs_no_request_has_no_attempts(make_client: Make, 
 
 
 async def test_a_query_that_is_refused_before_it_is_sent_is_told(make_client: Make, diary: Diary) -> None:
-    """What the client refuses to send is a query that ends with an error."""
+    """A query that the client rejects ends with an error."""
     with pytest.raises(FilterValueError) as caught:
         await make_client(hooks=diary, cautions="error").get_metrics(F.cost > 3)
 
@@ -189,7 +190,7 @@ async def test_a_query_that_is_refused_before_it_is_sent_is_told(make_client: Ma
 async def test_those_who_wait_for_the_same_answer_have_no_attempts(
     make_client: Make, service: Any, clock: Any, diary: Diary
 ) -> None:
-    """Of queries that are one request, one has the attempt and the others are told to share it."""
+    """Of queries that share one request, one has the attempt and the others are marked as shared."""
     service.hold_named("7")
     client = make_client(hooks=diary)
     asked = [asyncio.ensure_future(client.get_metrics(name_contains="7")) for _ in range(3)]
@@ -209,7 +210,7 @@ async def test_those_who_wait_for_the_same_answer_have_no_attempts(
 async def test_who_takes_over_a_question_shares_it_no_more(
     make_client: Make, service: Any, diary: Diary
 ) -> None:
-    """If the one who asked is cancelled, another asks anew, and is told to have an attempt of its own."""
+    """If the sending query is cancelled, another one sends again, and has its own attempt."""
     service.hold_named("7")
     client = make_client(hooks=diary)
     first = asyncio.ensure_future(client.get_metrics(name_contains="7"))
@@ -232,7 +233,7 @@ async def test_who_takes_over_a_question_shares_it_no_more(
 async def test_the_time_of_an_attempt_is_that_of_the_request(
     make_client: Make, service: Any, clock: Any, diary: Diary
 ) -> None:
-    """An attempt lasts from sending to the answer; the wait before it is told apart."""
+    """An attempt lasts from sending to the answer; the wait before it is separate."""
     service.answers("", slow(clock, 3, Reply(503, "", {"Retry-After": "7"})))
     with pytest.raises(HeliconeError):
         await make_client(hooks=diary, max_retries=1).get_metrics()
@@ -248,7 +249,7 @@ async def test_the_time_of_an_attempt_is_that_of_the_request(
 
 
 async def test_the_wait_for_a_slot_is_told(make_client: Make, service: Any, clock: Any, diary: Diary) -> None:
-    """A query that waits until another's slot is free was queued, and its attempt did not take longer."""
+    """A query that waits for another's slot was queued, and its attempt is not longer."""
     service.otherwise(slow(clock, 5))
     client = make_client(hooks=diary, max_concurrency=1)
     found = await client.get_metrics_many(named("1"), return_errors=True)
@@ -265,7 +266,7 @@ async def test_the_wait_for_a_slot_is_told(make_client: Make, service: Any, cloc
 
 
 async def test_the_wait_for_the_rate_limit_is_told(make_client: Make, diary: Diary) -> None:
-    """A query that the limit holds back has waited, and its attempt begins after that."""
+    """A query that the limit delays has waited, and its attempt begins after the wait."""
     client = make_client(hooks=diary, rate_limit=RateLimit(requests=1, per=60))
     await client.get_metrics(name_contains="1")
     await client.get_metrics(name_contains="2")
@@ -278,7 +279,7 @@ async def test_the_wait_for_the_rate_limit_is_told(make_client: Make, diary: Dia
 async def test_an_attempt_ends_before_the_callers_own_limiter_is_left(
     make_client: Make, diary: Diary
 ) -> None:
-    """The time in a limiter of one's own is a wait, before and after."""
+    """The time in the caller's limiter is a wait, before and after."""
 
     @asynccontextmanager
     async def limiter() -> AsyncIterator[None]:
@@ -304,7 +305,7 @@ async def test_an_attempt_ends_before_the_callers_own_limiter_is_left(
 
 
 async def test_queries_of_a_batch_are_not_mixed_up(make_client: Make, service: Any, diary: Diary) -> None:
-    """Each query of a batch has its own calls, however they cross."""
+    """Each query of a batch has its own calls, in any interleaving."""
     names = [str(number) for number in range(40)]
     for name in names[::4]:
         service.answers(name, failure("no such session"))
@@ -320,7 +321,7 @@ async def test_queries_of_a_batch_are_not_mixed_up(make_client: Make, service: A
 
 
 async def test_the_calls_come_in_the_task_of_the_query(make_client: Make) -> None:
-    """All calls of one query come in one task; without a batch it is the caller's own."""
+    """All calls of a query come in one task; without a batch it is the caller's."""
     tasks: dict[str, set[object]] = {}
 
     class Where(Hooks):
@@ -349,7 +350,7 @@ async def test_the_calls_come_in_the_task_of_the_query(make_client: Make) -> Non
 
 
 async def test_a_cancelled_query_is_told_to_have_ended(make_client: Make, service: Any, diary: Diary) -> None:
-    """Cancelling ends the attempt that is under way and the query, both with the CancelledError."""
+    """A cancellation ends the attempt under way and the query, both with the CancelledError."""
     service.hold_named("7")
     asked = asyncio.ensure_future(make_client(hooks=diary).get_metrics(name_contains="7"))
     await service.names_arrived("7")
@@ -367,7 +368,7 @@ async def test_a_cancelled_query_is_told_to_have_ended(make_client: Make, servic
 async def test_a_query_that_is_cancelled_while_it_waits_has_ended(
     make_client: Make, service: Any, diary: Diary
 ) -> None:
-    """One that has no slot yet ends as well, without an attempt."""
+    """A query without a slot ends as well, without an attempt."""
     service.hold_named("1")
     client = make_client(hooks=diary, max_concurrency=1)
     first, second = (asyncio.ensure_future(client.get_metrics(query)) for query in named("1", "2"))
@@ -382,7 +383,7 @@ async def test_a_query_that_is_cancelled_while_it_waits_has_ended(
 
 
 async def test_leaving_a_stream_early_ends_all(make_client: Make, service: Any, diary: Diary) -> None:
-    """After the block of a stream that was left by a break, nothing that began is open."""
+    """After a break out of a stream's block, everything that began has ended."""
     service.hold_named("1", "2", "3")
     names = [str(number) for number in range(100)]
     async with make_client(hooks=diary, max_concurrency=4).stream_metrics(named(*names)) as outcomes:
@@ -395,7 +396,7 @@ async def test_leaving_a_stream_early_ends_all(make_client: Make, service: Any, 
 
 
 async def test_the_deadline_ends_the_attempt(make_client: Make, service: Any, diary: Diary) -> None:
-    """A query that the deadline cuts ends with its timeout, and its attempt too."""
+    """A query that exceeds its deadline ends with its timeout, and so does its attempt."""
     service.will_answer(Fault.STALL)
     with pytest.raises(RequestTimeout):
         await make_client(hooks=diary, deadline=5, max_retries=0).get_metrics()
@@ -411,7 +412,7 @@ async def test_the_deadline_ends_the_attempt(make_client: Make, service: Any, di
 async def test_a_hook_that_raises_ends_no_query(
     make_client: Make, service: Any, diary: Diary, method: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What a hook raises goes to the log with its place, and neither the query nor other hooks notice."""
+    """An exception in a hook is logged with its place, and affects neither the query nor other hooks."""
 
     class Clumsy(Diary):
         pass
@@ -438,7 +439,7 @@ async def test_a_hook_that_raises_ends_no_query(
 async def test_every_beginning_has_its_end_when_a_hook_ends_the_program(
     make_client: Make, diary: Diary, method: str
 ) -> None:
-    """What is no mistake but an end, as Ctrl-C, is raised; other hooks are told first, and slots are free."""
+    """An exception that ends the program, such as Ctrl-C, is raised after the other hooks; slots are free."""
     ending = Diary()
 
     def end(*_: object) -> None:
@@ -466,7 +467,7 @@ async def test_every_beginning_has_its_end_when_a_hook_ends_the_program(
 async def test_what_did_not_begin_does_not_end(
     make_client: Make, diary: Diary, method: str, left: list[str]
 ) -> None:
-    """A hook whose beginning raised is not called with a token that it never returned."""
+    """After a failed beginning, the hook's end is not called."""
 
     def fail(*_: object) -> None:
         raise LookupError("a mistake of the hook")
@@ -481,7 +482,7 @@ async def test_what_did_not_begin_does_not_end(
 async def test_a_hook_that_raises_does_not_hide_the_error(
     make_client: Make, service: Any, diary: Diary, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The error of a query is raised as if there were no hook, and no text of it or the hook's is logged."""
+    """The error of a query is raised as without hooks, and neither its text nor the hook's is logged."""
 
     class Clumsy(Hooks):
         def query_ends(self, _token: object, outcome: QueryOutcome) -> None:
@@ -498,7 +499,7 @@ async def test_a_hook_that_raises_does_not_hide_the_error(
 
 
 async def test_several_hooks_are_told_like_brackets(make_client: Make) -> None:
-    """What begins is told in the order of the hooks, and what ends in the other."""
+    """Beginnings are reported in the order of the hooks, and ends in reverse order."""
     order: list[str] = []
 
     class Named(Hooks):
@@ -517,7 +518,7 @@ async def test_several_hooks_are_told_like_brackets(make_client: Make) -> None:
 
 
 async def test_hooks_without_methods_of_their_own_hand_on_the_query(make_client: Make) -> None:
-    """Who overrides only an end is given the query, in its place as a token."""
+    """A subclass that overrides only an end receives the query as its token."""
     given: list[object] = []
 
     class Ends(Hooks):
@@ -534,7 +535,7 @@ async def test_hooks_without_methods_of_their_own_hand_on_the_query(make_client:
 
 
 async def test_other_options_may_have_other_hooks(make_client: Make) -> None:
-    """with_options keeps the hooks, replaces them, or takes them away; the first client keeps its own."""
+    """with_options keeps, replaces or removes the hooks; the first client keeps its own."""
     diary, other = Diary(), Diary()
     client = make_client(hooks=diary)
     await client.with_options(timeout=5).get_metrics(name_contains="1")
@@ -547,7 +548,7 @@ async def test_other_options_may_have_other_hooks(make_client: Make) -> None:
 
 
 async def test_hooks_change_nothing_in_what_is_asked(make_client: Make, service: Any, diary: Diary) -> None:
-    """The same requests are made, and the same answers given, with hooks and without."""
+    """Requests and answers are the same with and without hooks."""
     queries = [SessionMetricsQuery(F.latency > number, name_contains=str(number)) for number in range(5)]
     plain = await make_client().get_metrics_many([*queries, ALL])
     hooked = await make_client(hooks=diary).get_metrics_many([*queries, ALL])
@@ -560,7 +561,7 @@ async def test_hooks_change_nothing_in_what_is_asked(make_client: Make, service:
 
 
 async def test_what_hooks_are_told_shows_no_key(make_client: Make, service: Any, diary: Diary) -> None:
-    """A key that the service echoes, or that is part of the address, is in nothing that hooks see."""
+    """A key that the service echoes, or that is part of the address, is in no value that hooks see."""
     urls: list[str] = []
 
     class Address(Hooks):
@@ -579,7 +580,7 @@ async def test_what_hooks_are_told_shows_no_key(make_client: Make, service: Any,
 @pytest.mark.parametrize("many", [False, True])
 @pytest.mark.parametrize("method", ["query_begins", "attempt_begins", "attempt_ends", "query_ends"])
 def test_async_hooks_are_refused(method: str, many: bool) -> None:
-    """Nobody would await them: the error names the method."""
+    """An async method is an error that names the method, because nobody would await it."""
 
     async def later(*_: object) -> None:
         pass
@@ -587,12 +588,12 @@ def test_async_hooks_are_refused(method: str, many: bool) -> None:
     hooks = type("Later", (Hooks,), {method: later})()
     with pytest.raises(ConfigurationError, match=rf"async method Later\.{method}\. "):
         HeliconeClient(KEY, hooks=[hooks] if many else hooks)
-    with pytest.raises(ConfigurationError, match="not awaited"):
+    with pytest.raises(ConfigurationError, check=parts(argument="hooks")):
         HeliconeClient(KEY).with_options(hooks=hooks)
 
 
 @pytest.mark.parametrize("hooks", [print, Hooks, [Hooks], "hooks", 1, [None]], ids=repr)
 def test_what_is_no_hook_is_refused(hooks: Any) -> None:
-    """A function, a class and the like are refused when the client is made."""
-    with pytest.raises(ConfigurationError, match="hooks must be instances of Hooks"):
+    """A function, a class or similar is rejected when the client is created."""
+    with pytest.raises(ConfigurationError, check=parts(argument="hooks")):
         HeliconeClient(KEY, hooks=hooks)

@@ -17,7 +17,7 @@ import trustme
 from helicone_sessions.testing import FakeHelicone, metrics
 
 KEY = "sk-helicone-example-key"
-# A program of its own, because the certificates to trust are read when aiohttp is imported.
+# A separate program, because aiohttp reads the trusted certificates when it is imported.
 PROGRAM = """
 import asyncio
 from helicone_sessions import HeliconeClient
@@ -53,7 +53,7 @@ def certified(authority: trustme.CA, host: str) -> ssl.SSLContext:
 
 @attrs.define
 class Proxy:
-    """A proxy that speaks TLS, and leads every host to one of two ports of this machine."""
+    """A TLS proxy that leads every host to one of two ports of this machine."""
 
     plain: int
     secure: int
@@ -73,7 +73,7 @@ class Proxy:
 
 @asynccontextmanager
 async def over_tls(authority: trustme.CA, host: str, plain: int) -> AsyncIterator[int]:
-    """The port where a service with a certificate for *host* passes everything to a plain port."""
+    """The port of a service with a certificate for *host* that passes everything to a plain port."""
 
     async def serve(reader: StreamReader, writer: StreamWriter) -> None:
         await relayed((reader, writer), await asyncio.open_connection("127.0.0.1", plain))
@@ -83,7 +83,7 @@ async def over_tls(authority: trustme.CA, host: str, plain: int) -> AsyncIterato
 
 
 async def run_program(**variables: str) -> tuple[str, str]:
-    """The output and the errors of `PROGRAM` in an environment whose only proxies are these."""
+    """The output and the errors of `PROGRAM` in an environment with only these proxies."""
     rest = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     program = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", PROGRAM),
@@ -105,7 +105,7 @@ async def run_program(**variables: str) -> tuple[str, str]:
 async def test_a_request_goes_through_a_proxy_that_is_reached_over_tls(
     tmp_path: Path, scheme: str, line: str
 ) -> None:
-    """An https:// proxy takes requests to http addresses, and tunnels those to https addresses."""
+    """An https:// proxy receives requests to http addresses, and tunnels requests to https addresses."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "authority.pem")
     async with FakeHelicone(api_key=KEY) as service:

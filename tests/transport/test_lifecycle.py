@@ -35,7 +35,7 @@ Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
 async def named(request: RecordedRequest) -> SessionMetrics:
-    """The number that was asked for as a name."""
+    """The number in a session name."""
     assert request.query is not None
     return metrics(cost=float(request.query.name_contains or 0))
 
@@ -62,7 +62,7 @@ def server() -> Iterator[FakeHelicone]:
 
 
 def test_each_run_may_have_its_client(server: FakeHelicone) -> None:
-    """A program that calls asyncio.run again and again, with a new client each time, is answered."""
+    """A program that calls asyncio.run repeatedly, with a new client each time, gets its answers."""
 
     async def ask(name: int) -> float | None:
         async with HeliconeClient(KEY, base_url=server.url) as client:
@@ -78,7 +78,7 @@ def test_each_run_may_have_its_client(server: FakeHelicone) -> None:
 
 
 def test_a_run_that_breaks_off_holds_no_later_one_back(server: FakeHelicone) -> None:
-    """Queries that ended with their loop are not counted as under way by the clients after them."""
+    """Queries that ended with their loop do not count as under way in later clients."""
     held = server.hold("1")
 
     async def break_off() -> None:
@@ -128,7 +128,7 @@ def run(request: pytest.FixtureRequest) -> Run:
 
 
 async def left_over() -> set[asyncio.Task[Any]]:
-    """The tasks beside the one that asks."""
+    """The tasks other than the current one."""
     return {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
 
 
@@ -143,7 +143,7 @@ def test_outcomes_that_need_no_request_are_given_on_any_loop(server: FakeHelicon
 
 
 def test_any_loop_answers_queries(server: FakeHelicone, run: Run) -> None:
-    """One query, several at once and a batch are answered, and nothing goes on after the client's end."""
+    """One query, several at once and a batch are answered, and nothing runs after the client's end."""
 
     async def ask() -> tuple[Any, ...]:
         async with HeliconeClient(KEY, base_url=server.url, max_concurrency=3) as client:
@@ -164,7 +164,7 @@ def test_any_loop_answers_queries(server: FakeHelicone, run: Run) -> None:
 
 
 def test_any_loop_answers_what_needs_no_request(server: FakeHelicone, run: Run) -> None:
-    """Queries that match nothing never wait: a batch of them ends, and so does one that is left early."""
+    """Queries that match nothing never wait: a batch of them ends, even if its reader stops early."""
 
     async def ask() -> tuple[Any, ...]:
         async with HeliconeClient(KEY, base_url=server.url) as client:
@@ -199,7 +199,7 @@ def test_any_loop_ends_a_query_that_is_cancelled(server: FakeHelicone, run: Run)
 
 @pytest.mark.parametrize("ordered", [True, False])
 def test_any_loop_ends_a_batch_that_is_left(server: FakeHelicone, run: Run, ordered: bool) -> None:
-    """A break, and an input that is wrong, end the queries under way before the block is left."""
+    """A break, and a wrong input, end the queries under way before the end of the block."""
     server.hold("5")
 
     async def ask() -> tuple[Any, ...]:
@@ -218,7 +218,7 @@ def test_any_loop_ends_a_batch_that_is_left(server: FakeHelicone, run: Run, orde
 
 
 def test_any_loop_keeps_time_limits(server: FakeHelicone, run: Run) -> None:
-    """An attempt that takes too long is ended, whichever loop counts the time."""
+    """An attempt that takes too long ends, whichever loop counts the time."""
     server.answers("1", Fault.STALL)
 
     async def ask() -> tuple[Any, ...]:
@@ -232,7 +232,7 @@ def test_any_loop_keeps_time_limits(server: FakeHelicone, run: Run) -> None:
 
 
 def test_any_loop_is_left_by_a_timeout_of_the_callers(server: FakeHelicone, run: Run) -> None:
-    """asyncio.timeout around a query or a batch is the caller's own error."""
+    """A timeout by asyncio.timeout around a query or a batch is the caller's own error."""
     server.hold()
 
     async def ask() -> set[Any]:
@@ -259,7 +259,7 @@ def test_any_loop_is_left_by_a_timeout_of_the_callers(server: FakeHelicone, run:
 async def test_clients_with_other_limits_keep_each_its_own(
     make_client: Make, service: Any, order: tuple[int, ...]
 ) -> None:
-    """Of queries under way at once each ends at its own limit, whichever began first."""
+    """Each of several queries under way ends at its own limit, whichever began first."""
     service.hold_named("2")
     service.answers("0", Fault.STALL)
     service.answers("1", Fault.STALL)
@@ -281,7 +281,7 @@ async def test_clients_with_other_limits_keep_each_its_own(
 
 @pytest.mark.virtual_time
 async def test_a_limit_of_other_options_ends_no_other_query(make_client: Make, service: Any) -> None:
-    """After a short limit has struck, the query with the long one is answered, and the next one struck."""
+    """After a short limit has expired, the query with the long one is answered, and the next one expires."""
     service.hold_named("2")
     service.answers("1", Fault.STALL)
     client = make_client(max_retries=0, timeout=30)
@@ -315,7 +315,7 @@ def resource_warnings(caught: list[warnings.WarningMessage]) -> list[warnings.Wa
 
 
 async def settled() -> None:
-    """Let everything happen that can happen by itself."""
+    """Let everything happen that needs no time."""
     gc.collect()
     for _ in range(3):
         await asyncio.sleep(0)
@@ -324,7 +324,7 @@ async def settled() -> None:
 
 @pytest.mark.parametrize("derive", [False, True], ids=["the client", "one with other options"])
 async def test_a_client_that_was_never_closed_says_where_it_was_made(service: Any, derive: bool) -> None:
-    """Of a used client that nobody closed there is one warning, at the line that made it, with its mend."""
+    """A used client that nobody closed causes one warning, at the line of its creation, with the fix."""
     here = inspect.currentframe()
     assert here is not None
     with warnings.catch_warnings(record=True) as caught:
@@ -367,7 +367,7 @@ async def test_the_warning_of_a_client_comes_when_the_last_of_its_kind_goes(serv
 async def test_a_client_that_was_never_closed_raises_where_warnings_are_errors(
     service: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a finalizer raises is told by Python, and the connections are given up all the same."""
+    """Python reports an exception in a finalizer, and the connections are closed all the same."""
     told: list[Any] = []
     monkeypatch.setattr(sys, "unraisablehook", told.append)
     client = HeliconeClient(KEY, base_url=service.url)
@@ -381,7 +381,7 @@ async def test_a_client_that_was_never_closed_raises_where_warnings_are_errors(
 
 
 def test_a_client_that_outlives_its_loop_says_where_it_was_made(server: FakeHelicone) -> None:
-    """A client that was forgotten until after its loop was closed is told too."""
+    """A client that was forgotten until after its loop was closed causes the warning too."""
     made: list[HeliconeClient] = []
 
     async def ask() -> None:
@@ -449,7 +449,7 @@ async def _with_a_session_of_ones_own(url: str) -> None:
 async def test_a_client_with_nothing_to_close_says_nothing(
     service: Any, use: Callable[[str], Coroutine[Any, Any, None]]
 ) -> None:
-    """Closed, never used, or with another's session: there is nothing to warn of."""
+    """A closed or unused client, or one with the caller's session, causes no warning."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         await use(service.url)
@@ -480,7 +480,7 @@ def modules_after(statement: str) -> set[str]:
     ],
 )
 def test_who_builds_filters_waits_for_no_network(absent: list[str], statement: str) -> None:
-    """Neither asyncio nor aiohttp is imported before something needs it."""
+    """Asyncio and aiohttp are imported only when they are needed."""
     assert set() == modules_after(statement) & set(absent)
 
 
@@ -488,7 +488,7 @@ def test_who_builds_filters_waits_for_no_network(absent: list[str], statement: s
 
 
 async def test_an_error_of_a_batch_keeps_what_was_answered(make_client: Make, service: Any) -> None:
-    """The answers that came before the first error are kept by key, as metrics."""
+    """The answers before the first error are kept by key, as metrics."""
     service.answers("bad", failure("Invalid filter"))
     given = dict(zip("abcd", queries(0, 1, "bad", 3), strict=True))
     with pytest.raises(QueryFailed, match="Invalid filter") as caught:
@@ -499,7 +499,7 @@ async def test_an_error_of_a_batch_keeps_what_was_answered(make_client: Make, se
 
 
 async def test_an_error_of_an_iterable_keeps_answers_by_place(make_client: Make, service: Any) -> None:
-    """What came before, in whichever order, is kept by its place in the input."""
+    """Earlier answers, in any order, are kept by their position in the input."""
     service.hold_named("0")
     service.answers("bad", Fault.DROP)
     client = make_client(max_concurrency=2, max_retries=0)
@@ -513,7 +513,7 @@ async def test_an_error_of_an_iterable_keeps_answers_by_place(make_client: Make,
 async def test_a_wrong_key_keeps_what_was_answered(
     make_client: Make, service: Any, return_errors: bool
 ) -> None:
-    """An AuthenticationError ends any batch; answers before it are kept, and errors are none."""
+    """An AuthenticationError ends any batch; earlier answers are kept, but not errors."""
     service.answers("refused", Reply(401, {"error": "Unauthorized"}))
     names = [0, "odd", 1, "refused", 4] if return_errors else [0, 1, "refused", 4]
     service.answers("odd", failure("Invalid filter"))
@@ -525,7 +525,7 @@ async def test_a_wrong_key_keeps_what_was_answered(
 
 
 async def test_an_error_before_any_answer_keeps_none(make_client: Make, service: Any) -> None:
-    """Nothing was answered, which is not the same as that nothing was to be kept."""
+    """An empty result differs from an error that keeps no results."""
     service.answers("bad", failure("Invalid filter"))
     with pytest.raises(QueryFailed) as many:
         await make_client().get_metrics_many(queries("bad"))
@@ -537,7 +537,7 @@ async def test_an_error_before_any_answer_keeps_none(make_client: Make, service:
 
 
 async def test_a_wrong_input_keeps_what_was_answered(make_client: Make) -> None:
-    """An item that is no query ends the batch, and the answers before it are not lost."""
+    """An item that is not a query ends the batch, and keeps the earlier answers."""
 
     def given() -> Iterator[Any]:
         yield from queries(0, 1, 2)
@@ -609,7 +609,7 @@ os._exit(0)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_child_process_begins_anew() -> None:
-    """What its parent had under way at the fork holds back no query of the child."""
+    """Requests of the parent that were under way at the fork delay no query of the child."""
     with FakeHelicone() as server:
         server.answers("free", metrics(cost=7.0))
         server.hold(lambda query: query.name_contains.startswith("held"))

@@ -25,6 +25,7 @@ from helicone_sessions.testing import (
     request,
     session,
 )
+from tests.repeats import repeats
 
 START: Final = datetime(2026, 11, 1, tzinfo=UTC)
 WEEK: Final = TimeFilter(START, START + timedelta(days=7))
@@ -57,7 +58,7 @@ class Account:
     arrivals: int = 0
 
     def fill(self) -> None:
-        """Store rows at few times, so that many have the same."""
+        """Store rows at few different times, so that many have the same."""
         self.fake.traps = Traps(
             numbers_as_text=self.dice.random() < 0.5,
             without_user_ids=self.dice.random() < 0.5,
@@ -86,7 +87,7 @@ class Account:
         return request(f"r-{self.dice.getrandbits(60)}", created_at=self.moment())
 
     async def answer(self, _request: RecordedRequest) -> Any:
-        """Fail now and then, and let rows arrive that were made long ago."""
+        """Fail now and then, and store rows that were made long ago."""
         if self.dice.random() < 0.15:
             return self.dice.choice(FAULTS)
         if self.arrivals < 30 and self.dice.random() < 0.2:
@@ -109,7 +110,7 @@ def identity(one: Session) -> tuple[str, str]:
     return one.session_id, one.session_name
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(repeats(12)))
 async def test_every_row_is_read_once(seed: int) -> None:
     """Four clients with pages of any size get each session and request of a busy, faulty service once."""
     clock = VirtualClock()

@@ -1,4 +1,4 @@
-"""The proxy that the environment names, and whom it is told its password."""
+"""The proxy in the environment, and the places that receive its password."""
 
 import base64
 import logging
@@ -28,6 +28,7 @@ from helicone_sessions.clock import replaced
 from helicone_sessions.messages.codec import encode
 from helicone_sessions.messages.converter import converter
 from helicone_sessions.testing import VirtualClock, metrics
+from tests.parts import parts
 
 KEY = "sk-helicone-example-key"
 PASSWORD = "open-sesame"
@@ -41,7 +42,7 @@ FAR, FAR_SAFELY = "http://service.test", "https://service.test"
 
 @attrs.frozen
 class Passed:
-    """A request as it came to a proxy."""
+    """A request as a proxy received it."""
 
     method: str
     target: str
@@ -49,7 +50,7 @@ class Passed:
 
 
 class Proxy:
-    """A proxy that answers in the place of the service."""
+    """A proxy that answers instead of the service."""
 
     def __init__(self) -> None:
         self.seen: list[Passed] = []
@@ -69,7 +70,7 @@ class Proxy:
 
     @property
     def targets(self) -> list[str]:
-        """What it was asked for."""
+        """The requests it received."""
         return [passed.target for passed in self.seen]
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -84,7 +85,7 @@ class Proxy:
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """An environment without proxies, and a way to name some."""
+    """An environment without proxies, and a function to set some."""
     for name in NAMES:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
@@ -106,7 +107,7 @@ async def proxy() -> AsyncIterator[Proxy]:
 
 
 async def ask(url: str, **options: Any) -> float | None:
-    """The number that a client of *url* is answered."""
+    """The number in the answer to a client of *url*."""
     async with HeliconeClient(KEY, base_url=url, **{"max_retries": 0, "timeout": 5, **options}) as client:
         return (await client.get_metrics()).average.session_cost
 
@@ -119,7 +120,7 @@ async def ask(url: str, **options: Any) -> float | None:
 async def test_a_request_goes_through_the_proxy_of_the_environment(
     environment: Callable[..., None], proxy: Proxy, name: str
 ) -> None:
-    """The proxy is asked for the whole address, with the client's own key."""
+    """The proxy receives the whole address, with the client's own key."""
     environment(**{name: proxy.url()})
 
     assert 7.0 == await ask(FAR)
@@ -135,7 +136,7 @@ async def test_a_request_goes_through_the_proxy_of_the_environment(
 async def test_a_proxy_without_a_scheme_is_an_http_proxy(
     environment: Callable[..., None], proxy: Proxy
 ) -> None:
-    """Host and port alone are what many an environment holds."""
+    """Many environments hold only host and port."""
     environment(HTTP_PROXY=proxy.url().removeprefix("http://"))
 
     assert 7.0 == await ask(FAR)
@@ -147,7 +148,7 @@ async def test_a_proxy_without_a_scheme_is_an_http_proxy(
 async def test_a_safe_address_is_reached_by_a_tunnel(
     environment: Callable[..., None], proxy: Proxy, name: str
 ) -> None:
-    """Of a request over TLS the proxy sees where it goes, and neither the key nor the query."""
+    """For a request over TLS, the proxy sees the destination, but neither the key nor the query."""
     environment(**{name: proxy.url()})
     proxy.status = 502
     with pytest.raises(ConnectionFailed, match=r"the proxy refused .* with status 502"):
@@ -184,7 +185,7 @@ async def test_the_environment_says_what_goes_through_it(
     through: bool,
     named: dict[str, str],
 ) -> None:
-    """The nearest name counts, and NO_PROXY lists what is reached without."""
+    """The most specific variable counts, and NO_PROXY lists hosts without a proxy."""
 
     async def no_address(*_args: object, **_options: object) -> Any:
         raise OSError("there is no such host")
@@ -208,7 +209,7 @@ async def test_the_environment_says_what_goes_through_it(
 async def test_this_machine_is_reached_without_a_proxy(
     environment: Callable[..., None], proxy: Proxy, service: Any, name: str, host: str
 ) -> None:
-    """No proxy could lead back to loopback, so that none is asked."""
+    """Loopback addresses use no proxy, because it could not lead back."""
     environment(**{name: proxy.url()})
     await ask(service.url.replace("127.0.0.1", host))
 
@@ -217,7 +218,7 @@ async def test_this_machine_is_reached_without_a_proxy(
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "[::1]", "localhost", "LOCALHOST"])
 def test_this_machine_has_many_names(environment: Callable[..., None], host: str) -> None:
-    """A proxy that cannot be used is no matter on the way to loopback, however it is written."""
+    """An unusable proxy does not matter for loopback addresses, however they are written."""
     environment(ALL_PROXY="socks5://proxy.example:1080")
 
     assert "api_key='***'" in repr(HeliconeClient(KEY, base_url=f"http://{host}:8585"))
@@ -226,7 +227,7 @@ def test_this_machine_has_many_names(environment: Callable[..., None], host: str
 async def test_a_client_keeps_the_proxy_that_it_was_made_with(
     environment: Callable[..., None], proxy: Proxy
 ) -> None:
-    """Changes of the environment count for the clients made after them."""
+    """Changes of the environment apply to clients created after them."""
     environment(HTTP_PROXY=proxy.url())
     async with HeliconeClient(KEY, base_url=FAR, max_retries=0) as client:
         environment(HTTP_PROXY="http://127.0.0.1:9", NO_PROXY="*")
@@ -239,7 +240,7 @@ async def test_a_client_keeps_the_proxy_that_it_was_made_with(
 async def test_the_environment_is_read_once_for_a_client(
     environment: Callable[..., None], proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To look for a proxy takes longer than a request: that is not done for each."""
+    """The proxy is looked up once per client, because that takes longer than a request."""
     environment(HTTP_PROXY=proxy.url())
     looked: list[None] = []
     plain = urllib.request.getproxies
@@ -261,7 +262,7 @@ async def test_the_environment_is_read_once_for_a_client(
 async def test_a_session_of_ones_own_goes_its_own_way(
     environment: Callable[..., None], proxy: Proxy, service: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the environment says, a session that was passed in is not given a proxy."""
+    """A caller's session gets no proxy from the environment."""
     environment(HTTP_PROXY=proxy.url())
     given: list[Any] = []
     plain = aiohttp.ClientSession._request
@@ -279,7 +280,7 @@ async def test_a_session_of_ones_own_goes_its_own_way(
 
 
 async def test_a_session_of_ones_own_may_have_a_proxy(proxy: Proxy) -> None:
-    """A session that was made with a proxy is used as it is."""
+    """A caller's session with a proxy is used unchanged."""
     async with aiohttp.ClientSession(proxy=proxy.url()) as session:
         assert 7.0 == await ask(FAR, session=session)
 
@@ -298,7 +299,7 @@ async def test_a_session_of_ones_own_may_have_a_proxy(proxy: Proxy) -> None:
 async def test_user_and_password_are_told_the_proxy(
     environment: Callable[..., None], proxy: Proxy, password: str, spelling: str
 ) -> None:
-    """What the address of the proxy holds is sent to it as it is meant, and to nobody behind it."""
+    """User and password in the proxy's address are sent to it decoded, and to nobody behind it."""
     environment(HTTP_PROXY=proxy.url(f"aladdin:{spelling}"))
     await ask(FAR)
     (passed,) = proxy.seen
@@ -309,7 +310,7 @@ async def test_user_and_password_are_told_the_proxy(
 
 
 def everything_of(error: BaseException) -> str:
-    """All that a log could show of an error and of what it came from."""
+    """Everything that a log could show of an error and its causes."""
     chain: list[BaseException] = []
     waiting: list[BaseException | None] = [error]
     while waiting:
@@ -334,7 +335,7 @@ async def test_the_password_is_in_no_error_and_no_log(
     fault: str,
     url: str,
 ) -> None:
-    """Whatever a proxy does, its password is neither told nor kept, in any spelling."""
+    """Whatever a proxy does, its password is neither shown nor kept, in any spelling."""
 
     async def no_address(*_args: object, **_options: object) -> Any:
         raise OSError("there is no such host")
@@ -376,7 +377,7 @@ async def test_the_password_is_in_no_error_and_no_log(
 async def test_a_proxy_that_refuses_a_tunnel_is_named(
     environment: Callable[..., None], proxy: Proxy, attempts: int, status: int
 ) -> None:
-    """A refusal by the proxy's rules lasts; one that its network causes may pass."""
+    """A refusal by the proxy's rules is lasting; one caused by its network is transient."""
     environment(HTTPS_PROXY=proxy.url(f"aladdin:{PASSWORD}"))
     proxy.status = status
     with replaced(VirtualClock()), pytest.raises(ConnectionFailed) as caught:
@@ -392,21 +393,21 @@ async def test_a_proxy_that_refuses_a_tunnel_is_named(
 
 
 async def test_a_proxy_that_cannot_be_reached_is_named(environment: Callable[..., None]) -> None:
-    """The address of the service is not to blame."""
+    """The error does not blame the address of the service."""
     environment(HTTP_PROXY=f"http://127.0.0.1:{unused_port()}")
     with pytest.raises(ConnectionFailed, match="the connection to the proxy on the way to"):
         await ask(FAR)
 
 
 async def test_a_proxy_whose_host_cannot_be_looked_up_is_named(environment: Callable[..., None]) -> None:
-    """The error names the proxy, and not its password."""
+    """The error names the proxy without its password."""
     environment(HTTP_PROXY=f"http://aladdin:{PASSWORD}@a..b:8080")
-    with pytest.raises(ConfigurationError, match=r"proxy has a host that cannot be looked up, got 'a\.\.b'"):
+    with pytest.raises(ConfigurationError, check=parts(argument="proxy")):
         await ask(FAR)
 
 
 async def test_a_proxy_that_refuses_is_told(environment: Callable[..., None], proxy: Proxy) -> None:
-    """Of a proxy that wants a password the error says so, with its status, and it is not asked again."""
+    """A proxy that requires a password causes an error with its status, without a retry."""
     environment(HTTP_PROXY=proxy.url())
     proxy.status = 407
     with pytest.raises(APIError, match="the proxy requires a user and a password") as caught:
@@ -435,9 +436,9 @@ async def test_a_proxy_that_refuses_is_told(environment: Callable[..., None], pr
 def test_a_proxy_that_cannot_be_used_is_refused(
     environment: Callable[..., None], name: str, url: str, address: str
 ) -> None:
-    """Another kind of proxy is told when the client is made, with two ways out, and is not shown."""
+    """Another kind of proxy is an error at the creation of the client, with remedies, without the address."""
     environment(**{name: address})
-    with pytest.raises(ConfigurationError, match="proxy must be an http:// address") as caught:
+    with pytest.raises(ConfigurationError, check=parts(argument="proxy")) as caught:
         HeliconeClient(KEY, base_url=url)
 
     assert "Add service.test to NO_PROXY, or pass a session" in str(caught.value)
@@ -458,14 +459,14 @@ def test_a_proxy_that_cannot_be_used_is_refused(
 def test_a_proxy_that_is_not_used_is_no_matter(
     environment: Callable[..., None], environment_of: dict[str, str], options: dict[str, Any]
 ) -> None:
-    """Only the proxy on the way to the service has to be one that can be used."""
+    """Only the proxy for the service has to be usable."""
     environment(**environment_of)
 
     assert "service.test" in repr(HeliconeClient(KEY, base_url=FAR, **options))
 
 
 async def test_a_session_of_ones_own_makes_any_proxy_no_matter(environment: Callable[..., None]) -> None:
-    """The message's own way out, a session that can, is not refused for the same reason."""
+    """The remedy in the message, a session with its own connector, works."""
     environment(ALL_PROXY="socks5://proxy.example:1080")
     async with aiohttp.ClientSession() as session:
         assert "service.test" in repr(HeliconeClient(KEY, base_url=FAR, session=session))

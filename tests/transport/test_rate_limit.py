@@ -21,6 +21,7 @@ from helicone_sessions.clock import replaced
 from helicone_sessions.messages.protocol import FixedWindow
 from helicone_sessions.testing import FakeHelicone, Fault, RecordedRequest, Reply, VirtualClock, metrics
 from helicone_sessions.transport.rate_limit import Gate, Pace, Window
+from tests.repeats import repeats
 
 Make = Callable[..., HeliconeClient]
 CAUTIOUS = 8
@@ -33,12 +34,12 @@ def limits(remaining: object, reset: object, **more: object) -> CIMultiDict[str]
 
 
 def named(count: int) -> list[SessionMetricsQuery]:
-    """So many queries, no two the same."""
+    """Different queries, in this number."""
     return [SessionMetricsQuery(name_contains=str(number)) for number in range(count)]
 
 
 async def settle() -> None:
-    """Let the loop come to rest."""
+    """Let the loop become idle."""
     for _ in range(20):
         await asyncio.sleep(0)
 
@@ -47,14 +48,14 @@ async def settle() -> None:
 
 
 def test_a_limit_shows_what_it_says() -> None:
-    """Without arguments it is the service's own; its repr builds it again."""
+    """By default it is the service's limit; its repr evaluates to an equal one."""
     assert "RateLimit(requests=1000, per=300.0, burst=None)" == repr(RateLimit())
     assert RateLimit(100, 30, 5) == RateLimit(requests=100, per=30.0, burst=5)
     assert RateLimit(7, 0.5, 2) == eval(repr(RateLimit(7, 0.5, 2)))  # noqa: S307 - our own text
 
 
 def test_a_limit_is_a_value() -> None:
-    """Equal limits are one key, and none can be changed."""
+    """Equal limits have equal hashes, and none can be changed."""
     limit = RateLimit(100)
 
     assert {limit: 1} == {RateLimit(100, 300): 1}
@@ -75,7 +76,7 @@ def test_counts_are_whole_numbers_of_at_least_one(name: str, value: Any) -> None
 
 
 def test_the_requests_are_a_number() -> None:
-    """Only the burst may be left open."""
+    """Only the burst may be omitted."""
     with pytest.raises(ConfigurationError) as caught:
         RateLimit(requests=None)  # type: ignore[arg-type]
 
@@ -94,7 +95,7 @@ def test_a_span_is_a_number_of_seconds_above_zero(value: Any) -> None:
 
 @pytest.mark.parametrize("value", [5, "100/60", object, (100, 60)])
 def test_a_client_takes_a_limit_or_a_context_manager(value: Any) -> None:
-    """Anything else is refused when the client is made."""
+    """Anything else is rejected when the client is created."""
     with pytest.raises(ConfigurationError) as caught:
         HeliconeClient("sk-helicone-example-key", rate_limit=value)
 
@@ -114,7 +115,7 @@ pauses = st.lists(st.sampled_from([0.0, 0.0, 0.0, 0.01, 0.1, 0.35, 1.0, 2.5]), m
 
 
 def taken(limit: RateLimit, arrivals: list[float]) -> list[float]:
-    """When those go that come at *arrivals* and wait as they are told."""
+    """The departure times of requests that arrive at *arrivals* and wait as required."""
     pace, times, now = Pace(limit), [], 0.0
     for arrival in arrivals:
         now = max(now, arrival)
@@ -134,9 +135,9 @@ def arrivals_of(limit: RateLimit, pauses: list[float]) -> list[float]:
 
 
 @given(paces, pauses)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=repeats(150))
 def test_no_span_has_more_than_the_limit(limit: RateLimit, pauses: list[float]) -> None:
-    """However they come, in any span there are at most `requests`, and at any moment `burst` of them."""
+    """Any span has at most `requests`, and any moment at most `burst` of them."""
     times = taken(limit, arrivals_of(limit, pauses))
     burst = min(limit.burst or limit.requests, limit.requests)
     close = limit.per / limit.requests * 0.999
@@ -150,9 +151,9 @@ def pairs(times: list[float], apart: int) -> Iterator[tuple[float, float]]:
 
 
 @given(paces, pauses)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=repeats(150))
 def test_nobody_waits_longer_than_the_limit_asks_for(limit: RateLimit, pauses: list[float]) -> None:
-    """Each goes at the first moment at which neither the span nor the even spread is overdrawn."""
+    """Each request goes at the first moment that neither the span nor the even spread forbids."""
     arrivals = arrivals_of(limit, pauses)
     burst = min(limit.burst or limit.requests, limit.requests)
     step = limit.per / limit.requests
@@ -167,7 +168,7 @@ def test_nobody_waits_longer_than_the_limit_asks_for(limit: RateLimit, pauses: l
 
 @given(paces)
 def test_greedy_use_reaches_the_limit(limit: RateLimit) -> None:
-    """Who always asks gets all that is allowed: `requests` in every span, as close as `burst` lets them."""
+    """A constant demand gets all that is allowed: `requests` in every span, as close as `burst` permits."""
     burst = min(limit.burst or limit.requests, limit.requests)
     expected = [
         span * limit.per + max(0, place - burst + 1) * limit.per / limit.requests
@@ -179,7 +180,7 @@ def test_greedy_use_reaches_the_limit(limit: RateLimit) -> None:
 
 
 def test_a_burst_of_one_spreads_evenly() -> None:
-    """Six a minute are one each ten seconds."""
+    """Six per minute are one every ten seconds."""
     assert [0, 10, 20, 30, 40, 50, 60, 70] == taken(RateLimit(6, 60, burst=1), [0.0] * 8)
 
 
@@ -206,7 +207,7 @@ def hears(
 
 
 def test_before_the_first_answer_few_requests_go() -> None:
-    """The service may have a limit of a few, and only an answer tells."""
+    """The service may have a low limit, which only an answer shows."""
     window = Window()
     for _ in range(CAUTIOUS):
         assert 0 == window.wait(1000.0)
@@ -219,7 +220,7 @@ def test_before_the_first_answer_few_requests_go() -> None:
 
 @pytest.mark.parametrize("status", [200, 400, 401, 404])
 def test_a_service_that_names_no_limit_has_none(status: int) -> None:
-    """An answer of the service without the headers holds nobody back."""
+    """An answer of the service without the headers delays nobody."""
     window = Window()
     hears(window, status=status, at=1000.0)
 
@@ -228,7 +229,7 @@ def test_a_service_that_names_no_limit_has_none(status: int) -> None:
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 def test_the_page_of_a_gateway_says_nothing_about_the_limit(status: int) -> None:
-    """A 5xx without the headers changes nothing that is known."""
+    """A 5xx without the headers changes nothing."""
     window = Window()
     hears(window, status=status, at=1000.0)
     assert CAUTIOUS == room(window, 1000.0)
@@ -239,7 +240,7 @@ def test_the_page_of_a_gateway_says_nothing_about_the_limit(status: int) -> None
 
 
 def test_the_headers_of_a_failed_query_count() -> None:
-    """The service counts a query that failed like any other."""
+    """The service counts failed queries too."""
     window = Window()
     hears(window, limits(3, 60, Limit=200), status=500, at=1000.0)
 
@@ -248,7 +249,7 @@ def test_the_headers_of_a_failed_query_count() -> None:
 
 @pytest.mark.parametrize("remaining", [0, 1, 2, 3, 100])
 def test_as_many_go_as_remain(remaining: int) -> None:
-    """The next one waits for the answers to those under way, and then for the reset."""
+    """The next query waits for the answers under way, and then for the reset."""
     window = Window()
     hears(window, limits(remaining, 30, Limit=200), at=1000.0)
 
@@ -264,7 +265,7 @@ def test_as_many_go_as_remain(remaining: int) -> None:
 
 @pytest.mark.parametrize("per", [60, 300, 900, 3600])
 def test_after_the_reset_there_is_a_whole_window(per: int) -> None:
-    """Whatever the length of the window, the limit of the service is there again after the reset."""
+    """For windows of any length, the whole limit is available after the reset."""
     window = Window()
     hears(window, limits(0, per, Limit=200, Policy=f"200;w={per}"), at=1000.0)
     seconds = window.wait(1000.0)
@@ -318,14 +319,14 @@ def test_with_nothing_left_it_is_closed_until_the_reset(expected: float, headers
 )
 class TestHeadersThatMakeNoSense:
     def test_they_count_as_none(self, headers: Any) -> None:
-        """A service whose headers cannot be understood has named no limit."""
+        """A service with unreadable headers has named no limit."""
         window = Window()
         hears(window, headers, at=1000.0)
 
         assert 500 == room(window, 1000.0)
 
     def test_they_change_nothing(self, headers: Any) -> None:
-        """What was understood before still holds."""
+        """Earlier knowledge remains valid."""
         window = Window()
         hears(window, limits(100, 60, Limit=200), at=1000.0)
         hears(window, headers, at=1000.0)
@@ -347,7 +348,7 @@ class TestHeadersThatMakeNoSense:
     ids=str,
 )
 def test_the_limit_comes_from_any_header_that_names_it(expected: int, more: dict[str, str]) -> None:
-    """If none does, the largest number that remained is the best guess."""
+    """Without a limit in the headers, the largest remaining number is the best guess."""
     window = Window()
     hears(window, limits(199, 10, **more), at=1000.0)
 
@@ -355,7 +356,7 @@ def test_the_limit_comes_from_any_header_that_names_it(expected: int, more: dict
 
 
 def test_answers_of_one_window_narrow_the_reset() -> None:
-    """The reset comes in whole seconds, rounded up; several answers give it to a part of a second."""
+    """The reset comes in whole seconds, rounded up; several answers narrow it to a fraction of a second."""
     ends = 1059.3
     window = Window()
     for now in (1000.0, 1000.5, 1001.2, 1002.35):
@@ -368,9 +369,9 @@ def test_answers_of_one_window_narrow_the_reset() -> None:
     st.floats(1010.0, 1060.0),
     st.lists(st.tuples(st.floats(0.0, 9.0), st.floats(0.0, 1.0), st.floats(0.0, 1.0)), min_size=1),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=repeats(150))
 def test_nobody_goes_before_the_reset(ends: float, answers: list[tuple[float, float, float]]) -> None:
-    """However long requests and answers take, the wait ends after the reset, as early as can be known."""
+    """However slow requests and answers are, the wait ends as early after the reset as can be known."""
     window, known = Window(), math.inf
     for after, there, back in sorted(answers, key=sum):
         counted = 1000.0 + after + there * (9.9 - after)
@@ -384,7 +385,7 @@ def test_nobody_goes_before_the_reset(ends: float, answers: list[tuple[float, fl
 
 
 def test_a_late_answer_about_an_older_window_is_ignored() -> None:
-    """It says nothing about what is left now, even if it is a refusal."""
+    """An old answer says nothing about the present window, even if it is a refusal."""
     window = Window()
     hears(window, limits(10, 30, Limit=200), at=1000.0)
     hears(window, limits(150, 60, Limit=200), at=1031.0)
@@ -394,7 +395,7 @@ def test_a_late_answer_about_an_older_window_is_ignored() -> None:
 
 
 def test_another_limit_replaces_the_one_that_was_known() -> None:
-    """A refusal with an earlier reset comes from a gateway or a new configuration, and is waited out."""
+    """A refusal with an earlier reset comes from a gateway or a new configuration, and is waited for."""
     window = Window()
     hears(window, limits(900, 3000, Limit=1000), at=1000.0)
     refusal = limits(0, 30, Limit=10)
@@ -407,7 +408,7 @@ def test_another_limit_replaces_the_one_that_was_known() -> None:
 
 
 def test_refusals_that_never_end_make_pauses() -> None:
-    """A service that gives a reset and refuses after it as well is asked less and less often."""
+    """A service that also refuses after its reset receives fewer and fewer requests."""
     window, now = Window(random=lambda: 1.0), 1000.0
     for _ in range(30):
         hears(window, limits(0, 0, Limit=10), status=429, at=now)
@@ -417,7 +418,7 @@ def test_refusals_that_never_end_make_pauses() -> None:
 
 
 def test_the_lowest_of_the_answers_of_a_window_counts() -> None:
-    """Answers overtake each other, and a window only becomes emptier."""
+    """Answers overtake each other, and the remaining number of a window only falls."""
     window = Window()
     for _ in range(3):
         window.sent()
@@ -428,7 +429,7 @@ def test_the_lowest_of_the_answers_of_a_window_counts() -> None:
 
 
 def test_a_new_window_is_known_by_its_reset() -> None:
-    """If the reset is later than this window's, requests of the older window count no more."""
+    """If the reset is later than this window's, requests of the older window no longer count."""
     window = Window()
     hears(window, limits(0, 30, Limit=200, Policy="200;w=60"), at=1000.0)
     hears(window, limits(199, 60, Limit=200, Policy="200;w=60"), at=1030.1)
@@ -457,7 +458,7 @@ def test_after_a_refusal_one_request_finds_the_reset() -> None:
 
 @pytest.mark.parametrize("seconds", [0, 7, 120, 300, 3600])
 def test_retry_after_closes_it(seconds: int) -> None:
-    """A refusal without the other headers closes it for as long as the service asks, up to an hour."""
+    """A refusal without the other headers closes the window for the requested time, up to an hour."""
     window = Window()
     hears(window, CIMultiDict({"Retry-After": str(seconds)}), status=429, at=1000.0)
 
@@ -475,7 +476,7 @@ def test_a_wait_of_more_than_an_hour_closes_nothing(status: int) -> None:
 
 
 def test_the_page_of_a_gateway_closes_it_with_retry_after() -> None:
-    """A 503 that asks for a pause holds all queries back."""
+    """A 503 with a pause delays all queries."""
     window = Window()
     hears(window, CIMultiDict({"Retry-After": "30"}), status=503, at=1000.0)
 
@@ -483,7 +484,7 @@ def test_the_page_of_a_gateway_closes_it_with_retry_after() -> None:
 
 
 def test_the_headers_give_the_reset_more_exactly_than_retry_after() -> None:
-    """Both come in whole seconds, but several answers have narrowed the reset down."""
+    """Both come in whole seconds, but several answers have narrowed the reset."""
     window = Window()
     for now in (1000.0, 1000.7):
         spent = limits(0, 30, Limit=200)
@@ -494,7 +495,7 @@ def test_the_headers_give_the_reset_more_exactly_than_retry_after() -> None:
 
 
 def test_a_longer_retry_after_is_kept_beside_the_headers() -> None:
-    """It means something else than the window, such as a block."""
+    """A longer Retry-After means something other than the window, such as a block."""
     window = Window()
     blocked = limits(0, 30, Limit=200)
     blocked["Retry-After"] = "900"
@@ -504,7 +505,7 @@ def test_a_longer_retry_after_is_kept_beside_the_headers() -> None:
 
 
 def test_refusals_that_name_no_wait_make_longer_and_longer_pauses() -> None:
-    """Each pause is up to twice as long as the one before, and at most a minute, until a success."""
+    """Each pause is up to twice as long as the previous one, and at most a minute, until a success."""
     window, now, pauses = Window(random=lambda: 1.0), 1000.0, []
     for _ in range(9):
         hears(window, status=429, at=now)
@@ -534,7 +535,7 @@ def test_requests_that_are_refused_together_make_one_pause() -> None:
     ("expected", "seconds"), [(30, (30, 10)), (30, (10, 30)), (10, (10, 0)), (10, (10, 3601))]
 )
 def test_the_longest_pause_counts(expected: float, seconds: tuple[int, ...]) -> None:
-    """A pause does not end earlier because of a shorter one."""
+    """A shorter pause does not shorten a longer one."""
     window = Window()
     for each in seconds:
         hears(window, CIMultiDict({"Retry-After": str(each)}), status=503, at=1000.0)
@@ -552,7 +553,7 @@ def gate(clock: Any) -> Gate:
 
 
 class Crowd:
-    """Tasks that pass a gate, and who of them has passed in which order."""
+    """Tasks that pass a gate, and the order in which they passed."""
 
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
@@ -575,7 +576,7 @@ class Crowd:
 
 
 def close(gate: Gate, seconds: float) -> None:
-    """Let the service ask for a pause."""
+    """Let the service request a pause."""
     gate.answered(503, CIMultiDict({"Retry-After": str(seconds)}), gate.clock.now())
 
 
@@ -589,7 +590,7 @@ async def test_a_new_gate_is_open(gate: Gate, clock: Any) -> None:
 
 @pytest.mark.parametrize("seconds", [0.001, 7, 60.0, 3600.0])
 async def test_a_closed_gate_opens_after_its_time(gate: Gate, clock: Any, seconds: float) -> None:
-    """A query that comes to a closed gate waits until it opens, and no longer."""
+    """A query that arrives at a closed gate waits exactly until it opens."""
     close(gate, seconds)
     await gate.enter()
     await gate.enter()
@@ -599,7 +600,7 @@ async def test_a_closed_gate_opens_after_its_time(gate: Gate, clock: Any, second
 
 
 async def test_the_first_to_come_is_the_first_to_go(gate: Gate, clock: Any) -> None:
-    """Queries pass in the order in which they came."""
+    """Queries pass in the order of their arrival."""
     clock.stop()
     close(gate, 30)
     crowd = Crowd(gate)
@@ -611,7 +612,7 @@ async def test_the_first_to_come_is_the_first_to_go(gate: Gate, clock: Any) -> N
 
 
 async def test_a_query_waits_on_when_the_gate_is_closed_for_longer(gate: Gate, clock: Any) -> None:
-    """Nobody passes a gate that was closed again in the meantime."""
+    """Nobody passes a gate that closed again meanwhile."""
     close(gate, 10)
     waiting = asyncio.ensure_future(gate.enter())
     await asyncio.sleep(0)
@@ -623,7 +624,7 @@ async def test_a_query_waits_on_when_the_gate_is_closed_for_longer(gate: Gate, c
 
 @pytest.mark.parametrize("given_up", [(0,), (2,), (4,), (0, 1), (1, 0), (0, 2, 4), (0, 1, 2, 3, 4)], ids=str)
 async def test_a_cancelled_query_hands_its_turn_on(gate: Gate, clock: Any, given_up: tuple[int, ...]) -> None:
-    """Whichever query is cancelled while it waits, the others pass when it is time, in their order."""
+    """Whichever waiting query is cancelled, the others pass in time and in order."""
     clock.stop()
     close(gate, 30)
     crowd = Crowd(gate)
@@ -637,7 +638,7 @@ async def test_a_cancelled_query_hands_its_turn_on(gate: Gate, clock: Any, given
 
 
 async def test_a_query_that_is_cancelled_as_its_turn_comes_hands_it_on(gate: Gate, clock: Any) -> None:
-    """A cancellation in the very moment of the turn costs the next query nothing."""
+    """A cancellation at the very moment of the turn does not delay the next query."""
     clock.stop()
     close(gate, 30)
     crowd = Crowd(gate)
@@ -652,7 +653,7 @@ async def test_a_query_that_is_cancelled_as_its_turn_comes_hands_it_on(gate: Gat
 
 
 async def test_nobody_overtakes_the_line(clock: Any) -> None:
-    """Room goes to those who wait, and not to a query that comes when it becomes free."""
+    """Room goes to waiting queries, not to a query that arrives when the room becomes free."""
     clock.stop()
     crowd = Crowd(Gate("account", clock, RateLimit(4, 8)))
     await crowd.add(*range(8))
@@ -663,7 +664,7 @@ async def test_nobody_overtakes_the_line(clock: Any) -> None:
 
 
 async def test_an_answer_wakes_the_line(gate: Gate, clock: Any) -> None:
-    """An answer that says there is room lets the next queries pass before their time."""
+    """An answer that reports room lets the next queries pass early."""
     clock.stop()
     for _ in range(CAUTIOUS):
         await gate.enter()
@@ -679,7 +680,7 @@ async def test_an_answer_wakes_the_line(gate: Gate, clock: Any) -> None:
 
 
 async def test_a_lost_request_gives_its_room_back(gate: Gate, clock: Any) -> None:
-    """A request that ends without an answer lets one more pass, and just one."""
+    """A request that ends without an answer lets exactly one more pass."""
     clock.stop()
     for _ in range(CAUTIOUS):
         await gate.enter()
@@ -698,7 +699,7 @@ async def test_a_lost_request_gives_its_room_back(gate: Gate, clock: Any) -> Non
 async def test_a_wait_that_is_known_to_be_too_long_is_not_started(
     gate: Gate, clock: Any, expected: bool, until: float
 ) -> None:
-    """If the gate opens after the deadline, the query learns it at once."""
+    """If the gate opens after the deadline, the query fails at once."""
     close(gate, 30)
 
     assert expected is await gate.enter(until)
@@ -734,7 +735,7 @@ async def test_the_deadline_of_one_query_is_not_that_of_the_next(gate: Gate, clo
 
 
 async def test_a_virtual_clock_does_not_run_ahead_of_answers(clock: Any) -> None:
-    """While only an answer can tell whether there is room, a deadline of the virtual clock does not come."""
+    """While only an answer can show room, a deadline on the virtual clock does not expire."""
     gate = Gate("account", clock)
     for _ in range(CAUTIOUS):
         await gate.enter()
@@ -747,7 +748,7 @@ async def test_a_virtual_clock_does_not_run_ahead_of_answers(clock: Any) -> None
 
 
 async def test_a_gate_that_is_shut_lets_nobody_in(gate: Gate, clock: Any) -> None:
-    """Queries in line and queries that come later end with the same error."""
+    """Queries in line and later queries end with the same error."""
     clock.stop()
     close(gate, 30)
     waiting = asyncio.ensure_future(gate.enter())
@@ -755,12 +756,12 @@ async def test_a_gate_that_is_shut_lets_nobody_in(gate: Gate, clock: Any) -> Non
     gate.shut()
 
     for entering in (waiting, gate.enter()):
-        with pytest.raises(ConfigurationError, match="closed"):
+        with pytest.raises(ConfigurationError):
             await entering
 
 
 async def test_a_callback_that_raises_ends_its_own_query_alone(gate: Gate, clock: Any) -> None:
-    """It runs in the task of its query, whoever looks at the line, and the others pass."""
+    """The callback runs in the task of its query, and the others pass."""
     clock.stop()
     close(gate, 30)
 
@@ -778,7 +779,7 @@ async def test_a_callback_that_raises_ends_its_own_query_alone(gate: Gate, clock
 
 
 async def test_waits_are_reported_once(gate: Gate, clock: Any) -> None:
-    """Each query in line learns how long it waits, and again only if the wait becomes longer."""
+    """Each query in line reports its wait, and again only if it becomes longer."""
     clock.stop()
     close(gate, 30)
     heard: dict[int, list[float]] = {0: [], 1: []}
@@ -804,11 +805,11 @@ steps = st.one_of(
 
 
 @given(st.lists(steps, max_size=40), st.sampled_from([None, RateLimit(3, 10), RateLimit(20, 60, burst=1)]))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=repeats(80))
 def test_whoever_gives_up_the_others_get_through(
     script: list[tuple[str, int]], limit: RateLimit | None
 ) -> None:
-    """After any story of arrivals, cancellations, answers and losses, every query passes that stayed."""
+    """After any sequence of arrivals, cancellations, answers and losses, every remaining query passes."""
     asyncio.run(Story(limit).told(script))
 
 
@@ -863,7 +864,7 @@ class Story:
         await settle()
 
 
-# A limit of one's own, through the client
+# The caller's limit, through the client
 
 
 @pytest.mark.parametrize(
@@ -879,14 +880,14 @@ class Story:
 async def test_a_limit_of_ones_own_is_kept(
     make_client: Make, service: Any, expected: list[float], limit: RateLimit
 ) -> None:
-    """Queries go as close together as the limit lets them, and no closer."""
+    """Queries go exactly as close together as the limit permits."""
     await make_client(rate_limit=limit, max_concurrency=1).get_metrics_many(named(8))
 
     assert pytest.approx(expected, abs=0.01) == [request.time - 1000 for request in service.requests]
 
 
 async def test_the_lesser_limit_counts(make_client: Make, service: Any) -> None:
-    """A limit of one's own does not set that of the service aside."""
+    """The caller's limit does not replace the service's."""
     service.limit(2, per=60)
     await make_client(rate_limit=RateLimit(3, per=30), max_concurrency=1).get_metrics_many(named(6))
 
@@ -897,7 +898,7 @@ async def test_the_lesser_limit_counts(make_client: Make, service: Any) -> None:
 
 
 async def test_retries_count_in_the_limit(make_client: Make, service: Any) -> None:
-    """Each attempt is a request."""
+    """Each attempt counts as a request."""
     service.will_answer(Reply(502), Reply(502))
     await make_client(rate_limit=RateLimit(1, per=30)).get_metrics()
 
@@ -905,7 +906,7 @@ async def test_retries_count_in_the_limit(make_client: Make, service: Any) -> No
 
 
 async def test_a_semaphore_is_a_limit(make_client: Make, service: Any) -> None:
-    """Any async context manager may bound the requests, as one that other code shares."""
+    """Any async context manager can limit the requests, for example one shared with other code."""
     client = make_client(rate_limit=asyncio.Semaphore(2), max_concurrency=8)
     found = await client.get_metrics_many(named(20))
 
@@ -914,7 +915,7 @@ async def test_a_semaphore_is_a_limit(make_client: Make, service: Any) -> None:
 
 
 class Noted:
-    """A limiter that notes what happens around it."""
+    """A limiter that records its calls."""
 
     def __init__(self, service: Any, clock: Any) -> None:
         self.notes: list[object] = []
@@ -929,7 +930,7 @@ class Noted:
 
 
 async def test_a_limiter_is_held_during_each_attempt(make_client: Make, service: Any, clock: Any) -> None:
-    """It is entered before each request and left after its answer, not held while waiting to ask again."""
+    """It is entered before each request and left after its answer, not held while a retry waits."""
     service.will_answer(Reply(502), Fault.TRUNCATE)
     limiter = Noted(service, clock)
     await make_client(rate_limit=limiter).get_metrics()
@@ -940,7 +941,7 @@ async def test_a_limiter_is_held_during_each_attempt(make_client: Make, service:
 
 
 async def test_an_error_of_a_limiter_gives_the_room_back(make_client: Make, service: Any) -> None:
-    """A limiter that raises ends the query, and leaves the room and the slot to the next."""
+    """A limiter that raises ends the query, and the next query gets its room and slot."""
 
     class Broken(asyncio.Semaphore):
         async def acquire(self) -> Any:
@@ -960,13 +961,13 @@ async def test_an_error_of_a_limiter_gives_the_room_back(make_client: Make, serv
 
 @pytest.fixture
 def spent(service: Any) -> None:
-    """The first answer says that nothing is left for twenty seconds."""
+    """The first answer leaves no requests for twenty seconds."""
     service.will_answer(service.metrics(headers=dict(limits(0, 20))))
 
 
 @pytest.mark.usefixtures("spent")
 async def test_clients_of_one_account_share_what_they_know(make_client: Make, service: Any) -> None:
-    """What one client is told, the other knows, with other options too."""
+    """Clients share their knowledge, with other options too."""
     for client in (make_client(), make_client(max_retries=0, timeout=5), make_client().with_options()):
         await client.get_metrics()
 
@@ -975,7 +976,7 @@ async def test_clients_of_one_account_share_what_they_know(make_client: Make, se
 
 @pytest.mark.usefixtures("spent")
 async def test_a_client_with_other_options_shares_the_gate(make_client: Make, service: Any) -> None:
-    """with_options leaves the rate limit as it is."""
+    """with_options does not change the rate limit."""
     client = make_client(rate_limit=RateLimit(1, per=50))
     await client.get_metrics()
     await client.with_options(max_retries=0).get_metrics()
@@ -984,7 +985,7 @@ async def test_a_client_with_other_options_shares_the_gate(make_client: Make, se
 
 
 async def test_clients_with_the_same_limit_share_it(make_client: Make, service: Any) -> None:
-    """A limit is one of the account: two clients do not send twice as much."""
+    """The limit applies to the account: two clients do not send twice as much."""
     for _ in range(3):
         await make_client(rate_limit=RateLimit(1, per=50)).get_metrics()
 
@@ -995,7 +996,7 @@ async def test_clients_with_the_same_limit_share_it(make_client: Make, service: 
 async def test_other_accounts_share_nothing(
     make_client: Make, service: Any, elsewhere: Any, clock: Any
 ) -> None:
-    """Another address, another key or another clock knows nothing of it."""
+    """Another address, another key or another clock has separate knowledge."""
     await make_client().get_metrics()
     await make_client(base_url=elsewhere.url).get_metrics()
     with replaced(clock):
@@ -1013,7 +1014,7 @@ async def test_other_accounts_share_nothing(
 
 
 async def test_a_refusal_of_one_client_holds_the_others_back(make_client: Make, service: Any) -> None:
-    """Also without the headers of the limit."""
+    """Even without the headers of the limit."""
     service.will_answer(Reply(429, "", {"Retry-After": "30"}))
     with pytest.raises(RateLimited):
         await make_client(deadline=10).get_metrics()
@@ -1023,7 +1024,7 @@ async def test_a_refusal_of_one_client_holds_the_others_back(make_client: Make, 
 
 
 def test_clients_of_several_threads_share_the_limit() -> None:
-    """Each on a loop of its own, they are all answered."""
+    """Queries on separate loops are all answered."""
     clock = VirtualClock()
     answered = []
 
@@ -1043,13 +1044,13 @@ def test_clients_of_several_threads_share_the_limit() -> None:
 
 
 async def fill(gate: Gate) -> None:
-    """Take all the room there is before the first answer."""
+    """Take all the room before the first answer."""
     for _ in range(CAUTIOUS):
         await gate.enter()
 
 
 def test_news_from_another_thread_wakes_who_waits() -> None:
-    """Room that is found on one loop is taken on another."""
+    """Room that one loop finds is used by another."""
     clock = VirtualClock()
     clock.stop()
     here = Gate("account", clock)
@@ -1080,7 +1081,7 @@ def test_news_from_another_thread_wakes_who_waits() -> None:
 async def test_a_thousand_queries_are_never_refused(
     make_client: Make, service: Any, clock: Any, concurrency: int
 ) -> None:
-    """At 200 a minute they take five windows, and no request is one too many."""
+    """At 200 a minute the queries take five windows, without a single request too many."""
     service.limit(200, per=60)
     found = await make_client(max_concurrency=concurrency).get_metrics_many(named(1000))
 
@@ -1123,7 +1124,7 @@ async def test_a_window_that_others_have_spent_is_waited_for(make_client: Make, 
 async def test_a_refusal_is_no_retry(
     make_client: Make, service: Any, clock: Any, max_retries: int, per: int
 ) -> None:
-    """A query waits until the limit lets it through, whatever the window, and without spending a retry."""
+    """A query waits for the limit, whatever its window, and uses no retry."""
     service.limit(1, per=per)
     service.spend(1)
     found = await make_client(max_retries=max_retries).get_metrics(name_contains="7")
@@ -1151,7 +1152,7 @@ async def test_a_refusal_without_any_header_is_no_retry_either(
 
 
 async def test_a_limit_that_is_always_reached_is_an_error_in_the_end(make_client: Make, service: Any) -> None:
-    """A query that is only ever refused fails after six hours."""
+    """A query that is only refused fails after six hours."""
     service.otherwise(Reply(429, {"error": "Too many requests"}, {"Retry-After": "600"}))
     with pytest.raises(RateLimited) as caught:
         await make_client(max_retries=3).get_metrics()
@@ -1163,7 +1164,7 @@ async def test_a_limit_that_is_always_reached_is_an_error_in_the_end(make_client
 async def test_a_service_that_refuses_again_and_again_is_asked_less_often(
     make_client: Make, service: Any
 ) -> None:
-    """Pauses double up to a minute, even if the service asks for shorter ones."""
+    """Pauses double up to a minute, even if the service requests shorter ones."""
     service.otherwise(Reply(429, {"error": "Too many requests"}, {"Retry-After": "2"}))
     with pytest.raises(RateLimited):
         await make_client().get_metrics()
@@ -1177,7 +1178,7 @@ async def test_a_service_that_refuses_again_and_again_is_asked_less_often(
 async def test_a_wait_of_more_than_an_hour_is_an_error_at_once(
     make_client: Make, service: Any, clock: Any
 ) -> None:
-    """Nobody waits for hours inside a call."""
+    """No call waits for hours."""
     service.otherwise(Reply(429, {"error": "Too many requests"}, {"Retry-After": "3601"}))
     with pytest.raises(RateLimited) as caught:
         await make_client().get_metrics()

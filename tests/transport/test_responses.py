@@ -93,7 +93,7 @@ async def error_of(server: Server, **options: Any) -> HeliconeError:
 
 @pytest.mark.promise(name="C6")
 async def test_a_response_that_unpacks_to_much_more_is_refused() -> None:
-    """A small body that would unpack to much more ends at the limit, and is not retried."""
+    """A small body that unpacks to much more ends at the limit, and is not retried."""
     bomb = gzip.compress(b" " * (2 * protocol.LARGEST_RESPONSE))
     server = Server(response(bomb, "Content-Encoding: gzip"))
     error = await error_of(server, max_retries=4)
@@ -104,7 +104,7 @@ async def test_a_response_that_unpacks_to_much_more_is_refused() -> None:
 
 @pytest.mark.promise(name="C6")
 async def test_reading_ends_at_the_limit() -> None:
-    """A response without end is not read for ever: the server finds the connection closed."""
+    """The client stops reading an endless response, and the server finds the connection closed."""
     sent = 0
 
     async def more() -> bytes:
@@ -120,7 +120,7 @@ async def test_reading_ends_at_the_limit() -> None:
 
 
 async def test_large_and_small_pieces_make_one_body() -> None:
-    """However a response is cut on the way, its metrics are read."""
+    """Metrics are read however the network cuts the response."""
     whole = response()
     for size in (1, 7, 100, len(whole)):
 
@@ -144,7 +144,7 @@ async def test_large_and_small_pieces_make_one_body() -> None:
     ids=["no length", "negative length", "no end", "nothing", "NUL"],
 )
 async def test_a_broken_chunk_ends_the_attempt_at_once(ending: bytes) -> None:
-    """A connection that the client's own library gives up is noticed before the timeout."""
+    """A connection that aiohttp gives up is noticed before the timeout."""
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
 
     async def pause() -> bytes:
@@ -157,7 +157,7 @@ async def test_a_broken_chunk_ends_the_attempt_at_once(ending: bytes) -> None:
 
 @pytest.mark.parametrize("length", [0, 1, 20, len(BODY) - 1])
 async def test_json_that_ends_early_is_retried(length: int) -> None:
-    """A server that fails while it writes may give a length that agrees with what it wrote."""
+    """A server that fails while it writes can send a length that matches its incomplete body."""
     server = Server(response(BODY[:length]))
     error = await error_of(server, max_retries=2)
 
@@ -167,7 +167,7 @@ async def test_json_that_ends_early_is_retried(length: int) -> None:
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "gzip", "gzip, br"])
 async def test_an_encoding_that_cannot_be_read_is_no_reason_to_retry(encoding: str) -> None:
-    """The next response would be packed in the same way."""
+    """A retry would receive the same packed response."""
     server = Server(response(BODY, f"Content-Encoding: {encoding}"))
     error = await error_of(server, max_retries=4)
 
@@ -176,7 +176,7 @@ async def test_an_encoding_that_cannot_be_read_is_no_reason_to_retry(encoding: s
 
 
 async def test_the_session_of_a_caller_unpacks_nothing_either() -> None:
-    """The limit holds whatever session is used, and packed metrics are read."""
+    """The limit applies to every session, and packed metrics are read."""
     packed = response(gzip.compress(BODY), "Content-Encoding: gzip")
     async with Server(packed) as server, aiohttp.ClientSession(auto_decompress=True) as session:
         found = await client_of(server, session=session).get_metrics()
@@ -187,7 +187,7 @@ async def test_the_session_of_a_caller_unpacks_nothing_either() -> None:
 
 
 async def test_a_batch_survives_a_server_that_closes_after_each_response() -> None:
-    """It does not announce that it closes; no query is lost, though none is retried."""
+    """If the server closes connections unannounced, no query is lost, even without retries."""
     async with Server(response()) as server, client_of(server) as client:
         queries = [SessionMetricsQuery(name_contains=str(number)) for number in range(200)]
         found = await client.get_metrics_many(queries)
@@ -199,7 +199,7 @@ async def test_a_batch_survives_a_server_that_closes_after_each_response() -> No
 @pytest.mark.parametrize("drops", [1, 2])
 @pytest.mark.parametrize("is_first", [True, False], ids=["new connection", "idle connection"])
 async def test_a_drop_before_the_response_is_repeated_once(drops: int, is_first: bool) -> None:
-    """On a connection of its own, and without a wait; a second drop is a failure of the attempt."""
+    """On a new connection, and without a wait; a second drop is a failure of the attempt."""
     async with Server(response(), closes=False) as server, client_of(server) as client:
         if not is_first:
             await client.get_metrics()
@@ -216,7 +216,7 @@ async def test_a_drop_before_the_response_is_repeated_once(drops: int, is_first:
 
 
 async def test_a_response_that_breaks_off_is_not_repeated_at_once() -> None:
-    """What has begun to arrive counts as an attempt."""
+    """A response that has begun to arrive counts as an attempt."""
     server = Server(response()[:-5])
     error = await error_of(server)
 
@@ -224,7 +224,7 @@ async def test_a_response_that_breaks_off_is_not_repeated_at_once() -> None:
 
 
 async def test_a_repeated_request_keeps_to_the_timeout() -> None:
-    """Both requests together take no longer than one attempt may."""
+    """Both requests together are limited by the timeout of one attempt."""
     gate = asyncio.Event()
 
     async def never() -> bytes:
@@ -246,7 +246,7 @@ async def test_a_repeated_request_keeps_to_the_timeout() -> None:
 @pytest.mark.promise(name="K4")
 @pytest.mark.parametrize("padding", range(60, 100))
 async def test_a_header_that_is_too_long_shows_no_part_of_the_key(padding: int) -> None:
-    """Aiohttp cuts the line that it quotes, so that the whole key is not there to be found."""
+    """Aiohttp cuts the line that it quotes, so the key in it is incomplete."""
     line = b"X: " + b"a" * padding + b" " + KEY.encode() + b"b" * 9000
     error = await error_of(Server(b"HTTP/1.1 200 OK\r\n" + line + b"\r\n\r\n"))
 
@@ -269,7 +269,7 @@ async def test_a_header_that_is_too_long_shows_no_part_of_the_key(padding: int) 
     ids=["half a head", "half a body", "chunk", "header", "status", "no HTTP"],
 )
 async def test_a_broken_response_with_the_key_does_not_show_it(sent: str) -> None:
-    """Neither the error nor what it was raised from holds a part of the response."""
+    """Neither the error nor its cause holds a part of the response."""
     error = await error_of(Server(sent.encode()))
     texts = ["".join(traceback.format_exception(error))]
     chain: BaseException | None = error
@@ -283,7 +283,7 @@ async def test_a_broken_response_with_the_key_does_not_show_it(sent: str) -> Non
 
 @pytest.mark.promise(name="K4")
 async def test_an_escaped_key_at_the_end_of_a_message_is_masked() -> None:
-    """The service may spell the key as it likes, and messages are cut after secrets are masked."""
+    """The key is masked in every spelling, before messages are cut."""
     body = b'{"error":"' + b"x" * 480 + b"\\u0073" + KEY[1:].encode() + b'"}'
     error = await error_of(Server(response(body, status="401 No")))
 
@@ -318,7 +318,7 @@ async def test_a_key_of_a_query_in_a_mapping_is_not_repeated() -> None:
     "host", ["a..b", ".a", "xn--", "xn--.example", "a" * 64, "b." + "a" * 64 + ".example"]
 )
 async def test_a_host_that_cannot_be_looked_up_is_named(host: str) -> None:
-    """Otherwise it would raise UnicodeError at the first query, past `return_errors`."""
+    """A host that cannot be encoded is an error of the package, not a UnicodeError past `return_errors`."""
     with pytest.raises(ConfigurationError) as caught:
         HeliconeClient(KEY, base_url=f"http://{host}")
 

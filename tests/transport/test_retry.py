@@ -27,7 +27,7 @@ def failed(text: str) -> QueryFailed:
 
 
 def policy(share: float = 1.0, **options: Any) -> RetryPolicy:
-    """A policy whose jitter is always *share* of the most."""
+    """A policy whose jitter is always *share* of the maximum."""
     return RetryPolicy(**{"random": lambda: share, **options})
 
 
@@ -54,7 +54,7 @@ def policy(share: float = 1.0, **options: Any) -> RetryPolicy:
     ids=str,
 )
 def test_a_fault_that_passes_is_transient(error: HeliconeError) -> None:
-    """No answer, a gateway's page, the rate limit and ClickHouse's words for a bad moment pass."""
+    """No answer, a gateway's page, the rate limit and ClickHouse's words for overload are transient."""
     assert True is is_transient(error)
 
 
@@ -81,7 +81,7 @@ def test_a_fault_that_passes_is_transient(error: HeliconeError) -> None:
     ids=str,
 )
 def test_a_fault_that_stays_is_not(error: HeliconeError) -> None:
-    """What the same question would meet again is not asked again."""
+    """A query that would fail again is not retried."""
     assert False is is_transient(error)
 
 
@@ -90,18 +90,18 @@ def test_a_fault_that_stays_is_not(error: HeliconeError) -> None:
     [(0.5, 0), (1.0, 1), (2.0, 2), (4.0, 3), (8.0, 4), (16.0, 5), (20.0, 6), (20.0, 50), (20.0, 2000)],
 )
 def test_the_longest_wait_doubles_up_to_an_end(expected: float, retries: int) -> None:
-    """Half a second before the first retry, then twice as long each time, never above twenty."""
+    """The wait is half a second before the first retry, and doubles each time up to twenty."""
     assert expected == policy(max_retries=10_000).wait(BROKEN, retries)
 
 
 @pytest.mark.parametrize(("expected", "share"), [(0.0, 0.0), (1.0, 0.25), (4.0, 1.0)])
 def test_the_jitter_is_full(expected: float, share: float) -> None:
-    """The wait is anything from nothing to the longest."""
+    """The wait is anything between zero and its maximum."""
     assert expected == policy(share).wait(BROKEN, 3)
 
 
 def test_the_usual_jitter_keeps_the_bounds() -> None:
-    """With Python's own random numbers the waits differ, and stay within the bounds."""
+    """With Python's random numbers the waits differ, and stay within the bounds."""
     waits = [RetryPolicy().wait(BROKEN, 2) for _ in range(200)]
 
     assert all(wait is not None and 0 <= wait <= 2 for wait in waits)
@@ -131,7 +131,7 @@ def test_jitter_only_adds_to_the_wait_asked_for(expected: float, seconds: float,
 
 @pytest.mark.parametrize("seconds", [3600.1, 1e12])
 def test_a_wait_of_more_than_an_hour_is_an_error(seconds: float) -> None:
-    """Nobody waits for hours inside a call: the error is raised at once."""
+    """No call waits for hours: the error is raised at once."""
     assert policy().wait(overloaded(seconds), 0) is None
     assert not policy().outlasts(RateLimited("slow down", status=429, retry_after=seconds), 0)
 
@@ -141,7 +141,7 @@ def test_a_wait_of_more_than_an_hour_is_an_error(seconds: float) -> None:
     [(False, 0, 0), (True, 1, 0), (False, 1, 1), (True, 4, 3), (False, 4, 4), (True, 100, 99)],
 )
 def test_max_retries_counts_the_retries(expected: bool, max_retries: int, retries: int) -> None:
-    """With so many retries there is one attempt more."""
+    """With this number of retries there is one more attempt."""
     assert expected is (policy(max_retries=max_retries).wait(BROKEN, retries) is not None)
 
 
@@ -149,13 +149,13 @@ def test_max_retries_counts_the_retries(expected: bool, max_retries: int, retrie
     "error", [failed("Invalid timezone difference"), InvalidRequest("x", status=400)], ids=str
 )
 def test_a_lasting_fault_is_not_retried(error: HeliconeError) -> None:
-    """A deterministic error has no wait, however many retries are left."""
+    """A deterministic error has no wait, however many retries remain."""
     assert policy(max_retries=100).wait(error, 0) is None
 
 
 @pytest.mark.parametrize("seconds", [None, 0.0, 300.0, 3600.0])
 def test_a_refusal_is_waited_out_without_retries(seconds: float | None) -> None:
-    """A query waits for the rate limit even without retries, for hours if need be, but not for ever."""
+    """A query waits for the rate limit even without retries, for hours if necessary, but not forever."""
     refusal = RateLimited("slow down", status=429, retry_after=seconds)
 
     assert policy(max_retries=0).outlasts(refusal, elapsed=5 * 3600.0)

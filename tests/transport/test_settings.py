@@ -8,6 +8,7 @@ from yarl import URL
 
 from helicone_sessions import ConfigurationError, HeliconeClient
 from helicone_sessions.transport.endpoint import ApiKey, Settings, resolve
+from tests.parts import parts
 
 KEY = "sk-helicone-example-key"
 US, EU = "https://api.helicone.ai", "https://eu.api.helicone.ai"
@@ -35,7 +36,7 @@ def settings(environment: dict[str, str] | None = None, **arguments: Any) -> Set
 def test_the_key_comes_from_the_argument_then_from_the_environment(
     expected: str, argument: str | None, environment: dict[str, str]
 ) -> None:
-    """An argument goes before HELICONE_API_KEY."""
+    """An argument overrides HELICONE_API_KEY."""
     assert expected == settings(environment, api_key=argument).api_key.reveal()
 
 
@@ -61,12 +62,12 @@ def test_the_key_comes_from_the_argument_then_from_the_environment(
 def test_the_address_comes_from_the_arguments_then_from_the_environment(
     expected: str, arguments: dict[str, Any], environment: dict[str, str]
 ) -> None:
-    """A region or an address goes before HELICONE_BASE_URL, and that before the US region."""
+    """A region or an address overrides HELICONE_BASE_URL, and that overrides the US region."""
     assert URL(expected) == settings(environment, **arguments).base_url
 
 
 def test_a_client_reads_the_environment_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without arguments the process's own environment names key and address."""
+    """Without arguments, the environment of the process provides key and address."""
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
 
@@ -76,15 +77,15 @@ def test_a_client_reads_the_environment_of_the_process(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("base_url", [LOCAL, URL(LOCAL), US])
 @pytest.mark.parametrize("region", ["us", "eu"])
 def test_region_and_address_exclude_each_other(region: str, base_url: Any) -> None:
-    """Both would leave open which counts, so both are refused."""
-    with pytest.raises(ConfigurationError, match="region cannot be combined with `base_url`"):
+    """Both together are ambiguous, so they are rejected."""
+    with pytest.raises(ConfigurationError, check=parts(argument="region")):
         settings(region=region, base_url=base_url)
 
 
 @pytest.mark.parametrize("region", ["US", "asia", "", 5])
 def test_a_region_is_us_or_eu(region: Any) -> None:
-    """Any other region is refused, and the message lists them."""
-    with pytest.raises(ConfigurationError, match="region must be 'us' or 'eu'"):
+    """Any other region is rejected with the list of regions."""
+    with pytest.raises(ConfigurationError, check=parts(argument="region")):
         settings(region=region)
 
 
@@ -156,7 +157,7 @@ def all_text_of(error: BaseException) -> str:
     ],
 )
 def test_a_bad_value_is_refused_without_showing_a_key(message: str, arguments: dict[str, Any]) -> None:
-    """The message says what is due; a key, in its own place or in a wrong one, is not repeated in it."""
+    """The message says what is expected; it does not repeat a key, whether in its place or a wrong one."""
     with pytest.raises(ConfigurationError, match=message) as caught:
         settings(**arguments)
     assert SECRET not in all_text_of(caught.value)
@@ -176,7 +177,7 @@ def test_a_bad_value_is_refused_without_showing_a_key(message: str, arguments: d
     ],
 )
 def test_bad_values_of_the_environment_are_refused_alike(message: str, environment: dict[str, str]) -> None:
-    """The environment is held to the same rules as the arguments."""
+    """The environment follows the same rules as the arguments."""
     with pytest.raises(ConfigurationError, match=message) as caught:
         settings(environment, api_key=None)
     assert SECRET not in all_text_of(caught.value)
@@ -189,27 +190,27 @@ def test_bad_values_of_the_environment_are_refused_alike(message: str, environme
     "show", [repr, str, "{}".format, "{!r}".format, "%s".__mod__, lambda key: repr([key])]
 )
 def test_a_key_shows_itself_as_stars(show: Any) -> None:
-    """No way of turning a key into text gives it away."""
+    """No conversion of a key to text reveals it."""
     assert KEY not in show(ApiKey(KEY))
     assert "***" in show(ApiKey(KEY))
 
 
 def test_settings_show_no_key() -> None:
-    """The repr of what holds a key is masked too."""
+    """The repr of an object with a key is masked too."""
     assert "Settings(base_url=URL('https://api.helicone.ai'), api_key=ApiKey('***'))" == repr(settings())
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize("thing", [ApiKey(KEY), settings()], ids=["key", "settings"])
 def test_a_key_is_not_pickled(thing: object, protocol: int) -> None:
-    """A key does not travel to another process by accident."""
+    """A key does not reach another process by accident."""
     with pytest.raises(TypeError, match="an API key is not pickled"):
         pickle.dumps(thing, protocol=protocol)
 
 
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
 def test_a_key_is_not_copied(duplicate: Any) -> None:
-    """There is one object that holds the key."""
+    """A single object holds the key."""
     with pytest.raises(TypeError, match="an API key is not pickled"):
         duplicate(ApiKey(KEY))
 

@@ -2,11 +2,14 @@
 
 import pytest
 
+from tests.repeats import only_full
 from tests.transport.simulation import Simulation
+
+pytestmark = pytest.mark.once
 
 FAST, NEAR, FAR, SLOW = (0.001, 0.01), (0.02, 0.08), (0.05, 0.3), (0.3, 1.5)
 WINDOWS = (60.0, 300.0, 900.0)
-LIMITS = (10, 200, 1000, 10_000)
+LIMITS = (10, 200, 1000, pytest.param(10_000, marks=only_full))
 
 
 def batch(
@@ -19,7 +22,7 @@ def batch(
     seed: int = 0,
     has_headers: bool = True,
 ) -> Simulation:
-    """Three and a half windows of queries, spread over so many processes, after the last answer."""
+    """Three and a half windows of queries, distributed over several processes, after the last answer."""
     simulation = Simulation(limit, per, latency, seed, has_headers)
     for _ in range(processes):
         simulation.add(limit * 7 // 2 // processes, concurrency=concurrency)
@@ -33,7 +36,7 @@ def batch(
 def test_one_process_uses_the_whole_limit_and_is_not_refused(
     per: float, limit: int, concurrency: int, latency: tuple[float, float]
 ) -> None:
-    """A process that is alone with the limit is never refused and loses at most 3 % of the time."""
+    """A process that uses the limit alone is never refused and loses at most 3 % of the time."""
     alone = batch(limit, per, concurrency=concurrency, latency=latency)
 
     assert (limit * 7 // 2, 0) == (alone.answered, alone.refused)
@@ -49,7 +52,7 @@ def test_one_process_uses_the_whole_limit_and_is_not_refused(
 def test_processes_share_a_limit_without_knowing_each_other(
     per: float, limit: int, processes: int, concurrency: int, latency: tuple[float, float]
 ) -> None:
-    """No query is lost or refused for hours, and together they need hardly more time than one."""
+    """No query is lost or refused for hours, and together they need little more time than one process."""
     shared = batch(limit, per, processes, concurrency=concurrency, latency=latency)
 
     assert limit * 7 // 2 // processes * processes == shared.answered
@@ -94,7 +97,7 @@ def test_a_late_process_is_let_in(concurrency: int, latency: tuple[float, float]
 @pytest.mark.parametrize("begins", MOMENTS)
 @pytest.mark.parametrize("latency", [FAST, NEAR, FAR], ids=str)
 def test_a_late_process_gets_a_share(latency: tuple[float, float], begins: float) -> None:
-    """It is done in at most three times the time that half of the limit would take, and mostly in less."""
+    """It takes at most three times as long as half of the limit would, and usually less."""
     both = Simulation(200, 60.0, latency)
     both.add(2 * QUERIES, begins=0)
     late = both.add(500, begins=begins)

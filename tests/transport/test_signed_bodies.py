@@ -21,7 +21,7 @@ BODY = {"request": {"messages": ["hi"]}, "response": "hello"}
 
 @pytest.fixture
 async def server() -> AsyncIterator[TestServer]:
-    """A storage on loopback, the host of the service as well; it notes the headers that it gets."""
+    """A storage on loopback, at the host of the service; it records the received headers."""
     seen: list[web.Request] = []
     failures = {"left": 2}
 
@@ -81,7 +81,7 @@ async def reader(base_url: str = "http://127.0.0.1:9", **options: Any) -> AsyncI
 
 
 async def refusal(address: object, base_url: str = "http://127.0.0.1:9", **options: Any) -> str:
-    """The reason for which a body is not read."""
+    """The reason why a body cannot be read."""
     async with reader(base_url, **options) as bodies:
         with pytest.raises(BodyUnavailable) as caught:
             await bodies.read(address)

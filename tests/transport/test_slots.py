@@ -8,7 +8,7 @@ from helicone_sessions.transport.attempt import Slots
 
 
 async def in_line(slots: Slots, count: int) -> list["asyncio.Task[None]"]:
-    """So many tasks that wait for a slot."""
+    """Tasks that wait for a slot, in this number."""
     tasks = [asyncio.ensure_future(slots.take()) for _ in range(count)]
     await asyncio.sleep(0)
     return tasks
@@ -16,7 +16,7 @@ async def in_line(slots: Slots, count: int) -> list["asyncio.Task[None]"]:
 
 @pytest.mark.parametrize("count", [1, 3])
 async def test_there_are_no_more_slots_than_given(count: int) -> None:
-    """After so many a slot is free only when one is released."""
+    """When all slots are taken, one is free only after a release."""
     slots = Slots(count)
 
     assert [*[True] * count, False] == [slots.try_take() for _ in range(count + 1)]
@@ -25,7 +25,7 @@ async def test_there_are_no_more_slots_than_given(count: int) -> None:
 
 
 async def test_a_released_slot_goes_to_the_first_in_line() -> None:
-    """Tasks get slots in the order in which they came, and nobody who comes later is quicker."""
+    """Tasks get slots in the order of their arrival, and none can jump the queue."""
     slots = Slots(0)
     first, second = await in_line(slots, 2)
 

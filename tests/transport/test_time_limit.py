@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helicone_sessions.transport.connection import TimeLimit, TimeLimits
+from tests.repeats import repeats
 from tests.virtual_time import VirtualTimeLoop
 
 
 def run(test: Callable[[VirtualTimeLoop, TimeLimits], Coroutine[Any, Any, Any]]) -> Any:
-    """Run *test* in a loop of its own."""
+    """Run *test* in its own loop."""
     with asyncio.Runner(loop_factory=partial(VirtualTimeLoop, 0)) as runner:
         loop = runner.get_loop()
         assert isinstance(loop, VirtualTimeLoop)
@@ -25,7 +26,7 @@ async def for_ever() -> None:
 
 
 async def cancelling(limits: TimeLimits, seconds: float, what: Awaitable[None]) -> int:
-    """How many cancellations the task is asked for after a block that ran into its limit."""
+    """The number of cancellations that a task has after a block exceeds its limit."""
     task = asyncio.current_task()
     assert task is not None
     with pytest.raises(TimeoutError), TimeLimit(limits, seconds):
@@ -35,7 +36,7 @@ async def cancelling(limits: TimeLimits, seconds: float, what: Awaitable[None]) 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.001, 5.0, 60.0, 86400.0])
 def test_a_block_ends_after_its_time(seconds: float) -> None:
-    """What takes longer ends with a TimeoutError, and the task goes on as if nothing had been."""
+    """A slower block ends with a TimeoutError, and the task continues undisturbed."""
 
     async def test(loop: VirtualTimeLoop, limits: TimeLimits) -> None:
         assert 0 == await cancelling(limits, seconds, for_ever())
@@ -46,7 +47,7 @@ def test_a_block_ends_after_its_time(seconds: float) -> None:
 
 
 def test_a_block_that_ends_in_time_is_left_alone() -> None:
-    """Nothing comes after it, neither an error nor a late cancellation."""
+    """Nothing follows it, neither an error nor a late cancellation."""
 
     async def test(loop: VirtualTimeLoop, limits: TimeLimits) -> None:
         with TimeLimit(limits, 5):
@@ -58,7 +59,7 @@ def test_a_block_that_ends_in_time_is_left_alone() -> None:
 
 
 def test_an_error_of_the_block_is_its_own() -> None:
-    """What the block raises comes out of it, also where its time was over."""
+    """An exception of the block is raised, even after its time."""
 
     async def fails_late() -> None:
         try:
@@ -79,7 +80,7 @@ def test_an_error_of_the_block_is_its_own() -> None:
 
 
 def test_a_cancellation_from_outside_stays_one() -> None:
-    """Who cancels the task gets a cancelled task, and not a TimeoutError."""
+    """A cancellation from outside cancels the task, without a TimeoutError."""
 
     async def block(limits: TimeLimits) -> None:
         with TimeLimit(limits, 5):
@@ -96,7 +97,7 @@ def test_a_cancellation_from_outside_stays_one() -> None:
 
 @pytest.mark.parametrize("is_first", [True, False])
 def test_a_cancellation_and_the_limit_at_once_are_a_cancellation(is_first: bool) -> None:
-    """The one who cancels the task is not to wait for what follows the time limit."""
+    """A cancellation from outside does not wait for the time limit."""
 
     async def block(limits: TimeLimits, begun: asyncio.Event) -> None:
         with TimeLimit(limits, 5):
@@ -124,7 +125,7 @@ def test_a_cancellation_and_the_limit_at_once_are_a_cancellation(is_first: bool)
 def test_of_nested_blocks_the_one_whose_time_is_over_ends(
     expected: list[object], outer: float, inner: float
 ) -> None:
-    """Each TimeoutError comes out of the block that it belongs to."""
+    """Each TimeoutError leaves the block of its limit."""
 
     async def test(loop: VirtualTimeLoop, limits: TimeLimits) -> list[object]:
         ended = ""
@@ -146,7 +147,7 @@ def test_of_nested_blocks_the_one_whose_time_is_over_ends(
 
 
 def test_a_task_that_is_being_cancelled_has_time_limits_too() -> None:
-    """Cleaning up after a cancellation may have a limit of its own."""
+    """Cleaning up after a cancellation can have its own limit."""
 
     async def block(limits: TimeLimits) -> str:
         try:
@@ -169,7 +170,7 @@ def test_a_task_that_is_being_cancelled_has_time_limits_too() -> None:
 
 
 def test_a_block_that_takes_time_to_end_is_struck_once() -> None:
-    """What a block does after its time is not disturbed when the limits of other blocks strike."""
+    """A block that runs after its time is not disturbed by the limits of other blocks."""
 
     async def slow_to_end(notes: list[str]) -> None:
         try:
@@ -190,9 +191,9 @@ def test_a_block_that_takes_time_to_end_is_struck_once() -> None:
 
 
 @given(st.lists(st.integers(0, 50), max_size=30), st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=repeats(60))
 def test_each_limit_fires_at_its_own_time(ends: list[int], chance: random.Random) -> None:
-    """However many there are, in whatever order they begin and end, each has the time that it was given."""
+    """Any number of blocks, begun and ended in any order, have their own limits."""
     plan = [(end * chance.random() / 2, end, end > 0 and chance.random() < 0.3) for end in ends]
 
     async def block(
@@ -214,7 +215,7 @@ def test_each_limit_fires_at_its_own_time(ends: list[int], chance: random.Random
 
 
 def test_blocks_share_one_timer() -> None:
-    """A thousand blocks that end in time ask the loop for one timer in each span of the limit."""
+    """A thousand blocks that end in time create one timer of the loop in each span of the limit."""
 
     async def block(limits: TimeLimits) -> None:
         with TimeLimit(limits, 60):
@@ -241,7 +242,7 @@ def test_blocks_one_after_another_ask_for_a_timer_now_and_then() -> None:
 
 
 def test_closing_gives_the_timer_back() -> None:
-    """Nothing of closed limits is left in the loop; closing once more does no harm."""
+    """Closed limits leave nothing in the loop; closing again does no harm."""
 
     async def test(loop: VirtualTimeLoop, limits: TimeLimits) -> list[bool]:
         limits.close()

@@ -1,4 +1,4 @@
-"""What type checkers have to accept: every line here runs, and gives what it says.
+"""Code that type checkers have to accept: every line here runs, with the given result.
 
 `nox -s typing` checks it with mypy and with pyright; test_typing.py runs it.
 """
@@ -105,7 +105,7 @@ SessionMetricsQuery(filter=filter_)
 SessionMetricsQuery(timezone_difference=UTC)
 SessionMetricsQuery(timezone_difference=-90)
 
-# What is taken out of a grid.
+# Parts of a grid.
 PERIOD = Period(None, None, None)
 CELL = GridCell("o3", PERIOD, SessionMetricsQuery())
 GRID = MetricsGrid(SessionMetricsQuery(), {"o3": P, ("o3", "eu"): P}, (PERIOD,), {(0, 0): CELL, (1, 0): CELL})

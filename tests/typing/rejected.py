@@ -1,4 +1,4 @@
-"""What type checkers have to reject: each line is an error for the checkers that its comments name.
+"""Code that type checkers have to reject: each line is an error for the checkers in its comment.
 
 An unnecessary comment is an error itself, so that a line which is accepted by mistake is seen. Nothing here
 is run: `nox -s typing` checks it with mypy and with pyright.

@@ -1,4 +1,4 @@
-"""What type checkers have to accept does run; they are asked themselves by `nox -s typing`."""
+"""The code that type checkers have to accept runs; `nox -s typing` runs the checkers."""
 
 import runpy
 from pathlib import Path

@@ -59,15 +59,15 @@ class Columns:
     request_id = TextColumn("request_id")
     """UUID of the request."""
     prompt_tokens = NumberColumn("prompt_tokens")
-    """Tokens sent, in tokens."""
+    """Tokens sent."""
     completion_tokens = NumberColumn("completion_tokens")
-    """Tokens received, in tokens."""
+    """Tokens received."""
     prompt_cache_read_tokens = NumberColumn("prompt_cache_read_tokens")
-    """Tokens read from the provider's cache, in tokens."""
+    """Tokens read from the provider's cache."""
     prompt_cache_write_tokens = NumberColumn("prompt_cache_write_tokens")
-    """Tokens written to the provider's cache, in tokens."""
+    """Tokens written to the provider's cache."""
     total_tokens = NumberColumn("total_tokens")
-    """Tokens sent and received, in tokens."""
+    """Tokens sent and received."""
     target_url = TextColumn("target_url")
     """Address to which the request was forwarded."""
     property_key = PropertyKeyColumn("property_key")
@@ -109,13 +109,13 @@ class Columns:
     session_total_cost = NumberColumn("session_total_cost")
     """Price of all requests of the session, in dollars."""
     session_total_tokens = NumberColumn("session_total_tokens")
-    """All tokens of the session, in tokens."""
+    """All tokens of the session."""
     session_prompt_tokens = NumberColumn("session_prompt_tokens")
-    """Tokens sent in the session, in tokens."""
+    """Tokens sent in the session."""
     session_completion_tokens = NumberColumn("session_completion_tokens")
-    """Tokens received in the session, in tokens."""
+    """Tokens received in the session."""
     session_total_requests = NumberColumn("session_total_requests")
-    """Requests of the session, in requests."""
+    """Requests of the session."""
     session_created_at = TimestampColumn("session_created_at")
     """Time of the first request of the session."""
     session_latest_request_created_at = TimestampColumn("session_latest_request_created_at")
@@ -162,7 +162,7 @@ def _unknown(name: object) -> UnknownColumn:
     )
 
 
-# Names from elsewhere whose nearest spelling is another column.
+# Names from other APIs whose nearest spelling is another column.
 _SYNONYMS: Final = {
     "helicone-session-id": "'session_id'",
     "helicone-session-name": "'session_name'",

@@ -1,4 +1,4 @@
-"""The classes of columns: what each kind is compared with, and what a type checker knows of it."""
+"""The classes of columns: the comparisons of each kind, at run time and for type checkers."""
 
 import difflib
 from collections.abc import Iterable
@@ -44,7 +44,7 @@ E = TypeVar("E", bound=FilterError)
 
 # The open-source server takes about 4,000.
 _MOST_VALUES: Final = 100_000
-# What other libraries, SQL and the API call it.
+# Names in other libraries, in SQL and in the API.
 _SYNONYMS: Final = {
     "equals": "eq",
     "not_equals": "ne",
@@ -70,18 +70,37 @@ _SYNONYMS: Final = {
 }
 
 
+class _Documented:
+    """The docstring of a class of columns; for one of its columns, its meaning and unit come first."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __get__(self, column: "Column | None", _owner: object) -> str:
+        if column is None:
+            return self._text
+        facts = column.facts
+        about = facts.about[:1].upper() + facts.about[1:]
+        return f"{about}{f', in {facts.unit}' if facts.unit else ''}.\n\n{self._text}"
+
+
 class Column(Operand):
     """A column of the API; comparing it with a constant gives a `Filter`.
 
     Args:
         name: Its name in the API.
-        key: The key, of a map.
+        key: The key of a map column.
     """
 
     __slots__ = ("_facts", "_key")
 
     # The operators and methods of the class, for messages.
     _has: ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        # In a notebook, `F.cost?` shows the docstring of the column.
+        setattr(cls, "__doc__", _Documented(cls.__doc__ or ""))  # noqa: B010 - it is no plain text
 
     def __init__(self, name: str, key: str | None = None) -> None:
         self._facts = COLUMNS[name]
@@ -151,7 +170,7 @@ class Column(Operand):
 
         Raises:
             FilterTypeError: The kind of column has no such operator, or the constant has the wrong type.
-            FilterValueError: The constant is one that the column cannot hold.
+            FilterValueError: The column cannot hold the constant.
         """
         facts = self._facts
         if operator not in facts.operators:
@@ -198,7 +217,7 @@ class Equatable(Column, Generic[T]):
         return self._where("not-equals", value)
 
     def is_in(self, values: Iterable[T]) -> Filter:
-        """One of *values*; of none it is ``NONE``.
+        """One of *values*; an empty list gives ``NONE``.
 
         Args:
             values: Constants of the column's kind, 100,000 at most; the open-source server takes about 4,000.
@@ -210,7 +229,7 @@ class Equatable(Column, Generic[T]):
         return Filter._of(join(Or, self._each("equals", values)))
 
     def not_in(self, values: Iterable[T]) -> Filter:
-        """None of *values*; of none it is ``ALL``.
+        """None of *values*; an empty list gives ``ALL``.
 
         Args:
             values: As in `is_in`.
@@ -222,7 +241,7 @@ class Equatable(Column, Generic[T]):
         return Filter._of(join(And, self._each("not-equals", values)))
 
     def is_each(self, values: Iterable[T]) -> dict[T, Filter]:
-        """A filter for each of *values*, under that value: the segments of a table.
+        """A filter for each of *values*, as a dict: the segments of a table.
 
         Args:
             values: As in `is_in`.
@@ -309,7 +328,7 @@ class Ordered(Equatable[T]):
             inclusive: Which of the ends belong to the range.
 
         Raises:
-            FilterValueError: *low* is above *high*, or *inclusive* is another word.
+            FilterValueError: *low* is above *high*, or *inclusive* is unknown.
 
         >>> from helicone_sessions import F
         >>> F.latency.between(100, 500, inclusive="left")
@@ -354,7 +373,7 @@ class Comparable(Joinable["Comparable[V]"], Generic[V]):
 
 
 class Sortable(Joinable["Sortable[V]"], Generic[V]):
-    """The same for values that have an order."""
+    """The same for ordered values."""
 
     __slots__ = ()
 
@@ -383,7 +402,7 @@ class Keyed(Joinable["Keyed"]):
 class TextColumn(Equatable[Text], Comparable[Text]):
     """A column of text.
 
-    ``contains`` ignores case, as the service does; ``like`` and ``ilike`` take a pattern in which ``%`` is
+    ``contains`` ignores case, as the service does. In the patterns of ``like`` and ``ilike``, ``%`` matches
     any text and ``_`` any character.
 
     >>> from helicone_sessions import F
@@ -429,10 +448,10 @@ class TextColumn(Equatable[Text], Comparable[Text]):
         return self._matching("not-contains", text)
 
     def like(self, pattern: Text) -> Filter:
-        """The value matches *pattern*, where ``%`` is any text, ``_`` any character.
+        """The value matches *pattern*, where ``%`` matches any text, ``_`` any character.
 
         Args:
-            pattern: The pattern; a backslash before ``%`` or ``_`` takes them literally.
+            pattern: The pattern; a backslash makes ``%`` or ``_`` literal.
 
         >>> from helicone_sessions import F
         >>> F.model.like("gpt-_o%")
@@ -446,7 +465,7 @@ class TextColumn(Equatable[Text], Comparable[Text]):
         Args:
             pattern: As in `like`.
         """
-        # Such a pattern is what `contains` sends; one meaning has one form.
+        # `contains` sends such a pattern; each meaning has one form.
         literal = sent_for_contains(pattern) if isinstance(pattern, str) else None
         return self._where("contains", literal) if literal else self._where("ilike", pattern)
 
@@ -493,11 +512,11 @@ class TextColumn(Equatable[Text], Comparable[Text]):
     def is_null(self) -> Filter:
         """The value is missing; only ``country_code`` and ``target_url`` can be null.
 
-        The contract has no such test. The open-source server takes a comparison with the text ``"null"``
-        for one (executed, July 2026), and so does the embedded engine; that comparison is sent.
+        The contract has no such test. The open-source server reads a comparison with the text ``"null"`` as
+        this test (executed, July 2026), and so does the embedded engine; the client sends that comparison.
 
         Raises:
-            FilterTypeError: The column is never null; a missing value is stored as the empty text.
+            FilterTypeError: The column is never null; a missing value is stored as empty text.
 
         >>> from helicone_sessions import F
         >>> F.country_code.is_null().to_wire()
@@ -508,7 +527,7 @@ class TextColumn(Equatable[Text], Comparable[Text]):
         return Filter._of(Leaf(self._facts, "equals", MISSING))
 
     def is_empty(self) -> Filter:
-        """The value is the empty text, which also stands for most missing values.
+        """The value is empty text, which also represents most missing values.
 
         >>> from helicone_sessions import F
         >>> ~F.properties["env"].is_empty()
@@ -549,7 +568,7 @@ class NumberColumn(Ordered[Number], Sortable[Number]):
         return str(self._facts.unit)
 
     def is_in(self, values: Iterable[Number]) -> Filter:
-        """One of *values*; of none it is ``NONE``. A ``range`` of whole numbers takes two conditions.
+        """One of *values*; an empty list gives ``NONE``. A ``range`` of whole numbers takes two conditions.
 
         Args:
             values: Numbers, 100,000 at most; the open-source server takes about 4,000.
@@ -563,7 +582,7 @@ class NumberColumn(Ordered[Number], Sortable[Number]):
         return super().is_in(values)
 
     def not_in(self, values: Iterable[Number]) -> Filter:
-        """None of *values*; of none it is ``ALL``. A ``range`` of whole numbers takes two conditions.
+        """None of *values*; an empty list gives ``ALL``. A ``range`` of whole numbers takes two conditions.
 
         Args:
             values: As in `is_in`.
@@ -578,7 +597,7 @@ class NumberColumn(Ordered[Number], Sortable[Number]):
 
 
 class TimestampColumn(Ordered[Moment], Sortable[Moment]):
-    """A column of instants; its constants are datetimes with a zone.
+    """A column of times; its constants are datetimes with a zone.
 
     >>> import datetime as dt
     >>> from helicone_sessions import F
@@ -590,7 +609,7 @@ class TimestampColumn(Ordered[Moment], Sortable[Moment]):
     _has = "==, !=, <, <=, >, >=, .between(), .is_in(), .not_in()"
 
     def _without_operator(self, operator: Operator, constant: object) -> Node:
-        # The API has no not-equals for times; before or after is the same.
+        # The API has no not-equals for times, so this is "before or after".
         return Or((self.condition("lt", constant), self.condition("gt", constant)))
 
 
@@ -624,11 +643,11 @@ class BooleanColumn(Equatable[bool], Condition):
         return super()._without_operator(operator, constant)
 
     def is_true(self) -> Filter:
-        """The condition that it is true."""
+        """The value is true."""
         return self._where("equals", True)
 
     def is_false(self) -> Filter:
-        """The condition that it is false."""
+        """The value is false."""
         return self._where("equals", False)
 
 
@@ -653,9 +672,9 @@ class PropertyKeyColumn(Column, Keyed):
 
 
 class ScoreColumn(TextColumn):
-    """One score; it is compared with text or with a number, written in its shortest form.
+    """One score, compared with text or with a number in its shortest form.
 
-    The open-source server fails with every comparison but ``!=``; the embedded engine evaluates them.
+    The open-source server fails with every operator except ``!=``; the embedded engine evaluates all.
 
     >>> from helicone_sessions import F
     >>> F.scores["quality"] == 4
@@ -678,11 +697,11 @@ class ScoreColumn(TextColumn):
         return super()._operators().removesuffix(", .is_empty()")
 
     def is_null(self) -> NoReturn:
-        """Refuse: a request without the score never matches."""
+        """Raise an error: a request without the score never matches."""
         raise self._refusal(FilterTypeError, "is never null", _NEVER_MATCHES)
 
     def is_empty(self) -> NoReturn:
-        """Refuse: a score is a whole number, or is not there."""
+        """Raise an error: a score is a whole number or missing."""
         raise self._refusal(FilterTypeError, "is never empty", _NEVER_MATCHES)
 
 
@@ -690,7 +709,7 @@ M = TypeVar("M", bound=TextColumn)
 
 
 class MapColumn(Operand, Generic[M]):
-    """A map of texts; ``[key]`` gives the column of one key.
+    """A map of texts; ``[key]`` is the column of one key.
 
     >>> from helicone_sessions import F
     >>> F.properties["Helicone-Session-Name"].contains("nightly")
@@ -727,9 +746,9 @@ class MapColumn(Operand, Generic[M]):
             if name.startswith("__"):
                 raise AttributeError(name)
             problem = f"is a map and has no .{name}"
-            raise refusal(
-                UnknownOperator, self._facts, problem, f"Name a key first, as in {self!r}['env'].{name}"
-            )
+            is_operator = _SYNONYMS.get(name, name) in dir(self._column)
+            remedy = f"{self!r}['env'].{name}" if is_operator else f"{self!r}[{name!r}]"
+            raise refusal(UnknownOperator, self._facts, problem, f"Use a key, as in {remedy}")
 
     def _instead_of_in(self, item: object) -> str:
         if self._facts.name == "scores":

@@ -54,18 +54,18 @@ _ACCESS_DENIED: Final = 497
 
 _WRITER_SETTINGS: Final[Mapping[str, float]] = {"input_format_skip_unknown_fields": 0}
 
-# chDB lets a read-only connection use files all the same: INTO OUTFILE, and the function `file`
-# (whose name may be written with escapes if it is quoted). Values are never in the text.
+# In chDB a read-only connection can still access files: by INTO OUTFILE, and by the function `file`, whose
+# quoted name may contain escapes. Values are never part of the text.
 _REACHES_FILES: Final = re.compile(r"""outfile|\bfile\b|["`][^"`]*\\""", re.IGNORECASE)
 
 Work = Callable[[Connection], Any]
-# Opens a connection of the given name for work with the given limits; None is for work that writes.
+# Opens a connection with this name for work with these limits; None is for work that writes.
 OpenConnection = Callable[[str, Limits | None], Connection]
 
 
 @attrs.define(eq=False)
 class Run:
-    """One piece of work, waiting or under way."""
+    """One piece of work, queued or running."""
 
     work: Work
     limits: Limits | None
@@ -76,7 +76,7 @@ class Run:
 
     @property
     def is_ended(self) -> bool:
-        """Whether it is to stop."""
+        """Whether the work must stop."""
         return self.ended_at < math.inf
 
 
@@ -90,14 +90,14 @@ class _Idle:
 class Pool:
     """Threads that each run one piece of work at a time on a connection.
 
-    A connection is used again only after work that went well, for work with the same limits.
+    A connection is reused only after work that succeeded, and only for work with the same limits.
 
     Args:
-        open_connection: Opens a connection, whose name its statements bear as ``log_comment``.
-        threads: How much runs at once.
-        grace: Seconds beyond its limit of time after which work is ended from outside, and further seconds
-            after which it counts as stuck.
-        done: Is called when the last connection is closed.
+        open_connection: Opens a connection; its statements have the connection's name as ``log_comment``.
+        threads: The number of threads.
+        grace: Seconds after its timeout at which work is killed; after as many more seconds it counts as
+            stuck.
+        done: Called after the last connection is closed.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Pool:
         done: Callable[[], None] = lambda: None,
     ) -> None:
         self._open = open_connection
-        # From here the statements of others are ended.
+        # It kills the statements of the other connections.
         self._spare = open_connection(SPARE, None)
         self._size = threads
         self._grace = grace
@@ -125,7 +125,7 @@ class Pool:
         self._alarm = threading.Event()
         self._wakes_at = math.inf
         self._watch = self._start(self._keep_watch, "watch")
-        # At the exit of the process, where it closes at the latest, Python starts no more threads.
+        # Started now, because Python starts no threads while the process exits, and the pool may close then.
         self._closing = threading.Event()
         self._start(self._finish, "close")
         _pools.add(self)
@@ -153,7 +153,7 @@ class Pool:
         return run
 
     def end(self, run: Run) -> None:
-        """Stop *run*, which the caller has abandoned; returns at once."""
+        """Stop *run*, whose caller was cancelled; return at once."""
         with self._lock:
             run.ended_at = min(run.ended_at, time.monotonic())
             with contextlib.suppress(ValueError):
@@ -162,7 +162,7 @@ class Pool:
         self._alarm.set()
 
     def close(self) -> None:
-        """Reject further work and end current work; `closed` resolves when all has ended."""
+        """Reject further work and stop current work; `closed` resolves when all work has stopped."""
         with self._lock:
             if self._is_closed:
                 return
@@ -178,7 +178,7 @@ class Pool:
         self._closing.set()
 
     def _start(self, target: Callable[[], None], name: str) -> threading.Thread:
-        # No daemon thread is waited for when the process exits.
+        # The process does not wait for daemon threads when it exits.
         thread = threading.Thread(target=target, name=f"helicone-engine-{name}", daemon=True)
         thread.start()
         return thread
@@ -191,7 +191,7 @@ class Pool:
         self._alarm.set()
         self._watch.join()
         _settle(self.closed, self._close_connections)
-        # Until then the end of the process waits for it.
+        # Until now the exit of the process has waited for this pool.
         _pools.discard(self)
 
     def _close_connections(self) -> None:
@@ -225,7 +225,7 @@ class Pool:
     def _do(self, run: Run) -> None:
         try:
             idle = self._take(run.limits)
-        except Exception as error:  # noqa: BLE001 - it is the caller's
+        except Exception as error:  # noqa: BLE001 - the caller gets it
             _LOG.warning("a connection of the embedded engine could not be opened: %s", error)
             _fail(run, _as_driver_error(error))
             return
@@ -234,15 +234,15 @@ class Pool:
                 run.name = idle.name
                 is_ended = run.is_ended
             found = None if is_ended else run.work(idle.connection)
-        except BaseException as error:  # noqa: BLE001 - it is the caller's
-            # chDB hands the rows of a failed query to the next one on the same connection.
+        except BaseException as error:  # noqa: BLE001 - the caller gets it
+            # chDB returns the rows of a failed query to the next query on the same connection.
             idle.connection.close()
             _fail(run, _as_driver_error(error))
             return
         if not self._keep(idle, run):
             idle.connection.close()
-            # chDB calls an insert that was ended a success, of no rows.
-            _fail(run, DriverError("the statement was ended", _QUERY_WAS_CANCELLED))
+            # chDB reports a killed insert as a success with no rows.
+            _fail(run, DriverError("the statement was stopped", _QUERY_WAS_CANCELLED))
             return
         with contextlib.suppress(InvalidStateError):
             run.future.set_result(found)
@@ -260,7 +260,7 @@ class Pool:
 
     def _keep(self, idle: _Idle, run: Run) -> bool:
         with self._lock:
-            # From here on the watch ends this run no more, nor the next on its connection.
+            # From now on the watch kills neither this run nor the next one on its connection.
             self._running.discard(run)
             if run.is_ended:
                 return False
@@ -274,7 +274,7 @@ class Pool:
             names, wakes_in = self._look()
             if names:
                 self._kill(names)
-                # A statement that is being read is not yet known, and some look up from their work late.
+                # ClickHouse cannot kill a statement while it parses it, and some statements check late.
                 self._alarm.wait(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
                 continue
@@ -288,7 +288,7 @@ class Pool:
         now = time.monotonic()
         with self._lock:
             given_up = self._give_up(now)
-            # One without a name has not begun, and will not.
+            # A run without a name has not started, and will not.
             names = [run.name for run in self._running if run.is_ended and run.name]
             deadlines = (run.deadline for run in self._running if not run.is_ended)
             self._wakes_at = min(deadlines, default=math.inf)
@@ -309,17 +309,17 @@ class Pool:
     def _kill(self, names: list[str]) -> None:
         listed = ", ".join(f"'{name}'" for name in names)
         try:
-            # Not SYNC: that would wait for a statement which never looks whether it was ended.
+            # Not SYNC, which would wait for statements that never check whether they were killed.
             self._spare.query(f"KILL QUERY WHERE Settings['log_comment'] IN ({listed}) ASYNC")
-        except Exception as error:  # noqa: BLE001 - the watch goes on whatever happens
-            _LOG.warning("a statement of the embedded engine could not be ended: %s", error)
+        except Exception as error:  # noqa: BLE001 - the watch must continue
+            _LOG.warning("a statement of the embedded engine could not be killed: %s", error)
             self._renew_spare()
 
     def _renew_spare(self) -> None:
         self._spare.close()
         try:
             self._spare = self._open(SPARE, None)
-        except Exception as error:  # noqa: BLE001 - the watch goes on, and tries again
+        except Exception as error:  # noqa: BLE001 - the watch tries again
             _LOG.warning("a connection of the embedded engine could not be opened: %s", error)
 
     def _is_stuck(self) -> bool:
@@ -342,12 +342,12 @@ def _timed_out(limits: Limits | None) -> DriverError:
 
 
 def _engine_closed() -> DriverError:
-    return DriverError("the statement was ended: the embedded engine is closed", _QUERY_WAS_CANCELLED)
+    return DriverError("the statement was stopped: the embedded engine is closed", _QUERY_WAS_CANCELLED)
 
 
 def _all_stuck() -> DriverError:
     return DriverError(
-        "all threads of the embedded engine run statements that cannot be ended",
+        "all threads of the embedded engine run statements that cannot be stopped",
         _TOO_MANY_SIMULTANEOUS_QUERIES,
     )
 
@@ -357,8 +357,8 @@ def _fail(run: Run, error: DriverError) -> None:
         run.future.set_exception(error)
 
 
-# Those not yet closed. A forked child keeps them as they are: closing a connection would hang there, and
-# so would collecting one.
+# The pools that are not closed. A forked child never closes or collects them, because closing a connection
+# would hang there.
 _pools: Final[set[Pool]] = set()
 
 
@@ -368,7 +368,7 @@ def _close_all() -> None:
     try:
         _close_and_wait(list(_pools))
     except KeyboardInterrupt:
-        # A process that goes on to its end while chDB runs would crash.
+        # A process that exits while chDB runs would crash.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.raise_signal(signal.SIGINT)
 
@@ -376,8 +376,7 @@ def _close_all() -> None:
 def _close_and_wait(pools: list[Pool]) -> None:
     for pool in pools:
         pool.close()
-    # A process that exits while chDB runs a statement ends in a crash; one that nothing ends is not waited
-    # for beyond this.
+    # A process that exits while chDB runs a statement crashes, so it waits, but not forever.
     until = time.monotonic() + 2 * GRACE
     for pool in pools:
         with contextlib.suppress(Exception):
@@ -390,18 +389,19 @@ atexit.register(_close_all)
 class ChdbDriver:
     """ClickHouse in-process, in memory or in a directory.
 
-    A process can have one directory open, or memory, in as many drivers as it likes; a directory can be
-    open in one process. A process that was forked from one with the engine cannot use it.
+    All drivers of a process share one directory, or the data in memory, and only one process can open a
+    directory. A forked process cannot use the engine of its parent.
 
     Args:
-        path: The directory of the data, which is made if there is none; None keeps them in memory, where all
-            drivers of the process share them until the last is closed.
+        path: The directory of the data, created if it is missing; None keeps the data in memory until the
+            last driver of the process is closed.
         limits: The default limits of a query.
-        threads: How many statements run at once; without it one more than there are processors, at most 4.
+        threads: The number of statements that run at once; by default the number of processors plus one, at
+            most 4.
 
     Raises:
         MissingExtra: The extra ``local`` is not installed.
-        ConfigurationError: A limit or the number of threads is not above zero.
+        ConfigurationError: *threads* is not above zero.
     """
 
     def __init__(
@@ -421,7 +421,7 @@ class ChdbDriver:
         self._opening: Future[Pool] | None = None
 
     async def open(self) -> None:
-        """Start the engine of this process, or share it.
+        """Start the engine of this process, or share it if it runs.
 
         Raises:
             ConfigurationError: This process was forked, it has other data open, another process has the
@@ -429,7 +429,7 @@ class ChdbDriver:
         """
         refuse_fork()
         if self._pool is not None or self._opening is not None:
-            raise ConfigurationError(problem="the driver is open already")
+            raise ConfigurationError(problem="the driver is already open")
         self._opening = _in_thread(self._opened)
         try:
             self._pool = await asyncio.wrap_future(self._opening)
@@ -440,26 +440,26 @@ class ChdbDriver:
             self._opening = None
 
     async def query(self, statement: Statement, limits: Limits | None = None) -> Result:
-        """Run *statement*; a query whose caller is cancelled is ended.
+        """Run *statement*; if the caller is cancelled, the query is stopped.
 
         Args:
             statement: The statement.
-            limits: Its limits, if not those of the driver.
+            limits: Its limits; by default the limits of the driver.
 
         Raises:
-            DriverError: ClickHouse refused or gave up; or the statement reaches for files.
+            DriverError: ClickHouse rejected the statement or gave up, or the statement accesses files.
             ConfigurationError: The driver is not open, or this process was forked.
         """
         if _REACHES_FILES.search(statement.text):
-            raise DriverError("a statement that reads must not reach files", _ACCESS_DENIED)
+            raise DriverError("a query must not access files", _ACCESS_DENIED)
         found = await self._run(lambda connection: _select(connection, statement), limits or self._limits)
         return Result(found["data"], found["statistics"]["rows_read"])
 
     async def execute(self, text: str) -> None:
-        """Run a statement of the engine's own.
+        """Run a statement of the engine itself, without a result.
 
         Raises:
-            DriverError: ClickHouse refused.
+            DriverError: ClickHouse rejected the statement.
             ConfigurationError: The driver is not open, or this process was forked.
         """
         await self._run(lambda connection: connection.query(text), None)
@@ -468,29 +468,29 @@ class ChdbDriver:
         """Run an ``INSERT … SELECT``, which may read local files; return the number of rows inserted.
 
         Raises:
-            DriverError: The rows cannot be read, and none is inserted.
+            DriverError: The rows cannot be read; none was inserted.
             ConfigurationError: The driver is not open, or this process was forked.
         """
         return int(await self._run(lambda connection: connection.query(text).rows_written(), None))
 
     async def insert(self, table: str, batch: bytes) -> None:
-        """Insert lines of JSON, all or none; a field that the table does not know is an error.
+        """Insert JSON Lines, all or none.
 
         Args:
-            table: Where to.
-            batch: An object in JSON on each line.
+            table: The table.
+            batch: A JSON object on each line, whose fields are columns of the table.
 
         Raises:
-            DriverError: A line cannot be read.
+            DriverError: A line cannot be read, or has an unknown field; none was inserted.
             ConfigurationError: The driver is not open, or this process was forked.
         """
         await self._run(lambda connection: _insert(connection, table, batch), None)
 
     async def aclose(self) -> None:
-        """End the statements under way and close all connections.
+        """Stop running statements and close all connections.
 
-        A statement that cannot be ended keeps its thread, and the directory, until it ends of itself; it is
-        waited for ten seconds.
+        It waits up to ten seconds. A statement that cannot be stopped keeps its thread and the directory
+        until it finishes.
         """
         pool, self._pool = self._pool, None
         if pool is None or is_forked():
@@ -498,7 +498,7 @@ class ChdbDriver:
         pool.close()
         done, _ = await asyncio.wait([asyncio.wrap_future(pool.closed)], timeout=2 * GRACE)
         if not done:
-            _LOG.warning("the embedded engine runs a statement that cannot be ended; it is left behind")
+            _LOG.warning("the embedded engine runs a statement that cannot be stopped; it keeps running")
         for closed in done:
             closed.result()
 
@@ -531,9 +531,9 @@ class ChdbDriver:
 def _for_reading(limits: Limits) -> dict[str, float]:
     settings = limit_settings(limits)
     if limits.seconds is not None:
-        # It is rounded down to microseconds.
+        # ClickHouse rounds down to microseconds, and 0 is unlimited.
         settings["max_execution_time"] = max(limits.seconds, 0.001)
-    # `readonly` forbids every later change, so it is the last.
+    # `readonly` is the last, because it forbids every later change.
     return {**settings, **LARGE_FILTER_SETTINGS, "readonly": 1}
 
 
@@ -563,7 +563,7 @@ def _insert(connection: Connection, table: str, batch: bytes) -> None:
 
 
 def _in_thread(work: Callable[[], Any]) -> Future[Any]:
-    """Do *work* on a thread that the end of a loop or of the process does not wait for."""
+    """Do *work* on a thread for which neither the loop nor the process waits when it ends."""
     future = _started_future()
     threading.Thread(target=_settle, args=(future, work), name="helicone-engine-open", daemon=True).start()
     return future
@@ -579,7 +579,7 @@ def _started_future() -> Future[Any]:
 def _settle(future: Future[T], work: Callable[[], T]) -> None:
     try:
         future.set_result(work())
-    except BaseException as error:  # noqa: BLE001 - it is the caller's
+    except BaseException as error:  # noqa: BLE001 - the caller gets it
         future.set_exception(error)
 
 

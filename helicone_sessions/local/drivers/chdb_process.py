@@ -1,4 +1,4 @@
-"""chDB in this process: loading it, one directory exclusively, and never after a fork."""
+"""Loads chDB, locks its directory for this process, and refuses to use it after a fork."""
 
 import contextlib
 import ctypes
@@ -29,26 +29,27 @@ _SUPPORT: Final = "libpybind11nonlimitedapi_chdb_"
 _PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 LOCK_FILE: Final = "helicone-sessions.lock"
-# chDB's own lock, there while a directory is open; and what it makes in one, the last two of them always.
+# chDB's lock, present while a directory is open, and the entries that it creates in a directory. It always
+# creates the last two.
 _ENGINE_LOCK: Final = "status"
 _ENGINE_ENTRIES: Final = frozenset({_ENGINE_LOCK, "data", "tmp", "metadata", "store"})
 _ENGINE_DATA: Final = frozenset({"metadata", "store"})
 _MEMORY: Final = ":memory:"
 _LONGEST_REASON: Final = 300
 _LONGEST_LOCK: Final = 300
-# The file may have been written by others.
+# Other programs may have written to the file.
 _SERVER_URL: Final = re.compile(r"https?://[\w.:\[\]-]+")
 _SECONDS_FOR_REASON: Final = 60.0
 
 
 class Connection(Protocol):
-    """The part of chDB's connection that is used."""
+    """The methods of a chDB connection that this package uses."""
 
     def query(self, text: str, output_format: str = ..., /, *, params: Any = ...) -> Any:
         """Run a statement."""
 
     def send_insert(self, text: str, input_format: str = ..., /) -> Any:
-        """Begin an insert."""
+        """Start an insert."""
 
     def close(self) -> None:
         """Close the connection."""
@@ -58,7 +59,7 @@ Connect = Callable[[str], Connection]
 
 
 def load_chdb() -> Connect:
-    """The function of chDB that connects.
+    """Import chDB; return its function that connects.
 
     Raises:
         MissingExtra: chDB is not installed, or has no build for this Python.
@@ -66,7 +67,7 @@ def load_chdb() -> Connect:
     if "chdb" not in sys.modules:
         _require_build()
     elif not _process.has_loaded:
-        # The program has imported it before, and the handlers are those of chDB.
+        # The program imported chDB earlier, so its signal handlers are set.
         for name in _HANDLED:
             ctypes.CDLL(None).signal(signal.Signals[name], signal.SIG_DFL.value)
     try:
@@ -80,7 +81,7 @@ def load_chdb() -> Connect:
 
 @contextmanager
 def kept_signal_handlers() -> Iterator[None]:
-    """Undo changes of signal handlers: with those of chDB, a process that crashes does not end."""
+    """Undo changes of signal handlers: with the handlers of chDB, a process that crashes does not end."""
     sigaction = ctypes.CDLL(None).sigaction
     handlers = {signal.Signals[name]: ctypes.create_string_buffer(_SIGACTION_SIZE) for name in _HANDLED}
     for number, handler in handlers.items():
@@ -93,10 +94,10 @@ def kept_signal_handlers() -> Iterator[None]:
 
 
 def _require_build() -> None:
-    """Raise where importing chDB would end the interpreter, because a part of it is not there.
+    """Check that chDB has a build for this Python; importing it would otherwise end the interpreter.
 
     Raises:
-        MissingExtra: It has no build for this Python.
+        MissingExtra: It has none.
     """
     spec = importlib.util.find_spec("chdb")
     if spec is None:
@@ -106,7 +107,7 @@ def _require_build() -> None:
     def has(pattern: str) -> bool:
         return any(any(directory.glob(pattern)) for directory in directories)
 
-    # chDB has such a library for each Python; a build for any Python has none.
+    # chDB has such a library for each Python; a build for all Pythons has none.
     if not has("_chdb.*") or (has(f"{_SUPPORT}*") and not has(f"{_SUPPORT}{_PYTHON}.*")):
         raise _missing_extra(_platform_without_build() or f"Python {_PYTHON}")
 
@@ -116,7 +117,7 @@ def _missing_extra(lacking: str | None) -> MissingExtra:
     if lacking is not None:
         error.add_note(
             f"chDB has no build for {lacking}. It runs on Linux with glibc and on macOS;"
-            " elsewhere, answer from a ClickHouse server"
+            " elsewhere, use a ClickHouse server"
         )
     return error
 
@@ -135,7 +136,7 @@ class StoreInUse(ConfigurationError):
 
 @attrs.define
 class _Opened:
-    """The engine of this process: where its data is, and how many use it."""
+    """The engine of this process: where its data is, and its number of users."""
 
     where: str
     lock: int | None
@@ -144,7 +145,7 @@ class _Opened:
 
 @attrs.define
 class _Process:
-    """The state of chDB in this process, of which there is one."""
+    """The state of chDB in this process."""
 
     has_loaded: bool = False
     is_forked: bool = False
@@ -156,26 +157,26 @@ _process: Final = _Process()
 
 
 class Hold:
-    """One user's share of the engine; the engine lives until the last is released.
+    """One user's share of the engine, which stops when the last share is released.
 
     Args:
-        where: A directory as chDB spells it, or its word for memory.
-        connect: Makes a connection.
+        where: The directory, or ``":memory:"``.
+        connect: Opens a connection.
     """
 
     def __init__(self, where: str, connect: Connect) -> None:
         self._where = where
         self._connect = connect
-        # Data in memory is gone when the last connection closes.
+        # Data in memory is lost when the last connection closes.
         with kept_signal_handlers():
             self._anchor = connect(where)
 
     def connect(self) -> Connection:
-        """Make one more connection."""
+        """Open another connection."""
         return self._connect(self._where)
 
     def release(self) -> None:
-        """Give the share back; all connections made from it are closed by then."""
+        """Release the share; all its connections must be closed."""
         with _guard:
             try:
                 self._anchor.close()
@@ -184,11 +185,11 @@ class Hold:
 
 
 def hold(path: str | os.PathLike[str] | None, connect: Connect) -> Hold:
-    """Start the engine of this process, or share it.
+    """Start the engine of this process, or share it if it runs.
 
     Args:
-        path: A directory, which is made if there is none; None is memory.
-        connect: Makes a connection.
+        path: The directory, created if it is missing; None is memory.
+        connect: Opens a connection.
 
     Raises:
         ConfigurationError: The process was forked, it has other data open, or the directory cannot be used.
@@ -205,10 +206,10 @@ def hold(path: str | os.PathLike[str] | None, connect: Connect) -> Hold:
 
 
 def announce_server(url: str | None) -> None:
-    """Write into the lock of the open directory where its server is, for processes that find it locked.
+    """Write the address of the server into the lock file, for processes that find the directory locked.
 
     Args:
-        url: The address; None if there is no server any more.
+        url: The address; None if the server has stopped.
     """
     with _guard:
         if _process.opened is not None and _process.opened.lock is not None:
@@ -216,20 +217,20 @@ def announce_server(url: str | None) -> None:
 
 
 def refuse_fork() -> None:
-    """Raise if this process was forked from one that had chDB.
+    """Check that this process was not forked from a process that had loaded chDB.
 
     Raises:
-        ConfigurationError: It was; a query would wait forever for threads that are not here.
+        ConfigurationError: It was. A query would wait forever for threads that exist only in the parent.
     """
     if _process.is_forked:
         raise ConfigurationError(
-            problem="this process was forked from one that had loaded the embedded engine",
+            problem="this process was forked after the embedded engine was loaded",
             remedy="Start processes with multiprocessing.get_context('spawn'), and open the engine in them",
         )
 
 
 def is_forked() -> bool:
-    """Whether this process was forked from one that had chDB."""
+    """Whether this process was forked from a process that had loaded chDB."""
     return _process.is_forked
 
 
@@ -293,7 +294,7 @@ def _create(directory: Path) -> None:
 
 
 def _refuse_foreign(directory: Path) -> None:
-    # A volume that was just made is not empty either.
+    # A new volume is not empty either.
     found = {entry.name for entry in directory.iterdir()} - {"lost+found"}
     if not (found <= _ENGINE_ENTRIES or found >= _ENGINE_DATA):
         raise _bad_path(
@@ -306,7 +307,7 @@ def _lock(descriptor: int, directory: Path) -> None:
     try:
         is_locked = _try_lock(descriptor)
     except OSError:
-        # A file system without locks.
+        # The file system has no locks.
         return
     if not is_locked:
         raise _in_use(str(directory), os.read(descriptor, _LONGEST_LOCK).decode(errors="replace"))
@@ -314,7 +315,7 @@ def _lock(descriptor: int, directory: Path) -> None:
 
 
 def _write_lock(descriptor: int, url: str = "") -> None:
-    """Write down which process has the directory, and the address of its server."""
+    """Write the number of this process, and the address of its server."""
     os.ftruncate(descriptor, 0)
     os.lseek(descriptor, 0, os.SEEK_SET)
     os.write(descriptor, f"{os.getpid()}\n{url}".encode())
@@ -355,11 +356,11 @@ def _explained(error: Exception, where: str) -> ConfigurationError:
             "Close its connections first, or use another process",
         )
     if text.endswith("Error initializing EmbeddedServer: . (BAD_ARGUMENTS)"):
-        # chDB writes the reason to the standard error instead, also if its lock is taken.
+        # chDB writes the reason to the standard error, even if its lock is taken.
         if _is_locked(Path(where) / _ENGINE_LOCK):
             return _in_use(where)
         text = _reason(where)
-    # The innermost of several nested errors is the cause.
+    # Of several nested errors the innermost is the cause.
     cause = text.partition(", Stack trace")[0].rpartition("DB::Exception: ")[2]
     reason = masked_text(cause, most=_LONGEST_REASON)
     return _bad_path(
@@ -377,7 +378,7 @@ def _is_locked(path: Path) -> bool:
 
 
 def _reason(where: str) -> str:
-    """What chDB writes about *where* if another process starts it there."""
+    """The reason that chDB writes when another process starts it in *where*."""
     command = [sys.executable, "-c", "import sys, chdb; chdb.connect(sys.argv[1])", where]
     try:
         ended = subprocess.run(  # noqa: S603 - a fixed program
@@ -398,14 +399,14 @@ def _named(where: str) -> str:
 
 
 def _after_fork() -> None:
-    # A child hangs in its first query even if chDB was only imported before the fork.
+    # A child hangs in its first query if chDB was imported before the fork, even if it was never used.
     _process.is_forked = _process.is_forked or "chdb" in sys.modules
     if _process.opened is not None and _process.opened.where != _MEMORY:
         _unlock_here(Path(_process.opened.where))
 
 
 def _unlock_here(directory: Path) -> None:
-    # Else the directory would stay locked for as long as a child lives, though its parent is gone.
+    # Otherwise the directory would stay locked while a child runs, even after its parent has ended.
     for name in (LOCK_FILE, _ENGINE_LOCK):
         with contextlib.suppress(OSError):
             lock = (directory / name).stat()

@@ -38,23 +38,23 @@ _REMEDY: Final = (
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 LEAST_VERSION: Final = "22.3"
-# Seconds beyond the limit of a query, for the server to report the timeout itself.
+# Seconds after the timeout of a query in which the server can report it.
 _MARGIN: Final = 10.0
 _SECONDS_TO_CONNECT: Final = 10.0
-# For all that is looked at when it is opened.
+# For all checks when the driver is opened.
 _SECONDS_TO_OPEN: Final = 10.0
-# Statements of more characters, or with more of them in their values, are made into a form in a thread.
+# A thread encodes statements with more characters than this, in the text or in the values.
 _LARGE: Final = 100_000
 _SECONDS_TO_KILL: Final = 5.0
-# A page of requests, of which each character may be written as six.
+# Enough for a page of requests, in which JSON may write a character as six.
 _LARGEST_RESPONSE: Final = 128 * 1024 * 1024
-# ClickHouse closes idle connections after 3 seconds in its older versions.
+# Older versions of ClickHouse close idle connections after 3 seconds.
 _SECONDS_IDLE: Final = 2.0
 _RESPONSE_SETTINGS: Final = {"default_format": "JSONCompact", "wait_end_of_query": "1"}
 _WRONG_USER: Final = (192, 193, 194, 516)
 # Error codes for unknown functions, types, parameters and syntax.
 _LACKING: Final = (36, 42, 43, 44, 46, 47, 48, 50, 62, 63, 115, 344, 456, 457)
-# The constructs that the engine's statements use; the text also shows that parameters arrive unchanged.
+# The constructs that the engine's statements use. The word also shows whether parameters arrive unchanged.
 _NEEDED: Final = Statement(
     """
 SELECT {word:String}, mapContains(map('a', 1), 'a'), CAST(1 AS Bool), 'a' ILIKE 'A',
@@ -70,14 +70,14 @@ _SETTINGS: Final = {
     "http_write_exception_in_output_format": 0,
     **LARGE_FILTER_SETTINGS,
 }
-# Together they stop a query whose caller is gone; the first alone does nothing.
+# Together they stop a query whose caller has disconnected; the first alone has no effect.
 _CANCEL: Final = "cancel_http_readonly_queries_on_client_close"
 _READ_ONLY: Final = "readonly"
 _SETTING_NAMES: Final = (*_SETTINGS, *LIMIT_SETTING_NAMES, _CANCEL, _READ_ONLY)
 
-# A field of a form may have 128 KiB (`http_max_field_value_size`), and a character four bytes.
+# A form field may have 128 KiB (`http_max_field_value_size`), and a character has up to four bytes.
 _LARGEST_FIELD: Final = 100_000
-# A form may have 1000 fields (`http_max_fields`); what is in the URL counts too.
+# A form may have 1000 fields (`http_max_fields`), including those in the URL.
 _MOST_VALUES: Final = 800
 _LONGEST_SHARED: Final = 500
 _PLACEHOLDER: Final = re.compile(r"\{(\w+):([^{}]+)\}")
@@ -112,10 +112,10 @@ class Address:
     """The address and the user of a ClickHouse server.
 
     Args:
-        url: Its URL, without user, password and database.
-        user: The user; None is the server's default one.
-        password: The password; empty if there is none.
-        database: The database; None is the user's default one.
+        url: The URL, without user, password and database.
+        user: The user; None is the server's default user.
+        password: The password; may be empty.
+        database: The database; None is the user's default database.
         has_port: Whether the URL names the port.
     """
 
@@ -136,7 +136,7 @@ class Address:
         return f"{self.url.scheme}://{user}{self.place}/{self.database or ''}"
 
     def headers(self) -> dict[str, str]:
-        """The headers for authentication; built for each request, so that nothing keeps the password."""
+        """The headers for authentication, built for each request, so that nothing keeps the password."""
         headers = {"X-ClickHouse-User": self.user or "default"}
         if self.password.reveal():
             headers["X-ClickHouse-Key"] = self.password.reveal()
@@ -146,15 +146,16 @@ class Address:
 
 
 def parse_address(text: str, password: str | None = None) -> Address:
-    """The address that *text* names.
+    """Parse a URL of ClickHouse.
 
     Args:
-        text: ``http://user:password@host:8123/database``; user, password and database may be left out.
-        password: Goes before the password in *text*, which goes before that of the environment variable
+        text: ``http://user:password@host:8123/database``; user, password and database are optional.
+        password: The password; by default the one in *text*, or else the environment variable
             ``HELICONE_SESSIONS_CLICKHOUSE_PASSWORD``.
 
     Raises:
-        ConfigurationError: It is no such URL. The message does not repeat it, as it may hold a password.
+        ConfigurationError: The URL is invalid. The message does not repeat it, because it may hold a
+            password.
     """
     url = _url(text)
     database = unquote(_path(url)) or None
@@ -166,7 +167,7 @@ def parse_address(text: str, password: str | None = None) -> Address:
         raise ConfigurationError(
             argument="clickhouse",
             problem="has a control character in its user, password or database",
-            remedy="Look for a newline at its end",
+            remedy="Check for a newline at the end",
         )
     return Address(
         url=URL.build(scheme=url.scheme, host=url.host or "", port=url.port, path="/"),
@@ -178,7 +179,7 @@ def parse_address(text: str, password: str | None = None) -> Address:
 
 
 def _url(text: str) -> URL:
-    # Made outside of `except`, as yarl's own error repeats parts of the text.
+    # The error is raised outside of `except`, because yarl's error repeats parts of the text.
     url = _parsed(text)
     if url is None:
         raise _wrong("is not a valid URL")
@@ -187,7 +188,7 @@ def _url(text: str) -> URL:
     if not url.host:
         raise _wrong("has no host")
     if url.raw_query_string or url.raw_fragment:
-        raise _wrong("has a query string or a fragment, which cannot set anything")
+        raise _wrong("has a query string or a fragment, which have no effect")
     return url
 
 
@@ -201,27 +202,27 @@ def _parsed(text: str) -> URL | None:
 
 
 def _path(url: URL) -> str:
-    # Not decoded: the name of a database may hold a slash, as %2F.
+    # Not decoded, because the name of a database may contain a slash (%2F).
     path = url.raw_path.strip("/")
     if "/" in path:
-        raise _wrong("has a path of several parts")
+        raise _wrong("has a path with several parts")
     return path
 
 
 def _wrong(problem: str) -> ConfigurationError:
-    # Never with the URL, which may hold a password.
+    # The error never repeats the URL, which may hold a password.
     return ConfigurationError(argument="clickhouse", problem=problem, remedy=_REMEDY)
 
 
 @attrs.frozen
 class UserRights:
-    """Which settings a user may send; without knowing better, none.
+    """The settings that a user may send; none until the server has reported them.
 
     Args:
-        settable: The settings that the server knows and the user may change, each with the greatest value
-            that is allowed, or None.
-        is_read_only: Whether the user's own profile only reads.
-        stops_on_close: Whether a query ends when its connection is closed.
+        settable: The settings that the server knows and the user may change, each with its largest allowed
+            value, or None.
+        is_read_only: Whether the user's profile is read-only.
+        stops_on_close: Whether a query stops when its connection is closed.
     """
 
     statement: ClassVar[Statement] = Statement(
@@ -235,13 +236,13 @@ class UserRights:
 
     @classmethod
     def read(cls, rows: list[list[Any]]) -> Self:
-        """The rights in *rows*, the result of `statement`."""
+        """The rights of a user, from the result of `statement`."""
         values = {name: value for name, value, _, _ in rows}
         mode = values.get(_READ_ONLY)
         settable = {
             name: _number(greatest)
             for name, _, greatest, is_fixed in rows
-            # Of a user with `readonly = 1` the server takes no setting whatever.
+            # A user with `readonly = 1` may send no settings at all.
             if mode != "1" and not int(is_fixed)
         }
         only_reads = mode != "0" or _READ_ONLY in settable
@@ -249,7 +250,7 @@ class UserRights:
         return cls(settable, is_read_only=mode != "0", stops_on_close=only_reads and cancels)
 
     def settings(self, limits: Limits) -> dict[str, str]:
-        """The settings to send with a query that may take *limits*."""
+        """The settings to send with a query under *limits*."""
         wanted: dict[str, float] = {**_SETTINGS, _CANCEL: 1, **limit_settings(limits)}
         if not self.is_read_only:
             wanted[_READ_ONLY] = 2
@@ -259,7 +260,7 @@ class UserRights:
         greatest = self.settable[name]
         if greatest is not None:
             value = min(value, greatest)
-        # Less than that would be written as zero, which is without a limit.
+        # A smaller value would be written as 0, which is unlimited.
         return str(int(value)) if value == int(value) else f"{max(value, 0.001):.6f}"
 
 
@@ -271,11 +272,11 @@ def _number(text: str | None) -> float | None:
 
 
 class _TimedOut(DriverError):
-    """No answer came in time; the query may still be running."""
+    """No response arrived in time; the query may still be running."""
 
 
 class _TooLarge(Exception):
-    """A response has more bytes than a result of any query."""
+    """A response has more bytes than the result of any query."""
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:
@@ -288,22 +289,21 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
 
 
 class ClickHouseDriver:
-    """A ClickHouse server or cluster, asked through its HTTP interface.
+    """A ClickHouse server or cluster, queried over its HTTP interface.
 
-    A cluster needs nothing special: ask any of its servers for a database with ``Distributed`` tables.
+    A cluster needs nothing special: connect to any of its servers, to a database with ``Distributed`` tables.
 
     Args:
-        url: ``http://user:password@host:8123/database``, or with ``https`` (the certificate is checked
-            against those that the system trusts). Without a user it is ``default``, without a database the
-            user's own default one.
-        limits: What one query may take. A user with ``readonly = 1`` may send no settings: then the limits
-            are those of its profile, and of these only the seconds are kept.
-        password: The password, if it is not in the URL; else the environment variable
-            ``HELICONE_SESSIONS_CLICKHOUSE_PASSWORD`` is read.
-        session: A session to use, which is not closed; by default the driver creates one.
+        url: ``http://user:password@host:8123/database``, or with ``https`` (the certificate must be trusted
+            by the system). The default user is ``default``, the default database the user's default.
+        limits: The limits of one query. A user with ``readonly = 1`` may send no settings: then only
+            ``seconds`` applies, beside the limits of the user's profile.
+        password: The password, if it is not in the URL; by default the environment variable
+            ``HELICONE_SESSIONS_CLICKHOUSE_PASSWORD``.
+        session: A session to use, which stays open; by default the driver creates one.
 
     Raises:
-        ConfigurationError: The URL is none that can be used, or a limit is not above zero.
+        ConfigurationError: The URL is invalid.
     """
 
     def __init__(
@@ -319,7 +319,7 @@ class ClickHouseDriver:
         self._session = session
         self._is_ours = session is None
         self._is_closed = False
-        # Before that, nothing is known to be there that a query could be ended on.
+        # Until the server has answered, there is nothing to kill a query on.
         self._was_answered = False
         self._rights = UserRights()
         self._pending: set[asyncio.Task[Any]] = set()
@@ -329,16 +329,16 @@ class ClickHouseDriver:
         return f"ClickHouseDriver({str(self._address)!r})"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a driver is not pickled; make one where it is used")
+        raise TypeError("a driver cannot be pickled; create one where it is used")
 
     async def open(self) -> None:
-        """Connect, and look whether the server knows what is needed and what the user may set.
+        """Connect, and check the functions of the server and the rights of the user.
 
         Raises:
             ConfigurationError: It cannot be used; the message says why, and what to do.
         """
         if self._is_closed:
-            raise ConfigurationError(problem="the ClickHouse driver is closed", remedy="Make a new one")
+            raise ConfigurationError(problem="the ClickHouse driver is closed", remedy="Create a new one")
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(keepalive_timeout=_SECONDS_IDLE),
@@ -372,9 +372,9 @@ class ClickHouseDriver:
             ) from None
         if found != _WORD:
             raise _unusable(
-                f"(version {version}) at {self._address.place} receives changed parameters: {_WORD!r} became"
+                f"(version {version}) at {self._address.place} receives modified parameters: {_WORD!r} became"
                 f" {found!r}",
-                "Look for a proxy in between",
+                "Check for a proxy in between",
             )
         rows = (await self._ask(UserRights.statement, {}, self._limits)).rows
         self._rights = UserRights.read(rows)
@@ -393,7 +393,7 @@ class ClickHouseDriver:
         """Run *statement*.
 
         Raises:
-            DriverError: ClickHouse refused or gave up, or no answer came.
+            DriverError: ClickHouse rejected the statement or gave up, or no response arrived.
             ConfigurationError: The driver is not open.
         """
         limits = limits or self._limits
@@ -413,7 +413,7 @@ class ClickHouseDriver:
             caller = asyncio.current_task()
             if not self._is_closed or caller is None or caller.cancelling():
                 raise
-        raise DriverError("the ClickHouse driver was closed before the answer came")
+        raise DriverError("the ClickHouse driver was closed before the response arrived")
 
     async def _answer(
         self, session: aiohttp.ClientSession, statement: Statement, settings: dict[str, str], limits: Limits
@@ -448,7 +448,7 @@ class ClickHouseDriver:
                 data=io.BytesIO(body),
                 headers=self._address.headers()
                 | {"Content-Type": content_type, "Accept-Encoding": "identity"},
-                # Nothing that is packed is unpacked, so the bound on bytes is one on memory.
+                # Responses are not decompressed, so the limit on bytes also limits memory.
                 auto_decompress=False,
                 timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=_SECONDS_TO_CONNECT),
                 allow_redirects=False,
@@ -463,10 +463,10 @@ class ClickHouseDriver:
                 remedy=_WRONG_PORT,
             )
         except TimeoutError:
-            failure = _TimedOut(f"no answer of ClickHouse within {seconds:g} s; the query was given up")
+            failure = _TimedOut(f"no response from ClickHouse within {seconds:g} s; the query was abandoned")
         except (aiohttp.ClientError, OSError) as error:
             failure = self._explained(error)
-        # Raised here, so that no error of aiohttp, which knows the headers, hangs on it.
+        # Raised here, so that no error of aiohttp is its context: that error holds the headers.
         raise failure
 
     def _explained(self, error: Exception) -> DriverError:
@@ -475,7 +475,7 @@ class ClickHouseDriver:
             case aiohttp.ClientConnectorCertificateError():
                 return DriverError(
                     f"the certificate of {place} is not trusted: {error.certificate_error}",
-                    remedy="Add the authority behind it to those that the system trusts",
+                    remedy="Add its authority to the trusted certificates of the system",
                 )
             case aiohttp.ClientConnectorSSLError():
                 problem = f"no TLS connection to {place}: {error.os_error}"
@@ -489,7 +489,7 @@ class ClickHouseDriver:
     def _hint(self) -> str:
         if self._address.has_port:
             return f"Check host and port, and that the server speaks {self._address.url.scheme} there"
-        return "Name a port in the URL: ClickHouse mostly listens on 8123 (http) or 8443 (https)"
+        return "Add a port to the URL: ClickHouse usually listens on 8123 (http) or 8443 (https)"
 
     def _kill(self, session: aiohttp.ClientSession, query_id: str) -> None:
         task = asyncio.create_task(self._send_kill(session, query_id))
@@ -497,22 +497,22 @@ class ClickHouseDriver:
         task.add_done_callback(self._kills.discard)
 
     async def _send_kill(self, session: aiohttp.ClientSession, query_id: str) -> None:
-        # The id is ours; every user may end queries of its own.
+        # We chose the id, and every user may kill their own queries.
         statement = Statement(f"KILL QUERY WHERE query_id = '{query_id}' ASYNC")
         try:
             await self._post(session, statement, {}, _SECONDS_TO_KILL)
         except DriverError as error:
-            _LOG.warning("an abandoned query could not be ended: %s", error)
+            _LOG.warning("an abandoned query could not be killed: %s", error)
 
     async def aclose(self) -> None:
-        """Let go of all connections; queries under way are ended."""
+        """Close all connections and stop running queries."""
         self._is_closed = True
         await self._let_go()
 
     async def _let_go(self) -> None:
         for pending in self._pending:
             pending.cancel()
-        # In this order: those that are cancelled start what ends their queries on the server.
+        # In this order, because a cancelled request starts the task that kills its query on the server.
         await asyncio.gather(*self._pending, return_exceptions=True)
         await asyncio.gather(*self._kills)
         if self._is_ours and self._session is not None:
@@ -530,10 +530,10 @@ def _unusable(problem: str, remedy: str | None = None) -> ConfigurationError:
 
 
 def form(statement: Statement) -> tuple[str, bytes]:
-    """The content type and the body that ask for *statement*.
+    """The content type and the body of the request for *statement*.
 
-    It is a form, also where it is short: what is in the URL ends up in the logs of servers and proxies. Long
-    texts are cut into several fields, which ClickHouse puts together again; many values share fields.
+    It is always a form, because servers and proxies log URLs. A long text is cut into several fields, which
+    ClickHouse joins; many values share fields.
     """
     if len(statement.parameters) > _MOST_VALUES:
         statement = _packed(statement)
@@ -558,9 +558,9 @@ def form(statement: Statement) -> tuple[str, bytes]:
 
 
 def _packed(statement: Statement) -> Statement:
-    """The same with the short values in arrays of a few each.
+    """The statement with its short values in arrays.
 
-    The arrays stay small, as ClickHouse copies the whole of one to each place that takes a value from it.
+    The arrays are small, because ClickHouse copies an array to every place that takes a value from it.
     """
     parameters = {name: str(value) for name, value in statement.parameters.items()}
     short = [name for name, value in parameters.items() if len(value) <= _LONGEST_SHARED]
@@ -568,7 +568,7 @@ def _packed(statement: Statement) -> Statement:
     size = len(short) // _MOST_VALUES + 1
     for start in range(0, len(short), size):
         together, array = short[start : start + size], f"packed_{start}"
-        # The values are escaped already; between quotes the quote is one more to escape.
+        # The values are escaped already; inside quotes, the quote must be escaped too.
         quoted = ",".join("'" + parameters.pop(name).replace("'", "\\'") + "'" for name in together)
         parameters[array] = f"[{quoted}]"
         for place, name in enumerate(together, 1):
@@ -589,7 +589,7 @@ def _pieces(value: str) -> Iterator[str]:
     while True:
         end = start + size
         piece = value[start:end]
-        # A backslash stays with the character that it escapes.
+        # A backslash must stay with the character that it escapes.
         if end < len(value) and (len(piece) - len(piece.rstrip("\\"))) % 2:
             piece = piece[:-1]
         yield piece
@@ -599,16 +599,16 @@ def _pieces(value: str) -> Iterator[str]:
 
 
 def result(status: int, headers: Mapping[str, str], body: bytes, secret: str = "") -> Result:
-    """The result in a response.
+    """Read a response.
 
     Args:
         status: The HTTP status.
         headers: The headers.
         body: The body.
-        secret: The password, which is left out of errors.
+        secret: The password, which errors must not contain.
 
     Raises:
-        DriverError: It is an error, or not a result.
+        DriverError: The response is an error, or not a result.
     """
     code = headers.get("X-ClickHouse-Exception-Code")
     answer = _answer(body)
@@ -620,7 +620,7 @@ def result(status: int, headers: Mapping[str, str], body: bytes, secret: str = "
         location = masked_text(headers.get("Location", ""), secret, most=200)
         raise DriverError(
             f"the server redirects to {location!r}, which would receive the password",
-            remedy="Pass that address if it is the right one",
+            remedy="Use that address if you trust it",
         )
     try:
         rows, read = answer["data"], int(answer["statistics"]["rows_read"])
@@ -628,12 +628,12 @@ def result(status: int, headers: Mapping[str, str], body: bytes, secret: str = "
     except (KeyError, TypeError, ValueError):
         pass
     text = body.decode(errors="replace")
-    # A statement that fails after its first rows ends a good status with the text of the error.
+    # If a statement fails after its first rows, the status is 200 and the body ends with the error.
     if found := _CODE.search(text):
         raise _refusal(text[found.start() :], None, status, secret)
     begin = masked_text(text, secret, most=100)
     raise DriverError(
-        f"the response (status {status}) is not ClickHouse's: it begins with {begin!r}", remedy=_WRONG_PORT
+        f"the response (status {status}) is not from ClickHouse: it starts with {begin!r}", remedy=_WRONG_PORT
     )
 
 
@@ -645,7 +645,7 @@ def _answer(body: bytes) -> Any:
 
 
 def _with_numbers(rows: list[list[Any]], types: list[str]) -> list[list[Any]]:
-    """Convert whole numbers: older servers quote long ones, unless a setting changes that."""
+    """Convert whole numbers in quotes: older servers quote long ones, unless a setting changes that."""
     places = [place for place, kind in enumerate(types) if _WHOLE.fullmatch(kind)]
     for row in rows:
         for place in places:
@@ -662,11 +662,11 @@ def _refusal(text: str, header: str | None, status: int, secret: str) -> DriverE
         code = int(found[1]) if found else None
     if code is None:
         begin = masked_text(text, secret, most=200)
-        return DriverError(f"status {status} without an error of ClickHouse: {begin!r}", remedy=_WRONG_PORT)
+        return DriverError(f"status {status} without an error from ClickHouse: {begin!r}", remedy=_WRONG_PORT)
     remedy = None
     if any(words in text for words in _TOO_MANY_FIELDS):
         remedy = (
-            "The filter has more or longer values than the server takes: raise http_max_fields and"
+            "The filter has more or longer values than the server accepts: increase http_max_fields and"
             " http_max_field_value_size in its default profile"
         )
     return DriverError(masked_text(" ".join(text.split()), secret, most=_LONGEST_TEXT), code, remedy)

@@ -9,8 +9,8 @@ import attrs
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.masking import masked_repr
 
-# The first five guard hand-written SQL: here they would only bound the number of conditions in a filter.
-# The other two compare every pair of conditions: with ten thousand they take minutes and gigabytes.
+# ClickHouse's defaults for the first five would only limit the number of conditions in a filter. The other
+# two optimisations compare every pair of conditions, which takes minutes and gigabytes for ten thousand.
 LARGE_FILTER_SETTINGS: Final[Mapping[str, float]] = {
     "max_query_size": 64 * 1024 * 1024,
     "max_ast_elements": 2_000_000,
@@ -33,9 +33,9 @@ class DriverError(Exception):
     """ClickHouse rejected a statement or gave up on it.
 
     Args:
-        problem: What is wrong; most often ClickHouse's own message.
+        problem: The problem; usually ClickHouse's message.
         code: ClickHouse's error code, if known.
-        remedy: What to do, as a sentence without its full stop.
+        remedy: The remedy, a sentence without its full stop.
     """
 
     def __init__(self, problem: str, code: int | None = None, remedy: str | None = None) -> None:
@@ -47,7 +47,7 @@ class DriverError(Exception):
 
 @attrs.frozen
 class Statement:
-    """SQL with ``{name:Type}`` placeholders, and their values as ClickHouse reads them."""
+    """SQL with ``{name:Type}`` placeholders, and their values in ClickHouse's escaping."""
 
     text: str
     parameters: Mapping[str, str | int | float] = attrs.field(factory=dict)
@@ -104,7 +104,7 @@ class Result:
 
     Args:
         rows: The selected rows.
-        rows_read: How many table rows ClickHouse read.
+        rows_read: The number of table rows that ClickHouse read.
     """
 
     rows: list[list[Any]]
@@ -123,7 +123,7 @@ class Driver(Protocol):
         ...
 
     async def query(self, statement: Statement, limits: Limits | None = None) -> Result:
-        """Run *statement*, within *limits* or else those of the driver.
+        """Run *statement* under *limits*; by default under the limits of the driver.
 
         Raises:
             DriverError: ClickHouse rejected it or gave up.
@@ -131,7 +131,7 @@ class Driver(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """End running queries and close all connections."""
+        """Stop running queries and close all connections."""
         ...
 
 
@@ -146,12 +146,12 @@ class WritableDriver(Driver, Protocol):
         """Run an ``INSERT … SELECT``, which may read local files; return the number of rows inserted.
 
         Raises:
-            DriverError: The rows cannot be read, and none is inserted.
+            DriverError: The rows cannot be read; none was inserted.
         """
         ...
 
     async def insert(self, table: str, batch: bytes) -> None:
-        """Insert lines of JSON, all or none; they are durable when it returns.
+        """Insert JSON Lines, all or none; on return they are durable.
 
         Raises:
             DriverError: A line cannot be read.

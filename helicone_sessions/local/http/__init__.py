@@ -1,1 +1,1 @@
-"""The server on loopback: routes, request bodies, keys, the queue and the page."""
+"""The HTTP server: listening, routes, request bodies and the page."""

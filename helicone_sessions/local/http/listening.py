@@ -1,4 +1,4 @@
-"""Listening on an address, the access log, and a shutdown that loses no connection."""
+"""Listens on an address, writes the access log, and shuts down without losing a connection."""
 
 import asyncio
 import errno
@@ -20,7 +20,7 @@ from helicone_sessions.masking import masked_repr, masked_text
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 ACCESS: Final = logging.getLogger("helicone_sessions.access")
-# aiohttp's own messages about connections.
+# The messages of aiohttp about connections.
 CONNECTIONS: Final = logging.getLogger("helicone_sessions.connections")
 
 _LONGEST_PATH: Final = 200
@@ -32,12 +32,12 @@ _TURNS_TO_CONNECT: Final = 10
 
 @attrs.define
 class RequestFacts:
-    """Facts of a request that its handler adds to the record.
+    """Facts about a request that its handler adds to the log record.
 
     Args:
         organization: The caller.
-        bytes_in: The length of the body, unpacked.
-        outcome: One word for what became of it.
+        bytes_in: The length of the body, decompressed.
+        outcome: The outcome in one word.
     """
 
     organization: object = "-"
@@ -45,29 +45,29 @@ class RequestFacts:
     outcome: str = "refused"
 
 
-# aiohttp runs each request in a context of its own, its access logger included.
+# aiohttp runs each request, and its access logger, in a separate context.
 facts: Final[ContextVar[RequestFacts]] = ContextVar("facts")
 
 
 class AccessLog(AbstractAccessLogger):
-    """Writes the records: never a key, a body, a filter or the query of an address."""
+    """Writes the log records, without keys, bodies, filters and query strings."""
 
     secrets: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def without(cls, secrets: tuple[str, ...]) -> type[Self]:
-        """The class for a server with these keys, which aiohttp makes an object of."""
+        """The class for a server with these keys; aiohttp creates the instance."""
         return type(cls.__name__, (cls,), {"secrets": secrets})
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        """Write the record of a request that was answered in *time* seconds."""
+        """Write the record of a request; its response took *time* seconds."""
         size = response.body_length if response.prepared else 0
         seen = facts.get(RequestFacts())
         record(request, response.status, seen, self.secrets, seconds=time, bytes_out=size)
 
     @property
     def enabled(self) -> bool:
-        """Whether anybody reads it."""
+        """Whether the log is enabled."""
         return self.logger.isEnabledFor(logging.INFO)
 
 
@@ -85,9 +85,9 @@ def record(
     Args:
         request: The request.
         status: The status of its response.
-        seen: The facts that its handler knows.
-        secrets: The keys of the server, which a path may hold by mistake.
-        seconds: The time that it took.
+        seen: The facts from its handler.
+        secrets: The keys of the server, which a path may contain by mistake.
+        seconds: The duration.
         bytes_out: The length of the response.
     """
     # Quoted, so that a path or a method cannot forge a line.
@@ -106,7 +106,7 @@ def record(
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Drop errors of malformed requests: they quote the headers with the key, and are in the access log."""
+    """Drop errors of malformed requests: they quote the key, and the access log has them anyway."""
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
@@ -114,7 +114,7 @@ CONNECTIONS.addFilter(_is_news)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address."""
+    """Whether only this machine can reach the address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -122,14 +122,14 @@ def is_loopback(host: str) -> bool:
 
 
 class Listening:
-    """An application on an address.
+    """An application that listens on an address.
 
     Args:
         app: The application.
         host: The address.
         port: The port; 0 takes a free one.
-        patience: Seconds that a connection may wait for the next request to arrive with all its headers.
-        secrets: The keys of the server, which are left out of the access log.
+        patience: Seconds in which the headers of the next request must arrive on a connection.
+        secrets: The keys of the server, which the access log must not contain.
     """
 
     def __init__(
@@ -142,12 +142,12 @@ class Listening:
             access_log=ACCESS,
             access_log_class=AccessLog.without(secrets),
             logger=CONNECTIONS,
-            # They are unpacked within bounds, and beside the loop.
+            # Bodies are decompressed elsewhere, within limits and on threads.
             auto_decompress=False,
-            # Whose client goes away, whose query ends.
+            # If a client disconnects, its query is stopped.
             handler_cancellation=True,
             keepalive_timeout=patience,
-            # How long the rest of a body that was refused is read, so that the refusal arrives.
+            # Seconds in which the rest of a rejected body is read, so that the response arrives.
             lingering_time=min(patience, _LINGERING),
             shutdown_timeout=1.0,
         )
@@ -163,14 +163,14 @@ class Listening:
 
     @property
     def port(self) -> int:
-        """The port that it was given or has found."""
+        """The port, after `bind` the actual one."""
         return self._port
 
     async def bind(self) -> None:
-        """Take the address, and no connections yet.
+        """Bind to the address, but accept no connections yet.
 
         Raises:
-            ConfigurationError: The address cannot be had.
+            ConfigurationError: The address is not available.
         """
         await self._runner.setup()
         loop = asyncio.get_running_loop()
@@ -188,20 +188,20 @@ class Listening:
         self.url = f"http://{f'[{address}]' if ':' in address else address}:{self._port}"
 
     async def start(self) -> None:
-        """Take connections.
+        """Accept connections.
 
         Raises:
-            ConfigurationError: The address cannot be had.
+            ConfigurationError: The address is not available.
         """
         assert self._listening is not None
         try:
             await self._listening.start_serving()
         except OSError as error:
-            # Two may hold an address until one of them listens there.
+            # Two sockets may be bound to an address until one of them listens.
             raise self._cannot_listen(error) from error
 
     def _connection(self) -> web.RequestHandler:
-        """One connection, which is closed if it does not come to a first request."""
+        """A connection, which is closed if its first request does not arrive in time."""
         assert self._runner.server is not None
         connection = self._runner.server()
         timer = asyncio.get_running_loop().call_later(self._patience, self._close, connection)
@@ -224,7 +224,7 @@ class Listening:
                 return ConfigurationError(
                     argument="port",
                     problem=f"{self._port} is reserved for privileged users",
-                    remedy="Pass a port from 1024 up",
+                    remedy="Pass a port of 1024 or more",
                 )
         return ConfigurationError(
             argument="host",
@@ -233,15 +233,15 @@ class Listening:
         )
 
     async def end(self, grace: float) -> None:
-        """Take no more requests, give those under way some seconds, and end the rest.
+        """Accept no more requests, let running ones finish, and cancel the rest.
 
         Args:
-            grace: The seconds.
+            grace: Seconds in which running requests may finish.
         """
         self._is_ending = True
         await self._stop_listening()
         if self._runner.server is not None:
-            # Idle connections are closed, busy ones after their answer.
+            # It closes idle connections now, and busy ones after their response.
             self._runner.server.pre_shutdown()
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=grace)
@@ -273,7 +273,7 @@ class Listening:
 
     async def _announce_end(self, _request: web.Request, response: web.StreamResponse) -> None:
         if self._is_ending:
-            # So that the client sends its next request elsewhere.
+            # The client must not send its next request on this connection.
             response.headers["Connection"] = "close"
             response.force_close()
 
@@ -281,8 +281,9 @@ class Listening:
         if self._listening is None:
             return
         loop = asyncio.get_running_loop()
-        # A connection that is being accepted while its server is closed is lost by asyncio without being
-        # closed, and its client would wait for its timeout: first no more are taken, then these are made.
+        # When its server closes, asyncio drops a connection that it is accepting, but does not close it, and
+        # the client waits for its timeout. So first stop accepting, and let the accepted connections be
+        # created.
         if hasattr(loop, "remove_reader") and type(loop).__name__ != "ProactorEventLoop":
             for socket in self._listening.sockets:
                 loop.remove_reader(socket)

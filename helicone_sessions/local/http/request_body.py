@@ -1,15 +1,15 @@
-"""Request bodies: read within bounds, unpacked and decoded.
+"""Reads, decompresses and decodes request bodies within limits.
 
-A call of a JSON decoder cannot be interrupted, not even on another thread, so the values that one call may
-decode are limited as well as the bytes of a body.
+A call of a JSON decoder blocks all threads until it returns, so the number of values in one call is limited
+as well as the number of bytes in a body.
 """
 
 import asyncio
 import io
 import re
 import zlib
-from codecs import BOM_UTF8
-from collections.abc import Callable, Iterator, Mapping
+from codecs import BOM_UTF8, iterdecode
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -25,20 +25,21 @@ from helicone_sessions.messages.query import SessionMetricsQuery
 
 T = TypeVar("T")
 
-# Larger bodies are held a few at a time, however many requests wait.
+# Only a few larger bodies are in memory at a time, however many requests wait.
 LARGE_BODY: Final = 1024 * 1024
-# Larger bodies are decoded, and their SQL is made, on another thread than that of the loop.
+# A thread decodes larger bodies and compiles their filters.
 SMALL_BODY: Final = 16 * 1024
-# Commas and opening brackets that one call may decode: some 12,000 conditions. The call takes 10 ms, and the
-# garbage collector 30 ms for their objects.
+# The most commas and opening brackets in one call: about 12,000 conditions, which take 10 ms.
 MOST_SEPARATORS: Final = 75_000
-# Bytes of a row, whose texts are decoded in one call.
+# Bytes of a piece of a body. A call that copies all of a large body would block the loop.
+_PIECE: Final = 1024 * 1024
+# The most bytes of a row, whose strings are decoded in one call.
 LARGEST_ROW: Final = 16 * 1024 * 1024
-# Characters in which the rows of a list are decoded without another look at them.
+# Characters within which the rows of a list are decoded without counting their values.
 _WINDOW: Final = 256 * 1024
 _SPACE: Final = re.compile(r"[ \t\r\n]{1,1000000}")
 _STRUCTURE: Final = re.compile(r'["\[\]{},]')
-# How the parts of a gzipped body follow each other is looked at anew for each of them.
+# The most members of a gzip body, because each has a fixed cost.
 _MOST_PARTS: Final = 100
 
 
@@ -51,14 +52,14 @@ class TooLarge(Exception):
 
 
 class LargeBodySlot:
-    """One of the few slots for large bodies: taken at most once, and held until the block ends."""
+    """One of the few slots for large bodies, taken at most once and released at the end of the block."""
 
     def __init__(self, slots: asyncio.Semaphore) -> None:
         self._slots = slots
         self.is_taken = False
 
     async def take(self) -> None:
-        """Wait for a slot, unless one is taken already."""
+        """Wait for a slot, unless it is already taken."""
         if not self.is_taken:
             await self._slots.acquire()
             self.is_taken = True
@@ -74,22 +75,23 @@ class LargeBodySlot:
             self._slots.release()
 
 
-async def body_of(request: web.Request, patience: float, large: LargeBodySlot, largest: int) -> bytes:
-    """The body, decompressed.
+async def body_of(request: web.Request, patience: float, large: LargeBodySlot, largest: int) -> list[bytes]:
+    """The body, decompressed, in pieces of about a megabyte.
 
     Args:
         request: The request.
         patience: Seconds that the body may take to arrive.
-        large: Taken as soon as the body is known to be large; waiting for it does not count as patience.
-        largest: The bytes that the body may have.
+        large: The slot to take if the body is large; waiting for it does not count as patience.
+        largest: The most bytes that the body may have.
 
     Raises:
-        TooSlow: It did not arrive in time.
-        FilterValueError: It cannot be unpacked, or ends too early.
-        TooLarge: It is too long.
+        TooSlow: The body did not arrive in time.
+        FilterValueError: The body cannot be decompressed, or ends early.
+        TooLarge: The body has more bytes than allowed.
     """
     length = request.content_length or 0
-    _check_length(length, largest)
+    if length > largest:
+        raise TooLarge
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in _ENCODINGS:
         raise FilterValueError(problem=f"the content encoding must be gzip or deflate, got {encoding[:50]}")
@@ -99,74 +101,106 @@ async def body_of(request: web.Request, patience: float, large: LargeBodySlot, l
     except TimeoutError:
         raise TooSlow from None
     except (web.RequestPayloadError, HttpProcessingError, zlib.error):
-        raise FilterValueError(problem="the body is not what its headers announce") from None
+        raise FilterValueError(problem="the body does not match its headers") from None
+
+
+class _Pieces:
+    """Collects bytes in pieces of at least `_PIECE` bytes, except the last piece."""
+
+    def __init__(self, most: int) -> None:
+        self.size = 0
+        self._most = most
+        self._pieces: list[bytes] = []
+        # Unlike a bytearray, it returns its bytes without copying them.
+        self._last = io.BytesIO()
+
+    def add(self, chunk: bytes) -> None:
+        """Add bytes.
+
+        Raises:
+            TooLarge: There are more bytes than allowed.
+        """
+        self.size += len(chunk)
+        if self.size > self._most:
+            raise TooLarge
+        self._last.write(chunk)
+        if self._last.tell() >= _PIECE:
+            self._pieces.append(self._last.getvalue())
+            self._last = io.BytesIO()
+
+    def all(self) -> list[bytes]:
+        return [*self._pieces, self._last.getvalue()]
 
 
 async def _arrived(
     content: StreamReader, length: int, patience: float, large: LargeBodySlot, largest: int
-) -> bytes:
-    # Unlike a bytearray it gives its bytes away without a copy.
-    body = io.BytesIO()
+) -> list[bytes]:
+    body = _Pieces(largest)
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(patience) as limit:
         while True:
-            if not large.is_taken and max(length, body.tell()) > LARGE_BODY:
+            if not large.is_taken and max(length, body.size) > LARGE_BODY:
                 left = (limit.when() or 0.0) - loop.time()
                 limit.reschedule(None)
                 await large.take()
                 limit.reschedule(loop.time() + left)
             chunk = await content.readany()
             if not chunk:
-                return body.getvalue()
-            body.write(chunk)
-            _check_length(body.tell(), largest)
+                return body.all()
+            body.add(chunk)
 
 
-async def _unpacked(packed: bytes, encoding: str, large: LargeBodySlot, largest: int) -> bytes:
+async def _unpacked(packed: list[bytes], encoding: str, large: LargeBodySlot, largest: int) -> list[bytes]:
+    unpack = partial(_unpack, packed, encoding)
     try:
-        return await read(packed, partial(_unpack, encoding=encoding, most=min(LARGE_BODY, largest)))
+        if sum(map(len, packed)) <= SMALL_BODY:
+            return unpack(min(LARGE_BODY, largest))
+        return await asyncio.to_thread(unpack, min(LARGE_BODY, largest))
     except TooLarge:
         if largest <= LARGE_BODY:
             raise
     await large.take()
-    return await asyncio.to_thread(_unpack, packed, encoding=encoding, most=largest)
+    return await asyncio.to_thread(unpack, largest)
 
 
 _ENCODINGS: Final = {"identity": 0, "gzip": 31, "x-gzip": 31, "deflate": 15}
 
 
-def _unpack(packed: bytes, *, encoding: str, most: int) -> bytes:
+def _window_bits(packed: list[bytes], encoding: str) -> int:
     window = _ENCODINGS[encoding]
-    if encoding == "deflate" and packed and packed[0] & 0xF != zlib.DEFLATED:
-        # Many send it without the header that the standard asks for.
-        window = -window
-    body = b""
-    for _ in range(_MOST_PARTS):
-        part = zlib.decompressobj(window)
-        # No more is unpacked than is looked at.
-        body += part.decompress(packed, most + 1 - len(body))
-        if len(body) > most:
-            raise TooLarge
-        if not part.eof:
-            raise zlib.error
-        packed = part.unused_data
-        if not packed:
-            return body
-    raise zlib.error
+    if encoding == "deflate" and packed[0] and packed[0][0] & 0xF != zlib.DEFLATED:
+        # Many clients send deflate without the zlib header that the standard requires.
+        return -window
+    return window
 
 
-def _check_length(length: int, largest: int) -> None:
-    if length > largest:
-        raise TooLarge
+def _unpack(packed: list[bytes], encoding: str, most: int) -> list[bytes]:
+    window = _window_bits(packed, encoding)
+    body = _Pieces(most)
+    part, parts = zlib.decompressobj(window), 1
+    for chunk in packed:
+        data = chunk
+        while data:
+            if part.eof:
+                part, parts = zlib.decompressobj(window), parts + 1
+                if parts > _MOST_PARTS:
+                    raise zlib.error
+            body.add(part.decompress(data, _PIECE))
+            data = part.unused_data or part.unconsumed_tail
+    while rest := part.decompress(b"", _PIECE):
+        body.add(rest)
+    if not part.eof:
+        raise zlib.error
+    return body.all()
 
 
 async def read(body: bytes, reader: Callable[[bytes], T]) -> T:
-    """The result of *reader*; a thread reads long bodies, so that the loop stays free."""
+    """The result of *reader*; a thread reads long bodies, so that the loop stays responsive."""
     return reader(body) if len(body) <= SMALL_BODY else await asyncio.to_thread(reader, body)
 
 
 def query_in(body: bytes) -> SessionMetricsQuery:
-    """The query that a body holds, by the contract.
+    """The query in a body, as the contract defines it.
 
     Raises:
         FilterError: The body is not JSON, or not a query of the contract.
@@ -174,30 +208,32 @@ def query_in(body: bytes) -> SessionMetricsQuery:
     return converter.structure(json_in(body), SessionMetricsQuery)
 
 
-def rows_in(body: bytes) -> Iterator[Mapping[str, Any]]:
-    """The rows that a body holds: a list in JSON, or one in JSON on each line.
+def rows_in(pieces: Sequence[bytes]) -> Iterator[Mapping[str, Any]]:
+    """The rows in the pieces of a body: a JSON list, or JSON Lines.
 
-    Each row is decoded when it is taken: no call of the decoder is long, and few rows are objects at once.
+    The rows are decoded a few at a time, so that no call takes long and few rows are in memory as objects.
 
     Raises:
-        FilterError: It is neither, or a row is not an object or is too large.
+        FilterError: The body is neither, or a row is not an object or is too large.
     """
-    begin = body[:_WINDOW].removeprefix(BOM_UTF8).lstrip()
-    for place, row in enumerate(_elements(_text(body)) if begin.startswith(b"[") else _lines(body)):
+    begin = pieces[0][:_WINDOW].removeprefix(BOM_UTF8).lstrip()
+    for place, row in enumerate(_elements(pieces) if begin.startswith(b"[") else _lines(pieces)):
         if not isinstance(row, dict):
             raise FilterTypeError(field=f"row {place}", problem=f"must be an object, got {json_text(row)}")
         yield row
 
 
 def json_in(body: bytes, subject: str = "the body") -> Any:
-    """The JSON value of a body, or of a part of it.
+    """The JSON value of a body, or of a part of a body.
 
     Raises:
-        FilterValueError: It is not JSON, or has too many values.
+        FilterValueError: The text is not JSON, or has too many values.
     """
-    # Texts hold such characters too, so the exact count is only made where it matters.
-    if sum(map(body.count, (b",", b"[", b"{"))) > MOST_SEPARATORS:
-        _end_of_value(_text(body), 0, subject)
+    # Strings contain such characters too, so an exact count follows if there are many.
+    if sum(map(body.count, (b",", b"[", b"{"))) > MOST_SEPARATORS and (
+        _end_of_value(_text(body), 0, subject) is None
+    ):
+        raise _without_end(subject)
     try:
         return decode(body)
     except ValueError as error:
@@ -208,41 +244,128 @@ def _text(body: bytes) -> str:
     try:
         return body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise FilterValueError(problem=f"the body is not UTF-8: {error.reason}") from None
+        raise _not_utf_8(error) from None
 
 
-def _lines(body: bytes) -> Iterator[Any]:
-    for number, line in enumerate(io.BytesIO(body), 1):
-        if len(line) > LARGEST_ROW:
-            raise _too_large(f"line {number}")
-        if line.strip():
-            yield json_in(line, f"line {number}")
+def _lines(pieces: Iterable[bytes]) -> Iterator[Any]:
+    number, size = 1, 0
+    parts: list[bytes] = []
+    for piece in pieces:
+        # Between rows, blank lines are skipped all at once.
+        rest = piece if parts else piece.lstrip()
+        number += piece.count(b"\n", 0, len(piece) - len(rest))
+        for part in io.BytesIO(rest):
+            parts.append(part)
+            size += len(part)
+            if size > LARGEST_ROW:
+                raise _too_large(f"line {number}")
+            if part.endswith(b"\n"):
+                yield from _value_in_line(parts, number)
+                parts, size = [], 0
+                number += 1
+    yield from _value_in_line(parts, number)
 
 
-def _elements(text: str) -> Iterator[Any]:
-    """The elements of a list, a few decoded at a time."""
-    start = _after_space(text, text.index("[") + 1)
-    is_over = text[start : start + 1] == "]"
-    start += is_over
+def _value_in_line(parts: list[bytes], number: int) -> Iterator[Any]:
+    line = b"".join(parts)
+    if line.strip():
+        yield json_in(line, f"line {number}")
+
+
+class _Text:
+    """The text of a body, decoded a piece at a time.
+
+    Attributes:
+        text: The decoded text, without the part that was dropped.
+        start: The position of the first unread character in it.
+    """
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self.text = ""
+        self.start = 0
+        self._more = iterdecode(pieces, "utf-8-sig")
+
+    def fill(self, size: int) -> bool:
+        """Decode until *size* characters are unread, if the body has them; return whether any were added.
+
+        Raises:
+            FilterValueError: The body is not UTF-8.
+        """
+        missing = size - len(self.text) + self.start
+        added: list[str] = []
+        try:
+            while missing > 0 and (part := next(self._more, "")):
+                added.append(part)
+                missing -= len(part)
+        except UnicodeDecodeError as error:
+            raise _not_utf_8(error) from None
+        if added:
+            self.text, self.start = "".join([self.text[self.start :], *added]), 0
+        return bool(added)
+
+    def skip_space(self) -> None:
+        """Skip white space."""
+        while True:
+            self.start = _after_space(self.text, self.start)
+            if self.start < len(self.text) or not self.fill(1):
+                return
+
+    def take(self) -> str:
+        """Skip white space and read one character; an empty string at the end."""
+        self.skip_space()
+        character = self.text[self.start : self.start + 1]
+        self.start += len(character)
+        return character
+
+    def long_value(self, subject: str) -> Any:
+        """Read one value.
+
+        Raises:
+            FilterValueError: The value is not JSON, has too many values or is too long.
+        """
+        while (end := _end_of_value(self.text, self.start, subject)) is None:
+            if len(self.text) - self.start > LARGEST_ROW:
+                raise _too_large(subject)
+            if not self.fill(LARGEST_ROW + 1):
+                raise _without_end(subject)
+        text = self.text[self.start : end]
+        try:
+            value, length = DECODER.raw_decode(text)
+        except (ValueError, RecursionError):
+            # Its error has the subject.
+            return json_in(text.encode(), subject)
+        self.start += length
+        return value
+
+
+def _elements(pieces: Iterable[bytes]) -> Iterator[Any]:
+    """The elements of a list, decoded a few at a time."""
+    text = _Text(pieces)
+    text.take()
+    text.skip_space()
+    is_over = text.text.startswith("]", text.start)
+    text.start += is_over
     place = 0
     while not is_over:
-        values, length, is_over = _leading_elements(text[start : start + _WINDOW])
+        text.skip_space()
+        text.fill(_WINDOW)
+        values, length, is_over = _leading_elements(text.text[text.start : text.start + _WINDOW])
+        text.start += length
         if not values:
-            # It is longer than the window, or no element.
-            end = _end_of_value(text, start, f"row {place}")
-            values, length, is_over = _leading_elements(text[start : _after_space(text, end) + 1])
-            if not values:
-                json_in(text[start:end].encode(), f"row {place}")
+            # The element is longer than the window, or invalid.
+            values = [text.long_value(f"row {place}")]
+            sign = text.take()
+            if sign not in {",", "]"}:
                 raise FilterValueError(problem=f"the body is not JSON: no comma follows row {place}")
+            is_over = sign == "]"
         yield from values
         place += len(values)
-        start += length
-    if _after_space(text, start) < len(text):
+    if text.take():
         raise FilterValueError(problem="the body is not JSON: there is text after the list")
 
 
 def _leading_elements(window: str) -> tuple[list[Any], int, bool]:
-    """The elements whose comma or end of the list is in *window*, their length, and whether the list ends."""
+    """The elements that are complete in *window*, their length, and whether the list ends."""
     values: list[Any] = []
     length = 0
     while True:
@@ -260,11 +383,11 @@ def _leading_elements(window: str) -> tuple[list[Any], int, bool]:
             return values, length, True
 
 
-def _end_of_value(text: str, start: int, subject: str) -> int:
-    """The position after the value at *start*, without decoding it.
+def _end_of_value(text: str, start: int, subject: str) -> int | None:
+    """Find the end of the value at *start* without decoding it; None if the end is not in the text.
 
     Raises:
-        FilterValueError: It has too many values, is too long or has no end.
+        FilterValueError: The value has too many values.
     """
     depth = separators = 0
     position = start
@@ -285,11 +408,9 @@ def _end_of_value(text: str, start: int, subject: str) -> int:
         if separators > MOST_SEPARATORS:
             raise FilterValueError(
                 problem=f"{subject} has more than {MOST_SEPARATORS:,} values",
-                remedy="Send it in several parts",
+                remedy="Split it into several requests",
             )
-    if len(text) - start > LARGEST_ROW:
-        raise _too_large(subject)
-    raise FilterValueError(problem=f"{subject} is not JSON: it has no end")
+    return None
 
 
 def _end_of_string(text: str, position: int) -> int:
@@ -313,3 +434,11 @@ def _too_large(subject: str) -> FilterValueError:
     return FilterValueError(
         problem=f"{subject} is longer than {LARGEST_ROW // 1024**2} MB", remedy="Load it from a file"
     )
+
+
+def _without_end(subject: str) -> FilterValueError:
+    return FilterValueError(problem=f"{subject} is not JSON: it has no end")
+
+
+def _not_utf_8(error: UnicodeDecodeError) -> FilterValueError:
+    return FilterValueError(problem=f"the body is not UTF-8: {error.reason}")

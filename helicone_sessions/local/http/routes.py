@@ -1,6 +1,7 @@
-"""The handlers of all paths: authentication, rate limit, queue, and the responses."""
+"""Handles all paths: authentication, rate limit, queue and responses."""
 
 import asyncio
+import io
 import json
 import logging
 import secrets
@@ -16,7 +17,7 @@ from aiohttp import web
 from helicone_sessions.clock import Clock
 from helicone_sessions.errors import ConfigurationError, FilterError, FilterSyntaxError, FilterValueError
 from helicone_sessions.filters.constants import cut
-from helicone_sessions.filters.parser import parse_filter
+from helicone_sessions.filters.parser import as_filter_text, parse_filter
 from helicone_sessions.local.dataset import Dataset
 from helicone_sessions.local.drivers.driver import DriverError
 from helicone_sessions.local.http.listening import RequestFacts, facts, record
@@ -44,6 +45,14 @@ from helicone_sessions.local.http.service_form import (
 from helicone_sessions.local.query.contract_sql import Unanswerable
 from helicone_sessions.local.query.engine import PageTooLarge
 from helicone_sessions.local.query.listing_sql import ContractListings, Listing, ServiceListings
+from helicone_sessions.local.query.overview_sql import (
+    BARS_PATH,
+    IN_BAR_PATH,
+    Bars,
+    InBar,
+    bars_from_wire,
+    in_bar_from_wire,
+)
 from helicone_sessions.local.query.service_sql import Crash
 from helicone_sessions.local.server_config import Keys, MalformedToken, ServerConfig, WrongKey
 from helicone_sessions.messages.converter import converter
@@ -59,45 +68,47 @@ from helicone_sessions.messages.protocol import (
     SESSIONS,
     Endpoint,
     FixedWindow,
+    gaps_header,
 )
 
 _LOG: Final = logging.getLogger(__name__)
 
 ROWS_PATH: Final = "v1/rows"
 _MEGABYTE: Final = 1024 * 1024
-# Bytes of a body: what the open-source server takes, a bulk of rows, and some two thousand conditions.
+# The most bytes of a body: the open-source server's limit, many rows, and about 2,000 conditions.
 LARGEST_QUERY: Final = 10 * _MEGABYTE
 LARGEST_ROWS: Final = 50 * _MEGABYTE
 LARGEST_FILTER: Final = 64 * 1024
-# An error quotes what it is about, and that can be megabytes.
+# An error quotes its subject, which may have megabytes.
 _LONGEST_ERROR: Final = 2000
-# How many large bodies are held at once.
+# The most large bodies in memory at once.
 _LARGE_AT_ONCE: Final = 4
-# Rows are added one request after the other, in the order of arrival.
+# Requests add their rows one after the other, in the order of arrival.
 _ADDED_AT_ONCE: Final = 1
 _CHECKED_AT_ONCE: Final = 1
-# After these the rest of the body is on its way, and nothing else can be read from the connection.
+# With these statuses the rest of the body is unread, so the connection cannot be reused.
 _CLOSING: Final = (408, 413)
 # The status that nginx logs for a client that disconnects early.
 _GONE: Final = 499
 
-# With them the server declares that it reads every condition, and offers whole grids.
+# They announce that the server reads every condition, and answers whole grids.
 _CONTRACT_HEADERS: Final = {**CONTRACT_HEADER, **GRID_HEADER}
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-_Work = Callable[[web.Request, bytes, UUID], Awaitable[web.Response]]
+_Work = Callable[[web.Request, list[bytes], UUID], Awaitable[web.Response]]
+_WorkOnWhole = Callable[[web.Request, bytes, UUID], Awaitable[web.Response]]
 
 
 class _QueueFull(Exception):
-    """The request queue has no free place."""
+    """The request queue is full."""
 
 
 class _RequestQueue:
     """A bounded queue in front of a semaphore.
 
     Args:
-        running: How many requests run at once.
-        waiting: How many may wait beside them.
+        running: The number of requests that run at once.
+        waiting: The number of further requests that may wait.
     """
 
     def __init__(self, running: int, waiting: int) -> None:
@@ -106,10 +117,10 @@ class _RequestQueue:
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """Hold a place in the queue, to wait for ``running``.
+        """Hold a place in the queue, in which the request waits for ``running``.
 
         Raises:
-            _QueueFull: There is none.
+            _QueueFull: There is no free place.
         """
         if not self._free:
             raise _QueueFull
@@ -122,7 +133,7 @@ class _RequestQueue:
 
 @attrs.frozen
 class _Route:
-    """The work of a path, the queue in front of it, and the bytes of its body."""
+    """The handler of a path, which gets the pieces of the body, its queue, and the most bytes of a body."""
 
     work: _Work
     queue: _RequestQueue
@@ -130,14 +141,14 @@ class _Route:
 
 
 class Refusal(Exception):
-    """A request that is rejected, and the response to it.
+    """A rejected request, with its response.
 
     Args:
         status: The HTTP status.
         message: The error.
-        outcome: A word for the log.
-        headers: More headers.
-        body: The body of the response, if not ``{"error": message}``; a string is sent as plain text.
+        outcome: The word for the log.
+        headers: Additional headers.
+        body: The body of the response, by default ``{"error": message}``; a string is sent as plain text.
     """
 
     def __init__(
@@ -167,9 +178,9 @@ class Endpoints:
 
     Args:
         config: The arguments of the server.
-        dataset: Answers queries and takes rows.
+        dataset: The requests that the server answers from.
         keys: The API keys.
-        clock: The time of the rate limit.
+        clock: The clock of the rate limit.
     """
 
     config: ServerConfig
@@ -184,23 +195,26 @@ class Endpoints:
 
     def __attrs_post_init__(self) -> None:
         self._queries = _RequestQueue(self.config.threads, self.config.max_queued)
-        # Queues of their own, so that no query waits for additions, and no check for queries.
+        # Separate queues, so that queries do not wait for additions, and checks do not wait for queries.
         self._additions = _RequestQueue(_ADDED_AT_ONCE, self.config.max_queued)
         self._checks = _RequestQueue(_CHECKED_AT_ONCE, self.config.max_queued)
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
     def app(self) -> web.Application:
-        """The application that holds the addresses."""
+        """The application with all routes."""
         app = web.Application(middlewares=[self._outermost])
         answer = self._query if self.config.semantics == "contract" else self._query_as_service
-        query = _Route(answer, self._queries, LARGEST_QUERY)
+        query = _Route(_on_whole(answer), self._queries, LARGEST_QUERY)
         rows = _Route(self._add_rows, self._additions, LARGEST_ROWS)
-        check = _Route(self._check_filter, self._checks, LARGEST_FILTER)
+        check = _Route(_on_whole(self._check_filter), self._checks, LARGEST_FILTER)
         routes = {PATH: query, ROWS_PATH: rows, FILTER_PATH: check}
         if self.config.semantics == "contract":
-            routes[GRID_PATH] = _Route(self._query_grid, self._queries, LARGEST_QUERY)
+            routes[GRID_PATH] = _Route(_on_whole(self._query_grid), self._queries, LARGEST_QUERY)
         for endpoint, make in _LISTINGS:
-            routes[endpoint.path] = _Route(partial(self._list, endpoint, make), self._queries, LARGEST_QUERY)
+            work = _on_whole(partial(self._list, endpoint, make))
+            routes[endpoint.path] = _Route(work, self._queries, LARGEST_QUERY)
+        for path, read_body in ((BARS_PATH, bars_from_wire), (IN_BAR_PATH, in_bar_from_wire)):
+            routes[path] = _Route(_on_whole(partial(self._overview, read_body)), self._queries, LARGEST_QUERY)
         for path, route in routes.items():
             app.router.add_post(_with_slashes(path), partial(self._guarded, route))
         app.router.add_get("/healthcheck", _healthcheck)
@@ -209,7 +223,7 @@ class Endpoints:
 
     @web.middleware
     async def _outermost(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
-        """Every way in which a request can end, as an answer and a word for the log."""
+        """Turn every outcome of a request into a response and a word for the log."""
         seen = RequestFacts()
         facts.set(seen)
         loop = asyncio.get_running_loop()
@@ -222,17 +236,17 @@ class Endpoints:
             raise
         except (Refusal, web.HTTPException) as error:
             return _closing(request, _response_of(error))
-        except Exception:  # noqa: BLE001 - whatever it is, the client is not shown it
+        except Exception:  # noqa: BLE001 - the client must not see the error
             seen.outcome = "broken"
             trace = secrets.token_hex(8)
-            _LOG.exception("a request could not be answered, trace %s", trace)
+            _LOG.exception("a request failed, trace %s", trace)
             body = {"error": "the server failed. Its log has details", "trace": trace}
             return web.json_response(body, status=500)
 
     async def _guarded(self, route: "_Route", request: web.Request) -> web.Response:
         organization = self._caller(request)
         facts.get().organization = organization
-        # The check of a filter needs no data.
+        # Checking a filter reads no data, so it does not count.
         headers = {} if route.queue is self._checks else self._count(organization)
         try:
             response = await self._queued(route, request, organization)
@@ -252,7 +266,7 @@ class Endpoints:
         return organization or self.dataset.organization_id
 
     def _count(self, organization: UUID) -> dict[str, str]:
-        """Count the request against the rate limit; the headers of the response."""
+        """Count the request against the rate limit; return the headers for the response."""
         if self.config.rate_limit is None:
             return {}
         window = self._windows.get(organization)
@@ -277,7 +291,7 @@ class Endpoints:
             message = "the request queue is full (max_queued). Try again in a second"
             raise Refusal(503, message, "busy", {"Retry-After": "1"}) from None
 
-    async def _body(self, request: web.Request, large: LargeBodySlot, largest: int) -> bytes:
+    async def _body(self, request: web.Request, large: LargeBodySlot, largest: int) -> list[bytes]:
         try:
             body = await body_of(request, self.config.patience, large, largest)
         except TooSlow:
@@ -290,7 +304,7 @@ class Endpoints:
                 raise _without_envelope("request entity too large") from None
             size = f"{largest // _MEGABYTE} MB" if largest >= _MEGABYTE else f"{largest // 1024} KB"
             raise Refusal(413, f"the body must not be longer than {size}") from None
-        facts.get().bytes_in = len(body)
+        facts.get().bytes_in = sum(map(len, body))
         return body
 
     async def _query(self, _request: web.Request, body: bytes, organization: UUID) -> web.Response:
@@ -298,28 +312,34 @@ class Endpoints:
             query = await read(body, query_in)
         except FilterError as error:
             raise Refusal(400, error.message) from None
+        headers = await self._announced(organization)
         try:
             async with self.dataset.reading() as engine:
                 metrics = await engine.answer(query, organization, is_large=len(body) > SMALL_BODY)
         except (Unanswerable, DriverError) as error:
-            # As the service does: the query was understood and failed.
+            # As on the service: the query is valid, but failed.
             _log_failure(error)
-            return _failed(str(error), _CONTRACT_HEADERS)
-        return _answered(converter.unstructure(metrics), _CONTRACT_HEADERS)
+            return _failed(str(error), headers)
+        return _answered(converter.unstructure(metrics), headers)
+
+    async def _announced(self, organization: UUID) -> dict[str, str]:
+        """The headers of an answer that follows the contract."""
+        return {**_CONTRACT_HEADERS, **gaps_header(await self.dataset.gaps(organization))}
 
     async def _query_grid(self, _request: web.Request, body: bytes, organization: UUID) -> web.Response:
-        """The metrics of many segments and periods, an endpoint that the service does not have."""
+        """Answer a grid, the metrics of many segments and periods; the service has no such endpoint."""
         try:
             grid = await read(body, lambda body: grid_query_from_wire(json_in(body)))
         except FilterError as error:
             raise Refusal(400, error.message) from None
+        headers = await self._announced(organization)
         try:
             async with self.dataset.reading() as engine:
                 data = await engine.answer_grid(grid, organization)
         except (Unanswerable, DriverError) as error:
             _log_failure(error)
-            return _failed(str(error), _CONTRACT_HEADERS)
-        return await _answered_at_length(data, _CONTRACT_HEADERS)
+            return _failed(str(error), headers)
+        return await _answered_at_length(data, headers)
 
     async def _list(
         self,
@@ -329,9 +349,9 @@ class Endpoints:
         body: bytes,
         organization: UUID,
     ) -> web.Response:
-        """Lists of sessions and requests, their numbers, and names of sessions."""
+        """Answer lists and counts of sessions and requests, and names of sessions."""
         is_service = self.config.semantics == "helicone"
-        headers = None if is_service else _CONTRACT_HEADERS
+        headers = None if is_service else await self._announced(organization)
         received = await self._received(endpoint, request, body)
         if received.failure is not None:
             return _failed(received.failure, headers)
@@ -344,9 +364,36 @@ class Endpoints:
                     listing = make(listings, received.query)
                 data = await engine.answer_listing(listing)
         except Crash:
-            raise Refusal(500, "the server's code breaks off", body=CRASHED) from None
+            raise Refusal(500, "the server's code crashes", body=CRASHED) from None
         except PageTooLarge as error:
             raise Refusal(504, f"{error}. Use a smaller limit", "failed") from None
+        except (Unanswerable, DriverError) as error:
+            _log_failure(error)
+            return _failed(str(error), headers)
+        return await _answered_at_length(data, headers)
+
+    async def _overview(
+        self,
+        read_body: Callable[[Any], Bars | InBar],
+        _request: web.Request,
+        body: bytes,
+        organization: UUID,
+    ) -> web.Response:
+        """Totals and bars, and the sessions in a bar: endpoints that the service does not have."""
+        is_service = self.config.semantics == "helicone"
+        headers = None if is_service else await self._announced(organization)
+        try:
+            wire = await read(body, json_in)
+            wanted = await read(body, lambda _body: read_body(wire))
+        except FilterError as error:
+            raise Refusal(400, error.message) from None
+        try:
+            async with self.dataset.reading() as engine:
+                wire_filter = wire["query"].get("filter", "all")
+                listing = await asyncio.to_thread(engine.overview, wanted, organization, wire_filter)
+                data = await engine.answer_listing(listing)
+        except Crash:
+            raise Refusal(500, "the server's code crashes", body=CRASHED) from None
         except (Unanswerable, DriverError) as error:
             _log_failure(error)
             return _failed(str(error), headers)
@@ -355,7 +402,7 @@ class Endpoints:
     async def _received(
         self, endpoint: Endpoint[Any, Any], request: web.Request, body: bytes
     ) -> ServiceQuery:
-        """The query of a body, as the contract or the open-source server reads it."""
+        """The query in a body, under either semantics."""
         if self.config.semantics == "helicone":
             return await _read_as_service(endpoint, request, body)
         try:
@@ -365,7 +412,7 @@ class Endpoints:
         return ServiceQuery(query, None)
 
     async def _query_as_service(self, request: web.Request, body: bytes, organization: UUID) -> web.Response:
-        """The query as the open-source server takes and answers it."""
+        """Answer a query as the open-source server does."""
         received = await _read_as_service(METRICS, request, body)
         if received.failure is not None:
             return _failed(received.failure, None)
@@ -375,7 +422,7 @@ class Endpoints:
                     received.query, organization, received.wire_filter, is_large=len(body) > SMALL_BODY
                 )
         except Crash:
-            raise Refusal(500, "the server's code breaks off", body=CRASHED) from None
+            raise Refusal(500, "the server's code crashes", body=CRASHED) from None
         except (Unanswerable, DriverError) as error:
             _log_failure(error)
             return _failed(QUERY_FAILED, None)
@@ -389,9 +436,9 @@ class Endpoints:
         facts.get().outcome = "answered"
         return web.json_response(checked)
 
-    async def _add_rows(self, _request: web.Request, body: bytes, organization: UUID) -> web.Response:
+    async def _add_rows(self, _request: web.Request, body: list[bytes], organization: UUID) -> web.Response:
         try:
-            # With a single key the rows may name their organisations.
+            # With a single key, the rows may name their organisations.
             loaded = await self.dataset.add(rows_in(body), organization if self.keys.organizations else None)
         except (ConfigurationError, FilterError) as error:
             raise Refusal(400, error.message) from None
@@ -401,6 +448,17 @@ class Endpoints:
         return web.json_response(
             {"data": {**attrs.asdict(loaded), "ignored": sorted(loaded.ignored)}, "error": None}
         )
+
+
+def _on_whole(work: _WorkOnWhole) -> _Work:
+    """Make a handler that gets the pieces of a body from one that gets the whole body."""
+
+    async def on_pieces(request: web.Request, body: list[bytes], organization: UUID) -> web.Response:
+        whole = b"".join(body)
+        body.clear()
+        return await work(request, whole, organization)
+
+    return on_pieces
 
 
 async def _read_as_service(endpoint: Endpoint[Any, Any], request: web.Request, body: bytes) -> ServiceQuery:
@@ -416,10 +474,10 @@ async def _read_as_service(endpoint: Endpoint[Any, Any], request: web.Request, b
 
 
 def check_filter(body: bytes) -> dict[str, Any]:
-    """The filter text in a body as JSON, a tree, Python and cautions; or its error and position.
+    """Check the filter text in a body: its JSON, tree, Python and cautions, or its error with the position.
 
     Raises:
-        FilterValueError: The body is not an object with a text.
+        FilterValueError: The body is not an object with a ``text``.
 
     >>> check_filter(b'{"text": "cost > 1"}')["python"]
     'F.cost > 1'
@@ -433,7 +491,7 @@ def check_filter(body: bytes) -> dict[str, Any]:
             raise FilterValueError(problem='the body must be an object like {"text": "cost > 0.1"}')
     try:
         made = parse_filter(text)
-        # First, because it refuses deep nesting, whose other forms would be huge.
+        # First, because it rejects deep nesting, whose other forms would be huge.
         wire = made.to_wire()
     except FilterError as error:
         return {"error": error.message, "position": _place(error)}
@@ -441,7 +499,10 @@ def check_filter(body: bytes) -> dict[str, Any]:
         "wire": wire,
         "explain": made.explain(),
         "python": repr(made),
-        "cautions": [attrs.asdict(caution) for caution in made.cautions()],
+        "cautions": [
+            {**attrs.asdict(caution), "condition": as_filter_text(caution.condition)}
+            for caution in made.cautions()
+        ],
     }
 
 
@@ -452,13 +513,13 @@ def _place(error: FilterError) -> dict[str, int] | None:
 
 
 def _with_slashes(path: str) -> str:
-    """The path as a pattern in which each slash may be doubled, as where a base URL ends with one."""
+    """The path as a pattern that also matches doubled slashes, for base URLs that end with a slash."""
     first, *others = path.split("/")
     return f"/{{_:/*}}{first}" + "".join(f"{{_{place}:/+}}{part}" for place, part in enumerate(others))
 
 
 def _closing(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
-    """The answer, which closes the connection where a large part of the body was left unread."""
+    """The response, which closes the connection if a large part of the request body is unread."""
     is_long = request.content_length is None or request.content_length > LARGE_BODY
     is_long = is_long and not request.content.is_eof()
     if is_long or response.status in _CLOSING:
@@ -472,7 +533,7 @@ async def _healthcheck(_request: web.Request) -> web.Response:
 
 
 def _log_failure(error: Exception) -> None:
-    # Its text may quote the filter.
+    # Without the text of the error, which may quote the filter.
     _LOG.info("a query failed: %s, code %s", type(error).__name__, getattr(error, "code", None))
 
 
@@ -486,10 +547,12 @@ def _answered(data: Any, headers: Mapping[str, str] | None) -> web.Response:
 
 
 async def _answered_at_length(data: Any, headers: Mapping[str, str] | None) -> web.Response:
-    """The answer of many rows; another thread encodes them one by one, so that the loop stays free."""
+    """A response with many rows, which a thread encodes one by one, so that the loop stays responsive."""
     facts.get().outcome = "answered"
     body = await asyncio.to_thread(_envelope, data)
-    return web.Response(body=body, content_type="application/json", headers=headers)
+    # aiohttp copies large bytes as a whole, but sends a file in pieces.
+    content = io.BytesIO(body) if len(body) > LARGE_BODY else body
+    return web.Response(body=content, content_type="application/json", headers=headers)
 
 
 def _envelope(data: Any) -> bytes:
@@ -508,7 +571,7 @@ def _failed(error: str, headers: Mapping[str, str] | None) -> web.Response:
 
 
 def _response_of(error: Refusal | web.HTTPException) -> web.Response:
-    """A refusal, aiohttp's own among them, as JSON."""
+    """The response to a rejected request; aiohttp's errors become JSON."""
     if isinstance(error, Refusal):
         facts.get().outcome = error.outcome
         return error.response()

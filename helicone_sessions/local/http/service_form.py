@@ -1,7 +1,7 @@
-"""Request bodies and answers in the form of the open-source server.
+"""Reads request bodies and writes responses as the open-source server does.
 
-That server converts text to numbers and booleans, reads a time without a zone in its own (UTC), and takes a
-time filter that starts after its end. It names the field that it refuses.
+That server converts text to numbers and booleans, reads times without a zone as UTC, and accepts a time
+filter that starts after its end. Its errors name the field.
 """
 
 import re
@@ -26,7 +26,7 @@ from helicone_sessions.messages.protocol import (
     Endpoint,
 )
 
-# The histograms are queried first, and this is the error if one of their queries fails.
+# The server queries the histograms first, and this is its error if one of these queries fails.
 QUERY_FAILED: Final = "No request count found"
 CRASHED: Final = {"message": "Internal Server Error", "details": "Internal Server Error"}
 
@@ -38,7 +38,7 @@ _REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys((REQUESTS.path, REQUEST_COUNT.path), ("filter",)),
 }
 _LARGEST_DIFFERENCE: Final = 1440
-# Milliseconds that it can write as a year of four digits, and the last that a DateTime of ClickHouse holds.
+# The milliseconds that the server can write with a year of four digits, and the last that a DateTime holds.
 _FIRST_MILLISECOND: Final = -62_167_219_200_000
 _LAST_MILLISECOND: Final = 253_402_300_799_999
 _END_OF_TIME: Final = (SERVER_END_OF_TIME - EPOCH) // timedelta(milliseconds=1) - 1
@@ -47,10 +47,10 @@ _AVERAGES: Final = ("session_cost", "session_duration", "session_count")
 
 
 class Invalid(Exception):
-    """A body that the server refuses with status 422.
+    """A body that the server rejects with status 422.
 
     Args:
-        details: What is wrong, by the path of the field.
+        details: The errors by the path of the field.
     """
 
     def __init__(self, details: Mapping[str, Any]) -> None:
@@ -64,8 +64,8 @@ class ServiceQuery:
 
     Args:
         query: The query.
-        wire_filter: Its filter, with the constants that the server has after their conversion.
-        failure: The error that the server answers whatever the data; None if it runs the query.
+        wire_filter: Its filter, with converted constants.
+        failure: The error of the server, if the query fails whatever the data is.
     """
 
     query: Any
@@ -74,15 +74,15 @@ class ServiceQuery:
 
 
 def read_query(body: bytes, endpoint: Endpoint[Any, Any] = METRICS) -> ServiceQuery:
-    """The query of a request body.
+    """The query in a request body.
 
     Args:
         body: The body.
-        endpoint: The endpoint that it was sent to.
+        endpoint: The endpoint of the request.
 
     Raises:
         ValueError: The body is not JSON.
-        Invalid: It is not a query of the contract, even after the server's conversions.
+        Invalid: The body is not a query of the contract, even after the server's conversions.
     """
     wire = json_in(body)
     if not isinstance(wire, dict):
@@ -101,7 +101,7 @@ def read_query(body: bytes, endpoint: Endpoint[Any, Any] = METRICS) -> ServiceQu
 
 
 def service_answer(metrics: SessionMetrics) -> dict[str, Any]:
-    """The ``data`` of an answer: the server's order of the averages, and null for the average of nothing."""
+    """The ``data`` of a response, in the server's order; the average of no sessions is null."""
     averages = {name: [{"average": getattr(metrics.average, name)}] for name in _AVERAGES}
     return {**converter.unstructure(metrics), "average": averages}
 
@@ -116,11 +116,11 @@ def _details(error: FilterError, wire: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _within_bounds(wire: Mapping[str, Any], failures: list[str]) -> dict[str, Any]:
-    """Replacements for values that the server accepts and `SessionMetricsQuery` does not.
+    """Replacements for values that the server accepts, but `SessionMetricsQuery` rejects.
 
     Args:
         wire: The converted body.
-        failures: Takes the errors that the server answers because of them.
+        failures: Takes the errors with which the server answers such values.
     """
     found: dict[str, Any] = {}
     for name in ("offset", "limit"):
@@ -143,7 +143,7 @@ def _time_within_bounds(start: float, end: float, failures: list[str]) -> dict[s
         failures.append(QUERY_FAILED)
     start, end = (min(max(each, 0), _END_OF_TIME) for each in (start, end))
     if start >= end:
-        # No request matches within one second, because fractions are dropped and both ends are exclusive.
+        # Within one second no request matches, because fractions are dropped and both ends are exclusive.
         start, end = 0, 1
     return {"startTimeUnixMs": start, "endTimeUnixMs": end}
 

@@ -1,1 +1,1 @@
-"""Queries of the engine: from a filter to SQL, from rows to metrics."""
+"""Answers queries: filters become SQL, and rows become metrics and lists."""

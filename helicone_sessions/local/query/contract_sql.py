@@ -1,12 +1,12 @@
-"""A filter as the text of a SQL condition, with every value beside it as a parameter.
+"""Compiles a filter to a SQL condition, as the contract defines filters.
 
-Column names in the text come from the table below and from nowhere else; names and values of the caller
-only ever become parameters.
+All column names in the text come from the tables below. Names and values from the caller only become
+parameters.
 
-A filter may hold conditions on a session as a whole, as its total cost. Such a column means the session's
-requests in the time window (and of the name) that the query asks about, whatever the rest of the filter
-says; so every "and", "or" and "not" around it keeps its meaning. These conditions can only be decided
-after grouping. What surrounds them is decided before, for each request, and carried along as *marks*.
+A filter may have conditions on whole sessions, such as the total cost. Such a column is about all requests of
+the session within the time and the name of the query, whatever the rest of the filter says, so that "and",
+"or" and "not" around it keep their meaning. These conditions can be decided only after grouping. The
+conditions around them are decided for each request before grouping, and their results are kept as *marks*.
 """
 
 from collections.abc import Callable, Iterable
@@ -36,16 +36,16 @@ COMPARISONS: Final[dict[Operator, str]] = {
     "contains": "ILIKE",
     "not-contains": "NOT ILIKE",
 }
-# The opposite of a negative operator, for columns that hold several values.
+# The opposites of negative operators, for columns with several values.
 _POSITIVE: Final[dict[Operator, Operator]] = {"not-equals": "equals", "not-contains": "contains"}
-# Whole numbers that a parameter of type Int64 can hold.
+# Int64 parameters hold whole numbers below this.
 _INT64: Final = 2**63
-# Beyond it DateTime64 cannot be compared; no request lies there.
+# DateTime64 cannot compare times outside these; no request is there.
 _FIRST_DAY: Final = datetime(1900, 1, 1, tzinfo=UTC)
 _LAST_DAY: Final = datetime(2299, 12, 31, tzinfo=UTC)
-# ClickHouse plans for seconds with more, and cannot be stopped while it does.
+# With more, ClickHouse plans for seconds, and it cannot be stopped while it plans.
 _MOST_MARKS: Final = 200
-# Beyond it ClickHouse's parser gives up, in its own words.
+# ClickHouse's parser rejects deeper conditions, with an error of its internals.
 _DEEPEST: Final = 500
 _MOMENT: Final = "DateTime64(6, 'UTC')"
 
@@ -55,7 +55,7 @@ class Unanswerable(Exception):
 
     Args:
         problem: The condition, and why.
-        remedy: An alternative, as a sentence without its full stop.
+        remedy: An alternative, a sentence without its full stop.
     """
 
     def __init__(self, problem: str, remedy: str | None = None) -> None:
@@ -83,7 +83,7 @@ _TSV: Final = str.maketrans(
 
 
 def _tsv_escaped(text: str) -> str:
-    # ClickHouse reads parameters in this form; a raw backslash would be changed without a word.
+    # ClickHouse reads parameters in this form, and would silently change a raw backslash.
     return text.translate(_TSV)
 
 
@@ -92,9 +92,9 @@ class Condition:
     """A filter as SQL.
 
     Args:
-        text: The condition. With `marks` it is on groups of requests, else on requests.
-        marks: Conditions on requests that `text` refers to as ``marks[1]``, ``marks[2]``, …
-        on_sessions: Whether `text` is on groups.
+        text: The condition on requests; if `on_sessions`, on groups of requests.
+        marks: The conditions on requests to which `text` refers as ``marks[1]``, ``marks[2]``, …
+        on_sessions: Whether the filter has conditions on whole sessions.
     """
 
     text: str
@@ -112,15 +112,15 @@ def condition(
         parameters: Takes the values.
         tables: The tables.
         caller: The condition that limits a table to the caller.
-        marks: The marks of other conditions of the statement, which the result's follow.
+        marks: The marks of earlier conditions of the statement; the result starts with them.
 
     Raises:
-        Unanswerable: A column is not kept, or a pattern cannot be run.
+        Unanswerable: A column is not stored, or a pattern is invalid.
     """
     root = EVERYTHING if matching is None else simplify(matching.node)
     levels = fold(root, lambda _, below: 1 + max(below, default=0))
     if levels > _DEEPEST:
-        raise Unanswerable(f"and/or alternate {levels:,} levels deep; at most {_DEEPEST} are answered")
+        raise Unanswerable(f"and/or alternate {levels:,} levels deep; at most {_DEEPEST} are supported")
     compiler = _Compiler(parameters, tables, caller, list(marks))
     text, on_sessions = fold(root, compiler.combined)
     return Condition(text, tuple(compiler.marks), on_sessions)
@@ -128,7 +128,7 @@ def condition(
 
 @attrs.define
 class _Compiler:
-    """Compiles the nodes of a filter, from the leaves up; a text comes with whether it is on sessions."""
+    """Compiles the nodes of a filter from the leaves up; each result says whether it is on sessions."""
 
     parameters: Parameters
     tables: Tables
@@ -159,15 +159,15 @@ class _Compiler:
             raise Unanswerable(
                 f"the filter combines conditions on whole sessions with conditions on requests more than"
                 f" {_MOST_MARKS} times",
-                "Group the conditions on requests, or split the query",
+                "Combine the conditions on requests, or split the query",
             )
-        # Null counts as false: without a "not" above, that changes nothing.
+        # Null becomes false, which changes nothing because there is no "not" above.
         self.marks.append(f"ifNull({text}, 0)")
         return f"marks[{len(self.marks)}]"
 
 
 def _joined(node: Node, parts: list[str]) -> str:
-    """The conditions below a branch, joined by its word."""
+    """The conditions of a branch, joined with AND or OR."""
     return f"({(' AND ' if isinstance(node, And) else ' OR ').join(parts)})"
 
 
@@ -193,14 +193,14 @@ def check_stored(column: ColumnFacts, tables: Tables) -> None:
     """Check that a table has the columns behind *column*.
 
     Raises:
-        Unanswerable: It does not.
+        Unanswerable: It has not.
     """
     if column.name in _NOT_KEPT:
         raise Unanswerable(f"{column.name} cannot be filtered on here: {_NOT_KEPT[column.name]}")
     for name in _STORED_IN.get(column.name, (column.name,)):
         if name not in tables.columns:
             raise Unanswerable(
-                f"{column.name} cannot be filtered on here: the table has no column {name} of a fitting type"
+                f"{column.name} cannot be filtered on here: the table has no column {name} of a suitable type"
             )
 
 
@@ -217,7 +217,7 @@ def _around_tag(tables: Tables, caller: str) -> tuple[str, str]:
     if tables.tags is None:
         raise Unanswerable("session_tag cannot be filtered on here: there is no table of tags")
     tagged = f"SELECT entity_id FROM {tables.tags} WHERE {caller} AND entity_type = 'session' AND "
-    # Of tables that are spread over servers, each would otherwise look at its own tags only.
+    # GLOBAL, because each server of a Distributed table would otherwise look only at its own tags.
     return f"{tables.session_id} GLOBAL IN ({tagged}", ")"
 
 
@@ -226,7 +226,7 @@ def _cost(leaf: Leaf, parameters: Parameters) -> str:
 
 
 def has_property(key: str, tables: Tables, parameters: Parameters) -> str:
-    """The condition that a request has the property *key*."""
+    """The condition that a request has a property."""
     name = parameters.add("String", key)
     if tables.property_keys is None:
         return f"mapContains(properties, {name})"
@@ -234,7 +234,7 @@ def has_property(key: str, tables: Tables, parameters: Parameters) -> str:
 
 
 def property_value(key: str, tables: Tables, parameters: Parameters) -> str:
-    """The expression for the property *key* of a request, which is ``''`` if the request does not have it."""
+    """The expression for a property of a request; ``''`` if the request does not have the property."""
     column = tables.property_columns.get(key)
     return f"properties[{parameters.add('String', key)}]" if column is None else column
 
@@ -281,7 +281,7 @@ def _number(column: str, leaf: Leaf, parameters: Parameters) -> str:
 
 
 def _nanodollars(column: str, leaf: Leaf, parameters: Parameters) -> str:
-    """Dollars against a column of whole billionths, without a rounding on either side."""
+    """Compare a column in billionths with dollars, without rounding."""
     exact = Decimal(repr(leaf.value)).scaleb(_NANO)
     below = int(min(max(exact.to_integral_value(ROUND_FLOOR), Decimal(-1)), Decimal(2**64)))
     above = int(min(max(exact.to_integral_value(ROUND_CEILING), Decimal(-1)), Decimal(2**64)))
@@ -301,7 +301,7 @@ def _time(column: str, leaf: Leaf, parameters: Parameters) -> str:
 def _text(expression: str, leaf: Leaf, parameters: Parameters) -> str:
     operator, value = leaf.operator, str(leaf.value)
     if operator in ("equals", "not-equals"):
-        # The one way to ask for a missing value in the API, and what the service makes of these words.
+        # In the API only these words test for a missing value; the service makes this SQL of them.
         if value == SERVER_NULL and value in leaf.column.sentinels:
             return f"{expression} IS {'NOT ' if operator == 'not-equals' else ''}NULL"
         if value == SERVER_EMPTY and value in leaf.column.sentinels and operator == "equals":
@@ -314,7 +314,7 @@ def _text(expression: str, leaf: Leaf, parameters: Parameters) -> str:
 
 
 def _any_of_several(leaf: Leaf, parameters: Parameters, each: str, before: str, after: str) -> str:
-    """At least one of several values fulfils the operator; for a negative one, none does its opposite."""
+    """At least one value fulfils the operator; for a negative operator, no value fulfils its opposite."""
     positive = _POSITIVE.get(leaf.operator)
     inner = attrs.evolve(leaf, operator=positive) if positive else leaf
     value = str(leaf.value)
@@ -344,7 +344,7 @@ EXPRESSIONS: Final = {
     "cached": f"(cache_reference_id != toUUID('{UUID(int=0)}'))",
     "helicone-score-feedback": f"if(mapContains(scores, '{FEEDBACK}'), scores['{FEEDBACK}'] = 1, NULL)",
 }
-# The columns of the table behind a column of the API, where they go by other names.
+# The columns of the table behind a column of the API, if their names differ.
 _STORED_IN: Final[dict[str, tuple[str, ...]]] = {
     "session_tag": (),
     "session_session_id": (),

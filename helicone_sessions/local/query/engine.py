@@ -1,4 +1,4 @@
-"""The engine: turns a query into SQL and its result into metrics."""
+"""The engine: runs queries of either semantics as SQL, and makes metrics and lists of the results."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,6 +12,7 @@ from helicone_sessions.local.drivers.driver import Driver
 from helicone_sessions.local.query.grid_sql import answer_grid
 from helicone_sessions.local.query.listing_sql import LARGEST_PAGE, ContractListings, Listing, ServiceListings
 from helicone_sessions.local.query.metrics_sql import OneScan, Selection, select
+from helicone_sessions.local.query.overview_sql import Bars, InBar, listing_in_bar, listing_of_bars
 from helicone_sessions.local.storage.table import Tables
 from helicone_sessions.messages.grid_query import GridQuery
 from helicone_sessions.messages.metrics import SessionMetrics
@@ -31,8 +32,8 @@ class Engine:
     """Answers queries from tables.
 
     Args:
-        driver: The ClickHouse that runs the statements.
-        tables: The tables in it.
+        driver: Runs the statements.
+        tables: The tables in its ClickHouse.
         semantics: ``"contract"`` reads filters as the contract defines them, ``"helicone"`` as the
             open-source server does.
         include_unsessioned: Count the requests without a session id as one session, as the service does.
@@ -58,13 +59,14 @@ class Engine:
         Args:
             query: The query.
             organization_id: The organisation whose requests are counted.
-            wire_filter: The filter as it was sent, for ``semantics="helicone"``: ``query.filter`` does not
-                keep the order of the conditions in a leaf. By default the filter as the client sends it.
-            is_large: The filter is so large that a thread compiles it, so that the loop stays free.
+            wire_filter: The filter as it was sent, for ``semantics="helicone"``, because ``query.filter``
+                does not keep the order of the conditions in a leaf. By default, the filter as the client
+                sends it.
+            is_large: Compile the filter on a thread, so that the loop stays responsive.
 
         Raises:
             Unanswerable: A condition cannot be decided.
-            Crash: The open-source server's code breaks off on the filter (``semantics="helicone"``).
+            Crash: The open-source server crashes on the filter (``semantics="helicone"``).
             DriverError: ClickHouse rejected the statement or gave up.
             FilterValueError: ``query.filter`` cannot be sent, and *wire_filter* is not given.
         """
@@ -76,7 +78,7 @@ class Engine:
         return await self.strategy(self.driver, selection, query)
 
     def listings(self, organization_id: UUID, wire_filter: WireFilter) -> ContractListings | ServiceListings:
-        """Makes the lists of an organisation, under the engine's semantics.
+        """The maker of an organisation's lists, under the engine's semantics.
 
         Args:
             organization_id: The organisation.
@@ -98,12 +100,12 @@ class Engine:
             ((size,),) = (await self.driver.query(listing.size)).rows
             if size > LARGEST_PAGE:
                 raise PageTooLarge(
-                    f"the bodies of the page have {size:,} bytes; at most {LARGEST_PAGE:,} are sent"
+                    f"the bodies of the page have {size:,} bytes; the limit is {LARGEST_PAGE:,}"
                 )
         return listing.data((await self.driver.query(listing.statement)).rows)
 
     async def answer_grid(self, grid: GridQuery, organization_id: UUID) -> dict[str, Any]:
-        """The ``data`` of the response to *grid*, whose filters are read as the contract does.
+        """The ``data`` of the response to *grid*, whose filters are read as the contract defines them.
 
         Args:
             grid: The query.
@@ -116,6 +118,25 @@ class Engine:
         return await answer_grid(
             self.driver, self.tables, organization_id, grid, include_unsessioned=self.include_unsessioned
         )
+
+    def overview(
+        self, wanted: Bars | InBar, organization_id: UUID, wire_filter: WireFilter | None = None
+    ) -> Listing:
+        """The totals and bars, or the sessions in a bar, of one organisation.
+
+        Args:
+            wanted: The query.
+            organization_id: The organisation.
+            wire_filter: The filter as it was sent, for ``semantics="helicone"``.
+
+        Raises:
+            Unanswerable: A condition cannot be decided.
+            Crash: The open-source server crashes on the filter (``semantics="helicone"``).
+        """
+        selection = self._selection(wanted.query, organization_id, wire_filter)
+        if isinstance(wanted, Bars):
+            return listing_of_bars(selection, wanted)
+        return listing_in_bar(selection, wanted)
 
     def _selection(
         self, query: SessionMetricsQuery, organization_id: UUID, wire_filter: WireFilter | None

@@ -1,4 +1,4 @@
-"""Finds Helicone's tables in an existing ClickHouse, and how to query them."""
+"""Finds Helicone's tables in an existing ClickHouse, and the way to query them."""
 
 import logging
 import re
@@ -31,7 +31,7 @@ _TIME: Final = r"DateTime(?:64)?(?:\(.*\))?"
 _INTEGER: Final = r"U?Int\d+"
 _NUMBER: Final = rf"(?:{_INTEGER}|Float\d+|Decimal\(.*\))"
 _FLAG: Final = r"(?:Bool|U?Int8)"
-# The types with which the engine's conditions work on a column.
+# The types of columns on which the engine's conditions work.
 _FORMS: Final[dict[Stored, str]] = {
     Stored.UUID: "UUID",
     Stored.TIME: _TIME,
@@ -48,21 +48,21 @@ _FORMS: Final[dict[Stored, str]] = {
     Stored.PROPERTIES: r"Map\(String, String\)",
     Stored.SCORES: rf"Map\(String, {_INTEGER}\)",
 }
-# Wrapped around a type they change nothing for a condition.
+# A wrapper that makes no difference to a condition.
 _WRAPPERS: Final = re.compile(r"LowCardinality\(((?:[^()]|\([^()]*\))*)\)")
 _NULLABLE: Final = re.compile(r"Nullable\((.*)\)")
 
 
 async def find_tables(driver: Driver, database: str | None = None) -> Tables:
-    """The tables of Helicone that are in a database.
+    """Helicone's tables in a database.
 
     Args:
-        driver: The ClickHouse, which is open.
-        database: The database; without a name the one that the driver is connected to.
+        driver: The open driver.
+        database: The database; by default the one that the driver is connected to.
 
     Raises:
-        ConfigurationError: A table is not there, or cannot be used; the message names what is missing.
-        DriverError: ClickHouse refused or gave up.
+        ConfigurationError: The table of requests is missing or cannot be used; the message says why.
+        DriverError: ClickHouse rejected a statement or gave up.
     """
     found, tables = await _columns(driver, database)
     if REQUESTS_TABLE not in tables:
@@ -98,16 +98,16 @@ async def find_tables(driver: Driver, database: str | None = None) -> Tables:
 
 
 async def find_organizations(driver: Driver, tables: Tables) -> list[UUID]:
-    """The organisations that have requests, those with the most first.
+    """The organisations that have requests, at most ten, in descending order of their requests.
 
     Args:
-        driver: The ClickHouse, which is open.
+        driver: The open driver.
         tables: Its tables.
 
     Raises:
-        DriverError: ClickHouse refused or gave up.
+        DriverError: ClickHouse rejected the statement or gave up.
     """
-    # For this it does not matter that a request may be there twice, and so much less is read.
+    # Duplicates do not matter here, and without FINAL ClickHouse reads much less.
     table = tables.requests.removesuffix(" FINAL")
     text = (
         f"SELECT organization_id FROM {table} GROUP BY organization_id"
@@ -136,7 +136,7 @@ def _check_required(table: str, columns: Mapping[str, str]) -> None:
         raise ConfigurationError(
             argument="clickhouse",
             problem=f"table {table} has no column {', '.join(missing)}, which is required",
-            remedy="Name Helicone's own database",
+            remedy="Name Helicone's database in the URL",
         )
     if wrong := [name for name in _REQUIRED if not _fits(name, columns[name])]:
         types = "; ".join(f"{name} must be {REQUEST_COLUMNS[name]}, got {columns[name]}" for name in wrong)
@@ -148,7 +148,7 @@ def _usable(table: str, columns: Mapping[str, str]) -> frozenset[str]:
     for name in known:
         if not _fits(name, columns[name]):
             _LOG.warning(
-                "the column %s of %s is left out: it is %s, not %s",
+                "the column %s of %s is ignored: its type is %s, expected %s",
                 name,
                 table,
                 columns[name],
@@ -173,16 +173,17 @@ async def _tags(driver: Driver, database: str, columns: Mapping[str, str] | None
     if columns is None:
         return None
     if missing := [name for name in _OF_TAGS if name not in columns]:
-        _LOG.warning("the table %s.%s is left out: it has no %s", database, TAGS_TABLE, ", ".join(missing))
+        names = ", ".join(missing)
+        _LOG.warning("the table %s.%s is ignored: it has no column %s", database, TAGS_TABLE, names)
         return None
     table = f"{_quoted(database)}.{_quoted(TAGS_TABLE)}"
     return table + await _final(driver, table)
 
 
 async def _final(driver: Driver, table: str) -> str:
-    """`` FINAL`` if *table* supports it, which excludes replaced rows.
+    """`` FINAL``, which excludes replaced rows, if the table supports it; else an empty string.
 
-    Only the servers behind a ``Distributed`` table know, so it runs a query for an organisation without rows.
+    Only the servers behind a ``Distributed`` table know, so this runs a query that selects no rows.
     """
     text = f"SELECT 1 FROM {table} FINAL WHERE organization_id = toUUID('{UUID(int=0)}') LIMIT 1"
     try:
@@ -195,7 +196,7 @@ async def _final(driver: Driver, table: str) -> str:
 
 
 async def _reads_parts(driver: Driver, table: str) -> bool:
-    """Whether the keys and the values of the map can be read by themselves: a fifth quicker than the map."""
+    """Whether keys and values can be read separately, which takes a fifth less time than reading the map."""
     text = f"SELECT properties.keys, properties.values FROM {table} LIMIT 0"
     try:
         await driver.query(Statement(text))

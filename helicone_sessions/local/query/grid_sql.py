@@ -1,9 +1,9 @@
 """A whole grid from one statement, whose cells equal the metrics of single queries.
 
-The requests become *parts*: those of a session that lie in the same periods and match the same segments. Each
-part then counts in each of its cells, and the sessions of a cell become its metrics as in a single query. A
-condition on whole sessions is about the session's requests in the period, so it is decided after the parts
-are spread over the periods.
+The statement groups requests into *parts*: the requests of a session in the same periods that match the same
+segments. Each part counts in each of its cells, and the sessions of a cell become its metrics as in a single
+query. A condition on whole sessions is about the session's requests in the period, so it is decided after the
+parts are distributed over the periods.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ from helicone_sessions.messages.grid_query import (
 from helicone_sessions.messages.metrics import PSize
 from helicone_sessions.messages.query import TimeFilter
 
-# Milliseconds since 1970 of a beginning and an end that no request lies beyond.
+# A start and an end, in milliseconds since 1970, between which all requests are.
 _ALL_TIME: Final = (-2_208_988_800_000, 10_413_792_000_000)
 
 
@@ -65,8 +65,8 @@ async def answer_grid(
     """The ``data`` of the response to a grid query.
 
     Args:
-        driver: The ClickHouse.
-        tables: Its tables.
+        driver: Runs the statements.
+        tables: The tables in its ClickHouse.
         organization_id: The organisation whose requests are counted.
         grid: The query.
         include_unsessioned: Count the requests without a session id as one session.
@@ -85,7 +85,7 @@ async def answer_grid(
         segments = tuple(map(grid.segments.filter_of, values))
     else:
         segments = grid.segments
-    # In a thread, because it may take a second for thousands of filters.
+    # On a thread, because compiling thousands of filters may take a second.
     statement = await asyncio.to_thread(sql().cells, segments)
     (columns,) = (await driver.query(statement)).rows
     return {"values": values, "cells": _cells(columns, grid.quantiles)}
@@ -97,14 +97,14 @@ async def _values(driver: Driver, sql: "_GridSql", by: GroupBy) -> list[SegmentV
     if len(rows) > most:
         raise Unanswerable(
             f"{by.column} has more than {most:,} values, and the grid would have more than {MOST_CELLS:,}"
-            " cells: choose the top ones, or fewer periods"
+            " cells: select the top values, or fewer periods"
         )
     is_flag = COLUMNS[by.column].kind is Kind.BOOLEAN
     return [bool(value) if is_flag else value for value, _ in rows]
 
 
 def _cells(columns: list[list[Any]], quantiles: Sequence[PSize]) -> dict[str, Any]:
-    """The cells by column, as the statement gives them: thousands of rows would be slow to parse."""
+    """The cells by column, as in the statement, because thousands of rows would be slow to parse."""
     segments, periods, sessions, requests, nanodollars, *figures = columns
     bars, averages, *largest_ones = (figures[start : start + 3] for start in range(0, len(figures), 3))
     return {
@@ -121,7 +121,7 @@ def _cells(columns: list[list[Any]], quantiles: Sequence[PSize]) -> dict[str, An
 
 @attrs.define
 class _GridSql:
-    """Makes one statement of a grid. Segments and periods are numbered from 1; 0 is the total over all."""
+    """Makes one statement of a grid. Segments and periods have numbers from 1; 0 is the total."""
 
     tables: Tables
     organization_id: UUID
@@ -172,7 +172,7 @@ GROUP BY segment, period, id, name"""
         )
 
     def _figures(self, groups: str) -> str:
-        """The figures of cells, as SQL, from their requests grouped by the session's id and name."""
+        """The figures of the cells, as SQL, from their requests grouped by id and name of the session."""
         levels = {f"q{n}": LEVELS[level] for n, level in enumerate(self.grid.quantiles)}
         quantiles = "".join(f", {largest(level)} AS {name}" for name, level in levels.items())
         columns = [
@@ -194,7 +194,7 @@ FROM ({groups}
 ) AS named GROUP BY segment, period, named.id) GROUP BY segment, period))"""
 
     def _compiled(self, filters: Sequence[Filter | None]) -> list[Condition]:
-        """The conditions of the filters; the last one has the marks of all."""
+        """Compile the filters; the last condition has the marks of all."""
         compiled: list[Condition] = []
         caller = self._caller()
         for each in filters:
@@ -209,13 +209,13 @@ FROM ({groups}
         time_filter: TimeFilter | None,
         keys: Mapping[str, str],
     ) -> tuple[str, str]:
-        """A statement for parts, and the condition that is still to be checked on them.
+        """A statement for parts, and a condition that the parts must still fulfil.
 
         Args:
             common: The condition of the query.
-            conditions: Those of the segments.
-            time_filter: The time in which all parts lie.
-            keys: What the requests of a part have in common besides the session: SQL by name.
+            conditions: The conditions of the segments.
+            time_filter: The time of all parts.
+            keys: The keys by which requests are grouped besides the session, as SQL by name.
         """
         query = attrs.evolve(self.grid.query, time_filter=time_filter)
         where = scope(
@@ -230,7 +230,7 @@ FROM ({groups}
         if common.on_sessions:
             kept = common.text
         elif any(each.on_sessions for each in conditions):
-            # The totals of a session include requests that do not match, so these must not be left out yet.
+            # The totals of a session include requests that do not match, so these must be kept for now.
             marks.append(f"ifNull({common.text}, 0)")
             kept = f"marks[{len(marks)}]"
         else:
@@ -247,7 +247,7 @@ FROM {self.tables.requests} WHERE {where} GROUP BY {", ".join(keys)}""",
         )
 
     def _periods(self) -> str:
-        """The numbers of the periods in which a request lies, as SQL."""
+        """The numbers of the periods of a request, as SQL."""
         times: dict[int, TimeFilter | None] = dict(enumerate(self.grid.periods, 1))
         if self.grid.totals or not times:
             times[0] = self.grid.query.time_filter
@@ -267,7 +267,7 @@ FROM {self.tables.requests} WHERE {where} GROUP BY {", ".join(keys)}""",
         return f"arrayFilter((number, holds) -> holds, {self._array('UInt32', conditions)}, [{holds}])"
 
     def _covered(self) -> TimeFilter | None:
-        """The time from the first to the last of all cells; None is all time."""
+        """The time from the first cell to the last; None is all time."""
         grid = self.grid
         times = [*grid.periods, *([grid.query.time_filter] if grid.totals or not grid.periods else [])]
         known = [each for each in times if each is not None]

@@ -1,4 +1,4 @@
-"""Lists of sessions and requests, their numbers, and names of sessions, under either semantics.
+"""Lists and counts of sessions and requests, and names of sessions, under either semantics.
 
 `ContractListings` reads queries as the contract defines them. Conditions on requests select the requests
 whose totals are listed. Conditions on whole sessions select sessions by all their requests that match the
@@ -39,7 +39,7 @@ from helicone_sessions.messages.query import (
 )
 
 LARGEST_PAGE: Final = 16 * 1024 * 1024
-"""The bodies in a page, in bytes; on larger pages the service times out."""
+"""The bytes of all bodies in a page; the service times out on larger pages."""
 _LARGEST_LIMIT: Final = 1000
 
 Rows = list[list[Any]]
@@ -52,7 +52,7 @@ _EXPRESSIONS: Final[Mapping[str, str]] = {
     "cost": f"cost / {NANO}",
     **{name: f"toString(toDateTime64({name}, 3, 'UTC'))" for name in _TIMES},
 }
-# The fields of a row, and the column behind each.
+# The fields of a row, each with its column.
 _FIELDS: Final[Mapping[str, str]] = {
     "response_created_at": "response_created_at",
     "response_body": "response_body",
@@ -87,7 +87,7 @@ _FIELDS: Final[Mapping[str, str]] = {
     "is_passthrough_billing": "is_passthrough_billing",
 }
 
-# The columns of a group, and how those of its parts are put together.
+# The columns of a group, and the functions that combine the columns of its parts.
 _TOTALS: Final = {
     "requests": "sum",
     "first": "min",
@@ -99,7 +99,7 @@ _TOTALS: Final = {
     "latencies": "sum",
     "users": "groupUniqArrayArray",
 }
-# In the order of their columns in the statements.
+# In the order of the statements' columns.
 _SESSION_FIELDS: Final = (
     "created_at",
     "latest_request_created_at",
@@ -113,7 +113,7 @@ _SESSION_FIELDS: Final = (
     "total_tokens",
     "user_ids",
 )
-# A list of names has no pages.
+# The list of names has no pages.
 _MOST_NAMES: Final = 10_000
 
 _HAS_ID: Final = f"mapContains(properties, '{SESSION_ID}')"
@@ -133,12 +133,12 @@ _OF_GROUPS: Final = {
 
 @attrs.frozen
 class Listing:
-    """A statement, and the ``data`` of the response that its rows become.
+    """A statement, and a function that makes the ``data`` of the response from its rows.
 
     Args:
         statement: The statement.
-        data: Makes the ``data`` of the rows.
-        size: A statement for the bytes of the bodies in the rows, if there are any.
+        data: Makes the ``data`` from the rows.
+        size: A statement for the bytes of the bodies in the rows, if they have bodies.
     """
 
     statement: Statement
@@ -149,14 +149,14 @@ class Listing:
 def _page_of_requests(
     query: RequestsQuery, where: str, parameters: Parameters, tables: Tables, *, empty_body: Any
 ) -> Listing:
-    """A page of requests in order of time; none is in it twice.
+    """A page of requests in order of time, without duplicates.
 
     Args:
         query: The page.
         where: The condition of the caller and the filter.
         parameters: The values of the condition.
-        tables: The tables; of columns that they lack the fields are null.
-        empty_body: The body of a request without one.
+        tables: The tables; fields of missing columns are null.
+        empty_body: The value for the body of a request without a body.
 
     Raises:
         Unanswerable: The page is too long.
@@ -169,7 +169,7 @@ def _page_of_requests(
 ORDER BY request_created_at {word}, request_id {word}
 LIMIT {parameters.add("UInt64", query.limit)} OFFSET {parameters.add("UInt64", query.offset)}"""
     names = [name for name in dict.fromkeys(_FIELDS.values()) if name in tables.columns]
-    # Aliases of their own, because in ORDER BY ClickHouse prefers an alias to the column.
+    # With a prefix, because ClickHouse prefers an alias to a column in ORDER BY.
     columns = ", ".join(f"{_EXPRESSIONS.get(name, name)} AS field_{name}" for name in names)
     sizes = " + ".join(f"length({name})" for name in _BODIES if name in names) or "0"
 
@@ -181,7 +181,7 @@ LIMIT {parameters.add("UInt64", query.limit)} OFFSET {parameters.add("UInt64", q
 
 
 def _number_of_requests(where: str, parameters: Parameters, tables: Tables) -> Listing:
-    """The number of requests that fulfil a condition."""
+    """The number of requests that match a condition."""
     text = f"SELECT count() FROM {tables.requests} WHERE {where}"
     return Listing(Statement(text, parameters.values), lambda rows: rows[0][0])
 
@@ -205,7 +205,7 @@ def _request(stored: dict[str, Any], empty_body: Any) -> dict[str, Any]:
 
 
 def _parsed(text: str) -> Any:
-    """A body as the service gives it: an object or a list as such, other text as text."""
+    """A body as in the service's responses: an object or a list as JSON, anything else as text."""
     try:
         value = decode(text.encode())
     except ValueError:
@@ -226,7 +226,7 @@ class ContractListings:
     organization_id: UUID
 
     def sessions(self, query: SessionsQuery) -> Listing:
-        """A page of sessions, the newest first.
+        """A page of sessions, newest first.
 
         Raises:
             Unanswerable: A condition cannot be decided.
@@ -245,7 +245,7 @@ FROM ({self._groups(query, parameters)}) ORDER BY first DESC, id, name LIMIT {li
         return Listing(Statement(text, parameters.values), _sessions)
 
     def session_count(self, query: SessionsQuery) -> Listing:
-        """The number of sessions, an id with two names being two, and their averages.
+        """The number of sessions and their averages; an id with two names counts as two.
 
         Raises:
             Unanswerable: A condition cannot be decided.
@@ -257,7 +257,7 @@ FROM ({self._groups(query, parameters)})"""
         return Listing(Statement(text, parameters.values), lambda rows: _session_count(*rows[0]))
 
     def session_names(self, query: SessionMetricsQuery) -> Listing:
-        """The names of sessions, the latest used first.
+        """The names of sessions, most recently used first.
 
         Raises:
             Unanswerable: A condition cannot be decided.
@@ -271,7 +271,7 @@ FROM ({groups}) GROUP BY name ORDER BY max(latest) DESC, name LIMIT {_MOST_NAMES
         return Listing(Statement(text, parameters.values), _names)
 
     def requests(self, query: RequestsQuery) -> Listing:
-        """A page of requests in order of time.
+        """A page of requests, in order of time.
 
         Raises:
             Unanswerable: A condition cannot be decided, or the page is too long.
@@ -290,7 +290,7 @@ FROM ({groups}) GROUP BY name ORDER BY max(latest) DESC, name LIMIT {_MOST_NAMES
         return _number_of_requests(self._matching(query.filter, parameters), parameters, self.tables)
 
     def _matching(self, matching: Filter | None, parameters: Parameters) -> str:
-        """The condition of the caller and of a filter on requests."""
+        """The condition on the caller and of a filter on requests."""
         caller = caller_condition(self.organization_id, parameters)
         return f"{caller} AND {condition(matching, parameters, self.tables, caller).text}"
 
@@ -306,7 +306,7 @@ FROM ({groups}) GROUP BY name ORDER BY max(latest) DESC, name LIMIT {_MOST_NAMES
         conditions: list[str],
         parameters: Parameters,
     ) -> str:
-        """The requests that match, grouped by the id and the name of their session, as SQL."""
+        """A statement for the matching requests, grouped by the id and the name of the session."""
         tables = self.tables
         caller = caller_condition(self.organization_id, parameters)
         within = scope(query, tables, caller, parameters, include_unsessioned=False)
@@ -326,7 +326,7 @@ FROM {tables.requests} WHERE {where}
 GROUP BY {", ".join(keys)}"""
         if kept.on_sessions:
             parts = f"SELECT * FROM ({with_session_totals(parts, 'id')}) WHERE {kept.text}"
-        # Without marks each part is a group already.
+        # Without marks, each part is already a group.
         total = "{function}(part_{name}) AS {name}" if kept.marks else "part_{name} AS {name}"
         columns = ", ".join(total.format(name=name, function=function) for name, function in _TOTALS.items())
         return f"SELECT id, name, {columns} FROM ({parts}){' GROUP BY id, name' if kept.marks else ''}"
@@ -337,7 +337,7 @@ def _users(tables: Tables) -> str:
 
 
 def _name_and_search(query: SessionsQuery, search: str, parameters: Parameters, tables: Tables) -> list[str]:
-    """The conditions of the name of *query*, and of *search*, its search as a pattern."""
+    """The conditions on the name of *query* and on *search*, the pattern of its search."""
     conditions = []
     if query.name:
         conditions.append(f"{tables.session_name} = {parameters.add('String', query.name)}")
@@ -352,7 +352,7 @@ def _sessions(rows: Rows) -> list[dict[str, Any]]:
 
 
 def _session_count(sessions: int, nanodollars: str, latency: float | None, requests: int) -> dict[str, Any]:
-    """The ``data`` of a count of sessions; without sessions all is 0."""
+    """The ``data`` of a count of sessions; all zeros without sessions."""
     dollars = int(nanodollars) / NANO
     each = sessions or 1
     return {
@@ -366,7 +366,7 @@ def _session_count(sessions: int, nanodollars: str, latency: float | None, reque
 
 def _names(rows: Rows) -> list[dict[str, Any]]:
     if len(rows) > _MOST_NAMES:
-        raise Unanswerable(f"there are more than {_MOST_NAMES:,} names: narrow the time or the filter")
+        raise Unanswerable(f"there are more than {_MOST_NAMES:,} names: restrict the time or the filter")
     return [_name(*row) for row in rows]
 
 
@@ -397,11 +397,11 @@ class ServiceListings:
     wire: WireFilter
 
     def sessions(self, query: SessionsQuery) -> Listing:
-        """A page of sessions, the newest first.
+        """A page of sessions, newest first.
 
         Raises:
-            Crash: The server breaks off before it has a query.
-            Unanswerable: The query fails there.
+            Crash: The server crashes on the filter.
+            Unanswerable: The query fails on the server.
         """
         parameters = Parameters()
         limit = parameters.add("UInt64", query.page_size)
@@ -417,8 +417,8 @@ ORDER BY created_at DESC, id, name LIMIT {limit} OFFSET {offset}"""
         """The number of sessions and their averages.
 
         Raises:
-            Crash: The server breaks off before it has a query.
-            Unanswerable: The query fails there, as with conditions on whole sessions.
+            Crash: The server crashes on the filter.
+            Unanswerable: The query fails on the server, as with conditions on whole sessions.
         """
         parameters = Parameters()
         text = f"""
@@ -427,11 +427,11 @@ FROM ({self._groups(query, parameters, _OF_KEYS)})"""
         return Listing(Statement(text, parameters.values), lambda rows: _session_count(*rows[0]))
 
     def session_names(self, query: SessionMetricsQuery) -> Listing:
-        """At most 50 names of the last 150 days.
+        """The names of the last 150 days, at most 50.
 
         Raises:
-            Crash: The server breaks off before it has a query.
-            Unanswerable: The query fails there.
+            Crash: The server crashes on the filter.
+            Unanswerable: The query fails on the server.
         """
         parameters = Parameters()
         shift = -round(abs(query.timezone_difference))
@@ -454,11 +454,11 @@ GROUP BY name LIMIT {MOST_NAMES}"""
         return Listing(Statement(text, parameters.values), _names_of_service)
 
     def requests(self, query: RequestsQuery) -> Listing:
-        """A page of requests in order of time.
+        """A page of requests, in order of time.
 
         Raises:
-            Crash: The server breaks off before it has a query.
-            Unanswerable: The query fails there, or the page is too long.
+            Crash: The server crashes on the filter.
+            Unanswerable: The query fails on the server, or the page is too long.
         """
         parameters = Parameters()
         where = self._matching(parameters)
@@ -468,8 +468,8 @@ GROUP BY name LIMIT {MOST_NAMES}"""
         """The number of requests.
 
         Raises:
-            Crash: The server breaks off before it has a query.
-            Unanswerable: The query fails there.
+            Crash: The server crashes on the filter.
+            Unanswerable: The query fails on the server.
         """
         parameters = Parameters()
         return _number_of_requests(self._matching(parameters), parameters, self.tables)
@@ -493,7 +493,7 @@ GROUP BY name LIMIT {MOST_NAMES}"""
                 ("avg", "latency"),
             )
         )
-        # Conditions must mean the table's columns, so the aggregates get their names one level up.
+        # Conditions refer to the table's columns, so the aggregates get their names only in the outer query.
         return f"""
 SELECT * FROM (
   SELECT *, sent AS prompt_tokens, received AS completion_tokens, sent + received AS total_tokens,
@@ -518,7 +518,7 @@ SELECT * FROM (
 
 
 def _sessions_of_service(rows: Rows) -> list[dict[str, Any]]:
-    """The sessions in the form of the server: the number of requests is text, and null is 0."""
+    """The sessions in the server's form: the number of requests is text, and null is 0."""
     return [
         {
             name: str(value) if name == "total_requests" else 0 if value is None else value

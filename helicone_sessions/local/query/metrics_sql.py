@@ -29,16 +29,16 @@ from helicone_sessions.messages.metrics import (
 from helicone_sessions.messages.query import SessionMetricsQuery
 
 NANO: Final = 1_000_000_000
-# A session may cost more than the column can hold, and a sum of that type wraps around.
+# The cost of a session may exceed the type of the column, whose sum would wrap around.
 COST: Final = "sum(toInt128(cost))"
-# The columns of a group, from those of its parts.
+# The columns of a group, from the columns of its parts.
 SUMS_OF_PARTS: Final = (
     "sum(part_requests) AS requests, min(part_first) AS first, max(part_latest) AS latest,"
     " sum(part_nanodollars) AS nanodollars"
 )
 # The figures of all sessions, in the order of `UNITS`.
 _FIGURES: Final = "[counts, durations, costs]"
-# The service's own default.
+# The service's default.
 _DEFAULT_P: Final[PSize] = "p75"
 LEVELS: Final[dict[PSize, float]] = {"p50": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
 
@@ -49,7 +49,7 @@ class Selection:
 
     Args:
         tables: The tables.
-        scope: The condition of the caller's organisation, the time and the name.
+        scope: The condition on the caller's organisation, the time and the name.
         condition: The condition of the filter.
         parameters: The values of both.
     """
@@ -69,10 +69,10 @@ class Selection:
     def sessions(self) -> str:
         """A statement for the sessions of the selected requests, for conditions on requests only.
 
-        Its columns are ``requests``, ``seconds``, ``nanodollars`` and, if that is not known of the tables,
+        Its columns are ``requests``, ``seconds``, ``nanodollars`` and, unless the tables tell,
         ``several``: whether the session has several names.
         """
-        # Of the names themselves least and greatest take longer than all the rest.
+        # min and max of the names themselves take longer than all the rest.
         name = f"cityHash64({self.tables.each_name})"
         is_known = self.tables.has_several_names is not None
         several = "" if is_known else f", min({name}) != max({name}) AS several"
@@ -90,12 +90,12 @@ SELECT {self.tables.session_key} AS id, {self.tables.name_key} AS name, count() 
 FROM {self.tables.requests} WHERE {self.scope} AND {self.condition.text} GROUP BY id, name"""
 
     def _by_session(self) -> str:
-        """The same where conditions are on sessions as a whole.
+        """The same statement for conditions on whole sessions.
 
-        The requests are grouped by the results of the other conditions too; a window over each session
-        gives its totals; then the groups that fulfil the whole filter are kept.
+        It groups the requests also by the results of the other conditions, computes the totals of each
+        session with a window, and keeps the groups that match the filter.
         """
-        # One column, whatever their number: ClickHouse takes seconds to plan for hundreds of keys.
+        # One column for all marks, because ClickHouse takes seconds to plan for hundreds of keys.
         marks = f", [{', '.join(self.condition.marks)}] AS marks" if self.condition.marks else ""
         marked = ", marks" if self.condition.marks else ""
         parts = f"""
@@ -107,7 +107,7 @@ FROM ({with_session_totals(parts, "id")}) WHERE {self.condition.text} GROUP BY i
 
 
 def part_columns(tables: Tables) -> str:
-    """The columns of a part: requests of a session that are alike in everything a statement looks at."""
+    """The columns of a part: the requests of a session with the same values of all other keys."""
     prompt, completion = (
         f"ifNull(sum({column}), 0)" if column in tables.columns else "0"
         for column in ("prompt_tokens", "completion_tokens")
@@ -118,7 +118,7 @@ def part_columns(tables: Tables) -> str:
 
 
 def with_session_totals(parts: str, session: str) -> str:
-    """The parts with the totals of their sessions, the columns that conditions on whole sessions compare.
+    """The parts with the totals of their sessions, the columns of conditions on whole sessions.
 
     Args:
         parts: A statement with the columns of `part_columns`.
@@ -147,13 +147,13 @@ def select(
         query: The query.
         tables: The tables.
         organization_id: The caller.
-        wire: The filter as it was sent, to read the query as the open-source server does; by default
-            ``query.filter`` counts, and the query is read as the contract defines it.
+        wire: The filter as it was sent, to read the query as the open-source server does; by default the
+            query is read as the contract defines it.
         include_unsessioned: Count the requests without a session id as one session, as the service does.
 
     Raises:
-        Crash: The server breaks off before it has a query.
-        Unanswerable: A condition cannot be decided, or the query fails on the server.
+        Crash: The open-source server crashes on the filter.
+        Unanswerable: A condition cannot be decided, or the query fails on the open-source server.
     """
     parameters = Parameters()
     caller = caller_condition(organization_id, parameters)
@@ -181,15 +181,15 @@ def scope(
     as_service: bool = False,
     include_unsessioned: bool = True,
 ) -> str:
-    """The condition of the caller, and of the time and the name of *query*.
+    """The condition on the caller, and on the time and the name of *query*.
 
     Args:
         query: The query.
         tables: The tables.
-        caller: The condition of the caller.
+        caller: The condition on the caller.
         parameters: Takes the values.
-        as_service: Read the query as the open-source server does: times lose their fractions of a second, and
-            the name is compared as a whole, as in later versions of that server.
+        as_service: Read the query as later versions of the open-source server do: times lose their fractions
+            of a second, and the name must be equal.
         include_unsessioned: Include the requests without a session id.
     """
     conditions = [caller]
@@ -216,12 +216,12 @@ def caller_condition(organization_id: UUID, parameters: Parameters) -> str:
 
 
 def owned_by(organization_id: UUID, tables: Tables, caller: str) -> str:
-    """*caller* for the table of requests: nothing has to be checked if all of them are the caller's."""
+    """The condition on the caller of the table of requests; ``1`` if all requests are the caller's."""
     return "1" if tables.only_organization == organization_id else caller
 
 
 def _ends(query: SessionMetricsQuery) -> list[tuple[str, int]]:
-    """The exclusive ends of the time filter, in milliseconds since 1970."""
+    """The exclusive ends of the time filter, with their comparisons, in milliseconds since 1970."""
     if query.time_filter is None:
         return []
     wire = converter.unstructure(query.time_filter)
@@ -231,10 +231,10 @@ def _ends(query: SessionMetricsQuery) -> list[tuple[str, int]]:
 class OneScan:
     """Answers queries with one statement each.
 
-    The service counts the requests of a session for each of its names. Nearly every session has one name, and
-    grouping by the session alone takes a third less time. Where the tables do not say whether a session has
-    several names, the statement finds out; if one has, the statement runs again with the name, and later
-    queries group by name at once.
+    The service counts the requests of a session by name. Nearly every session has one name, and grouping by
+    the session alone takes a third less time. Unless the tables tell whether a session has several names, the
+    statement finds out. If one has, the statement runs again by name, and later queries group by name at
+    once.
     """
 
     def __init__(self) -> None:
@@ -243,7 +243,7 @@ class OneScan:
     async def answer(
         self, driver: Driver, selection: Selection, query: SessionMetricsQuery
     ) -> SessionMetrics:
-        """The metrics of the sessions that *selection* holds.
+        """The metrics of the selected sessions.
 
         Raises:
             DriverError: ClickHouse rejected the statement or gave up.
@@ -260,13 +260,13 @@ class OneScan:
 
 
 def quantile_levels(query: SessionMetricsQuery) -> dict[str, float]:
-    """The quantiles at which the histograms end (``high``) and, if interquartile, begin (``low``)."""
+    """The quantiles at which the histograms end (``high``) and, if interquartile, start (``low``)."""
     high = LEVELS[query.p_size or _DEFAULT_P]
     return {"high": high} | ({"low": 1 - high} if query.use_interquartile else {})
 
 
 def metrics_of(histograms: list[list[Any]], averages: list[float | None]) -> SessionMetrics:
-    """The metrics of three histograms, each a list of bars, and three averages, in the order of `UNITS`."""
+    """Make metrics of three histograms, each a list of bars, and three averages, in the order of `UNITS`."""
     named: dict[str, Any] = {
         name: Histogram(tuple(HistogramRow(*bar) for bar in bars), unit=unit)
         for (name, unit), bars in zip(UNITS.items(), histograms, strict=True)
@@ -280,8 +280,8 @@ def statement(selection: Selection, query: SessionMetricsQuery, *, by_name: bool
     Args:
         selection: The requests.
         query: The query.
-        by_name: Count requests by session and name, instead of by session alone. Without it, if the tables
-            do not say whether a session has several names, one more column does.
+        by_name: Count requests by session and name, instead of by session alone. Without it, an additional
+            column tells whether a session has several names, unless the tables tell.
     """
     several = "" if by_name or selection.tables.has_several_names is not None else ", max(several)"
     text = f"""
@@ -293,7 +293,7 @@ FROM ({_by_name(selection) if by_name else selection.sessions()})"""
 
 
 def sorted_figures(counts: str) -> str:
-    """The sorted figures of all sessions as columns, all of one type.
+    """The sorted figures of all sessions, as columns of the same type.
 
     Args:
         counts: The counts of requests as an array.
@@ -308,7 +308,7 @@ def histograms(levels: Mapping[str, float]) -> str:
     inside = [f"x <= {_quantile(levels['high'])}"]
     if "low" in levels:
         inside.append(f"x >= {_quantile(levels['low'])}")
-    # One function over an array of arrays: for three functions ClickHouse takes a millisecond more to plan.
+    # One function over an array of arrays, because ClickHouse plans a millisecond longer for three functions.
     return (
         f"arrayMap(values -> arrayReduce('histogram(10)',"
         f" arrayFilter(x -> {' AND '.join(inside)}, values)), {_FIGURES})"

@@ -1,8 +1,8 @@
-"""A filter's JSON as the SQL condition that the open-source server makes of it.
+"""Compiles a filter's JSON to the SQL condition of the open-source server.
 
-The condition has the operators, the types of constants and the unquoted words of that server's, so that
-ClickHouse itself decides what matches and what fails. The server's own limits are checked here, because the
-engine lets ClickHouse take larger statements.
+The condition has the same operators, types of constants and unquoted words as on that server, so that
+ClickHouse decides what matches and what fails. The limits of that server are checked here, because the engine
+allows larger statements.
 """
 
 import math
@@ -38,13 +38,13 @@ from helicone_sessions.messages.converter import js_number
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND: Final = timedelta(seconds=1)
-# ClickHouse 26.9 takes later times for it.
+# ClickHouse 26.9 reduces later times to it.
 _LAST_SECOND: Final = (SERVER_END_OF_TIME - EPOCH) // _SECOND - 1
 # Of several columns in a leaf the server reads the first of these, or else the first column.
 _READ_FIRST: Final = ("property_key", "properties", "search_properties", "scores", "cached", "cost")
-# For them it binds more values than its condition on groups counts.
+# For these columns the server binds more values than its condition on groups counts.
 _SHIFTING: Final = frozenset({"properties", "search_properties", "scores"})
-# Its names of columns that the API calls differently.
+# The server's names of columns that have other names in the API.
 _NAMES: Final[Mapping[str, str]] = {
     "assets": "asset_ids",
     "scores_column": "scores",
@@ -53,25 +53,25 @@ _NAMES: Final[Mapping[str, str]] = {
 
 
 class Crash(Exception):
-    """The server's own code breaks off, so that it answers with status 500 and without an envelope."""
+    """The server's code crashes, so that it responds with status 500 and without an envelope."""
 
 
 class _Sql(str):
-    """A part of the condition, among nodes of the filter that are still to be translated."""
+    """A compiled part of the condition, among nodes of the filter that are not compiled yet."""
 
     __slots__ = ()
 
 
 def service_condition(wire: WireFilter, parameters: Parameters, tables: Tables) -> Condition:
-    """The condition that the open-source server makes of a filter.
+    """Compile a filter to the condition of the open-source server.
 
     Args:
-        wire: The filter as it was sent; it follows the contract.
+        wire: The filter as it was sent, which follows the contract.
         parameters: Takes the values.
         tables: The tables.
 
     Raises:
-        Crash: The server's code does not come as far as a query.
+        Crash: The server crashes on the filter.
         Unanswerable: The query fails there because of its size, or there is no table of tags.
     """
     conditions: list[tuple[ColumnFacts, Operator]] = []
@@ -87,16 +87,16 @@ def service_condition(wire: WireFilter, parameters: Parameters, tables: Tables) 
 
 
 def service_having(wire: WireFilter, parameters: Parameters, columns: Mapping[str, str]) -> str:
-    """The condition that the open-source server puts on grouped requests: every other one becomes true.
+    """Compile a filter to the open-source server's condition on groups, in which other conditions are true.
 
     Args:
-        wire: The filter as it was sent; it follows the contract.
+        wire: The filter as it was sent, which follows the contract.
         parameters: Takes the values.
-        columns: The SQL of the columns of sessions that the query groups.
+        columns: The SQL of the columns of sessions that the statement has.
 
     Raises:
-        Crash: The server's code does not come as far as a query.
-        Unanswerable: The query fails: it groups no such column, or a condition on a map comes before.
+        Crash: The server crashes on the filter.
+        Unanswerable: The query fails: it has no such column, or a condition on a map precedes the condition.
     """
     is_shifted = False
 
@@ -115,7 +115,7 @@ def service_having(wire: WireFilter, parameters: Parameters, columns: Mapping[st
 
 
 def _joined(wire: WireFilter, leaf: Callable[[list["_Read"]], str]) -> str:
-    """The conditions of a filter joined as it joins them; *leaf* makes one of the columns in a leaf."""
+    """The conditions of a filter, joined as in the filter; *leaf* compiles the columns of a leaf."""
     parts: list[str] = []
     waiting: list[Any] = [wire]
     while waiting:
@@ -136,19 +136,19 @@ def _check_limits(wire: WireFilter, conditions: list[tuple[ColumnFacts, Operator
     if is_too_deep(wire):
         raise Unanswerable("the filter is nested too deeply for ClickHouse's parser (code 306)")
     if statement_bytes(conditions) > STATEMENT_BYTES:
-        raise Unanswerable("the statement is longer than ClickHouse takes (code 62)")
+        raise Unanswerable("the statement is longer than ClickHouse accepts (code 62)")
 
 
 def second(whole: int, parameters: Parameters) -> str:
-    """The SQL for a moment, in whole seconds since 1970."""
-    # The server binds a DateTime. Compared with one, ClickHouse skips partitions that end within its second.
+    """The SQL for a time in whole seconds since 1970."""
+    # Not a DateTime as on the server, because ClickHouse then skips partitions that end within its second.
     moment = parameters.add("Int64", min(max(whole, 0), _LAST_SECOND) * 1000)
     return f"fromUnixTimestamp64Milli({moment}, 'UTC')"
 
 
 @attrs.frozen
 class _Read:
-    """The one condition that the server reads of a leaf's table."""
+    """The one condition that the server reads in a table of a leaf."""
 
     column: ColumnFacts
     key: str
@@ -157,7 +157,7 @@ class _Read:
 
     @classmethod
     def of(cls, columns: Mapping[str, Any]) -> "_Read":
-        """The condition among *columns*.
+        """The condition that the server reads among *columns*.
 
         Raises:
             Crash: There is none.
@@ -180,8 +180,9 @@ class _Read:
                 return self._compared("key", parameters.add("String", self.constant))
             case "scores":
                 key = parameters.add("String", self.key)
-                # Its table has an index over the values, because of which ClickHouse refuses every equality
-                # (code 170). The tables here have none; ClickHouse refuses to compare with this text instead.
+                # On the server, ClickHouse rejects every equality (code 170) because of an index over the
+                # values. The tables here have no such index, but ClickHouse rejects a comparison with this
+                # text.
                 constant = parameters.add("String", "" if self.operator == "equals" else self.constant)
                 return f"mapContains(scores, {key}) AND {self._compared(f'scores[{key}]', constant)}"
             case "cached":
@@ -208,10 +209,10 @@ class _Read:
     def _tagged(self, parameters: Parameters, tables: Tables) -> str:
         if tables.tags is None:
             raise Unanswerable("session_tag cannot be filtered on here: there is no table of tags")
-        # The server looks among the tags of all organisations, and puts no % around the constant.
+        # The server searches the tags of all organisations, and puts no % around the constant.
         tag = f"tag {COMPARISONS[self.operator]} {self._bound(parameters)}"
         tagged = f"SELECT entity_id FROM {tables.tags} WHERE {tag} AND entity_type = 'session'"
-        # Of tables that are spread over servers, each would otherwise look at its own tags only.
+        # GLOBAL, because each server of a Distributed table would otherwise look only at its own tags.
         return f"{tables.session_id} GLOBAL IN ({tagged})"
 
     def _compared(self, expression: str, constant: str) -> str:
@@ -220,7 +221,7 @@ class _Read:
         return f"{expression} {COMPARISONS[self.operator]} {constant}"
 
     def _bound(self, parameters: Parameters) -> str:
-        """The constant as a parameter, or unquoted if it is one of the server's words."""
+        """The constant as a parameter, or unquoted if it is a special word of the server."""
         match self.column.kind:
             case Kind.NUMBER:
                 return self._number(parameters)
@@ -233,22 +234,22 @@ class _Read:
         return parameters.add("String", self.constant)
 
     def _number(self, parameters: Parameters) -> str:
-        # JavaScript has doubles only.
+        # JavaScript has only doubles.
         value = float(self.constant)
         if self.column.server_scale > 1:
             value *= self.column.server_scale
             value = float(math.floor(value)) if math.isfinite(value) else value
         if value.is_integer():
-            # As text: ClickHouse lets what does not fit wrap around, and refuses an exponent.
+            # As text, as on the server: ClickHouse wraps larger values around, and rejects an exponent.
             return parameters.add("Int32", js_number(value))
         return parameters.add("Float64", repr(value))
 
 
 def moment_of(text: str) -> datetime:
-    """The moment that an ISO 8601 text names; without a zone it is UTC, the clock of a server.
+    """Parse an ISO 8601 time; without a zone it is UTC, the server's zone.
 
     Raises:
-        ValueError: It names none.
+        ValueError: The text is not a time.
     """
     moment = datetime.fromisoformat(text)
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)

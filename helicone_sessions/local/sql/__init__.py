@@ -1,1 +1,1 @@
-"""Read-only SQL on a store, in a process that can do nothing else."""
+"""Runs read-only SQL on a store, in a confined process."""

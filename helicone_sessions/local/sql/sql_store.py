@@ -1,4 +1,4 @@
-"""`Store`: read-only SQL on a store on disk."""
+"""`Store`, which runs read-only SQL on a store on disk."""
 
 import asyncio
 import json
@@ -22,12 +22,12 @@ from helicone_sessions.messages.tabular import Row, Tabular, json_text
 
 _WORKER: Final = "helicone_sessions.local.sql.worker"
 DEFAULT_LIMITS: Final = Limits(seconds=60.0, memory=1024**3, threads=2)
-# Seconds beyond its timeout after which the process of a statement is ended.
+# Seconds after the timeout of a statement at which its process is killed.
 _GRACE: Final = 2.0
-# The loader finds a few libraries by them; everything else in the environment stays here.
+# The dynamic loader needs them; the process gets no other variables of the environment.
 _KEPT_VARIABLES: Final = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
-# ClickHouse's error codes of the limits, with the field of `Limits` and its unit.
+# ClickHouse's error codes for exceeded limits, with the field of `Limits` and its unit.
 _TIMEOUT_EXCEEDED: Final = 159
 _LIMITS: Final[Mapping[int, tuple[str, str]]] = {
     _TIMEOUT_EXCEEDED: ("seconds", "s"),
@@ -47,22 +47,22 @@ class SqlResult(Tabular):
     """The rows that a statement selects.
 
     Args:
-        columns: The columns in their order, and their types in ClickHouse.
-        values: The values of each row. Times are aware datetimes, arrays lists, maps dicts, and other values
-            as in JSON.
-        is_cut: Whether the statement selects more rows than the ``limit``, which are not here.
+        columns: The columns in their order, with their ClickHouse types.
+        values: The values of each row. Times are aware datetimes, arrays are lists, maps are dicts, and other
+            values are as in JSON.
+        is_cut: Whether the statement selects more rows than ``limit``; the result has only the first.
 
     >>> SqlResult({"model": "String", "n": "UInt64"}, (("o3", 5),), is_cut=False).to_rows()
     [{'model': 'o3', 'n': 5}]
     """
 
-    columns: Mapping[str, str]  # type: ignore[misc] # here it depends on the statement
+    columns: Mapping[str, str]  # type: ignore[misc] # depends on the statement
     values: tuple[tuple[Any, ...], ...] = attrs.field(repr=False)
     is_cut: bool
 
     @property
     def column_types(self) -> dict[str, type]:  # type: ignore[override] # likewise
-        """The columns that are `float`, `int` or `datetime` in frames; others are text."""
+        """The columns that are `float`, `int` or `datetime` in frames; other columns are text."""
         values = zip(*self.values, strict=True) if self.values else [()] * len(self.columns)
         kinds = {
             name: _column_type(type_, each)
@@ -71,7 +71,7 @@ class SqlResult(Tabular):
         return {name: kind for name, kind in kinds.items() if kind is not None}
 
     def to_rows(self) -> list[Row]:
-        """A dict for each row, by the names of the columns."""
+        """The rows as dicts, under the names of the columns."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.values]
 
     def to_json(self) -> str:
@@ -87,16 +87,16 @@ class SqlResult(Tabular):
 
 
 class Store:
-    """A store on disk, for SQL that only reads.
+    """Runs read-only SQL on a store on disk.
 
-    Statements run one at a time in another process, which may read the tables of the store and nothing else:
-    no files, no network, no writes. While a store is open here, no other process can use it.
+    Statements run one at a time in a separate process, which can read the tables of the store and nothing
+    else: no other files, no network, no writes. While a store is open, no other process can use it.
 
     Args:
-        path: The directory of the store, which `LocalServer` or `sync` has filled.
-        limits: The limits of a statement: 60 seconds, 1 GiB of memory and 2 threads by default.
-        unconfined: Open the store also on a system without Landlock, where a statement can read the files of
-            your user. Linux has it from 5.13 on.
+        path: The directory of the store, filled by `LocalServer` or `sync`.
+        limits: The limits of a statement: by default 60 seconds, 1 GiB of memory and 2 threads.
+        unconfined: Open the store even without Landlock (Linux 5.13 or later). A statement can then read your
+            user's files.
 
     Raises:
         ConfigurationError: The path is not a directory.
@@ -129,7 +129,7 @@ class Store:
             raise ConfigurationError(
                 argument="path",
                 problem=f"must be the directory of a store, got {masked_repr(os.fspath(path))}",
-                remedy="Fill one with helicone-sessions sync or serve --path",
+                remedy="Create one with helicone-sessions sync or serve --path",
             )
         self._limits = limits
         self._is_unconfined = unconfined
@@ -141,8 +141,8 @@ class Store:
         """Open the store.
 
         Raises:
-            ConfigurationError: Another process has it open, it is damaged or has another version's layout, or
-                this system cannot confine the process.
+            ConfigurationError: Another process has the store open, it is damaged or has the layout of another
+                version, or this system cannot confine the process.
         """
         self._process = await self._started()
         self._is_open = True
@@ -161,16 +161,16 @@ class Store:
         """Run one SELECT.
 
         Args:
-            text: The statement, in ClickHouse's SQL. The table is ``requests``; its columns are those of
-                filters, ``cost`` in dollars.
-            limit: The number of rows to return; None for all, up to 256 MB.
+            text: The statement, in ClickHouse's SQL. The table is ``requests``; it has the columns of
+                filters, with ``cost`` in dollars.
+            limit: The most rows to return; None for all, up to 256 MB.
 
         Raises:
             ConfigurationError: ClickHouse rejects the statement, it exceeds a limit, or the store is closed.
         """
         if limit is not None and (type(limit) is not int or limit < 0):
             raise ConfigurationError(
-                argument="limit", problem=f"must be a whole number of 0 or more, got {masked_repr(limit)}"
+                argument="limit", problem=f"must be a whole number, 0 or more, got {masked_repr(limit)}"
             )
         request = {"text": _encodable(text), "limit": limit, "settings": limit_settings(self._limits)}
         async with self._lock:
@@ -206,7 +206,7 @@ class Store:
             raise ConfigurationError(**found)
         if not (found["is_confined"] or self._is_unconfined):
             raise ConfigurationError(
-                problem="this system has no Landlock, so a statement could read the files of your user",
+                problem="this system has no Landlock, so a statement could read your user's files",
                 remedy="Pass `unconfined` if you trust the statements",
             )
 
@@ -222,7 +222,7 @@ class Store:
             await self._stop()
             raise self._rejected("", _TIMEOUT_EXCEEDED) from None
         except BaseException:
-            # What is left of its output would be the answer to the next statement.
+            # Otherwise the rest of its output would be the response to the next statement.
             await self._stop()
             raise
 
@@ -237,9 +237,9 @@ class Store:
             return ConfigurationError(
                 argument=f"limits.{name}",
                 problem=f"is {getattr(self._limits, name)} {unit}, and the statement needs more",
-                remedy="Select fewer rows, for example of a shorter time, or raise the limit",
+                remedy="Select fewer rows, for example of a shorter time, or increase the limit",
             )
-        # Not as a part, in which names in backticks are arguments.
+        # Not as `problem`, in which names in backticks are arguments.
         return ConfigurationError(f"ClickHouse rejects the statement: {problem}")
 
 
@@ -250,8 +250,8 @@ async def _response(process: asyncio.subprocess.Process) -> tuple[str, bytes]:
         return kind.decode(), await process.stdout.readexactly(int(length))
     except (asyncio.IncompleteReadError, ConnectionError):
         raise ConfigurationError(
-            problem="the process of the statement has ended unexpectedly",
-            remedy="The store is unharmed; select fewer rows, or use less memory",
+            problem="the process of the statement ended unexpectedly",
+            remedy="The store is not damaged. Select fewer rows, or use less memory",
         ) from None
 
 
@@ -281,8 +281,8 @@ def _decoded(body: bytes, limit: int | None) -> SqlResult:
         names = [column["name"] for column in found["meta"]]
         twice = next(name for name in names if names.count(name) > 1)
         raise ConfigurationError(
-            problem=f"the statement has two columns of the name {masked_repr(twice)}",
-            remedy="Name one of them with AS",
+            problem=f"the statement has two columns with the name {masked_repr(twice)}",
+            remedy="Rename one of them with AS",
         )
     rows = found["data"][:limit]
     converted = [_converted(type_, [row[i] for row in rows]) for i, type_ in enumerate(types.values())]
@@ -299,7 +299,7 @@ def _column_type(type_: str, values: Sequence[Any]) -> type | None:
     if _WHOLE.fullmatch(plain):
         if "Nullable(" in type_:
             return float
-        # Frames have no larger integers, which hashes are.
+        # Frames have no larger integers, for example hashes.
         return int if max(values, default=0) <= _LARGEST else None
     if _FRACTIONAL.fullmatch(plain):
         return float
@@ -307,7 +307,7 @@ def _column_type(type_: str, values: Sequence[Any]) -> type | None:
 
 
 def _converted(type_: str, values: list[Any]) -> list[Any]:
-    """The values of a column from JSON, with times as datetimes in the zone of the column.
+    """Convert the values of a column from JSON: times become datetimes in the zone of the column.
 
     >>> _converted("DateTime64(3, 'Europe/Berlin')", ["2026-11-01T12:00:00.500Z"])[0].isoformat()
     '2026-11-01T13:00:00.500000+01:00'

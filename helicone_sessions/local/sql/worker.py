@@ -1,8 +1,9 @@
-"""The process that runs statements of users: ``python -m helicone_sessions.local.sql.worker STORE MEMORY``.
+"""The process that runs users' statements: ``python -m helicone_sessions.local.sql.worker STORE MEMORY``.
 
-It opens the store as any owner does, which completes a load that was killed. Then it starts itself again,
-because Landlock confines only threads that do not exist yet, and opens the store as a user who may only read.
-A request is a line of JSON on the standard input; a response is a line with its kind and length, and JSON.
+First it opens the store with write access, which completes a load that was killed. Then it starts itself
+again, because Landlock does not confine threads that are already running, and opens the store as a read-only
+user. A request is a line of JSON on the standard input. A response is a line with its kind and length, then
+JSON.
 """
 
 import asyncio
@@ -34,10 +35,10 @@ from helicone_sessions.masking import masked_text
 _MODULE: Final = "helicone_sessions.local.sql.worker"
 _HERE: Final = Path(__file__).parent
 _ENGINE_LOCK: Final = "status"
-# Only the lock and the file with the process's number are written.
+# The process writes only the lock file and the file with its number.
 _LARGEST_FILE: Final = 1024 * 1024
-# ClickHouse counts the memory of a statement itself; this is for what it does not count. chDB reserves
-# addresses for more than it uses, about 2 GiB.
+# ClickHouse limits the memory of a statement; this is for memory that it does not count. chDB also reserves
+# about 2 GiB of addresses that it does not use.
 _SPARE_ADDRESSES: Final = 6 * 1024**3
 _LARGEST_RESULT: Final = 256 * 1024 * 1024
 _LONGEST_ERROR: Final = 400
@@ -54,7 +55,7 @@ _REQUESTS: Final = f"SELECT {_COLUMNS} FROM {OWN_DATABASE}.{REQUESTS_TABLE}"
 def main(path: str, memory: str, step: str = "complete") -> None:
     """Serve statements on the store in *path* until the standard input ends."""
     output = os.fdopen(os.dup(1), "wb")
-    # Nothing but responses goes there.
+    # Only responses go to the original standard output.
     os.dup2(2, 1)
     # chDB reads config.xml in the working directory.
     os.chdir(_HERE)
@@ -64,7 +65,7 @@ def main(path: str, memory: str, step: str = "complete") -> None:
             os.dup2(output.fileno(), 1)
             os.execv(sys.executable, [sys.executable, "-P", "-m", _MODULE, path, memory, "serve"])  # noqa: S606
         held, is_confined = _opened(Path(path), int(memory) if memory else None)
-    except Exception as error:  # noqa: BLE001 - it is the caller's
+    except Exception as error:  # noqa: BLE001 - the caller gets it
         _respond(output, "refused", json.dumps(_parts(error)).encode())
         return
     _respond(output, "ready", json.dumps({"is_confined": is_confined}).encode())
@@ -77,7 +78,7 @@ def _parts(error: Exception) -> dict[str, str | None]:
         return {"argument": "path", "problem": f"cannot be opened: {_shortened(str(error))}"}
     remedy = error.remedy
     if isinstance(error, StoreInUse):
-        remedy = "Stop that process, run the statement, and start it again"
+        remedy = "Stop that process, run the statement, and restart the process"
     return {"argument": error.argument, "problem": error.problem or str(error), "remedy": remedy}
 
 
@@ -102,7 +103,7 @@ def _opened(directory: Path, memory: int | None) -> tuple[Hold, bool]:
 
 
 def _requests() -> Any:
-    """The requests; the process ends with the standard input, also in the midst of a statement."""
+    """The requests; the process exits when the standard input ends, even during a statement."""
     waiting: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def read() -> None:
@@ -116,24 +117,24 @@ def _requests() -> Any:
 
 
 def _answer(held: Hold, request: dict[str, Any]) -> tuple[str, bytes]:
-    # After an error a connection may give rows of the failed statement to the next one.
+    # After an error, a connection may return rows of the failed statement to the next statement.
     connection = held.connect()
     try:
-        # The default one reads a table that it does not know from a file.
+        # The default database would read an unknown table from a file of that name.
         connection.query(f"USE {OWN_DATABASE}")
         settings = {"max_result_bytes": _LARGEST_RESULT, **request["settings"], "readonly": 1}
         listed = ", ".join(f"{name} = {value}" for name, value in settings.items())
         connection.query(f"SET {listed}")
         return "result", _selected(connection, request["text"], request["limit"])
-    except Exception as error:  # noqa: BLE001 - it is the caller's
+    except Exception as error:  # noqa: BLE001 - the caller gets it
         return "error", json.dumps({"problem": _shortened(str(error)), "code": _code(error)}).encode()
     finally:
         connection.close()
 
 
 def _selected(connection: Connection, text: str, limit: int | None) -> bytes:
-    # A text that ClickHouse parses as one statement cannot end the parentheses around it, and between
-    # parentheses its grammar has only SELECT, without FORMAT or INTO OUTFILE.
+    # A text that ClickHouse parses as one statement cannot close the parentheses around it, and inside
+    # parentheses its grammar allows only SELECT, without FORMAT and INTO OUTFILE.
     parsed = connection.query(
         "SELECT formatQuery(unhex({text:String}))", "JSONCompact", params={"text": text.encode().hex()}
     )
@@ -154,7 +155,7 @@ def _code(error: Exception) -> int | None:
 
 
 def _shortened(text: str) -> str:
-    # The innermost of several nested errors is the cause; the scope repeats the statement.
+    # Of several nested errors the innermost is the cause; the scope repeats the statement.
     cause = text.rpartition("Exception: ")[2] if "Exception: " in text else text
     for tail in (": In scope ", " In scope ", ". Expected one of", ", Stack trace", " (version "):
         cause = cause.partition(tail)[0]

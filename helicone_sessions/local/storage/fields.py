@@ -34,11 +34,11 @@ class Form(Enum):
     COUNT = "a whole number from 0 up"
     STATUS = "a whole number"
     DOLLARS = "dollars from 0 up"
-    TEXT = "text; a number or a boolean is kept as its JSON text"
-    BODY = "text, or an object, which is kept as JSON text"
+    TEXT = "text; numbers and booleans become JSON text"
+    BODY = "text; objects become JSON text"
     FLAG = "true or false, also 1 or 0"
     TEXTS = "a list of texts"
-    PROPERTIES = "an object of texts; numbers, booleans and objects are kept as JSON text"
+    PROPERTIES = "an object of texts; other values become JSON text"
     SCORES = 'an object of whole numbers or booleans, also `{"value": 4}`'
 
 
@@ -101,9 +101,7 @@ _DEFAULTS: Final = {
 }
 
 _FIELDS: Final = (
-    Field(
-        "request_id", Form.UUID, default="an id made of the file's name, the row's position and its content"
-    ),
+    Field("request_id", Form.UUID, default="an id from the file name, position and content"),
     Field("organization_id", Form.UUID, default="the organisation of the data"),
     Field("request_created_at", Form.TIME, is_required=True),
     Field("response_created_at", Form.TIME),

@@ -1,4 +1,6 @@
-"""Facts that make queries faster: whether sessions have several names, and which properties are frequent.
+"""Facts about the requests: which values are missing, and what makes queries faster.
+
+The latter is whether sessions have several names, and which properties are frequent.
 
 Frequent properties become columns of the tables. ClickHouse computes such a column from the map of properties
 wherever a part does not have it yet, so a column changes the speed of a query and never its result.
@@ -7,12 +9,16 @@ wherever a part does not have it yet, so a column changes the speed of a query a
 from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Any, Final
+from uuid import UUID
 
+from helicone_sessions.filters.cautions import DataGaps
+from helicone_sessions.filters.schema import COLUMNS
 from helicone_sessions.local.drivers.driver import Limits, Statement, WritableDriver
 from helicone_sessions.local.storage.table import (
     INCOMING_REQUESTS,
     REQUESTS_TABLE,
     SESSION_COLUMNS,
+    TAGS_TABLE,
 )
 
 _UNLIMITED: Final = Limits(seconds=None)
@@ -24,6 +30,10 @@ _SAMPLE: Final = 2**18
 _MOST_COLUMNS: Final = 8
 _FREQUENT: Final = 0.1
 _LOOKED_UP: Final = 10_000
+# Columns that have a value in nearly every request, or that a sync may not copy.
+_OFTEN_THERE: Final = frozenset(name for name, facts in COLUMNS.items() if facts.missing_as is not None)
+_TAG: Final = "session_tag"
+_UNCOPIED: Final = frozenset(name for name, facts in COLUMNS.items() if facts.uncopied) - {_TAG}
 
 
 async def has_several_names(
@@ -53,6 +63,33 @@ async def has_several_names(
     return bool(found)
 
 
+async def data_gaps(driver: WritableDriver, database: str, organization: UUID) -> DataGaps:
+    """The columns without a value in some or in all requests of an organisation.
+
+    Args:
+        driver: The ClickHouse.
+        database: The database.
+        organization: The organisation.
+    """
+    # Each search ends at the first row that it finds.
+    searches = {"": "1"}
+    searches |= {name: f"{name} = {COLUMNS[name].missing_as!r}" for name in _OFTEN_THERE}
+    searches |= {name: f"{name} != ''" for name in _UNCOPIED}
+    found = [_any_of(f"{database}.{REQUESTS_TABLE}", search) for search in searches.values()]
+    found.append(_any_of(f"{database}.{TAGS_TABLE}", "1"))
+    (row,) = await _rows(driver, f"SELECT {', '.join(found)}", organization=str(organization))
+    exists = {name for name, count in zip([*searches, _TAG], row, strict=True) if int(count)}
+    if "" not in exists:
+        return DataGaps()
+    return DataGaps(_OFTEN_THERE & exists, (_UNCOPIED | {_TAG}) - exists)
+
+
+def _any_of(table: str, search: str) -> str:
+    """A subquery for 1 if a row fulfils a condition, or else 0."""
+    first = f"SELECT 1 FROM {table} WHERE organization_id = {{organization:UUID}} AND {search} LIMIT 1"
+    return f"(SELECT count() FROM ({first}))"
+
+
 def is_due(before: int, after: int) -> bool:
     """Whether a load that changed the number of requests calls for `update_property_columns`.
 
@@ -62,7 +99,7 @@ def is_due(before: int, after: int) -> bool:
 
 
 async def property_columns(driver: WritableDriver, database: str) -> dict[str, str]:
-    """The columns of frequent properties by key, with those that identify a session."""
+    """The columns of frequent properties by key, including the columns that identify a session."""
     found = await _rows(
         driver,
         "SELECT comment, name FROM system.columns WHERE database = {database:String}"

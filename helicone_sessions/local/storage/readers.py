@@ -55,7 +55,7 @@ class Unreadable:
     """A part of a file that should be a row and cannot be read.
 
     Args:
-        reason: What is wrong with it; continues a sentence.
+        reason: The problem; continues a sentence.
         content: The part of the file.
         field: The field that cannot be read; None if it is the whole row.
     """
@@ -534,7 +534,7 @@ class _CsvReader:
         self._names: tuple[str, ...] = ()
         self._skips_spaces = False
         self._first = 1
-        # The number of lines before those that are read now.
+        # The number of lines before the current ones.
         self._before = 0
 
     def blocks(self) -> Iterator[Block]:

@@ -51,6 +51,9 @@ _BATCH_SECONDS: Final = 1.0
 # Bounds the memory for rows that all have different columns.
 _PLANS: Final = 1_000
 _NAMES: Final = 200
+# Of a row without its time, an error shows so many columns; one of these words is in the name of the time.
+_NAMES_SHOWN: Final = 8
+_TIMES: Final = ("created", "time", "date", "start")
 
 # The values were made here, so they cannot be circular.
 _encode: Final = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
@@ -90,13 +93,16 @@ class Loaded:
     without_model: int = 0
     cost_differences: int = 0
 
-    def ignored_text(self) -> str:
+    def ignored_text(self, remedy: str = "Pass columns={{{theirs!r}: {field!r}}}") -> str:
         """The ignored columns as text, each with the field that it probably means.
+
+        Args:
+            remedy: How to map a column *theirs* to a *field*.
 
         >>> Loaded(ignored={"Session ID", "note"}).ignored_text()
         "Session ID (did you mean session_id? Pass columns={'Session ID': 'session_id'}), note"
         """
-        return ", ".join(map(_ignored_name, sorted(self.ignored)))
+        return ", ".join(_ignored_name(name, remedy) for name in sorted(self.ignored))
 
     def remarks(self) -> list[str]:
         """Sentences about values that are missing or contradict each other.
@@ -117,12 +123,24 @@ class Loaded:
         return [f"{count:,} of {self.rows:,} requests {text}" for count, text in facts if count]
 
 
-def _ignored_name(name: str) -> str:
+def _ignored_name(name: str, remedy: str) -> str:
     shown = name if name and name == name.strip() else repr(name)
     likely = likely_name(name)
     if likely is None:
         return shown
-    return f"{shown} (did you mean {likely}? Pass columns={{{name!r}: {likely!r}}})"
+    return f"{shown} (did you mean {likely}? {remedy.format(theirs=name, field=likely)})"
+
+
+def _without_time(row: Mapping[Any, Any]) -> str:
+    """The reason to reject a row without its time, with the column that probably holds it."""
+    reason = "has no request_created_at"
+    names = [str(name) for name in row]
+    if not names or "request_created_at" in names:
+        return reason
+    shown = ", ".join(map(masked_repr, names[:_NAMES_SHOWN])) + (", …" if len(names) > _NAMES_SHOWN else "")
+    likely = next((name for name in names if any(word in name.lower() for word in _TIMES)), None)
+    remedy = "" if likely is None else f". If {masked_repr(likely)} is its time, map it with `columns`"
+    return f"{reason}, only {shown}{remedy}"
 
 
 class BadRow(Exception):
@@ -131,7 +149,7 @@ class BadRow(Exception):
     Args:
         where: Its place.
         field: The field that is wrong; None if it is the row as a whole.
-        reason: What is wrong with it; continues a sentence.
+        reason: The problem; continues a sentence.
     """
 
     def __init__(self, where: str, field: str | None, reason: str) -> None:
@@ -278,7 +296,7 @@ class RowEncoder:
         plan = self.note_columns(tuple(row))
         stored, tags = _stored(plan, where, row)
         if "request_created_at" not in stored:
-            raise BadRow(where, None, "has no request_created_at")
+            raise BadRow(where, None, _without_time(row))
         self._claim(stored, where)
         line = _encode(stored)
         if "request_id" not in stored:

@@ -114,7 +114,7 @@ def _session(
                     **_times(moment, row),
                 }
             moment += timedelta(milliseconds=row["latency"] + 1000 * chance.expovariate(1 / work.pause))
-        # A conversation carries what was said before.
+        # A conversation includes its earlier messages.
         context += work.completion * (1 + step % 3)
 
 

@@ -23,12 +23,14 @@ from weakref import WeakValueDictionary
 import attrs
 
 from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.filters.cautions import DataGaps
 from helicone_sessions.local.drivers.chdb import ChdbDriver
 from helicone_sessions.local.drivers.driver import DriverError, Statement, WritableDriver
 from helicone_sessions.local.storage.checkpoint import delete_checkpoint
 from helicone_sessions.local.storage.fields import RowOptions
 from helicone_sessions.local.storage.loader import Loader, RejectsFile, uncancelled
 from helicone_sessions.local.storage.profile import (
+    data_gaps,
     has_several_names,
     is_due,
     property_columns,
@@ -115,8 +117,9 @@ class Store:
         self._is_closed = False
         self._tables = Tables.own(self._database)
         self._requests = 0
-        # `_tables.has_several_names` covers requests of lower versions.
+        # `_tables` knows the names of requests of lower versions.
         self._studied_version = 0
+        self._gaps: dict[UUID, DataGaps] = {}
         self.organizations: frozenset[UUID] = frozenset()
 
     @property
@@ -226,7 +229,7 @@ class Store:
             return encoder.report
 
     async def copy(self, requests: Iterable[Mapping[str, Any]], organization_id: UUID) -> Loaded:
-        """Load requests of the API under an organisation; those that cannot be read are skipped and counted.
+        """Load requests of the API under an organisation; invalid ones are skipped and counted.
 
         Raises:
             ConfigurationError: The store was closed.
@@ -254,6 +257,19 @@ class Store:
                     return
             async with self._load_lock:
                 await uncancelled(self._settle())
+
+    async def gaps(self, organization_id: UUID) -> DataGaps:
+        """The columns without a value in some or in all requests of an organisation; call it in `reading`.
+
+        Raises:
+            DriverError: ClickHouse rejected the statement.
+        """
+        found = self._gaps.get(organization_id)
+        if found is None:
+            found = self._gaps[organization_id] = await data_gaps(
+                self._driver, self._database, organization_id
+            )
+        return found
 
     async def aclose(self) -> None:
         """End the current load, and drop the tables unless they are kept."""
@@ -429,6 +445,7 @@ class Store:
 
     async def _study(self, plan: MovePlan = MovePlan()) -> None:  # noqa: B008 - it is frozen
         """Update the facts about the tables after a load; without them, queries are slower."""
+        self._gaps.clear()
         before = self._requests
         self._requests += plan.distinct - sum(plan.existing)
         several = self._tables.has_several_names

@@ -214,7 +214,7 @@ def _time(value: Any, zone: tzinfo | None = None) -> Any:
             _refuse(
                 value,
                 "a time with its zone, for example 2026-11-01T00:00:00Z",
-                " (assume_time_zone is for times without one)",
+                " (`assume_time_zone` is for times without one)",
             )
         moment = moment.replace(tzinfo=zone)
     if not 1900 < moment.year < 2299:

@@ -1,5 +1,5 @@
 
-// The list of what may stand at the caret, worked by arrows, Enter, Tab, Escape, or the mouse.
+// The list of suggestions at the caret, for arrow keys, Enter, Tab, Escape and the mouse.
 
 class Completion {
   #box;
@@ -25,19 +25,20 @@ class Completion {
     });
   }
 
-  /** Show what fits the place of the caret; *isAsked* shows it even where nothing was begun. */
+  /** Show the suggestions for the place of the caret; *isAsked* shows them even if no word is begun. */
   offer(isAsked = false) {
     const { value, selectionStart, selectionEnd } = this.#box;
-    if (selectionStart !== selectionEnd) return this.close();
+    if (selectionStart !== selectionEnd || document.activeElement !== this.#box) return this.close();
     const context = contextOf(value.slice(0, selectionStart));
     const partial = value.slice(context.start, selectionStart);
     the("hint").textContent = hintFor(context) || this.#usualHint;
     const options = matching(optionsFor(context), partial);
     const isComplete = options.length === 1 && options[0].shown === partial;
-    if (!options.length || isComplete || !(isAsked || partial || context.due === "operator")) return this.close();
+    const isOffered = isAsked || partial || ["operator", "value", "list"].includes(context.due);
+    if (!options.length || isComplete || !isOffered) return this.close();
     this.#start = context.start;
     this.#show(options);
-    // What is complete as it stands is not replaced by Enter.
+    // Enter does not replace a complete word.
     if (partial && options[0].shown !== partial) this.#choose(0);
   }
 
@@ -64,7 +65,7 @@ class Completion {
     this.#list.scrollTop = 0;
     this.#box.setAttribute("aria-expanded", "true");
     this.#box.removeAttribute("aria-activedescendant");
-    the("count").textContent = `${options.length} ${options.length === 1 ? "word" : "words"} may stand here`;
+    the("count").textContent = counted(options.length, "suggestion");
   }
 
   #choose(place) {
@@ -76,13 +77,13 @@ class Completion {
     this.#box.setAttribute("aria-activedescendant", chosen.id);
   }
 
-  /** Put an option in place of what was begun. */
+  /** Replace the word that is being written by a suggestion. */
   #take(place) {
     const { text, back = 0 } = this.#options[place];
     const box = this.#box;
     let end = box.selectionStart;
-    // The rest of the word that the caret stands in, and one space behind it.
-    if (end > this.#start) end += box.value.slice(end).match(/^[\w.-]*/)[0].length;
+    // The rest of the word at the caret, and one space after it.
+    if (end > this.#start) end += box.value.slice(end).match(/^[\w.-]*["']?/)[0].length;
     if (box.value[end] === " ") end += 1;
     box.setRangeText(text, this.#start, end, "end");
     const caret = box.selectionStart - back;

@@ -1,4 +1,4 @@
-"""The page as one document: its parts joined, and the headers that let nothing else run in it."""
+"""The page as one document, and the headers that let nothing else run in it."""
 
 import base64
 import hashlib
@@ -11,10 +11,13 @@ from typing import Any, Final, get_args
 from aiohttp import web
 
 from helicone_sessions.errors import FilterError
+from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.parser import parse_filter
-from helicone_sessions.filters.schema import COLUMNS, ColumnFacts, Kind, Reading
+from helicone_sessions.filters.schema import ALIASES, COLUMNS, ColumnFacts, Kind, Reading
 from helicone_sessions.filters.tokens import OPERATORS_OF
 from helicone_sessions.local.http.listening import facts
+from helicone_sessions.local.query.overview_sql import BARS_PATH, IN_BAR_PATH
+from helicone_sessions.messages.grid_query import GRID_HEADER, GRID_PATH, GROUPABLE
 from helicone_sessions.messages.metrics import UNITS, PSize
 from helicone_sessions.messages.protocol import PATH
 
@@ -23,14 +26,20 @@ FILTER_PATH: Final = "v1/filter"
 # In this order they are one script.
 _SCRIPTS: Final = (
     "elements.js",
+    "numbers.js",
     "server.js",
+    "state.js",
+    "values.js",
     "language.js",
     "completion.js",
     "filter_box.js",
     "query.js",
-    "texts.js",
+    "code.js",
+    "bins.js",
     "histogram.js",
-    "answer.js",
+    "overview.js",
+    "breakdown.js",
+    "sessions.js",
     "page.js",
 )
 # Scores are a map, and their constants numbers.
@@ -50,9 +59,17 @@ _NEGATED: Final = {
     "is empty": "is not empty",
 }
 _ENDINGS: Final = ("null", "empty", "true", "false")
+# The columns that the page offers for segments and suggestions: ids of requests and texts are too many.
+_GROUPABLE: Final = [
+    name
+    for name in GROUPABLE
+    if name != "properties" and not COLUMNS[name].uuid and not COLUMNS[name].server_expires
+]
+# The condition that leaves out the requests without a session id.
+_SESSIONED: Final = ~F.session_id.is_empty()
 # Keys of maps that Helicone itself writes.
 _KEYS: Final = {
-    "properties": ("Helicone-Session-Id", "Helicone-Session-Name"),
+    "properties": tuple(ALIASES.values()),
     "scores": ("helicone-score-feedback",),
 }
 
@@ -121,17 +138,37 @@ def _facts() -> dict[str, Any]:
     return {
         "queryPath": PATH,
         "filterPath": FILTER_PATH,
+        "gridPath": GRID_PATH,
+        "gridHeader": next(iter(GRID_HEADER)),
+        "barsPath": BARS_PATH,
+        "inBarPath": IN_BAR_PATH,
         "units": UNITS,
         "sizes": get_args(PSize),
         "keys": _KEYS,
         "columns": [_of_column(column) for column in COLUMNS.values()],
+        "aliases": [_of_alias(alias, key) for alias, key in ALIASES.items()],
+        "groupable": _GROUPABLE,
+        "sessioned": {"wire": _SESSIONED.to_wire(), "python": repr(_SESSIONED)},
+    }
+
+
+def _of_alias(alias: str, key: str) -> dict[str, Any]:
+    """The facts of another name for a property, which is used like a column of text."""
+    column = COLUMNS[f"session_{alias}"]
+    operators = _operators(COLUMNS["properties"], _CONSTANTS[Kind.TEXT])
+    return {
+        **_of_column(column),
+        "name": alias,
+        "key": key,
+        "operators": [*operators],
+        "service": "",
     }
 
 
 def _of_column(column: ColumnFacts) -> dict[str, Any]:
     service, taken = column.server_note, _TAKEN.get(column.name, column.kind)
     if column.on_server is not Reading.READ:
-        service = f"{column.on_server.value}, for {column.server_note}"
+        service = f"{column.on_server.value}; {column.server_note}"
     return {
         "name": column.name,
         "kind": column.kind.name.lower(),

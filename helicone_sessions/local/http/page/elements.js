@@ -1,8 +1,8 @@
 
-// Elements of the page. Whatever comes from people or from the server goes in as text, never as HTML.
+// Elements of the page. Text from people or from the server is inserted as text, never as HTML.
 
 const FACTS = JSON.parse(document.getElementById("facts").textContent);
-const COLUMNS = new Map(FACTS.columns.map((column) => [column.name, column]));
+const COLUMNS = new Map([...FACTS.aliases, ...FACTS.columns].map((column) => [column.name, column]));
 
 const the = (id) => document.getElementById(id);
 
@@ -11,7 +11,7 @@ function made(name, attributes = {}, ...children) {
   return filled(document.createElement(name), attributes, children);
 }
 
-/** The same of SVG. */
+/** An element of SVG. */
 function drawn(name, attributes = {}, ...children) {
   return filled(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
 }
@@ -22,15 +22,12 @@ function filled(element, attributes, children) {
   return element;
 }
 
-/** The value as people read it, in the same form as the tables of the package; a dash where there is none. */
-function number(value, unit) {
-  if (value === null) return "-";
-  const size = Math.abs(value);
-  if (unit === "dollars") return size >= 1 ? grouped(value, 2) : value.toFixed(4);
-  return size >= 100 ? grouped(value, 0) : String(Number(value.toPrecision(3)));
+/** A button that calls *act*. */
+function button(text, act, attributes = {}) {
+  const element = made("button", { type: "button", ...attributes }, text);
+  element.addEventListener("click", act);
+  return element;
 }
 
-/** With commas between the thousands and so many decimals. */
-function grouped(value, decimals) {
-  return value.toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
-}
+/** A number in full precision for programs, and rounded for people. */
+const data = (value, shown) => made("data", { value: value ?? "" }, shown);

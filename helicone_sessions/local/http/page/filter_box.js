@@ -1,8 +1,8 @@
 
-// The filter box: the server reads what is typed, a moment after the last key.
+// The filter box: the server reads the text a moment after the last key.
 
 const PAUSE = 150;
-const NOT_YET = "The filter is not read yet.";
+const NOT_YET = "Reading the filter …";
 
 class FilterBox {
   #box = the("filter");
@@ -10,14 +10,15 @@ class FilterBox {
   #timer = null;
   #reading = null;
   #onRead;
-  /** What the box says: `{ isEmpty }`, `{ python, wire, … }`, `{ error }`, or null while it is not read. */
+  #completion;
+  /** The filter: `{ isEmpty }`, `{ python, wire, … }`, `{ error }`, or null before the server has read it. */
   read = { isEmpty: true };
-  /** Why it is not read. */
+  /** Why there is no filter. */
   unread = NOT_YET;
 
   constructor(onRead) {
     this.#onRead = onRead;
-    const completion = new Completion(this.#box, the("options"));
+    const completion = (this.#completion = new Completion(this.#box, the("options")));
     this.#box.addEventListener("input", () => {
       completion.offer();
       this.readSoon();
@@ -30,13 +31,28 @@ class FilterBox {
     });
   }
 
-  /** Read it when nobody types for a moment; an answer to what it said before is dropped. */
+  /** The text. */
+  get text() {
+    return this.#box.value;
+  }
+
+  set text(value) {
+    this.#box.value = value;
+    this.readSoon();
+  }
+
+  /** Show suggestions again, for example when values have arrived. */
+  offer() {
+    this.#completion.offer();
+  }
+
+  /** Read the text when nobody types for a moment; an answer to an earlier text is dropped. */
   readSoon() {
     this.#forget();
     this.#timer = setTimeout(() => this.readNow().catch(() => {}), this.#box.value.trim() ? PAUSE : 0);
   }
 
-  /** Read it now, unless that is done already; what it says. */
+  /** Read the text now, unless that is done; returns the filter. */
   async readNow() {
     if (this.read !== null) return this.read;
     this.#forget();
@@ -44,7 +60,7 @@ class FilterBox {
     const text = this.#box.value;
     let read;
     try {
-      read = text.trim() ? await asked(FACTS.filterPath, { text }, signal) : { isEmpty: true };
+      read = text.trim() ? await post(FACTS.filterPath, { text }, signal) : { isEmpty: true };
     } catch (error) {
       if (signal.aborted) return null;
       if (error instanceof Refused) this.#refuse(error.message);
@@ -57,9 +73,10 @@ class FilterBox {
     return read;
   }
 
-  /** Put the caret into it. */
+  /** Move the focus to the box. */
   focus() {
     this.#box.focus();
+    this.#box.scrollIntoView({ block: "nearest" });
   }
 
   #forget() {
@@ -80,11 +97,11 @@ class FilterBox {
     this.#box.setAttribute("aria-invalid", String("error" in read));
     if (read.isEmpty) this.#show();
     else if ("error" in read) this.#show(this.#mistake(read, text));
-    else this.#show(made("pre", { "aria-label": "What it says" }, read.explain), ...cautions(read.cautions));
+    else this.#show(made("pre", { tabindex: 0, role: "region", "aria-label": "Meaning of the filter" }, read.explain), ...cautions(read.cautions));
   }
 
   #mistake({ error, position }, text) {
-    // Its first line is words, the others show the place.
+    // The first line is a sentence, the others show the place.
     const [words, ...picture] = error.split("\n");
     const shown = made("div", { class: "problem" }, made("p", {}, words));
     if (picture.length) shown.append(made("pre", {}, picture.join("\n")));
@@ -92,12 +109,11 @@ class FilterBox {
       // The server counts characters, the box the halves of surrogate pairs.
       const start = [...text].slice(0, position.offset).join("").length;
       const length = text.slice(start).match(/^(?:[\w.-]+|[^]?)/)[0].length;
-      const button = made("button", { type: "button" }, "Go there");
-      button.addEventListener("click", () => {
+      const select = () => {
         this.#box.focus();
         this.#box.setSelectionRange(start, start + length);
-      });
-      shown.append(button);
+      };
+      shown.append(button("Go to the mistake", select));
     }
     return shown;
   }
@@ -112,5 +128,6 @@ function cautions(found) {
   const items = found.map(({ condition, reason, remedy }) =>
     made("li", {}, made("code", {}, condition), `: ${reason}; ${remedy}`),
   );
-  return [made("p", { class: "note" }, "Helicone's open-source server reads it differently:"), made("ul", {}, ...items)];
+  const title = "Helicone's open-source server reads this filter differently:";
+  return [made("div", { class: "caution" }, made("p", {}, title), made("ul", {}, ...items))];
 }

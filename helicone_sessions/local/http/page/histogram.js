@@ -1,107 +1,127 @@
 
-// One histogram: bars as wide as their ranges and as high as the sessions in them are dense.
+// Charts of columns: histograms and time lines. Each column is a button; arrow keys move between columns.
 
-const WIDTH = 380;
-const HEIGHT = 252;
-const FRAME = { left: 48, right: WIDTH - 24, top: 40, bottom: HEIGHT - 42 };
-// All sessions alike, or many of one value: a bar needs a width to be seen.
-const NARROWEST = 0.02;
-const HEADROOM = 1.1;
-// Beyond these numbers at an axis are shortened.
-const SMALLEST = 1e-4;
-const LARGEST = 10_000;
+const CHART = { height: 230, top: 22, bottom: 196 };
+const GAP = 14;
+const NARROWEST_CHART = 240;
+const WIDTH_OF_LETTER = 7.4;
 
-/** The bars of an answer: from, to, sessions, and what one is drawn as. */
-function barsOf(rows) {
-  const bars = rows.map(({ range_start, range_end, value }) => ({ start: Number(range_start), end: Number(range_end), value }));
-  if (!bars.length) return bars;
-  const [low, high] = [bars[0].start, bars.at(-1).end];
-  const least = NARROWEST * (high - low) || Math.abs(high) / 10 || 0.1;
-  for (const bar of bars) {
-    bar.width = bar.end - bar.start || least;
-    bar.left = (bar.start + bar.end - bar.width) / 2;
-    bar.density = bar.value / bar.width;
-  }
-  return bars;
-}
-
-function histogram(title, bars, mean, unit) {
-  const ends = endsOf(bars);
-  const marked = placeOfMean(ends, mean);
-  const low = Math.min(ends[0], marked.at ?? Infinity);
-  const high = Math.max(ends[1], marked.at ?? -Infinity);
-  const most = Math.max(...bars.map(({ density }) => density)) * HEADROOM || 1;
-  const x = (value) => FRAME.left + ((value - low) / (high - low)) * (FRAME.right - FRAME.left);
-  const y = (density) => FRAME.bottom - (density / most) * (FRAME.bottom - FRAME.top);
-  const told = `${title}: ${bars.length} bars from ${number(bars[0].start, unit)} to ${number(bars.at(-1).end, unit)} ${unit}, mean of all ${number(mean, unit)}`;
-  return drawn(
+/**
+ * A chart as wide as *place*, the element that will hold it, so that its text has the size of all text.
+ *
+ * columns: `{ value, name, act, isApart, isPartial, bar }`; one that is apart is beyond the scale, and *bar* names
+ * the bar for a list of its sessions.
+ * ticks: `[{ at, text }]`, with *at* as a number of columns from the left.
+ * mark: `{ at, text }` of a vertical line, or null.
+ */
+function chart(place, label, columns, ticks, { mark = null, format = grouped } = {}) {
+  const whole = Math.max(place.clientWidth, NARROWEST_CHART);
+  const most = Math.max(...columns.map(({ value }) => value)) * 1.05 || 1;
+  const heights = heightsOf(most, format);
+  const longest = Math.max(...heights.map(({ text }) => text.length));
+  const frame = { ...CHART, width: whole, left: 12 + longest * WIDTH_OF_LETTER, right: whole - 4 };
+  const gaps = columns.filter(({ isApart }) => isApart).length * GAP;
+  const width = (frame.right - frame.left - gaps) / columns.length;
+  const shift = columns[0].isApart ? GAP : 0;
+  const x = (at) => frame.left + at * width + (at > 0 || shift === 0 ? shift : 0);
+  const y = (value) => frame.bottom - (value / most) * (frame.bottom - frame.top);
+  const bars = columns.map((column, at) => {
+    const isLast = column.isApart && at > 0;
+    return barOf(column, x(at) + (isLast ? GAP : 0), width, y(column.value), frame);
+  });
+  bars[0].setAttribute("tabindex", 0);
+  const picture = drawn(
     "svg",
-    { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": told },
-    ...axes(low, high, most, x, y, unit),
-    ...bars.map((bar) => barOf(bar, x, y, unit)),
-    drawn("path", { class: "axis", d: `M${FRAME.left} ${FRAME.bottom}H${FRAME.right}` }),
-    ...meanOf(marked, mean, x, unit),
+    { viewBox: `0 0 ${frame.width} ${frame.height}`, role: "group", "aria-label": label },
+    ...heights.flatMap(({ value, text }) => [
+      drawn("path", { class: "tick", d: `M${frame.left} ${y(value)}H${frame.right}` }),
+      drawn("text", { x: frame.left - 6, y: y(value) + 4, "text-anchor": "end" }, text),
+    ]),
+    ...bars,
+    drawn("path", { class: "axis", d: `M${frame.left} ${frame.bottom}H${frame.right}` }),
+    ...ticksOf(ticks, x, frame),
+    ...markOf(mark, x, frame),
   );
+  picture.addEventListener("keydown", (event) => moveInside(bars, event));
+  return picture;
 }
 
-function barOf({ start, end, value, left, width, density }, x, y, unit) {
-  const shape = { x: x(left), width: x(left + width) - x(left), y: y(density), height: FRAME.bottom - y(density) };
-  const tip = `${number(start, unit)} to ${number(end, unit)} ${unit}: ${grouped(value, 1)} sessions`;
-  return drawn("rect", { class: "bar", ...shape }, drawn("title", {}, tip));
+function barOf({ value, name, act, isApart, isPartial, bar }, left, width, top, frame) {
+  const gap = Math.min(2, width / 8);
+  const kind = isApart || isPartial ? "bar pale" : "bar";
+  const box = { x: left + gap / 2, width: Math.max(width - gap, 1) };
+  const height = value ? Math.max(frame.bottom - top, 1.5) : 0;
+  const pressed = bar ? { "data-bar": bar, "aria-pressed": String(bar === kept.bar) } : {};
+  const column = drawn(
+    "g",
+    { class: "column", role: "button", tabindex: -1, "aria-label": name, ...pressed },
+    drawn("rect", { class: "hit", x: left, width, y: frame.top, height: frame.bottom - frame.top }),
+    drawn("rect", { class: kind, ...box, y: frame.bottom - height, height }),
+    drawn("title", {}, name),
+  );
+  column.addEventListener("click", act);
+  column.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();
+    act();
+  });
+  return column;
 }
 
-/** Where the picture ends on both sides; beside a single value there is room. */
-function endsOf(bars) {
-  const [low, high] = [Math.min(...bars.map(({ left }) => left)), Math.max(...bars.map(({ left, width }) => left + width))];
-  const room = bars[0].start === bars.at(-1).end ? high - low : 0;
-  return [low - room, high + room];
+/** Move the focus from column to column. */
+function moveInside(bars, event) {
+  const at = bars.indexOf(event.target);
+  const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: bars.length - 1 }[event.key];
+  if (to === undefined || !bars[to]) return;
+  event.preventDefault();
+  bars[at].setAttribute("tabindex", -1);
+  bars[to].setAttribute("tabindex", 0);
+  bars[to].focus();
 }
 
-/** Where the mean of all sessions lies; as they are not cut, it may lie far beyond the bars. */
-function placeOfMean([low, high], mean) {
-  if (mean === null) return {};
-  if (mean > high + (high - low)) return { arrow: "→" };
-  if (mean < low - (high - low)) return { arrow: "←" };
-  return { at: mean };
-}
-
-function* meanOf({ at, arrow }, mean, x, unit) {
-  if (mean === null) return;
-  const said = `mean of all ${number(mean, unit)}`;
-  const place = at === undefined ? (arrow === "→" ? FRAME.right : FRAME.left) : x(at);
-  const isRight = place > (FRAME.left + FRAME.right) / 2;
-  if (at !== undefined) yield drawn("path", { class: "mean", d: `M${place} ${FRAME.top - 18}V${FRAME.bottom}` });
-  const text = arrow === "→" ? `${said} →` : arrow ? `← ${said}` : said;
-  yield drawn("text", { class: "said", x: place + (isRight ? -5 : 5), y: FRAME.top - 9, "text-anchor": isRight ? "end" : "start" }, text);
-}
-
-function* axes(low, high, most, x, y, unit) {
-  for (const { value, said } of ticks(0, most, 5)) {
-    yield drawn("path", { class: "tick", d: `M${FRAME.left} ${y(value)}H${FRAME.right}` });
-    yield drawn("text", { x: FRAME.left - 5, y: y(value) + 4, "text-anchor": "end" }, said);
-  }
-  for (const { value, said } of ticks(low, high, 5)) {
-    yield drawn("path", { class: "axis", d: `M${x(value)} ${FRAME.bottom}v4` });
-    yield drawn("text", { x: x(value), y: FRAME.bottom + 20, "text-anchor": "middle" }, said);
-  }
-  yield drawn("text", { x: (FRAME.left + FRAME.right) / 2, y: HEIGHT - 5, "text-anchor": "middle" }, unit);
-  yield drawn("text", { x: 1, y: 10 }, `sessions per ${unit.replace(/s$/, "")}`);
-}
-
-/** Some round numbers between the ends, and how they are written. */
-function ticks(low, high, count) {
-  const rough = (high - low) / count;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].find((times) => times * power >= rough) * power;
-  const decimals = Math.min(12, Math.max(0, -Math.floor(Math.log10(step) + 1e-9)));
-  const plain = { minimumFractionDigits: decimals, maximumFractionDigits: decimals };
-  const short = { notation: high < 1 ? "scientific" : "compact", maximumSignificantDigits: 3 };
-  const form = new Intl.NumberFormat("en-US", high < SMALLEST || high >= LARGEST ? short : plain);
+/** Some round heights up to *most*, as text; whole sessions have no fractions. */
+function heightsOf(most, format) {
+  const least = format === grouped ? 1 : 0;
+  const power = 10 ** Math.floor(Math.log10(most / 4));
+  const step = Math.max(least, [1, 2, 5, 10].find((times) => times * power >= most / 4) * power);
   const found = [];
-  for (let place = Math.ceil(low / step - 1e-9); place * step <= high * (1 + 1e-9); place += 1) {
-    // There is a zero below zero, which is written with its sign.
-    const value = place * step || 0;
-    found.push({ value, said: form.format(value) });
+  for (let place = 0; place * step <= most; place += 1) {
+    const value = exact(place * step);
+    found.push({ value, text: format(value) });
   }
   return found;
+}
+
+/** Texts under the axis: each one, each second one and so on, so that none overlap. */
+function ticksOf(ticks, x, frame) {
+  const places = ticks.map(({ at, text }) => {
+    const half = (text.length * WIDTH_OF_LETTER) / 2;
+    return { text, middle: Math.max(half, Math.min(x(at), frame.width - half)), half };
+  });
+  for (let stride = 1; ; stride += 1) {
+    const kept = places.filter((_, place) => place % stride === 0);
+    const isClear = kept.every((one, place) => !place || one.middle - one.half > kept[place - 1].middle + kept[place - 1].half + 6);
+    if (!isClear) continue;
+    return kept.map(({ text, middle }) => drawn("text", { x: middle, y: frame.bottom + 18, "text-anchor": "middle" }, text));
+  }
+}
+
+function* markOf(mark, x, frame) {
+  if (mark === null) return;
+  const place = x(mark.at);
+  const isRight = place > (frame.left + frame.right) / 2;
+  yield drawn("path", { class: "mean", d: `M${place} ${frame.top - 12}V${frame.bottom}` });
+  const anchor = isRight ? "end" : "start";
+  yield drawn("text", { class: "said", x: place + (isRight ? -5 : 5), y: frame.top - 6, "text-anchor": anchor }, mark.text);
+}
+
+/** Columns without axes, for one row of a table. */
+function sparkline(values, label) {
+  const most = Math.max(...values) || 1;
+  const width = 120 / values.length;
+  const bars = values.map((value, place) => {
+    const height = value ? Math.max((value / most) * 22, 1) : 0;
+    return drawn("rect", { class: "bar", x: place * width, width: Math.max(width * 0.85, 0.5), y: 23 - height, height });
+  });
+  return drawn("svg", { viewBox: "0 0 120 24", class: "spark", role: "img", "aria-label": label }, ...bars);
 }

@@ -1,5 +1,5 @@
 
-// What may stand at a place of a filter. It only helps to write: whether the text is right, the server says.
+// Suggestions for the place of the caret in a filter. The server decides whether a filter is valid.
 
 // A text, a text without its end, a sign, a mark, a word.
 const TOKEN =
@@ -18,7 +18,7 @@ function tokensOf(text) {
   });
 }
 
-// What is due after one token, by what was due before it; null where nothing can be told.
+// The part of a filter that follows a token, by the part that it was read as; null if that is unknown.
 const NEXT = {
   condition(seen, { sort, word, small }) {
     if (JOINERS.has(small) || NEGATIONS.has(small) || word === "(") return "condition";
@@ -27,6 +27,7 @@ const NEXT = {
     seen.column = COLUMNS.get(word) ?? COLUMNS.get(word.replaceAll("_", "-")) ?? null;
     seen.isRange = false;
     seen.prefix = null;
+    seen.key = seen.column?.key ?? null;
     return seen.column && "operator";
   },
   sign: (_seen, { sort }) => (sort === "sign" ? "condition" : null),
@@ -42,7 +43,10 @@ const NEXT = {
     if (JOINERS.has(small)) return "condition";
     return ENDINGS.has(small) || word === ")" ? "joiner" : null;
   },
-  key: (_seen, { word }) => (word === "]" ? "operator" : "key"),
+  key(seen, { sort, word }) {
+    if (sort === "text") seen.key = textOf(word);
+    return word === "]" ? "operator" : "key";
+  },
   value: (seen) => (seen.isRange ? "between-and" : "joiner"),
   "between-and"(seen, { small }) {
     seen.isRange = false;
@@ -56,42 +60,62 @@ const NEXT = {
   },
 };
 
+/** The text of a quoted word; the words of a filter have the escapes of JSON. */
+function textOf(quoted) {
+  try {
+    return JSON.parse(`"${quoted.slice(1, -1).replace(/\\'/g, "'").replace(/(?<!\\)"/g, '\\"')}"`);
+  } catch {
+    return null;
+  }
+}
+
 /**
- * What is due behind *text*: a "condition", an "operator", a "key", a "value", a "list", the "between-and"
- * or a "joiner", or null where nothing can be told; the column that it is about; and where the partial word
- * starts that is being written.
+ * The context at the end of *text*: the part that follows ("condition", "operator", "key", "value", "list",
+ * "between-and" or "joiner", or null if unknown), its column and key, and the start of the word that is being
+ * written.
  */
 function contextOf(text) {
   const tokens = tokensOf(text);
   const last = tokens.at(-1);
   let start = text.length;
   if (last?.sort === "word" && last.end === text.length) start = tokens.pop().start;
-  const seen = { column: null, isRange: false, prefix: null };
+  const seen = { column: null, key: null, isRange: false, prefix: null };
   let due = "condition";
   for (const token of tokens) {
-    // The API's JSON may stand there too, and in a text that is not closed there is nothing to complete.
+    if (token.sort === "open" && (due === "value" || due === "list")) {
+      start = token.start;
+      break;
+    }
+    // A filter may also be the API's JSON, and elsewhere an open text has no suggestions.
     const isOpaque = token.word === "{" || token.sort === "open" || token.sort === "other";
     due = isOpaque ? null : NEXT[due](seen, { ...token, small: token.word.toLowerCase() });
     if (due === null) break;
   }
   // "is not nu" is one operator that is being written.
   if (due === "operator" && seen.prefix !== null) start = seen.prefix;
-  return { due, column: seen.column, start };
+  return { due, column: seen.column, key: seen.key, start };
 }
 
-/** What can be put in there: the text, where the caret goes in it, and a phrase about it. */
-function optionsFor({ due, column }) {
+/** The suggestions: the text, how far from its end the caret goes, and a phrase about it. */
+function optionsFor({ due, column, key }) {
   if (due === "condition") return [...columnOptions(), ...plain(["not", "all", "none"])];
   if (due === "joiner") return plain(["and", "or"]);
   if (due === "between-and") return plain(["and"]);
   if (due === "operator") return operatorOptions(column);
-  if (due === "value") return valueOptions(column);
+  if (due === "value") return [...storedOptions(column, key, " "), ...valueOptions(column)];
+  if (due === "list") return storedOptions(column, key, ", ");
   return [];
 }
 
+/** Values that the data holds; the first call for a column requests them. */
+function storedOptions(column, key, ending) {
+  const found = storedValues(column, key) ?? [];
+  return found.map((value) => ({ shown: JSON.stringify(value), text: `${JSON.stringify(value)}${ending}`, about: "" }));
+}
+
 function* columnOptions() {
-  for (const { name, kind, unit, about: phrase } of FACTS.columns) {
-    const of = kind === "number" ? `number, ${unit}` : kind === "map" ? "map of texts by key" : kind;
+  for (const { name, kind, unit, about: phrase } of COLUMNS.values()) {
+    const of = kind === "number" ? `number, ${unit}` : kind === "map" ? "map of text by key" : kind;
     const about = `${of}: ${phrase}`;
     if (kind !== "map") {
       yield { shown: name, text: `${name} `, about };
@@ -105,11 +129,11 @@ function* columnOptions() {
 }
 
 const OPERATORS = {
-  contains: "anywhere in the text, in capitals or not",
-  like: "a pattern: % is any text, _ any one character",
-  ilike: "the same, in capitals or not",
-  in: "one of several",
-  "not in": "none of several",
+  contains: "anywhere in the text, upper or lower case",
+  like: "a pattern: % is any text, _ one character",
+  ilike: "a pattern, upper or lower case",
+  in: "one of several values",
+  "not in": "none of several values",
   between: "from … and …, both included",
 };
 
@@ -125,7 +149,7 @@ function operatorOptions({ kind, operators }) {
 function valueOptions({ takes }) {
   if (takes === "boolean") return plain(["true", "false"]);
   if (takes === "number") return [];
-  if (takes !== "timestamp") return [{ shown: '"…"', text: '"" ', back: 2, about: "a text in quotes" }];
+  if (takes !== "timestamp") return [{ shown: '"…"', text: '"" ', back: 2, about: "text in quotes" }];
   return [0, 7, 30].map((days) => {
     const time = new Date(Date.now() - days * 86_400_000);
     const text = `${time.toISOString().slice(0, 10)}T00:00:00Z`;
@@ -135,17 +159,17 @@ function valueOptions({ takes }) {
 
 const plain = (words) => words.map((word) => ({ shown: word, text: `${word} `, about: "" }));
 
-/** A sentence about what is due; empty where there is nothing to say. */
+/** A sentence about the part that follows; "" if there is nothing to say. */
 function hintFor({ due, column }) {
   if (column === null) return "";
   const unit = column.unit && column.unit !== "code" ? `, in ${column.unit}` : "";
   const of = {
     number: `a number${unit}`,
-    timestamp: "a time with its zone, as 2026-11-01T00:00:00Z",
+    timestamp: "a time with its zone, such as 2026-11-01T00:00:00Z",
     boolean: "true or false",
-  }[column.takes] ?? 'a text in quotes, as "gpt-4o"';
+  }[column.takes] ?? 'text in quotes, such as "gpt-4o"';
   if (due === "value") return `${column.name}: ${of}.`;
-  if (due === "list") return `${column.name}: in parentheses, with commas, each ${of}.`;
+  if (due === "list") return `${column.name}: values in parentheses, with commas between them, each ${of}.`;
   if (due === "key") return `${column.name}: the key, in quotes.`;
   if (due === "operator") return `${column.name}: ${column.about}${unit}.${service(column)}`;
   return "";
@@ -153,11 +177,12 @@ function hintFor({ due, column }) {
 
 const service = (column) => (column.service ? ` Helicone's open-source server: ${column.service}.` : "");
 
-/** Those of the options that the partial word may become, the likeliest first. */
+/** The options that the partial word can become, the likeliest first. */
 function matching(options, partial) {
-  const small = partial.toLowerCase().replace(/\s+/g, " ");
+  const written = partial.toLowerCase().replace(/\s+/g, " ");
+  const small = written.replace(/^["']/, "");
   const rank = ({ shown, about }) => {
-    const name = shown.toLowerCase();
+    const name = shown.toLowerCase().replace(/^"/, "");
     if (name.startsWith(small)) return 0;
     if (name.includes(`_${small}`) || name.includes(`-${small}`)) return 1;
     if (name.includes(small)) return 2;

@@ -1,107 +1,365 @@
 
 // The page: its parts, joined.
 
-let asking = null;
-/** Whether the fields say another question than the one that was asked last. */
+let running = null;
+/** The last query that was answered, with the filter as it was read, its metrics and its totals. */
+let shown = null;
+/** Whether the fields differ from the query that ran last. */
 let isChanged = false;
+let limit = PAGE;
 
-const box = new FilterBox(questionChanged);
+const box = new FilterBox(queryChanged);
 
-/** Take the key out of the address, #key=…, where nobody is to read it; whether there was one. */
-function takeKey() {
-  const found = location.hash.match(/^#key=(.+)$/);
-  if (!found) return false;
-  history.replaceState(null, "", location.pathname + location.search);
-  try {
-    the("key").value = decodeURIComponent(found[1]);
-  } catch {
-    the("key").value = found[1];
-  }
-  return true;
-}
-
-/** A problem, in words; without one it is gone. */
+/** Show a problem; "" hides it. */
 function tell(problem = "") {
   the("problem").textContent = problem;
-  the("problem").hidden = !problem;
+  the("trouble").hidden = !problem;
 }
 
-/** The answer is one to an earlier question, be it shown already or still waited for. */
-function questionChanged() {
+/** Show the field for the key, with the reason, or hide it once the server has accepted the key. */
+function askForKey(why = "") {
+  the("access").hidden = false;
+  the("change-key").hidden = true;
+  the("access-problem").textContent = why;
+  the("access-problem").hidden = !why;
+  the("answer").hidden = shown === null;
+  document.body.classList.toggle("closed", shown === null);
+}
+
+function keyIsAccepted() {
+  document.body.classList.remove("closed");
+  the("access").hidden = true;
+  the("change-key").hidden = false;
+}
+
+/** The fields changed: the answer on the page is one to an earlier query. */
+function queryChanged() {
   isChanged = true;
-  if (!the("answer").hidden) markOld();
-  showQuestion();
+  if (shown) markOld(true);
+  showQuery();
 }
 
-/** The texts to copy say what the fields say now. */
-function showQuestion() {
+function markOld(isOld) {
+  the("stale").hidden = !isOld;
+  the("answer").classList.toggle("old", isOld);
+}
+
+/** Show the code of the query in the fields. */
+function showQuery() {
   const { read } = box;
-  if (read === null) return showNoTexts(box.unread);
-  if ("error" in read) return showNoTexts("Mend the filter first.");
-  let posed;
+  if (read === null) return showNoCode(box.unread);
+  if ("error" in read) return showNoCode("Fix the filter to see the code.");
+  let asked;
   try {
-    posed = question();
+    asked = questionNow();
   } catch (error) {
-    return showNoTexts(error.message);
+    return showNoCode(error.message);
   }
-  const body = bodyOf(posed, read);
-  showTexts(JSON.stringify(body.filter ?? "all", null, 2), curlText(body), pythonText(posed, read));
+  const body = bodyOf(asked, read);
+  showCode({
+    python: pythonText(asked, read),
+    command: commandText(asked, box.text),
+    curl: curlText(body),
+    wire: JSON.stringify(body.filter ?? "all", null, 2),
+  });
 }
 
-/** Ask the question, and show the answer or why there is none. */
-async function ask() {
-  asking = new AbortController();
-  const { signal } = asking;
-  the("ask").textContent = "Stop";
-  the("progress").textContent = "asking …";
+/**
+ * Run the query and show its answer, or the reason why there is none.
+ *
+ * isByHand: the reader pressed Run, so that the focus goes to the answer if it is out of sight.
+ */
+async function run({ isByHand = false } = {}) {
+  running?.abort();
+  const mine = (running = new AbortController());
+  the("run").textContent = "Stop";
+  the("progress").textContent = the("took").textContent = "Running …";
+  the("answer").setAttribute("aria-busy", "true");
   tell();
   try {
     const read = await box.readNow();
     if (read === null) return;
-    if ("error" in read) return box.focus();
-    const posed = question();
-    const body = bodyOf(posed, read);
+    if ("error" in read) {
+      if (isByHand) box.focus();
+      return;
+    }
+    const asked = questionNow();
     isChanged = false;
     const began = performance.now();
-    const { data } = await asked(FACTS.queryPath, body, signal);
-    showQuestion();
-    showAnswer(data, posed, (performance.now() - began) / 1000);
-    if (isChanged) markOld();
+    const { data: metrics } = await post(FACTS.queryPath, bodyOf(asked, read), mine.signal);
+    keyIsAccepted();
+    const edges = edgesOfAll(metrics, the("scale").value);
+    const { data: totals } = await post(FACTS.barsPath, overviewBody(asked, read, { edges }), mine.signal);
+    shown = { asked, read, metrics, totals, edges };
+    the("answer").hidden = false;
+    the("answer").classList.remove("waiting");
+    showAnswer((performance.now() - began) / 1000);
+    markOld(isChanged);
+    if (isByHand) showWhereItIs();
+    limit = PAGE;
+    await Promise.all([showGrid(mine.signal), listSessions(mine.signal)]);
   } catch (error) {
-    if (error instanceof Refused) tell(error.message);
-    else if (error.name !== "AbortError") throw error;
+    if (!(error instanceof Refused)) {
+      if (error.name !== "AbortError") throw error;
+    } else if (error.isKey) {
+      askForKey(error.message);
+      the("key").focus();
+    } else {
+      keyIsAccepted();
+      tell(error.message);
+      the("trouble").scrollIntoView({ block: "nearest" });
+    }
   } finally {
-    asking = null;
-    the("ask").textContent = "Ask";
-    the("progress").textContent = "";
+    if (running === mine) {
+      running = null;
+      the("run").textContent = "Run";
+      the("progress").textContent = "";
+      if (the("took").textContent === "Running …") the("took").textContent = "";
+      the("answer").setAttribute("aria-busy", "false");
+    }
   }
 }
 
-the("question").addEventListener("submit", (event) => {
+/** Show the overview of the last answer. */
+function showAnswer(seconds) {
+  const { asked, metrics, totals, edges, read } = shown;
+  the("took").textContent = `Answered in ${seconds.toFixed(2)} s.`;
+  the("pseudo").hidden = !totals.unsessioned || asked.isSessioned;
+  the("pseudo-text").textContent = `${counted(totals.unsessioned, "request")} without a session id count as one session, in all means and bars.`;
+  the("unsessioned").textContent = totals.unsessioned ? `(${counted(totals.unsessioned, "request")})` : "(none)";
+  const isEmpty = !totals.sessions;
+  the("empty").hidden = !isEmpty;
+  the("found").hidden = isEmpty;
+  if (isEmpty) return showEmpty(asked, read);
+  showHeadline(metrics, totals, asked);
+  showHistograms(metrics, totals, edges, asked, openBar);
+}
+
+/** Say why there may be no session, with the next step. */
+function showEmpty({ between, isSessioned, name }, read) {
+  const isAll = read.isEmpty && !between && !name && !isSessioned;
+  const cost = costAbove(read.wire);
+  the("empty-title").textContent = isAll ? "This server has no requests yet" : "No session matches";
+  the("empty-advice").textContent = isAll
+    ? "Load some: start it with helicone-sessions serve --data FILE, or send rows to POST /v1/rows."
+    : cost !== null
+      ? `cost is the cost of one request. For the cost of whole sessions use session_total_cost > ${cost}.`
+      : "Try a longer time, or fewer conditions.";
+}
+
+/** The constant of a condition such as "cost > 3" in a filter; null if there is none. */
+function costAbove(wire) {
+  if (!wire || typeof wire !== "object") return null;
+  if (wire.left) return costAbove(wire.left) ?? costAbove(wire.right);
+  const { gt, gte } = wire.request_response_rmt?.cost ?? {};
+  return gt ?? gte ?? null;
+}
+
+/** Bring the answer into view if it is not; on a phone the fields fill the screen. */
+function showWhereItIs() {
+  const { top } = the("answer").getBoundingClientRect();
+  if (top >= 0 && top < innerHeight / 2) return;
+  the("answer").scrollIntoView({ block: "start" });
+  the("answer-title").focus({ preventScroll: true });
+}
+
+const parts = new Map();
+
+/**
+ * Load one part of the answer, instead of the same part that is still loading.
+ *
+ * A problem takes the place of its elements, and the other parts stay.
+ */
+async function part(ids, signal, work) {
+  const problem = the(`${ids[0]}-problem`);
+  problem.hidden = true;
+  parts.get(problem)?.abort();
+  const mine = new AbortController();
+  parts.set(problem, mine);
+  try {
+    await work(signal ? AbortSignal.any([signal, mine.signal]) : mine.signal);
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    if (!(error instanceof Refused)) throw error;
+    problem.textContent = error.message;
+    problem.hidden = false;
+    for (const id of ids) the(id).replaceChildren();
+  }
+}
+
+/** Request and show the segments and the time line. */
+async function showGrid(ofRun) {
+  const { asked, read, totals } = shown;
+  showFields();
+  if (!access.offersGrid || !totals.sessions) return;
+  await part(["segments", "timeline"], ofRun, async (signal) => {
+    if (the("by").value === "properties" && !the("property").value) {
+      throw new Refused("Enter the key of the property.");
+    }
+    const grid = gridOf(asked, read, totals);
+    if (!grid.column && !grid.periods.length) {
+      for (const id of ["segments", "timeline"]) the(id).replaceChildren();
+      the("overlap").hidden = true;
+      return;
+    }
+    const { data } = await post(FACTS.gridPath, grid.body, signal);
+    shown.redrawGrid = () => showBreakdown(data, grid, asked.size, { narrow, narrowTime });
+    shown.redrawGrid();
+  });
+}
+
+/** Request and show the sessions. */
+async function listSessions(ofRun) {
+  const { asked, read, totals } = shown;
+  if (!totals.sessions) return;
+  await part(["sessions"], ofRun, async (signal) => {
+    const { data } = await post(FACTS.inBarPath, sessionsBody(asked, read, limit), signal);
+    showSessions(data, limit, sessionsIn(barNow()), { sort, narrow });
+    for (const bar of document.querySelectorAll("[data-bar]")) {
+      bar.setAttribute("aria-pressed", String(bar.dataset.bar === kept.bar));
+    }
+  });
+}
+
+/** The number of sessions in a bar; in all without one. */
+function sessionsIn(bar) {
+  const { totals, edges } = shown;
+  if (!bar) return totals.sessions;
+  const bins = edges[bar.name] ? binsOf(edges[bar.name], totals.counts[bar.name]) : [];
+  return bins.find(({ start, end }) => start === bar.start && end === bar.end)?.sessions ?? 0;
+}
+
+/** List the sessions in a bar, and go to the list. */
+async function openBar(name, row) {
+  const text = barText(name, row);
+  kept.bar = kept.bar === text ? "" : text;
+  limit = PAGE;
+  remember();
+  await listSessions();
+  if (!kept.bar) return;
+  the("sessions-title").focus({ preventScroll: true });
+  the("sessions-title").scrollIntoView({ block: "start" });
+}
+
+async function sort(by) {
+  kept.sort = by;
+  remember();
+  await listSessions();
+  document.querySelector("#sessions th:not([aria-sort=none]) button")?.focus();
+}
+
+/** Add a condition to the filter, and run the query. */
+function narrow(condition) {
+  const text = box.text.trim();
+  box.text = text ? `(${text}) and ${condition}` : condition;
+  runByHand();
+}
+
+/** Show one period alone. */
+function narrowTime({ from, to }) {
+  the("time").value = "between";
+  the("from").value = localText(from);
+  the("to").value = localText(to);
+  runByHand();
+}
+
+function runByHand() {
+  kept.bar = "";
+  showFields();
+  queryChanged();
+  remember();
+  run({ isByHand: true });
+}
+
+/** Show the fields that the selected options need. */
+function showFields() {
+  for (const field of document.querySelectorAll(".between")) field.hidden = the("time").value !== "between";
+  the("property-field").hidden = the("by").value !== "properties";
+  the("top-field").hidden = the("by").value === "";
+  the("breakdown").hidden = access.offersGrid === false;
+}
+
+/** Take the state from the address and run its query; a key in the address replaces the present one. */
+function start() {
+  const key = takeState();
+  if (key !== undefined) access.key = key.trim();
+  showFields();
+  box.readSoon();
+  queryChanged();
+  if (access.key) {
+    document.body.classList.remove("closed");
+    the("access").hidden = true;
+    the("answer").hidden = false;
+    return run();
+  }
+  askForKey();
+  the("key").focus();
+}
+
+the("query").addEventListener("submit", (event) => {
   event.preventDefault();
-  if (asking) asking.abort();
-  else ask();
+  if (running) running.abort();
+  else runByHand();
 });
-for (const name of ["input", "change"]) {
-  the("question").addEventListener(name, ({ target }) => {
-    if (target === the("filter")) return;
-    showFieldsOfTime();
-    tell();
-    // With another key the server may read what it would not before.
-    if (target === the("key")) box.readSoon();
-    else questionChanged();
-  });
-}
-for (const button of document.querySelectorAll("[data-copies]")) {
-  button.addEventListener("click", async () => {
-    the("copied").textContent = button.textContent = await copy(the(button.dataset.copies));
-    setTimeout(() => (button.textContent = "Copy"), 2000);
-  });
-}
-addEventListener("hashchange", () => takeKey() && box.readSoon());
+the("access").addEventListener("submit", (event) => {
+  event.preventDefault();
+  access.key = the("key").value.trim();
+  the("key").value = "";
+  // With another key the server may read a filter that it refused before.
+  box.readSoon();
+  run();
+});
+the("change-key").addEventListener("click", () => {
+  askForKey();
+  the("key").focus();
+});
+the("leave-out").addEventListener("click", () => {
+  the("sessioned").checked = true;
+  runByHand();
+});
+the("again").addEventListener("click", () => run());
+the("query").addEventListener("input", ({ target }) => {
+  if (target === the("filter")) return;
+  showFields();
+  tell();
+  queryChanged();
+});
+the("breakdown").addEventListener("change", () => {
+  showFields();
+  remember();
+  showGrid();
+});
+the("scale").addEventListener("change", () => {
+  kept.bar = "";
+  remember();
+  run();
+});
+the("more").addEventListener("click", () => {
+  limit = Math.min(limit * 5, MOST_LISTED);
+  listSessions();
+});
+the("leave-bar").addEventListener("click", async () => {
+  kept.bar = "";
+  remember();
+  await listSessions();
+  the("sessions-title").focus({ preventScroll: true });
+});
+addEventListener("popstate", start);
+// Charts have the width of the window.
+let width = innerWidth;
+addEventListener("resize", () => {
+  if (width === innerWidth || !shown?.totals.sessions) return;
+  width = innerWidth;
+  showHistograms(shown.metrics, shown.totals, shown.edges, shown.asked, openBar);
+  shown.redrawGrid?.();
+});
 
 for (const size of FACTS.sizes) the("size").append(made("option", { value: size }, size));
+const usual = ["model", "session_name", "user_id", "provider", "status"];
+for (const name of new Set([...usual, ...FACTS.groupable.toSorted()])) {
+  the("by").append(made("option", { value: name }, name));
+}
+the("by").append(made("option", { value: "properties" }, "a property …"));
 the("zone").textContent = zone();
-showFieldsOfTime();
-(takeKey() ? the("filter") : the("key")).focus();
-questionChanged();
+selectTab("python");
+start();

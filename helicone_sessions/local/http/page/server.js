@@ -1,17 +1,28 @@
 
-// What the server is asked, and its refusals in words with what to do about them.
+// Requests to the server, and its refusals in words with the next step.
 
-/** An answer that says no, in words for the person before the page. */
-class Refused extends Error {}
+/** A refusal or a mistake, in words for the reader. */
+class Refused extends Error {
+  /** Whether another key may help. */
+  isKey = false;
+}
 
-// Below the page's own address, so that it also works behind a proxy that serves it elsewhere.
+// Below the address of the page, so that it also works behind a proxy with a prefix.
 const BASE = new URL(".", location.href);
 
-/** Ask the server; what it answers, decoded. */
-async function asked(path, body, signal) {
-  const key = the("key").value.trim();
-  if (!key) throw new Refused("Give the key first: the server printed it when it started.");
-  if (!/^[!-~]+$/.test(key)) throw new Refused("This is no key: keys have no spaces and no letters beyond ASCII.");
+const access = {
+  key: "",
+  /** Whether the server takes whole grids; null before its first answer. */
+  offersGrid: null,
+};
+
+const NO_KEY = "Enter the key first. The server printed it when it started.";
+
+/** Send a body to the server; returns its answer, decoded. */
+async function post(path, body, signal) {
+  const { key } = access;
+  if (!key) throw ofKey(NO_KEY);
+  if (!/^[!-~]+$/.test(key)) throw ofKey("A key has no spaces and no letters beyond ASCII. Copy it again.");
   let response, text;
   try {
     response = await fetch(new URL(path, BASE), {
@@ -26,17 +37,21 @@ async function asked(path, body, signal) {
     text = await response.text();
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refused(
-      "The server does not answer: it was stopped, or cannot be reached from here. " +
-        "Once it runs again, ask again; what is written here stays.",
-    );
+    throw new Refused("The server does not answer. Check that it runs, and run the query again; your input stays.");
   }
-  const answer = decoded(text);
+  const answer = inJson(text);
+  if (path === FACTS.queryPath) access.offersGrid = response.headers.has(FACTS.gridHeader);
   if (response.ok && answer !== null && !(answer.data === null && answer.error)) return answer;
-  throw new Refused(refusal(response, answer, text));
+  throw refusal(response, answer, text);
 }
 
-function decoded(text) {
+function ofKey(message) {
+  const error = new Refused(message);
+  error.isKey = true;
+  return error;
+}
+
+function inJson(text) {
   try {
     const value = JSON.parse(text);
     return typeof value === "object" ? value : null;
@@ -49,18 +64,20 @@ function refusal(response, answer, text) {
   const said = String(answer?.error ?? text).slice(0, 2000);
   const wait = response.headers.get("Retry-After");
   const later = wait === null ? "in a minute" : wait === "1" ? "in a second" : `in ${wait} seconds`;
-  const status = response.status;
+  const { status } = response;
   if (status === 401 || (status === 400 && answer === null)) {
-    return (
-      "This is not the server's key. Look where it was started: it printed the key, or it was given one in " +
-      "HELICONE_SESSIONS_SERVER_KEY. A key that it made up is a new one at each start."
+    return ofKey(
+      "This is not the server's key. The server prints its key when it starts, unless the key comes from " +
+        "HELICONE_SESSIONS_SERVER_KEY. A generated key is a new one at each start.",
     );
   }
-  if (status === 429) return `The rate limit is used up: try again ${later}.`;
-  if (status === 503 && wait !== null) return `The server is busy (${said}): ask again ${later}.`;
-  if (status === 503) return `The server did not get to an answer: ${said}. Once it runs again, ask again.`;
-  if (status === 500 && answer?.trace) return `The server failed. Its log says more, under trace ${answer.trace}.`;
-  if (status === 500 && answer) return `The query failed: ${said}`;
-  if (status === 413) return `That is too long: ${said}. Make the filter shorter.`;
-  return `The server refused it (status ${status}): ${said}`;
+  if (status === 429) return new Refused(`The rate limit is reached. Try again ${later}.`);
+  if (status === 503 && wait !== null) return new Refused(`The server is busy: ${said}. Try again ${later}.`);
+  if (status === 503) return new Refused(`The server has no answer: ${said}. Try again when it runs.`);
+  if (status === 500 && answer?.trace) {
+    return new Refused(`The server failed. Its log has the details under trace ${answer.trace}.`);
+  }
+  if (status === 500 && answer) return new Refused(`The query failed: ${said}`);
+  if (status === 413) return new Refused(`The filter is too long: ${said}. Make it shorter.`);
+  return new Refused(`The server refused the query (status ${status}): ${said}`);
 }

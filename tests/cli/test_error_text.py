@@ -51,7 +51,7 @@ def test_other_arguments_in_backticks_become_options() -> None:
 
 
 def test_an_error_without_an_argument_is_shown_as_it_is() -> None:
-    """Its notes follow on lines of their own."""
+    """Its notes follow on separate lines."""
     error = ConfigurationError("the engine has stopped")
     error.add_note("start it again")
     assert "the engine has stopped\n  start it again" == error_text(error, "serve")

@@ -1,7 +1,7 @@
-"""Answers as msgspec reads them: the wire classes, whose rows are the public `HistogramRow`.
+"""Metrics as msgspec reads them: the wire classes, whose rows are the public `HistogramRow`.
 
-The order of the keys, white space and unknown fields make no difference. A response that is unusual in any
-other way is left to the converter, which decides its meaning.
+The order of keys, white space and unknown fields make no difference. The converter decides about responses
+that are unusual in any other way.
 """
 
 import math
@@ -24,7 +24,7 @@ Rows = tuple[HistogramRow, ...]
 class Average(msgspec.Struct, frozen=True, gc=False):
     """One average."""
 
-    # A string is kept as it is: read as a number, the text "null" would become None.
+    # A string remains a string: read as a number, the text "null" would become None.
     average: float | str | None
 
 
@@ -37,7 +37,7 @@ class Averages(msgspec.Struct, frozen=True, gc=False):
 
 
 class Data(msgspec.Struct, frozen=True, gc=False):
-    """The metrics as they are sent."""
+    """The metrics of a response."""
 
     session_count: Rows
     session_duration: Rows
@@ -56,9 +56,9 @@ _DECODER: Final = msgspec.json.Decoder(Envelope, strict=False)
 
 
 def metrics_in(body: bytes, cut: Cut | None = None) -> SessionMetrics | None:
-    """The metrics that *body* holds, or None if the converter has to decide."""
+    """The metrics in *body*, or None if the converter has to decide."""
     try:
-        # msgspec does not check the encoding of text that it skips, so Python does.
+        # msgspec does not check the encoding of skipped text, so Python does.
         data = _DECODER.decode(body if body.isascii() else body.decode()).data
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
@@ -66,7 +66,7 @@ def metrics_in(body: bytes, cut: Cut | None = None) -> SessionMetrics | None:
     for rows in (data.session_count, data.session_duration, data.session_cost):
         for row in rows:
             total += row.range_start + row.range_end + row.value
-    # Text can be "nan" or "inf". A sum that overflows is left to the converter too.
+    # Text can be "nan" or "inf". The converter also decides if the sum overflows.
     if not math.isfinite(total):
         return None
     (count,) = data.average.session_count

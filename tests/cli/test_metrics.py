@@ -1,82 +1,25 @@
-"""The commands `metrics` and `filter`."""
+"""The command `metrics`."""
 
 import csv
-import datetime as dt
 import io
 import json
-import re
-import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 
 from helicone_sessions import F, Filter, SessionMetrics
-from helicone_sessions.cli import main
 from helicone_sessions.cli.arguments import segments
-from helicone_sessions.testing import FakeHelicone, failure, metrics, request, session
+from helicone_sessions.testing import FakeHelicone, failure, metrics
+from tests.cli.conftest import KEY, Done, Run
 
 pytest.importorskip("cyclopts", reason="the extra `cli` is not installed")
 pytest.importorskip("rich", reason="the extra `cli` is not installed")
 
-KEY = "sk-helicone-of-the-command-line"
-NOW = dt.datetime.now(dt.UTC) - dt.timedelta(hours=1)
+
 FROM = ("metrics", "--from")
-
-
-@pytest.fixture
-def service() -> Iterator[FakeHelicone]:
-    """The service."""
-    with FakeHelicone(api_key=KEY) as server:
-        server.otherwise(metrics(cost=0.25, duration=90.0, count=3.0, sessions=12))
-        server.stored_requests = [
-            request(model=model, created_at=NOW) for model in ("gpt-4o", "o3", "gpt-4o")
-        ]
-        server.sessions = [session(str(n), total_cost=n, created_at=NOW) for n in range(1, 31)]
-        yield server
-
-
-@attrs.frozen
-class Done:
-    """What a command left."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-Run = Callable[..., Done]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command; no output of it shows the key."""
-
-    def run(service: FakeHelicone | None, *arguments: str, **environment: str) -> Done:
-        where = {} if service is None else {"HELICONE_API_KEY": KEY, "HELICONE_BASE_URL": service.url}
-        for name in ("HELICONE_API_KEY", "HELICONE_BASE_URL"):
-            monkeypatch.delenv(name, raising=False)
-        for name, value in {"COLUMNS": "100", **where, **environment}.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setattr(sys, "argv", ["helicone-sessions", *arguments])
-        code: object = 0
-        try:
-            main()
-        except SystemExit as ended:
-            code = ended.code or 0
-        shown = capsys.readouterr()
-        assert KEY not in shown.out + shown.err
-        assert isinstance(code, int)
-        return Done(code, shown.out, shown.err)
-
-    return run
-
-
-# metrics
 
 
 def test_an_answer_is_shown_as_a_table_with_histograms(run: Run, service: FakeHelicone) -> None:
@@ -162,7 +105,7 @@ def test_the_values_of_a_segment_fit_its_column(run: Run, service: FakeHelicone)
 
 
 def test_what_has_no_answer_is_named_and_the_rest_is_shown(run: Run, service: FakeHelicone) -> None:
-    """With a code of its own."""
+    """With a separate exit code."""
     service.answers(F.model == "b", failure("no such luck"))
     done = run(service, "metrics", "--by", "model=a,b")
 
@@ -170,6 +113,22 @@ def test_what_has_no_answer_is_named_and_the_rest_is_shown(run: Run, service: Fa
     assert "failed" in done.stdout
     assert "$0.25" in done.stdout
     assert "b, all time: no such luck" in done.stderr
+
+
+def test_a_total_that_fails_is_named(run: Run, service: FakeHelicone) -> None:
+    """By its segment or period, or as the total of all."""
+    service.otherwise(failure("no such luck"))
+    done = run(
+        service, "metrics", "--from", "2026-11-01", "--to", "2026-11-03", "--every", "1d", "--by", "model=a"
+    )
+
+    for name in ("a, 2026-11-01", "a, total", "2026-11-01, total", "total"):
+        assert f"helicone-sessions: {name}: no such luck" in done.stderr
+
+
+def test_periods_up_to_now_cause_no_caution(run: Run, service: FakeHelicone) -> None:
+    """Their ends are whole seconds, because the service drops fractions."""
+    assert "" == run(service, "metrics", "--last", "1h", "--every", "30m").stderr
 
 
 @pytest.mark.parametrize(
@@ -255,7 +214,7 @@ def test_what_has_no_answer_is_named_and_the_rest_is_shown(run: Run, service: Fa
 def test_what_cannot_be_run_is_said_before_anything_is_asked(
     run: Run, service: FakeHelicone, code: int, message: str, arguments: tuple[str, ...]
 ) -> None:
-    """The message says what is due; the key is never an argument."""
+    """The message names what is missing; the key is never an argument."""
     done = run(service, *arguments)
 
     assert (code, "", []) == (done.returncode, done.stdout, service.requests)
@@ -263,7 +222,7 @@ def test_what_cannot_be_run_is_said_before_anything_is_asked(
 
 
 def test_kinds_of_failure_have_codes_of_their_own(run: Run, service: FakeHelicone) -> None:
-    """1 the service failed, 3 the key is refused; both messages say what to do or what was said."""
+    """1: the service failed, 3: the key is rejected; both messages say what to do or quote the service."""
     service.otherwise(failure("no such luck"))
     assert (1, True) == _code_and("no such luck", run(service, "metrics"))
     refused = run(service, "metrics", HELICONE_API_KEY="sk-other")
@@ -334,75 +293,10 @@ def test_no_figure_is_cut_in_a_narrow_terminal(run: Run, service: FakeHelicone) 
     assert 30 >= max(map(len, done.stdout.splitlines()))
 
 
-def test_bars_are_drawn_where_there_are_no_block_characters() -> None:
-    """On a terminal that shows ASCII alone they are not question marks."""
-    from rich.console import Console
-
-    from helicone_sessions.display.terminal import Bar
-
-    shown = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
-    Console(file=shown, width=40).print(Bar(0.5))
-    assert b"#" * 20 == shown.buffer.getvalue().strip()
-
-
-class Output(io.TextIOWrapper):
-    """A standard output in a western encoding, to a terminal or not."""
-
-    def __init__(self, *, terminal: bool) -> None:
-        super().__init__(io.BytesIO(), encoding="cp1252", newline="")
-        self._terminal = terminal
-
-    def isatty(self) -> bool:
-        """Whether it is a terminal."""
-        return self._terminal
-
-    def written(self) -> bytes:
-        """All that was written."""
-        self.flush()
-        buffer: Any = self.buffer
-        written: bytes = buffer.getvalue()
-        return written
-
-
-@pytest.fixture
-def shown(run: Run, service: FakeHelicone, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bytes]:
-    """The bytes that a command writes to such an output."""
-
-    def shown(*arguments: str, terminal: bool) -> bytes:
-        output = Output(terminal=terminal)
-        with monkeypatch.context() as patched:
-            patched.setattr(sys, "stdout", output)
-            assert 0 == run(service, *arguments, NO_COLOR="1", TERM="xterm").returncode
-        return output.written()
-
-    return shown
-
-
-@pytest.mark.parametrize("output", ["json", "csv", "html"])
-def test_a_pipe_gets_every_character_whatever_the_locale(shown: Callable[..., bytes], output: str) -> None:
-    """As UTF-8: a filter or a table with question marks in it would be another one."""
-    by = ("metrics", "--by", "日本 é: cost > 1", "--output", output)
-    text = shown(*by, terminal=False).decode()
-    assert "日本 é" in text
-
-
-def test_a_pipe_gets_the_filter_that_was_written(shown: Callable[..., bytes]) -> None:
-    """Its JSON is read back as the same."""
-    wire = json.loads(shown("filter", 'model == "日本 é"', terminal=False))
-    assert Filter.from_wire(wire) == (F.model == "日本 é")
-
-
-def test_a_terminal_gets_what_it_can_show(shown: Callable[..., bytes]) -> None:
-    """In its own encoding: a question mark for what it has not, and bars of ASCII."""
-    assert "?? é".encode("cp1252") in shown("filter", 'model == "日本 é"', terminal=True)
-    assert b"###" in shown("metrics", terminal=True)
-    assert "███".encode() in shown("metrics", terminal=False)
-
-
 def test_a_picture_that_cannot_be_drawn_leaves_the_table(
     run: Run, service: FakeHelicone, tmp_path: Path
 ) -> None:
-    """What was asked for is shown before its picture fails."""
+    """The metrics are shown before their picture fails."""
     pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
     path = tmp_path / "report.png"
     path.symlink_to(tmp_path / "nowhere" / "report.png")
@@ -428,7 +322,7 @@ def test_values_of_a_segment_may_have_quotes(run: Run, service: FakeHelicone) ->
     ],
 )
 def test_only_commas_and_equals_signs_outside_quotes_part(text: str, column: Any, values: list[str]) -> None:
-    """The column ends at the first = of its own, and a value in quotes may hold commas."""
+    """The column ends at its first =, and a quoted value may hold commas."""
     assert {value: column == value for value in values} == segments([text])
 
 
@@ -550,123 +444,3 @@ def test_what_an_alert_lacks_is_named(
 
     assert (2, []) == (done.returncode, service.requests)
     assert message in " ".join(done.stderr.split())
-
-
-# sessions
-
-
-def test_the_most_expensive_sessions_come_first(run: Run, service: FakeHelicone) -> None:
-    """With complete ids, the number of all, and their cost."""
-    service.sessions = [session("an id " * 8 + str(n), total_cost=n, created_at=NOW) for n in range(1, 31)]
-    done = run(service, "sessions", "--last", "1d", "--limit", "3", COLUMNS="80")
-    text = " ".join(done.stdout.split())
-
-    assert 0 == done.returncode
-    assert text.index("$30.00") < text.index("$29.00") < text.index("$28.00")
-    assert "$27.00" not in text
-    assert "3 of 30 sessions, $87.00 together" in text
-
-
-def test_sessions_are_rows_for_programs(run: Run, service: FakeHelicone) -> None:
-    """As JSON and as CSV, in the order that was chosen."""
-    rows = json.loads(
-        run(service, "sessions", "--last", "1d", "--sort", "total_cost", "--output", "json").stdout
-    )
-    lines = list(
-        csv.DictReader(io.StringIO(run(service, "sessions", "--last", "1d", "--output", "csv").stdout))
-    )
-
-    assert [float(n) for n in range(1, 21)] == [row["total_cost"] for row in rows]
-    assert (20, "30") == (len(lines), lines[0]["session_id"])
-
-
-def test_no_session_says_what_to_change(run: Run, service: FakeHelicone) -> None:
-    """In place of an empty table."""
-    assert "Try a longer time" in run(service, "sessions", "--last", "1m").stdout
-
-
-@pytest.mark.parametrize("sort", ["cost", "-", "total_cost desc"])
-def test_an_unknown_order_lists_the_known_ones(run: Run, service: FakeHelicone, sort: str) -> None:
-    """Before anything is sent."""
-    done = run(service, "sessions", "--sort", sort)
-
-    assert (2, []) == (done.returncode, service.requests)
-    assert "total_cost" in done.stderr
-
-
-def test_control_characters_in_names_are_not_shown(run: Run, service: FakeHelicone) -> None:
-    """A name from outside cannot change the terminal."""
-    service.sessions = [session("a", "\x1b[31mred\x07", created_at=NOW)]
-
-    assert "[31mred" in run(service, "sessions", "--last", "1d").stdout
-    assert "\x1b[31m" not in run(service, "sessions", "--last", "1d").stdout
-
-
-# filter
-
-
-def test_a_filter_becomes_the_json_of_the_api(run: Run) -> None:
-    """The JSON alone goes to the standard output; the tree and the cautions stand beside it."""
-    done = run(None, "filter", "cost > 3 or threat")
-
-    assert 0 == done.returncode
-    assert (F.cost > 3) | F.threat == Filter.from_wire(json.loads(done.stdout))
-    assert "any of\n  cost gt 3 dollars" in done.stderr
-    assert "caution: cost > 3: a constant beyond 2.147483647" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("expected", "output"),
-    [
-        ("F.model.contains('gpt')", "python"),
-        ('model contains "gpt"', "text"),
-        ("model contains 'gpt'", "tree"),
-        ('"contains": "gpt"', "json"),
-    ],
-)
-def test_a_filter_is_shown_in_other_forms(run: Run, expected: str, output: str) -> None:
-    """JSON of the API is taken as well as text."""
-    wire = json.dumps(F.model.contains("gpt").to_wire())
-    for text in ("model contains 'gpt'", wire):
-        assert expected in run(None, "filter", text, "--output", output).stdout
-
-
-@pytest.mark.parametrize("command", ["demo", "metrics", "sessions", "filter", "serve"])
-def test_each_help_fits_a_terminal_and_says_what_to_type(run: Run, command: str) -> None:
-    """In 80 columns, with examples that are not broken, the exit codes, and the page of this version."""
-    done = run(None, command, "--help", COLUMNS="80")
-
-    assert 0 == done.returncode
-    assert 80 >= max(map(len, done.stdout.splitlines()))
-    assert re.search(rf"^ helicone-sessions {command}\b", done.stdout, re.MULTILINE)
-    assert not re.search(r"default:\s+(None|False|\"\")", done.stdout)
-    assert "Exit codes: 0 done" in done.stdout
-    [page] = re.findall(r"Documentation: https://\S+/en/v0\.1\.0/(\S+)\.html", done.stdout)
-    assert (Path(__file__).parent.parent / "docs" / f"{page}.md").is_file()
-
-
-@pytest.mark.parametrize("command", ["metrics", "filter"])
-def test_the_examples_of_the_help_work(run: Run, service: FakeHelicone, command: str) -> None:
-    """Each line of them, as a shell would read it."""
-    shown = run(None, command, "--help", COLUMNS="80").stdout
-    examples = re.findall(r"^ helicone-sessions (.*?)(?: > \S+\.html)? *$", shown, re.MULTILINE)
-    assert 4 <= len(examples)
-    for example in examples:
-        done = run(service, *shlex.split(example))
-        assert 0 == done.returncode, (example, done.stderr)
-
-
-def test_the_overview_says_what_each_command_does(run: Run) -> None:
-    """And what to type first."""
-    done = run(None, "--help")
-
-    assert 0 == done.returncode
-    for name, does in {
-        "demo": "Show session metrics",
-        "metrics": "Show the metrics",
-        "filter": "Show the JSON of a filter",
-        "serve": "Answer queries",
-        "install-completion": "Install shell",
-    }.items():
-        assert re.search(rf"^│ {name} +{does}", done.stdout, re.MULTILINE)
-    assert "helicone-sessions demo shows" in done.stdout

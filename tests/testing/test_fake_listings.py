@@ -81,7 +81,7 @@ async def test_answers_and_faults_are_for_every_endpoint() -> None:
 
 
 async def test_requests_beyond_the_largest_page_are_refused() -> None:
-    """The service clamps pages of sessions, and refuses pages of requests, of more than 1,000 rows."""
+    """The service clamps pages of sessions, and rejects pages of requests, of more than 1,000 rows."""
     async with FakeHelicone() as fake, ClientSession() as http:
         body = {"filter": "all", "limit": 1001}
         headers = {"Authorization": f"Bearer {fake.api_key}"}

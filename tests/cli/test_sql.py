@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from helicone_sessions.local import LocalServer
+from tests.cli.conftest import Done, Run
 
 pytest.importorskip("chdb")
 pytest.importorskip("cyclopts")
@@ -18,8 +19,8 @@ pytest.importorskip("rich")
 BY_MODEL = "SELECT model, sum(cost) AS dollars FROM requests GROUP BY model ORDER BY model"
 
 
-def sql(*arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
-    """The command in a process of its own."""
+def process(*arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
+    """The command in its own process."""
     return subprocess.run(
         [sys.executable, "-m", "helicone_sessions", "sql", "--unconfined", *map(str, arguments)],
         capture_output=True,
@@ -27,6 +28,11 @@ def sql(*arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
         check=False,
         env={"PATH": "", "COLUMNS": "100"},
     )
+
+
+def sql(run: Run, *arguments: str | Path) -> Done:
+    """The command in this process."""
+    return run(None, "sql", "--unconfined", *map(str, arguments))
 
 
 @pytest.fixture(scope="module")
@@ -46,31 +52,31 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def test_a_table_shows_the_rows(path: Path) -> None:
+def test_a_table_shows_the_rows(run: Run, path: Path) -> None:
     """The table has a header row and a line for each row, and no note if none is missing."""
-    done = sql(BY_MODEL, "--path", path)
+    done = sql(run, BY_MODEL, "--path", path)
 
-    lines = [line.split() for line in done.stdout.decode().splitlines()]
-    assert (0, b"") == (done.returncode, done.stderr)
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert (0, "") == (done.returncode, done.stderr)
     assert ["model", "dollars"] == lines[0]
     assert [["gpt-4o", "0.5"], ["o3", "0.25"]] == lines[2:]
 
 
-def test_csv_and_json_are_data_alone(path: Path) -> None:
+def test_csv_and_json_are_data_alone(run: Run, path: Path) -> None:
     """The note that rows are missing goes to the standard error."""
-    csv = sql(BY_MODEL, "--path", path, "--output", "csv", "--limit", "1")
-    rows = sql(BY_MODEL, "--path", path, "--output", "json", "--limit", "0")
+    csv = sql(run, BY_MODEL, "--path", path, "--output", "csv", "--limit", "1")
+    rows = sql(run, BY_MODEL, "--path", path, "--output", "json", "--limit", "0")
 
-    assert (0, b"model,dollars\ngpt-4o,0.5\n") == (csv.returncode, csv.stdout)
-    assert b"The output is cut at --limit 1; --limit 0 returns all rows.\n" == csv.stderr
+    assert (0, "model,dollars\ngpt-4o,0.5\n") == (csv.returncode, csv.stdout)
+    assert "The output is cut at --limit 1; --limit 0 returns all rows.\n" == csv.stderr
     assert [{"model": "gpt-4o", "dollars": 0.5}, {"model": "o3", "dollars": 0.25}] == json.loads(rows.stdout)
-    assert b"" == rows.stderr
+    assert "" == rows.stderr
 
 
 def test_parquet_keeps_the_types(path: Path) -> None:
     """Other programs read the file with its numbers and texts."""
     polars = pytest.importorskip("polars")
-    done = sql(BY_MODEL, "--path", path, "--output", "parquet")
+    done = process(BY_MODEL, "--path", path, "--output", "parquet")
 
     assert [("gpt-4o", 0.5), ("o3", 0.25)] == polars.read_parquet(io.BytesIO(done.stdout)).rows()
 
@@ -90,20 +96,20 @@ def test_parquet_keeps_the_types(path: Path) -> None:
         ((), "there is no statement"),
     ],
 )
-def test_an_error_names_the_option(path: Path, arguments: tuple[str, ...], message: str) -> None:
+def test_an_error_names_the_option(run: Run, path: Path, arguments: tuple[str, ...], message: str) -> None:
     """The command ends with code 2, and its message is in the words of the command line."""
-    done = sql(*arguments, "--path", path)
+    done = sql(run, *arguments, "--path", path)
 
-    assert (2, b"") == (done.returncode, done.stdout)
-    assert message in done.stderr.decode()
-    assert "Exception" not in done.stderr.decode()
+    assert (2, "") == (done.returncode, done.stdout)
+    assert message in done.stderr
+    assert "Exception" not in done.stderr
 
 
 async def test_a_store_of_a_server_is_in_use(path: Path) -> None:
     """The message says which process has the store and what to do."""
     async with LocalServer(path=path):
-        done = await asyncio.to_thread(sql, BY_MODEL, "--path", path)
+        done = await asyncio.to_thread(process, BY_MODEL, "--path", path)
 
     assert 2 == done.returncode
     assert "is open in another process" in done.stderr.decode()
-    assert "Stop that process, run the statement, and start it again" in done.stderr.decode()
+    assert "Stop that process, run the statement, and restart the process" in done.stderr.decode()

@@ -1,4 +1,4 @@
-"""The command line."""
+"""The command `serve`."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
@@ -20,140 +19,15 @@ import attrs
 import pytest
 
 from helicone_sessions import AuthenticationError, HeliconeClient, SessionMetrics
-from helicone_sessions.cli.demo import MODELS
 from helicone_sessions.cli.serve import KEY_VARIABLE
 from helicone_sessions.cli.sync import signals
 from helicone_sessions.clock import replaced
 from helicone_sessions.local import LocalServer
-from helicone_sessions.testing import FakeHelicone, VirtualClock
+from helicone_sessions.testing import VirtualClock
+from tests.cli.conftest import Run
 
-pytest.importorskip("cyclopts")
-pytest.importorskip("rich")
-
-
-def run(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "helicone_sessions", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env={"PATH": "", "COLUMNS": "100", **(environment or {})},
-    )
-
-
-def test_the_demo_fits_one_screen() -> None:
-    """The headline, averages, one histogram and the next command fit 24 lines of 80 characters."""
-    pytest.importorskip("chdb")
-    done = run("demo", environment={"COLUMNS": "80"})
-    lines = [*done.stdout.splitlines(), *done.stderr.splitlines()]
-
-    assert (0, True) == (done.returncode, done.stdout.startswith("Costliest model: claude-opus-4, $"))
-    assert (True, True) == (len(lines) < 24, max(map(len, lines)) <= 80)
-    for text in ("gpt-4o", "all sessions", "Dollars per session", "demo --full", "metrics --last 7d"):
-        assert text in "\n".join(lines)
-
-
-def test_the_full_demo_shows_days_and_histograms() -> None:
-    """It has a row for each day, a column for each model, and the three histograms."""
-    pytest.importorskip("chdb")
-    done = run("demo", "--days", "5", "--full")
-
-    assert (0, 5) == (done.returncode, sum(line.strip()[:3] in DAYS for line in done.stdout.splitlines()))
-    for text in ("claude-", "support-chat", "Requests per session", "Dollars per session"):
-        assert text in done.stdout
-    assert "embedded engine" in done.stderr
-
-
-DAYS = {"Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"}
-
-
-async def test_days_of_several_years_are_told_apart() -> None:
-    """Each day has a row, also where a later year has the same day of the week and of the month."""
-    async with FakeHelicone() as fake:
-        environment = {"HELICONE_API_KEY": fake.api_key, "HELICONE_BASE_URL": fake.url}
-        command = ("demo", "--live", "--days", "2300", "--model", "m", "--full")
-        done = await asyncio.to_thread(run, *command, environment=environment)
-    rows = [" ".join(line.split()[:4]) for line in done.stdout.splitlines() if line.strip()[:3] in DAYS]
-    days = {datetime.strptime(row, "%a %d %b %Y").replace(tzinfo=UTC) for row in rows}
-    assert (2300, 2300) == (len(rows), len(days))
-    assert timedelta(days=2299) == max(days) - min(days)
-    assert f"Slowest day: {min(days):%a %d %b %Y}, " in done.stdout
-
-
-async def test_names_of_models_are_shown_as_they_are() -> None:
-    """What looks like markup in the name of a model is a part of the name."""
-    async with FakeHelicone() as fake:
-        environment = {"HELICONE_API_KEY": fake.api_key, "HELICONE_BASE_URL": fake.url}
-        command = ("demo", "--live", "--days", "1", "--model", "[/x]")
-        done = await asyncio.to_thread(run, *command, environment=environment)
-    assert (0, True) == (done.returncode, "Costliest model: [/x], " in done.stdout)
-
-
-def test_the_program_of_the_demo_gives_its_figures() -> None:
-    """The program that --code shows prints the costs in the table of days."""
-    pytest.importorskip("chdb")
-    program = run("demo", "--code").stdout
-    shown = run("demo", "--full", environment={"COLUMNS": "200"}).stdout
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True
-    )
-    lines = done.stdout.splitlines()
-
-    assert 60 == len(lines)
-    for line in lines:
-        day, model, cost = re.fullmatch(r"(\w+ \d+ \w+) (\S+) (\S+)", line).groups()
-        row = next(row.split() for row in shown.splitlines() if row.strip().startswith(day))
-        assert float(row[3 + MODELS.index(model)].strip("$")) == pytest.approx(float(cost), abs=0.006)
-
-
-def test_live_without_a_key_says_what_to_set() -> None:
-    """Asking the real service without a key ends with code 2 and names the variable."""
-    done = run("demo", "--live")
-    assert (2, "") == (done.returncode, done.stdout)
-    assert "HELICONE_API_KEY" in done.stderr
-
-
-def test_live_asks_the_service_that_the_environment_names() -> None:
-    """With --live the demo asks at HELICONE_BASE_URL, and a failure ends with code 1."""
-    done = run(
-        "demo",
-        "--live",
-        "--days",
-        "1",
-        "--model",
-        "m",
-        environment={"HELICONE_API_KEY": "sk-secret-0123", "HELICONE_BASE_URL": "http://127.0.0.1:9"},
-    )
-    assert 1 == done.returncode
-    assert "http://127.0.0.1:9 failed" in done.stderr
-    assert "sk-secret" not in done.stderr + done.stdout
-
-
-def test_days_below_one_are_refused() -> None:
-    """A demo of no days ends with code 2."""
-    assert 2 == run("demo", "--days", "0").returncode
-
-
-@pytest.mark.parametrize("package", ["cyclopts", "rich"])
-def test_without_the_extra_the_command_names_it(package: str) -> None:
-    """Where the extra is not installed the command says how to install it."""
-    code = f"import sys; sys.modules[{package!r}] = None; from helicone_sessions.cli import main; main()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert 2 == done.returncode
-    assert 'python -m pip install "helicone-sessions[cli]"' in done.stderr
-
-
-def test_the_demo_without_the_engine_names_its_extra() -> None:
-    """Where the engine is not installed the demo says how to install it."""
-    code = (
-        "import sys; sys.modules['chdb'] = None; sys.argv[1:] = ['demo'];"
-        " from helicone_sessions.cli import main; main()"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert 2 == done.returncode
-    assert 'python -m pip install "helicone-sessions[local]"' in done.stderr
+pytest.importorskip("cyclopts", reason="the extra `cli` is not installed")
+pytest.importorskip("rich", reason="the extra `cli` is not installed")
 
 
 KEY = "sk-local-of-the-command"
@@ -163,7 +37,7 @@ ROW = {"request_created_at": "2026-11-01T12:00:00Z", "cost": 0.5, "session_id": 
 
 @attrs.define
 class Serving:
-    """The command ``serve`` in a process of its own, until the block ends."""
+    """The command ``serve`` in its own process, until the block ends."""
 
     arguments: tuple[str, ...]
     environment: dict[str, str] = attrs.field(factory=lambda: ENVIRONMENT)
@@ -256,7 +130,7 @@ async def test_serve_ends_at_once_on_a_second_signal(how: signal.Signals) -> Non
             serving.process.send_signal(how)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 serving.process.wait(0.1)
-        assert serving.process.returncode in (128 + how, -how)
+        assert serving.process.returncode in (128 + how, -how), serving.process.stderr.read()
 
 
 @needs_signals
@@ -352,9 +226,9 @@ async def test_serve_keeps_a_rate_limit() -> None:
     ],
     ids=str,
 )
-def test_serve_says_what_it_cannot_do(arguments: tuple[str, ...], message: str) -> None:
-    """What cannot be served ends with code 2 and what to do, and without a password."""
-    done = run("serve", "--port", "0", *arguments, environment={KEY_VARIABLE: KEY})
+def test_serve_says_what_it_cannot_do(run: Run, arguments: tuple[str, ...], message: str) -> None:
+    """A command that cannot serve ends with code 2 and a remedy, and shows no password."""
+    done = run(None, "serve", "--port", "0", *arguments, **{KEY_VARIABLE: KEY})
     assert (2, "") == (done.returncode, done.stdout)
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -365,19 +239,21 @@ def test_serve_says_what_it_cannot_do(arguments: tuple[str, ...], message: str) 
 @pytest.mark.parametrize(
     ("environment", "arguments"), [({}, ("--host", "192.0.2.1")), ({KEY_VARIABLE: "two words"}, ())]
 )
-def test_serve_does_not_show_a_bad_key(environment: dict[str, str], arguments: tuple[str, ...]) -> None:
+def test_serve_does_not_show_a_bad_key(
+    run: Run, environment: dict[str, str], arguments: tuple[str, ...]
+) -> None:
     """A key that cannot be used ends with code 2, and is not shown."""
-    done = run("serve", "--port", "0", *arguments, environment=environment)
+    done = run(None, "serve", "--port", "0", *arguments, **environment)
     assert (2, "") == (done.returncode, done.stdout)
     assert "two words" not in done.stderr
 
 
 @needs_engine
-def test_serve_names_what_a_row_lacks(tmp_path: Path) -> None:
+def test_serve_names_what_a_row_lacks(run: Run, tmp_path: Path) -> None:
     """A row that cannot be read ends the load with code 2, and names the missing column."""
     file = tmp_path / "bad.jsonl"
     file.write_text("{}")
-    done = run("serve", "--port", "0", "--data", str(file))
+    done = run(None, "serve", "--port", "0", "--data", str(file))
     assert 2 == done.returncode
     assert "has no request_created_at" in done.stderr
     assert "--rejects" in done.stderr
@@ -385,7 +261,7 @@ def test_serve_names_what_a_row_lacks(tmp_path: Path) -> None:
 
 
 @needs_engine
-def test_serve_lists_the_organisations_to_choose_from(tmp_path: Path) -> None:
+def test_serve_lists_the_organisations_to_choose_from(run: Run, tmp_path: Path) -> None:
     """If the data belongs to several organisations, the error lists them."""
     folder = str(tmp_path / "store")
 
@@ -396,7 +272,7 @@ def test_serve_lists_the_organisations_to_choose_from(tmp_path: Path) -> None:
             pass
 
     asyncio.run(fill())
-    done = run("serve", "--port", "0", "--path", folder)
+    done = run(None, "serve", "--port", "0", "--path", folder)
     assert 2 == done.returncode
     assert str(UUID(int=1)) in done.stderr
 
@@ -406,14 +282,14 @@ def test_serve_lists_the_organisations_to_choose_from(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("expected", "options"),
     [
-        ("it was given up, and nothing of it is kept", ()),
-        ("what it had told of is kept; the same command again", ("--path", "kept")),
+        ("no rows are kept", ()),
+        ("the rows reported so far are kept", ("--path", "kept")),
     ],
 )
 def test_serve_that_is_stopped_during_the_load_says_what_becomes_of_it(
     tmp_path: Path, expected: str, options: tuple[str, ...]
 ) -> None:
-    """A load that is cut short by a signal is told, and the exit code is not 0."""
+    """After a load that a signal ends, the command reports the rows it kept, and its exit code is not 0."""
     pipe = tmp_path / "endless.jsonl"
     os.mkfifo(pipe)
     command = [
@@ -443,13 +319,13 @@ def test_serve_that_is_stopped_during_the_load_says_what_becomes_of_it(
 
 
 @needs_engine
-def test_serve_on_a_port_that_is_taken() -> None:
+def test_serve_on_a_port_that_is_taken(run: Run) -> None:
     """Where the port is taken, the command says so and ends with code 2."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        done = run("serve", "--port", str(port))
+        done = run(None, "serve", "--port", str(port))
     assert 2 == done.returncode
     assert f"--port {port} of 127.0.0.1 is taken" in done.stderr
 
@@ -462,11 +338,13 @@ def test_serve_on_a_port_that_is_taken() -> None:
         ("rows.csv", "request_created_at;cost\n2026-11-01;1", "must have commas between the fields, got ';'"),
     ],
 )
-def test_a_file_of_another_form_is_named(tmp_path: Path, name: str, text: str, message: str) -> None:
-    """What is mostly meant by such a file is said."""
+def test_a_file_of_another_form_is_named(
+    run: Run, tmp_path: Path, name: str, text: str, message: str
+) -> None:
+    """The error suggests the likely meaning of such a file."""
     file = tmp_path / name
     file.write_text(text)
-    done = run("serve", "--port", "0", "--data", str(file))
+    done = run(None, "serve", "--port", "0", "--data", str(file))
     assert (2, True) == (done.returncode, message in done.stderr)
 
 
@@ -478,30 +356,4 @@ def test_a_server_without_requests_says_how_they_come_in(tmp_path: Path) -> None
     file.touch()
     with Serving(("--data", str(file))) as serving:
         serving.end(signal.SIGTERM)
-    assert "every answer will be empty: begin with --data FILE or --sample" in serving.said
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
-@pytest.mark.parametrize("arguments", [("filter", "cost > 1"), ("filter", "--help"), ("--version",)])
-def test_output_that_cannot_be_written_is_an_error(arguments: tuple[str, ...]) -> None:
-    """A full disk is said in one line, with code 1."""
-    command = [sys.executable, "-m", "helicone_sessions", *arguments]
-    with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    assert 1 == done.returncode
-    assert done.stderr.endswith("helicone-sessions: the output cannot be written: No space left on device\n")
-    assert "Traceback" not in done.stderr
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="pipes end otherwise there")
-@pytest.mark.parametrize("arguments", [("filter", "cost > 1"), ("--help",)])
-def test_a_pipe_that_is_read_no_more_ends_the_command_quietly(arguments: tuple[str, ...]) -> None:
-    """As after `head`: nothing is said of it."""
-    reads, writes = os.pipe()
-    os.close(reads)
-    command = [sys.executable, "-m", "helicone_sessions", *arguments]
-    with os.fdopen(writes, "w") as pipe:
-        done = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, text=True, check=False)
-    assert 1 == done.returncode
-    assert "Error" not in done.stderr
-    assert "Exception" not in done.stderr
+    assert f"every answer will be empty: {file} has no rows" in serving.said

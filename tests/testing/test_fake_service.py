@@ -57,7 +57,7 @@ def client_of(server: FakeHelicone, **options: Any) -> HeliconeClient:
 
 
 async def cost(server: FakeHelicone, query: Any = None, **options: Any) -> float | None:
-    """The average cost that a client of its own is answered."""
+    """The average cost in the answer to a separate client."""
     async with client_of(server, **options) as client:
         return (await client.get_metrics(query)).average.session_cost
 
@@ -65,7 +65,7 @@ async def cost(server: FakeHelicone, query: Any = None, **options: Any) -> float
 async def posted(
     server: FakeHelicone, body: Any = None, *, path: str = PATH, authorization: str | None = f"Bearer {KEY}"
 ) -> tuple[int, Any, str]:
-    """Status, headers and text of what a plain POST is answered."""
+    """Status, headers and text of the response to a plain POST."""
     raw = body if isinstance(body, bytes) else json.dumps(EMPTY if body is None else body).encode()
     headers = {"Authorization": authorization} if authorization is not None else {}
     async with (
@@ -83,7 +83,7 @@ def with_filter(wire: Any) -> dict[str, Any]:
 
 
 async def test_it_runs_in_the_loop_of_the_test() -> None:
-    """With `async with` a client in the same loop is answered."""
+    """With `async with` a client in the same loop gets answers."""
     async with FakeHelicone() as server:
         assert 0.25 == await cost(server)
 
@@ -129,7 +129,7 @@ async def test_leaving_ends_all_that_it_began(running: Running) -> None:
 
 @either_way
 async def test_a_port_that_is_taken_is_an_error(running: Running) -> None:
-    """The error of the operating system is raised, and nothing is left behind."""
+    """The error of the operating system is raised, and nothing remains."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -142,7 +142,7 @@ async def test_a_port_that_is_taken_is_an_error(running: Running) -> None:
 
 @either_way
 async def test_it_runs_once_at_a_time(running: Running) -> None:
-    """A server that runs cannot be started, and one that has ended can."""
+    """A running server cannot be started, and one that has ended can."""
     server = FakeHelicone()
     for _ in range(2):
         async with running(server):
@@ -160,7 +160,7 @@ def test_a_server_that_does_not_run_has_no_address() -> None:
 
 
 def test_it_shows_no_key_and_is_not_pickled() -> None:
-    """Its repr has the address and a masked key, and it stays in its process."""
+    """Its repr has the address and a masked key, and it cannot be pickled."""
     with FakeHelicone(api_key="sk-secret") as server:
         assert f"FakeHelicone(url='{server.url}', api_key='***')" == repr(server)
         with pytest.raises(TypeError, match="cannot be pickled"):
@@ -202,7 +202,7 @@ async def test_a_request_is_recorded_as_it_arrived() -> None:
 
 @pytest.mark.promise(name="K6")
 async def test_no_key_is_recorded() -> None:
-    """The header of the key is there, without the key, whether it was right or not."""
+    """The header of the key is recorded without the key, whether it was right or not."""
     async with FakeHelicone() as server:
         await posted(server)
         await posted(server, authorization="sk-somebody's")
@@ -212,7 +212,7 @@ async def test_no_key_is_recorded() -> None:
 
 
 async def test_the_conditions_of_a_filter_are_recorded() -> None:
-    """Each condition is a filter of its own, in the order of the request."""
+    """Each condition is a separate filter, in the order of the request."""
     async with FakeHelicone() as server:
         await cost(server, (F.cost > 0.1 & F.model.contains("50%")) | F.properties["env"] == "prod")
         await cost(server, ALL)
@@ -248,14 +248,14 @@ async def test_metrics_are_answered(expected: float | None, answer: Any) -> None
     "made", [metrics(), metrics(cost=None), metrics(cost=1e-7, duration=0, count=2, sessions=1.5)]
 )
 async def test_metrics_come_back_as_they_were_made(made: SessionMetrics) -> None:
-    """What a test answers is what the code under test is given."""
+    """The code under test receives the answer that the test sets."""
     async with FakeHelicone() as server, client_of(server) as client:
         server.otherwise(made)
         assert made == await client.get_metrics()
 
 
 def test_sample_metrics_are_of_sessions_that_are_alike() -> None:
-    """Each number is the average, and the one bar of its histogram."""
+    """Each number is the average, and the only bar of its histogram."""
     made = metrics(cost=0.5, duration=9, count=2, sessions=7)
 
     assert (2.0, 9.0, 0.5) == (
@@ -291,7 +291,7 @@ def test_sample_metrics_are_of_sessions_that_are_alike() -> None:
 async def test_errors_and_faults_reach_the_client(
     running: Running, kind: type[HeliconeError], message: str, answer: Any
 ) -> None:
-    """Each is the error that the real thing would be, and the next request is answered as ever."""
+    """Each fault causes the error of a real one, and the next request is answered as usual."""
     async with running(FakeHelicone()) as server:
         # The client repeats a request at once if its connection is closed without a response.
         server.will_answer(*[answer] * (2 if answer in (Fault.DROP, Fault.RESET) else 1))
@@ -302,7 +302,7 @@ async def test_errors_and_faults_reach_the_client(
 
 
 async def test_half_of_an_answer_is_half_of_the_one_that_was_due() -> None:
-    """What is cut short has the status and the first bytes of the answer, be it empty."""
+    """A truncated answer has its status and its first bytes, even if it is empty."""
     async with FakeHelicone() as server, aiohttp.ClientSession() as session:
         for body in (b"0123456789", b""):
             server.will_answer(Fault.TRUNCATE)
@@ -335,7 +335,7 @@ async def test_a_stale_connection_breaks_under_the_next_request() -> None:
 
 
 async def test_a_client_asks_again_after_a_stale_connection() -> None:
-    """Code that uses the client does not notice it."""
+    """The code that uses the client does not notice it."""
     with clock.replaced(VirtualClock()):
         async with FakeHelicone() as server, client_of(server) as client:
             server.answers("a", Fault.GOES_STALE)
@@ -346,7 +346,7 @@ async def test_a_client_asks_again_after_a_stale_connection() -> None:
 
 @pytest.mark.parametrize("fault", [Fault.TRUNCATE, Fault.GOES_STALE])
 async def test_a_fault_may_be_the_answer_to_everything(fault: Fault) -> None:
-    """A fault of an answer has one beneath it even where nothing else was said."""
+    """A fault of an answer uses the default answer if there is no other."""
     async with FakeHelicone() as server:
         server.otherwise(fault)
         for _ in range(2):
@@ -358,7 +358,7 @@ async def test_a_fault_may_be_the_answer_to_everything(fault: Fault) -> None:
 
 
 async def test_the_next_answers_come_first() -> None:
-    """will_answer gives one answer to each of the next requests, then the rules count, then the rest."""
+    """will_answer sets one answer for each of the next requests; then the rules apply, then the default."""
     async with FakeHelicone() as server:
         server.otherwise(metrics(cost=9))
         server.answers(F.threat, metrics(cost=3))
@@ -388,7 +388,7 @@ def _is_nightly(query: SessionMetricsQuery) -> bool:
     ],
 )
 async def test_rules_know_their_requests(matched: set[str], to: Any) -> None:
-    """A query, a filter, a name or a function picks the requests, however an equal filter was written."""
+    """A query, a filter, a name or a function selects the requests, for any spelling of an equal filter."""
     queries = {
         "a": SessionMetricsQuery(F.cost > 0.1),
         "b": SessionMetricsQuery(F.threat, p_size="p50"),
@@ -403,7 +403,7 @@ async def test_rules_know_their_requests(matched: set[str], to: Any) -> None:
 
 
 async def test_the_latest_rule_counts() -> None:
-    """A rule that is made later says something else about the same requests."""
+    """A later rule overrides an earlier one for the same requests."""
     async with FakeHelicone() as server:
         server.answers("a", metrics(cost=1))
         server.answers(_anything, metrics(cost=2))
@@ -417,7 +417,7 @@ def _anything(_query: SessionMetricsQuery) -> bool:
 
 
 async def test_a_function_may_answer() -> None:
-    """It is given the request, and what it returns is answered, be it a function again."""
+    """The function receives the request and returns the answer, or another function."""
 
     async def by_name(request: RecordedRequest) -> Any:
         name = request.json["nameContains"]
@@ -453,7 +453,7 @@ async def test_a_function_that_fails_fails_the_test() -> None:
 
 @pytest.mark.parametrize("answer", [None, 200, {"data": None}, "text", SessionMetrics], ids=repr)
 def test_what_is_no_answer_is_refused(answer: Any) -> None:
-    """The mistake is told where it is made, and not to the client."""
+    """The mistake is reported in the test, and not to the client."""
     server = FakeHelicone()
     for tell in (server.will_answer, server.otherwise, lambda answer: server.answers("a", answer)):
         with pytest.raises(TypeError, match="an answer must be SessionMetrics, a Reply, a Fault"):
@@ -462,7 +462,7 @@ def test_what_is_no_answer_is_refused(answer: Any) -> None:
 
 @pytest.mark.parametrize("to", [5, {"request_response_rmt": {}}, b"name"], ids=repr)
 def test_what_tells_no_requests_is_refused(to: Any) -> None:
-    """Requests are told by a query, a filter, a name or a function."""
+    """A query, a filter, a name or a function selects requests."""
     with pytest.raises(TypeError, match="requests are matched by"):
         FakeHelicone().answers(to, metrics())
 
@@ -472,7 +472,7 @@ def test_what_tells_no_requests_is_refused(to: Any) -> None:
 
 @either_way
 async def test_held_requests_wait_for_their_release(running: Running) -> None:
-    """Requests that match wait, others do not, and after the release none does."""
+    """Matching requests wait, others do not, and after the release none does."""
     async with running(FakeHelicone()) as server, client_of(server) as client:
         with server.hold("a"):
             waiting = asyncio.ensure_future(client.get_metrics(name_contains="a"))
@@ -486,7 +486,7 @@ async def test_held_requests_wait_for_their_release(running: Running) -> None:
 
 
 async def test_answers_are_given_in_the_order_of_arrival() -> None:
-    """A request that is held keeps the answer that was next when it came."""
+    """A held request keeps the answer that was next when it arrived."""
     async with FakeHelicone() as server, client_of(server) as client:
         server.will_answer(metrics(cost=1), metrics(cost=2))
         held = server.hold("first")
@@ -513,7 +513,7 @@ def test_a_test_without_a_loop_waits_too() -> None:
 
 
 async def test_waiting_in_vain_ends() -> None:
-    """The error says how long was waited, and what the server saw meanwhile."""
+    """The error states the wait and the requests that the server has seen."""
     message = "not true within 0 s"
     async with FakeHelicone(patience=0) as server:
         with pytest.raises(TimeoutError, match=message):
@@ -526,7 +526,7 @@ async def test_waiting_in_vain_ends() -> None:
 
 @either_way
 async def test_a_request_ends_with_its_client(running: Running) -> None:
-    """When the client goes away nothing is under way any more."""
+    """After the client disconnects, nothing is under way."""
     async with running(FakeHelicone()) as server:
         server.otherwise(Fault.STALL)
         asking = asyncio.ensure_future(cost(server))
@@ -553,7 +553,7 @@ async def test_a_request_ends_with_its_client(running: Running) -> None:
     ],
 )
 async def test_the_key_is_asked_for(status: int, said: str, authorization: str | None) -> None:
-    """A missing or wrong key and a malformed one are refused in the service's words."""
+    """A missing, wrong or malformed key is rejected in the service's words."""
     async with FakeHelicone() as server:
         found, _, text = await posted(server, authorization=authorization)
     assert (status, True) == (found, said in text)
@@ -582,7 +582,7 @@ async def test_there_is_one_path(path: str) -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("strict", [True, False])
 async def test_a_body_that_breaks_the_contract_is_refused(complaint: str, body: Any, strict: bool) -> None:
-    """It is answered with status 400 that says where, and noted."""
+    """The response has status 400 and the JSON path, and the request is recorded."""
     async with FakeHelicone(strict=strict) as server:
         status, _, text = await posted(server, body)
         assert (400, None) == (status, server.requests[0].query)
@@ -647,7 +647,7 @@ async def test_a_filter_that_is_read_in_part_is_refused(complaint: str, wire: An
 
 
 async def test_a_lenient_server_reads_filters_as_the_contract_does() -> None:
-    """With strict=False all conditions of a leaf count, the answer is given, and nothing is raised."""
+    """With strict=False all conditions of a leaf count, there is an answer, and nothing is raised."""
     async with FakeHelicone(strict=False) as server:
         server.answers((F.latency >= 1) & (F.latency < 5), metrics(cost=7))
         status, _, text = await posted(server, with_filter(TWO))
@@ -660,14 +660,14 @@ async def test_a_lenient_server_reads_filters_as_the_contract_does() -> None:
 
 
 def test_complaints_can_be_cleared() -> None:
-    """A test that asks so on purpose says so."""
+    """A test that breaks the contract on purpose clears the complaints."""
     with FakeHelicone() as server:
         asyncio.run(posted(server, b"{"))
         server.complaints.clear()
 
 
 def test_another_error_is_not_hidden_by_complaints() -> None:
-    """What ended the block is raised."""
+    """The error that ended the block is raised."""
 
     def run() -> None:
         with FakeHelicone() as server:
@@ -704,7 +704,7 @@ async def test_without_a_limit_nothing_is_said_of_one() -> None:
 
 
 async def test_a_window_is_counted_as_the_service_counts() -> None:
-    """It opens with the first request after the last has ended; refused requests count, whole seconds up."""
+    """A window opens with the first request after the last one; refused requests count, in whole seconds."""
     virtual = VirtualClock()
     async with FakeHelicone(clock=virtual) as server:
         server.limit(2, 60.0)
@@ -728,7 +728,7 @@ async def test_a_window_is_counted_as_the_service_counts() -> None:
 
 
 async def test_a_refusal_is_in_the_services_words() -> None:
-    """The body says what the service says, whatever was to be answered."""
+    """The body is the service's, whatever answer was set."""
     async with FakeHelicone() as server:
         server.limit(requests=0, per=60)
         server.will_answer(metrics(cost=7))
@@ -743,7 +743,7 @@ async def test_a_refusal_is_in_the_services_words() -> None:
 
 
 async def test_others_spend_of_the_same_budget() -> None:
-    """Requests of other processes are missing in what remains."""
+    """Requests of other processes reduce the remaining number."""
     async with FakeHelicone() as server:
         server.limit()
         server.spend(950)
@@ -755,7 +755,7 @@ async def test_others_spend_of_the_same_budget() -> None:
 
 
 async def test_headers_of_a_reply_are_the_last_word() -> None:
-    """A test may say something else of the limit than the limit itself."""
+    """A test can set headers that contradict the limit."""
     async with FakeHelicone() as server:
         server.limit()
         server.will_answer(Reply(200, "", {"ratelimit-remaining": "5"}))
@@ -768,7 +768,7 @@ async def test_headers_of_a_reply_are_the_last_word() -> None:
 )
 def test_a_limit_that_is_none_is_refused(wrong: dict[str, Any]) -> None:
     """A window has a whole number of requests, and a length."""
-    with pytest.raises(ValueError, match=r"requests is a whole|per is seconds"):
+    with pytest.raises(ValueError, match=r"^(requests|per) must be"):
         FakeHelicone().limit(**wrong)
 
 
@@ -787,14 +787,14 @@ async def test_a_client_lives_with_the_limit_in_no_time() -> None:
 
 
 async def test_sleepers_find_their_time_gone() -> None:
-    """Waiting takes no time, and is noted; those who wait together wait side by side."""
+    """Waiting takes no time and is recorded; concurrent waits overlap."""
     virtual = VirtualClock(100)
     await asyncio.gather(virtual.sleep(30), virtual.sleep(10))
     assert (130, [30, 10], "VirtualClock(130)") == (virtual.now(), virtual.slept, repr(virtual))
 
 
 async def test_a_stopped_clock_moves_by_hand() -> None:
-    """Who sleeps on it wakes when its time has come, or when the clock goes on."""
+    """A sleeper wakes at its time, or when the clock starts again."""
     virtual = VirtualClock(100)
     virtual.stop()
     short, long = asyncio.ensure_future(virtual.sleep(10)), asyncio.ensure_future(virtual.sleep(3600))
@@ -812,7 +812,7 @@ async def test_a_stopped_clock_moves_by_hand() -> None:
 
 
 def test_a_stopped_clock_may_serve_several_loops() -> None:
-    """A loop that ended with a sleeper in it leaves nothing to wake."""
+    """A loop that ended with a sleeper leaves nothing to wake."""
     virtual = VirtualClock(100)
     virtual.stop()
 
@@ -840,7 +840,7 @@ def test_time_does_not_go_back(seconds: float) -> None:
 
 
 async def test_the_fixture_leads_a_client_to_the_fake(helicone_server: FakeHelicone) -> None:
-    """A client made without arguments asks the fake, and its waits take no time."""
+    """A client created without arguments queries the fake, and its waits take no time."""
     helicone_server.will_answer(gateway_page(503), metrics(cost=7))
     async with HeliconeClient() as client:
         assert 7 == (await client.get_metrics()).average.session_cost
@@ -849,7 +849,7 @@ async def test_the_fixture_leads_a_client_to_the_fake(helicone_server: FakeHelic
 
 
 def test_the_fixture_is_there_and_fails_a_test_that_asks_wrongly(pytester: pytest.Pytester) -> None:
-    """In another project the fixture works without a word of configuration."""
+    """In another project the fixture works without configuration."""
     pytester.makepyfile(
         """
         import asyncio, json, os, urllib.request
@@ -899,6 +899,6 @@ def test_the_fixture_is_there_and_fails_a_test_that_asks_wrongly(pytester: pytes
     ],
 )
 def test_neither_module_imports_what_it_does_not_need(statement: str, absent: str) -> None:
-    """The fake needs no pytest, and pytest loads no server before a test asks for one."""
+    """The fake needs no pytest, and pytest loads no server before a test needs one."""
     program = f"import sys\n{statement}\nsys.exit({absent!r} in sys.modules)"
     assert 0 == subprocess.run([sys.executable, "-c", program], check=False).returncode

@@ -16,6 +16,7 @@ from helicone_sessions import HeliconeClient
 from helicone_sessions.clock import replaced
 from helicone_sessions.local import LocalServer
 from helicone_sessions.testing import FakeHelicone, Reply, VirtualClock, gateway_page, request
+from tests.cli.conftest import Run
 
 pytest.importorskip("cyclopts")
 pytest.importorskip("rich")
@@ -34,18 +35,18 @@ def fake() -> Iterator[FakeHelicone]:
         yield server
 
 
-def start(fake: FakeHelicone, *arguments: str) -> subprocess.Popen[str]:
-    """The command in a process of its own."""
+def start(fake: FakeHelicone, *arguments: str, api_key: str = "") -> subprocess.Popen[str]:
+    """The command in its own process."""
     return subprocess.Popen(
         [sys.executable, "-m", "helicone_sessions", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={"PATH": "", "HELICONE_API_KEY": fake.api_key, "HELICONE_BASE_URL": fake.url},
+        env={"PATH": "", "HELICONE_API_KEY": api_key or fake.api_key, "HELICONE_BASE_URL": fake.url},
     )
 
 
-def run(fake: FakeHelicone, *arguments: str) -> tuple[str, str, int]:
+def command(fake: FakeHelicone, *arguments: str) -> tuple[str, str, int]:
     """The output, the errors and the exit code of the command."""
     with start(fake, *arguments) as process:
         out, error = process.communicate(timeout=120)
@@ -56,17 +57,17 @@ def test_sync_fills_a_store_that_metrics_reads(fake: FakeHelicone, tmp_path: Pat
     """The first sync estimates and copies, the next one reads the last hour, and metrics need no account."""
     fake.limit(requests=1000, per=300)
     path = str(tmp_path / "helicone-data")
-    out, error, code = run(fake, "sync", "--path", path)
+    out, error, code = command(fake, "sync", "--path", path)
     assert code == 0, error
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\dZ 30 new requests, 0 replaced\n", out)
     assert "30 requests to copy in about 30 queries; the account's limit is 1,000 in 300 s\n" in error
     assert f"query it with: helicone-sessions metrics --path {path}" in error
 
-    out, error, code = run(fake, "sync", "--path", path, "--since", "90d")
+    out, error, code = command(fake, "sync", "--path", path, "--since", "90d")
     assert (code, out.split(" ", 1)[1]) == (0, "0 new requests, 1 replaced\n")
 
     before = len(fake.requests)
-    out, error, code = run(fake, "metrics", "--path", path, "--last", "7d", "--output", "json")
+    out, error, code = command(fake, "metrics", "--path", path, "--last", "7d", "--output", "json")
     assert code == 0, error
     assert '"average": 30.0' in out
     assert len(fake.requests) == before
@@ -94,7 +95,7 @@ def test_an_interrupted_sync_continues(fake: FakeHelicone, tmp_path: Path) -> No
         _, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "stopped" in error
-    out, _, code = run(fake, "sync", "--path", str(tmp_path))
+    out, _, code = command(fake, "sync", "--path", str(tmp_path))
     assert (code, "30 new requests" in out) == (0, True)
 
 
@@ -111,15 +112,15 @@ async def test_serve_keeps_its_store_current(fake: FakeHelicone, tmp_path: Path)
         async with HeliconeClient(key, base_url=url) as client:
             assert await client.count_requests() == 30
 
-        for command in ("sync", "metrics"):
-            out, error, code = await asyncio.to_thread(run, fake, command, "--path", path)
+        for name in ("sync", "metrics"):
+            out, error, code = await asyncio.to_thread(command, fake, name, "--path", path)
             assert (out, code) == ("", 2)
             assert f"is open in another process ({process.pid}), a server at {url}. " in error
             helps = {
                 "sync": "serve --sync-every 15m",
                 "metrics": f"set HELICONE_BASE_URL={url} and HELICONE_API_KEY to its key",
             }
-            assert helps[command] in error
+            assert helps[name] in error
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
     assert process.returncode == 0
@@ -128,19 +129,18 @@ async def test_serve_keeps_its_store_current(fake: FakeHelicone, tmp_path: Path)
 @needs_signals
 def test_serve_ends_if_it_cannot_sync(fake: FakeHelicone, tmp_path: Path) -> None:
     """A key that the account rejects ends the server, with the reason."""
-    fake.api_key = "sk-another"
-    with start(fake, "serve", "--path", str(tmp_path), "--port", "0", "--sync-every", "15m") as process:
-        fake.api_key = "sk-yet-another"
+    command = ("serve", "--path", str(tmp_path), "--port", "0", "--sync-every", "15m")
+    with start(fake, *command, api_key="sk-another") as process:
         _, error = process.communicate(timeout=60)
     assert process.returncode == 3
     assert "HELICONE_API_KEY" in error
 
 
-def test_a_server_in_memory_does_not_sync(fake: FakeHelicone) -> None:
+def test_a_server_in_memory_does_not_sync(run: Run) -> None:
     """--sync-every needs a directory."""
-    _, error, code = run(fake, "serve", "--sync-every", "15m")
-    assert code == 2
-    assert "--sync-every needs a store to sync into. Add --path helicone-data" in error
+    done = run(None, "serve", "--sync-every", "15m")
+    assert done.returncode == 2
+    assert "--sync-every needs a store to sync into. Add --path helicone-data" in done.stderr
 
 
 @pytest.fixture
@@ -200,11 +200,13 @@ async def test_a_wrong_key_ends_the_rounds(in_loop: FakeHelicone, tmp_path: Path
         (["--since", "2999-01-01"], "--since must be before now"),
     ],
 )
-def test_errors_name_options(fake: FakeHelicone, tmp_path: Path, arguments: list[str], problem: str) -> None:
+def test_errors_name_options(
+    run: Run, service: FakeHelicone, tmp_path: Path, arguments: list[str], problem: str
+) -> None:
     """A wrong option is named as it was typed."""
-    out, error, code = run(fake, "sync", "--path", str(tmp_path), *arguments)
-    assert (out, code) == ("", 2)
-    assert f"helicone-sessions: {problem}" in error
+    done = run(service, "sync", "--path", str(tmp_path), *arguments)
+    assert (done.stdout, done.returncode) == ("", 2)
+    assert f"helicone-sessions: {problem}" in done.stderr
 
 
 async def test_two_accounts_in_one_store(tmp_path: Path, fake: FakeHelicone) -> None:
@@ -213,7 +215,7 @@ async def test_two_accounts_in_one_store(tmp_path: Path, fake: FakeHelicone) -> 
     for organization in ids:
         fake.stored_requests = fake.stored_requests[:-1]
         done = await asyncio.to_thread(
-            run, fake, "sync", "--path", str(tmp_path), "--organization", organization
+            command, fake, "sync", "--path", str(tmp_path), "--organization", organization
         )
         assert done[2] == 0, done[1]
     keys = dict(zip(("sk-seven", "sk-eight"), ids, strict=True))

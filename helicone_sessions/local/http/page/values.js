@@ -1,0 +1,34 @@
+
+// Values that columns have in the data, for suggestions; each column is requested once.
+
+const MOST_VALUES = 30;
+const stored = new Map();
+
+/** The most expensive values of a column; undefined before they arrive, which *onValues* announces. */
+function storedValues(column, key) {
+  const name = key === null ? column.name : "properties";
+  const isKnown = name === "properties" ? key !== null : FACTS.groupable.includes(name);
+  if (!isKnown || column.takes !== "text" || !access.key || access.offersGrid === false) return [];
+  const id = JSON.stringify([name, key]);
+  if (!stored.has(id)) {
+    stored.set(id, undefined);
+    requestValues(name, key).then((values) => {
+      stored.set(id, values);
+      box.offer();
+    });
+  }
+  return stored.get(id);
+}
+
+async function requestValues(column, key) {
+  const by = key === null ? { column } : { column, key };
+  const query = { nameContains: "", timezoneDifference: 0 };
+  try {
+    const { data } = await post(FACTS.gridPath, { query, segments: { ...by, top: MOST_VALUES }, totals: false });
+    return data.values.filter((value) => typeof value === "string" && value !== "");
+  } catch (error) {
+    // Suggestions are a help; the query itself shows the problem.
+    if (error instanceof Refused) return [];
+    throw error;
+  }
+}
