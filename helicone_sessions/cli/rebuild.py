@@ -15,7 +15,7 @@ def rebuild(*, path: Path) -> None:
         path: The directory of the store.
     """
     # Only commands with the engine need it.
-    from helicone_sessions.local.storage.rebuild import rebuild as rebuild_store
+    from helicone_sessions.local.storage.store import rebuild as rebuild_store
 
     requests = asyncio.run(rebuild_store(path))
     sys.stdout.write(f"{requests:,} requests are in the present layout.\n")

@@ -29,8 +29,8 @@ from helicone_sessions.local.storage.readers import ArrowRows, Block, CsvLines, 
 from helicone_sessions.local.storage.table import REQUEST_COLUMNS, Stored
 from helicone_sessions.local.storage.value_parsers import EXACT_NANO, PLACEHOLDER, ROUNDING_ERROR
 
-# Each block is read by one thread in the order of its rows, which are numbered; several blocks are read at
-# once. The text of a row is not to be read in any other way than Python's.
+# One thread reads a block in order, because its rows are numbered; several blocks are read at once. The
+# settings for CSV turn off everything that Python's module does not do.
 SETTINGS: Final = (
     "max_threads = 1, max_insert_threads = 1, max_parsing_threads = 1, input_format_parallel_parsing = 0,"
     " precise_float_parsing = 1, format_csv_allow_single_quotes = 0, input_format_csv_trim_whitespaces = 0,"
@@ -66,7 +66,7 @@ _ZERO_ID: Final = "00000000-0000-0000-0000-000000000000"
 
 @attrs.frozen
 class Converted:
-    """An expression for a column, and the condition under which it is certainly right."""
+    """An expression for a column, and the condition under which Python certainly reads the same value."""
 
     value: str
     is_certain: str = "1"
@@ -183,7 +183,7 @@ def _json_source(block: JsonLines, path: str, more_names: Collection[str], optio
         {name: f"c{place}" for place, name in enumerate(names, 1)},
         f"concat({_literal(block.file)}, '\\0', toString({block.first} + n), '\\0',"
         " if(endsWith(line, '\\r'), substring(line, 1, length(line) - 1), line))",
-        # Of a line that is not JSON no text is found, and a name that is there twice is read differently.
+        # Lines that are not JSON give no names; a repeated name is read differently.
         f"startsWith(line, '{{') AND length(names) = arrayUniq(names)"
         f" AND arrayAll(name -> name IN ({known}), names)",
         {name: f"JSONType(line, {_literal(name)}) = 'String'" for name in names},
@@ -264,7 +264,7 @@ def _arrow_column(column: Any, form: Form | None, *, may_be_typed: bool) -> tupl
     if types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if types.is_floating(column.type):
-        # The missing value of pandas.
+        # pandas writes missing numbers as NaN.
         column = compute.if_else(compute.is_nan(column), None, column)
     if types.is_timestamp(column.type):
         return _arrow_times(column, may_be_typed=may_be_typed) if form is Form.TIME else None
@@ -456,7 +456,7 @@ class _Columns:
 
     def _object(self, text: str, form: Form) -> Converted:
         """A map out of the text of an object."""
-        # It is empty if the text is not valid.
+        # The map is empty if the text is not valid.
         values = self._share(f"JSONExtract(ifNull({text}, '{{}}'), 'Map(String, Nullable(String))')")
         converted = _map(values, form)
         certain = (
@@ -522,7 +522,7 @@ class _Columns:
     def _time(self, text: str) -> Converted:
         is_utc = str(self.options.assume_time_zone) == "UTC"
         pattern = f"{_MOMENT}{_UTC}?$" if is_utc else f"{_MOMENT}{_UTC}$"
-        # Of a text that does not match, ClickHouse extracts an empty one, and reads that as 1970.
+        # Without a match, the extracted text is empty, which would be read as 1970.
         value = self._share(f"toDateTime64OrNull(nullIf(extract({text}, {_literal(pattern)}), ''), 3, 'UTC')")
         certain = (
             f"substring({text}, 1, 4) BETWEEN '1901' AND '2298'"
@@ -541,7 +541,7 @@ class _Columns:
         if typed is _Typed.WHOLE:
             certain = f"{number} BETWEEN {least} AND {_CERTAIN_WHOLE}"
             return Converted(number, _or_missing(number, certain))
-        # All of these are doubles whose fraction, if there is one, is exact enough.
+        # Up to 1e15, doubles round to the same whole number as their decimal text.
         least = "-1e15" if form is Form.STATUS else "0"
         certain = f"{number} BETWEEN {least} AND 1e15"
         if form is not Form.MILLISECONDS:
@@ -565,8 +565,8 @@ def _whole_item(number: str) -> Converted:
 
 
 def _single_quoted(text: str) -> str:
-    """The text of an object, whose quotes Helicone's own export tool doubles."""
-    # Python takes NaN and Infinity for JSON.
+    """The text of an object without the doubled quotes of Helicone's export tool."""
+    # Python accepts NaN and Infinity in JSON.
     doubled = f"NOT isValidJSON({text}) AND position({text}, 'NaN') = 0 AND position({text}, 'Infinity') = 0"
     return f"if({doubled}, replaceAll({text}, '\"\"', '\"'), {text})"
 

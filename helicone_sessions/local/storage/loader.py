@@ -1,4 +1,4 @@
-"""Reads ahead on another thread while rows are inserted, and writes the file of rejected rows."""
+"""Loads rows: reads ahead on another thread, inserts, and writes the file of rejected rows."""
 
 import asyncio
 import errno
@@ -38,13 +38,13 @@ from helicone_sessions.local.storage.readers import (
 from helicone_sessions.local.storage.rows import Batch, RowEncoder
 from helicone_sessions.local.storage.staging import StagingTables
 
-# Rows of an asynchronous iterable that are taken before they are read on another thread.
+# Rows of an asynchronous iterable that are collected before another thread reads them.
 _COLLECTED: Final = 5_000
 # Blocks that ClickHouse reads at once, each on one thread.
 _AT_ONCE: Final = 2
-# A statement costs more than Python takes for so few rows.
+# For fewer rows, Python is faster than a statement.
 _FEW: Final = 64
-# Rows left to Python that wait for more of them.
+# Rows left to Python that are collected before they are inserted.
 _KEPT: Final = 1_000
 
 T = TypeVar("T")
@@ -72,7 +72,7 @@ class Progress(int):
 
 @attrs.frozen
 class _Part:
-    """The rows of a block from index *start* on, which ClickHouse is to read."""
+    """The rows of a block from index *start* on, for ClickHouse."""
 
     block: Block
     start: int
@@ -127,7 +127,7 @@ class Loader:
         self._is_prepared = False
 
     async def run(self) -> None:
-        """Load all; what the rows' iterable raises comes through.
+        """Load all rows; errors of the rows' iterable propagate.
 
         Raises:
             ConfigurationError: A row or the file cannot be read.
@@ -157,12 +157,12 @@ class Loader:
         try:
             return await following
         except ConfigurationError:
-            # An error in an earlier row counts before one that was read ahead.
+            # An error in an earlier row is raised first.
             await self._finish_all()
             raise
 
     async def _next(self) -> Batch | _Part | None:
-        # Reading keeps a processor busy, which is not to be the loop's.
+        # Reading is CPU work, which would block the event loop.
         part = await _on_own_thread(lambda: next(self._parts, None))
         if part is None and self._live is not None and (rows := await self._collected(self._live)):
             self._parts = self._batches_of(iter(rows))
@@ -271,7 +271,7 @@ def _rows_left(part: _Part, indexes: list[int]) -> list[Placed]:
 
 
 async def _on_own_thread(work: Callable[[], T]) -> T:
-    """The result of *work*, on a thread that no end waits for: the user's rows may never come."""
+    """Run *work* on a daemon thread: the user's iterable may block for ever, and the exit does not wait."""
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()
 
@@ -286,7 +286,7 @@ async def _on_own_thread(work: Callable[[], T]) -> T:
 
 
 async def uncancelled(work: Awaitable[T]) -> T:
-    """The result of *work*; a cancel waits for it, because its part on another thread goes on anyway."""
+    """The result of *work*; cancellation waits for it, because its thread cannot be stopped."""
     task = asyncio.ensure_future(work)
     is_cancelled = False
     while not task.done():
@@ -302,13 +302,13 @@ async def uncancelled(work: Awaitable[T]) -> T:
 
 
 class RejectsFile:
-    """The file that takes the rows which cannot be read; without a path there is none.
+    """The file of rejected rows; without a path, there is none.
 
-    It is opened for the first of them, so that a load without any leaves it as it was.
+    The first rejected row opens it, so a load without rejects leaves an existing file unchanged.
 
     Args:
-        path: The file; what it held before is gone then.
-        data: The data, which is not to be overwritten.
+        path: The file, whose content is replaced.
+        data: The data, which must not be overwritten.
 
     Raises:
         ConfigurationError: It cannot be written, or it is the data itself.
@@ -336,7 +336,7 @@ class RejectsFile:
                 self._file.close()
 
     def write(self, lines: list[str]) -> None:
-        """Write lines, so that they outlive the process.
+        """Write lines, which survive the end of the process.
 
         Raises:
             ConfigurationError: They cannot be written.
@@ -352,7 +352,7 @@ class RejectsFile:
                 raise self._refused(error) from error
 
     def _refuse_early(self, path: Path) -> None:
-        """Refuse what could not be written, before anything is taken in."""
+        """Raise early if the file cannot be written."""
         if path.exists() and any(file.exists() and path.samefile(file) for file in files_of(self._data)):
             raise ConfigurationError(argument="rejects", problem=f"is the data itself ({path})")
         if os.path.lexists(path):

@@ -1,4 +1,4 @@
-"""Finds out facts about the requests: which values are missing, and what spares queries work.
+"""Facts about the requests: which values are missing, and what makes queries faster.
 
 The latter is whether sessions have several names, and which properties are frequent.
 
@@ -25,7 +25,7 @@ _UNLIMITED: Final = Limits(seconds=None)
 _PREFIX: Final = "property_of_"
 # With fewer requests, a condition on a property takes a few milliseconds anyway.
 _FEWEST_REQUESTS: Final = 2**18
-# So many requests are looked at for keys, evenly spread: there may be millions of different keys.
+# The number of requests that are searched for keys, evenly spread: there may be millions of different keys.
 _SAMPLE: Final = 2**18
 _MOST_COLUMNS: Final = 8
 _FREQUENT: Final = 0.1
@@ -50,10 +50,10 @@ async def has_several_names(
     requests = f"{database}.{REQUESTS_TABLE}"
     changed = "1"
     if since:
-        # An index shows where the other requests of a few sessions are; for many it takes longer than a scan.
+        # For a few sessions, an index finds their other requests; for many, a scan is faster.
         key = "session_id" if rows is not None and rows <= _LOOKED_UP else "session_key"
         changed = f"{key} IN (SELECT {key} FROM {requests} WHERE version >= {since})"
-    # Of the names themselves least and greatest take longer; two names share a hash as rarely as two ids.
+    # Hashes are compared faster than texts; two names share a hash as rarely as two ids do.
     name = "sipHash128(session_name)"
     found = await _rows(
         driver,
@@ -169,7 +169,7 @@ def _drop(name: str) -> Iterable[str]:
 
 
 def _literal(text: str) -> str:
-    """*text* in a statement, as its bytes: no character of it has a meaning there."""
+    """*text* as a literal made of its bytes, so that no character needs an escape."""
     return f"unhex('{text.encode().hex()}')"
 
 

@@ -46,7 +46,7 @@ _ROWS_OF_BLOCK: Final = 65_536
 _BOM: Final = b"\xef\xbb\xbf"
 _OTHER_FIELDS: Final = "does not have as many fields as the header row"
 _ONE_ROW_A_LINE: Final = "A file with one row per line is named .jsonl"
-# Lines of a block whose names are looked at; the names of other rows are found one by one.
+# Number of lines in a block from which names are collected; a row with other names is left to Python.
 _SAMPLED: Final = 50
 
 
@@ -72,8 +72,8 @@ class Placed:
     Args:
         where: The position, for error messages.
         row: The row.
-        identity: The file, the position and the content, of which an id is made if the row has none; None if
-            it is made of the row itself.
+        identity: The file, the position and the content, from which a missing id is made; None if it is made
+            from the row itself.
         version: The version of the row, if it is reserved.
         index: Its index in its block.
     """
@@ -230,7 +230,7 @@ def _read_file(path: Path, options: RowOptions) -> Iterator[Block]:
 
 @attrs.define
 class _Source:
-    """An open file, decompressed; it knows how much of the file has been read."""
+    """An open, decompressed file, and the part of it that has been read."""
 
     path: Path
     file: IO[bytes]
@@ -283,8 +283,6 @@ class JsonLines:
     payload: bytearray
     first: int
     fraction: float | None
-    # A row of a list is at a place from 0, and no line of the file.
-    word: str = "line"
     format: Format = Format.JSON_LINES
 
     @property
@@ -312,7 +310,7 @@ class JsonLines:
             if line.strip():
                 number = self.first + index
                 identity = f"{self.file}\0{number}\0".encode() + line
-                yield Placed(f"{self.file}, {self.word} {number}", _parsed_line(line), identity, index=index)
+                yield Placed(f"{self.file}, line {number}", _parsed_line(line), identity, index=index)
 
 
 def _count_lines(payload: bytes | bytearray) -> int:
@@ -367,7 +365,7 @@ def _json(path: Path, _options: RowOptions) -> Iterator[Block]:
                     field=path.name, problem=f"is not JSON: {error}", remedy=remedy
                 ) from None
         if isinstance(rows, Mapping) and isinstance(rows.get("data"), list):
-            # The export as the request API answers it.
+            # The request API wraps its rows in an object.
             rows = rows["data"]
         if not isinstance(rows, list):
             raise ConfigurationError(
@@ -392,7 +390,7 @@ def _without_trailing_comma(text: str) -> Any:
 
 @attrs.frozen
 class RowList:
-    """Rows that are Python objects already, or that no reader can make out."""
+    """Rows that are Python objects already, or that cannot be read."""
 
     placed: list[Placed]
     fraction: float | None
@@ -446,7 +444,7 @@ class CsvRows:
 
 @attrs.frozen
 class CsvLines:
-    """Lines of a CSV file that are a row each, or something wrong in place of one; see `_is_row_per_line`."""
+    """Lines of a CSV file, each of which is a row or cannot be read; see `_is_row_per_line`."""
 
     file: str
     payload: bytes
@@ -679,7 +677,7 @@ def _is_utf8(text: str | bytes) -> bool:
 
 
 def _repeated(names: Sequence[str]) -> str | None:
-    """The first name that is there twice; columns without a name are left out anyway."""
+    """The first repeated name; columns without a name are ignored."""
     seen: set[str] = set()
     return next((name for name in names if name and (name in seen or seen.add(name))), None)  # type: ignore[func-returns-value]
 

@@ -46,16 +46,16 @@ DEFAULT_ORGANIZATION: Final = UUID("00000000-0000-4000-8000-000000000001")
 # A batch ends with the first of these that it reaches.
 _BATCH: Final = 20_000
 _BATCH_CHARACTERS: Final = 32 * 1024 * 1024
-# Rows that come slowly are not to wait for many of them.
+# A slow source does not have to fill a batch.
 _BATCH_SECONDS: Final = 1.0
-# Rows whose columns all differ are not to fill the memory with plans.
+# Bounds the memory for rows that all have different columns.
 _PLANS: Final = 1_000
 _NAMES: Final = 200
 # Of a row without its time, an error shows so many columns; one of these words is in the name of the time.
 _NAMES_SHOWN: Final = 8
 _TIMES: Final = ("created", "time", "date", "start")
 
-# Not circular: what it encodes was made here.
+# The values were made here, so they cannot be circular.
 _encode: Final = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
 
 
@@ -65,7 +65,7 @@ class Loaded:
 
     Args:
         rows: The number of rows loaded.
-        replaced: How many of them took the place of a request that was there already, or came twice.
+        replaced: How many of them replaced an existing request or another row of the same load.
         rejected: How many rows could not be read, and were written to the file of rejects or skipped.
         reasons: The number of rejected rows by reason.
         ignored: Columns of the data that are not fields of a request.
@@ -164,14 +164,14 @@ class BadRow(Exception):
         return self.reason if self.field is None else f"{self.field!r} cannot be read"
 
     def as_error(self, remedy: str | None) -> ConfigurationError:
-        """The error for the user of a load that does not take such rows."""
+        """The error for a load without rejects."""
         place = self.where if self.field is None else f"{self.where}, field {self.field!r}"
         return ConfigurationError(field=place, problem=self.reason, remedy=remedy)
 
 
 @attrs.define
 class Batch:
-    """Rows that are taken in together, as lines of JSON.
+    """Rows that are inserted together, as lines of JSON.
 
     Args:
         requests: The requests.
@@ -250,7 +250,7 @@ class RowEncoder:
         return batch if count else None
 
     def stop(self) -> None:
-        """End the batch that is read on another thread, at its next row."""
+        """End a batch that another thread reads, at its next row."""
         self._is_stopped = True
 
     @property
@@ -260,7 +260,7 @@ class RowEncoder:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The columns of all rows so far, as far as it is worth to know them."""
+        """The names of the columns in the rows so far, up to a limit."""
         return tuple(self._names)
 
     @property
@@ -269,13 +269,13 @@ class RowEncoder:
         return self._version
 
     def reserve(self, count: int) -> int:
-        """Reserve versions for *count* rows that are read elsewhere, and return the first."""
+        """Reserve versions for *count* rows that ClickHouse reads, and return the first."""
         first = self._version
         self._version += count
         return first
 
     def note_columns(self, names: tuple[Any, ...]) -> "ColumnPlan":
-        """How to read rows with these columns, which the report is to list."""
+        """Add columns to the report, and return the plan for rows that have them."""
         plan = self._plans.get(names)
         if plan is None:
             if len(self._plans) >= _PLANS:
@@ -318,7 +318,7 @@ class RowEncoder:
         return line
 
     def _claim(self, stored: dict[str, Any], where: str) -> None:
-        """Settle the organisation of a row."""
+        """Check or set the organisation of a row."""
         named = stored.get("organization_id")
         if self._allowed is None:
             self._allowed = {named or str(DEFAULT_ORGANIZATION)}
@@ -345,7 +345,7 @@ def _row_id(placed: Placed, line: str) -> UUID:
     if placed.identity is None:
         name = f"{placed.where}\0{line}".encode(errors="backslashreplace")
         return UUID(blake2b(name, digest_size=16).hexdigest())
-    # The conversion in SQL makes the same one.
+    # The conversion in SQL makes the same id.
     return UUID(md5(placed.identity, usedforsecurity=False).hexdigest())
 
 
@@ -428,7 +428,7 @@ def _in_python(content: object) -> str:
 
 @attrs.frozen
 class ColumnPlan:
-    """How to parse rows with the same columns, worked out once.
+    """How to parse rows with the same columns.
 
     Args:
         columns: The source, the column and the parser of each value, in order of precedence.
@@ -447,7 +447,7 @@ class ColumnPlan:
     @classmethod
     def of(cls, names: tuple[Any, ...], options: RowOptions) -> "ColumnPlan":
         """The plan for rows with these columns."""
-        # A renamed column counts before one that has the name by itself.
+        # A renamed column has precedence over one with that name.
         ordered = sorted(names, key=lambda name: name not in options.columns)
         fields = {name: field_name(name, options) for name in ordered}
         columns = [

@@ -29,11 +29,11 @@ from helicone_sessions.local.storage.table import (
 _LOG: Final = logging.getLogger(__name__)
 
 UNLIMITED: Final = Limits(seconds=None)
-# How many ids are held in memory while it is looked up which of them are there already.
+# The number of ids in memory while existing ones are looked up.
 _IDS: Final = 1_000_000
 _ID: Final = "organization_id, request_id"
 _COLUMNS: Final = f"{', '.join(REQUEST_COLUMNS)}, version, load_flags"
-# Up to so many rows a delete is a patch, which is there at once; for more, the parts are written anew.
+# Up to this number of rows, a delete is a patch, which takes effect at once; above it, parts are rewritten.
 _PATCH: Final = 50_000
 
 
@@ -71,7 +71,7 @@ class MovePlan:
         return self.rows - self.distinct + sum(self.existing)
 
     def add_to(self, report: Loaded) -> None:
-        """Add what only the staged rows show to the report of their load."""
+        """Add the counts of the staged rows to the report of their load."""
         report.replaced = self.replaced
         report.without_session = self.without_session
         report.without_cost = self.without_cost
@@ -81,7 +81,7 @@ class MovePlan:
 
 
 class StagingTables:
-    """The tables that a load fills first.
+    """The tables into which a load inserts its rows first.
 
     Args:
         driver: The connection.
@@ -114,7 +114,7 @@ class StagingTables:
         options: RowOptions,
         more_names: Collection[str],
     ) -> list[int]:
-        """Insert the rows of a block from index *start* on, as far as ClickHouse reads them.
+        """Insert the rows of a block from index *start* on that ClickHouse can read.
 
         Args:
             block: The block.
@@ -237,7 +237,7 @@ class StagingTables:
     def _is_replaced(self, part: str) -> str:
         """The condition on final requests that the staged rows replace."""
         source = f"{self._new_requests} WHERE {part}"
-        # The first of the conditions is the one that the index of ids knows.
+        # Only the first condition uses the index of ids.
         return (
             f"request_id IN (SELECT request_id FROM {source}) AND {part}"
             f" AND ({_ID}) IN (SELECT {_ID} FROM {source})"
@@ -252,7 +252,7 @@ class StagingTables:
 
 def _sync(parts: list[Path]) -> None:
     for directory in {*parts, *(part.parent for part in parts)}:
-        # A merge may have replaced a part, and has written it through.
+        # If a merge has replaced a part, the new part is durable already.
         with suppress(FileNotFoundError):
             descriptor = os.open(directory, os.O_RDONLY)
             try:

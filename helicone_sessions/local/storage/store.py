@@ -24,6 +24,7 @@ import attrs
 
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.filters.cautions import DataGaps
+from helicone_sessions.local.drivers.chdb import ChdbDriver
 from helicone_sessions.local.drivers.driver import DriverError, Statement, WritableDriver
 from helicone_sessions.local.storage.checkpoint import delete_checkpoint
 from helicone_sessions.local.storage.fields import RowOptions
@@ -42,6 +43,7 @@ from helicone_sessions.local.storage.staging import UNLIMITED, MovePlan, Staging
 from helicone_sessions.local.storage.table import (
     LAYOUT,
     LAYOUT_MARK,
+    OWN_DATABASE,
     OWN_TABLES,
     REQUESTS_TABLE,
     Tables,
@@ -54,11 +56,11 @@ _LOG: Final = logging.getLogger(__name__)
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _MOST_NAMED: Final = 5
-# Costs of the API are dollars, however high.
+# The API returns costs in dollars.
 _OF_SERVICE: Final = RowOptions(cost_unit="dollars")
 
 
-# A process has one engine, so a name identifies a database. A store that is garbage-collected is not in it.
+# A process has one engine, so the name identifies the database.
 _open_stores: Final[WeakValueDictionary[str, "Store"]] = WeakValueDictionary()
 _open_stores_lock: Final = threading.Lock()
 
@@ -106,7 +108,7 @@ class Store:
         self._keeper = RecordKeeper(driver, self._database, directory)
         self._version = 0
         self._staged = _Staged.NOTHING
-        # One load at a time: the next one may replace what this one brings.
+        # One load at a time: the next one may replace rows of this one.
         self._load_lock = asyncio.Lock()
         self._lock = ReadWriteLock()
         # A move has begun to change the requests and has not ended.
@@ -343,7 +345,7 @@ class Store:
         _LOG.warning("a damaged store was opened: %s", "; ".join(inspection.losses))
         delete_checkpoint(directory)
         await self._keeper.keep(Record(is_moving=True))
-        # No part can be detached beside a patch; what a lost patch has deleted is deleted again below.
+        # A part cannot be detached while there are patches; the caller repeats their deletes.
         patches = await self._query(
             "SELECT table, name FROM system.parts"
             " WHERE database = {name:String} AND active AND startsWith(name, 'patch-')",
@@ -354,7 +356,7 @@ class Store:
         return True
 
     async def _delete_duplicates(self) -> None:
-        """Delete replaced requests that are there again, because the part with their deletion is lost."""
+        """Delete replaced requests that are visible again, because the part with their deletion is lost."""
         requests = f"{self._database}.{REQUESTS_TABLE}"
         latest = f"SELECT organization_id, request_id, max(version) FROM {requests} GROUP BY 1, 2"
         await self._driver.execute(
@@ -406,7 +408,7 @@ class Store:
         self.organizations |= {UUID(each) for each in encoder.organizations}
 
     async def _settle(self) -> None:
-        """Finish what an earlier load has left undone because of an error."""
+        """Move or delete the rows that an earlier load has left in the staging tables."""
         if self._staged is _Staged.COMPLETE:
             await self._move_staged()
         elif self._staged is _Staged.USELESS:
@@ -425,7 +427,7 @@ class Store:
             ) from error
 
     async def _move(self, plan: MovePlan) -> None:
-        # Only this step changes what queries read.
+        # Only this step changes the rows that queries read.
         async with self._lock.writing():
             self._is_half_moved = True
             await self._keeper.begin_move(replaced=sum(plan.existing))
@@ -442,12 +444,12 @@ class Store:
             _LOG.warning("the staged rows of a load could not be deleted yet: %s", error)
 
     async def _study(self, plan: MovePlan = MovePlan()) -> None:  # noqa: B008 - it is frozen
-        """Find out what spares queries work, after the move of a load; if that fails, they do the work."""
+        """Update the facts about the tables after a load; without them, queries are slower."""
         self._gaps.clear()
         before = self._requests
         self._requests += plan.distinct - sum(plan.existing)
         several = self._tables.has_several_names
-        # Where most requests are new, a scan of all of them costs less than a search for their sessions.
+        # If most requests are new, a scan is faster than a search for their sessions.
         since = self._studied_version if several is not None and plan.rows < before else 0
         self._tables = Tables.own(self._database)
         try:
@@ -475,7 +477,7 @@ class ReadWriteLock:
     """Admits readers together and a writer alone, in the order in which they arrive."""
 
     def __init__(self) -> None:
-        # A writer holds it, and readers pass through it; `asyncio.Lock` is first come, first served.
+        # A writer holds it and readers only acquire it; `asyncio.Lock` is fair.
         self._turnstile = asyncio.Lock()
         self._readers = 0
         self._no_reader = asyncio.Event()
@@ -483,7 +485,7 @@ class ReadWriteLock:
 
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[None, None]:
-        """Inside the block nobody writes."""
+        """A block without writers."""
         async with self._turnstile:
             self._readers += 1
             self._no_reader.clear()
@@ -496,7 +498,7 @@ class ReadWriteLock:
 
     @asynccontextmanager
     async def writing(self) -> AsyncGenerator[None, None]:
-        """Inside the block nobody reads and nobody else writes."""
+        """A block without readers and without other writers."""
         async with self._turnstile:
             await self._no_reader.wait()
             yield
@@ -511,3 +513,74 @@ def several_organizations(organizations: Collection[UUID]) -> ConfigurationError
         problem=f"must be given, because the data holds several organisations ({named}{more})",
         remedy="Name one of them, or give each its own API key",
     )
+
+
+async def rebuild(path: Path) -> int:
+    """Rebuild a store of an older layout; it can be repeated after an interruption.
+
+    Args:
+        path: The directory.
+
+    Returns:
+        The number of requests.
+
+    Raises:
+        ConfigurationError: There is no store of an older layout, or it is open elsewhere.
+        DriverError: ClickHouse gave up; no row is lost.
+    """
+    if not await asyncio.to_thread(path.is_dir):
+        raise ConfigurationError(argument="path", problem=f"must be the directory of a store, got {path}")
+    driver = ChdbDriver(path, limits=UNLIMITED)
+    await driver.open()
+    try:
+        await _check_layouts(driver, path)
+        return await _rebuild(driver)
+    finally:
+        await driver.aclose()
+
+
+async def _check_layouts(driver: WritableDriver, path: Path) -> None:
+    text = f"SELECT name, comment FROM system.tables WHERE database = '{OWN_DATABASE}'"
+    comments = dict((await driver.query(Statement(text))).rows)
+    if REQUESTS_TABLE not in comments:
+        raise ConfigurationError(argument="path", problem=f"holds no store, got {path}")
+    for table in OWN_TABLES:
+        layout = layout_of(comments.get(table, ""))
+        if table in comments and (layout is None or layout > LAYOUT):
+            raise ConfigurationError(
+                argument="path",
+                problem=f"holds a table {table} of an unknown layout ({masked_repr(comments[table])})",
+                remedy="Use the version of helicone-sessions that made it",
+            )
+
+
+async def _rebuild(driver: WritableDriver) -> int:
+    fresh = f"{OWN_DATABASE}_rebuilt"
+    await driver.execute(f"DROP DATABASE IF EXISTS {fresh} SYNC")
+    for statement in (*create_statements(OWN_DATABASE), *create_statements(fresh)):
+        await driver.execute(statement)
+    for table in OWN_TABLES:
+        columns = ", ".join(await _common_columns(driver, table, fresh))
+        await driver.execute(
+            f"INSERT INTO {fresh}.{table} ({columns}) SELECT {columns} FROM {OWN_DATABASE}.{table}"
+            " SETTINGS max_partitions_per_insert_block = 0"
+        )
+    # From here on, each table is either the old one or the new one, and both have all rows.
+    for table in OWN_TABLES:
+        await driver.execute(f"EXCHANGE TABLES {fresh}.{table} AND {OWN_DATABASE}.{table}")
+    await driver.execute(f"DROP DATABASE {fresh} SYNC")
+    found = await driver.query(Statement(f"SELECT count() FROM {OWN_DATABASE}.{REQUESTS_TABLE}"))
+    requests = int(found.rows[0][0])
+    if is_due(0, requests):
+        await update_property_columns(driver, OWN_DATABASE)
+    return requests
+
+
+async def _common_columns(driver: WritableDriver, table: str, fresh: str) -> list[str]:
+    """The stored columns that both tables have."""
+    databases = f"'{OWN_DATABASE}', '{fresh}'"
+    text = (
+        f"SELECT name FROM system.columns WHERE table = '{table}' AND database IN ({databases})"
+        " AND default_kind IN ('', 'DEFAULT') GROUP BY name HAVING count() = 2 ORDER BY name"
+    )
+    return [name for (name,) in (await driver.query(Statement(text))).rows]

@@ -206,7 +206,11 @@ def create_statements(database: str) -> list[str]:
 {_INDEXES}
 )"""
     order = "ORDER BY (organization_id, request_created_at, request_id)"
-    settings = f"enable_block_number_column = 1, enable_block_offset_column = 1, {_WRITE_THROUGH}, {_BUCKETS}"
+    # A merge has buffers for each column of each part; by default it takes up to 100 parts.
+    settings = (
+        "enable_block_number_column = 1, enable_block_offset_column = 1, max_parts_to_merge_at_once = 16,"
+        f" {_WRITE_THROUGH}, {_BUCKETS}"
+    )
     no_merges = (
         "max_bytes_to_merge_at_max_space_in_pool = 1, max_bytes_to_merge_at_min_space_in_pool = 1,"
         " parts_to_delay_insert = 1000000, parts_to_throw_insert = 1000000, max_parts_to_move = 1000000"

@@ -28,7 +28,7 @@ _LARGEST_WHOLE: Final = 2**63
 EXACT_NANO: Final = 2.0**36
 # Twice the relative error of such a product, whose factor and result are both rounded.
 ROUNDING_ERROR: Final = 2.0**-51
-# From here on, and below the other, JavaScript writes a number with an exponent.
+# JavaScript writes numbers from the first limit up, and below the second, with an exponent.
 _LARGE: Final = 1e21
 _SMALL: Final = 1e-6
 # A small `t` or `z` (RFC 3339), and the zone as BigQuery writes it.
@@ -37,11 +37,11 @@ PLACEHOLDER: Final = "helicone_message"
 
 
 class _Refused(ValueError):
-    """Has a message for users, unlike the errors of the JSON encoder."""
+    """An error whose message is for users, unlike those of the JSON encoder."""
 
 
 class ImplausibleCost(Exception):
-    """A cost that is a whole number of thousands of dollars, where the unit was not given."""
+    """A whole cost of at least a thousand dollars, without a unit."""
 
     def __init__(self, cost: object) -> None:
         super().__init__(cost)
@@ -102,7 +102,7 @@ def _body(value: Any) -> Any:
 
 
 def _is_placeholder_text(text: str) -> bool:
-    """Whether the API sent a notice in place of a body, because it keeps the body elsewhere."""
+    """Whether the API returned a placeholder, because the body is stored elsewhere."""
     if PLACEHOLDER not in text[:30] or not text.lstrip().startswith("{"):
         return False
     with suppress(ValueError, RecursionError):
@@ -129,7 +129,7 @@ def _whole(value: Any) -> Any:
     number = _number(value)
     if number is None:
         return None
-    # A larger Decimal compares, but does not compute.
+    # Larger Decimals can be compared, but not computed with.
     if not -_LARGEST_WHOLE < number < _LARGEST_WHOLE or number != number.to_integral_value():
         _refuse(value, "a whole number")
     return int(number)
@@ -176,7 +176,7 @@ def _dollars(value: Any) -> Any:
     dollars = _number(value)
     if dollars is None:
         return None
-    # Far more than the table holds cannot even be multiplied.
+    # Much larger amounts overflow.
     nano = dollars.scaleb(_NANO).to_integral_value() if -1 < dollars < 2**64 else Decimal(-1)
     return int(nano) if 0 <= nano < 2**64 and dollars >= 0 else _refuse(value, "dollars from 0 to 18 billion")
 
@@ -202,7 +202,7 @@ def _time(value: Any, zone: tzinfo | None = None) -> Any:
     if not isinstance(moment, datetime):
         if _plain(value) is None:
             return None
-        # A datetime64 of numpy is a time too, but one without its zone.
+        # A datetime64 of numpy is a time without a zone.
         expected = (
             "a time with its zone" if hasattr(value, "tolist") else "an aware datetime or ISO 8601 text"
         )
@@ -218,11 +218,11 @@ def _time(value: Any, zone: tzinfo | None = None) -> Any:
             )
         moment = moment.replace(tzinfo=zone)
     if not 1900 < moment.year < 2299:
-        # The table would move it to the nearest time that it can hold.
+        # The table would store the nearest time in its range instead.
         _refuse(value, "a time between the years 1900 and 2299")
     if moment.tzinfo is not UTC:
         moment = moment.astimezone(UTC)
-    # Requests are kept to the millisecond; what follows it is the zone.
+    # Times are stored in milliseconds; the zone follows after 23 characters.
     return moment.isoformat(" ", "milliseconds")[:23]
 
 
@@ -264,7 +264,7 @@ def _texts(value: Any) -> Any:
 
 
 def _list_in(text: str) -> list[Any]:
-    """The list that a CSV field spells in JSON, or the text itself as the only one."""
+    """The list in the JSON text of a CSV field, or a list of the text itself."""
     if text.startswith("["):
         with suppress(ValueError, RecursionError):
             return list(json.loads(text))
@@ -284,7 +284,7 @@ def _map_of(parse_item: Parser) -> Parser:
 
 
 def _object_in(text: str) -> Any:
-    """The object that a CSV field spells in JSON; Helicone's own export tool doubles its quotes."""
+    """The object in the JSON text of a CSV field; Helicone's export tool doubles its quotes."""
     for spelling in (text, text.replace('""', '"')):
         with suppress(ValueError, RecursionError):
             return json.loads(spelling)
@@ -344,7 +344,7 @@ def _plain(value: Any) -> Any:
         value = convert()
     if isinstance(value, float):
         return None if math.isnan(value) else value
-    # Its comparisons are missing too, and it is no boolean.
+    # Comparing it gives the missing value again, which is not a boolean.
     return None if type(value).__name__ in ("NAType", "NaTType") else value
 
 
@@ -376,7 +376,7 @@ def parser_of(name: str, column: str, options: RowOptions) -> Parser:
     form = FIELDS[column].form
     if form is Form.TIME:
         return partial(_time, zone=options.assume_time_zone)
-    # An amount in dollars by name is not in the unit of the table's own column.
+    # costUSD is in dollars, whatever the unit of cost.
     if name == "cost" and options.cost_unit != "dollars":
         return _plausible_dollars if options.cost_unit is None else _billionths
     return _PARSERS[form]
