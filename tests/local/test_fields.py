@@ -29,7 +29,7 @@ async def load(data: Any, **options: Any) -> Loaded:
 async def cost_of(data: Any, filter_: Any = None, **options: Any) -> float | None:
     async with (
         LocalServer(data, **options) as server,
-        HeliconeClient(server.api_key, base_url=server.url) as client,
+        HeliconeClient(server.api_key, base_url=server.url, cautions="ignore") as client,
     ):
         return (await client.get_metrics(filter_)).average.session_cost
 

@@ -116,7 +116,7 @@ async def test_a_grid_in_one_statement_equals_its_cells(both_ends: bool | None) 
     options: Any = {"by": by, "every": "1d", "percentiles": ["p50", "p95"]}
     async with (
         LocalServer(some_rows(1)) as server,
-        HeliconeClient(server.api_key, base_url=server.url) as client,
+        HeliconeClient(server.api_key, base_url=server.url, cautions="ignore") as client,
     ):
         whole = await metrics_grid(client, query, **options)
         cells = await metrics_grid(CellByCell(client), query, **options)
