@@ -503,21 +503,18 @@ class _Columns:
             case Form.TEXTS:
                 return Converted("CAST([], 'Array(String)')", _or_missing(text, f"{text} = '[]'"))
             case Form.BODY:
-                sources = [
-                    condition
-                    for name, condition in self.source.bodies.items()
-                    if field_name(name, self.options) == column
-                ]
-                is_text = " AND ".join(sources) or "1"
-                return Converted(
-                    text,
-                    _or_missing(
-                        text,
-                        f"({is_text} OR NOT match({text}, {_literal(_NOT_PLAIN_TEXT)}))"
-                        f" AND position({text}, '{PLACEHOLDER}') = 0",
-                    ),
-                )
+                return self._body(text, column)
         return _text_item(text)
+
+    def _body(self, text: str, column: str) -> Converted:
+        sources = [
+            condition
+            for name, condition in self.source.bodies.items()
+            if field_name(name, self.options) == column
+        ]
+        is_text = " AND ".join(sources) or "1"
+        plain = f"({is_text} OR NOT match({text}, {_literal(_NOT_PLAIN_TEXT)}))"
+        return Converted(text, _or_missing(text, f"{plain} AND position({text}, '{PLACEHOLDER}') = 0"))
 
     def _time(self, text: str) -> Converted:
         is_utc = str(self.options.assume_time_zone) == "UTC"

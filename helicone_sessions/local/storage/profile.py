@@ -6,7 +6,8 @@ Frequent properties become columns of the tables. ClickHouse computes such a col
 wherever a part does not have it yet, so a column changes the speed of a query and never its result.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from hashlib import blake2b
 from typing import Any, Final
 from uuid import UUID
@@ -120,12 +121,10 @@ async def update_property_columns(driver: WritableDriver, database: str, *, is_f
     """
     table = INCOMING_REQUESTS if is_first else REQUESTS_TABLE
     wanted = {_column_of(key): key for key in await _frequent_keys(driver, f"{database}.{table}")}
-    known = await property_columns(driver, database)
-    unneeded = set(known.values()) - wanted.keys() - set(SESSION_COLUMNS.values())
-    missing = {name: key for name, key in wanted.items() if name not in known.values()}
-    changes = [change for name in sorted(unneeded) for change in _drop(name)]
-    changes += [change for name, key in missing.items() for change in _add(name, key)]
-    if changes:
+    known = set((await property_columns(driver, database)).values())
+    unneeded = known - wanted.keys() - set(SESSION_COLUMNS.values())
+    missing = {name: key for name, key in wanted.items() if name not in known}
+    if changes := _changes(unneeded, missing):
         # A load may move whole parts from one table to the other, so both have the same columns.
         for table in (INCOMING_REQUESTS, REQUESTS_TABLE):
             await driver.execute(f"ALTER TABLE {database}.{table} {', '.join(changes)}")
@@ -134,6 +133,11 @@ async def update_property_columns(driver: WritableDriver, database: str, *, is_f
         await driver.execute(
             f"ALTER TABLE {database}.{REQUESTS_TABLE} {', '.join(written)} SETTINGS mutations_sync = 2"
         )
+
+
+def _changes(unneeded: AbstractSet[str], missing: Mapping[str, str]) -> list[str]:
+    changes = [change for name in sorted(unneeded) for change in _drop(name)]
+    return changes + [change for name, key in missing.items() for change in _add(name, key)]
 
 
 async def _frequent_keys(driver: WritableDriver, requests: str) -> list[str]:

@@ -7,6 +7,7 @@ record shows that rows are missing then.
 import asyncio
 import json
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -113,19 +114,27 @@ async def inspect(driver: WritableDriver, database: str, directory: Path) -> Ins
     tables = {table for (table,) in await _select(driver, _TABLES, database)}
     if record is not None and (missing := [table for table in OWN_TABLES if table not in tables]):
         return Inspection(record, tuple(f"the table {table} is missing" for table in missing))
-    losses, broken = [], []
-    for table in sorted(tables):
-        for part, is_intact, reason in await _select(driver, f"CHECK TABLE {database}.{table}"):
-            if not is_intact:
-                broken.append((table, part))
-                why = masked_text(reason, most=_LONGEST_REASON)
-                losses.append(f"part {part} of {table} is damaged ({why})")
-    if not broken and tables.issuperset(OWN_TABLES):
+    damaged = await _damaged_parts(driver, database, sorted(tables))
+    losses = list(damaged.values())
+    if not damaged and tables.issuperset(OWN_TABLES):
         losses = _differences(record, *await _count_rows(driver, database))
-    if losses and not broken:
+    if losses and not damaged:
         parts = await _select(driver, _DETACHED, database)
         losses += [f"ClickHouse could not read {part} of {table}" for table, part in parts]
-    return Inspection(record, tuple(losses), tuple(broken))
+    return Inspection(record, tuple(losses), tuple(damaged))
+
+
+async def _damaged_parts(
+    driver: WritableDriver, database: str, tables: Iterable[str]
+) -> dict[tuple[str, str], str]:
+    """A description of the damage for the table and the name of each damaged part."""
+    damaged = {}
+    for table in tables:
+        for part, is_intact, reason in await _select(driver, f"CHECK TABLE {database}.{table}"):
+            if not is_intact:
+                why = masked_text(reason, most=_LONGEST_REASON)
+                damaged[table, part] = f"part {part} of {table} is damaged ({why})"
+    return damaged
 
 
 def _differences(record: Record | None, requests: int, tags: int) -> list[str]:

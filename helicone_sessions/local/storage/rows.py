@@ -351,16 +351,8 @@ def _row_id(placed: Placed, line: str) -> UUID:
 
 def _stored(plan: "ColumnPlan", where: str, row: Mapping[Any, Any]) -> tuple[dict[str, Any], list[str]]:
     """The values for the table, and the tags of the session."""
-    stored: dict[str, Any] = {}
+    stored, flags = _columns(plan, where, row)
     tags: list[str] = []
-    flags = 0
-    for source, target, parse in plan.columns:
-        if target not in stored:
-            value = _parsed(where, source, parse, row)
-            if value is not None:
-                stored[target] = value
-        elif target == "cost" and _differs(parse, row[source], stored[target]):
-            flags |= Flags.COSTS_DIFFER
     for source, map_name, key in plan.keys:
         value = _parsed(where, source, ITEM_PARSERS[map_name], row)
         if value is not None:
@@ -371,6 +363,20 @@ def _stored(plan: "ColumnPlan", where: str, row: Mapping[Any, Any]) -> tuple[dic
     if flags:
         stored["load_flags"] = int(flags)
     return stored, tags
+
+
+def _columns(plan: "ColumnPlan", where: str, row: Mapping[Any, Any]) -> tuple[dict[str, Any], int]:
+    """The values of columns that are no maps, and whether two costs of the row differ, as flags."""
+    stored: dict[str, Any] = {}
+    flags = 0
+    for source, target, parse in plan.columns:
+        if target not in stored:
+            value = _parsed(where, source, parse, row)
+            if value is not None:
+                stored[target] = value
+        elif target == "cost" and _differs(parse, row[source], stored[target]):
+            flags = Flags.COSTS_DIFFER
+    return stored, flags
 
 
 def _parsed(where: str, source: Any, parse: Parser, row: Mapping[Any, Any]) -> Any:
