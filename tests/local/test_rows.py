@@ -146,9 +146,8 @@ EXPORTED = {
 
 
 async def _answers(serve: Any, data: Any, *asked: Any) -> list[float | None]:
-    async with serve(data) as client:
-        # A condition on a stored 0 may be about missing values, which is not the subject here.
-        client = client.with_options(cautions="ignore")
+    async with serve(data) as served:
+        client = served.with_options(cautions="ignore")
         return [(await client.get_metrics(each)).average.session_cost for each in asked]
 
 
