@@ -34,7 +34,7 @@ class Form(Enum):
     COUNT = "a whole number from 0 up"
     STATUS = "a whole number"
     DOLLARS = "dollars from 0 up"
-    TEXT = "text; numbers and booleans become JSON text"
+    TEXT = "text"
     BODY = "text; objects become JSON text"
     FLAG = "true or false, also 1 or 0"
     TEXTS = "a list of texts"
