@@ -1,4 +1,4 @@
-"""The clock by which waits are measured; tests can replace it."""
+"""The clock that measures waits; tests can replace it."""
 
 import asyncio
 import time

@@ -1,7 +1,7 @@
 """Copies the requests of an account into a store of the embedded engine.
 
 The time is copied in periods, oldest first. Each period is read and stored completely before the checkpoint
-records it, so that a kill at any moment loses nothing. A request that arrives twice replaces itself.
+records it, so that a kill at any moment loses nothing. A request that arrives twice is stored once.
 """
 
 import asyncio

@@ -307,7 +307,7 @@ def _run_grids(report: _Report) -> None:
 
 
 def _name_of(cell: GridCell) -> str:
-    """The segment and the period, of which a total may lack either."""
+    """The segment and the period; a total may lack either."""
     found = [str(part) for part in (cell.segment, cell.period) if part is not None]
     return ", ".join(found if len(found) > 1 else [*found, "total"])
 

@@ -143,7 +143,7 @@ def cautions(root: Node) -> tuple[Caution, ...]:
 
 @attrs.frozen
 class DataGaps:
-    """The columns of which the data of a server lacks values.
+    """The columns that lack values in a server's data.
 
     Args:
         some: Columns of which some requests have no value.
@@ -164,7 +164,7 @@ SERVICE_GAPS: Final = DataGaps(
 
 
 def data_cautions(root: Node, gaps: DataGaps) -> tuple[Caution, ...]:
-    """The cautions of a filter for data of which the gaps are known.
+    """The cautions of a filter for data with known gaps.
 
     >>> from helicone_sessions import F
     >>> condition = (F.cost < 1) & F.request_body.contains("x")

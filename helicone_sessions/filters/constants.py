@@ -279,7 +279,7 @@ def unescape_like(pattern: str) -> str | None:
 
 
 def like_inside(pattern: str) -> str | None:
-    r"""The text for which *pattern* searches anywhere in a value, or None if it means something else.
+    r"""The text that *pattern* finds anywhere in a value, or None if it means something else.
 
     >>> like_inside("%gpt%"), like_inside("gpt%"), like_inside("%g_t%"), like_inside(r"%50\%")
     ('gpt', None, None, None)

@@ -92,7 +92,7 @@ def can_be_written(leaf: Leaf) -> bool:
 
 
 def to_text(root: Node) -> str:
-    """The tree as text from which `parse_filter` makes an equal filter."""
+    """The tree as text that `parse_filter` reads back as an equal filter."""
     return _written(root, _pieces)
 
 

@@ -111,7 +111,7 @@ class Dataset:
 
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[Engine, None]:
-        """The engine; inside the block it sees a load completely or not at all.
+        """The engine; queries inside the block see each load completely or not at all.
 
         Raises:
             DriverError: An earlier load could not be completed.

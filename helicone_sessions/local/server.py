@@ -440,7 +440,7 @@ class LocalServer:
             ) from error
 
     async def _tracked(self, work: Coroutine[Any, Any, Loaded]) -> Loaded:
-        """Run a load, for which the server waits when it stops."""
+        """Run a load; a server that stops waits for it."""
         adding = asyncio.create_task(work)
         self._adding.add(adding)
         adding.add_done_callback(self._adding.discard)

@@ -59,9 +59,9 @@ class HistogramRow(AsDict):
     Bars are ClickHouse's: at most ten, of unequal width, and their heights can be fractional.
 
     Args:
-        range_start: Where the bar starts, in the unit of its histogram.
-        range_end: Where it ends.
-        value: Its height, in sessions.
+        range_start: The start of the bar, in the unit of its histogram.
+        range_end: The end of the bar.
+        value: The number of sessions in it.
 
     >>> row = HistogramRow(range_start=1.0, range_end=2.0, value=6.0)
     >>> f"{row.value:.0f} sessions of {row.range_start:.0f} to {row.range_end:.0f} requests"

@@ -410,7 +410,7 @@ class _Answer:
             return None
 
     def said(self) -> str:
-        """The service's own words, in whatever form they come."""
+        """The service's error text, whatever its form."""
         body = self.json()
         if isinstance(body, Mapping):
             for name in ("error", "message", "detail"):

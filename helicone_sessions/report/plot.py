@@ -257,7 +257,7 @@ class _Rows(NamedTuple):
 
     @classmethod
     def of(cls, cells: Mapping[Hashable, Sequence[GridCell]], metric: Quantity, most: int) -> Self:
-        """The rows of at most so many segments, those with the highest values."""
+        """The rows of the segments with the highest values, up to a limit."""
         values = {name: [_value(cell, metric) for cell in row] for name, row in cells.items()}
         highest = sorted(values, key=lambda name: max(_known(values[name]), default=-math.inf), reverse=True)
         drawn = set(highest[:most])
@@ -541,7 +541,7 @@ def _name_periods(axes: "Axes", periods: Sequence[Period]) -> None:
 
 
 def _dates(periods: Sequence[Period]) -> list[str]:
-    """Short names of periods, as 17 Nov, with the time or the year if they need it."""
+    """Short names of periods such as 17 Nov, with the time or the year if needed."""
     starts = [period.start for period in periods if period.start is not None]
     if len(starts) < len(periods) or len(periods) == 1:
         return [period.span() for period in periods]

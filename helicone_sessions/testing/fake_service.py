@@ -116,7 +116,7 @@ def _is_proactor(loop: asyncio.AbstractEventLoop) -> bool:
 
 
 class ServerThread:
-    """A thread with an event loop in which a server runs."""
+    """A thread that runs a server in its event loop."""
 
     def __init__(self, server: LoopbackServer) -> None:
         self._server = server
@@ -300,7 +300,7 @@ class FakeHelicone:
 
         Args:
             answers: `SessionMetrics`, a `Reply`, a `Fault`, or an async function that takes the
-                `RecordedRequest` and returns one of them. `SessionMetrics` stand for the answer from
+                `RecordedRequest` and returns one of them. `SessionMetrics` are replaced by the answer from
                 `sessions` and `stored_requests`, if the request is for them.
 
         >>> FakeHelicone().will_answer(Reply(503, headers={"Retry-After": "30"}), metrics(cost=0.5))
@@ -311,8 +311,8 @@ class FakeHelicone:
         """Set the answer to every request that matches *to*; the latest matching rule wins.
 
         Args:
-            to: A `SessionMetricsQuery` for requests with an equal query, a filter for those with an equal
-                filter, a string for those with this ``name_contains``, or a function of the query.
+            to: A `SessionMetricsQuery` for requests with an equal query, a filter for requests with an
+                equal filter, a string for requests with this ``name_contains``, or a function of the query.
             answer: As in `will_answer`.
         """
         self._rules.add_rule(to, answer)

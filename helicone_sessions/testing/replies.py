@@ -333,7 +333,7 @@ def checked(answer: Answer) -> Answer:
 def matcher(to: Matching | None) -> _Matches:
     """A predicate for queries.
 
-    Queries and filters are compared in their wire form, in which equal ones have the same form.
+    Queries and filters are compared in their wire form, which is the same for equal ones.
 
     Raises:
         TypeError: *to* cannot be compared with a query.

@@ -26,7 +26,7 @@ _Begun = list[tuple["Hooks", Any]]
 
 @attrs.frozen
 class Attempt:
-    """One request of a query, after its end.
+    """One request of a query, and its outcome.
 
     Args:
         number: The number of the attempt within its query, from 1.
@@ -50,7 +50,7 @@ class Attempt:
 
 @attrs.frozen
 class QueryOutcome:
-    """One query of a client, after its end.
+    """One query of a client, and its outcome.
 
     Args:
         query: A `SessionMetricsQuery`, or the query for a page or a count of sessions or requests.

@@ -373,7 +373,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class Gate:
-    """A line in which the queries of a client wait before each attempt, first come, first served.
+    """The line where queries wait before each attempt, first come, first served.
 
     Args:
         account: Identifies one key of one service.

@@ -563,7 +563,7 @@ def _insert(connection: Connection, table: str, batch: bytes) -> None:
 
 
 def _in_thread(work: Callable[[], Any]) -> Future[Any]:
-    """Do *work* on a thread for which neither the loop nor the process waits when it ends."""
+    """Run *work* on a thread; neither the loop nor the process waits for it at shutdown."""
     future = _started_future()
     threading.Thread(target=_settle, args=(future, work), name="helicone-engine-open", daemon=True).start()
     return future

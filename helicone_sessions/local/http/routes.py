@@ -117,7 +117,7 @@ class _RequestQueue:
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """Hold a place in the queue, in which the request waits for ``running``.
+        """Hold a place in the queue, where the request waits for ``running``.
 
         Raises:
             _QueueFull: There is no free place.

@@ -65,7 +65,7 @@ class ServiceQuery:
     Args:
         query: The query.
         wire_filter: Its filter, with converted constants.
-        failure: The error of the server, if the query fails whatever the data is.
+        failure: The error of the server, if the query fails on any data.
     """
 
     query: Any
@@ -120,7 +120,7 @@ def _within_bounds(wire: Mapping[str, Any], failures: list[str]) -> dict[str, An
 
     Args:
         wire: The converted body.
-        failures: Takes the errors with which the server answers such values.
+        failures: Collects the server's errors for such values.
     """
     found: dict[str, Any] = {}
     for name in ("offset", "limit"):

@@ -93,7 +93,7 @@ class Condition:
 
     Args:
         text: The condition on requests; if `on_sessions`, on groups of requests.
-        marks: The conditions on requests to which `text` refers as ``marks[1]``, ``marks[2]``, …
+        marks: The conditions on requests that `text` refers to as ``marks[1]``, ``marks[2]``, …
         on_sessions: Whether the filter has conditions on whole sessions.
     """
 
@@ -193,7 +193,7 @@ def check_stored(column: ColumnFacts, tables: Tables) -> None:
     """Check that a table has the columns behind *column*.
 
     Raises:
-        Unanswerable: It has not.
+        Unanswerable: It lacks them.
     """
     if column.name in _NOT_KEPT:
         raise Unanswerable(f"{column.name} cannot be filtered on here: {_NOT_KEPT[column.name]}")
@@ -314,7 +314,7 @@ def _text(expression: str, leaf: Leaf, parameters: Parameters) -> str:
 
 
 def _any_of_several(leaf: Leaf, parameters: Parameters, each: str, before: str, after: str) -> str:
-    """At least one value fulfils the operator; for a negative operator, no value fulfils its opposite."""
+    """At least one value matches the operator; for a negative operator, no value matches its opposite."""
     positive = _POSITIVE.get(leaf.operator)
     inner = attrs.evolve(leaf, operator=positive) if positive else leaf
     value = str(leaf.value)

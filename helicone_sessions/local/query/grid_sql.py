@@ -209,13 +209,13 @@ FROM ({groups}
         time_filter: TimeFilter | None,
         keys: Mapping[str, str],
     ) -> tuple[str, str]:
-        """A statement for parts, and a condition that the parts must still fulfil.
+        """A statement for parts, and a condition that the parts must still match.
 
         Args:
             common: The condition of the query.
             conditions: The conditions of the segments.
             time_filter: The time of all parts.
-            keys: The keys by which requests are grouped besides the session, as SQL by name.
+            keys: The keys that group requests besides the session, as SQL by name.
         """
         query = attrs.evolve(self.grid.query, time_filter=time_filter)
         where = scope(

@@ -235,7 +235,7 @@ ORDER BY {_COLUMNS[column]} {order}, id, names LIMIT {wanted.limit}"""
 
 
 def _sessions(selection: Selection, *, by_name: bool = False) -> str:
-    """A statement for sessions with their ids and names, instead of the hashes by which queries group."""
+    """A statement for sessions with their ids and names, instead of the hashes that other queries use."""
     tables = attrs.evolve(
         selection.tables,
         session_key=selection.tables.each_id,

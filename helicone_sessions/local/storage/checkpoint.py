@@ -1,7 +1,6 @@
 """The checkpoint of a sync: the times whose requests a store holds completely, by organisation.
 
-It is written after the rows: after a kill between both, the next sync reads them again, and they replace
-themselves.
+It is written after the rows: after a kill between the two, the next sync reads and replaces them.
 """
 
 import json

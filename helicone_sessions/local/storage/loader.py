@@ -271,7 +271,7 @@ def _rows_left(part: _Part, indexes: list[int]) -> list[Placed]:
 
 
 async def _on_own_thread(work: Callable[[], T]) -> T:
-    """Run *work* on a daemon thread: the user's iterable may block for ever, and the exit does not wait."""
+    """Run *work* on a daemon thread: the user's iterable may block forever, and the exit does not wait."""
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()
 

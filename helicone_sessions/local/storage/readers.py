@@ -484,10 +484,10 @@ def _csv_row(block: CsvRows | CsvLines, index: int, line: int, fields: list[str]
 
 
 def _is_row_per_line(text: bytes, fields: int) -> bool:
-    """Whether `csv` and ClickHouse alike certainly read each line of some text by itself.
+    """Whether both `csv` and ClickHouse certainly read each line of a text as one row.
 
-    Quotes are where RFC 4180 has them, no field holds a line break, no line is empty, and there are as many
-    commas as so many *fields* in a line take.
+    Quotes are where RFC 4180 has them, no field holds a line break, no line is empty, and the number of
+    commas fits *fields* in each line.
     """
     start = 0
     while start < len(text):

@@ -148,7 +148,7 @@ class BadRow(Exception):
 
     Args:
         where: Its place.
-        field: The field that is wrong; None if it is the row as a whole.
+        field: The wrong field; None if the whole row is wrong.
         reason: The problem; continues a sentence.
     """
 

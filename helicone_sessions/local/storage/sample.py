@@ -1,8 +1,8 @@
 """A sample of thirty days of requests, made up and the same on every machine, that tells a story.
 
-Four kinds of sessions use four models. One model is several times as dear as the others, research sessions
-are much longer than the rest, and on one day a provider stumbles: requests fail, are made again, and take
-five times as long.
+Four kinds of sessions use four models. One model costs several times as much as the others, research sessions
+are much longer than the rest, and on one day a provider has an outage: requests fail, are repeated, and
+take five times as long.
 """
 
 import math
@@ -60,7 +60,7 @@ def sample_rows(end: datetime | None = None) -> Iterator[dict[str, Any]]:
     """The rows of the sample, session by session.
 
     Args:
-        end: Where the thirty days end; without it at the last midnight in UTC, so that the last days of
+        end: The end of the thirty days; by default the last midnight in UTC, so that the last days of
             the sample are the last days of the calendar.
     """
     chance = random.Random(_SEED)  # noqa: S311 - to be the same on every machine is its purpose
@@ -155,7 +155,7 @@ def _pick(chance: random.Random, choices: tuple[tuple[Any, float], ...]) -> Any:
 
 
 def _poisson(chance: random.Random, mean: float) -> int:
-    """How many of many rare events happen (Knuth's way)."""
+    """A Poisson-distributed number of rare events (Knuth's method)."""
     limit, product, count = math.exp(-mean), chance.random(), 0
     while product > limit:
         product *= chance.random()

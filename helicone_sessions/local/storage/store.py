@@ -1,7 +1,7 @@
 """A store: the requests in tables that this package makes, fills and, in memory, drops again.
 
-A load fills staging tables first, and its rows move to the requests when it is complete, so that a load that
-fails leaves and changes nothing. After a kill, the next `Store.open` moves what was staged: every batch that
+A load fills staging tables first, and its rows move to the requests when it is complete, so that a failed
+load changes nothing. After a kill, the next `Store.open` moves what was staged: every batch that
 ``on_progress`` has reported is kept. Replaced requests are deleted before the move, so that no query has to
 look for duplicates; queries wait meanwhile.
 """

@@ -104,13 +104,13 @@ class Tables:
     Args:
         requests: The table of requests, with ``FINAL`` where it replaces rows.
         tags: The table of tags, likewise; None if there is none.
-        columns: The columns of requests that are there.
+        columns: The existing columns of requests.
         session_id: The expression for a request's session id in a condition, for which there may be an index.
         session_name: The expression for the name of its session, likewise.
-        each_id: The expression for the session id where every row is read.
+        each_id: The expression for the session id in statements that read every row.
         each_name: The expression for the name, likewise.
-        session_key: The expression by which requests are grouped into sessions.
-        each_name_key: The expression by which the requests of a session are grouped into names.
+        session_key: The expression that groups requests into sessions.
+        each_name_key: The expression that groups the requests of a session by name.
         property_keys: The column with the keys of the properties, if there is one.
         property_columns: The columns of frequent properties, by key.
         has_several_names: Whether a session may have several names; None if unknown.

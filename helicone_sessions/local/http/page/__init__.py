@@ -1,1 +1,1 @@
-"""The page at ``/``: a filter box, the question, its answer drawn, and the texts that ask it elsewhere."""
+"""The page at ``/``: a filter box, the results as charts and tables, and the query as code."""

@@ -75,7 +75,7 @@ _KEYS: Final = {
 
 
 async def page(_request: web.Request) -> web.Response:
-    """The page; it holds no data, so it asks for no key."""
+    """The page; it holds no data, so it needs no key."""
     facts.get().outcome = "answered"
     text, headers = document()
     return web.Response(text=text, content_type="text/html", charset="utf-8", headers=headers)
@@ -181,7 +181,7 @@ def _of_column(column: ColumnFacts) -> dict[str, Any]:
 
 
 def _operators(column: ColumnFacts, constant: str) -> Iterator[str]:
-    """The operators with which a condition on the column can be written, and the negations of words."""
+    """The operators for conditions on the column, and the negations of words."""
     name = f'{column.name}["a"]' if column.kind is Kind.MAP else column.name
     behind = {"in": f"({constant})", "between": f"{constant} and {constant}"} | dict.fromkeys(_ENDINGS, "")
     for operator in OPERATORS_OF[column.kind]:
