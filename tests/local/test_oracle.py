@@ -164,7 +164,8 @@ class Asked:
 
     def __init__(self, runner: asyncio.Runner, client: HeliconeClient) -> None:
         self._runner = runner
-        self._client = client
+        # Missing values are among the rows, so many filters would have a caution.
+        self._client = client.with_options(cautions="ignore")
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         return self._runner.run(self._client.get_metrics(*args, **options))
