@@ -120,7 +120,7 @@ def _advice(error: HeliconeError) -> str:
 def usage_error(error: "CycloptsError") -> str:
     """The text of an error in the command line itself, with the command that shows the help."""
     command = shlex.join(["helicone-sessions", *_command(error)])
-    return f"{_usage_problem(error)}\n  {command} --help lists what there is, with examples"
+    return f"{_usage_problem(error)}\n  {command} --help shows the usage and examples"
 
 
 def _command(error: "CycloptsError") -> Sequence[str]:

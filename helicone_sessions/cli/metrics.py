@@ -199,7 +199,7 @@ def metrics(
         name_contains: Only sessions of this name.
         by: Segments: a column, e.g. model, for each of its values; a column and values, e.g.
             model=gpt-4o,o3; or a name and a filter, e.g. 'slow:latency > 5000'. Repeat the last two for more.
-        top: The number of values of a column, those with the highest total cost.
+        top: The number of values of a column to keep, by total cost.
         every: Divide the time into periods of this length, e.g. 1d or 6h.
         quantity: The number that a table of several periods, or a picture, shows.
         percentile: A quantile of all sessions to add to the table, p50, p75, p95, p99 or p99.9. Repeat it

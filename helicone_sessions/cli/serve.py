@@ -260,7 +260,7 @@ async def _announce(
     _report_load(server.loaded, loading)
     # Counting the rows of a foreign cluster can take long.
     count = None if where.startswith("in ClickHouse") else await server.count()
-    _say(f"serving {'what is' if count is None else f'{count:,} requests'} {where}")
+    _say(f"serving {'the requests' if count is None else f'{count:,} requests'} {where}")
     if count == 0:
         why = f"{', '.join(data)} has no rows" if data else "begin with --data FILE or --sample"
         _say(f"every answer will be empty: {why}. Rows can also be sent to POST /v1/rows")

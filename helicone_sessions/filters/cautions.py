@@ -146,8 +146,8 @@ class DataGaps:
     """The columns that lack values in a server's data.
 
     Args:
-        some: Columns of which some requests have no value.
-        all: Columns of which no request has a value.
+        some: Columns without a value in some requests.
+        all: Columns without a value in any request.
     """
 
     some: frozenset[str] = frozenset()

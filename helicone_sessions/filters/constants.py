@@ -310,7 +310,7 @@ def pattern_for_contains(text: str) -> str | None:
 
 
 def sent_for_contains(pattern: str) -> str | None:
-    r"""The text for which `pattern_for_contains` gives *pattern*, or None.
+    r"""The text whose `pattern_for_contains` is *pattern*, or None.
 
     >>> sent_for_contains(r"%50\%%"), sent_for_contains("%gpt%")
     ('50%', None)

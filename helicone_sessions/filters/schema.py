@@ -90,8 +90,8 @@ class ColumnFacts:
         missing_as: The value that is stored for a missing one, of columns that nearly every request has;
             None for other columns.
         often_missing: Whether the service has requests without a value.
-        missing_remedy: The way to leave out requests without a value.
-        uncopied: The way to values that a sync does not copy; empty for columns that it copies.
+        missing_remedy: How to leave out requests without a value.
+        uncopied: How to get values that a sync does not copy; empty for columns that it copies.
         sentinels: Words that ``equals`` reads as a missing or empty value.
         on_server: The effect of a condition in the open-source server.
         server_refuses: Operators that fail in that server, although it reads the column.
@@ -99,7 +99,7 @@ class ColumnFacts:
         server_expires: Whether that server deletes the values of older requests.
         server_scale: The factor that it applies to a constant; it drops the fraction of the product.
         server_note: Other facts about the server.
-        server_remedy: The way to avoid the difference.
+        server_remedy: How to avoid the difference.
         operators: The operators of the contract.
     """
 
@@ -251,7 +251,7 @@ _COLUMNS: Final[tuple[ColumnFacts, ...]] = (
         server_note=_MISSING_NOTE,
         server_remedy=_SUM_REMEDY,
     ),
-    _text("target_url", "address to which the request was forwarded", nullable=True),
+    _text("target_url", "address that the request was forwarded to", nullable=True),
     ColumnFacts("property_key", "the request has a property of this name", table=REQUESTS, kind=Kind.KEY),
     _map("properties", "properties of the request by key, such as Helicone-Session-Id"),
     _map(

@@ -162,7 +162,7 @@ def from_wire(
 
     Raises:
         FilterTypeError: Something has the wrong type; the message gives its JSON path.
-        FilterValueError: Something is unknown or not one condition; likewise.
+        FilterValueError: Something is unknown or not one condition; the message gives its JSON path.
     """
     done: list[Node] = []
     waiting: list[tuple[object, _Trail] | type[And | Or]] = [(wire, (path, None))]

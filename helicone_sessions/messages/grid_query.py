@@ -97,7 +97,7 @@ class GroupBy:
     Args:
         column: A text or boolean column of requests, ``"status"``, or ``"properties"`` with a key.
         key: The key of the property.
-        top: The number of values, those with the highest total cost in the time of the query; None for all.
+        top: The number of values to keep, by total cost in the time of the query; None for all.
 
     Raises:
         FilterTypeError: An argument has the wrong type.

@@ -136,7 +136,7 @@ class Histogram(AsDict, Sequence[HistogramRow]):
 
     @property
     def total(self) -> float:
-        """The number of sessions in the histogram, without those beyond the cut.
+        """The number of sessions in the histogram, without sessions beyond the cut.
 
         >>> Histogram((HistogramRow(1.0, 2.0, 6.0), HistogramRow(2.0, 4.0, 2.0)), unit="requests").total
         8.0

@@ -289,7 +289,7 @@ async def fill(
 ) -> None:
     """Run the queries of cells without metrics, and replace them by the filled cells.
 
-    After a cancellation, *cells* holds what was completed.
+    After a cancellation, *cells* holds the completed cells.
 
     Args:
         client: The client.

@@ -74,7 +74,7 @@ class MetricsGrid(Tabular):
         cells: The cells and totals by the indexes of segment and period; None is the total over all of them.
         percentiles: The quantiles that were requested for each cell.
         exact_sums: Whether sessions were counted on the service too.
-        note: The way in which the segments were found, if they are the values of a column.
+        note: How the segments were found, if they are the values of a column.
 
     >>> import asyncio
     >>> from helicone_sessions import F, HeliconeClient
@@ -124,7 +124,7 @@ class MetricsGrid(Tabular):
 
     @property
     def column_names(self) -> tuple[str, ...]:
-        """The columns of the rows: `columns`, and those of the percentiles that were requested.
+        """The columns of the rows: `columns`, and the requested percentiles.
 
         >>> MetricsGrid(SessionMetricsQuery(), {}, (), {}, percentiles=("p95",)).column_names[-1]
         'dollars_p95'
@@ -399,7 +399,7 @@ async def metrics_grid(
             such as ``F.model``, ``"model"`` or ``F.properties["tier"]``, whose values are the segments. On
             the service these are the values in up to 10,000 requests, which `MetricsGrid.note` mentions. By
             default there is one segment, "all".
-        top: The number of values of a column, those with the highest total cost; None for all.
+        top: The number of values of a column to keep, by total cost; None for all.
         every: The length of a period, for example ``"1d"``, or the time filters of the periods, for example
             from `TimeFilter.split`. By default there is one period, the query's whole time. A period
             includes its start.

@@ -133,7 +133,7 @@ def plot_grid(
 
     A grid of one period has a bar for each segment instead of lines. A failed cell is a gap in a line, and
     crossed out in a heatmap, where a cell without a session has a dash. The marker of a partial period is
-    hollow. Of many segments those with the highest values are drawn.
+    hollow. Of many segments, the ones with the highest values are drawn.
 
     Args:
         grid: The grid.

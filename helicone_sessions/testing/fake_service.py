@@ -169,7 +169,7 @@ class FakeHelicone:
 
     It rejects the requests that the open-source server rejects, with the same texts: a wrong path (404), a
     missing or wrong key (401), a malformed key (400), a body that breaks the contract (400). It also rejects
-    a filter of which the real server would silently read only a part. Such filters and broken bodies are
+    a filter that the real server would silently read only in part. Such filters and broken bodies are
     recorded in ``complaints``.
 
     Args:

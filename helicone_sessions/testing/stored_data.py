@@ -304,7 +304,7 @@ class _Times:
 
 
 def _conditions_on_time(condition: Filter | None) -> Iterator[Any]:
-    """The conditions on the time of requests that every match fulfils."""
+    """The conditions on the time of requests that hold for every match."""
     if condition is None or condition.matches_nothing:
         return
     root = simplify(condition.node)

@@ -87,7 +87,7 @@ class HeliconeClient(Listings):
             (`Filter.cautions`): ``"warn"`` issues a `HeliconeFilterWarning`, once for each place in your
             code; ``"error"`` raises an error before anything is sent; ``"ignore"`` does nothing. A server
             that announces that it follows the contract, such as `LocalServer`, causes a warning only for a
-            condition on a column of which its data lacks values.
+            condition on a column that lacks values in its data.
 
     Raises:
         ConfigurationError: There is no key, or an argument cannot be used.
@@ -214,7 +214,7 @@ class HeliconeClient(Listings):
         """The metrics of the sessions that a query selects; await the result.
 
         Args:
-            query: A whole query, or a filter to which the keywords are added; None selects everything.
+            query: A whole query, or a filter that the keywords are added to; None selects everything.
             name_contains: As in `SessionMetricsQuery`, like all that follow.
             time_filter: The time of the requests.
             p_size: The cut of the histograms.

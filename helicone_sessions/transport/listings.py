@@ -118,7 +118,7 @@ class Listings:
     ) -> Coroutine[Any, Any, Sessions]:
         """The sessions with matching requests, the first in the order of *sort*; await the result.
 
-        The totals of a `Session` are those of the matching requests; with *whole_sessions* those of all its
+        The totals of a `Session` cover the matching requests; with *whole_sessions*, all its
         requests. Requests without a session id are left out.
 
         The service sorts only by ``created_at``. For other orders the client reads all pages, each of up to

@@ -402,7 +402,7 @@ class Gate:
         """Take a turn if no query waits and there is room; `answered` or `left` returns it.
 
         Args:
-            until: The second by which the query needs room.
+            until: The time by which the query needs room.
         """
         if self._line or self._is_shut:
             return False
@@ -413,7 +413,7 @@ class Gate:
         """Wait for a turn and for room, and take it; `answered` or `left` returns it.
 
         Args:
-            until: The second by which the query needs room.
+            until: The time by which the query needs room.
             on_wait: Called with the seconds of each wait of a known length.
 
         Returns:

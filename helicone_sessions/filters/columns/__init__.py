@@ -69,7 +69,7 @@ class Columns:
     total_tokens = NumberColumn("total_tokens")
     """Tokens sent and received."""
     target_url = TextColumn("target_url")
-    """Address to which the request was forwarded."""
+    """Address that the request was forwarded to."""
     property_key = PropertyKeyColumn("property_key")
     """The request has a property of this name."""
     properties = MapColumn("properties", TextColumn)

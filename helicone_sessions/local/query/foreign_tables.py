@@ -1,4 +1,4 @@
-"""Finds Helicone's tables in an existing ClickHouse, and the way to query them."""
+"""Finds Helicone's tables in an existing ClickHouse, and how to query them."""
 
 import logging
 import re

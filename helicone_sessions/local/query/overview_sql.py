@@ -81,7 +81,7 @@ class Bars:
 
 @attrs.frozen
 class InBar:
-    """The sessions of a query, or those in one bar.
+    """The sessions of a query, or only the sessions in one bar.
 
     Args:
         query: The query; the cut of its histograms has no effect.

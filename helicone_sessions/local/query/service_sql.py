@@ -87,7 +87,7 @@ def service_condition(wire: WireFilter, parameters: Parameters, tables: Tables) 
 
 
 def service_having(wire: WireFilter, parameters: Parameters, columns: Mapping[str, str]) -> str:
-    """Compile a filter to the open-source server's condition on groups, in which other conditions are true.
+    """Compile a filter to the open-source server's condition on groups; other conditions are true in it.
 
     Args:
         wire: The filter as it was sent, which follows the contract.

@@ -100,7 +100,7 @@ def write_checkpoint(directory: Path, organization: UUID, coverage: Coverage) ->
 
 
 def delete_checkpoint(directory: Path) -> None:
-    """Forget what is covered, because rows are lost: the next sync reads everything again.
+    """Forget the coverage, because rows are lost: the next sync reads everything again.
 
     Raises:
         ConfigurationError: The file cannot be deleted.

@@ -323,7 +323,7 @@ def _form(name: str) -> Form | None:
 
 @attrs.frozen
 class _Columns:
-    """Makes the columns of the table out of a source."""
+    """Makes the columns of the table from a source."""
 
     source: _Source
     options: RowOptions
@@ -455,7 +455,7 @@ class _Columns:
         return self._object(self._share(_single_quoted(text)) if self.source.doubles_quotes else text, form)
 
     def _object(self, text: str, form: Form) -> Converted:
-        """A map out of the text of an object."""
+        """A map from the text of an object."""
         # The map is empty if the text is not valid.
         values = self._share(f"JSONExtract(ifNull({text}, '{{}}'), 'Map(String, Nullable(String))')")
         converted = _map(values, form)
@@ -569,7 +569,7 @@ def _single_quoted(text: str) -> str:
 
 
 def _map(values: str, form: Form, *, is_whole: bool = False) -> Converted:
-    """A map of the table out of a map whose values may be null; a repeated key is left to Python."""
+    """A map of the table from a map whose values may be null; a repeated key is left to Python."""
     value, certain = "v", f"length({values}) = arrayUniq(mapKeys({values}))"
     if form is Form.SCORES:
         item = _whole_item("v") if is_whole else _score_item("v")

@@ -86,7 +86,7 @@ async def data_gaps(driver: WritableDriver, database: str, organization: UUID) -
 
 
 def _any_of(table: str, search: str) -> str:
-    """A subquery for 1 if a row fulfils a condition, or else 0."""
+    """A subquery for 1 if a row matches a condition, or else 0."""
     first = f"SELECT 1 FROM {table} WHERE organization_id = {{organization:UUID}} AND {search} LIMIT 1"
     return f"(SELECT count() FROM ({first}))"
 

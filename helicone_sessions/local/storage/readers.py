@@ -104,7 +104,7 @@ class Block(Protocol):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The columns; of JSON Lines those in a sample of the rows."""
+        """The columns; for JSON Lines, the columns in a sample of the rows."""
         ...
 
     @property
@@ -118,7 +118,7 @@ class Block(Protocol):
         ...
 
     def rows(self, chosen: Iterable[int] | None = None) -> Iterator[Placed]:
-        """The rows as Python objects: all, or those at the *chosen* indexes, which ascend."""
+        """The rows as Python objects: all, or the rows at the *chosen* indexes, which ascend."""
         ...
 
 

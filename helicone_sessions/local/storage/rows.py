@@ -265,7 +265,7 @@ class RowEncoder:
 
     @property
     def next_version(self) -> int:
-        """A version above those of all rows so far."""
+        """A version above the versions of all rows so far."""
         return self._version
 
     def reserve(self, count: int) -> int:

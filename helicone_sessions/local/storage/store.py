@@ -124,7 +124,7 @@ class Store:
 
     @property
     def tables(self) -> Tables:
-        """The tables, with what is known about them now: the next load may change it."""
+        """The tables, with the facts that are known now: the next load may change them."""
         only = next(iter(self.organizations)) if len(self.organizations) == 1 else None
         return attrs.evolve(self._tables, only_organization=only)
 

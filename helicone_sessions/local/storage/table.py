@@ -97,7 +97,7 @@ def _hash(text: str) -> str:
 
 @attrs.frozen
 class Tables:
-    """Where requests and tags are, as SQL, and what is known about them.
+    """The places of requests and tags, as SQL, and known facts about them.
 
     The expressions for sessions and properties are the only SQL that depends on the table.
 
@@ -105,7 +105,7 @@ class Tables:
         requests: The table of requests, with ``FINAL`` where it replaces rows.
         tags: The table of tags, likewise; None if there is none.
         columns: The existing columns of requests.
-        session_id: The expression for a request's session id in a condition, for which there may be an index.
+        session_id: The expression for a request's session id in a condition, which may use an index.
         session_name: The expression for the name of its session, likewise.
         each_id: The expression for the session id in statements that read every row.
         each_name: The expression for the name, likewise.
@@ -191,7 +191,7 @@ def layout_of(comment: str) -> int | None:
 
 
 def create_statements(database: str) -> list[str]:
-    """The statements that make what is not there yet in *database*, whose name is the engine's own.
+    """The statements that create missing tables in *database*, whose name is the engine's own.
 
     A load moves whole parts from the staging table to the requests, so both have the same structure, and
     neither is partitioned. Numbers of blocks are kept for the deletes of a load, which are patches of a few
