@@ -203,7 +203,7 @@ def metrics(
         every: Divide the time into periods of this length, e.g. 1d or 6h.
         quantity: The number that a table of several periods, or a picture, shows.
         percentile: A quantile of all sessions to add to the table, p50, p75, p95, p99 or p99.9. Repeat it
-            for more; on the service each is another query per cell.
+            for more; on the service each costs another query per cell.
         exact: Count sessions, requests and dollars on the service too, with another query per cell.
         compare: Compare with the time of the same length before.
         fail_if: End with code 6 if a condition holds, e.g. 'dollars_total > 100', or with --compare previous

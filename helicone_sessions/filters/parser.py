@@ -126,7 +126,7 @@ def as_filter_text(source: str) -> str:
     """A condition from an error or a caution, which is Python source, as filter text.
 
     Args:
-        source: The source; it comes back as it is if it is not a condition, for example "the whole filter".
+        source: The source; returned unchanged if it is not a condition, for example "the whole filter".
 
     >>> as_filter_text("F.model.contains('gpt')"), as_filter_text("the whole filter")
     ('model contains "gpt"', 'the whole filter')

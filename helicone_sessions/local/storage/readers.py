@@ -57,7 +57,7 @@ class Unreadable:
     Args:
         reason: The problem; continues a sentence.
         content: The part of the file.
-        field: The field that cannot be read; None if it is the whole row.
+        field: The field that cannot be read; None if the whole row cannot be read.
     """
 
     reason: str

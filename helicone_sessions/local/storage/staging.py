@@ -81,7 +81,7 @@ class MovePlan:
 
 
 class StagingTables:
-    """The tables into which a load inserts its rows first.
+    """The tables that a load first inserts its rows into.
 
     Args:
         driver: The connection.
