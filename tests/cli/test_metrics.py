@@ -128,7 +128,7 @@ def test_a_total_that_fails_is_named(run: Run, service: FakeHelicone) -> None:
 
 def test_periods_up_to_now_cause_no_caution(run: Run, service: FakeHelicone) -> None:
     """Their ends are whole seconds, because the service drops fractions."""
-    assert "" == run(service, "metrics", "--last", "1h", "--every", "30m").stderr
+    assert "" == run(service, "metrics", "--last", "1h", "--every", "30m").stderr.strip()
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -37,6 +38,9 @@ from helicone_sessions.local.storage.store import Store
 from helicone_sessions.messages.grid_query import GridFigures, GridQuery, grid_figures_from_wire
 from tests.local.counting_driver import CountingDriver
 from tests.strategies import COMPARISONS, METHODS
+
+# The other tests of the engine are about its SQL and its rules: one set of versions is enough for them.
+OF_VERSIONS = ("test_both_ways", "test_chdb", "test_client_on_engine", "test_store_on_disk")
 
 Row = Mapping[str, Any]
 Tree = tuple[Any, ...]
@@ -73,6 +77,14 @@ MISSING: dict[str, Any] = {
     "assets": [],
     "session_tag": [],
 }
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests for which one Python and one set of versions is enough."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent and item.path.stem not in OF_VERSIONS:
+            item.add_marker(pytest.mark.once)
 
 
 def as_kept(rows: Iterable[Row]) -> list[dict[str, Any]]:
