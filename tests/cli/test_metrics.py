@@ -197,7 +197,7 @@ def test_periods_up_to_now_cause_no_caution(run: Run, service: FakeHelicone) -> 
         (2, "write the whole filter in quotes", ("metrics", "cost")),
         (2, 'write it in quotes, "cost > 3"', ("metrics", "'cost", ">", "3'")),
         (2, 'the shell passed the quotes on: cmd.exe understands " only', ("metrics", "'cost > 3'")),
-        (2, "helicone-sessions filter --help shows the columns", ("metrics", "modle == 'a'")),
+        (2, "helicone-sessions filter --help lists the columns", ("metrics", "modle == 'a'")),
         (2, "write helicone-sessions filter 'cost > 0.1'", ("filter",)),
         (2, "helicone-sessions filter --help shows", ("filter", "cost > 1", "--output", "yaml")),
         (2, 'Did you mean "metrics"?', ("metric",)),
