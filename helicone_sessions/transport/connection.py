@@ -260,7 +260,9 @@ class Connection:
             self.follows_contract = True
             self.offers_grid = offers_grid(headers)
             self.gaps = protocol.announced_gaps(headers)
-        self.may_have_gaps = bool(self.gaps)
+            self.may_have_gaps = bool(self.gaps)
+        elif not self.follows_contract:
+            self.may_have_gaps = False
 
     def _post(self, session: aiohttp.ClientSession, call: protocol.Call) -> Awaitable[aiohttp.ClientResponse]:
         return session.post(

@@ -216,8 +216,8 @@ class Window:
             now: The present second.
         """
         self.ended()
-        remaining = _number(headers, "RateLimit-Remaining")
-        reset = None if remaining is None else _number(headers, "RateLimit-Reset")
+        remaining = _number(headers.get("RateLimit-Remaining"))
+        reset = None if remaining is None else _number(headers.get("RateLimit-Reset"))
         if remaining is not None and reset is not None and 0 <= reset <= LONGEST_WINDOW:
             after, before = sent_at + reset - 1, now + reset + _MARGIN
             if before <= self._resets_after and sent_at < self._opened_at:
@@ -237,7 +237,7 @@ class Window:
         self, headers: Mapping[str, str], remaining: float, after: float, before: float, now: float
     ) -> None:
         """Adopt the figures of a response whose window resets between two times."""
-        limit, length = _policy(headers)
+        limit, length = _policy(headers.get("RateLimit-Limit"), headers.get("RateLimit-Policy"))
         if length and limit >= 1:
             self._length = length
         if after < self._resets_before and before > self._resets_after:
@@ -278,16 +278,17 @@ class Window:
             self._closed_until = max(self._closed_until, now + seconds)
 
 
-def _policy(headers: Mapping[str, str]) -> tuple[float, float | None]:
+# Nearly every response repeats the headers of an earlier one.
+@lru_cache(maxsize=64)
+def _policy(limit: str | None, policy: str | None) -> tuple[float, float | None]:
     """The requests of a window (0 if missing) and its length in seconds (None if missing)."""
-    limit = _number(headers, "RateLimit-Limit") or _number(headers, "RateLimit-Policy") or 0.0
-    length = _LENGTH.search(headers.get("RateLimit-Policy", ""))
-    return limit, None if length is None else float(length[1])
+    length = None if policy is None else _LENGTH.search(policy)
+    return _number(limit) or _number(policy) or 0.0, None if length is None else float(length[1])
 
 
-def _number(headers: Mapping[str, str], name: str) -> float | None:
+@lru_cache(maxsize=1024)
+def _number(text: str | None) -> float | None:
     """The number at the start of a header, as in ``1000;w=300``."""
-    text = headers.get(name)
     found = None if text is None else _NUMBER.match(text)
     return None if found is None else float(found[1])
 
