@@ -58,8 +58,8 @@ def install_wheel(session: nox.Session, *requirements: str, extras: tuple[str, .
     session.install("--no-compile", f"{wheel}[{','.join(extras)}]", *requirements)
 
 
-# Some tests wait for other processes, so one more worker than cores keeps all cores busy.
-ON_ALL_CORES = ("-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal")
+# Many tests wait for other processes, so two workers for each core keep all cores busy.
+ON_ALL_CORES = ("-n", str(2 * (os.cpu_count() or 1)), "--dist", "worksteal")
 EVERYTHING = (*ON_ALL_CORES, "--doctest-modules", "--pyargs", "tests", "helicone_sessions")
 # The client and the filters: these tests need no engine and no browser.
 WITHOUT_ENGINE = (*ON_ALL_CORES, "tests/filters", "tests/messages", "tests/transport", "tests/test_errors.py")
