@@ -414,7 +414,7 @@ def serve() -> Serve:
     async def client_of(data: Any = (), **options: Any) -> AsyncIterator[HeliconeClient]:
         async with (
             LocalServer(data, **options) as server,
-            HeliconeClient(server.api_key, base_url=server.url, max_retries=0) as client,
+            HeliconeClient(server.api_key, base_url=server.url, max_retries=0, cautions="ignore") as client,
         ):
             yield client
 
