@@ -4,9 +4,8 @@ The column table in schema.py holds the facts; this module compares a filter wit
 """
 
 import math
-import operator
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, Literal
@@ -27,6 +26,7 @@ from helicone_sessions.filters.nodes import (
 from helicone_sessions.filters.printer import to_source
 from helicone_sessions.filters.schema import (
     COLUMNS,
+    COMPARISONS,
     REQUESTS,
     SERVER_EMPTY,
     SERVER_END_OF_TIME,
@@ -58,14 +58,6 @@ Effect = Literal[
 ]
 # Effects of the data, which a server that follows the contract has too.
 IN_DATA: Final[frozenset[Effect]] = frozenset({"missing", "uncopied"})
-_COMPARISONS: Final[Mapping[Operator, Callable[[Any, Any], bool]]] = {
-    "equals": operator.eq,
-    "not-equals": operator.ne,
-    "gt": operator.gt,
-    "gte": operator.ge,
-    "lt": operator.lt,
-    "lte": operator.le,
-}
 _TURN: Final = 2 * (SERVER_LARGEST_WHOLE + 1)
 # From here on JavaScript writes an exponent, which ClickHouse does not read in whole numbers.
 _WITH_EXPONENT: Final = 1e21
@@ -211,12 +203,12 @@ def _exclude_missing(node: Node) -> set[str]:
 
 
 def _matches_missing(leaf: Leaf) -> bool:
-    """Whether a condition matches the value that stands for a missing one, other than by its name."""
+    """Whether a condition matches the value that is stored if there is none, without naming that value."""
     column, value = leaf.column, leaf.value
     if column.missing_as is None:
         return False
     if column.kind is Kind.NUMBER:
-        return _COMPARISONS[leaf.operator](column.missing_as, value)
+        return COMPARISONS[leaf.operator](column.missing_as, value)
     return leaf.operator in ("not-equals", "not-contains") and value not in ("", *_WORDS, MISSING)
 
 

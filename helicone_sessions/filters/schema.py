@@ -5,10 +5,12 @@ server come from its code of July 2026, run on ClickHouse 26.9, and partly on 25
 service was not checked.
 """
 
+import operator
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import attrs
 
@@ -19,6 +21,15 @@ SESSIONS: Final = "sessions_request_response_rmt"
 Operator = Literal[
     "equals", "not-equals", "like", "ilike", "contains", "not-contains", "gt", "gte", "lt", "lte"
 ]
+COMPARISONS: Final[Mapping[Operator, Callable[[Any, Any], bool]]] = {
+    "equals": operator.eq,
+    "not-equals": operator.ne,
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
+}
+"""The operators that compare a value with a constant, as functions of both."""
 
 
 # The open-source server binds whole numbers as Int32, and in ClickHouse 26.9 larger ones wrap around.

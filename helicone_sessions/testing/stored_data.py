@@ -1,6 +1,5 @@
 """The sessions and requests of the fake service, and `Traps`: how real servers differ from the contract."""
 
-import operator
 import random
 import re
 from bisect import bisect_left, bisect_right
@@ -15,8 +14,8 @@ import attrs
 from helicone_sessions.filters.constants import MISSING
 from helicone_sessions.filters.expression import Filter
 from helicone_sessions.filters.nodes import And, Leaf, Node, Or, fold, simplify
+from helicone_sessions.filters.schema import COMPARISONS, Kind
 from helicone_sessions.filters.schema import SESSIONS as SESSION_TABLE
-from helicone_sessions.filters.schema import Kind
 from helicone_sessions.filters.whole_sessions import has_whole_session_conditions
 from helicone_sessions.messages.converter import moment_in
 from helicone_sessions.messages.protocol import (
@@ -41,14 +40,6 @@ from helicone_sessions.messages.query import (
 from helicone_sessions.messages.sessions import Session, SessionCount, SessionName
 from helicone_sessions.testing.replies import Reply, failure, gateway_page
 
-_COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
-    "equals": operator.eq,
-    "not-equals": operator.ne,
-    "gt": operator.gt,
-    "gte": operator.ge,
-    "lt": operator.lt,
-    "lte": operator.le,
-}
 _WILDCARDS: Final = re.compile(r"\\([\\%_])|(%)|(_)|(.)", re.DOTALL)
 ValueOf = Callable[[Leaf], Any]
 """Returns the value of the column of a condition; None if it is missing."""
@@ -93,8 +84,8 @@ def _holds(leaf: Leaf, value: Any, *, drops_fractions: bool) -> bool:
         return False
     if isinstance(wanted, datetime) and drops_fractions:
         wanted = wanted.replace(microsecond=0)
-    if leaf.operator in _COMPARE:
-        return _COMPARE[leaf.operator](value, wanted)
+    if leaf.operator in COMPARISONS:
+        return COMPARISONS[leaf.operator](value, wanted)
     if leaf.operator in ("like", "ilike"):
         flags = re.IGNORECASE if leaf.operator == "ilike" else 0
         return re.fullmatch(_pattern(wanted), str(value), flags | re.DOTALL) is not None
