@@ -41,7 +41,7 @@ def limit(quick: bool) -> Iterator[Bar]:
     count = 600 if quick else 2000
     yield from limited(count, 1, most=1.03, most_rejected=0.5)
     yield from limited(count, 4, most=1.2)
-    # A slow service has more requests under way at the moment when the limit is reached.
+    # A slow service has more requests in progress at the moment when the limit is reached.
     yield from limited(count, 1, latency=0.05)
 
 
@@ -115,7 +115,7 @@ def closing(quick: bool) -> Iterator[Bar]:
 
 def endings(quick: bool) -> Iterator[Bar]:
     times = 200 if quick else 1000
-    # Slow enough for requests to be under way whenever it is ended.
+    # Slow enough for requests to be in progress whenever it is ended.
     with running(latency=0.005) as url, client() as worker:
         left = worker.ask(part="ended", url=url, times=times, seed=1)
     yield Bar.of(f"{times} times ended early: tasks left", left["tasks"], most=0)

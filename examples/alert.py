@@ -71,7 +71,7 @@ def judged(
         if now is None or then is None:
             yield False, f"{name}: no sessions in the last hour, or none before"
         else:
-            # There is no multiple of zero.
+            # A figure that was zero cannot be exceeded by a factor.
             is_alarm = now >= factor * then > 0
             mark = " - ALARM" if is_alarm else ""
             yield (

@@ -6,9 +6,9 @@
 prints a table, and writes `costs-2026-10.csv` with a line for each day and
 model. The exit code is 0 if all figures are there. If some are missing it is 5:
 the others are also saved in `costs-2026-10.json`, and the same command queries
-only the rest; with other models or another time zone it starts again. If there
-is no result at all, for example because of a wrong key, it is 1, and no file is
-written.
+only the rest; with other models or another time zone it starts again. Without
+any result, for example because of a wrong key, the exit code is 1 and no file
+is written.
 """
 
 import argparse

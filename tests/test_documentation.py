@@ -117,7 +117,7 @@ def directory(tmp_path: Path) -> Path:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def cluster() -> AsyncIterator[str]:
-    """The address of a ClickHouse with the table that a page recommends."""
+    """The address of a ClickHouse server with the table from the documentation."""
     pytest.importorskip("chdb")
     from helicone_sessions.local.storage.table import REQUEST_COLUMNS
     from tests.local.clickhouse_server import ClickHouseServer, execute

@@ -391,7 +391,7 @@ async def test_a_task_that_nobody_awaited_tells_no_secret(
 
 
 async def test_the_key_is_in_no_name_of_a_coroutine_or_task(server: FakeHelicone) -> None:
-    """A debugger's view of a query under way does not show the key."""
+    """A debugger's view of a query in progress does not show the key."""
     server.hold()
     async with client_of(server) as client:
         task = asyncio.ensure_future(client.get_metrics(name_contains="x"))

@@ -44,7 +44,7 @@ _TURNS_TO_CONNECT = 10
 class LoopbackServer:
     """A server that passes each request to *handler*.
 
-    It cancels a request whose client disconnects, and at the end all requests under way.
+    It cancels a request whose client disconnects, and at the end all requests in progress.
     """
 
     def __init__(self, handler: Handler, host: str, port: int) -> None:
@@ -81,7 +81,7 @@ class LoopbackServer:
         self._port = self._listening.sockets[0].getsockname()[1]
 
     async def end(self) -> None:
-        """Stop listening, and cancel all requests under way."""
+        """Stop listening, and cancel all requests in progress."""
         await self._stop_listening()
         for task in tuple(self._under_way):
             task.cancel()
@@ -186,8 +186,8 @@ class FakeHelicone:
     Attributes:
         requests: The requests in the order of arrival, as `RecordedRequest`.
         complaints: The problems of the requests as text; clear it if they were intended.
-        open: The number of requests under way.
-        most_open: The highest number of requests under way at once.
+        open: The number of requests in progress.
+        most_open: The highest number of requests in progress at once.
         refused: The number of requests that the rate limit rejected.
 
     >>> from helicone_sessions import F, HeliconeClient
@@ -426,7 +426,7 @@ class FakeHelicone:
         if time.monotonic() > ends:
             raise TimeoutError(
                 f"the condition was not true within {self.patience:g} s. The server has received"
-                f" {len(self.requests)} requests, of which {self.open} are under way"
+                f" {len(self.requests)} requests, of which {self.open} are in progress"
             )
 
     # Start and end

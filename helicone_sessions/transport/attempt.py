@@ -125,7 +125,7 @@ class Sender:
     policy: RetryPolicy
     timeout: float
     key: ApiKey
-    # The calls under way; identical calls wait for the future.
+    # The calls in progress; identical calls wait for the future.
     _running: "dict[_Identity, asyncio.Future[_Outcome | None] | None]" = attrs.field(
         factory=dict, init=False, repr=False
     )
@@ -133,7 +133,7 @@ class Sender:
     async def send(self, call: Call, observer: Observer | None) -> tuple[Any, int]:
         """The answer to a call, and the number of attempts.
 
-        Identical calls under way at the same time are sent once.
+        Identical calls in progress at the same time are sent once.
 
         Args:
             call: The endpoint and the body.
@@ -169,7 +169,7 @@ class Sender:
                 waiting.set_result(outcome)
 
     async def _shared(self, identity: _Identity, observer: Observer | None) -> Any:
-        """The answer to a call under way, or None if its query was cancelled."""
+        """The answer to a call in progress, or None if its query was cancelled."""
         running = self._running[identity]
         if running is None:
             running = self._running[identity] = asyncio.get_running_loop().create_future()

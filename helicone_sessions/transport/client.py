@@ -78,7 +78,7 @@ class HeliconeClient(Listings):
             to 20 s; a ``Retry-After`` is added. A refusal by the rate limit (429) does not count as a retry:
             the query waits for the limit, unless that takes more than an hour (`RateLimited`).
         max_concurrency: The number of concurrent queries; the service runs six database queries for
-            each. Identical queries under way at the same time are sent once.
+            each. Identical queries in progress at the same time are sent once.
         rate_limit: Your own limit, in addition to the service's: a `RateLimit`, or an async context manager
             that is entered for each attempt. Clients with the same key in one process share their knowledge
             of the service's limit.

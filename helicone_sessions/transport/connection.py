@@ -37,7 +37,7 @@ _CLOSED: Final = (
 
 
 class TimeLimits:
-    """One timer of the loop for all blocks under way.
+    """One timer of the loop for all blocks in progress.
 
     >>> async def hang(limits):
     ...     with TimeLimit(limits, 0.001):
@@ -68,7 +68,7 @@ class TimeLimits:
             self.fire_at(min(left))
 
     def close(self) -> None:
-        """Cancel the timer, unless blocks under way need it."""
+        """Cancel the timer, unless blocks in progress need it."""
         if not self.running:
             self._unset()
 

@@ -570,7 +570,7 @@ async def _requests(
         async for rows in pages:
             for row in rows:
                 if _is_within(time, _time(row)):
-                    # Identical queries under way share the response.
+                    # Identical queries in progress share the response.
                     yield dict(row)
 
 

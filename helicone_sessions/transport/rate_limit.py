@@ -182,7 +182,7 @@ class Window:
             room = _UNKNOWN if self._limit is None else self._limit
         if self.in_flight + 1 <= room:
             return 0.0
-        # The responses to the requests under way show whether there is room.
+        # The responses to the requests in progress show whether there is room.
         return math.inf if self.in_flight else self._resets_before - now
 
     def _trial_at(self) -> float:
@@ -253,7 +253,7 @@ class Window:
         self._limit = limit if limit >= 1 else max(1.0, self._limit or 0.0, remaining)
 
     def _refused(self, asked: float | None, sent_at: float, now: float) -> None:
-        # Requests that are under way together are refused together, and count as one refusal.
+        # Requests in progress together are refused together, and count as one refusal.
         is_first = sent_at >= self._refused_at
         if is_first:
             self._refusals += 1
@@ -295,7 +295,7 @@ def _number(text: str | None) -> float | None:
 
 Limit = RateLimit | AbstractAsyncContextManager[Any]
 
-# Seconds without news after which requests under way count as lost, for example with a stopped loop.
+# Seconds without news after which requests in progress count as lost, for example with a stopped loop.
 _PATIENCE: Final = 120.0
 # Shorter waits are not logged, and a wait that grows by less counts as the same wait.
 _NOTABLE: Final = 1.0
@@ -363,7 +363,7 @@ def _shared(account: Hashable, clock: Clock, limit: RateLimit | None) -> tuple[B
 
 
 def _start_over() -> None:
-    """Forget requests under way in a child process, where there are none."""
+    """Forget requests in progress in a child process, where there are none."""
     _budget.cache_clear()
     _SHARING.release()
 
@@ -489,7 +489,7 @@ class Gate:
         self._admit()
 
     def _give_up(self, until: float, since: float) -> None:
-        """Handle the lack of a response: a deadline has passed, or the requests under way are lost."""
+        """Handle the lack of a response: a deadline has passed, or the requests in progress are lost."""
         self._timer = None
         if until - since > _PATIENCE:
             with self._budget.lock:

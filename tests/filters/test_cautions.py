@@ -220,7 +220,7 @@ def test_the_way_out_of_missing_values(source: str) -> None:
 
 
 def test_values_that_no_request_has() -> None:
-    """Each condition on a column of which no request has a value is cautioned, whatever it matches."""
+    """A condition on a column without any value has a caution, whatever it matches."""
     gaps = DataGaps(all=frozenset({"request_body", "session_tag"}))
     condition = F.request_body.contains("x") | ~(F.session_tag == "beta") | F.response_body.contains("x")
     found = data_cautions(condition.node, gaps)

@@ -541,7 +541,7 @@ async def test_cancel(server: ClickHouseServer, opened: Opened, user: str) -> No
 
 
 async def test_close_ends_queries(server: ClickHouseServer, opened: Opened) -> None:
-    """Closing the driver ends the queries under way with an error of theirs."""
+    """Closing the driver ends the queries in progress with an error of theirs."""
     driver = await opened("reader")
     asked = asyncio.create_task(driver.query(HELD))
     await server.waits.wait()

@@ -472,7 +472,7 @@ async def test_requests_are_counted() -> None:
 
 
 async def test_end_lets_queries_end(gate: Gate) -> None:
-    """At the end nobody new is let in, and a query under way is answered."""
+    """At the end nobody new is let in, and a query in progress is answered."""
     async with asking() as asked:
         address = ("127.0.0.1", int(asked.server.url.rpartition(":")[2]))
         task = asyncio.create_task(asked.post())

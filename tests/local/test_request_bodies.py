@@ -50,7 +50,7 @@ def _list_of(value: str, count: int) -> bytes:
 
 
 def _cut(body: bytes, size: int) -> list[bytes]:
-    """The body in pieces, of which the first is larger, as it decides whether the body is a list."""
+    """The body in pieces. The first is larger, because it shows whether the body is a list."""
     return [body[: 3 * size], *(body[i : i + size] for i in range(3 * size, len(body), size))]
 
 

@@ -656,7 +656,7 @@ async def test_port_that_is_taken() -> None:
 
 
 async def test_end_waits_for_queries() -> None:
-    """A query under way when the server is closed is answered, or fails as a connection that broke."""
+    """A query in progress when the server is closed is answered, or fails as a connection that broke."""
     server = LocalServer(_rows())
     await server.start()
     async with HeliconeClient(server.api_key, base_url=server.url, max_retries=0) as client:

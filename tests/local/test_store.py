@@ -445,7 +445,7 @@ async def test_cancelled_in_the_last_step(troubled: Probe, failing: Failing, ste
 
 
 async def test_closed_while_rows_come() -> None:
-    """A store that is closed ends the load under way, even where its rows never come."""
+    """A store that is closed ends the load in progress, even where its rows never come."""
     driver = ChdbDriver()
     await driver.open()
     store = Store(driver)

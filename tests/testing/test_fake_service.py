@@ -526,7 +526,7 @@ async def test_waiting_in_vain_ends() -> None:
 
 @either_way
 async def test_a_request_ends_with_its_client(running: Running) -> None:
-    """After the client disconnects, nothing is under way."""
+    """After the client disconnects, nothing is in progress."""
     async with running(FakeHelicone()) as server:
         server.otherwise(Fault.STALL)
         asking = asyncio.ensure_future(cost(server))

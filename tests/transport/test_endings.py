@@ -64,7 +64,7 @@ def client_of(server: FakeHelicone, session: aiohttp.ClientSession, **options: A
 
 
 def in_use(session: aiohttp.ClientSession) -> int:
-    """The number of connections under way."""
+    """The number of connections in progress."""
     assert session.connector is not None
     return len(session.connector._acquired)
 
@@ -139,7 +139,7 @@ async def test_a_stream_leaves_nothing_behind(
         assert (number, 0) == (number, in_use(session))
     await server.until(lambda: server.open == 0)
 
-    # No slot is lost, and no question is taken for one that is still under way.
+    # No slot is lost, and no question is taken for one that is still in progress.
     for client in clients:
         found = await client.get_metrics_many([query(name) for name in "0123"])
         assert [0, 1, 2, 3] == [answer.average.session_cost for answer in found]

@@ -350,7 +350,7 @@ async def test_the_calls_come_in_the_task_of_the_query(make_client: Make) -> Non
 
 
 async def test_a_cancelled_query_is_told_to_have_ended(make_client: Make, service: Any, diary: Diary) -> None:
-    """A cancellation ends the attempt under way and the query, both with the CancelledError."""
+    """A cancellation ends the attempt in progress and the query, both with the CancelledError."""
     service.hold_named("7")
     asked = asyncio.ensure_future(make_client(hooks=diary).get_metrics(name_contains="7"))
     await service.names_arrived("7")

@@ -78,7 +78,7 @@ def test_each_run_may_have_its_client(server: FakeHelicone) -> None:
 
 
 def test_a_run_that_breaks_off_holds_no_later_one_back(server: FakeHelicone) -> None:
-    """Queries that ended with their loop do not count as under way in later clients."""
+    """Queries that ended with their loop do not count as running in later clients."""
     held = server.hold("1")
 
     async def break_off() -> None:
@@ -199,7 +199,7 @@ def test_any_loop_ends_a_query_that_is_cancelled(server: FakeHelicone, run: Run)
 
 @pytest.mark.parametrize("ordered", [True, False])
 def test_any_loop_ends_a_batch_that_is_left(server: FakeHelicone, run: Run, ordered: bool) -> None:
-    """A break, and a wrong input, end the queries under way before the end of the block."""
+    """A break, and a wrong input, end the queries in progress before the end of the block."""
     server.hold("5")
 
     async def ask() -> tuple[Any, ...]:
@@ -259,7 +259,7 @@ def test_any_loop_is_left_by_a_timeout_of_the_callers(server: FakeHelicone, run:
 async def test_clients_with_other_limits_keep_each_its_own(
     make_client: Make, service: Any, order: tuple[int, ...]
 ) -> None:
-    """Each of several queries under way ends at its own limit, whichever began first."""
+    """Each of several queries in progress ends at its own limit, in any order of start."""
     service.hold_named("2")
     service.answers("0", Fault.STALL)
     service.answers("1", Fault.STALL)
@@ -609,7 +609,7 @@ os._exit(0)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_child_process_begins_anew() -> None:
-    """Requests of the parent that were under way at the fork delay no query of the child."""
+    """Requests that the parent had in progress at the fork do not delay queries of the child."""
     with FakeHelicone() as server:
         server.answers("free", metrics(cost=7.0))
         server.hold(lambda query: query.name_contains.startswith("held"))

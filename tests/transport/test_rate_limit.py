@@ -249,7 +249,7 @@ def test_the_headers_of_a_failed_query_count() -> None:
 
 @pytest.mark.parametrize("remaining", [0, 1, 2, 3, 100])
 def test_as_many_go_as_remain(remaining: int) -> None:
-    """The next query waits for the answers under way, and then for the reset."""
+    """The next query waits for the answers in progress, and then for the reset."""
     window = Window()
     hears(window, limits(remaining, 30, Limit=200), at=1000.0)
 
@@ -520,7 +520,7 @@ def test_refusals_that_name_no_wait_make_longer_and_longer_pauses() -> None:
 
 
 def test_requests_that_are_refused_together_make_one_pause() -> None:
-    """Eight requests under way are refused at once, and the pause is that of the first."""
+    """Eight requests in progress are refused at once, and the pause is that of the first."""
     window = Window(random=lambda: 1.0)
     for _ in range(8):
         window.sent()
@@ -1087,7 +1087,7 @@ async def test_a_thousand_queries_are_never_refused(
 
     assert [float(number) for number in range(1000)] == [metrics.average.session_cost for metrics in found]
     assert (1000, 0) == (len(service.requests), service.refused)
-    # Time that nobody waits for passes while requests are under way: these count in the next window.
+    # Time that nobody waits for passes while requests are in progress: these count in the next window.
     assert 1240 <= clock.time <= 1310
 
 

@@ -737,7 +737,7 @@ class Failing:
 async def test_a_limiter_that_lets_nobody_in_holds_back_no_other_client(
     make_client: Make, service: Any, error: BaseException | None
 ) -> None:
-    """A query that was cancelled or failed in a limiter does not count as under way."""
+    """A query that was cancelled or failed in a limiter does not count as running."""
     client = make_client(rate_limit=Failing(error), max_concurrency=20)
     calls = [asyncio.ensure_future(client.get_metrics(name_contains=str(place))) for place in range(20)]
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""The slots that bound the number of queries under way."""
+"""The slots that bound the number of queries in progress."""
 
 import asyncio
 

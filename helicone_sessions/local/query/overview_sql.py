@@ -47,7 +47,7 @@ IN_BAR_PATH: Final = "v1/session/metrics/sessions"
 MOST_EDGES: Final = 100
 MOST_SESSIONS: Final = 1000
 
-# The columns of a listed session, each of which can sort the list.
+# The columns of a listed session. Every column can sort the list.
 _COLUMNS: Final[Mapping[str, str]] = {
     "id": "id",
     "name": "names",

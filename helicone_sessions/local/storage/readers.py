@@ -444,7 +444,7 @@ class CsvRows:
 
 @attrs.frozen
 class CsvLines:
-    """Lines of a CSV file, each of which is a row or cannot be read; see `_is_row_per_line`."""
+    """Lines of a CSV file. Each line is one row, or cannot be read; see `_is_row_per_line`."""
 
     file: str
     payload: bytes

@@ -525,7 +525,7 @@ async def rebuild(path: Path) -> int:
         The number of requests.
 
     Raises:
-        ConfigurationError: There is no store of an older layout, or it is open elsewhere.
+        ConfigurationError: The directory has no store of an older layout, or another process uses it.
         DriverError: ClickHouse gave up; no row is lost.
     """
     if not await asyncio.to_thread(path.is_dir):
