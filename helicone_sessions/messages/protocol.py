@@ -494,7 +494,7 @@ class FixedWindow:
     @requests.validator
     def _counts(self, _field: object, value: object) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise ValueError(f"requests must be a whole number from 0 up, got {masked_repr(value)}")
+            raise ValueError(f"requests must be a whole number, 0 or more, got {masked_repr(value)}")
 
     @per.validator
     def _lasts(self, _field: object, value: float) -> None:

@@ -30,15 +30,15 @@ class Form(Enum):
 
     UUID = "a UUID"
     TIME = "an aware datetime, or ISO 8601 text with a zone"
-    MILLISECONDS = "milliseconds from 0 up; fractions are rounded"
-    COUNT = "a whole number from 0 up"
+    MILLISECONDS = "milliseconds, 0 or more; fractions are rounded"
+    COUNT = "a whole number, 0 or more"
     STATUS = "a whole number"
-    DOLLARS = "dollars from 0 up"
+    DOLLARS = "dollars, 0 or more"
     TEXT = "text"
     BODY = "text; objects become JSON text"
     FLAG = "true or false, also 1 or 0"
-    TEXTS = "a list of texts"
-    PROPERTIES = "an object of texts; other values become JSON text"
+    TEXTS = "a list of strings"
+    PROPERTIES = "an object of strings; other values become JSON text"
     SCORES = 'an object of whole numbers or booleans, also `{"value": 4}`'
 
 

@@ -101,7 +101,7 @@ class Inspection:
         return ConfigurationError(
             argument="path",
             problem=f"{str(directory)!r} is a damaged store: {'; '.join(named)}",
-            remedy="Restore it from a backup, or pass `accept_loss` to open it with the rows that are left",
+            remedy="Restore it from a backup, or pass `accept_loss` to open it with the remaining rows",
         )
 
 

@@ -139,7 +139,7 @@ def _count(value: Any) -> Any:
     if type(value) is int and 0 <= value < _LARGEST_WHOLE:
         return value
     number = _whole(value)
-    return number if number is None or number >= 0 else _refuse(value, "a whole number from 0 up")
+    return number if number is None or number >= 0 else _refuse(value, "a whole number, 0 or more")
 
 
 def _milliseconds(value: Any) -> Any:
@@ -149,7 +149,7 @@ def _milliseconds(value: Any) -> Any:
     if number is None:
         return None
     if not 0 <= number < _LARGEST_WHOLE - 1:
-        _refuse(value, "milliseconds from 0 up")
+        _refuse(value, "milliseconds, 0 or more")
     return int(number.to_integral_value())
 
 
@@ -193,7 +193,7 @@ def _billionths(value: Any) -> Any:
     if number is None:
         return None
     if not 0 <= number < 2**64 or number != number.to_integral_value():
-        _refuse(value, "a whole number of billionths of a dollar from 0 up")
+        _refuse(value, "a whole number of billionths of a dollar, 0 or more")
     return int(number)
 
 
@@ -259,7 +259,7 @@ def _texts(value: Any) -> Any:
     if not isinstance(value, (list, tuple, set, frozenset)) or not all(
         isinstance(text, str) for text in value
     ):
-        _refuse(value, "a list of texts")
+        _refuse(value, "a list of strings")
     return [_text(text) for text in value]
 
 
