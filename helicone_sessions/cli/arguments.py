@@ -65,12 +65,12 @@ def condition(text: str) -> Filter:
 @Parameter(name="*")
 @attrs.frozen
 class Times:
-    """The time of the requests.
+    """The time range of the requests.
 
     Args:
         last: How far back to look, e.g. 90m, 12h, 7d or 2w.
-        begin: The start of the time, e.g. 2026-11-01 or 2026-11-01T18:00Z, by default in --time-zone.
-        end: The end of the time; now by default.
+        begin: The start of the time range, e.g. 2026-11-01 or 2026-11-01T18:00Z, by default in --time-zone.
+        end: The end of the time range; now by default.
         time_zone: The time zone, e.g. Europe/Berlin, for dates and days; UTC by default.
     """
 
@@ -90,9 +90,9 @@ class Times:
             ) from None
 
     def time_filter(self, every: timedelta | None = None) -> TimeFilter | None:
-        """The time; None if no option gives one.
+        """The time range; None if no option gives one.
 
-        In periods of whole days, *last* begins at a midnight, so that only the present day is partial.
+        In periods of whole days, *last* starts at midnight, so that only the current day is partial.
         """
         if self.last is not None:
             return self._up_to_now(self.last, every)

@@ -149,7 +149,7 @@ def _show(
     *,
     full: bool,
 ) -> None:
-    """The headline first, and the longest table last; without *full*, all of it fits 24 lines."""
+    """The headline comes first, the longest table last; without *full*, the output fits 24 lines."""
     from helicone_sessions.display import terminal
 
     found = answers[_ALL]

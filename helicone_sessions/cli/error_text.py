@@ -1,4 +1,4 @@
-"""Errors as text for the command line, with options and environment variables for Python's arguments."""
+"""Errors as text for the command line, with options and variables in place of Python's arguments."""
 
 import os
 import re

@@ -45,7 +45,7 @@ class Alarm:
     """A condition on a quantity of a cell, absolute or relative to the earlier cell.
 
     Args:
-        text: The condition as it was written.
+        text: The condition as written.
         quantity: The quantity.
         compare: Compares the quantity with the limit.
         limit: The limit.
@@ -193,19 +193,19 @@ def metrics(
 
     Args:
         text: The filter, e.g. 'cost > 0.1 and model contains "gpt"'; all requests by default.
-        times: The time of the requests.
+        times: The time range of the requests.
         p_size: The quantile at which the histograms are cut.
         use_interquartile: Cut the histograms at both ends.
         name_contains: Only sessions of this name.
         by: Segments: a column, e.g. model, for each of its values; a column and values, e.g.
             model=gpt-4o,o3; or a name and a filter, e.g. 'slow:latency > 5000'. Repeat the last two for more.
         top: The number of values of a column to keep, by total cost.
-        every: Divide the time into periods of this length, e.g. 1d or 6h.
+        every: Divide the time range into periods of this length, e.g. 1d or 6h.
         quantity: The number that a table of several periods, or a picture, shows.
         percentile: A quantile of all sessions to add to the table, p50, p75, p95, p99 or p99.9. Repeat it
             for more; on the service each costs another query per cell.
         exact: Count sessions, requests and dollars on the service too, with another query per cell.
-        compare: Compare with the time of the same length before.
+        compare: Compare with the preceding time range of the same length.
         fail_if: End with code 6 if a condition holds, e.g. 'dollars_total > 100', or with --compare previous
             'dollars_p95 > 1.5x'. Repeat it for more.
         output: The format of the output.
@@ -274,10 +274,10 @@ def _check_form(report: _Report) -> None:
 
 
 def _before(time: TimeFilter | None) -> TimeFilter:
-    """The time of the same length before; whole days of a zone stay whole days.
+    """The preceding time range of the same length; whole days of a zone stay whole days.
 
     Raises:
-        ConfigurationError: It is all time.
+        ConfigurationError: The report covers all time.
     """
     if time is None:
         raise ConfigurationError(argument="compare", problem="needs a time", remedy="Add --last 7d")
@@ -313,7 +313,7 @@ def _name_of(cell: GridCell) -> str:
 
 
 def _reasons(alarms: Iterable[Alarm], after: MetricsGrid, before: MetricsGrid | None) -> Iterator[str]:
-    """The reasons of all alarms that go off."""
+    """The reasons for all alarms that go off."""
     for alarm in alarms:
         for new, old in zip(after, before or [None] * len(after), strict=True):
             if reason := alarm.reason(new, old):
@@ -349,7 +349,7 @@ def _warn(text: str) -> None:
 
 
 def _announce(count: int, source: Source, *, is_confirmed: bool) -> None:
-    """Say how long many queries take, and ask on a terminal whether to run them."""
+    """Say how long many queries will take, and ask in a terminal whether to run them."""
     if count < _MANY or source.is_local:
         return
     minutes = (math.ceil(count / _MANY) - 1) * _WINDOW_MINUTES
@@ -376,7 +376,7 @@ async def _metrics(report: _Report) -> tuple[SessionMetrics, bool]:
 
 
 async def _note_unsessioned(client: HeliconeClient, report: _Report) -> None:
-    """Say how many requests have no session id; on the service it would be another query."""
+    """Say how many requests have no session id; on the service this would take another query."""
     if report.source.without_unsessioned or not client.offers_grid:
         return
     query, has_none = report.query, F.session_id.is_empty()
@@ -394,7 +394,7 @@ async def _note_unsessioned(client: HeliconeClient, report: _Report) -> None:
 
 
 async def _grids(report: _Report) -> tuple[MetricsGrid, MetricsGrid | None]:
-    """The grid, and the grid of the time before if they are compared."""
+    """The grid, and the grid of the preceding time range if they are compared."""
     with of_queries(transient=True) as progress:
         async with report.source.client(progress) as client:
 

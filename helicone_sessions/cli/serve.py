@@ -54,16 +54,17 @@ def serve(
     shown. Each request is logged as a line on standard error.
 
     Args:
-        data: A .jsonl, .json, .csv or .parquet file of requests (.gz likewise) to load first, or a pattern in
+        data: A .jsonl, .json, .csv or .parquet file of requests (also .gz) to load first, or a pattern in
             quotes, e.g. 'exports/*.jsonl'; repeat it for more.
         loading: How the files are read.
         without_unsessioned: Leave out requests without a session id, which otherwise count as one session.
         sample: Load a sample month that ends now, as in the demo.
-        path: A directory for the data; by default the data is in memory, and lost at the end.
+        path: A directory for the data; by default the data is in memory and lost at the end.
         accept_loss: Open a damaged store without its lost rows.
         sync_every: Copy new requests of your account into the store at this interval, e.g. 15m; its key is
             taken from HELICONE_API_KEY.
-        sync_since: The start of the time to copy, as a date or a length such as 90d; by default all time.
+        sync_since: The start of the time range to copy, as a date or a length such as 90d; by default all
+            time.
         clickhouse: Answer from this ClickHouse instead, http://user@host:8123/database; put its password into
             HELICONE_SESSIONS_CLICKHOUSE_PASSWORD, because other users can see the arguments.
         organization: The organisation to answer for, if the data holds several.
@@ -127,7 +128,7 @@ def serve(
 
 
 def _where(path: Path | None, clickhouse: str | None) -> str:
-    """The place of the requests, without a password."""
+    """The location of the requests, without a password."""
     if clickhouse is None:
         return "in memory" if path is None else f"in {path}"
     from helicone_sessions.local.drivers.clickhouse import parse_address
@@ -152,7 +153,7 @@ async def _serve(
     kept: bool,
     rounds: Callable[["LocalServer"], Rounds] | None,
 ) -> int:
-    """Serve until a signal, and return the exit code."""
+    """Serve until a signal arrives, and return the exit code."""
     numbers: list[int] = []
     ending = asyncio.Event()
 
@@ -191,7 +192,7 @@ def _modules_not_collected() -> Iterator[None]:
 
 
 async def _until(ending: asyncio.Event, rounds: Rounds | None) -> None:
-    """Wait for the end, and sync meanwhile.
+    """Sync until the server ends.
 
     Raises:
         HeliconeError: The sync cannot continue.

@@ -47,7 +47,7 @@ def sessions(
 
     Args:
         text: The filter, e.g. 'cost > 0.1 and model contains "gpt"'; all requests by default.
-        times: The time of the requests.
+        times: The time range of the requests.
         sort: The field to sort by, with - for the largest first: created_at, latest_request_created_at,
             total_cost, total_requests, prompt_tokens, completion_tokens, total_tokens, avg_latency, duration,
             session_id or session_name.

@@ -34,7 +34,7 @@ class Loading:
         cost_unit: The unit of cost; billionths of a dollar in a dump of Helicone's own table.
         map: The field that a column of the data holds, e.g. started=request_created_at. Repeat it for more.
         assume_time_zone: The zone of times without one, e.g. UTC or Europe/Berlin.
-        rejects: A file for rows that cannot be read; without it the first one ends the load.
+        rejects: A file for rows that cannot be read; by default the first such row ends the load.
     """
 
     cost_unit: Literal["dollars", "billionths"] | None = None
@@ -202,7 +202,7 @@ class QueryProgress(Hooks):
         self._bar.update(self._task, completed=done, total=total, description="queries")
 
     def waits(self, token: Any, seconds: float, reason: WaitReason, error: Any) -> None:
-        """Show the wait: in the bar, or as one line if the standard error is a file."""
+        """Show the wait: in the bar, or as one line if standard error is a file."""
         until = self._bar.get_time() + seconds
         # All queries in line report the same wait.
         if reason != "rate limit" or seconds < _NOTABLE or until < self._waits_until + _NOTABLE:
@@ -216,7 +216,7 @@ class QueryProgress(Hooks):
 
 @contextmanager
 def of_queries(*, transient: bool = False) -> Iterator[QueryProgress]:
-    """A progress bar on the standard error, if it is a terminal.
+    """A progress bar on standard error, if it is a terminal.
 
     Args:
         transient: Whether the bar disappears at the end.

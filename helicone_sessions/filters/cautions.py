@@ -78,9 +78,9 @@ class Caution:
         column: The column's name in the API; empty if the caution is about several.
         effect: The effect of the condition there: ``"ignored"`` (it becomes true), ``"fails"`` (the query
             ends with an error), ``"widened"`` (an "or" that matches everything), ``"overflow"`` (another
-            number), ``"sentinel"`` (a word taken for a missing or empty value), ``"twisted"`` (another
+            number), ``"sentinel"`` (a word read as a missing or empty value), ``"twisted"`` (another
             meaning), ``"inexact"`` (a rounded constant), ``"version"`` (it depends on the version of
-            ClickHouse), ``"age"`` (it does not see older requests), ``"size"`` (the statement becomes too
+            ClickHouse), ``"age"`` (it does not match older requests), ``"size"`` (the statement becomes too
             long), ``"missing"`` (it also matches requests without a value), ``"uncopied"`` (no request has a
             value, because a sync did not copy it).
         reason: The reason.
@@ -173,7 +173,7 @@ def data_cautions(root: Node, gaps: DataGaps) -> tuple[Caution, ...]:
 
 
 def _of_missing(root: Node, columns: frozenset[str]) -> dict[Caution, None]:
-    """A caution for each condition that matches the stored value of a missing one."""
+    """A caution for each condition that matches the placeholder of a missing value."""
 
     def found(node: Node, below: list[dict[Caution, None]]) -> dict[Caution, None]:
         if isinstance(node, Leaf):
@@ -203,7 +203,7 @@ def _exclude_missing(node: Node) -> set[str]:
 
 
 def _matches_missing(leaf: Leaf) -> bool:
-    """Whether a condition matches the value that is stored if there is none, without naming that value."""
+    """Whether a condition matches the placeholder of a missing value without naming it."""
     column, value = leaf.column, leaf.value
     if column.missing_as is None:
         return False
@@ -365,7 +365,7 @@ def _beyond_time(moment: datetime) -> tuple[str, str]:
 
 
 def _of_word(leaf: Leaf, operator: str, word: str) -> Iterator[Caution]:
-    """The cautions of a text that the server puts into the statement as it is."""
+    """The cautions for text that the server puts into the statement unchanged."""
     column = leaf.column
     is_read = word in column.sentinels
     if operator in column.server_twists:
@@ -498,7 +498,7 @@ def is_too_deep(wire: Any) -> bool:
     """Whether the filter has too many parentheses for ClickHouse's parser.
 
     Args:
-        wire: The filter as the API takes it.
+        wire: The filter in the API's form.
     """
     waiting = [(wire, 1, 1)]
     while waiting:

@@ -108,7 +108,7 @@ def refusal(kind: type[E], column: ColumnFacts, problem: str, remedy: str, *, ke
 
 
 def check(column: ColumnFacts, value: object, key: str | None = None) -> Value:
-    """The *value* as a leaf on *column* holds it.
+    """The *value* in the form that a leaf on *column* holds.
 
     Args:
         column: The column to compare.
@@ -117,7 +117,7 @@ def check(column: ColumnFacts, value: object, key: str | None = None) -> Value:
 
     Raises:
         FilterTypeError: The type is wrong for the column.
-        FilterValueError: The type is right and the value is not.
+        FilterValueError: The type is right, but the column cannot hold the value.
     """
     plain: Any = value
     kind = type(plain)
@@ -259,7 +259,7 @@ _TOKEN: Final = re.compile(r"\\[\\%_]|.", re.DOTALL)
 
 
 def escape_like(text: str) -> str:
-    r"""*text* as a pattern that matches only this text.
+    r"""*text* as a pattern that matches nothing else.
 
     >>> print(escape_like("50%_off"))
     50\%\_off

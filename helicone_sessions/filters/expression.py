@@ -197,7 +197,7 @@ class Condition(Joinable["Filter"]):
 class Filter(Condition):
     """A condition on requests and sessions; immutable, hashable, picklable.
 
-    Comparing a column of ``F`` makes a filter; ``&``, ``|`` and ``~`` combine filters.
+    Comparing a column of ``F`` creates a filter; ``&``, ``|`` and ``~`` combine filters.
 
     >>> from helicone_sessions import F
     >>> F.cost > 0.1 & F.model.contains("gpt")
@@ -269,7 +269,7 @@ class Filter(Condition):
         return _from_program, (program(self._node),)
 
     def to_wire(self) -> WireFilter:
-        """The filter as the API takes it: one column and one operator in each leaf, or ``"all"``.
+        """The filter in the API's form: one column and one operator in each leaf, or ``"all"``.
 
         Raises:
             FilterValueError: A negated condition has no inverse in the API, or the filter is nested too
@@ -287,7 +287,7 @@ class Filter(Condition):
 
         Args:
             wire: A leaf, a branch or ``"all"``.
-            expand: Join the conditions of a leaf with several by ``&``, with a `HeliconeFilterWarning`.
+            expand: If a leaf has several conditions, join them by ``&``, with a `HeliconeFilterWarning`.
                 Otherwise such a leaf is an error, because the open-source server reads only the first
                 condition.
             path: The JSON path of *wire* in its document, for messages.
@@ -442,9 +442,9 @@ NONE: Final = Filter._of(NOTHING)
 
 
 def all_of(*filters: Condition | None) -> Filter:
-    """The filter that matches where all of *filters* match; None among them is skipped.
+    """A filter that matches where all *filters* match; None is skipped.
 
-    No filters at all give ``ALL``. The cost is linear, so thousands of filters are fine.
+    Without filters, the result is ``ALL``. The cost is linear, so thousands of filters are fine.
 
     Args:
         filters: Filters and boolean columns, as separate arguments.
@@ -461,9 +461,9 @@ def all_of(*filters: Condition | None) -> Filter:
 
 
 def any_of(*filters: Condition | None) -> Filter:
-    """The filter that matches where at least one of *filters* matches; None among them is skipped.
+    """A filter that matches where at least one of *filters* matches; None is skipped.
 
-    No filters at all give ``NONE``, never everything.
+    Without filters, the result is ``NONE``, never everything.
 
     Args:
         filters: Filters and boolean columns, as separate arguments.

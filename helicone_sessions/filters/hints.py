@@ -216,7 +216,7 @@ Piece = tuple[int, str]
 
 
 def suggestion() -> str:
-    """The caller's expression and the suggestion, on a line each, or nothing."""
+    """The caller's expression and the suggestion, each on one line, or nothing."""
     try:
         with warnings.catch_warnings():  # Python showed the warnings of this source when it ran
             warnings.simplefilter("ignore")

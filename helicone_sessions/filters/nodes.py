@@ -366,7 +366,7 @@ def _inverse_pattern(leaf: Leaf) -> Leaf | None:
 def inverse(leaf: Leaf) -> Node:
     """The condition that matches where *leaf* does not match.
 
-    The API has no "not". Numbers, texts, booleans and most comparisons of times have an opposite operator; a
+    The API has no "not". Numbers, text, booleans and most comparisons of times have an opposite operator; a
     row that holds null matches neither of the two, as in SQL.
 
     Raises:

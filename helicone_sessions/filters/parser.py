@@ -159,7 +159,7 @@ def _refuse_formatting(interpolation: Interpolation) -> None:
 
 @attrs.frozen(eq=False)
 class _Named:
-    """A column in the text, from the token *first* on, with a *method* behind it if there is one."""
+    """A column in the text, from the token *first* on, with a *method* after it if there is one."""
 
     column: Any
     name: str
@@ -429,7 +429,7 @@ class _Parser:
         raise self.no_operator(named)
 
     def column(self) -> _Named:
-        """A column, with the key if it is a map, and with the name of a method behind it."""
+        """A column, with the key if it is a map, and with the name of a method after it."""
         first = self.token
         name, method = self.column_name()
         column: Any = F[name if name in ALIASES else NAMES[name].name]
@@ -447,7 +447,7 @@ class _Parser:
         return _Named(column, name, first, method)
 
     def column_name(self) -> tuple[str, str]:
-        """The name of a column, such as ``cost`` or ``F["cost"]``, and the name of a method behind it."""
+        """The name of a column, such as ``cost`` or ``F["cost"]``, and the name of a method after it."""
         name, _, method = self.token.text.removeprefix("F.").partition(".")
         if self.token.text == "F":
             self.advance()

@@ -95,11 +95,11 @@ class ColumnFacts:
         unit: The unit of a number, for people.
         whole: Whether a number has no fraction.
         negative: Whether a number can be below zero.
-        uuid: Whether a text is a UUID.
-        nullable: Whether a text can be null; other columns store a missing value as empty text.
+        uuid: Whether its text is a UUID.
+        nullable: Whether its text can be null; other columns store a missing value as empty text.
         empty: The text of an empty value.
-        missing_as: The value that is stored for a missing one, of columns that nearly every request has;
-            None for other columns.
+        missing_as: The placeholder that is stored for a missing value, for columns that nearly every request
+            has; None for other columns.
         often_missing: Whether the service has requests without a value.
         missing_remedy: How to leave out requests without a value.
         uncopied: How to get values that a sync does not copy; empty for columns that it copies.

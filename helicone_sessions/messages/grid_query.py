@@ -14,9 +14,10 @@ announces it with `GRID_HEADER` in its responses; other servers need a query for
     }
 
 ``query`` is required and has the form of the metrics query. Each cell has the metrics of that query, with the
-filter of its segment added by "and" and the time of its period. Totals over all periods have the time of the
-query, and totals over all segments only its filter. The response holds the cells with at least one session,
-by column: the first cell below belongs to the first segment and the whole time. A null index is a total::
+filter of its segment added by "and" and the time range of its period. Totals over all periods have the time
+range of the query, and totals over all segments only its filter. The response holds the cells with at least
+one session, by column: the first cell below belongs to the first segment and the whole time range. A null
+index is a total::
 
     {
       "data": {
@@ -97,7 +98,7 @@ class GroupBy:
     Args:
         column: A text or boolean column of requests, ``"status"``, or ``"properties"`` with a key.
         key: The key of the property.
-        top: The number of values to keep, by total cost in the time of the query; None for all.
+        top: The number of values to keep, by total cost in the time range of the query; None for all.
 
     Raises:
         FilterTypeError: An argument has the wrong type.
@@ -149,11 +150,11 @@ class GridQuery:
     """The metrics of segments and periods in one request.
 
     Args:
-        query: The common part of all cells. Its time is the time of the totals over all periods.
+        query: The common part of all cells. Its time range is that of the totals over all periods.
         segments: The filter of each segment, or a column whose values are the segments. Without segments, all
             cells are totals over all segments.
         periods: The time of each period; both ends are excluded, as in a query. Without periods, all cells
-            have the time of the query.
+            have the time range of the query.
         totals: Whether to include the totals over all segments, over all periods, and over both.
         quantiles: Quantiles of all sessions to return for each cell, independent of the query's ``p_size``.
 

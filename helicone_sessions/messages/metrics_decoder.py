@@ -1,6 +1,6 @@
 """Metrics as msgspec reads them: the wire classes, whose rows are the public `HistogramRow`.
 
-The order of keys, white space and unknown fields make no difference. The converter decides about responses
+The order of keys, whitespace and unknown fields make no difference. The converter decides about responses
 that are unusual in any other way.
 """
 

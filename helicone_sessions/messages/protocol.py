@@ -177,7 +177,7 @@ def request(query: Any, endpoint: Endpoint[Any, Any] = METRICS) -> bytes:
 
     Raises:
         FilterValueError: The API cannot express the filter, or the body is larger than 10 MB, the limit of
-            the open-source server (executed, July 2026).
+            the open-source server (observed, July 2026).
 
     >>> from helicone_sessions import SessionMetricsQuery
     >>> request(SessionMetricsQuery())
@@ -211,7 +211,7 @@ def decipher(
         status: The HTTP status.
         headers: The headers; names are looked up as given, so pass a case-insensitive mapping.
         body: The whole body.
-        secret: A text to remove from errors if the service echoes it.
+        secret: Text to remove from errors if the service echoes it.
         endpoint: The endpoint that was called.
         cut: The cut of the histograms of metrics.
 
@@ -447,7 +447,7 @@ class _Answer:
 def _first_field(details: object) -> tuple[str, str] | None:
     """The JSON path of the first field that failed the service's validation, and its problem.
 
-    Each field holds an object with a message (executed, open-source server of July 2026); text and nested
+    Each field holds an object with a message (observed, open-source server of July 2026); text and nested
     objects work too.
     """
     if isinstance(details, str):
@@ -474,7 +474,7 @@ class FixedWindow:
     """A number of requests per window; the first request after a window opens the next.
 
     The service counts like this, with express-rate-limit and the headers of the sixth draft of their standard
-    (executed, open-source server of July 2026). Rejected requests count too.
+    (observed, open-source server of July 2026). Rejected requests count too.
 
     Args:
         requests: The requests of a window.
@@ -502,7 +502,7 @@ class FixedWindow:
             raise ValueError(f"per must be a number of seconds above 0, got {masked_repr(value)}")
 
     def take(self, now: float, count: int = 1) -> bool:
-        """Count requests; return False if there is not room for all of them."""
+        """Count requests; return False if there is no room for all of them."""
         with self._lock:
             if now >= self._ends:
                 self._used, self._ends = 0, now + self.per

@@ -21,7 +21,7 @@ _EXAMPLE = "Pass a length such as days=7"
 
 @attrs.frozen(init=False, repr=False)
 class TimeFilter:
-    """The time after *start* and before *end*; the contract excludes both ends.
+    """The time range after *start* and before *end*; the contract excludes both ends.
 
     Both ends are stored in UTC and sent in milliseconds, the precision of stored requests.
 
@@ -94,7 +94,7 @@ class TimeFilter:
 
     @classmethod
     def since(cls, start: datetime) -> Self:
-        """The time from *start* until now.
+        """The time range from *start* until now.
 
         Args:
             start: An aware datetime in the past.
@@ -123,7 +123,7 @@ class TimeFilter:
     def split(
         self, *, days: float = 0, hours: float = 0, minutes: float = 0, time_zone: str | tzinfo | None = None
     ) -> "list[TimeFilter]":
-        """The same time in parts of equal length; the last part can be shorter.
+        """The same time range in parts of equal length; the last part can be shorter.
 
         Each request of the whole falls into exactly one part. The contract excludes both ends, so every part
         except the first starts one millisecond before its border, to include the requests made exactly at the
@@ -357,12 +357,12 @@ class SessionMetricsQuery:
         filter: The requests to include; None for all.
         name_contains: Only sessions of this name; "" for all. (Later versions of the open-source server
             compare the whole name; use ``F.session_name.contains(...)`` for a part of it.)
-        time_filter: The time of the requests; None for all time.
+        time_filter: The time range of the requests; None for all time.
         p_size: The cut of the *histograms*: only sessions at or below this quantile are drawn. The service
             uses p75 by default. It is not a percentile to return, and it does not affect the averages.
         use_interquartile: Cut the histograms at both ends, at the quantiles 1-p and p.
         timezone_difference: Minutes as in the API, positive west of UTC; or a timedelta; or a tzinfo, which
-            gives its present offset.
+            gives its current offset.
 
     Raises:
         FilterTypeError: An argument has the wrong type.
@@ -432,7 +432,7 @@ class SessionsQuery:
     """One page of ``POST /v1/session/query``; ``POST /v1/session/count`` takes the same body.
 
     Args:
-        time_filter: The time of the requests.
+        time_filter: The time range of the requests.
         filter: Conditions on requests and sessions; None for all.
         search: A part of the session's id or name, ignoring case; "" for all.
         name: The whole name of the session.

@@ -182,7 +182,7 @@ def _title(comparison: GridComparison, quantity: Quantity) -> str:
 
 
 def _times(comparison: GridComparison) -> str:
-    """The whole time of the later grid, and that of the earlier one."""
+    """The whole time range of the later grid, and that of the earlier one."""
     spans = []
     for first, last in zip(comparison.pairs[0], comparison.pairs[-1], strict=True):
         if first.period is None or last.period is None:
@@ -192,7 +192,7 @@ def _times(comparison: GridComparison) -> str:
 
 
 def _lines(comparison: GridComparison, quantity: Quantity) -> list[tuple[str, list[str]]]:
-    """A label for each pair of cells, and texts for `_HEADS`."""
+    """A label for each pair of cells, and strings for `_HEADS`."""
     unit = unit_of(quantity)
     pairs = comparison.pairs[:_MOST_ROWS]
     changes = [Change(before.quantity(quantity), after.quantity(quantity)) for after, before in pairs]

@@ -113,10 +113,10 @@ async def values_in_sample(
 ) -> list[SegmentValue]:
     """The values of a column in up to 10,000 requests, the most expensive first.
 
-    The service cannot list values, so one page of requests is read from each tenth of the time.
+    The service cannot list values, so one page of requests is read from each tenth of the time range.
 
     Raises:
-        FilterValueError: The query has no time, or no request in the sample has a value.
+        FilterValueError: The query has no time range, or no request in the sample has a value.
     """
     if query.time_filter is None:
         raise FilterValueError(
@@ -225,7 +225,7 @@ class Plan:
         return GridCell(name, period, _in_time(query, self._span(period)))
 
     def grid_query(self, periods: tuple[Period, ...], *, totals: bool) -> GridQuery:
-        """One request for these periods, or for the whole time."""
+        """One request for these periods, or for the whole time range."""
         whole = _engine_time(self._span(None))
         return GridQuery(
             self.query if whole is None else attrs.evolve(self.query, time_filter=whole),
@@ -244,7 +244,7 @@ class Plan:
 
 
 def _engine_time(period: Period) -> TimeFilter | None:
-    """The time of a period, with the start that the contract would exclude."""
+    """The time range of a period, with the start that the contract would exclude."""
     if not period.includes_start or period.start is None or period.end is None:
         return period.time_filter
     # In UTC, because Python subtracts times of the same zone by the wall clock, even across a clock change.

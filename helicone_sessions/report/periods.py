@@ -35,7 +35,7 @@ class Period:
     Its text is the day or the moment at which it starts, with "(part)" if it is shorter than `every`.
 
     Args:
-        start: The start; None is the beginning of all time.
+        start: The start; None is the start of all time.
         end: The end.
         time_filter: The time filter of its query. The service excludes both ends, so the time filter of a
             period that follows another begins one millisecond before `start`. Requests are stored to the
@@ -162,7 +162,8 @@ def periods_of(
 
     Raises:
         FilterTypeError: *every* is neither a length nor a list of time filters.
-        FilterValueError: The query has no time to divide, or has one although *every* lists time filters.
+        FilterValueError: The query has no time range to divide, or has one although *every* lists time
+            filters.
     """
     whole = query.time_filter
     if time_zone is None and whole is not None:
@@ -222,7 +223,7 @@ def _not_every(got: str) -> FilterTypeError:
 
 
 def covered_time(periods: Sequence[Period]) -> TimeFilter | None:
-    """The time from the first to the last period; None if it is all time, or if there are gaps."""
+    """The time range from the first to the last period; None if it is all time, or if there are gaps."""
     first, last = periods[0].time_filter, periods[-1].time_filter
     has_gaps = any(before.end != after.start for before, after in pairwise(periods))
     return TimeFilter(first.start, last.end) if first and last and not has_gaps else None

@@ -69,7 +69,7 @@ class LoopbackServer:
         return len(self.runner.server.connections) if self.runner.server is not None else 0
 
     async def start(self) -> None:
-        """Start to listen."""
+        """Start listening."""
         await self.runner.setup()
         assert self.runner.server is not None
         loop = asyncio.get_running_loop()
@@ -167,7 +167,7 @@ class FakeHelicone:
     Use it with ``async with`` in the running event loop. With ``with`` it runs in a thread, for tests that
     are not async, that call ``asyncio.run``, or that use another library's loop.
 
-    It rejects the requests that the open-source server rejects, with the same texts: a wrong path (404), a
+    It rejects the requests that the open-source server rejects, with the same messages: a wrong path (404), a
     missing or wrong key (401), a malformed key (400), a body that breaks the contract (400). It also rejects
     a filter that the real server would silently read only in part. Such filters and broken bodies are
     recorded in ``complaints``.
@@ -175,7 +175,7 @@ class FakeHelicone:
     Args:
         api_key: The key that clients must send.
         host: The address to listen on.
-        port: The port; 0 takes a free one.
+        port: The port; 0 selects a free one.
         clock: The clock of the rate limit and of the recorded requests; by default the current clock.
         strict: Reject filters that the real server would read only in part, and raise an `AssertionError`
             at the end of the block if there are complaints. Otherwise the fake answers such filters by the
@@ -338,7 +338,7 @@ class FakeHelicone:
 
         A window opens with the first request after the previous window. Every response has the headers
         ``RateLimit-Limit``, ``-Remaining``, ``-Reset`` and ``-Policy``. Requests beyond the limit get status
-        429 and ``Retry-After``, and count too (executed, open-source server of July 2026).
+        429 and ``Retry-After``, and count too (observed, open-source server of July 2026).
 
         Args:
             requests: The number of requests in a window.

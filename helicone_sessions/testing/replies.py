@@ -202,7 +202,7 @@ def request(
     Args:
         request_id: Its id; by default a new one.
         created_at: Its time.
-        session_id: The id of its session; None for a request outside of sessions.
+        session_id: The id of its session; None for a request without a session.
         session_name: The name of its session.
         model: Its model.
         cost: Its dollars.
@@ -264,7 +264,7 @@ class Fault(Enum):
     NOT_HTTP = "not http"
     """The response is not HTTP."""
     GOES_STALE = "goes stale"
-    """The response comes, and the server resets the kept connection at the next request.
+    """The server responds, and resets the kept connection at the next request.
 
     A client can meet this when a server closes an idle connection while the next request is on its way.
     """
@@ -404,7 +404,7 @@ class Held:
 
 
 class AnswerRules:
-    """The answers: first those for the next requests, then the rules, the latest first."""
+    """The answers: first the ones for the next requests, then those of the rules, latest rule first."""
 
     def __init__(self) -> None:
         self.otherwise: Answer = metrics()

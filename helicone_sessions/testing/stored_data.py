@@ -270,7 +270,7 @@ class _Times:
     """The times of requests in order, so that a page of many requests reads few of them.
 
     Args:
-        texts: The times as the API gives them.
+        texts: The times as the API returns them.
     """
 
     texts: list[str]

@@ -122,12 +122,12 @@ class Listings:
         requests. Requests without a session id are left out.
 
         The service sorts only by ``created_at``. For other orders the client reads all pages, each of up to
-        1,000 sessions, and keeps the first *limit*. Servers before 2025-09-22 give only the newest 50.
+        1,000 sessions, and keeps the first *limit*. Servers from before 2025-09-22 return only the newest 50.
 
         Args:
             filter: Conditions on requests, and on whole sessions such as ``F.session_total_cost > 5``; None
                 for all.
-            time_filter: The time of the requests.
+            time_filter: The time range of the requests.
             name: The whole name of the sessions.
             search: A part of the id or the name, ignoring case.
             sort: A field of `Session` or ``duration``, with ``-`` in front for descending order.
@@ -174,7 +174,7 @@ class Listings:
 
         Args:
             filter: As in `get_sessions`, like all that follow.
-            time_filter: The time of the requests.
+            time_filter: The time range of the requests.
             name: The whole name of the sessions.
             search: A part of the id or the name.
             whole_sessions: Return the totals of all requests of the sessions.
@@ -211,7 +211,7 @@ class Listings:
 
         Args:
             filter: As in `get_sessions`, like all that follow.
-            time_filter: The time of the requests.
+            time_filter: The time range of the requests.
             name: The whole name of the sessions.
             search: A part of the id or the name.
 
@@ -246,7 +246,7 @@ class Listings:
 
         Args:
             filter: Conditions on requests; None for all.
-            time_filter: The time of the requests; None for all time.
+            time_filter: The time range of the requests; None for all time.
             name_contains: A part of the name; older servers compare the whole name.
 
         Raises:
@@ -296,7 +296,7 @@ class Listings:
 
         Args:
             filter: Conditions on requests; None for all. Conditions on sessions are errors.
-            time_filter: The time of the requests; None for all time until the call.
+            time_filter: The time range of the requests; None for all time until the call.
             page_size: The number of requests in a page, from 1 to 1,000.
 
         Yields:
@@ -335,8 +335,8 @@ class Listings:
 
         Args:
             filter: Conditions on requests; None for all. Conditions on sessions are errors.
-            time_filter: The time of the requests; None for all time. The open-source server drops fractions
-                of a second.
+            time_filter: The time range of the requests; None for all time. The open-source server drops
+                fractions of a second.
 
         Raises:
             HeliconeError: As in `stream_requests`.
@@ -479,7 +479,7 @@ def _newest_first(session: Session) -> float:
 
 
 async def _or_none(answer: Awaitable[Any]) -> Any:
-    """The answer, or None if this server does not give it."""
+    """The answer, or None if this server does not return it."""
     try:
         return await answer
     except (InvalidRequest, QueryFailed, ServerError, RequestTimeout) as error:

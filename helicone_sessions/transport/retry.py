@@ -113,7 +113,7 @@ class RetryPolicy:
         return elapsed < self.patience and (error.retry_after or 0.0) <= self.longest_asked
 
     def time_limit(self, timeout: float, left: float) -> tuple[float, str, float]:
-        """Seconds for an attempt, with the name and the length of the limit behind them.
+        """Seconds for an attempt, with the name and the length of the limit that sets them.
 
         Args:
             timeout: Seconds for one attempt.

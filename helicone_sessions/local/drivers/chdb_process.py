@@ -315,7 +315,7 @@ def _lock(descriptor: int, directory: Path) -> None:
 
 
 def _write_lock(descriptor: int, url: str = "") -> None:
-    """Write the number of this process, and the address of its server."""
+    """Write the id of this process, and the address of its server."""
     os.ftruncate(descriptor, 0)
     os.lseek(descriptor, 0, os.SEEK_SET)
     os.write(descriptor, f"{os.getpid()}\n{url}".encode())

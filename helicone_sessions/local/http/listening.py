@@ -127,7 +127,7 @@ class Listening:
     Args:
         app: The application.
         host: The address.
-        port: The port; 0 takes a free one.
+        port: The port; 0 selects a free one.
         patience: Seconds in which the headers of the next request must arrive on a connection.
         secrets: The keys of the server, which the access log must not contain.
     """
@@ -163,7 +163,7 @@ class Listening:
 
     @property
     def port(self) -> int:
-        """The port, after `bind` the actual one."""
+        """The port; after `bind`, the actual one."""
         return self._port
 
     async def bind(self) -> None:

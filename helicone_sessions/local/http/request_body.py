@@ -304,14 +304,14 @@ class _Text:
         return bool(added)
 
     def skip_space(self) -> None:
-        """Skip white space."""
+        """Skip whitespace."""
         while True:
             self.start = _after_space(self.text, self.start)
             if self.start < len(self.text) or not self.fill(1):
                 return
 
     def take(self) -> str:
-        """Skip white space and read one character; an empty string at the end."""
+        """Skip whitespace and read one character; an empty string at the end."""
         self.skip_space()
         character = self.text[self.start : self.start + 1]
         self.start += len(character)

@@ -78,7 +78,7 @@ class Engine:
         return await self.strategy(self.driver, selection, query)
 
     def listings(self, organization_id: UUID, wire_filter: WireFilter) -> ContractListings | ServiceListings:
-        """The maker of an organisation's lists, under the engine's semantics.
+        """The listings of an organisation, under the engine's semantics.
 
         Args:
             organization_id: The organisation.

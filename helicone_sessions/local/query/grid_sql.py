@@ -214,7 +214,7 @@ FROM ({groups}
         Args:
             common: The condition of the query.
             conditions: The conditions of the segments.
-            time_filter: The time of all parts.
+            time_filter: The time range of all parts.
             keys: The keys that group requests besides the session, as SQL by name.
         """
         query = attrs.evolve(self.grid.query, time_filter=time_filter)
@@ -267,7 +267,7 @@ FROM {self.tables.requests} WHERE {where} GROUP BY {", ".join(keys)}""",
         return f"arrayFilter((number, holds) -> holds, {self._array('UInt32', conditions)}, [{holds}])"
 
     def _covered(self) -> TimeFilter | None:
-        """The time from the first cell to the last; None is all time."""
+        """The time range from the first cell to the last; None is all time."""
         grid = self.grid
         times = [*grid.periods, *([grid.query.time_filter] if grid.totals or not grid.periods else [])]
         known = [each for each in times if each is not None]

@@ -69,8 +69,8 @@ class Selection:
     def sessions(self) -> str:
         """A statement for the sessions of the selected requests, for conditions on requests only.
 
-        Its columns are ``requests``, ``seconds``, ``nanodollars`` and, unless the tables tell,
-        ``several``: whether the session has several names.
+        Its columns are ``requests``, ``seconds``, ``nanodollars`` and, unless the tables record
+        it, ``several``: whether the session has several names.
         """
         # min and max of the names themselves take longer than all the rest.
         name = f"cityHash64({self.tables.each_name})"
@@ -232,9 +232,9 @@ class OneScan:
     """Answers queries with one statement each.
 
     The service counts the requests of a session by name. Nearly every session has one name, and grouping by
-    the session alone takes a third less time. Unless the tables tell whether a session has several names, the
-    statement finds out. If one has, the statement runs again by name, and later queries group by name at
-    once.
+    the session alone takes a third less time. Unless the tables record whether a session has several names,
+    the statement checks it. If one has, the statement runs again by name, and later queries group by name
+    immediately.
     """
 
     def __init__(self) -> None:
@@ -281,7 +281,7 @@ def statement(selection: Selection, query: SessionMetricsQuery, *, by_name: bool
         selection: The requests.
         query: The query.
         by_name: Count requests by session and name, instead of by session alone. Without it, an additional
-            column tells whether a session has several names, unless the tables tell.
+            column shows whether a session has several names, unless the tables record it.
     """
     several = "" if by_name or selection.tables.has_several_names is not None else ", max(several)"
     text = f"""

@@ -1,6 +1,6 @@
 """Exact totals and bars of a query, and the sessions in a bar; Helicone's API has neither.
 
-A session has the figures of its requests that match. Conditions on whole sessions look at all requests of a
+A session has the figures of its matching requests. Conditions on whole sessions look at all requests of a
 session instead, so a filter cannot select the sessions in a bar.
 
 ``POST /v1/session/metrics/bars`` takes::

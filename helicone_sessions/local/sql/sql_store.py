@@ -163,7 +163,7 @@ class Store:
         Args:
             text: The statement, in ClickHouse's SQL. The table is ``requests``; it has the columns of
                 filters, with ``cost`` in dollars.
-            limit: The most rows to return; None for all, up to 256 MB.
+            limit: The largest number of rows to return; None for all, up to 256 MB.
 
         Raises:
             ConfigurationError: ClickHouse rejects the statement, it exceeds a limit, or the store is closed.

@@ -1,4 +1,4 @@
-"""The checkpoint of a sync: the times whose requests a store holds completely, by organisation.
+"""The checkpoint of a sync: the time ranges whose requests a store holds completely, by organisation.
 
 It is written after the rows: after a kill between the two, the next sync reads and replaces them.
 """
@@ -25,10 +25,10 @@ Period = tuple[datetime, datetime]
 
 @attrs.frozen
 class Coverage:
-    """The times of one organisation whose requests are stored.
+    """The time ranges of one organisation whose requests are stored.
 
     Args:
-        periods: The times, in order and apart from each other.
+        periods: The time ranges, in order and without overlap.
         newest: The time of the newest request.
 
     >>> from datetime import UTC
@@ -82,7 +82,7 @@ def read_checkpoint(directory: Path, organization: UUID) -> Coverage:
 
 
 def write_checkpoint(directory: Path, organization: UUID, coverage: Coverage) -> None:
-    """Replace the coverage of an organisation; when this returns, it survives a power cut.
+    """Replace the coverage of an organisation; when this returns, it survives a power failure.
 
     Raises:
         ConfigurationError: The file cannot be written.

@@ -234,7 +234,7 @@ def _check_cost_unit(_options: Any, _field: Any, value: Any) -> None:
 
 @attrs.frozen
 class RowOptions:
-    """How to read rows that do not follow the rules by themselves.
+    """How to read rows that do not follow the default rules.
 
     Args:
         cost_unit: The unit of ``cost``: ``"dollars"``, or ``"billionths"`` of a dollar, as in a dump of

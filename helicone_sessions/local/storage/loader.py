@@ -84,14 +84,14 @@ class Loader:
     """Loads the rows of *data* into the staging tables.
 
     ClickHouse reads blocks of files as far as it can, and `RowEncoder` all other rows. The next part is read
-    while the ones before are inserted.
+    while earlier ones are inserted.
 
     Args:
         encoder: Parses the rows.
         data: Their source.
         staging: The tables.
         rejects: The file of rejected rows.
-        on_progress: Called with the `Progress`, each time that more rows are durable.
+        on_progress: Called with the `Progress`, each time more rows are durable.
 
     Raises:
         ConfigurationError: The data is neither files, a frame nor rows.
@@ -229,7 +229,7 @@ class Loader:
         await self._insert_left()
 
     async def _finish_first(self) -> None:
-        """Await the first block, and let Python read the rows that are left."""
+        """Await the first block, and let Python read the remaining rows."""
         part, task = self._waiting[0]
         left = await uncancelled(task)
         self._waiting.popleft()

@@ -43,7 +43,7 @@ async def has_several_names(
     """Whether a session has several names.
 
     Args:
-        driver: The ClickHouse.
+        driver: The connection.
         database: The database.
         since: Look only at the sessions that have requests of this version or a later one.
         rows: The number of those requests.
@@ -68,7 +68,7 @@ async def data_gaps(driver: WritableDriver, database: str, organization: UUID) -
     """The columns without a value in some or in all requests of an organisation.
 
     Args:
-        driver: The ClickHouse.
+        driver: The connection.
         database: The database.
         organization: The organisation.
     """
@@ -114,10 +114,10 @@ async def update_property_columns(driver: WritableDriver, database: str, *, is_f
     """Make columns of the frequent properties, and drop the columns of properties that are not frequent.
 
     Args:
-        driver: The ClickHouse.
+        driver: The connection.
         database: The database.
         is_first: Look at the staged rows instead, because there are no requests yet. Rows that are staged
-            later have the columns then, which takes far less time than adding them to the requests.
+            later then already have the columns, which takes far less time than adding them to the requests.
     """
     table = INCOMING_REQUESTS if is_first else REQUESTS_TABLE
     wanted = {_column_of(key): key for key in await _frequent_keys(driver, f"{database}.{table}")}

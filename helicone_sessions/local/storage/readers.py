@@ -188,7 +188,7 @@ def read_blocks(data: Data, options: RowOptions) -> Iterator[Block]:
     """The blocks of the files or the frame in *data*.
 
     Raises:
-        ConfigurationError: A file is not there, is of another format, or is broken.
+        ConfigurationError: A file is missing, is of another format, or is broken.
         MissingExtra: Parquet files and frames need pyarrow.
     """
     if _is_frame(data):
@@ -287,7 +287,7 @@ class JsonLines:
 
     @property
     def count(self) -> int:
-        """The number of lines; empty ones are no rows."""
+        """The number of lines; empty ones are not rows."""
         return _count_lines(self.payload)
 
     @property
@@ -708,7 +708,7 @@ class ArrowRows:
         return int(self.batch.num_rows)
 
     def rows(self, chosen: Iterable[int] | None = None) -> Iterator[Placed]:
-        """The rows; each value is read by itself, so that one affects no other."""
+        """The rows; each value is read separately, so that none affects another."""
         indexes = range(self.count) if chosen is None else list(chosen)
         columns = [
             (name, [_value(column, index) for index in indexes])

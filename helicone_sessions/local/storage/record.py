@@ -1,7 +1,7 @@
 """The record of a store on disk: how many rows it must hold, which is checked when the store opens.
 
-ClickHouse moves a part of a table that it cannot read out of the way and goes on with the other parts. The
-record shows that rows are missing then.
+ClickHouse moves a part of a table that it cannot read out of the way and continues with the other parts.
+The record then shows that rows are missing.
 """
 
 import asyncio
@@ -63,7 +63,7 @@ class Record:
         return cls(fields["requests"], fields["tags"], fields["is_moving"])
 
     def write(self, directory: Path) -> None:
-        """Replace the record in *directory*; when this returns, it survives a power cut.
+        """Replace the record in *directory*; when this returns, it survives a power failure.
 
         Raises:
             DriverError: It cannot be written.

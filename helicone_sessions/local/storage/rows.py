@@ -366,7 +366,7 @@ def _stored(plan: "ColumnPlan", where: str, row: Mapping[Any, Any]) -> tuple[dic
 
 
 def _columns(plan: "ColumnPlan", where: str, row: Mapping[Any, Any]) -> tuple[dict[str, Any], int]:
-    """The values of columns that are no maps, and whether two costs of the row differ, as flags."""
+    """The values of columns that are not maps, and whether two costs of the row differ, as flags."""
     stored: dict[str, Any] = {}
     flags = 0
     for source, target, parse in plan.columns:

@@ -140,7 +140,7 @@ class Store:
         return next(iter(self.organizations), DEFAULT_ORGANIZATION)
 
     async def open(self) -> None:
-        """Create missing tables, and complete a load that a killed process has left.
+        """Create missing tables, and complete a load that a killed process left unfinished.
 
         Raises:
             ConfigurationError: The tables have another version's layout, another store of this process has
@@ -189,12 +189,12 @@ class Store:
             rejects: A file for rows that cannot be read, one JSON object per line; by default such a row
                 fails the load.
             skip_rejects: Leave out rows that cannot be read.
-            on_progress: Called with the number of rows loaded so far, each time that more are durable.
+            on_progress: Called with the number of rows loaded so far, each time more are durable.
             organizations: The organisations that rows may name. By default there is one: that of the
                 existing requests, or else that of the first row.
-            of_one: Reject other organisations than that of the existing requests.
+            of_one: Reject organisations other than that of the existing requests.
             remedy: The remedy in the error for a row that cannot be read.
-            row_options: How to read rows that do not follow the rules by themselves.
+            row_options: How to read rows that do not follow the default rules.
 
         Raises:
             ConfigurationError: A row or the file cannot be read, the file of rejects cannot be written, or

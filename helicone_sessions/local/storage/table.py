@@ -64,7 +64,7 @@ SESSION_ID: Final = "Helicone-Session-Id"
 SESSION_NAME: Final = "Helicone-Session-Name"
 FEEDBACK: Final = "helicone-score-feedback"
 SESSION_COLUMNS: Final[Mapping[str, str]] = {SESSION_ID: "session_id", SESSION_NAME: "session_name"}
-"""The columns of an own table for the properties that identify a session."""
+"""The columns of the engine's tables for the properties that identify a session."""
 
 
 OWN_DATABASE: Final = "helicone_sessions"
@@ -145,7 +145,7 @@ class Tables:
 
     @property
     def name_key(self) -> str:
-        """Like `each_name_key`, but nothing if each session has one name anyway."""
+        """Like `each_name_key`, but empty if each session has only one name."""
         return "''" if self.has_several_names is False else self.each_name_key
 
 

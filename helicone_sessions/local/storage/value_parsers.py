@@ -2,7 +2,7 @@
 
 A parser returns None for a missing value, and raises ValueError with the type that it expects. The usual
 types come first in each, because they are parsed millions of times. Scalars and arrays of numpy, which is
-not imported, are parsed as the Python values that they stand for.
+not imported, are parsed as the Python values that they represent.
 """
 
 import json
