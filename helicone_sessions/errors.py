@@ -265,7 +265,7 @@ def _tries(attempts: int, waited: float) -> str:
         return ""
     if attempts == 0:
         return "before the first attempt"
-    return f"after {attempts} attempts" + (f" and {waited:.1f} s of waits" if waited >= 0.05 else "")
+    return f"after {attempts} attempts" + (f" and {waited:.1f} s of waiting" if waited >= 0.05 else "")
 
 
 class RequestTimeout(TransportError, TimeoutError):

@@ -46,7 +46,7 @@ def masked_repr(value: object, *secrets: str, most: int = 60) -> str:
     try:
         text = repr(value)
     except ValueError:
-        text = "a number of thousands of digits"
+        text = "a number with thousands of digits"
     except Exception:  # noqa: BLE001 - the repr of a caller's class may raise anything
         text = f"<{type(value).__name__} without a repr>"
     return masked_text(text, *secrets, most=most)

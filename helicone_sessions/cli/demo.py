@@ -154,7 +154,7 @@ def _show(
 
     found = answers[_ALL]
     if found.average.session_count is None:
-        console.print("No session in this time. Name your models with --model, or use more --days.")
+        console.print("No session in this time range. Name your models with --model, or use more --days.")
     else:
         console.print(_headline(answers, models, days), markup=False, emoji=False)
     named = [(model, answers[model,]) for model in models]

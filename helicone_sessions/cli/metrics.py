@@ -73,7 +73,8 @@ class Alarm:
             raise ConfigurationError(
                 argument="fail_if",
                 problem=f"must be a condition such as 'dollars_total > 100', got {text!r}",
-                remedy="Write a quantity, a comparison and a number; 1.5x is relative to the time before",
+                remedy="Write a quantity, a comparison and a number;"
+                " 1.5x is relative to the preceding time range",
             )
         quantity, sign, number, times = found.groups()
         if quantity not in QUANTITIES:
@@ -256,10 +257,12 @@ def _check(report: _Report) -> None:
         ConfigurationError: An option is missing.
     """
     if report.query.time_filter is None and report.grid["every"] is not None:
-        raise ConfigurationError(argument="every", problem="needs a time", remedy="Add --last 7d")
+        raise ConfigurationError(argument="every", problem="needs a time range", remedy="Add --last 7d")
     if report.previous is None and any(alarm.is_relative for alarm in report.alarms):
         raise ConfigurationError(
-            argument="fail_if", problem="needs an earlier time for x", remedy="Add --compare previous"
+            argument="fail_if",
+            problem="needs an earlier time range to compare with",
+            remedy="Add --compare previous",
         )
     _check_form(report)
 
@@ -280,7 +283,7 @@ def _before(time: TimeFilter | None) -> TimeFilter:
         ConfigurationError: The report covers all time.
     """
     if time is None:
-        raise ConfigurationError(argument="compare", problem="needs a time", remedy="Add --last 7d")
+        raise ConfigurationError(argument="compare", problem="needs a time range", remedy="Add --last 7d")
     zone = time.time_zone
     if zone is None or time.length % _DAY > timedelta(hours=1):
         return TimeFilter(time.start - time.length, time.start, zone)
@@ -327,13 +330,13 @@ def _advice(query: SessionMetricsQuery, *, follows_contract: bool) -> str:
         (leaf.value for leaf in leaves if leaf.column.name == "cost" and leaf.operator in _ABOVE), None
     )
     if limit is None:
-        return "Try a longer time, or fewer conditions"
+        return "Try a longer time range or fewer conditions"
     condition = f"session_total_cost > {limit}"
     if follows_contract:
         return f"`cost` is the cost of one request. For the cost of whole sessions use {condition!r}"
     return (
-        "`cost` is the cost of one request. The sessions that cost more in total are listed by"
-        f" helicone-sessions sessions {condition!r}"
+        "`cost` is the cost of one request. For the sessions that cost more in total,"
+        f" run helicone-sessions sessions {condition!r}"
     )
 
 

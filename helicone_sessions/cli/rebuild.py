@@ -18,4 +18,4 @@ def rebuild(*, path: Path) -> None:
     from helicone_sessions.local.storage.store import rebuild as rebuild_store
 
     requests = asyncio.run(rebuild_store(path))
-    sys.stdout.write(f"{requests:,} requests are in the present layout.\n")
+    sys.stdout.write(f"{requests:,} requests are in the current layout.\n")

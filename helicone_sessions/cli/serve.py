@@ -263,15 +263,13 @@ async def _announce(
     count = None if where.startswith("in ClickHouse") else await server.count()
     _say(f"serving {'the requests' if count is None else f'{count:,} requests'} {where}")
     if count == 0:
-        why = f"{', '.join(data)} has no rows" if data else "begin with --data FILE or --sample"
+        why = f"{', '.join(data)} has no rows" if data else "start with --data FILE or --sample"
         _say(f"every answer will be empty: {why}. Rows can also be sent to POST /v1/rows")
     key = server.api_key if shows_key else f'"${KEY_VARIABLE}"'
     _say("point a client at it with")
     sys.stderr.write(f"  export HELICONE_BASE_URL={server.url} HELICONE_API_KEY={key}\n")
     # A browser sends nobody the part after the #.
-    _say(
-        f"or look at it in a browser at {server.url}/" + (f"#key={quote(key, safe='')}" if shows_key else "")
-    )
+    _say(f"or open it in a browser: {server.url}/" + (f"#key={quote(key, safe='')}" if shows_key else ""))
     # Scripts wait for this line.
     _say(f"ready at {server.url}")
 

@@ -103,7 +103,7 @@ def _show(found: Sessions, count: SessionCount | None, zone: tzinfo) -> None:
 
     console = Console(highlight=False)
     if not found:
-        console.print("No session matches. Try a longer time, or fewer conditions.")
+        console.print("No session matches. Try a longer time range or fewer conditions.")
         return
     console.print(_table(found, zone))
     shown = f"{len(found):,} of {count.count:,} sessions" if count is not None else f"{len(found):,} sessions"

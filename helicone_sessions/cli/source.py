@@ -60,7 +60,7 @@ class Loading:
             found.append(f"{loaded.rejected:,} rejected{where}")
         found += loaded.remarks()
         if loaded.ignored:
-            found.append(f"unknown columns are left out: {masked_text(loaded.ignored_text(_MAP))}")
+            found.append(f"unknown columns are ignored: {masked_text(loaded.ignored_text(_MAP))}")
         return found
 
 

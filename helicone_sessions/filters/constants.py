@@ -73,7 +73,7 @@ E = TypeVar("E", bound=FilterError)
 NEGATIVE: Final = "To negate a comparison, put it in parentheses after ~: Python computes ~1 as -2"
 ZONE: Final = "Add the zone, for example with .replace(tzinfo=datetime.UTC)"
 DAY: Final = "Pass a datetime with its zone, because a day starts at a different instant in each zone"
-IS_EMPTY: Final = "Use .is_empty(), because a missing value is stored as the empty text"
+IS_EMPTY: Final = "Use .is_empty(), because a missing value is stored as empty text"
 IS_TRUE: Final = "Use .is_true() or .is_false()"
 IS_NULL: Final = "Use .is_null() to match missing text"
 DATETIME: Final = "Convert it to a datetime, for example with datetime.fromisoformat()"

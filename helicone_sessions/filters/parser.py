@@ -61,7 +61,7 @@ _REMEDIES: Final = {
     DATETIME: f"Write it like {_TIME}",
     DAY: f"Write the time too, for example {_TIME}",
     EXPAND: "Write each condition in a separate leaf",
-    IS_EMPTY: "Write is empty, because a missing value is stored as the empty text",
+    IS_EMPTY: "Write is empty, because a missing value is stored as empty text",
     IS_NULL: "Write is null to match missing text",
     IS_TRUE: "Write true or false",
     NEGATIVE: "Compare it with zero or more",
@@ -184,7 +184,7 @@ class _Named:
 
     @property
     def example(self) -> str:
-        return _EXAMPLES.get(self.kind, 'Write a text in quotes, such as "gpt-4o"')
+        return _EXAMPLES.get(self.kind, 'Write text in quotes, such as "gpt-4o"')
 
     @property
     def is_nullable(self) -> bool:
@@ -421,7 +421,7 @@ class _Parser:
         if self.token.word in WORDED:
             return self.worded(named, inverted=bool(inverted))
         if inverted:
-            raise self.expected("an operator in words", "Write for example not in or not contains")
+            raise self.expected("an operator in words", "Write not in or not contains, for example")
         if self.take("is"):
             return self.tested(named)
         if named.kind is Kind.BOOLEAN and self.token.word not in SYNONYMS:
@@ -523,13 +523,13 @@ class _Parser:
         if self.token.word == "in":
             raise self.error(
                 "a constant is on the left of in",
-                f"Write for example model contains {cut(constant.text)}",
+                f"For example, write model contains {cut(constant.text)}",
                 constant,
             )
         if self.token.sort != "sign":
             raise self.error(
                 f"{constant} is not compared with a column",
-                "Write for example status == 200, or status in (200, 404) for one of several values",
+                "For example, write status == 200, or status in (200, 404) for one of several values",
                 constant,
             )
         sign = self.advance()

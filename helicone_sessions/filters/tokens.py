@@ -288,9 +288,9 @@ def _json(text: str, start: int) -> Token:
     except _Repeated:
         wrong = Wrong("an object of this JSON has a key twice", "Write each condition in a separate leaf")
     except RecursionError:
-        wrong = Wrong("this JSON is nested too deeply", "Join its conditions with and or or")
+        wrong = Wrong("this JSON is nested too deeply", 'Join its conditions with "and" or "or"')
     except ValueError:
-        wrong = Wrong("this JSON has a number of thousands of digits", "Use a shorter number")
+        wrong = Wrong("this JSON has a number with thousands of digits", "Use a shorter number")
     else:
         return Token("json", text[start:end], start, end, value)
     return Token("wrong", "{", start, start + 1, wrong)

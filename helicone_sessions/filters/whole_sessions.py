@@ -21,7 +21,7 @@ _COUNT_NOTE: Final = (
     "the number of sessions cannot be limited by a condition on whole sessions: the query fails"
 )
 _COUNT_REMEDY: Final = (
-    "count the sessions that stream_sessions() gives, or use the embedded engine (LocalServer)"
+    "count the sessions that stream_sessions() yields, or use the embedded engine (LocalServer)"
 )
 _MIXED_NOTE: Final = (
     "it matches everything, because the server applies conditions on requests and on sessions one after the"

@@ -58,7 +58,7 @@ EXPAND: Final = "Pass expand=True to join all of them by &"
 _TIME: Final = "Write it like 2026-11-01T00:00:00Z"
 _OPERATOR: Final = 'Write an operator and a constant, for example {"gt": 0.1}'
 _KEY: Final = 'Write a key and its condition, for example {"env": {"equals": "prod"}}'
-_LEAF: Final = f'Write for example {{"{REQUESTS}": {{"cost": {{"gt": 0.1}}}}}}'
+_LEAF: Final = f'For example, write {{"{REQUESTS}": {{"cost": {{"gt": 0.1}}}}}}'
 _EXPECTED: Final[dict[Kind, tuple[Any, str, str]]] = {
     Kind.NUMBER: ((int, float), "a number", "Write it without quotes, for example 0.1"),
     Kind.BOOLEAN: (bool, "true or false", "Write it without quotes"),
@@ -88,7 +88,7 @@ def to_wire(root: Node) -> WireFilter:
     if depth > DEEPEST:
         raise FilterValueError(
             argument="filter",
-            problem=f"is {depth} levels deep; the API takes {DEEPEST}",
+            problem=f"is {depth} levels deep; the API accepts {DEEPEST}",
             remedy="Join conditions with all_of() and any_of() instead of alternating & and |",
         )
     return wire

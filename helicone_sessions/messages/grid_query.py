@@ -381,7 +381,7 @@ def _metrics(histograms: Any, averages: Any) -> Iterator[SessionMetrics]:
 
 def _histogram(numbers: list[float], unit: str) -> Histogram:
     if len(numbers) % 3:
-        raise ValueError("a bar is not whole")
+        raise ValueError("a bar is incomplete")
     each = map(float, numbers)
     return Histogram(tuple(map(HistogramRow, each, each, each)), unit=unit)
 

@@ -187,7 +187,7 @@ def request(query: Any, endpoint: Endpoint[Any, Any] = METRICS) -> bytes:
     if len(body) > _LARGEST_BODY:
         raise FilterValueError(
             argument="query",
-            problem=f"makes a request of {len(body):,} bytes; the server takes at most {_LARGEST_BODY:,}",
+            problem=f"makes a request of {len(body):,} bytes; the server accepts at most {_LARGEST_BODY:,}",
             remedy="Split the query, for example by its longest list",
         )
     return body

@@ -89,7 +89,7 @@ class TimeFilter:
             return cls(now - length, now)
         except OverflowError:
             raise FilterValueError(
-                argument="days", problem=f"must lie within the calendar, got {length}"
+                argument="days", problem=f"must be within the calendar, got {length}"
             ) from None
 
     @classmethod

@@ -121,8 +121,9 @@ async def values_in_sample(
     if query.time_filter is None:
         raise FilterValueError(
             argument="by",
-            problem="needs a time to look for values in",
-            remedy="Give the query a time, for example time_filter=TimeFilter.last(days=30), or pass filters",
+            problem="needs a time range to look for values in",
+            remedy="Give the query a time filter, such as time_filter=TimeFilter.last(days=30),"
+            " or pass filters",
         )
     costs: defaultdict[SegmentValue, float] = defaultdict(float)
     length = query.time_filter.length / SAMPLED_PARTS
@@ -141,7 +142,9 @@ async def values_in_sample(
             await requests.aclose()
     if not costs:
         raise FilterValueError(
-            argument="by", problem="finds no request in the time of the query", remedy="Use a longer time"
+            argument="by",
+            problem="finds no request in the time range of the query",
+            remedy="Use a longer time range",
         )
     return sorted(costs, key=lambda value: -costs[value])[: by.top]
 

@@ -479,7 +479,7 @@ async def _found_segments(client: Any, query: SessionMetricsQuery, column: Group
             raise FilterValueError(
                 argument="by",
                 problem="finds no request that matches",
-                remedy="Use a longer time or another filter",
+                remedy="Use a longer time range or another filter",
             )
         return segments_of_values(column, values), ""
     values = await values_in_sample(client, query, column)

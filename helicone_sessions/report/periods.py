@@ -192,7 +192,7 @@ def _divided(
         raise FilterValueError(
             argument="every",
             problem="cannot divide all time",
-            remedy="Give the query a time, for example"
+            remedy="Give the query a time filter, for example"
             " SessionMetricsQuery(time_filter=TimeFilter.last(days=30))",
         )
     days = zone if by_calendar and not every % _DAY else None
@@ -209,7 +209,7 @@ def _time_filters(every: Any) -> list[TimeFilter]:
         raise FilterValueError(
             argument="every",
             problem="lists no time filter",
-            remedy="Leave it out for one period, the whole time of the query",
+            remedy="Leave it out for one period, the whole time range of the query",
         )
     return given
 

@@ -260,7 +260,7 @@ class FakeHelicone:
 
     def _running(self) -> LoopbackServer:
         if self._server is None:
-            raise ConfigurationError("the server does not run. Use it with `async with` or `with`")
+            raise ConfigurationError("the server is not running. Use it with `async with` or `with`")
         return self._server
 
     # Answers
@@ -465,7 +465,7 @@ class FakeHelicone:
 
     def _new(self) -> LoopbackServer:
         if self._server is not None:
-            raise ConfigurationError("the server already runs")
+            raise ConfigurationError("the server is already running")
         return LoopbackServer(self._handle, *self._address)
 
     def _complain(self, kind: type[BaseException] | None) -> None:

@@ -38,7 +38,7 @@ class ApiKey:
         return "ApiKey('***')"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("an API key is not pickled; make the client where it is used")
+        raise TypeError("an API key is not pickled; create the client where it is used")
 
 
 @attrs.frozen
@@ -111,7 +111,7 @@ def _key(api_key: object, environment: Mapping[str, str]) -> ApiKey:
     if not key.isascii() or any(not "!" <= character <= "~" for character in key):
         raise ConfigurationError(
             argument="api_key",
-            problem="contains white space or characters that no key has",
+            problem="contains whitespace or characters that no key has",
             remedy="Check that it was copied completely",
         )
     return ApiKey(key)

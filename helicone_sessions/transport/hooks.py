@@ -321,5 +321,5 @@ def _call(hook: Hooks, method: str, *arguments: object) -> Any:
         # Without the text, which may quote the arguments.
         where = "".join(traceback.format_tb(error.__traceback__))
         name = f"{type(hook).__name__}.{method}"
-        _LOG.error("the hook %s raised %s; the query goes on\n%s", name, type(error).__name__, where)
+        _LOG.error("the hook %s raised %s; the query continues\n%s", name, type(error).__name__, where)
         return _RAISED

@@ -40,7 +40,7 @@ def test_sessions_are_rows_for_programs(run: Run, service: FakeHelicone) -> None
 
 def test_no_session_says_what_to_change(run: Run, service: FakeHelicone) -> None:
     """In place of an empty table."""
-    assert "Try a longer time" in run(service, "sessions", "--last", "1m").stdout
+    assert "Try a longer time range" in run(service, "sessions", "--last", "1m").stdout
 
 
 @pytest.mark.parametrize("sort", ["cost", "-", "total_cost desc"])

@@ -198,7 +198,7 @@ VALUES: list[tuple[Callable[[], object], str]] = [
     (
         lambda: read("F.model == None"),
         (
-            "F.model cannot be compared with None. Use .is_empty(), because a missing value is stored as the empty text"
+            "F.model cannot be compared with None. Use .is_empty(), because a missing value is stored as empty text"
         ),
     ),
     (

@@ -317,8 +317,8 @@ REFUSED: list[tuple[str, Row, str]] = [
     ("threat", {"threat": "maybe"}, "must be true or false, got 'maybe'"),
     ("assets", {"assets": [1]}, "must be a list of strings, got [1]"),
     ("session_tags", {"session_tags": {"a": 1}}, "must be a list of strings"),
-    ("properties", {"properties": 5}, "must be an object with text for keys, got 5"),
-    ("properties", {"properties": {5: "x"}}, "must be an object with text for keys"),
+    ("properties", {"properties": 5}, "must be an object with strings as keys, got 5"),
+    ("properties", {"properties": {5: "x"}}, "must be an object with strings as keys"),
     ("properties", {"properties": "{broken"}, "must be an object, or the JSON text of one, got '{broken'"),
     (
         "properties",

@@ -461,7 +461,7 @@ async def test_closed_while_rows_come() -> None:
     await asyncio.sleep(0)
     await store.aclose()
     for task in (loading, following):
-        with pytest.raises(ConfigurationError, match="the server was stopped before the rows were in"):
+        with pytest.raises(ConfigurationError, match="the server was stopped before the rows were stored"):
             await task
     goes_on.set()
     await driver.aclose()

@@ -229,7 +229,7 @@ class Listening:
         return ConfigurationError(
             argument="host",
             problem=f"must be an address of this machine, got {masked_repr(self._host)}",
-            remedy="Pass for example 127.0.0.1",
+            remedy="Pass 127.0.0.1, for example",
         )
 
     async def end(self, grace: float) -> None:

@@ -366,7 +366,7 @@ def _session_count(sessions: int, nanodollars: str, latency: float | None, reque
 
 def _names(rows: Rows) -> list[dict[str, Any]]:
     if len(rows) > _MOST_NAMES:
-        raise Unanswerable(f"there are more than {_MOST_NAMES:,} names: restrict the time or the filter")
+        raise Unanswerable(f"there are more than {_MOST_NAMES:,} names: narrow the time range or the filter")
     return [_name(*row) for row in rows]
 
 

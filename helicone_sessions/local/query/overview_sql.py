@@ -122,7 +122,9 @@ def bars_from_wire(body: Any) -> Bars:
                 problem=f"must be a list of 1 to {MOST_EDGES} numbers, got {json_text(each)}",
             )
         if any(low >= high for low, high in itertools.pairwise(each)):
-            raise FilterValueError(field=f"$.edges.{name}", problem=f"must rise, got {json_text(each)}")
+            raise FilterValueError(
+                field=f"$.edges.{name}", problem=f"must be in ascending order, got {json_text(each)}"
+            )
     return Bars(query, body.get("unsessioned", True), edges)
 
 

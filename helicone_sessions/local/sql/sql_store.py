@@ -237,7 +237,7 @@ class Store:
             return ConfigurationError(
                 argument=f"limits.{name}",
                 problem=f"is {getattr(self._limits, name)} {unit}, and the statement needs more",
-                remedy="Select fewer rows, for example of a shorter time, or increase the limit",
+                remedy="Select fewer rows, for example from a shorter time range, or increase the limit",
             )
         # Not as `problem`, in which names in backticks are arguments.
         return ConfigurationError(f"ClickHouse rejects the statement: {problem}")

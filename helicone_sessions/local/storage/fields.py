@@ -202,7 +202,7 @@ def _time_zone(value: tzinfo | str | None) -> tzinfo | None:
         raise ConfigurationError(
             argument="assume_time_zone",
             problem=f"must be the name of a time zone, got {masked_repr(value)}",
-            remedy="Pass for example 'UTC' or 'Europe/Berlin'",
+            remedy="Pass 'UTC' or 'Europe/Berlin', for example",
         ) from None
 
 
@@ -220,7 +220,7 @@ def _renamed(value: Mapping[str, str]) -> Mapping[str, str]:
                 problem=f"must map to known fields, got {masked_repr(name)}",
                 remedy=f"Did you mean {likely!r}?"
                 if likely
-                else "Pass for example {'started': 'request_created_at'}",
+                else "Pass {'started': 'request_created_at'}, for example",
             )
     return dict(value)
 

@@ -683,7 +683,7 @@ def _repeated(names: Sequence[str]) -> str | None:
 
 
 def _named_twice(name: str) -> str:
-    return f"has two columns {name!r}, and no name may occur twice"
+    return f"has two columns {name!r}; names must be unique"
 
 
 @attrs.frozen

@@ -144,7 +144,7 @@ def _differences(record: Record | None, requests: int, tags: int) -> list[str]:
     if requests < record.requests:
         wrong.append(f"{record.requests - requests:,} of its {record.requests:,} requests are missing")
     if requests > record.requests and not record.is_moving:
-        wrong.append(f"{requests - record.requests:,} requests that were replaced are there again")
+        wrong.append(f"{requests - record.requests:,} replaced requests have reappeared")
     if tags < record.tags:
         wrong.append(f"{record.tags - tags:,} of its {record.tags:,} tags are missing")
     return wrong

@@ -297,7 +297,7 @@ class Store:
     def _refuse_if_closed(self) -> None:
         if self._is_closed:
             raise ConfigurationError(
-                problem="the server was stopped before the rows were in", remedy="None of them is kept"
+                problem="the server was stopped before the rows were stored", remedy="None of them is kept"
             )
 
     def _allowed(self, organizations: Collection[UUID] | None, *, of_one: bool) -> Collection[UUID] | None:
@@ -460,7 +460,7 @@ class Store:
                 self._driver, self._database, since=since, rows=plan.rows
             )
         except DriverError as error:
-            _LOG.warning("queries take longer, because the requests could not be studied: %s", error)
+            _LOG.warning("queries take longer, because the requests could not be analysed: %s", error)
             return
         self._tables = attrs.evolve(self._tables, property_columns=columns, has_several_names=several)
         self._studied_version = self._version

@@ -83,7 +83,7 @@ def _scalar_text(value: bool | float | str) -> str | None:
         try:
             return str(int(value))
         except ValueError:
-            return _refuse(value, "a number of fewer digits")
+            return _refuse(value, "a number with fewer digits")
     if math.isinf(value):
         return _refuse(value, "JSON, which has no infinity")
     if _SMALL <= abs(value) < _LARGE:
@@ -275,9 +275,9 @@ def _map_of(parse_item: Parser) -> Parser:
     def parse_map(value: Any) -> Any:
         found = _object_in(value) if isinstance(value, str) else value
         if not isinstance(found, Mapping):
-            return None if _plain(found) is None else _refuse(value, "an object with text for keys")
+            return None if _plain(found) is None else _refuse(value, "an object with strings as keys")
         if not all(isinstance(key, str) for key in found):
-            _refuse(value, "an object with text for keys")
+            _refuse(value, "an object with strings as keys")
         return {_text(key): parsed for key, item in found.items() if (parsed := parse_item(item)) is not None}
 
     return parse_map
@@ -308,7 +308,7 @@ def _json(value: Any) -> Any:
     except _Refused:
         raise
     except TypeError:
-        return _refuse(value, "an object with text for keys")
+        return _refuse(value, "an object with strings as keys")
     except RecursionError:
         return _refuse(value, "less deeply nested")
     except ValueError:
