@@ -68,8 +68,8 @@ class SyncReport:
         requests: The number of requests stored; ``requests - replaced`` are new.
         replaced: The number of them that replaced a request of the store, such as the requests of the last
             hour, which each sync reads again.
-        skipped: The number of requests that could not be stored, by reason; also of those stored without
-            their bodies, such as ``"bodies: status 404"``.
+        skipped: The number of requests that could not be stored, by reason, including requests stored
+            without their bodies, such as ``"bodies: status 404"``.
         cost_differences: The number of requests whose ``cost`` and ``costUSD`` differ; ``cost`` is stored,
             because the metrics of the service sum it.
         since: The start of the time range that was read; None for the beginning of the account.
@@ -119,7 +119,7 @@ async def sync(
         organization_id: The organisation under which the store keeps the requests, if it holds several
             accounts.
         on_progress: Called with the number of requests copied so far, and with the number to copy, which is
-            None if the service does not count.
+            None if the service does not report it.
 
     Raises:
         MissingExtra: The extra ``local`` is not installed.

@@ -147,14 +147,14 @@ class _Report:
 
     @property
     def is_table(self) -> bool:
-        """Whether it has segments, periods or quantities that the metrics do not have."""
+        """Whether the report has segments, periods or quantities that metrics do not have."""
         options = self.grid
         has_columns = bool(options["percentiles"]) or options["exact_sums"]
         return options["by"] is not None or options["every"] is not None or has_columns
 
     @property
     def is_grid(self) -> bool:
-        """Whether it is more than one answer."""
+        """Whether the report has more than one answer."""
         return self.is_table or bool(self.alarms) or self.previous is not None
 
     @property

@@ -268,12 +268,12 @@ def _is_operator(node: ast.AST) -> bool:
 
 
 def _tests(node: ast.AST) -> list[Any]:
-    """The conditions that *node* sets for what is inside it."""
+    """The conditions under which the contents of *node* run."""
     return [getattr(node, "test", None), getattr(node, "guard", None), *getattr(node, "ifs", ())]
 
 
 def _is_given(tree: ast.AST, known: Known) -> str:
-    """The test whether an optional filter is given."""
+    """The test that an optional filter is given."""
     match tree:
         case ast.UnaryOp(op=ast.Not(), operand=ast.Name() as name) if can(known.kind(name), "to_wire"):
             return f"{name.id} is None"

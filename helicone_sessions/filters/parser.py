@@ -123,7 +123,7 @@ def parse_filter(text: str | Template) -> Filter:
 
 
 def as_filter_text(source: str) -> str:
-    """A condition from an error or a caution, which is Python source, as filter text.
+    """Convert a condition from an error or a caution, which is Python source, to filter text.
 
     Args:
         source: The source; returned unchanged if it is not a condition, for example "the whole filter".

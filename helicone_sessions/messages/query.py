@@ -30,7 +30,7 @@ class TimeFilter:
             datetime, or text without an offset.
         end: A later time, in the same forms.
         time_zone: The time zone of dates and of times without an offset, by name or as a tzinfo. A local
-            time that clocks repeat is the first of the two, unless its ``fold`` is 1.
+            time that clocks repeat means the first of the two, unless its ``fold`` is 1.
 
     Raises:
         FilterTypeError: An end is not a time, or has no time zone.
@@ -125,7 +125,7 @@ class TimeFilter:
     ) -> "list[TimeFilter]":
         """The same time range in parts of equal length; the last part can be shorter.
 
-        Each request of the whole falls into exactly one part. The contract excludes both ends, so every part
+        Each request in the range falls into exactly one part. The contract excludes both ends, so every part
         except the first starts one millisecond before its border, to include the requests made exactly at the
         border. (The open-source server drops fractions of a second, so such a part also includes the requests
         of the second before its border.)

@@ -375,7 +375,7 @@ def _with_figures(cell: GridCell, figures: CellFigures, levels: tuple[PSize, ...
 
 
 def _levels(plan: Plan, cell: GridCell) -> list[PSize | None]:
-    """The queries of a cell: its own (None), and one for each quantile that its own does not give."""
+    """The queries of a cell: its own (None), and one for each quantile that it does not return."""
     cut = cell.query.cut
     return [None, *(level for level in plan.percentiles if cut.both_ends or level != cut.p_size)]
 

@@ -521,7 +521,7 @@ def grid_to_html(
     Args:
         grid: The grid.
         quantity: The number to show of each cell.
-        others: The place of the other quantities, for the note below the table.
+        others: Where to find the other quantities, for the note below the table.
 
     Raises:
         ValueError: There is no quantity of that name.

@@ -116,7 +116,7 @@ def metrics(
     count: float | None = 3.0,
     sessions: float = 4.0,
 ) -> SessionMetrics:
-    """Metrics of equal sessions, so that each histogram has one bar.
+    """Metrics of identical sessions, so that each histogram has one bar.
 
     A histogram has no bar if its number is None, as if no session matched.
 

@@ -114,11 +114,11 @@ class Traps:
     """Differences of a server from the contract; each exists in the open-source server or an older one.
 
     Args:
-        numbers_as_text: Counts come as text.
+        numbers_as_text: Counts are text.
         without_user_ids: Sessions have no ``user_ids``.
         ignores_offset: The list of sessions is always the newest 50, and their count a bare number.
         repeats_rows: Rows are stored up to three times; repetitions are removed after a page is cut.
-        shuffles_ties: Rows of the same time come in a different order each time.
+        shuffles_ties: Rows with the same time are in a different order each time.
         drops_fractions: Fractions of a second in conditions and in ``timeFilter`` are ignored.
         slow_above: Pages of more rows end with a gateway's timeout (504).
         fails_on_whole_sessions: The count of sessions fails with conditions on whole sessions.

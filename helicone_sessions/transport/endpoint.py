@@ -51,7 +51,7 @@ class Settings:
 
     @property
     def account(self) -> bytes:
-        """Equal for clients with the same key of the same service; it does not contain the key."""
+        """Equal for clients with the same key for the same service; it does not contain the key."""
         return hashlib.blake2b(
             f"{self.base_url} {self.api_key.reveal()}".encode(), digest_size=16, key=_SALT
         ).digest()

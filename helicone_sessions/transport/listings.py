@@ -173,7 +173,7 @@ class Listings:
         session whose place in the list changes during the call can arrive later.
 
         Args:
-            filter: As in `get_sessions`, like all that follow.
+            filter: As in `get_sessions`, as are the other arguments.
             time_filter: The time range of the requests.
             name: The whole name of the sessions.
             search: A part of the id or the name.
@@ -210,7 +210,7 @@ class Listings:
         The open-source server fails with conditions on whole sessions such as ``F.session_total_cost > 5``.
 
         Args:
-            filter: As in `get_sessions`, like all that follow.
+            filter: As in `get_sessions`, as are the other arguments.
             time_filter: The time range of the requests.
             name: The whole name of the sessions.
             search: A part of the id or the name.
@@ -241,7 +241,7 @@ class Listings:
     ) -> Coroutine[Any, Any, list[SessionName]]:
         """The names of the sessions with matching requests; await the result.
 
-        The service lists at most 50 names, in no particular order, of requests of the last 150 days (server
+        The service lists at most 50 names, in no particular order, from requests of the last 150 days (server
         source). A `HeliconeFilterWarning` reports a list of 50 names.
 
         Args:
@@ -274,8 +274,8 @@ class Listings:
         names: list[SessionName] = await ask(SESSION_NAMES, query)
         if len(names) == MOST_NAMES:
             self._warnings.warn(
-                f"the service lists at most {MOST_NAMES} names of sessions, and there are so many;"
-                " name_contains, the filter or a shorter time_filter limit the list",
+                f"the service lists at most {MOST_NAMES} session names, and there are that many;"
+                " use name_contains, the filter or a shorter time_filter to limit the list",
                 place,
             )
         return names
@@ -460,7 +460,7 @@ class _SessionList:
         if counted is not None and counted <= given:
             return []
         raise UnexpectedResponse(
-            f"the server ignores offset, as servers before 2025-09-22 do, and gives only the newest {given}"
+            f"the server ignores offset, as servers before 2025-09-22 do, and returns only the newest {given}"
             f" sessions{'' if counted is None else f' of {counted:,}'}",
             status=200,
             path="$.data",

@@ -77,7 +77,8 @@ class ListFacts(Generic[Row]):
 
     Args:
         key: The identity of a row.
-        rank: The position of a row in the order of the list: greater is later; equal ranks have any order.
+        rank: The position of a row in the order of the list: greater is later; equal ranks can be in any
+            order.
         count: The number of rows.
         what: The noun for the rows in messages.
     """

@@ -82,7 +82,7 @@ async def body_of(request: web.Request, patience: float, large: LargeBodySlot, l
         request: The request.
         patience: Seconds that the body may take to arrive.
         large: The slot to take if the body is large; waiting for it does not count as patience.
-        largest: The most bytes that the body may have.
+        largest: The largest size of the body in bytes.
 
     Raises:
         TooSlow: The body did not arrive in time.

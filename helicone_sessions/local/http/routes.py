@@ -133,7 +133,7 @@ class _RequestQueue:
 
 @attrs.frozen
 class _Route:
-    """The handler of a path, which gets the pieces of the body, its queue, and the most bytes of a body."""
+    """The handler of a path, which gets the pieces of the body, its queue, and the size limit of the body."""
 
     work: _Work
     queue: _RequestQueue
@@ -451,7 +451,7 @@ class Endpoints:
 
 
 def _on_whole(work: _WorkOnWhole) -> _Work:
-    """Make a handler that gets the pieces of a body from one that gets the whole body."""
+    """Turn a handler of whole bodies into a handler of body pieces."""
 
     async def on_pieces(request: web.Request, body: list[bytes], organization: UUID) -> web.Response:
         whole = b"".join(body)

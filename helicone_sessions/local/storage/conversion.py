@@ -313,7 +313,7 @@ def _arrow_map(column: Any, form: Form | None) -> tuple[_Typed, Any] | None:
 
 
 def _column(name: str) -> str:
-    """The column of the table that a field is for, or the name of the field if there is none."""
+    """The table column for a field, or the name of the field if there is none."""
     return next((column for column, field in FIELDS.items() if name in field.names), name)
 
 
@@ -364,7 +364,7 @@ class _Columns:
         return found
 
     def _named(self) -> Iterator[tuple[str, str]]:
-        """The fields that the columns of the source are for, with their texts."""
+        """The field and the expression of each source column."""
         columns = sorted(self.source.texts, key=lambda name: name not in self.options.columns)
         return ((field_name(name, self.options), self.source.texts[name]) for name in columns)
 

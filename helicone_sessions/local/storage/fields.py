@@ -255,7 +255,7 @@ class RowOptions:
 
 
 def field_name(name: Any, options: RowOptions) -> str:
-    """The name of the field that a column of the data is for."""
+    """The name of the field for a column of the data."""
     if name in options.columns:
         return options.columns[name]
     return str(name).strip(" \t\ufeff")

@@ -72,8 +72,8 @@ class Placed:
     Args:
         where: The position, for error messages.
         row: The row.
-        identity: The file, the position and the content, from which a missing id is made; None if it is made
-            from the row itself.
+        identity: The file, the position and the content, from which a missing id is derived; None if it is
+            derived from the row itself.
         version: The version of the row, if it is reserved.
         index: Its index in its block.
     """

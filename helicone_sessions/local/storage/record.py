@@ -177,7 +177,7 @@ class RecordKeeper:
         self.record = record
 
     async def begin_move(self, replaced: int) -> None:
-        """Note that rows are moved in, and that the *replaced* ones are deleted before.
+        """Record that rows are being moved in, and that *replaced* rows are deleted first.
 
         Raises:
             DriverError: The record cannot be written.

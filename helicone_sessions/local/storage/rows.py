@@ -75,7 +75,7 @@ class Loaded:
         without_cost: How many rows have no cost. It is stored as 0, so it lowers every mean.
         without_status: How many rows have no status; it is stored as 0.
         without_model: How many rows have no model; it is stored as empty text.
-        cost_differences: How many rows have a ``costUSD`` that differs from their ``cost``, which counts.
+        cost_differences: How many rows have a ``costUSD`` that differs from their ``cost``; ``cost`` counts.
 
     >>> Loaded(rows=3, ignored={"note"}, mapped={"delay_ms": "latency"}).mapped["delay_ms"]
     'latency'
@@ -118,7 +118,7 @@ class Loaded:
             (self.without_cost, "have no cost, which counts as 0 dollars in every mean"),
             (self.without_status, "have no status, which is stored as 0"),
             (self.without_model, "have no model, which is stored as empty text"),
-            (self.cost_differences, "have a costUSD that differs from their cost, which counts"),
+            (self.cost_differences, "have a costUSD that differs from their cost; cost counts"),
         )
         return [f"{count:,} of {self.rows:,} requests {text}" for count, text in facts if count]
 
@@ -190,7 +190,7 @@ class RowEncoder:
     Args:
         organizations: The organisations that rows may name; by default the first row decides.
         first_version: The version of the first row; later rows have higher ones, and the highest counts.
-        with_rejects: Put rows that cannot be read among the rejects, in the place of an error.
+        with_rejects: Put rows that cannot be read among the rejects, instead of raising an error.
         remedy: The remedy in that error.
         options: How to read the values.
     """
@@ -341,7 +341,7 @@ def _expected(allowed: set[str]) -> str:
 
 
 def _row_id(placed: Placed, line: str) -> UUID:
-    """An id for a row without one, made of its position and its content."""
+    """An id for a row without one, derived from its position and content."""
     if placed.identity is None:
         name = f"{placed.where}\0{line}".encode(errors="backslashreplace")
         return UUID(blake2b(name, digest_size=16).hexdigest())

@@ -114,7 +114,7 @@ class StagingTables:
         options: RowOptions,
         more_names: Collection[str],
     ) -> list[int]:
-        """Insert the rows of a block from index *start* on that ClickHouse can read.
+        """Insert the rows of a block that ClickHouse can read, from index *start* on.
 
         Args:
             block: The block.
@@ -125,7 +125,7 @@ class StagingTables:
             more_names: Further columns that the rows may have.
 
         Returns:
-            The indexes of the rows that are left to Python.
+            The indexes of the rows that Python has to read.
         """
         rows = range(start, block.count)
         with NamedTemporaryFile(prefix="helicone-rows-") as file:

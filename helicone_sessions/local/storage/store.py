@@ -335,7 +335,7 @@ class Store:
         )
 
     async def _is_damaged(self, directory: Path) -> bool:
-        """Whether the store has losses, which the caller has accepted; broken parts are detached then."""
+        """Whether the store has losses, which the caller has accepted; broken parts are then detached."""
         inspection = await inspect(self._driver, self._database, directory)
         if not inspection.losses:
             self._keeper.record = inspection.record or Record()
@@ -415,7 +415,7 @@ class Store:
             await self._clear_staging()
 
     async def _move_staged(self) -> None:
-        """Move all staged rows; it can be repeated, as after a kill."""
+        """Move all staged rows; it can be repeated, for example after a kill."""
         try:
             await self._move(await self._staging.plan_move())
         except DriverError as error:

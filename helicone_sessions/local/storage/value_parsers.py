@@ -372,7 +372,7 @@ parse_texts: Final = _texts
 
 
 def parser_of(name: str, column: str, options: RowOptions) -> Parser:
-    """The parser of the field *name*, whose values are for *column*."""
+    """The parser for the field *name*, whose values go into *column*."""
     form = FIELDS[column].form
     if form is Form.TIME:
         return partial(_time, zone=options.assume_time_zone)
