@@ -79,7 +79,7 @@ def map_option(text: str) -> tuple[str, str]:
         raise ConfigurationError(
             argument="map",
             problem=f"must be COLUMN=FIELD, got {masked_repr(text)}",
-            remedy="For example --map started=request_created_at",
+            remedy="Pass --map started=request_created_at, for example",
         )
     return theirs, field
 

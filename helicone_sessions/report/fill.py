@@ -121,7 +121,7 @@ async def values_in_sample(
     if query.time_filter is None:
         raise FilterValueError(
             argument="by",
-            problem="needs a time range to look for values in",
+            problem="needs a time range in which to find values",
             remedy="Give the query a time filter, such as time_filter=TimeFilter.last(days=30),"
             " or pass filters",
         )

@@ -229,7 +229,7 @@ class Store:
             return encoder.report
 
     async def copy(self, requests: Iterable[Mapping[str, Any]], organization_id: UUID) -> Loaded:
-        """Load requests of the API under an organisation; invalid ones are skipped and counted.
+        """Load requests from the API for an organisation; invalid ones are skipped and counted.
 
         Raises:
             ConfigurationError: The store was closed.
