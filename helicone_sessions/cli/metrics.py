@@ -437,9 +437,11 @@ def _check_picture(plot: Path) -> None:
             argument="plot", problem=f"must be a .png, .svg or .pdf file, got {str(plot)!r}"
         )
     if not plot.parent.is_dir():
-        raise ConfigurationError(argument="plot", problem=f"needs a directory, got {str(plot.parent)!r}")
+        raise ConfigurationError(
+            argument="plot", problem=f"must be in an existing directory, got {str(plot)!r}"
+        )
     if not os.access(plot if plot.exists() else plot.parent, os.W_OK):
-        raise ConfigurationError(argument="plot", problem=f"cannot be written, got {str(plot)!r}")
+        raise ConfigurationError(argument="plot", problem=f"must be a writable file, got {str(plot)!r}")
 
 
 def _show_metrics(found: SessionMetrics, report: _Report) -> None:

@@ -174,7 +174,7 @@ class Source:
     def _report(self, loaded: "Loaded") -> None:
         if not loaded.rows + loaded.rejected:
             files = ", ".join(self.data or ())
-            raise ConfigurationError(argument="data", problem=f"has no rows, got {files}")
+            raise ConfigurationError(argument="data", problem=f"must contain rows, got {files}")
         # A command counts the requests without a session id that its query selects.
         for remark in self.loading.remarks(attrs.evolve(loaded, without_session=0)):
             sys.stderr.write(f"helicone-sessions: {remark}\n")

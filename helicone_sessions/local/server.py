@@ -46,7 +46,7 @@ class LocalServer:
             ``{"started": "request_created_at"}``.
         assume_time_zone: The zone of times without a zone: a ``tzinfo`` or a name such as ``"UTC"``.
         path: The directory that keeps the data; by default the data is in memory and lost at the end.
-        accept_loss: Open a damaged store without its lost rows. By default the start fails, and the error
+        accept_loss: Open a damaged store without its lost rows. By default startup fails, and the error
             names them.
         clickhouse: The URL of a ClickHouse with Helicone's tables,
             ``"http://user:password@host:8123/database"``, instead of *data* and *path*.
@@ -236,7 +236,7 @@ class LocalServer:
 
     @property
     def loaded(self) -> Loaded:
-        """The result of the load at the start; empty before the start.
+        """The result of the load at startup; empty before that.
 
         >>> LocalServer().loaded.rows
         0

@@ -152,7 +152,7 @@ def test_periods_up_to_now_cause_no_caution(run: Run, service: FakeHelicone) -> 
             ".png, .svg or .pdf file, got 'report.doc'",
             ("metrics", "--plot", "report.doc"),
         ),
-        (2, "--plot needs a directory", ("metrics", "--plot", "/no/such/place/report.png")),
+        (2, "--plot must be in an existing directory", ("metrics", "--plot", "/no/such/place/report.png")),
         (
             2,
             "--from must be before --to 2026-11-01, got 2026-11-02",

@@ -277,7 +277,7 @@ class _Source:
 
 @attrs.frozen
 class JsonLines:
-    """A block of lines of JSON; the row numbers are those of the lines, from 1."""
+    """A block of lines of JSON; row numbers are line numbers, from 1."""
 
     file: str
     payload: bytearray
@@ -688,7 +688,7 @@ def _named_twice(name: str) -> str:
 
 @attrs.frozen
 class ArrowRows:
-    """A batch of a Parquet file or a frame; the row numbers are from 0.
+    """A batch of a Parquet file or a frame; row numbers start at 0.
 
     Args:
         batch: The known columns.
