@@ -170,7 +170,7 @@ async def _serve(
                     await _announce(server, where, data=data, loading=loading, shows_key=shows_key)
                     with _modules_not_collected():
                         await _until(ending, rounds and rounds(server))
-                    _say("stopping: running queries may finish; another signal stops at once")
+                    _say("stopping: running queries may finish; another signal stops immediately")
             finally:
                 await server.aclose()
     if server is None and loads:

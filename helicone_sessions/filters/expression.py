@@ -58,7 +58,7 @@ class Operand:
     __array_ufunc__: ClassVar[None] = None
 
     def _operand(self, *, alone: bool) -> Node | Terms:
-        """This operand for `precedence`; *alone* on its side of a comparison, or beside & or |."""
+        """This operand for `precedence`; *alone* on its side of a comparison, or next to & or |."""
         raise NotImplementedError
 
     if not TYPE_CHECKING:

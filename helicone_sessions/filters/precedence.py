@@ -93,7 +93,7 @@ def combined(kind: type[And | Or], left: Node | Terms, right: Node | Terms) -> N
 
 
 def _check_middle(kind: type[And | Or], left: Terms, right: Terms) -> None:
-    """Reject an open operand beside ``&`` or ``|`` that has no comparison on either side."""
+    """Reject an open operand next to ``&`` or ``|`` that has no comparison on either side."""
     last, first = left[-1][-1], right[0][0]
     if isinstance(last, Open) and (_is_compound(left) or last.is_column):
         raise _alone(last, kind)
@@ -122,7 +122,7 @@ def inverted(terms: Terms) -> Terms:
 
 
 def compared(left: Node | Terms, operator: Operator, right: Node | Terms) -> Node:
-    """The comparison of *left* with *right*: the operands beside the operator meet, and all ends close.
+    """The comparison of *left* with *right*: the operands next to the operator meet, and all ends close.
 
     Raises:
         Misread: They are not a column and a constant, or another end remains open.

@@ -66,7 +66,7 @@ class LocalServer:
         rate_limit_window: Seconds per window.
         max_concurrency: The number of queries that run at once; by default the number of processors plus one,
             at most 4.
-        max_queued: The number of further requests that may wait; more get status 503.
+        max_queued: The number of additional requests that may wait; more get status 503.
         limits: The limits of one query.
         patience: Seconds in which a client must send its request.
         grace: Seconds in which running queries may finish when the server stops.

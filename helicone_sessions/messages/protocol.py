@@ -204,8 +204,8 @@ def decipher(
 ) -> Any:
     """The answer in a response, of the type of the endpoint.
 
-    The envelope decides before the status, because the service sends an envelope with status 500 for a query
-    that it cannot run; that is not a failure of a gateway. A status of 4xx decides without the body.
+    The envelope takes precedence over the status, because the service sends an envelope with status 500 for a
+    query that it cannot run; that is not a failure of a gateway. For a 4xx status, the body is not needed.
 
     Args:
         status: The HTTP status.

@@ -619,7 +619,7 @@ class TimestampColumn(Ordered[Moment], Sortable[Moment]):
 
 
 class BooleanColumn(Equatable[bool], Condition):
-    """A column of true and false; it is a condition by itself.
+    """A boolean column; it is a condition by itself.
 
     >>> from helicone_sessions import F
     >>> F.threat & ~F.cached & F.cache_enabled.is_false()

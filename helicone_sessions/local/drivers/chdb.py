@@ -153,7 +153,7 @@ class Pool:
         return run
 
     def end(self, run: Run) -> None:
-        """Stop *run*, whose caller was cancelled; return at once."""
+        """Stop *run*, whose caller was cancelled; return immediately."""
         with self._lock:
             run.ended_at = min(run.ended_at, time.monotonic())
             with contextlib.suppress(ValueError):

@@ -108,7 +108,7 @@ class _RequestQueue:
 
     Args:
         running: The number of requests that run at once.
-        waiting: The number of further requests that may wait.
+        waiting: The number of additional requests that may wait.
     """
 
     def __init__(self, running: int, waiting: int) -> None:

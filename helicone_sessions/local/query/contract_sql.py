@@ -51,7 +51,7 @@ _MOMENT: Final = "DateTime64(6, 'UTC')"
 
 
 class Unanswerable(Exception):
-    """The engine cannot decide a condition.
+    """The engine cannot evaluate a condition.
 
     Args:
         problem: The condition, and why.

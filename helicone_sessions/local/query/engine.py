@@ -65,7 +65,7 @@ class Engine:
             is_large: Compile the filter on a thread, so that the loop stays responsive.
 
         Raises:
-            Unanswerable: A condition cannot be decided.
+            Unanswerable: A condition cannot be evaluated.
             Crash: The open-source server crashes on the filter (``semantics="helicone"``).
             DriverError: ClickHouse rejected the statement or gave up.
             FilterValueError: ``query.filter`` cannot be sent, and *wire_filter* is not given.
@@ -112,7 +112,7 @@ class Engine:
             organization_id: The organisation whose requests are counted.
 
         Raises:
-            Unanswerable: A condition cannot be decided, or a column has too many values.
+            Unanswerable: A condition cannot be evaluated, or a column has too many values.
             DriverError: ClickHouse rejected a statement or gave up.
         """
         return await answer_grid(
@@ -130,7 +130,7 @@ class Engine:
             wire_filter: The filter as it was sent, for ``semantics="helicone"``.
 
         Raises:
-            Unanswerable: A condition cannot be decided.
+            Unanswerable: A condition cannot be evaluated.
             Crash: The open-source server crashes on the filter (``semantics="helicone"``).
         """
         selection = self._selection(wanted.query, organization_id, wire_filter)

@@ -72,7 +72,7 @@ async def answer_grid(
         include_unsessioned: Count the requests without a session id as one session.
 
     Raises:
-        Unanswerable: A condition cannot be decided, or a column has too many values for segments.
+        Unanswerable: A condition cannot be evaluated, or a column has too many values for segments.
         DriverError: ClickHouse rejected a statement or gave up.
     """
 

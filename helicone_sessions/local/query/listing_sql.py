@@ -229,7 +229,7 @@ class ContractListings:
         """A page of sessions, newest first.
 
         Raises:
-            Unanswerable: A condition cannot be decided.
+            Unanswerable: A condition cannot be evaluated.
         """
         parameters = Parameters()
         shift = parameters.add("Int64", round(query.timezone_difference * 60))
@@ -248,7 +248,7 @@ FROM ({self._groups(query, parameters)}) ORDER BY first DESC, id, name LIMIT {li
         """The number of sessions and their averages; an id with two names counts as two.
 
         Raises:
-            Unanswerable: A condition cannot be decided.
+            Unanswerable: A condition cannot be evaluated.
         """
         parameters = Parameters()
         text = f"""
@@ -260,7 +260,7 @@ FROM ({self._groups(query, parameters)})"""
         """The names of sessions, most recently used first.
 
         Raises:
-            Unanswerable: A condition cannot be decided.
+            Unanswerable: A condition cannot be evaluated.
         """
         parameters = Parameters()
         groups = self._of_requests(query, query.filter, [], parameters)
@@ -274,7 +274,7 @@ FROM ({groups}) GROUP BY name ORDER BY max(latest) DESC, name LIMIT {_MOST_NAMES
         """A page of requests, in order of time.
 
         Raises:
-            Unanswerable: A condition cannot be decided, or the page is too long.
+            Unanswerable: A condition cannot be evaluated, or the page is too long.
         """
         parameters = Parameters()
         where = self._matching(query.filter, parameters)
@@ -284,7 +284,7 @@ FROM ({groups}) GROUP BY name ORDER BY max(latest) DESC, name LIMIT {_MOST_NAMES
         """The number of requests.
 
         Raises:
-            Unanswerable: A condition cannot be decided.
+            Unanswerable: A condition cannot be evaluated.
         """
         parameters = Parameters()
         return _number_of_requests(self._matching(query.filter, parameters), parameters, self.tables)

@@ -153,7 +153,7 @@ def select(
 
     Raises:
         Crash: The open-source server crashes on the filter.
-        Unanswerable: A condition cannot be decided, or the query fails on the open-source server.
+        Unanswerable: A condition cannot be evaluated, or the query fails on the open-source server.
     """
     parameters = Parameters()
     caller = caller_condition(organization_id, parameters)

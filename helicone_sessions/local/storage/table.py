@@ -103,7 +103,7 @@ class Tables:
 
     Args:
         requests: The table of requests, with ``FINAL`` where it replaces rows.
-        tags: The table of tags, likewise; None if there is none.
+        tags: The table of tags, also with ``FINAL``; None if there is none.
         columns: The existing columns of requests.
         session_id: The expression for a request's session id in a condition, which may use an index.
         session_name: The expression for the name of its session, likewise.
