@@ -116,7 +116,7 @@ class Listings:
         limit: int | None = 100,
         whole_sessions: bool = False,
     ) -> Coroutine[Any, Any, Sessions]:
-        """The sessions with matching requests, the first in the order of *sort*; await the result.
+        """The sessions with matching requests, in the order of *sort*; await the result.
 
         The totals of a `Session` cover the matching requests; with *whole_sessions*, all its
         requests. Requests without a session id are left out.

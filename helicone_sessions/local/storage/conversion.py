@@ -145,7 +145,7 @@ class _Source:
 
 
 class _Typed(StrEnum):
-    """Types of ClickHouse for columns of a Parquet file or a frame that are not text; maps are never null."""
+    """ClickHouse types for columns of a Parquet file or a frame that are not text; maps are never null."""
 
     MILLISECONDS = "Nullable(DateTime64(3, 'UTC'))"
     MICROSECONDS = "Nullable(DateTime64(6, 'UTC'))"
