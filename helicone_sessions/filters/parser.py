@@ -301,7 +301,7 @@ class _Parser:
         """The error for a word that is not a constant for the column."""
         kind, problem, remedy = named.kind, f"expected a constant, got {token}", named.example
         if token.word in ("null", "none"):
-            problem, remedy = "the API compares nothing with null", named.test_for_null
+            problem, remedy = "the API has no comparison with null", named.test_for_null
         elif token.word in KEYWORDS:
             pass
         elif token.word and (token.text in NAMES or token.word.startswith("f.")):

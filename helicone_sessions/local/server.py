@@ -418,7 +418,8 @@ class LocalServer:
         """Add requests from the API, as `sync` does; requests that cannot be read are skipped and counted.
 
         Args:
-            requests: The requests, with the names of the API. A request replaces an earlier one with the same id.
+            requests: The requests, with the names of the API. A request replaces an earlier one with the same
+                id.
             organization_id: Their organisation.
 
         Raises:

@@ -32,7 +32,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 class Period:
     """A period of time, including its start and excluding its end.
 
-    Its text is the day or the moment at which it starts, with "(part)" if it is shorter than `every`.
+    As text, it is the day or the moment at which it starts, with "(part)" if it is shorter than `every`.
 
     Args:
         start: The start; None is the start of all time.
