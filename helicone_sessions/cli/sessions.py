@@ -108,7 +108,7 @@ def _show(found: Sessions, count: SessionCount | None, zone: tzinfo) -> None:
     console.print(_table(found, zone))
     shown = f"{len(found):,} of {count.count:,} sessions" if count is not None else f"{len(found):,} sessions"
     cost = sum(session.total_cost for session in found)
-    console.print(f"{shown}, ${cost:,.2f} together. Times in {zone}.", style="dim")
+    console.print(f"{shown}, ${cost:,.2f} in total. Times in {zone}.", style="dim")
 
 
 def _table(found: Sessions, zone: tzinfo) -> "NumberTable":

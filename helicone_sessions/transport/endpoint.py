@@ -181,7 +181,7 @@ def _proxy(url: URL) -> URL | None:
         # The value may hold a password, so it is not quoted.
         raise ConfigurationError(
             argument="proxy",
-            problem=f"must be an http:// address in the environment's variables for {url.scheme} addresses",
+            problem=f"must be an http:// address in the environment variables for {url.scheme} addresses",
             remedy=f"Add {host} to NO_PROXY, or pass a session with a connector for that proxy",
         )
     _check_host(proxy, "proxy")

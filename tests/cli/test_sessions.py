@@ -22,7 +22,7 @@ def test_the_most_expensive_sessions_come_first(run: Run, service: FakeHelicone)
     assert 0 == done.returncode
     assert text.index("$30.00") < text.index("$29.00") < text.index("$28.00")
     assert "$27.00" not in text
-    assert "3 of 30 sessions, $87.00 together" in text
+    assert "3 of 30 sessions, $87.00 in total" in text
 
 
 def test_sessions_are_rows_for_programs(run: Run, service: FakeHelicone) -> None:

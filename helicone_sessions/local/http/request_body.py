@@ -387,7 +387,7 @@ def _end_of_value(text: str, start: int, subject: str) -> int | None:
     """Find the end of the value at *start* without decoding it; None if the end is not in the text.
 
     Raises:
-        FilterValueError: The value has too many values.
+        FilterValueError: The value contains too many values.
     """
     depth = separators = 0
     position = start

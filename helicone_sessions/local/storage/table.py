@@ -1,4 +1,4 @@
-"""The tables that the engine reads: Helicone's, or its own in the same shape."""
+"""The tables that the engine reads: Helicone's, or its own with the same structure."""
 
 import re
 from collections.abc import Mapping
