@@ -56,7 +56,7 @@ def masked_text(text: str, *secrets: str, most: int = 500) -> str:
     r"""Text from outside, without secrets and control characters, cut if it is long.
 
     Args:
-        text: For example part of a response, or the message of another library's exception.
+        text: The text, such as part of a response or the message of another library's exception.
         secrets: Known secrets. Text that looks like a key is masked even if it is not listed.
         most: The number of characters after which the text is cut.
 

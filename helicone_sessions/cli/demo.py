@@ -187,7 +187,7 @@ def _headline(answers: dict[Any, SessionMetrics], models: tuple[str, ...], days:
     most = (
         f"Costliest model: {costliest}, {number(dollars(costliest), 'dollars')} a session."
         if dollars(costliest)
-        else f"No session of {', '.join(models)}."
+        else f"No sessions with {', '.join(models)}."
     )
     return f"{most}\nSlowest day: {slowest:{_form(days)}}, {amount(seconds(slowest), 'seconds')} a session."
 

@@ -356,7 +356,7 @@ def _of_time(leaf: Leaf, operator: str) -> Iterator[Caution]:
 
 
 def _beyond_time(moment: datetime) -> tuple[str, str]:
-    """The reason and the remedy of a time that a DateTime cannot hold."""
+    """The reason and the remedy for a time that a DateTime cannot hold."""
     end = f"{SERVER_END_OF_TIME:%Y-%m-%dT%H:%M:%SZ}"
     reason = (
         f"ClickHouse 26.9 reads {moment.isoformat()} as the end of its calendar; older versions wrap around"

@@ -181,7 +181,7 @@ class FakeHelicone:
             at the end of the block if there are complaints. Otherwise the fake answers such filters by the
             contract.
         patience: Seconds of real time after which a wait in a test fails.
-        traps: Differences of the lists of sessions and requests from the contract, as in real servers.
+        traps: How the lists of sessions and requests differ from the contract, as on real servers.
 
     Attributes:
         requests: The requests in the order of arrival, as `RecordedRequest`.
@@ -288,7 +288,7 @@ class FakeHelicone:
 
     @property
     def traps(self) -> Traps:
-        """Differences of the lists from the contract; they can be changed at any time."""
+        """How the lists differ from the contract; this can be changed at any time."""
         return self._data.traps
 
     @traps.setter
@@ -349,7 +349,7 @@ class FakeHelicone:
         self._window = FixedWindow(requests, per)
 
     def spend(self, requests: int) -> None:
-        """Count requests of other clients with the same budget: other processes, other endpoints.
+        """Count requests from other clients with the same budget: other processes, other endpoints.
 
         Args:
             requests: The number of requests.

@@ -111,7 +111,9 @@ _NAMES: Final = {"status": "response_status", "latency": "delay_ms", "user_id": 
 
 @attrs.frozen(kw_only=True)
 class Traps:
-    """Differences of a server from the contract; each exists in the open-source server or an older one.
+    """How a server differs from the contract.
+
+    Each difference exists in the open-source server or an older one.
 
     Args:
         numbers_as_text: Counts are text.

@@ -81,7 +81,7 @@ def load_chdb() -> Connect:
 
 @contextmanager
 def kept_signal_handlers() -> Iterator[None]:
-    """Undo changes of signal handlers: with the handlers of chDB, a process that crashes does not end."""
+    """Undo changes to signal handlers: with chDB's handlers, a process that crashes does not end."""
     sigaction = ctypes.CDLL(None).sigaction
     handlers = {signal.Signals[name]: ctypes.create_string_buffer(_SIGACTION_SIZE) for name in _HANDLED}
     for number, handler in handlers.items():

@@ -106,7 +106,7 @@ def record(
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Drop errors of malformed requests: they quote the key, and the access log has them anyway."""
+    """Drop errors about malformed requests: they quote the key, and the access log has them anyway."""
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 

@@ -127,7 +127,7 @@ class Loader:
         self._is_prepared = False
 
     async def run(self) -> None:
-        """Load all rows; errors of the rows' iterable propagate.
+        """Load all rows; errors from the rows' iterable propagate.
 
         Raises:
             ConfigurationError: A row or the file cannot be read.
