@@ -517,7 +517,7 @@ def _heatmap(rows: _Rows, metric: Quantity, *, is_log: bool, ax: "Axes | None") 
 def _write_values(
     axes: "Axes", rows: _Rows, metric: Quantity, look: _Look, image: Any, *, is_log: bool
 ) -> None:
-    """Write the numbers of a small heatmap, and mark the failed cells of any."""
+    """Write the numbers in a small heatmap, and mark the failed cells in every heatmap."""
     is_small = len(rows.periods) * len(rows.names) <= _MOST_NUMBERS
     for row, cells in enumerate(rows.cells):
         texts = column_numbers([cell.quantity(metric) for cell in cells], unit_of(metric))
