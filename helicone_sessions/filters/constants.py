@@ -25,7 +25,7 @@ def zone_of(time_zone: str | tzinfo) -> tzinfo:
     of the 19th century unless pytz itself attaches the zone.
 
     Raises:
-        FilterTypeError: It is neither a name nor a tzinfo.
+        FilterTypeError: The zone is neither a name nor a tzinfo.
         FilterValueError: No time zone has that name.
 
     >>> zone_of("Europe/Berlin")

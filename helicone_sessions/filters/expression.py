@@ -293,7 +293,7 @@ class Filter(Condition):
             path: The JSON path of *wire* in its document, for messages.
 
         Raises:
-            FilterError: It is not a filter of the API; the message gives the JSON path.
+            FilterError: *wire* is not a filter of the API; the message gives the JSON path.
 
         >>> Filter.from_wire({"request_response_rmt": {"status": {"gte": 200}}})
         F.status >= 200
@@ -403,7 +403,7 @@ def filter_of_contract(wire: object, *, path: str) -> Filter:
     """The filter that *wire* represents by the contract: all conditions of a leaf count.
 
     Raises:
-        FilterError: It is not a filter of the API; the message gives the JSON path from *path* on.
+        FilterError: *wire* is not a filter of the API; the message gives the JSON path from *path* on.
     """
     return Filter._of(from_wire(wire, expand=True, path=path))
 
@@ -412,7 +412,7 @@ def as_filter(value: object) -> Filter:
     """*value* as a filter: a filter itself, or a boolean column.
 
     Raises:
-        FilterTypeError: It is something else.
+        FilterTypeError: *value* is something else.
     """
     if isinstance(value, Filter):
         return value
@@ -450,7 +450,7 @@ def all_of(*filters: Condition | None) -> Filter:
         filters: Filters and boolean columns, as separate arguments.
 
     Raises:
-        FilterTypeError: One of them is not a filter, or they are in a list.
+        FilterTypeError: An argument is not a filter, or the filters are in a list.
 
     >>> from helicone_sessions import F
     >>> user = None
@@ -469,7 +469,7 @@ def any_of(*filters: Condition | None) -> Filter:
         filters: Filters and boolean columns, as separate arguments.
 
     Raises:
-        FilterTypeError: One of them is not a filter, or they are in a list.
+        FilterTypeError: An argument is not a filter, or the filters are in a list.
 
     >>> from helicone_sessions import F
     >>> any_of(*(F.model == name for name in ["gpt-4o", "o3"]))

@@ -1,4 +1,4 @@
-"""Suggests a correction of a rejected expression, from the caller's source.
+"""Suggests a correction for a rejected expression, from the caller's source.
 
 Python records the source position of each instruction (PEP 657); the expression is the syntax node at that
 position. A suggestion must not hide its error, so this module never raises and never runs the caller's code.

@@ -104,7 +104,7 @@ def parse_filter(text: str | Template) -> Filter:
 
     Raises:
         FilterSyntaxError: The text is not a filter; the message shows the position and what to write.
-        FilterTypeError: It is not a string, or an interpolation has a value of the wrong type.
+        FilterTypeError: *text* is not a string, or an interpolation has a value of the wrong type.
 
     >>> parse_filter('cost > 0.1 and model contains "gpt" or properties["env"] == "test"')
     ((F.cost > 0.1) & F.model.contains('gpt')) | (F.properties['env'] == 'test')

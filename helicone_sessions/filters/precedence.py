@@ -125,7 +125,7 @@ def compared(left: Node | Terms, operator: Operator, right: Node | Terms) -> Nod
     """The comparison of *left* with *right*: the operands next to the operator meet, and all ends close.
 
     Raises:
-        Misread: They are not a column and a constant, or another end remains open.
+        Misread: The operands are not a column and a constant, or another end remains open.
     """
     left, right, sign = _terms(left), _terms(right), SYMBOLS[operator]
     before, after = left[-1][-1], right[0][0]

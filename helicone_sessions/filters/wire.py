@@ -161,7 +161,7 @@ def from_wire(
         expanded: Collects the JSON paths of the leaves without exactly one condition.
 
     Raises:
-        FilterTypeError: Something has the wrong type; the message gives its JSON path.
+        FilterTypeError: A value has the wrong type; the message gives its JSON path.
         FilterValueError: A name is unknown, or a leaf does not have one condition; the message gives its JSON
             path.
     """

@@ -227,7 +227,7 @@ class LocalServer:
         """The organisation of rows and keys without an organisation.
 
         Raises:
-            ConfigurationError: The data has several.
+            ConfigurationError: The data has several organisations.
 
         >>> LocalServer(organization_id="5b1e0c1a-2f0e-4f6e-9a51-0f1d6c1f7a01").organization_id
         UUID('5b1e0c1a-2f0e-4f6e-9a51-0f1d6c1f7a01')

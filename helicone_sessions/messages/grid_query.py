@@ -269,7 +269,7 @@ def grid_query_from_wire(body: Any) -> GridQuery:
     """The query of a request body.
 
     Raises:
-        FilterError: It is not a grid query; the message gives the JSON path.
+        FilterError: The body is not a grid query; the message gives the JSON path.
     """
     _check_type(body, Mapping, "an object", "$")
     for name in body:

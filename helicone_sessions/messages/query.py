@@ -100,8 +100,8 @@ class TimeFilter:
             start: An aware datetime in the past.
 
         Raises:
-            FilterTypeError: It is not a datetime, or is naive.
-            FilterValueError: It is not in the past.
+            FilterTypeError: *start* is not a datetime, or is naive.
+            FilterValueError: *start* is not in the past.
 
         >>> import datetime as dt
         >>> TimeFilter.since(dt.datetime(2026, 1, 1))
@@ -521,8 +521,8 @@ class RequestCountQuery:
         filter: Conditions on requests; None for all requests.
 
     Raises:
-        FilterTypeError: It is not a filter.
-        FilterValueError: It has a condition on sessions.
+        FilterTypeError: *filter* is not a filter.
+        FilterValueError: The filter has a condition on sessions.
 
     >>> RequestCountQuery()
     RequestCountQuery(filter=None)

@@ -58,7 +58,7 @@ def named_segments(by: Mapping[Any, Condition]) -> Segments:
     """The filters of segments by name.
 
     Raises:
-        FilterTypeError: One of them is not a filter.
+        FilterTypeError: A value is not a filter.
         FilterValueError: The mapping is empty.
     """
     if not by:

@@ -388,7 +388,7 @@ class FakeHelicone:
             requests: The number of requests since the start.
 
         Raises:
-            TimeoutError: They do not arrive within ``patience`` seconds.
+            TimeoutError: The requests do not arrive within ``patience`` seconds.
         """
         await self.until(lambda: len(self.requests) >= requests)
 
@@ -418,7 +418,7 @@ class FakeHelicone:
 
         Raises:
             ConfigurationError: The server runs in the loop of this thread, which the wait would block.
-            TimeoutError: They do not arrive within ``patience`` seconds.
+            TimeoutError: The requests do not arrive within ``patience`` seconds.
         """
         self.wait_until(lambda: len(self.requests) >= requests)
 

@@ -320,7 +320,7 @@ def checked(answer: Answer) -> Answer:
     """The answer itself.
 
     Raises:
-        TypeError: It is not an answer.
+        TypeError: The value is not an answer.
     """
     is_function = callable(answer) and not isinstance(answer, type)
     if is_function or isinstance(answer, (SessionMetrics, Reply, Fault)):
@@ -337,7 +337,7 @@ def matcher(to: Matching | None) -> _Matches:
 
     Raises:
         TypeError: *to* cannot be compared with a query.
-        FilterError: It cannot be sent.
+        FilterError: The filter cannot be sent.
     """
     if to is None:
         return lambda _query: True

@@ -97,7 +97,7 @@ def _require_build() -> None:
     """Check that chDB has a build for this Python; importing it would otherwise end the interpreter.
 
     Raises:
-        MissingExtra: It has none.
+        MissingExtra: chDB has no build for this Python.
     """
     spec = importlib.util.find_spec("chdb")
     if spec is None:
@@ -220,7 +220,8 @@ def refuse_fork() -> None:
     """Check that this process was not forked from a process that had loaded chDB.
 
     Raises:
-        ConfigurationError: It was. A query would wait forever for threads that exist only in the parent.
+        ConfigurationError: This process was forked. A query would wait forever for threads that exist only in
+            the parent.
     """
     if _process.is_forked:
         raise ConfigurationError(

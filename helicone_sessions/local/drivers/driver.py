@@ -118,7 +118,7 @@ class Driver(Protocol):
         """Connect.
 
         Raises:
-            ConfigurationError: It cannot be used; the message says why, and what to do.
+            ConfigurationError: ClickHouse cannot be used; the message says why, and what to do.
         """
         ...
 

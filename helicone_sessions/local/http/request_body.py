@@ -118,7 +118,7 @@ class _Pieces:
         """Add bytes.
 
         Raises:
-            TooLarge: There are more bytes than allowed.
+            TooLarge: The body has more bytes than allowed.
         """
         self.size += len(chunk)
         if self.size > self._most:

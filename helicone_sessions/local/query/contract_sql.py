@@ -193,7 +193,7 @@ def check_stored(column: ColumnFacts, tables: Tables) -> None:
     """Check that a table has the columns behind *column*.
 
     Raises:
-        Unanswerable: It lacks them.
+        Unanswerable: The table lacks them.
     """
     if column.name in _NOT_KEPT:
         raise Unanswerable(f"{column.name} cannot be filtered on here: {_NOT_KEPT[column.name]}")

@@ -107,7 +107,7 @@ def bars_from_wire(body: Any) -> Bars:
     """The `Bars` of a request body.
 
     Raises:
-        FilterError: It has another form.
+        FilterError: The body has another form.
     """
     query = _checked(body, attrs.fields_dict(Bars))
     edges = body.get("edges", {})
@@ -132,7 +132,7 @@ def in_bar_from_wire(body: Any) -> InBar:
     """The `InBar` of a request body.
 
     Raises:
-        FilterError: It has another form.
+        FilterError: The body has another form.
     """
     query = _checked(body, attrs.fields_dict(InBar))
     # The values are of any type until they are checked.

@@ -311,7 +311,7 @@ class RejectsFile:
         data: The data, which must not be overwritten.
 
     Raises:
-        ConfigurationError: It cannot be written, or it is the data itself.
+        ConfigurationError: The file cannot be written, or is the data itself.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, data: Data) -> None:
@@ -339,7 +339,7 @@ class RejectsFile:
         """Write lines, which survive the end of the process.
 
         Raises:
-            ConfigurationError: They cannot be written.
+            ConfigurationError: The lines cannot be written.
         """
         if self._path is not None and lines:
             try:

@@ -126,7 +126,7 @@ def is_rows(data: Data) -> bool:
     """Whether *data* is an iterable of rows; otherwise it is files or a frame.
 
     Raises:
-        ConfigurationError: It is none of these.
+        ConfigurationError: The data is none of these.
     """
     if isinstance(data, (str, os.PathLike)) or _is_frame(data) or _is_list_of_paths(data):
         return False
@@ -242,7 +242,7 @@ class _Source:
         """Open a file.
 
         Raises:
-            ConfigurationError: It is not UTF-8.
+            ConfigurationError: The file is not UTF-8.
         """
         raw = path.open("rb")
         file = cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if path.suffix.lower() == ".gz" else raw

@@ -49,8 +49,8 @@ class Record:
         """The record in *directory*; None if there is none.
 
         Raises:
-            ValueError: It is damaged.
-            OSError: It cannot be read.
+            ValueError: The record is damaged.
+            OSError: The record cannot be read.
         """
         try:
             text = (directory / RECORD_FILE).read_bytes()
@@ -66,7 +66,7 @@ class Record:
         """Replace the record in *directory*; when this returns, it survives a power failure.
 
         Raises:
-            DriverError: It cannot be written.
+            DriverError: The record cannot be written.
         """
         content = json.dumps(attrs.asdict(self)).encode()
         path = directory / RECORD_FILE
@@ -170,7 +170,7 @@ class RecordKeeper:
         """Write *record* unless it is the current one.
 
         Raises:
-            DriverError: It cannot be written.
+            DriverError: The record cannot be written.
         """
         if self.directory is not None and record != self.record:
             await asyncio.to_thread(record.write, self.directory)
@@ -189,7 +189,7 @@ class RecordKeeper:
         """Count the rows after a move.
 
         Raises:
-            DriverError: They cannot be counted, or the record cannot be written.
+            DriverError: The rows cannot be counted, or the record cannot be written.
         """
         if self.directory is not None:
             await self.keep(Record(*await _count_rows(self.driver, self.database)))

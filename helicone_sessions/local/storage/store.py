@@ -133,7 +133,7 @@ class Store:
         """The organisation of the requests; a default one if there are none.
 
         Raises:
-            ConfigurationError: There are several.
+            ConfigurationError: There are several organisations.
         """
         if len(self.organizations) > 1:
             raise several_organizations(self.organizations)
