@@ -431,7 +431,7 @@ def _in_parentheses(item: Any) -> Any:
 
 
 def _is_optional(level: Level) -> bool:
-    """Whether it names a filter that can be None."""
+    """Whether the operand names a filter that can be None."""
     match level:
         case [_Atom(node=ast.Name() | ast.Attribute()) as atom]:
             return atom.can("to_wire")

@@ -44,7 +44,7 @@ class Open:
 
     Args:
         operand: A column or a constant.
-        is_column: Whether it is a column.
+        is_column: Whether the operand is a column.
         inversions: The number of ``~`` before it.
     """
 
@@ -54,7 +54,7 @@ class Open:
 
     @property
     def is_truth(self) -> bool:
-        """Whether it is True or False, which are not conditions."""
+        """Whether the operand is True or False, which are not conditions."""
         return isinstance(self.operand, bool)
 
     def __str__(self) -> str:

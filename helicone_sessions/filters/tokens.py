@@ -178,7 +178,7 @@ class Token:
 
     @property
     def is_constant(self) -> bool:
-        """Whether it can only be a constant; a word that begins like a number is a constant."""
+        """Whether the token can only be a constant; a word that begins like a number is a constant."""
         if self.sort in ("text", "value") or self.word in TRUTHS:
             return True
         return self.word.lstrip("+-.")[:1].isdecimal()

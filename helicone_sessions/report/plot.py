@@ -89,7 +89,7 @@ def plot_metrics(
 
     Args:
         metrics: The metrics.
-        query: Their query, so that the caption can show its filter, time range and cut.
+        query: The query of the metrics, so that the caption can show its filter, time range and cut.
         title: The title above the histograms.
         note: The caption; by default the filter, the time range, the source and the cut.
         source: Where the metrics come from, for the caption.

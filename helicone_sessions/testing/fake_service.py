@@ -111,7 +111,7 @@ class LoopbackServer:
 
 
 def _is_proactor(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether it is the default loop on Windows, which has no readers."""
+    """Whether the loop is the default one on Windows, which has no readers."""
     return type(loop).__name__ == "ProactorEventLoop"
 
 

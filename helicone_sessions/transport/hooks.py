@@ -60,7 +60,7 @@ class QueryOutcome:
             task, such as a `CancelledError`.
         attempts: The number of requests for this query. 0 if none was needed, if the query ended before the
             first, or if it shares the response of an identical query.
-        is_shared: Whether it waited for the response to an identical query in progress.
+        is_shared: Whether the query waited for the response to an identical query in progress.
         seconds: From start to end, including all waits.
         queued: Seconds of waiting for one of the client's slots (``max_concurrency``).
         waited: Seconds of waiting before attempts, as in `Attempt`.

@@ -88,7 +88,7 @@ class Loader:
 
     Args:
         encoder: Parses the rows.
-        data: Their source.
+        data: The source of the rows.
         staging: The tables.
         rejects: The file of rejected rows.
         on_progress: Called with the `Progress`, each time more rows are durable.

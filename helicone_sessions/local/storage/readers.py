@@ -75,7 +75,7 @@ class Placed:
         identity: The file, the position and the content, from which a missing id is derived; None if it is
             derived from the row itself.
         version: The version of the row, if it is reserved.
-        index: Its index in its block.
+        index: The index of the row in its block.
     """
 
     where: str
@@ -99,7 +99,7 @@ class Block(Protocol):
 
     @property
     def format(self) -> Format:
-        """How ClickHouse reads it."""
+        """How ClickHouse reads the block."""
         ...
 
     @property

@@ -65,14 +65,14 @@ class Loaded:
 
     Args:
         rows: The number of rows loaded.
-        replaced: How many of them replaced an existing request or another row of the same load.
+        replaced: How many of the rows replaced an existing request or another row of the same load.
         rejected: How many rows could not be read, and were written to the file of rejects or skipped.
         reasons: The number of rejected rows by reason.
         ignored: Columns of the data that are not fields of a request.
         mapped: Columns of the data that have another name in the table, with that name.
         without_session: How many rows have no session id. Together they count as one session in every mean,
             unless the server leaves them out (``include_unsessioned=False``).
-        without_cost: How many rows have no cost. It is stored as 0, so it lowers every mean.
+        without_cost: How many rows have no cost. A missing cost is stored as 0, so it lowers every mean.
         without_status: How many rows have no status; it is stored as 0.
         without_model: How many rows have no model; it is stored as empty text.
         cost_differences: How many rows have a ``costUSD`` that differs from their ``cost``; ``cost`` counts.

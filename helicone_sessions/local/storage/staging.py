@@ -44,7 +44,7 @@ class MovePlan:
     Args:
         rows: The number of staged rows.
         distinct: The number of different requests among them.
-        organizations: Their organisations.
+        organizations: The organisations of the rows.
         without_session: How many of them have no session id.
         without_cost: How many have no cost.
         without_status: How many have no status.
