@@ -91,7 +91,7 @@ def _is_control(letter: str) -> bool:
 
 
 def _unescaped(text: str) -> tuple[str, list[int]]:
-    """The text with each escape replaced by the character that it means, and the place of each character."""
+    """The text with each escape replaced by the character that it means, and the position of each character."""
     plain: list[str] = []
     starts: list[int] = []
     for unit in _UNIT.finditer(text):
@@ -128,7 +128,7 @@ def _secret_spans(text: str, secrets: Iterable[str]) -> Iterator[tuple[int, int]
 
 
 def _part_spans(text: str, secret: str) -> Iterator[tuple[int, int]]:
-    """The places where the text holds the secret, or ends within it after a long enough beginning."""
+    """The positions at which the text holds the secret, or ends within it after a long enough beginning."""
     head = secret[:_SHORTEST_PART]
     start = text.find(head)
     while start >= 0:

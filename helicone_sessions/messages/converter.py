@@ -80,7 +80,7 @@ def metrics_from(data: Any, path: str = "$") -> SessionMetrics:
     """The metrics in the ``data`` of a response; unknown fields are ignored.
 
     Raises:
-        Mismatch: The data breaks the contract; *path* is its place.
+        Mismatch: The data breaks the contract; *path* is its position.
     """
     return _structured(data, SessionMetrics, path)
 
@@ -89,7 +89,7 @@ def sessions_from(data: Any, path: str = "$") -> list[Session]:
     """The sessions of a page.
 
     Raises:
-        Mismatch: The data breaks the contract; *path* is its place.
+        Mismatch: The data breaks the contract; *path* is its position.
     """
     return _structured(_list(data, path), list[Session], path)
 

@@ -153,8 +153,8 @@ class GridQuery:
         query: The common part of all cells. Its time range is that of the totals over all periods.
         segments: The filter of each segment, or a column whose values are the segments. Without segments, all
             cells are totals over all segments.
-        periods: The time of each period; both ends are excluded, as in a query. Without periods, all cells
-            have the time range of the query.
+        periods: The time range of each period; both ends are excluded, as in a query. Without periods, all
+            cells have the time range of the query.
         totals: Whether to include the totals over all segments, over all periods, and over both.
         quantiles: Quantiles of all sessions to return for each cell, independent of the query's ``p_size``.
 
@@ -347,7 +347,7 @@ def grid_figures_from_wire(data: Any, path: str = "$.data") -> GridFigures:
 
     Args:
         data: The JSON value.
-        path: Its place in the response.
+        path: Its position in the response.
 
     Raises:
         Mismatch: The data has another form.

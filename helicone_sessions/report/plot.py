@@ -620,7 +620,7 @@ def _name_lines(axes: "Axes", look: _Look, lines: Sequence[Any], names: Sequence
 
 
 def _spread(places: Sequence[float], gap: float) -> list[float]:
-    """The places moved apart by at least *gap*, in the same order, and not above 1 if they fit."""
+    """The positions moved apart by at least *gap*, in the same order, and not above 1 if they fit."""
     order = sorted(range(len(places)), key=places.__getitem__)
     found = list(places)
     lowest = 0.0

@@ -285,7 +285,7 @@ class _Times:
         object.__setattr__(self, "_places", [place for _, place in found])
 
     def places(self, condition: Filter | None) -> list[int]:
-        """The places of the requests, in order of time, whose time a filter does not exclude."""
+        """The positions of the requests whose time a filter does not exclude, in order of time."""
         first, last = 0, len(self._moments)
         for leaf in _conditions_on_time(condition):
             # A second lower, because the server may drop the fraction.

@@ -120,7 +120,7 @@ class _RequestQueue:
         """Hold a place in the queue, where the request waits for ``running``.
 
         Raises:
-            _QueueFull: There is no free place.
+            _QueueFull: The queue is full.
         """
         if not self._free:
             raise _QueueFull

@@ -179,7 +179,7 @@ def _matching(path: str) -> list[Path]:
 
 
 def read_rows(data: Iterable[Any]) -> Iterator[Placed]:
-    """The rows of an iterable, each with its place."""
+    """The rows of an iterable, each with its position."""
     for place, row in enumerate(data):
         yield Placed(f"row {place}", row)
 

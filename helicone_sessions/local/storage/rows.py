@@ -147,7 +147,7 @@ class BadRow(Exception):
     """A row that cannot be read.
 
     Args:
-        where: Its place.
+        where: Its position.
         field: The wrong field; None if the whole row is wrong.
         reason: The problem; continues a sentence.
     """

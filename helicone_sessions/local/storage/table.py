@@ -97,7 +97,7 @@ def _hash(text: str) -> str:
 
 @attrs.frozen
 class Tables:
-    """The places of requests and tags, as SQL, and known facts about them.
+    """The tables of requests and tags, as SQL, and known facts about them.
 
     The expressions for sessions and properties are the only SQL that depends on the table.
 
