@@ -91,7 +91,7 @@ def _is_control(letter: str) -> bool:
 
 
 def _unescaped(text: str) -> tuple[str, list[int]]:
-    """The text with each escape replaced by the character that it means, and the position of each character."""
+    """The text with each escape replaced by its character, and the position of each character."""
     plain: list[str] = []
     starts: list[int] = []
     for unit in _UNIT.finditer(text):

@@ -41,7 +41,7 @@ class LocalServer:
             request export; ``request_created_at`` is an aware datetime or ISO text with a zone, ``cost`` is
             in dollars, and ``properties`` is a dict. By default there are no requests.
         cost_unit: The unit of ``cost``: ``"dollars"``, or ``"billionths"`` of a dollar, as in a dump of
-            Helicone's table. By default dollars, and a whole number of 1,000 or more is an error.
+            Helicone's table. By default costs are dollars, and a whole number of 1,000 or more is an error.
         columns: A mapping from column names in the data to fields, for example
             ``{"started": "request_created_at"}``.
         assume_time_zone: The zone of times without a zone: a ``tzinfo`` or a name such as ``"UTC"``.

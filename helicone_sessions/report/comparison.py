@@ -155,7 +155,7 @@ def comparison_to_html(comparison: GridComparison, quantity: Quantity = "dollars
 def comparison_to_terminal(
     comparison: GridComparison, quantity: Quantity = "dollars_mean"
 ) -> "RenderableType":
-    """A comparison as a terminal table (extra ``cli``); of one pair of cells it shows all quantities.
+    """A comparison as a terminal table (extra ``cli``); for one pair of cells it shows all quantities.
 
     Args:
         comparison: The comparison.

@@ -183,7 +183,7 @@ async def test_another_organisation_replaces_nothing(store: Probe) -> None:
 @pytest.mark.parametrize(
     ("allowed", "row", "problem"),
     [
-        ([UUID(int=1), UUID(int=2)], {}, "has no organization_id, and it may be one of 2"),
+        ([UUID(int=1), UUID(int=2)], {}, "has no organization_id, which is required with 2 organisations"),
         (
             [UUID(int=1), UUID(int=2)],
             {"organization_id": UUID(int=3)},

@@ -238,7 +238,7 @@ class RowOptions:
 
     Args:
         cost_unit: The unit of ``cost``: ``"dollars"``, or ``"billionths"`` of a dollar, as in a dump of
-            Helicone's own table. By default dollars, and whole costs of 1,000 or more are an error.
+            Helicone's own table. By default costs are dollars, and a whole cost of 1,000 or more is an error.
         columns: Names in the data, each with the name of the field that it holds.
         assume_time_zone: The zone of times without one: a ``tzinfo`` or a name such as ``"UTC"``.
 

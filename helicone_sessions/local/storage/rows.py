@@ -325,7 +325,9 @@ class RowEncoder:
         if named is None:
             if len(self._allowed) != 1:
                 raise BadRow(
-                    where, None, f"has no organization_id, and it may be one of {len(self._allowed)}"
+                    where,
+                    None,
+                    f"has no organization_id, which is required with {len(self._allowed)} organisations",
                 )
             (named,) = self._allowed
             stored["organization_id"] = named
