@@ -1,7 +1,7 @@
 """Values and text for messages, logs and reports: without secrets, without control characters, and short.
 
 Secrets are masked before text is cut, in every spelling: plain, quoted, escaped for JSON, Python, HTML or a
-URL, and cut by others before.
+URL, and already cut by others.
 """
 
 import html

@@ -13,7 +13,7 @@ from helicone_sessions.filters.constants import zone_of
 from helicone_sessions.messages.query import SessionMetricsQuery, TimeFilter, border_of
 
 Every = timedelta | str | Iterable[TimeFilter]
-"""The length of a period, also as text such as ``"1d"``; or the time filters of all periods."""
+"""The length of a period, or text such as ``"1d"``; or the time filters of all periods."""
 
 _LENGTH: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(m|min|h|d|w)")
 _UNITS: Final = {

@@ -36,10 +36,10 @@ class Form(Enum):
     DOLLARS = "dollars, 0 or more"
     TEXT = "text"
     BODY = "text; objects become JSON text"
-    FLAG = "true or false, also 1 or 0"
+    FLAG = "true or false, or 1 or 0"
     TEXTS = "a list of strings"
     PROPERTIES = "an object of strings; other values become JSON text"
-    SCORES = 'an object of whole numbers or booleans, also `{"value": 4}`'
+    SCORES = 'an object of whole numbers or booleans, or `{"value": 4}`'
 
 
 class Flags(IntFlag):
