@@ -247,7 +247,7 @@ class TransportError(HeliconeError):
         parts: The parts of a `HeliconeError`.
 
     >>> print(TransportError("the connection broke", attempts=5, waited=6.5))
-    the connection broke (after 5 attempts and 6.5 s of waits)
+    the connection broke (after 5 attempts and 6.5 s of waiting)
     """
 
     def __init__(self, message: str, *, attempts: int = 1, waited: float = 0.0, **parts: Any) -> None:
@@ -323,7 +323,7 @@ class APIError(HeliconeError):
         remedy: The way to fix it; ``str()`` shows it after the message.
 
     >>> print(APIError("Too many requests", status=429, request_id="req-7", attempts=5, waited=61.2))
-    Too many requests (status 429, request id req-7, after 5 attempts and 61.2 s of waits)
+    Too many requests (status 429, request id req-7, after 5 attempts and 61.2 s of waiting)
     """
 
     def __init__(
