@@ -112,7 +112,7 @@ def _advice(error: HeliconeError) -> str:
         return "Query a shorter time range, or try again later"
     if isinstance(error, ConnectionFailed):
         if os.environ.get("HELICONE_BASE_URL"):
-            return "Check HELICONE_BASE_URL, and that a server runs there"
+            return "Check HELICONE_BASE_URL, and that a server is running there"
         return "Check the network; `helicone-sessions demo` needs none"
     return ""
 

@@ -142,7 +142,7 @@ def compared(left: Node | Terms, operator: Operator, right: Node | Terms) -> Nod
     terms: Terms = [*left[:-1], [*left[-1][:-1], node, *right[0][1:]], *right[1:]]
     for end in open_ends(terms):
         raise Misread(
-            f"{end} lacks its comparison, because Python chains two comparisons beside each other",
+            f"{end} lacks its comparison, because Python chains two adjacent comparisons",
             _PARENTHESES,
         )
     complete: Any = terms

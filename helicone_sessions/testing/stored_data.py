@@ -122,7 +122,7 @@ class Traps:
         repeats_rows: Rows are stored up to three times; repetitions are removed after a page is cut.
         shuffles_ties: Rows with the same time are in a different order each time.
         drops_fractions: Fractions of a second in conditions and in ``timeFilter`` are ignored.
-        slow_above: Pages of more rows end with a gateway's timeout (504).
+        slow_above: Pages with more rows end with a gateway's timeout (504).
         fails_on_whole_sessions: The count of sessions fails with conditions on whole sessions.
 
     >>> Traps(slow_above=100).slow_above

@@ -526,7 +526,7 @@ def _csv(path: Path, _options: RowOptions) -> Iterator[Block]:
 
 
 class _CsvReader:
-    """Cuts a CSV file into blocks; the module `csv` decides where a row ends, and whether it is one."""
+    """Cuts a CSV file into blocks; the module `csv` determines where a row ends, and whether it is valid."""
 
     def __init__(self, file: str, source: _Source) -> None:
         self._file = file

@@ -1,6 +1,6 @@
 """The record of a store on disk: how many rows it must hold, which is checked when the store opens.
 
-ClickHouse moves a part of a table that it cannot read out of the way and continues with the other parts.
+ClickHouse moves unreadable parts of a table out of the way and continues with the others.
 The record then shows that rows are missing.
 """
 
