@@ -87,7 +87,7 @@ class Alarm:
 
     @property
     def level(self) -> PSize | None:
-        """The quantile that the grid needs for it; None if it needs none.
+        """The quantile that the grid needs for the alarm; None if it needs none.
 
         >>> Alarm.parse("dollars_p95 > 1").level
         'p95'

@@ -21,8 +21,8 @@ from helicone_sessions.masking import masked_repr
 def zone_of(time_zone: str | tzinfo) -> tzinfo:
     """The time zone of that name, or the zone itself.
 
-    A pytz zone becomes the `ZoneInfo` of its name, because a datetime with a pytz zone has the zone's offset
-    of the 19th century unless pytz itself attaches the zone.
+    A pytz zone becomes the `ZoneInfo` of its name, because a datetime with a pytz zone has the zone's
+    19th-century offset unless pytz itself attaches the zone.
 
     Raises:
         FilterTypeError: The zone is neither a name nor a tzinfo.

@@ -303,8 +303,8 @@ class Filter(Condition):
         if expanded:
             more = f" and {len(expanded) - 1} others" if len(expanded) > 1 else ""
             message = (
-                f"{expanded[0]}{more}: a leaf that does not hold exactly one condition was taken as all that"
-                " it holds, joined by &; the open-source server reads only the first"
+                f"{expanded[0]}{more}: a leaf without exactly one condition was read as all its conditions,"
+                " joined by &; the open-source server reads only the first"
             )
             warnings.warn(HeliconeFilterWarning(message), stacklevel=2)
         return cls._of(node)

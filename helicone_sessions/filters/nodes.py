@@ -243,7 +243,7 @@ def from_program(steps: Iterable[Any]) -> Node:
 
 
 def plain_conditions(root: Node) -> tuple[Leaf, ...]:
-    """The children of a branch of single conditions, as in nearly all filters, without repetition."""
+    """The distinct children of a branch that has only single conditions, as nearly all filters do."""
     if not isinstance(root, Branch):
         return ()
     children: tuple[Any, ...] = root.parts

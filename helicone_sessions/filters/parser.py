@@ -95,7 +95,7 @@ def parse_filter(text: str | Template) -> Filter:
     ``== != < <= > >=``, ``0.1 < cost < 5``, ``between``, ``in``, ``contains``, ``like``, ``ilike``,
     ``startswith``, ``endswith``, ``istartswith``, ``iendswith``, ``is null``, ``is empty``; ``and``, ``or``,
     ``not`` or ``&``, ``|``, ``~``; ``all`` and ``none``. The API's JSON can replace a condition. Python's
-    spelling works too, with or without ``F.``; the parser evaluates nothing.
+    spelling works too, with or without ``F.``; the parser runs no code.
 
     Args:
         text: The filter; on Python 3.14 and later also a template string such as

@@ -2,8 +2,8 @@
 
 In Python ``&`` and ``|`` bind tighter than comparisons, so ``F.cost > 0.1 & P`` is evaluated as
 ``F.cost > (0.1 & P)``. The first and the last operand of ``&`` and ``|`` can therefore still need a
-comparison. They remain open here until it arrives. Then the whole is read with comparisons before ``~``,
-before ``&``, before ``|``.
+comparison. They remain open here until it arrives. Then the whole expression is read: comparisons first,
+then ``~``, then ``&``, then ``|``.
 
 Each level of parentheses can complete one comparison. Python chains two comparisons, and all ends must be
 closed after the first, so a second one is an error. The result is the intended tree or an error.
@@ -30,7 +30,7 @@ _PARENTHESES: Final = "Put each comparison in parentheses, for example (F.cost >
 
 
 class Misread(Exception):
-    """Python evaluates the expression differently from its intention, or it has no meaning."""
+    """Python evaluates the expression differently from what was intended, or it has no meaning."""
 
     def __init__(self, problem: str, remedy: str) -> None:
         super().__init__(problem, remedy)

@@ -17,9 +17,7 @@ from helicone_sessions.filters.wire import WireFilter, to_wire
 Grouping = Literal["sessions", "session count"]
 """The endpoints that group requests by session before they filter: the list and the count."""
 
-_COUNT_NOTE: Final = (
-    "the number of sessions cannot be limited by a condition on whole sessions: the query fails"
-)
+_COUNT_NOTE: Final = "a count of sessions cannot have a condition on whole sessions: the query fails"
 _COUNT_REMEDY: Final = (
     "count the sessions that stream_sessions() yields, or use the embedded engine (LocalServer)"
 )

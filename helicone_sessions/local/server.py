@@ -62,7 +62,7 @@ class LocalServer:
         on_progress: Called with the number of rows loaded so far, an ``int`` whose ``fraction`` is the loaded
             part of the files.
         rate_limit: Requests per window and organisation; None is unlimited. The hosted service has 1,000 on
-            the free tier, older self-hosted servers have 200 per minute.
+            the free tier; older self-hosted servers have 200 per minute.
         rate_limit_window: Seconds per window.
         max_concurrency: The number of queries that run at once; by default the number of processors plus one,
             at most 4.

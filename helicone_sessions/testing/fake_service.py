@@ -269,7 +269,7 @@ class FakeHelicone:
     def sessions(self) -> list[Session]:
         """The sessions to list and to count.
 
-        The fake knows the columns of sessions, id and name; other conditions match.
+        The fake evaluates conditions on session columns, ids and names; other conditions match.
         """
         return self._data.sessions
 

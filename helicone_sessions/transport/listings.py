@@ -139,7 +139,7 @@ class Listings:
             FilterError: An argument cannot be used or sent; nothing was sent.
             TransportError: No response came.
             APIError: The response holds no sessions.
-            UnexpectedResponse: A server before 2025-09-22 has more sessions than it returns.
+            UnexpectedResponse: A server from before 2025-09-22 has more sessions than it returns.
 
         >>> from helicone_sessions import HeliconeClient
         >>> from helicone_sessions.testing import FakeHelicone, session
@@ -169,7 +169,7 @@ class Listings:
     ) -> AsyncGenerator[Session, None]:
         """The sessions with matching requests, page by page, each once; the newest first.
 
-        The stream has every session that was stored before the call, even if others are stored meanwhile. A
+        The stream has every session that was stored before the call, even if others are stored during it. A
         session whose place in the list changes during the call can arrive later.
 
         Args:
@@ -289,10 +289,10 @@ class Listings:
     ) -> AsyncGenerator[Request, None]:
         """The matching requests, oldest first, each once.
 
-        The stream has every request that was stored before the call, even if others are stored meanwhile.
-        (A request that is stored meanwhile can come after a later one of the same second.) The client reads
-        pages of *page_size*, and smaller pages if the service cannot answer in time. At the end it compares
-        their number with `count_requests`.
+        The stream has every request that was stored before the call, even if others are stored during it.
+        (A request that is stored during the call can come after a later one in the same second.) The client
+        reads pages of *page_size*, and smaller pages if the service cannot answer in time. At the end it
+        compares their number with `count_requests`.
 
         Args:
             filter: Conditions on requests; None for all. Conditions on sessions are errors.
@@ -380,7 +380,7 @@ class Listings:
 
 @attrs.define(eq=False)
 class _SessionList:
-    """The sessions of a query, read in spite of the traps of the endpoint.
+    """The sessions of a query, read despite the traps of the endpoint.
 
     Args:
         ask: Sends a query.

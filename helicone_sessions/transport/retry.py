@@ -75,7 +75,7 @@ class RetryPolicy:
         longest_wait: The largest of these waits, in seconds.
         longest_asked: The longest wait, in seconds, that the service may request; a longer one is an error.
         patience: Seconds after which a query that was only refused becomes an error. With windows of up to
-            an hour, a query gets through long before, even if other processes use up the limit.
+            an hour, a query gets through long before that, even if other processes use up the limit.
         random: A number from 0 to 1 for jitter, so that clients that failed together do not return together.
     """
 

@@ -218,7 +218,7 @@ class Listening:
                 return ConfigurationError(
                     argument="port",
                     problem=f"{self._port} of {masked_text(self._host)} is taken",
-                    remedy="Stop the other server, or pass another port (0 takes a free one)",
+                    remedy="Stop the other server, or pass another port (0 selects a free one)",
                 )
             case errno.EACCES:
                 return ConfigurationError(

@@ -1,6 +1,6 @@
 """Reads, decompresses and decodes request bodies within limits.
 
-A call of a JSON decoder blocks all threads until it returns, so the number of values in one call is limited
+A call to a JSON decoder blocks all threads until it returns, so the number of values in one call is limited
 as well as the number of bytes in a body.
 """
 

@@ -327,7 +327,7 @@ class Endpoints:
         return {**_CONTRACT_HEADERS, **gaps_header(await self.dataset.gaps(organization))}
 
     async def _query_grid(self, _request: web.Request, body: bytes, organization: UUID) -> web.Response:
-        """Answer a grid, the metrics of many segments and periods; the service has no such endpoint."""
+        """Answer a grid query, the metrics of many segments and periods; the service has no such endpoint."""
         try:
             grid = await read(body, lambda body: grid_query_from_wire(json_in(body)))
         except FilterError as error:

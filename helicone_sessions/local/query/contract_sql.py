@@ -3,10 +3,11 @@
 All column names in the text come from the tables below. Names and values from the caller only become
 parameters.
 
-A filter may have conditions on whole sessions, such as the total cost. Such a column is about all requests of
-the session within the time and the name of the query, whatever the rest of the filter says, so that "and",
-"or" and "not" around it keep their meaning. These conditions can be decided only after grouping. The
-conditions around them are decided for each request before grouping, and their results are kept as *marks*.
+A filter may have conditions on whole sessions, such as the total cost. Such a condition covers all requests
+of the session within the time and the name of the query, whatever the rest of the filter says, so that "and",
+"or" and "not" around it keep their meaning. These conditions can be evaluated only after grouping.
+The conditions around them are evaluated for each request before grouping, and their results are kept as
+*marks*.
 """
 
 from collections.abc import Callable, Iterable

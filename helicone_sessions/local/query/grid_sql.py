@@ -2,7 +2,7 @@
 
 The statement groups requests into *parts*: the requests of a session in the same periods that match the same
 segments. Each part counts in each of its cells, and the sessions of a cell become its metrics as in a single
-query. A condition on whole sessions is about the session's requests in the period, so it is decided after the
+query. A condition on whole sessions covers the session's requests in the period, so it is evaluated after the
 parts are distributed over the periods.
 """
 

@@ -290,7 +290,7 @@ FROM ({groups}) GROUP BY name ORDER BY max(latest) DESC, name LIMIT {_MOST_NAMES
         return _number_of_requests(self._matching(query.filter, parameters), parameters, self.tables)
 
     def _matching(self, matching: Filter | None, parameters: Parameters) -> str:
-        """The condition on the caller and of a filter on requests."""
+        """The condition on the caller, joined with a filter on requests."""
         caller = caller_condition(self.organization_id, parameters)
         return f"{caller} AND {condition(matching, parameters, self.tables, caller).text}"
 

@@ -92,7 +92,7 @@ FROM {self.tables.requests} WHERE {self.scope} AND {self.condition.text} GROUP B
     def _by_session(self) -> str:
         """The same statement for conditions on whole sessions.
 
-        It groups the requests also by the results of the other conditions, computes the totals of each
+        It also groups the requests by the results of the other conditions, computes the totals of each
         session with a window, and keeps the groups that match the filter.
         """
         # One column for all marks, because ClickHouse takes seconds to plan for hundreds of keys.
@@ -216,7 +216,7 @@ def caller_condition(organization_id: UUID, parameters: Parameters) -> str:
 
 
 def owned_by(organization_id: UUID, tables: Tables, caller: str) -> str:
-    """The condition on the caller of the table of requests; ``1`` if all requests are the caller's."""
+    """The condition that limits requests to those of the caller; ``1`` if all requests are."""
     return "1" if tables.only_organization == organization_id else caller
 
 

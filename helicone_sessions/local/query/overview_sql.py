@@ -11,7 +11,7 @@ session instead, so a filter cannot select the sessions in a bar.
       "edges": {"session_count": [1, 2, 4], "session_duration": [0, 60], "session_cost": [0, 0.1, 1]}
     }
 
-and answers, with the sessions below the first edge, between each two edges, and from the last edge on::
+and counts the sessions below the first edge, between adjacent edges, and from the last edge on::
 
     {"data": {"sessions": 4, "requests": 9, "dollars": 1.25, "unsessioned": 0, "first": 1793491200000,
               "latest": 1793577600000, "counts": {"session_count": [0, 2, 1, 1], …}}, "error": null}

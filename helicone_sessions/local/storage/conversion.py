@@ -1,8 +1,8 @@
 """Converts blocks of files into rows of the table, in SQL.
 
-ClickHouse reads a block as one column for each field, converts and checks the values, and takes only rows
-that `value_parsers` certainly read in the same way. Python reads all other rows and makes the error messages.
-Each condition here is therefore narrower than the rule in Python, never wider.
+ClickHouse reads a block as one column for each field, converts and checks the values, and accepts only rows
+that `value_parsers` would certainly read in the same way. Python reads all other rows and makes the error
+messages. Each condition here is therefore narrower than the rule in Python, never wider.
 """
 
 from collections import Counter

@@ -1,6 +1,6 @@
 """Facts about the requests: which values are missing, and what makes queries faster.
 
-The latter is whether sessions have several names, and which properties are frequent.
+Queries are faster if it is known whether sessions have several names, and which properties are frequent.
 
 Frequent properties become columns of the tables. ClickHouse computes such a column from the map of properties
 wherever a part does not have it yet, so a column changes the speed of a query and never its result.
@@ -111,7 +111,7 @@ async def property_columns(driver: WritableDriver, database: str) -> dict[str, s
 
 
 async def update_property_columns(driver: WritableDriver, database: str, *, is_first: bool = False) -> None:
-    """Make columns of the frequent properties, and drop the columns of properties that are not frequent.
+    """Create columns for the frequent properties, and drop the columns of properties that are not frequent.
 
     Args:
         driver: The connection.

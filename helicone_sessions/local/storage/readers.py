@@ -1,7 +1,7 @@
 """Where rows come from: memory, frames, or files of one of the known formats.
 
 Files and frames are read as blocks of whole rows. A block can give its rows one by one, as Python objects
-with their places, or be read by ClickHouse as columns of text (`conversion`).
+with their positions, or be read by ClickHouse as columns of text (`conversion`).
 """
 
 import csv
@@ -484,7 +484,7 @@ def _csv_row(block: CsvRows | CsvLines, index: int, line: int, fields: list[str]
 
 
 def _is_row_per_line(text: bytes, fields: int) -> bool:
-    """Whether both `csv` and ClickHouse certainly read each line of a text as one row.
+    """Whether both `csv` and ClickHouse certainly read each line of the text as one row.
 
     Quotes are where RFC 4180 has them, no field holds a line break, no line is empty, and the number of
     commas fits *fields* in each line.

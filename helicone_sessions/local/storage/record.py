@@ -85,8 +85,8 @@ class Inspection:
     """The state of a store on disk.
 
     Args:
-        record: The record; None if there is none that can be read.
-        losses: The differences from the record, each as a part of a sentence.
+        record: The record; None if none can be read.
+        losses: The differences from the record, each as part of a sentence.
         broken: The parts that are in a table and cannot be read, as table and name.
     """
 

@@ -156,7 +156,7 @@ class StagingTables:
         return sorted(set(rows).difference(int(index) for (index,) in found))
 
     async def prepare(self, expected: int) -> None:
-        """Make columns of frequent properties, if a first load of *expected* rows has staged some of them."""
+        """Create columns for frequent properties, if a first load of *expected* rows has staged some."""
         try:
             if is_due(0, expected) and not await self._count(f"SELECT count() FROM {self._requests}"):
                 await update_property_columns(self._driver, self._database, is_first=True)

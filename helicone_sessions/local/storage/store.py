@@ -1,9 +1,9 @@
-"""A store: the requests in tables that this package makes, fills and, in memory, drops again.
+"""A store: the requests in tables that this package creates, fills and, in memory, drops.
 
 A load fills staging tables first, and its rows move to the requests when it is complete, so that a failed
 load changes nothing. After a kill, the next `Store.open` moves what was staged: every batch that
 ``on_progress`` has reported is kept. Replaced requests are deleted before the move, so that no query has to
-look for duplicates; queries wait meanwhile.
+look for duplicates; queries wait in the meantime.
 """
 
 import asyncio
@@ -199,9 +199,8 @@ class Store:
         Raises:
             ConfigurationError: A row or the file cannot be read, the file of rejects cannot be written, or
                 the store was closed.
-            DriverError: ClickHouse rejected the rows, and none of them is kept. Or all are staged and could
-                not be moved, which the message says: queries fail until they are, which every query and
-                load tries again.
+            DriverError: ClickHouse rejected the rows, and none of them is kept. Or all are staged but could
+                not be moved yet, and the message says so: queries fail until a query or load has moved them.
         """
         async with self._load_lock:
             self._refuse_if_closed()

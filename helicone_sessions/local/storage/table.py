@@ -191,10 +191,10 @@ def layout_of(comment: str) -> int | None:
 
 
 def create_statements(database: str) -> list[str]:
-    """The statements that create missing tables in *database*, whose name is the engine's own.
+    """The statements that create missing tables in *database*, whose name comes from the engine.
 
     A load moves whole parts from the staging table to the requests, so both have the same structure, and
-    neither is partitioned. Numbers of blocks are kept for the deletes of a load, which are patches of a few
+    neither is partitioned. Block numbers are kept for the deletes of a load, which are patches of a few
     rows; a merged part would bring those of another table with it, so the staging table does not merge.
     Its parts keep all columns in one file: some 160 files for each part would take a sixth of the time of a
     load.
