@@ -54,7 +54,7 @@ CUTS: Final[tuple[Quantity, ...]] = ("requests_cut", "seconds_cut", "dollars_cut
 
 
 def quantiles(levels: "tuple[PSize, ...]") -> tuple[Quantity, ...]:
-    """The quantities of quantiles.
+    """The quantities that are quantiles.
 
     >>> quantiles(("p95",))
     ('requests_p95', 'seconds_p95', 'dollars_p95')

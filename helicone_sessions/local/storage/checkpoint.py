@@ -20,7 +20,7 @@ CHECKPOINT_FILE: Final = "helicone-sync.json"
 _LOG: Final = logging.getLogger(__name__)
 
 Period = tuple[datetime, datetime]
-"""A start, and the end, which is not part of it."""
+"""A start and an end; the end is excluded."""
 
 
 @attrs.frozen

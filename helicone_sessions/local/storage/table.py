@@ -106,9 +106,9 @@ class Tables:
         tags: The table of tags, also with ``FINAL``; None if there is none.
         columns: The existing columns of requests.
         session_id: The expression for a request's session id in a condition, which may use an index.
-        session_name: The expression for the name of its session, likewise.
+        session_name: The expression for the name of its session in a condition.
         each_id: The expression for the session id in statements that read every row.
-        each_name: The expression for the name, likewise.
+        each_name: The expression for the name in statements that read every row.
         session_key: The expression that groups requests into sessions.
         each_name_key: The expression that groups the requests of a session by name.
         property_keys: The column with the keys of the properties, if there is one.
