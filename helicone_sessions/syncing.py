@@ -112,7 +112,7 @@ async def sync(
         path: The directory of the store, which is created if it is missing; or a running `LocalServer` with a
             path, which then answers from the requests of each period as soon as they are stored.
         since: The start of the time range to copy; None for the beginning of the account.
-        until: The end of that time range, which is not part of it; None for now.
+        until: The end of that time range, excluded; None for now.
         bodies: Also copy the bodies of requests and responses. Each takes a download of at most 16 MB from
             the service's storage, over https and without the key. A request whose body cannot be read is
             stored without it, and counted in ``skipped``.
