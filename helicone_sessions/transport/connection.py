@@ -54,7 +54,7 @@ class TimeLimits:
         self._timer: asyncio.TimerHandle | None = None
 
     def fire_at(self, when: float) -> None:
-        """End the blocks that have expired at this time of the loop."""
+        """End the blocks whose time has expired."""
         self._unset()
         self.fires_at = when
         self._timer = asyncio.get_running_loop().call_at(when, self._fire)
@@ -176,12 +176,12 @@ class Connection:
                 remedy="Run it with asyncio.run(); it does not work under trio",
             ) from None
         if self._is_closed:
-            raise ConfigurationError(problem="the client is closed", remedy="Make a new one")
+            raise ConfigurationError(problem="the client is closed", remedy="Create a new one")
         if self._loop is not loop:
             if self._loop is not None:
                 raise ConfigurationError(
                     problem="the client was first used on another event loop",
-                    remedy="Make one client per loop, inside the function that asyncio.run() runs",
+                    remedy="Create one client per loop, inside the function that asyncio.run() runs",
                 )
             self._loop = loop
 
@@ -219,8 +219,8 @@ class Connection:
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Status, headers and body of the response to a call.
 
-        If the connection closes before a response arrives, the request is repeated once at once on a new
-        connection, because the first may have been closed while it was idle.
+        If the connection closes before a response arrives, the request is immediately repeated once on a
+        new connection, because the first may have been closed while it was idle.
 
         Args:
             call: The endpoint and the body.
@@ -254,7 +254,7 @@ class Connection:
         raise failed from cause
 
     def _note(self, headers: Mapping[str, str]) -> None:
-        """Keep what a response announces."""
+        """Record the announcements of a response."""
         if protocol.follows_the_contract(headers):
             self.follows_contract = True
             self.offers_grid = offers_grid(headers)
@@ -310,7 +310,7 @@ class Connection:
         try:
             warnings.warn_explicit(
                 "a HeliconeClient was never closed: use it with `async with`, or end it with"
-                f" `await client.aclose()`; it was made at {self._made_at.filename}:{self._made_at.line}",
+                f" `await client.aclose()`; it was created at {self._made_at.filename}:{self._made_at.line}",
                 category=ResourceWarning,
                 filename=self._made_at.filename,
                 lineno=self._made_at.line,
@@ -363,7 +363,7 @@ def _what_failed(error: Exception, origin: URL) -> str:
     if isinstance(error, aiohttp.ClientProxyConnectionError):
         return f"the connection to the proxy on the way to {origin} failed"
     if isinstance(error, _NOT_HTTP):
-        return f"the response of {origin} is not HTTP"
+        return f"the response from {origin} is not HTTP"
     return f"the connection to {origin} failed"
 
 

@@ -50,7 +50,7 @@ def check_seconds(argument: str, value: object) -> float:
 
 
 def check_count(argument: str, value: object, *, least: int = 1) -> int:
-    """A whole number from *least* up.
+    """A whole number of at least *least*.
 
     Raises:
         ConfigurationError: It is something else.
@@ -81,8 +81,8 @@ class RateLimit:
     Args:
         requests: The number of requests, for all endpoints of the organisation together.
         per: The length of the span in seconds.
-        burst: The number of requests that may go at once; the rest is spread evenly. 1 spreads all of them.
-            By default all may go at once.
+        burst: The number of requests that may be sent at once; the rest is spread evenly. 1 spreads all of
+            them. By default all may be sent at once.
 
     Raises:
         ConfigurationError: A number is out of range.
@@ -107,7 +107,7 @@ class Pace:
         self._even_at = float("-inf")
 
     def wait(self, now: float) -> float:
-        """Seconds until the next request may go; 0 if it may go now."""
+        """Seconds until the next request may be sent; 0 for now."""
         waits = [0.0, self._even_at - self._tolerance - now]
         if len(self._taken) == self._taken.maxlen:
             waits.append(self._taken[0] + self._per - now)
@@ -124,12 +124,12 @@ class Window:
     """The rate limit of the service, as its responses describe it, and the remaining requests.
 
     The service counts in fixed windows: a number of requests until a reset, then as many again. Each
-    response states the remaining number and the seconds until the reset (``RateLimit-*``; executed,
+    response states the remaining number and the seconds until the reset (``RateLimit-*``; observed,
     open-source server of July 2026: 1,000 requests in 300 seconds on the free tier). Windows of up to an
     hour work.
 
-    Requests go at once while any remain, and then wait for the reset. After a refusal, requests go one at a
-    time until a response shows that there is room again.
+    Requests are sent immediately while any remain, and then wait for the reset. After a refusal, requests are
+    sent one at a time until a response shows that there is room again.
     """
 
     # The requests in progress. Responses that were computed before these arrived do not include them.
@@ -165,10 +165,10 @@ class Window:
         return RateLimit(int(self._limit), self._length)
 
     def wait(self, now: float) -> float:
-        """Seconds until the next request may go: 0 for now, infinite if only a response can show it.
+        """Seconds until the next request may be sent: 0 for now, infinite if only a response can show it.
 
         Args:
-            now: The present second.
+            now: The current second.
         """
         if now < self._closed_until:
             return self._closed_until - now
@@ -209,7 +209,7 @@ class Window:
             status: Its HTTP status.
             headers: Its headers.
             sent_at: The second at which its request was sent.
-            now: The present second.
+            now: The current second.
         """
         if self.in_flight:
             self.in_flight -= 1
@@ -322,7 +322,7 @@ def check_limit(value: Any) -> Limit | None:
 
 
 class Budget:
-    """The shared state of all clients of this process with one key of one service."""
+    """The shared state of all clients in this process with one key for one service."""
 
     def __init__(self) -> None:
         self.window = Window()
@@ -332,7 +332,7 @@ class Budget:
         self.paces: dict[RateLimit, Pace] = {}
 
     def try_take(self, now: float, pace: Pace | None) -> float:
-        """Count a request that goes now, or return the seconds until one may go."""
+        """Count a request that goes now, or return the seconds until one may be sent."""
         window = self.window
         with self.lock:
             seconds = window.wait(now)
@@ -375,7 +375,7 @@ class Gate:
     """The line where queries wait before each attempt, first come, first served.
 
     Args:
-        account: Identifies one key of one service.
+        account: Identifies one key for one service.
         clock: The clock of all waits.
         limit: A `RateLimit`, or an async context manager to enter around each attempt.
     """
@@ -540,7 +540,7 @@ class Gate:
 
 
 def _closed() -> ConfigurationError:
-    return ConfigurationError(problem="the client is closed", remedy="Make a new one")
+    return ConfigurationError(problem="the client is closed", remedy="Create a new one")
 
 
 class _Waiter:
