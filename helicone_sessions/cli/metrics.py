@@ -15,8 +15,7 @@ import attrs
 
 from helicone_sessions.cli.arguments import Times, column_of, condition, segments
 from helicone_sessions.cli.source import Source, of_queries
-from helicone_sessions.display import html
-from helicone_sessions.display.numbers import means
+from helicone_sessions.display import html, means
 from helicone_sessions.errors import ConfigurationError, FilterError, FilterValueError
 from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.columns.kinds import Column

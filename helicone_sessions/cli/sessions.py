@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from helicone_sessions.cli.arguments import Times, condition
 from helicone_sessions.cli.source import Source, of_queries
-from helicone_sessions.display.numbers import column_numbers
+from helicone_sessions.display import column_numbers
 from helicone_sessions.errors import ConfigurationError, HeliconeError
 from helicone_sessions.filters.expression import Filter
 from helicone_sessions.messages.query import TimeFilter

@@ -12,8 +12,8 @@ import attrs
 
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.filters.cautions import SERVICE_GAPS, DataGaps
+from helicone_sessions.local.drivers import Driver, DriverError, Limits, Statement
 from helicone_sessions.local.drivers.chdb import ChdbDriver
-from helicone_sessions.local.drivers.driver import Driver, DriverError, Limits, Statement
 from helicone_sessions.local.query.engine import Engine
 from helicone_sessions.local.server_config import ServerConfig
 from helicone_sessions.local.storage.rows import DEFAULT_ORGANIZATION, Loaded

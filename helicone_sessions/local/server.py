@@ -14,8 +14,8 @@ from uuid import UUID
 from helicone_sessions.clock import current
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.local.dataset import Dataset
+from helicone_sessions.local.drivers import DriverError, Limits
 from helicone_sessions.local.drivers.chdb_process import announce_server
-from helicone_sessions.local.drivers.driver import DriverError, Limits
 from helicone_sessions.local.http.listening import Listening, is_loopback
 from helicone_sessions.local.http.routes import Endpoints
 from helicone_sessions.local.query.engine import Semantics

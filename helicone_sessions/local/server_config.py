@@ -13,7 +13,7 @@ from uuid import UUID
 import attrs
 
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.local.drivers.driver import Limits
+from helicone_sessions.local.drivers import Limits
 from helicone_sessions.local.query.engine import Semantics
 from helicone_sessions.local.storage.fields import RowOptions
 from helicone_sessions.local.storage.readers import Data

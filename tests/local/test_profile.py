@@ -11,8 +11,8 @@ import pytest
 
 from helicone_sessions import F, HeliconeClient, SessionMetricsQuery
 from helicone_sessions.local import LocalServer
+from helicone_sessions.local.drivers import DriverError, Limits, Result, Statement
 from helicone_sessions.local.drivers.chdb import ChdbDriver
-from helicone_sessions.local.drivers.driver import DriverError, Limits, Result, Statement
 from helicone_sessions.local.query.engine import Engine
 from helicone_sessions.local.storage.profile import (
     has_several_names,

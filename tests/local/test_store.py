@@ -13,8 +13,8 @@ from uuid import UUID
 import pytest
 
 from helicone_sessions import ConfigurationError
+from helicone_sessions.local.drivers import DriverError, Statement
 from helicone_sessions.local.drivers.chdb import ChdbDriver
-from helicone_sessions.local.drivers.driver import DriverError, Statement
 from helicone_sessions.local.storage.rows import DEFAULT_ORGANIZATION, Loaded
 from helicone_sessions.local.storage.store import Store
 

@@ -20,6 +20,14 @@ from uuid import uuid4
 import attrs
 
 from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.local.drivers import (
+    LARGE_FILTER_SETTINGS,
+    DriverError,
+    Limits,
+    Result,
+    Statement,
+    limit_settings,
+)
 from helicone_sessions.local.drivers.chdb_process import (
     Connection,
     Hold,
@@ -27,14 +35,6 @@ from helicone_sessions.local.drivers.chdb_process import (
     is_forked,
     load_chdb,
     refuse_fork,
-)
-from helicone_sessions.local.drivers.driver import (
-    LARGE_FILTER_SETTINGS,
-    DriverError,
-    Limits,
-    Result,
-    Statement,
-    limit_settings,
 )
 
 T = TypeVar("T")

@@ -19,9 +19,9 @@ from helicone_sessions.errors import ConfigurationError, FilterError, FilterSynt
 from helicone_sessions.filters.constants import cut
 from helicone_sessions.filters.parser import as_filter_text, parse_filter
 from helicone_sessions.local.dataset import Dataset
-from helicone_sessions.local.drivers.driver import DriverError
+from helicone_sessions.local.drivers import DriverError
 from helicone_sessions.local.http.listening import RequestFacts, facts, record
-from helicone_sessions.local.http.page.document import FILTER_PATH, page
+from helicone_sessions.local.http.page import FILTER_PATH, page
 from helicone_sessions.local.http.request_body import (
     LARGE_BODY,
     SMALL_BODY,

@@ -8,7 +8,7 @@ from uuid import UUID
 import attrs
 
 from helicone_sessions.filters.wire import WireFilter
-from helicone_sessions.local.drivers.driver import Driver
+from helicone_sessions.local.drivers import Driver
 from helicone_sessions.local.query.grid_sql import answer_grid
 from helicone_sessions.local.query.listing_sql import LARGEST_PAGE, ContractListings, Listing, ServiceListings
 from helicone_sessions.local.query.metrics_sql import OneScan, Selection, select

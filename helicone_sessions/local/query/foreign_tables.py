@@ -7,7 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.local.drivers.driver import Driver, DriverError, Statement
+from helicone_sessions.local.drivers import Driver, DriverError, Statement
 from helicone_sessions.local.query.contract_sql import Parameters
 from helicone_sessions.local.storage.table import (
     REQUEST_COLUMNS,

@@ -15,7 +15,7 @@ import attrs
 
 from helicone_sessions.filters.expression import Filter
 from helicone_sessions.filters.schema import COLUMNS, Kind
-from helicone_sessions.local.drivers.driver import Driver, Statement
+from helicone_sessions.local.drivers import Driver, Statement
 from helicone_sessions.local.query.contract_sql import (
     EXPRESSIONS,
     Condition,

@@ -17,7 +17,7 @@ import attrs
 from helicone_sessions.filters.constants import escape_like
 from helicone_sessions.filters.expression import Filter
 from helicone_sessions.filters.wire import WireFilter
-from helicone_sessions.local.drivers.driver import Statement
+from helicone_sessions.local.drivers import Statement
 from helicone_sessions.local.query.contract_sql import Parameters, Unanswerable, condition
 from helicone_sessions.local.query.metrics_sql import (
     COST,

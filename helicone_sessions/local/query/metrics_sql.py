@@ -13,7 +13,7 @@ import attrs
 
 from helicone_sessions.filters.constants import escape_like
 from helicone_sessions.filters.wire import WireFilter
-from helicone_sessions.local.drivers.driver import Driver, Statement
+from helicone_sessions.local.drivers import Driver, Statement
 from helicone_sessions.local.query.contract_sql import Condition, Parameters, condition
 from helicone_sessions.local.query.service_sql import second, service_condition
 from helicone_sessions.local.storage.table import Tables

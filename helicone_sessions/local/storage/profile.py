@@ -14,7 +14,7 @@ from uuid import UUID
 
 from helicone_sessions.filters.cautions import DataGaps
 from helicone_sessions.filters.schema import COLUMNS
-from helicone_sessions.local.drivers.driver import Limits, Statement, WritableDriver
+from helicone_sessions.local.drivers import Limits, Statement, WritableDriver
 from helicone_sessions.local.storage.table import (
     INCOMING_REQUESTS,
     REQUESTS_TABLE,

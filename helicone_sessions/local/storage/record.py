@@ -14,7 +14,7 @@ from typing import Any, Final
 import attrs
 
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.local.drivers.driver import DriverError, Limits, Statement, WritableDriver
+from helicone_sessions.local.drivers import DriverError, Limits, Statement, WritableDriver
 from helicone_sessions.local.private_files import replace_durably
 from helicone_sessions.local.storage.table import OWN_TABLES, REQUESTS_TABLE, TAGS_TABLE
 from helicone_sessions.masking import masked_text

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import attrs
 
-from helicone_sessions.local.drivers.driver import DriverError, Limits, Statement, WritableDriver
+from helicone_sessions.local.drivers import DriverError, Limits, Statement, WritableDriver
 from helicone_sessions.local.storage.conversion import convert
 from helicone_sessions.local.storage.fields import Flags, RowOptions
 from helicone_sessions.local.storage.profile import is_due, update_property_columns

@@ -24,8 +24,8 @@ import attrs
 
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.filters.cautions import DataGaps
+from helicone_sessions.local.drivers import DriverError, Statement, WritableDriver
 from helicone_sessions.local.drivers.chdb import ChdbDriver
-from helicone_sessions.local.drivers.driver import DriverError, Statement, WritableDriver
 from helicone_sessions.local.storage.checkpoint import delete_checkpoint
 from helicone_sessions.local.storage.fields import RowOptions
 from helicone_sessions.local.storage.loader import Loader, RejectsFile, uncancelled
