@@ -13,8 +13,7 @@ from typing import Any, Final, Literal, get_args
 
 import attrs
 
-from helicone_sessions.cli.arguments import Times, column_of, condition, segments
-from helicone_sessions.cli.source import Source, of_queries
+from helicone_sessions.cli.arguments import Source, Times, column_of, condition, of_queries, segments
 from helicone_sessions.display import html, means
 from helicone_sessions.errors import ConfigurationError, FilterError, FilterValueError
 from helicone_sessions.filters.columns import F

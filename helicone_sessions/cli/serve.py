@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote
 
-from helicone_sessions.cli.source import Loading
+from helicone_sessions.cli.arguments import Loading
 from helicone_sessions.cli.sync import SIGNALLED, Rounds, signals
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.report.periods import length_of

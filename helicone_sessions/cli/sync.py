@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
-from helicone_sessions.cli.arguments import moment_of
+from helicone_sessions.cli.arguments import QueryProgress, moment_of
 from helicone_sessions.cli.error_text import error_text
-from helicone_sessions.cli.source import QueryProgress
 from helicone_sessions.clock import current
 from helicone_sessions.errors import (
     AuthenticationError,
