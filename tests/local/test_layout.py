@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helicone_sessions import F, SessionMetricsQuery
+from helicone_sessions.local.dataset import find_tables
 from helicone_sessions.local.drivers import DriverError, Limits, Result, Statement
 from helicone_sessions.local.drivers.chdb import ChdbDriver
 from helicone_sessions.local.query.contract_sql import Unanswerable
 from helicone_sessions.local.query.engine import Engine
-from helicone_sessions.local.query.foreign_tables import find_tables
 from helicone_sessions.local.storage.profile import update_property_columns
 from helicone_sessions.local.storage.store import Store
 from helicone_sessions.local.storage.table import REQUEST_COLUMNS
