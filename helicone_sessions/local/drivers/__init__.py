@@ -157,3 +157,16 @@ class WritableDriver(Driver, Protocol):
             DriverError: A line cannot be read.
         """
         ...
+
+
+UNLIMITED: Final = Limits(seconds=None)
+"""For statements of the engine itself."""
+
+
+async def rows_of(driver: Driver, text: str, **parameters: str) -> list[list[Any]]:
+    """The rows of a statement of the engine itself, which has no limits.
+
+    Raises:
+        DriverError: ClickHouse rejected the statement.
+    """
+    return (await driver.query(Statement(text, parameters), UNLIMITED)).rows

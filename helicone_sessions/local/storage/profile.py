@@ -9,12 +9,12 @@ wherever a part does not have it yet, so a column changes the speed of a query a
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from helicone_sessions.filters.cautions import DataGaps
 from helicone_sessions.filters.schema import COLUMNS
-from helicone_sessions.local.drivers import Limits, Statement, WritableDriver
+from helicone_sessions.local.drivers import WritableDriver, rows_of
 from helicone_sessions.local.storage.table import (
     INCOMING_REQUESTS,
     REQUESTS_TABLE,
@@ -22,7 +22,6 @@ from helicone_sessions.local.storage.table import (
     TAGS_TABLE,
 )
 
-_UNLIMITED: Final = Limits(seconds=None)
 _PREFIX: Final = "property_of_"
 # With fewer requests, a condition on a property takes a few milliseconds anyway.
 _FEWEST_REQUESTS: Final = 2**18
@@ -56,7 +55,7 @@ async def has_several_names(
         changed = f"{key} IN (SELECT {key} FROM {requests} WHERE version >= {since})"
     # Hashes are compared faster than texts; two names share a hash as rarely as two ids do.
     name = "sipHash128(session_name)"
-    found = await _rows(
+    found = await rows_of(
         driver,
         f"SELECT 1 FROM {requests} WHERE {changed} GROUP BY organization_id, session_key"
         f" HAVING min({name}) != max({name}) LIMIT 1",
@@ -78,7 +77,7 @@ async def data_gaps(driver: WritableDriver, database: str, organization: UUID) -
     searches |= {name: f"{name} != ''" for name in _UNCOPIED}
     found = [_any_of(f"{database}.{REQUESTS_TABLE}", search) for search in searches.values()]
     found.append(_any_of(f"{database}.{TAGS_TABLE}", "1"))
-    (row,) = await _rows(driver, f"SELECT {', '.join(found)}", organization=str(organization))
+    (row,) = await rows_of(driver, f"SELECT {', '.join(found)}", organization=str(organization))
     exists = {name for name, count in zip([*searches, _TAG], row, strict=True) if int(count)}
     if "" not in exists:
         return DataGaps()
@@ -101,7 +100,7 @@ def is_due(before: int, after: int) -> bool:
 
 async def property_columns(driver: WritableDriver, database: str) -> dict[str, str]:
     """The columns of frequent properties by key, including the columns that identify a session."""
-    found = await _rows(
+    found = await rows_of(
         driver,
         "SELECT comment, name FROM system.columns WHERE database = {database:String}"
         f" AND table = '{REQUESTS_TABLE}' AND startsWith(name, '{_PREFIX}')",
@@ -141,9 +140,9 @@ def _changes(unneeded: AbstractSet[str], missing: Mapping[str, str]) -> list[str
 
 
 async def _frequent_keys(driver: WritableDriver, requests: str) -> list[str]:
-    ((rows,),) = await _rows(driver, f"SELECT count() FROM {requests}")
+    ((rows,),) = await rows_of(driver, f"SELECT count() FROM {requests}")
     step = max(1, rows // _SAMPLE)
-    found = await _rows(
+    found = await rows_of(
         driver,
         f"SELECT arrayJoin(property_keys) AS key FROM {requests} WHERE rowNumberInAllBlocks() % {step} = 0"
         f" AND key NOT IN ({', '.join(map(_literal, SESSION_COLUMNS))})"
@@ -175,7 +174,3 @@ def _drop(name: str) -> Iterable[str]:
 def _literal(text: str) -> str:
     """*text* as a literal made of its bytes, so that no character needs an escape."""
     return f"unhex('{text.encode().hex()}')"
-
-
-async def _rows(driver: WritableDriver, text: str, **parameters: str) -> list[list[Any]]:
-    return (await driver.query(Statement(text, parameters), _UNLIMITED)).rows

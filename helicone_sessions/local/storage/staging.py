@@ -7,12 +7,12 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import attrs
 
-from helicone_sessions.local.drivers import DriverError, Limits, Statement, WritableDriver
+from helicone_sessions.local.drivers import DriverError, WritableDriver, rows_of
 from helicone_sessions.local.storage.conversion import convert
 from helicone_sessions.local.storage.fields import Flags, RowOptions
 from helicone_sessions.local.storage.profile import is_due, update_property_columns
@@ -28,7 +28,6 @@ from helicone_sessions.local.storage.table import (
 
 _LOG: Final = logging.getLogger(__name__)
 
-UNLIMITED: Final = Limits(seconds=None)
 # The number of ids in memory while existing ones are looked up.
 _IDS: Final = 1_000_000
 _ID: Final = "organization_id, request_id"
@@ -149,9 +148,10 @@ class StagingTables:
                 return list(rows)
         if inserted == len(rows):
             return []
-        found = await self._rows(
+        found = await rows_of(
+            self._driver,
             f"SELECT version - {version} FROM {self._new_requests}"
-            f" WHERE version >= {version + start} AND version < {version + block.count}"
+            f" WHERE version >= {version + start} AND version < {version + block.count}",
         )
         return sorted(set(rows).difference(int(index) for (index,) in found))
 
@@ -171,9 +171,10 @@ class StagingTables:
     async def plan_move(self) -> MovePlan:
         """Plan the move of the staged rows; changes nothing."""
         flags = ", ".join(f"countIf(bitAnd(load_flags, {flag:d}))" for flag in Flags)
-        ((rows, organizations, no_session, no_cost, no_status, no_model, differ),) = await self._rows(
+        ((rows, organizations, no_session, no_cost, no_status, no_model, differ),) = await rows_of(
+            self._driver,
             "SELECT count(), groupUniqArray(organization_id),"
-            f" countIf(session_id = ''), {flags} FROM {self._new_requests}"
+            f" countIf(session_id = ''), {flags} FROM {self._new_requests}",
         )
         if not rows:
             return MovePlan()
@@ -229,8 +230,9 @@ class StagingTables:
     async def _sync_directories(self) -> None:
         """Make the moved parts durable: the names of their directories may not be on the disk yet."""
         database, _, table = self._requests.partition(".")
-        found = await self._rows(
-            f"SELECT path FROM system.parts WHERE database = '{database}' AND table = '{table}' AND active"
+        found = await rows_of(
+            self._driver,
+            f"SELECT path FROM system.parts WHERE database = '{database}' AND table = '{table}' AND active",
         )
         await asyncio.to_thread(_sync, [Path(path) for (path,) in found])
 
@@ -244,10 +246,7 @@ class StagingTables:
         )
 
     async def _count(self, text: str) -> int:
-        return int((await self._rows(text))[0][0])
-
-    async def _rows(self, text: str) -> list[list[Any]]:
-        return (await self._driver.query(Statement(text), UNLIMITED)).rows
+        return int((await rows_of(self._driver, text))[0][0])
 
 
 def _sync(parts: list[Path]) -> None:
