@@ -25,7 +25,7 @@ from helicone_sessions.local.storage.fields import (
     is_known,
     map_and_key,
 )
-from helicone_sessions.local.storage.readers import ArrowRows, Block, CsvLines, CsvRows, Format, JsonLines
+from helicone_sessions.local.storage.readers import ArrowRows, Block, CsvLines, CsvRows, JsonLines
 from helicone_sessions.local.storage.table import REQUEST_COLUMNS, Stored
 from helicone_sessions.local.storage.value_parsers import EXACT_NANO, PLACEHOLDER, ROUNDING_ERROR
 
@@ -41,7 +41,6 @@ SETTINGS: Final = (
     # Working out which rows need an expression takes longer than the expression.
     " short_circuit_function_evaluation = 'disable'"
 )
-_READERS: Final = {Format.JSON_LINES: "LineAsString", Format.CSV: "CSV", Format.ARROW: "ArrowStream"}
 
 _UUID: Final = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 # The only group is the time without its zone.
@@ -179,7 +178,7 @@ def _json_source(block: JsonLines, path: str, more_names: Collection[str], optio
     return _Source(
         f"SELECT line, n, names{texts} FROM (SELECT line, rowNumberInAllBlocks() AS n,"
         f" JSONExtractKeys(line) AS names, JSONExtract(line, {_literal(f'Tuple({elements})')}) AS texts"
-        f" FROM file({_literal(path)}, {_READERS[Format.JSON_LINES]}, 'line String'))",
+        f" FROM file({_literal(path)}, LineAsString, 'line String'))",
         {name: f"c{place}" for place, name in enumerate(names, 1)},
         f"concat({_literal(block.file)}, '\\0', toString({block.first} + n), '\\0',"
         " if(endsWith(line, '\\r'), substring(line, 1, length(line) - 1), line))",
@@ -199,7 +198,7 @@ def _csv_source(block: CsvRows | CsvLines, path: str) -> _Source:
     Path(path).write_bytes(payload)
     return _Source(
         f"SELECT *, rowNumberInAllBlocks() AS n{texts}"
-        f" FROM file({_literal(path)}, {_READERS[Format.CSV]}, {_literal(structure)})",
+        f" FROM file({_literal(path)}, CSV, {_literal(structure)})",
         {name: f"c{place}" for place, name in enumerate(block.names)},
         f"concat({_literal(block.file)}, '\\0', toString({block.first} + n), '\\0', {fields})",
         "1",
@@ -240,7 +239,7 @@ def _arrow_source(block: ArrowRows, path: str, options: RowOptions) -> _Source |
         writer.write_batch(batch)
     return _Source(
         "SELECT *, rowNumberInAllBlocks() AS n"
-        f" FROM file({_literal(path)}, {_READERS[Format.ARROW]}, {_literal(structure)})",
+        f" FROM file({_literal(path)}, ArrowStream, {_literal(structure)})",
         texts,
         None,
         " AND ".join(checks) or "1",

@@ -28,7 +28,6 @@ from helicone_sessions.local.private_files import open_private
 from helicone_sessions.local.storage.readers import (
     Block,
     Data,
-    Format,
     Placed,
     files_of,
     is_rows,
@@ -188,7 +187,7 @@ class Loader:
         def rows_for_python() -> Iterator[Placed]:
             for block in blocks:
                 self._encoder.note_columns(block.names)
-                if block.format is Format.ROWS or block.count < _FEW:
+                if block.is_for_python or block.count < _FEW:
                     yield from block.rows()
                     continue
                 start = 0

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -32,6 +32,14 @@ _LOG: Final = logging.getLogger(__name__)
 _IDS: Final = 1_000_000
 _ID: Final = "organization_id, request_id"
 _COLUMNS: Final = f"{', '.join(REQUEST_COLUMNS)}, version, load_flags"
+# Rows without a session, and rows with each of the `Flags`.
+_REMARKABLE: Final = (
+    "without_session",
+    "without_cost",
+    "without_status",
+    "without_model",
+    "cost_differences",
+)
 # Up to this number of rows, a delete is a patch, which takes effect at once; above it, parts are rewritten.
 _PATCH: Final = 50_000
 
@@ -44,23 +52,15 @@ class MovePlan:
         rows: The number of staged rows.
         distinct: The number of different requests among them.
         organizations: Their organisations.
-        without_session: How many of them have no session id.
-        without_cost: How many have no cost.
-        without_status: How many have no status.
-        without_model: How many have no model.
-        cost_differences: How many have two costs that differ.
+        remarkable: The numbers of rows with missing or contradictory values, by the field of `Loaded`.
         parts: Conditions that split them into parts whose ids are looked up together.
         existing: For each part, how many of its requests are in the final table already.
     """
 
     rows: int = 0
-    organizations: frozenset[UUID] = frozenset()
-    without_session: int = 0
-    without_cost: int = 0
-    without_status: int = 0
-    without_model: int = 0
-    cost_differences: int = 0
     distinct: int = 0
+    organizations: frozenset[UUID] = frozenset()
+    remarkable: Mapping[str, int] = attrs.field(factory=dict)
     parts: tuple[str, ...] = ()
     existing: tuple[int, ...] = ()
 
@@ -72,11 +72,8 @@ class MovePlan:
     def add_to(self, report: Loaded) -> None:
         """Add the counts of the staged rows to the report of their load."""
         report.replaced = self.replaced
-        report.without_session = self.without_session
-        report.without_cost = self.without_cost
-        report.without_status = self.without_status
-        report.without_model = self.without_model
-        report.cost_differences = self.cost_differences
+        for field, count in self.remarkable.items():
+            setattr(report, field, count)
 
 
 class StagingTables:
@@ -171,7 +168,7 @@ class StagingTables:
     async def plan_move(self) -> MovePlan:
         """Plan the move of the staged rows; changes nothing."""
         flags = ", ".join(f"countIf(bitAnd(load_flags, {flag:d}))" for flag in Flags)
-        ((rows, organizations, no_session, no_cost, no_status, no_model, differ),) = await rows_of(
+        ((rows, organizations, *counts),) = await rows_of(
             self._driver,
             "SELECT count(), groupUniqArray(organization_id),"
             f" countIf(session_id = ''), {flags} FROM {self._new_requests}",
@@ -189,13 +186,9 @@ class StagingTables:
             existing.append(0 if is_first else await self._count(again))
         return MovePlan(
             int(rows),
-            frozenset(map(UUID, organizations)),
-            int(no_session),
-            int(no_cost),
-            int(no_status),
-            int(no_model),
-            int(differ),
             distinct,
+            frozenset(map(UUID, organizations)),
+            dict(zip(_REMARKABLE, map(int, counts), strict=True)),
             parts,
             tuple(existing),
         )
