@@ -18,18 +18,10 @@ from helicone_sessions.local.drivers.chdb import ChdbDriver
 from helicone_sessions.local.query.contract_sql import Parameters
 from helicone_sessions.local.query.engine import Engine
 from helicone_sessions.local.server_config import ServerConfig
+from helicone_sessions.local.storage.fields import REQUEST_COLUMNS, SESSION_ID, SESSION_NAME, Stored
 from helicone_sessions.local.storage.rows import DEFAULT_ORGANIZATION, Loaded
 from helicone_sessions.local.storage.store import Store, several_organizations
-from helicone_sessions.local.storage.table import (
-    OWN_DATABASE,
-    REQUEST_COLUMNS,
-    REQUESTS_TABLE,
-    SESSION_ID,
-    SESSION_NAME,
-    TAGS_TABLE,
-    Stored,
-    Tables,
-)
+from helicone_sessions.local.storage.table import OWN_DATABASE, REQUESTS_TABLE, TAGS_TABLE, Tables
 
 _LOG: Final = logging.getLogger(__name__)
 _REMEDY: Final = "Fix it, or set `rejects` to a file for such rows to load the others"

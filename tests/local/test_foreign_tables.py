@@ -23,13 +23,8 @@ from helicone_sessions.local.drivers.clickhouse import ClickHouseDriver, parse_a
 from helicone_sessions.local.query.contract_sql import Unanswerable
 from helicone_sessions.local.query.engine import Engine
 from helicone_sessions.local.query.listing_sql import ContractListings, ServiceListings
-from helicone_sessions.local.storage.table import (
-    REQUEST_COLUMNS,
-    SESSION_ID,
-    SESSION_NAME,
-    Tables,
-    create_statements,
-)
+from helicone_sessions.local.storage.fields import REQUEST_COLUMNS, SESSION_ID, SESSION_NAME
+from helicone_sessions.local.storage.table import Tables, create_statements
 from helicone_sessions.messages.grid_query import GridQuery, GroupBy, grid_figures_from_wire
 from helicone_sessions.messages.query import RequestsQuery, SessionsQuery
 from tests.local.clickhouse_server import ClickHouseServer, execute, quoted

@@ -14,6 +14,7 @@ from helicone_sessions.local import LocalServer
 from helicone_sessions.local.drivers import DriverError, Limits, Result, Statement
 from helicone_sessions.local.drivers.chdb import ChdbDriver
 from helicone_sessions.local.query.engine import Engine
+from helicone_sessions.local.storage.fields import REQUEST_COLUMNS
 from helicone_sessions.local.storage.profile import (
     has_several_names,
     is_due,
@@ -21,7 +22,7 @@ from helicone_sessions.local.storage.profile import (
     update_property_columns,
 )
 from helicone_sessions.local.storage.store import Store
-from helicone_sessions.local.storage.table import REQUEST_COLUMNS, SESSION_COLUMNS
+from helicone_sessions.local.storage.table import SESSION_COLUMNS
 from tests.local.nasty_rows import KEYS, ORGANIZATION, START, Row, uuid_of
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")

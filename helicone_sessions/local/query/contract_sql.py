@@ -21,7 +21,8 @@ from helicone_sessions.filters.constants import ends_in_escape, escape_like
 from helicone_sessions.filters.expression import Filter
 from helicone_sessions.filters.nodes import EVERYTHING, And, Leaf, Node, fold, simplify
 from helicone_sessions.filters.schema import SERVER_EMPTY, SERVER_NULL, ColumnFacts, Kind, Operator
-from helicone_sessions.local.storage.table import FEEDBACK, Tables
+from helicone_sessions.local.storage.fields import FEEDBACK
+from helicone_sessions.local.storage.table import Tables
 
 _NANO: Final = 9
 COMPARISONS: Final[dict[Operator, str]] = {

@@ -28,7 +28,8 @@ from helicone_sessions.local.query.metrics_sql import (
     with_session_totals,
 )
 from helicone_sessions.local.query.service_sql import service_condition, service_having
-from helicone_sessions.local.storage.table import SESSION_ID, Tables
+from helicone_sessions.local.storage.fields import SESSION_ID
+from helicone_sessions.local.storage.table import Tables
 from helicone_sessions.messages.codec import decode
 from helicone_sessions.messages.query import (
     MOST_NAMES,

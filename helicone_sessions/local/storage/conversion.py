@@ -17,16 +17,17 @@ from helicone_sessions.local.storage.fields import (
     FIELDS,
     IMPLAUSIBLE_COST,
     MISSING_FLAGS,
+    REQUEST_COLUMNS,
     TAGS,
     Flags,
     Form,
     RowOptions,
+    Stored,
     field_name,
     is_known,
     map_and_key,
 )
 from helicone_sessions.local.storage.readers import ArrowRows, Block, CsvLines, CsvRows, JsonLines
-from helicone_sessions.local.storage.table import REQUEST_COLUMNS, Stored
 from helicone_sessions.local.storage.value_parsers import EXACT_NANO, PLACEHOLDER, ROUNDING_ERROR
 
 # One thread reads a block in order, because its rows are numbered; several blocks are read at once. The

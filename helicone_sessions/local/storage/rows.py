@@ -21,6 +21,7 @@ from helicone_sessions.local.storage.fields import (
     FIELDS,
     MISSING_FLAGS,
     REJECTED,
+    SESSION_ID,
     TAG,
     TAGS,
     Flags,
@@ -31,7 +32,6 @@ from helicone_sessions.local.storage.fields import (
     map_and_key,
 )
 from helicone_sessions.local.storage.readers import Placed, Unreadable
-from helicone_sessions.local.storage.table import SESSION_ID
 from helicone_sessions.local.storage.value_parsers import (
     ITEM_PARSERS,
     ImplausibleCost,

@@ -14,17 +14,11 @@ import attrs
 
 from helicone_sessions.local.drivers import DriverError, WritableDriver, rows_of
 from helicone_sessions.local.storage.conversion import convert
-from helicone_sessions.local.storage.fields import Flags, RowOptions
+from helicone_sessions.local.storage.fields import REQUEST_COLUMNS, Flags, RowOptions
 from helicone_sessions.local.storage.profile import is_due, update_property_columns
 from helicone_sessions.local.storage.readers import Block
 from helicone_sessions.local.storage.rows import Batch, Loaded
-from helicone_sessions.local.storage.table import (
-    INCOMING_REQUESTS,
-    INCOMING_TAGS,
-    REQUEST_COLUMNS,
-    REQUESTS_TABLE,
-    TAGS_TABLE,
-)
+from helicone_sessions.local.storage.table import INCOMING_REQUESTS, INCOMING_TAGS, REQUESTS_TABLE, TAGS_TABLE
 
 _LOG: Final = logging.getLogger(__name__)
 

@@ -2,67 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
 import attrs
 
+from helicone_sessions.local.storage.fields import REQUEST_COLUMNS, SESSION_ID, SESSION_NAME, Stored
 
-class Stored(StrEnum):
-    """The types of the stored columns, as ClickHouse spells them."""
-
-    UUID = "UUID"
-    TIME = "DateTime64(3, 'UTC')"
-    MAYBE_TIME = "Nullable(DateTime64(3, 'UTC'))"
-    WHOLE = "Int64"
-    MAYBE_WHOLE = "Nullable(Int64)"
-    NANODOLLARS = "UInt64"
-    NAME = "LowCardinality(String)"
-    TEXT = "String"
-    MAYBE_TEXT = "Nullable(String)"
-    FLAG = "Bool"
-    MAYBE_FLAG = "Nullable(Bool)"
-    TEXTS = "Array(String)"
-    PROPERTIES = "Map(LowCardinality(String), String)"
-    SCORES = "Map(LowCardinality(String), Int64)"
-
-
-REQUEST_COLUMNS: Final[dict[str, Stored]] = {
-    "request_id": Stored.UUID,
-    "organization_id": Stored.UUID,
-    "request_created_at": Stored.TIME,
-    "response_created_at": Stored.MAYBE_TIME,
-    "latency": Stored.MAYBE_WHOLE,
-    "time_to_first_token": Stored.MAYBE_WHOLE,
-    "prompt_tokens": Stored.MAYBE_WHOLE,
-    "completion_tokens": Stored.MAYBE_WHOLE,
-    "prompt_cache_read_tokens": Stored.WHOLE,
-    "prompt_cache_write_tokens": Stored.WHOLE,
-    "status": Stored.WHOLE,
-    "cost": Stored.NANODOLLARS,
-    "model": Stored.NAME,
-    "provider": Stored.NAME,
-    "user_id": Stored.NAME,
-    "target_url": Stored.MAYBE_TEXT,
-    "country_code": Stored.MAYBE_TEXT,
-    "threat": Stored.MAYBE_FLAG,
-    "properties": Stored.PROPERTIES,
-    "scores": Stored.SCORES,
-    "request_body": Stored.TEXT,
-    "response_body": Stored.TEXT,
-    "assets": Stored.TEXTS,
-    "cache_enabled": Stored.FLAG,
-    "cache_reference_id": Stored.UUID,
-    "prompt_id": Stored.TEXT,
-    "prompt_version": Stored.TEXT,
-    "request_referrer": Stored.TEXT,
-    "is_passthrough_billing": Stored.FLAG,
-}
-
-SESSION_ID: Final = "Helicone-Session-Id"
-SESSION_NAME: Final = "Helicone-Session-Name"
-FEEDBACK: Final = "helicone-score-feedback"
 SESSION_COLUMNS: Final[Mapping[str, str]] = {SESSION_ID: "session_id", SESSION_NAME: "session_name"}
 """The columns of an own table for the properties that identify a session."""
 
