@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shlex
-import sys
 import warnings
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -16,6 +15,7 @@ import attrs
 from cyclopts import Parameter
 from yarl import URL
 
+from helicone_sessions.cli.error_text import say
 from helicone_sessions.errors import ConfigurationError, FilterError
 from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.columns.kinds import Column
@@ -394,7 +394,7 @@ class Source:
             raise ConfigurationError(argument="data", problem=f"has no rows, got {files}")
         # A command counts the requests without a session id that its query selects.
         for remark in self.loading.remarks(attrs.evolve(loaded, without_session=0)):
-            sys.stderr.write(f"helicone-sessions: {remark}\n")
+            say(remark)
 
 
 # Nobody can read the line about a shorter wait.
@@ -427,7 +427,7 @@ class QueryProgress(Hooks):
         self._waits_until = until
         text = f"waiting {seconds:.0f} s for the rate limit"
         if self._bar.disable:
-            sys.stderr.write(f"helicone-sessions: {text}\n")
+            say(text)
         self._bar.update(self._task, description=text)
 
 

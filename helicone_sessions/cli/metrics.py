@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, get_args
 import attrs
 
 from helicone_sessions.cli.arguments import Source, Times, column_of, condition, of_queries, segments
+from helicone_sessions.cli.error_text import say
 from helicone_sessions.display import html, means
 from helicone_sessions.errors import ConfigurationError, FilterError, FilterValueError
 from helicone_sessions.filters.columns import F
@@ -239,7 +240,7 @@ def metrics(
     found, follows_contract = asyncio.run(_metrics(report))
     _show_metrics(found, report)
     if found.average.session_count is None:
-        _warn(_advice(query, follows_contract=follows_contract))
+        say(_advice(query, follows_contract=follows_contract))
 
 
 def _segments_by(given: list[str]) -> Column | dict[str, Filter] | None:
@@ -296,10 +297,10 @@ def _run_grids(report: _Report) -> None:
         _show_comparison(comparison, report)
     failed = [*after.failed, *(before.failed if before is not None else ())]
     for cell in failed:
-        _warn(f"{_name_of(cell)}: {cell.error}")
+        say(f"{_name_of(cell)}: {cell.error}")
     reasons = list(_reasons(report.alarms, after, before))
     for reason in reasons:
-        _warn(reason)
+        say(reason)
     if failed or reasons:
         raise SystemExit(_PARTLY if failed else _ALARM)
 
@@ -342,16 +343,12 @@ def _leaves(node: Node) -> Iterator[Leaf]:
         yield from _leaves(child)
 
 
-def _warn(text: str) -> None:
-    sys.stderr.write(f"helicone-sessions: {text}\n")
-
-
 def _announce(count: int, source: Source, *, is_confirmed: bool) -> None:
     """Say how long many queries take, and ask on a terminal whether to run them."""
     if count < _MANY or source.is_local:
         return
     minutes = (math.ceil(count / _MANY) - 1) * _WINDOW_MINUTES
-    _warn(
+    say(
         f"{count:,} queries, about {minutes} minutes at the free tier's rate limit"
         f" ({_MANY:,} requests in {_WINDOW_MINUTES} minutes)"
     )
@@ -385,7 +382,7 @@ async def _note_unsessioned(client: HeliconeClient, report: _Report) -> None:
         # Conditions on whole sessions cannot be counted.
         return
     if count:
-        _warn(
+        say(
             f"requests without a session id count as one session ({count:,} here)."
             " --without-unsessioned leaves them out"
         )
@@ -408,7 +405,7 @@ async def _grids(report: _Report) -> tuple[MetricsGrid, MetricsGrid | None]:
                     error.add_note(_advice(report.query, follows_contract=client.offers_grid))
                 raise
             if all(_is_empty(cell) for cell in after):
-                _warn(f"no session matches. {_advice(report.query, follows_contract=client.offers_grid)}")
+                say(f"no session matches. {_advice(report.query, follows_contract=client.offers_grid)}")
             await _note_unsessioned(client, report)
             if report.previous is None:
                 return after, None
