@@ -448,10 +448,8 @@ def _show_metrics(found: SessionMetrics, report: _Report) -> None:
             console.print("No session matches.")
         else:
             console.print(terminal.histograms(panels(found), cut_of(report.query)))
-    elif report.output == "html":
-        _write_page(html.histograms(panels(found), cut_of(report.query)))
     else:
-        _write(found, report.output)
+        _write(found, report, lambda: html.histograms(panels(found), cut_of(report.query)))
     if report.plot is not None:
         from helicone_sessions.report.plot import plot_metrics
 
@@ -462,10 +460,8 @@ def _show_metrics(found: SessionMetrics, report: _Report) -> None:
 def _show_grid(grid: MetricsGrid, report: _Report) -> None:
     if report.output == "table":
         _print(grid_to_terminal(grid, report.quantity), grid.note)
-    elif report.output == "html":
-        _write_page(grid_to_html(grid, report.quantity, others="--quantity"))
     else:
-        _write(grid, report.output)
+        _write(grid, report, lambda: grid_to_html(grid, report.quantity, others="--quantity"))
     if report.plot is not None:
         from helicone_sessions.report.plot import plot_grid
 
@@ -476,10 +472,8 @@ def _show_grid(grid: MetricsGrid, report: _Report) -> None:
 def _show_comparison(comparison: GridComparison, report: _Report) -> None:
     if report.output == "table":
         _print(comparison_to_terminal(comparison, report.quantity), "")
-    elif report.output == "html":
-        _write_page(comparison_to_html(comparison, report.quantity))
     else:
-        _write(comparison, report.output)
+        _write(comparison, report, lambda: comparison_to_html(comparison, report.quantity))
     if report.plot is not None:
         from helicone_sessions.report.plot import plot_comparison
 
@@ -496,10 +490,10 @@ def _print(shown: Any, note: str) -> None:
         console.print(note, style="dim")
 
 
-def _write(found: Tabular, output: Output) -> None:
-    sys.stdout.write(found.to_csv() if output == "csv" else f"{json_text(found.to_rows())}\n")
-
-
-def _write_page(fragment: str) -> None:
-    # Without the meta element a browser would guess the encoding of the file.
-    sys.stdout.write(f'<!doctype html>\n<meta charset="utf-8">\n<title>Session metrics</title>\n{fragment}\n')
+def _write(found: Tabular, report: _Report, as_html: Callable[[], str]) -> None:
+    if report.output == "html":
+        # Without the meta element a browser would guess the encoding of the file.
+        head = '<!doctype html>\n<meta charset="utf-8">\n<title>Session metrics</title>'
+        sys.stdout.write(f"{head}\n{as_html()}\n")
+    else:
+        sys.stdout.write(found.to_csv() if report.output == "csv" else f"{json_text(found.to_rows())}\n")
