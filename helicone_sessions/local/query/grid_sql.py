@@ -26,7 +26,6 @@ from helicone_sessions.local.query.contract_sql import (
     property_value,
 )
 from helicone_sessions.local.query.metrics_sql import (
-    LEVELS,
     NANO,
     SUMS_OF_PARTS,
     caller_condition,
@@ -47,7 +46,7 @@ from helicone_sessions.messages.grid_query import (
     GroupBy,
     SegmentValue,
 )
-from helicone_sessions.messages.metrics import PSize
+from helicone_sessions.messages.metrics import Cut, PSize
 from helicone_sessions.messages.query import TimeFilter
 
 # A start and an end, in milliseconds since 1970, between which all requests are.
@@ -173,7 +172,7 @@ GROUP BY segment, period, id, name"""
 
     def _figures(self, groups: str) -> str:
         """The figures of the cells, as SQL, from their requests grouped by id and name of the session."""
-        levels = {f"q{n}": LEVELS[level] for n, level in enumerate(self.grid.quantiles)}
+        levels = {f"q{n}": Cut(level).share for n, level in enumerate(self.grid.quantiles)}
         quantiles = "".join(f", {largest(level)} AS {name}" for name, level in levels.items())
         columns = [
             *("segment", "period", "sessions", "all_requests", "toString(all_nanodollars)"),

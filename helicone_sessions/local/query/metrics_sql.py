@@ -22,7 +22,6 @@ from helicone_sessions.messages.metrics import (
     UNITS,
     Histogram,
     HistogramRow,
-    PSize,
     SessionAverages,
     SessionMetrics,
 )
@@ -38,9 +37,6 @@ SUMS_OF_PARTS: Final = (
 )
 # The figures of all sessions, in the order of `UNITS`.
 _FIGURES: Final = "[counts, durations, costs]"
-# The service's default.
-_DEFAULT_P: Final[PSize] = "p75"
-LEVELS: Final[dict[PSize, float]] = {"p50": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
 
 
 @attrs.frozen
@@ -261,8 +257,8 @@ class OneScan:
 
 def quantile_levels(query: SessionMetricsQuery) -> dict[str, float]:
     """The quantiles at which the histograms end (``high``) and, if interquartile, start (``low``)."""
-    high = LEVELS[query.p_size or _DEFAULT_P]
-    return {"high": high} | ({"low": 1 - high} if query.use_interquartile else {})
+    high = query.cut.share
+    return {"high": high} | ({"low": 1 - high} if query.cut.both_ends else {})
 
 
 def metrics_of(histograms: list[list[Any]], averages: list[float | None]) -> SessionMetrics:
