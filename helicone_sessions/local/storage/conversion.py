@@ -72,45 +72,51 @@ class Converted:
     is_certain: str = "1"
 
 
-def convert(
-    block: Block,
-    *,
-    path: str,
-    table: str,
-    start: int,
-    version: int,
-    organizations: Collection[str],
-    options: RowOptions,
-    more_names: Collection[str] = (),
-) -> str | None:
-    """Write a block to a file, and return the statement that inserts the rows of that file into *table*.
+@attrs.frozen
+class BlockPart:
+    """The rows of a block from an index on, which ClickHouse reads.
 
     Args:
         block: The block.
-        path: The file, whose content is replaced.
-        table: The table.
         start: The index of the first row to insert.
         version: The version of the row at index 0.
         organizations: The organisations that rows may name.
         options: How to read the values.
         more_names: Further columns that the rows may have.
+    """
+
+    block: Block
+    start: int
+    version: int
+    organizations: frozenset[str]
+    options: RowOptions
+    more_names: tuple[str, ...]
+
+
+def convert(part: BlockPart, path: str, table: str) -> str | None:
+    """Write a block to a file, and return the statement that inserts the rows of that file into *table*.
+
+    Args:
+        part: The rows.
+        path: The file, whose content is replaced.
+        table: The table.
 
     Returns:
         The statement; None if only Python can read the block.
     """
-    source = _source(block, path, more_names, options)
+    source = _source(part.block, path, part.more_names, part.options)
     if source is None:
         return None
-    columns = _Columns(source, options, organizations)
+    columns = _Columns(source, part.options, part.organizations)
     converted = columns.converted()
     if converted is None:
         return None
     names = ", ".join(["version", *converted])
     shared = ", ".join(["*", *(f"{value} AS {name}" for value, name in columns.shared.items())])
     values = ", ".join(
-        [f"{version} + n AS version", *(f"{each.value} AS {name}" for name, each in converted.items())]
+        [f"{part.version} + n AS version", *(f"{each.value} AS {name}" for name, each in converted.items())]
     )
-    conditions = [f"n >= {start}", source.is_certain, *(each.is_certain for each in converted.values())]
+    conditions = [f"n >= {part.start}", source.is_certain, *(each.is_certain for each in converted.values())]
     certain = " AND ".join(f"({condition})" for condition in conditions if condition != "1")
     return (
         f"INSERT INTO {table} ({names}) SELECT {names}"

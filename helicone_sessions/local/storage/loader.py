@@ -25,6 +25,7 @@ import attrs
 
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.local.private_files import open_private
+from helicone_sessions.local.storage.conversion import BlockPart
 from helicone_sessions.local.storage.readers import (
     Block,
     Data,
@@ -69,16 +70,6 @@ class Progress(int):
         return progress
 
 
-@attrs.frozen
-class _Part:
-    """The rows of a block from index *start* on, for ClickHouse."""
-
-    block: Block
-    start: int
-    # The version of the row at index 0.
-    version: int
-
-
 class Loader:
     """Loads the rows of *data* into the staging tables.
 
@@ -110,7 +101,7 @@ class Loader:
         self._on_progress = on_progress
         self._live: AsyncIterator[Any] | None = None
         self._place = 0
-        self._parts: Iterator[Batch | _Part]
+        self._parts: Iterator[Batch | BlockPart]
         if not is_rows(data):
             self._parts = self._parts_of(read_blocks(data, encoder.options))
         elif isinstance(data, AsyncIterable):
@@ -118,7 +109,7 @@ class Loader:
             self._parts = iter(())
         else:
             self._parts = self._batches_of(read_rows(cast("Iterable[Any]", data)))
-        self._waiting: deque[tuple[_Part, asyncio.Task[list[int]]]] = deque()
+        self._waiting: deque[tuple[BlockPart, asyncio.Task[list[int]]]] = deque()
         # Rows that ClickHouse has left to Python; those of several blocks are inserted together.
         self._left: list[Placed] = []
         self._rows = 0
@@ -140,7 +131,7 @@ class Loader:
         finally:
             await uncancelled(asyncio.gather(*(task for _, task in self._waiting), return_exceptions=True))
 
-    async def _read_ahead(self) -> AsyncGenerator[Batch | _Part, None]:
+    async def _read_ahead(self) -> AsyncGenerator[Batch | BlockPart, None]:
         following = asyncio.create_task(self._next())
         try:
             while (part := await self._read(following)) is not None:
@@ -152,7 +143,7 @@ class Loader:
             await asyncio.gather(following, return_exceptions=True)
             raise
 
-    async def _read(self, following: asyncio.Task[Batch | _Part | None]) -> Batch | _Part | None:
+    async def _read(self, following: asyncio.Task[Batch | BlockPart | None]) -> Batch | BlockPart | None:
         try:
             return await following
         except ConfigurationError:
@@ -160,7 +151,7 @@ class Loader:
             await self._finish_all()
             raise
 
-    async def _next(self) -> Batch | _Part | None:
+    async def _next(self) -> Batch | BlockPart | None:
         # Reading is CPU work, which would block the event loop.
         part = await _on_own_thread(lambda: next(self._parts, None))
         if part is None and self._live is not None and (rows := await self._collected(self._live)):
@@ -181,8 +172,8 @@ class Loader:
         while (batch := self._encoder.next_batch(rows)) is not None:
             yield batch
 
-    def _parts_of(self, blocks: Iterator[Block]) -> Iterator[Batch | _Part]:
-        held: list[_Part] = []
+    def _parts_of(self, blocks: Iterator[Block]) -> Iterator[Batch | BlockPart]:
+        held: list[BlockPart] = []
 
         def rows_for_python() -> Iterator[Placed]:
             for block in blocks:
@@ -195,7 +186,16 @@ class Loader:
                 while self._encoder.allowed is None and start < block.count:
                     yield from block.rows([start])
                     start += 1
-                held.append(_Part(block, start, self._encoder.reserve(block.count)))
+                held.append(
+                    BlockPart(
+                        block,
+                        start,
+                        self._encoder.reserve(block.count),
+                        frozenset(self._encoder.allowed or ()),
+                        self._encoder.options,
+                        self._encoder.names,
+                    )
+                )
                 return
 
         while True:
@@ -204,21 +204,13 @@ class Loader:
                 return
             yield held.pop()
 
-    async def _take(self, part: Batch | _Part) -> None:
+    async def _take(self, part: Batch | BlockPart) -> None:
         if isinstance(part, Batch):
             # Rejects are in the order of the rows.
             await self._finish_all()
             await self._insert(part)
             return
-        inserting = self._staging.insert_block(
-            part.block,
-            start=part.start,
-            version=part.version,
-            organizations=frozenset(self._encoder.allowed or ()),
-            options=self._encoder.options,
-            more_names=self._encoder.names,
-        )
-        self._waiting.append((part, asyncio.create_task(inserting)))
+        self._waiting.append((part, asyncio.create_task(self._staging.insert_part(part))))
         if len(self._waiting) > _AT_ONCE:
             await self._finish_first()
 
@@ -264,7 +256,7 @@ class Loader:
             self._on_progress(Progress(self._rows, fraction=self._fraction))
 
 
-def _rows_left(part: _Part, indexes: list[int]) -> list[Placed]:
+def _rows_left(part: BlockPart, indexes: list[int]) -> list[Placed]:
     rows = part.block.rows(indexes)
     return [attrs.evolve(placed, version=part.version + placed.index) for placed in rows]
 

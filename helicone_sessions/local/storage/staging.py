@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -13,10 +12,10 @@ from uuid import UUID
 import attrs
 
 from helicone_sessions.local.drivers import DriverError, WritableDriver, rows_of
-from helicone_sessions.local.storage.conversion import convert
-from helicone_sessions.local.storage.fields import REQUEST_COLUMNS, Flags, RowOptions
+from helicone_sessions.local.private_files import sync_directory
+from helicone_sessions.local.storage.conversion import BlockPart, convert
+from helicone_sessions.local.storage.fields import REQUEST_COLUMNS, Flags
 from helicone_sessions.local.storage.profile import is_due, update_property_columns
-from helicone_sessions.local.storage.readers import Block
 from helicone_sessions.local.storage.rows import Batch, Loaded
 from helicone_sessions.local.storage.table import INCOMING_REQUESTS, INCOMING_TAGS, REQUESTS_TABLE, TAGS_TABLE
 
@@ -94,42 +93,11 @@ class StagingTables:
             lines = await asyncio.to_thread("\n".join(batch.requests).encode)
             await self._driver.insert(self._new_requests, lines)
 
-    async def insert_block(
-        self,
-        block: Block,
-        *,
-        start: int,
-        version: int,
-        organizations: Collection[str],
-        options: RowOptions,
-        more_names: Collection[str],
-    ) -> list[int]:
-        """Insert the rows of a block from index *start* on that ClickHouse can read.
-
-        Args:
-            block: The block.
-            start: The index of the first row.
-            version: The version of the row at index 0.
-            organizations: The organisations that rows may name.
-            options: How to read the values.
-            more_names: Further columns that the rows may have.
-
-        Returns:
-            The indexes of the rows that are left to Python.
-        """
-        rows = range(start, block.count)
+    async def insert_part(self, part: BlockPart) -> list[int]:
+        """Insert the rows of a part that ClickHouse can read; return the indexes of the other rows."""
+        rows = range(part.start, part.block.count)
         with NamedTemporaryFile(prefix="helicone-rows-") as file:
-            statement = await asyncio.to_thread(
-                convert,
-                block,
-                path=file.name,
-                table=self._new_requests,
-                start=start,
-                version=version,
-                organizations=organizations,
-                options=options,
-                more_names=more_names,
-            )
+            statement = await asyncio.to_thread(convert, part, file.name, self._new_requests)
             if statement is None:
                 return list(rows)
             try:
@@ -141,8 +109,8 @@ class StagingTables:
             return []
         found = await rows_of(
             self._driver,
-            f"SELECT version - {version} FROM {self._new_requests}"
-            f" WHERE version >= {version + start} AND version < {version + block.count}",
+            f"SELECT version - {part.version} FROM {self._new_requests}"
+            f" WHERE version >= {part.version + rows.start} AND version < {part.version + rows.stop}",
         )
         return sorted(set(rows).difference(int(index) for (index,) in found))
 
@@ -240,8 +208,4 @@ def _sync(parts: list[Path]) -> None:
     for directory in {*parts, *(part.parent for part in parts)}:
         # If a merge has replaced a part, the new part is durable already.
         with suppress(FileNotFoundError):
-            descriptor = os.open(directory, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync_directory(directory)
