@@ -19,8 +19,8 @@ from helicone_sessions.local.drivers.chdb import ChdbDriver
 from helicone_sessions.local.query.contract_sql import Unanswerable
 from helicone_sessions.local.query.engine import Engine
 from helicone_sessions.local.storage.fields import REQUEST_COLUMNS
-from helicone_sessions.local.storage.profile import update_property_columns
 from helicone_sessions.local.storage.store import Store
+from helicone_sessions.local.storage.table import update_property_columns
 from helicone_sessions.messages.converter import converter
 from tests.local.nasty_rows import KEYS, NAMES, ORGANIZATION, Row, rows_of
 from tests.local.test_oracle import OPTIONS, TREES, Tree

@@ -15,14 +15,14 @@ from helicone_sessions.local.drivers import DriverError, Limits, Result, Stateme
 from helicone_sessions.local.drivers.chdb import ChdbDriver
 from helicone_sessions.local.query.engine import Engine
 from helicone_sessions.local.storage.fields import REQUEST_COLUMNS
-from helicone_sessions.local.storage.profile import (
+from helicone_sessions.local.storage.store import Store
+from helicone_sessions.local.storage.table import (
+    SESSION_COLUMNS,
     has_several_names,
     is_due,
     property_columns,
     update_property_columns,
 )
-from helicone_sessions.local.storage.store import Store
-from helicone_sessions.local.storage.table import SESSION_COLUMNS
 from tests.local.nasty_rows import KEYS, ORGANIZATION, START, Row, uuid_of
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")

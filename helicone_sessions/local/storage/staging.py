@@ -15,9 +15,15 @@ from helicone_sessions.local.drivers import DriverError, WritableDriver, rows_of
 from helicone_sessions.local.private_files import sync_directory
 from helicone_sessions.local.storage.conversion import BlockPart, convert
 from helicone_sessions.local.storage.fields import REQUEST_COLUMNS, Flags
-from helicone_sessions.local.storage.profile import is_due, update_property_columns
 from helicone_sessions.local.storage.rows import Batch, Loaded
-from helicone_sessions.local.storage.table import INCOMING_REQUESTS, INCOMING_TAGS, REQUESTS_TABLE, TAGS_TABLE
+from helicone_sessions.local.storage.table import (
+    INCOMING_REQUESTS,
+    INCOMING_TAGS,
+    REQUESTS_TABLE,
+    TAGS_TABLE,
+    is_due,
+    update_property_columns,
+)
 
 _LOG: Final = logging.getLogger(__name__)
 

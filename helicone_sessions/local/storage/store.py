@@ -28,13 +28,6 @@ from helicone_sessions.local.drivers import UNLIMITED, DriverError, WritableDriv
 from helicone_sessions.local.drivers.chdb import ChdbDriver
 from helicone_sessions.local.storage.fields import RowOptions
 from helicone_sessions.local.storage.loader import Loader, RejectsFile, uncancelled
-from helicone_sessions.local.storage.profile import (
-    data_gaps,
-    has_several_names,
-    is_due,
-    property_columns,
-    update_property_columns,
-)
 from helicone_sessions.local.storage.readers import Data
 from helicone_sessions.local.storage.rows import DEFAULT_ORGANIZATION, Loaded, RowEncoder
 from helicone_sessions.local.storage.staging import MovePlan, StagingTables
@@ -47,7 +40,12 @@ from helicone_sessions.local.storage.table import (
     REQUESTS_TABLE,
     Tables,
     create_statements,
+    data_gaps,
+    has_several_names,
+    is_due,
     layout_of,
+    property_columns,
+    update_property_columns,
 )
 from helicone_sessions.masking import masked_repr
 
