@@ -132,7 +132,7 @@ class Window:
     time until a response shows that there is room again.
     """
 
-    # Responses that were computed before these requests arrived do not include them.
+    # The requests in progress. Responses that were computed before these arrived do not include them.
     in_flight: int = attrs.field(default=0, init=False)
     # The length of a window in seconds, from the latest response; None if no response states it.
     _length: float | None = attrs.field(default=None, init=False)
@@ -197,10 +197,6 @@ class Window:
             return self._resets_before
         return (self._resets_after + self._resets_before) / 2
 
-    def sent(self) -> None:
-        """Count a request that goes now."""
-        self.in_flight += 1
-
     def ended(self) -> None:
         """Count the end of a request without a response."""
         if self.in_flight:
@@ -215,7 +211,8 @@ class Window:
             sent_at: The second at which its request was sent.
             now: The present second.
         """
-        self.ended()
+        if self.in_flight:
+            self.in_flight -= 1
         remaining = _number(headers.get("RateLimit-Remaining"))
         reset = None if remaining is None else _number(headers.get("RateLimit-Reset"))
         if remaining is not None and reset is not None and 0 <= reset <= LONGEST_WINDOW:
@@ -336,12 +333,13 @@ class Budget:
 
     def try_take(self, now: float, pace: Pace | None) -> float:
         """Count a request that goes now, or return the seconds until one may go."""
+        window = self.window
         with self.lock:
-            seconds = self.window.wait(now)
+            seconds = window.wait(now)
             if pace is not None:
                 seconds = max(seconds, pace.wait(now))
             if seconds <= 0:
-                self.window.sent()
+                window.in_flight += 1
                 if pace is not None:
                     pace.take(now)
             return seconds
@@ -527,9 +525,10 @@ class Gate:
 
     def answered(self, status: int, headers: Mapping[str, str], sent_at: float) -> None:
         """Learn from the response to a request that was sent at *sent_at*."""
-        with self._budget.lock:
-            self._budget.window.answered(status, headers, sent_at, self.clock.now())
-        if self._line or self._budget.waiting:
+        budget = self._budget
+        with budget.lock:
+            budget.window.answered(status, headers, sent_at, self.clock.now())
+        if self._line or budget.waiting:
             self._announce()
 
     def _announce(self) -> None:
