@@ -27,10 +27,9 @@ from helicone_sessions.filters.cautions import DataGaps
 from helicone_sessions.local.drivers import UNLIMITED, DriverError, WritableDriver, rows_of
 from helicone_sessions.local.drivers.chdb import ChdbDriver
 from helicone_sessions.local.storage.fields import RowOptions
-from helicone_sessions.local.storage.loader import Loader, RejectsFile, uncancelled
+from helicone_sessions.local.storage.loader import Loader, MovePlan, RejectsFile, StagingTables, uncancelled
 from helicone_sessions.local.storage.readers import Data
 from helicone_sessions.local.storage.rows import DEFAULT_ORGANIZATION, Loaded, RowEncoder
-from helicone_sessions.local.storage.staging import MovePlan, StagingTables
 from helicone_sessions.local.storage.store_files import Record, RecordKeeper, delete_checkpoint, inspect
 from helicone_sessions.local.storage.table import (
     LAYOUT,
