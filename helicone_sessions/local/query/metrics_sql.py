@@ -215,12 +215,13 @@ def scope(
         include_unsessioned: Include the requests without a session id.
     """
     conditions = [caller]
-    for sign, milliseconds in _ends(query):
-        if as_service:
-            moment = second(milliseconds // 1000, parameters)
-        else:
-            moment = f"fromUnixTimestamp64Milli({parameters.add('Int64', milliseconds)}, 'UTC')"
-        conditions.append(f"request_created_at {sign} {moment}")
+    if query.time_filter is not None:
+        for sign, milliseconds in zip((">", "<"), _milliseconds(query.time_filter), strict=True):
+            if as_service:
+                moment = second(milliseconds // 1000, parameters)
+            else:
+                moment = f"fromUnixTimestamp64Milli({parameters.add('Int64', milliseconds)}, 'UTC')"
+            conditions.append(f"request_created_at {sign} {moment}")
     name = query.name_contains
     if name and as_service:
         conditions.append(f"{tables.session_name} = {parameters.add('String', name)}")
@@ -240,13 +241,6 @@ def caller_condition(organization_id: UUID, parameters: Parameters) -> str:
 def owned_by(organization_id: UUID, tables: Tables, caller: str) -> str:
     """The condition on the caller of the table of requests; ``1`` if all requests are the caller's."""
     return "1" if tables.only_organization == organization_id else caller
-
-
-def _ends(query: SessionMetricsQuery) -> list[tuple[str, int]]:
-    """The exclusive ends of the time filter, with their comparisons, in milliseconds since 1970."""
-    if query.time_filter is None:
-        return []
-    return list(zip((">", "<"), _milliseconds(query.time_filter), strict=True))
 
 
 class OneScan:

@@ -4,7 +4,6 @@ import asyncio
 import errno
 import logging
 import os
-import threading
 from collections import deque
 from collections.abc import (
     AsyncGenerator,
@@ -16,9 +15,9 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from concurrent.futures import Future
 from contextlib import aclosing, nullcontext, suppress
 from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from types import TracebackType
@@ -29,6 +28,7 @@ import attrs
 
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.local.drivers import DriverError, WritableDriver, rows_of
+from helicone_sessions.local.drivers.chdb import in_thread
 from helicone_sessions.local.private_files import open_private, sync_directory
 from helicone_sessions.local.storage.conversion import BlockPart, convert
 from helicone_sessions.local.storage.fields import REQUEST_COLUMNS, Flags
@@ -466,17 +466,7 @@ def _rows_left(part: BlockPart, indexes: list[int]) -> list[Placed]:
 
 async def _on_own_thread(work: Callable[[], T]) -> T:
     """Run *work* on a daemon thread: the user's iterable may block forever, and the exit does not wait."""
-    future: Future[T] = Future()
-    future.set_running_or_notify_cancel()
-
-    def do() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - it is the caller's
-            future.set_exception(error)
-
-    threading.Thread(target=copy_context().run, args=(do,), name="helicone-rows", daemon=True).start()
-    return await asyncio.wrap_future(future)
+    return await asyncio.wrap_future(in_thread(partial(copy_context().run, work), "helicone-rows"))
 
 
 async def uncancelled(work: Awaitable[T]) -> T:

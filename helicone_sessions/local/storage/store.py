@@ -214,7 +214,8 @@ class Store:
             self._staged = _Staged.USELESS
             try:
                 self._refuse_if_closed()
-                await self._read(self._stage(encoder, data, rejects, on_progress))
+                with RejectsFile(rejects, data) as rejected:
+                    await self._read(Loader(encoder, data, self._staging, rejected, on_progress).run())
             except BaseException as error:
                 is_cut_short = isinstance(error, asyncio.CancelledError) or self._is_closed
                 if is_cut_short and self._is_kept and on_progress is not None:
@@ -374,16 +375,6 @@ class Store:
             raise
         finally:
             self._reading = None
-
-    async def _stage(
-        self,
-        encoder: RowEncoder,
-        data: Data,
-        rejects: str | os.PathLike[str] | None,
-        on_progress: Callable[[int], None] | None,
-    ) -> None:
-        with RejectsFile(rejects, data) as rejected:
-            await Loader(encoder, data, self._staging, rejected, on_progress).run()
 
     async def _complete(self, encoder: RowEncoder) -> None:
         try:
