@@ -342,8 +342,12 @@ def _instant(value: object, path: str) -> datetime:
         ) from error
 
 
-def _query_from_wire(value: Any, _kind: object) -> SessionMetricsQuery:
-    """The query of a request body that follows the contract; errors carry the JSON path."""
+def query_from_wire(value: Any, _kind: object = None) -> SessionMetricsQuery:
+    """The query of a request body that follows the contract.
+
+    Raises:
+        FilterError: The body breaks the contract; the message gives the JSON path.
+    """
     return _query_of(SessionMetricsQuery, value, _METRICS_FIELDS, required=2)
 
 
@@ -397,7 +401,7 @@ _dict_converter.register_structure_hook(float, _number)
 _register_answers(converter)
 _register_answers(_plain_converter)
 converter.register_structure_hook(TimeFilter, _time_filter_from_wire)
-converter.register_structure_hook(SessionMetricsQuery, _query_from_wire)
+converter.register_structure_hook(SessionMetricsQuery, query_from_wire)
 
 
 def query_to_wire(query: SessionMetricsQuery) -> dict[str, Any]:
