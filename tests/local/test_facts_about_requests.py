@@ -232,7 +232,7 @@ async def test_columns_come_with_a_load(
     store: Store, driver: ChdbDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A load that makes the store large enough makes the columns, which stay when the store opens again."""
-    monkeypatch.setattr("helicone_sessions.local.storage.profile._FEWEST_REQUESTS", 64)
+    monkeypatch.setattr("helicone_sessions.local.storage.table._FEWEST_REQUESTS", 64)
     await store.load(rows_with(*["a"] * 60, tier="free"))
     assert "tier" not in store.tables.property_columns
     await store.load(rows_with(*["a"] * 10, first=61, tier="pro"))
@@ -248,7 +248,7 @@ async def test_columns_of_a_large_first_load(
     store: Store, driver: ChdbDriver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A large file gets the columns while it is loaded, so that no request is written twice."""
-    monkeypatch.setattr("helicone_sessions.local.storage.profile._FEWEST_REQUESTS", 512)
+    monkeypatch.setattr("helicone_sessions.local.storage.table._FEWEST_REQUESTS", 512)
     monkeypatch.setattr("helicone_sessions.local.storage.readers._BLOCK", 32 * 1024)
     rows = [
         *rows_with(*["a"] * 500, tier="free"),
