@@ -154,7 +154,7 @@ def main() -> None:
 
 
 def _show_warning(message: Warning | str, *_where: Any, **_more: Any) -> None:
-    """Write a warning to the standard error; a caution quotes the condition as filter text."""
+    """Write a warning to standard error; a caution quotes the condition as filter text."""
     found = message.args[0] if isinstance(message, HeliconeFilterWarning) else message
     if isinstance(found, Caution):
         found = f"caution: {caution_text(found)}"
@@ -211,7 +211,7 @@ def _documentation(page: str) -> str | None:
 
 
 def _app(command: str) -> "App":
-    """The app with the command to run; without a command, with all of them, for the overview."""
+    """The app with the command to run, or with all commands for the overview."""
     try:
         import rich  # noqa: F401 - they are an extra
         from cyclopts import App, Parameter

@@ -79,12 +79,12 @@ def condition(text: str) -> Filter:
 @Parameter(name="*")
 @attrs.frozen
 class Times:
-    """The time of the requests.
+    """The time range of the requests.
 
     Args:
         last: How far back to look, e.g. 90m, 12h, 7d or 2w.
-        begin: The start of the time, e.g. 2026-11-01 or 2026-11-01T18:00Z, by default in --time-zone.
-        end: The end of the time; now by default.
+        begin: The start of the time range, e.g. 2026-11-01 or 2026-11-01T18:00Z, by default in --time-zone.
+        end: The end of the time range; now by default.
         time_zone: The time zone, e.g. Europe/Berlin, for dates and days; UTC by default.
     """
 
@@ -104,9 +104,9 @@ class Times:
             ) from None
 
     def time_filter(self, every: timedelta | None = None) -> TimeFilter | None:
-        """The time; None if no option gives one.
+        """The time range; None if no option gives one.
 
-        In periods of whole days, *last* begins at a midnight, so that only the present day is partial.
+        In periods of whole days, *last* starts at midnight, so that only the current day is partial.
         """
         if self.last is not None:
             return self._up_to_now(self.last, every)
@@ -251,7 +251,7 @@ class Loading:
         cost_unit: The unit of cost; billionths of a dollar in a dump of Helicone's own table.
         map: The field that a column of the data holds, e.g. started=request_created_at. Repeat it for more.
         assume_time_zone: The zone of times without one, e.g. UTC or Europe/Berlin.
-        rejects: A file for rows that cannot be read; without it the first one ends the load.
+        rejects: A file for rows that cannot be read; by default the first such row ends the load.
     """
 
     cost_unit: Literal["dollars", "billionths"] | None = None
@@ -277,7 +277,7 @@ class Loading:
             found.append(f"{loaded.rejected:,} rejected{where}")
         found += loaded.remarks()
         if loaded.ignored:
-            found.append(f"unknown columns are left out: {masked_text(loaded.ignored_text(_MAP))}")
+            found.append(f"unknown columns are ignored: {masked_text(loaded.ignored_text(_MAP))}")
         return found
 
 
@@ -296,7 +296,7 @@ def map_option(text: str) -> tuple[str, str]:
         raise ConfigurationError(
             argument="map",
             problem=f"must be COLUMN=FIELD, got {masked_repr(text)}",
-            remedy="For example --map started=request_created_at",
+            remedy="Pass --map started=request_created_at, for example",
         )
     return theirs, field
 
@@ -391,7 +391,7 @@ class Source:
     def _report(self, loaded: "Loaded") -> None:
         if not loaded.rows + loaded.rejected:
             files = ", ".join(self.data or ())
-            raise ConfigurationError(argument="data", problem=f"has no rows, got {files}")
+            raise ConfigurationError(argument="data", problem=f"must contain rows, got {files}")
         # A command counts the requests without a session id that its query selects.
         for remark in self.loading.remarks(attrs.evolve(loaded, without_session=0)):
             say(remark)
@@ -419,7 +419,7 @@ class QueryProgress(Hooks):
         self._bar.update(self._task, completed=done, total=total, description="queries")
 
     def waits(self, token: Any, seconds: float, reason: WaitReason, error: Any) -> None:
-        """Show the wait: in the bar, or as one line if the standard error is a file."""
+        """Show the wait: in the bar, or as one line if standard error is a file."""
         until = self._bar.get_time() + seconds
         # All queries in line report the same wait.
         if reason != "rate limit" or seconds < _NOTABLE or until < self._waits_until + _NOTABLE:
@@ -433,7 +433,7 @@ class QueryProgress(Hooks):
 
 @contextmanager
 def of_queries(*, transient: bool = False) -> Iterator[QueryProgress]:
-    """A progress bar on the standard error, if it is a terminal.
+    """A progress bar on standard error, if it is a terminal.
 
     Args:
         transient: Whether the bar disappears at the end.

@@ -116,10 +116,10 @@ def _advice(error: HeliconeError) -> str:
     if isinstance(error, APIError) and error.status == 404:
         return "HELICONE_BASE_URL must be an address without a path, such as http://127.0.0.1:8585"
     if isinstance(error, RequestTimeout):
-        return "Query a shorter time, or try again later"
+        return "Query a shorter time range, or try again later"
     if isinstance(error, ConnectionFailed):
         if os.environ.get("HELICONE_BASE_URL"):
-            return "Check HELICONE_BASE_URL, and that a server runs there"
+            return "Check HELICONE_BASE_URL, and that a server is running there"
         return "Check the network; `helicone-sessions demo` needs none"
     return ""
 

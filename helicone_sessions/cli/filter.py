@@ -58,7 +58,7 @@ def filter_(
 
 
 async def _counted(source: Source, given: Filter) -> tuple[CellFigures, CellFigures]:
-    """The figures of the requests that match, and of all."""
+    """The figures of the matching requests, and of all requests."""
     from helicone_sessions.local.drivers.chdb_process import StoreInUse
 
     queries = [SessionMetricsQuery(source.narrowed(each)) for each in (given, None)]

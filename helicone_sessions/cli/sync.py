@@ -82,13 +82,13 @@ def sync(
     """Copy new requests of your account into a store.
 
     The key is taken from HELICONE_API_KEY, the address from HELICONE_BASE_URL or --region. The store
-    remembers the time that it covers, and the next sync continues there, even after a kill. Tags and
+    remembers the time range that it covers, and the next sync continues there, even after a kill. Tags and
     deletions are not copied.
 
     Args:
         path: The directory of the store, which is created if it is missing.
-        since: The start of the time to copy, as a date or a length such as 90d; by default all time.
-        until: The end of the time to copy, as a date or a time; now by default.
+        since: The start of the time range to copy, as a date or a length such as 90d; by default all time.
+        until: The end of the time range to copy, as a date or a time; now by default.
         every: Repeat the sync at this interval, e.g. 15m, until Ctrl-C or SIGTERM.
         bodies: Also copy the bodies of requests and responses; each takes a download.
         organization: The organisation (a UUID) for the requests, if the store has several accounts.
@@ -189,14 +189,14 @@ class Rounds:
 
 
 def _may_pass(error: HeliconeError, *, is_first: bool) -> bool:
-    """Whether a later round may succeed. After the first, the store may be in use for a moment."""
+    """Whether a later round may succeed. After the first, the store may be in use briefly."""
     if isinstance(error, AuthenticationError):
         return False
     return not (is_first and isinstance(error, (ConfigurationError, FilterError)))
 
 
 def _start(text: str | None) -> datetime | None:
-    """The start of the time: a date, a time, or a length that ends now."""
+    """The start of the time range: a date, a time, or a length that ends now."""
     if text is None:
         return None
     try:
@@ -239,7 +239,7 @@ def _now() -> str:
 
 @contextmanager
 def _bar(*, is_shown: bool) -> Iterator[tuple[QueryProgress, Callable[[int, int | None], None]]]:
-    """A bar with count, rate and remaining time on the standard error, if it is a terminal."""
+    """A bar with count, rate and remaining time on standard error, if it is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -79,7 +79,7 @@ def _cell(cell: Cell) -> str:
 
 
 def titled(title: str, content: str, *, is_html: bool) -> str:
-    """A title above a fragment, or above a text.
+    """A title above a fragment or text.
 
     >>> "&lt;b&gt;" in titled("o3", "<b>", is_html=False)
     True

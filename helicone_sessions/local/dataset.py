@@ -258,7 +258,7 @@ def _only(organizations: Collection[UUID]) -> UUID:
 
 
 def _with_id(row: Any) -> Any:
-    """Give the row an id, because without one it would replace an equal row that was added before."""
+    """Give the row an id, because without one it would replace an equal row that was added earlier."""
     if isinstance(row, Mapping) and row.get("request_id") is None:
         return {**row, "request_id": str(uuid4())}
     return row

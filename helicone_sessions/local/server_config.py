@@ -112,7 +112,7 @@ class ServerConfig:
         validator=_must_be(
             "Limits",
             lambda value: value is None or isinstance(value, Limits),
-            "Pass for example Limits(seconds=60)",
+            "Pass Limits(seconds=60), for example",
         )
     )
     patience: float = attrs.field(validator=_seconds(above_zero=True))

@@ -56,7 +56,7 @@ class Mismatch(Exception):
 
 
 def envelope(body: Any, read: Callable[[Any, str], Answer]) -> Answer | Failure | None:
-    """The content of an envelope: the answer, the service's error, or None if the value is no envelope.
+    """The content of an envelope: the answer, the service's error, or None if the value is not an envelope.
 
     The contract distinguishes the two only by which of ``data`` and ``error`` is null.
 
@@ -80,7 +80,7 @@ def metrics_from(data: Any, path: str = "$") -> SessionMetrics:
     """The metrics in the ``data`` of a response; unknown fields are ignored.
 
     Raises:
-        Mismatch: The data breaks the contract; *path* is its place.
+        Mismatch: The data breaks the contract; *path* is its position.
     """
     return _structured(data, SessionMetrics, path)
 
@@ -89,13 +89,13 @@ def sessions_from(data: Any, path: str = "$") -> list[Session]:
     """The sessions of a page.
 
     Raises:
-        Mismatch: The data breaks the contract; *path* is its place.
+        Mismatch: The data breaks the contract; *path* is its position.
     """
     return _structured(_list(data, path), list[Session], path)
 
 
 def session_count_from(data: Any, path: str = "$") -> SessionCount:
-    """The number of sessions with their totals; servers before September 2025 give only the number.
+    """The number of sessions with their totals; servers from before September 2025 return only the number.
 
     Raises:
         Mismatch: The data breaks the contract.
@@ -405,7 +405,7 @@ converter.register_structure_hook(SessionMetricsQuery, query_from_wire)
 
 
 def query_to_wire(query: SessionMetricsQuery) -> dict[str, Any]:
-    """The query as the API takes it, without the arguments that were not given.
+    """The query in the API's form, without the arguments that were not given.
 
     Raises:
         FilterValueError: The API cannot express the filter.
@@ -426,7 +426,7 @@ def query_to_wire(query: SessionMetricsQuery) -> dict[str, Any]:
 
 
 def sessions_query_to_wire(query: SessionsQuery) -> dict[str, Any]:
-    """The query as the API takes it, with conditions on sessions first.
+    """The query in the API's form, with conditions on sessions first.
 
     Raises:
         FilterValueError: The filter cannot be sent.
@@ -458,7 +458,7 @@ def sessions_query_from_wire(value: Any) -> SessionsQuery:
 
 
 def requests_query_to_wire(query: RequestsQuery) -> dict[str, Any]:
-    """The query as the API takes it.
+    """The query in the API's form.
 
     Raises:
         FilterValueError: The filter cannot be sent.
@@ -484,7 +484,7 @@ def requests_query_from_wire(value: Any) -> RequestsQuery:
 
 
 def request_count_query_to_wire(query: RequestsQuery | RequestCountQuery) -> dict[str, Any]:
-    """The query as the API takes it.
+    """The query in the API's form.
 
     Raises:
         FilterValueError: The filter cannot be sent.

@@ -1,7 +1,7 @@
 """Metrics as msgspec reads them: the wire classes, whose rows are the public `HistogramRow`.
 
-The order of keys, white space and unknown fields make no difference. The converter decides about responses
-that are unusual in any other way.
+The order of keys, whitespace and unknown fields make no difference. The converter handles all other unusual
+responses.
 """
 
 from math import isfinite
@@ -57,7 +57,7 @@ _REQUESTS, _SECONDS, _DOLLARS = UNITS.values()
 
 
 def metrics_in(body: bytes, cut: Cut | None = None) -> SessionMetrics | None:
-    """The metrics in *body*, or None if the converter has to decide."""
+    """The metrics in *body*, or None if the converter has to read it."""
     try:
         # msgspec does not check the encoding of skipped text, so Python does.
         data = _DECODER.decode(body if body.isascii() else body.decode()).data

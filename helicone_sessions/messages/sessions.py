@@ -193,7 +193,7 @@ class Sessions(Tabular, Sequence[Session]):
 class SessionCount(AsDict):
     """The number of matching sessions and their totals, which are 0 without sessions.
 
-    Servers before September 2025 give only the number; the other fields are then None.
+    Servers from before September 2025 return only the number; the other fields are then None.
 
     Args:
         count: The number of sessions.
@@ -215,7 +215,7 @@ class SessionCount(AsDict):
 
 @attrs.frozen
 class SessionName(AsDict):
-    """A name of sessions, and figures about them.
+    """A session name, and figures about its sessions.
 
     Args:
         name: The property ``Helicone-Session-Name``.

@@ -53,7 +53,7 @@ CUTS: Final[tuple[Quantity, ...]] = ("requests_cut", "seconds_cut", "dollars_cut
 
 
 def quantiles(levels: "tuple[PSize, ...]") -> tuple[Quantity, ...]:
-    """The quantities of quantiles.
+    """The quantities that are quantiles.
 
     >>> quantiles(("p95",))
     ('requests_p95', 'seconds_p95', 'dollars_p95')
@@ -97,7 +97,7 @@ class GridCell:
         metrics: The metrics; None if the query failed or did not run.
         error: The error of the query; None if it succeeded.
         sums: The numbers of sessions, requests and dollars; None without metrics.
-        percentiles: The quantiles that were requested for the grid, by their ``p_size``.
+        percentiles: The quantiles requested for the grid, by their ``p_size``.
 
     >>> from helicone_sessions.testing import metrics
     >>> cell = GridCell("o3", None, SessionMetricsQuery(), metrics(cost=0.5))

@@ -33,7 +33,7 @@ class Place:
 
 
 def callers_place() -> Place:
-    """The nearest line outside of this package and asyncio."""
+    """The nearest line outside this package and asyncio."""
     frame = sys._getframe(1)  # noqa: SLF001 - the one way to the caller, as warnings itself takes it
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _INSIDE:
         frame = frame.f_back

@@ -139,7 +139,7 @@ async def test_lost_rows_are_counted_and_named(store: Path) -> None:
 async def test_replaced_rows_that_are_there_again(store: Path) -> None:
     """If the deletion of replaced requests is lost, no query counts them twice."""
     _empty_patches(store)
-    with pytest.raises(ConfigurationError, match="10 requests that were replaced are there again"):
+    with pytest.raises(ConfigurationError, match="10 replaced requests have reappeared"):
         await _counts(store)
     assert {250.0} == await _counts(store, accept_loss=True)
     assert {250.0} == await _counts(store)

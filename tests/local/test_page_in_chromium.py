@@ -743,7 +743,7 @@ async def test_without_a_match_the_page_helps(opened: Open) -> None:
     """An empty answer names the next step, and for the cost of one request the column of whole sessions."""
     async with opened() as page:
         await run_filter(page, "latency > 100")
-        await text_of(page, "#empty", "Try a longer time, or fewer conditions.")
+        await text_of(page, "#empty", "Try a longer time range or fewer conditions.")
         await run_filter(page, 'model == "a" and cost > 3')
         await text_of(page, "#empty", "For the cost of whole sessions use session_total_cost > 3.")
         await playwright.expect(page.locator("#found")).to_be_hidden()

@@ -183,7 +183,7 @@ async def test_another_organisation_replaces_nothing(store: Probe) -> None:
 @pytest.mark.parametrize(
     ("allowed", "row", "problem"),
     [
-        ([UUID(int=1), UUID(int=2)], {}, "has no organization_id, and it may be one of 2"),
+        ([UUID(int=1), UUID(int=2)], {}, "has no organization_id, which is required with 2 organisations"),
         (
             [UUID(int=1), UUID(int=2)],
             {"organization_id": UUID(int=3)},
@@ -461,7 +461,7 @@ async def test_closed_while_rows_come() -> None:
     await asyncio.sleep(0)
     await store.aclose()
     for task in (loading, following):
-        with pytest.raises(ConfigurationError, match="the server was stopped before the rows were in"):
+        with pytest.raises(ConfigurationError, match="the server was stopped before the rows were stored"):
             await task
     goes_on.set()
     await driver.aclose()

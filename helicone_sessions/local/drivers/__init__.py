@@ -112,13 +112,13 @@ class Result:
 
 
 class Driver(Protocol):
-    """A connection to a ClickHouse."""
+    """A connection to ClickHouse."""
 
     async def open(self) -> None:
         """Connect.
 
         Raises:
-            ConfigurationError: It cannot be used; the message says why, and what to do.
+            ConfigurationError: ClickHouse cannot be used; the message says why, and what to do.
         """
         ...
 
@@ -136,7 +136,7 @@ class Driver(Protocol):
 
 
 class WritableDriver(Driver, Protocol):
-    """A connection to a ClickHouse whose tables belong to this package."""
+    """A connection to ClickHouse tables that belong to this package."""
 
     async def execute(self, text: str) -> None:
         """Run a statement without a result."""

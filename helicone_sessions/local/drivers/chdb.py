@@ -95,7 +95,7 @@ class Pool:
     Args:
         open_connection: Opens a connection; its statements have the connection's name as ``log_comment``.
         threads: The number of threads.
-        grace: Seconds after its timeout at which work is killed; after as many more seconds it counts as
+        grace: Seconds from the timeout of work until it is killed, and from then until it counts as
             stuck.
         done: Called after the last connection is closed.
     """
@@ -153,7 +153,7 @@ class Pool:
         return run
 
     def end(self, run: Run) -> None:
-        """Stop *run*, whose caller was cancelled; return at once."""
+        """Stop *run*, whose caller was cancelled; return immediately."""
         with self._lock:
             run.ended_at = min(run.ended_at, time.monotonic())
             with contextlib.suppress(ValueError):

@@ -335,7 +335,7 @@ class ClickHouseDriver:
         """Connect, and check the functions of the server and the rights of the user.
 
         Raises:
-            ConfigurationError: It cannot be used; the message says why, and what to do.
+            ConfigurationError: The server cannot be used; the message says why, and what to do.
         """
         if self._is_closed:
             raise ConfigurationError(problem="the ClickHouse driver is closed", remedy="Create a new one")

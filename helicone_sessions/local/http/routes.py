@@ -108,7 +108,7 @@ class _RequestQueue:
 
     Args:
         running: The number of requests that run at once.
-        waiting: The number of further requests that may wait.
+        waiting: The number of additional requests that may wait.
     """
 
     def __init__(self, running: int, waiting: int) -> None:
@@ -120,7 +120,7 @@ class _RequestQueue:
         """Hold a place in the queue, where the request waits for ``running``.
 
         Raises:
-            _QueueFull: There is no free place.
+            _QueueFull: The queue is full.
         """
         if not self._free:
             raise _QueueFull
@@ -133,7 +133,7 @@ class _RequestQueue:
 
 @attrs.frozen
 class _Route:
-    """The handler of a path, which gets the pieces of the body, its queue, and the most bytes of a body."""
+    """The handler of a path, which gets the pieces of the body, its queue, and the size limit of the body."""
 
     work: _Work
     queue: _RequestQueue
@@ -342,7 +342,7 @@ class Endpoints:
             raise _failed(failure or str(error), headers) from None
 
     async def _query_grid(self, _request: web.Request, body: bytes, organization: UUID) -> web.Response:
-        """Answer a grid, the metrics of many segments and periods; the service has no such endpoint."""
+        """Answer a grid query, the metrics of many segments and periods; the service has no such endpoint."""
         with _rejecting_errors():
             grid = await read(body, lambda body: grid_query_from_wire(json_in(body)))
         headers = await self._announced(organization)
@@ -428,7 +428,7 @@ class Endpoints:
 
 
 def _on_whole(work: _WorkOnWhole) -> _Work:
-    """Make a handler that gets the pieces of a body from one that gets the whole body."""
+    """Turn a handler of whole bodies into a handler of body pieces."""
 
     async def on_pieces(request: web.Request, body: list[bytes], organization: UUID) -> web.Response:
         whole = b"".join(body)

@@ -65,7 +65,7 @@ class ServiceQuery:
     Args:
         query: The query.
         wire_filter: Its filter, with converted constants.
-        failure: The error of the server, if the query fails on any data.
+        failure: The server's error, if the query fails on any data.
     """
 
     query: Any

@@ -3,10 +3,11 @@
 All column names in the text come from the tables below. Names and values from the caller only become
 parameters.
 
-A filter may have conditions on whole sessions, such as the total cost. Such a column is about all requests of
-the session within the time and the name of the query, whatever the rest of the filter says, so that "and",
-"or" and "not" around it keep their meaning. These conditions can be decided only after grouping. The
-conditions around them are decided for each request before grouping, and their results are kept as *marks*.
+A filter may have conditions on whole sessions, such as the total cost. Such a condition covers all requests
+of the session within the time and the name of the query, whatever the rest of the filter says, so that "and",
+"or" and "not" around it keep their meaning. These conditions can be evaluated only after grouping.
+The conditions around them are evaluated for each request before grouping, and their results are kept as
+*marks*.
 """
 
 from collections.abc import Callable, Iterable
@@ -52,7 +53,7 @@ _MOMENT: Final = "DateTime64(6, 'UTC')"
 
 
 class Unanswerable(Exception):
-    """The engine cannot decide a condition.
+    """The engine cannot evaluate a condition.
 
     Args:
         problem: The condition, and why.
@@ -194,7 +195,7 @@ def check_stored(column: ColumnFacts, tables: Tables) -> None:
     """Check that a table has the columns behind *column*.
 
     Raises:
-        Unanswerable: It lacks them.
+        Unanswerable: The table lacks them.
     """
     if column.name in _NOT_KEPT:
         raise Unanswerable(f"{column.name} cannot be filtered on here: {_NOT_KEPT[column.name]}")

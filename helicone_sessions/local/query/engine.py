@@ -64,7 +64,7 @@ class Engine:
             is_large: Compile the filter on a thread, so that the loop stays responsive.
 
         Raises:
-            Unanswerable: A condition cannot be decided.
+            Unanswerable: A condition cannot be evaluated.
             Crash: The open-source server crashes on the filter (``semantics="helicone"``).
             DriverError: ClickHouse rejected the statement or gave up.
             FilterValueError: ``query.filter`` cannot be sent, and *wire_filter* is not given.
@@ -77,7 +77,7 @@ class Engine:
         return await self.strategy(self.driver, selection, query)
 
     def listings(self, organization_id: UUID, wire_filter: WireFilter) -> ContractListings | ServiceListings:
-        """The maker of an organisation's lists, under the engine's semantics.
+        """The listings of an organisation, under the engine's semantics.
 
         Args:
             organization_id: The organisation.
@@ -111,7 +111,7 @@ class Engine:
             organization_id: The organisation whose requests are counted.
 
         Raises:
-            Unanswerable: A condition cannot be decided, or a column has too many values.
+            Unanswerable: A condition cannot be evaluated, or a column has too many values.
             DriverError: ClickHouse rejected a statement or gave up.
         """
         return await answer_grid(
@@ -129,7 +129,7 @@ class Engine:
             wire_filter: The filter as it was sent, for ``semantics="helicone"``.
 
         Raises:
-            Unanswerable: A condition cannot be decided.
+            Unanswerable: A condition cannot be evaluated.
             Crash: The open-source server crashes on the filter (``semantics="helicone"``).
         """
         selection = self._selection(wanted.query, organization_id, wire_filter)

@@ -212,7 +212,7 @@ class ContractListings:
         """A page of sessions, newest first.
 
         Raises:
-            Unanswerable: A condition cannot be decided.
+            Unanswerable: A condition cannot be evaluated.
         """
         parameters = Parameters()
         shift = parameters.add("Int64", round(query.timezone_difference * 60))
@@ -231,7 +231,7 @@ FROM ({self._groups(query, parameters)}) ORDER BY first DESC, id, name LIMIT {li
         """The number of sessions and their averages; an id with two names counts as two.
 
         Raises:
-            Unanswerable: A condition cannot be decided.
+            Unanswerable: A condition cannot be evaluated.
         """
         parameters = Parameters()
         text = f"""
@@ -243,7 +243,7 @@ FROM ({self._groups(query, parameters)})"""
         """The names of sessions, most recently used first.
 
         Raises:
-            Unanswerable: A condition cannot be decided.
+            Unanswerable: A condition cannot be evaluated.
         """
         parameters = Parameters()
         groups = self._of_requests(query, query.filter, [], parameters)
@@ -257,7 +257,7 @@ FROM ({groups}) GROUP BY name ORDER BY max(latest) DESC, name LIMIT {_MOST_NAMES
         """A page of requests, in order of time.
 
         Raises:
-            Unanswerable: A condition cannot be decided, or the page is too long.
+            Unanswerable: A condition cannot be evaluated, or the page is too long.
         """
         parameters = Parameters()
         where = self._matching(query.filter, parameters)
@@ -267,13 +267,13 @@ FROM ({groups}) GROUP BY name ORDER BY max(latest) DESC, name LIMIT {_MOST_NAMES
         """The number of requests.
 
         Raises:
-            Unanswerable: A condition cannot be decided.
+            Unanswerable: A condition cannot be evaluated.
         """
         parameters = Parameters()
         return _number_of_requests(self._matching(query.filter, parameters), parameters, self.tables)
 
     def _matching(self, matching: Filter | None, parameters: Parameters) -> str:
-        """The condition on the caller and of a filter on requests."""
+        """The condition on the caller, joined with a filter on requests."""
         caller = caller_condition(self.organization_id, parameters)
         return f"{caller} AND {condition(matching, parameters, self.tables, caller).text}"
 
@@ -349,7 +349,7 @@ def _session_count(sessions: int, nanodollars: str, latency: float | None, reque
 
 def _names(rows: Rows) -> list[dict[str, Any]]:
     if len(rows) > _MOST_NAMES:
-        raise Unanswerable(f"there are more than {_MOST_NAMES:,} names: restrict the time or the filter")
+        raise Unanswerable(f"there are more than {_MOST_NAMES:,} names: narrow the time range or the filter")
     return [_name(*row) for row in rows]
 
 

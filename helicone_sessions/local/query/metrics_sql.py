@@ -6,7 +6,7 @@ computed from the arrays.
 
 The statement of a grid groups requests into *parts*: the requests of a session in the same periods that match
 the same segments. Each part counts in each of its cells, and the sessions of a cell become its metrics as in
-a single query. A condition on whole sessions is about the session's requests in the period, so it is decided
+a single query. A condition on whole sessions covers the session's requests in the period, so it is evaluated
 after the parts are distributed over the periods.
 """
 
@@ -91,8 +91,8 @@ class Selection:
     def sessions(self) -> str:
         """A statement for the sessions of the selected requests, for conditions on requests only.
 
-        Its columns are ``requests``, ``seconds``, ``nanodollars`` and, unless the tables tell,
-        ``several``: whether the session has several names.
+        Its columns are ``requests``, ``seconds``, ``nanodollars`` and, unless the tables record
+        it, ``several``: whether the session has several names.
         """
         # min and max of the names themselves take longer than all the rest.
         name = f"cityHash64({self.tables.each_name})"
@@ -114,7 +114,7 @@ FROM {self.tables.requests} WHERE {self.scope} AND {self.condition.text} GROUP B
     def _by_session(self) -> str:
         """The same statement for conditions on whole sessions.
 
-        It groups the requests also by the results of the other conditions, computes the totals of each
+        It also groups the requests by the results of the other conditions, computes the totals of each
         session with a window, and keeps the groups that match the filter.
         """
         # One column for all marks, because ClickHouse takes seconds to plan for hundreds of keys.
@@ -175,7 +175,7 @@ def select(
 
     Raises:
         Crash: The open-source server crashes on the filter.
-        Unanswerable: A condition cannot be decided, or the query fails on the open-source server.
+        Unanswerable: A condition cannot be evaluated, or the query fails on the open-source server.
     """
     parameters = Parameters()
     caller = caller_condition(organization_id, parameters)
@@ -239,7 +239,7 @@ def caller_condition(organization_id: UUID, parameters: Parameters) -> str:
 
 
 def owned_by(organization_id: UUID, tables: Tables, caller: str) -> str:
-    """The condition on the caller of the table of requests; ``1`` if all requests are the caller's."""
+    """The condition that limits requests to those of the caller; ``1`` if all requests are."""
     return "1" if tables.only_organization == organization_id else caller
 
 
@@ -247,9 +247,9 @@ class OneScan:
     """Answers queries with one statement each.
 
     The service counts the requests of a session by name. Nearly every session has one name, and grouping by
-    the session alone takes a third less time. Unless the tables tell whether a session has several names, the
-    statement finds out. If one has, the statement runs again by name, and later queries group by name at
-    once.
+    the session alone takes a third less time. Unless the tables record whether a session has several names,
+    the statement checks it. If one has, the statement runs again by name, and later queries group by name
+    immediately.
     """
 
     def __init__(self) -> None:
@@ -296,7 +296,7 @@ def statement(selection: Selection, query: SessionMetricsQuery, *, by_name: bool
         selection: The requests.
         query: The query.
         by_name: Count requests by session and name, instead of by session alone. Without it, an additional
-            column tells whether a session has several names, unless the tables tell.
+            column shows whether a session has several names, unless the tables record it.
     """
     several = "" if by_name or selection.tables.has_several_names is not None else ", max(several)"
     text = f"""
@@ -364,7 +364,7 @@ async def answer_grid(
         include_unsessioned: Count the requests without a session id as one session.
 
     Raises:
-        Unanswerable: A condition cannot be decided, or a column has too many values for segments.
+        Unanswerable: A condition cannot be evaluated, or a column has too many values for segments.
         DriverError: ClickHouse rejected a statement or gave up.
     """
 
@@ -506,7 +506,7 @@ FROM ({groups}
         Args:
             common: The condition of the query.
             conditions: The conditions of the segments.
-            time_filter: The time of all parts.
+            time_filter: The time range of all parts.
             keys: The keys that group requests besides the session, as SQL by name.
         """
         query = attrs.evolve(self.grid.query, time_filter=time_filter)
@@ -559,7 +559,7 @@ FROM {self.tables.requests} WHERE {where} GROUP BY {", ".join(keys)}""",
         return f"arrayFilter((number, holds) -> holds, {self._array('UInt32', conditions)}, [{holds}])"
 
     def _covered(self) -> TimeFilter | None:
-        """The time from the first cell to the last; None is all time."""
+        """The time range from the first cell to the last; None is all time."""
         grid = self.grid
         times = [*grid.periods, *([grid.query.time_filter] if grid.totals or not grid.periods else [])]
         known = [each for each in times if each is not None]

@@ -161,7 +161,7 @@ class _Read:
         """The condition that the server reads among *columns*.
 
         Raises:
-            Crash: There is none.
+            Crash: There is no condition.
         """
         name = next((name for name in _READ_FIRST if name in columns), None) or _first(columns)[0]
         column, below, key = COLUMNS[name], columns[name], ""

@@ -163,7 +163,7 @@ class Store:
         Args:
             text: The statement, in ClickHouse's SQL. The table is ``requests``; it has the columns of
                 filters, with ``cost`` in dollars.
-            limit: The most rows to return; None for all, up to 256 MB.
+            limit: The largest number of rows to return; None for all, up to 256 MB.
 
         Raises:
             ConfigurationError: ClickHouse rejects the statement, it exceeds a limit, or the store is closed.
@@ -237,7 +237,7 @@ class Store:
             return ConfigurationError(
                 argument=f"limits.{name}",
                 problem=f"is {getattr(self._limits, name)} {unit}, and the statement needs more",
-                remedy="Select fewer rows, for example of a shorter time, or increase the limit",
+                remedy="Select fewer rows, for example from a shorter time range, or increase the limit",
             )
         # Not as `problem`, in which names in backticks are arguments.
         return ConfigurationError(f"ClickHouse rejects the statement: {problem}")

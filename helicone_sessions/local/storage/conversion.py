@@ -1,8 +1,8 @@
 """Converts blocks of files into rows of the table, in SQL.
 
-ClickHouse reads a block as one column for each field, converts and checks the values, and takes only rows
-that `value_parsers` certainly read in the same way. Python reads all other rows and makes the error messages.
-Each condition here is therefore narrower than the rule in Python, never wider.
+ClickHouse reads a block as one column for each field, converts and checks the values, and accepts only rows
+that `value_parsers` would certainly read in the same way. Python reads all other rows and makes the error
+messages. Each condition here is therefore narrower than the rule in Python, never wider.
 """
 
 from collections import Counter
@@ -153,7 +153,7 @@ class _Source:
 
 
 class _Typed(StrEnum):
-    """Types of ClickHouse for columns of a Parquet file or a frame that are not text; maps are never null."""
+    """ClickHouse types for columns of a Parquet file or a frame that are not text; maps are never null."""
 
     MILLISECONDS = "Nullable(DateTime64(3, 'UTC'))"
     MICROSECONDS = "Nullable(DateTime64(6, 'UTC'))"
@@ -321,7 +321,7 @@ def _arrow_map(column: Any, form: Form | None) -> tuple[_Typed, Any] | None:
 
 
 def _column(name: str) -> str:
-    """The column of the table that a field is for, or the name of the field if there is none."""
+    """The table column for a field, or the name of the field if there is none."""
     return next((column for column, field in FIELDS.items() if name in field.names), name)
 
 
@@ -372,7 +372,7 @@ class _Columns:
         return found
 
     def _named(self) -> Iterator[tuple[str, str]]:
-        """The fields that the columns of the source are for, with their texts."""
+        """The field and the expression of each source column."""
         columns = sorted(self.source.texts, key=lambda name: name not in self.options.columns)
         return ((field_name(name, self.options), self.source.texts[name]) for name in columns)
 

@@ -53,16 +53,16 @@ class Form(Enum):
 
     UUID = "a UUID"
     TIME = "an aware datetime, or ISO 8601 text with a zone"
-    MILLISECONDS = "milliseconds from 0 up; fractions are rounded"
-    COUNT = "a whole number from 0 up"
+    MILLISECONDS = "milliseconds, 0 or more; fractions are rounded"
+    COUNT = "a whole number, 0 or more"
     STATUS = "a whole number"
-    DOLLARS = "dollars from 0 up"
+    DOLLARS = "dollars, 0 or more"
     TEXT = "text"
     BODY = "text; objects become JSON text"
-    FLAG = "true or false, also 1 or 0"
-    TEXTS = "a list of texts"
-    PROPERTIES = "an object of texts; other values become JSON text"
-    SCORES = 'an object of whole numbers or booleans, also `{"value": 4}`'
+    FLAG = "true or false, or 1 or 0"
+    TEXTS = "a list of strings"
+    PROPERTIES = "an object of strings; other values become JSON text"
+    SCORES = 'an object of whole numbers or booleans, or `{"value": 4}`'
 
 
 class Flags(IntFlag):
@@ -224,7 +224,7 @@ def _time_zone(value: tzinfo | str | None) -> tzinfo | None:
         raise ConfigurationError(
             argument="assume_time_zone",
             problem=f"must be the name of a time zone, got {masked_repr(value)}",
-            remedy="Pass for example 'UTC' or 'Europe/Berlin'",
+            remedy="Pass 'UTC' or 'Europe/Berlin', for example",
         ) from None
 
 
@@ -242,7 +242,7 @@ def _renamed(value: Mapping[str, str]) -> Mapping[str, str]:
                 problem=f"must map to known fields, got {masked_repr(name)}",
                 remedy=f"Did you mean {likely!r}?"
                 if likely
-                else "Pass for example {'started': 'request_created_at'}",
+                else "Pass {'started': 'request_created_at'}, for example",
             )
     return dict(value)
 
@@ -256,11 +256,11 @@ def _check_cost_unit(_options: Any, _field: Any, value: Any) -> None:
 
 @attrs.frozen
 class RowOptions:
-    """How to read rows that do not follow the rules by themselves.
+    """How to read rows that do not follow the default rules.
 
     Args:
         cost_unit: The unit of ``cost``: ``"dollars"``, or ``"billionths"`` of a dollar, as in a dump of
-            Helicone's own table. By default dollars, and whole costs of 1,000 or more are an error.
+            Helicone's own table. By default costs are dollars, and a whole cost of 1,000 or more is an error.
         columns: Names in the data, each with the name of the field that it holds.
         assume_time_zone: The zone of times without one: a ``tzinfo`` or a name such as ``"UTC"``.
 
@@ -277,7 +277,7 @@ class RowOptions:
 
 
 def field_name(name: Any, options: RowOptions) -> str:
-    """The name of the field that a column of the data is for."""
+    """The name of the field for a column of the data."""
     if name in options.columns:
         return options.columns[name]
     return str(name).strip(" \t\ufeff")

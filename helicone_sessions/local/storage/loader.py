@@ -86,7 +86,7 @@ class MovePlan:
     Args:
         rows: The number of staged rows.
         distinct: The number of different requests among them.
-        organizations: Their organisations.
+        organizations: The organisations of the rows.
         remarkable: The numbers of rows with missing or contradictory values, by the field of `Loaded`.
         parts: Conditions that split them into parts whose ids are looked up together.
         existing: For each part, how many of its requests are in the final table already.
@@ -136,7 +136,7 @@ class StagingTables:
             await self._driver.insert(self._new_requests, lines)
 
     async def insert_part(self, part: BlockPart) -> list[int]:
-        """Insert the rows of a part that ClickHouse can read; return the indexes of the other rows."""
+        """Insert the rows that ClickHouse can read; return the indexes of the rows for Python."""
         rows = range(part.start, part.block.count)
         with NamedTemporaryFile(prefix="helicone-rows-") as file:
             statement = await asyncio.to_thread(convert, part, file.name, self._new_requests)
@@ -157,7 +157,7 @@ class StagingTables:
         return sorted(set(rows).difference(int(index) for (index,) in found))
 
     async def prepare(self, expected: int) -> None:
-        """Make columns of frequent properties, if a first load of *expected* rows has staged some of them."""
+        """Create columns for frequent properties, if a first load of *expected* rows has staged some."""
         try:
             if is_due(0, expected) and not await self._count(f"SELECT count() FROM {self._requests}"):
                 await update_property_columns(self._driver, self._database, is_first=True)
@@ -277,14 +277,14 @@ class Loader:
     """Loads the rows of *data* into the staging tables.
 
     ClickHouse reads blocks of files as far as it can, and `RowEncoder` all other rows. The next part is read
-    while the ones before are inserted.
+    while earlier ones are inserted.
 
     Args:
         encoder: Parses the rows.
-        data: Their source.
+        data: The source of the rows.
         staging: The tables.
         rejects: The file of rejected rows.
-        on_progress: Called with the `Progress`, each time that more rows are durable.
+        on_progress: Called with the `Progress`, each time more rows are durable.
 
     Raises:
         ConfigurationError: The data is neither files, a frame nor rows.
@@ -320,7 +320,7 @@ class Loader:
         self._is_prepared = False
 
     async def run(self) -> None:
-        """Load all rows; errors of the rows' iterable propagate.
+        """Load all rows; errors from the rows' iterable propagate.
 
         Raises:
             ConfigurationError: A row or the file cannot be read.
@@ -423,7 +423,7 @@ class Loader:
         await self._insert_left()
 
     async def _finish_first(self) -> None:
-        """Await the first block, and let Python read the rows that are left."""
+        """Await the first block, and let Python read the remaining rows."""
         part, task = self._waiting[0]
         left = await uncancelled(task)
         self._waiting.popleft()
@@ -495,7 +495,7 @@ class RejectsFile:
         data: The data, which must not be overwritten.
 
     Raises:
-        ConfigurationError: It cannot be written, or it is the data itself.
+        ConfigurationError: The file cannot be written, or is the data itself.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, data: Data) -> None:
@@ -523,7 +523,7 @@ class RejectsFile:
         """Write lines, which survive the end of the process.
 
         Raises:
-            ConfigurationError: They cannot be written.
+            ConfigurationError: The lines cannot be written.
         """
         if self._path is not None and lines:
             try:

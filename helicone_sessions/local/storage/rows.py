@@ -65,17 +65,17 @@ class Loaded:
 
     Args:
         rows: The number of rows loaded.
-        replaced: How many of them replaced an existing request or another row of the same load.
+        replaced: How many of the rows replaced an existing request or another row of the same load.
         rejected: How many rows could not be read, and were written to the file of rejects or skipped.
         reasons: The number of rejected rows by reason.
         ignored: Columns of the data that are not fields of a request.
         mapped: Columns of the data that have another name in the table, with that name.
         without_session: How many rows have no session id. Together they count as one session in every mean,
             unless the server leaves them out (``include_unsessioned=False``).
-        without_cost: How many rows have no cost. It is stored as 0, so it lowers every mean.
+        without_cost: How many rows have no cost. A missing cost is stored as 0, so it lowers every mean.
         without_status: How many rows have no status; it is stored as 0.
         without_model: How many rows have no model; it is stored as empty text.
-        cost_differences: How many rows have a ``costUSD`` that differs from their ``cost``, which counts.
+        cost_differences: How many rows have a ``costUSD`` that differs from their ``cost``; ``cost`` counts.
 
     >>> Loaded(rows=3, ignored={"note"}, mapped={"delay_ms": "latency"}).mapped["delay_ms"]
     'latency'
@@ -118,7 +118,7 @@ class Loaded:
             (self.without_cost, "have no cost, which counts as 0 dollars in every mean"),
             (self.without_status, "have no status, which is stored as 0"),
             (self.without_model, "have no model, which is stored as empty text"),
-            (self.cost_differences, "have a costUSD that differs from their cost, which counts"),
+            (self.cost_differences, "have a costUSD that differs from their cost; cost counts"),
         )
         return [f"{count:,} of {self.rows:,} requests {text}" for count, text in facts if count]
 
@@ -147,7 +147,7 @@ class BadRow(Exception):
     """A row that cannot be read.
 
     Args:
-        where: Its place.
+        where: Its position.
         field: The wrong field; None if the whole row is wrong.
         reason: The problem; continues a sentence.
     """
@@ -190,7 +190,7 @@ class RowEncoder:
     Args:
         organizations: The organisations that rows may name; by default the first row decides.
         first_version: The version of the first row; later rows have higher ones, and the highest counts.
-        with_rejects: Put rows that cannot be read among the rejects, in the place of an error.
+        with_rejects: Put rows that cannot be read among the rejects, instead of raising an error.
         remedy: The remedy in that error.
         options: How to read the values.
     """
@@ -311,7 +311,11 @@ class RowEncoder:
             self.allowed = {named or str(DEFAULT_ORGANIZATION)}
         if named is None:
             if len(self.allowed) != 1:
-                raise BadRow(where, None, f"has no organization_id, and it may be one of {len(self.allowed)}")
+                raise BadRow(
+                    where,
+                    None,
+                    f"has no organization_id, which is required with {len(self.allowed)} organisations",
+                )
             (named,) = self.allowed
             stored["organization_id"] = named
         elif named not in self.allowed:
@@ -326,7 +330,7 @@ def _expected(allowed: set[str]) -> str:
 
 
 def _row_id(placed: Placed, line: str) -> UUID:
-    """An id for a row without one, made of its position and its content."""
+    """An id for a row without one, derived from its position and content."""
     if placed.identity is None:
         name = f"{placed.where}\0{line}".encode(errors="backslashreplace")
         return UUID(blake2b(name, digest_size=16).hexdigest())
@@ -351,7 +355,7 @@ def _stored(plan: "ColumnPlan", where: str, row: Mapping[Any, Any]) -> tuple[dic
 
 
 def _columns(plan: "ColumnPlan", where: str, row: Mapping[Any, Any]) -> tuple[dict[str, Any], int]:
-    """The values of columns that are no maps, and whether two costs of the row differ, as flags."""
+    """The values of columns that are not maps, and whether two costs of the row differ, as flags."""
     stored: dict[str, Any] = {}
     flags = 0
     for source, target, parse in plan.columns:

@@ -1,9 +1,9 @@
-"""A store: the requests in tables that this package makes, fills and, in memory, drops again.
+"""A store: the requests in tables that this package creates, fills and, in memory, drops.
 
 A load fills staging tables first, and its rows move to the requests when it is complete, so that a failed
 load changes nothing. After a kill, the next `Store.open` moves what was staged: every batch that
 ``on_progress`` has reported is kept. Replaced requests are deleted before the move, so that no query has to
-look for duplicates; queries wait meanwhile.
+look for duplicates; queries wait in the meantime.
 """
 
 import asyncio
@@ -129,14 +129,14 @@ class Store:
         """The organisation of the requests; a default one if there are none.
 
         Raises:
-            ConfigurationError: There are several.
+            ConfigurationError: There are several organisations.
         """
         if len(self.organizations) > 1:
             raise several_organizations(self.organizations)
         return next(iter(self.organizations), DEFAULT_ORGANIZATION)
 
     async def open(self) -> None:
-        """Create missing tables, and complete a load that a killed process has left.
+        """Create missing tables, and complete a load that a killed process left unfinished.
 
         Raises:
             ConfigurationError: The tables have another version's layout, another store of this process has
@@ -186,19 +186,18 @@ class Store:
             rejects: A file for rows that cannot be read, one JSON object per line; by default such a row
                 fails the load.
             skip_rejects: Leave out rows that cannot be read.
-            on_progress: Called with the number of rows loaded so far, each time that more are durable.
+            on_progress: Called with the number of rows loaded so far, each time more are durable.
             organizations: The organisations that rows may name. By default there is one: that of the
                 existing requests, or else that of the first row.
-            of_one: Reject other organisations than that of the existing requests.
+            of_one: Reject organisations other than that of the existing requests.
             remedy: The remedy in the error for a row that cannot be read.
-            row_options: How to read rows that do not follow the rules by themselves.
+            row_options: How to read rows that do not follow the default rules.
 
         Raises:
             ConfigurationError: A row or the file cannot be read, the file of rejects cannot be written, or
                 the store was closed.
-            DriverError: ClickHouse rejected the rows, and none of them is kept. Or all are staged and could
-                not be moved, which the message says: queries fail until they are, which every query and
-                load tries again.
+            DriverError: ClickHouse rejected the rows, and none of them is kept. Or all are staged but could
+                not be moved yet, and the message says so: queries fail until a query or load has moved them.
         """
         async with self._load_lock:
             self._refuse_if_closed()
@@ -227,7 +226,7 @@ class Store:
             return encoder.report
 
     async def copy(self, requests: Iterable[Mapping[str, Any]], organization_id: UUID) -> Loaded:
-        """Load requests of the API under an organisation; invalid ones are skipped and counted.
+        """Load requests from the API for an organisation; invalid ones are skipped and counted.
 
         Raises:
             ConfigurationError: The store was closed.
@@ -295,7 +294,7 @@ class Store:
     def _refuse_if_closed(self) -> None:
         if self._is_closed:
             raise ConfigurationError(
-                problem="the server was stopped before the rows were in", remedy="None of them is kept"
+                problem="the server was stopped before the rows were stored", remedy="None of them is kept"
             )
 
     def _allowed(self, organizations: Collection[UUID] | None, *, of_one: bool) -> Collection[UUID] | None:
@@ -333,7 +332,7 @@ class Store:
         )
 
     async def _is_damaged(self, directory: Path) -> bool:
-        """Whether the store has losses, which the caller has accepted; broken parts are detached then."""
+        """Whether the store has losses, which the caller has accepted; broken parts are then detached."""
         inspection = await inspect(self._driver, self._database, directory)
         if not inspection.losses:
             self._keeper.record = inspection.record or Record()
@@ -404,7 +403,7 @@ class Store:
             await self._clear_staging()
 
     async def _move_staged(self) -> None:
-        """Move all staged rows; it can be repeated, as after a kill."""
+        """Move all staged rows; it can be repeated, for example after a kill."""
         try:
             await self._move(await self._staging.plan_move())
         except DriverError as error:
@@ -449,7 +448,7 @@ class Store:
                 self._driver, self._database, since=since, rows=plan.rows
             )
         except DriverError as error:
-            _LOG.warning("queries take longer, because the requests could not be studied: %s", error)
+            _LOG.warning("queries take longer, because the requests could not be analysed: %s", error)
             return
         self._tables = attrs.evolve(self._tables, property_columns=columns, has_several_names=several)
         self._studied_version = self._version

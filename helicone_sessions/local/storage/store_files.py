@@ -1,8 +1,8 @@
 """The two files beside the tables of a store: the record of its rows, and the checkpoint of a sync.
 
-ClickHouse moves a part of a table that it cannot read out of the way and goes on with the other parts. The
-record shows that rows are missing then. The checkpoint has the times whose requests a store holds completely,
-by organisation. It is written after the rows: after a kill between the two, the next sync reads and replaces
+ClickHouse moves unreadable parts of a table out of the way and continues with the others. The record then
+shows that rows are missing. The checkpoint has the time ranges whose requests a store holds completely, by
+organisation. It is written after the rows: after a kill between the two, the next sync reads and replaces
 them.
 """
 
@@ -56,8 +56,8 @@ class Record:
         """The record in *directory*; None if there is none.
 
         Raises:
-            ValueError: It is damaged.
-            OSError: It cannot be read.
+            ValueError: The record is damaged.
+            OSError: The record cannot be read.
         """
         try:
             text = (directory / RECORD_FILE).read_bytes()
@@ -70,10 +70,10 @@ class Record:
         return cls(fields["requests"], fields["tags"], fields["is_moving"])
 
     def write(self, directory: Path) -> None:
-        """Replace the record in *directory*; when this returns, it survives a power cut.
+        """Replace the record in *directory*; when this returns, it survives a power failure.
 
         Raises:
-            DriverError: It cannot be written.
+            DriverError: The record cannot be written.
         """
         content = json.dumps(attrs.asdict(self)).encode()
         path = directory / RECORD_FILE
@@ -92,8 +92,8 @@ class Inspection:
     """The state of a store on disk.
 
     Args:
-        record: The record; None if there is none that can be read.
-        losses: The differences from the record, each as a part of a sentence.
+        record: The record; None if none can be read.
+        losses: The differences from the record, each as part of a sentence.
         broken: The parts that are in a table and cannot be read, as table and name.
     """
 
@@ -108,7 +108,7 @@ class Inspection:
         return ConfigurationError(
             argument="path",
             problem=f"{str(directory)!r} is a damaged store: {'; '.join(named)}",
-            remedy="Restore it from a backup, or pass `accept_loss` to open it with the rows that are left",
+            remedy="Restore it from a backup, or pass `accept_loss` to open it with the remaining rows",
         )
 
 
@@ -151,7 +151,7 @@ def _differences(record: Record | None, requests: int, tags: int) -> list[str]:
     if requests < record.requests:
         wrong.append(f"{record.requests - requests:,} of its {record.requests:,} requests are missing")
     if requests > record.requests and not record.is_moving:
-        wrong.append(f"{requests - record.requests:,} requests that were replaced are there again")
+        wrong.append(f"{requests - record.requests:,} replaced requests have reappeared")
     if tags < record.tags:
         wrong.append(f"{record.tags - tags:,} of its {record.tags:,} tags are missing")
     return wrong
@@ -177,14 +177,14 @@ class RecordKeeper:
         """Write *record* unless it is the current one.
 
         Raises:
-            DriverError: It cannot be written.
+            DriverError: The record cannot be written.
         """
         if self.directory is not None and record != self.record:
             await asyncio.to_thread(record.write, self.directory)
         self.record = record
 
     async def begin_move(self, replaced: int) -> None:
-        """Note that rows are moved in, and that the *replaced* ones are deleted before.
+        """Record that rows are being moved in, and that *replaced* rows are deleted first.
 
         Raises:
             DriverError: The record cannot be written.
@@ -196,7 +196,7 @@ class RecordKeeper:
         """Count the rows after a move.
 
         Raises:
-            DriverError: They cannot be counted, or the record cannot be written.
+            DriverError: The rows cannot be counted, or the record cannot be written.
         """
         if self.directory is not None:
             await self.keep(Record(*await _count_rows(self.driver, self.database)))
@@ -210,15 +210,15 @@ async def _count_rows(driver: WritableDriver, database: str) -> tuple[int, int]:
 
 
 Period = tuple[datetime, datetime]
-"""A start, and the end, which is not part of it."""
+"""A start and an end; the end is excluded."""
 
 
 @attrs.frozen
 class Coverage:
-    """The times of one organisation whose requests are stored.
+    """The time ranges of one organisation whose requests are stored.
 
     Args:
-        periods: The times, in order and apart from each other.
+        periods: The time ranges, in order and without overlap.
         newest: The time of the newest request.
 
     >>> from datetime import UTC
@@ -272,7 +272,7 @@ def read_checkpoint(directory: Path, organization: UUID) -> Coverage:
 
 
 def write_checkpoint(directory: Path, organization: UUID, coverage: Coverage) -> None:
-    """Replace the coverage of an organisation; when this returns, it survives a power cut.
+    """Replace the coverage of an organisation; when this returns, it survives a power failure.
 
     Raises:
         ConfigurationError: The file cannot be written.

@@ -1,7 +1,7 @@
-"""The tables that the engine reads, Helicone's or its own in the same shape, and facts about their requests.
+"""The tables that the engine reads, Helicone's or its own with the same structure, and facts about them.
 
-The facts are which values are missing, whether sessions have several names, and which properties are
-frequent.
+Cautions need the columns without values. Queries are faster if it is known whether sessions have several
+names, and which properties are frequent.
 
 Frequent properties become columns of the tables. ClickHouse computes such a column from the map of properties
 wherever a part does not have it yet, so a column changes the speed of a query and never its result.
@@ -22,7 +22,7 @@ from helicone_sessions.local.drivers import WritableDriver, rows_of
 from helicone_sessions.local.storage.fields import REQUEST_COLUMNS, SESSION_ID, SESSION_NAME, Stored
 
 SESSION_COLUMNS: Final[Mapping[str, str]] = {SESSION_ID: "session_id", SESSION_NAME: "session_name"}
-"""The columns of an own table for the properties that identify a session."""
+"""The columns of the engine's tables for the properties that identify a session."""
 
 
 OWN_DATABASE: Final = "helicone_sessions"
@@ -55,18 +55,18 @@ def _hash(text: str) -> str:
 
 @attrs.frozen
 class Tables:
-    """The places of requests and tags, as SQL, and known facts about them.
+    """The tables of requests and tags, as SQL, and known facts about them.
 
     The expressions for sessions and properties are the only SQL that depends on the table.
 
     Args:
         requests: The table of requests, with ``FINAL`` where it replaces rows.
-        tags: The table of tags, likewise; None if there is none.
+        tags: The table of tags, also with ``FINAL``; None if there is none.
         columns: The existing columns of requests.
         session_id: The expression for a request's session id in a condition, which may use an index.
-        session_name: The expression for the name of its session, likewise.
+        session_name: The expression for the name of its session in a condition.
         each_id: The expression for the session id in statements that read every row.
-        each_name: The expression for the name, likewise.
+        each_name: The expression for the name in statements that read every row.
         session_key: The expression that groups requests into sessions.
         each_name_key: The expression that groups the requests of a session by name.
         property_keys: The column with the keys of the properties, if there is one.
@@ -103,7 +103,7 @@ class Tables:
 
     @property
     def name_key(self) -> str:
-        """Like `each_name_key`, but nothing if each session has one name anyway."""
+        """Like `each_name_key`, but empty if each session has only one name."""
         return "''" if self.has_several_names is False else self.each_name_key
 
 
@@ -149,10 +149,10 @@ def layout_of(comment: str) -> int | None:
 
 
 def create_statements(database: str) -> list[str]:
-    """The statements that create missing tables in *database*, whose name is the engine's own.
+    """The statements that create missing tables in *database*, whose name comes from the engine.
 
     A load moves whole parts from the staging table to the requests, so both have the same structure, and
-    neither is partitioned. Numbers of blocks are kept for the deletes of a load, which are patches of a few
+    neither is partitioned. Block numbers are kept for the deletes of a load, which are patches of a few
     rows; a merged part would bring those of another table with it, so the staging table does not merge.
     Its parts keep all columns in one file: some 160 files for each part would take a sixth of the time of a
     load.
@@ -218,7 +218,7 @@ async def has_several_names(
     """Whether a session has several names.
 
     Args:
-        driver: The ClickHouse.
+        driver: The connection.
         database: The database.
         since: Look only at the sessions that have requests of this version or a later one.
         rows: The number of those requests.
@@ -243,7 +243,7 @@ async def data_gaps(driver: WritableDriver, database: str, organization: UUID) -
     """The columns without a value in some or in all requests of an organisation.
 
     Args:
-        driver: The ClickHouse.
+        driver: The connection.
         database: The database.
         organization: The organisation.
     """
@@ -286,13 +286,13 @@ async def property_columns(driver: WritableDriver, database: str) -> dict[str, s
 
 
 async def update_property_columns(driver: WritableDriver, database: str, *, is_first: bool = False) -> None:
-    """Make columns of the frequent properties, and drop the columns of properties that are not frequent.
+    """Create columns for the frequent properties, and drop the columns of properties that are not frequent.
 
     Args:
-        driver: The ClickHouse.
+        driver: The connection.
         database: The database.
         is_first: Look at the staged rows instead, because there are no requests yet. Rows that are staged
-            later have the columns then, which takes far less time than adding them to the requests.
+            later then already have the columns, which takes far less time than adding them to the requests.
     """
     table = INCOMING_REQUESTS if is_first else REQUESTS_TABLE
     wanted = {_column_of(key): key for key in await _frequent_keys(driver, f"{database}.{table}")}

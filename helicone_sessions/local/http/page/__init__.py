@@ -153,7 +153,7 @@ def _facts() -> dict[str, Any]:
 
 
 def _of_alias(alias: str, key: str) -> dict[str, Any]:
-    """The facts of another name for a property, which is used like a column of text."""
+    """The facts of another name for a property, which is used like a text column."""
     column = COLUMNS[f"session_{alias}"]
     operators = _operators(COLUMNS["properties"], _CONSTANTS[Kind.TEXT])
     return {
