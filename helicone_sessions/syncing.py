@@ -30,8 +30,8 @@ from helicone_sessions.local.dataset import opened_store
 from helicone_sessions.local.drivers.chdb_process import StoreInUse
 from helicone_sessions.local.server import LocalServer
 from helicone_sessions.local.server_config import organization_uuid
-from helicone_sessions.local.storage.checkpoint import Coverage, read_checkpoint, write_checkpoint
 from helicone_sessions.local.storage.store import Store
+from helicone_sessions.local.storage.store_files import Coverage, read_checkpoint, write_checkpoint
 from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages.converter import moment_in
 from helicone_sessions.messages.query import REQUESTS_PAGE, Request

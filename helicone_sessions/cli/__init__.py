@@ -12,7 +12,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from helicone_sessions.cli.error_text import caution_text, error_text, usage_error
+from helicone_sessions.cli.error_text import caution_text, error_text, say, usage_error
 from helicone_sessions.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -158,7 +158,7 @@ def _show_warning(message: Warning | str, *_where: Any, **_more: Any) -> None:
     found = message.args[0] if isinstance(message, HeliconeFilterWarning) else message
     if isinstance(found, Caution):
         found = f"caution: {caution_text(found)}"
-    sys.stderr.write(f"helicone-sessions: {found}\n")
+    say(str(found))
 
 
 def _run(arguments: list[str], command: str) -> None:
@@ -186,7 +186,7 @@ def _give_up_output() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    sys.stderr.write(f"helicone-sessions: {message}\n")
+    say(message)
     raise SystemExit(code)
 
 

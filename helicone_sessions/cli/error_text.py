@@ -1,8 +1,9 @@
-"""Errors as text for the command line, with options and variables in place of Python's arguments."""
+"""Messages of the commands, and errors as text with options in place of Python's arguments."""
 
 import os
 import re
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -56,6 +57,12 @@ _ELSEWHERE: Final = {
     "--file": "--data",
 }
 _NUMBERS: Final = {int: "a whole number", float: "a number"}
+
+
+def say(text: str) -> None:
+    """Write a line of this command to the standard error."""
+    sys.stderr.write(f"helicone-sessions: {text}\n")
+    sys.stderr.flush()
 
 
 def error_text(error: HeliconeError, command: str = "") -> str:

@@ -13,10 +13,9 @@ from typing import Any, Final, Literal, get_args
 
 import attrs
 
-from helicone_sessions.cli.arguments import Times, column_of, condition, segments
-from helicone_sessions.cli.source import Source, of_queries
-from helicone_sessions.display import html
-from helicone_sessions.display.numbers import means
+from helicone_sessions.cli.arguments import Source, Times, column_of, condition, of_queries, segments
+from helicone_sessions.cli.error_text import say
+from helicone_sessions.display import html, means
 from helicone_sessions.errors import ConfigurationError, FilterError, FilterValueError
 from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.columns.kinds import Column
@@ -242,7 +241,7 @@ def metrics(
     found, follows_contract = asyncio.run(_metrics(report))
     _show_metrics(found, report)
     if found.average.session_count is None:
-        _warn(_advice(query, follows_contract=follows_contract))
+        say(_advice(query, follows_contract=follows_contract))
 
 
 def _segments_by(given: list[str]) -> Column | dict[str, Filter] | None:
@@ -301,10 +300,10 @@ def _run_grids(report: _Report) -> None:
         _show_comparison(comparison, report)
     failed = [*after.failed, *(before.failed if before is not None else ())]
     for cell in failed:
-        _warn(f"{_name_of(cell)}: {cell.error}")
+        say(f"{_name_of(cell)}: {cell.error}")
     reasons = list(_reasons(report.alarms, after, before))
     for reason in reasons:
-        _warn(reason)
+        say(reason)
     if failed or reasons:
         raise SystemExit(_PARTLY if failed else _ALARM)
 
@@ -347,16 +346,12 @@ def _leaves(node: Node) -> Iterator[Leaf]:
         yield from _leaves(child)
 
 
-def _warn(text: str) -> None:
-    sys.stderr.write(f"helicone-sessions: {text}\n")
-
-
 def _announce(count: int, source: Source, *, is_confirmed: bool) -> None:
     """Say how long many queries will take, and ask in a terminal whether to run them."""
     if count < _MANY or source.is_local:
         return
     minutes = (math.ceil(count / _MANY) - 1) * _WINDOW_MINUTES
-    _warn(
+    say(
         f"{count:,} queries, about {minutes} minutes at the free tier's rate limit"
         f" ({_MANY:,} requests in {_WINDOW_MINUTES} minutes)"
     )
@@ -390,7 +385,7 @@ async def _note_unsessioned(client: HeliconeClient, report: _Report) -> None:
         # Conditions on whole sessions cannot be counted.
         return
     if count:
-        _warn(
+        say(
             f"requests without a session id count as one session ({count:,} here)."
             " --without-unsessioned leaves them out"
         )
@@ -413,7 +408,7 @@ async def _grids(report: _Report) -> tuple[MetricsGrid, MetricsGrid | None]:
                     error.add_note(_advice(report.query, follows_contract=client.offers_grid))
                 raise
             if all(_is_empty(cell) for cell in after):
-                _warn(f"no session matches. {_advice(report.query, follows_contract=client.offers_grid)}")
+                say(f"no session matches. {_advice(report.query, follows_contract=client.offers_grid)}")
             await _note_unsessioned(client, report)
             if report.previous is None:
                 return after, None
@@ -458,10 +453,8 @@ def _show_metrics(found: SessionMetrics, report: _Report) -> None:
             console.print("No session matches.")
         else:
             console.print(terminal.histograms(panels(found), cut_of(report.query)))
-    elif report.output == "html":
-        _write_page(html.histograms(panels(found), cut_of(report.query)))
     else:
-        _write(found, report.output)
+        _write(found, report, lambda: html.histograms(panels(found), cut_of(report.query)))
     if report.plot is not None:
         from helicone_sessions.report.plot import plot_metrics
 
@@ -472,10 +465,8 @@ def _show_metrics(found: SessionMetrics, report: _Report) -> None:
 def _show_grid(grid: MetricsGrid, report: _Report) -> None:
     if report.output == "table":
         _print(grid_to_terminal(grid, report.quantity), grid.note)
-    elif report.output == "html":
-        _write_page(grid_to_html(grid, report.quantity, others="--quantity"))
     else:
-        _write(grid, report.output)
+        _write(grid, report, lambda: grid_to_html(grid, report.quantity, others="--quantity"))
     if report.plot is not None:
         from helicone_sessions.report.plot import plot_grid
 
@@ -486,10 +477,8 @@ def _show_grid(grid: MetricsGrid, report: _Report) -> None:
 def _show_comparison(comparison: GridComparison, report: _Report) -> None:
     if report.output == "table":
         _print(comparison_to_terminal(comparison, report.quantity), "")
-    elif report.output == "html":
-        _write_page(comparison_to_html(comparison, report.quantity))
     else:
-        _write(comparison, report.output)
+        _write(comparison, report, lambda: comparison_to_html(comparison, report.quantity))
     if report.plot is not None:
         from helicone_sessions.report.plot import plot_comparison
 
@@ -506,10 +495,10 @@ def _print(shown: Any, note: str) -> None:
         console.print(note, style="dim")
 
 
-def _write(found: Tabular, output: Output) -> None:
-    sys.stdout.write(found.to_csv() if output == "csv" else f"{json_text(found.to_rows())}\n")
-
-
-def _write_page(fragment: str) -> None:
-    # Without the meta element a browser would guess the encoding of the file.
-    sys.stdout.write(f'<!doctype html>\n<meta charset="utf-8">\n<title>Session metrics</title>\n{fragment}\n')
+def _write(found: Tabular, report: _Report, as_html: Callable[[], str]) -> None:
+    if report.output == "html":
+        # Without the meta element a browser would guess the encoding of the file.
+        head = '<!doctype html>\n<meta charset="utf-8">\n<title>Session metrics</title>'
+        sys.stdout.write(f"{head}\n{as_html()}\n")
+    else:
+        sys.stdout.write(found.to_csv() if report.output == "csv" else f"{json_text(found.to_rows())}\n")

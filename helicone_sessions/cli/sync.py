@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
-from helicone_sessions.cli.arguments import moment_of
-from helicone_sessions.cli.error_text import error_text
-from helicone_sessions.cli.source import QueryProgress
+from helicone_sessions.cli.arguments import QueryProgress, moment_of
+from helicone_sessions.cli.error_text import error_text, say
 from helicone_sessions.clock import current
 from helicone_sessions.errors import (
     AuthenticationError,
@@ -116,11 +115,11 @@ async def _until_signal(rounds: "Rounds") -> int:
         await asyncio.wait((working, received), return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             working.result()
-            _say(f"query it with: helicone-sessions metrics --path {rounds.path} --last 7d")
+            say(f"query it with: helicone-sessions metrics --path {rounds.path} --last 7d")
             return 0
         working.cancel()
         await asyncio.wait((working,))
-    _say("stopped; the next sync continues from here")
+    say("stopped; the next sync continues from here")
     # With --every a signal is the normal end.
     return 0 if rounds.every is not None else SIGNALLED + signal.Signals(received.result())
 
@@ -162,7 +161,7 @@ class Rounds:
                 if self.every is None or not _may_pass(error, is_first=is_first):
                     raise
                 # The next round copies what this one could not.
-                _say(f"{_now()} {error_text(error, 'sync')}; the next round tries again")
+                say(f"{_now()} {error_text(error, 'sync')}; the next round tries again")
             if self.every is None:
                 return
             is_first = False
@@ -174,7 +173,7 @@ class Rounds:
 
                 def on_progress(done: int, total: int | None) -> None:
                     if is_first and done == 0 and total:
-                        _say(_estimate(total, client))
+                        say(_estimate(total, client))
                     show(done, total)
 
                 found = await copy(
@@ -269,8 +268,3 @@ def _bar(*, is_shown: bool) -> Iterator[tuple[QueryProgress, Callable[[int, int 
             )
 
         yield QueryProgress(bar, task), show
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"helicone-sessions: {text}\n")
-    sys.stderr.flush()

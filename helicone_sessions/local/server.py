@@ -14,8 +14,8 @@ from uuid import UUID
 from helicone_sessions.clock import current
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.local.dataset import Dataset
+from helicone_sessions.local.drivers import DriverError, Limits
 from helicone_sessions.local.drivers.chdb_process import announce_server
-from helicone_sessions.local.drivers.driver import DriverError, Limits
 from helicone_sessions.local.http.listening import Listening, is_loopback
 from helicone_sessions.local.http.routes import Endpoints
 from helicone_sessions.local.query.engine import Semantics
@@ -373,12 +373,7 @@ class LocalServer:
         2
         """
         self._running()
-        try:
-            return await self._run(self._dataset.count())
-        except DriverError as error:
-            raise ConfigurationError(
-                problem=f"ClickHouse rejected the count of the requests: {error.problem}", remedy=error.remedy
-            ) from error
+        return await self._asked(self._dataset.count(), "the count of the requests")
 
     async def add(
         self, rows: Iterable[Mapping[str, Any]], *, organization_id: UUID | str | None = None
@@ -407,12 +402,7 @@ class LocalServer:
                 remedy="Put a single row in a list",
             )
         organization = None if organization_id is None else organization_uuid(organization_id)
-        try:
-            return await self._run(self._tracked(self._dataset.add(rows, organization)))
-        except DriverError as error:
-            raise ConfigurationError(
-                problem=f"ClickHouse rejected the rows: {error.problem}", remedy=error.remedy
-            ) from error
+        return await self._asked(self._tracked(self._dataset.add(rows, organization)), "the rows")
 
     async def copy(self, requests: Iterable[Mapping[str, Any]], organization_id: UUID) -> Loaded:
         """Add requests from the API, as `sync` does; requests that cannot be read are skipped and counted.
@@ -433,11 +423,15 @@ class LocalServer:
         1
         """
         self._running()
+        return await self._asked(self._tracked(self._dataset.copy(requests, organization_id)), "the rows")
+
+    async def _asked(self, work: Coroutine[Any, Any, T], subject: str) -> T:
+        """Run *work* on the server's loop; *subject* is for the error if ClickHouse rejects a statement."""
         try:
-            return await self._run(self._tracked(self._dataset.copy(requests, organization_id)))
+            return await self._run(work)
         except DriverError as error:
             raise ConfigurationError(
-                problem=f"ClickHouse rejected the rows: {error.problem}", remedy=error.remedy
+                problem=f"ClickHouse rejected {subject}: {error.problem}", remedy=error.remedy
             ) from error
 
     async def _tracked(self, work: Coroutine[Any, Any, Loaded]) -> Loaded:

@@ -76,12 +76,8 @@ class Endpoint(Generic[Query, Answer]):
         return json.converter.unstructure(answer)
 
 
-def _metrics_query(wire: Any) -> SessionMetricsQuery:
-    return json.converter.structure(wire, SessionMetricsQuery)
-
-
 METRICS: Final[Endpoint[SessionMetricsQuery, SessionMetrics]] = Endpoint(
-    "v1/session/metrics/query", json.query_to_wire, _metrics_query, json.metrics_from
+    "v1/session/metrics/query", json.query_to_wire, json.query_from_wire, json.metrics_from
 )
 SESSIONS: Final[Endpoint[SessionsQuery, list[Session]]] = Endpoint(
     "v1/session/query", json.sessions_query_to_wire, json.sessions_query_from_wire, json.sessions_from
@@ -91,7 +87,7 @@ SESSION_COUNT: Final[Endpoint[SessionsQuery, SessionCount]] = Endpoint(
 )
 # The body is that of the metrics; `p_size` and `use_interquartile` have no effect.
 SESSION_NAMES: Final[Endpoint[SessionMetricsQuery, list[SessionName]]] = Endpoint(
-    "v1/session/name/query", json.query_to_wire, _metrics_query, json.session_names_from
+    "v1/session/name/query", json.query_to_wire, json.query_from_wire, json.session_names_from
 )
 REQUESTS: Final[Endpoint[RequestsQuery, list[Request]]] = Endpoint(
     "v1/request/query-clickhouse",

@@ -1,7 +1,7 @@
 """`GridCell`: one query of a grid with its figures, and the quantities that grids show."""
 
 from collections.abc import Hashable, Mapping
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import attrs
 
@@ -46,7 +46,6 @@ _MEANINGS: Final = {
     "dollars": "dollars per session",
 }
 _TOTALS: Final = {"sessions": "sessions", "requests_total": "requests", "dollars_total": "dollars"}
-_LEVELS: Final[tuple[PSize, ...]] = ("p50", "p75", "p95", "p99", "p99.9")
 
 MEANS: Final[tuple[Quantity, ...]] = ("requests_mean", "seconds_mean", "dollars_mean")
 TOTALS: Final[tuple[Quantity, ...]] = ("sessions", "requests_total", "dollars_total")
@@ -62,7 +61,7 @@ def quantiles(levels: "tuple[PSize, ...]") -> tuple[Quantity, ...]:
     return tuple(f"{unit}_{level}" for level in levels for unit in _MEANINGS)  # type: ignore[misc]
 
 
-QUANTITIES: Final[tuple[Quantity, ...]] = (*MEANS, *TOTALS, *CUTS, *quantiles(_LEVELS))
+QUANTITIES: Final[tuple[Quantity, ...]] = get_args(Quantity)
 
 
 @attrs.frozen

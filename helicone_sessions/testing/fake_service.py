@@ -4,7 +4,6 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from concurrent.futures import Future
 from types import TracebackType
 from typing import Final, NoReturn, Self
 
@@ -120,7 +119,7 @@ class ServerThread:
 
     def __init__(self, server: LoopbackServer) -> None:
         self._server = server
-        self._started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+        self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="FakeHelicone", daemon=True)
 
     def start(self) -> None:
@@ -131,30 +130,26 @@ class ServerThread:
         """
         self._thread.start()
         try:
-            self._started.result()
+            asyncio.run_coroutine_threadsafe(self._server.start(), self._loop).result()
         except BaseException:
-            self._thread.join()
+            self._stop()
             raise
 
     def end(self) -> None:
         """Stop the server, and end the thread."""
-        loop, ended = self._started.result()
-        loop.call_soon_threadsafe(ended.set)
+        try:
+            asyncio.run_coroutine_threadsafe(self._server.end(), self._loop).result()
+        finally:
+            self._stop()
+
+    def _stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
     def _run(self) -> None:
-        asyncio.run(self._serve())
-
-    async def _serve(self) -> None:
-        try:
-            await self._server.start()
-        except BaseException as error:  # noqa: BLE001 - start() raises it
-            self._started.set_exception(error)
-            return
-        ended = asyncio.Event()
-        self._started.set_result((asyncio.get_running_loop(), ended))
-        await ended.wait()
-        await self._server.end()
+        # The runner cancels remaining tasks when the loop stops, and closes the loop.
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.get_loop().run_forever()
 
 
 _SECONDS_BETWEEN_CHECKS: Final = 0.001

@@ -15,8 +15,8 @@ import pytest
 from helicone_sessions import ConfigurationError, F, HeliconeClient
 from helicone_sessions.local import LocalServer
 from helicone_sessions.local.drivers.chdb import ChdbDriver
-from helicone_sessions.local.storage.record import RECORD_FILE
 from helicone_sessions.local.storage.store import Store
+from helicone_sessions.local.storage.store_files import RECORD_FILE
 from helicone_sessions.local.storage.table import OWN_DATABASE as DATABASE
 from tests.repeats import repeats
 

@@ -16,7 +16,7 @@ import attrs
 from yarl import URL
 
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.local.drivers.driver import (
+from helicone_sessions.local.drivers import (
     LARGE_FILTER_SETTINGS,
     LIMIT_SETTING_NAMES,
     DriverError,

@@ -22,7 +22,8 @@ from helicone_sessions.filters.constants import ends_in_escape, escape_like
 from helicone_sessions.filters.expression import Filter
 from helicone_sessions.filters.nodes import EVERYTHING, And, Leaf, Node, fold, simplify
 from helicone_sessions.filters.schema import SERVER_EMPTY, SERVER_NULL, ColumnFacts, Kind, Operator
-from helicone_sessions.local.storage.table import FEEDBACK, Tables
+from helicone_sessions.local.storage.fields import FEEDBACK
+from helicone_sessions.local.storage.table import Tables
 
 _NANO: Final = 9
 COMPARISONS: Final[dict[Operator, str]] = {
@@ -206,20 +207,13 @@ def check_stored(column: ColumnFacts, tables: Tables) -> None:
 
 
 def _tag(leaf: Leaf, parameters: Parameters, tables: Tables, caller: str) -> str:
-    return _any_of_several(leaf, parameters, "tag", *_around_tag(tables, caller))
-
-
-def _around_tag(tables: Tables, caller: str) -> tuple[str, str]:
-    """The SQL before and after a condition on ``tag`` that selects the requests of tagged sessions.
-
-    Raises:
-        Unanswerable: There is no table of tags.
-    """
+    """A condition that selects the requests of tagged sessions."""
     if tables.tags is None:
         raise Unanswerable("session_tag cannot be filtered on here: there is no table of tags")
     tagged = f"SELECT entity_id FROM {tables.tags} WHERE {caller} AND entity_type = 'session' AND "
     # GLOBAL, because each server of a Distributed table would otherwise look only at its own tags.
-    return f"{tables.session_id} GLOBAL IN ({tagged}", ")"
+    before = f"{tables.session_id} GLOBAL IN ({tagged}"
+    return _any_of_several(leaf, parameters, "tag", before, ")")
 
 
 def _cost(leaf: Leaf, parameters: Parameters) -> str:

@@ -8,10 +8,9 @@ from uuid import UUID
 import attrs
 
 from helicone_sessions.filters.wire import WireFilter
-from helicone_sessions.local.drivers.driver import Driver
-from helicone_sessions.local.query.grid_sql import answer_grid
+from helicone_sessions.local.drivers import Driver
 from helicone_sessions.local.query.listing_sql import LARGEST_PAGE, ContractListings, Listing, ServiceListings
-from helicone_sessions.local.query.metrics_sql import OneScan, Selection, select
+from helicone_sessions.local.query.metrics_sql import OneScan, Selection, answer_grid, select
 from helicone_sessions.local.query.overview_sql import Bars, InBar, listing_in_bar, listing_of_bars
 from helicone_sessions.local.storage.table import Tables
 from helicone_sessions.messages.grid_query import GridQuery

@@ -17,7 +17,7 @@ import attrs
 from helicone_sessions.filters.constants import escape_like
 from helicone_sessions.filters.expression import Filter
 from helicone_sessions.filters.wire import WireFilter
-from helicone_sessions.local.drivers.driver import Statement
+from helicone_sessions.local.drivers import Statement
 from helicone_sessions.local.query.contract_sql import Parameters, Unanswerable, condition
 from helicone_sessions.local.query.metrics_sql import (
     COST,
@@ -28,7 +28,8 @@ from helicone_sessions.local.query.metrics_sql import (
     with_session_totals,
 )
 from helicone_sessions.local.query.service_sql import service_condition, service_having
-from helicone_sessions.local.storage.table import SESSION_ID, Tables
+from helicone_sessions.local.storage.fields import REQUEST_COLUMNS, SESSION_ID
+from helicone_sessions.local.storage.table import Tables
 from helicone_sessions.messages.codec import decode
 from helicone_sessions.messages.query import (
     MOST_NAMES,
@@ -52,39 +53,21 @@ _EXPRESSIONS: Final[Mapping[str, str]] = {
     "cost": f"cost / {NANO}",
     **{name: f"toString(toDateTime64({name}, 3, 'UTC'))" for name in _TIMES},
 }
-# The fields of a row, each with its column.
-_FIELDS: Final[Mapping[str, str]] = {
-    "response_created_at": "response_created_at",
-    "response_body": "response_body",
+# Fields of a row whose names are not those of their columns, and columns that are not in it.
+_RENAMED: Final = {
     "response_status": "status",
-    "request_id": "request_id",
-    "request_body": "request_body",
-    "request_created_at": "request_created_at",
     "request_user_id": "user_id",
     "request_properties": "properties",
-    "provider": "provider",
     "delay_ms": "latency",
     "request_model": "model",
     "response_model": "model",
-    "model": "model",
-    "time_to_first_token": "time_to_first_token",
-    "completion_tokens": "completion_tokens",
-    "prompt_tokens": "prompt_tokens",
-    "prompt_cache_read_tokens": "prompt_cache_read_tokens",
-    "prompt_cache_write_tokens": "prompt_cache_write_tokens",
-    "country_code": "country_code",
-    "scores": "scores",
-    "properties": "properties",
     "asset_ids": "assets",
-    "target_url": "target_url",
-    "cache_reference_id": "cache_reference_id",
-    "request_referrer": "request_referrer",
-    "cache_enabled": "cache_enabled",
-    "cost": "cost",
-    "prompt_id": "prompt_id",
-    "prompt_version": "prompt_version",
-    "threat": "threat",
-    "is_passthrough_billing": "is_passthrough_billing",
+}
+_ABSENT: Final = ("organization_id", "status", "user_id", "latency", "assets")
+# The fields of a row, each with its column.
+_FIELDS: Final[Mapping[str, str]] = {
+    **{name: name for name in REQUEST_COLUMNS if name not in _ABSENT},
+    **_RENAMED,
 }
 
 # The columns of a group, and the functions that combine the columns of its parts.

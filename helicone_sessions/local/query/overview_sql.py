@@ -35,7 +35,7 @@ import attrs
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError
 from helicone_sessions.filters.wire import json_text
-from helicone_sessions.local.drivers.driver import Statement
+from helicone_sessions.local.drivers import Statement
 from helicone_sessions.local.query.listing_sql import Listing
 from helicone_sessions.local.query.metrics_sql import NANO, Selection
 from helicone_sessions.messages.converter import converter

@@ -33,7 +33,8 @@ from helicone_sessions.local.query.contract_sql import (
     has_property,
     property_value,
 )
-from helicone_sessions.local.storage.table import FEEDBACK, Tables
+from helicone_sessions.local.storage.fields import FEEDBACK
+from helicone_sessions.local.storage.table import Tables
 from helicone_sessions.messages.converter import js_number
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

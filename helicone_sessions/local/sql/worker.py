@@ -29,7 +29,8 @@ from helicone_sessions.local.drivers.chdb_process import (
     load_chdb,
 )
 from helicone_sessions.local.sql.confinement import confine
-from helicone_sessions.local.storage.table import OWN_DATABASE, REQUEST_COLUMNS, REQUESTS_TABLE
+from helicone_sessions.local.storage.fields import REQUEST_COLUMNS
+from helicone_sessions.local.storage.table import OWN_DATABASE, REQUESTS_TABLE
 from helicone_sessions.masking import masked_text
 
 _MODULE: Final = "helicone_sessions.local.sql.worker"

@@ -1,21 +1,25 @@
-"""The fields of a request, as users' rows may name and write them.
+"""The fields of a request: their columns, and how users' rows may name and write them.
 
-`FIELDS` is the one table of these rules. The parsers in Python (`value_parsers`), the conversion in SQL
-(`conversion`), the error messages and the table in the documentation are all made from it.
+`FIELDS` is the one table of these rules. The columns of the tables, the parsers in Python
+(`value_parsers`), the conversion in SQL (`conversion`), the error messages and the table in the documentation
+are all made from it.
 """
 
 import difflib
 from collections.abc import Mapping
 from datetime import tzinfo
-from enum import Enum, IntFlag
+from enum import Enum, IntFlag, StrEnum
 from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import attrs
 
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.local.storage.table import FEEDBACK, REQUEST_COLUMNS, SESSION_ID, SESSION_NAME, Stored
 from helicone_sessions.masking import masked_repr
+
+SESSION_ID: Final = "Helicone-Session-Id"
+SESSION_NAME: Final = "Helicone-Session-Name"
+FEEDBACK: Final = "helicone-score-feedback"
 
 CostUnit = Literal["dollars", "billionths"]
 COST_UNITS: Final = ("dollars", "billionths")
@@ -23,6 +27,25 @@ COST_UNITS: Final = ("dollars", "billionths")
 IMPLAUSIBLE_COST: Final = 1000
 # The reason of a rejected row, beside its fields; a fixed row may keep it.
 REJECTED: Final = "_rejected"
+
+
+class Stored(StrEnum):
+    """The types of the stored columns, as ClickHouse spells them."""
+
+    UUID = "UUID"
+    TIME = "DateTime64(3, 'UTC')"
+    MAYBE_TIME = "Nullable(DateTime64(3, 'UTC'))"
+    WHOLE = "Int64"
+    MAYBE_WHOLE = "Nullable(Int64)"
+    NANODOLLARS = "UInt64"
+    NAME = "LowCardinality(String)"
+    TEXT = "String"
+    MAYBE_TEXT = "Nullable(String)"
+    FLAG = "Bool"
+    MAYBE_FLAG = "Nullable(Bool)"
+    TEXTS = "Array(String)"
+    PROPERTIES = "Map(LowCardinality(String), String)"
+    SCORES = "Map(LowCardinality(String), Int64)"
 
 
 class Form(Enum):
@@ -57,6 +80,7 @@ class Field:
 
     Args:
         column: Its column in the table.
+        stored: The type of that column.
         form: The form of its values.
         aliases: Its other names, in order of precedence after its own; the first value counts.
         is_required: Whether a row without it is rejected.
@@ -64,6 +88,7 @@ class Field:
     """
 
     column: str
+    stored: Stored
     form: Form
     aliases: tuple[str, ...] = ()
     is_required: bool = False
@@ -79,59 +104,56 @@ class Field:
         """The stored value of a request without this field, in words."""
         if self.is_required:
             return "the row is rejected"
-        return self.default or _DEFAULTS[REQUEST_COLUMNS[self.column]]
+        return self.default or _DEFAULTS.get(self.stored, "null")
 
 
 MISSING_FLAGS: Final = {"cost": Flags.NO_COST, "status": Flags.NO_STATUS, "model": Flags.NO_MODEL}
 
 _DEFAULTS: Final = {
     Stored.UUID: "zeros",
-    Stored.MAYBE_TIME: "null",
     Stored.WHOLE: "0",
-    Stored.MAYBE_WHOLE: "null",
     Stored.NANODOLLARS: "0",
     Stored.NAME: "empty text",
     Stored.TEXT: "empty text",
-    Stored.MAYBE_TEXT: "null",
     Stored.FLAG: "false",
-    Stored.MAYBE_FLAG: "null",
     Stored.TEXTS: "an empty list",
     Stored.PROPERTIES: "no keys",
     Stored.SCORES: "no keys",
 }
 
 _FIELDS: Final = (
-    Field("request_id", Form.UUID, default="an id from the file name, position and content"),
-    Field("organization_id", Form.UUID, default="the organisation of the data"),
-    Field("request_created_at", Form.TIME, is_required=True),
-    Field("response_created_at", Form.TIME),
-    Field("latency", Form.MILLISECONDS, ("delay_ms",)),
-    Field("time_to_first_token", Form.MILLISECONDS),
-    Field("prompt_tokens", Form.COUNT),
-    Field("completion_tokens", Form.COUNT),
-    Field("prompt_cache_read_tokens", Form.COUNT),
-    Field("prompt_cache_write_tokens", Form.COUNT),
-    Field("status", Form.STATUS, ("response_status",)),
-    Field("cost", Form.DOLLARS, ("costUSD",)),
-    Field("model", Form.TEXT, ("model_override", "response_model", "request_model")),
-    Field("provider", Form.TEXT),
-    Field("user_id", Form.TEXT, ("request_user_id",)),
-    Field("target_url", Form.TEXT),
-    Field("country_code", Form.TEXT),
-    Field("threat", Form.FLAG),
-    Field("properties", Form.PROPERTIES, ("request_properties",)),
-    Field("scores", Form.SCORES),
-    Field("request_body", Form.BODY),
-    Field("response_body", Form.BODY),
-    Field("assets", Form.TEXTS, ("asset_ids",)),
-    Field("cache_enabled", Form.FLAG),
-    Field("cache_reference_id", Form.UUID),
-    Field("prompt_id", Form.TEXT),
-    Field("prompt_version", Form.TEXT),
-    Field("request_referrer", Form.TEXT),
-    Field("is_passthrough_billing", Form.FLAG),
+    Field("request_id", Stored.UUID, Form.UUID, default="an id from the file name, position and content"),
+    Field("organization_id", Stored.UUID, Form.UUID, default="the organisation of the data"),
+    Field("request_created_at", Stored.TIME, Form.TIME, is_required=True),
+    Field("response_created_at", Stored.MAYBE_TIME, Form.TIME),
+    Field("latency", Stored.MAYBE_WHOLE, Form.MILLISECONDS, ("delay_ms",)),
+    Field("time_to_first_token", Stored.MAYBE_WHOLE, Form.MILLISECONDS),
+    Field("prompt_tokens", Stored.MAYBE_WHOLE, Form.COUNT),
+    Field("completion_tokens", Stored.MAYBE_WHOLE, Form.COUNT),
+    Field("prompt_cache_read_tokens", Stored.WHOLE, Form.COUNT),
+    Field("prompt_cache_write_tokens", Stored.WHOLE, Form.COUNT),
+    Field("status", Stored.WHOLE, Form.STATUS, ("response_status",)),
+    Field("cost", Stored.NANODOLLARS, Form.DOLLARS, ("costUSD",)),
+    Field("model", Stored.NAME, Form.TEXT, ("model_override", "response_model", "request_model")),
+    Field("provider", Stored.NAME, Form.TEXT),
+    Field("user_id", Stored.NAME, Form.TEXT, ("request_user_id",)),
+    Field("target_url", Stored.MAYBE_TEXT, Form.TEXT),
+    Field("country_code", Stored.MAYBE_TEXT, Form.TEXT),
+    Field("threat", Stored.MAYBE_FLAG, Form.FLAG),
+    Field("properties", Stored.PROPERTIES, Form.PROPERTIES, ("request_properties",)),
+    Field("scores", Stored.SCORES, Form.SCORES),
+    Field("request_body", Stored.TEXT, Form.BODY),
+    Field("response_body", Stored.TEXT, Form.BODY),
+    Field("assets", Stored.TEXTS, Form.TEXTS, ("asset_ids",)),
+    Field("cache_enabled", Stored.FLAG, Form.FLAG),
+    Field("cache_reference_id", Stored.UUID, Form.UUID),
+    Field("prompt_id", Stored.TEXT, Form.TEXT),
+    Field("prompt_version", Stored.TEXT, Form.TEXT),
+    Field("request_referrer", Stored.TEXT, Form.TEXT),
+    Field("is_passthrough_billing", Stored.FLAG, Form.FLAG),
 )
 FIELDS: Final[Mapping[str, Field]] = {field.column: field for field in _FIELDS}
+REQUEST_COLUMNS: Final[Mapping[str, Stored]] = {field.column: field.stored for field in _FIELDS}
 
 TAG: Final = "session_tag"
 TAGS: Final = (TAG, "session_tags")

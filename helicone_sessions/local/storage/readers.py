@@ -14,7 +14,6 @@ import os
 import zlib
 from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from enum import Enum, auto
 from pathlib import Path
 from typing import IO, Any, Final, Protocol, cast
 
@@ -85,21 +84,12 @@ class Placed:
     index: int = 0
 
 
-class Format(Enum):
-    """How ClickHouse reads a block; `ROWS` is not for ClickHouse."""
-
-    JSON_LINES = auto()
-    CSV = auto()
-    ARROW = auto()
-    ROWS = auto()
-
-
 class Block(Protocol):
     """Consecutive rows of a file."""
 
     @property
-    def format(self) -> Format:
-        """How ClickHouse reads the block."""
+    def is_for_python(self) -> bool:
+        """Whether ClickHouse cannot read it as Python does."""
         ...
 
     @property
@@ -283,7 +273,7 @@ class JsonLines:
     payload: bytearray
     first: int
     fraction: float | None
-    format: Format = Format.JSON_LINES
+    is_for_python: bool = False
 
     @property
     def count(self) -> int:
@@ -395,7 +385,7 @@ class RowList:
     placed: list[Placed]
     fraction: float | None
     names: tuple[str, ...] = ()
-    format: Format = Format.ROWS
+    is_for_python: bool = True
 
     @property
     def count(self) -> int:
@@ -418,7 +408,7 @@ class CsvRows:
     names: tuple[str, ...]
     # The line of the file in which each row ends.
     lines: list[int]
-    format: Format
+    is_for_python: bool
     skips_spaces: bool = False
 
     @property
@@ -453,7 +443,7 @@ class CsvLines:
     names: tuple[str, ...]
     # The number of the first line.
     first_line: int
-    format: Format = Format.CSV
+    is_for_python: bool = False
 
     @property
     def count(self) -> int:
@@ -634,7 +624,6 @@ class _CsvReader:
         if _is_utf8(text):
             # ClickHouse takes empty lines of a single column for rows, and no other line breaks.
             is_plain = len(self._names) > 1 and "\0" not in text and text.count("\r") == text.count("\r\n")
-            form = Format.CSV if is_plain and not self._skips_spaces else Format.ROWS
             yield CsvRows(
                 self._file,
                 text,
@@ -642,7 +631,7 @@ class _CsvReader:
                 self._source.fraction,
                 self._names,
                 numbers,
-                form,
+                self._skips_spaces or not is_plain,
                 self._skips_spaces,
             )
             self._first += len(ends)
@@ -700,7 +689,7 @@ class ArrowRows:
     first: int
     fraction: float | None
     names: tuple[str, ...]
-    format: Format = Format.ARROW
+    is_for_python: bool = False
 
     @property
     def count(self) -> int:

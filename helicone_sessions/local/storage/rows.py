@@ -21,6 +21,7 @@ from helicone_sessions.local.storage.fields import (
     FIELDS,
     MISSING_FLAGS,
     REJECTED,
+    SESSION_ID,
     TAG,
     TAGS,
     Flags,
@@ -31,7 +32,6 @@ from helicone_sessions.local.storage.fields import (
     map_and_key,
 )
 from helicone_sessions.local.storage.readers import Placed, Unreadable
-from helicone_sessions.local.storage.table import SESSION_ID
 from helicone_sessions.local.storage.value_parsers import (
     ITEM_PARSERS,
     ImplausibleCost,
@@ -204,8 +204,9 @@ class RowEncoder:
         with_rejects: bool = False,
         remedy: str | None = None,
     ) -> None:
-        self._allowed = None if organizations is None else {str(each) for each in organizations}
-        self._version = first_version
+        # The organisations that rows may name; None before the first row has decided.
+        self.allowed = None if organizations is None else {str(each) for each in organizations}
+        self.next_version = first_version
         self._with_rejects = with_rejects
         self._remedy = remedy
         self.options = options
@@ -254,24 +255,14 @@ class RowEncoder:
         self._is_stopped = True
 
     @property
-    def allowed(self) -> Collection[str] | None:
-        """The organisations that rows may name; None before the first row has decided."""
-        return self._allowed
-
-    @property
     def names(self) -> tuple[str, ...]:
         """The names of the columns in the rows so far, up to a limit."""
         return tuple(self._names)
 
-    @property
-    def next_version(self) -> int:
-        """A version above the versions of all rows so far."""
-        return self._version
-
     def reserve(self, count: int) -> int:
-        """Reserve versions for *count* rows that ClickHouse reads, and return the first."""
-        first = self._version
-        self._version += count
+        """Reserve versions for *count* rows, and return the first."""
+        first = self.next_version
+        self.next_version += count
         return first
 
     def note_columns(self, names: tuple[Any, ...]) -> "ColumnPlan":
@@ -302,11 +293,7 @@ class RowEncoder:
         if "request_id" not in stored:
             name = _row_id(placed, line)
             line = f'{{"request_id":"{name}",{line[1:]}'
-        if placed.version is None:
-            version = self._version
-            self._version += 1
-        else:
-            version = placed.version
+        version = self.reserve(1) if placed.version is None else placed.version
         line = f'{{"version":{version},{line[1:]}'
         session = stored.get("properties", {}).get(SESSION_ID, "")
         if tags and not session:
@@ -320,19 +307,19 @@ class RowEncoder:
     def _claim(self, stored: dict[str, Any], where: str) -> None:
         """Check or set the organisation of a row."""
         named = stored.get("organization_id")
-        if self._allowed is None:
-            self._allowed = {named or str(DEFAULT_ORGANIZATION)}
+        if self.allowed is None:
+            self.allowed = {named or str(DEFAULT_ORGANIZATION)}
         if named is None:
-            if len(self._allowed) != 1:
+            if len(self.allowed) != 1:
                 raise BadRow(
                     where,
                     None,
-                    f"has no organization_id, which is required with {len(self._allowed)} organisations",
+                    f"has no organization_id, which is required with {len(self.allowed)} organisations",
                 )
-            (named,) = self._allowed
+            (named,) = self.allowed
             stored["organization_id"] = named
-        elif named not in self._allowed:
-            raise BadRow(where, "organization_id", f"must be {_expected(self._allowed)}, got {named}")
+        elif named not in self.allowed:
+            raise BadRow(where, "organization_id", f"must be {_expected(self.allowed)}, got {named}")
         self.organizations.add(named)
 
 

@@ -24,22 +24,13 @@ import attrs
 
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.filters.cautions import DataGaps
+from helicone_sessions.local.drivers import UNLIMITED, DriverError, WritableDriver, rows_of
 from helicone_sessions.local.drivers.chdb import ChdbDriver
-from helicone_sessions.local.drivers.driver import DriverError, Statement, WritableDriver
-from helicone_sessions.local.storage.checkpoint import delete_checkpoint
 from helicone_sessions.local.storage.fields import RowOptions
-from helicone_sessions.local.storage.loader import Loader, RejectsFile, uncancelled
-from helicone_sessions.local.storage.profile import (
-    data_gaps,
-    has_several_names,
-    is_due,
-    property_columns,
-    update_property_columns,
-)
+from helicone_sessions.local.storage.loader import Loader, MovePlan, RejectsFile, StagingTables, uncancelled
 from helicone_sessions.local.storage.readers import Data
-from helicone_sessions.local.storage.record import Record, RecordKeeper, inspect
 from helicone_sessions.local.storage.rows import DEFAULT_ORGANIZATION, Loaded, RowEncoder
-from helicone_sessions.local.storage.staging import UNLIMITED, MovePlan, StagingTables
+from helicone_sessions.local.storage.store_files import Record, RecordKeeper, delete_checkpoint, inspect
 from helicone_sessions.local.storage.table import (
     LAYOUT,
     LAYOUT_MARK,
@@ -48,7 +39,12 @@ from helicone_sessions.local.storage.table import (
     REQUESTS_TABLE,
     Tables,
     create_statements,
+    data_gaps,
+    has_several_names,
+    is_due,
     layout_of,
+    property_columns,
+    update_property_columns,
 )
 from helicone_sessions.masking import masked_repr
 
@@ -155,9 +151,10 @@ class Store:
         if is_damaged:
             await self._delete_duplicates()
         await self._move_staged()
-        found = await self._query(
+        found = await rows_of(
+            self._driver,
             "SELECT organization_id, max(version), count()"
-            f" FROM {self._database}.{REQUESTS_TABLE} GROUP BY organization_id"
+            f" FROM {self._database}.{REQUESTS_TABLE} GROUP BY organization_id",
         )
         self.organizations = frozenset(UUID(each) for each, _, _ in found)
         self._version = max((int(version) for _, version, _ in found), default=0) + 1
@@ -216,7 +213,8 @@ class Store:
             self._staged = _Staged.USELESS
             try:
                 self._refuse_if_closed()
-                await self._read(self._stage(encoder, data, rejects, on_progress))
+                with RejectsFile(rejects, data) as rejected:
+                    await self._read(Loader(encoder, data, self._staging, rejected, on_progress).run())
             except BaseException as error:
                 is_cut_short = isinstance(error, asyncio.CancelledError) or self._is_closed
                 if is_cut_short and self._is_kept and on_progress is not None:
@@ -313,7 +311,7 @@ class Store:
     async def _check_layout(self) -> None:
         names = ", ".join(f"'{name}'" for name in OWN_TABLES)
         text = f"SELECT comment FROM system.tables WHERE database = {{name:String}} AND name IN ({names})"
-        for (comment,) in await self._query(text, name=self._database):
+        for (comment,) in await rows_of(self._driver, text, name=self._database):
             if comment != LAYOUT_MARK:
                 raise self._other_layout(comment)
 
@@ -345,7 +343,8 @@ class Store:
         delete_checkpoint(directory)
         await self._keeper.keep(Record(is_moving=True))
         # A part cannot be detached while there are patches; the caller repeats their deletes.
-        patches = await self._query(
+        patches = await rows_of(
+            self._driver,
             "SELECT table, name FROM system.parts"
             " WHERE database = {name:String} AND active AND startsWith(name, 'patch-')",
             name=self._database,
@@ -375,16 +374,6 @@ class Store:
             raise
         finally:
             self._reading = None
-
-    async def _stage(
-        self,
-        encoder: RowEncoder,
-        data: Data,
-        rejects: str | os.PathLike[str] | None,
-        on_progress: Callable[[int], None] | None,
-    ) -> None:
-        with RejectsFile(rejects, data) as rejected:
-            await Loader(encoder, data, self._staging, rejected, on_progress).run()
 
     async def _complete(self, encoder: RowEncoder) -> None:
         try:
@@ -468,9 +457,6 @@ class Store:
         await self._staging.clear()
         self._staged = _Staged.NOTHING
 
-    async def _query(self, text: str, **parameters: str) -> list[list[Any]]:
-        return (await self._driver.query(Statement(text, parameters), UNLIMITED)).rows
-
 
 class ReadWriteLock:
     """Admits readers together and a writer alone, in the order in which they arrive."""
@@ -540,7 +526,7 @@ async def rebuild(path: Path) -> int:
 
 async def _check_layouts(driver: WritableDriver, path: Path) -> None:
     text = f"SELECT name, comment FROM system.tables WHERE database = '{OWN_DATABASE}'"
-    comments = dict((await driver.query(Statement(text))).rows)
+    comments = dict(await rows_of(driver, text))
     if REQUESTS_TABLE not in comments:
         raise ConfigurationError(argument="path", problem=f"holds no store, got {path}")
     for table in OWN_TABLES:
@@ -568,8 +554,8 @@ async def _rebuild(driver: WritableDriver) -> int:
     for table in OWN_TABLES:
         await driver.execute(f"EXCHANGE TABLES {fresh}.{table} AND {OWN_DATABASE}.{table}")
     await driver.execute(f"DROP DATABASE {fresh} SYNC")
-    found = await driver.query(Statement(f"SELECT count() FROM {OWN_DATABASE}.{REQUESTS_TABLE}"))
-    requests = int(found.rows[0][0])
+    ((count,),) = await rows_of(driver, f"SELECT count() FROM {OWN_DATABASE}.{REQUESTS_TABLE}")
+    requests = int(count)
     if is_due(0, requests):
         await update_property_columns(driver, OWN_DATABASE)
     return requests
@@ -582,4 +568,4 @@ async def _common_columns(driver: WritableDriver, table: str, fresh: str) -> lis
         f"SELECT name FROM system.columns WHERE table = '{table}' AND database IN ({databases})"
         " AND default_kind IN ('', 'DEFAULT') GROUP BY name HAVING count() = 2 ORDER BY name"
     )
-    return [name for (name,) in (await driver.query(Statement(text))).rows]
+    return [name for (name,) in await rows_of(driver, text)]

@@ -1,26 +1,33 @@
-"""The record of a store on disk: how many rows it must hold, which is checked when the store opens.
+"""The two files beside the tables of a store: the record of its rows, and the checkpoint of a sync.
 
-ClickHouse moves unreadable parts of a table out of the way and continues with the others.
-The record then shows that rows are missing.
+ClickHouse moves unreadable parts of a table out of the way and continues with the others. The record then
+shows that rows are missing. The checkpoint has the time ranges whose requests a store holds completely, by
+organisation. It is written after the rows: after a kill between the two, the next sync reads and replaces
+them.
 """
 
 import asyncio
 import json
+import logging
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 import attrs
 
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.local.drivers.driver import DriverError, Limits, Statement, WritableDriver
+from helicone_sessions.local.drivers import DriverError, WritableDriver, rows_of
 from helicone_sessions.local.private_files import replace_durably
 from helicone_sessions.local.storage.table import OWN_TABLES, REQUESTS_TABLE, TAGS_TABLE
 from helicone_sessions.masking import masked_text
 
+_LOG: Final = logging.getLogger(__name__)
+
 RECORD_FILE: Final = "helicone-sessions.json"
-_UNLIMITED: Final = Limits(seconds=None)
+CHECKPOINT_FILE: Final = "helicone-sync.json"
 _TABLES: Final = (
     "SELECT name FROM system.tables WHERE database = {database:String}"
     f" AND name IN ({', '.join(map(repr, OWN_TABLES))})"
@@ -111,7 +118,7 @@ async def inspect(driver: WritableDriver, database: str, directory: Path) -> Ins
         record = Record.read(directory)
     except (OSError, ValueError, KeyError, TypeError):
         return Inspection(None, (f"{RECORD_FILE}, the record of its rows, cannot be read",))
-    tables = {table for (table,) in await _select(driver, _TABLES, database)}
+    tables = {table for (table,) in await rows_of(driver, _TABLES, database=database)}
     if record is not None and (missing := [table for table in OWN_TABLES if table not in tables]):
         return Inspection(record, tuple(f"the table {table} is missing" for table in missing))
     damaged = await _damaged_parts(driver, database, sorted(tables))
@@ -119,7 +126,7 @@ async def inspect(driver: WritableDriver, database: str, directory: Path) -> Ins
     if not damaged and tables.issuperset(OWN_TABLES):
         losses = _differences(record, *await _count_rows(driver, database))
     if losses and not damaged:
-        parts = await _select(driver, _DETACHED, database)
+        parts = await rows_of(driver, _DETACHED, database=database)
         losses += [f"ClickHouse could not read {part} of {table}" for table, part in parts]
     return Inspection(record, tuple(losses), tuple(damaged))
 
@@ -130,7 +137,7 @@ async def _damaged_parts(
     """A description of the damage for the table and the name of each damaged part."""
     damaged = {}
     for table in tables:
-        for part, is_intact, reason in await _select(driver, f"CHECK TABLE {database}.{table}"):
+        for part, is_intact, reason in await rows_of(driver, f"CHECK TABLE {database}.{table}"):
             if not is_intact:
                 why = masked_text(reason, most=_LONGEST_REASON)
                 damaged[table, part] = f"part {part} of {table} is damaged ({why})"
@@ -197,11 +204,134 @@ class RecordKeeper:
 
 async def _count_rows(driver: WritableDriver, database: str) -> tuple[int, int]:
     """The number of requests and of different tags in a store."""
-    requests = await _select(driver, f"SELECT count() FROM {database}.{REQUESTS_TABLE}")
-    tags = await _select(driver, f"SELECT count() FROM {database}.{TAGS_TABLE} FINAL")
+    requests = await rows_of(driver, f"SELECT count() FROM {database}.{REQUESTS_TABLE}")
+    tags = await rows_of(driver, f"SELECT count() FROM {database}.{TAGS_TABLE} FINAL")
     return int(requests[0][0]), int(tags[0][0])
 
 
-async def _select(driver: WritableDriver, text: str, database: str | None = None) -> list[list[Any]]:
-    parameters = {} if database is None else {"database": database}
-    return (await driver.query(Statement(text, parameters), _UNLIMITED)).rows
+Period = tuple[datetime, datetime]
+"""A start and an end; the end is excluded."""
+
+
+@attrs.frozen
+class Coverage:
+    """The time ranges of one organisation whose requests are stored.
+
+    Args:
+        periods: The time ranges, in order and without overlap.
+        newest: The time of the newest request.
+
+    >>> from datetime import UTC
+    >>> day = lambda number: datetime(2026, 11, number, tzinfo=UTC)
+    >>> covered = Coverage().plus(day(1), day(3)).plus(day(5), day(7))
+    >>> [(start.day, end.day) for start, end in covered.missing(day(2), day(9))]
+    [(3, 5), (7, 9)]
+    >>> len(covered.plus(day(3), day(5)).periods)
+    1
+    """
+
+    periods: tuple[Period, ...] = ()
+    newest: datetime | None = None
+
+    def plus(self, start: datetime, end: datetime) -> "Coverage":
+        """The coverage with one more period, which may overlap others or be empty."""
+        merged: list[Period] = []
+        for first, last in sorted([*self.periods, *([(start, end)] if start < end else [])]):
+            if merged and first <= merged[-1][1]:
+                merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+            else:
+                merged.append((first, last))
+        return attrs.evolve(self, periods=tuple(merged))
+
+    def with_newest(self, moment: datetime) -> "Coverage":
+        """The coverage after a request of this time."""
+        return attrs.evolve(self, newest=max(moment, self.newest or moment))
+
+    def missing(self, start: datetime, end: datetime) -> Iterator[Period]:
+        """The periods between *start* and *end* that are not covered, in order."""
+        for first, last in self.periods:
+            if start < min(first, end):
+                yield start, min(first, end)
+            start = max(start, last)
+        if start < end:
+            yield start, end
+
+
+def read_checkpoint(directory: Path, organization: UUID) -> Coverage:
+    """The coverage of an organisation; empty if the file is missing or damaged.
+
+    Raises:
+        ConfigurationError: The file cannot be read.
+    """
+    found = _read(directory).get(str(organization))
+    try:
+        return Coverage() if found is None else _coverage(found)
+    except (TypeError, ValueError, KeyError):
+        _LOG.warning("%s is damaged; the sync starts from the beginning", directory / CHECKPOINT_FILE)
+        return Coverage()
+
+
+def write_checkpoint(directory: Path, organization: UUID, coverage: Coverage) -> None:
+    """Replace the coverage of an organisation; when this returns, it survives a power failure.
+
+    Raises:
+        ConfigurationError: The file cannot be written.
+    """
+    newest = coverage.newest
+    entry = {
+        "covered": [[start.isoformat(), end.isoformat()] for start, end in coverage.periods],
+        "newest": None if newest is None else newest.isoformat(),
+    }
+    whole = {**_read(directory), str(organization): entry}
+    try:
+        replace_durably(directory / CHECKPOINT_FILE, json.dumps(whole, indent=1).encode())
+    except OSError as error:
+        raise _unusable(directory, "written", error) from error
+
+
+def delete_checkpoint(directory: Path) -> None:
+    """Forget the coverage, because rows are lost: the next sync reads everything again.
+
+    Raises:
+        ConfigurationError: The file cannot be deleted.
+    """
+    try:
+        (directory / CHECKPOINT_FILE).unlink(missing_ok=True)
+    except OSError as error:
+        raise _unusable(directory, "deleted", error) from error
+
+
+def _read(directory: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((directory / CHECKPOINT_FILE).read_bytes())
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        _LOG.warning("%s is damaged; the sync starts from the beginning", directory / CHECKPOINT_FILE)
+        return {}
+    except OSError as error:
+        raise _unusable(directory, "read", error) from error
+    return found if isinstance(found, dict) else {}
+
+
+def _coverage(entry: dict[str, Any]) -> Coverage:
+    coverage = Coverage()
+    for start, end in entry["covered"]:
+        coverage = coverage.plus(_moment(start), _moment(end))
+    newest = entry["newest"]
+    return coverage if newest is None else coverage.with_newest(_moment(newest))
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("it has no time zone")
+    return moment
+
+
+def _unusable(directory: Path, action: str, error: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        argument="path",
+        problem=f"{str(directory / CHECKPOINT_FILE)!r} cannot be {action}: {error.strerror}",
+        remedy="Check the permissions of the directory",
+    )
