@@ -28,13 +28,13 @@ import attrs
 from measure import Bar, report
 
 from helicone_sessions import F, Filter, SessionMetricsQuery, TimeFilter
+from helicone_sessions.local.dataset import find_tables
+from helicone_sessions.local.drivers import Limits
 from helicone_sessions.local.drivers.chdb import ChdbDriver
-from helicone_sessions.local.drivers.driver import Limits
 from helicone_sessions.local.query.engine import Engine
-from helicone_sessions.local.query.foreign_tables import find_tables
-from helicone_sessions.local.storage.profile import update_property_columns
+from helicone_sessions.local.storage.fields import REQUEST_COLUMNS, SESSION_ID, SESSION_NAME
 from helicone_sessions.local.storage.store import Store
-from helicone_sessions.local.storage.table import REQUEST_COLUMNS, SESSION_ID, SESSION_NAME
+from helicone_sessions.local.storage.table import update_property_columns
 
 # The tests are not installed.
 sys.path.append(str(Path(__file__).parents[1]))

@@ -17,7 +17,7 @@ from measure import Bar, compare, report
 
 from helicone_sessions import F, Filter, all_of, any_of, parse_filter
 
-# Four kinds of conditions by turns, as the API takes them and as they are written here.
+# Four kinds of conditions in turn, as the API accepts them and as they are written here.
 WIRE = (
     '{{"request_response_rmt": {{"cost": {{"gt": {0}.5}}}}}}',
     '{{"request_response_rmt": {{"model": {{"contains": "gpt{0}"}}}}}}',

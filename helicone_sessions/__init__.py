@@ -1,4 +1,4 @@
-"""An async client for Helicone's session metrics, with filters that cannot be built wrong."""
+"""An async client for Helicone's session metrics, with filters that mean what they say."""
 
 import importlib
 from typing import TYPE_CHECKING, Any

@@ -10,7 +10,7 @@ from typing import Protocol
 class Clock(Protocol):
     """A clock: seconds that never go back, and a way to sleep.
 
-    Every object with these two methods is a clock.
+    Any object with these two methods is a clock.
 
     >>> class Counted:
     ...     seconds = 0.0
@@ -25,7 +25,7 @@ class Clock(Protocol):
     """
 
     def now(self) -> float:
-        """The present second; only differences between two readings have a meaning."""
+        """The current time in seconds; only differences between two readings are meaningful."""
         ...
 
     async def sleep(self, seconds: float) -> None:

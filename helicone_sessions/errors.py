@@ -19,7 +19,7 @@
        ├─ InvalidRequest                      400, 404, 422
        ├─ RateLimited                         429 that is too long to wait for
        ├─ QueryFailed                         the service's error text
-       ├─ ServerError                         5xx without such a text
+       ├─ ServerError                         5xx without such text
        └─ UnexpectedResponse                  anything else
 
 ``HeliconeFilterWarning(UserWarning)`` is the only warning: the open-source server is known to read a filter
@@ -127,7 +127,7 @@ class MissingExtra(ConfigurationError, ImportError):
     """A part of the package needs a dependency that is not installed.
 
     Args:
-        extra: The extra of ``helicone-sessions`` that brings it.
+        extra: The extra of ``helicone-sessions`` that installs it.
         package: The missing package.
         purpose: The feature that needs it.
 
@@ -247,7 +247,7 @@ class TransportError(HeliconeError):
         parts: The parts of a `HeliconeError`.
 
     >>> print(TransportError("the connection broke", attempts=5, waited=6.5))
-    the connection broke (after 5 attempts and 6.5 s of waits)
+    the connection broke (after 5 attempts and 6.5 s of waiting)
     """
 
     def __init__(self, message: str, *, attempts: int = 1, waited: float = 0.0, **parts: Any) -> None:
@@ -265,7 +265,7 @@ def _tries(attempts: int, waited: float) -> str:
         return ""
     if attempts == 0:
         return "before the first attempt"
-    return f"after {attempts} attempts" + (f" and {waited:.1f} s of waits" if waited >= 0.05 else "")
+    return f"after {attempts} attempts" + (f" and {waited:.1f} s of waiting" if waited >= 0.05 else "")
 
 
 class RequestTimeout(TransportError, TimeoutError):
@@ -323,7 +323,7 @@ class APIError(HeliconeError):
         remedy: The way to fix it; ``str()`` shows it after the message.
 
     >>> print(APIError("Too many requests", status=429, request_id="req-7", attempts=5, waited=61.2))
-    Too many requests (status 429, request id req-7, after 5 attempts and 61.2 s of waits)
+    Too many requests (status 429, request id req-7, after 5 attempts and 61.2 s of waiting)
     """
 
     def __init__(
@@ -356,9 +356,9 @@ class APIError(HeliconeError):
 
 
 class AuthenticationError(APIError):
-    """The key is missing, unknown, or lacks the permission (401, 403).
+    """The key is missing or unknown, or lacks permission (401, 403).
 
-    This request is a POST, for which Helicone requires a key with write permission (executed; since
+    This request is a POST, for which Helicone requires a key with write permission (observed, since
     2026-03-02), although it only reads.
 
     >>> import asyncio
@@ -432,7 +432,7 @@ class ServerError(APIError):
         message: The failure.
         retry_after: The wait in seconds that the response requests, or None.
         is_lasting: Whether the server itself could not handle the request, for example because it is too
-            large; a retry would fail again, unless the message names a passing cause.
+            large; a retry would fail again, unless the message names a transient cause.
         answer: ``status`` and the other arguments of `APIError`.
 
     >>> print(ServerError("the service answered with status 503 and a page of HTML", status=503, attempts=5))
@@ -454,7 +454,7 @@ class UnexpectedResponse(APIError):
         message: The fault.
         path: The JSON path of the fault.
         is_truncated: Whether the body ends too early, as it does when its sender failed; a retry may succeed.
-        is_too_large: Whether the body is larger than the client takes.
+        is_too_large: Whether the body is larger than the client accepts.
         answer: ``status`` and the other arguments of `APIError`.
 
     >>> UnexpectedResponse("the field 'average' is missing", status=200, path="$.data.average").path

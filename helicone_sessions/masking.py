@@ -1,7 +1,7 @@
-"""Values and texts for messages, logs and reports: without secrets, without control characters, and short.
+"""Values and text for messages, logs and reports: without secrets, without control characters, and short.
 
-Secrets are masked before a text is cut, in every spelling: plain, quoted, escaped for JSON, Python, HTML or a
-URL, and cut by others before.
+Secrets are masked before text is cut, in every spelling: plain, quoted, escaped for JSON, Python, HTML or a
+URL, and already cut by others.
 """
 
 import html
@@ -33,7 +33,7 @@ def masked_repr(value: object, *secrets: str, most: int = 60) -> str:
 
     Args:
         value: The value; a string is shown in quotes.
-        secrets: Known secrets. Texts that look like keys are masked even if they are not listed.
+        secrets: Known secrets. Text that looks like a key is masked even if it is not listed.
         most: The number of characters after which the text is cut.
 
     >>> masked_repr("fast"), masked_repr(["sk-helicone-abc1234"]), masked_repr("x" * 100, most=10)
@@ -46,18 +46,18 @@ def masked_repr(value: object, *secrets: str, most: int = 60) -> str:
     try:
         text = repr(value)
     except ValueError:
-        text = "a number of thousands of digits"
+        text = "a number with thousands of digits"
     except Exception:  # noqa: BLE001 - the repr of a caller's class may raise anything
         text = f"<{type(value).__name__} without a repr>"
     return masked_text(text, *secrets, most=most)
 
 
 def masked_text(text: str, *secrets: str, most: int = 500) -> str:
-    r"""A text from outside, without secrets and control characters, cut if it is long.
+    r"""Text from outside, without secrets and control characters, cut if it is long.
 
     Args:
-        text: For example part of a response, or the message of another library's exception.
-        secrets: Known secrets. Texts that look like keys are masked even if they are not listed.
+        text: The text, such as part of a response or the message of another library's exception.
+        secrets: Known secrets. Text that looks like a key is masked even if it is not listed.
         most: The number of characters after which the text is cut.
 
     >>> masked_text("no such key: \\u0073k-1%32", "sk-12"), masked_text("\x1b[31mred")
@@ -72,7 +72,7 @@ def masked_text(text: str, *secrets: str, most: int = 500) -> str:
 
 
 def printable(text: str) -> str:
-    r"""A text from outside without control characters, which a terminal would obey.
+    r"""Text from outside without control characters, which a terminal would interpret.
 
     >>> printable("\x1b[31mred\x07")
     '[31mred'
@@ -81,7 +81,7 @@ def printable(text: str) -> str:
 
 
 def _considered(most: int) -> int:
-    """The length to which a text is cut first, so that messages about large values are fast."""
+    """The length to which text is cut first, so that messages about large values are fast."""
     return 4 * most + 2000
 
 
@@ -91,7 +91,7 @@ def _is_control(letter: str) -> bool:
 
 
 def _unescaped(text: str) -> tuple[str, list[int]]:
-    """The text with each escape replaced by the character that it means, and the place of each character."""
+    """The text with each escape replaced by its character, and the position of each character."""
     plain: list[str] = []
     starts: list[int] = []
     for unit in _UNIT.finditer(text):
@@ -128,7 +128,7 @@ def _secret_spans(text: str, secrets: Iterable[str]) -> Iterator[tuple[int, int]
 
 
 def _part_spans(text: str, secret: str) -> Iterator[tuple[int, int]]:
-    """The places where the text holds the secret, or ends within it after a long enough beginning."""
+    """The positions at which the text holds the secret, or ends within it after a long enough beginning."""
     head = secret[:_SHORTEST_PART]
     start = text.find(head)
     while start >= 0:

@@ -40,11 +40,11 @@ class _Begun:
 class OpenTelemetryHooks(Hooks):
     """Creates a span for each query, with a child for each attempt; pass it to a client as *hooks*.
 
-    The parent of a query's span is the span that is current where the query starts, also in a batch. While a
+    The parent of a query's span is the span that is current where the query starts, even in a batch. While a
     query or an attempt runs, its span is current. Attempts follow the stable semantic conventions for HTTP
     clients.
 
-    No span holds a key, a filter or other part of a query, an answer, or the text of an error.
+    No span holds a key, a filter or other part of a query, an answer, or an error message.
 
     Args:
         tracer_provider: The destination of the spans; by default the global provider.

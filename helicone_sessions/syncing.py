@@ -1,7 +1,8 @@
 """Copies the requests of an account into a store of the embedded engine.
 
-The time is copied in periods, oldest first. Each period is read and stored completely before the checkpoint
-records it, so that a kill at any moment loses nothing. A request that arrives twice is stored once.
+The time range is copied in periods, oldest first. Each period is read and stored completely before the
+checkpoint records it, so that a kill at any moment loses nothing. A request that arrives twice is stored
+once.
 """
 
 import asyncio
@@ -29,8 +30,8 @@ from helicone_sessions.local.dataset import opened_store
 from helicone_sessions.local.drivers.chdb_process import StoreInUse
 from helicone_sessions.local.server import LocalServer
 from helicone_sessions.local.server_config import organization_uuid
-from helicone_sessions.local.storage.checkpoint import Coverage, read_checkpoint, write_checkpoint
 from helicone_sessions.local.storage.store import Store
+from helicone_sessions.local.storage.store_files import Coverage, read_checkpoint, write_checkpoint
 from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages.converter import moment_in
 from helicone_sessions.messages.query import REQUESTS_PAGE, Request
@@ -67,12 +68,12 @@ class SyncReport:
         requests: The number of requests stored; ``requests - replaced`` are new.
         replaced: The number of them that replaced a request of the store, such as the requests of the last
             hour, which each sync reads again.
-        skipped: The number of requests that could not be stored, by reason; also of those stored without
-            their bodies, such as ``"bodies: status 404"``.
+        skipped: The number of requests that could not be stored, by reason, including requests stored
+            without their bodies, such as ``"bodies: status 404"``.
         cost_differences: The number of requests whose ``cost`` and ``costUSD`` differ; ``cost`` is stored,
             because the metrics of the service sum it.
-        since: The start of the time that was read; None for the beginning of the account.
-        until: The end of that time.
+        since: The start of the time range that was read; None for the beginning of the account.
+        until: The end of that time range.
         periods: The number of periods that were read, one after the other.
 
     >>> report = SyncReport(1200, 200, {}, 0, None, datetime(2026, 11, 1, tzinfo=UTC), 3)
@@ -101,7 +102,7 @@ async def sync(
 ) -> SyncReport:
     """Copy new requests of the client's account into a store.
 
-    The store keeps a checkpoint of the times that it covers, so a sync continues where the previous one
+    The store keeps a checkpoint of the time ranges that it covers, so a sync continues where the previous one
     ended, even after a kill. It reads the last hour again, because the service stores some requests late. A
     request that arrives twice replaces itself, so the store holds each request once. Requests that the
     service deletes or changes later are not updated, and tags of sessions are not copied.
@@ -110,15 +111,15 @@ async def sync(
         client: The client of the account.
         path: The directory of the store, which is created if it is missing; or a running `LocalServer` with a
             path, which then answers from the requests of each period as soon as they are stored.
-        since: The start of the time to copy; None for the beginning of the account.
-        until: The end of that time, which is not part of it; None for now.
+        since: The start of the time range to copy; None for the beginning of the account.
+        until: The end of that time range, excluded; None for now.
         bodies: Also copy the bodies of requests and responses. Each takes a download of at most 16 MB from
             the service's storage, over https and without the key. A request whose body cannot be read is
             stored without it, and counted in ``skipped``.
         organization_id: The organisation under which the store keeps the requests, if it holds several
             accounts.
         on_progress: Called with the number of requests copied so far, and with the number to copy, which is
-            None if the service does not count.
+            None if the service does not report it.
 
     Raises:
         MissingExtra: The extra ``local`` is not installed.
@@ -250,7 +251,7 @@ class _Copying:
             self.on_progress(self.read, self.total)
 
     async def _copy(self, start: datetime, end: datetime) -> None:
-        """Copy the time from *start* to *end* in periods of a suitable length."""
+        """Copy the time range from *start* to *end* in periods of a suitable length."""
         oldest = start if start > _BEGINNING else await self._oldest(end)
         at = start
         while at < end:
@@ -298,7 +299,7 @@ class _Copying:
         return read
 
     async def _note(self, start: datetime, end: datetime) -> None:
-        """Record that the time from *start* to *end* was read."""
+        """Record that the time range from *start* to *end* was read."""
         # This machine's clock may be wrong, so the time after the newest request does not count as covered.
         settled = min(end, self.began - OVERLAP, self.coverage.newest or start)
         self.coverage = self.coverage.plus(start, second_of(settled))

@@ -119,7 +119,7 @@ def directory(tmp_path: Path) -> Path:
 async def cluster() -> AsyncIterator[str]:
     """The address of a ClickHouse server with the table from the documentation."""
     pytest.importorskip("chdb")
-    from helicone_sessions.local.storage.table import REQUEST_COLUMNS
+    from helicone_sessions.local.storage.fields import REQUEST_COLUMNS
     from tests.local.clickhouse_server import ClickHouseServer, execute
 
     (shown,) = (block.text for block in BLOCKS if block.text.startswith("CREATE TABLE"))

@@ -156,7 +156,7 @@ def test_a_value_is_shown_as_python_writes_it(expected: str, value: object) -> N
 
 def test_a_number_too_long_for_python_to_write_is_described() -> None:
     """Python refuses to write numbers of more than 4,300 digits."""
-    assert "a number of thousands of digits" == masked_repr(10**5000)
+    assert "a number with thousands of digits" == masked_repr(10**5000)
 
 
 def test_a_value_without_a_repr_is_shown_by_its_class() -> None:

@@ -12,7 +12,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from helicone_sessions.cli.error_text import caution_text, error_text, usage_error
+from helicone_sessions.cli.error_text import caution_text, error_text, say, usage_error
 from helicone_sessions.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -154,11 +154,11 @@ def main() -> None:
 
 
 def _show_warning(message: Warning | str, *_where: Any, **_more: Any) -> None:
-    """Write a warning to the standard error; a caution quotes the condition as filter text."""
+    """Write a warning to standard error; a caution quotes the condition as filter text."""
     found = message.args[0] if isinstance(message, HeliconeFilterWarning) else message
     if isinstance(found, Caution):
         found = f"caution: {caution_text(found)}"
-    sys.stderr.write(f"helicone-sessions: {found}\n")
+    say(str(found))
 
 
 def _run(arguments: list[str], command: str) -> None:
@@ -186,7 +186,7 @@ def _give_up_output() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    sys.stderr.write(f"helicone-sessions: {message}\n")
+    say(message)
     raise SystemExit(code)
 
 
@@ -211,7 +211,7 @@ def _documentation(page: str) -> str | None:
 
 
 def _app(command: str) -> "App":
-    """The app with the command to run; without a command, with all of them, for the overview."""
+    """The app with the command to run, or with all commands for the overview."""
     try:
         import rich  # noqa: F401 - they are an extra
         from cyclopts import App, Parameter

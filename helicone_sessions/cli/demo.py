@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from helicone_sessions.cli.source import of_queries
-from helicone_sessions.display.numbers import amount, column_numbers, cut_note, means, number
+from helicone_sessions.cli.arguments import of_queries
+from helicone_sessions.display import amount, column_numbers, cut_note, means, number
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.filters.columns import F
 from helicone_sessions.messages.metrics import UNITS, SessionMetrics, panels
@@ -149,12 +149,12 @@ def _show(
     *,
     full: bool,
 ) -> None:
-    """The headline first, and the longest table last; without *full*, all of it fits 24 lines."""
+    """The headline comes first, the longest table last; without *full*, the output fits 24 lines."""
     from helicone_sessions.display import terminal
 
     found = answers[_ALL]
     if found.average.session_count is None:
-        console.print("No session in this time. Name your models with --model, or use more --days.")
+        console.print("No session in this time range. Name your models with --model, or use more --days.")
     else:
         console.print(_headline(answers, models, days), markup=False, emoji=False)
     named = [(model, answers[model,]) for model in models]
@@ -187,7 +187,7 @@ def _headline(answers: dict[Any, SessionMetrics], models: tuple[str, ...], days:
     most = (
         f"Costliest model: {costliest}, {number(dollars(costliest), 'dollars')} a session."
         if dollars(costliest)
-        else f"No session of {', '.join(models)}."
+        else f"No sessions with {', '.join(models)}."
     )
     return f"{most}\nSlowest day: {slowest:{_form(days)}}, {amount(seconds(slowest), 'seconds')} a session."
 

@@ -1,8 +1,9 @@
-"""Errors as text for the command line, with options and environment variables for Python's arguments."""
+"""Messages of the commands, and errors as text with options in place of Python's arguments."""
 
 import os
 import re
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -58,6 +59,12 @@ _ELSEWHERE: Final = {
 _NUMBERS: Final = {int: "a whole number", float: "a number"}
 
 
+def say(text: str) -> None:
+    """Write a line of this command to the standard error."""
+    sys.stderr.write(f"helicone-sessions: {text}\n")
+    sys.stderr.flush()
+
+
 def error_text(error: HeliconeError, command: str = "") -> str:
     """The text of an error, with the next step.
 
@@ -109,10 +116,10 @@ def _advice(error: HeliconeError) -> str:
     if isinstance(error, APIError) and error.status == 404:
         return "HELICONE_BASE_URL must be an address without a path, such as http://127.0.0.1:8585"
     if isinstance(error, RequestTimeout):
-        return "Query a shorter time, or try again later"
+        return "Query a shorter time range, or try again later"
     if isinstance(error, ConnectionFailed):
         if os.environ.get("HELICONE_BASE_URL"):
-            return "Check HELICONE_BASE_URL, and that a server runs there"
+            return "Check HELICONE_BASE_URL, and that a server is running there"
         return "Check the network; `helicone-sessions demo` needs none"
     return ""
 

@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from helicone_sessions.cli.arguments import condition
+from helicone_sessions.cli.arguments import Source, condition
 from helicone_sessions.cli.error_text import caution_text
-from helicone_sessions.cli.source import Source
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.filters.cautions import IN_DATA
 from helicone_sessions.filters.expression import Filter
@@ -59,7 +58,7 @@ def filter_(
 
 
 async def _counted(source: Source, given: Filter) -> tuple[CellFigures, CellFigures]:
-    """The figures of the requests that match, and of all."""
+    """The figures of the matching requests, and of all requests."""
     from helicone_sessions.local.drivers.chdb_process import StoreInUse
 
     queries = [SessionMetricsQuery(source.narrowed(each)) for each in (given, None)]

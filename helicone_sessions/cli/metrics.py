@@ -13,10 +13,9 @@ from typing import Any, Final, Literal, get_args
 
 import attrs
 
-from helicone_sessions.cli.arguments import Times, column_of, condition, segments
-from helicone_sessions.cli.source import Source, of_queries
-from helicone_sessions.display import html
-from helicone_sessions.display.numbers import means
+from helicone_sessions.cli.arguments import Source, Times, column_of, condition, of_queries, segments
+from helicone_sessions.cli.error_text import say
+from helicone_sessions.display import html, means
 from helicone_sessions.errors import ConfigurationError, FilterError, FilterValueError
 from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.columns.kinds import Column
@@ -45,7 +44,7 @@ class Alarm:
     """A condition on a quantity of a cell, absolute or relative to the earlier cell.
 
     Args:
-        text: The condition as it was written.
+        text: The condition as written.
         quantity: The quantity.
         compare: Compares the quantity with the limit.
         limit: The limit.
@@ -73,7 +72,8 @@ class Alarm:
             raise ConfigurationError(
                 argument="fail_if",
                 problem=f"must be a condition such as 'dollars_total > 100', got {text!r}",
-                remedy="Write a quantity, a comparison and a number; 1.5x is relative to the time before",
+                remedy="Write a quantity, a comparison and a number;"
+                " 1.5x is relative to the preceding time range",
             )
         quantity, sign, number, times = found.groups()
         if quantity not in QUANTITIES:
@@ -86,7 +86,7 @@ class Alarm:
 
     @property
     def level(self) -> PSize | None:
-        """The quantile that the grid needs for it; None if it needs none.
+        """The quantile that the grid needs for the alarm; None if it needs none.
 
         >>> Alarm.parse("dollars_p95 > 1").level
         'p95'
@@ -146,14 +146,14 @@ class _Report:
 
     @property
     def is_table(self) -> bool:
-        """Whether it has segments, periods or quantities that the metrics do not have."""
+        """Whether the report has segments, periods or quantities that metrics do not have."""
         options = self.grid
         has_columns = bool(options["percentiles"]) or options["exact_sums"]
         return options["by"] is not None or options["every"] is not None or has_columns
 
     @property
     def is_grid(self) -> bool:
-        """Whether it is more than one answer."""
+        """Whether the report has more than one answer."""
         return self.is_table or bool(self.alarms) or self.previous is not None
 
     @property
@@ -193,19 +193,19 @@ def metrics(
 
     Args:
         text: The filter, e.g. 'cost > 0.1 and model contains "gpt"'; all requests by default.
-        times: The time of the requests.
+        times: The time range of the requests.
         p_size: The quantile at which the histograms are cut.
         use_interquartile: Cut the histograms at both ends.
         name_contains: Only sessions of this name.
         by: Segments: a column, e.g. model, for each of its values; a column and values, e.g.
             model=gpt-4o,o3; or a name and a filter, e.g. 'slow:latency > 5000'. Repeat the last two for more.
         top: The number of values of a column to keep, by total cost.
-        every: Divide the time into periods of this length, e.g. 1d or 6h.
+        every: Divide the time range into periods of this length, e.g. 1d or 6h.
         quantity: The number that a table of several periods, or a picture, shows.
         percentile: A quantile of all sessions to add to the table, p50, p75, p95, p99 or p99.9. Repeat it
             for more; on the service each costs another query per cell.
         exact: Count sessions, requests and dollars on the service too, with another query per cell.
-        compare: Compare with the time of the same length before.
+        compare: Compare with the preceding time range of the same length.
         fail_if: End with code 6 if a condition holds, e.g. 'dollars_total > 100', or with --compare previous
             'dollars_p95 > 1.5x'. Repeat it for more.
         output: The format of the output.
@@ -241,7 +241,7 @@ def metrics(
     found, follows_contract = asyncio.run(_metrics(report))
     _show_metrics(found, report)
     if found.average.session_count is None:
-        _warn(_advice(query, follows_contract=follows_contract))
+        say(_advice(query, follows_contract=follows_contract))
 
 
 def _segments_by(given: list[str]) -> Column | dict[str, Filter] | None:
@@ -256,10 +256,12 @@ def _check(report: _Report) -> None:
         ConfigurationError: An option is missing.
     """
     if report.query.time_filter is None and report.grid["every"] is not None:
-        raise ConfigurationError(argument="every", problem="needs a time", remedy="Add --last 7d")
+        raise ConfigurationError(argument="every", problem="needs a time range", remedy="Add --last 7d")
     if report.previous is None and any(alarm.is_relative for alarm in report.alarms):
         raise ConfigurationError(
-            argument="fail_if", problem="needs an earlier time for x", remedy="Add --compare previous"
+            argument="fail_if",
+            problem="needs an earlier time range to compare with",
+            remedy="Add --compare previous",
         )
     _check_form(report)
 
@@ -274,13 +276,13 @@ def _check_form(report: _Report) -> None:
 
 
 def _before(time: TimeFilter | None) -> TimeFilter:
-    """The time of the same length before; whole days of a zone stay whole days.
+    """The preceding time range of the same length; whole days of a zone stay whole days.
 
     Raises:
-        ConfigurationError: It is all time.
+        ConfigurationError: The report covers all time.
     """
     if time is None:
-        raise ConfigurationError(argument="compare", problem="needs a time", remedy="Add --last 7d")
+        raise ConfigurationError(argument="compare", problem="needs a time range", remedy="Add --last 7d")
     zone = time.time_zone
     if zone is None or time.length % _DAY > timedelta(hours=1):
         return TimeFilter(time.start - time.length, time.start, zone)
@@ -298,10 +300,10 @@ def _run_grids(report: _Report) -> None:
         _show_comparison(comparison, report)
     failed = [*after.failed, *(before.failed if before is not None else ())]
     for cell in failed:
-        _warn(f"{_name_of(cell)}: {cell.error}")
+        say(f"{_name_of(cell)}: {cell.error}")
     reasons = list(_reasons(report.alarms, after, before))
     for reason in reasons:
-        _warn(reason)
+        say(reason)
     if failed or reasons:
         raise SystemExit(_PARTLY if failed else _ALARM)
 
@@ -313,7 +315,7 @@ def _name_of(cell: GridCell) -> str:
 
 
 def _reasons(alarms: Iterable[Alarm], after: MetricsGrid, before: MetricsGrid | None) -> Iterator[str]:
-    """The reasons of all alarms that go off."""
+    """The reasons for all alarms that go off."""
     for alarm in alarms:
         for new, old in zip(after, before or [None] * len(after), strict=True):
             if reason := alarm.reason(new, old):
@@ -327,13 +329,13 @@ def _advice(query: SessionMetricsQuery, *, follows_contract: bool) -> str:
         (leaf.value for leaf in leaves if leaf.column.name == "cost" and leaf.operator in _ABOVE), None
     )
     if limit is None:
-        return "Try a longer time, or fewer conditions"
+        return "Try a longer time range or fewer conditions"
     condition = f"session_total_cost > {limit}"
     if follows_contract:
         return f"`cost` is the cost of one request. For the cost of whole sessions use {condition!r}"
     return (
-        "`cost` is the cost of one request. The sessions that cost more in total are listed by"
-        f" helicone-sessions sessions {condition!r}"
+        "`cost` is the cost of one request. For the sessions that cost more in total,"
+        f" run helicone-sessions sessions {condition!r}"
     )
 
 
@@ -344,16 +346,12 @@ def _leaves(node: Node) -> Iterator[Leaf]:
         yield from _leaves(child)
 
 
-def _warn(text: str) -> None:
-    sys.stderr.write(f"helicone-sessions: {text}\n")
-
-
 def _announce(count: int, source: Source, *, is_confirmed: bool) -> None:
-    """Say how long many queries take, and ask on a terminal whether to run them."""
+    """Say how long many queries will take, and ask in a terminal whether to run them."""
     if count < _MANY or source.is_local:
         return
     minutes = (math.ceil(count / _MANY) - 1) * _WINDOW_MINUTES
-    _warn(
+    say(
         f"{count:,} queries, about {minutes} minutes at the free tier's rate limit"
         f" ({_MANY:,} requests in {_WINDOW_MINUTES} minutes)"
     )
@@ -376,7 +374,7 @@ async def _metrics(report: _Report) -> tuple[SessionMetrics, bool]:
 
 
 async def _note_unsessioned(client: HeliconeClient, report: _Report) -> None:
-    """Say how many requests have no session id; on the service it would be another query."""
+    """Say how many requests have no session id; on the service this would take another query."""
     if report.source.without_unsessioned or not client.offers_grid:
         return
     query, has_none = report.query, F.session_id.is_empty()
@@ -387,14 +385,14 @@ async def _note_unsessioned(client: HeliconeClient, report: _Report) -> None:
         # Conditions on whole sessions cannot be counted.
         return
     if count:
-        _warn(
+        say(
             f"requests without a session id count as one session ({count:,} here)."
             " --without-unsessioned leaves them out"
         )
 
 
 async def _grids(report: _Report) -> tuple[MetricsGrid, MetricsGrid | None]:
-    """The grid, and the grid of the time before if they are compared."""
+    """The grid, and the grid of the preceding time range if they are compared."""
     with of_queries(transient=True) as progress:
         async with report.source.client(progress) as client:
 
@@ -410,7 +408,7 @@ async def _grids(report: _Report) -> tuple[MetricsGrid, MetricsGrid | None]:
                     error.add_note(_advice(report.query, follows_contract=client.offers_grid))
                 raise
             if all(_is_empty(cell) for cell in after):
-                _warn(f"no session matches. {_advice(report.query, follows_contract=client.offers_grid)}")
+                say(f"no session matches. {_advice(report.query, follows_contract=client.offers_grid)}")
             await _note_unsessioned(client, report)
             if report.previous is None:
                 return after, None
@@ -434,9 +432,11 @@ def _check_picture(plot: Path) -> None:
             argument="plot", problem=f"must be a .png, .svg or .pdf file, got {str(plot)!r}"
         )
     if not plot.parent.is_dir():
-        raise ConfigurationError(argument="plot", problem=f"needs a directory, got {str(plot.parent)!r}")
+        raise ConfigurationError(
+            argument="plot", problem=f"must be in an existing directory, got {str(plot)!r}"
+        )
     if not os.access(plot if plot.exists() else plot.parent, os.W_OK):
-        raise ConfigurationError(argument="plot", problem=f"cannot be written, got {str(plot)!r}")
+        raise ConfigurationError(argument="plot", problem=f"must be a writable file, got {str(plot)!r}")
 
 
 def _show_metrics(found: SessionMetrics, report: _Report) -> None:
@@ -453,10 +453,8 @@ def _show_metrics(found: SessionMetrics, report: _Report) -> None:
             console.print("No session matches.")
         else:
             console.print(terminal.histograms(panels(found), cut_of(report.query)))
-    elif report.output == "html":
-        _write_page(html.histograms(panels(found), cut_of(report.query)))
     else:
-        _write(found, report.output)
+        _write(found, report, lambda: html.histograms(panels(found), cut_of(report.query)))
     if report.plot is not None:
         from helicone_sessions.report.plot import plot_metrics
 
@@ -467,10 +465,8 @@ def _show_metrics(found: SessionMetrics, report: _Report) -> None:
 def _show_grid(grid: MetricsGrid, report: _Report) -> None:
     if report.output == "table":
         _print(grid_to_terminal(grid, report.quantity), grid.note)
-    elif report.output == "html":
-        _write_page(grid_to_html(grid, report.quantity, others="--quantity"))
     else:
-        _write(grid, report.output)
+        _write(grid, report, lambda: grid_to_html(grid, report.quantity, others="--quantity"))
     if report.plot is not None:
         from helicone_sessions.report.plot import plot_grid
 
@@ -481,10 +477,8 @@ def _show_grid(grid: MetricsGrid, report: _Report) -> None:
 def _show_comparison(comparison: GridComparison, report: _Report) -> None:
     if report.output == "table":
         _print(comparison_to_terminal(comparison, report.quantity), "")
-    elif report.output == "html":
-        _write_page(comparison_to_html(comparison, report.quantity))
     else:
-        _write(comparison, report.output)
+        _write(comparison, report, lambda: comparison_to_html(comparison, report.quantity))
     if report.plot is not None:
         from helicone_sessions.report.plot import plot_comparison
 
@@ -501,10 +495,10 @@ def _print(shown: Any, note: str) -> None:
         console.print(note, style="dim")
 
 
-def _write(found: Tabular, output: Output) -> None:
-    sys.stdout.write(found.to_csv() if output == "csv" else f"{json_text(found.to_rows())}\n")
-
-
-def _write_page(fragment: str) -> None:
-    # Without the meta element a browser would guess the encoding of the file.
-    sys.stdout.write(f'<!doctype html>\n<meta charset="utf-8">\n<title>Session metrics</title>\n{fragment}\n')
+def _write(found: Tabular, report: _Report, as_html: Callable[[], str]) -> None:
+    if report.output == "html":
+        # Without the meta element a browser would guess the encoding of the file.
+        head = '<!doctype html>\n<meta charset="utf-8">\n<title>Session metrics</title>'
+        sys.stdout.write(f"{head}\n{as_html()}\n")
+    else:
+        sys.stdout.write(found.to_csv() if report.output == "csv" else f"{json_text(found.to_rows())}\n")

@@ -1,4 +1,4 @@
-"""``helicone-sessions rebuild``: convert a store of an older version to the present layout."""
+"""``helicone-sessions rebuild``: convert a store of an older version to the current layout."""
 
 import asyncio
 import sys
@@ -6,10 +6,10 @@ from pathlib import Path
 
 
 def rebuild(*, path: Path) -> None:
-    """Convert a store of an older version of helicone-sessions to the present layout; no request is lost.
+    """Convert a store of an older version of helicone-sessions to the current layout; no request is lost.
 
-    The store must not be open elsewhere. It needs as much free disk as the store takes. If the command is
-    interrupted, run it again.
+    The store must not be open elsewhere. It needs as much free disk space as the store takes. If the command
+    is interrupted, run it again.
 
     Args:
         path: The directory of the store.
@@ -18,4 +18,4 @@ def rebuild(*, path: Path) -> None:
     from helicone_sessions.local.storage.store import rebuild as rebuild_store
 
     requests = asyncio.run(rebuild_store(path))
-    sys.stdout.write(f"{requests:,} requests are in the present layout.\n")
+    sys.stdout.write(f"{requests:,} requests are in the current layout.\n")

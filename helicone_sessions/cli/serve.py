@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote
 
-from helicone_sessions.cli.source import Loading
+from helicone_sessions.cli.arguments import Loading
+from helicone_sessions.cli.error_text import say
 from helicone_sessions.cli.sync import SIGNALLED, Rounds, signals
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.report.periods import length_of
@@ -54,16 +55,17 @@ def serve(
     shown. Each request is logged as a line on standard error.
 
     Args:
-        data: A .jsonl, .json, .csv or .parquet file of requests (.gz likewise) to load first, or a pattern in
+        data: A .jsonl, .json, .csv or .parquet file of requests (also .gz) to load first, or a pattern in
             quotes, e.g. 'exports/*.jsonl'; repeat it for more.
         loading: How the files are read.
         without_unsessioned: Leave out requests without a session id, which otherwise count as one session.
         sample: Load a sample month that ends now, as in the demo.
-        path: A directory for the data; by default the data is in memory, and lost at the end.
+        path: A directory for the data; by default the data is in memory and lost at the end.
         accept_loss: Open a damaged store without its lost rows.
         sync_every: Copy new requests of your account into the store at this interval, e.g. 15m; its key is
             taken from HELICONE_API_KEY.
-        sync_since: The start of the time to copy, as a date or a length such as 90d; by default all time.
+        sync_since: The start of the time range to copy, as a date or a length such as 90d; by default all
+            time.
         clickhouse: Answer from this ClickHouse instead, http://user@host:8123/database; put its password into
             HELICONE_SESSIONS_CLICKHOUSE_PASSWORD, because other users can see the arguments.
         organization: The organisation to answer for, if the data holds several.
@@ -107,9 +109,7 @@ def serve(
     where = _where(path, clickhouse)
 
     def rounds(server: "LocalServer") -> Rounds:
-        return Rounds(
-            server, sync_since, every=every, organization=organization, report=_say, shows_bar=False
-        )
+        return Rounds(server, sync_since, every=every, organization=organization, report=say, shows_bar=False)
 
     serving = _serve(
         make,
@@ -127,7 +127,7 @@ def serve(
 
 
 def _where(path: Path | None, clickhouse: str | None) -> str:
-    """The place of the requests, without a password."""
+    """The location of the requests, without a password."""
     if clickhouse is None:
         return "in memory" if path is None else f"in {path}"
     from helicone_sessions.local.drivers.clickhouse import parse_address
@@ -152,7 +152,7 @@ async def _serve(
     kept: bool,
     rounds: Callable[["LocalServer"], Rounds] | None,
 ) -> int:
-    """Serve until a signal, and return the exit code."""
+    """Serve until a signal arrives, and return the exit code."""
     numbers: list[int] = []
     ending = asyncio.Event()
 
@@ -169,13 +169,13 @@ async def _serve(
                     await _announce(server, where, data=data, loading=loading, shows_key=shows_key)
                     with _modules_not_collected():
                         await _until(ending, rounds and rounds(server))
-                    _say("stopping: running queries may finish; another signal stops at once")
+                    say("stopping: running queries may finish; another signal stops immediately")
             finally:
                 await server.aclose()
     if server is None and loads:
-        _say(f"stopped during the load: {_STOPPED[kept]}")
+        say(f"stopped during the load: {_STOPPED[kept]}")
         return SIGNALLED + numbers[0]
-    _say("stopped")
+    say("stopped")
     return 0
 
 
@@ -191,7 +191,7 @@ def _modules_not_collected() -> Iterator[None]:
 
 
 async def _until(ending: asyncio.Event, rounds: Rounds | None) -> None:
-    """Wait for the end, and sync meanwhile.
+    """Sync until the server ends.
 
     Raises:
         HeliconeError: The sync cannot continue.
@@ -260,34 +260,27 @@ async def _announce(
     _report_load(server.loaded, loading)
     # Counting the rows of a foreign cluster can take long.
     count = None if where.startswith("in ClickHouse") else await server.count()
-    _say(f"serving {'the requests' if count is None else f'{count:,} requests'} {where}")
+    say(f"serving {'the requests' if count is None else f'{count:,} requests'} {where}")
     if count == 0:
-        why = f"{', '.join(data)} has no rows" if data else "begin with --data FILE or --sample"
-        _say(f"every answer will be empty: {why}. Rows can also be sent to POST /v1/rows")
+        why = f"{', '.join(data)} has no rows" if data else "start with --data FILE or --sample"
+        say(f"every answer will be empty: {why}. Rows can also be sent to POST /v1/rows")
     key = server.api_key if shows_key else f'"${KEY_VARIABLE}"'
-    _say("point a client at it with")
+    say("point a client at it with")
     sys.stderr.write(f"  export HELICONE_BASE_URL={server.url} HELICONE_API_KEY={key}\n")
     # A browser sends nobody the part after the #.
-    _say(
-        f"or look at it in a browser at {server.url}/" + (f"#key={quote(key, safe='')}" if shows_key else "")
-    )
+    say(f"or open it in a browser: {server.url}/" + (f"#key={quote(key, safe='')}" if shows_key else ""))
     # Scripts wait for this line.
-    _say(f"ready at {server.url}")
+    say(f"ready at {server.url}")
 
 
 def _report_load(loaded: "Loaded", loading: Loading) -> None:
     if loaded.rows or loaded.rejected:
-        _say(f"{loaded.rows:,} requests loaded, {loaded.replaced:,} replaced, {loaded.rejected:,} rejected")
+        say(f"{loaded.rows:,} requests loaded, {loaded.replaced:,} replaced, {loaded.rejected:,} rejected")
     for remark in loading.remarks(loaded):
-        _say(remark)
+        say(remark)
     if loaded.mapped:
         mapped = ", ".join(f"{name} to {to}" for name, to in sorted(loaded.mapped.items()))
-        _say(f"columns mapped: {mapped}")
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"helicone-sessions: {text}\n")
-    sys.stderr.flush()
+        say(f"columns mapped: {mapped}")
 
 
 def _log_requests() -> None:

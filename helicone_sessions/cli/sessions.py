@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from cyclopts import Parameter
 
-from helicone_sessions.cli.arguments import Times, condition
-from helicone_sessions.cli.source import Source, of_queries
-from helicone_sessions.display.numbers import column_numbers
+from helicone_sessions.cli.arguments import Source, Times, condition, of_queries
+from helicone_sessions.display import column_numbers
 from helicone_sessions.errors import ConfigurationError, HeliconeError
 from helicone_sessions.filters.expression import Filter
 from helicone_sessions.messages.query import TimeFilter
@@ -47,7 +46,7 @@ def sessions(
 
     Args:
         text: The filter, e.g. 'cost > 0.1 and model contains "gpt"'; all requests by default.
-        times: The time of the requests.
+        times: The time range of the requests.
         sort: The field to sort by, with - for the largest first: created_at, latest_request_created_at,
             total_cost, total_requests, prompt_tokens, completion_tokens, total_tokens, avg_latency, duration,
             session_id or session_name.
@@ -103,12 +102,12 @@ def _show(found: Sessions, count: SessionCount | None, zone: tzinfo) -> None:
 
     console = Console(highlight=False)
     if not found:
-        console.print("No session matches. Try a longer time, or fewer conditions.")
+        console.print("No session matches. Try a longer time range or fewer conditions.")
         return
     console.print(_table(found, zone))
     shown = f"{len(found):,} of {count.count:,} sessions" if count is not None else f"{len(found):,} sessions"
     cost = sum(session.total_cost for session in found)
-    console.print(f"{shown}, ${cost:,.2f} together. Times in {zone}.", style="dim")
+    console.print(f"{shown}, ${cost:,.2f} in total. Times in {zone}.", style="dim")
 
 
 def _table(found: Sessions, zone: tzinfo) -> "NumberTable":

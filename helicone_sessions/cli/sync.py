@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
-from helicone_sessions.cli.arguments import moment_of
-from helicone_sessions.cli.error_text import error_text
-from helicone_sessions.cli.source import QueryProgress
+from helicone_sessions.cli.arguments import QueryProgress, moment_of
+from helicone_sessions.cli.error_text import error_text, say
 from helicone_sessions.clock import current
 from helicone_sessions.errors import (
     AuthenticationError,
@@ -83,13 +82,13 @@ def sync(
     """Copy new requests of your account into a store.
 
     The key is taken from HELICONE_API_KEY, the address from HELICONE_BASE_URL or --region. The store
-    remembers the time that it covers, and the next sync continues there, even after a kill. Tags and
+    remembers the time range that it covers, and the next sync continues there, even after a kill. Tags and
     deletions are not copied.
 
     Args:
         path: The directory of the store, which is created if it is missing.
-        since: The start of the time to copy, as a date or a length such as 90d; by default all time.
-        until: The end of the time to copy, as a date or a time; now by default.
+        since: The start of the time range to copy, as a date or a length such as 90d; by default all time.
+        until: The end of the time range to copy, as a date or a time; now by default.
         every: Repeat the sync at this interval, e.g. 15m, until Ctrl-C or SIGTERM.
         bodies: Also copy the bodies of requests and responses; each takes a download.
         organization: The organisation (a UUID) for the requests, if the store has several accounts.
@@ -116,11 +115,11 @@ async def _until_signal(rounds: "Rounds") -> int:
         await asyncio.wait((working, received), return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             working.result()
-            _say(f"query it with: helicone-sessions metrics --path {rounds.path} --last 7d")
+            say(f"query it with: helicone-sessions metrics --path {rounds.path} --last 7d")
             return 0
         working.cancel()
         await asyncio.wait((working,))
-    _say("stopped; the next sync continues from here")
+    say("stopped; the next sync continues from here")
     # With --every a signal is the normal end.
     return 0 if rounds.every is not None else SIGNALLED + signal.Signals(received.result())
 
@@ -162,7 +161,7 @@ class Rounds:
                 if self.every is None or not _may_pass(error, is_first=is_first):
                     raise
                 # The next round copies what this one could not.
-                _say(f"{_now()} {error_text(error, 'sync')}; the next round tries again")
+                say(f"{_now()} {error_text(error, 'sync')}; the next round tries again")
             if self.every is None:
                 return
             is_first = False
@@ -174,7 +173,7 @@ class Rounds:
 
                 def on_progress(done: int, total: int | None) -> None:
                     if is_first and done == 0 and total:
-                        _say(_estimate(total, client))
+                        say(_estimate(total, client))
                     show(done, total)
 
                 found = await copy(
@@ -190,14 +189,14 @@ class Rounds:
 
 
 def _may_pass(error: HeliconeError, *, is_first: bool) -> bool:
-    """Whether a later round may succeed. After the first, the store may be in use for a moment."""
+    """Whether a later round may succeed. After the first, the store may be in use briefly."""
     if isinstance(error, AuthenticationError):
         return False
     return not (is_first and isinstance(error, (ConfigurationError, FilterError)))
 
 
 def _start(text: str | None) -> datetime | None:
-    """The start of the time: a date, a time, or a length that ends now."""
+    """The start of the time range: a date, a time, or a length that ends now."""
     if text is None:
         return None
     try:
@@ -240,7 +239,7 @@ def _now() -> str:
 
 @contextmanager
 def _bar(*, is_shown: bool) -> Iterator[tuple[QueryProgress, Callable[[int, int | None], None]]]:
-    """A bar with count, rate and remaining time on the standard error, if it is a terminal."""
+    """A bar with count, rate and remaining time on standard error, if it is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -269,8 +268,3 @@ def _bar(*, is_shown: bool) -> Iterator[tuple[QueryProgress, Callable[[int, int 
             )
 
         yield QueryProgress(bar, task), show
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"helicone-sessions: {text}\n")
-    sys.stderr.flush()

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Final, NamedTuple
 
-from helicone_sessions.display.numbers import Panel, amount, ranges
+from helicone_sessions.display import Panel, amount, ranges
 
 _BOX: Final = "font-family:system-ui,sans-serif;font-size:13px;line-height:1.4"
 _FAINT: Final = "opacity:.7;font-size:12px"
@@ -79,7 +79,7 @@ def _cell(cell: Cell) -> str:
 
 
 def titled(title: str, content: str, *, is_html: bool) -> str:
-    """A title above a fragment, or above a text.
+    """A title above a fragment or text.
 
     >>> "&lt;b&gt;" in titled("o3", "<b>", is_html=False)
     True

@@ -11,7 +11,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from helicone_sessions.display.numbers import MISSING, Panel, ranges
+from helicone_sessions.display import MISSING, Panel, ranges
 from helicone_sessions.masking import printable
 
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
@@ -85,7 +85,7 @@ class NumberTable:
     Args:
         title: The text above it.
         heads: The column headers, without the one above the labels.
-        rows: A label and a text for each column.
+        rows: A label and a string for each column.
         styles: The styles of rows by label.
         words: The headers of columns that hold words instead of numbers.
         note: The text below it.
@@ -143,7 +143,7 @@ class Records:
 
     Args:
         names: The names of the columns.
-        rows: A text for each column.
+        rows: A string for each column.
         numbers: The names of the columns that hold numbers.
     """
 

@@ -66,7 +66,7 @@ _UUID: Final = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0
 _WHOLE: Final = re.compile("[+-]?[0-9]+")
 _WRITTEN_WHOLE: Final = re.compile("0|-?[1-9][0-9]*")
 _WORDS: Final = (SERVER_NULL, SERVER_EMPTY)
-_NO_SEARCH: Final = "this word cannot be searched for there"
+_NO_SEARCH: Final = "you cannot search for this word there"
 
 
 @attrs.frozen
@@ -78,9 +78,9 @@ class Caution:
         column: The column's name in the API; empty if the caution is about several.
         effect: The effect of the condition there: ``"ignored"`` (it becomes true), ``"fails"`` (the query
             ends with an error), ``"widened"`` (an "or" that matches everything), ``"overflow"`` (another
-            number), ``"sentinel"`` (a word taken for a missing or empty value), ``"twisted"`` (another
+            number), ``"sentinel"`` (a word read as a missing or empty value), ``"twisted"`` (another
             meaning), ``"inexact"`` (a rounded constant), ``"version"`` (it depends on the version of
-            ClickHouse), ``"age"`` (it does not see older requests), ``"size"`` (the statement becomes too
+            ClickHouse), ``"age"`` (it does not match older requests), ``"size"`` (the statement becomes too
             long), ``"missing"`` (it also matches requests without a value), ``"uncopied"`` (no request has a
             value, because a sync did not copy it).
         reason: The reason.
@@ -173,7 +173,7 @@ def data_cautions(root: Node, gaps: DataGaps) -> tuple[Caution, ...]:
 
 
 def _of_missing(root: Node, columns: frozenset[str]) -> dict[Caution, None]:
-    """A caution for each condition that matches the stored value of a missing one."""
+    """A caution for each condition that matches the placeholder of a missing value."""
 
     def found(node: Node, below: list[dict[Caution, None]]) -> dict[Caution, None]:
         if isinstance(node, Leaf):
@@ -203,7 +203,7 @@ def _exclude_missing(node: Node) -> set[str]:
 
 
 def _matches_missing(leaf: Leaf) -> bool:
-    """Whether a condition matches the value that is stored if there is none, without naming that value."""
+    """Whether a condition matches the placeholder of a missing value without naming it."""
     column, value = leaf.column, leaf.value
     if column.missing_as is None:
         return False
@@ -306,7 +306,7 @@ def _of_score(leaf: Leaf, value: str) -> Iterator[Caution]:
         yield _caution(leaf, "fails", column.server_note)
         return
     if not _WRITTEN_WHOLE.fullmatch(value):
-        reason = "the text is compared as a number, so signs and zeros before it do not count"
+        reason = "the text is compared as a number, so leading signs and zeros do not count"
         yield _caution(leaf, "twisted", reason, "write the number without them")
     yield _caution(leaf, "version", column.server_note)
 
@@ -356,16 +356,16 @@ def _of_time(leaf: Leaf, operator: str) -> Iterator[Caution]:
 
 
 def _beyond_time(moment: datetime) -> tuple[str, str]:
-    """The reason and the remedy of a time that a DateTime cannot hold."""
+    """The reason and the remedy for a time that a DateTime cannot hold."""
     end = f"{SERVER_END_OF_TIME:%Y-%m-%dT%H:%M:%SZ}"
     reason = (
-        f"ClickHouse 26.9 reads {moment.isoformat()} as the end of its calendar, older versions wrap around"
+        f"ClickHouse 26.9 reads {moment.isoformat()} as the end of its calendar; older versions wrap around"
     )
     return reason, f"use a time before {end}"
 
 
 def _of_word(leaf: Leaf, operator: str, word: str) -> Iterator[Caution]:
-    """The cautions of a text that the server puts into the statement as it is."""
+    """The cautions for text that the server puts into the statement unchanged."""
     column = leaf.column
     is_read = word in column.sentinels
     if operator in column.server_twists:
@@ -374,8 +374,8 @@ def _of_word(leaf: Leaf, operator: str, word: str) -> Iterator[Caution]:
         if leaf.value is not MISSING:
             yield _taken_for_null(leaf, operator)
     elif is_read and operator == "equals":
-        reason = f"{word!r} is taken for 'is empty' and not compared as text"
-        yield _caution(leaf, "sentinel", reason, f"write {spell_column(column)}.is_empty() if that is meant")
+        reason = f"{word!r} is read as 'is empty', not as text"
+        yield _caution(leaf, "sentinel", reason, f"write {spell_column(column)}.is_empty() if you mean that")
     else:
         yield from _of_unread_word(leaf, operator, word)
 
@@ -385,8 +385,8 @@ def _taken_for_null(leaf: Leaf, operator: str) -> Caution:
     remedy = _NO_SEARCH
     if leaf.column.nullable:
         source = spell_column(leaf.column)
-        remedy = f"write {'~' if is_not else ''}{source}.is_null() if that is meant"
-    reason = f"{SERVER_NULL!r} is taken for 'is {is_not}missing' and not compared as text"
+        remedy = f"write {'~' if is_not else ''}{source}.is_null() if you mean that"
+    reason = f"{SERVER_NULL!r} is read as 'is {is_not}missing', not as text"
     return _caution(leaf, "sentinel", reason, remedy)
 
 
@@ -394,10 +394,10 @@ def _of_unread_word(leaf: Leaf, operator: str, word: str) -> Iterator[Caution]:
     column = leaf.column
     if word == SERVER_EMPTY or (operator in ("contains", "not-contains") and column.table != SESSIONS):
         code = 47 if word == SERVER_EMPTY else 70
-        reason = f"{word!r} becomes a part of the statement, which ClickHouse refuses (code {code})"
+        reason = f"{word!r} becomes part of the statement, which ClickHouse refuses (code {code})"
         yield _caution(leaf, "fails", reason, _NO_SEARCH)
     elif not (column.uuid or column.server_refuses):
-        reason = f"{word!r} is taken for a missing value, so nothing matches"
+        reason = f"{word!r} is read as a missing value, so nothing matches"
         yield _caution(leaf, "sentinel", reason, _NO_SEARCH)
 
 
@@ -438,7 +438,7 @@ def _of_length(leaves: Sequence[Leaf]) -> tuple[Caution, ...]:
     size = statement_bytes((leaf.column, leaf.operator) for leaf in leaves)
     if size <= STATEMENT_BYTES:
         return ()
-    reason = f"its statement has about {size:,} bytes, and ClickHouse takes {STATEMENT_BYTES:,}"
+    reason = f"its statement has about {size:,} bytes, and ClickHouse accepts {STATEMENT_BYTES:,}"
     filter_ = f"the filter of {len(leaves)} conditions"
     return (Caution(filter_, "", "size", reason, "split it over several queries"),)
 
@@ -498,7 +498,7 @@ def is_too_deep(wire: Any) -> bool:
     """Whether the filter has too many parentheses for ClickHouse's parser.
 
     Args:
-        wire: The filter as the API takes it.
+        wire: The filter in the API's form.
     """
     waiting = [(wire, 1, 1)]
     while waiting:

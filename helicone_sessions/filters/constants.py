@@ -21,11 +21,11 @@ from helicone_sessions.masking import masked_repr
 def zone_of(time_zone: str | tzinfo) -> tzinfo:
     """The time zone of that name, or the zone itself.
 
-    A pytz zone becomes the `ZoneInfo` of its name, because a datetime with a pytz zone has the zone's offset
-    of the 19th century unless pytz itself attaches the zone.
+    A pytz zone becomes the `ZoneInfo` of its name, because a datetime with a pytz zone has the zone's
+    19th-century offset unless pytz itself attaches the zone.
 
     Raises:
-        FilterTypeError: It is neither a name nor a tzinfo.
+        FilterTypeError: The zone is neither a name nor a tzinfo.
         FilterValueError: No time zone has that name.
 
     >>> zone_of("Europe/Berlin")
@@ -73,7 +73,7 @@ E = TypeVar("E", bound=FilterError)
 NEGATIVE: Final = "To negate a comparison, put it in parentheses after ~: Python computes ~1 as -2"
 ZONE: Final = "Add the zone, for example with .replace(tzinfo=datetime.UTC)"
 DAY: Final = "Pass a datetime with its zone, because a day starts at a different instant in each zone"
-IS_EMPTY: Final = "Use .is_empty(), because a missing value is stored as the empty text"
+IS_EMPTY: Final = "Use .is_empty(), because a missing value is stored as empty text"
 IS_TRUE: Final = "Use .is_true() or .is_false()"
 IS_NULL: Final = "Use .is_null() to match missing text"
 DATETIME: Final = "Convert it to a datetime, for example with datetime.fromisoformat()"
@@ -108,7 +108,7 @@ def refusal(kind: type[E], column: ColumnFacts, problem: str, remedy: str, *, ke
 
 
 def check(column: ColumnFacts, value: object, key: str | None = None) -> Value:
-    """The *value* as a leaf on *column* holds it.
+    """The *value* in the form that a leaf on *column* holds.
 
     Args:
         column: The column to compare.
@@ -117,7 +117,7 @@ def check(column: ColumnFacts, value: object, key: str | None = None) -> Value:
 
     Raises:
         FilterTypeError: The type is wrong for the column.
-        FilterValueError: The type is right and the value is not.
+        FilterValueError: The type is right, but the column cannot hold the value.
     """
     plain: Any = value
     kind = type(plain)
@@ -259,7 +259,7 @@ _TOKEN: Final = re.compile(r"\\[\\%_]|.", re.DOTALL)
 
 
 def escape_like(text: str) -> str:
-    r"""*text* as a pattern that matches only this text.
+    r"""*text* as a pattern that matches nothing else.
 
     >>> print(escape_like("50%_off"))
     50\%\_off

@@ -58,7 +58,7 @@ class Operand:
     __array_ufunc__: ClassVar[None] = None
 
     def _operand(self, *, alone: bool) -> Node | Terms:
-        """This operand for `precedence`; *alone* on its side of a comparison, or beside & or |."""
+        """This operand for `precedence`; *alone* on its side of a comparison, or next to & or |."""
         raise NotImplementedError
 
     if not TYPE_CHECKING:
@@ -197,7 +197,7 @@ class Condition(Joinable["Filter"]):
 class Filter(Condition):
     """A condition on requests and sessions; immutable, hashable, picklable.
 
-    Comparing a column of ``F`` makes a filter; ``&``, ``|`` and ``~`` combine filters.
+    Comparing a column of ``F`` creates a filter; ``&``, ``|`` and ``~`` combine filters.
 
     >>> from helicone_sessions import F
     >>> F.cost > 0.1 & F.model.contains("gpt")
@@ -269,7 +269,7 @@ class Filter(Condition):
         return _from_program, (program(self._node),)
 
     def to_wire(self) -> WireFilter:
-        """The filter as the API takes it: one column and one operator in each leaf, or ``"all"``.
+        """The filter in the API's form: one column and one operator in each leaf, or ``"all"``.
 
         Raises:
             FilterValueError: A negated condition has no inverse in the API, or the filter is nested too
@@ -287,13 +287,13 @@ class Filter(Condition):
 
         Args:
             wire: A leaf, a branch or ``"all"``.
-            expand: Join the conditions of a leaf with several by ``&``, with a `HeliconeFilterWarning`.
+            expand: If a leaf has several conditions, join them by ``&``, with a `HeliconeFilterWarning`.
                 Otherwise such a leaf is an error, because the open-source server reads only the first
                 condition.
             path: The JSON path of *wire* in its document, for messages.
 
         Raises:
-            FilterError: It is not a filter of the API; the message gives the JSON path.
+            FilterError: *wire* is not a filter of the API; the message gives the JSON path.
 
         >>> Filter.from_wire({"request_response_rmt": {"status": {"gte": 200}}})
         F.status >= 200
@@ -303,8 +303,8 @@ class Filter(Condition):
         if expanded:
             more = f" and {len(expanded) - 1} others" if len(expanded) > 1 else ""
             message = (
-                f"{expanded[0]}{more}: a leaf that does not hold exactly one condition was taken as all that"
-                " it holds, joined by &; the open-source server reads only the first"
+                f"{expanded[0]}{more}: a leaf without exactly one condition was read as all its conditions,"
+                " joined by &; the open-source server reads only the first"
             )
             warnings.warn(HeliconeFilterWarning(message), stacklevel=2)
         return cls._of(node)
@@ -403,7 +403,7 @@ def filter_of_contract(wire: object, *, path: str) -> Filter:
     """The filter that *wire* represents by the contract: all conditions of a leaf count.
 
     Raises:
-        FilterError: It is not a filter of the API; the message gives the JSON path from *path* on.
+        FilterError: *wire* is not a filter of the API; the message gives the JSON path from *path* on.
     """
     return Filter._of(from_wire(wire, expand=True, path=path))
 
@@ -412,7 +412,7 @@ def as_filter(value: object) -> Filter:
     """*value* as a filter: a filter itself, or a boolean column.
 
     Raises:
-        FilterTypeError: It is something else.
+        FilterTypeError: *value* is something else.
     """
     if isinstance(value, Filter):
         return value
@@ -442,15 +442,15 @@ NONE: Final = Filter._of(NOTHING)
 
 
 def all_of(*filters: Condition | None) -> Filter:
-    """The filter that matches where all of *filters* match; None among them is skipped.
+    """A filter that matches where all *filters* match; None is skipped.
 
-    No filters at all give ``ALL``. The cost is linear, so thousands of filters are fine.
+    Without filters, the result is ``ALL``. The cost is linear, so thousands of filters are fine.
 
     Args:
         filters: Filters and boolean columns, as separate arguments.
 
     Raises:
-        FilterTypeError: One of them is not a filter, or they are in a list.
+        FilterTypeError: An argument is not a filter, or the filters are in a list.
 
     >>> from helicone_sessions import F
     >>> user = None
@@ -461,15 +461,15 @@ def all_of(*filters: Condition | None) -> Filter:
 
 
 def any_of(*filters: Condition | None) -> Filter:
-    """The filter that matches where at least one of *filters* matches; None among them is skipped.
+    """A filter that matches where at least one of *filters* matches; None is skipped.
 
-    No filters at all give ``NONE``, never everything.
+    Without filters, the result is ``NONE``, never everything.
 
     Args:
         filters: Filters and boolean columns, as separate arguments.
 
     Raises:
-        FilterTypeError: One of them is not a filter, or they are in a list.
+        FilterTypeError: An argument is not a filter, or the filters are in a list.
 
     >>> from helicone_sessions import F
     >>> any_of(*(F.model == name for name in ["gpt-4o", "o3"]))

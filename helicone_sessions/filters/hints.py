@@ -1,4 +1,4 @@
-"""Suggests a correction of a rejected expression, from the caller's source.
+"""Suggests a correction for a rejected expression, from the caller's source.
 
 Python records the source position of each instruction (PEP 657); the expression is the syntax node at that
 position. A suggestion must not hide its error, so this module never raises and never runs the caller's code.
@@ -216,7 +216,7 @@ Piece = tuple[int, str]
 
 
 def suggestion() -> str:
-    """The caller's expression and the suggestion, on a line each, or nothing."""
+    """The caller's expression and the suggestion, each on one line, or nothing."""
     try:
         with warnings.catch_warnings():  # Python showed the warnings of this source when it ran
             warnings.simplefilter("ignore")
@@ -268,12 +268,12 @@ def _is_operator(node: ast.AST) -> bool:
 
 
 def _tests(node: ast.AST) -> list[Any]:
-    """The conditions that *node* sets for what is inside it."""
+    """The conditions under which the contents of *node* run."""
     return [getattr(node, "test", None), getattr(node, "guard", None), *getattr(node, "ifs", ())]
 
 
 def _is_given(tree: ast.AST, known: Known) -> str:
-    """The test whether an optional filter is given."""
+    """The test that an optional filter is given."""
     match tree:
         case ast.UnaryOp(op=ast.Not(), operand=ast.Name() as name) if can(known.kind(name), "to_wire"):
             return f"{name.id} is None"
@@ -431,7 +431,7 @@ def _in_parentheses(item: Any) -> Any:
 
 
 def _is_optional(level: Level) -> bool:
-    """Whether it names a filter that can be None."""
+    """Whether the operand names a filter that can be None."""
     match level:
         case [_Atom(node=ast.Name() | ast.Attribute()) as atom]:
             return atom.can("to_wire")

@@ -243,7 +243,7 @@ def from_program(steps: Iterable[Any]) -> Node:
 
 
 def plain_conditions(root: Node) -> tuple[Leaf, ...]:
-    """The children of a branch of single conditions, as in nearly all filters, without repetition."""
+    """The distinct children of a branch that has only single conditions, as nearly all filters do."""
     if not isinstance(root, Branch):
         return ()
     children: tuple[Any, ...] = root.parts
@@ -366,7 +366,7 @@ def _inverse_pattern(leaf: Leaf) -> Leaf | None:
 def inverse(leaf: Leaf) -> Node:
     """The condition that matches where *leaf* does not match.
 
-    The API has no "not". Numbers, texts, booleans and most comparisons of times have an opposite operator; a
+    The API has no "not". Numbers, text, booleans and most comparisons of times have an opposite operator; a
     row that holds null matches neither of the two, as in SQL.
 
     Raises:

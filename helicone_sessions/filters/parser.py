@@ -61,7 +61,7 @@ _REMEDIES: Final = {
     DATETIME: f"Write it like {_TIME}",
     DAY: f"Write the time too, for example {_TIME}",
     EXPAND: "Write each condition in a separate leaf",
-    IS_EMPTY: "Write is empty, because a missing value is stored as the empty text",
+    IS_EMPTY: "Write is empty, because a missing value is stored as empty text",
     IS_NULL: "Write is null to match missing text",
     IS_TRUE: "Write true or false",
     NEGATIVE: "Compare it with zero or more",
@@ -95,7 +95,7 @@ def parse_filter(text: str | Template) -> Filter:
     ``== != < <= > >=``, ``0.1 < cost < 5``, ``between``, ``in``, ``contains``, ``like``, ``ilike``,
     ``startswith``, ``endswith``, ``istartswith``, ``iendswith``, ``is null``, ``is empty``; ``and``, ``or``,
     ``not`` or ``&``, ``|``, ``~``; ``all`` and ``none``. The API's JSON can replace a condition. Python's
-    spelling works too, with or without ``F.``; the parser evaluates nothing.
+    spelling works too, with or without ``F.``; the parser runs no code.
 
     Args:
         text: The filter; on Python 3.14 and later also a template string such as
@@ -104,7 +104,7 @@ def parse_filter(text: str | Template) -> Filter:
 
     Raises:
         FilterSyntaxError: The text is not a filter; the message shows the position and what to write.
-        FilterTypeError: It is not a string, or an interpolation has a value of the wrong type.
+        FilterTypeError: *text* is not a string, or an interpolation has a value of the wrong type.
 
     >>> parse_filter('cost > 0.1 and model contains "gpt" or properties["env"] == "test"')
     ((F.cost > 0.1) & F.model.contains('gpt')) | (F.properties['env'] == 'test')
@@ -123,7 +123,7 @@ def parse_filter(text: str | Template) -> Filter:
 
 
 def as_filter_text(source: str) -> str:
-    """A condition from an error or a caution, which is Python source, as filter text.
+    """Convert a condition from an error or a caution, which is Python source, to filter text.
 
     Args:
         source: The source; returned unchanged if it is not a condition, for example "the whole filter".
@@ -159,7 +159,7 @@ def _refuse_formatting(interpolation: Interpolation) -> None:
 
 @attrs.frozen(eq=False)
 class _Named:
-    """A column in the text, from the token *first* on, with a *method* behind it if there is one."""
+    """A column in the text, from the token *first* on, with a *method* after it if there is one."""
 
     column: Any
     name: str
@@ -184,7 +184,7 @@ class _Named:
 
     @property
     def example(self) -> str:
-        return _EXAMPLES.get(self.kind, 'Write a text in quotes, such as "gpt-4o"')
+        return _EXAMPLES.get(self.kind, 'Write text in quotes, such as "gpt-4o"')
 
     @property
     def is_nullable(self) -> bool:
@@ -301,7 +301,7 @@ class _Parser:
         """The error for a word that is not a constant for the column."""
         kind, problem, remedy = named.kind, f"expected a constant, got {token}", named.example
         if token.word in ("null", "none"):
-            problem, remedy = "the API compares nothing with null", named.test_for_null
+            problem, remedy = "the API has no comparison with null", named.test_for_null
         elif token.word in KEYWORDS:
             pass
         elif token.word and (token.text in NAMES or token.word.startswith("f.")):
@@ -421,7 +421,7 @@ class _Parser:
         if self.token.word in WORDED:
             return self.worded(named, inverted=bool(inverted))
         if inverted:
-            raise self.expected("an operator in words", "Write for example not in or not contains")
+            raise self.expected("an operator in words", "Write not in or not contains, for example")
         if self.take("is"):
             return self.tested(named)
         if named.kind is Kind.BOOLEAN and self.token.word not in SYNONYMS:
@@ -429,7 +429,7 @@ class _Parser:
         raise self.no_operator(named)
 
     def column(self) -> _Named:
-        """A column, with the key if it is a map, and with the name of a method behind it."""
+        """A column, with the key if it is a map, and with the name of a method after it."""
         first = self.token
         name, method = self.column_name()
         column: Any = F[name if name in ALIASES else NAMES[name].name]
@@ -447,7 +447,7 @@ class _Parser:
         return _Named(column, name, first, method)
 
     def column_name(self) -> tuple[str, str]:
-        """The name of a column, such as ``cost`` or ``F["cost"]``, and the name of a method behind it."""
+        """The name of a column, such as ``cost`` or ``F["cost"]``, and the name of a method after it."""
         name, _, method = self.token.text.removeprefix("F.").partition(".")
         if self.token.text == "F":
             self.advance()
@@ -523,13 +523,13 @@ class _Parser:
         if self.token.word == "in":
             raise self.error(
                 "a constant is on the left of in",
-                f"Write for example model contains {cut(constant.text)}",
+                f"For example, write model contains {cut(constant.text)}",
                 constant,
             )
         if self.token.sort != "sign":
             raise self.error(
                 f"{constant} is not compared with a column",
-                "Write for example status == 200, or status in (200, 404) for one of several values",
+                "For example, write status == 200, or status in (200, 404) for one of several values",
                 constant,
             )
         sign = self.advance()

@@ -2,8 +2,8 @@
 
 In Python ``&`` and ``|`` bind tighter than comparisons, so ``F.cost > 0.1 & P`` is evaluated as
 ``F.cost > (0.1 & P)``. The first and the last operand of ``&`` and ``|`` can therefore still need a
-comparison. They remain open here until it arrives. Then the whole is read with comparisons before ``~``,
-before ``&``, before ``|``.
+comparison. They remain open here until it arrives. Then the whole expression is read: comparisons first,
+then ``~``, then ``&``, then ``|``.
 
 Each level of parentheses can complete one comparison. Python chains two comparisons, and all ends must be
 closed after the first, so a second one is an error. The result is the intended tree or an error.
@@ -30,7 +30,7 @@ _PARENTHESES: Final = "Put each comparison in parentheses, for example (F.cost >
 
 
 class Misread(Exception):
-    """Python evaluates the expression differently from its intention, or it has no meaning."""
+    """Python evaluates the expression differently from what was intended, or it has no meaning."""
 
     def __init__(self, problem: str, remedy: str) -> None:
         super().__init__(problem, remedy)
@@ -44,7 +44,7 @@ class Open:
 
     Args:
         operand: A column or a constant.
-        is_column: Whether it is a column.
+        is_column: Whether the operand is a column.
         inversions: The number of ``~`` before it.
     """
 
@@ -54,7 +54,7 @@ class Open:
 
     @property
     def is_truth(self) -> bool:
-        """Whether it is True or False, which are not conditions."""
+        """Whether the operand is True or False, which are not conditions."""
         return isinstance(self.operand, bool)
 
     def __str__(self) -> str:
@@ -93,7 +93,7 @@ def combined(kind: type[And | Or], left: Node | Terms, right: Node | Terms) -> N
 
 
 def _check_middle(kind: type[And | Or], left: Terms, right: Terms) -> None:
-    """Reject an open operand beside ``&`` or ``|`` that has no comparison on either side."""
+    """Reject an open operand next to ``&`` or ``|`` that has no comparison on either side."""
     last, first = left[-1][-1], right[0][0]
     if isinstance(last, Open) and (_is_compound(left) or last.is_column):
         raise _alone(last, kind)
@@ -122,10 +122,10 @@ def inverted(terms: Terms) -> Terms:
 
 
 def compared(left: Node | Terms, operator: Operator, right: Node | Terms) -> Node:
-    """The comparison of *left* with *right*: the operands beside the operator meet, and all ends close.
+    """The comparison of *left* with *right*: the operands next to the operator meet, and all ends close.
 
     Raises:
-        Misread: They are not a column and a constant, or another end remains open.
+        Misread: The operands are not a column and a constant, or another end remains open.
     """
     left, right, sign = _terms(left), _terms(right), SYMBOLS[operator]
     before, after = left[-1][-1], right[0][0]
@@ -142,7 +142,7 @@ def compared(left: Node | Terms, operator: Operator, right: Node | Terms) -> Nod
     terms: Terms = [*left[:-1], [*left[-1][:-1], node, *right[0][1:]], *right[1:]]
     for end in open_ends(terms):
         raise Misread(
-            f"{end} lacks its comparison, because Python chains two comparisons beside each other",
+            f"{end} lacks its comparison, because Python chains two adjacent comparisons",
             _PARENTHESES,
         )
     complete: Any = terms

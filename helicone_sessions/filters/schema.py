@@ -95,11 +95,11 @@ class ColumnFacts:
         unit: The unit of a number, for people.
         whole: Whether a number has no fraction.
         negative: Whether a number can be below zero.
-        uuid: Whether a text is a UUID.
-        nullable: Whether a text can be null; other columns store a missing value as empty text.
+        uuid: Whether its text is a UUID.
+        nullable: Whether its text can be null; other columns store a missing value as empty text.
         empty: The text of an empty value.
-        missing_as: The value that is stored for a missing one, of columns that nearly every request has;
-            None for other columns.
+        missing_as: The placeholder that is stored for a missing value, for columns that nearly every request
+            has; None for other columns.
         often_missing: Whether the service has requests without a value.
         missing_remedy: How to leave out requests without a value.
         uncopied: How to get values that a sync does not copy; empty for columns that it copies.
@@ -161,7 +161,7 @@ def column_facts(name: str) -> ColumnFacts:
 
 
 _PATTERNS: Final[tuple[Operator, ...]] = ("like", "ilike", "contains", "not-contains")
-_UUID_NOTE = "ClickHouse refuses patterns on a UUID (code 43) and texts that are not a UUID (code 376)"
+_UUID_NOTE = "ClickHouse refuses patterns on a UUID (code 43) and text that is not a UUID (code 376)"
 _MISSING_NOTE = "its table has no such column (code 47)"
 _PROPERTY_REMEDY = "keep the value in a property of the request and use F.properties[key]"
 _UUID_REMEDY = "compare the whole id with == or !="
@@ -173,7 +173,7 @@ _FEEDBACK_REMEDY = (
 )
 _SCORE_NOTE = (
     "ClickHouse refuses == on a score because of an index over the values (code 170), patterns because scores"
-    " are whole numbers (code 43), and other texts (code 53); != fails on older versions (code 170)"
+    " are whole numbers (code 43), and other text (code 53); != fails on older versions (code 170)"
 )
 _SCORE_REMEDY = f"{_PROPERTY_REMEDY}; the embedded engine (LocalServer) reads F.scores"
 _SESSION_NOTE = "the metrics query leaves session conditions out"
@@ -182,8 +182,8 @@ _SESSION_REMEDY = (
     " the embedded engine (LocalServer) reads it"
 )
 _SECONDS_NOTE = "bound in whole seconds; a fraction is dropped"
-_BODY_NOTE = "bodies are kept for three months and cut at some megabytes; older requests have an empty body"
-_BODY_REMEDY = "give a time_filter that begins within the last 90 days"
+_BODY_NOTE = "bodies are kept for three months and cut at a few megabytes; older requests have an empty body"
+_BODY_REMEDY = "pass a time_filter that starts within the last 90 days"
 
 
 _text = partial(ColumnFacts, table=REQUESTS, kind=Kind.TEXT)

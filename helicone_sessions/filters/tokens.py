@@ -1,4 +1,4 @@
-"""The words of filter text, the tokens of a text, and the picture that shows the position of a mistake."""
+"""The words of filter text, its tokens, and the picture that shows the position of a mistake."""
 
 import difflib
 import json
@@ -88,7 +88,7 @@ _WIDEST: Final = 100
 
 @runtime_checkable
 class Interpolation(Protocol):
-    """A ``string.templatelib.Interpolation``, which Python has from 3.14 on."""
+    """A ``string.templatelib.Interpolation``, available from Python 3.14."""
 
     @property
     def value(self) -> Any:
@@ -100,11 +100,11 @@ class Interpolation(Protocol):
 
     @property
     def conversion(self) -> str | None:
-        """The letter behind ``!``."""
+        """The letter after ``!``."""
 
     @property
     def format_spec(self) -> str:
-        """The text behind ``:``."""
+        """The text after ``:``."""
 
 
 @runtime_checkable
@@ -113,11 +113,11 @@ class Template(Protocol):
 
     @property
     def strings(self) -> tuple[str, ...]:
-        """The texts around the interpolations."""
+        """The strings around the interpolations."""
 
     @property
     def interpolations(self) -> tuple[Interpolation, ...]:
-        """The interpolations, one fewer than the texts."""
+        """The interpolations, one fewer than the strings."""
 
 
 class Wrong(NamedTuple):
@@ -133,10 +133,10 @@ class Token:
 
     Args:
         sort: A comma is a "mark", like parentheses; names and numbers are words.
-        text: The piece as it was written.
+        text: The piece as written.
         start: Its offset.
-        end: The offset behind it.
-        value: The value of a text, of JSON or of an interpolation; the `Wrong` of a mistake.
+        end: The offset after it.
+        value: The value of a string, of JSON or of an interpolation; the `Wrong` of a mistake.
     """
 
     sort: Sort
@@ -168,7 +168,7 @@ class Token:
 
     @property
     def moment(self) -> date | None:
-        """The time or the day that a word or a text spells."""
+        """The time or the day that a word or a string spells."""
         for read in (date.fromisoformat, datetime.fromisoformat):
             try:
                 return read(self.value or self.text)
@@ -178,7 +178,7 @@ class Token:
 
     @property
     def is_constant(self) -> bool:
-        """Whether it can only be a constant; a word that begins like a number is a constant."""
+        """Whether the token can only be a constant; a word that begins like a number is a constant."""
         if self.sort in ("text", "value") or self.word in TRUTHS:
             return True
         return self.word.lstrip("+-.")[:1].isdecimal()
@@ -288,9 +288,9 @@ def _json(text: str, start: int) -> Token:
     except _Repeated:
         wrong = Wrong("an object of this JSON has a key twice", "Write each condition in a separate leaf")
     except RecursionError:
-        wrong = Wrong("this JSON is nested too deeply", "Join its conditions with and or or")
+        wrong = Wrong("this JSON is nested too deeply", 'Join its conditions with "and" or "or"')
     except ValueError:
-        wrong = Wrong("this JSON has a number of thousands of digits", "Use a shorter number")
+        wrong = Wrong("this JSON has a number with thousands of digits", "Use a shorter number")
     else:
         return Token("json", text[start:end], start, end, value)
     return Token("wrong", "{", start, start + 1, wrong)

@@ -1,6 +1,6 @@
 """Conditions on whole sessions: the endpoints that read them, and the order that the service needs.
 
-Executed with the open-source server of July 2026, unless the column table says otherwise.
+Observed on the open-source server of July 2026, unless the column table says otherwise.
 """
 
 from collections.abc import Iterator
@@ -15,13 +15,11 @@ from helicone_sessions.filters.schema import COLUMNS, SESSIONS, ColumnFacts, Rea
 from helicone_sessions.filters.wire import WireFilter, to_wire
 
 Grouping = Literal["sessions", "session count"]
-"""The endpoints that group requests by session before they filter: the list, and the number."""
+"""The endpoints that group requests by session before they filter: the list and the count."""
 
-_COUNT_NOTE: Final = (
-    "the number of sessions cannot be limited by a condition on whole sessions: the query fails"
-)
+_COUNT_NOTE: Final = "a count of sessions cannot have a condition on whole sessions: the query fails"
 _COUNT_REMEDY: Final = (
-    "count the sessions that stream_sessions() gives, or use the embedded engine (LocalServer)"
+    "count the sessions that stream_sessions() yields, or use the embedded engine (LocalServer)"
 )
 _MIXED_NOTE: Final = (
     "it matches everything, because the server applies conditions on requests and on sessions one after the"
@@ -61,7 +59,7 @@ def has_whole_session_conditions(condition: Filter) -> bool:
 
 
 def sessions_first(condition: Filter) -> WireFilter:
-    """The filter as the API takes it, with conditions on sessions first.
+    """The filter in the API's form, with conditions on sessions first.
 
     If a condition on properties or scores comes before one on sessions, the server shifts the values of the
     conditions and fails.

@@ -58,7 +58,7 @@ EXPAND: Final = "Pass expand=True to join all of them by &"
 _TIME: Final = "Write it like 2026-11-01T00:00:00Z"
 _OPERATOR: Final = 'Write an operator and a constant, for example {"gt": 0.1}'
 _KEY: Final = 'Write a key and its condition, for example {"env": {"equals": "prod"}}'
-_LEAF: Final = f'Write for example {{"{REQUESTS}": {{"cost": {{"gt": 0.1}}}}}}'
+_LEAF: Final = f'For example, write {{"{REQUESTS}": {{"cost": {{"gt": 0.1}}}}}}'
 _EXPECTED: Final[dict[Kind, tuple[Any, str, str]]] = {
     Kind.NUMBER: ((int, float), "a number", "Write it without quotes, for example 0.1"),
     Kind.BOOLEAN: (bool, "true or false", "Write it without quotes"),
@@ -71,7 +71,7 @@ _Encoded = tuple[dict[str, Any], int]
 
 
 def to_wire(root: Node) -> WireFilter:
-    """The filter as the API takes it.
+    """The filter in the API's form.
 
     Raises:
         FilterValueError: A negated condition has no inverse, or the tree is more than `DEEPEST` deep.
@@ -88,7 +88,7 @@ def to_wire(root: Node) -> WireFilter:
     if depth > DEEPEST:
         raise FilterValueError(
             argument="filter",
-            problem=f"is {depth} levels deep; the API takes {DEEPEST}",
+            problem=f"is {depth} levels deep; the API accepts {DEEPEST}",
             remedy="Join conditions with all_of() and any_of() instead of alternating & and |",
         )
     return wire
@@ -113,7 +113,7 @@ def _depth_of_pairs(depths: Sequence[int]) -> int:
 
 
 def _paired(kind: type[Node], parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The parts of a branch joined in pairs, and the pairs in pairs, and so on, in their order."""
+    """The parts of a branch joined in pairs, the pairs joined in pairs, and so on, in order."""
     if len(parts) == 1:
         return parts[0]
     left = 1 << (len(parts) - 1).bit_length() - 1
@@ -155,14 +155,15 @@ def from_wire(
 
     Args:
         wire: A leaf, a branch or ``"all"``, as decoded from JSON.
-        expand: Join the conditions of a leaf with several, or none, by "and". The open-source server would
-            read only the first.
+        expand: If a leaf does not have exactly one condition, join all of its conditions by "and". The
+            open-source server would read only the first.
         path: The JSON path of *wire* in its document, for messages.
         expanded: Collects the JSON paths of the leaves without exactly one condition.
 
     Raises:
-        FilterTypeError: Something has the wrong type; the message gives its JSON path.
-        FilterValueError: Something is unknown or not one condition; the message gives its JSON path.
+        FilterTypeError: A value has the wrong type; the message gives its JSON path.
+        FilterValueError: A name is unknown, or a leaf does not have one condition; the message gives its JSON
+            path.
     """
     done: list[Node] = []
     waiting: list[tuple[object, _Trail] | type[And | Or]] = [(wire, (path, None))]

@@ -29,7 +29,9 @@ def open_private(path: str | os.PathLike[str], flags: int) -> int:
 
 
 def replace_durably(path: Path, content: bytes) -> None:
-    """Replace a file; after a power cut it has the old content or the new, and on return the new is durable.
+    """Replace a file; after a power failure it has the old content or the new.
+
+    When this returns, the new content is durable.
 
     Raises:
         OSError: The file cannot be written.
@@ -41,10 +43,11 @@ def replace_durably(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     new.replace(path)
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory durable."""
     if os.name == "nt":
         # Windows cannot open directories.
         return

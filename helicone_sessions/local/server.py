@@ -14,8 +14,8 @@ from uuid import UUID
 from helicone_sessions.clock import current
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.local.dataset import Dataset
+from helicone_sessions.local.drivers import DriverError, Limits
 from helicone_sessions.local.drivers.chdb_process import announce_server
-from helicone_sessions.local.drivers.driver import DriverError, Limits
 from helicone_sessions.local.http.listening import Listening, is_loopback
 from helicone_sessions.local.http.routes import Endpoints
 from helicone_sessions.local.query.engine import Semantics
@@ -41,12 +41,12 @@ class LocalServer:
             request export; ``request_created_at`` is an aware datetime or ISO text with a zone, ``cost`` is
             in dollars, and ``properties`` is a dict. By default there are no requests.
         cost_unit: The unit of ``cost``: ``"dollars"``, or ``"billionths"`` of a dollar, as in a dump of
-            Helicone's table. By default dollars, and a whole number of 1,000 or more is an error.
+            Helicone's table. By default costs are dollars, and a whole number of 1,000 or more is an error.
         columns: A mapping from column names in the data to fields, for example
             ``{"started": "request_created_at"}``.
         assume_time_zone: The zone of times without a zone: a ``tzinfo`` or a name such as ``"UTC"``.
         path: The directory that keeps the data; by default the data is in memory and lost at the end.
-        accept_loss: Open a damaged store without its lost rows. By default the start fails, and the error
+        accept_loss: Open a damaged store without its lost rows. By default startup fails, and the error
             names them.
         clickhouse: The URL of a ClickHouse with Helicone's tables,
             ``"http://user:password@host:8123/database"``, instead of *data* and *path*.
@@ -62,11 +62,11 @@ class LocalServer:
         on_progress: Called with the number of rows loaded so far, an ``int`` whose ``fraction`` is the loaded
             part of the files.
         rate_limit: Requests per window and organisation; None is unlimited. The hosted service has 1,000 on
-            the free tier, older self-hosted servers have 200 per minute.
+            the free tier; older self-hosted servers have 200 per minute.
         rate_limit_window: Seconds per window.
         max_concurrency: The number of queries that run at once; by default the number of processors plus one,
             at most 4.
-        max_queued: The number of further requests that may wait; more get status 503.
+        max_queued: The number of additional requests that may wait; more get status 503.
         limits: The limits of one query.
         patience: Seconds in which a client must send its request.
         grace: Seconds in which running queries may finish when the server stops.
@@ -227,7 +227,7 @@ class LocalServer:
         """The organisation of rows and keys without an organisation.
 
         Raises:
-            ConfigurationError: The data has several.
+            ConfigurationError: The data has several organisations.
 
         >>> LocalServer(organization_id="5b1e0c1a-2f0e-4f6e-9a51-0f1d6c1f7a01").organization_id
         UUID('5b1e0c1a-2f0e-4f6e-9a51-0f1d6c1f7a01')
@@ -236,7 +236,7 @@ class LocalServer:
 
     @property
     def loaded(self) -> Loaded:
-        """The result of the load at the start; empty before the start.
+        """The result of the load at startup; empty before that.
 
         >>> LocalServer().loaded.rows
         0
@@ -373,12 +373,7 @@ class LocalServer:
         2
         """
         self._running()
-        try:
-            return await self._run(self._dataset.count())
-        except DriverError as error:
-            raise ConfigurationError(
-                problem=f"ClickHouse rejected the count of the requests: {error.problem}", remedy=error.remedy
-            ) from error
+        return await self._asked(self._dataset.count(), "the count of the requests")
 
     async def add(
         self, rows: Iterable[Mapping[str, Any]], *, organization_id: UUID | str | None = None
@@ -407,18 +402,14 @@ class LocalServer:
                 remedy="Put a single row in a list",
             )
         organization = None if organization_id is None else organization_uuid(organization_id)
-        try:
-            return await self._run(self._tracked(self._dataset.add(rows, organization)))
-        except DriverError as error:
-            raise ConfigurationError(
-                problem=f"ClickHouse rejected the rows: {error.problem}", remedy=error.remedy
-            ) from error
+        return await self._asked(self._tracked(self._dataset.add(rows, organization)), "the rows")
 
     async def copy(self, requests: Iterable[Mapping[str, Any]], organization_id: UUID) -> Loaded:
         """Add requests from the API, as `sync` does; requests that cannot be read are skipped and counted.
 
         Args:
-            requests: The requests, with the names of the API. A request replaces an earlier one with its id.
+            requests: The requests, with the names of the API. A request replaces an earlier one with the same
+                id.
             organization_id: Their organisation.
 
         Raises:
@@ -432,11 +423,15 @@ class LocalServer:
         1
         """
         self._running()
+        return await self._asked(self._tracked(self._dataset.copy(requests, organization_id)), "the rows")
+
+    async def _asked(self, work: Coroutine[Any, Any, T], subject: str) -> T:
+        """Run *work* on the server's loop; *subject* is for the error if ClickHouse rejects a statement."""
         try:
-            return await self._run(self._tracked(self._dataset.copy(requests, organization_id)))
+            return await self._run(work)
         except DriverError as error:
             raise ConfigurationError(
-                problem=f"ClickHouse rejected the rows: {error.problem}", remedy=error.remedy
+                problem=f"ClickHouse rejected {subject}: {error.problem}", remedy=error.remedy
             ) from error
 
     async def _tracked(self, work: Coroutine[Any, Any, Loaded]) -> Loaded:

@@ -13,7 +13,7 @@ from uuid import UUID
 import attrs
 
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.local.drivers.driver import Limits
+from helicone_sessions.local.drivers import Limits
 from helicone_sessions.local.query.engine import Semantics
 from helicone_sessions.local.storage.fields import RowOptions
 from helicone_sessions.local.storage.readers import Data
@@ -112,7 +112,7 @@ class ServerConfig:
         validator=_must_be(
             "Limits",
             lambda value: value is None or isinstance(value, Limits),
-            "Pass for example Limits(seconds=60)",
+            "Pass Limits(seconds=60), for example",
         )
     )
     patience: float = attrs.field(validator=_seconds(above_zero=True))
@@ -157,7 +157,7 @@ class Keys:
 
     def __init__(self, given: str | Mapping[str, Organization] | None) -> None:
         self.is_random = given is None
-        named = _random_key() if given is None else _organizations_by_key(given)
+        named = _organizations_by_key(f"sk-local-{secrets.token_urlsafe(24)}" if given is None else given)
         self.secrets = tuple(named)
         self._salt = secrets.token_bytes(32)
         self._digests = [(self._digest(key.encode()), organization) for key, organization in named.items()]
@@ -194,10 +194,6 @@ class Keys:
 
     def _digest(self, key: bytes) -> bytes:
         return hashlib.blake2b(key, key=self._salt).digest()
-
-
-def _random_key() -> dict[str, UUID | None]:
-    return {f"sk-local-{secrets.token_urlsafe(24)}": None}
 
 
 def _organizations_by_key(given: str | Mapping[str, Organization]) -> dict[str, UUID | None]:

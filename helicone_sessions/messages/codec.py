@@ -1,7 +1,7 @@
 """Unpacks bodies, and reads and writes their JSON with msgspec (extra ``speed``) or the standard library.
 
-The standard library decides: it reads bodies that msgspec rejects, and writes values that msgspec would write
-differently.
+The standard library is authoritative: it reads bodies that msgspec rejects, and writes values that msgspec
+would write differently.
 """
 
 import json

@@ -56,7 +56,7 @@ class Mismatch(Exception):
 
 
 def envelope(body: Any, read: Callable[[Any, str], Answer]) -> Answer | Failure | None:
-    """The content of an envelope: the answer, the service's error, or None if the value is no envelope.
+    """The content of an envelope: the answer, the service's error, or None if the value is not an envelope.
 
     The contract distinguishes the two only by which of ``data`` and ``error`` is null.
 
@@ -80,7 +80,7 @@ def metrics_from(data: Any, path: str = "$") -> SessionMetrics:
     """The metrics in the ``data`` of a response; unknown fields are ignored.
 
     Raises:
-        Mismatch: The data breaks the contract; *path* is its place.
+        Mismatch: The data breaks the contract; *path* is its position.
     """
     return _structured(data, SessionMetrics, path)
 
@@ -89,13 +89,13 @@ def sessions_from(data: Any, path: str = "$") -> list[Session]:
     """The sessions of a page.
 
     Raises:
-        Mismatch: The data breaks the contract; *path* is its place.
+        Mismatch: The data breaks the contract; *path* is its position.
     """
     return _structured(_list(data, path), list[Session], path)
 
 
 def session_count_from(data: Any, path: str = "$") -> SessionCount:
-    """The number of sessions with their totals; servers before September 2025 give only the number.
+    """The number of sessions with their totals; servers from before September 2025 return only the number.
 
     Raises:
         Mismatch: The data breaks the contract.
@@ -342,21 +342,13 @@ def _instant(value: object, path: str) -> datetime:
         ) from error
 
 
-def _query_from_wire(value: Any, _kind: object) -> SessionMetricsQuery:
-    """The query of a request body that follows the contract; errors carry the JSON path."""
-    _only_keys(value, tuple(_WIRE_NAMES.values()), "$", required=2)
-    given = {name: value[wire] for name, wire in _WIRE_NAMES.items() if wire in value}
-    for name, one in given.items():
-        _check_wire_type(f"$.{_WIRE_NAMES[name]}", one, *_WIRE_TYPES[name])
-    if "filter" in given:
-        given["filter"] = filter_of_contract(given["filter"], path="$.filter")
-    if "time_filter" in given:
-        given["time_filter"] = converter.structure(given["time_filter"], TimeFilter)
-    try:
-        return SessionMetricsQuery(**given)
-    except FilterError as error:
-        field = f"$.{_WIRE_NAMES[error.argument or '']}"
-        raise type(error)(field=field, problem=error.problem, remedy=error.remedy) from None
+def query_from_wire(value: Any, _kind: object = None) -> SessionMetricsQuery:
+    """The query of a request body that follows the contract.
+
+    Raises:
+        FilterError: The body breaks the contract; the message gives the JSON path.
+    """
+    return _query_of(SessionMetricsQuery, value, _METRICS_FIELDS, required=2)
 
 
 def _check_wire_type(path: str, value: object, expected: str, *types: type) -> None:
@@ -399,25 +391,6 @@ def js_number(value: float) -> str:
     return f"{mantissa.removesuffix('.0')}e{int(power):+d}"
 
 
-_WIRE_NAMES = {
-    "name_contains": "nameContains",
-    "timezone_difference": "timezoneDifference",
-    "p_size": "pSize",
-    "use_interquartile": "useInterquartile",
-    "time_filter": "timeFilter",
-    "filter": "filter",
-}
-
-# Without types, the structure hook checks the value.
-_WIRE_TYPES: dict[str, tuple[Any, ...]] = {
-    "name_contains": ("a string", str),
-    "timezone_difference": ("a number of minutes", int, float),
-    "p_size": ("a string or absent", str),
-    "use_interquartile": ("true, false or absent", bool),
-    "time_filter": ("an object or absent",),
-    "filter": ("a filter or absent",),
-}
-
 converter = cattrs.Converter()
 
 # It stops at the first mistake without finding its path, which takes a third of the time.
@@ -428,11 +401,11 @@ _dict_converter.register_structure_hook(float, _number)
 _register_answers(converter)
 _register_answers(_plain_converter)
 converter.register_structure_hook(TimeFilter, _time_filter_from_wire)
-converter.register_structure_hook(SessionMetricsQuery, _query_from_wire)
+converter.register_structure_hook(SessionMetricsQuery, query_from_wire)
 
 
 def query_to_wire(query: SessionMetricsQuery) -> dict[str, Any]:
-    """The query as the API takes it, without the arguments that were not given.
+    """The query in the API's form, without the arguments that were not given.
 
     Raises:
         FilterValueError: The API cannot express the filter.
@@ -453,7 +426,7 @@ def query_to_wire(query: SessionMetricsQuery) -> dict[str, Any]:
 
 
 def sessions_query_to_wire(query: SessionsQuery) -> dict[str, Any]:
-    """The query as the API takes it, with conditions on sessions first.
+    """The query in the API's form, with conditions on sessions first.
 
     Raises:
         FilterValueError: The filter cannot be sent.
@@ -485,7 +458,7 @@ def sessions_query_from_wire(value: Any) -> SessionsQuery:
 
 
 def requests_query_to_wire(query: RequestsQuery) -> dict[str, Any]:
-    """The query as the API takes it.
+    """The query in the API's form.
 
     Raises:
         FilterValueError: The filter cannot be sent.
@@ -511,7 +484,7 @@ def requests_query_from_wire(value: Any) -> RequestsQuery:
 
 
 def request_count_query_to_wire(query: RequestsQuery | RequestCountQuery) -> dict[str, Any]:
-    """The query as the API takes it.
+    """The query in the API's form.
 
     Raises:
         FilterValueError: The filter cannot be sent.
@@ -583,9 +556,33 @@ def _typed(expected: str, *types: type) -> Callable[[Any, str], Any]:
     return read
 
 
+def _present(expected: str, read: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
+    def checked(value: Any, path: str) -> Any:
+        _check_wire_type(path, value, expected)
+        return read(value, path)
+
+    return checked
+
+
+def _time_filter(value: Any, _path: str) -> TimeFilter:
+    return converter.structure(value, TimeFilter)
+
+
+def _filter_of_metrics(value: Any, path: str) -> Filter:
+    return filter_of_contract(value, path=path)
+
+
+_METRICS_FIELDS: dict[str, _WireField] = {
+    "nameContains": ("name_contains", _typed("a string", str)),
+    "timezoneDifference": ("timezone_difference", _typed("a number of minutes", int, float)),
+    "pSize": ("p_size", _typed("a string or absent", str)),
+    "useInterquartile": ("use_interquartile", _typed("true, false or absent", bool)),
+    "timeFilter": ("time_filter", _present("an object or absent", _time_filter)),
+    "filter": ("filter", _present("a filter or absent", _filter_of_metrics)),
+}
 _SESSIONS_FIELDS: dict[str, _WireField] = {
     "search": ("search", _typed("a string", str)),
-    "timeFilter": ("time_filter", lambda value, _path: converter.structure(value, TimeFilter)),
+    "timeFilter": ("time_filter", _time_filter),
     "timezoneDifference": ("timezone_difference", _typed("a number of minutes", int, float)),
     "filter": ("filter", _filter_from_wire),
     "nameEquals": ("name", _typed("a string or absent", str)),

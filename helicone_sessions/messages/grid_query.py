@@ -14,9 +14,10 @@ announces it with `GRID_HEADER` in its responses; other servers need a query for
     }
 
 ``query`` is required and has the form of the metrics query. Each cell has the metrics of that query, with the
-filter of its segment added by "and" and the time of its period. Totals over all periods have the time of the
-query, and totals over all segments only its filter. The response holds the cells with at least one session,
-by column: the first cell below belongs to the first segment and the whole time. A null index is a total::
+filter of its segment added by "and" and the time range of its period. Totals over all periods have the time
+range of the query, and totals over all segments only its filter. The response holds the cells with at least
+one session, by column: the first cell below belongs to the first segment and the whole time range. A null
+index is a total::
 
     {
       "data": {
@@ -97,7 +98,7 @@ class GroupBy:
     Args:
         column: A text or boolean column of requests, ``"status"``, or ``"properties"`` with a key.
         key: The key of the property.
-        top: The number of values to keep, by total cost in the time of the query; None for all.
+        top: The number of values to keep, by total cost in the time range of the query; None for all.
 
     Raises:
         FilterTypeError: An argument has the wrong type.
@@ -149,11 +150,11 @@ class GridQuery:
     """The metrics of segments and periods in one request.
 
     Args:
-        query: The common part of all cells. Its time is the time of the totals over all periods.
+        query: The common part of all cells. Its time range is that of the totals over all periods.
         segments: The filter of each segment, or a column whose values are the segments. Without segments, all
             cells are totals over all segments.
-        periods: The time of each period; both ends are excluded, as in a query. Without periods, all cells
-            have the time of the query.
+        periods: The time range of each period; both ends are excluded, as in a query. Without periods, all
+            cells have the time range of the query.
         totals: Whether to include the totals over all segments, over all periods, and over both.
         quantiles: Quantiles of all sessions to return for each cell, independent of the query's ``p_size``.
 
@@ -268,7 +269,7 @@ def grid_query_from_wire(body: Any) -> GridQuery:
     """The query of a request body.
 
     Raises:
-        FilterError: It is not a grid query; the message gives the JSON path.
+        FilterError: The body is not a grid query; the message gives the JSON path.
     """
     _check_type(body, Mapping, "an object", "$")
     for name in body:
@@ -346,7 +347,7 @@ def grid_figures_from_wire(data: Any, path: str = "$.data") -> GridFigures:
 
     Args:
         data: The JSON value.
-        path: Its place in the response.
+        path: Its position in the response.
 
     Raises:
         Mismatch: The data has another form.
@@ -380,7 +381,7 @@ def _metrics(histograms: Any, averages: Any) -> Iterator[SessionMetrics]:
 
 def _histogram(numbers: list[float], unit: str) -> Histogram:
     if len(numbers) % 3:
-        raise ValueError("a bar is not whole")
+        raise ValueError("a bar is incomplete")
     each = map(float, numbers)
     return Histogram(tuple(map(HistogramRow, each, each, each)), unit=unit)
 

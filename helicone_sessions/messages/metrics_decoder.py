@@ -1,10 +1,10 @@
 """Metrics as msgspec reads them: the wire classes, whose rows are the public `HistogramRow`.
 
-The order of keys, white space and unknown fields make no difference. The converter decides about responses
-that are unusual in any other way.
+The order of keys, whitespace and unknown fields make no difference. The converter handles all other unusual
+responses.
 """
 
-import math
+from math import isfinite
 from typing import Final
 
 import msgspec
@@ -53,30 +53,29 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 
 # Not strict, because the ends of a bar are numbers as text.
 _DECODER: Final = msgspec.json.Decoder(Envelope, strict=False)
+_REQUESTS, _SECONDS, _DOLLARS = UNITS.values()
 
 
 def metrics_in(body: bytes, cut: Cut | None = None) -> SessionMetrics | None:
-    """The metrics in *body*, or None if the converter has to decide."""
+    """The metrics in *body*, or None if the converter has to read it."""
     try:
         # msgspec does not check the encoding of skipped text, so Python does.
         data = _DECODER.decode(body if body.isascii() else body.decode()).data
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    total = 0.0
-    for rows in (data.session_count, data.session_duration, data.session_cost):
-        for row in rows:
-            total += row.range_start + row.range_end + row.value
+    counts, durations, costs = data.session_count, data.session_duration, data.session_cost
     # Text can be "nan" or "inf". The converter also decides if the sum overflows.
-    if not math.isfinite(total):
+    if not isfinite(sum([row.range_start + row.range_end + row.value for row in counts + durations + costs])):
         return None
-    (count,) = data.average.session_count
-    (duration,) = data.average.session_duration
-    (cost,) = data.average.session_cost
-    if isinstance(count.average, str) or isinstance(duration.average, str) or isinstance(cost.average, str):
+    averages = data.average
+    count = averages.session_count[0].average
+    duration = averages.session_duration[0].average
+    cost = averages.session_cost[0].average
+    if isinstance(count, str) or isinstance(duration, str) or isinstance(cost, str):
         return None
     return SessionMetrics(
-        Histogram(data.session_count, unit=UNITS["session_count"], cut=cut),
-        Histogram(data.session_duration, unit=UNITS["session_duration"], cut=cut),
-        Histogram(data.session_cost, unit=UNITS["session_cost"], cut=cut),
-        SessionAverages(count.average, duration.average, cost.average),
+        Histogram(counts, unit=_REQUESTS, cut=cut),
+        Histogram(durations, unit=_SECONDS, cut=cut),
+        Histogram(costs, unit=_DOLLARS, cut=cut),
+        SessionAverages(count, duration, cost),
     )

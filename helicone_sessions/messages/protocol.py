@@ -76,12 +76,8 @@ class Endpoint(Generic[Query, Answer]):
         return json.converter.unstructure(answer)
 
 
-def _metrics_query(wire: Any) -> SessionMetricsQuery:
-    return json.converter.structure(wire, SessionMetricsQuery)
-
-
 METRICS: Final[Endpoint[SessionMetricsQuery, SessionMetrics]] = Endpoint(
-    "v1/session/metrics/query", json.query_to_wire, _metrics_query, json.metrics_from
+    "v1/session/metrics/query", json.query_to_wire, json.query_from_wire, json.metrics_from
 )
 SESSIONS: Final[Endpoint[SessionsQuery, list[Session]]] = Endpoint(
     "v1/session/query", json.sessions_query_to_wire, json.sessions_query_from_wire, json.sessions_from
@@ -91,7 +87,7 @@ SESSION_COUNT: Final[Endpoint[SessionsQuery, SessionCount]] = Endpoint(
 )
 # The body is that of the metrics; `p_size` and `use_interquartile` have no effect.
 SESSION_NAMES: Final[Endpoint[SessionMetricsQuery, list[SessionName]]] = Endpoint(
-    "v1/session/name/query", json.query_to_wire, _metrics_query, json.session_names_from
+    "v1/session/name/query", json.query_to_wire, json.query_from_wire, json.session_names_from
 )
 REQUESTS: Final[Endpoint[RequestsQuery, list[Request]]] = Endpoint(
     "v1/request/query-clickhouse",
@@ -177,7 +173,7 @@ def request(query: Any, endpoint: Endpoint[Any, Any] = METRICS) -> bytes:
 
     Raises:
         FilterValueError: The API cannot express the filter, or the body is larger than 10 MB, the limit of
-            the open-source server (executed, July 2026).
+            the open-source server (observed, July 2026).
 
     >>> from helicone_sessions import SessionMetricsQuery
     >>> request(SessionMetricsQuery())
@@ -187,7 +183,7 @@ def request(query: Any, endpoint: Endpoint[Any, Any] = METRICS) -> bytes:
     if len(body) > _LARGEST_BODY:
         raise FilterValueError(
             argument="query",
-            problem=f"makes a request of {len(body):,} bytes; the server takes at most {_LARGEST_BODY:,}",
+            problem=f"makes a request of {len(body):,} bytes; the server accepts at most {_LARGEST_BODY:,}",
             remedy="Split the query, for example by its longest list",
         )
     return body
@@ -204,14 +200,14 @@ def decipher(
 ) -> Any:
     """The answer in a response, of the type of the endpoint.
 
-    The envelope decides before the status, because the service sends an envelope with status 500 for a query
-    that it cannot run; that is not a failure of a gateway. A status of 4xx decides without the body.
+    The envelope takes precedence over the status, because the service sends an envelope with status 500 for a
+    query that it cannot run; that is not a failure of a gateway. For a 4xx status, the body is not needed.
 
     Args:
         status: The HTTP status.
         headers: The headers; names are looked up as given, so pass a case-insensitive mapping.
         body: The whole body.
-        secret: A text to remove from errors if the service echoes it.
+        secret: Text to remove from errors if the service echoes it.
         endpoint: The endpoint that was called.
         cut: The cut of the histograms of metrics.
 
@@ -447,7 +443,7 @@ class _Answer:
 def _first_field(details: object) -> tuple[str, str] | None:
     """The JSON path of the first field that failed the service's validation, and its problem.
 
-    Each field holds an object with a message (executed, open-source server of July 2026); text and nested
+    Each field holds an object with a message (observed, open-source server of July 2026); text and nested
     objects work too.
     """
     if isinstance(details, str):
@@ -474,7 +470,7 @@ class FixedWindow:
     """A number of requests per window; the first request after a window opens the next.
 
     The service counts like this, with express-rate-limit and the headers of the sixth draft of their standard
-    (executed, open-source server of July 2026). Rejected requests count too.
+    (observed, open-source server of July 2026). Rejected requests count too.
 
     Args:
         requests: The requests of a window.
@@ -494,7 +490,7 @@ class FixedWindow:
     @requests.validator
     def _counts(self, _field: object, value: object) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise ValueError(f"requests must be a whole number from 0 up, got {masked_repr(value)}")
+            raise ValueError(f"requests must be a whole number, 0 or more, got {masked_repr(value)}")
 
     @per.validator
     def _lasts(self, _field: object, value: float) -> None:
@@ -502,7 +498,7 @@ class FixedWindow:
             raise ValueError(f"per must be a number of seconds above 0, got {masked_repr(value)}")
 
     def take(self, now: float, count: int = 1) -> bool:
-        """Count requests; return False if there is not room for all of them."""
+        """Count requests; return False if there is no room for all of them."""
         with self._lock:
             if now >= self._ends:
                 self._used, self._ends = 0, now + self.per

@@ -21,7 +21,7 @@ _EXAMPLE = "Pass a length such as days=7"
 
 @attrs.frozen(init=False, repr=False)
 class TimeFilter:
-    """The time after *start* and before *end*; the contract excludes both ends.
+    """The time range after *start* and before *end*; the contract excludes both ends.
 
     Both ends are stored in UTC and sent in milliseconds, the precision of stored requests.
 
@@ -30,7 +30,7 @@ class TimeFilter:
             datetime, or text without an offset.
         end: A later time, in the same forms.
         time_zone: The time zone of dates and of times without an offset, by name or as a tzinfo. A local
-            time that clocks repeat is the first of the two, unless its ``fold`` is 1.
+            time that clocks repeat means the first of the two, unless its ``fold`` is 1.
 
     Raises:
         FilterTypeError: An end is not a time, or has no time zone.
@@ -89,19 +89,19 @@ class TimeFilter:
             return cls(now - length, now)
         except OverflowError:
             raise FilterValueError(
-                argument="days", problem=f"must lie within the calendar, got {length}"
+                argument="days", problem=f"must be within the calendar, got {length}"
             ) from None
 
     @classmethod
     def since(cls, start: datetime) -> Self:
-        """The time from *start* until now.
+        """The time range from *start* until now.
 
         Args:
             start: An aware datetime in the past.
 
         Raises:
-            FilterTypeError: It is not a datetime, or is naive.
-            FilterValueError: It is not in the past.
+            FilterTypeError: *start* is not a datetime, or is naive.
+            FilterValueError: *start* is not in the past.
 
         >>> import datetime as dt
         >>> TimeFilter.since(dt.datetime(2026, 1, 1))
@@ -123,9 +123,9 @@ class TimeFilter:
     def split(
         self, *, days: float = 0, hours: float = 0, minutes: float = 0, time_zone: str | tzinfo | None = None
     ) -> "list[TimeFilter]":
-        """The same time in parts of equal length; the last part can be shorter.
+        """The same time range in parts of equal length; the last part can be shorter.
 
-        Each request of the whole falls into exactly one part. The contract excludes both ends, so every part
+        Each request in the range falls into exactly one part. The contract excludes both ends, so every part
         except the first starts one millisecond before its border, to include the requests made exactly at the
         border. (The open-source server drops fractions of a second, so such a part also includes the requests
         of the second before its border.)
@@ -357,12 +357,12 @@ class SessionMetricsQuery:
         filter: The requests to include; None for all.
         name_contains: Only sessions of this name; "" for all. (Later versions of the open-source server
             compare the whole name; use ``F.session_name.contains(...)`` for a part of it.)
-        time_filter: The time of the requests; None for all time.
+        time_filter: The time range of the requests; None for all time.
         p_size: The cut of the *histograms*: only sessions at or below this quantile are drawn. The service
             uses p75 by default. It is not a percentile to return, and it does not affect the averages.
         use_interquartile: Cut the histograms at both ends, at the quantiles 1-p and p.
         timezone_difference: Minutes as in the API, positive west of UTC; or a timedelta; or a tzinfo, which
-            gives its present offset.
+            gives its current offset.
 
     Raises:
         FilterTypeError: An argument has the wrong type.
@@ -432,7 +432,7 @@ class SessionsQuery:
     """One page of ``POST /v1/session/query``; ``POST /v1/session/count`` takes the same body.
 
     Args:
-        time_filter: The time of the requests.
+        time_filter: The time range of the requests.
         filter: Conditions on requests and sessions; None for all.
         search: A part of the session's id or name, ignoring case; "" for all.
         name: The whole name of the session.
@@ -521,8 +521,8 @@ class RequestCountQuery:
         filter: Conditions on requests; None for all requests.
 
     Raises:
-        FilterTypeError: It is not a filter.
-        FilterValueError: It has a condition on sessions.
+        FilterTypeError: *filter* is not a filter.
+        FilterValueError: The filter has a condition on sessions.
 
     >>> RequestCountQuery()
     RequestCountQuery(filter=None)

@@ -6,8 +6,7 @@ from typing import Any, ClassVar, Final, overload
 
 import attrs
 
-from helicone_sessions.display import html
-from helicone_sessions.display.numbers import column_numbers, number
+from helicone_sessions.display import column_numbers, html, number
 from helicone_sessions.messages.metrics import AsDict
 from helicone_sessions.messages.tabular import Row, Tabular, json_text
 
@@ -194,7 +193,7 @@ class Sessions(Tabular, Sequence[Session]):
 class SessionCount(AsDict):
     """The number of matching sessions and their totals, which are 0 without sessions.
 
-    Servers before September 2025 give only the number; the other fields are then None.
+    Servers from before September 2025 return only the number; the other fields are then None.
 
     Args:
         count: The number of sessions.
@@ -216,7 +215,7 @@ class SessionCount(AsDict):
 
 @attrs.frozen
 class SessionName(AsDict):
-    """A name of sessions, and figures about them.
+    """A session name, and figures about its sessions.
 
     Args:
         name: The property ``Helicone-Session-Name``.

@@ -1,7 +1,7 @@
 """`GridCell`: one query of a grid with its figures, and the quantities that grids show."""
 
 from collections.abc import Hashable, Mapping
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import attrs
 
@@ -46,7 +46,6 @@ _MEANINGS: Final = {
     "dollars": "dollars per session",
 }
 _TOTALS: Final = {"sessions": "sessions", "requests_total": "requests", "dollars_total": "dollars"}
-_LEVELS: Final[tuple[PSize, ...]] = ("p50", "p75", "p95", "p99", "p99.9")
 
 MEANS: Final[tuple[Quantity, ...]] = ("requests_mean", "seconds_mean", "dollars_mean")
 TOTALS: Final[tuple[Quantity, ...]] = ("sessions", "requests_total", "dollars_total")
@@ -54,7 +53,7 @@ CUTS: Final[tuple[Quantity, ...]] = ("requests_cut", "seconds_cut", "dollars_cut
 
 
 def quantiles(levels: "tuple[PSize, ...]") -> tuple[Quantity, ...]:
-    """The quantities of quantiles.
+    """The quantities that are quantiles.
 
     >>> quantiles(("p95",))
     ('requests_p95', 'seconds_p95', 'dollars_p95')
@@ -62,7 +61,7 @@ def quantiles(levels: "tuple[PSize, ...]") -> tuple[Quantity, ...]:
     return tuple(f"{unit}_{level}" for level in levels for unit in _MEANINGS)  # type: ignore[misc]
 
 
-QUANTITIES: Final[tuple[Quantity, ...]] = (*MEANS, *TOTALS, *CUTS, *quantiles(_LEVELS))
+QUANTITIES: Final[tuple[Quantity, ...]] = get_args(Quantity)
 
 
 @attrs.frozen
@@ -98,7 +97,7 @@ class GridCell:
         metrics: The metrics; None if the query failed or did not run.
         error: The error of the query; None if it succeeded.
         sums: The numbers of sessions, requests and dollars; None without metrics.
-        percentiles: The quantiles that were requested for the grid, by their ``p_size``.
+        percentiles: The quantiles requested for the grid, by their ``p_size``.
 
     >>> from helicone_sessions.testing import metrics
     >>> cell = GridCell("o3", None, SessionMetricsQuery(), metrics(cost=0.5))

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import attrs
 
-from helicone_sessions.display import html
-from helicone_sessions.display.numbers import MISSING, column_numbers
+from helicone_sessions.display import MISSING, column_numbers, html
 from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.messages.tabular import Row, Tabular
 from helicone_sessions.report.cells import (
@@ -155,7 +154,7 @@ def comparison_to_html(comparison: GridComparison, quantity: Quantity = "dollars
 def comparison_to_terminal(
     comparison: GridComparison, quantity: Quantity = "dollars_mean"
 ) -> "RenderableType":
-    """A comparison as a terminal table (extra ``cli``); of one pair of cells it shows all quantities.
+    """A comparison as a terminal table (extra ``cli``); for one pair of cells it shows all quantities.
 
     Args:
         comparison: The comparison.
@@ -182,7 +181,7 @@ def _title(comparison: GridComparison, quantity: Quantity) -> str:
 
 
 def _times(comparison: GridComparison) -> str:
-    """The whole time of the later grid, and that of the earlier one."""
+    """The whole time range of the later grid, and that of the earlier one."""
     spans = []
     for first, last in zip(comparison.pairs[0], comparison.pairs[-1], strict=True):
         if first.period is None or last.period is None:
@@ -192,7 +191,7 @@ def _times(comparison: GridComparison) -> str:
 
 
 def _lines(comparison: GridComparison, quantity: Quantity) -> list[tuple[str, list[str]]]:
-    """A label for each pair of cells, and texts for `_HEADS`."""
+    """A label for each pair of cells, and strings for `_HEADS`."""
     unit = unit_of(quantity)
     pairs = comparison.pairs[:_MOST_ROWS]
     changes = [Change(before.quantity(quantity), after.quantity(quantity)) for after, before in pairs]

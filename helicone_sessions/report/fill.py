@@ -58,7 +58,7 @@ def named_segments(by: Mapping[Any, Condition]) -> Segments:
     """The filters of segments by name.
 
     Raises:
-        FilterTypeError: One of them is not a filter.
+        FilterTypeError: A value is not a filter.
         FilterValueError: The mapping is empty.
     """
     if not by:
@@ -113,16 +113,17 @@ async def values_in_sample(
 ) -> list[SegmentValue]:
     """The values of a column in up to 10,000 requests, the most expensive first.
 
-    The service cannot list values, so one page of requests is read from each tenth of the time.
+    The service cannot list values, so one page of requests is read from each tenth of the time range.
 
     Raises:
-        FilterValueError: The query has no time, or no request in the sample has a value.
+        FilterValueError: The query has no time range, or no request in the sample has a value.
     """
     if query.time_filter is None:
         raise FilterValueError(
             argument="by",
-            problem="needs a time to look for values in",
-            remedy="Give the query a time, for example time_filter=TimeFilter.last(days=30), or pass filters",
+            problem="needs a time range in which to find values",
+            remedy="Give the query a time filter, such as time_filter=TimeFilter.last(days=30),"
+            " or pass filters",
         )
     costs: defaultdict[SegmentValue, float] = defaultdict(float)
     length = query.time_filter.length / SAMPLED_PARTS
@@ -141,7 +142,9 @@ async def values_in_sample(
             await requests.aclose()
     if not costs:
         raise FilterValueError(
-            argument="by", problem="finds no request in the time of the query", remedy="Use a longer time"
+            argument="by",
+            problem="finds no request in the time range of the query",
+            remedy="Use a longer time range",
         )
     return sorted(costs, key=lambda value: -costs[value])[: by.top]
 
@@ -225,7 +228,7 @@ class Plan:
         return GridCell(name, period, _in_time(query, self._span(period)))
 
     def grid_query(self, periods: tuple[Period, ...], *, totals: bool) -> GridQuery:
-        """One request for these periods, or for the whole time."""
+        """One request for these periods, or for the whole time range."""
         whole = _engine_time(self._span(None))
         return GridQuery(
             self.query if whole is None else attrs.evolve(self.query, time_filter=whole),
@@ -244,7 +247,7 @@ class Plan:
 
 
 def _engine_time(period: Period) -> TimeFilter | None:
-    """The time of a period, with the start that the contract would exclude."""
+    """The time range of a period, with the start that the contract would exclude."""
     if not period.includes_start or period.start is None or period.end is None:
         return period.time_filter
     # In UTC, because Python subtracts times of the same zone by the wall clock, even across a clock change.
@@ -372,7 +375,7 @@ def _with_figures(cell: GridCell, figures: CellFigures, levels: tuple[PSize, ...
 
 
 def _levels(plan: Plan, cell: GridCell) -> list[PSize | None]:
-    """The queries of a cell: its own (None), and one for each quantile that its own does not give."""
+    """The queries of a cell: its own (None), and one for each quantile that it does not return."""
     cut = cell.query.cut
     return [None, *(level for level in plan.percentiles if cut.both_ends or level != cut.p_size)]
 

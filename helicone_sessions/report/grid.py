@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, get_args,
 
 import attrs
 
-from helicone_sessions.display import html
-from helicone_sessions.display.numbers import column_numbers
+from helicone_sessions.display import column_numbers, html
 from helicone_sessions.errors import FilterValueError, HeliconeError
 from helicone_sessions.filters.constants import zone_of
 from helicone_sessions.filters.expression import ALL, Condition, Filter
@@ -63,8 +62,8 @@ _MOST_NAMES: Final = 8
 class MetricsGrid(Tabular):
     """Metrics by segment and period, as `metrics_grid` returns them.
 
-    Iterate over it for the cells, segment by segment. ``grid[segment, period]`` is one cell; name the period
-    by its index, by itself, or by a datetime or a day in it. ``grid[segment]`` is a tuple of the segment's
+    Iterate over it for the cells, segment by segment. ``grid[segment, period]`` is one cell; the period can
+    be an index, a `Period`, or a datetime or a day in it. ``grid[segment]`` is a tuple of the segment's
     cells.
 
     Args:
@@ -72,7 +71,7 @@ class MetricsGrid(Tabular):
         segments: The filters of the segments by name.
         periods: The periods in order.
         cells: The cells and totals by the indexes of segment and period; None is the total over all of them.
-        percentiles: The quantiles that were requested for each cell.
+        percentiles: The quantiles requested for each cell.
         exact_sums: Whether sessions were counted on the service too.
         note: How the segments were found, if they are the values of a column.
 
@@ -168,7 +167,7 @@ class MetricsGrid(Tabular):
         return tuple(cell for cell in self.cells.values() if cell.metrics is None)
 
     def total(self, segment: Hashable = None, period: PeriodKey | None = None) -> GridCell:
-        """The metrics of a segment over the whole time, of a period over all segments, or of everything.
+        """The metrics of a segment over all periods, of a period over all segments, or of everything.
 
         Totals have separate queries, because they cannot be added up: a session can be in several periods,
         and the mean of means is not the mean. "All segments" is everything that the query selects,
@@ -176,7 +175,7 @@ class MetricsGrid(Tabular):
 
         Args:
             segment: The segment; None for all of them.
-            period: The period, as in ``grid[segment, period]``; None for the whole time.
+            period: The period, as in ``grid[segment, period]``; None for the whole time range.
 
         Raises:
             LookupError: There is no such segment or period, or the grid was made without totals.
@@ -394,17 +393,17 @@ async def metrics_grid(
 
     Args:
         client: The client that runs the queries; its limits apply to the whole grid.
-        query: The common query of all cells, with the time to divide into periods.
+        query: The common query of all cells, with the time range to divide into periods.
         by: The segments: a filter for each name, for example from ``F.model.is_each([...])``, or a column
             such as ``F.model``, ``"model"`` or ``F.properties["tier"]``, whose values are the segments. On
-            the service these are the values in up to 10,000 requests, which `MetricsGrid.note` mentions. By
+            the service these are the values in up to 10,000 requests, as `MetricsGrid.note` says. By
             default there is one segment, "all".
         top: The number of values of a column to keep, by total cost; None for all.
         every: The length of a period, for example ``"1d"``, or the time filters of the periods, for example
-            from `TimeFilter.split`. By default there is one period, the query's whole time. A period
+            from `TimeFilter.split`. By default there is one period, the query's whole time range. A period
             includes its start.
         time_zone: The time zone of the periods. Periods of whole days follow its calendar, from midnight to
-            midnight; without a time zone a day is 24 hours from the start of the time.
+            midnight; without a time zone a day is 24 hours from the start of the time range.
         totals: Whether to query the totals of segments and periods too: one query for each segment, one for
             each period, and one for everything.
         percentiles: Quantiles of all sessions to find for each cell, for example ``["p50", "p95"]``; each is
@@ -420,7 +419,7 @@ async def metrics_grid(
 
     Raises:
         FilterTypeError: An argument has the wrong type.
-        FilterValueError: There is no time to divide, or no segment.
+        FilterValueError: There is no time range to divide, or no segment.
         AuthenticationError: The service rejects the key.
 
     >>> import asyncio, datetime as dt
@@ -479,7 +478,7 @@ async def _found_segments(client: Any, query: SessionMetricsQuery, column: Group
             raise FilterValueError(
                 argument="by",
                 problem="finds no request that matches",
-                remedy="Use a longer time or another filter",
+                remedy="Use a longer time range or another filter",
             )
         return segments_of_values(column, values), ""
     values = await values_in_sample(client, query, column)
@@ -521,7 +520,7 @@ def grid_to_html(
     Args:
         grid: The grid.
         quantity: The number to show of each cell.
-        others: The place of the other quantities, for the note below the table.
+        others: Where to find the other quantities, for the note below the table.
 
     Raises:
         ValueError: There is no quantity of that name.

@@ -13,7 +13,7 @@ from helicone_sessions.filters.constants import zone_of
 from helicone_sessions.messages.query import SessionMetricsQuery, TimeFilter, border_of
 
 Every = timedelta | str | Iterable[TimeFilter]
-"""The length of a period, also as text such as ``"1d"``; or the time filters of all periods."""
+"""The length of a period, or text such as ``"1d"``; or the time filters of all periods."""
 
 _LENGTH: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(m|min|h|d|w)")
 _UNITS: Final = {
@@ -32,10 +32,10 @@ _MILLISECOND = timedelta(milliseconds=1)
 class Period:
     """A period of time, including its start and excluding its end.
 
-    Its text is the day or the moment at which it starts, with "(part)" if it is shorter than `every`.
+    As text, it is the day or the moment at which it starts, with "(part)" if it is shorter than `every`.
 
     Args:
-        start: The start; None is the beginning of all time.
+        start: The start; None is the start of all time.
         end: The end.
         time_filter: The time filter of its query. The service excludes both ends, so the time filter of a
             period that follows another begins one millisecond before `start`. Requests are stored to the
@@ -162,7 +162,8 @@ def periods_of(
 
     Raises:
         FilterTypeError: *every* is neither a length nor a list of time filters.
-        FilterValueError: The query has no time to divide, or has one although *every* lists time filters.
+        FilterValueError: The query has no time range to divide, or has one although *every* lists time
+            filters.
     """
     whole = query.time_filter
     if time_zone is None and whole is not None:
@@ -191,7 +192,7 @@ def _divided(
         raise FilterValueError(
             argument="every",
             problem="cannot divide all time",
-            remedy="Give the query a time, for example"
+            remedy="Give the query a time filter, for example"
             " SessionMetricsQuery(time_filter=TimeFilter.last(days=30))",
         )
     days = zone if by_calendar and not every % _DAY else None
@@ -208,7 +209,7 @@ def _time_filters(every: Any) -> list[TimeFilter]:
         raise FilterValueError(
             argument="every",
             problem="lists no time filter",
-            remedy="Leave it out for one period, the whole time of the query",
+            remedy="Leave it out for one period, the whole time range of the query",
         )
     return given
 
@@ -222,7 +223,7 @@ def _not_every(got: str) -> FilterTypeError:
 
 
 def covered_time(periods: Sequence[Period]) -> TimeFilter | None:
-    """The time from the first to the last period; None if it is all time, or if there are gaps."""
+    """The time range from the first to the last period; None if it is all time, or if there are gaps."""
     first, last = periods[0].time_filter, periods[-1].time_filter
     has_gaps = any(before.end != after.start for before, after in pairwise(periods))
     return TimeFilter(first.start, last.end) if first and last and not has_gaps else None

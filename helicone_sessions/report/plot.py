@@ -7,7 +7,7 @@ from itertools import cycle
 from textwrap import fill, shorten
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self
 
-from helicone_sessions.display.numbers import MISSING, Panel, amount, column_numbers, ranges
+from helicone_sessions.display import MISSING, Panel, amount, column_numbers, ranges
 from helicone_sessions.errors import MissingExtra
 from helicone_sessions.messages.metrics import SessionMetrics, note_of_cut, panels
 from helicone_sessions.messages.query import SessionMetricsQuery
@@ -84,14 +84,14 @@ def plot_metrics(
 ) -> "tuple[Axes, Axes, Axes]":
     """Draw the three histograms, with the mean of all sessions above each.
 
-    A bar is as long as its number of sessions. ``axes[0].figure.savefig("sessions.svg")`` writes the picture
-    to a file. All pictures follow the background colours of matplotlib's style, light or dark.
+    The length of a bar shows its number of sessions. ``axes[0].figure.savefig("sessions.svg")`` writes the
+    picture to a file. All pictures follow the background colours of matplotlib's style, light or dark.
 
     Args:
         metrics: The metrics.
-        query: Their query, so that the caption can have its filter, its time and its cut.
+        query: The query of the metrics, so that the caption can show its filter, time range and cut.
         title: The title above the histograms.
-        note: The caption; by default the filter, the time, the source and the cut.
+        note: The caption; by default the filter, the time range, the source and the cut.
         source: Where the metrics come from, for the caption.
         ax: Three axes to draw into; by default those of a new figure.
 
@@ -133,16 +133,16 @@ def plot_grid(
 
     A grid of one period has a bar for each segment instead of lines. A failed cell is a gap in a line, and
     crossed out in a heatmap, where a cell without a session has a dash. The marker of a partial period is
-    hollow. Of many segments, the ones with the highest values are drawn.
+    hollow. If there are many segments, only the ones with the highest values are drawn.
 
     Args:
         grid: The grid.
         metric: The quantity, for example ``"dollars_mean"`` or ``"seconds_cut"``.
         kind: ``"lines"`` or ``"heatmap"``.
-        log: Whether the scale is logarithmic. By default it is if a linear one would squash a segment; bars
-            are always linear.
+        log: Whether the scale is logarithmic. By default it is logarithmic if a linear one would squash a
+            segment; bars are always linear.
         title: The title above the picture.
-        note: The caption; by default the filter, the time, the source, the cut and the failed cells.
+        note: The caption; by default the filter, the time range, the source, the cut and the failed cells.
         source: Where the metrics come from, for the caption.
         ax: The axes to draw into; by default those of a new figure.
 
@@ -196,9 +196,10 @@ def plot_comparison(
     Args:
         comparison: The comparison.
         metric: The quantity, for example ``"dollars_mean"`` or ``"seconds_cut"``.
-        log: Whether the scale is logarithmic. By default it is if a linear one would squash a segment.
+        log: Whether the scale is logarithmic. By default it is logarithmic if a linear one would squash a
+            segment.
         title: The title above the picture.
-        note: The caption; by default both times, the filter, the source, the cut and the failed cells.
+        note: The caption; by default both time ranges, the filter, the source, the cut and the failed cells.
         source: Where the metrics come from, for the caption.
         ax: The axes to draw into; by default those of a new figure.
 
@@ -417,7 +418,7 @@ def _draw_histogram(axes: "Axes", panel: Panel) -> None:
 
 
 def _draw_bars(axes: "Axes", look: _Look, lengths: Sequence[float], texts: Sequence[str]) -> None:
-    """Horizontal bars, the first at the top, with a text at the end of each."""
+    """Horizontal bars, the first at the top, with a label at the end of each."""
     axes.barh(range(len(lengths)), lengths, 0.7, color=look.bar, edgecolor=look.ink, linewidth=0.7)
     for row, (length, text) in enumerate(zip(lengths, texts, strict=True)):
         style: dict[str, Any] = {"va": "center", "fontsize": _TEXT, "color": look.ink}
@@ -516,7 +517,7 @@ def _heatmap(rows: _Rows, metric: Quantity, *, is_log: bool, ax: "Axes | None") 
 def _write_values(
     axes: "Axes", rows: _Rows, metric: Quantity, look: _Look, image: Any, *, is_log: bool
 ) -> None:
-    """Write the numbers of a small heatmap, and mark the failed cells of any."""
+    """Write the numbers in a small heatmap, and mark the failed cells in every heatmap."""
     is_small = len(rows.periods) * len(rows.names) <= _MOST_NUMBERS
     for row, cells in enumerate(rows.cells):
         texts = column_numbers([cell.quantity(metric) for cell in cells], unit_of(metric))
@@ -619,7 +620,7 @@ def _name_lines(axes: "Axes", look: _Look, lines: Sequence[Any], names: Sequence
 
 
 def _spread(places: Sequence[float], gap: float) -> list[float]:
-    """The places moved apart by at least *gap*, in the same order, and not above 1 if they fit."""
+    """The positions moved apart by at least *gap*, in the same order, and not above 1 if they fit."""
     order = sorted(range(len(places)), key=places.__getitem__)
     found = list(places)
     lowest = 0.0

@@ -4,7 +4,6 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from concurrent.futures import Future
 from types import TracebackType
 from typing import Final, NoReturn, Self
 
@@ -69,7 +68,7 @@ class LoopbackServer:
         return len(self.runner.server.connections) if self.runner.server is not None else 0
 
     async def start(self) -> None:
-        """Start to listen."""
+        """Start listening."""
         await self.runner.setup()
         assert self.runner.server is not None
         loop = asyncio.get_running_loop()
@@ -111,7 +110,7 @@ class LoopbackServer:
 
 
 def _is_proactor(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether it is the default loop on Windows, which has no readers."""
+    """Whether the loop is the default one on Windows, which has no readers."""
     return type(loop).__name__ == "ProactorEventLoop"
 
 
@@ -120,7 +119,7 @@ class ServerThread:
 
     def __init__(self, server: LoopbackServer) -> None:
         self._server = server
-        self._started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+        self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="FakeHelicone", daemon=True)
 
     def start(self) -> None:
@@ -131,30 +130,26 @@ class ServerThread:
         """
         self._thread.start()
         try:
-            self._started.result()
+            asyncio.run_coroutine_threadsafe(self._server.start(), self._loop).result()
         except BaseException:
-            self._thread.join()
+            self._stop()
             raise
 
     def end(self) -> None:
         """Stop the server, and end the thread."""
-        loop, ended = self._started.result()
-        loop.call_soon_threadsafe(ended.set)
+        try:
+            asyncio.run_coroutine_threadsafe(self._server.end(), self._loop).result()
+        finally:
+            self._stop()
+
+    def _stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
     def _run(self) -> None:
-        asyncio.run(self._serve())
-
-    async def _serve(self) -> None:
-        try:
-            await self._server.start()
-        except BaseException as error:  # noqa: BLE001 - start() raises it
-            self._started.set_exception(error)
-            return
-        ended = asyncio.Event()
-        self._started.set_result((asyncio.get_running_loop(), ended))
-        await ended.wait()
-        await self._server.end()
+        # The runner cancels remaining tasks when the loop stops, and closes the loop.
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.get_loop().run_forever()
 
 
 _SECONDS_BETWEEN_CHECKS: Final = 0.001
@@ -167,7 +162,7 @@ class FakeHelicone:
     Use it with ``async with`` in the running event loop. With ``with`` it runs in a thread, for tests that
     are not async, that call ``asyncio.run``, or that use another library's loop.
 
-    It rejects the requests that the open-source server rejects, with the same texts: a wrong path (404), a
+    It rejects the requests that the open-source server rejects, with the same messages: a wrong path (404), a
     missing or wrong key (401), a malformed key (400), a body that breaks the contract (400). It also rejects
     a filter that the real server would silently read only in part. Such filters and broken bodies are
     recorded in ``complaints``.
@@ -175,13 +170,13 @@ class FakeHelicone:
     Args:
         api_key: The key that clients must send.
         host: The address to listen on.
-        port: The port; 0 takes a free one.
+        port: The port; 0 selects a free one.
         clock: The clock of the rate limit and of the recorded requests; by default the current clock.
         strict: Reject filters that the real server would read only in part, and raise an `AssertionError`
             at the end of the block if there are complaints. Otherwise the fake answers such filters by the
             contract.
         patience: Seconds of real time after which a wait in a test fails.
-        traps: Differences of the lists of sessions and requests from the contract, as in real servers.
+        traps: How the lists of sessions and requests differ from the contract, as on real servers.
 
     Attributes:
         requests: The requests in the order of arrival, as `RecordedRequest`.
@@ -260,7 +255,7 @@ class FakeHelicone:
 
     def _running(self) -> LoopbackServer:
         if self._server is None:
-            raise ConfigurationError("the server does not run. Use it with `async with` or `with`")
+            raise ConfigurationError("the server is not running. Use it with `async with` or `with`")
         return self._server
 
     # Answers
@@ -269,7 +264,7 @@ class FakeHelicone:
     def sessions(self) -> list[Session]:
         """The sessions to list and to count.
 
-        The fake knows the columns of sessions, id and name; other conditions match.
+        The fake evaluates conditions on session columns, ids and names; other conditions match.
         """
         return self._data.sessions
 
@@ -288,7 +283,7 @@ class FakeHelicone:
 
     @property
     def traps(self) -> Traps:
-        """Differences of the lists from the contract; they can be changed at any time."""
+        """How the lists differ from the contract; this can be changed at any time."""
         return self._data.traps
 
     @traps.setter
@@ -338,7 +333,7 @@ class FakeHelicone:
 
         A window opens with the first request after the previous window. Every response has the headers
         ``RateLimit-Limit``, ``-Remaining``, ``-Reset`` and ``-Policy``. Requests beyond the limit get status
-        429 and ``Retry-After``, and count too (executed, open-source server of July 2026).
+        429 and ``Retry-After``, and count too (observed, open-source server of July 2026).
 
         Args:
             requests: The number of requests in a window.
@@ -349,7 +344,7 @@ class FakeHelicone:
         self._window = FixedWindow(requests, per)
 
     def spend(self, requests: int) -> None:
-        """Count requests of other clients with the same budget: other processes, other endpoints.
+        """Count requests from other clients with the same budget: other processes, other endpoints.
 
         Args:
             requests: The number of requests.
@@ -388,7 +383,7 @@ class FakeHelicone:
             requests: The number of requests since the start.
 
         Raises:
-            TimeoutError: They do not arrive within ``patience`` seconds.
+            TimeoutError: The requests do not arrive within ``patience`` seconds.
         """
         await self.until(lambda: len(self.requests) >= requests)
 
@@ -418,7 +413,7 @@ class FakeHelicone:
 
         Raises:
             ConfigurationError: The server runs in the loop of this thread, which the wait would block.
-            TimeoutError: They do not arrive within ``patience`` seconds.
+            TimeoutError: The requests do not arrive within ``patience`` seconds.
         """
         self.wait_until(lambda: len(self.requests) >= requests)
 
@@ -465,7 +460,7 @@ class FakeHelicone:
 
     def _new(self) -> LoopbackServer:
         if self._server is not None:
-            raise ConfigurationError("the server already runs")
+            raise ConfigurationError("the server is already running")
         return LoopbackServer(self._handle, *self._address)
 
     def _complain(self, kind: type[BaseException] | None) -> None:

@@ -22,7 +22,7 @@ class CheckedBody:
         json: The decoded body; None if it is not JSON.
         query: The query; None if the body breaks the contract.
         conditions: The conditions of the filter, one for each column and operator, in their order.
-        complaints: Breaks of the contract, and conditions that the service would not read.
+        complaints: Violations of the contract, and conditions that the service would not read.
     """
 
     json: Any = None
@@ -81,7 +81,7 @@ def masked(headers: "CIMultiDictProxy[str]") -> "CIMultiDict[str]":
 
 
 def check_body(body: bytes, endpoint: Endpoint[Any, Any] = METRICS) -> CheckedBody:
-    """Read a body by the contract, and list its breaks and the conditions that would not be read."""
+    """Read a body by the contract, and list its violations and the conditions that would not be read."""
     try:
         wire = decode(body)
     except ValueError as error:

@@ -116,7 +116,7 @@ def metrics(
     count: float | None = 3.0,
     sessions: float = 4.0,
 ) -> SessionMetrics:
-    """Metrics of equal sessions, so that each histogram has one bar.
+    """Metrics of identical sessions, so that each histogram has one bar.
 
     A histogram has no bar if its number is None, as if no session matched.
 
@@ -202,7 +202,7 @@ def request(
     Args:
         request_id: Its id; by default a new one.
         created_at: Its time.
-        session_id: The id of its session; None for a request outside of sessions.
+        session_id: The id of its session; None for a request without a session.
         session_name: The name of its session.
         model: Its model.
         cost: Its dollars.
@@ -264,7 +264,7 @@ class Fault(Enum):
     NOT_HTTP = "not http"
     """The response is not HTTP."""
     GOES_STALE = "goes stale"
-    """The response comes, and the server resets the kept connection at the next request.
+    """The server responds, and resets the kept connection at the next request.
 
     A client can meet this when a server closes an idle connection while the next request is on its way.
     """
@@ -320,7 +320,7 @@ def checked(answer: Answer) -> Answer:
     """The answer itself.
 
     Raises:
-        TypeError: It is not an answer.
+        TypeError: The value is not an answer.
     """
     is_function = callable(answer) and not isinstance(answer, type)
     if is_function or isinstance(answer, (SessionMetrics, Reply, Fault)):
@@ -337,7 +337,7 @@ def matcher(to: Matching | None) -> _Matches:
 
     Raises:
         TypeError: *to* cannot be compared with a query.
-        FilterError: It cannot be sent.
+        FilterError: The filter cannot be sent.
     """
     if to is None:
         return lambda _query: True
@@ -404,7 +404,7 @@ class Held:
 
 
 class AnswerRules:
-    """The answers: first those for the next requests, then the rules, the latest first."""
+    """The answers: first the ones for the next requests, then those of the rules, latest rule first."""
 
     def __init__(self) -> None:
         self.otherwise: Answer = metrics()

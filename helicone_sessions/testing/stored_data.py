@@ -111,16 +111,18 @@ _NAMES: Final = {"status": "response_status", "latency": "delay_ms", "user_id": 
 
 @attrs.frozen(kw_only=True)
 class Traps:
-    """Differences of a server from the contract; each exists in the open-source server or an older one.
+    """How a server differs from the contract.
+
+    Each difference exists in the open-source server or an older one.
 
     Args:
-        numbers_as_text: Counts come as text.
+        numbers_as_text: Counts are text.
         without_user_ids: Sessions have no ``user_ids``.
         ignores_offset: The list of sessions is always the newest 50, and their count a bare number.
         repeats_rows: Rows are stored up to three times; repetitions are removed after a page is cut.
-        shuffles_ties: Rows of the same time come in a different order each time.
+        shuffles_ties: Rows with the same time are in a different order each time.
         drops_fractions: Fractions of a second in conditions and in ``timeFilter`` are ignored.
-        slow_above: Pages of more rows end with a gateway's timeout (504).
+        slow_above: Pages with more rows end with a gateway's timeout (504).
         fails_on_whole_sessions: The count of sessions fails with conditions on whole sessions.
 
     >>> Traps(slow_above=100).slow_above
@@ -270,7 +272,7 @@ class _Times:
     """The times of requests in order, so that a page of many requests reads few of them.
 
     Args:
-        texts: The times as the API gives them.
+        texts: The times as the API returns them.
     """
 
     texts: list[str]
@@ -283,7 +285,7 @@ class _Times:
         object.__setattr__(self, "_places", [place for _, place in found])
 
     def places(self, condition: Filter | None) -> list[int]:
-        """The places of the requests, in order of time, whose time a filter does not exclude."""
+        """The positions of the requests whose time a filter does not exclude, in order of time."""
         first, last = 0, len(self._moments)
         for leaf in _conditions_on_time(condition):
             # A second lower, because the server may drop the fraction.

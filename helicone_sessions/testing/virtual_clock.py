@@ -43,7 +43,7 @@ class VirtualClock:
     `sleep` yields to the event loop once and moves the time. After `stop` only `advance` moves the time, and
     sleepers wait for it. A client uses the clock that is current when it is created, for the waits of its
     retries and rate limit. Install one with ``helicone_sessions.clock.replaced``, or use the fixture
-    ``helicone_server``, which does.
+    ``helicone_server``, which does so.
 
     Args:
         time: The time at the start, in seconds.

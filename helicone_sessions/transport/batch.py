@@ -81,7 +81,7 @@ class MetricsStream(Generic[K]):
     """The outcomes of a batch, one by one.
 
     Iterate over it with ``async for``. Use it with ``async with`` if you may leave the loop early: the end of
-    the block cancels the queries that still run. `HeliconeClient.stream_metrics` returns it.
+    the block cancels the queries in progress. `HeliconeClient.stream_metrics` returns it.
 
     >>> from helicone_sessions import F, HeliconeClient
     >>> from helicone_sessions.testing import FakeHelicone
@@ -126,7 +126,7 @@ class MetricsStream(Generic[K]):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Cancel the queries that still run.
+        """Cancel the queries in progress.
 
         >>> from helicone_sessions import F, HeliconeClient
         >>> from helicone_sessions.testing import FakeHelicone
@@ -220,7 +220,7 @@ class _Workers:
         self._ahead = self.most * (_LOOK_AHEAD if self.is_ordered else 2)
 
     def start(self) -> None:
-        """Start the tasks, which can begin to run at once."""
+        """Start the tasks, which can start immediately."""
         self._working = self.most
         self._tasks = [asyncio.ensure_future(self._work()) for _ in range(self.most)]
 
@@ -255,7 +255,7 @@ class _Workers:
         return None
 
     async def end(self) -> None:
-        """Cancel the tasks that still run, and wait for their end."""
+        """Cancel the tasks in progress, and wait until they end."""
         self._is_ending = True
         running = [task for task in self._tasks if not task.done()]
         for task in running:
@@ -298,7 +298,7 @@ class _Workers:
             self._wake_reader()
 
     def _may_pull(self) -> bool:
-        """Whether more queries may be pulled, and not too many outcomes wait to be taken.
+        """Whether more queries may be pulled: few enough outcomes wait for the reader.
 
         The reader must take an error first, because it may end the batch.
         """

@@ -1,4 +1,4 @@
-"""`HeliconeClient`: all communication of the core with the service."""
+"""`HeliconeClient`: all communication between the core and the service."""
 
 import asyncio
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping
@@ -62,8 +62,8 @@ class HeliconeClient(Listings):
     Args:
         api_key: The key; by default the environment's ``HELICONE_API_KEY``.
         region: ``"us"`` or ``"eu"``.
-        base_url: The address of the service instead of a region, for example of a self-hosted Helicone; by
-            default the environment's ``HELICONE_BASE_URL``, else the US region.
+        base_url: The address of the service instead of a region, for example that of a self-hosted Helicone;
+            by default the environment's ``HELICONE_BASE_URL``, else the US region.
         session: An aiohttp session to use. The client does not close it, and uses the proxy of that session.
             Without a session, the client uses the proxy in the environment when it is created
             (``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY``, ``NO_PROXY``).
@@ -71,7 +71,7 @@ class HeliconeClient(Listings):
             rate limit does not count.
         deadline: Seconds for a query with all its attempts and waits, including the wait for the rate limit,
             from the moment it has a slot; None for no limit. A wait or a retry that cannot finish before the
-            deadline is not started; the error is raised at once.
+            deadline is not started; the error is raised immediately.
         max_retries: The number of retries after a transient failure: no connection, a broken connection, a
             timeout, a gateway's 5xx, or a transient error of the service such as "too many simultaneous
             queries". The wait before the first retry is up to half a second, and doubles with each retry up
@@ -139,7 +139,9 @@ class HeliconeClient(Listings):
         return f"HeliconeClient(base_url='{self._base_url}', api_key='***')"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a client holds connections and a key, and is not pickled; make one where it is used")
+        raise TypeError(
+            "a client holds connections and a key, and is not pickled; create one where it is used"
+        )
 
     async def __aenter__(self) -> Self:
         self._connection.claim()
@@ -215,8 +217,8 @@ class HeliconeClient(Listings):
 
         Args:
             query: A whole query, or a filter that the keywords are added to; None selects everything.
-            name_contains: As in `SessionMetricsQuery`, like all that follow.
-            time_filter: The time of the requests.
+            name_contains: As in `SessionMetricsQuery`, as are the other arguments.
+            time_filter: The time range of the requests.
             p_size: The cut of the histograms.
             use_interquartile: Cut them at both ends.
             timezone_difference: Minutes west of UTC.

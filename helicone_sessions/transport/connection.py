@@ -54,7 +54,7 @@ class TimeLimits:
         self._timer: asyncio.TimerHandle | None = None
 
     def fire_at(self, when: float) -> None:
-        """End the blocks that have expired at this time of the loop."""
+        """End the blocks whose time has expired."""
         self._unset()
         self.fires_at = when
         self._timer = asyncio.get_running_loop().call_at(when, self._fire)
@@ -62,10 +62,10 @@ class TimeLimits:
     def _fire(self) -> None:
         self._unset()
         now = asyncio.get_running_loop().time()
-        for limit in [limit for limit in self.running if limit.ends <= now and not limit.has_expired]:
+        for limit in [limit for limit in self.running if limit.ends <= now]:
             limit.expire()
-        if left := [limit.ends for limit in self.running if not limit.has_expired]:
-            self.fire_at(min(left))
+        if self.running:
+            self.fire_at(min(limit.ends for limit in self.running))
 
     def close(self) -> None:
         """Cancel the timer, unless blocks in progress need it."""
@@ -79,45 +79,43 @@ class TimeLimits:
 
 
 class TimeLimit:
-    """A block that raises `TimeoutError` after the given number of seconds.
+    """A block that raises `TimeoutError` after the given number of seconds, counted from its creation.
 
     It distinguishes its own cancellation from others, as `asyncio.timeout` does, which would cost 4 µs more
     in a query of 90 µs (CPython 3.11), because it creates and cancels a timer each time.
     """
 
-    __slots__ = ("_cancelling", "_limits", "_seconds", "_task", "ends", "has_expired")
+    __slots__ = ("_cancelling", "_limits", "_task", "ends")
 
     def __init__(self, limits: TimeLimits, seconds: float) -> None:
-        self._limits = limits
-        self._seconds = seconds
-
-    def __enter__(self) -> Self:
-        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
         if task is None:
             raise RuntimeError("a time limit needs a task")
+        self._limits = limits
         self._task = task
         self._cancelling = task.cancelling()
-        self.has_expired = False
-        self.ends = ends = asyncio.get_running_loop().time() + self._seconds
-        limits = self._limits
+        self.ends = ends = loop.time() + seconds
         limits.running.add(self)
         # An earlier timer serves this block too: when it fires, it looks for the next.
         if ends < limits.fires_at:
             limits.fire_at(ends)
+
+    def __enter__(self) -> Self:
         return self
 
     def expire(self) -> None:
         """Cancel the block."""
-        self.has_expired = True
+        self._limits.running.remove(self)
         self._task.cancel()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._limits.running.discard(self)
-        if not self.has_expired or self._task.uncancel() > self._cancelling:
-            return
-        if kind is not None and issubclass(kind, asyncio.CancelledError):
+        running = self._limits.running
+        if self in running:
+            running.remove(self)
+        elif self._task.uncancel() <= self._cancelling and kind and issubclass(kind, asyncio.CancelledError):
             raise TimeoutError from error
 
 
@@ -178,26 +176,27 @@ class Connection:
                 remedy="Run it with asyncio.run(); it does not work under trio",
             ) from None
         if self._is_closed:
-            raise ConfigurationError(problem="the client is closed", remedy="Make a new one")
+            raise ConfigurationError(problem="the client is closed", remedy="Create a new one")
         if self._loop is not loop:
             if self._loop is not None:
                 raise ConfigurationError(
                     problem="the client was first used on another event loop",
-                    remedy="Make one client per loop, inside the function that asyncio.run() runs",
+                    remedy="Create one client per loop, inside the function that asyncio.run() runs",
                 )
             self._loop = loop
 
     def _open(self) -> aiohttp.ClientSession:
         self.claim()
-        if self._session is None:
-            self._session = self._made(force_close=False)
-        if self._session.closed:
+        session = self._session
+        if session is None:
+            session = self._session = self._made(force_close=False)
+        elif not self._is_ours and session.closed:
             raise ConfigurationError(
                 argument="session",
                 problem="is closed",
                 remedy="Pass an open one, and close it after the client",
             )
-        return self._session
+        return session
 
     def _made(self, *, force_close: bool) -> aiohttp.ClientSession:
         session = aiohttp.ClientSession(
@@ -220,8 +219,8 @@ class Connection:
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Status, headers and body of the response to a call.
 
-        If the connection closes before a response arrives, the request is repeated once at once on a new
-        connection, because the first may have been closed while it was idle.
+        If the connection closes before a response arrives, the request is immediately repeated once on a
+        new connection, because the first may have been closed while it was idle.
 
         Args:
             call: The endpoint and the body.
@@ -245,7 +244,7 @@ class Connection:
                     response = await self._post(self._spare_session(), call)
                 content = response.content
                 # A small body arrives together with the headers.
-                raw = await (content.readany() if content.is_eof() else _read(response))
+                raw = content.read_nowait() if content.is_eof() else await _read(response)
         except _FAILURES as error:
             failed, cause = self._failure(error, limit, whole)
         else:
@@ -255,7 +254,7 @@ class Connection:
         raise failed from cause
 
     def _note(self, headers: Mapping[str, str]) -> None:
-        """Keep what a response announces."""
+        """Record the announcements of a response."""
         if protocol.follows_the_contract(headers):
             self.follows_contract = True
             self.offers_grid = offers_grid(headers)
@@ -311,7 +310,7 @@ class Connection:
         try:
             warnings.warn_explicit(
                 "a HeliconeClient was never closed: use it with `async with`, or end it with"
-                f" `await client.aclose()`; it was made at {self._made_at.filename}:{self._made_at.line}",
+                f" `await client.aclose()`; it was created at {self._made_at.filename}:{self._made_at.line}",
                 category=ResourceWarning,
                 filename=self._made_at.filename,
                 lineno=self._made_at.line,
@@ -364,7 +363,7 @@ def _what_failed(error: Exception, origin: URL) -> str:
     if isinstance(error, aiohttp.ClientProxyConnectionError):
         return f"the connection to the proxy on the way to {origin} failed"
     if isinstance(error, _NOT_HTTP):
-        return f"the response of {origin} is not HTTP"
+        return f"the response from {origin} is not HTTP"
     return f"the connection to {origin} failed"
 
 

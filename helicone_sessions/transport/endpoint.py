@@ -38,7 +38,7 @@ class ApiKey:
         return "ApiKey('***')"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("an API key is not pickled; make the client where it is used")
+        raise TypeError("an API key is not pickled; create the client where it is used")
 
 
 @attrs.frozen
@@ -51,7 +51,7 @@ class Settings:
 
     @property
     def account(self) -> bytes:
-        """Equal for clients with the same key of the same service; it does not contain the key."""
+        """Equal for clients with the same key for the same service; it does not contain the key."""
         return hashlib.blake2b(
             f"{self.base_url} {self.api_key.reveal()}".encode(), digest_size=16, key=_SALT
         ).digest()
@@ -111,7 +111,7 @@ def _key(api_key: object, environment: Mapping[str, str]) -> ApiKey:
     if not key.isascii() or any(not "!" <= character <= "~" for character in key):
         raise ConfigurationError(
             argument="api_key",
-            problem="contains white space or characters that no key has",
+            problem="contains whitespace or characters that no key has",
             remedy="Check that it was copied completely",
         )
     return ApiKey(key)
@@ -181,7 +181,7 @@ def _proxy(url: URL) -> URL | None:
         # The value may hold a password, so it is not quoted.
         raise ConfigurationError(
             argument="proxy",
-            problem=f"must be an http:// address in the environment's variables for {url.scheme} addresses",
+            problem=f"must be an http:// address in the environment variables for {url.scheme} addresses",
             remedy=f"Add {host} to NO_PROXY, or pass a session with a connector for that proxy",
         )
     _check_host(proxy, "proxy")

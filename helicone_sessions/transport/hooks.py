@@ -54,13 +54,13 @@ class QueryOutcome:
 
     Args:
         query: A `SessionMetricsQuery`, or the query for a page or a count of sessions or requests.
-        answer: The answer: `SessionMetrics`, or for other endpoints for example a page of sessions. None if
+        answer: The answer: `SessionMetrics`, or that of another endpoint, such as a page of sessions. None if
             there is an error.
         error: None if there is an answer; otherwise a `HeliconeError`, or the exception that ended the
             task, such as a `CancelledError`.
         attempts: The number of requests for this query. 0 if none was needed, if the query ended before the
-            first, or if it shares the response of an identical query.
-        is_shared: Whether it waited for the response to an identical query in progress.
+            first, or if it shares the response to an identical query.
+        is_shared: Whether the query waited for the response to an identical query in progress.
         seconds: From start to end, including all waits.
         queued: Seconds of waiting for one of the client's slots (``max_concurrency``).
         waited: Seconds of waiting before attempts, as in `Attempt`.
@@ -103,7 +103,7 @@ class Hooks:
     query or attempt ends, even if the task is cancelled. An exception in a method does not end the query:
     the logger ``helicone_sessions`` logs its class and traceback without its text, and after a failed
     ``begins`` the matching calls are skipped. Only exceptions that end a task or a program, such as
-    ``CancelledError`` or ``SystemExit``, are raised, after the other hooks were called.
+    ``CancelledError`` or ``SystemExit``, are raised, after the other hooks have been called.
 
     By default `query_begins` returns the query and `attempt_begins` its token.
 
@@ -321,5 +321,5 @@ def _call(hook: Hooks, method: str, *arguments: object) -> Any:
         # Without the text, which may quote the arguments.
         where = "".join(traceback.format_tb(error.__traceback__))
         name = f"{type(hook).__name__}.{method}"
-        _LOG.error("the hook %s raised %s; the query goes on\n%s", name, type(error).__name__, where)
+        _LOG.error("the hook %s raised %s; the query continues\n%s", name, type(error).__name__, where)
         return _RAISED

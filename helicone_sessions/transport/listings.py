@@ -116,18 +116,18 @@ class Listings:
         limit: int | None = 100,
         whole_sessions: bool = False,
     ) -> Coroutine[Any, Any, Sessions]:
-        """The sessions with matching requests, the first in the order of *sort*; await the result.
+        """The sessions with matching requests, in the order of *sort*; await the result.
 
         The totals of a `Session` cover the matching requests; with *whole_sessions*, all its
         requests. Requests without a session id are left out.
 
         The service sorts only by ``created_at``. For other orders the client reads all pages, each of up to
-        1,000 sessions, and keeps the first *limit*. Servers before 2025-09-22 give only the newest 50.
+        1,000 sessions, and keeps the first *limit*. Servers from before 2025-09-22 return only the newest 50.
 
         Args:
             filter: Conditions on requests, and on whole sessions such as ``F.session_total_cost > 5``; None
                 for all.
-            time_filter: The time of the requests.
+            time_filter: The time range of the requests.
             name: The whole name of the sessions.
             search: A part of the id or the name, ignoring case.
             sort: A field of `Session` or ``duration``, with ``-`` in front for descending order.
@@ -139,7 +139,7 @@ class Listings:
             FilterError: An argument cannot be used or sent; nothing was sent.
             TransportError: No response came.
             APIError: The response holds no sessions.
-            UnexpectedResponse: A server before 2025-09-22 has more sessions than it returns.
+            UnexpectedResponse: A server from before 2025-09-22 has more sessions than it returns.
 
         >>> from helicone_sessions import HeliconeClient
         >>> from helicone_sessions.testing import FakeHelicone, session
@@ -169,12 +169,12 @@ class Listings:
     ) -> AsyncGenerator[Session, None]:
         """The sessions with matching requests, page by page, each once; the newest first.
 
-        The stream has every session that was stored before the call, even if others are stored meanwhile. A
+        The stream has every session that was stored before the call, even if others are stored during it. A
         session whose place in the list changes during the call can arrive later.
 
         Args:
-            filter: As in `get_sessions`, like all that follow.
-            time_filter: The time of the requests.
+            filter: As in `get_sessions`, as are the other arguments.
+            time_filter: The time range of the requests.
             name: The whole name of the sessions.
             search: A part of the id or the name.
             whole_sessions: Return the totals of all requests of the sessions.
@@ -210,8 +210,8 @@ class Listings:
         The open-source server fails with conditions on whole sessions such as ``F.session_total_cost > 5``.
 
         Args:
-            filter: As in `get_sessions`, like all that follow.
-            time_filter: The time of the requests.
+            filter: As in `get_sessions`, as are the other arguments.
+            time_filter: The time range of the requests.
             name: The whole name of the sessions.
             search: A part of the id or the name.
 
@@ -241,12 +241,12 @@ class Listings:
     ) -> Coroutine[Any, Any, list[SessionName]]:
         """The names of the sessions with matching requests; await the result.
 
-        The service lists at most 50 names, in no particular order, of requests of the last 150 days (server
+        The service lists at most 50 names, in no particular order, from requests of the last 150 days (server
         source). A `HeliconeFilterWarning` reports a list of 50 names.
 
         Args:
             filter: Conditions on requests; None for all.
-            time_filter: The time of the requests; None for all time.
+            time_filter: The time range of the requests; None for all time.
             name_contains: A part of the name; older servers compare the whole name.
 
         Raises:
@@ -274,8 +274,8 @@ class Listings:
         names: list[SessionName] = await ask(SESSION_NAMES, query)
         if len(names) == MOST_NAMES:
             self._warnings.warn(
-                f"the service lists at most {MOST_NAMES} names of sessions, and there are so many;"
-                " name_contains, the filter or a shorter time_filter limit the list",
+                f"the service lists at most {MOST_NAMES} session names, and there are that many;"
+                " use name_contains, the filter or a shorter time_filter to limit the list",
                 place,
             )
         return names
@@ -289,14 +289,14 @@ class Listings:
     ) -> AsyncGenerator[Request, None]:
         """The matching requests, oldest first, each once.
 
-        The stream has every request that was stored before the call, even if others are stored meanwhile.
-        (A request that is stored meanwhile can come after a later one of the same second.) The client reads
-        pages of *page_size*, and smaller pages if the service cannot answer in time. At the end it compares
-        their number with `count_requests`.
+        The stream has every request that was stored before the call, even if others are stored during it.
+        (A request that is stored during the call can come after a later one in the same second.) The client
+        reads pages of *page_size*, and smaller pages if the service cannot answer in time. At the end it
+        compares their number with `count_requests`.
 
         Args:
             filter: Conditions on requests; None for all. Conditions on sessions are errors.
-            time_filter: The time of the requests; None for all time until the call.
+            time_filter: The time range of the requests; None for all time until the call.
             page_size: The number of requests in a page, from 1 to 1,000.
 
         Yields:
@@ -335,8 +335,8 @@ class Listings:
 
         Args:
             filter: Conditions on requests; None for all. Conditions on sessions are errors.
-            time_filter: The time of the requests; None for all time. The open-source server drops fractions
-                of a second.
+            time_filter: The time range of the requests; None for all time. The open-source server drops
+                fractions of a second.
 
         Raises:
             HeliconeError: As in `stream_requests`.
@@ -380,7 +380,7 @@ class Listings:
 
 @attrs.define(eq=False)
 class _SessionList:
-    """The sessions of a query, read in spite of the traps of the endpoint.
+    """The sessions of a query, read despite the traps of the endpoint.
 
     Args:
         ask: Sends a query.
@@ -460,7 +460,7 @@ class _SessionList:
         if counted is not None and counted <= given:
             return []
         raise UnexpectedResponse(
-            f"the server ignores offset, as servers before 2025-09-22 do, and gives only the newest {given}"
+            f"the server ignores offset, as servers before 2025-09-22 do, and returns only the newest {given}"
             f" sessions{'' if counted is None else f' of {counted:,}'}",
             status=200,
             path="$.data",
@@ -479,7 +479,7 @@ def _newest_first(session: Session) -> float:
 
 
 async def _or_none(answer: Awaitable[Any]) -> Any:
-    """The answer, or None if this server does not give it."""
+    """The answer, or None if this server does not return it."""
     try:
         return await answer
     except (InvalidRequest, QueryFailed, ServerError, RequestTimeout) as error:

@@ -1,10 +1,10 @@
-"""Lists in pages, read completely: each row once, however the list changes meanwhile.
+"""Lists in pages, read completely: each row once, however the list changes in the meantime.
 
 The server cuts a page first and then removes repetitions, so a page can be shorter than requested although
-more follow; only an empty page is certainly the last. The server orders rows by time, and rows of the same
-time arbitrarily. Rows that are stored meanwhile, and sessions whose first request is stored meanwhile, move
-other rows. Therefore pages overlap where that is cheap, and an uncertain list is read again until it has as
-many rows as the server counts.
+more follow; only an empty page is certainly the last. The server orders rows by time, and rows with the same
+time arbitrarily. Rows that are stored during a call, and sessions whose first request is stored during it,
+move other rows. Therefore pages overlap where that is cheap, and an uncertain list is read again until it has
+as many rows as the server counts.
 """
 
 import logging
@@ -77,7 +77,8 @@ class ListFacts(Generic[Row]):
 
     Args:
         key: The identity of a row.
-        rank: The position of a row in the order of the list: greater is later; equal ranks have any order.
+        rank: The position of a row in the order of the list: greater is later; equal ranks can be in any
+            order.
         count: The number of rows.
         what: The noun for the rows in messages.
     """

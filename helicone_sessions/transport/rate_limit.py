@@ -50,7 +50,7 @@ def check_seconds(argument: str, value: object) -> float:
 
 
 def check_count(argument: str, value: object, *, least: int = 1) -> int:
-    """A whole number from *least* up.
+    """A whole number of at least *least*.
 
     Raises:
         ConfigurationError: It is something else.
@@ -81,8 +81,8 @@ class RateLimit:
     Args:
         requests: The number of requests, for all endpoints of the organisation together.
         per: The length of the span in seconds.
-        burst: The number of requests that may go at once; the rest is spread evenly. 1 spreads all of them.
-            By default all may go at once.
+        burst: The number of requests that may be sent at once; the rest is spread evenly. 1 spreads all of
+            them. By default all may be sent at once.
 
     Raises:
         ConfigurationError: A number is out of range.
@@ -107,7 +107,7 @@ class Pace:
         self._even_at = float("-inf")
 
     def wait(self, now: float) -> float:
-        """Seconds until the next request may go; 0 if it may go now."""
+        """Seconds until the next request may be sent; 0 for now."""
         waits = [0.0, self._even_at - self._tolerance - now]
         if len(self._taken) == self._taken.maxlen:
             waits.append(self._taken[0] + self._per - now)
@@ -124,15 +124,15 @@ class Window:
     """The rate limit of the service, as its responses describe it, and the remaining requests.
 
     The service counts in fixed windows: a number of requests until a reset, then as many again. Each
-    response states the remaining number and the seconds until the reset (``RateLimit-*``; executed,
+    response states the remaining number and the seconds until the reset (``RateLimit-*``; observed,
     open-source server of July 2026: 1,000 requests in 300 seconds on the free tier). Windows of up to an
     hour work.
 
-    Requests go at once while any remain, and then wait for the reset. After a refusal, requests go one at a
-    time until a response shows that there is room again.
+    Requests are sent immediately while any remain, and then wait for the reset. After a refusal, requests are
+    sent one at a time until a response shows that there is room again.
     """
 
-    # Responses that were computed before these requests arrived do not include them.
+    # The requests in progress. Responses that were computed before these arrived do not include them.
     in_flight: int = attrs.field(default=0, init=False)
     # The length of a window in seconds, from the latest response; None if no response states it.
     _length: float | None = attrs.field(default=None, init=False)
@@ -165,10 +165,10 @@ class Window:
         return RateLimit(int(self._limit), self._length)
 
     def wait(self, now: float) -> float:
-        """Seconds until the next request may go: 0 for now, infinite if only a response can show it.
+        """Seconds until the next request may be sent: 0 for now, infinite if only a response can show it.
 
         Args:
-            now: The present second.
+            now: The current second.
         """
         if now < self._closed_until:
             return self._closed_until - now
@@ -197,10 +197,6 @@ class Window:
             return self._resets_before
         return (self._resets_after + self._resets_before) / 2
 
-    def sent(self) -> None:
-        """Count a request that goes now."""
-        self.in_flight += 1
-
     def ended(self) -> None:
         """Count the end of a request without a response."""
         if self.in_flight:
@@ -213,9 +209,10 @@ class Window:
             status: Its HTTP status.
             headers: Its headers.
             sent_at: The second at which its request was sent.
-            now: The present second.
+            now: The current second.
         """
-        self.ended()
+        if self.in_flight:
+            self.in_flight -= 1
         remaining = _number(headers.get("RateLimit-Remaining"))
         reset = None if remaining is None else _number(headers.get("RateLimit-Reset"))
         if remaining is not None and reset is not None and 0 <= reset <= LONGEST_WINDOW:
@@ -325,7 +322,7 @@ def check_limit(value: Any) -> Limit | None:
 
 
 class Budget:
-    """The shared state of all clients of this process with one key of one service."""
+    """The shared state of all clients in this process with one key for one service."""
 
     def __init__(self) -> None:
         self.window = Window()
@@ -335,13 +332,14 @@ class Budget:
         self.paces: dict[RateLimit, Pace] = {}
 
     def try_take(self, now: float, pace: Pace | None) -> float:
-        """Count a request that goes now, or return the seconds until one may go."""
+        """Count a request that goes now, or return the seconds until one may be sent."""
+        window = self.window
         with self.lock:
-            seconds = self.window.wait(now)
+            seconds = window.wait(now)
             if pace is not None:
                 seconds = max(seconds, pace.wait(now))
             if seconds <= 0:
-                self.window.sent()
+                window.in_flight += 1
                 if pace is not None:
                     pace.take(now)
             return seconds
@@ -377,7 +375,7 @@ class Gate:
     """The line where queries wait before each attempt, first come, first served.
 
     Args:
-        account: Identifies one key of one service.
+        account: Identifies one key for one service.
         clock: The clock of all waits.
         limit: A `RateLimit`, or an async context manager to enter around each attempt.
     """
@@ -527,9 +525,10 @@ class Gate:
 
     def answered(self, status: int, headers: Mapping[str, str], sent_at: float) -> None:
         """Learn from the response to a request that was sent at *sent_at*."""
-        with self._budget.lock:
-            self._budget.window.answered(status, headers, sent_at, self.clock.now())
-        if self._line or self._budget.waiting:
+        budget = self._budget
+        with budget.lock:
+            budget.window.answered(status, headers, sent_at, self.clock.now())
+        if self._line or budget.waiting:
             self._announce()
 
     def _announce(self) -> None:
@@ -541,7 +540,7 @@ class Gate:
 
 
 def _closed() -> ConfigurationError:
-    return ConfigurationError(problem="the client is closed", remedy="Make a new one")
+    return ConfigurationError(problem="the client is closed", remedy="Create a new one")
 
 
 class _Waiter:

@@ -75,7 +75,7 @@ class RetryPolicy:
         longest_wait: The largest of these waits, in seconds.
         longest_asked: The longest wait, in seconds, that the service may request; a longer one is an error.
         patience: Seconds after which a query that was only refused becomes an error. With windows of up to
-            an hour, a query gets through long before, even if other processes use up the limit.
+            an hour, a query gets through long before that, even if other processes use up the limit.
         random: A number from 0 to 1 for jitter, so that clients that failed together do not return together.
     """
 
@@ -113,7 +113,7 @@ class RetryPolicy:
         return elapsed < self.patience and (error.retry_after or 0.0) <= self.longest_asked
 
     def time_limit(self, timeout: float, left: float) -> tuple[float, str, float]:
-        """Seconds for an attempt, with the name and the length of the limit behind them.
+        """Seconds for an attempt, with the name and the length of the limit that sets them.
 
         Args:
             timeout: Seconds for one attempt.

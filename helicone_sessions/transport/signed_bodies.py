@@ -1,4 +1,4 @@
-"""Reads the bodies of requests, which have signed addresses outside of the service.
+"""Reads the bodies of requests, which have signed addresses outside the service.
 
 The addresses come from the service, so they are not trusted: requests to them carry no key, go only to public
 addresses over https, and accept responses of a limited size.

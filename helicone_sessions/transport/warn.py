@@ -33,7 +33,7 @@ class Place:
 
 
 def callers_place() -> Place:
-    """The nearest line outside of this package and asyncio."""
+    """The nearest line outside this package and asyncio."""
     frame = sys._getframe(1)  # noqa: SLF001 - the one way to the caller, as warnings itself takes it
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _INSIDE:
         frame = frame.f_back
@@ -93,8 +93,9 @@ class FilterWarnings:
         """
         if self._mode == "ignore" or (self._mode == "warn" and follows_contract):
             return ()
-        found: tuple[Caution, ...] = ()
-        if condition is not None:
+        if condition is None:
+            found: tuple[Caution, ...] = ()
+        else:
             found = condition.cautions() if grouping is None else grouping_cautions(condition, grouping)
         if time_filter is not None:
             found = self._with_time(found, time_filter)

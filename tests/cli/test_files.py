@@ -54,7 +54,7 @@ def test_requests_without_a_session_id_are_counted(run: Run, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("message", "arguments"),
     [
-        ("--data has no rows, got {}", ("--data", "{}")),
+        ("--data must contain rows, got {}", ("--data", "{}")),
         ("--rejects needs files to read. Add --data FILE", ("--rejects", "{}")),
     ],
 )

@@ -144,7 +144,7 @@ def test_periods_up_to_now_cause_no_caution(run: Run, service: FakeHelicone) -> 
             "--last ends now. Leave it out",
             ("metrics", "--last", "1d", "--from", "2026-11-01"),
         ),
-        (2, "--every needs a time. Add --last 7d", ("metrics", "--every", "1d")),
+        (2, "--every needs a time range. Add --last 7d", ("metrics", "--every", "1d")),
         (2, "--by must be a column with values", ("metrics", "--by", "request_created_at")),
         (2, "--by has two segments of the name 'a'", ("metrics", "--by", "model=a,a")),
         (
@@ -152,7 +152,7 @@ def test_periods_up_to_now_cause_no_caution(run: Run, service: FakeHelicone) -> 
             ".png, .svg or .pdf file, got 'report.doc'",
             ("metrics", "--plot", "report.doc"),
         ),
-        (2, "--plot needs a directory", ("metrics", "--plot", "/no/such/place/report.png")),
+        (2, "--plot must be in an existing directory", ("metrics", "--plot", "/no/such/place/report.png")),
         (
             2,
             "--from must be before --to 2026-11-01, got 2026-11-02",
@@ -237,7 +237,7 @@ def test_kinds_of_failure_have_codes_of_their_own(run: Run, service: FakeHelicon
             2,
             "HELICONE_API_KEY is missing. Run `export HELICONE_API_KEY=sk-helicone-...`",
         ),
-        ({"HELICONE_API_KEY": "two words"}, 2, "HELICONE_API_KEY contains white space"),
+        ({"HELICONE_API_KEY": "two words"}, 2, "HELICONE_API_KEY contains whitespace"),
         (
             {"HELICONE_API_KEY": KEY, "HELICONE_BASE_URL": "localhost"},
             2,
@@ -331,7 +331,7 @@ def test_no_session_says_what_to_ask_for(run: Run, service: FakeHelicone) -> Non
     service.otherwise(SessionMetrics.empty())
     done = run(service, "metrics")
     assert "No session matches" in done.stdout
-    assert "Try a longer time" in done.stderr
+    assert "Try a longer time range" in done.stderr
     assert "Requests per session" not in done.stdout
 
 

@@ -22,7 +22,7 @@ def test_the_most_expensive_sessions_come_first(run: Run, service: FakeHelicone)
     assert 0 == done.returncode
     assert text.index("$30.00") < text.index("$29.00") < text.index("$28.00")
     assert "$27.00" not in text
-    assert "3 of 30 sessions, $87.00 together" in text
+    assert "3 of 30 sessions, $87.00 in total" in text
 
 
 def test_sessions_are_rows_for_programs(run: Run, service: FakeHelicone) -> None:
@@ -40,7 +40,7 @@ def test_sessions_are_rows_for_programs(run: Run, service: FakeHelicone) -> None
 
 def test_no_session_says_what_to_change(run: Run, service: FakeHelicone) -> None:
     """In place of an empty table."""
-    assert "Try a longer time" in run(service, "sessions", "--last", "1m").stdout
+    assert "Try a longer time range" in run(service, "sessions", "--last", "1m").stdout
 
 
 @pytest.mark.parametrize("sort", ["cost", "-", "total_cost desc"])

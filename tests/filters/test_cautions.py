@@ -354,8 +354,8 @@ def test_a_filter_that_cannot_be_sent() -> None:
 
 def test_the_word_null_and_a_test_for_null() -> None:
     """The remedy for the text "null" is is_null() where the column can be null, and only there."""
-    assert "write F.target_url.is_null() if that is meant" == (F.target_url == "null").cautions()[0].remedy
-    assert "this word cannot be searched for there" == (F.model == "null").cautions()[0].remedy
+    assert "write F.target_url.is_null() if you mean that" == (F.target_url == "null").cautions()[0].remedy
+    assert "you cannot search for this word there" == (F.model == "null").cautions()[0].remedy
 
 
 def test_long_conditions_are_cut() -> None:

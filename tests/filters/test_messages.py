@@ -30,7 +30,7 @@ NO_TRUTH = (
     " test an optional filter with `is None`"
 )
 PARENTHESES = "Put each comparison in parentheses, for example (F.cost > 1) & (F.status == 200)"
-CHAIN = f" lacks its comparison, because Python chains two comparisons beside each other. {PARENTHESES}"
+CHAIN = f" lacks its comparison, because Python chains two adjacent comparisons. {PARENTHESES}"
 
 
 def mend(wrote: str, meant: str) -> str:
@@ -198,7 +198,7 @@ VALUES: list[tuple[Callable[[], object], str]] = [
     (
         lambda: read("F.model == None"),
         (
-            "F.model cannot be compared with None. Use .is_empty(), because a missing value is stored as the empty text"
+            "F.model cannot be compared with None. Use .is_empty(), because a missing value is stored as empty text"
         ),
     ),
     (

@@ -467,7 +467,7 @@ def _refused(marked: str, problem: str) -> None:
         ("model is not«»", "expected null, empty, true or false after is. Compare a value with =="),
         (
             'model not «==» "x"',
-            "expected an operator in words after 'not', got '=='. Write for example not in or not contains",
+            "expected an operator in words after 'not', got '=='. Write not in or not contains, for example",
         ),
         ('model «contians» "gpt"', "there is no operator 'contians'. Did you mean 'contains'?"),
         ("cost «above» 5", f"there is no operator 'above'. It has {NUMBER_HAS}"),
@@ -521,10 +521,10 @@ def _refused(marked: str, problem: str) -> None:
         ('model contains «(»"x")', "expected a constant after 'contains', got '('"),
         (r'model like "50«\%»"', "there is no escape \\%. Write a backslash as two: \\\\%"),
         (r"model like 'C:«\u»sers'", "there is no escape \\u. Write a backslash as two: \\\\u"),
-        ("model == «null»", "the API compares nothing with null. Write model is empty"),
-        ("model != «None»", "the API compares nothing with null. Write model is empty"),
-        ("properties['a'] == «null»", "the API compares nothing with null. Write properties['a'] is empty"),
-        ("cost == «null»", "the API compares nothing with null. Leave the condition out"),
+        ("model == «null»", "the API has no comparison with null. Write model is empty"),
+        ("model != «None»", "the API has no comparison with null. Write model is empty"),
+        ("properties['a'] == «null»", "the API has no comparison with null. Write properties['a'] is empty"),
+        ("cost == «null»", "the API has no comparison with null. Leave the condition out"),
         ("cost > «latency»", "a column can be compared with a constant only. Write a constant here"),
         ("1 < latency < «F.cost»", "a column can be compared with a constant only. Write a constant here"),
         (
@@ -536,13 +536,13 @@ def _refused(marked: str, problem: str) -> None:
         ('"a" == «and»', "expected a column after '==', got 'and'"),
         (
             "status == 200 or «404»",
-            "'404' is not compared with a column. Write for example status == 200, or status in (200, 404) for one of several values",
+            "'404' is not compared with a column. For example, write status == 200, or status in (200, 404) for one of several values",
         ),
         (
             "«true»",
-            "'true' is not compared with a column. Write for example status == 200, or status in (200, 404) for one of several values",
+            "'true' is not compared with a column. For example, write status == 200, or status in (200, 404) for one of several values",
         ),
-        ('«"gpt"» in model', 'a constant is on the left of in. Write for example model contains "gpt"'),
+        ('«"gpt"» in model', 'a constant is on the left of in. For example, write model contains "gpt"'),
         ("cost > «abc»", "cost takes a number, got 'abc'"),
         ("cost > «1_000»", "cost takes a number, got '1_000'"),
         ("cost > «nan»", "cost takes a number, got 'nan'"),
@@ -590,7 +590,7 @@ REMEDIES = {
     "Pass a datetime with its zone, because a day starts at a different instant in each zone": "Write the time too, for example 2026-11-01T00:00:00Z",
     "To negate a comparison, put it in parentheses after ~: Python computes ~1 as -2": "Compare it with zero or more",
     "Convert it to a datetime, for example with datetime.fromisoformat()": "Write it like 2026-11-01T00:00:00Z",
-    "Use .is_empty(), because a missing value is stored as the empty text": "Write is empty, because a missing value is stored as the empty text",
+    "Use .is_empty(), because a missing value is stored as empty text": "Write is empty, because a missing value is stored as empty text",
 }
 
 
@@ -715,7 +715,7 @@ line 1, column 312: expected a condition after '(', got the end. Write one such 
         pytest.param(
             '{"left":' * 100_000,
             f"""\
-line 1, column 1: this JSON is nested too deeply. Join its conditions with and or or
+line 1, column 1: this JSON is nested too deeply. Join its conditions with "and" or "or"
   {('{"left":' * 13)[:100]}…
   ^""",
             id="too deep",
@@ -723,7 +723,7 @@ line 1, column 1: this JSON is nested too deeply. Join its conditions with and o
         (
             '{"request_response_rmt": {"cost": {"gt": ' + "9" * 5000,
             f"""\
-line 1, column 1: this JSON has a number of thousands of digits. Use a shorter number
+line 1, column 1: this JSON has a number with thousands of digits. Use a shorter number
   {'{"request_response_rmt": {"cost": {"gt": ' + "9" * 59}…
   ^""",
         ),

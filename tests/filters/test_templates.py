@@ -134,7 +134,7 @@ def test_interpolations_are_values(make: Make, source: str, same: Filter) -> Non
         (
             "«{x}» and threat",
             FilterSyntaxError,
-            "{x} is not compared with a column. Write for example status == 200, or status in (200, 404) for one of several values",
+            "{x} is not compared with a column. For example, write status == 200, or status in (200, 404) for one of several values",
         ),
         ("model in «{[x]}»", FilterTypeError, "model takes text, got 0.5. Write it in quotes"),
         (

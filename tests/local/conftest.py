@@ -32,7 +32,7 @@ from helicone_sessions import (
 )
 from helicone_sessions.filters.schema import COLUMNS, Kind
 from helicone_sessions.local import LocalServer
-from helicone_sessions.local.drivers.driver import Driver
+from helicone_sessions.local.drivers import Driver
 from helicone_sessions.local.query.engine import Engine
 from helicone_sessions.local.storage.store import Store
 from helicone_sessions.messages.grid_query import GridFigures, GridQuery, grid_figures_from_wire

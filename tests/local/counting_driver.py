@@ -1,6 +1,6 @@
 """A driver around another that counts the table rows its queries read."""
 
-from helicone_sessions.local.drivers.driver import Driver, Limits, Result, Statement
+from helicone_sessions.local.drivers import Driver, Limits, Result, Statement
 
 
 class CountingDriver:

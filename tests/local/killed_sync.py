@@ -11,7 +11,6 @@ import attrs
 
 from helicone_sessions import HeliconeClient, syncing
 from helicone_sessions.local.drivers.chdb import ChdbDriver
-from helicone_sessions.local.storage import checkpoint
 from helicone_sessions.transport.connection import Connection
 
 steps_left = 0
@@ -34,10 +33,10 @@ def _counted(work: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any
     return counted
 
 
-def _count_writes(replace: Callable[..., None]) -> Callable[..., None]:
+def _count_writes(write: Callable[..., None]) -> Callable[..., None]:
     def counted(*args: Any) -> None:
         _step()
-        replace(*args)
+        write(*args)
         _step()
 
     return counted
@@ -59,5 +58,5 @@ if __name__ == "__main__":
     for name in ("execute", "insert"):
         setattr(ChdbDriver, name, _counted(getattr(ChdbDriver, name)))
     Connection.send = _counted(Connection.send)  # type: ignore[method-assign]
-    checkpoint.replace_durably = _count_writes(checkpoint.replace_durably)
+    syncing.write_checkpoint = _count_writes(syncing.write_checkpoint)
     asyncio.run(_main(sys.argv[1], sys.argv[3]))

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import attrs
 
-from helicone_sessions.local.drivers.driver import Driver, Result, Statement
+from helicone_sessions.local.drivers import Driver, Result, Statement
 from helicone_sessions.local.query.metrics_sql import NANO, Selection, metrics_of, quantile_levels
 from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery

@@ -14,8 +14,8 @@ import attrs
 import pytest
 
 from helicone_sessions import HeliconeError
+from helicone_sessions.local.drivers import Statement
 from helicone_sessions.local.drivers.chdb import ChdbDriver
-from helicone_sessions.local.drivers.driver import Statement
 from helicone_sessions.local.storage import loader, readers
 from helicone_sessions.local.storage.fields import FIELDS, RowOptions
 from helicone_sessions.local.storage.readers import read_blocks

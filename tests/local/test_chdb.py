@@ -11,8 +11,8 @@ import pytest
 
 from helicone_sessions import F, SessionMetrics, SessionMetricsQuery, TimeFilter
 from helicone_sessions.local import LocalServer
+from helicone_sessions.local.drivers import DriverError, Statement
 from helicone_sessions.local.drivers.chdb import ChdbDriver
-from helicone_sessions.local.drivers.driver import DriverError, Statement
 from helicone_sessions.local.query import metrics_sql
 from helicone_sessions.local.query.contract_sql import Parameters
 from helicone_sessions.local.query.engine import Engine

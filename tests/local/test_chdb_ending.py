@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from helicone_sessions import ConfigurationError
+from helicone_sessions.local.drivers import DriverError, Limits, Statement
 from helicone_sessions.local.drivers import chdb as chdb_module
 from helicone_sessions.local.drivers.chdb import ChdbDriver
-from helicone_sessions.local.drivers.driver import DriverError, Limits, Statement
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import attrs
 import pytest
 
+from helicone_sessions.local.drivers import DriverError, Limits, Statement
 from helicone_sessions.local.drivers import chdb as chdb_module
 from helicone_sessions.local.drivers.chdb import ChdbDriver
-from helicone_sessions.local.drivers.driver import DriverError, Limits, Statement
 from tests.repeats import repeats
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")

@@ -7,8 +7,8 @@ from typing import Any
 import attrs
 import pytest
 
+from helicone_sessions.local.drivers import DriverError, Limits
 from helicone_sessions.local.drivers.chdb import SPARE, Pool, Run
-from helicone_sessions.local.drivers.driver import DriverError, Limits
 
 PATIENCE = 20.0
 SHORT = Limits(seconds=0.001)

@@ -23,7 +23,7 @@ PATIENCE = 60.0
 HEAD = """
 import asyncio, json, os, pathlib, sys
 from helicone_sessions import ConfigurationError
-from helicone_sessions.local.drivers.driver import DriverError, Limits, Statement
+from helicone_sessions.local.drivers import DriverError, Limits, Statement
 from helicone_sessions.local.drivers.chdb import ChdbDriver
 
 ONE = Statement("SELECT 1")

@@ -21,8 +21,8 @@ import pytest
 from aiohttp import web
 
 from helicone_sessions import ConfigurationError
+from helicone_sessions.local.drivers import DriverError, Limits, Statement
 from helicone_sessions.local.drivers.clickhouse import ClickHouseDriver, form, parse_address
-from helicone_sessions.local.drivers.driver import DriverError, Limits, Statement
 from helicone_sessions.local.query.contract_sql import Parameters
 from tests.local.clickhouse_server import ClickHouseServer
 

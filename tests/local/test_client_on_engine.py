@@ -17,7 +17,7 @@ import pytest
 
 from helicone_sessions import HeliconeClient, Session, TimeFilter
 from helicone_sessions.local import LocalServer
-from helicone_sessions.local.storage.table import REQUEST_COLUMNS
+from helicone_sessions.local.storage.fields import REQUEST_COLUMNS
 from tests.local import nasty_rows
 from tests.local.conftest import Oracle, Row, Tree, nano_of, session_id_of, session_name_of
 from tests.local.test_foreign_tables import HELICONE, HELICONE_TAGS, REQUESTS, TAGS, place

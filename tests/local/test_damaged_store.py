@@ -15,8 +15,8 @@ import pytest
 from helicone_sessions import ConfigurationError, F, HeliconeClient
 from helicone_sessions.local import LocalServer
 from helicone_sessions.local.drivers.chdb import ChdbDriver
-from helicone_sessions.local.storage.record import RECORD_FILE
 from helicone_sessions.local.storage.store import Store
+from helicone_sessions.local.storage.store_files import RECORD_FILE
 from helicone_sessions.local.storage.table import OWN_DATABASE as DATABASE
 from tests.repeats import repeats
 
@@ -139,7 +139,7 @@ async def test_lost_rows_are_counted_and_named(store: Path) -> None:
 async def test_replaced_rows_that_are_there_again(store: Path) -> None:
     """If the deletion of replaced requests is lost, no query counts them twice."""
     _empty_patches(store)
-    with pytest.raises(ConfigurationError, match="10 requests that were replaced are there again"):
+    with pytest.raises(ConfigurationError, match="10 replaced requests have reappeared"):
         await _counts(store)
     assert {250.0} == await _counts(store, accept_loss=True)
     assert {250.0} == await _counts(store)

@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 from helicone_sessions import Filter, HeliconeClient, SessionMetricsQuery, TimeFilter
 from helicone_sessions.filters.schema import COLUMNS, Kind
 from helicone_sessions.local import LocalServer
-from helicone_sessions.local.storage.table import REQUEST_COLUMNS, create_statements
+from helicone_sessions.local.storage.fields import REQUEST_COLUMNS
+from helicone_sessions.local.storage.table import create_statements
 from helicone_sessions.messages.grid_query import GridQuery
 from tests.local.clickhouse_server import ClickHouseServer, execute
 from tests.local.conftest import LEVELS, Oracle, Row, Tree, nano_of, session_id_of, session_name_of

@@ -10,9 +10,8 @@ import pytest
 
 from helicone_sessions import ConfigurationError, F, HeliconeClient
 from helicone_sessions.local import LocalServer
-from helicone_sessions.local.storage.fields import FIELDS, as_markdown
+from helicone_sessions.local.storage.fields import as_markdown
 from helicone_sessions.local.storage.rows import Loaded
-from helicone_sessions.local.storage.table import REQUEST_COLUMNS
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
 pytestmark = pytest.mark.usefixtures("engine_kept_running")
@@ -37,11 +36,6 @@ async def cost_of(data: Any, filter_: Any = None, **options: Any) -> float | Non
 def lines(path: Path, rows: list[Row]) -> Path:
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return path
-
-
-def test_every_column_is_a_field() -> None:
-    """The table of fields has all columns of the table of requests, in their order."""
-    assert list(REQUEST_COLUMNS) == list(FIELDS)
 
 
 def test_fields_are_documented() -> None:

@@ -16,20 +16,15 @@ import attrs
 import pytest
 
 from helicone_sessions import ConfigurationError, F, SessionMetricsQuery, TimeFilter, any_of
+from helicone_sessions.local.dataset import find_organizations, find_tables
+from helicone_sessions.local.drivers import Driver, DriverError
 from helicone_sessions.local.drivers.chdb import ChdbDriver
 from helicone_sessions.local.drivers.clickhouse import ClickHouseDriver, parse_address
-from helicone_sessions.local.drivers.driver import Driver, DriverError
 from helicone_sessions.local.query.contract_sql import Unanswerable
 from helicone_sessions.local.query.engine import Engine
-from helicone_sessions.local.query.foreign_tables import find_organizations, find_tables
 from helicone_sessions.local.query.listing_sql import ContractListings, ServiceListings
-from helicone_sessions.local.storage.table import (
-    REQUEST_COLUMNS,
-    SESSION_ID,
-    SESSION_NAME,
-    Tables,
-    create_statements,
-)
+from helicone_sessions.local.storage.fields import REQUEST_COLUMNS, SESSION_ID, SESSION_NAME
+from helicone_sessions.local.storage.table import Tables, create_statements
 from helicone_sessions.messages.grid_query import GridQuery, GroupBy, grid_figures_from_wire
 from helicone_sessions.messages.query import RequestsQuery, SessionsQuery
 from tests.local.clickhouse_server import ClickHouseServer, execute, quoted

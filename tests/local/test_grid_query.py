@@ -169,7 +169,7 @@ def test_existing_values_of_whole_sessions(runner: asyncio.Runner, held: Any) ->
 
 def test_too_many_values(runner: asyncio.Runner, held: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A column with more values than a grid may have cells is refused."""
-    monkeypatch.setattr("helicone_sessions.local.query.grid_sql.MOST_CELLS", 100)
+    monkeypatch.setattr("helicone_sessions.local.query.metrics_sql.MOST_CELLS", 100)
     with pytest.raises(Unanswerable, match="more than 99 values"):
         runner.run(held.grid(GridQuery(SessionMetricsQuery(), GroupBy("request_id"))))
 

@@ -22,7 +22,7 @@ from helicone_sessions import ConfigurationError, SessionMetricsQuery
 from helicone_sessions.clock import replaced
 from helicone_sessions.local import LocalServer
 from helicone_sessions.local.dataset import Dataset
-from helicone_sessions.local.drivers.driver import DriverError, Limits
+from helicone_sessions.local.drivers import DriverError, Limits
 from helicone_sessions.local.http.routes import Endpoints
 from helicone_sessions.local.query.engine import Engine
 from helicone_sessions.local.storage.rows import Loaded

@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helicone_sessions import F, SessionMetricsQuery
+from helicone_sessions.local.dataset import find_tables
+from helicone_sessions.local.drivers import DriverError, Limits, Result, Statement
 from helicone_sessions.local.drivers.chdb import ChdbDriver
-from helicone_sessions.local.drivers.driver import DriverError, Limits, Result, Statement
 from helicone_sessions.local.query.contract_sql import Unanswerable
 from helicone_sessions.local.query.engine import Engine
-from helicone_sessions.local.query.foreign_tables import find_tables
-from helicone_sessions.local.storage.profile import update_property_columns
+from helicone_sessions.local.storage.fields import REQUEST_COLUMNS
 from helicone_sessions.local.storage.store import Store
-from helicone_sessions.local.storage.table import REQUEST_COLUMNS
+from helicone_sessions.local.storage.table import update_property_columns
 from helicone_sessions.messages.converter import converter
 from tests.local.nasty_rows import KEYS, NAMES, ORGANIZATION, Row, rows_of
 from tests.local.test_oracle import OPTIONS, TREES, Tree

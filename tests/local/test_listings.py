@@ -17,7 +17,7 @@ from helicone_sessions import F, TimeFilter
 from helicone_sessions.filters.schema import COLUMNS
 from helicone_sessions.filters.schema import SESSIONS as TABLE_OF_SESSIONS
 from helicone_sessions.local import LocalServer
-from helicone_sessions.local.drivers.driver import DriverError
+from helicone_sessions.local.drivers import DriverError
 from helicone_sessions.local.query import engine as engine_module
 from helicone_sessions.local.query.contract_sql import Unanswerable
 from helicone_sessions.messages.protocol import (

@@ -142,7 +142,7 @@ async def test_both_semantics_answer(semantics: str) -> None:
         (BARS_PATH, {"query": QUERY, "edges": {"session_tag": [1]}}, "$.edges must be an object"),
         (BARS_PATH, {"query": QUERY, "edges": {"session_cost": [1, True]}}, "must be a list of 1 to 100"),
         (BARS_PATH, {"query": QUERY, "edges": {"session_cost": []}}, "must be a list of 1 to 100"),
-        (BARS_PATH, {"query": QUERY, "edges": {"session_cost": [1, 1]}}, "must rise"),
+        (BARS_PATH, {"query": QUERY, "edges": {"session_cost": [1, 1]}}, "must be in ascending order"),
         (BARS_PATH, {"query": QUERY, "limit": 5}, "Its fields are query, unsessioned, edges"),
         (IN_BAR_PATH, {"query": QUERY, "figure": "cost"}, "$.figure must be among session_count"),
         (IN_BAR_PATH, {"query": QUERY, "figure": []}, "$.figure must be among session_count"),

@@ -19,7 +19,7 @@ from helicone_sessions import F, PSize, parse_filter
 from helicone_sessions.filters.schema import ALIASES, COLUMNS
 from helicone_sessions.filters.tokens import OPERATORS_OF
 from helicone_sessions.local import LocalServer
-from helicone_sessions.local.http.page.document import document
+from helicone_sessions.local.http.page import document
 from helicone_sessions.messages.grid_query import GroupBy
 from helicone_sessions.messages.metrics import UNITS
 

@@ -273,6 +273,28 @@ async def test_suggestions_are_shown_and_inserted(opened: Open) -> None:
 
 
 @on_one_loop
+@pytest.mark.parametrize("key", ["Escape", "Enter"])
+async def test_values_that_arrive_late_do_not_open_a_dismissed_list(opened: Open, key: str) -> None:
+    """After Escape or Enter, the list of suggestions stays closed until the reader types again."""
+    async with opened() as page:
+        held: asyncio.Queue[playwright.Route] = asyncio.Queue()
+        await page.route("**/metrics/grid", held.put)
+        box = page.get_by_role("combobox", name="Filter")
+        options = page.locator("#options").get_by_role("option")
+        await box.press_sequentially("model == ")
+        request = await held.get()
+        await box.press(key)
+        async with page.expect_response("**/metrics/grid") as response:
+            await request.continue_()
+        await (await response.value).finished()
+        # The page has read the response when it draws next.
+        await page.evaluate("new Promise(requestAnimationFrame)")
+        await playwright.expect(options).to_have_count(0)
+        await box.press_sequentially('"b')
+        await playwright.expect(options).to_have_count(2)
+
+
+@on_one_loop
 async def test_a_key_of_a_map_is_put_into_its_brackets(opened: Open) -> None:
     """A map is completed with its brackets and quotes, and the caret between them."""
     async with opened() as page:
@@ -721,7 +743,7 @@ async def test_without_a_match_the_page_helps(opened: Open) -> None:
     """An empty answer names the next step, and for the cost of one request the column of whole sessions."""
     async with opened() as page:
         await run_filter(page, "latency > 100")
-        await text_of(page, "#empty", "Try a longer time, or fewer conditions.")
+        await text_of(page, "#empty", "Try a longer time range or fewer conditions.")
         await run_filter(page, 'model == "a" and cost > 3')
         await text_of(page, "#empty", "For the cost of whole sessions use session_total_cost > 3.")
         await playwright.expect(page.locator("#found")).to_be_hidden()

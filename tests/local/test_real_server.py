@@ -23,7 +23,7 @@ from helicone_sessions import Filter
 from helicone_sessions.filters.cautions import DataGaps, data_cautions
 from helicone_sessions.filters.schema import SESSIONS
 from helicone_sessions.local import LocalServer, dataset
-from helicone_sessions.local.drivers.driver import DriverError, Statement
+from helicone_sessions.local.drivers import DriverError, Statement
 from helicone_sessions.local.http.service_form import Invalid, read_query
 from helicone_sessions.local.query.contract_sql import Parameters
 from helicone_sessions.local.query.engine import Engine

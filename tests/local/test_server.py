@@ -33,8 +33,8 @@ from helicone_sessions import (
     any_of,
 )
 from helicone_sessions.local import LocalServer
+from helicone_sessions.local.drivers import DriverError, Statement
 from helicone_sessions.local.drivers.chdb import ChdbDriver
-from helicone_sessions.local.drivers.driver import DriverError, Statement
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
 pytestmark = pytest.mark.usefixtures("engine_kept_running")

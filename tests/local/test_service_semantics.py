@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from helicone_sessions import F, Filter, SessionMetricsQuery, TimeFilter
 from helicone_sessions.filters.schema import COLUMNS, REQUESTS, SESSIONS, Kind, Reading
-from helicone_sessions.local.drivers.driver import DriverError
+from helicone_sessions.local.drivers import DriverError
 from helicone_sessions.local.query.contract_sql import Unanswerable
 from helicone_sessions.local.query.service_sql import Crash
 from helicone_sessions.messages.converter import converter

@@ -23,7 +23,7 @@ import attrs
 import pytest
 
 from helicone_sessions import F, SessionMetrics, SessionMetricsQuery
-from helicone_sessions.local.drivers.driver import DriverError, Limits, Result, Statement
+from helicone_sessions.local.drivers import DriverError, Limits, Result, Statement
 from helicone_sessions.local.query.contract_sql import Unanswerable
 from helicone_sessions.local.query.metrics_sql import OneScan, select
 from helicone_sessions.local.storage.table import Tables

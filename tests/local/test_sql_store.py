@@ -16,7 +16,7 @@ import pytest_asyncio
 
 from helicone_sessions import ConfigurationError
 from helicone_sessions.local import Limits, LocalServer, Store
-from helicone_sessions.local.storage.table import REQUEST_COLUMNS
+from helicone_sessions.local.storage.fields import REQUEST_COLUMNS
 
 pytest.importorskip("chdb", reason="the embedded engine is not installed")
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -13,8 +13,8 @@ from uuid import UUID
 import pytest
 
 from helicone_sessions import ConfigurationError
+from helicone_sessions.local.drivers import DriverError, Statement
 from helicone_sessions.local.drivers.chdb import ChdbDriver
-from helicone_sessions.local.drivers.driver import DriverError, Statement
 from helicone_sessions.local.storage.rows import DEFAULT_ORGANIZATION, Loaded
 from helicone_sessions.local.storage.store import Store
 
@@ -135,8 +135,8 @@ async def test_whatever_the_sizes(
     store: Probe, monkeypatch: pytest.MonkeyPatch, limit: int, patch: int
 ) -> None:
     """Replacing does not depend on how many ids are looked up at a time, nor on how rows are deleted."""
-    monkeypatch.setattr("helicone_sessions.local.storage.staging._IDS", limit)
-    monkeypatch.setattr("helicone_sessions.local.storage.staging._PATCH", patch)
+    monkeypatch.setattr("helicone_sessions.local.storage.loader._IDS", limit)
+    monkeypatch.setattr("helicone_sessions.local.storage.loader._PATCH", patch)
     await store.load(_rows(30, status=1))
     again = [row | {"request_created_at": START - timedelta(days=50), "status": 2} for row in _rows(20)]
     loaded = await store.load([*again, *again[:5]])
@@ -183,7 +183,7 @@ async def test_another_organisation_replaces_nothing(store: Probe) -> None:
 @pytest.mark.parametrize(
     ("allowed", "row", "problem"),
     [
-        ([UUID(int=1), UUID(int=2)], {}, "has no organization_id, and it may be one of 2"),
+        ([UUID(int=1), UUID(int=2)], {}, "has no organization_id, which is required with 2 organisations"),
         (
             [UUID(int=1), UUID(int=2)],
             {"organization_id": UUID(int=3)},
@@ -461,7 +461,7 @@ async def test_closed_while_rows_come() -> None:
     await asyncio.sleep(0)
     await store.aclose()
     for task in (loading, following):
-        with pytest.raises(ConfigurationError, match="the server was stopped before the rows were in"):
+        with pytest.raises(ConfigurationError, match="the server was stopped before the rows were stored"):
             await task
     goes_on.set()
     await driver.aclose()

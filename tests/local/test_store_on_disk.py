@@ -13,8 +13,8 @@ from uuid import UUID
 
 import pytest
 
+from helicone_sessions.local.drivers import Statement
 from helicone_sessions.local.drivers.chdb import ChdbDriver
-from helicone_sessions.local.drivers.driver import Statement
 from helicone_sessions.local.storage.store import Store
 from tests.repeats import repeats
 

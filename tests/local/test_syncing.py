@@ -30,8 +30,9 @@ from helicone_sessions import (
 )
 from helicone_sessions.local import LocalServer
 from helicone_sessions.local.dataset import opened_store
-from helicone_sessions.local.storage import checkpoint
+from helicone_sessions.local.drivers import rows_of
 from helicone_sessions.local.storage.store import Store
+from helicone_sessions.local.storage.store_files import CHECKPOINT_FILE
 from helicone_sessions.messages.query import RequestCountQuery, RequestsQuery
 from helicone_sessions.report import metrics_grid
 from helicone_sessions.testing import (
@@ -99,7 +100,7 @@ def page_conditions(fake: FakeHelicone) -> list[str]:
 async def stored(path: Path, column: str = "request_id") -> list[Any]:
     """A column of the requests of a store."""
     async with opened_store(path) as store:
-        found = await store._query(f"SELECT {column} FROM {store.tables.requests}")  # noqa: S608
+        found = await rows_of(store._driver, f"SELECT {column} FROM {store.tables.requests}")  # noqa: S608
         return sorted(value for (value,) in found)
 
 
@@ -524,7 +525,7 @@ async def test_a_damaged_checkpoint_reads_all_again(
     """Without a readable checkpoint everything is copied again, and replaces itself."""
     fake.stored_requests = account(10)
     await sync(client, tmp_path)
-    file = tmp_path / checkpoint.CHECKPOINT_FILE
+    file = tmp_path / CHECKPOINT_FILE
     (organization,) = json.loads(file.read_bytes())
     file.write_bytes(damage.replace(b"%s", organization.encode()))
     report = await sync(client, tmp_path)

@@ -141,7 +141,7 @@ def _circle() -> object:
         ({"at": [date(2026, 11, 1)]}, "must be text, got datetime.date(2026, 11, 1): JSON has no date"),
         ({"dollars": Decimal("1.5")}, "must be text, got Decimal('1.5'): JSON has no Decimal"),
         ([b"x"], "must be text, got b'x': JSON has no bytes"),
-        ({(1, 2): 3}, "must be an object with text for keys, got {(1, 2): 3}"),
+        ({(1, 2): 3}, "must be an object with strings as keys, got {(1, 2): 3}"),
         ({"a": float("nan")}, "must be JSON, which has null in place of NaN and infinity, got {'a': nan}"),
         ([float("-inf")], "must be JSON, which has null in place of NaN and infinity, got [-inf]"),
         (_deep(), "must be less deeply nested, got <list without a repr>"),

@@ -146,9 +146,9 @@ async def test_it_runs_once_at_a_time(running: Running) -> None:
     server = FakeHelicone()
     for _ in range(2):
         async with running(server):
-            with pytest.raises(ConfigurationError, match="the server already runs"):
+            with pytest.raises(ConfigurationError, match="the server is already running"):
                 server.__enter__()
-            with pytest.raises(ConfigurationError, match="the server already runs"):
+            with pytest.raises(ConfigurationError, match="the server is already running"):
                 await server.__aenter__()
             assert 0.25 == await cost(server)
 

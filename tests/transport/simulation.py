@@ -147,7 +147,7 @@ class Simulation:
                 if seconds < math.inf:
                     self._at(now + seconds, self._go_on, process)
                 return
-            process.window.sent()
+            process.window.in_flight += 1
             first_sent = process.line.pop(0)
             self._at(
                 self._half_way(now), self._arrives, process, now, now if first_sent is None else first_sent

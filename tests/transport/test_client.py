@@ -580,7 +580,7 @@ def test_a_client_belongs_to_its_first_loop() -> None:
     asyncio.run(client.__aenter__())
 
     with pytest.raises(
-        ConfigurationError, match=r"first used on another event loop\. Make one client per loop"
+        ConfigurationError, match=r"first used on another event loop\. Create one client per loop"
     ):
         asyncio.run(client.get_metrics())
     with pytest.raises(ConfigurationError):
@@ -672,7 +672,7 @@ def test_a_client_shows_no_key(show: Callable[[HeliconeClient], str]) -> None:
 )
 def test_a_client_is_not_pickled_or_copied(duplicate: Callable[[object], object]) -> None:
     """A client cannot be pickled; the message names the remedy."""
-    with pytest.raises(TypeError, match="is not pickled; make one where it is used"):
+    with pytest.raises(TypeError, match="is not pickled; create one where it is used"):
         duplicate(HeliconeClient(KEY, base_url=LOCAL))
 
 

@@ -431,7 +431,7 @@ async def test_a_hook_that_raises_ends_no_query(
     records = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert {"helicone_sessions"} == {record.name for record in records}
     said = records[0].getMessage()
-    assert said.startswith(f"the hook Clumsy.{method} raised LookupError; the query goes on\n")
+    assert said.startswith(f"the hook Clumsy.{method} raised LookupError; the query continues\n")
     assert "in fail\n" in said
 
 

@@ -255,7 +255,7 @@ async def test_fifty_names_are_a_warning(fake: FakeHelicone, client: HeliconeCli
         assert len(await client.get_session_names()) == 49
 
     fake.sessions = [session(f"s-{place}", f"name-{place}") for place in range(70)]
-    with pytest.warns(HeliconeFilterWarning, match="at most 50 names") as said:
+    with pytest.warns(HeliconeFilterWarning, match="at most 50 session names") as said:
         assert len(await client.get_session_names(time_filter=WEEK)) == 50
     assert said[0].filename == __file__
 

@@ -191,7 +191,7 @@ def room(window: Window, now: float, most: int = 500) -> int:
     """The number of requests that may go at once."""
     sent = 0
     while sent < most and window.wait(now) <= 0:
-        window.sent()
+        window.in_flight += 1
         sent += 1
     for _ in range(sent):
         window.ended()
@@ -202,7 +202,7 @@ def hears(
     window: Window, headers: Any = NO_HEADERS, *, status: int = 200, at: float, sent_at: float | None = None
 ) -> None:
     """One request and its answer."""
-    window.sent()
+    window.in_flight += 1
     window.answered(status, headers, at if sent_at is None else sent_at, at)
 
 
@@ -211,7 +211,7 @@ def test_before_the_first_answer_few_requests_go() -> None:
     window = Window()
     for _ in range(CAUTIOUS):
         assert 0 == window.wait(1000.0)
-        window.sent()
+        window.in_flight += 1
 
     assert math.inf == window.wait(1000.0) == window.wait(9999.0)
     window.ended()
@@ -255,7 +255,7 @@ def test_as_many_go_as_remain(remaining: int) -> None:
 
     assert remaining == room(window, 1000.0)
     for left in reversed(range(remaining)):
-        window.sent()
+        window.in_flight += 1
         assert (0 if left else math.inf) == window.wait(1000.0)
     for _ in range(remaining):
         window.ended()
@@ -421,7 +421,7 @@ def test_the_lowest_of_the_answers_of_a_window_counts() -> None:
     """Answers overtake each other, and the remaining number of a window only falls."""
     window = Window()
     for _ in range(3):
-        window.sent()
+        window.in_flight += 1
     for remaining in (7, 5, 6):
         window.answered(200, limits(remaining, 60, Limit=200), 1000.0, 1000.0)
 
@@ -445,7 +445,7 @@ def test_after_a_refusal_one_request_finds_the_reset() -> None:
     while now < ends:
         now += window.wait(now)
         trials.append(now)
-        window.sent()
+        window.in_flight += 1
         assert math.inf == window.wait(now)
         if now < ends:
             window.answered(429, limits(0, math.ceil(ends - now), Limit=200), now, now)
@@ -523,7 +523,7 @@ def test_requests_that_are_refused_together_make_one_pause() -> None:
     """Eight requests in progress are refused at once, and the pause is that of the first."""
     window = Window(random=lambda: 1.0)
     for _ in range(8):
-        window.sent()
+        window.in_flight += 1
     for _ in range(8):
         window.answered(429, NO_HEADERS, 1000.0, 1000.5)
 

@@ -358,7 +358,7 @@ async def test_an_error_tells_its_attempts_and_waits(make_client: Make, service:
     assert 3 == caught.value.attempts
     assert clock.time - 1300 == pytest.approx(caught.value.waited)
     assert 8 <= caught.value.waited <= 9.5
-    assert f"after 3 attempts and {caught.value.waited:.1f} s of waits" in str(caught.value)
+    assert f"after 3 attempts and {caught.value.waited:.1f} s of waiting" in str(caught.value)
 
 
 async def test_an_error_of_the_line_tells_its_attempts_and_waits_too(
@@ -371,7 +371,7 @@ async def test_an_error_of_the_line_tells_its_attempts_and_waits_too(
         await make_client(max_retries=1).get_metrics()
 
     assert clock.time - 1000 == pytest.approx(caught.value.waited)
-    assert str(caught.value).endswith(f"(after 2 attempts and {caught.value.waited:.1f} s of waits)")
+    assert str(caught.value).endswith(f"(after 2 attempts and {caught.value.waited:.1f} s of waiting)")
 
 
 async def test_waiting_for_the_limit_between_attempts_is_a_wait(make_client: Make, service: Any) -> None:
@@ -379,7 +379,7 @@ async def test_waiting_for_the_limit_between_attempts_is_a_wait(make_client: Mak
     spent = {"RateLimit-Limit": "1", "RateLimit-Remaining": "0", "RateLimit-Reset": "30"}
     service.will_answer(Reply(429, {"error": "Too many requests"}, spent))
     service.answers("", failure("Invalid filter"))
-    with pytest.raises(QueryFailed, match=r"after 2 attempts and \d\d\.\d s of waits") as caught:
+    with pytest.raises(QueryFailed, match=r"after 2 attempts and \d\d\.\d s of waiting") as caught:
         await make_client(max_retries=1).get_metrics()
 
     assert 29 <= caught.value.waited <= 31

@@ -104,13 +104,13 @@ BAD_KEYS = [
     ("api_key must not be in quotes", f"`{SECRET}`"),
     ("api_key must not be in quotes", f'{SECRET}"'),
     ("api_key must not be in quotes", '"'),
-    ("api_key contains white space", f"{SECRET}\n"),
-    ("api_key contains white space", f" {SECRET}"),
-    ("api_key contains white space", f"{SECRET} x"),
-    ("api_key contains white space", f"{SECRET}\x00"),
-    ("api_key contains white space", f"{SECRET}\x7f"),
-    ("api_key contains white space", f"{SECRET}é"),
-    ("api_key contains white space", f"{SECRET}\r\nX-Other: 1"),
+    ("api_key contains whitespace", f"{SECRET}\n"),
+    ("api_key contains whitespace", f" {SECRET}"),
+    ("api_key contains whitespace", f"{SECRET} x"),
+    ("api_key contains whitespace", f"{SECRET}\x00"),
+    ("api_key contains whitespace", f"{SECRET}\x7f"),
+    ("api_key contains whitespace", f"{SECRET}é"),
+    ("api_key contains whitespace", f"{SECRET}\r\nX-Other: 1"),
 ]
 BAD_ADDRESSES = [
     ("base_url must be an http", ""),
@@ -168,7 +168,7 @@ def test_a_bad_value_is_refused_without_showing_a_key(message: str, arguments: d
     [
         ("api_key is missing", {}),
         ("api_key is missing", {"HELICONE_API_KEY": ""}),
-        ("api_key contains white space", {"HELICONE_API_KEY": f"{SECRET}\n"}),
+        ("api_key contains whitespace", {"HELICONE_API_KEY": f"{SECRET}\n"}),
         ("base_url must be an http", {**ENVIRONMENT, "HELICONE_BASE_URL": SECRET}),
         (
             "base_url must have no user",

@@ -85,7 +85,7 @@ class _Documented:
 
 
 class Column(Operand):
-    """A column of the API; comparing it with a constant gives a `Filter`.
+    """A column of the API; comparing it with a constant creates a `Filter`.
 
     Args:
         name: Its name in the API.
@@ -193,7 +193,7 @@ class Equatable(Column, Generic[T]):
     __slots__ = ()
 
     def eq(self, value: T) -> Filter:
-        """The method twin of ``==``.
+        """``==`` as a method.
 
         Args:
             value: A constant of the column's kind.
@@ -205,7 +205,7 @@ class Equatable(Column, Generic[T]):
         return self._where("equals", value)
 
     def ne(self, value: T) -> Filter:
-        """The method twin of ``!=``.
+        """``!=`` as a method.
 
         Args:
             value: A constant of the column's kind.
@@ -217,10 +217,11 @@ class Equatable(Column, Generic[T]):
         return self._where("not-equals", value)
 
     def is_in(self, values: Iterable[T]) -> Filter:
-        """One of *values*; an empty list gives ``NONE``.
+        """The value is one of *values*; an empty list gives ``NONE``.
 
         Args:
-            values: Constants of the column's kind, 100,000 at most; the open-source server takes about 4,000.
+            values: Constants of the column's kind, 100,000 at most; the open-source server accepts about
+                4,000.
 
         >>> from helicone_sessions import F
         >>> F.model.is_in(["gpt-4o", "o3"])
@@ -229,7 +230,7 @@ class Equatable(Column, Generic[T]):
         return Filter._of(join(Or, self._each("equals", values)))
 
     def not_in(self, values: Iterable[T]) -> Filter:
-        """None of *values*; an empty list gives ``ALL``.
+        """The value is none of *values*; an empty list gives ``ALL``.
 
         Args:
             values: As in `is_in`.
@@ -272,7 +273,7 @@ class Ordered(Equatable[T]):
     __slots__ = ()
 
     def gt(self, value: T) -> Filter:
-        """The method twin of ``>``.
+        """``>`` as a method.
 
         Args:
             value: A constant of the column's kind.
@@ -284,7 +285,7 @@ class Ordered(Equatable[T]):
         return self._where("gt", value)
 
     def gte(self, value: T) -> Filter:
-        """The method twin of ``>=``.
+        """``>=`` as a method.
 
         Args:
             value: A constant of the column's kind.
@@ -296,7 +297,7 @@ class Ordered(Equatable[T]):
         return self._where("gte", value)
 
     def lt(self, value: T) -> Filter:
-        """The method twin of ``<``.
+        """``<`` as a method.
 
         Args:
             value: A constant of the column's kind.
@@ -308,7 +309,7 @@ class Ordered(Equatable[T]):
         return self._where("lt", value)
 
     def lte(self, value: T) -> Filter:
-        """The method twin of ``<=``.
+        """``<=`` as a method.
 
         Args:
             value: A constant of the column's kind.
@@ -320,7 +321,7 @@ class Ordered(Equatable[T]):
         return self._where("lte", value)
 
     def between(self, low: T, high: T, inclusive: Inclusive = "both") -> Filter:
-        """From *low* to *high*.
+        """The value is between *low* and *high*.
 
         Args:
             low: The lower end.
@@ -473,7 +474,7 @@ class TextColumn(Equatable[Text], Comparable[Text]):
         r"""The value starts with *text*, taken literally.
 
         Args:
-            text: The beginning, not empty.
+            text: The beginning; it must not be empty.
 
         >>> from helicone_sessions import F
         >>> F.model.startswith("o3_")
@@ -485,7 +486,7 @@ class TextColumn(Equatable[Text], Comparable[Text]):
         """The value starts with *text*, ignoring case.
 
         Args:
-            text: The beginning, not empty.
+            text: The beginning; it must not be empty.
         """
         return self._matching("ilike", text, after="%")
 
@@ -493,7 +494,7 @@ class TextColumn(Equatable[Text], Comparable[Text]):
         """The value ends with *text*, taken literally.
 
         Args:
-            text: The end, not empty.
+            text: The end; it must not be empty.
 
         >>> from helicone_sessions import F
         >>> F.model.endswith("-mini")
@@ -505,7 +506,7 @@ class TextColumn(Equatable[Text], Comparable[Text]):
         """The value ends with *text*, ignoring case.
 
         Args:
-            text: The end, not empty.
+            text: The end; it must not be empty.
         """
         return self._matching("ilike", text, before="%")
 
@@ -513,7 +514,7 @@ class TextColumn(Equatable[Text], Comparable[Text]):
         """The value is missing; only ``country_code`` and ``target_url`` can be null.
 
         The contract has no such test. The open-source server reads a comparison with the text ``"null"`` as
-        this test (executed, July 2026), and so does the embedded engine; the client sends that comparison.
+        this test (observed, July 2026), and so does the embedded engine; the client sends that comparison.
 
         Raises:
             FilterTypeError: The column is never null; a missing value is stored as empty text.
@@ -568,10 +569,12 @@ class NumberColumn(Ordered[Number], Sortable[Number]):
         return str(self._facts.unit)
 
     def is_in(self, values: Iterable[Number]) -> Filter:
-        """One of *values*; an empty list gives ``NONE``. A ``range`` of whole numbers takes two conditions.
+        """The value is one of *values*; an empty list gives ``NONE``.
+
+        A ``range`` of whole numbers takes two conditions.
 
         Args:
-            values: Numbers, 100,000 at most; the open-source server takes about 4,000.
+            values: Numbers, 100,000 at most; the open-source server accepts about 4,000.
 
         >>> from helicone_sessions import F
         >>> F.status.is_in(range(500, 600))
@@ -582,7 +585,9 @@ class NumberColumn(Ordered[Number], Sortable[Number]):
         return super().is_in(values)
 
     def not_in(self, values: Iterable[Number]) -> Filter:
-        """None of *values*; an empty list gives ``ALL``. A ``range`` of whole numbers takes two conditions.
+        """The value is none of *values*; an empty list gives ``ALL``.
+
+        A ``range`` of whole numbers takes two conditions.
 
         Args:
             values: As in `is_in`.
@@ -614,7 +619,7 @@ class TimestampColumn(Ordered[Moment], Sortable[Moment]):
 
 
 class BooleanColumn(Equatable[bool], Condition):
-    """A column of true and false; it is a condition by itself.
+    """A boolean column; it is a condition by itself.
 
     >>> from helicone_sessions import F
     >>> F.threat & ~F.cached & F.cache_enabled.is_false()
@@ -663,7 +668,7 @@ class PropertyKeyColumn(Column, Keyed):
     _has = "=="
 
     def eq(self, value: Text) -> Filter:
-        """The method twin of ``==``.
+        """``==`` as a method.
 
         Args:
             value: The name of a property.
@@ -709,7 +714,7 @@ M = TypeVar("M", bound=TextColumn)
 
 
 class MapColumn(Operand, Generic[M]):
-    """A map of texts; ``[key]`` is the column of one key.
+    """A map of strings; ``[key]`` is the column of one key.
 
     >>> from helicone_sessions import F
     >>> F.properties["Helicone-Session-Name"].contains("nightly")

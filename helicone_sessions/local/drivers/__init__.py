@@ -1,1 +1,172 @@
-"""Where SQL runs: chDB in this process, or a ClickHouse server over HTTP."""
+"""The protocol of the ClickHouse drivers, and the values that pass through it."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+import attrs
+
+from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.masking import masked_repr
+
+# ClickHouse's defaults for the first five would only limit the number of conditions in a filter. The other
+# two optimisations compare every pair of conditions, which takes minutes and gigabytes for ten thousand.
+LARGE_FILTER_SETTINGS: Final[Mapping[str, float]] = {
+    "max_query_size": 64 * 1024 * 1024,
+    "max_ast_elements": 2_000_000,
+    "max_expanded_ast_elements": 2_000_000,
+    "max_parser_depth": 10_000,
+    "max_ast_depth": 10_000,
+    "optimize_or_like_chain": 0,
+    "query_plan_merge_filters": 0,
+}
+_LIMIT_SETTINGS: Final[Mapping[str, str]] = {
+    "seconds": "max_execution_time",
+    "memory": "max_memory_usage",
+    "rows": "max_rows_to_read",
+    "threads": "max_threads",
+}
+LIMIT_SETTING_NAMES: Final = tuple(_LIMIT_SETTINGS.values())
+
+
+class DriverError(Exception):
+    """ClickHouse rejected a statement or gave up on it.
+
+    Args:
+        problem: The problem; usually ClickHouse's message.
+        code: ClickHouse's error code, if known.
+        remedy: The remedy, a sentence without its full stop.
+    """
+
+    def __init__(self, problem: str, code: int | None = None, remedy: str | None = None) -> None:
+        super().__init__(f"{problem}. {remedy}" if remedy else problem)
+        self.problem = problem
+        self.code = code
+        self.remedy = remedy
+
+
+@attrs.frozen
+class Statement:
+    """SQL with ``{name:Type}`` placeholders, and their values in ClickHouse's escaping."""
+
+    text: str
+    parameters: Mapping[str, str | int | float] = attrs.field(factory=dict)
+
+
+def _check_limit(_limits: "Limits", field: "attrs.Attribute[Any]", value: Any) -> None:
+    is_fractional = field.name == "seconds"
+    is_number = isinstance(value, (int, float) if is_fractional else int) and not isinstance(value, bool)
+    # ClickHouse reads 0 as "unlimited".
+    if value is not None and not (is_number and 0 < value < math.inf):
+        raise ConfigurationError(
+            argument=f"limits.{field.name}",
+            problem=f"must be a {'' if is_fractional else 'whole '}number above 0, got {masked_repr(value)}",
+            remedy="Pass None for no limit",
+        )
+
+
+@attrs.frozen
+class Limits:
+    """Limits of one statement; None is unlimited.
+
+    Args:
+        seconds: Execution time (``max_execution_time``).
+        memory: Bytes of memory (``max_memory_usage``).
+        rows: Rows read (``max_rows_to_read``).
+        threads: Threads (``max_threads``).
+
+    Raises:
+        ConfigurationError: A limit is not a number above 0.
+
+    >>> Limits(seconds=5, memory=2 * 1024**3)
+    Limits(seconds=5, memory=2147483648, rows=None, threads=None)
+    >>> Limits(memory="2 GB")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    helicone_sessions.errors.ConfigurationError: limits.memory must be a whole number above 0, got '2 GB'...
+    """
+
+    seconds: float | None = attrs.field(default=60.0, validator=_check_limit)
+    memory: int | None = attrs.field(default=None, validator=_check_limit)
+    rows: int | None = attrs.field(default=None, validator=_check_limit)
+    threads: int | None = attrs.field(default=None, validator=_check_limit)
+
+
+def limit_settings(limits: Limits) -> dict[str, float]:
+    """ClickHouse's settings for these limits; unlimited ones are left out."""
+    values = {setting: getattr(limits, name) for name, setting in _LIMIT_SETTINGS.items()}
+    return {setting: value for setting, value in values.items() if value is not None}
+
+
+@attrs.frozen
+class Result:
+    """The result of a statement.
+
+    Args:
+        rows: The selected rows.
+        rows_read: The number of table rows that ClickHouse read.
+    """
+
+    rows: list[list[Any]]
+    rows_read: int = 0
+
+
+class Driver(Protocol):
+    """A connection to ClickHouse."""
+
+    async def open(self) -> None:
+        """Connect.
+
+        Raises:
+            ConfigurationError: ClickHouse cannot be used; the message says why, and what to do.
+        """
+        ...
+
+    async def query(self, statement: Statement, limits: Limits | None = None) -> Result:
+        """Run *statement* under *limits*; by default under the limits of the driver.
+
+        Raises:
+            DriverError: ClickHouse rejected it or gave up.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Stop running queries and close all connections."""
+        ...
+
+
+class WritableDriver(Driver, Protocol):
+    """A connection to ClickHouse tables that belong to this package."""
+
+    async def execute(self, text: str) -> None:
+        """Run a statement without a result."""
+        ...
+
+    async def insert_select(self, text: str) -> int:
+        """Run an ``INSERT … SELECT``, which may read local files; return the number of rows inserted.
+
+        Raises:
+            DriverError: The rows cannot be read; none was inserted.
+        """
+        ...
+
+    async def insert(self, table: str, batch: bytes) -> None:
+        """Insert JSON Lines, all or none; on return they are durable.
+
+        Raises:
+            DriverError: A line cannot be read.
+        """
+        ...
+
+
+UNLIMITED: Final = Limits(seconds=None)
+"""For statements of the engine itself."""
+
+
+async def rows_of(driver: Driver, text: str, **parameters: str) -> list[list[Any]]:
+    """The rows of a statement of the engine itself, which has no limits.
+
+    Raises:
+        DriverError: ClickHouse rejected the statement.
+    """
+    return (await driver.query(Statement(text, parameters), UNLIMITED)).rows

@@ -20,6 +20,14 @@ from uuid import uuid4
 import attrs
 
 from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.local.drivers import (
+    LARGE_FILTER_SETTINGS,
+    DriverError,
+    Limits,
+    Result,
+    Statement,
+    limit_settings,
+)
 from helicone_sessions.local.drivers.chdb_process import (
     Connection,
     Hold,
@@ -27,14 +35,6 @@ from helicone_sessions.local.drivers.chdb_process import (
     is_forked,
     load_chdb,
     refuse_fork,
-)
-from helicone_sessions.local.drivers.driver import (
-    LARGE_FILTER_SETTINGS,
-    DriverError,
-    Limits,
-    Result,
-    Statement,
-    limit_settings,
 )
 
 T = TypeVar("T")
@@ -95,7 +95,7 @@ class Pool:
     Args:
         open_connection: Opens a connection; its statements have the connection's name as ``log_comment``.
         threads: The number of threads.
-        grace: Seconds after its timeout at which work is killed; after as many more seconds it counts as
+        grace: Seconds from the timeout of work until it is killed, and from then until it counts as
             stuck.
         done: Called after the last connection is closed.
     """
@@ -153,7 +153,7 @@ class Pool:
         return run
 
     def end(self, run: Run) -> None:
-        """Stop *run*, whose caller was cancelled; return at once."""
+        """Stop *run*, whose caller was cancelled; return immediately."""
         with self._lock:
             run.ended_at = min(run.ended_at, time.monotonic())
             with contextlib.suppress(ValueError):
@@ -430,7 +430,7 @@ class ChdbDriver:
         refuse_fork()
         if self._pool is not None or self._opening is not None:
             raise ConfigurationError(problem="the driver is already open")
-        self._opening = _in_thread(self._opened)
+        self._opening = in_thread(self._opened, "helicone-engine-open")
         try:
             self._pool = await asyncio.wrap_future(self._opening)
         except asyncio.CancelledError:
@@ -562,10 +562,10 @@ def _insert(connection: Connection, table: str, batch: bytes) -> None:
         raise DriverError("no row was written")
 
 
-def _in_thread(work: Callable[[], Any]) -> Future[Any]:
-    """Run *work* on a thread; neither the loop nor the process waits for it at shutdown."""
-    future = _started_future()
-    threading.Thread(target=_settle, args=(future, work), name="helicone-engine-open", daemon=True).start()
+def in_thread(work: Callable[[], T], name: str) -> Future[T]:
+    """Run *work* on a daemon thread; neither the loop nor the process waits for it at shutdown."""
+    future: Future[T] = _started_future()
+    threading.Thread(target=_settle, args=(future, work), name=name, daemon=True).start()
     return future
 
 

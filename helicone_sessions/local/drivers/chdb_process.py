@@ -81,7 +81,7 @@ def load_chdb() -> Connect:
 
 @contextmanager
 def kept_signal_handlers() -> Iterator[None]:
-    """Undo changes of signal handlers: with the handlers of chDB, a process that crashes does not end."""
+    """Undo changes to signal handlers: with chDB's handlers, a process that crashes does not end."""
     sigaction = ctypes.CDLL(None).sigaction
     handlers = {signal.Signals[name]: ctypes.create_string_buffer(_SIGACTION_SIZE) for name in _HANDLED}
     for number, handler in handlers.items():
@@ -97,7 +97,7 @@ def _require_build() -> None:
     """Check that chDB has a build for this Python; importing it would otherwise end the interpreter.
 
     Raises:
-        MissingExtra: It has none.
+        MissingExtra: chDB has no build for this Python.
     """
     spec = importlib.util.find_spec("chdb")
     if spec is None:
@@ -220,7 +220,8 @@ def refuse_fork() -> None:
     """Check that this process was not forked from a process that had loaded chDB.
 
     Raises:
-        ConfigurationError: It was. A query would wait forever for threads that exist only in the parent.
+        ConfigurationError: This process was forked. A query would wait forever for threads that exist only in
+            the parent.
     """
     if _process.is_forked:
         raise ConfigurationError(
@@ -315,7 +316,7 @@ def _lock(descriptor: int, directory: Path) -> None:
 
 
 def _write_lock(descriptor: int, url: str = "") -> None:
-    """Write the number of this process, and the address of its server."""
+    """Write the id of this process, and the address of its server."""
     os.ftruncate(descriptor, 0)
     os.lseek(descriptor, 0, os.SEEK_SET)
     os.write(descriptor, f"{os.getpid()}\n{url}".encode())

@@ -16,7 +16,7 @@ import attrs
 from yarl import URL
 
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.local.drivers.driver import (
+from helicone_sessions.local.drivers import (
     LARGE_FILTER_SETTINGS,
     LIMIT_SETTING_NAMES,
     DriverError,
@@ -335,7 +335,7 @@ class ClickHouseDriver:
         """Connect, and check the functions of the server and the rights of the user.
 
         Raises:
-            ConfigurationError: It cannot be used; the message says why, and what to do.
+            ConfigurationError: The server cannot be used; the message says why, and what to do.
         """
         if self._is_closed:
             raise ConfigurationError(problem="the ClickHouse driver is closed", remedy="Create a new one")

@@ -106,7 +106,7 @@ def record(
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Drop errors of malformed requests: they quote the key, and the access log has them anyway."""
+    """Drop errors about malformed requests: they quote the key, and the access log has them anyway."""
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
@@ -127,7 +127,7 @@ class Listening:
     Args:
         app: The application.
         host: The address.
-        port: The port; 0 takes a free one.
+        port: The port; 0 selects a free one.
         patience: Seconds in which the headers of the next request must arrive on a connection.
         secrets: The keys of the server, which the access log must not contain.
     """
@@ -163,7 +163,7 @@ class Listening:
 
     @property
     def port(self) -> int:
-        """The port, after `bind` the actual one."""
+        """The port; after `bind`, the actual one."""
         return self._port
 
     async def bind(self) -> None:
@@ -218,7 +218,7 @@ class Listening:
                 return ConfigurationError(
                     argument="port",
                     problem=f"{self._port} of {masked_text(self._host)} is taken",
-                    remedy="Stop the other server, or pass another port (0 takes a free one)",
+                    remedy="Stop the other server, or pass another port (0 selects a free one)",
                 )
             case errno.EACCES:
                 return ConfigurationError(
@@ -229,7 +229,7 @@ class Listening:
         return ConfigurationError(
             argument="host",
             problem=f"must be an address of this machine, got {masked_repr(self._host)}",
-            remedy="Pass for example 127.0.0.1",
+            remedy="Pass 127.0.0.1, for example",
         )
 
     async def end(self, grace: float) -> None:

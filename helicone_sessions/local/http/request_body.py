@@ -1,6 +1,6 @@
 """Reads, decompresses and decodes request bodies within limits.
 
-A call of a JSON decoder blocks all threads until it returns, so the number of values in one call is limited
+A call to a JSON decoder blocks all threads until it returns, so the number of values in one call is limited
 as well as the number of bytes in a body.
 """
 
@@ -82,7 +82,7 @@ async def body_of(request: web.Request, patience: float, large: LargeBodySlot, l
         request: The request.
         patience: Seconds that the body may take to arrive.
         large: The slot to take if the body is large; waiting for it does not count as patience.
-        largest: The most bytes that the body may have.
+        largest: The largest size of the body in bytes.
 
     Raises:
         TooSlow: The body did not arrive in time.
@@ -118,7 +118,7 @@ class _Pieces:
         """Add bytes.
 
         Raises:
-            TooLarge: There are more bytes than allowed.
+            TooLarge: The body has more bytes than allowed.
         """
         self.size += len(chunk)
         if self.size > self._most:
@@ -304,14 +304,14 @@ class _Text:
         return bool(added)
 
     def skip_space(self) -> None:
-        """Skip white space."""
+        """Skip whitespace."""
         while True:
             self.start = _after_space(self.text, self.start)
             if self.start < len(self.text) or not self.fill(1):
                 return
 
     def take(self) -> str:
-        """Skip white space and read one character; an empty string at the end."""
+        """Skip whitespace and read one character; an empty string at the end."""
         self.skip_space()
         character = self.text[self.start : self.start + 1]
         self.start += len(character)
@@ -387,7 +387,7 @@ def _end_of_value(text: str, start: int, subject: str) -> int | None:
     """Find the end of the value at *start* without decoding it; None if the end is not in the text.
 
     Raises:
-        FilterValueError: The value has too many values.
+        FilterValueError: The value contains too many values.
     """
     depth = separators = 0
     position = start

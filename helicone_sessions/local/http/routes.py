@@ -5,8 +5,8 @@ import io
 import json
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, Final
 from uuid import UUID
@@ -19,9 +19,9 @@ from helicone_sessions.errors import ConfigurationError, FilterError, FilterSynt
 from helicone_sessions.filters.constants import cut
 from helicone_sessions.filters.parser import as_filter_text, parse_filter
 from helicone_sessions.local.dataset import Dataset
-from helicone_sessions.local.drivers.driver import DriverError
+from helicone_sessions.local.drivers import DriverError
 from helicone_sessions.local.http.listening import RequestFacts, facts, record
-from helicone_sessions.local.http.page.document import FILTER_PATH, page
+from helicone_sessions.local.http.page import FILTER_PATH, page
 from helicone_sessions.local.http.request_body import (
     LARGE_BODY,
     SMALL_BODY,
@@ -43,7 +43,7 @@ from helicone_sessions.local.http.service_form import (
     service_answer,
 )
 from helicone_sessions.local.query.contract_sql import Unanswerable
-from helicone_sessions.local.query.engine import PageTooLarge
+from helicone_sessions.local.query.engine import Engine, PageTooLarge
 from helicone_sessions.local.query.listing_sql import ContractListings, Listing, ServiceListings
 from helicone_sessions.local.query.overview_sql import (
     BARS_PATH,
@@ -108,7 +108,7 @@ class _RequestQueue:
 
     Args:
         running: The number of requests that run at once.
-        waiting: The number of further requests that may wait.
+        waiting: The number of additional requests that may wait.
     """
 
     def __init__(self, running: int, waiting: int) -> None:
@@ -120,7 +120,7 @@ class _RequestQueue:
         """Hold a place in the queue, where the request waits for ``running``.
 
         Raises:
-            _QueueFull: There is no free place.
+            _QueueFull: The queue is full.
         """
         if not self._free:
             raise _QueueFull
@@ -133,7 +133,7 @@ class _RequestQueue:
 
 @attrs.frozen
 class _Route:
-    """The handler of a path, which gets the pieces of the body, its queue, and the most bytes of a body."""
+    """The handler of a path, which gets the pieces of the body, its queue, and the size limit of the body."""
 
     work: _Work
     queue: _RequestQueue
@@ -308,37 +308,46 @@ class Endpoints:
         return body
 
     async def _query(self, _request: web.Request, body: bytes, organization: UUID) -> web.Response:
-        try:
+        with _rejecting_errors():
             query = await read(body, query_in)
-        except FilterError as error:
-            raise Refusal(400, error.message) from None
         headers = await self._announced(organization)
-        try:
-            async with self.dataset.reading() as engine:
-                metrics = await engine.answer(query, organization, is_large=len(body) > SMALL_BODY)
-        except (Unanswerable, DriverError) as error:
-            # As on the service: the query is valid, but failed.
-            _log_failure(error)
-            return _failed(str(error), headers)
+        async with self._reading(headers) as engine:
+            metrics = await engine.answer(query, organization, is_large=len(body) > SMALL_BODY)
         return _answered(converter.unstructure(metrics), headers)
 
-    async def _announced(self, organization: UUID) -> dict[str, str]:
-        """The headers of an answer that follows the contract."""
+    async def _announced(self, organization: UUID) -> dict[str, str] | None:
+        """The headers of an answer that follows the contract; None for the open-source server's semantics."""
+        if self.config.semantics == "helicone":
+            return None
         return {**_CONTRACT_HEADERS, **gaps_header(await self.dataset.gaps(organization))}
 
-    async def _query_grid(self, _request: web.Request, body: bytes, organization: UUID) -> web.Response:
-        """Answer a grid, the metrics of many segments and periods; the service has no such endpoint."""
-        try:
-            grid = await read(body, lambda body: grid_query_from_wire(json_in(body)))
-        except FilterError as error:
-            raise Refusal(400, error.message) from None
-        headers = await self._announced(organization)
+    @asynccontextmanager
+    async def _reading(
+        self, headers: Mapping[str, str] | None, failure: str | None = None
+    ) -> AsyncGenerator[Engine, None]:
+        """The engine; a query that fails inside the block ends with a response, by default with its error.
+
+        As on the service, such a query is valid.
+        """
         try:
             async with self.dataset.reading() as engine:
-                data = await engine.answer_grid(grid, organization)
+                yield engine
+        except Crash:
+            raise Refusal(500, "the server's code crashes", body=CRASHED) from None
+        except PageTooLarge as error:
+            raise Refusal(504, f"{error}. Use a smaller limit", "failed") from None
         except (Unanswerable, DriverError) as error:
-            _log_failure(error)
-            return _failed(str(error), headers)
+            # Without the text of the error, which may quote the filter.
+            _LOG.info("a query failed: %s, code %s", type(error).__name__, getattr(error, "code", None))
+            raise _failed(failure or str(error), headers) from None
+
+    async def _query_grid(self, _request: web.Request, body: bytes, organization: UUID) -> web.Response:
+        """Answer a grid query, the metrics of many segments and periods; the service has no such endpoint."""
+        with _rejecting_errors():
+            grid = await read(body, lambda body: grid_query_from_wire(json_in(body)))
+        headers = await self._announced(organization)
+        async with self._reading(headers) as engine:
+            data = await engine.answer_grid(grid, organization)
         return await _answered_at_length(data, headers)
 
     async def _list(
@@ -350,26 +359,15 @@ class Endpoints:
         organization: UUID,
     ) -> web.Response:
         """Answer lists and counts of sessions and requests, and names of sessions."""
-        is_service = self.config.semantics == "helicone"
-        headers = None if is_service else await self._announced(organization)
+        headers = await self._announced(organization)
         received = await self._received(endpoint, request, body)
-        if received.failure is not None:
-            return _failed(received.failure, headers)
-        try:
-            async with self.dataset.reading() as engine:
-                listings = engine.listings(organization, received.wire_filter)
-                if len(body) > SMALL_BODY:
-                    listing = await asyncio.to_thread(make, listings, received.query)
-                else:
-                    listing = make(listings, received.query)
-                data = await engine.answer_listing(listing)
-        except Crash:
-            raise Refusal(500, "the server's code crashes", body=CRASHED) from None
-        except PageTooLarge as error:
-            raise Refusal(504, f"{error}. Use a smaller limit", "failed") from None
-        except (Unanswerable, DriverError) as error:
-            _log_failure(error)
-            return _failed(str(error), headers)
+        async with self._reading(headers) as engine:
+            listings = engine.listings(organization, received.wire_filter)
+            if len(body) > SMALL_BODY:
+                listing = await asyncio.to_thread(make, listings, received.query)
+            else:
+                listing = make(listings, received.query)
+            data = await engine.answer_listing(listing)
         return await _answered_at_length(data, headers)
 
     async def _overview(
@@ -380,23 +378,14 @@ class Endpoints:
         organization: UUID,
     ) -> web.Response:
         """Totals and bars, and the sessions in a bar: endpoints that the service does not have."""
-        is_service = self.config.semantics == "helicone"
-        headers = None if is_service else await self._announced(organization)
-        try:
+        headers = await self._announced(organization)
+        with _rejecting_errors():
             wire = await read(body, json_in)
             wanted = await read(body, lambda _body: read_body(wire))
-        except FilterError as error:
-            raise Refusal(400, error.message) from None
-        try:
-            async with self.dataset.reading() as engine:
-                wire_filter = wire["query"].get("filter", "all")
-                listing = await asyncio.to_thread(engine.overview, wanted, organization, wire_filter)
-                data = await engine.answer_listing(listing)
-        except Crash:
-            raise Refusal(500, "the server's code crashes", body=CRASHED) from None
-        except (Unanswerable, DriverError) as error:
-            _log_failure(error)
-            return _failed(str(error), headers)
+        async with self._reading(headers) as engine:
+            wire_filter = wire["query"].get("filter", "all")
+            listing = await asyncio.to_thread(engine.overview, wanted, organization, wire_filter)
+            data = await engine.answer_listing(listing)
         return await _answered_at_length(data, headers)
 
     async def _received(
@@ -405,45 +394,33 @@ class Endpoints:
         """The query in a body, under either semantics."""
         if self.config.semantics == "helicone":
             return await _read_as_service(endpoint, request, body)
-        try:
+        with _rejecting_errors():
             query = await read(body, lambda body: endpoint.query_from_wire(json_in(body)))
-        except FilterError as error:
-            raise Refusal(400, error.message) from None
         return ServiceQuery(query, None)
 
     async def _query_as_service(self, request: web.Request, body: bytes, organization: UUID) -> web.Response:
         """Answer a query as the open-source server does."""
         received = await _read_as_service(METRICS, request, body)
-        if received.failure is not None:
-            return _failed(received.failure, None)
-        try:
-            async with self.dataset.reading() as engine:
-                metrics = await engine.answer(
-                    received.query, organization, received.wire_filter, is_large=len(body) > SMALL_BODY
-                )
-        except Crash:
-            raise Refusal(500, "the server's code crashes", body=CRASHED) from None
-        except (Unanswerable, DriverError) as error:
-            _log_failure(error)
-            return _failed(QUERY_FAILED, None)
+        async with self._reading(None, QUERY_FAILED) as engine:
+            metrics = await engine.answer(
+                received.query, organization, received.wire_filter, is_large=len(body) > SMALL_BODY
+            )
         return _answered(service_answer(metrics), None)
 
     async def _check_filter(self, _request: web.Request, body: bytes, _organization: UUID) -> web.Response:
-        try:
+        with _rejecting_errors():
             checked = await asyncio.to_thread(check_filter, body)
-        except FilterError as error:
-            raise Refusal(400, error.message) from None
         facts.get().outcome = "answered"
         return web.json_response(checked)
 
     async def _add_rows(self, _request: web.Request, body: list[bytes], organization: UUID) -> web.Response:
+        # With a single key, the rows may name their organisations.
+        named = organization if self.keys.organizations else None
         try:
-            # With a single key, the rows may name their organisations.
-            loaded = await self.dataset.add(rows_in(body), organization if self.keys.organizations else None)
-        except (ConfigurationError, FilterError) as error:
-            raise Refusal(400, error.message) from None
+            with _rejecting_errors():
+                loaded = await self.dataset.add(rows_in(body), named)
         except DriverError as error:
-            return _failed(str(error), None)
+            raise _failed(str(error), None) from None
         facts.get().outcome = "added"
         return web.json_response(
             {"data": {**attrs.asdict(loaded), "ignored": sorted(loaded.ignored)}, "error": None}
@@ -451,7 +428,7 @@ class Endpoints:
 
 
 def _on_whole(work: _WorkOnWhole) -> _Work:
-    """Make a handler that gets the pieces of a body from one that gets the whole body."""
+    """Turn a handler of whole bodies into a handler of body pieces."""
 
     async def on_pieces(request: web.Request, body: list[bytes], organization: UUID) -> web.Response:
         whole = b"".join(body)
@@ -465,12 +442,24 @@ async def _read_as_service(endpoint: Endpoint[Any, Any], request: web.Request, b
     if request.content_type != "application/json":
         raise _without_envelope(f"the content type is {request.content_type}, not application/json")
     try:
-        return await read(body, partial(read_query, endpoint=endpoint))
+        received = await read(body, partial(read_query, endpoint=endpoint))
     except Invalid as invalid:
         problem = {"message": "Validation Failed", "details": invalid.details}
         raise Refusal(422, str(invalid), body=problem) from None
     except ValueError as error:
         raise _without_envelope(str(error)) from None
+    if received.failure is not None:
+        raise _failed(received.failure, None)
+    return received
+
+
+@contextmanager
+def _rejecting_errors() -> Iterator[None]:
+    """Inside the block, an error in the body of the request becomes the response to it."""
+    try:
+        yield
+    except (ConfigurationError, FilterError) as error:
+        raise Refusal(400, error.message) from None
 
 
 def check_filter(body: bytes) -> dict[str, Any]:
@@ -532,11 +521,6 @@ async def _healthcheck(_request: web.Request) -> web.Response:
     return web.json_response({"status": "healthy"})
 
 
-def _log_failure(error: Exception) -> None:
-    # Without the text of the error, which may quote the filter.
-    _LOG.info("a query failed: %s, code %s", type(error).__name__, getattr(error, "code", None))
-
-
 def _without_envelope(message: str) -> Refusal:
     return Refusal(500, message, body={"message": message[:_LONGEST_ERROR]})
 
@@ -564,10 +548,9 @@ def _encoded(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode(errors="replace")
 
 
-def _failed(error: str, headers: Mapping[str, str] | None) -> web.Response:
-    facts.get().outcome = "failed"
-    answer = {"data": None, "error": error[:_LONGEST_ERROR]}
-    return web.json_response(answer, status=500, headers=headers)
+def _failed(error: str, headers: Mapping[str, str] | None) -> Refusal:
+    """The response to a query that failed, as the service sends it."""
+    return Refusal(500, error, "failed", headers, {"data": None, "error": error[:_LONGEST_ERROR]})
 
 
 def _response_of(error: Refusal | web.HTTPException) -> web.Response:

@@ -65,7 +65,7 @@ class ServiceQuery:
     Args:
         query: The query.
         wire_filter: Its filter, with converted constants.
-        failure: The error of the server, if the query fails on any data.
+        failure: The server's error, if the query fails on any data.
     """
 
     query: Any
@@ -92,7 +92,7 @@ def read_query(body: bytes, endpoint: Endpoint[Any, Any] = METRICS) -> ServiceQu
             raise Invalid({f"requestBody.{name}": {"message": f"'{name}' is required"}})
     failures: list[str] = []
     try:
-        converted = {name: _FIELDS.get(name, _as_it_is)(value) for name, value in wire.items()}
+        converted = {name: _FIELDS[name](value) if name in _FIELDS else value for name, value in wire.items()}
         converted |= _within_bounds(converted, failures)
         query = endpoint.query_from_wire(converted)
     except FilterError as error:
@@ -150,10 +150,6 @@ def _time_within_bounds(start: float, end: float, failures: list[str]) -> dict[s
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
 
 
 def _number(value: Any) -> Any:

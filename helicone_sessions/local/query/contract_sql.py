@@ -3,10 +3,11 @@
 All column names in the text come from the tables below. Names and values from the caller only become
 parameters.
 
-A filter may have conditions on whole sessions, such as the total cost. Such a column is about all requests of
-the session within the time and the name of the query, whatever the rest of the filter says, so that "and",
-"or" and "not" around it keep their meaning. These conditions can be decided only after grouping. The
-conditions around them are decided for each request before grouping, and their results are kept as *marks*.
+A filter may have conditions on whole sessions, such as the total cost. Such a condition covers all requests
+of the session within the time and the name of the query, whatever the rest of the filter says, so that "and",
+"or" and "not" around it keep their meaning. These conditions can be evaluated only after grouping.
+The conditions around them are evaluated for each request before grouping, and their results are kept as
+*marks*.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,7 +22,8 @@ from helicone_sessions.filters.constants import ends_in_escape, escape_like
 from helicone_sessions.filters.expression import Filter
 from helicone_sessions.filters.nodes import EVERYTHING, And, Leaf, Node, fold, simplify
 from helicone_sessions.filters.schema import SERVER_EMPTY, SERVER_NULL, ColumnFacts, Kind, Operator
-from helicone_sessions.local.storage.table import FEEDBACK, Tables
+from helicone_sessions.local.storage.fields import FEEDBACK
+from helicone_sessions.local.storage.table import Tables
 
 _NANO: Final = 9
 COMPARISONS: Final[dict[Operator, str]] = {
@@ -51,7 +53,7 @@ _MOMENT: Final = "DateTime64(6, 'UTC')"
 
 
 class Unanswerable(Exception):
-    """The engine cannot decide a condition.
+    """The engine cannot evaluate a condition.
 
     Args:
         problem: The condition, and why.
@@ -193,7 +195,7 @@ def check_stored(column: ColumnFacts, tables: Tables) -> None:
     """Check that a table has the columns behind *column*.
 
     Raises:
-        Unanswerable: It lacks them.
+        Unanswerable: The table lacks them.
     """
     if column.name in _NOT_KEPT:
         raise Unanswerable(f"{column.name} cannot be filtered on here: {_NOT_KEPT[column.name]}")
@@ -205,20 +207,13 @@ def check_stored(column: ColumnFacts, tables: Tables) -> None:
 
 
 def _tag(leaf: Leaf, parameters: Parameters, tables: Tables, caller: str) -> str:
-    return _any_of_several(leaf, parameters, "tag", *_around_tag(tables, caller))
-
-
-def _around_tag(tables: Tables, caller: str) -> tuple[str, str]:
-    """The SQL before and after a condition on ``tag`` that selects the requests of tagged sessions.
-
-    Raises:
-        Unanswerable: There is no table of tags.
-    """
+    """A condition that selects the requests of tagged sessions."""
     if tables.tags is None:
         raise Unanswerable("session_tag cannot be filtered on here: there is no table of tags")
     tagged = f"SELECT entity_id FROM {tables.tags} WHERE {caller} AND entity_type = 'session' AND "
     # GLOBAL, because each server of a Distributed table would otherwise look only at its own tags.
-    return f"{tables.session_id} GLOBAL IN ({tagged}", ")"
+    before = f"{tables.session_id} GLOBAL IN ({tagged}"
+    return _any_of_several(leaf, parameters, "tag", before, ")")
 
 
 def _cost(leaf: Leaf, parameters: Parameters) -> str:

@@ -8,10 +8,9 @@ from uuid import UUID
 import attrs
 
 from helicone_sessions.filters.wire import WireFilter
-from helicone_sessions.local.drivers.driver import Driver
-from helicone_sessions.local.query.grid_sql import answer_grid
+from helicone_sessions.local.drivers import Driver
 from helicone_sessions.local.query.listing_sql import LARGEST_PAGE, ContractListings, Listing, ServiceListings
-from helicone_sessions.local.query.metrics_sql import OneScan, Selection, select
+from helicone_sessions.local.query.metrics_sql import OneScan, Selection, answer_grid, select
 from helicone_sessions.local.query.overview_sql import Bars, InBar, listing_in_bar, listing_of_bars
 from helicone_sessions.local.storage.table import Tables
 from helicone_sessions.messages.grid_query import GridQuery
@@ -65,7 +64,7 @@ class Engine:
             is_large: Compile the filter on a thread, so that the loop stays responsive.
 
         Raises:
-            Unanswerable: A condition cannot be decided.
+            Unanswerable: A condition cannot be evaluated.
             Crash: The open-source server crashes on the filter (``semantics="helicone"``).
             DriverError: ClickHouse rejected the statement or gave up.
             FilterValueError: ``query.filter`` cannot be sent, and *wire_filter* is not given.
@@ -78,7 +77,7 @@ class Engine:
         return await self.strategy(self.driver, selection, query)
 
     def listings(self, organization_id: UUID, wire_filter: WireFilter) -> ContractListings | ServiceListings:
-        """The maker of an organisation's lists, under the engine's semantics.
+        """The listings of an organisation, under the engine's semantics.
 
         Args:
             organization_id: The organisation.
@@ -112,7 +111,7 @@ class Engine:
             organization_id: The organisation whose requests are counted.
 
         Raises:
-            Unanswerable: A condition cannot be decided, or a column has too many values.
+            Unanswerable: A condition cannot be evaluated, or a column has too many values.
             DriverError: ClickHouse rejected a statement or gave up.
         """
         return await answer_grid(
@@ -130,7 +129,7 @@ class Engine:
             wire_filter: The filter as it was sent, for ``semantics="helicone"``.
 
         Raises:
-            Unanswerable: A condition cannot be decided.
+            Unanswerable: A condition cannot be evaluated.
             Crash: The open-source server crashes on the filter (``semantics="helicone"``).
         """
         selection = self._selection(wanted.query, organization_id, wire_filter)

@@ -17,7 +17,7 @@ import attrs
 from helicone_sessions.filters.constants import escape_like
 from helicone_sessions.filters.expression import Filter
 from helicone_sessions.filters.wire import WireFilter
-from helicone_sessions.local.drivers.driver import Statement
+from helicone_sessions.local.drivers import Statement
 from helicone_sessions.local.query.contract_sql import Parameters, Unanswerable, condition
 from helicone_sessions.local.query.metrics_sql import (
     COST,
@@ -28,7 +28,8 @@ from helicone_sessions.local.query.metrics_sql import (
     with_session_totals,
 )
 from helicone_sessions.local.query.service_sql import service_condition, service_having
-from helicone_sessions.local.storage.table import SESSION_ID, Tables
+from helicone_sessions.local.storage.fields import REQUEST_COLUMNS, SESSION_ID
+from helicone_sessions.local.storage.table import Tables
 from helicone_sessions.messages.codec import decode
 from helicone_sessions.messages.query import (
     MOST_NAMES,
@@ -52,39 +53,21 @@ _EXPRESSIONS: Final[Mapping[str, str]] = {
     "cost": f"cost / {NANO}",
     **{name: f"toString(toDateTime64({name}, 3, 'UTC'))" for name in _TIMES},
 }
-# The fields of a row, each with its column.
-_FIELDS: Final[Mapping[str, str]] = {
-    "response_created_at": "response_created_at",
-    "response_body": "response_body",
+# Fields of a row whose names are not those of their columns, and columns that are not in it.
+_RENAMED: Final = {
     "response_status": "status",
-    "request_id": "request_id",
-    "request_body": "request_body",
-    "request_created_at": "request_created_at",
     "request_user_id": "user_id",
     "request_properties": "properties",
-    "provider": "provider",
     "delay_ms": "latency",
     "request_model": "model",
     "response_model": "model",
-    "model": "model",
-    "time_to_first_token": "time_to_first_token",
-    "completion_tokens": "completion_tokens",
-    "prompt_tokens": "prompt_tokens",
-    "prompt_cache_read_tokens": "prompt_cache_read_tokens",
-    "prompt_cache_write_tokens": "prompt_cache_write_tokens",
-    "country_code": "country_code",
-    "scores": "scores",
-    "properties": "properties",
     "asset_ids": "assets",
-    "target_url": "target_url",
-    "cache_reference_id": "cache_reference_id",
-    "request_referrer": "request_referrer",
-    "cache_enabled": "cache_enabled",
-    "cost": "cost",
-    "prompt_id": "prompt_id",
-    "prompt_version": "prompt_version",
-    "threat": "threat",
-    "is_passthrough_billing": "is_passthrough_billing",
+}
+_ABSENT: Final = ("organization_id", "status", "user_id", "latency", "assets")
+# The fields of a row, each with its column.
+_FIELDS: Final[Mapping[str, str]] = {
+    **{name: name for name in REQUEST_COLUMNS if name not in _ABSENT},
+    **_RENAMED,
 }
 
 # The columns of a group, and the functions that combine the columns of its parts.
@@ -229,7 +212,7 @@ class ContractListings:
         """A page of sessions, newest first.
 
         Raises:
-            Unanswerable: A condition cannot be decided.
+            Unanswerable: A condition cannot be evaluated.
         """
         parameters = Parameters()
         shift = parameters.add("Int64", round(query.timezone_difference * 60))
@@ -248,7 +231,7 @@ FROM ({self._groups(query, parameters)}) ORDER BY first DESC, id, name LIMIT {li
         """The number of sessions and their averages; an id with two names counts as two.
 
         Raises:
-            Unanswerable: A condition cannot be decided.
+            Unanswerable: A condition cannot be evaluated.
         """
         parameters = Parameters()
         text = f"""
@@ -260,7 +243,7 @@ FROM ({self._groups(query, parameters)})"""
         """The names of sessions, most recently used first.
 
         Raises:
-            Unanswerable: A condition cannot be decided.
+            Unanswerable: A condition cannot be evaluated.
         """
         parameters = Parameters()
         groups = self._of_requests(query, query.filter, [], parameters)
@@ -274,7 +257,7 @@ FROM ({groups}) GROUP BY name ORDER BY max(latest) DESC, name LIMIT {_MOST_NAMES
         """A page of requests, in order of time.
 
         Raises:
-            Unanswerable: A condition cannot be decided, or the page is too long.
+            Unanswerable: A condition cannot be evaluated, or the page is too long.
         """
         parameters = Parameters()
         where = self._matching(query.filter, parameters)
@@ -284,13 +267,13 @@ FROM ({groups}) GROUP BY name ORDER BY max(latest) DESC, name LIMIT {_MOST_NAMES
         """The number of requests.
 
         Raises:
-            Unanswerable: A condition cannot be decided.
+            Unanswerable: A condition cannot be evaluated.
         """
         parameters = Parameters()
         return _number_of_requests(self._matching(query.filter, parameters), parameters, self.tables)
 
     def _matching(self, matching: Filter | None, parameters: Parameters) -> str:
-        """The condition on the caller and of a filter on requests."""
+        """The condition on the caller, joined with a filter on requests."""
         caller = caller_condition(self.organization_id, parameters)
         return f"{caller} AND {condition(matching, parameters, self.tables, caller).text}"
 
@@ -366,7 +349,7 @@ def _session_count(sessions: int, nanodollars: str, latency: float | None, reque
 
 def _names(rows: Rows) -> list[dict[str, Any]]:
     if len(rows) > _MOST_NAMES:
-        raise Unanswerable(f"there are more than {_MOST_NAMES:,} names: restrict the time or the filter")
+        raise Unanswerable(f"there are more than {_MOST_NAMES:,} names: narrow the time range or the filter")
     return [_name(*row) for row in rows]
 
 

@@ -1,6 +1,6 @@
 """Exact totals and bars of a query, and the sessions in a bar; Helicone's API has neither.
 
-A session has the figures of its requests that match. Conditions on whole sessions look at all requests of a
+A session has the figures of its matching requests. Conditions on whole sessions look at all requests of a
 session instead, so a filter cannot select the sessions in a bar.
 
 ``POST /v1/session/metrics/bars`` takes::
@@ -11,7 +11,7 @@ session instead, so a filter cannot select the sessions in a bar.
       "edges": {"session_count": [1, 2, 4], "session_duration": [0, 60], "session_cost": [0, 0.1, 1]}
     }
 
-and answers, with the sessions below the first edge, between each two edges, and from the last edge on::
+and counts the sessions below the first edge, between adjacent edges, and from the last edge on::
 
     {"data": {"sessions": 4, "requests": 9, "dollars": 1.25, "unsessioned": 0, "first": 1793491200000,
               "latest": 1793577600000, "counts": {"session_count": [0, 2, 1, 1], …}}, "error": null}
@@ -35,7 +35,7 @@ import attrs
 
 from helicone_sessions.errors import FilterTypeError, FilterValueError
 from helicone_sessions.filters.wire import json_text
-from helicone_sessions.local.drivers.driver import Statement
+from helicone_sessions.local.drivers import Statement
 from helicone_sessions.local.query.listing_sql import Listing
 from helicone_sessions.local.query.metrics_sql import NANO, Selection
 from helicone_sessions.messages.converter import converter
@@ -107,7 +107,7 @@ def bars_from_wire(body: Any) -> Bars:
     """The `Bars` of a request body.
 
     Raises:
-        FilterError: It has another form.
+        FilterError: The body has another form.
     """
     query = _checked(body, attrs.fields_dict(Bars))
     edges = body.get("edges", {})
@@ -122,7 +122,9 @@ def bars_from_wire(body: Any) -> Bars:
                 problem=f"must be a list of 1 to {MOST_EDGES} numbers, got {json_text(each)}",
             )
         if any(low >= high for low, high in itertools.pairwise(each)):
-            raise FilterValueError(field=f"$.edges.{name}", problem=f"must rise, got {json_text(each)}")
+            raise FilterValueError(
+                field=f"$.edges.{name}", problem=f"must be in ascending order, got {json_text(each)}"
+            )
     return Bars(query, body.get("unsessioned", True), edges)
 
 
@@ -130,7 +132,7 @@ def in_bar_from_wire(body: Any) -> InBar:
     """The `InBar` of a request body.
 
     Raises:
-        FilterError: It has another form.
+        FilterError: The body has another form.
     """
     query = _checked(body, attrs.fields_dict(InBar))
     # The values are of any type until they are checked.

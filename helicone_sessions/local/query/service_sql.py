@@ -33,7 +33,8 @@ from helicone_sessions.local.query.contract_sql import (
     has_property,
     property_value,
 )
-from helicone_sessions.local.storage.table import FEEDBACK, Tables
+from helicone_sessions.local.storage.fields import FEEDBACK
+from helicone_sessions.local.storage.table import Tables
 from helicone_sessions.messages.converter import js_number
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -160,7 +161,7 @@ class _Read:
         """The condition that the server reads among *columns*.
 
         Raises:
-            Crash: There is none.
+            Crash: There is no condition.
         """
         name = next((name for name in _READ_FIRST if name in columns), None) or _first(columns)[0]
         column, below, key = COLUMNS[name], columns[name], ""

@@ -2,7 +2,7 @@
 
 First it opens the store with write access, which completes a load that was killed. Then it starts itself
 again, because Landlock does not confine threads that are already running, and opens the store as a read-only
-user. A request is a line of JSON on the standard input. A response is a line with its kind and length, then
+user. A request is a line of JSON on standard input. A response is a line with its kind and length, then
 JSON.
 """
 
@@ -29,7 +29,8 @@ from helicone_sessions.local.drivers.chdb_process import (
     load_chdb,
 )
 from helicone_sessions.local.sql.confinement import confine
-from helicone_sessions.local.storage.table import OWN_DATABASE, REQUEST_COLUMNS, REQUESTS_TABLE
+from helicone_sessions.local.storage.fields import REQUEST_COLUMNS
+from helicone_sessions.local.storage.table import OWN_DATABASE, REQUESTS_TABLE
 from helicone_sessions.masking import masked_text
 
 _MODULE: Final = "helicone_sessions.local.sql.worker"
@@ -53,7 +54,7 @@ _REQUESTS: Final = f"SELECT {_COLUMNS} FROM {OWN_DATABASE}.{REQUESTS_TABLE}"
 
 
 def main(path: str, memory: str, step: str = "complete") -> None:
-    """Serve statements on the store in *path* until the standard input ends."""
+    """Serve statements on the store in *path* until standard input ends."""
     output = os.fdopen(os.dup(1), "wb")
     # Only responses go to the original standard output.
     os.dup2(2, 1)
@@ -103,7 +104,7 @@ def _opened(directory: Path, memory: int | None) -> tuple[Hold, bool]:
 
 
 def _requests() -> Any:
-    """The requests; the process exits when the standard input ends, even during a statement."""
+    """The requests; the process exits when standard input ends, even during a statement."""
     waiting: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def read() -> None:

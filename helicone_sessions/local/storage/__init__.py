@@ -1,1 +1,1 @@
-"""The store: from rows of users to the tables of the engine."""
+"""The store: from users' rows to the engine's tables."""

@@ -1,8 +1,8 @@
 """Converts blocks of files into rows of the table, in SQL.
 
-ClickHouse reads a block as one column for each field, converts and checks the values, and takes only rows
-that `value_parsers` certainly read in the same way. Python reads all other rows and makes the error messages.
-Each condition here is therefore narrower than the rule in Python, never wider.
+ClickHouse reads a block as one column for each field, converts and checks the values, and accepts only rows
+that `value_parsers` would certainly read in the same way. Python reads all other rows and makes the error
+messages. Each condition here is therefore narrower than the rule in Python, never wider.
 """
 
 from collections import Counter
@@ -17,16 +17,17 @@ from helicone_sessions.local.storage.fields import (
     FIELDS,
     IMPLAUSIBLE_COST,
     MISSING_FLAGS,
+    REQUEST_COLUMNS,
     TAGS,
     Flags,
     Form,
     RowOptions,
+    Stored,
     field_name,
     is_known,
     map_and_key,
 )
-from helicone_sessions.local.storage.readers import ArrowRows, Block, CsvLines, CsvRows, Format, JsonLines
-from helicone_sessions.local.storage.table import REQUEST_COLUMNS, Stored
+from helicone_sessions.local.storage.readers import ArrowRows, Block, CsvLines, CsvRows, JsonLines
 from helicone_sessions.local.storage.value_parsers import EXACT_NANO, PLACEHOLDER, ROUNDING_ERROR
 
 # One thread reads a block in order, because its rows are numbered; several blocks are read at once. The
@@ -43,7 +44,6 @@ SETTINGS: Final = (
     # Compiling the expressions takes longer than evaluating them for a few hundred thousand rows.
     " compile_expressions = 0"
 )
-_READERS: Final = {Format.JSON_LINES: "LineAsString", Format.CSV: "CSV", Format.ARROW: "ArrowStream"}
 
 _UUID: Final = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 # The only group is the time without its zone.
@@ -74,45 +74,51 @@ class Converted:
     is_certain: str = "1"
 
 
-def convert(
-    block: Block,
-    *,
-    path: str,
-    table: str,
-    start: int,
-    version: int,
-    organizations: Collection[str],
-    options: RowOptions,
-    more_names: Collection[str] = (),
-) -> str | None:
-    """Write a block to a file, and return the statement that inserts the rows of that file into *table*.
+@attrs.frozen
+class BlockPart:
+    """The rows of a block from an index on, which ClickHouse reads.
 
     Args:
         block: The block.
-        path: The file, whose content is replaced.
-        table: The table.
         start: The index of the first row to insert.
         version: The version of the row at index 0.
         organizations: The organisations that rows may name.
         options: How to read the values.
         more_names: Further columns that the rows may have.
+    """
+
+    block: Block
+    start: int
+    version: int
+    organizations: frozenset[str]
+    options: RowOptions
+    more_names: tuple[str, ...]
+
+
+def convert(part: BlockPart, path: str, table: str) -> str | None:
+    """Write a block to a file, and return the statement that inserts the rows of that file into *table*.
+
+    Args:
+        part: The rows.
+        path: The file, whose content is replaced.
+        table: The table.
 
     Returns:
         The statement; None if only Python can read the block.
     """
-    source = _source(block, path, more_names, options)
+    source = _source(part.block, path, part.more_names, part.options)
     if source is None:
         return None
-    columns = _Columns(source, options, organizations)
+    columns = _Columns(source, part.options, part.organizations)
     converted = columns.converted()
     if converted is None:
         return None
     names = ", ".join(["version", *converted])
     shared = ", ".join(["*", *(f"{value} AS {name}" for value, name in columns.shared.items())])
     values = ", ".join(
-        [f"{version} + n AS version", *(f"{each.value} AS {name}" for name, each in converted.items())]
+        [f"{part.version} + n AS version", *(f"{each.value} AS {name}" for name, each in converted.items())]
     )
-    conditions = [f"n >= {start}", source.is_certain, *(each.is_certain for each in converted.values())]
+    conditions = [f"n >= {part.start}", source.is_certain, *(each.is_certain for each in converted.values())]
     certain = " AND ".join(f"({condition})" for condition in conditions if condition != "1")
     return (
         f"INSERT INTO {table} ({names}) SELECT {names}"
@@ -147,7 +153,7 @@ class _Source:
 
 
 class _Typed(StrEnum):
-    """Types of ClickHouse for columns of a Parquet file or a frame that are not text; maps are never null."""
+    """ClickHouse types for columns of a Parquet file or a frame that are not text; maps are never null."""
 
     MILLISECONDS = "Nullable(DateTime64(3, 'UTC'))"
     MICROSECONDS = "Nullable(DateTime64(6, 'UTC'))"
@@ -181,7 +187,7 @@ def _json_source(block: JsonLines, path: str, more_names: Collection[str], optio
     return _Source(
         f"SELECT line, n, names{texts} FROM (SELECT line, rowNumberInAllBlocks() AS n,"
         f" JSONExtractKeys(line) AS names, JSONExtract(line, {_literal(f'Tuple({elements})')}) AS texts"
-        f" FROM file({_literal(path)}, {_READERS[Format.JSON_LINES]}, 'line String'))",
+        f" FROM file({_literal(path)}, LineAsString, 'line String'))",
         {name: f"c{place}" for place, name in enumerate(names, 1)},
         f"concat({_literal(block.file)}, '\\0', toString({block.first} + n), '\\0',"
         " if(endsWith(line, '\\r'), substring(line, 1, length(line) - 1), line))",
@@ -201,7 +207,7 @@ def _csv_source(block: CsvRows | CsvLines, path: str) -> _Source:
     Path(path).write_bytes(payload)
     return _Source(
         f"SELECT *, rowNumberInAllBlocks() AS n{texts}"
-        f" FROM file({_literal(path)}, {_READERS[Format.CSV]}, {_literal(structure)})",
+        f" FROM file({_literal(path)}, CSV, {_literal(structure)})",
         {name: f"c{place}" for place, name in enumerate(block.names)},
         f"concat({_literal(block.file)}, '\\0', toString({block.first} + n), '\\0', {fields})",
         "1",
@@ -242,7 +248,7 @@ def _arrow_source(block: ArrowRows, path: str, options: RowOptions) -> _Source |
         writer.write_batch(batch)
     return _Source(
         "SELECT *, rowNumberInAllBlocks() AS n"
-        f" FROM file({_literal(path)}, {_READERS[Format.ARROW]}, {_literal(structure)})",
+        f" FROM file({_literal(path)}, ArrowStream, {_literal(structure)})",
         texts,
         None,
         " AND ".join(checks) or "1",
@@ -315,7 +321,7 @@ def _arrow_map(column: Any, form: Form | None) -> tuple[_Typed, Any] | None:
 
 
 def _column(name: str) -> str:
-    """The column of the table that a field is for, or the name of the field if there is none."""
+    """The table column for a field, or the name of the field if there is none."""
     return next((column for column, field in FIELDS.items() if name in field.names), name)
 
 
@@ -366,7 +372,7 @@ class _Columns:
         return found
 
     def _named(self) -> Iterator[tuple[str, str]]:
-        """The fields that the columns of the source are for, with their texts."""
+        """The field and the expression of each source column."""
         columns = sorted(self.source.texts, key=lambda name: name not in self.options.columns)
         return ((field_name(name, self.options), self.source.texts[name]) for name in columns)
 

@@ -1,21 +1,25 @@
-"""The fields of a request, as users' rows may name and write them.
+"""The fields of a request: their columns, and how users' rows may name and write them.
 
-`FIELDS` is the one table of these rules. The parsers in Python (`value_parsers`), the conversion in SQL
-(`conversion`), the error messages and the table in the documentation are all made from it.
+`FIELDS` is the one table of these rules. The columns of the tables, the parsers in Python
+(`value_parsers`), the conversion in SQL (`conversion`), the error messages and the table in the documentation
+are all made from it.
 """
 
 import difflib
 from collections.abc import Mapping
 from datetime import tzinfo
-from enum import Enum, IntFlag
+from enum import Enum, IntFlag, StrEnum
 from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import attrs
 
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.local.storage.table import FEEDBACK, REQUEST_COLUMNS, SESSION_ID, SESSION_NAME, Stored
 from helicone_sessions.masking import masked_repr
+
+SESSION_ID: Final = "Helicone-Session-Id"
+SESSION_NAME: Final = "Helicone-Session-Name"
+FEEDBACK: Final = "helicone-score-feedback"
 
 CostUnit = Literal["dollars", "billionths"]
 COST_UNITS: Final = ("dollars", "billionths")
@@ -25,21 +29,40 @@ IMPLAUSIBLE_COST: Final = 1000
 REJECTED: Final = "_rejected"
 
 
+class Stored(StrEnum):
+    """The types of the stored columns, as ClickHouse spells them."""
+
+    UUID = "UUID"
+    TIME = "DateTime64(3, 'UTC')"
+    MAYBE_TIME = "Nullable(DateTime64(3, 'UTC'))"
+    WHOLE = "Int64"
+    MAYBE_WHOLE = "Nullable(Int64)"
+    NANODOLLARS = "UInt64"
+    NAME = "LowCardinality(String)"
+    TEXT = "String"
+    MAYBE_TEXT = "Nullable(String)"
+    FLAG = "Bool"
+    MAYBE_FLAG = "Nullable(Bool)"
+    TEXTS = "Array(String)"
+    PROPERTIES = "Map(LowCardinality(String), String)"
+    SCORES = "Map(LowCardinality(String), Int64)"
+
+
 class Form(Enum):
     """The forms of values; each value is the text for the documentation."""
 
     UUID = "a UUID"
     TIME = "an aware datetime, or ISO 8601 text with a zone"
-    MILLISECONDS = "milliseconds from 0 up; fractions are rounded"
-    COUNT = "a whole number from 0 up"
+    MILLISECONDS = "milliseconds, 0 or more; fractions are rounded"
+    COUNT = "a whole number, 0 or more"
     STATUS = "a whole number"
-    DOLLARS = "dollars from 0 up"
+    DOLLARS = "dollars, 0 or more"
     TEXT = "text"
     BODY = "text; objects become JSON text"
-    FLAG = "true or false, also 1 or 0"
-    TEXTS = "a list of texts"
-    PROPERTIES = "an object of texts; other values become JSON text"
-    SCORES = 'an object of whole numbers or booleans, also `{"value": 4}`'
+    FLAG = "true or false, or 1 or 0"
+    TEXTS = "a list of strings"
+    PROPERTIES = "an object of strings; other values become JSON text"
+    SCORES = 'an object of whole numbers or booleans, or `{"value": 4}`'
 
 
 class Flags(IntFlag):
@@ -57,6 +80,7 @@ class Field:
 
     Args:
         column: Its column in the table.
+        stored: The type of that column.
         form: The form of its values.
         aliases: Its other names, in order of precedence after its own; the first value counts.
         is_required: Whether a row without it is rejected.
@@ -64,6 +88,7 @@ class Field:
     """
 
     column: str
+    stored: Stored
     form: Form
     aliases: tuple[str, ...] = ()
     is_required: bool = False
@@ -79,59 +104,56 @@ class Field:
         """The stored value of a request without this field, in words."""
         if self.is_required:
             return "the row is rejected"
-        return self.default or _DEFAULTS[REQUEST_COLUMNS[self.column]]
+        return self.default or _DEFAULTS.get(self.stored, "null")
 
 
 MISSING_FLAGS: Final = {"cost": Flags.NO_COST, "status": Flags.NO_STATUS, "model": Flags.NO_MODEL}
 
 _DEFAULTS: Final = {
     Stored.UUID: "zeros",
-    Stored.MAYBE_TIME: "null",
     Stored.WHOLE: "0",
-    Stored.MAYBE_WHOLE: "null",
     Stored.NANODOLLARS: "0",
     Stored.NAME: "empty text",
     Stored.TEXT: "empty text",
-    Stored.MAYBE_TEXT: "null",
     Stored.FLAG: "false",
-    Stored.MAYBE_FLAG: "null",
     Stored.TEXTS: "an empty list",
     Stored.PROPERTIES: "no keys",
     Stored.SCORES: "no keys",
 }
 
 _FIELDS: Final = (
-    Field("request_id", Form.UUID, default="an id from the file name, position and content"),
-    Field("organization_id", Form.UUID, default="the organisation of the data"),
-    Field("request_created_at", Form.TIME, is_required=True),
-    Field("response_created_at", Form.TIME),
-    Field("latency", Form.MILLISECONDS, ("delay_ms",)),
-    Field("time_to_first_token", Form.MILLISECONDS),
-    Field("prompt_tokens", Form.COUNT),
-    Field("completion_tokens", Form.COUNT),
-    Field("prompt_cache_read_tokens", Form.COUNT),
-    Field("prompt_cache_write_tokens", Form.COUNT),
-    Field("status", Form.STATUS, ("response_status",)),
-    Field("cost", Form.DOLLARS, ("costUSD",)),
-    Field("model", Form.TEXT, ("model_override", "response_model", "request_model")),
-    Field("provider", Form.TEXT),
-    Field("user_id", Form.TEXT, ("request_user_id",)),
-    Field("target_url", Form.TEXT),
-    Field("country_code", Form.TEXT),
-    Field("threat", Form.FLAG),
-    Field("properties", Form.PROPERTIES, ("request_properties",)),
-    Field("scores", Form.SCORES),
-    Field("request_body", Form.BODY),
-    Field("response_body", Form.BODY),
-    Field("assets", Form.TEXTS, ("asset_ids",)),
-    Field("cache_enabled", Form.FLAG),
-    Field("cache_reference_id", Form.UUID),
-    Field("prompt_id", Form.TEXT),
-    Field("prompt_version", Form.TEXT),
-    Field("request_referrer", Form.TEXT),
-    Field("is_passthrough_billing", Form.FLAG),
+    Field("request_id", Stored.UUID, Form.UUID, default="an id from the file name, position and content"),
+    Field("organization_id", Stored.UUID, Form.UUID, default="the organisation of the data"),
+    Field("request_created_at", Stored.TIME, Form.TIME, is_required=True),
+    Field("response_created_at", Stored.MAYBE_TIME, Form.TIME),
+    Field("latency", Stored.MAYBE_WHOLE, Form.MILLISECONDS, ("delay_ms",)),
+    Field("time_to_first_token", Stored.MAYBE_WHOLE, Form.MILLISECONDS),
+    Field("prompt_tokens", Stored.MAYBE_WHOLE, Form.COUNT),
+    Field("completion_tokens", Stored.MAYBE_WHOLE, Form.COUNT),
+    Field("prompt_cache_read_tokens", Stored.WHOLE, Form.COUNT),
+    Field("prompt_cache_write_tokens", Stored.WHOLE, Form.COUNT),
+    Field("status", Stored.WHOLE, Form.STATUS, ("response_status",)),
+    Field("cost", Stored.NANODOLLARS, Form.DOLLARS, ("costUSD",)),
+    Field("model", Stored.NAME, Form.TEXT, ("model_override", "response_model", "request_model")),
+    Field("provider", Stored.NAME, Form.TEXT),
+    Field("user_id", Stored.NAME, Form.TEXT, ("request_user_id",)),
+    Field("target_url", Stored.MAYBE_TEXT, Form.TEXT),
+    Field("country_code", Stored.MAYBE_TEXT, Form.TEXT),
+    Field("threat", Stored.MAYBE_FLAG, Form.FLAG),
+    Field("properties", Stored.PROPERTIES, Form.PROPERTIES, ("request_properties",)),
+    Field("scores", Stored.SCORES, Form.SCORES),
+    Field("request_body", Stored.TEXT, Form.BODY),
+    Field("response_body", Stored.TEXT, Form.BODY),
+    Field("assets", Stored.TEXTS, Form.TEXTS, ("asset_ids",)),
+    Field("cache_enabled", Stored.FLAG, Form.FLAG),
+    Field("cache_reference_id", Stored.UUID, Form.UUID),
+    Field("prompt_id", Stored.TEXT, Form.TEXT),
+    Field("prompt_version", Stored.TEXT, Form.TEXT),
+    Field("request_referrer", Stored.TEXT, Form.TEXT),
+    Field("is_passthrough_billing", Stored.FLAG, Form.FLAG),
 )
 FIELDS: Final[Mapping[str, Field]] = {field.column: field for field in _FIELDS}
+REQUEST_COLUMNS: Final[Mapping[str, Stored]] = {field.column: field.stored for field in _FIELDS}
 
 TAG: Final = "session_tag"
 TAGS: Final = (TAG, "session_tags")
@@ -202,7 +224,7 @@ def _time_zone(value: tzinfo | str | None) -> tzinfo | None:
         raise ConfigurationError(
             argument="assume_time_zone",
             problem=f"must be the name of a time zone, got {masked_repr(value)}",
-            remedy="Pass for example 'UTC' or 'Europe/Berlin'",
+            remedy="Pass 'UTC' or 'Europe/Berlin', for example",
         ) from None
 
 
@@ -220,7 +242,7 @@ def _renamed(value: Mapping[str, str]) -> Mapping[str, str]:
                 problem=f"must map to known fields, got {masked_repr(name)}",
                 remedy=f"Did you mean {likely!r}?"
                 if likely
-                else "Pass for example {'started': 'request_created_at'}",
+                else "Pass {'started': 'request_created_at'}, for example",
             )
     return dict(value)
 
@@ -234,11 +256,11 @@ def _check_cost_unit(_options: Any, _field: Any, value: Any) -> None:
 
 @attrs.frozen
 class RowOptions:
-    """How to read rows that do not follow the rules by themselves.
+    """How to read rows that do not follow the default rules.
 
     Args:
         cost_unit: The unit of ``cost``: ``"dollars"``, or ``"billionths"`` of a dollar, as in a dump of
-            Helicone's own table. By default dollars, and whole costs of 1,000 or more are an error.
+            Helicone's own table. By default costs are dollars, and a whole cost of 1,000 or more is an error.
         columns: Names in the data, each with the name of the field that it holds.
         assume_time_zone: The zone of times without one: a ``tzinfo`` or a name such as ``"UTC"``.
 
@@ -255,7 +277,7 @@ class RowOptions:
 
 
 def field_name(name: Any, options: RowOptions) -> str:
-    """The name of the field that a column of the data is for."""
+    """The name of the field for a column of the data."""
     if name in options.columns:
         return options.columns[name]
     return str(name).strip(" \t\ufeff")

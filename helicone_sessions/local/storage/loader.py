@@ -1,9 +1,9 @@
-"""Loads rows: reads ahead on another thread, inserts, and writes the file of rejected rows."""
+"""Loads rows: reads ahead on another thread, inserts into staging tables, and moves the rows from there."""
 
 import asyncio
 import errno
+import logging
 import os
-import threading
 from collections import deque
 from collections.abc import (
     AsyncGenerator,
@@ -13,30 +13,45 @@ from collections.abc import (
     Callable,
     Iterable,
     Iterator,
+    Mapping,
 )
-from concurrent.futures import Future
 from contextlib import aclosing, nullcontext, suppress
 from contextvars import copy_context
+from functools import partial
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from types import TracebackType
 from typing import IO, Any, Final, Self, TypeVar, cast
+from uuid import UUID
 
 import attrs
 
 from helicone_sessions.errors import ConfigurationError
-from helicone_sessions.local.private_files import open_private
+from helicone_sessions.local.drivers import DriverError, WritableDriver, rows_of
+from helicone_sessions.local.drivers.chdb import in_thread
+from helicone_sessions.local.private_files import open_private, sync_directory
+from helicone_sessions.local.storage.conversion import BlockPart, convert
+from helicone_sessions.local.storage.fields import REQUEST_COLUMNS, Flags
 from helicone_sessions.local.storage.readers import (
     Block,
     Data,
-    Format,
     Placed,
     files_of,
     is_rows,
     read_blocks,
     read_rows,
 )
-from helicone_sessions.local.storage.rows import Batch, RowEncoder
-from helicone_sessions.local.storage.staging import StagingTables
+from helicone_sessions.local.storage.rows import Batch, Loaded, RowEncoder
+from helicone_sessions.local.storage.table import (
+    INCOMING_REQUESTS,
+    INCOMING_TAGS,
+    REQUESTS_TABLE,
+    TAGS_TABLE,
+    is_due,
+    update_property_columns,
+)
+
+_LOG: Final = logging.getLogger(__name__)
 
 # Rows of an asynchronous iterable that are collected before another thread reads them.
 _COLLECTED: Final = 5_000
@@ -46,8 +61,197 @@ _AT_ONCE: Final = 2
 _FEW: Final = 64
 # Rows left to Python that are collected before they are inserted.
 _KEPT: Final = 1_000
+# The number of ids in memory while existing ones are looked up.
+_IDS: Final = 1_000_000
+_ID: Final = "organization_id, request_id"
+_COLUMNS: Final = f"{', '.join(REQUEST_COLUMNS)}, version, load_flags"
+# Rows without a session, and rows with each of the `Flags`.
+_REMARKABLE: Final = (
+    "without_session",
+    "without_cost",
+    "without_status",
+    "without_model",
+    "cost_differences",
+)
+# Up to this number of rows, a delete is a patch, which takes effect at once; above it, parts are rewritten.
+_PATCH: Final = 50_000
 
 T = TypeVar("T")
+
+
+@attrs.frozen
+class MovePlan:
+    """How to move the staged rows.
+
+    Args:
+        rows: The number of staged rows.
+        distinct: The number of different requests among them.
+        organizations: The organisations of the rows.
+        remarkable: The numbers of rows with missing or contradictory values, by the field of `Loaded`.
+        parts: Conditions that split them into parts whose ids are looked up together.
+        existing: For each part, how many of its requests are in the final table already.
+    """
+
+    rows: int = 0
+    distinct: int = 0
+    organizations: frozenset[UUID] = frozenset()
+    remarkable: Mapping[str, int] = attrs.field(factory=dict)
+    parts: tuple[str, ...] = ()
+    existing: tuple[int, ...] = ()
+
+    @property
+    def replaced(self) -> int:
+        """How many rows replace an existing request, or one of the same load."""
+        return self.rows - self.distinct + sum(self.existing)
+
+    def add_to(self, report: Loaded) -> None:
+        """Add the counts of the staged rows to the report of their load."""
+        report.replaced = self.replaced
+        for field, count in self.remarkable.items():
+            setattr(report, field, count)
+
+
+class StagingTables:
+    """The tables that a load first inserts its rows into.
+
+    Args:
+        driver: The connection.
+        database: The database of all tables.
+    """
+
+    def __init__(self, driver: WritableDriver, database: str) -> None:
+        self._driver = driver
+        self._database = database
+        self._requests = f"{database}.{REQUESTS_TABLE}"
+        self._tags = f"{database}.{TAGS_TABLE}"
+        self._new_requests = f"{database}.{INCOMING_REQUESTS}"
+        self._new_tags = f"{database}.{INCOMING_TAGS}"
+
+    async def insert(self, batch: Batch) -> None:
+        """Insert rows; they are durable when it returns."""
+        if batch.tags:
+            await self._driver.insert(self._new_tags, "\n".join(batch.tags).encode())
+        if batch.requests:
+            lines = await asyncio.to_thread("\n".join(batch.requests).encode)
+            await self._driver.insert(self._new_requests, lines)
+
+    async def insert_part(self, part: BlockPart) -> list[int]:
+        """Insert the rows that ClickHouse can read; return the indexes of the rows for Python."""
+        rows = range(part.start, part.block.count)
+        with NamedTemporaryFile(prefix="helicone-rows-") as file:
+            statement = await asyncio.to_thread(convert, part, file.name, self._new_requests)
+            if statement is None:
+                return list(rows)
+            try:
+                inserted = await self._driver.insert_select(statement)
+            except DriverError as error:
+                _LOG.debug("a block is left to Python: %s", error)
+                return list(rows)
+        if inserted == len(rows):
+            return []
+        found = await rows_of(
+            self._driver,
+            f"SELECT version - {part.version} FROM {self._new_requests}"
+            f" WHERE version >= {part.version + rows.start} AND version < {part.version + rows.stop}",
+        )
+        return sorted(set(rows).difference(int(index) for (index,) in found))
+
+    async def prepare(self, expected: int) -> None:
+        """Create columns for frequent properties, if a first load of *expected* rows has staged some."""
+        try:
+            if is_due(0, expected) and not await self._count(f"SELECT count() FROM {self._requests}"):
+                await update_property_columns(self._driver, self._database, is_first=True)
+        except DriverError as error:
+            _LOG.warning("a load takes longer, because frequent properties have no columns: %s", error)
+
+    async def clear(self) -> None:
+        """Delete all staged rows."""
+        for name in (self._new_requests, self._new_tags):
+            # After a move it deletes the empty parts that are left, which the next move would move again.
+            await self._driver.execute(f"TRUNCATE TABLE {name}")
+
+    async def plan_move(self) -> MovePlan:
+        """Plan the move of the staged rows; changes nothing."""
+        flags = ", ".join(f"countIf(bitAnd(load_flags, {flag:d}))" for flag in Flags)
+        ((rows, organizations, *counts),) = await rows_of(
+            self._driver,
+            "SELECT count(), groupUniqArray(organization_id),"
+            f" countIf(session_id = ''), {flags} FROM {self._new_requests}",
+        )
+        if not rows:
+            return MovePlan()
+        is_first = not await self._count(f"SELECT count() FROM {self._requests}")
+        buckets = int(rows) // _IDS + 1
+        parts = tuple(f"cityHash64(request_id) % {buckets} = {bucket}" for bucket in range(buckets))
+        distinct = 0
+        existing = []
+        for part in parts:
+            distinct += await self._count(f"SELECT uniqExact({_ID}) FROM {self._new_requests} WHERE {part}")
+            again = f"SELECT uniqExact({_ID}) FROM {self._requests} WHERE {self._is_replaced(part)}"
+            existing.append(0 if is_first else await self._count(again))
+        return MovePlan(
+            int(rows),
+            distinct,
+            frozenset(map(UUID, organizations)),
+            dict(zip(_REMARKABLE, map(int, counts), strict=True)),
+            parts,
+            tuple(existing),
+        )
+
+    async def move(self, plan: MovePlan) -> None:
+        """Move the staged rows, replacing existing requests; can be repeated with a new plan."""
+        for part, existing in zip(plan.parts, plan.existing, strict=True):
+            if existing:
+                mode = "lightweight_update" if existing <= _PATCH else "alter_update"
+                await self._driver.execute(
+                    f"DELETE FROM {self._requests} WHERE {self._is_replaced(part)}"
+                    f" SETTINGS lightweight_delete_mode = '{mode}', lightweight_deletes_sync = 2"
+                )
+        if plan.rows:
+            await self._bring(plan)
+        if await self._count(f"SELECT count() FROM {self._new_tags}"):
+            await self._driver.execute(f"INSERT INTO {self._tags} SELECT * FROM {self._new_tags}")
+
+    async def _bring(self, plan: MovePlan) -> None:
+        if plan.distinct == plan.rows:
+            # There are no partitions, so this is the whole table.
+            await self._driver.execute(
+                f"ALTER TABLE {self._new_requests} MOVE PARTITION ID 'all' TO TABLE {self._requests}"
+            )
+            await self._sync_directories()
+            return
+        copy = f"INSERT INTO {self._requests} ({_COLUMNS}) SELECT {_COLUMNS} FROM {self._new_requests} WHERE "
+        for part in plan.parts:
+            latest = f"SELECT {_ID}, max(version) FROM {self._new_requests} WHERE {part} GROUP BY {_ID}"
+            await self._driver.execute(f"{copy}{part} AND ({_ID}, version) IN ({latest})")
+
+    async def _sync_directories(self) -> None:
+        """Make the moved parts durable: the names of their directories may not be on the disk yet."""
+        database, _, table = self._requests.partition(".")
+        found = await rows_of(
+            self._driver,
+            f"SELECT path FROM system.parts WHERE database = '{database}' AND table = '{table}' AND active",
+        )
+        await asyncio.to_thread(_sync, [Path(path) for (path,) in found])
+
+    def _is_replaced(self, part: str) -> str:
+        """The condition on final requests that the staged rows replace."""
+        source = f"{self._new_requests} WHERE {part}"
+        # Only the first condition uses the index of ids.
+        return (
+            f"request_id IN (SELECT request_id FROM {source}) AND {part}"
+            f" AND ({_ID}) IN (SELECT {_ID} FROM {source})"
+        )
+
+    async def _count(self, text: str) -> int:
+        return int((await rows_of(self._driver, text))[0][0])
+
+
+def _sync(parts: list[Path]) -> None:
+    for directory in {*parts, *(part.parent for part in parts)}:
+        # If a merge has replaced a part, the new part is durable already.
+        with suppress(FileNotFoundError):
+            sync_directory(directory)
 
 
 class Progress(int):
@@ -70,28 +274,18 @@ class Progress(int):
         return progress
 
 
-@attrs.frozen
-class _Part:
-    """The rows of a block from index *start* on, for ClickHouse."""
-
-    block: Block
-    start: int
-    # The version of the row at index 0.
-    version: int
-
-
 class Loader:
     """Loads the rows of *data* into the staging tables.
 
     ClickHouse reads blocks of files as far as it can, and `RowEncoder` all other rows. The next part is read
-    while the ones before are inserted.
+    while earlier ones are inserted.
 
     Args:
         encoder: Parses the rows.
-        data: Their source.
+        data: The source of the rows.
         staging: The tables.
         rejects: The file of rejected rows.
-        on_progress: Called with the `Progress`, each time that more rows are durable.
+        on_progress: Called with the `Progress`, each time more rows are durable.
 
     Raises:
         ConfigurationError: The data is neither files, a frame nor rows.
@@ -111,7 +305,7 @@ class Loader:
         self._on_progress = on_progress
         self._live: AsyncIterator[Any] | None = None
         self._place = 0
-        self._parts: Iterator[Batch | _Part]
+        self._parts: Iterator[Batch | BlockPart]
         if not is_rows(data):
             self._parts = self._parts_of(read_blocks(data, encoder.options))
         elif isinstance(data, AsyncIterable):
@@ -119,7 +313,7 @@ class Loader:
             self._parts = iter(())
         else:
             self._parts = self._batches_of(read_rows(cast("Iterable[Any]", data)))
-        self._waiting: deque[tuple[_Part, asyncio.Task[list[int]]]] = deque()
+        self._waiting: deque[tuple[BlockPart, asyncio.Task[list[int]]]] = deque()
         # Rows that ClickHouse has left to Python; those of several blocks are inserted together.
         self._left: list[Placed] = []
         self._rows = 0
@@ -127,7 +321,7 @@ class Loader:
         self._is_prepared = False
 
     async def run(self) -> None:
-        """Load all rows; errors of the rows' iterable propagate.
+        """Load all rows; errors from the rows' iterable propagate.
 
         Raises:
             ConfigurationError: A row or the file cannot be read.
@@ -141,7 +335,7 @@ class Loader:
         finally:
             await uncancelled(asyncio.gather(*(task for _, task in self._waiting), return_exceptions=True))
 
-    async def _read_ahead(self) -> AsyncGenerator[Batch | _Part, None]:
+    async def _read_ahead(self) -> AsyncGenerator[Batch | BlockPart, None]:
         following = asyncio.create_task(self._next())
         try:
             while (part := await self._read(following)) is not None:
@@ -153,7 +347,7 @@ class Loader:
             await asyncio.gather(following, return_exceptions=True)
             raise
 
-    async def _read(self, following: asyncio.Task[Batch | _Part | None]) -> Batch | _Part | None:
+    async def _read(self, following: asyncio.Task[Batch | BlockPart | None]) -> Batch | BlockPart | None:
         try:
             return await following
         except ConfigurationError:
@@ -161,7 +355,7 @@ class Loader:
             await self._finish_all()
             raise
 
-    async def _next(self) -> Batch | _Part | None:
+    async def _next(self) -> Batch | BlockPart | None:
         # Reading is CPU work, which would block the event loop.
         part = await _on_own_thread(lambda: next(self._parts, None))
         if part is None and self._live is not None and (rows := await self._collected(self._live)):
@@ -182,13 +376,13 @@ class Loader:
         while (batch := self._encoder.next_batch(rows)) is not None:
             yield batch
 
-    def _parts_of(self, blocks: Iterator[Block]) -> Iterator[Batch | _Part]:
-        held: list[_Part] = []
+    def _parts_of(self, blocks: Iterator[Block]) -> Iterator[Batch | BlockPart]:
+        held: list[BlockPart] = []
 
         def rows_for_python() -> Iterator[Placed]:
             for block in blocks:
                 self._encoder.note_columns(block.names)
-                if block.format is Format.ROWS or block.count < _FEW:
+                if block.is_for_python or block.count < _FEW:
                     yield from block.rows()
                     continue
                 start = 0
@@ -196,7 +390,16 @@ class Loader:
                 while self._encoder.allowed is None and start < block.count:
                     yield from block.rows([start])
                     start += 1
-                held.append(_Part(block, start, self._encoder.reserve(block.count)))
+                held.append(
+                    BlockPart(
+                        block,
+                        start,
+                        self._encoder.reserve(block.count),
+                        frozenset(self._encoder.allowed or ()),
+                        self._encoder.options,
+                        self._encoder.names,
+                    )
+                )
                 return
 
         while True:
@@ -205,21 +408,13 @@ class Loader:
                 return
             yield held.pop()
 
-    async def _take(self, part: Batch | _Part) -> None:
+    async def _take(self, part: Batch | BlockPart) -> None:
         if isinstance(part, Batch):
             # Rejects are in the order of the rows.
             await self._finish_all()
             await self._insert(part)
             return
-        inserting = self._staging.insert_block(
-            part.block,
-            start=part.start,
-            version=part.version,
-            organizations=frozenset(self._encoder.allowed or ()),
-            options=self._encoder.options,
-            more_names=self._encoder.names,
-        )
-        self._waiting.append((part, asyncio.create_task(inserting)))
+        self._waiting.append((part, asyncio.create_task(self._staging.insert_part(part))))
         if len(self._waiting) > _AT_ONCE:
             await self._finish_first()
 
@@ -229,7 +424,7 @@ class Loader:
         await self._insert_left()
 
     async def _finish_first(self) -> None:
-        """Await the first block, and let Python read the rows that are left."""
+        """Await the first block, and let Python read the remaining rows."""
         part, task = self._waiting[0]
         left = await uncancelled(task)
         self._waiting.popleft()
@@ -265,24 +460,14 @@ class Loader:
             self._on_progress(Progress(self._rows, fraction=self._fraction))
 
 
-def _rows_left(part: _Part, indexes: list[int]) -> list[Placed]:
+def _rows_left(part: BlockPart, indexes: list[int]) -> list[Placed]:
     rows = part.block.rows(indexes)
     return [attrs.evolve(placed, version=part.version + placed.index) for placed in rows]
 
 
 async def _on_own_thread(work: Callable[[], T]) -> T:
     """Run *work* on a daemon thread: the user's iterable may block forever, and the exit does not wait."""
-    future: Future[T] = Future()
-    future.set_running_or_notify_cancel()
-
-    def do() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - it is the caller's
-            future.set_exception(error)
-
-    threading.Thread(target=copy_context().run, args=(do,), name="helicone-rows", daemon=True).start()
-    return await asyncio.wrap_future(future)
+    return await asyncio.wrap_future(in_thread(partial(copy_context().run, work), "helicone-rows"))
 
 
 async def uncancelled(work: Awaitable[T]) -> T:
@@ -311,7 +496,7 @@ class RejectsFile:
         data: The data, which must not be overwritten.
 
     Raises:
-        ConfigurationError: It cannot be written, or it is the data itself.
+        ConfigurationError: The file cannot be written, or is the data itself.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, data: Data) -> None:
@@ -339,7 +524,7 @@ class RejectsFile:
         """Write lines, which survive the end of the process.
 
         Raises:
-            ConfigurationError: They cannot be written.
+            ConfigurationError: The lines cannot be written.
         """
         if self._path is not None and lines:
             try:

@@ -1,7 +1,7 @@
 """Where rows come from: memory, frames, or files of one of the known formats.
 
 Files and frames are read as blocks of whole rows. A block can give its rows one by one, as Python objects
-with their places, or be read by ClickHouse as columns of text (`conversion`).
+with their positions, or be read by ClickHouse as columns of text (`conversion`).
 """
 
 import csv
@@ -14,7 +14,6 @@ import os
 import zlib
 from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from enum import Enum, auto
 from pathlib import Path
 from typing import IO, Any, Final, Protocol, cast
 
@@ -72,10 +71,10 @@ class Placed:
     Args:
         where: The position, for error messages.
         row: The row.
-        identity: The file, the position and the content, from which a missing id is made; None if it is made
-            from the row itself.
+        identity: The file, the position and the content, from which a missing id is derived; None if it is
+            derived from the row itself.
         version: The version of the row, if it is reserved.
-        index: Its index in its block.
+        index: The index of the row in its block.
     """
 
     where: str
@@ -85,21 +84,12 @@ class Placed:
     index: int = 0
 
 
-class Format(Enum):
-    """How ClickHouse reads a block; `ROWS` is not for ClickHouse."""
-
-    JSON_LINES = auto()
-    CSV = auto()
-    ARROW = auto()
-    ROWS = auto()
-
-
 class Block(Protocol):
     """Consecutive rows of a file."""
 
     @property
-    def format(self) -> Format:
-        """How ClickHouse reads it."""
+    def is_for_python(self) -> bool:
+        """Whether ClickHouse cannot read it as Python does."""
         ...
 
     @property
@@ -126,7 +116,7 @@ def is_rows(data: Data) -> bool:
     """Whether *data* is an iterable of rows; otherwise it is files or a frame.
 
     Raises:
-        ConfigurationError: It is none of these.
+        ConfigurationError: The data is none of these.
     """
     if isinstance(data, (str, os.PathLike)) or _is_frame(data) or _is_list_of_paths(data):
         return False
@@ -179,7 +169,7 @@ def _matching(path: str) -> list[Path]:
 
 
 def read_rows(data: Iterable[Any]) -> Iterator[Placed]:
-    """The rows of an iterable, each with its place."""
+    """The rows of an iterable, each with its position."""
     for place, row in enumerate(data):
         yield Placed(f"row {place}", row)
 
@@ -188,7 +178,7 @@ def read_blocks(data: Data, options: RowOptions) -> Iterator[Block]:
     """The blocks of the files or the frame in *data*.
 
     Raises:
-        ConfigurationError: A file is not there, is of another format, or is broken.
+        ConfigurationError: A file is missing, is of another format, or is broken.
         MissingExtra: Parquet files and frames need pyarrow.
     """
     if _is_frame(data):
@@ -242,7 +232,7 @@ class _Source:
         """Open a file.
 
         Raises:
-            ConfigurationError: It is not UTF-8.
+            ConfigurationError: The file is not UTF-8.
         """
         raw = path.open("rb")
         file = cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if path.suffix.lower() == ".gz" else raw
@@ -277,17 +267,17 @@ class _Source:
 
 @attrs.frozen
 class JsonLines:
-    """A block of lines of JSON; the row numbers are those of the lines, from 1."""
+    """A block of lines of JSON; row numbers are line numbers, from 1."""
 
     file: str
     payload: bytearray
     first: int
     fraction: float | None
-    format: Format = Format.JSON_LINES
+    is_for_python: bool = False
 
     @property
     def count(self) -> int:
-        """The number of lines; empty ones are no rows."""
+        """The number of lines; empty ones are not rows."""
         return _count_lines(self.payload)
 
     @property
@@ -395,7 +385,7 @@ class RowList:
     placed: list[Placed]
     fraction: float | None
     names: tuple[str, ...] = ()
-    format: Format = Format.ROWS
+    is_for_python: bool = True
 
     @property
     def count(self) -> int:
@@ -418,7 +408,7 @@ class CsvRows:
     names: tuple[str, ...]
     # The line of the file in which each row ends.
     lines: list[int]
-    format: Format
+    is_for_python: bool
     skips_spaces: bool = False
 
     @property
@@ -453,7 +443,7 @@ class CsvLines:
     names: tuple[str, ...]
     # The number of the first line.
     first_line: int
-    format: Format = Format.CSV
+    is_for_python: bool = False
 
     @property
     def count(self) -> int:
@@ -484,7 +474,7 @@ def _csv_row(block: CsvRows | CsvLines, index: int, line: int, fields: list[str]
 
 
 def _is_row_per_line(text: bytes, fields: int) -> bool:
-    """Whether both `csv` and ClickHouse certainly read each line of a text as one row.
+    """Whether both `csv` and ClickHouse certainly read each line of the text as one row.
 
     Quotes are where RFC 4180 has them, no field holds a line break, no line is empty, and the number of
     commas fits *fields* in each line.
@@ -527,7 +517,7 @@ def _csv(path: Path, _options: RowOptions) -> Iterator[Block]:
 
 
 class _CsvReader:
-    """Cuts a CSV file into blocks; the module `csv` decides where a row ends, and whether it is one."""
+    """Cuts a CSV file into blocks; the module `csv` determines where a row ends, and whether it is valid."""
 
     def __init__(self, file: str, source: _Source) -> None:
         self._file = file
@@ -635,7 +625,6 @@ class _CsvReader:
         if _is_utf8(text):
             # ClickHouse takes empty lines of a single column for rows, and no other line breaks.
             is_plain = len(self._names) > 1 and "\0" not in text and text.count("\r") == text.count("\r\n")
-            form = Format.CSV if is_plain and not self._skips_spaces else Format.ROWS
             yield CsvRows(
                 self._file,
                 text,
@@ -643,7 +632,7 @@ class _CsvReader:
                 self._source.fraction,
                 self._names,
                 numbers,
-                form,
+                self._skips_spaces or not is_plain,
                 self._skips_spaces,
             )
             self._first += len(ends)
@@ -684,12 +673,12 @@ def _repeated(names: Sequence[str]) -> str | None:
 
 
 def _named_twice(name: str) -> str:
-    return f"has two columns {name!r}, and no name may occur twice"
+    return f"has two columns {name!r}; names must be unique"
 
 
 @attrs.frozen
 class ArrowRows:
-    """A batch of a Parquet file or a frame; the row numbers are from 0.
+    """A batch of a Parquet file or a frame; row numbers start at 0.
 
     Args:
         batch: The known columns.
@@ -701,7 +690,7 @@ class ArrowRows:
     first: int
     fraction: float | None
     names: tuple[str, ...]
-    format: Format = Format.ARROW
+    is_for_python: bool = False
 
     @property
     def count(self) -> int:
@@ -709,7 +698,7 @@ class ArrowRows:
         return int(self.batch.num_rows)
 
     def rows(self, chosen: Iterable[int] | None = None) -> Iterator[Placed]:
-        """The rows; each value is read by itself, so that one affects no other."""
+        """The rows; each value is read separately, so that none affects another."""
         indexes = range(self.count) if chosen is None else list(chosen)
         columns = [
             (name, [_value(column, index) for index in indexes])

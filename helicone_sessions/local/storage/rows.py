@@ -21,6 +21,7 @@ from helicone_sessions.local.storage.fields import (
     FIELDS,
     MISSING_FLAGS,
     REJECTED,
+    SESSION_ID,
     TAG,
     TAGS,
     Flags,
@@ -31,7 +32,6 @@ from helicone_sessions.local.storage.fields import (
     map_and_key,
 )
 from helicone_sessions.local.storage.readers import Placed, Unreadable
-from helicone_sessions.local.storage.table import SESSION_ID
 from helicone_sessions.local.storage.value_parsers import (
     ITEM_PARSERS,
     ImplausibleCost,
@@ -65,17 +65,17 @@ class Loaded:
 
     Args:
         rows: The number of rows loaded.
-        replaced: How many of them replaced an existing request or another row of the same load.
+        replaced: How many of the rows replaced an existing request or another row of the same load.
         rejected: How many rows could not be read, and were written to the file of rejects or skipped.
         reasons: The number of rejected rows by reason.
         ignored: Columns of the data that are not fields of a request.
         mapped: Columns of the data that have another name in the table, with that name.
         without_session: How many rows have no session id. Together they count as one session in every mean,
             unless the server leaves them out (``include_unsessioned=False``).
-        without_cost: How many rows have no cost. It is stored as 0, so it lowers every mean.
+        without_cost: How many rows have no cost. A missing cost is stored as 0, so it lowers every mean.
         without_status: How many rows have no status; it is stored as 0.
         without_model: How many rows have no model; it is stored as empty text.
-        cost_differences: How many rows have a ``costUSD`` that differs from their ``cost``, which counts.
+        cost_differences: How many rows have a ``costUSD`` that differs from their ``cost``; ``cost`` counts.
 
     >>> Loaded(rows=3, ignored={"note"}, mapped={"delay_ms": "latency"}).mapped["delay_ms"]
     'latency'
@@ -118,7 +118,7 @@ class Loaded:
             (self.without_cost, "have no cost, which counts as 0 dollars in every mean"),
             (self.without_status, "have no status, which is stored as 0"),
             (self.without_model, "have no model, which is stored as empty text"),
-            (self.cost_differences, "have a costUSD that differs from their cost, which counts"),
+            (self.cost_differences, "have a costUSD that differs from their cost; cost counts"),
         )
         return [f"{count:,} of {self.rows:,} requests {text}" for count, text in facts if count]
 
@@ -147,7 +147,7 @@ class BadRow(Exception):
     """A row that cannot be read.
 
     Args:
-        where: Its place.
+        where: Its position.
         field: The wrong field; None if the whole row is wrong.
         reason: The problem; continues a sentence.
     """
@@ -190,7 +190,7 @@ class RowEncoder:
     Args:
         organizations: The organisations that rows may name; by default the first row decides.
         first_version: The version of the first row; later rows have higher ones, and the highest counts.
-        with_rejects: Put rows that cannot be read among the rejects, in the place of an error.
+        with_rejects: Put rows that cannot be read among the rejects, instead of raising an error.
         remedy: The remedy in that error.
         options: How to read the values.
     """
@@ -204,8 +204,9 @@ class RowEncoder:
         with_rejects: bool = False,
         remedy: str | None = None,
     ) -> None:
-        self._allowed = None if organizations is None else {str(each) for each in organizations}
-        self._version = first_version
+        # The organisations that rows may name; None before the first row has decided.
+        self.allowed = None if organizations is None else {str(each) for each in organizations}
+        self.next_version = first_version
         self._with_rejects = with_rejects
         self._remedy = remedy
         self.options = options
@@ -254,24 +255,14 @@ class RowEncoder:
         self._is_stopped = True
 
     @property
-    def allowed(self) -> Collection[str] | None:
-        """The organisations that rows may name; None before the first row has decided."""
-        return self._allowed
-
-    @property
     def names(self) -> tuple[str, ...]:
         """The names of the columns in the rows so far, up to a limit."""
         return tuple(self._names)
 
-    @property
-    def next_version(self) -> int:
-        """A version above the versions of all rows so far."""
-        return self._version
-
     def reserve(self, count: int) -> int:
-        """Reserve versions for *count* rows that ClickHouse reads, and return the first."""
-        first = self._version
-        self._version += count
+        """Reserve versions for *count* rows, and return the first."""
+        first = self.next_version
+        self.next_version += count
         return first
 
     def note_columns(self, names: tuple[Any, ...]) -> "ColumnPlan":
@@ -302,11 +293,7 @@ class RowEncoder:
         if "request_id" not in stored:
             name = _row_id(placed, line)
             line = f'{{"request_id":"{name}",{line[1:]}'
-        if placed.version is None:
-            version = self._version
-            self._version += 1
-        else:
-            version = placed.version
+        version = self.reserve(1) if placed.version is None else placed.version
         line = f'{{"version":{version},{line[1:]}'
         session = stored.get("properties", {}).get(SESSION_ID, "")
         if tags and not session:
@@ -320,17 +307,19 @@ class RowEncoder:
     def _claim(self, stored: dict[str, Any], where: str) -> None:
         """Check or set the organisation of a row."""
         named = stored.get("organization_id")
-        if self._allowed is None:
-            self._allowed = {named or str(DEFAULT_ORGANIZATION)}
+        if self.allowed is None:
+            self.allowed = {named or str(DEFAULT_ORGANIZATION)}
         if named is None:
-            if len(self._allowed) != 1:
+            if len(self.allowed) != 1:
                 raise BadRow(
-                    where, None, f"has no organization_id, and it may be one of {len(self._allowed)}"
+                    where,
+                    None,
+                    f"has no organization_id, which is required with {len(self.allowed)} organisations",
                 )
-            (named,) = self._allowed
+            (named,) = self.allowed
             stored["organization_id"] = named
-        elif named not in self._allowed:
-            raise BadRow(where, "organization_id", f"must be {_expected(self._allowed)}, got {named}")
+        elif named not in self.allowed:
+            raise BadRow(where, "organization_id", f"must be {_expected(self.allowed)}, got {named}")
         self.organizations.add(named)
 
 
@@ -341,7 +330,7 @@ def _expected(allowed: set[str]) -> str:
 
 
 def _row_id(placed: Placed, line: str) -> UUID:
-    """An id for a row without one, made of its position and its content."""
+    """An id for a row without one, derived from its position and content."""
     if placed.identity is None:
         name = f"{placed.where}\0{line}".encode(errors="backslashreplace")
         return UUID(blake2b(name, digest_size=16).hexdigest())
@@ -366,7 +355,7 @@ def _stored(plan: "ColumnPlan", where: str, row: Mapping[Any, Any]) -> tuple[dic
 
 
 def _columns(plan: "ColumnPlan", where: str, row: Mapping[Any, Any]) -> tuple[dict[str, Any], int]:
-    """The values of columns that are no maps, and whether two costs of the row differ, as flags."""
+    """The values of columns that are not maps, and whether two costs of the row differ, as flags."""
     stored: dict[str, Any] = {}
     flags = 0
     for source, target, parse in plan.columns:

@@ -1,4 +1,4 @@
-"""A sample of thirty days of requests, made up and the same on every machine, that tells a story.
+"""A sample of thirty days of generated requests, the same on every machine.
 
 Four kinds of sessions use four models. One model costs several times as much as the others, research sessions
 are much longer than the rest, and on one day a provider has an outage: requests fail, are repeated, and

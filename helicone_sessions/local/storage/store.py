@@ -1,9 +1,9 @@
-"""A store: the requests in tables that this package makes, fills and, in memory, drops again.
+"""A store: the requests in tables that this package creates, fills and, in memory, drops.
 
 A load fills staging tables first, and its rows move to the requests when it is complete, so that a failed
 load changes nothing. After a kill, the next `Store.open` moves what was staged: every batch that
 ``on_progress`` has reported is kept. Replaced requests are deleted before the move, so that no query has to
-look for duplicates; queries wait meanwhile.
+look for duplicates; queries wait in the meantime.
 """
 
 import asyncio
@@ -24,22 +24,13 @@ import attrs
 
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.filters.cautions import DataGaps
+from helicone_sessions.local.drivers import UNLIMITED, DriverError, WritableDriver, rows_of
 from helicone_sessions.local.drivers.chdb import ChdbDriver
-from helicone_sessions.local.drivers.driver import DriverError, Statement, WritableDriver
-from helicone_sessions.local.storage.checkpoint import delete_checkpoint
 from helicone_sessions.local.storage.fields import RowOptions
-from helicone_sessions.local.storage.loader import Loader, RejectsFile, uncancelled
-from helicone_sessions.local.storage.profile import (
-    data_gaps,
-    has_several_names,
-    is_due,
-    property_columns,
-    update_property_columns,
-)
+from helicone_sessions.local.storage.loader import Loader, MovePlan, RejectsFile, StagingTables, uncancelled
 from helicone_sessions.local.storage.readers import Data
-from helicone_sessions.local.storage.record import Record, RecordKeeper, inspect
 from helicone_sessions.local.storage.rows import DEFAULT_ORGANIZATION, Loaded, RowEncoder
-from helicone_sessions.local.storage.staging import UNLIMITED, MovePlan, StagingTables
+from helicone_sessions.local.storage.store_files import Record, RecordKeeper, delete_checkpoint, inspect
 from helicone_sessions.local.storage.table import (
     LAYOUT,
     LAYOUT_MARK,
@@ -48,7 +39,12 @@ from helicone_sessions.local.storage.table import (
     REQUESTS_TABLE,
     Tables,
     create_statements,
+    data_gaps,
+    has_several_names,
+    is_due,
     layout_of,
+    property_columns,
+    update_property_columns,
 )
 from helicone_sessions.masking import masked_repr
 
@@ -133,14 +129,14 @@ class Store:
         """The organisation of the requests; a default one if there are none.
 
         Raises:
-            ConfigurationError: There are several.
+            ConfigurationError: There are several organisations.
         """
         if len(self.organizations) > 1:
             raise several_organizations(self.organizations)
         return next(iter(self.organizations), DEFAULT_ORGANIZATION)
 
     async def open(self) -> None:
-        """Create missing tables, and complete a load that a killed process has left.
+        """Create missing tables, and complete a load that a killed process left unfinished.
 
         Raises:
             ConfigurationError: The tables have another version's layout, another store of this process has
@@ -155,9 +151,10 @@ class Store:
         if is_damaged:
             await self._delete_duplicates()
         await self._move_staged()
-        found = await self._query(
+        found = await rows_of(
+            self._driver,
             "SELECT organization_id, max(version), count()"
-            f" FROM {self._database}.{REQUESTS_TABLE} GROUP BY organization_id"
+            f" FROM {self._database}.{REQUESTS_TABLE} GROUP BY organization_id",
         )
         self.organizations = frozenset(UUID(each) for each, _, _ in found)
         self._version = max((int(version) for _, version, _ in found), default=0) + 1
@@ -189,19 +186,18 @@ class Store:
             rejects: A file for rows that cannot be read, one JSON object per line; by default such a row
                 fails the load.
             skip_rejects: Leave out rows that cannot be read.
-            on_progress: Called with the number of rows loaded so far, each time that more are durable.
+            on_progress: Called with the number of rows loaded so far, each time more are durable.
             organizations: The organisations that rows may name. By default there is one: that of the
                 existing requests, or else that of the first row.
-            of_one: Reject other organisations than that of the existing requests.
+            of_one: Reject organisations other than that of the existing requests.
             remedy: The remedy in the error for a row that cannot be read.
-            row_options: How to read rows that do not follow the rules by themselves.
+            row_options: How to read rows that do not follow the default rules.
 
         Raises:
             ConfigurationError: A row or the file cannot be read, the file of rejects cannot be written, or
                 the store was closed.
-            DriverError: ClickHouse rejected the rows, and none of them is kept. Or all are staged and could
-                not be moved, which the message says: queries fail until they are, which every query and
-                load tries again.
+            DriverError: ClickHouse rejected the rows, and none of them is kept. Or all are staged but could
+                not be moved yet, and the message says so: queries fail until a query or load has moved them.
         """
         async with self._load_lock:
             self._refuse_if_closed()
@@ -217,7 +213,8 @@ class Store:
             self._staged = _Staged.USELESS
             try:
                 self._refuse_if_closed()
-                await self._read(self._stage(encoder, data, rejects, on_progress))
+                with RejectsFile(rejects, data) as rejected:
+                    await self._read(Loader(encoder, data, self._staging, rejected, on_progress).run())
             except BaseException as error:
                 is_cut_short = isinstance(error, asyncio.CancelledError) or self._is_closed
                 if is_cut_short and self._is_kept and on_progress is not None:
@@ -229,7 +226,7 @@ class Store:
             return encoder.report
 
     async def copy(self, requests: Iterable[Mapping[str, Any]], organization_id: UUID) -> Loaded:
-        """Load requests of the API under an organisation; invalid ones are skipped and counted.
+        """Load requests from the API for an organisation; invalid ones are skipped and counted.
 
         Raises:
             ConfigurationError: The store was closed.
@@ -297,7 +294,7 @@ class Store:
     def _refuse_if_closed(self) -> None:
         if self._is_closed:
             raise ConfigurationError(
-                problem="the server was stopped before the rows were in", remedy="None of them is kept"
+                problem="the server was stopped before the rows were stored", remedy="None of them is kept"
             )
 
     def _allowed(self, organizations: Collection[UUID] | None, *, of_one: bool) -> Collection[UUID] | None:
@@ -314,7 +311,7 @@ class Store:
     async def _check_layout(self) -> None:
         names = ", ".join(f"'{name}'" for name in OWN_TABLES)
         text = f"SELECT comment FROM system.tables WHERE database = {{name:String}} AND name IN ({names})"
-        for (comment,) in await self._query(text, name=self._database):
+        for (comment,) in await rows_of(self._driver, text, name=self._database):
             if comment != LAYOUT_MARK:
                 raise self._other_layout(comment)
 
@@ -335,7 +332,7 @@ class Store:
         )
 
     async def _is_damaged(self, directory: Path) -> bool:
-        """Whether the store has losses, which the caller has accepted; broken parts are detached then."""
+        """Whether the store has losses, which the caller has accepted; broken parts are then detached."""
         inspection = await inspect(self._driver, self._database, directory)
         if not inspection.losses:
             self._keeper.record = inspection.record or Record()
@@ -346,7 +343,8 @@ class Store:
         delete_checkpoint(directory)
         await self._keeper.keep(Record(is_moving=True))
         # A part cannot be detached while there are patches; the caller repeats their deletes.
-        patches = await self._query(
+        patches = await rows_of(
+            self._driver,
             "SELECT table, name FROM system.parts"
             " WHERE database = {name:String} AND active AND startsWith(name, 'patch-')",
             name=self._database,
@@ -377,16 +375,6 @@ class Store:
         finally:
             self._reading = None
 
-    async def _stage(
-        self,
-        encoder: RowEncoder,
-        data: Data,
-        rejects: str | os.PathLike[str] | None,
-        on_progress: Callable[[int], None] | None,
-    ) -> None:
-        with RejectsFile(rejects, data) as rejected:
-            await Loader(encoder, data, self._staging, rejected, on_progress).run()
-
     async def _complete(self, encoder: RowEncoder) -> None:
         try:
             plan = await self._staging.plan_move()
@@ -415,7 +403,7 @@ class Store:
             await self._clear_staging()
 
     async def _move_staged(self) -> None:
-        """Move all staged rows; it can be repeated, as after a kill."""
+        """Move all staged rows; it can be repeated, for example after a kill."""
         try:
             await self._move(await self._staging.plan_move())
         except DriverError as error:
@@ -460,7 +448,7 @@ class Store:
                 self._driver, self._database, since=since, rows=plan.rows
             )
         except DriverError as error:
-            _LOG.warning("queries take longer, because the requests could not be studied: %s", error)
+            _LOG.warning("queries take longer, because the requests could not be analysed: %s", error)
             return
         self._tables = attrs.evolve(self._tables, property_columns=columns, has_several_names=several)
         self._studied_version = self._version
@@ -468,9 +456,6 @@ class Store:
     async def _clear_staging(self) -> None:
         await self._staging.clear()
         self._staged = _Staged.NOTHING
-
-    async def _query(self, text: str, **parameters: str) -> list[list[Any]]:
-        return (await self._driver.query(Statement(text, parameters), UNLIMITED)).rows
 
 
 class ReadWriteLock:
@@ -541,7 +526,7 @@ async def rebuild(path: Path) -> int:
 
 async def _check_layouts(driver: WritableDriver, path: Path) -> None:
     text = f"SELECT name, comment FROM system.tables WHERE database = '{OWN_DATABASE}'"
-    comments = dict((await driver.query(Statement(text))).rows)
+    comments = dict(await rows_of(driver, text))
     if REQUESTS_TABLE not in comments:
         raise ConfigurationError(argument="path", problem=f"holds no store, got {path}")
     for table in OWN_TABLES:
@@ -569,8 +554,8 @@ async def _rebuild(driver: WritableDriver) -> int:
     for table in OWN_TABLES:
         await driver.execute(f"EXCHANGE TABLES {fresh}.{table} AND {OWN_DATABASE}.{table}")
     await driver.execute(f"DROP DATABASE {fresh} SYNC")
-    found = await driver.query(Statement(f"SELECT count() FROM {OWN_DATABASE}.{REQUESTS_TABLE}"))
-    requests = int(found.rows[0][0])
+    ((count,),) = await rows_of(driver, f"SELECT count() FROM {OWN_DATABASE}.{REQUESTS_TABLE}")
+    requests = int(count)
     if is_due(0, requests):
         await update_property_columns(driver, OWN_DATABASE)
     return requests
@@ -583,4 +568,4 @@ async def _common_columns(driver: WritableDriver, table: str, fresh: str) -> lis
         f"SELECT name FROM system.columns WHERE table = '{table}' AND database IN ({databases})"
         " AND default_kind IN ('', 'DEFAULT') GROUP BY name HAVING count() = 2 ORDER BY name"
     )
-    return [name for (name,) in (await driver.query(Statement(text))).rows]
+    return [name for (name,) in await rows_of(driver, text)]

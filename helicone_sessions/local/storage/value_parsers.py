@@ -2,7 +2,7 @@
 
 A parser returns None for a missing value, and raises ValueError with the type that it expects. The usual
 types come first in each, because they are parsed millions of times. Scalars and arrays of numpy, which is
-not imported, are parsed as the Python values that they stand for.
+not imported, are parsed as the Python values that they represent.
 """
 
 import json
@@ -83,7 +83,7 @@ def _scalar_text(value: bool | float | str) -> str | None:
         try:
             return str(int(value))
         except ValueError:
-            return _refuse(value, "a number of fewer digits")
+            return _refuse(value, "a number with fewer digits")
     if math.isinf(value):
         return _refuse(value, "JSON, which has no infinity")
     if _SMALL <= abs(value) < _LARGE:
@@ -139,7 +139,7 @@ def _count(value: Any) -> Any:
     if type(value) is int and 0 <= value < _LARGEST_WHOLE:
         return value
     number = _whole(value)
-    return number if number is None or number >= 0 else _refuse(value, "a whole number from 0 up")
+    return number if number is None or number >= 0 else _refuse(value, "a whole number, 0 or more")
 
 
 def _milliseconds(value: Any) -> Any:
@@ -149,7 +149,7 @@ def _milliseconds(value: Any) -> Any:
     if number is None:
         return None
     if not 0 <= number < _LARGEST_WHOLE - 1:
-        _refuse(value, "milliseconds from 0 up")
+        _refuse(value, "milliseconds, 0 or more")
     return int(number.to_integral_value())
 
 
@@ -193,7 +193,7 @@ def _billionths(value: Any) -> Any:
     if number is None:
         return None
     if not 0 <= number < 2**64 or number != number.to_integral_value():
-        _refuse(value, "a whole number of billionths of a dollar from 0 up")
+        _refuse(value, "a whole number of billionths of a dollar, 0 or more")
     return int(number)
 
 
@@ -259,7 +259,7 @@ def _texts(value: Any) -> Any:
     if not isinstance(value, (list, tuple, set, frozenset)) or not all(
         isinstance(text, str) for text in value
     ):
-        _refuse(value, "a list of texts")
+        _refuse(value, "a list of strings")
     return [_text(text) for text in value]
 
 
@@ -275,9 +275,9 @@ def _map_of(parse_item: Parser) -> Parser:
     def parse_map(value: Any) -> Any:
         found = _object_in(value) if isinstance(value, str) else value
         if not isinstance(found, Mapping):
-            return None if _plain(found) is None else _refuse(value, "an object with text for keys")
+            return None if _plain(found) is None else _refuse(value, "an object with strings as keys")
         if not all(isinstance(key, str) for key in found):
-            _refuse(value, "an object with text for keys")
+            _refuse(value, "an object with strings as keys")
         return {_text(key): parsed for key, item in found.items() if (parsed := parse_item(item)) is not None}
 
     return parse_map
@@ -308,7 +308,7 @@ def _json(value: Any) -> Any:
     except _Refused:
         raise
     except TypeError:
-        return _refuse(value, "an object with text for keys")
+        return _refuse(value, "an object with strings as keys")
     except RecursionError:
         return _refuse(value, "less deeply nested")
     except ValueError:
@@ -372,7 +372,7 @@ parse_texts: Final = _texts
 
 
 def parser_of(name: str, column: str, options: RowOptions) -> Parser:
-    """The parser of the field *name*, whose values are for *column*."""
+    """The parser for the field *name*, whose values go into *column*."""
     form = FIELDS[column].form
     if form is Form.TIME:
         return partial(_time, zone=options.assume_time_zone)

@@ -7,6 +7,7 @@ class Completion {
   #options = [];
   #chosen = -1;
   #start = 0;
+  #isDismissed = false;
   #usualHint = the("hint").textContent;
 
   constructor(box, list) {
@@ -27,6 +28,7 @@ class Completion {
 
   /** Show the suggestions for the place of the caret; *isAsked* shows them even if no word is begun. */
   offer(isAsked = false) {
+    this.#isDismissed = false;
     const { value, selectionStart, selectionEnd } = this.#box;
     if (selectionStart !== selectionEnd || document.activeElement !== this.#box) return this.close();
     const context = contextOf(value.slice(0, selectionStart));
@@ -40,6 +42,17 @@ class Completion {
     this.#show(options);
     // Enter does not replace a complete word.
     if (partial && options[0].shown !== partial) this.#choose(0);
+  }
+
+  /** Show the suggestions again, as values have arrived, unless the reader has dismissed the list. */
+  offerAgain() {
+    if (!this.#isDismissed) this.offer();
+  }
+
+  /** Hide the list until the reader types or asks again. */
+  dismiss() {
+    this.close();
+    this.#isDismissed = true;
   }
 
   /** Hide the list. */
@@ -104,8 +117,9 @@ class Completion {
     } else if (isOpen && step) {
       const count = this.#options.length;
       this.#choose(this.#chosen < 0 && step < 0 ? count - 1 : (this.#chosen + step + count) % count);
-    } else if (isOpen && event.key === "Escape") {
-      this.close();
+    } else if (event.key === "Escape") {
+      this.dismiss();
+      if (!isOpen) return;
     } else if (this.#chosen >= 0 && (event.key === "Tab" || event.key === "Enter") && !event.shiftKey) {
       this.#take(this.#chosen);
     } else {

@@ -26,7 +26,7 @@ class FilterBox {
     this.#box.addEventListener("keydown", (event) => {
       if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
       event.preventDefault();
-      completion.close();
+      completion.dismiss();
       this.#box.form.requestSubmit();
     });
   }
@@ -41,9 +41,9 @@ class FilterBox {
     this.readSoon();
   }
 
-  /** Show suggestions again, for example when values have arrived. */
-  offer() {
-    this.#completion.offer();
+  /** Show the suggestions again, as values have arrived. */
+  offerAgain() {
+    this.#completion.offerAgain();
   }
 
   /** Read the text when nobody types for a moment; an answer to an earlier text is dropped. */

@@ -144,7 +144,7 @@ function showEmpty({ between, isSessioned, name }, read) {
     ? "Load some: start it with helicone-sessions serve --data FILE, or send rows to POST /v1/rows."
     : cost !== null
       ? `cost is the cost of one request. For the cost of whole sessions use session_total_cost > ${cost}.`
-      : "Try a longer time, or fewer conditions.";
+      : "Try a longer time range or fewer conditions.";
 }
 
 /** The constant of a condition such as "cost > 3" in a filter; null if there is none. */

@@ -14,7 +14,7 @@ function storedValues(column, key) {
     stored.set(id, undefined);
     requestValues(name, key).then((values) => {
       stored.set(id, values);
-      box.offer();
+      box.offerAgain();
     });
   }
   return stored.get(id);

@@ -11,17 +11,18 @@ import pytest
 
 from helicone_sessions import F, HeliconeClient, SessionMetricsQuery
 from helicone_sessions.local import LocalServer
+from helicone_sessions.local.drivers import DriverError, Limits, Result, Statement
 from helicone_sessions.local.drivers.chdb import ChdbDriver
-from helicone_sessions.local.drivers.driver import DriverError, Limits, Result, Statement
 from helicone_sessions.local.query.engine import Engine
-from helicone_sessions.local.storage.profile import (
+from helicone_sessions.local.storage.fields import REQUEST_COLUMNS
+from helicone_sessions.local.storage.store import Store
+from helicone_sessions.local.storage.table import (
+    SESSION_COLUMNS,
     has_several_names,
     is_due,
     property_columns,
     update_property_columns,
 )
-from helicone_sessions.local.storage.store import Store
-from helicone_sessions.local.storage.table import REQUEST_COLUMNS, SESSION_COLUMNS
 from tests.local.nasty_rows import KEYS, ORGANIZATION, START, Row, uuid_of
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
@@ -231,7 +232,7 @@ async def test_columns_come_with_a_load(
     store: Store, driver: ChdbDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A load that makes the store large enough makes the columns, which stay when the store opens again."""
-    monkeypatch.setattr("helicone_sessions.local.storage.profile._FEWEST_REQUESTS", 64)
+    monkeypatch.setattr("helicone_sessions.local.storage.table._FEWEST_REQUESTS", 64)
     await store.load(rows_with(*["a"] * 60, tier="free"))
     assert "tier" not in store.tables.property_columns
     await store.load(rows_with(*["a"] * 10, first=61, tier="pro"))
@@ -247,7 +248,7 @@ async def test_columns_of_a_large_first_load(
     store: Store, driver: ChdbDriver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A large file gets the columns while it is loaded, so that no request is written twice."""
-    monkeypatch.setattr("helicone_sessions.local.storage.profile._FEWEST_REQUESTS", 512)
+    monkeypatch.setattr("helicone_sessions.local.storage.table._FEWEST_REQUESTS", 512)
     monkeypatch.setattr("helicone_sessions.local.storage.readers._BLOCK", 32 * 1024)
     rows = [
         *rows_with(*["a"] * 500, tier="free"),

@@ -1,0 +1,337 @@
+"""The two files beside the tables of a store: the record of its rows, and the checkpoint of a sync.
+
+ClickHouse moves unreadable parts of a table out of the way and continues with the others. The record then
+shows that rows are missing. The checkpoint has the time ranges whose requests a store holds completely, by
+organisation. It is written after the rows: after a kill between the two, the next sync reads and replaces
+them.
+"""
+
+import asyncio
+import json
+import logging
+import zlib
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import attrs
+
+from helicone_sessions.errors import ConfigurationError
+from helicone_sessions.local.drivers import DriverError, WritableDriver, rows_of
+from helicone_sessions.local.private_files import replace_durably
+from helicone_sessions.local.storage.table import OWN_TABLES, REQUESTS_TABLE, TAGS_TABLE
+from helicone_sessions.masking import masked_text
+
+_LOG: Final = logging.getLogger(__name__)
+
+RECORD_FILE: Final = "helicone-sessions.json"
+CHECKPOINT_FILE: Final = "helicone-sync.json"
+_TABLES: Final = (
+    "SELECT name FROM system.tables WHERE database = {database:String}"
+    f" AND name IN ({', '.join(map(repr, OWN_TABLES))})"
+)
+_DETACHED: Final = "SELECT table, name FROM system.detached_parts WHERE database = {database:String}"
+_MOST_NAMED: Final = 3
+_LONGEST_REASON: Final = 200
+
+
+@attrs.frozen
+class Record:
+    """The rows of a store.
+
+    Args:
+        requests: The number of requests.
+        tags: The number of different tags.
+        is_moving: The rows of a load are being moved in, so that there may be more.
+    """
+
+    requests: int = 0
+    tags: int = 0
+    is_moving: bool = False
+
+    @classmethod
+    def read(cls, directory: Path) -> "Record | None":
+        """The record in *directory*; None if there is none.
+
+        Raises:
+            ValueError: The record is damaged.
+            OSError: The record cannot be read.
+        """
+        try:
+            text = (directory / RECORD_FILE).read_bytes()
+        except FileNotFoundError:
+            return None
+        content, _, checksum = text.rpartition(b"\n")
+        if checksum != _checksum(content):
+            raise ValueError("its checksum is wrong")
+        fields = json.loads(content)
+        return cls(fields["requests"], fields["tags"], fields["is_moving"])
+
+    def write(self, directory: Path) -> None:
+        """Replace the record in *directory*; when this returns, it survives a power failure.
+
+        Raises:
+            DriverError: The record cannot be written.
+        """
+        content = json.dumps(attrs.asdict(self)).encode()
+        path = directory / RECORD_FILE
+        try:
+            replace_durably(path, content + b"\n" + _checksum(content))
+        except OSError as error:
+            raise DriverError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _checksum(content: bytes) -> bytes:
+    return b"%08x" % zlib.crc32(content)
+
+
+@attrs.frozen
+class Inspection:
+    """The state of a store on disk.
+
+    Args:
+        record: The record; None if none can be read.
+        losses: The differences from the record, each as part of a sentence.
+        broken: The parts that are in a table and cannot be read, as table and name.
+    """
+
+    record: Record | None
+    losses: tuple[str, ...] = ()
+    broken: tuple[tuple[str, str], ...] = ()
+
+    def error(self, directory: Path) -> ConfigurationError:
+        """The error for a store that has losses."""
+        more = len(self.losses) - _MOST_NAMED
+        named = [*self.losses[:_MOST_NAMED], *([f"and {more} more"] if more > 0 else [])]
+        return ConfigurationError(
+            argument="path",
+            problem=f"{str(directory)!r} is a damaged store: {'; '.join(named)}",
+            remedy="Restore it from a backup, or pass `accept_loss` to open it with the remaining rows",
+        )
+
+
+async def inspect(driver: WritableDriver, database: str, directory: Path) -> Inspection:
+    """Read every part of a store, and compare its rows with the record."""
+    try:
+        record = Record.read(directory)
+    except (OSError, ValueError, KeyError, TypeError):
+        return Inspection(None, (f"{RECORD_FILE}, the record of its rows, cannot be read",))
+    tables = {table for (table,) in await rows_of(driver, _TABLES, database=database)}
+    if record is not None and (missing := [table for table in OWN_TABLES if table not in tables]):
+        return Inspection(record, tuple(f"the table {table} is missing" for table in missing))
+    damaged = await _damaged_parts(driver, database, sorted(tables))
+    losses = list(damaged.values())
+    if not damaged and tables.issuperset(OWN_TABLES):
+        losses = _differences(record, *await _count_rows(driver, database))
+    if losses and not damaged:
+        parts = await rows_of(driver, _DETACHED, database=database)
+        losses += [f"ClickHouse could not read {part} of {table}" for table, part in parts]
+    return Inspection(record, tuple(losses), tuple(damaged))
+
+
+async def _damaged_parts(
+    driver: WritableDriver, database: str, tables: Iterable[str]
+) -> dict[tuple[str, str], str]:
+    """A description of the damage for the table and the name of each damaged part."""
+    damaged = {}
+    for table in tables:
+        for part, is_intact, reason in await rows_of(driver, f"CHECK TABLE {database}.{table}"):
+            if not is_intact:
+                why = masked_text(reason, most=_LONGEST_REASON)
+                damaged[table, part] = f"part {part} of {table} is damaged ({why})"
+    return damaged
+
+
+def _differences(record: Record | None, requests: int, tags: int) -> list[str]:
+    if record is None:
+        return [f"{RECORD_FILE}, the record of its rows, is missing"] if requests or tags else []
+    wrong = []
+    if requests < record.requests:
+        wrong.append(f"{record.requests - requests:,} of its {record.requests:,} requests are missing")
+    if requests > record.requests and not record.is_moving:
+        wrong.append(f"{requests - record.requests:,} replaced requests have reappeared")
+    if tags < record.tags:
+        wrong.append(f"{record.tags - tags:,} of its {record.tags:,} tags are missing")
+    return wrong
+
+
+@attrs.define
+class RecordKeeper:
+    """Keeps the record of a store while loads change it; in memory there is none.
+
+    Args:
+        driver: The connection.
+        database: The database of the store.
+        directory: Its directory; None if it is in memory.
+        record: The current record.
+    """
+
+    driver: WritableDriver
+    database: str
+    directory: Path | None
+    record: Record = Record()
+
+    async def keep(self, record: Record) -> None:
+        """Write *record* unless it is the current one.
+
+        Raises:
+            DriverError: The record cannot be written.
+        """
+        if self.directory is not None and record != self.record:
+            await asyncio.to_thread(record.write, self.directory)
+        self.record = record
+
+    async def begin_move(self, replaced: int) -> None:
+        """Record that rows are being moved in, and that *replaced* rows are deleted first.
+
+        Raises:
+            DriverError: The record cannot be written.
+        """
+        remaining = max(0, self.record.requests - replaced)
+        await self.keep(Record(remaining, self.record.tags, is_moving=True))
+
+    async def end_move(self) -> None:
+        """Count the rows after a move.
+
+        Raises:
+            DriverError: The rows cannot be counted, or the record cannot be written.
+        """
+        if self.directory is not None:
+            await self.keep(Record(*await _count_rows(self.driver, self.database)))
+
+
+async def _count_rows(driver: WritableDriver, database: str) -> tuple[int, int]:
+    """The number of requests and of different tags in a store."""
+    requests = await rows_of(driver, f"SELECT count() FROM {database}.{REQUESTS_TABLE}")
+    tags = await rows_of(driver, f"SELECT count() FROM {database}.{TAGS_TABLE} FINAL")
+    return int(requests[0][0]), int(tags[0][0])
+
+
+Period = tuple[datetime, datetime]
+"""A start and an end; the end is excluded."""
+
+
+@attrs.frozen
+class Coverage:
+    """The time ranges of one organisation whose requests are stored.
+
+    Args:
+        periods: The time ranges, in order and without overlap.
+        newest: The time of the newest request.
+
+    >>> from datetime import UTC
+    >>> day = lambda number: datetime(2026, 11, number, tzinfo=UTC)
+    >>> covered = Coverage().plus(day(1), day(3)).plus(day(5), day(7))
+    >>> [(start.day, end.day) for start, end in covered.missing(day(2), day(9))]
+    [(3, 5), (7, 9)]
+    >>> len(covered.plus(day(3), day(5)).periods)
+    1
+    """
+
+    periods: tuple[Period, ...] = ()
+    newest: datetime | None = None
+
+    def plus(self, start: datetime, end: datetime) -> "Coverage":
+        """The coverage with one more period, which may overlap others or be empty."""
+        merged: list[Period] = []
+        for first, last in sorted([*self.periods, *([(start, end)] if start < end else [])]):
+            if merged and first <= merged[-1][1]:
+                merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+            else:
+                merged.append((first, last))
+        return attrs.evolve(self, periods=tuple(merged))
+
+    def with_newest(self, moment: datetime) -> "Coverage":
+        """The coverage after a request of this time."""
+        return attrs.evolve(self, newest=max(moment, self.newest or moment))
+
+    def missing(self, start: datetime, end: datetime) -> Iterator[Period]:
+        """The periods between *start* and *end* that are not covered, in order."""
+        for first, last in self.periods:
+            if start < min(first, end):
+                yield start, min(first, end)
+            start = max(start, last)
+        if start < end:
+            yield start, end
+
+
+def read_checkpoint(directory: Path, organization: UUID) -> Coverage:
+    """The coverage of an organisation; empty if the file is missing or damaged.
+
+    Raises:
+        ConfigurationError: The file cannot be read.
+    """
+    found = _read(directory).get(str(organization))
+    try:
+        return Coverage() if found is None else _coverage(found)
+    except (TypeError, ValueError, KeyError):
+        _LOG.warning("%s is damaged; the sync starts from the beginning", directory / CHECKPOINT_FILE)
+        return Coverage()
+
+
+def write_checkpoint(directory: Path, organization: UUID, coverage: Coverage) -> None:
+    """Replace the coverage of an organisation; when this returns, it survives a power failure.
+
+    Raises:
+        ConfigurationError: The file cannot be written.
+    """
+    newest = coverage.newest
+    entry = {
+        "covered": [[start.isoformat(), end.isoformat()] for start, end in coverage.periods],
+        "newest": None if newest is None else newest.isoformat(),
+    }
+    whole = {**_read(directory), str(organization): entry}
+    try:
+        replace_durably(directory / CHECKPOINT_FILE, json.dumps(whole, indent=1).encode())
+    except OSError as error:
+        raise _unusable(directory, "written", error) from error
+
+
+def delete_checkpoint(directory: Path) -> None:
+    """Forget the coverage, because rows are lost: the next sync reads everything again.
+
+    Raises:
+        ConfigurationError: The file cannot be deleted.
+    """
+    try:
+        (directory / CHECKPOINT_FILE).unlink(missing_ok=True)
+    except OSError as error:
+        raise _unusable(directory, "deleted", error) from error
+
+
+def _read(directory: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((directory / CHECKPOINT_FILE).read_bytes())
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        _LOG.warning("%s is damaged; the sync starts from the beginning", directory / CHECKPOINT_FILE)
+        return {}
+    except OSError as error:
+        raise _unusable(directory, "read", error) from error
+    return found if isinstance(found, dict) else {}
+
+
+def _coverage(entry: dict[str, Any]) -> Coverage:
+    coverage = Coverage()
+    for start, end in entry["covered"]:
+        coverage = coverage.plus(_moment(start), _moment(end))
+    newest = entry["newest"]
+    return coverage if newest is None else coverage.with_newest(_moment(newest))
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("it has no time zone")
+    return moment
+
+
+def _unusable(directory: Path, action: str, error: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        argument="path",
+        problem=f"{str(directory / CHECKPOINT_FILE)!r} cannot be {action}: {error.strerror}",
+        remedy="Check the permissions of the directory",
+    )
