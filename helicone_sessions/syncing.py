@@ -364,7 +364,7 @@ def _as_body(value: Any) -> str | None:
 
 
 def _between(start: datetime, end: datetime) -> Any:
-    """Return the condition for requests from *start* (included) to *end* (excluded), both in whole seconds."""
+    """Return the condition for requests from *start* up to but excluding *end*, in whole seconds."""
     before = F.request_created_at < end
     return before if start == _BEGINNING else (F.request_created_at >= start) & before
 
