@@ -44,7 +44,8 @@ OnProgress = Callable[[int, int | None], object]
 
 # The longest delay after which the service may store a request.
 OVERLAP: Final = timedelta(hours=1)
-# The intended number of requests in a period. After a kill, about this many are read again at most.
+# The intended number of requests in a period. After a kill, usually no more than this many requests are read
+# again.
 _AIM: Final = 10_000
 _FIRST_LENGTH: Final = timedelta(hours=1)
 _SHORTEST: Final = timedelta(minutes=1)
@@ -75,7 +76,7 @@ class SyncReport:
             ``cost``, because the metrics of the service are based on it.
         since: The start of the time range that was read; None if it starts with the first request of the
             account.
-        until: The end of that time range.
+        until: The end of the time range that was read.
         periods: The number of periods into which the time range was divided.
 
     >>> report = SyncReport(1200, 200, {}, 0, None, datetime(2026, 11, 1, tzinfo=UTC), 3)
@@ -125,7 +126,7 @@ async def sync(
             None if the service does not report it.
 
     Raises:
-        MissingExtra: The extra ``local`` is not installed.
+        MissingExtra: The ``local`` extra is not installed.
         ConfigurationError: An argument is invalid, or the store cannot be opened.
         HeliconeError: A call failed after all retries. The requests that were copied before it remain in the
             store.

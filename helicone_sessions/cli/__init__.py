@@ -130,7 +130,7 @@ _MORE: Final = {
 
 
 def main() -> None:
-    """Run the command that the command-line arguments name."""
+    """Run the command given on the command line."""
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - it stays open to the end
     if isinstance(sys.stdout, TextIOWrapper):
         # A terminal shows ? for characters that it does not support. Files and pipes get all characters, as

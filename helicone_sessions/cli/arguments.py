@@ -83,7 +83,8 @@ class Times:
 
     Args:
         last: How far back to look, e.g. 90m, 12h, 7d or 2w.
-        begin: The start of the time range, e.g. 2026-11-01 or 2026-11-01T18:00Z, by default in --time-zone.
+        begin: The start of the time range, e.g. 2026-11-01 or 2026-11-01T18:00Z. If it has no time zone,
+            --time-zone applies.
         end: The end of the time range; now by default.
         time_zone: The time zone for dates and days, e.g. Europe/Berlin; UTC by default.
     """

@@ -36,7 +36,7 @@ _OPTIONS: Final = {
     "proxy": "the proxy in the environment",
 }
 _OPTIONS_OF: Final[Mapping[str, Mapping[str, str]]] = {"serve": {"api_key": "HELICONE_SESSIONS_SERVER_KEY"}}
-# Remedies for options that replace remedies which only apply to Python.
+# Remedies by option. They replace remedies that apply only to Python.
 _REMEDIES: Final = {
     "HELICONE_API_KEY": "Run `export HELICONE_API_KEY=sk-helicone-...` with a key from Helicone's settings"
     " page; `helicone-sessions demo` needs none",
@@ -45,7 +45,7 @@ _REMEDIES: Final = {
 }
 # In the parts of an error, other arguments are in backticks.
 _OTHER_ARGUMENT: Final = re.compile(r"`(\w+)`")
-# Names under which other programs have our options.
+# The options of other programs, with the names of ours.
 _ELSEWHERE: Final = {
     "--since": "--from",
     "--start": "--from",

@@ -207,11 +207,11 @@ def metrics(
         top: The number of values of the column to keep, those with the highest total cost.
         every: Divide the time range into periods of this length, e.g. 1d or 6h.
         quantity: The quantity to show in a plot or in a table of several periods.
-        percentile: A quantile of all sessions to add to the table, p50, p75, p95, p99 or p99.9. Repeat it for
+        percentile: A quantile of all sessions to add to the table: p50, p75, p95, p99 or p99.9. Repeat it for
             more. On the service, each takes one extra query per cell.
         exact: Get exact totals of sessions, requests and dollars from the service as well. This takes one
             extra query per cell.
-        compare: Compare with the preceding time range of the same length.
+        compare: Compare the time range with the preceding one of the same length.
         fail_if: Exit with code 6 if a condition is met, e.g. 'dollars_total > 100' or, with --compare
             previous, 'dollars_p95 > 1.5x'. Repeat it for more.
         output: The format of the output.

@@ -49,14 +49,14 @@ def serve(
     max_seconds: float = 60.0,
     max_memory: int | None = None,
 ) -> None:
-    """Answer queries from your own data like the service, until Ctrl-C or SIGTERM.
+    """Answer queries from your own data as the service would, until Ctrl-C or SIGTERM.
 
     Clients need the key in HELICONE_SESSIONS_SERVER_KEY. If it is not set, a random key is generated and
     shown. Each request is logged as a line on standard error.
 
     Args:
         data: A .jsonl, .json, .csv or .parquet file of requests (also .gz) to load first, or a pattern in
-            quotes, e.g. 'exports/*.jsonl'; repeat it for more.
+            quotes, e.g. 'exports/*.jsonl'. Repeat it for more.
         loading: How the files are read.
         without_unsessioned: Leave out requests without a session id, which otherwise count as one session.
         sample: Load a sample month that ends now, as in the demo.
@@ -68,7 +68,7 @@ def serve(
             requests are copied.
         clickhouse: Answer from this ClickHouse server instead, e.g. http://user@host:8123/database. Put its
             password into HELICONE_SESSIONS_CLICKHOUSE_PASSWORD, because other users can see the arguments.
-        organization: The organisation to answer for, if the data holds several.
+        organization: The organisation to answer for, if the data contains several.
         host: The address to listen on. Other machines can connect only if HELICONE_SESSIONS_SERVER_KEY is
             set.
         port: The port to listen on; 0 for a free one.

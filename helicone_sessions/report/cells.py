@@ -37,7 +37,7 @@ Quantity = Literal[
     "seconds_p99.9",
     "dollars_p99.9",
 ]
-"""The name of a number of a cell: a mean, a quantile, a total, or the value at which a histogram is cut."""
+"""The name of a quantity of a cell: a mean, a quantile, a total, or the value where a histogram is cut."""
 
 _METRICS: Final = {unit: name for name, unit in UNITS.items()}
 _MEANINGS: Final = {
@@ -53,7 +53,7 @@ CUTS: Final[tuple[Quantity, ...]] = ("requests_cut", "seconds_cut", "dollars_cut
 
 
 def quantiles(levels: "tuple[PSize, ...]") -> tuple[Quantity, ...]:
-    """Return the quantities of the given quantile levels.
+    """Return the names of the quantities for the given quantile levels.
 
     >>> quantiles(("p95",))
     ('requests_p95', 'seconds_p95', 'dollars_p95')
@@ -180,7 +180,7 @@ def cut_of(query: SessionMetricsQuery | None) -> str:
 
 
 def quantity_title(name: Quantity, query: SessionMetricsQuery) -> str:
-    """Return the title of a table or picture that shows one quantity.
+    """Return the title of a table or plot that shows one quantity.
 
     >>> quantity_title("seconds_cut", SessionMetricsQuery(p_size="p95"))
     "Seconds from a session's first request to its last, at about p95"

@@ -61,7 +61,7 @@ class Change:
 
 @attrs.frozen(repr=False)
 class GridComparison(Tabular):
-    """The cells of two grids, paired; `MetricsGrid.compare` returns it.
+    """The paired cells of two grids, as returned by `MetricsGrid.compare`.
 
     Args:
         pairs: Pairs of a cell and the matching cell of the earlier grid, segment by segment.
@@ -140,7 +140,7 @@ def comparison_to_html(comparison: GridComparison, quantity: Quantity = "dollars
 
     Args:
         comparison: The comparison.
-        quantity: The number to compare.
+        quantity: The quantity to compare.
 
     Raises:
         ValueError: There is no quantity of that name.
@@ -162,7 +162,7 @@ def comparison_to_terminal(
 
     Args:
         comparison: The comparison.
-        quantity: The number to compare.
+        quantity: The quantity to compare.
 
     Raises:
         ValueError: There is no quantity of that name.

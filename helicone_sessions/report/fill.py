@@ -40,9 +40,7 @@ EVERYTHING: Final = "all"
 SAMPLED_PARTS, SAMPLED_PAGE = 10, 1000
 
 By = Mapping[Any, Condition] | Column | str
-"""The segments: a mapping of names to filters, or a column such as ``F.model`` or ``"model"``, each value of
-which is a segment.
-"""
+"""The segments: filters by name, or a column such as ``F.model`` or ``"model"``, one segment per value."""
 Segments = dict[Hashable, Filter]
 
 
@@ -60,7 +58,7 @@ class RequestStream(Protocol):
 
 
 def named_segments(by: Mapping[Any, Condition]) -> Segments:
-    """Return the filters of segments by name.
+    """Return the filters of the segments, by name.
 
     Raises:
         FilterTypeError: A value is not a filter.
@@ -246,7 +244,7 @@ class Plan:
         )
 
     def _span(self, period: Period | None) -> Period:
-        """Return *period*; if it is None, return a period that spans all periods."""
+        """Return *period*, or a period that spans all periods if it is None."""
         if period is not None:
             return period
         first, last = self.periods[0], self.periods[-1]
@@ -385,7 +383,8 @@ def _with_figures(cell: GridCell, figures: CellFigures, levels: tuple[PSize, ...
 def _levels(plan: Plan, cell: GridCell) -> list[PSize | None]:
     """Return the levels to query for a cell.
 
-    They are None, which is its main query, and each quantile that this query does not return.
+    None stands for the main query of the cell. The other levels are the quantiles that this query does not
+    return.
     """
     cut = cell.query.cut
     return [None, *(level for level in plan.percentiles if cut.both_ends or level != cut.p_size)]
@@ -434,7 +433,10 @@ def _end(metrics: SessionMetrics, name: str) -> float | None:
 
 
 def _estimate(metrics: SessionMetrics, query: SessionMetricsQuery) -> CellSums:
-    """Estimate the sums from the number of drawn sessions, which is at least the share at the cut."""
+    """Estimate the sums of a cell from the number of drawn sessions.
+
+    The drawn sessions are at least the share of all sessions that the cut includes.
+    """
     average = metrics.average
     if average.session_count is None:
         return CellSums(0, 0, 0.0)

@@ -60,7 +60,7 @@ _MOST_NAMES: Final = 8
 
 @attrs.frozen(repr=False)
 class MetricsGrid(Tabular):
-    """Metrics by segment and period; `metrics_grid` returns it.
+    """Metrics by segment and period, as returned by `metrics_grid`.
 
     Iterating over a grid yields its cells, segment by segment. ``grid[segment, period]`` is one cell, where
     the period is an index, a `Period`, or a datetime or date in the period. ``grid[segment]`` is a tuple of
@@ -401,7 +401,7 @@ async def metrics_grid(
 
     The embedded engine runs one statement for the whole grid. The service is queried cell by cell. If the
     call is cancelled, the `asyncio.CancelledError` has an attribute ``grid``, which contains the completed
-    cells. Its method `MetricsGrid.ask_again` runs the remaining queries.
+    cells. To run the remaining queries, call `MetricsGrid.ask_again` on that grid.
 
     Args:
         client: The client that runs the queries. Its limits apply to the whole grid.

@@ -132,10 +132,10 @@ def plot_grid(
 ) -> "Axes":
     """Draw one quantity of each cell of a grid, as lines over time or as a heatmap.
 
-    Each segment has one line. If the grid has only one period, each segment has a bar instead. Failed cells
-    leave a gap in a line and are crossed out in a heatmap. In a heatmap, a dash marks a cell without
-    sessions. Partial periods have hollow markers. If there are many segments, only the segments with the
-    highest values are drawn.
+    In a line plot, each segment has one line, or one bar if the grid has only one period. Failed cells leave
+    a gap in a line and are crossed out in a heatmap. In a heatmap, a dash marks a cell without sessions.
+    Partial periods have hollow markers. If there are many segments, only the segments with the highest values
+    are drawn.
 
     Args:
         grid: The grid.

@@ -165,8 +165,8 @@ class FakeHelicone:
 
     The fake rejects the same requests as the open-source server, with the same messages: requests with a
     wrong path (404), a missing or wrong key (401), a malformed key (400), or a body that breaks the contract
-    (400). It also rejects filters of which the real server would silently ignore a part. It records such
-    filters, and bodies that break the contract, in ``complaints``.
+    (400). It also rejects filters that the real server would evaluate only in part without reporting an
+    error. It records such filters, and bodies that break the contract, in ``complaints``.
 
     Args:
         api_key: The key that clients must send.
@@ -174,12 +174,12 @@ class FakeHelicone:
         port: The port to listen on; 0 selects a free one.
         clock: The clock for the rate limit and for the times of recorded requests. The default is the current
             clock.
-        strict: Whether to reject filters of which the real server would ignore a part, and to raise an
+        strict: Whether to reject filters that the real server would evaluate only in part, and to raise an
             `AssertionError` at the end of the block if there are complaints. If false, the fake answers such
             filters as the contract requires.
         patience: The real time, in seconds, after which `until` and the other waiting methods fail.
-        traps: The ways in which the lists of sessions and requests deviate from the contract, as real servers
-            do.
+        traps: Deviations from the contract in the lists of sessions and requests, as they occur on real
+            servers.
 
     Attributes:
         requests: The requests in order of arrival, as `RecordedRequest`.
@@ -400,7 +400,9 @@ class FakeHelicone:
         await self.until(lambda: len(self.requests) >= requests)
 
     def wait_until(self, condition: Callable[[], object]) -> None:
-        """Wait until a condition is true, in a test that is not async; the server runs in a thread.
+        """Wait until a condition is true, from a test that is not async.
+
+        The server must run in a thread, as it does in a ``with`` block.
 
         Args:
             condition: As in `until`.
@@ -418,7 +420,9 @@ class FakeHelicone:
             time.sleep(_SECONDS_BETWEEN_CHECKS)
 
     def wait_for_requests(self, requests: int) -> None:
-        """Wait until a number of requests has arrived, in a test that is not async.
+        """Wait until a number of requests has arrived, from a test that is not async.
+
+        The server must run in a thread, as it does in a ``with`` block.
 
         Args:
             requests: The number of requests since the start.
@@ -477,7 +481,7 @@ class FakeHelicone:
 
     def _complain(self, kind: type[BaseException] | None) -> None:
         __tracebackhide__ = True
-        # Do not hide an error of the test.
+        # Do not hide an error that the test raised.
         if self.strict and self.complaints and kind is None:
             raise AssertionError(
                 "\n  ".join(["the requests break the contract or would be misread:", *self.complaints])

@@ -76,7 +76,7 @@ _MASKS = {"authorization": "Bearer ***", "proxy-authorization": "***"}
 
 
 def masked(headers: "CIMultiDictProxy[str]") -> "CIMultiDict[str]":
-    """Return a copy of the headers in which the key is masked, whatever its form."""
+    """Return a copy of the headers with the key masked."""
     return CIMultiDict((name, _MASKS.get(name.lower(), value)) for name, value in headers.items())
 
 

@@ -45,8 +45,8 @@ class VirtualClock:
     """A clock on which waits take no time.
 
     `sleep` moves the time forward and returns after yielding to the event loop once. After `stop`, only
-    `advance` moves the time, and sleepers wait until it does. A client uses the clock that is current when it
-    is created to wait for retries and the rate limit. To install a virtual clock, use
+    `advance` moves the time, and sleepers wait until it does. For retries and the rate limit, a client uses
+    the clock that is current when the client is created. To install a virtual clock, use
     ``helicone_sessions.clock.replaced`` or the ``helicone_server`` fixture.
 
     Args:

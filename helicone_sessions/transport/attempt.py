@@ -1,4 +1,4 @@
-"""One query: a slot, the rate gate, attempts, and the waits between them."""
+"""Sends queries: waits for a slot and for the rate limit, and retries failed attempts."""
 
 import asyncio
 import copy
@@ -30,12 +30,12 @@ from helicone_sessions.transport.retry import RetryPolicy, takes_too_long
 _LOG: Final = logging.getLogger("helicone_sessions")
 _Failure = TransportError | APIError
 _Identity = tuple[Endpoint[Any, Any], bytes, bool]
-# Any stands for the answer of the endpoint.
+# Any is the type of the endpoint's answer.
 _Outcome = Any | HeliconeError
 
 
 class Slots:
-    """A semaphore that hands out free slots without awaiting.
+    """A semaphore whose free slots can be taken without awaiting.
 
     Compared with `asyncio.Semaphore`, it saves 1.4 µs per query. An aiohttp request takes 75 µs (CPython
     3.11).
@@ -53,7 +53,10 @@ class Slots:
         self._line: deque[asyncio.Future[None]] = deque()
 
     def try_take(self) -> bool:
-        """Take a slot if one is free and return True, otherwise return False; `release` returns the slot."""
+        """Take a slot if one is free, and return whether it was.
+
+        Call `release` to return the slot.
+        """
         if not self._free:
             return False
         self._free -= 1
@@ -137,7 +140,7 @@ class Sender:
 
         Args:
             call: The endpoint and the request body.
-            observer: Measures the times and calls the hooks; None without hooks.
+            observer: Measures times and calls the hooks; None without hooks.
 
         Raises:
             TransportError: No response arrived.
@@ -170,7 +173,7 @@ class Sender:
                 waiting.set_result(outcome)
 
     async def _shared(self, identity: _Identity, observer: Observer | None) -> Any:
-        """The answer to a call in progress, or None if its query was cancelled."""
+        """Wait for the answer to an identical call in progress; return None if its query was cancelled."""
         running = self._running[identity]
         if running is None:
             running = self._running[identity] = asyncio.get_running_loop().create_future()
@@ -208,7 +211,7 @@ class Sender:
     async def _attempt(self, query: _Progress) -> Any | _Failure:
         """Run one attempt of a query that has passed the gate, and return its outcome.
 
-        A failure is returned, not raised. That way no traceback contains frames that hold the key.
+        It returns failures instead of raising them, so that no traceback contains frames with the key.
         """
         gate, observer = self.gate, query.observer
         sent_at = gate.clock.now()
@@ -271,8 +274,8 @@ class Sender:
         """Wait until the next attempt may start.
 
         Raises:
-            TransportError: There is no next attempt; this is the failure of the last one.
-            APIError: There is no next attempt; this is the failure of the last one.
+            TransportError: There is no next attempt, and the last one failed without a response.
+            APIError: There is no next attempt, and the last response was an error.
         """
         policy, clock = self.policy, self.gate.clock
         query.failed, query.failed_at = failed, clock.now()

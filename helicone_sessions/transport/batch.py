@@ -1,4 +1,4 @@
-"""Run many queries with limited concurrency; pull the input as slots become free."""
+"""Runs many queries with limited concurrency, and pulls the input as slots become free."""
 
 import asyncio
 from collections.abc import (

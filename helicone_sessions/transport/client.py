@@ -121,7 +121,7 @@ class HeliconeClient(Listings):
         from helicone_sessions.transport.attempt import Sender, Slots
         from helicone_sessions.transport.connection import Connection
 
-        # The caller's session brings its own proxy settings.
+        # A session that the caller passed in has its own proxy settings.
         settings = resolve(api_key, region, base_url, looks_for_proxy=session is None)
         self._settings = settings
         self._base_url = settings.masked(str(settings.base_url))
@@ -221,11 +221,11 @@ class HeliconeClient(Listings):
 
         Args:
             query: A complete query, or a filter to combine with the other arguments. None selects everything.
-            name_contains: A part of the session name, as in `SessionMetricsQuery`.
+            name_contains: Only sessions of this name, as in `SessionMetricsQuery`.
             time_filter: The time range of the requests.
             p_size: The percentile at which the histograms are cut.
-            use_interquartile: Cut the histograms at both ends.
-            timezone_difference: Minutes west of UTC.
+            use_interquartile: Whether to cut the histograms at both ends.
+            timezone_difference: The offset of the time zone, in minutes west of UTC.
 
         Raises:
             FilterError: The query cannot be built or sent. Nothing was sent.
@@ -288,8 +288,8 @@ class HeliconeClient(Listings):
 
         Args:
             queries: A mapping or an iterable of queries or filters.
-            return_errors: Return the errors of failed queries in place of their metrics. By default, the
-                first error is raised and the remaining queries are cancelled.
+            return_errors: Whether to return the errors of failed queries in place of their metrics. By
+                default, the first error is raised and the remaining queries are cancelled.
             on_progress: Called after each outcome with three numbers: the finished queries, all queries (None
                 if the length of the input is unknown), and the failed queries.
 
@@ -355,7 +355,7 @@ class HeliconeClient(Listings):
 
         Args:
             queries: A mapping, an iterable or an async iterable of queries or filters.
-            ordered: Yield the outcomes in the order of the input.
+            ordered: Whether to yield the outcomes in the order of the input.
 
         Returns:
             An async iterable of `MetricsOutcome`. If the service refuses the key, it yields the outcome with

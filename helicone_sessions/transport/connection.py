@@ -1,4 +1,4 @@
-"""The connections of a client; the only module of the core that uses aiohttp sessions."""
+"""The connections of a client, which use aiohttp."""
 
 import asyncio
 import platform
@@ -295,7 +295,7 @@ class Connection:
         failed.is_lasting = isinstance(error, (*_NO_CERTIFICATE, UnicodeError)) or (
             isinstance(error, aiohttp.ClientHttpProxyError) and error.status < 500
         )
-        # Other aiohttp errors contain parts of a request or response, and with a proxy also its password.
+        # Other aiohttp errors contain parts of a request or response and, behind a proxy, its password.
         has_no_secret = isinstance(error, OSError) and self._settings.proxy is None
         return failed, error if has_no_secret else None
 

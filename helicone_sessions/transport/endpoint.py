@@ -18,7 +18,7 @@ Region = Literal["us", "eu"]
 
 _SALT: Final = os.urandom(16)
 _REGIONS: Final[dict[str, str]] = {"us": "https://api.helicone.ai", "eu": "https://eu.api.helicone.ai"}
-# Matches the path of a complete endpoint as well, as users copy it from the API documentation.
+# Also matches the path of a complete endpoint, which users may copy from the API documentation.
 _ENDPOINT: Final = re.compile(r"/v1/*$|/v1/+(?:session|request)(?:/.*)?$")
 
 
@@ -70,7 +70,7 @@ def resolve(
     *,
     looks_for_proxy: bool = True,
 ) -> Settings:
-    """Determine the settings from the arguments, and from the environment for omitted ones.
+    """Read the settings from the arguments or, where these are omitted, from the environment.
 
     Raises:
         ConfigurationError: There is no key, or an argument is invalid.
@@ -151,7 +151,7 @@ def _url_of(text: str) -> URL:
 
 
 def _check_host(url: URL, argument: str) -> None:
-    """Check that the host can be encoded: aiohttp would raise UnicodeError only at the first query."""
+    """Check that the host can be encoded; otherwise aiohttp would raise UnicodeError at the first query."""
     host = url.raw_host or ""
     try:
         host.encode("idna")

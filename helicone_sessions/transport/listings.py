@@ -61,7 +61,7 @@ _LOG: Final = logging.getLogger("helicone_sessions")
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _SECOND: Final = timedelta(seconds=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-# Conditions on so many ids take about a sixteenth of the largest statement.
+# Conditions on this number of ids take up about a sixteenth of the largest statement.
 _IDS_OF_A_QUERY: Final = 200
 _BEYOND_THE_END: Final = 1_000_000_000
 _NEWEST_FIRST: Final = "-created_at"
@@ -133,9 +133,9 @@ class Listings:
             search: A part of the session id or name; case is ignored.
             sort: A field of `Session`, or ``duration``. Put ``-`` in front for descending order.
             limit: The maximum number of sessions; None for all.
-            whole_sessions: Compute the totals and times of these sessions from all their requests, including
-                those outside *time_filter*, instead of only from the matching ones. This takes one extra API
-                call per 200 sessions.
+            whole_sessions: Whether to compute the totals and times of these sessions from all their requests,
+                including those outside *time_filter*, instead of only from the matching ones. This takes one
+                extra API call per 200 sessions.
 
         Raises:
             FilterError: An argument is invalid or cannot be sent. Nothing was sent.
@@ -180,7 +180,8 @@ class Listings:
             time_filter: The time range of the requests.
             name: The complete session name.
             search: A part of the session id or name; case is ignored.
-            whole_sessions: Compute the totals from all requests of each session, as in `get_sessions`.
+            whole_sessions: Whether to compute the totals from all requests of each session, as in
+                `get_sessions`.
 
         Raises:
             HeliconeError: As in `get_sessions`. Sessions from earlier pages have already been yielded.
@@ -208,7 +209,7 @@ class Listings:
         name: str | None = None,
         search: str = "",
     ) -> Coroutine[Any, Any, SessionCount]:
-        """Count the sessions that have matching requests, and total these requests.
+        """Count the sessions that have matching requests, and compute the totals of these requests.
 
         With conditions on whole sessions, such as ``F.session_total_cost > 5``, the open-source server
         returns an error.
@@ -299,7 +300,7 @@ class Listings:
         At the end, it compares the number of requests with `count_requests`.
 
         Args:
-            filter: Conditions on requests; None for all. Conditions on sessions are errors.
+            filter: Conditions on requests; None for all. Conditions on sessions raise an error.
             time_filter: The time range of the requests; None for all time until the call.
             page_size: The number of requests per page, from 1 to 1,000.
 
@@ -338,7 +339,7 @@ class Listings:
         """Count the matching requests.
 
         Args:
-            filter: Conditions on requests; None for all. Conditions on sessions are errors.
+            filter: Conditions on requests; None for all. Conditions on sessions raise an error.
             time_filter: The time range of the requests; None for all time. The open-source server drops
                 fractions of a second.
 
@@ -474,7 +475,7 @@ class _SessionList:
 
 
 def _identity(session: Session) -> bytes:
-    # A hash takes a fraction of the memory that 100,000 session names would take.
+    # Keep hashes: the names of 100,000 sessions would take several times the memory.
     text = f"{len(session.session_id)} {session.session_id}{session.session_name}"
     return blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
 

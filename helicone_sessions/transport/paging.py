@@ -2,9 +2,9 @@
 
 The server removes duplicate rows only after it has cut a page. A page can therefore be shorter than requested
 even if more rows follow, and only an empty page marks the end of the list. The server sorts rows by time; the
-order of rows with the same time is arbitrary. Other rows move when a row is stored during the call, or when
-the first request of a session is. For this reason, pages overlap where that is cheap. If rows may be missing,
-the list is read again until it has as many rows as the server counts.
+order of rows with the same time is arbitrary. If rows are stored during the call, including the first
+requests of new sessions, other rows move. For this reason, pages overlap where that is cheap. If rows may be
+missing, the list is read again until it has as many rows as the server counts.
 """
 
 import logging
@@ -20,8 +20,8 @@ from helicone_sessions.transport.retry import takes_too_long
 _LOG: Final = logging.getLogger("helicone_sessions")
 # The number of successful pages after which the page size grows again.
 _STEADY: Final = 8
-# The number of passes in a row without a new row after which reading stops: if the server counts more rows,
-# and if it cannot count.
+# Reading stops after this many passes in a row without a new row. The first number applies if the server
+# counts more rows, the second if it cannot count.
 _MOST_VAIN_PASSES: Final = 10
 _VAIN_PASSES_WITHOUT_COUNT: Final = 3
 _SECOND: Final = timedelta(seconds=1)
@@ -29,7 +29,7 @@ _SECOND: Final = timedelta(seconds=1)
 Row = TypeVar("Row")
 Query = TypeVar("Query")
 Count = Callable[[], Awaitable[int | None]]
-"""The number of rows on the server; None if the server does not count them."""
+"""Returns the number of rows on the server, or None if the server cannot count them."""
 
 
 @attrs.define(eq=False)
@@ -94,7 +94,7 @@ async def every_row(
     """Yield all rows of a list, page by page, each row exactly once.
 
     Raises:
-        UnexpectedResponse: The pages lack rows that the server counts.
+        UnexpectedResponse: The server counts more rows than its pages contain.
         HeliconeError: A page cannot be read.
     """
     seen: set[Any] = set()
@@ -191,7 +191,7 @@ class TimeOrdered(Generic[Query, Row]):
             end: The second after the last; None for no limit.
 
         Raises:
-            UnexpectedResponse: The pages lack rows that the server counts.
+            UnexpectedResponse: The server counts more rows than its pages contain.
             HeliconeError: A page cannot be read.
         """
         whole = self.between(start, end)

@@ -27,8 +27,8 @@ LONGEST_WINDOW: Final = 3600.0
 _UNKNOWN: Final = 8.0
 # The clock of a server that counts in milliseconds can be a millisecond behind.
 _MARGIN: Final = 0.001
-# After refusals, the precision in seconds to which the reset is searched, and the number of refusals this may
-# take.
+# After a refusal, the search for the exact reset stops at this precision in seconds, or after this many
+# refusals.
 _EXACT: Final = 0.02
 _TRIALS: Final = 8
 # The longest pause, in seconds, after a refusal that requests none. Several of them outlast a 300-second
@@ -42,7 +42,7 @@ def check_seconds(argument: str, value: object) -> float:
     """Check that *value* is a number of seconds above 0, and return it.
 
     Raises:
-        ConfigurationError: *value* is anything else.
+        ConfigurationError: The value is invalid.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
         raise ConfigurationError(
@@ -55,7 +55,7 @@ def check_count(argument: str, value: object, *, least: int = 1) -> int:
     """Check that *value* is a whole number of at least *least*, and return it.
 
     Raises:
-        ConfigurationError: *value* is anything else.
+        ConfigurationError: The value is invalid.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigurationError(
@@ -83,8 +83,8 @@ class RateLimit:
     Args:
         requests: The number of requests, counted over all endpoints together.
         per: The length of the time span, in seconds.
-        burst: The number of requests that may be sent at once. The others are spread evenly; with 1, all
-            requests are. By default, all requests may be sent at once.
+        burst: The number of requests that may be sent at once. The remaining requests are spread evenly. With
+            1, all requests are spread evenly. By default, all requests may be sent at once.
 
     Raises:
         ConfigurationError: A number is out of range.
@@ -158,7 +158,7 @@ class Window:
     # The number of refusals since the last success or reset. After a refusal, requests are sent one at a
     # time, and the pauses double.
     _refusals: int = attrs.field(default=0, init=False)
-    # Refusals of requests sent before this time belong to the same wave.
+    # Refusals of requests sent before this time count as part of the same refusal.
     _refused_at: float = attrs.field(default=-math.inf, init=False)
     # Adds jitter, so that processes that were refused together do not retry together.
     _random: Callable[[], float] = random.random
@@ -176,7 +176,7 @@ class Window:
         The result is 0 if it may be sent now, and infinity if that depends on the next response.
 
         Args:
-            now: The current second.
+            now: The current time, in seconds.
         """
         if now < self._closed_until:
             return self._closed_until - now
@@ -313,7 +313,7 @@ def check_limit(value: Any) -> Limit | None:
     """Check that *value* is a `RateLimit`, a reusable async context manager or None, and return it.
 
     Raises:
-        ConfigurationError: *value* is anything else.
+        ConfigurationError: The value is invalid.
     """
     if hasattr(value, "gen"):
         raise ConfigurationError(
@@ -377,7 +377,7 @@ def _start_over() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    # Hold the lock during the fork: the thread that holds it otherwise would not exist in the child.
+    # Hold the lock during the fork. If another thread held it then, the child could never acquire it.
     os.register_at_fork(before=_SHARING.acquire, after_in_parent=_SHARING.release, after_in_child=_start_over)
 
 
@@ -413,7 +413,7 @@ class Gate:
         Call `answered` or `left` when the attempt ends.
 
         Args:
-            until: The time by which the query needs room.
+            until: The latest time at which the query may pass, in seconds.
         """
         if self._line or self._is_shut:
             return False
@@ -426,7 +426,7 @@ class Gate:
         Call `answered` or `left` when the attempt ends.
 
         Args:
-            until: The time by which the query needs room.
+            until: The latest time at which the query may pass, in seconds.
             on_wait: Called with the length of each wait in seconds, once it is known.
 
         Returns:
@@ -519,7 +519,10 @@ class Gate:
             _LOG.info("requests wait %.1f s for the rate limit", seconds)
 
     def look_again(self) -> None:
-        """Admit queries if there is room now; this method can be called from any thread."""
+        """Admit queries if there is room now.
+
+        This method can be called from any thread.
+        """
         if self._loop is not None:
             # If the loop has been closed in the meantime, none of its queries are in line.
             with suppress(RuntimeError):
@@ -576,7 +579,7 @@ class _Waiter:
         self._heard_until = -math.inf
 
     async def woken(self) -> None:
-        """Wait for a verdict or for a wait to report."""
+        """Wait until there is a verdict or a wait to report."""
         self._woken = self._loop.create_future()
         await self._woken
 

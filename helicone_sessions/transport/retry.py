@@ -31,7 +31,8 @@ _PASSING: Final = re.compile(
 _OF_SIZE: Final = re.compile(r"\b(timed[ -]out|timeout(_exceeded)?|memory limit)\b", re.IGNORECASE)
 # Quoted text comes from the query, which can contain such words as well.
 _QUOTED: Final = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`""")
-# 408: the server timed out before the request arrived. 425: it is too early in the connection to accept one.
+# 408: the server timed out before the request arrived. 425: the server does not accept requests so early in a
+# connection.
 _PASSING_STATUSES: Final = (408, 425)
 
 
@@ -54,7 +55,7 @@ def is_transient(error: HeliconeError) -> bool:
 
 
 def takes_too_long(error: HeliconeError) -> bool:
-    """Whether the query may succeed if it asks for fewer rows.
+    """Whether the query may succeed if it requests fewer rows.
 
     >>> takes_too_long(ServerError("a gateway's timeout", status=504))
     True
@@ -81,8 +82,9 @@ class RetryPolicy:
         longest_wait: The limit to which that maximum grows, in seconds.
         longest_asked: The longest wait, in seconds, that the service may request. If it requests a longer
             one, the query fails.
-        patience: The time after which a query that has only been refused fails, in seconds. With windows of
-            up to an hour, a query succeeds long before that, even if other processes use up the limit.
+        patience: The time in seconds after which a query fails if the rate limit has refused all its
+            attempts. With windows of up to an hour, a query succeeds long before that, even if other
+            processes use up the limit.
         random: Returns a number from 0 to 1. It adds jitter, so that clients that failed together do not
             retry together.
     """

@@ -89,7 +89,7 @@ class FilterWarnings:
             follows_contract: Whether the server has announced that it reads filters as the contract does.
 
         Raises:
-            FilterValueError: There are cautions, and the mode is ``"error"``.
+            FilterValueError: The mode is ``"error"``, and there are cautions.
         """
         if self._mode == "ignore" or (self._mode == "warn" and follows_contract):
             return ()
