@@ -202,8 +202,8 @@ def metrics(
         p_size: The quantile at which the histograms are cut.
         use_interquartile: Cut the histograms at both ends.
         name_contains: Only sessions of this name.
-        by: The segments: a column, e.g. model, for one segment per value; a column and values, e.g.
-            model=gpt-4o,o3; or a name and a filter, e.g. 'slow:latency > 5000'. Repeat the last two for more.
+        by: The segments: a column (model) for one segment per value, a column with values (model=gpt-4o,o3),
+            or a name with a filter ('slow:latency > 5000'). Repeat the last two for more.
         top: The number of values of the column to keep, those with the highest total cost.
         every: Divide the time range into periods of this length, e.g. 1d or 6h.
         quantity: The quantity to show in a plot or in a table of several periods.
@@ -353,7 +353,7 @@ def _leaves(node: Node) -> Iterator[Leaf]:
 
 
 def _announce(count: int, source: Source, *, is_confirmed: bool) -> None:
-    """Announce how long many queries will take and, in a terminal, ask whether to run them."""
+    """Announce how long the queries will take and, in a terminal, ask whether to run them."""
     if count < _MANY or source.is_local:
         return
     minutes = (math.ceil(count / _MANY) - 1) * _WINDOW_MINUTES
@@ -380,7 +380,10 @@ async def _metrics(report: _Report) -> tuple[SessionMetrics, bool]:
 
 
 async def _note_unsessioned(client: HeliconeClient, report: _Report) -> None:
-    """Report how many requests have no session id; on the service, this would take another query."""
+    """Report how many requests have no session id.
+
+    This is skipped on the service, where it would take another query.
+    """
     if report.source.without_unsessioned or not client.offers_grid:
         return
     query, has_none = report.query, F.session_id.is_empty()

@@ -52,7 +52,7 @@ def serve(
     """Answer queries from your own data as the service would, until Ctrl-C or SIGTERM.
 
     Clients need the key in HELICONE_SESSIONS_SERVER_KEY. If it is not set, a random key is generated and
-    shown. Each request is logged as a line on standard error.
+    shown. Each request is logged as one line on standard error.
 
     Args:
         data: A .jsonl, .json, .csv or .parquet file of requests (also .gz) to load first, or a pattern in

@@ -66,16 +66,15 @@ QUANTITIES: Final[tuple[Quantity, ...]] = get_args(Quantity)
 
 @attrs.frozen
 class CellSums:
-    """The numbers of sessions, requests and dollars of a cell.
+    """The numbers of sessions and requests in a cell, and their cost.
 
     Args:
         sessions: The number of sessions.
         requests: The number of requests.
         dollars: The cost of all requests, in dollars.
         is_exact: Whether the numbers are exact. Otherwise they are estimated from the number of drawn
-            sessions. An estimate may be too low by at most one session (three with ``use_interquartile``). It
-            may be too high by at most the share that the cut leaves out: 1/3 at p75, 5.3 % at p95, 0.1 % at
-            p99.9.
+            sessions. An estimate may be up to one session too low (three with ``use_interquartile``). It may
+            be too high by up to the share that the cut leaves out: 1/3 at p75, 5.3 % at p95, 0.1 % at p99.9.
 
     >>> CellSums(sessions=4, requests=12, dollars=1.0).is_exact
     True

@@ -598,7 +598,7 @@ def grid_to_terminal(grid: MetricsGrid, quantity: Quantity = "dollars_mean") -> 
 
 
 def _shown(grid: MetricsGrid) -> tuple[list[int | None], list[int | None], str]:
-    """Return the segments and periods that a table shows, and a sentence about those it leaves out."""
+    """Return the segments and periods to show in a table, and a sentence about those left out."""
     segments, periods = _indexes(grid, 0), _indexes(grid, 1)
     # If there is only one period, each segment is a line of the terminal table.
     most = _MOST_ROWS if len(grid.periods) == 1 else _MOST_COLUMNS

@@ -342,8 +342,8 @@ class FakeHelicone:
         """Apply a rate limit from now on; the default is the limit of Helicone's free tier.
 
         A window starts with the first request after the end of the previous window. Every response has the
-        headers ``RateLimit-Limit``, ``RateLimit-Remaining``, ``RateLimit-Reset`` and ``RateLimit-Policy``. A
-        request beyond the limit gets status 429 and a ``Retry-After`` header, and it counts as well
+        headers ``RateLimit-Limit``, ``RateLimit-Remaining``, ``RateLimit-Reset`` and ``RateLimit-Policy``.
+        Requests beyond the limit get status 429 and a ``Retry-After`` header, and are counted as well
         (observed, open-source server of July 2026).
 
         Args:

@@ -123,7 +123,7 @@ def metrics(
     Args:
         cost: The cost of each session in dollars.
         duration: The duration of each session in seconds.
-        count: The number of requests of each session.
+        count: The number of requests in each session.
         sessions: The number of sessions.
 
     >>> metrics(cost=0.5).average
@@ -408,7 +408,7 @@ class Held:
 class AnswerRules:
     """Selects the answer to each request.
 
-    The answers set for the next requests come first, followed by the rules, the latest first.
+    Answers to the next requests take precedence over rules, and later rules over earlier ones.
     """
 
     def __init__(self) -> None:

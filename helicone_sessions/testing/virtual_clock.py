@@ -15,7 +15,10 @@ class Notifier:
         self._waiting: set[asyncio.Future[None]] = set()
 
     async def wait_for(self, predicate: Callable[[], bool]) -> None:
-        """Wait until the predicate, which is checked after each notification, is true."""
+        """Wait until the predicate is true.
+
+        It is checked after each notification.
+        """
         while True:
             notified: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             # Register before the check; otherwise a notification from another thread could be missed in
@@ -79,7 +82,7 @@ class VirtualClock:
         """Sleep for a number of seconds, and append the number to ``slept``.
 
         Args:
-            seconds: The seconds, at least 0.
+            seconds: The number of seconds, at least 0.
         """
         self.slept.append(seconds)
         until = self.time + seconds
@@ -91,7 +94,7 @@ class VirtualClock:
         """Move the time forward.
 
         Args:
-            seconds: The seconds, at least 0.
+            seconds: The number of seconds, at least 0.
 
         Raises:
             ValueError: The number is negative.

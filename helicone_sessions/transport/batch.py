@@ -63,7 +63,9 @@ class MetricsOutcome(Generic[K]):
 
 
 def as_query(value: Any, key: object) -> SessionMetricsQuery:
-    """Return *value* as a query; *key* identifies it in errors.
+    """Convert a query or a filter to a query.
+
+    *key* identifies it in errors.
 
     Raises:
         FilterTypeError: *value* is neither a query nor a filter.

@@ -1,4 +1,4 @@
-"""The client, through which the core communicates with the service."""
+"""The client, which handles all communication with the service."""
 
 import asyncio
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping

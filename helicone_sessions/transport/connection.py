@@ -1,4 +1,4 @@
-"""The connections of a client, which use aiohttp."""
+"""The connections of a client, based on aiohttp."""
 
 import asyncio
 import platform
@@ -381,7 +381,7 @@ def _words(error: Exception) -> str:
 def _close_at_once(connector: aiohttp.BaseConnector | None) -> None:
     """Close the connections where nothing can be awaited.
 
-    ``close()`` closes them immediately; only its result would have to be awaited.
+    The first step of ``close()`` closes them. The rest, which only waits, is skipped.
     """
     if connector is not None:
         closing = connector.close().__await__()

@@ -133,9 +133,9 @@ class Listings:
             search: A part of the session id or name; case is ignored.
             sort: A field of `Session`, or ``duration``. Put ``-`` in front for descending order.
             limit: The maximum number of sessions; None for all.
-            whole_sessions: Whether to compute the totals and times of these sessions from all their requests,
-                including those outside *time_filter*, instead of only from the matching ones. This takes one
-                extra API call per 200 sessions.
+            whole_sessions: Whether the totals and times of a session cover all its requests, including those
+                outside *time_filter*, instead of only the matching ones. This takes one extra API call per
+                200 sessions.
 
         Raises:
             FilterError: An argument is invalid or cannot be sent. Nothing was sent.
@@ -180,8 +180,7 @@ class Listings:
             time_filter: The time range of the requests.
             name: The complete session name.
             search: A part of the session id or name; case is ignored.
-            whole_sessions: Whether to compute the totals from all requests of each session, as in
-                `get_sessions`.
+            whole_sessions: Whether the totals cover all requests of each session, as in `get_sessions`.
 
         Raises:
             HeliconeError: As in `get_sessions`. Sessions from earlier pages have already been yielded.
@@ -301,7 +300,7 @@ class Listings:
 
         Args:
             filter: Conditions on requests; None for all. Conditions on sessions raise an error.
-            time_filter: The time range of the requests; None for all time until the call.
+            time_filter: The time range of the requests; None for all time up to the call.
             page_size: The number of requests per page, from 1 to 1,000.
 
         Yields:
@@ -415,7 +414,7 @@ class _SessionList:
                 yield await self._whole(rows) if self.is_whole else rows
 
     async def _whole(self, rows: list[Session]) -> list[Session]:
-        """Replace each session by one whose totals cover all its requests, whatever their time."""
+        """Replace each session with one whose totals cover all its requests, at any time."""
         whole = {}
         always = TimeFilter(_EPOCH, max(self.query.time_filter.end, datetime.now(UTC) + timedelta(days=1)))
         for place in range(0, len(rows), _IDS_OF_A_QUERY):

@@ -408,7 +408,9 @@ class Gate:
         return self._budget.window.announced
 
     def try_enter(self, until: float = math.inf) -> bool:
-        """Pass the gate if there is room and no other query is waiting; return whether it did.
+        """Try to pass the gate, and return whether that was possible.
+
+        It is possible if there is room and no other query is waiting.
 
         Call `answered` or `left` when the attempt ends.
 
@@ -473,7 +475,7 @@ class Gate:
         self._set_timer(now, seconds)
 
     def _tell_waiting(self, now: float, seconds: float) -> None:
-        """Reject queries whose deadline comes before the end of the wait; tell the others how long it is."""
+        """Reject the queries whose deadline the wait would exceed, and report the wait to the others."""
         for waiter in self._line:
             if waiter.until <= (now if seconds == math.inf else now + seconds):
                 waiter.decide(False)

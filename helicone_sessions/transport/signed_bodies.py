@@ -1,4 +1,4 @@
-"""Reads request and response bodies from the signed URLs under which they are stored outside the service.
+"""Reads request and response bodies, which are stored outside the service under signed URLs.
 
 The client does not trust these URLs, because they come from the service. It sends no key with the requests,
 connects only to public addresses over https, and limits the size of the responses.
