@@ -215,7 +215,7 @@ def _documentation(page: str) -> str | None:
 def _app(command: str) -> "App":
     """Create the app with the command to run, or with all commands for the overview."""
     try:
-        import rich  # noqa: F401 - they are an extra
+        import rich  # noqa: F401 - an extra
         from cyclopts import App, Parameter
     except ImportError as error:
         raise MissingExtra("cli", package=error.name or "cyclopts", purpose="the command line") from error

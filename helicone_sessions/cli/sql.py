@@ -28,9 +28,9 @@ def sql(
     output: Output = "table",
     unconfined: bool = False,
 ) -> None:
-    """Run a ClickHouse SELECT statement on a store, which has the requests in the table `requests`.
+    """Run a ClickHouse SELECT statement on a store.
 
-    The statement runs in a process that can read only the store.
+    The table `requests` contains the requests. The statement runs in a process that can read only the store.
 
     Args:
         text: The statement, e.g. 'SELECT model, sum(cost) AS dollars FROM requests GROUP BY model'.

@@ -691,7 +691,7 @@ def grid_from_json(text: str | bytes) -> tuple[Plan, dict[Position, GridCell], s
     """
     try:
         return _parts(json.loads(text))
-    except Exception as error:  # noqa: BLE001 - any error means that the text is something else
+    except Exception as error:  # noqa: BLE001 - any error means that this is not the JSON of a grid
         raise ValueError(f"this is not the JSON of MetricsGrid.to_json(): {error!r}") from None
 
 

@@ -346,7 +346,7 @@ def check_installed() -> None:
         MissingExtra: matplotlib is not installed.
     """
     try:
-        import matplotlib.figure  # noqa: F401 - it is an extra
+        import matplotlib.figure  # noqa: F401 - an extra
     except ImportError as error:
         raise MissingExtra("plot", package="matplotlib", purpose="a picture") from error
 

@@ -313,7 +313,10 @@ def _created_at(request: Request) -> datetime:
 
 
 def _of_session(session: Session, leaf: Leaf) -> Any:
-    """Return the value of a column for a session; of its request columns, only session id and name are known."""
+    """Return the value of a column for a session.
+
+    Of the columns of requests, only the session id and name are known.
+    """
     if leaf.column.table == SESSION_TABLE:
         name = leaf.column.name.removeprefix("session_")
         return getattr(session, name, UNKNOWN)

@@ -82,9 +82,9 @@ class HeliconeClient(Listings):
             `RateLimited` if the wait would exceed an hour.
         max_concurrency: The maximum number of concurrent queries. The service runs six database queries for
             each. If identical queries are in progress at the same time, only one of them is sent.
-        rate_limit: A limit to apply in addition to the service's: a `RateLimit`, or an async context manager,
-            which the client enters for each attempt. Clients with the same key in one process share what they
-            learn about the service's limit.
+        rate_limit: A limit of your own, in addition to the service's. Pass a `RateLimit`, or an async context
+            manager that the client enters for each attempt. Clients with the same key in one process share
+            what they learn about the service's limit.
         hooks: One or several `Hooks` that log, measure or trace queries, attempts and waits.
         cautions: How to react to a filter that the open-source server is known to read differently
             (`Filter.cautions`). ``"warn"`` issues a `HeliconeFilterWarning` once for each place in your code,
@@ -298,10 +298,10 @@ class HeliconeClient(Listings):
 
         Raises:
             HeliconeError: A query failed and *return_errors* is false. An `AuthenticationError` is raised in
-                any case, because no other query would succeed. The attribute ``answered`` of the error holds
+                any case, because no other query would succeed. The error has an attribute ``answered`` with
                 the metrics received so far, by key or, for an iterable, by position. If the call is
-                cancelled, the `asyncio.CancelledError` has this attribute as well; it is the cause of the
-                `TimeoutError` that ``asyncio.timeout`` raises.
+                cancelled, the `asyncio.CancelledError` has this attribute as well. If ``asyncio.timeout``
+                cancels it, the ``__cause__`` of the `TimeoutError` is that `asyncio.CancelledError`.
 
         >>> from helicone_sessions import F
         >>> from helicone_sessions.testing import FakeHelicone

@@ -322,7 +322,7 @@ def _call(hook: Hooks, method: str, *arguments: object) -> Any:
     """Call a method of a hook and return its result; an exception in it never ends the query."""
     try:
         return getattr(hook, method)(*arguments)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is a mistake in the hook
+    except Exception as error:  # noqa: BLE001 - any exception is a mistake in the hook
         # Leave out the message of the exception: it may quote the arguments.
         where = "".join(traceback.format_tb(error.__traceback__))
         name = f"{type(hook).__name__}.{method}"

@@ -34,7 +34,7 @@ class Place:
 
 def callers_place() -> Place:
     """Find the innermost line of the call stack outside this package and asyncio."""
-    frame = sys._getframe(1)  # noqa: SLF001 - the one way to the caller, as warnings itself takes it
+    frame = sys._getframe(1)  # noqa: SLF001 - the only way to find the caller; warnings does the same
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _INSIDE:
         frame = frame.f_back
     return Place(frame.f_code.co_filename, frame.f_lineno, frame.f_globals)
