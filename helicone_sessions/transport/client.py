@@ -82,7 +82,7 @@ class HeliconeClient(Listings):
             `RateLimited` if the wait would exceed an hour.
         max_concurrency: The maximum number of concurrent queries. The service runs six database queries for
             each. If identical queries are in progress at the same time, only one of them is sent.
-        rate_limit: A limit of your own, in addition to the service's. Pass a `RateLimit`, or an async context
+        rate_limit: Your own limit, in addition to the service's. Pass a `RateLimit`, or an async context
             manager that the client enters for each attempt. Clients with the same key in one process share
             what they learn about the service's limit.
         hooks: One or several `Hooks` that log, measure or trace queries, attempts and waits.
