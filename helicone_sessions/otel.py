@@ -44,8 +44,8 @@ class OpenTelemetryHooks(Hooks):
     the query starts, even in a batch. The span of a query or attempt is current while the query or attempt
     runs. The spans of attempts follow the stable semantic conventions for HTTP clients.
 
-    Spans never contain keys, answers or error messages. They contain no filter or other part of a query,
-    unless you pass *record_filter*.
+    Spans never contain keys, answers or error messages. They contain no part of a query either, except the
+    filter if you set *record_filter*.
 
     Args:
         tracer_provider: The provider that creates the spans; the default is the global provider.

@@ -111,7 +111,7 @@ async def sync(
     changes a request later, the store is not updated. Session tags are not copied.
 
     Args:
-        client: The client of the account.
+        client: A client for the account.
         path: The directory of the store, which is created if it is missing. You can also pass a running
             `LocalServer` that has a path; its answers include the requests of each period as soon as they are
             stored.

@@ -318,8 +318,8 @@ class Source:
         timeout: The time limit of one attempt, in seconds.
         max_concurrency: The maximum number of concurrent queries.
         path: Answer from this store instead: a directory filled by `serve --path` or `sync`.
-        data: Answer from this file of requests instead (.jsonl, .json, .csv or .parquet), or from a pattern
-            of files in quotes. Repeat it for more.
+        data: Answer from this file of requests instead (.jsonl, .json, .csv or .parquet), or from all files
+            that match a pattern in quotes. Repeat it for more.
         loading: How the files are read.
         without_unsessioned: Leave out requests without a session id, which otherwise count as one session.
     """

@@ -1,4 +1,4 @@
-"""Messages of the commands, and errors as text that names options instead of Python arguments."""
+"""Writes messages of the commands, and renders errors with options instead of Python arguments."""
 
 import os
 import re
@@ -125,7 +125,7 @@ def _advice(error: HeliconeError) -> str:
 
 
 def usage_error(error: "CycloptsError") -> str:
-    """Return the text of an error in the command line, and the command that shows the help."""
+    """Return the text of an error in the command line, with the command that shows the help."""
     command = shlex.join(["helicone-sessions", *_command(error)])
     return f"{_usage_problem(error)}\n  {command} --help shows the usage and examples"
 
@@ -180,7 +180,7 @@ def _missing(argument: str, command: str) -> str:
 
 
 def _unused_words(command: str, unused: list[str], tokens: list[str]) -> str:
-    """Return the error for words without an option: an unquoted filter, or a file."""
+    """Return the error for words that belong to no option, such as an unquoted filter or a file name."""
     if command in ("metrics", "filter", "sql"):
         first = tokens.index(unused[0]) - 1 if unused[0] in tokens else -1
         whole = " ".join([*(tokens[first : first + 1] if first > 0 else ()), *unused])

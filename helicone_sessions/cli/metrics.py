@@ -43,7 +43,7 @@ _CONDITION: Final = re.compile(r"\s*([\w.]+)\s*(>=|<=|>|<)\s*\$?(\d+(?:\.\d+)?)\
 class Alarm:
     """A condition on a quantity of a cell.
 
-    The limit is absolute, or relative to the earlier cell.
+    The limit is absolute or relative to the earlier cell.
 
     Args:
         text: The text of the condition.
@@ -162,7 +162,7 @@ class _Report:
     def query_count(self) -> int:
         """The number of queries.
 
-        The number of values of a column is not known in advance, so they count as one.
+        The values of a column are not known in advance, so they are counted as one query.
         """
         by, zone = self.grid["by"], self.grid["time_zone"]
         segments = len(by) if isinstance(by, Mapping) else 1

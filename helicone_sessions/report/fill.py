@@ -76,7 +76,7 @@ def group_by(by: Any, top: int | None) -> GroupBy | None:
 
     Raises:
         FilterTypeError: *by* has another type, or *top* is not a whole number.
-        FilterValueError: Grouping by this column is not possible, or *top* is given without a column.
+        FilterValueError: The column does not support grouping, or *top* is given without a column.
     """
     if by is None or isinstance(by, Mapping):
         if top is not None:
@@ -303,7 +303,7 @@ async def fill(
     Args:
         client: The client that runs the queries.
         plan: The properties that all cells share.
-        cells: The cells by position; they are replaced in place.
+        cells: The cells by position. They are replaced in place.
         on_progress: Called with the numbers of completed queries, all queries and failed queries.
 
     Raises:

@@ -160,8 +160,9 @@ _TOO_MANY: Final = Reply(429, {"error": "Too many requests, please try again lat
 class FakeHelicone:
     """A fake Helicone service on loopback, with the endpoints for metrics, sessions and requests.
 
-    With ``async with``, it runs in the current event loop. With ``with``, it runs in a thread. Use ``with``
-    in tests that are not async, that call ``asyncio.run``, or that use the event loop of another library.
+    In an ``async with`` block, it runs in the current event loop. In a ``with`` block, it runs in a thread.
+    Use ``with`` in tests that are not async, that call ``asyncio.run``, or that use the event loop of another
+    library.
 
     The fake rejects the same requests as the open-source server, with the same messages: requests with a
     wrong path (404), a missing or wrong key (401), a malformed key (400), or a body that breaks the contract

@@ -165,7 +165,7 @@ def _check_host(url: URL, argument: str) -> None:
 
 
 def _proxy(url: URL) -> URL | None:
-    """Return the proxy that the environment sets for *url*; loopback addresses use none.
+    """Return the proxy that the environment sets for *url*, or None for loopback addresses.
 
     With ``trust_env``, aiohttp would look it up for each request, which takes longer than the request itself.
     """

@@ -1,4 +1,4 @@
-"""Read a paged list completely, with each row exactly once, even if the list changes meanwhile.
+"""Reads paged lists completely, with each row exactly once, even if the list changes during the call.
 
 The server removes duplicate rows only after it has cut a page. A page can therefore be shorter than requested
 even if more rows follow, and only an empty page marks the end of the list. The server sorts rows by time; the

@@ -1,4 +1,4 @@
-"""Rate limits: the caller's policy (`Pace`), the service's (`Window`), and the gate that applies both."""
+"""The rate limits of the caller (`Pace`) and the service (`Window`), and the gate that applies them."""
 
 import asyncio
 import logging
@@ -530,7 +530,7 @@ class Gate:
                 self._loop.call_soon_threadsafe(self._admit)
 
     def shut(self) -> None:
-        """Close the gate: queries that are in line now, or enter it later, raise a `ConfigurationError`."""
+        """Close the gate: queries that are waiting now, or arrive later, raise a `ConfigurationError`."""
         self._is_shut = True
         for waiter in self._line:
             waiter.decide(False)
