@@ -409,11 +409,11 @@ async def metrics_grid(
         by: The segments. Pass a mapping of names to filters, for example ``F.model.is_each([...])``, or a
             column such as ``F.model``, ``"model"`` or ``F.properties["tier"]`` to get one segment per value.
             On the service, the values are taken from a sample of up to 10,000 requests, and
-            `MetricsGrid.note` says so. By default, there is one segment, "all".
+            `MetricsGrid.note` says so. By default, there is a single segment named "all".
         top: The number of values of the column to keep, those with the highest total cost; None for all.
         every: The length of a period, for example ``"1d"``, or a list of the time filters of all periods, for
-            example from `TimeFilter.split`. By default, there is one period, the time range of the query.
-            Each period includes its start.
+            example from `TimeFilter.split`. By default, the whole time range of the query is one period. Each
+            period includes its start.
         time_zone: The time zone of the periods. In a time zone, periods of whole days run from midnight to
             midnight. If it is omitted, a day is 24 hours, counted from the start of the time range.
         totals: Whether to get the totals of segments and periods as well. This takes one query per segment,

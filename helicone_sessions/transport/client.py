@@ -297,11 +297,11 @@ class HeliconeClient(Listings):
             If *queries* is a mapping, a dict with the same keys in the same order; otherwise a list.
 
         Raises:
-            HeliconeError: A query failed and *return_errors* is false. An `AuthenticationError` is raised in
-                any case, because no other query would succeed. The error has an attribute ``answered`` with
-                the metrics received so far, by key or, for an iterable, by position. If the call is
-                cancelled, the `asyncio.CancelledError` has this attribute as well. If ``asyncio.timeout``
-                cancels it, the ``__cause__`` of the `TimeoutError` is that `asyncio.CancelledError`.
+            HeliconeError: A query failed and *return_errors* is false. An `AuthenticationError` is always
+                raised, because no other query would succeed. The error has an attribute ``answered`` with the
+                metrics received so far, by key or, for an iterable, by position. If the call is cancelled,
+                the `asyncio.CancelledError` has this attribute as well. If ``asyncio.timeout`` cancels it,
+                the ``__cause__`` of the `TimeoutError` is that `asyncio.CancelledError`.
 
         >>> from helicone_sessions import F
         >>> from helicone_sessions.testing import FakeHelicone

@@ -54,7 +54,7 @@ class TimeLimits:
         self._timer: asyncio.TimerHandle | None = None
 
     def fire_at(self, when: float) -> None:
-        """Set the timer."""
+        """Set the timer to a time of the event loop."""
         self._unset()
         self.fires_at = when
         self._timer = asyncio.get_running_loop().call_at(when, self._fire)
@@ -329,7 +329,7 @@ class Connection:
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """Read the body as it was sent, up to `protocol.LARGEST_RESPONSE` bytes."""
+    """Read the body as it was sent; stop reading after `protocol.LARGEST_RESPONSE` bytes."""
     content, connection = response.content, response.connection
     if connection is not None and connection.protocol is not None:
         _watch(content, connection.protocol.closed)

@@ -165,9 +165,10 @@ def _check_host(url: URL, argument: str) -> None:
 
 
 def _proxy(url: URL) -> URL | None:
-    """Return the proxy that the environment sets for *url*, or None for loopback addresses.
+    """Return the proxy that the environment sets for *url*, or None.
 
-    With ``trust_env``, aiohttp would look it up for each request, which takes longer than the request itself.
+    Loopback addresses have no proxy. With ``trust_env``, aiohttp would look up the proxy for each request,
+    which takes longer than the request itself.
     """
     host = url.host or ""
     if host == "localhost" or _is_loopback(host) or urllib.request.proxy_bypass(host):
