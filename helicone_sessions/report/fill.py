@@ -263,8 +263,8 @@ def _engine_time(period: Period) -> TimeFilter | None:
 def _in_time(query: SessionMetricsQuery, period: Period) -> SessionMetricsQuery:
     """Limit a query to a period, including the start of the period.
 
-    The service drops fractions of a second and excludes both ends of a time filter. Therefore the requests
-    made exactly at the start are selected by a condition.
+    The service drops fractions of a second and excludes both ends of a time filter. Therefore an extra
+    condition selects the requests made exactly at the start.
     """
     if not period.includes_start or period.start is None or period.end is None:
         return attrs.evolve(query, time_filter=period.time_filter)

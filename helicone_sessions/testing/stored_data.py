@@ -124,7 +124,7 @@ class Traps:
             cut.
         shuffles_ties: Rows with the same time are in a different order each time.
         drops_fractions: Fractions of a second in conditions and in ``timeFilter`` are ignored.
-        slow_above: Queries for pages with more rows than this number fail with a gateway timeout (504).
+        slow_above: Pages with more rows than this fail with a gateway timeout (504).
         fails_on_whole_sessions: Counting sessions fails if the filter has conditions on whole sessions.
 
     >>> Traps(slow_above=100).slow_above

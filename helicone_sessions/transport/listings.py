@@ -414,7 +414,7 @@ class _SessionList:
                 yield await self._whole(rows) if self.is_whole else rows
 
     async def _whole(self, rows: list[Session]) -> list[Session]:
-        """Replace each session with one whose totals cover all its requests, at any time."""
+        """Replace each session with one whose totals cover all its requests, even outside the time range."""
         whole = {}
         always = TimeFilter(_EPOCH, max(self.query.time_filter.end, datetime.now(UTC) + timedelta(days=1)))
         for place in range(0, len(rows), _IDS_OF_A_QUERY):

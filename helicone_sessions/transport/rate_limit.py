@@ -410,8 +410,8 @@ class Gate:
     def try_enter(self, until: float = math.inf) -> bool:
         """Try to pass the gate, and return whether that was possible.
 
-        It is possible if there is room and no other query is waiting. If it was possible, call `answered` or
-        `left` when the attempt ends.
+        This is possible if there is room and no other query is waiting. If the gate was passed, call
+        `answered` or `left` when the attempt ends.
 
         Args:
             until: The latest time at which the query may pass, in seconds.
