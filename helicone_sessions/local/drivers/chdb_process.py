@@ -1,4 +1,4 @@
-"""Loads chDB, locks its directory for this process, and refuses to use it after a fork."""
+"""Loads chDB, locks its directory for this process, and prevents its use after a fork."""
 
 import contextlib
 import ctypes
@@ -23,21 +23,21 @@ from helicone_sessions.masking import masked_repr, masked_text
 
 # The signals that chDB handles.
 _HANDLED: Final = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE", "SIGTRAP", "SIGSYS", "SIGTSTP")
-# Bytes that hold C's `struct sigaction` on every platform of chDB.
+# The number of bytes for C's `struct sigaction`, enough on every platform that chDB supports.
 _SIGACTION_SIZE: Final = 256
 _SUPPORT: Final = "libpybind11nonlimitedapi_chdb_"
 _PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 LOCK_FILE: Final = "helicone-sessions.lock"
-# chDB's lock, present while a directory is open, and the entries that it creates in a directory. It always
-# creates the last two.
+# chDB's lock, which exists while a directory is open, and all entries that chDB creates in a directory. It
+# always creates the last two.
 _ENGINE_LOCK: Final = "status"
 _ENGINE_ENTRIES: Final = frozenset({_ENGINE_LOCK, "data", "tmp", "metadata", "store"})
 _ENGINE_DATA: Final = frozenset({"metadata", "store"})
 _MEMORY: Final = ":memory:"
 _LONGEST_REASON: Final = 300
 _LONGEST_LOCK: Final = 300
-# Other programs may have written to the file.
+# The file is validated, because other programs may have written to it.
 _SERVER_URL: Final = re.compile(r"https?://[\w.:\[\]-]+")
 _SECONDS_FOR_REASON: Final = 60.0
 
@@ -59,7 +59,7 @@ Connect = Callable[[str], Connection]
 
 
 def load_chdb() -> Connect:
-    """Import chDB; return its function that connects.
+    """Import chDB and return its `connect` function.
 
     Raises:
         MissingExtra: chDB is not installed, or has no build for this Python.
@@ -67,7 +67,7 @@ def load_chdb() -> Connect:
     if "chdb" not in sys.modules:
         _require_build()
     elif not _process.has_loaded:
-        # The program imported chDB earlier, so its signal handlers are set.
+        # The program imported chDB itself, so chDB's signal handlers are already installed.
         for name in _HANDLED:
             ctypes.CDLL(None).signal(signal.Signals[name], signal.SIG_DFL.value)
     try:
@@ -81,7 +81,7 @@ def load_chdb() -> Connect:
 
 @contextmanager
 def kept_signal_handlers() -> Iterator[None]:
-    """Undo changes to signal handlers: with chDB's handlers, a process that crashes does not end."""
+    """Restore the signal handlers after the block. With chDB's handlers, a crashed process does not end."""
     sigaction = ctypes.CDLL(None).sigaction
     handlers = {signal.Signals[name]: ctypes.create_string_buffer(_SIGACTION_SIZE) for name in _HANDLED}
     for number, handler in handlers.items():
@@ -94,7 +94,7 @@ def kept_signal_handlers() -> Iterator[None]:
 
 
 def _require_build() -> None:
-    """Check that chDB has a build for this Python; importing it would otherwise end the interpreter.
+    """Check that chDB has a build for this Python. Without one, importing it would crash the interpreter.
 
     Raises:
         MissingExtra: chDB has no build for this Python.
@@ -107,7 +107,7 @@ def _require_build() -> None:
     def has(pattern: str) -> bool:
         return any(any(directory.glob(pattern)) for directory in directories)
 
-    # chDB has such a library for each Python; a build for all Pythons has none.
+    # A build for specific Python versions has one such library per version; a build for all has none.
     if not has("_chdb.*") or (has(f"{_SUPPORT}*") and not has(f"{_SUPPORT}{_PYTHON}.*")):
         raise _missing_extra(_platform_without_build() or f"Python {_PYTHON}")
 
@@ -136,7 +136,7 @@ class StoreInUse(ConfigurationError):
 
 @attrs.define
 class _Opened:
-    """The engine of this process: where its data is, and its number of users."""
+    """The engine of this process: the location of its data, and the number of its users."""
 
     where: str
     lock: int | None
@@ -157,11 +157,11 @@ _process: Final = _Process()
 
 
 class Hold:
-    """One user's share of the engine, which stops when the last share is released.
+    """A share in the engine. The engine stops when the last share is released.
 
     Args:
-        where: The directory, or ``":memory:"``.
-        connect: Opens a connection.
+        where: The directory of the data, or ``":memory:"``.
+        connect: A function that opens a connection.
     """
 
     def __init__(self, where: str, connect: Connect) -> None:
@@ -176,7 +176,7 @@ class Hold:
         return self._connect(self._where)
 
     def release(self) -> None:
-        """Release the share; all its connections must be closed."""
+        """Release the share. All its connections must be closed before."""
         with _guard:
             try:
                 self._anchor.close()
@@ -185,14 +185,14 @@ class Hold:
 
 
 def hold(path: str | os.PathLike[str] | None, connect: Connect) -> Hold:
-    """Start the engine of this process, or share it if it runs.
+    """Start the engine of this process, or share it if it is already running.
 
     Args:
-        path: The directory, created if it is missing; None is memory.
-        connect: Opens a connection.
+        path: The directory of the data. If it is missing, it is created. None keeps the data in memory.
+        connect: A function that opens a connection.
 
     Raises:
-        ConfigurationError: The process was forked, it has other data open, or the directory cannot be used.
+        ConfigurationError: The process was forked or has other data open, or the directory cannot be used.
     """
     refuse_fork()
     where = _MEMORY if path is None else _checked_path(os.fspath(path))
@@ -206,10 +206,10 @@ def hold(path: str | os.PathLike[str] | None, connect: Connect) -> Hold:
 
 
 def announce_server(url: str | None) -> None:
-    """Write the address of the server into the lock file, for processes that find the directory locked.
+    """Write the server's URL to the lock file, for other processes that try to open the directory.
 
     Args:
-        url: The address; None if the server has stopped.
+        url: The URL; None if the server has stopped.
     """
     with _guard:
         if _process.opened is not None and _process.opened.lock is not None:
@@ -217,11 +217,11 @@ def announce_server(url: str | None) -> None:
 
 
 def refuse_fork() -> None:
-    """Check that this process was not forked from a process that had loaded chDB.
+    """Check that this process was not forked after chDB was loaded.
 
     Raises:
         ConfigurationError: This process was forked. A query would wait forever for threads that exist only in
-            the parent.
+            the parent process.
     """
     if _process.is_forked:
         raise ConfigurationError(
@@ -231,7 +231,7 @@ def refuse_fork() -> None:
 
 
 def is_forked() -> bool:
-    """Whether this process was forked from a process that had loaded chDB."""
+    """Whether this process was forked after chDB was loaded."""
     return _process.is_forked
 
 
@@ -261,7 +261,7 @@ def _leave() -> None:
 
 def _checked_path(path: str) -> str:
     if "?" in path or not path.isprintable():
-        # chDB reads options after a question mark.
+        # chDB parses the text after a question mark as options.
         raise _bad_path(f"must not contain question marks or unprintable characters, got {masked_repr(path)}")
     if not path:
         raise _bad_path("is empty", "Name a directory, or pass None for memory")
@@ -295,7 +295,7 @@ def _create(directory: Path) -> None:
 
 
 def _refuse_foreign(directory: Path) -> None:
-    # A new volume is not empty either.
+    # A new volume may contain this directory.
     found = {entry.name for entry in directory.iterdir()} - {"lost+found"}
     if not (found <= _ENGINE_ENTRIES or found >= _ENGINE_DATA):
         raise _bad_path(
@@ -308,7 +308,7 @@ def _lock(descriptor: int, directory: Path) -> None:
     try:
         is_locked = _try_lock(descriptor)
     except OSError:
-        # The file system has no locks.
+        # The file system does not support locks.
         return
     if not is_locked:
         raise _in_use(str(directory), os.read(descriptor, _LONGEST_LOCK).decode(errors="replace"))
@@ -316,18 +316,18 @@ def _lock(descriptor: int, directory: Path) -> None:
 
 
 def _write_lock(descriptor: int, url: str = "") -> None:
-    """Write the id of this process, and the address of its server."""
+    """Write the id of this process and the URL of its server."""
     os.ftruncate(descriptor, 0)
     os.lseek(descriptor, 0, os.SEEK_SET)
     os.write(descriptor, f"{os.getpid()}\n{url}".encode())
 
 
 def _try_lock(descriptor: int) -> bool:
-    """Lock a file; False if another process has locked it.
+    """Try to lock a file. Return False if another process has locked it.
 
     Raises:
-        MissingExtra: The extra ``local`` is not installed.
-        OSError: The file system has no locks.
+        MissingExtra: The ``local`` extra is not installed.
+        OSError: The file system does not support locks.
     """
     try:
         from filelock import lock_descriptor
@@ -357,11 +357,11 @@ def _explained(error: Exception, where: str) -> ConfigurationError:
             "Close its connections first, or use another process",
         )
     if text.endswith("Error initializing EmbeddedServer: . (BAD_ARGUMENTS)"):
-        # chDB writes the reason to the standard error, even if its lock is taken.
+        # chDB writes the reason only to standard error, even if another process holds its lock.
         if _is_locked(Path(where) / _ENGINE_LOCK):
             return _in_use(where)
         text = _reason(where)
-    # Of several nested errors the innermost is the cause.
+    # The innermost of several nested errors is the cause.
     cause = text.partition(", Stack trace")[0].rpartition("DB::Exception: ")[2]
     reason = masked_text(cause, most=_LONGEST_REASON)
     return _bad_path(
@@ -379,7 +379,7 @@ def _is_locked(path: Path) -> bool:
 
 
 def _reason(where: str) -> str:
-    """The reason that chDB writes when another process starts it in *where*."""
+    """Find out why chDB cannot open *where*: start it in another process and read its standard error."""
     command = [sys.executable, "-c", "import sys, chdb; chdb.connect(sys.argv[1])", where]
     try:
         ended = subprocess.run(  # noqa: S603 - a fixed program
@@ -400,14 +400,14 @@ def _named(where: str) -> str:
 
 
 def _after_fork() -> None:
-    # A child hangs in its first query if chDB was imported before the fork, even if it was never used.
+    # If chDB was imported before the fork, even without being used, the child hangs in its first query.
     _process.is_forked = _process.is_forked or "chdb" in sys.modules
     if _process.opened is not None and _process.opened.where != _MEMORY:
         _unlock_here(Path(_process.opened.where))
 
 
 def _unlock_here(directory: Path) -> None:
-    # Otherwise the directory would stay locked while a child runs, even after its parent has ended.
+    # Otherwise, the directory would stay locked as long as a child runs, even after the parent has ended.
     for name in (LOCK_FILE, _ENGINE_LOCK):
         with contextlib.suppress(OSError):
             lock = (directory / name).stat()
