@@ -1,24 +1,24 @@
 
-// Requests to the server, and its refusals in words with the next step.
+// Sends requests to the server, and explains its errors together with the next step.
 
-/** A refusal or a mistake, in words for the reader. */
+/** An error of the server or of the user. Its message is written for the user. */
 class Refused extends Error {
-  /** Whether another key may help. */
+  /** Whether a different key may solve the problem. */
   isKey = false;
 }
 
-// Below the address of the page, so that it also works behind a proxy with a prefix.
+// Requests are sent relative to the URL of the page, so that they also work behind a proxy with a path prefix.
 const BASE = new URL(".", location.href);
 
 const access = {
   key: "",
-  /** Whether the server takes whole grids; null before its first answer. */
+  /** Whether the server supports grid requests; null before its first response. */
   offersGrid: null,
 };
 
 const NO_KEY = "Enter the key first. The server printed it when it started.";
 
-/** Send a body to the server; returns its answer, decoded. */
+/** Send a body to the server, and return the decoded response. */
 async function post(path, body, signal) {
   const { key } = access;
   if (!key) throw ofKey(NO_KEY);
