@@ -63,8 +63,8 @@ class LocalServer:
         include_unsessioned: Count the requests without a session id as one session, as the service does.
         rejects: A file that collects the rows that cannot be read. By default, the first such row fails the
             load.
-        on_progress: Called with the number of rows loaded so far. The number is an ``int`` with an attribute
-            ``fraction``, the fraction of the files that is loaded.
+        on_progress: A function that is called with the number of rows loaded so far. The number is an ``int``
+            whose attribute ``fraction`` is the loaded fraction of the files.
         rate_limit: The number of requests allowed per window and organisation; None is unlimited. The hosted
             service allows 1,000 on the free tier. Older self-hosted servers allow 200 per minute.
         rate_limit_window: The length of a window in seconds.
@@ -79,7 +79,7 @@ class LocalServer:
 
     Raises:
         MissingExtra: On start, if the ``local`` extra is not installed.
-        ConfigurationError: An argument is invalid, or two arguments exclude each other. On start: the data
+        ConfigurationError: An argument is invalid, or two arguments exclude each other. On start, the data
             cannot be read (the message names the row), or the server cannot listen on the address.
 
     >>> async def ask():
@@ -228,7 +228,7 @@ class LocalServer:
 
     @property
     def organization_id(self) -> UUID:
-        """The default organisation: it owns rows and keys that do not name one.
+        """The organisation of all rows and keys that do not name one.
 
         Raises:
             ConfigurationError: The data has several organisations.

@@ -36,7 +36,7 @@ class DriverError(Exception):
     Args:
         problem: A description of the problem, usually ClickHouse's message.
         code: ClickHouse's error code, if it is known.
-        remedy: The action that helps: a sentence without the final period.
+        remedy: The suggested remedy, without the final period.
     """
 
     def __init__(self, problem: str, code: int | None = None, remedy: str | None = None) -> None:
@@ -94,7 +94,7 @@ class Limits:
 
 
 def limit_settings(limits: Limits) -> dict[str, float]:
-    """Convert limits to ClickHouse's settings. Unlimited ones are left out."""
+    """Convert limits to ClickHouse's settings. Limits that are None are left out."""
     values = {setting: getattr(limits, name) for name, setting in _LIMIT_SETTINGS.items()}
     return {setting: value for setting, value in values.items() if value is not None}
 
@@ -124,7 +124,7 @@ class Driver(Protocol):
         ...
 
     async def query(self, statement: Statement, limits: Limits | None = None) -> Result:
-        """Run *statement* with *limits*. The default is the driver's limits.
+        """Run *statement* with *limits*. By default, the limits of the driver apply.
 
         Raises:
             DriverError: ClickHouse rejected the statement or did not finish it.

@@ -76,7 +76,7 @@ class Run:
 
     @property
     def is_ended(self) -> bool:
-        """Whether a stop of the work was requested."""
+        """Whether the work was asked to stop."""
         return self.ended_at < math.inf
 
 
@@ -96,8 +96,8 @@ class Pool:
         open_connection: A function that opens a connection. The connection's statements have its name as
             ``log_comment``.
         threads: The number of threads.
-        grace: The number of seconds between the timeout of a piece of work and its kill, and between the kill
-            and the moment when its thread is considered stuck.
+        grace: The number of seconds from the timeout of a piece of work until it is killed, and from then
+            until its thread is considered stuck.
         done: A function that is called after the last connection is closed.
     """
 
@@ -377,7 +377,7 @@ def _close_all() -> None:
 def _close_and_wait(pools: list[Pool]) -> None:
     for pool in pools:
         pool.close()
-    # If the process exits while chDB runs a statement, it crashes. So it waits, but not forever.
+    # If the process exited while chDB runs a statement, it would crash. So it waits, but not forever.
     until = time.monotonic() + 2 * GRACE
     for pool in pools:
         with contextlib.suppress(Exception):
@@ -390,8 +390,8 @@ atexit.register(_close_all)
 class ChdbDriver:
     """A driver for an in-process ClickHouse, with its data in memory or in a directory.
 
-    All drivers of a process share the same data: one directory, or the memory. Only one process can open a
-    directory. A forked process cannot use the engine of its parent.
+    All drivers in a process share the same data, either in one directory or in memory. Only one process can
+    open a directory. A forked process cannot use the engine of its parent.
 
     Args:
         path: The directory of the data. If it is missing, it is created. None keeps the data in memory until

@@ -176,7 +176,7 @@ class Hold:
         return self._connect(self._where)
 
     def release(self) -> None:
-        """Release the share. All its connections must be closed before."""
+        """Release the share. All of its connections must already be closed."""
         with _guard:
             try:
                 self._anchor.close()
@@ -357,7 +357,7 @@ def _explained(error: Exception, where: str) -> ConfigurationError:
             "Close its connections first, or use another process",
         )
     if text.endswith("Error initializing EmbeddedServer: . (BAD_ARGUMENTS)"):
-        # chDB writes the reason only to standard error, even if another process holds its lock.
+        # chDB writes the reason only to standard error, so a lock of another process must be detected here.
         if _is_locked(Path(where) / _ENGINE_LOCK):
             return _in_use(where)
         text = _reason(where)

@@ -46,7 +46,7 @@ _SECONDS_TO_OPEN: Final = 10.0
 # Statements are encoded on a thread if their text or their values have more characters than this.
 _LARGE: Final = 100_000
 _SECONDS_TO_KILL: Final = 5.0
-# This is enough for a page of requests, even if JSON escapes every character as six.
+# This is enough for a page of requests, even if JSON represents every character by a six-character escape.
 _LARGEST_RESPONSE: Final = 128 * 1024 * 1024
 # Older versions of ClickHouse close idle connections after 3 seconds.
 _SECONDS_IDLE: Final = 2.0
@@ -136,7 +136,7 @@ class Address:
         return f"{self.url.scheme}://{user}{self.place}/{self.database or ''}"
 
     def headers(self) -> dict[str, str]:
-        """The authentication headers, built anew so that no object keeps the password in plain text."""
+        """Build the authentication headers. They are never stored, because they contain the password."""
         headers = {"X-ClickHouse-User": self.user or "default"}
         if self.password.reveal():
             headers["X-ClickHouse-Key"] = self.password.reveal()
@@ -220,8 +220,8 @@ class UserRights:
     """The settings that a user may send. There are none until the server has reported them.
 
     Args:
-        settable: The settings that the server knows and the user may change. The value is the maximum that
-            the user may set, or None.
+        settable: The settings that the server knows and the user may change, by name. Each value is the
+            maximum that the user may set, or None if there is no maximum.
         is_read_only: Whether the user's profile is read-only.
         stops_on_close: Whether a query stops when its connection is closed.
     """
@@ -277,7 +277,7 @@ class _TimedOut(DriverError):
 
 
 class _TooLarge(Exception):
-    """A response is larger than the result of any query of the engine."""
+    """A response is too large to be the result of one of the engine's queries."""
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:
@@ -296,8 +296,8 @@ class ClickHouseDriver:
 
     Args:
         url: The URL, such as ``http://user:password@host:8123/database``. For ``https``, the system must
-            trust the certificate. The default user is ``default``. The default database is the default of
-            the user.
+            trust the certificate. By default, the user is ``default``, and the database is the user's default
+            database.
         limits: The limits for one query. A user with ``readonly = 1`` must not send settings. For such a
             user, only ``seconds`` and the limits of the user's profile apply.
         password: The password, if it is not in the URL. By default, it is taken from the environment variable
@@ -335,7 +335,7 @@ class ClickHouseDriver:
         raise TypeError("a driver cannot be pickled; create one where it is used")
 
     async def open(self) -> None:
-        """Connect, and check the functions of the server and the rights of the user.
+        """Connect, and check that the server supports all required functions and what the user may change.
 
         Raises:
             ConfigurationError: The server cannot be used. The message explains why, and what to do.
@@ -536,7 +536,7 @@ def form(statement: Statement) -> tuple[str, bytes]:
     """Encode *statement* as a form, and return the content type and the body of the request.
 
     The request always uses a form, because servers and proxies log URLs. A long text is split into several
-    fields, which ClickHouse joins. If there are many values, they share fields.
+    fields, which ClickHouse joins. If there are many values, several of them share a field.
     """
     if len(statement.parameters) > _MOST_VALUES:
         statement = _packed(statement)

@@ -118,7 +118,7 @@ class _RequestQueue:
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """Reserve a place in the queue, in which the request can wait for the semaphore ``running``.
+        """Reserve a place in the queue, where the request waits for the semaphore ``running``.
 
         Raises:
             _QueueFull: The queue is full.
@@ -134,7 +134,7 @@ class _RequestQueue:
 
 @attrs.frozen
 class _Route:
-    """The handler for a path, which takes the body in pieces, with its queue and its body size limit."""
+    """The handler for a path, its queue, and its body size limit. The handler takes the body in pieces."""
 
     work: _Work
     queue: _RequestQueue
@@ -142,7 +142,7 @@ class _Route:
 
 
 class Refusal(Exception):
-    """A rejected request, with its response.
+    """The request is rejected with this response.
 
     Args:
         status: The HTTP status.
@@ -197,7 +197,7 @@ class Endpoints:
 
     def __attrs_post_init__(self) -> None:
         self._queries = _RequestQueue(self.config.threads, self.config.max_queued)
-        # The queues are separate, so that queries do not wait for additions, and checks not for queries.
+        # The queues are separate, so queries never wait for additions, and checks never wait for queries.
         self._additions = _RequestQueue(_ADDED_AT_ONCE, self.config.max_queued)
         self._checks = _RequestQueue(_CHECKED_AT_ONCE, self.config.max_queued)
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
@@ -458,7 +458,7 @@ async def _read_as_service(endpoint: Endpoint[Any, Any], request: web.Request, b
 
 @contextmanager
 def _rejecting_errors() -> Iterator[None]:
-    """Convert an error in the body of the request, raised inside the block, to a response."""
+    """Convert errors about the request body that are raised inside the block to responses."""
     try:
         yield
     except (ConfigurationError, FilterError) as error:
@@ -468,8 +468,8 @@ def _rejecting_errors() -> Iterator[None]:
 def check_filter(body: bytes) -> dict[str, Any]:
     """Check the filter text in a body.
 
-    For a valid filter, the result has its JSON, its tree, its Python code and its cautions. For an invalid
-    filter, it has the error with the position.
+    For a valid filter, the result contains its JSON, its tree, its Python code and its cautions. For an
+    invalid filter, the result contains the error and its position.
 
     Raises:
         FilterValueError: The body is not an object with a ``text``.

@@ -56,8 +56,8 @@ class Unanswerable(Exception):
     """The engine cannot evaluate a condition.
 
     Args:
-        problem: The condition, and the reason.
-        remedy: An alternative: a sentence without the final period.
+        problem: The condition, and why it cannot be evaluated.
+        remedy: A suggested alternative, without the final period.
     """
 
     def __init__(self, problem: str, remedy: str | None = None) -> None:
@@ -130,7 +130,7 @@ def condition(
 
 @attrs.define
 class _Compiler:
-    """Compiles the nodes of a filter, the leaves first. Each result includes whether it is on sessions."""
+    """Compiles the nodes of a filter, the leaves first. Each result records whether it is on sessions."""
 
     parameters: Parameters
     tables: Tables

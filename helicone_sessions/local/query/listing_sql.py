@@ -54,7 +54,7 @@ _EXPRESSIONS: Final[Mapping[str, str]] = {
     "cost": f"cost / {NANO}",
     **{name: f"toString(toDateTime64({name}, 3, 'UTC'))" for name in _TIMES},
 }
-# Fields of a row that have other names than their columns, and columns that a row does not have.
+# The fields whose names differ from the names of their columns, and the columns that are not part of a row.
 _RENAMED: Final = {
     "response_status": "status",
     "request_user_id": "user_id",
@@ -137,7 +137,7 @@ def _page_of_requests(
 
     Args:
         query: The query for the page.
-        where: The condition on the caller and of the filter.
+        where: The condition that selects the caller's matching requests.
         parameters: The values of the condition.
         tables: The tables. If a column is missing, its field is null.
         empty_body: The value that represents an empty body.

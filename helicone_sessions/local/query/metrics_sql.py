@@ -1,7 +1,7 @@
 """Compiles queries and grids to SQL statements that compute their metrics.
 
 The statement for a query reads the table once and returns the same result with any number of threads. It
-reduces each session to one row and the rows to three sorted arrays. From the arrays it computes exact
+reduces each session to one row, and the rows to three sorted arrays. From the arrays, it computes exact
 quantiles and ClickHouse's ``histogram(10)``.
 
 The statement for a grid groups requests into *parts*. A part contains the requests of a session that are in
@@ -89,10 +89,10 @@ class Selection:
         return self._by_session() if self.condition.on_sessions else self._by_request()
 
     def sessions(self) -> str:
-        """Build a statement that selects the sessions, if all conditions are on requests.
+        """Build a statement that selects the sessions. All conditions must be on requests.
 
         The columns are ``requests``, ``seconds`` and ``nanodollars``. If the tables do not record whether a
-        session has several names, the column ``several`` contains this.
+        session has several names, the column ``several`` does.
         """
         # Hashes are faster: min and max of the names would take longer than everything else.
         name = f"cityHash64({self.tables.each_name})"
@@ -296,7 +296,7 @@ def statement(selection: Selection, query: SessionMetricsQuery, *, by_name: bool
         selection: The selected requests.
         query: The query.
         by_name: Count requests by session and name instead of by session alone. If this is false and the
-            tables do not record whether a session has several names, an additional column contains this.
+            tables do not record whether a session has several names, an additional column does.
     """
     several = "" if by_name or selection.tables.has_several_names is not None else ", max(several)"
     text = f"""
@@ -331,7 +331,7 @@ def histograms(levels: Mapping[str, float]) -> str:
 
 
 def largest(level: float) -> str:
-    """Build an array with the largest value of each sorted figure up to a quantile."""
+    """Build an array that contains, for each figure, the largest value up to a quantile."""
     return f"arrayMap(values -> arrayLast(x -> x <= {_quantile(level)}, values), {_FIGURES})"
 
 
@@ -464,7 +464,7 @@ GROUP BY segment, period, id, name"""
         )
 
     def _figures(self, groups: str) -> str:
-        """Build the SQL for the figures of the cells. *groups* has their requests by session id and name."""
+        """Build the SQL for the figures of the cells. *groups* selects their requests, grouped by session."""
         levels = {f"q{n}": Cut(level).share for n, level in enumerate(self.grid.quantiles)}
         quantiles = "".join(f", {largest(level)} AS {name}" for name, level in levels.items())
         columns = [
@@ -507,7 +507,7 @@ FROM ({groups}
             common: The condition of the query.
             conditions: The conditions of the segments.
             time_filter: The time range of all parts.
-            keys: The SQL of the keys, by name, that group requests in addition to the session.
+            keys: Additional keys by which requests are grouped, as SQL by name.
         """
         query = attrs.evolve(self.grid.query, time_filter=time_filter)
         where = scope(

@@ -1,6 +1,6 @@
 """Computes exact totals and bars of a query, and lists the sessions in a bar.
 
-Helicone's API has neither. The figures of a session cover only its matching requests. Conditions on whole
+Helicone's API offers neither. The figures of a session cover only its matching requests. Conditions on whole
 sessions cover all requests of a session, so a filter cannot select the sessions in a bar.
 
 ``POST /v1/session/metrics/bars`` takes::
@@ -210,7 +210,7 @@ FROM (SELECT *, {kept} AS kept FROM ({_sessions(selection)}))"""
 
 
 def _counts(selection: Selection, name: str, edges: Sequence[float]) -> str:
-    """Build the SQL that counts sessions by the number of edges that are not above their value."""
+    """Build the SQL that counts the sessions in each bar. A bar's index is the number of edges below it."""
     array = selection.parameters.add("Array(Float64)", f"[{','.join(repr(float(each)) for each in edges)}]")
     values = "by_name" if name == "session_count" else f"[{_FIGURES[name]}]"
     places = f"arrayMap(value -> arrayCount(edge -> edge <= value, {array}), {values})"

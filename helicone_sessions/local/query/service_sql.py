@@ -1,8 +1,8 @@
 """Compiles a filter's JSON to the SQL condition of the open-source server.
 
-The condition uses the same operators, constant types and unquoted words as on that server. So ClickHouse
-decides which requests match and which queries fail, as it does there. The limits of that server are checked
-here, because the engine allows larger statements.
+The condition uses the same operators, constant types and unquoted words as the server's condition. ClickHouse
+then decides which requests match and which queries fail, as it does there. The limits of that server are
+checked here, because the engine allows larger statements.
 """
 
 import math

@@ -182,7 +182,7 @@ _KNOWN: Final = frozenset({*(name for field in _FIELDS for name in field.names),
 
 
 def map_and_key(name: str) -> tuple[str, str] | None:
-    """Return the map and the key in which a flat field is stored; None for other fields.
+    """Return the map and the key under which a flat field is stored. For other fields, return None.
 
     >>> map_and_key("request_properties.env"), map_and_key("session_id"), map_and_key("model")
     (('properties', 'env'), ('properties', 'Helicone-Session-Id'), None)
@@ -194,7 +194,7 @@ def map_and_key(name: str) -> tuple[str, str] | None:
 
 
 def is_known(name: str) -> bool:
-    """Whether a field with this name is loaded or silently ignored, and so is not reported as unknown.
+    """Whether a field name is known. Known fields are loaded or silently ignored, but never reported.
 
     >>> is_known("delay_ms"), is_known("scores.quality"), is_known("Cost")
     (True, True, False)
@@ -203,7 +203,7 @@ def is_known(name: str) -> bool:
 
 
 def likely_name(name: str) -> str | None:
-    """Guess the known field to which an unknown name refers; None if there is none.
+    """Guess the known field to which an unknown name refers. Return None if no field is similar.
 
     >>> likely_name("Session ID"), likely_name("costs"), likely_name("colour")
     ('session_id', 'cost', None)

@@ -488,7 +488,7 @@ async def uncancelled(work: Awaitable[T]) -> T:
 class RejectsFile:
     """The file that collects rejected rows. If the path is None, nothing is written.
 
-    The file is opened for the first rejected row. So if no row is rejected, an existing file is unchanged.
+    The file is opened for the first rejected row. If no row is rejected, an existing file remains unchanged.
 
     Args:
         path: The file. Its content is replaced.

@@ -109,7 +109,7 @@ class Block(Protocol):
         ...
 
     def rows(self, chosen: Iterable[int] | None = None) -> Iterator[Placed]:
-        """Yield the rows as Python objects: all rows, or only the *chosen* indexes, which must ascend."""
+        """Yield the rows as Python objects. *chosen* restricts them to these indexes, in ascending order."""
         ...
 
 
@@ -480,8 +480,8 @@ def _csv_row(block: CsvRows | CsvLines, index: int, line: int, fields: list[str]
 def _is_row_per_line(text: bytes, fields: int) -> bool:
     """Whether both Python's `csv` module and ClickHouse certainly read each line of the text as one row.
 
-    This is the case if quotes follow RFC 4180, no field contains a line break, no line is empty, and each
-    line has the number of commas that *fields* requires.
+    This is true if quotes follow RFC 4180, no field contains a line break, no line is empty, and each line
+    has the number of commas that *fields* requires.
     """
     start = 0
     while start < len(text):
@@ -535,7 +535,7 @@ class _CsvReader:
         """Yield the blocks.
 
         Raises:
-            ConfigurationError: The header row cannot be used, or a row does not end.
+            ConfigurationError: The header row cannot be used, or a row is incomplete.
         """
         text = self._after_header(self._source.file.read(_BLOCK).removeprefix(_BOM))
         while text:

@@ -168,7 +168,7 @@ class BadRow(Exception):
         return self.reason if self.field is None else f"{self.field!r} cannot be read"
 
     def as_error(self, remedy: str | None) -> ConfigurationError:
-        """Convert to the error that fails a load without a rejects file."""
+        """Build the error that is raised if the load has no rejects file."""
         place = self.where if self.field is None else f"{self.where}, field {self.field!r}"
         return ConfigurationError(field=place, problem=self.reason, remedy=remedy)
 
@@ -210,7 +210,7 @@ class RowEncoder:
         with_rejects: bool = False,
         remedy: str | None = None,
     ) -> None:
-        # The organisations that rows may name; None until the first row has determined it.
+        # The organisations that rows may name; None until the first row has determined the only one.
         self.allowed = None if organizations is None else {str(each) for each in organizations}
         self.next_version = first_version
         self._with_rejects = with_rejects
@@ -257,7 +257,7 @@ class RowEncoder:
         return batch if count else None
 
     def stop(self) -> None:
-        """Make a batch that is being read on another thread end at its next row."""
+        """Stop the batch that another thread is reading. It ends at its next row."""
         self._is_stopped = True
 
     @property
@@ -361,7 +361,7 @@ def _stored(plan: "ColumnPlan", where: str, row: Mapping[Any, Any]) -> tuple[dic
 
 
 def _columns(plan: "ColumnPlan", where: str, row: Mapping[Any, Any]) -> tuple[dict[str, Any], int]:
-    """Return the values of all columns that are not maps, and flags (whether two costs of the row differ)."""
+    """Return the values of all columns that are not maps, and a flag if two costs of the row differ."""
     stored: dict[str, Any] = {}
     flags = 0
     for source, target, parse in plan.columns:

@@ -1,9 +1,10 @@
-"""A store: requests in tables that this package creates and fills. Tables in memory are dropped at the end.
+"""A store: requests in tables that this package creates and fills.
 
 A load inserts its rows into staging tables. When it is complete, the rows are moved to the table of requests.
-So a failed load changes nothing. If the process is killed during a load, the next `Store.open` moves the
-staged rows, so every batch that was reported to ``on_progress`` is kept. Replaced requests are deleted before
-the move, so that queries need not check for duplicates. During the move, queries wait.
+Therefore, a failed load changes nothing. If the process is killed during a load, the next `Store.open` moves
+the staged rows, so every batch that was reported to ``on_progress`` is kept. Replaced requests are deleted
+before the move, so that queries need not check for duplicates. During the move, queries wait. Tables in
+memory are dropped when the store is closed.
 """
 
 import asyncio
@@ -121,7 +122,7 @@ class Store:
 
     @property
     def tables(self) -> Tables:
-        """The tables with the facts that are currently known. The next load may change these facts."""
+        """The tables, including the facts that are currently known. The next load may change these facts."""
         only = next(iter(self.organizations)) if len(self.organizations) == 1 else None
         return attrs.evolve(self._tables, only_organization=only)
 
@@ -247,7 +248,7 @@ class Store:
     async def reading(self) -> AsyncGenerator[None, None]:
         """Prevent changes to the requests while the block runs.
 
-        So queries inside the block see each load completely or not at all.
+        Queries inside the block therefore see each load completely or not at all.
 
         Raises:
             DriverError: The rows of an earlier load could not be moved, and they still cannot.
@@ -303,7 +304,7 @@ class Store:
             )
 
     def _allowed(self, organizations: Collection[UUID] | None, *, of_one: bool) -> Collection[UUID] | None:
-        """Return the organisations that rows may name. None means that the first row determines it."""
+        """Return the organisations that rows may name; None if the first row determines the only one."""
         allowed = organizations if organizations is not None else self.organizations or None
         if of_one and self.organizations and not self.organizations.issuperset(allowed or ()):
             raise ConfigurationError(

@@ -44,7 +44,7 @@ class Record:
     Args:
         requests: The number of requests.
         tags: The number of different tags.
-        is_moving: Whether the rows of a load are being moved in. If so, there may be more rows.
+        is_moving: Whether the rows of a load are being moved in. If so, there may be more rows than recorded.
     """
 
     requests: int = 0
@@ -184,7 +184,7 @@ class RecordKeeper:
         self.record = record
 
     async def begin_move(self, replaced: int) -> None:
-        """Record that rows are being moved in, and that *replaced* rows are deleted before.
+        """Record that rows are being moved in, and that *replaced* rows are deleted first.
 
         Raises:
             DriverError: The record cannot be written.

@@ -4,8 +4,8 @@ The description includes some facts about the data. Cautions depend on which col
 are faster if the engine knows whether sessions have several names, and which properties are frequent.
 
 Frequent properties are stored as additional columns. If a part does not have such a column yet, ClickHouse
-computes it from the map of properties. So an additional column never changes the result of a query, only its
-speed.
+computes it from the map of properties. An additional column therefore never changes the result of a query,
+only its speed.
 """
 
 import re
@@ -271,8 +271,8 @@ def _any_of(table: str, search: str) -> str:
 def is_due(before: int, after: int) -> bool:
     """Whether `update_property_columns` is needed after a load that changed the number of requests.
 
-    It is needed whenever the number passes a power of two. So all calls together take about as long as the
-    last two.
+    It is needed whenever the number passes a power of two. All calls together therefore take only about as
+    long as the last two.
     """
     return after >= _FEWEST_REQUESTS and after.bit_length() > before.bit_length()
 

@@ -41,14 +41,14 @@ class _Refused(ValueError):
 
 
 class ImplausibleCost(Exception):
-    """A cost is a whole number of at least a thousand, and the unit is not given."""
+    """A cost is a whole number of at least a thousand, and no unit is given."""
 
     def __init__(self, cost: object) -> None:
         super().__init__(cost)
         self.cost = cost
 
     def as_error(self, where: str, field: str) -> ConfigurationError:
-        """Convert to an error for the user."""
+        """Build the error for the user."""
         return ConfigurationError(
             field=f"{where}, field {field!r}",
             problem=f"must be dollars, and {masked_repr(self.cost, most=80)} is implausible for one request",
@@ -264,7 +264,7 @@ def _texts(value: Any) -> Any:
 
 
 def _list_in(text: str) -> list[Any]:
-    """Parse a CSV field as a JSON list. If it is not one, return a list that contains the text."""
+    """Parse a CSV field as a JSON list. If it is not a list, return a list that contains the text."""
     if text.startswith("["):
         with suppress(ValueError, RecursionError):
             return list(json.loads(text))

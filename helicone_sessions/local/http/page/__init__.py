@@ -109,7 +109,7 @@ def _part(name: str) -> str:
 
 
 def _policy(style: str, script: str) -> Iterator[str]:
-    """Yield the content security policy. The page can run only its script, and connect only to its server."""
+    """Yield the content security policy: the page may run only its script and connect only to its server."""
     yield "default-src 'none'"
     yield f"script-src '{_digest(script)}'"
     yield f"style-src '{_digest(style)}'"
