@@ -494,7 +494,8 @@ def _is_row_per_line(text: bytes, fields: int) -> bool:
 
 
 def _is_piece_row_per_line(text: bytes, fields: int) -> bool:
-    text = text.replace(b"\r\n", b"\n")
+    if b"\r" in text:
+        text = text.replace(b"\r\n", b"\n")
     if b"\0" in text or b"\r" in text:
         return False
     # Quotes inside quoted fields are doubled. All other quotes alternately open and close fields.
