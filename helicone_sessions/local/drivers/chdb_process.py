@@ -81,7 +81,7 @@ def load_chdb() -> Connect:
 
 @contextmanager
 def kept_signal_handlers() -> Iterator[None]:
-    """Restore the signal handlers after the block. With chDB's handlers, a crashed process does not end."""
+    """Restore the signal handlers after the block. With chDB's handlers, a crashed process does not exit."""
     sigaction = ctypes.CDLL(None).sigaction
     handlers = {signal.Signals[name]: ctypes.create_string_buffer(_SIGACTION_SIZE) for name in _HANDLED}
     for number, handler in handlers.items():

@@ -329,8 +329,8 @@ class Endpoints:
     ) -> AsyncGenerator[Engine, None]:
         """Provide the engine, and convert a failed query inside the block to a response.
 
-        The response contains *failure* or, by default, the error of the query. As on the service, a query
-        that fails in this way is valid.
+        The response contains *failure* or, by default, the error of the query. The service also treats such
+        a query as valid.
         """
         try:
             async with self.dataset.reading() as engine:
@@ -472,7 +472,7 @@ def check_filter(body: bytes) -> dict[str, Any]:
     invalid filter, the result contains the error and its position.
 
     Raises:
-        FilterValueError: The body is not an object with a ``text``.
+        FilterValueError: The body is not an object with a ``text`` field.
 
     >>> check_filter(b'{"text": "cost > 1"}')["python"]
     'F.cost > 1'

@@ -130,7 +130,7 @@ def convert(part: BlockPart, path: str, table: str) -> str | None:
 
 @attrs.frozen
 class _Source:
-    """A block as a subquery with columns. The column ``n`` is the index of the row.
+    """A block of rows, as a subquery. Its column ``n`` is the index of the row.
 
     Args:
         select: The subquery.

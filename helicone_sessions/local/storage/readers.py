@@ -90,7 +90,7 @@ class Block(Protocol):
 
     @property
     def is_for_python(self) -> bool:
-        """Whether only Python can read the block, because ClickHouse would read other values."""
+        """Whether only Python can read the block, because ClickHouse would read different values."""
         ...
 
     @property

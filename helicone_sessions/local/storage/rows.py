@@ -122,7 +122,7 @@ class Loaded:
             (self.without_cost, "have no cost, which counts as 0 dollars in every mean"),
             (self.without_status, "have no status, which is stored as 0"),
             (self.without_model, "have no model, which is stored as empty text"),
-            (self.cost_differences, "have a costUSD that differs from their cost; cost counts"),
+            (self.cost_differences, "have a costUSD that differs from their cost; cost is used"),
         )
         return [f"{count:,} of {self.rows:,} requests {text}" for count, text in facts if count]
 

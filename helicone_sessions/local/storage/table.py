@@ -208,7 +208,7 @@ _SAMPLE: Final = 2**18
 _MOST_COLUMNS: Final = 8
 _FREQUENT: Final = 0.1
 _LOOKED_UP: Final = 10_000
-# Columns that have a value in nearly every request, unless a sync has not copied them.
+# Columns that nearly every request has, and columns that a sync may not copy.
 _OFTEN_THERE: Final = frozenset(name for name, facts in COLUMNS.items() if facts.missing_as is not None)
 _TAG: Final = "session_tag"
 _UNCOPIED: Final = frozenset(name for name, facts in COLUMNS.items() if facts.uncopied) - {_TAG}

@@ -19,7 +19,7 @@ function periodsOf([start, end], every) {
     const [from, to] = [Math.max(at.getTime(), start), Math.min(next.getTime(), end)];
     found.push({ from, to, isPartial: from > at.getTime() || to < next.getTime(), text: nameOf(wanted, at) });
     if (found.length > MOST_PERIODS) {
-      throw new Refused(`These are more than ${MOST_PERIODS} periods. Choose longer periods or a shorter time.`);
+      throw new Refused(`There would be more than ${MOST_PERIODS} periods. Choose longer periods or a shorter time range.`);
     }
     at = next;
   }
@@ -117,16 +117,16 @@ function timeline(place, { every, periods }, values, { title, unit }, narrow) {
   const texts = unit === "dollars" ? columnNumbers(values, unit) : values.map((value) => grouped(value));
   const columns = periods.map((period, place) => ({
     value: values[place],
-    name: `${period.text}: ${texts[place]}${period.isPartial ? " (only a part of the period is in the time)" : ""}`,
+    name: `${period.text}: ${texts[place]}${period.isPartial ? " (partial period)" : ""}`,
     act: () => narrow(period),
     isPartial: period.isPartial,
   }));
   const ticks = periods.map(({ text }, place) => ({ at: place + 0.5, text }));
   const format = unit === "dollars" ? (value) => edgeText(unit, value) : grouped;
-  const label = `${title} per ${every}. Open a column to see this ${every} alone.`;
+  const label = `${title} per ${every}. Select a column to see only this ${every}.`;
   const found = [made("h3", {}, `${title} per ${every}`), chart(place, label, columns, ticks, { format })];
   if (columns.some(({ isPartial }) => isPartial)) {
-    found.push(made("p", { class: "note" }, `Pale columns: only a part of the ${every} is in the time.`));
+    found.push(made("p", { class: "note" }, `Pale columns: the time range covers only a part of the ${every}.`));
   }
   return found;
 }

@@ -113,7 +113,7 @@ class FilterBox {
         this.#box.focus();
         this.#box.setSelectionRange(start, start + length);
       };
-      shown.append(button("Go to the mistake", select));
+      shown.append(button("Go to the error", select));
     }
     return shown;
   }

@@ -50,7 +50,7 @@ function showHistograms(metrics, totals, edges, asked, open) {
   the("pictures").replaceChildren(...figures);
   figures.forEach((figure, place) => figure.append(pictureOf(panels[place], figure, open)));
   the("tables").replaceChildren(...panels.map(tableOf));
-  the("cut").textContent = `${cutOf(asked)} Means are of all sessions.`;
+  the("cut").textContent = `${cutOf(asked)} Means include all sessions.`;
 }
 
 /** Return the bins with their session counts. Bins beyond the edges are included only if they have sessions. */

@@ -22,9 +22,9 @@ function between(time) {
   const now = Date.now();
   if (time !== "between") return [now - Number(time) * DAY, now];
   const [from, to] = ["from", "to"].map((id) => the(id).value);
-  if (!from) throw new Refused("The time needs a start. Fill in the field From.");
+  if (!from) throw new Refused("The time range needs a start. Fill in the From field.");
   const [start, end] = [new Date(from).getTime(), to ? new Date(to).getTime() : now];
-  if (start >= end) throw new Refused("The time ends before it starts. Use an earlier start or a later end.");
+  if (start >= end) throw new Refused("The time range ends before it starts. Use an earlier start or a later end.");
   return [start, end];
 }
 
@@ -59,8 +59,8 @@ function pythonFilter({ isSessioned }, read) {
 
 /** Explain where the histograms end, and where the sessions beyond are counted. */
 function cutOf({ size, isInterquartile }) {
-  if (isInterquartile) return `The bars end near ${size} and its mirror. The bars at both ends hold the sessions beyond.`;
-  return `The bars end near ${size}. The last bar holds the sessions beyond.`;
+  if (isInterquartile) return `The scale ends near ${size} and the mirrored quantile. The bars at both ends contain the sessions beyond it.`;
+  return `The scale ends near ${size}. The last bar contains the sessions beyond it.`;
 }
 
 /** Return the time zone of this browser with its current offset. */

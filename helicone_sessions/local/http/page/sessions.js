@@ -64,7 +64,7 @@ function headOf(column, title, sort) {
 
 function sessionRow({ id, name, first, seconds, dollars, requests }, cost, narrow) {
   const title = id
-    ? button(id, () => narrow(`session_id == ${JSON.stringify(id)}`), { class: "plain", title: "Show this session alone" })
+    ? button(id, () => narrow(`session_id == ${JSON.stringify(id)}`), { class: "plain", title: "Show only this session" })
     : made("span", {}, "(requests without a session id)");
   const time = () => made("time", { datetime: new Date(first).toISOString() }, DATE_AND_TIME.format(first));
   const details = `, ${counted(requests, "request")} in ${duration(seconds)}`;
