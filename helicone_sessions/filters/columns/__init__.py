@@ -1,4 +1,4 @@
-"""`F`: every column of the API under its own name."""
+"""`F`, which has an attribute for each column of the API."""
 
 import difflib
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
@@ -18,7 +18,7 @@ from helicone_sessions.masking import masked_repr
 
 
 class Columns:
-    """All columns under their own names: `F`.
+    """The class of `F`, which has an attribute for each column.
 
     >>> F.cost.unit
     'dollars'
@@ -133,7 +133,7 @@ class Columns:
             raise _unknown(name)
         return getattr(self, COLUMNS[name].attribute if name in COLUMNS else name)
 
-    if not TYPE_CHECKING:  # to a type checker a misspelt name is an error
+    if not TYPE_CHECKING:  # so that type checkers report misspelt names
 
         def __getattr__(self, name: str) -> NoReturn:
             if name.startswith("__"):
@@ -162,7 +162,7 @@ def _unknown(name: object) -> UnknownColumn:
     )
 
 
-# Names from other APIs whose nearest spelling is another column.
+# Names from other APIs that are spelt like the wrong column.
 _SYNONYMS: Final = {
     "helicone-session-id": "'session_id'",
     "helicone-session-name": "'session_name'",
