@@ -294,7 +294,7 @@ class Filter(Condition):
             path: The JSON path of *wire* in its document, for messages.
 
         Raises:
-            FilterError: *wire* is not a filter of the API; the message gives the JSON path.
+            FilterError: *wire* is not a filter of the API. The message gives the JSON path.
 
         >>> Filter.from_wire({"request_response_rmt": {"status": {"gte": 200}}})
         F.status >= 200

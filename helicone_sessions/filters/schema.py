@@ -42,7 +42,7 @@ SERVER_EMPTY: Final = "__empty__"
 SERVER_END_OF_TIME: Final = datetime(2106, 2, 7, 6, 28, 16, tzinfo=UTC)
 # It rejects times before this year (status 422).
 SERVER_FIRST_YEAR: Final = 100
-# It keeps request and response bodies for three months.
+# It keeps bodies for three months.
 SERVER_BODY_DAYS: Final = 90
 
 
