@@ -1,6 +1,6 @@
-"""Prepare values and text for messages, logs and reports: mask secrets and limit the length.
+"""Prepare values and text for messages, logs and reports.
 
-Control characters are removed as well. Secrets are masked before text is cut. They are recognised in plain,
+Secrets are masked, control characters are removed, and long text is cut. Secrets are recognised in plain,
 quoted and truncated form, and with the escapes of JSON, Python, HTML and URLs.
 """
 
@@ -129,7 +129,7 @@ def _secret_spans(text: str, secrets: Iterable[str]) -> Iterator[tuple[int, int]
 
 
 def _part_spans(text: str, secret: str) -> Iterator[tuple[int, int]]:
-    """The spans of the secret in the text. A truncated secret counts if its beginning is long enough."""
+    """The spans of the secret in the text. A truncated secret has a span if it is long enough."""
     head = secret[:_SHORTEST_PART]
     start = text.find(head)
     while start >= 0:

@@ -83,7 +83,7 @@ _LARGEST_WHOLE: Final = 2**53
 
 
 class _Missing(str):
-    """The word that the open-source server reads as a missing value, equal to the same word as text."""
+    """A string that the open-source server reads as a missing value. It is equal to the plain string."""
 
     __slots__ = ()
 

@@ -59,7 +59,7 @@ class Operand:
     __array_ufunc__: ClassVar[None] = None
 
     def _operand(self, *, alone: bool) -> Node | Terms:
-        """This operand in the form that `precedence` uses. If it is not *alone*, it is next to & or |."""
+        """This operand in the form that `precedence` uses. It is *alone* if it is not next to & or |."""
         raise NotImplementedError
 
     if not TYPE_CHECKING:
@@ -153,12 +153,12 @@ def _operand_of(value: object, *, alone: bool = False) -> Node | Terms:
 
 
 def is_constant(value: object) -> bool:
-    """Whether a column can be compared with the value. Of numpy's types, only scalars get here."""
+    """Whether a column can be compared with the value. From numpy, only scalars are passed here."""
     return isinstance(value, Constant) or type(value).__module__ == "numpy"
 
 
 def misuse(problem: str, remedy: str) -> FilterTypeError:
-    """The error for an expression that Python evaluates differently than intended, with a suggestion."""
+    """The error for an expression that Python does not evaluate as intended, with a suggestion."""
     return FilterTypeError(problem=problem, remedy=remedy + suggestion())
 
 
@@ -446,7 +446,8 @@ NONE: Final = Filter._of(NOTHING)
 def all_of(*filters: Condition | None) -> Filter:
     """A filter that matches if all *filters* match. None is skipped.
 
-    Without filters, the result is ``ALL``. The time is linear, so thousands of filters are fine.
+    Without filters, the result is ``ALL``. The time grows linearly with the number of filters, so thousands
+    are fine.
 
     Args:
         filters: Filters and boolean columns, as separate arguments.

@@ -46,7 +46,7 @@ class CallSite:
     path: list[Any]
 
     def text(self, node: ast.AST) -> str:
-        """Return the source of *node*, which is in the path, on one line.
+        """Return the source of *node*, a node in the path, on one line.
 
         Raises:
             Unsure: The code was compiled from another source, or a string spans several lines.
@@ -152,7 +152,7 @@ def can(kind: type | None, method: str) -> bool:
 
 
 class Known:
-    """Looks up the names of a frame without running any code. Even isinstance() can run code."""
+    """Looks up the names of a frame without running any code, and so without isinstance()."""
 
     def __init__(self, frame: FrameType) -> None:
         variables = frame.f_locals
@@ -259,7 +259,7 @@ def _rewritten(site: CallSite, known: Known) -> tuple[str, str]:
 
 
 def _is_operator(node: ast.AST) -> bool:
-    """Whether the node is a combination, a comparison or a negation."""
+    """Whether the node is a logical operation, a comparison or a negation."""
     match node:
         case ast.BoolOp() | ast.Compare() | ast.UnaryOp(op=ast.Not() | ast.Invert()):
             return True

@@ -173,7 +173,7 @@ def _flatten(parts: Iterable[Node], kind: type[Branch]) -> Iterable[Node]:
 
 
 def join(kind: type[Branch], nodes: Iterable[Node]) -> Node:
-    """Join *nodes* without the neutral constant. If there are no nodes, the result is that constant."""
+    """Join *nodes*, leaving out the neutral constant. Without nodes, the result is that constant."""
     neutral = EVERYTHING if kind is And else NOTHING
     parts = [node for node in nodes if node is not neutral]
     if len(parts) > 1:
@@ -192,7 +192,7 @@ def fold(
     Args:
         root: The tree.
         combine: Called with a node and the results of its children.
-        prepare: Called on the way down; returns the node to visit instead.
+        prepare: Called with each node before its children; returns the node to visit instead.
     """
     results: list[T] = []
     # A branch is put back here, with the number of its children, to be handled after them.
@@ -365,7 +365,7 @@ def _inverse_pattern(leaf: Leaf) -> Leaf | None:
 
 
 def inverse(leaf: Leaf) -> Node:
-    """The condition that matches where *leaf* does not match.
+    """The condition that matches the rows that *leaf* does not match.
 
     The API has no "not", but numbers, text, booleans and most comparisons of times have an inverse operator.
     As in SQL, a row with null matches neither the condition nor its inverse.

@@ -89,7 +89,7 @@ _INCLUSIVE: Final = {
 
 
 def parse_filter(text: str | Template) -> Filter:
-    """Parse filter text. The ``str()`` of a filter is parsed as an equal filter.
+    """Parse filter text. Parsing the ``str()`` of a filter gives an equal filter.
 
     Use the API's column names, and write constants as in JSON and times in ISO 8601. The operators are ``==
     != < <= > >=``, ``0.1 < cost < 5``, ``between``, ``in``, ``contains``, ``like``, ``ilike``,
@@ -556,7 +556,7 @@ class _Parser:
         return self.build(attrs.evolve(named, first=constant), named.column.between, low, high, inclusive)
 
     def sign(self, named: _Named, token: Token | None = None) -> Operator:
-        """The operator that the next token represents, or *token* if it was already taken."""
+        """The operator of the next token, or of *token* if that has already been read."""
         token = token or self.advance()
         operator = _SIGNS[token.text]
         self.allow(named, SYMBOLS[operator], token)

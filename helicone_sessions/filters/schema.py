@@ -90,11 +90,11 @@ class ColumnFacts:
     Args:
         name: The name of the column in the API.
         about: A short description.
-        table: The name of its table in a leaf.
+        table: The table that contains the column, as named in a leaf.
         kind: The type of its values.
         unit: The unit of a number, for display.
-        whole: Whether a number has no fraction.
-        negative: Whether a number can be below zero.
+        whole: Whether numbers have no fraction.
+        negative: Whether numbers can be below zero.
         uuid: Whether text must be a UUID.
         nullable: Whether text can be null. Other columns store missing text as empty text.
         empty: The text that represents an empty value.
@@ -214,7 +214,7 @@ _session_tokens = partial(_session, kind=Kind.NUMBER, unit="tokens", whole=True)
 _session_time = partial(_session, kind=Kind.TIMESTAMP)
 
 _COLUMNS: Final[tuple[ColumnFacts, ...]] = (
-    _text("country_code", "country of the caller, two letters", nullable=True),
+    _text("country_code", "two-letter country code of the caller", nullable=True),
     _milliseconds("latency", "time from request to complete response"),
     _number(
         "cost",
@@ -245,7 +245,7 @@ _COLUMNS: Final[tuple[ColumnFacts, ...]] = (
         missing_as="",
         missing_remedy="add ~F.model.is_empty() to leave them out",
     ),
-    _text("user_id", "user as named by the application"),
+    _text("user_id", "user id set by the application"),
     _uuid("organization_id", "UUID of the organisation", server_remedy=_UUID_REMEDY),
     _absent("node_id", "id of a node", server_remedy=_PROPERTY_REMEDY),
     _absent("job_id", "id of a job", server_remedy=_PROPERTY_REMEDY),
@@ -274,7 +274,7 @@ _COLUMNS: Final[tuple[ColumnFacts, ...]] = (
     ),
     _map(
         "scores",
-        "scores of the request by key, whole numbers",
+        "scores of the request by key, as whole numbers",
         server_refuses=("equals", *_PATTERNS),
         server_note=_SCORE_NOTE,
         server_remedy=_SCORE_REMEDY,
@@ -305,7 +305,7 @@ _COLUMNS: Final[tuple[ColumnFacts, ...]] = (
     ),
     _flag(
         "helicone-score-feedback",
-        "the user's feedback: true is good",
+        "the user's feedback, true if positive",
         server_note="a request without feedback counts as one with bad feedback",
         server_remedy=_FEEDBACK_REMEDY,
     ),
@@ -320,10 +320,10 @@ _COLUMNS: Final[tuple[ColumnFacts, ...]] = (
         server_remedy="use F.session_name",
     ),
     _session("session_total_cost", "price of all requests of the session", kind=Kind.NUMBER, unit="dollars"),
-    _session_tokens("session_total_tokens", "all tokens of the session"),
+    _session_tokens("session_total_tokens", "tokens sent and received in the session"),
     _session_tokens("session_prompt_tokens", "tokens sent in the session"),
     _session_tokens("session_completion_tokens", "tokens received in the session"),
-    _session_tokens("session_total_requests", "requests of the session", unit="requests"),
+    _session_tokens("session_total_requests", "number of requests in the session", unit="requests"),
     _session_time("session_created_at", "time of the first request of the session"),
     _session_time("session_latest_request_created_at", "time of the latest request of the session"),
     _session_text(

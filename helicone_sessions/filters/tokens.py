@@ -117,7 +117,7 @@ class Template(Protocol):
 
     @property
     def interpolations(self) -> tuple[Interpolation, ...]:
-        """The interpolations. There is one between each two adjacent strings."""
+        """The interpolations between the strings."""
 
 
 class Wrong(NamedTuple):
@@ -129,7 +129,7 @@ class Wrong(NamedTuple):
 
 @attrs.frozen(eq=False)
 class Token:
-    """A token of the text, from *start* to *end*.
+    """One token of the text, from *start* to *end*.
 
     Args:
         sort: The kind of token. Commas and parentheses are "mark"; names and numbers are "word".

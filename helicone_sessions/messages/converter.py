@@ -536,7 +536,7 @@ _WireField = tuple[str, Callable[[Any, str], Any]]
 
 
 def _query_of(kind: type[Query], value: Any, fields: Mapping[str, _WireField], *, required: int) -> Query:
-    """The query in a body, built with the attribute and the reading function of each field."""
+    """Build a query from a body, given the attribute and the reading function for each field."""
     _only_keys(value, tuple(fields), "$", required=required)
     given = {}
     for wire, (name, read) in fields.items():

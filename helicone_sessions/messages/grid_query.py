@@ -33,8 +33,8 @@ the first segment and covers the whole time range, because a null index means a 
       "error": null
     }
 
-Histograms, averages and quantiles are each lists for requests, seconds and dollars, in this order. A
-histogram is a list of bars, and a bar is a list of its start, end and height.
+Histograms, averages and quantiles are lists with one entry each for requests, seconds and dollars, in this
+order. A histogram is a list of bars, and a bar is a list of its start, end and height.
 """
 
 from collections.abc import Iterator, Mapping
@@ -68,7 +68,7 @@ MOST_CELLS: Final = 100_000
 
 SegmentValue = str | int | float | bool | None
 Position = tuple[int | None, int | None]
-"""The indexes of a segment and a period; None is the total over all of them."""
+"""The indexes of a segment and a period; None means the total over all of them."""
 
 _NAMES: Final = ("query", "segments", "periods", "totals", "quantiles")
 _OPTIONAL: Final[tuple[tuple[str, Any, str], ...]] = (

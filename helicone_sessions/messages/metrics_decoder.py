@@ -1,4 +1,4 @@
-"""Decode metrics with msgspec. The rows in the wire classes are the public `HistogramRow`.
+"""Decode metrics with msgspec. The wire classes use the public `HistogramRow` for their rows.
 
 The order of keys, whitespace and unknown fields do not matter. The converter handles all other unusual
 responses.

@@ -53,7 +53,7 @@ Answer = TypeVar("Answer")
 
 @attrs.frozen(eq=False)
 class Endpoint(Generic[Query, Answer]):
-    """An endpoint of the API, as seen by clients and servers.
+    """An endpoint of the API, for use by clients and servers.
 
     Args:
         path: The path, without a leading slash.
@@ -156,7 +156,7 @@ HEADERS: Final = {
 
 
 class Call(NamedTuple):
-    """A request: a POST to the path of *endpoint* with `HEADERS` and the key.
+    """A POST request to the path of *endpoint*, with `HEADERS` and the key.
 
     If a call takes too long and *can_split* is true, it is not retried but replaced by smaller calls. *cut*
     is the cut of the histograms in its metrics.
@@ -198,7 +198,7 @@ def decipher(
     endpoint: Endpoint[Any, Any] = METRICS,
     cut: Cut | None = None,
 ) -> Any:
-    """Read the answer from a response. Its type depends on the endpoint.
+    """Read the answer from a response. The type of the answer depends on the endpoint.
 
     The envelope takes precedence over the status, because the service sends an envelope with status 500 for a
     query that it cannot run, which is not a gateway failure. For a 4xx status, the body is not needed.

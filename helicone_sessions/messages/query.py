@@ -29,8 +29,8 @@ class TimeFilter:
         start: An aware datetime, or ISO 8601 text. With a *time_zone*, it can also be a date (which means
             midnight), a naive datetime, or text without an offset.
         end: A later time, in one of the same forms.
-        time_zone: The time zone of dates and of times without an offset, by name or as a tzinfo. If a local
-            time occurs twice because clocks change, it means the first one, unless its ``fold`` is 1.
+        time_zone: The time zone of dates and of times without an offset, by name or as a tzinfo. A local time
+            that occurs twice because clocks change means the first occurrence, unless its ``fold`` is 1.
 
     Raises:
         FilterTypeError: An end is not a time, or has no time zone.
@@ -142,8 +142,8 @@ class TimeFilter:
 
         Raises:
             FilterTypeError: A length is not a number, or *time_zone* is neither a name nor a tzinfo.
-            FilterValueError: The length is below a millisecond, no time zone has that name, or the length
-                is not in whole days although a time zone is given.
+            FilterValueError: The length is below a millisecond, no time zone has that name, or a time zone is
+                given and the length is not a whole number of days.
 
         >>> import datetime as dt
         >>> start = dt.datetime(2026, 10, 23, 22, tzinfo=dt.UTC)
@@ -221,9 +221,10 @@ def _from_text(argument: str, text: str) -> datetime:
 
 
 def border_of(start: datetime) -> datetime:
-    """The border at which a time filter begins: the moment after the start of a part, or the start itself.
+    """The border at which a time filter begins.
 
     A part from `TimeFilter.split` starts one millisecond before its border, because the start is excluded.
+    The border of any other time filter is its start.
 
     >>> border_of(datetime(2026, 10, 31, 23, 59, 59, 999_000, UTC))
     datetime.datetime(2026, 11, 1, 0, 0, tzinfo=datetime.timezone.utc)
@@ -437,7 +438,7 @@ class SessionsQuery:
     Args:
         time_filter: The time range of the requests.
         filter: Conditions on requests and sessions; None for all.
-        search: A part of the session's id or name, in any case; "" for all.
+        search: A part of the session's id or name, ignoring case; "" for all.
         name: The exact name of the session.
         offset: The number of sessions to skip. Servers before 2025-09-22 ignore it (server source).
         limit: The number of sessions in a page, at most 1,000. None and 0 mean 50.
@@ -461,7 +462,7 @@ class SessionsQuery:
 
     @property
     def page_size(self) -> int:
-        """The number of sessions in a page that the service derives from ``limit``."""
+        """The page size that the service derives from ``limit``."""
         return min(self.limit or DEFAULT_SESSIONS_PAGE, SESSIONS_PAGE)
 
 

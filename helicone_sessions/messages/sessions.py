@@ -96,7 +96,7 @@ def _plain(value: Any) -> Any:
 
 @attrs.frozen(repr=False)
 class Sessions(Tabular, Sequence[Session]):
-    """Sessions in the order of the query; a sequence of `Session`.
+    """A sequence of `Session`, in the order of the query.
 
     Args:
         sessions: The sessions.

@@ -230,7 +230,7 @@ class Equatable(Column, Generic[T]):
         return Filter._of(join(Or, self._each("equals", values)))
 
     def not_in(self, values: Iterable[T]) -> Filter:
-        """Match all values except *values*. An empty list gives ``ALL``.
+        """Match every value that is not in *values*. An empty list gives ``ALL``.
 
         Args:
             values: As in `is_in`.
@@ -362,7 +362,7 @@ V = TypeVar("V")
 
 
 class Comparable(Joinable["Comparable[V]"], Generic[V]):
-    """The type of a column, or of a comparison that lacks the constant on its right, for type checkers."""
+    """The static type of a column, or of a comparison that lacks the constant on its right."""
 
     __slots__ = ()
 
@@ -374,7 +374,7 @@ class Comparable(Joinable["Comparable[V]"], Generic[V]):
 
 
 class Sortable(Joinable["Sortable[V]"], Generic[V]):
-    """The type of a `Comparable` whose values can be ordered, for type checkers."""
+    """The static type of a `Comparable` whose values can be ordered."""
 
     __slots__ = ()
 
@@ -390,7 +390,7 @@ class Sortable(Joinable["Sortable[V]"], Generic[V]):
 
 
 class Keyed(Joinable["Keyed"]):
-    """The type of ``property_key``, which has no ``!=``, for type checkers."""
+    """The static type of ``property_key``, which has no ``!=``."""
 
     __slots__ = ()
 
@@ -449,7 +449,7 @@ class TextColumn(Equatable[Text], Comparable[Text]):
         return self._matching("not-contains", text)
 
     def like(self, pattern: Text) -> Filter:
-        """Match values by *pattern*, in which ``%`` matches any text and ``_`` matches any character.
+        """Match values against *pattern*. ``%`` matches any text, and ``_`` matches any character.
 
         Args:
             pattern: The pattern. A backslash makes the next ``%`` or ``_`` literal.
@@ -461,7 +461,7 @@ class TextColumn(Equatable[Text], Comparable[Text]):
         return self._where("like", pattern)
 
     def ilike(self, pattern: Text) -> Filter:
-        """Match values by *pattern*, ignoring case.
+        """Match values against *pattern*, ignoring case.
 
         Args:
             pattern: As in `like`.
@@ -586,7 +586,7 @@ class NumberColumn(Ordered[Number], Sortable[Number]):
         return super().is_in(values)
 
     def not_in(self, values: Iterable[Number]) -> Filter:
-        """Match all values except *values*. An empty list gives ``ALL``.
+        """Match every value that is not in *values*. An empty list gives ``ALL``.
 
         A ``range`` of whole numbers requires only two conditions.
 
@@ -658,7 +658,7 @@ class BooleanColumn(Equatable[bool], Condition):
 
 
 class PropertyKeyColumn(Column, Keyed):
-    """A column of the property names of a request. It can only be compared with ``==``.
+    """A column of a request's property names. It can only be compared with ``==``.
 
     >>> from helicone_sessions import F
     >>> (F.property_key == "env") | F.property_key.eq("team")
@@ -678,7 +678,7 @@ class PropertyKeyColumn(Column, Keyed):
 
 
 class ScoreColumn(TextColumn):
-    """A column of one score, which is compared with text or with the shortest form of a number.
+    """A column of one score. Compare it with text or with a number, which is sent in its shortest form.
 
     On the open-source server, every operator except ``!=`` fails. The embedded engine supports all of them.
 
