@@ -23,6 +23,7 @@ pytest.importorskip("chdb", reason="the extra `local` is not installed")
 KILLS = repeats(20)
 BATCHES = 16
 ROWS = BATCHES * 500
+LOADS = 40
 
 
 class Probe(Store):
@@ -54,6 +55,10 @@ def _row(number: int, **more: Any) -> dict[str, Any]:
     }
 
 
+def _files(directory: Path) -> int:
+    return sum(path.is_file() for path in directory.rglob("*"))
+
+
 async def test_kept_on_disk(tmp_path: Path) -> None:
     """A named store keeps its requests and its organisation, and later loads replace and add."""
     async with _on_disk(tmp_path) as store:
@@ -68,6 +73,15 @@ async def test_kept_on_disk(tmp_path: Path) -> None:
     async with _on_disk(tmp_path) as store:
         assert [[21, 2]] == await store.ask("count(), max(status)")
         assert [["vip"]] == await store.ask("tag", store.tables.tags)
+
+
+async def test_many_small_loads_leave_few_files(tmp_path: Path) -> None:
+    """A load of one row leaves a dozen files, not a file for each column in each table."""
+    async with _on_disk(tmp_path) as store:
+        for number in range(LOADS):
+            await store.load([_row(number, session_id="s", properties={"Tier": "pro"})])
+        assert [[LOADS]] == await store.ask("count()")
+        assert _files(tmp_path) < 25 * LOADS
 
 
 async def test_loads_are_on_the_disk(tmp_path: Path) -> None:

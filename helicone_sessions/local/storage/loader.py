@@ -167,6 +167,7 @@ class StagingTables:
     async def clear(self) -> None:
         """Delete all staged rows."""
         for name in (self._new_requests, self._new_tags):
+            # After a move it deletes the empty parts that are left, which the next move would move again.
             await self._driver.execute(f"TRUNCATE TABLE {name}")
 
     async def plan_move(self) -> MovePlan:

@@ -490,7 +490,8 @@ def _is_row_per_line(text: bytes, fields: int) -> bool:
 
 
 def _is_piece_row_per_line(text: bytes, fields: int) -> bool:
-    text = text.replace(b"\r\n", b"\n")
+    if b"\r" in text:
+        text = text.replace(b"\r\n", b"\n")
     if b"\0" in text or b"\r" in text:
         return False
     # A quote in a quoted field is doubled; the rest of the quotes begin and end fields by turns.
