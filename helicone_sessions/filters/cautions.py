@@ -103,7 +103,7 @@ class Caution:
 
 
 def cautions(root: Node) -> tuple[Caution, ...]:
-    """The cautions for a filter, without duplicates, in the order of its conditions.
+    """The cautions for a filter, without duplicates, in the same order as its conditions.
 
     Raises:
         FilterValueError: The filter cannot be sent.

@@ -48,14 +48,14 @@ Constant = bool | int | float | str | datetime | Decimal | Fraction | Enum | UUI
 class Operand:
     """A part of a filter expression: a filter, a column, or an unfinished comparison.
 
-    At run time, every operand has every operator, and the module `precedence` decides which expressions are
+    At run time, every operand has every operator, and the `precedence` module decides which expressions are
     valid. The subclasses declare only the operators that a type checker should accept, so that it rejects the
     same expressions.
     """
 
     __slots__ = ()
 
-    # numpy scalars on the left then leave the operation to these classes.
+    # With this attribute, numpy scalars on the left leave the operation to these classes.
     __array_ufunc__: ClassVar[None] = None
 
     def _operand(self, *, alone: bool) -> Node | Terms:
@@ -153,7 +153,7 @@ def _operand_of(value: object, *, alone: bool = False) -> Node | Terms:
 
 
 def is_constant(value: object) -> bool:
-    """Whether a column can be compared with the value. From numpy, only scalars are passed here."""
+    """Whether a column can be compared with the value. The only numpy values passed here are scalars."""
     return isinstance(value, Constant) or type(value).__module__ == "numpy"
 
 
@@ -169,7 +169,7 @@ J_co = TypeVar("J_co", covariant=True)
 
 
 class Joinable(Operand, Generic[J_co]):
-    """An operand that is allowed on the right of ``&`` and ``|``. The result is a ``J_co``."""
+    """An operand that is allowed on the right of ``&`` and ``|``. The result has the type ``J_co``."""
 
     __slots__ = ()
 
@@ -294,7 +294,7 @@ class Filter(Condition):
             path: The JSON path of *wire* in its document, for messages.
 
         Raises:
-            FilterError: *wire* is not a filter of the API. The message gives the JSON path.
+            FilterError: *wire* is not a valid filter. The message gives the JSON path.
 
         >>> Filter.from_wire({"request_response_rmt": {"status": {"gte": 200}}})
         F.status >= 200
@@ -311,7 +311,7 @@ class Filter(Condition):
         return cls._of(node)
 
     def explain(self) -> str:
-        """The filter as an indented tree, with the API's column names and with units.
+        """The filter as an indented tree that uses the API's column names and shows units.
 
         >>> from helicone_sessions import F
         >>> print((F.threat | F.cost > 0.1).explain())
@@ -404,8 +404,7 @@ def filter_of_contract(wire: object, *, path: str) -> Filter:
     """The filter that *wire* represents under the contract, which combines all conditions of a leaf.
 
     Raises:
-        FilterError: *wire* is not a filter of the API. The message gives the JSON path, which starts with
-            *path*.
+        FilterError: *wire* is not a valid filter. The message gives the JSON path, which starts with *path*.
     """
     return Filter._of(from_wire(wire, expand=True, path=path))
 

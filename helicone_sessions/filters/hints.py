@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import attrs
 
-# First line, last line, first column and last column, in the order of code.co_positions().
+# First line, last line, first column and last column, as in code.co_positions().
 Place = tuple[Any, ...]
 
 _parse = functools.lru_cache(maxsize=4)(ast.parse)  # the same source may fail in a loop
@@ -157,8 +157,7 @@ class Known:
     def __init__(self, frame: FrameType) -> None:
         variables = frame.f_locals
         if not issubclass(type(variables), dict):
-            # From Python 3.13 on, they are behind a proxy. In a class body or exec(), they can be any
-            # mapping.
+            # From Python 3.13 on, `f_locals` is a proxy. In a class body or in exec(), it can be any mapping.
             variables = dict(variables) if type(variables).__module__ == "builtins" else {}
         self._scopes = (variables, frame.f_globals)
 

@@ -233,7 +233,7 @@ def _inverted(node: Node) -> Node:
 
 
 class _Parser:
-    """The grammar, with one method for each rule. `token` is the next token, and `last` the one before."""
+    """The grammar, with one method for each rule. `token` is the next token, and `last` the previous one."""
 
     def __init__(self, text: str, interpolations: list[Token] | None = None) -> None:
         self.text = text

@@ -174,7 +174,7 @@ def _escaped(text: str) -> str:
 
 
 def explain(root: Node) -> str:
-    """The tree with one condition per line, with the API's names."""
+    """The tree with one condition per line, using the API's names."""
     lines = []
     waiting = [(root, 0)]
     while waiting:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from helicone_sessions.masking import masked_repr
 
-# json.dumps() and json.loads() would create new ones for each value.
+# json.dumps() and json.loads() would create a new encoder or decoder for each value.
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False)
 
 

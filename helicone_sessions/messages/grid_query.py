@@ -1,7 +1,7 @@
 """`GridQuery`: the metrics of many segments and periods in one request.
 
 This endpoint is not part of Helicone's API. The embedded engine serves it with ``semantics="contract"``, and
-announces it with the response header `GRID_HEADER`. Other servers need one query for each cell.
+announces it with the `GRID_HEADER` response header. Other servers need one query for each cell.
 
 ``POST /v1/session/metrics/grid`` takes::
 
@@ -196,7 +196,7 @@ class CellFigures:
     """The exact figures of one cell.
 
     Args:
-        metrics: The metrics, the same as from a query for this cell alone.
+        metrics: The metrics that a query for this cell alone would return.
         sessions: The number of sessions.
         requests: The number of requests.
         dollars: The total cost.

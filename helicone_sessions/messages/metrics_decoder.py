@@ -46,7 +46,7 @@ class Data(msgspec.Struct, frozen=True, gc=False):
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):
-    """A whole response with metrics."""
+    """A complete response with metrics."""
 
     data: Data
 

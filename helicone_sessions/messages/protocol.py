@@ -53,7 +53,7 @@ Answer = TypeVar("Answer")
 
 @attrs.frozen(eq=False)
 class Endpoint(Generic[Query, Answer]):
-    """An endpoint of the API, for use by clients and servers.
+    """An API endpoint, for use by clients and servers.
 
     Args:
         path: The path, without a leading slash.
@@ -124,7 +124,7 @@ _GAPS: Final = "Helicone-Sessions-Gaps"
 # The open-source server answers a larger body with status 500 and no explanation.
 _LARGEST_BODY: Final = 10 * 1024 * 1024
 LARGEST_RESPONSE: Final = 32 * 1024 * 1024
-"""The maximum size of a response body in bytes, compressed or not. Metrics need a few thousand bytes."""
+"""The maximum size of a response body in bytes, compressed or not. Metrics take up a few thousand bytes."""
 _EXCERPT_LENGTH: Final = 500
 # ClickHouse quotes the whole query before the cause of an error.
 _MESSAGE_LENGTH: Final = 20_000
@@ -347,7 +347,8 @@ class _Answer:
 
     def no_envelope(self, data: object) -> APIError:
         if self.status >= 500:
-            # JSON comes from the server itself. Transient failures mostly return an HTML page from a gateway.
+            # A JSON body comes from the server itself. Transient failures mostly return an HTML page from a
+            # gateway.
             return self.error(ServerError, is_lasting=self.status == 500 and isinstance(data, Mapping))
         return self.error(UnexpectedResponse, self.why_no_envelope(data))
 

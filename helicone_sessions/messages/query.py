@@ -380,7 +380,7 @@ class SessionMetricsQuery:
     Traceback (most recent call last):
         ...
     helicone_sessions.errors.FilterValueError: p_size must be one of p50, p75, p95, p99, p99.9, got 'p90'
-    """  # noqa: E501 - a doctest shows the whole of it
+    """  # noqa: E501 - a doctest shows the query whole
 
     filter: Filter | None = attrs.field(default=None, converter=optional_filter)
     name_contains: str = ""

@@ -16,8 +16,8 @@ class Session(AsDict):
     """One session, with totals over its requests *that match the query*, not over all its requests.
 
     Args:
-        session_id: The property ``Helicone-Session-Id``.
-        session_name: The property ``Helicone-Session-Name``; "" if it is missing. An id that occurs with two
+        session_id: The ``Helicone-Session-Id`` property.
+        session_name: The ``Helicone-Session-Name`` property; "" if it is missing. An id that occurs with two
             names counts as two sessions.
         created_at: The time of the first request, in UTC.
         latest_request_created_at: The time of the latest request, in UTC.
@@ -96,7 +96,7 @@ def _plain(value: Any) -> Any:
 
 @attrs.frozen(repr=False)
 class Sessions(Tabular, Sequence[Session]):
-    """A sequence of `Session`, in the order of the query.
+    """A sequence of `Session`, sorted as the query requests.
 
     Args:
         sessions: The sessions.
@@ -219,7 +219,7 @@ class SessionName(AsDict):
     """A session name, with figures about its sessions.
 
     Args:
-        name: The property ``Helicone-Session-Name``.
+        name: The ``Helicone-Session-Name`` property.
         created_at: The time of the first request, in UTC.
         last_used: The time of the latest request, in UTC.
         avg_latency: The average latency of a request in milliseconds.

@@ -124,9 +124,9 @@ class Columns:
     """Tag of the session."""
 
     session_id = TextColumn("properties", ALIASES["session_id"])
-    """Id of the session, the property ``Helicone-Session-Id``."""
+    """Id of the session, from the ``Helicone-Session-Id`` property."""
     session_name = TextColumn("properties", ALIASES["session_name"])
-    """Name of the session, the property ``Helicone-Session-Name``."""
+    """Name of the session, from the ``Helicone-Session-Name`` property."""
 
     def __getitem__(self, name: str) -> Any:
         if name not in self:
