@@ -409,7 +409,7 @@ class RateLimited(APIError):
 
 
 class QueryFailed(APIError):
-    """The service could not run the query. ``message`` is its error text.
+    """The service could not run the query. ``message`` is the error text from the service.
 
     The open-source server reports nearly every ClickHouse error as "No request count found". The ``remedy``
     then suggests what to try.

@@ -53,7 +53,7 @@ def masked_repr(value: object, *secrets: str, most: int = 60) -> str:
 
 
 def masked_text(text: str, *secrets: str, most: int = 500) -> str:
-    r"""External text with secrets masked and control characters removed, cut if it is long.
+    r"""Mask secrets in external text, remove control characters, and cut the text if it is long.
 
     Args:
         text: The text, such as part of a response or the message of another library's exception.
@@ -73,7 +73,7 @@ def masked_text(text: str, *secrets: str, most: int = 500) -> str:
 
 
 def printable(text: str) -> str:
-    r"""External text without the control characters that a terminal would interpret.
+    r"""Remove control characters from external text, so that a terminal does not interpret them.
 
     >>> printable("\x1b[31mred\x07")
     '[31mred'

@@ -45,7 +45,7 @@ class Bar:
 
 
 def histogram(panel: Panel, most: int | None = None) -> Table:
-    """A histogram with one line for each bar, which shows its range and its number of sessions.
+    """A histogram with one line for each bar. The line shows the range and the number of sessions.
 
     Args:
         panel: The histogram.

@@ -195,7 +195,7 @@ def _of_missing_in_leaf(leaf: Leaf) -> dict[Caution, None]:
 
 
 def _exclude_missing(node: Node) -> set[str]:
-    """The columns whose missing values another condition in an "and" excludes."""
+    """The columns for which another condition in an "and" excludes missing values."""
     if not isinstance(node, And):
         return set()
     leaves = (child for child in node.children if isinstance(child, Leaf))
@@ -300,7 +300,7 @@ def _of_text(leaf: Leaf, operator: str, value: str) -> Iterator[Caution]:
 
 
 def _of_score(leaf: Leaf, value: str) -> Iterator[Caution]:
-    """The cautions for ``!=`` on a score, the only operator that works on the server."""
+    """The cautions for ``!=``, the only operator that the server supports for scores."""
     column = leaf.column
     if not _WHOLE.fullmatch(value):
         yield _caution(leaf, "fails", column.server_note)
@@ -335,7 +335,7 @@ def _of_number(leaf: Leaf, value: float) -> Iterator[Caution]:
 
 
 def _bound(leaf: Leaf, value: float, scale: int) -> int | None:
-    """The whole number that can replace the constant in a comparison with whole numbers, if there is one."""
+    """The whole number that is equivalent to the constant in a comparison with whole numbers, or None."""
     exact = Decimal(repr(value)) * scale
     if leaf.operator in ("gt", "lte"):
         return math.floor(exact)

@@ -134,7 +134,7 @@ UNKNOWN: Final = object()
 
 
 class Mixed:
-    """The kind of a value that contains a column or a filter, but is neither."""
+    """Marks the type of a value that contains a column or a filter, but is neither."""
 
 
 def is_below(module: object) -> bool:

@@ -82,7 +82,7 @@ def sessions_first(condition: Filter) -> WireFilter:
 
 
 def grouping_cautions(condition: Filter, grouping: Grouping) -> tuple[Caution, ...]:
-    """The cautions for a filter in a list or a count of sessions. `Filter.cautions` is for metrics.
+    """The cautions for a filter in a session list or a session count. `Filter.cautions` is for metrics.
 
     >>> from helicone_sessions import F
     >>> grouping_cautions(F.session_total_cost > 5, "sessions")

@@ -74,7 +74,7 @@ def to_wire(root: Node) -> WireFilter:
     """The filter in the API's form.
 
     Raises:
-        FilterValueError: A negated condition has no inverse, or the tree is more than `DEEPEST` deep.
+        FilterValueError: A negated condition has no inverse, or the tree is more than `DEEPEST` levels deep.
     """
     if type(root) is Leaf:
         return encode_leaf(root)

@@ -132,7 +132,7 @@ class GroupBy:
     def filter_of(self, value: SegmentValue) -> Filter:
         """The filter of the segment with this value. None means missing text.
 
-        Requests whose boolean or status is missing belong to no segment.
+        Requests without a boolean value or a status belong to no segment.
         """
         column: Any = F[self.column] if self.key is None else F[self.column][self.key]
         if value is None:
@@ -156,7 +156,8 @@ class GridQuery:
         periods: The time range of each period; both ends are excluded, as in a query. Without periods, all
             cells cover the time range of the query.
         totals: Whether to include the totals over all segments, over all periods, and over both.
-        quantiles: Quantiles of all sessions to return for each cell, independent of the query's ``p_size``.
+        quantiles: The quantiles to return for each cell. They cover all sessions, whatever the query's
+            ``p_size``.
 
     Raises:
         FilterTypeError: An argument has the wrong type.

@@ -1,7 +1,6 @@
 """Decode metrics with msgspec. The wire classes use the public `HistogramRow` for their rows.
 
-The order of keys, whitespace and unknown fields do not matter. The converter handles all other unusual
-responses.
+Key order, whitespace and unknown fields do not matter. The converter handles all other unusual responses.
 """
 
 from math import isfinite

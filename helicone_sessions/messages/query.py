@@ -29,8 +29,8 @@ class TimeFilter:
         start: An aware datetime, or ISO 8601 text. With a *time_zone*, it can also be a date (which means
             midnight), a naive datetime, or text without an offset.
         end: A later time, in one of the same forms.
-        time_zone: The time zone of dates and of times without an offset, by name or as a tzinfo. A local time
-            that occurs twice because clocks change means the first occurrence, unless its ``fold`` is 1.
+        time_zone: The time zone for dates and for times without an offset, as a name or a tzinfo. A local
+            time that occurs twice because clocks change means the first occurrence, unless its ``fold`` is 1.
 
     Raises:
         FilterTypeError: An end is not a time, or has no time zone.
@@ -494,7 +494,7 @@ class RequestsQuery:
         offset: The number of stored rows to skip.
         limit: The number of stored rows in a page, at most 1,000.
         sort: The sort direction by ``created_at``; None leaves it to the server.
-        is_scored: True for only requests with scores, False for only requests without scores, None for all.
+        is_scored: True selects requests with scores, False requests without scores, and None all requests.
 
     Raises:
         FilterTypeError: An argument has the wrong type.
