@@ -129,7 +129,7 @@ def _secret_spans(text: str, secrets: Iterable[str]) -> Iterator[tuple[int, int]
 
 
 def _part_spans(text: str, secret: str) -> Iterator[tuple[int, int]]:
-    """The spans of the secret in the text. A truncated secret has a span if it is long enough."""
+    """The spans of the secret in the text. Truncated secrets are included if they are long enough."""
     head = secret[:_SHORTEST_PART]
     start = text.find(head)
     while start >= 0:

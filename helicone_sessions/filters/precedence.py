@@ -74,7 +74,7 @@ def spell(terms: Terms) -> str:
 
 
 def open_ends(terms: Terms) -> list[Open]:
-    """The open operands among the first and the last."""
+    """The first and the last operand, each only if it is open."""
     return [end for end in (terms[0][0], terms[-1][-1]) if isinstance(end, Open)]
 
 
