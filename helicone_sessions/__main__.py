@@ -1,4 +1,4 @@
-"""``python -m helicone_sessions`` is ``helicone-sessions``."""
+"""Runs the command line for ``python -m helicone_sessions``."""
 
 from helicone_sessions.cli import main
 

@@ -27,7 +27,7 @@ try:
 except ImportError as error:
     raise MissingExtra("otel", package="opentelemetry-api", purpose="helicone_sessions.otel") from error
 
-# The first version with stable attributes for HTTP clients.
+# The first version of the schema with stable attributes for HTTP clients.
 _SCHEMA: Final = "https://opentelemetry.io/schemas/1.23.0"
 
 
@@ -38,20 +38,22 @@ class _Begun:
 
 
 class OpenTelemetryHooks(Hooks):
-    """Creates a span for each query, with a child for each attempt; pass it to a client as *hooks*.
+    """Hooks that create a span for each query, with a child span for each attempt.
 
-    The parent of a query's span is the span that is current where the query starts, even in a batch. While a
-    query or an attempt runs, its span is current. Attempts follow the stable semantic conventions for HTTP
-    clients.
+    Pass an instance to a client as *hooks*. The parent of a query's span is the span that is current where
+    the query starts, even in a batch. The span of a query or attempt is current while the query or attempt
+    runs. The spans of attempts follow the stable semantic conventions for HTTP clients.
 
-    No span holds a key, a filter or other part of a query, an answer, or an error message.
+    Spans never contain keys, answers or error messages. They contain no part of a query either, except the
+    filter if you set *record_filter*.
 
     Args:
-        tracer_provider: The destination of the spans; by default the global provider.
-        record_filter: Record the filter's text on the query's span, as ``helicone_sessions.filter``.
+        tracer_provider: The provider that creates the spans; the default is the global provider.
+        record_filter: Whether to record the text of the filter in the span of the query, as
+            ``helicone_sessions.filter``.
 
     Raises:
-        MissingExtra: opentelemetry-api is not installed; importing this module raises it.
+        MissingExtra: opentelemetry-api is not installed. The error is raised when this module is imported.
 
     >>> from helicone_sessions import HeliconeClient
     >>> HeliconeClient("sk-helicone-example", hooks=OpenTelemetryHooks())
@@ -73,7 +75,7 @@ class OpenTelemetryHooks(Hooks):
 
     def attempt_begins(self, token: _Begun, number: int, url: str) -> _Begun:
         """Start the span of an attempt."""
-        # Samplers may read these, so they are set at the start.
+        # Set these attributes at the start, because samplers may read them.
         attributes = dict(_of_address(url))
         if number > 1:
             attributes["http.request.resend_count"] = number - 1
@@ -118,13 +120,13 @@ class OpenTelemetryHooks(Hooks):
 def _end(
     begun: _Begun, attributes: Mapping[str, Any], error: BaseException | None, status: str | None = None
 ) -> None:
-    # A coroutine that nobody finishes is closed elsewhere, where no context was attached.
+    # An abandoned coroutine is closed in another context, in which this span was never attached.
     if not isinstance(error, GeneratorExit) or get_current_span() is begun.span:
         context.detach(begun.token)
     if begun.span.is_recording():
         begun.span.set_attributes(attributes)
         if error is not None:
-            # The text of an error may quote the filter.
+            # Record only the type: the message of an error may quote the filter.
             begun.span.set_attribute("error.type", status or type(error).__qualname__)
             begun.span.set_status(StatusCode.ERROR)
     begun.span.end()

@@ -1,4 +1,4 @@
-"""The pytest plugin: the fixture ``helicone_server``."""
+"""The pytest plugin, which provides the ``helicone_server`` fixture."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def helicone_server(monkeypatch: pytest.MonkeyPatch) -> "Iterator[FakeHelicone]":
-    """A fake of Helicone's service, which every ``HeliconeClient()`` in the test uses.
+    """A fake Helicone service that every ``HeliconeClient()`` in the test uses.
 
-    The fixture sets ``HELICONE_API_KEY`` and ``HELICONE_BASE_URL``, and installs a clock on which the waits
-    of clients take no time (``helicone_server.clock``). A body that breaks the contract, or a filter with a
-    leaf that does not hold exactly one condition, fails the test. Other filters that the service reads
-    differently cause a ``HeliconeFilterWarning`` in the client.
+    The fixture sets ``HELICONE_API_KEY`` and ``HELICONE_BASE_URL``. It also installs a virtual clock
+    (``helicone_server.clock``), so clients do not really wait. The test fails if a request body breaks the
+    contract, or if a leaf of its filter does not have exactly one condition. For other filters that the
+    service reads differently, the client issues a ``HeliconeFilterWarning``.
     """
     # pytest loads this plugin in every run, so it imports as little as possible.
     from helicone_sessions.clock import replaced

@@ -1,7 +1,7 @@
 """Copies the requests of an account into a store of the embedded engine.
 
-The time range is copied in periods, oldest first. Each period is read and stored completely before the
-checkpoint records it, so that a kill at any moment loses nothing. A request that arrives twice is stored
+The time range is copied in periods, oldest first. A period is recorded in the checkpoint only after it has
+been read and stored completely, so a kill at any moment loses nothing. A request that arrives twice is stored
 once.
 """
 
@@ -42,19 +42,21 @@ from helicone_sessions.transport.signed_bodies import BodyUnavailable, SignedBod
 
 OnProgress = Callable[[int, int | None], object]
 
-# The service may store a request this long after it was made.
+# The longest delay after which the service may store a request.
 OVERLAP: Final = timedelta(hours=1)
-# The number of requests in a period, and so the most that are usually read again after a kill.
+# The intended number of requests in a period. After a kill, usually no more than this many requests are read
+# again.
 _AIM: Final = 10_000
 _FIRST_LENGTH: Final = timedelta(hours=1)
 _SHORTEST: Final = timedelta(minutes=1)
-# The number of requests in memory.
+# The number of requests to hold in memory.
 _CHUNK: Final = 5_000
 _TICK: Final = 500
 _BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND: Final = timedelta(seconds=1)
 _BODIES: Final = frozenset({"request_body", "response_body"})
-# With bodies: the requests in memory, the downloads at a time, and the bytes of a load.
+# With bodies: the number of requests to hold in memory, the concurrent downloads, and the bytes to load at a
+# time.
 _CHUNK_WITH_BODIES: Final = 500
 _BODIES_AT_ONCE: Final = 20
 _MOST_BYTES: Final = 64 * 1024 * 1024
@@ -65,16 +67,17 @@ class SyncReport:
     """The result of a sync.
 
     Args:
-        requests: The number of requests stored; ``requests - replaced`` are new.
-        replaced: The number of them that replaced a request of the store, such as the requests of the last
-            hour, which each sync reads again.
-        skipped: The number of requests that could not be stored, by reason, including requests stored
-            without their bodies, such as ``"bodies: status 404"``.
-        cost_differences: The number of requests whose ``cost`` and ``costUSD`` differ; ``cost`` is stored,
-            because the metrics of the service sum it.
-        since: The start of the time range that was read; None for the beginning of the account.
-        until: The end of that time range.
-        periods: The number of periods that were read, one after the other.
+        requests: The number of requests that were stored. Of these, ``requests - replaced`` are new.
+        replaced: The number of requests that replaced an earlier copy in the store. They include the requests
+            of the last hour, which each sync reads again.
+        skipped: The number of requests that could not be stored, by reason. It includes requests that were
+            stored without their bodies, under reasons such as ``"bodies: status 404"``.
+        cost_differences: The number of requests whose ``cost`` and ``costUSD`` differ. The store contains
+            ``cost``, because the metrics of the service are based on it.
+        since: The start of the time range that was read; None if it starts with the first request of the
+            account.
+        until: The end of the time range that was read.
+        periods: The number of periods into which the time range was divided.
 
     >>> report = SyncReport(1200, 200, {}, 0, None, datetime(2026, 11, 1, tzinfo=UTC), 3)
     >>> report.requests - report.replaced
@@ -100,31 +103,33 @@ async def sync(
     organization_id: UUID | str | None = None,
     on_progress: OnProgress | None = None,
 ) -> SyncReport:
-    """Copy new requests of the client's account into a store.
+    """Copy new requests from the client's account into a store.
 
-    The store keeps a checkpoint of the time ranges that it covers, so a sync continues where the previous one
-    ended, even after a kill. It reads the last hour again, because the service stores some requests late. A
-    request that arrives twice replaces itself, so the store holds each request once. Requests that the
-    service deletes or changes later are not updated, and tags of sessions are not copied.
+    The store records which time ranges it covers, so a sync continues where the previous one ended, even
+    after a kill. It reads the last hour again, because the service stores some requests late. A request that
+    arrives again replaces its earlier copy, so the store holds each request once. If the service deletes or
+    changes a request later, the store is not updated. Session tags are not copied.
 
     Args:
-        client: The client of the account.
-        path: The directory of the store, which is created if it is missing; or a running `LocalServer` with a
-            path, which then answers from the requests of each period as soon as they are stored.
-        since: The start of the time range to copy; None for the beginning of the account.
-        until: The end of that time range, excluded; None for now.
-        bodies: Also copy the bodies of requests and responses. Each takes a download of at most 16 MB from
-            the service's storage, over https and without the key. A request whose body cannot be read is
-            stored without it, and counted in ``skipped``.
-        organization_id: The organisation under which the store keeps the requests, if it holds several
+        client: A client for the account.
+        path: The directory of the store, which is created if it is missing. You can also pass a running
+            `LocalServer` that has a path; its answers include the requests of each period as soon as they are
+            stored.
+        since: The start of the time range to copy; None to start with the first request of the account.
+        until: The end of the time range to copy, excluded; None for now.
+        bodies: Whether to copy the bodies of requests and responses as well. Each request takes a download of
+            at most 16 MB from the service's storage, over https and without the key. If the bodies cannot be
+            read, the request is stored without them and counted in ``skipped``.
+        organization_id: The organisation under which to store the requests, if the store holds several
             accounts.
-        on_progress: Called with the number of requests copied so far, and with the number to copy, which is
+        on_progress: Called with the number of requests copied so far and the total number to copy, which is
             None if the service does not report it.
 
     Raises:
-        MissingExtra: The extra ``local`` is not installed.
-        ConfigurationError: An argument cannot be used, or the store cannot be opened.
-        HeliconeError: A request failed after the retries; the store has the requests copied before it.
+        MissingExtra: The ``local`` extra is not installed.
+        ConfigurationError: An argument is invalid, or the store cannot be opened.
+        HeliconeError: A call failed after all retries. The requests that were copied before it remain in the
+            store.
 
     >>> from tempfile import TemporaryDirectory
     >>> from helicone_sessions.local import LocalServer
@@ -187,20 +192,20 @@ async def _opened(path: str | os.PathLike[str]) -> AsyncGenerator[Store, None]:
 
 
 def queries_of(requests: int) -> int:
-    """The approximate number of queries that copying requests takes.
+    """Estimate the number of queries that it takes to copy a number of requests.
 
     >>> queries_of(1_000_000)
     1330
     """
-    # A period takes a count, a look for the newest request, and a page to see that no more follow. The first
-    # periods are short.
+    # In addition to its pages, each period takes a count, a query for the newest request, and a last page to
+    # see that no more follow. The first periods are short.
     periods = requests // _AIM + 10
     return requests // REQUESTS_PAGE + 3 * periods
 
 
 @attrs.define(eq=False)
 class _Copying:
-    """A sync that is running."""
+    """A sync in progress."""
 
     client: HeliconeClient
     store: Store | LocalServer
@@ -238,7 +243,7 @@ class _Copying:
         )
 
     async def _count(self, gaps: list[tuple[datetime, datetime]]) -> int | None:
-        """The number of requests to copy; None if the service does not count them."""
+        """Return the number of requests to copy, or None if the service cannot count them."""
         try:
             return sum([await self.client.count_requests(_between(*gap)) for gap in gaps])
         except AuthenticationError:
@@ -273,7 +278,7 @@ class _Copying:
             at = last
 
     async def _oldest(self, end: datetime) -> datetime:
-        """The time of the oldest request, or *end* if there is none."""
+        """Return the time of the oldest request, or *end* if there are no requests."""
         async with aclosing(self.client.stream_requests(_between(_BEGINNING, end), page_size=100)) as rows:
             async for row in rows:
                 return second_of(moment_in(row["request_created_at"]))
@@ -283,7 +288,7 @@ class _Copying:
         """Copy the requests of a period, and return their number."""
         read = 0
         chunk: list[Request] = []
-        # Each request of the period arrives once, and the number is compared at the end.
+        # The stream yields each request of the period once, and checks their number at the end.
         async with aclosing(self.client.stream_requests(_between(start, end))) as rows:
             async for row in rows:
                 chunk.append(row)
@@ -299,8 +304,9 @@ class _Copying:
         return read
 
     async def _note(self, start: datetime, end: datetime) -> None:
-        """Record that the time range from *start* to *end* was read."""
-        # This machine's clock may be wrong, so the time after the newest request does not count as covered.
+        """Record that the time range from *start* to *end* has been read."""
+        # The clock of this machine may be wrong, so the time after the newest request is not recorded as
+        # covered.
         settled = min(end, self.began - OVERLAP, self.coverage.newest or start)
         self.coverage = self.coverage.plus(start, second_of(settled))
         await asyncio.to_thread(write_checkpoint, self.directory, self.organization, self.coverage)
@@ -315,7 +321,7 @@ class _Copying:
             self.coverage = self.coverage.with_newest(moment_in(requests[-1]["request_created_at"]))
 
     async def _complete(self, chunk: list[Request]) -> AsyncIterator[list[Request]]:
-        """The requests, with their bodies if they are copied, in groups that fit into memory."""
+        """Yield the requests in groups that fit into memory, with their bodies if these are copied."""
         if self.bodies is None:
             if chunk:
                 yield [_without_bodies(request) for request in chunk]
@@ -334,7 +340,7 @@ class _Copying:
                 requests, size = [], 0
 
     async def _with_bodies(self, bodies: SignedBodies, request: Request) -> tuple[Request, int]:
-        """The request with its bodies, and their size in bytes."""
+        """Return a request with its bodies, and their size in bytes."""
         if request.get("storage_location") == "clickhouse":
             return request, 0
         try:
@@ -351,7 +357,7 @@ def _without_bodies(request: Request) -> Request:
 
 
 def _as_body(value: Any) -> str | None:
-    """A body as text; incomplete characters, such as half an emoji at a cut, become question marks."""
+    """Return a body as text; question marks replace incomplete characters, such as half an emoji at a cut."""
     if value is None:
         return None
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
@@ -359,13 +365,13 @@ def _as_body(value: Any) -> str | None:
 
 
 def _between(start: datetime, end: datetime) -> Any:
-    """The condition on requests from *start* on and before *end*, both in whole seconds."""
+    """Return the condition for requests from *start* up to but excluding *end*, in whole seconds."""
     before = F.request_created_at < end
     return before if start == _BEGINNING else (F.request_created_at >= start) & before
 
 
 def _whole_second(argument: str, moment: object) -> datetime:
-    """The moment in whole seconds, because the service ignores fractions in conditions."""
+    """Return *moment* in whole seconds, because the service ignores fractions of a second in conditions."""
     if not isinstance(moment, datetime) or moment.utcoffset() is None:
         raise ConfigurationError(
             argument=argument,

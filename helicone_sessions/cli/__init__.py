@@ -1,6 +1,7 @@
-"""The command line, ``helicone-sessions`` (extra ``cli``).
+"""The command ``helicone-sessions`` (extra ``cli``).
 
-Results go to standard output, everything else to standard error. `_EXIT_CODES` lists the exit codes.
+Results are written to standard output, and everything else to standard error. `_EXIT_CODES` lists the exit
+codes.
 """
 
 import os
@@ -38,7 +39,7 @@ _COMMANDS = {
     "serve": "serve:serve",
     "rebuild": "rebuild:rebuild",
 }
-# A shell reports this code for a command that SIGINT ended.
+# The exit code that shells report for a command ended by SIGINT.
 _INTERRUPTED = 130
 
 _OVERVIEW: Final = """Session metrics from Helicone: the requests, length and cost of sessions.
@@ -129,10 +130,11 @@ _MORE: Final = {
 
 
 def main() -> None:
-    """Run the command in the arguments."""
+    """Run the command given on the command line."""
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - it stays open to the end
     if isinstance(sys.stdout, TextIOWrapper):
-        # A terminal shows a ? for a character that it lacks; files and pipes get all characters, as UTF-8.
+        # A terminal shows ? for characters that it does not support. Files and pipes get all characters, as
+        # UTF-8.
         encoding = None if sys.stdout.isatty() else "utf-8"
         sys.stdout.reconfigure(encoding=encoding, errors="replace")
     warnings.showwarning = _show_warning
@@ -143,7 +145,7 @@ def main() -> None:
     except HeliconeError as error:
         _fail(error_text(error, command), _code_of(error))
     except BrokenPipeError:
-        # The reader of the pipe has enough, as `head` has.
+        # The reader has closed the pipe, as `head` does when it has enough lines.
         _give_up_output()
         raise SystemExit(1) from None
     except OSError as error:
@@ -154,7 +156,7 @@ def main() -> None:
 
 
 def _show_warning(message: Warning | str, *_where: Any, **_more: Any) -> None:
-    """Write a warning to standard error; a caution quotes the condition as filter text."""
+    """Write a warning to standard error; in cautions, conditions are shown as filter text."""
     found = message.args[0] if isinstance(message, HeliconeFilterWarning) else message
     if isinstance(found, Caution):
         found = f"caution: {caution_text(found)}"
@@ -170,7 +172,7 @@ def _run(arguments: list[str], command: str) -> None:
     except CycloptsError as error:
         _fail(usage_error(error), 2)
     finally:
-        # A failure at the end of the process could not be reported.
+        # Flush now, because an error at the end of the process could not be reported.
         sys.stdout.flush()
 
 
@@ -180,7 +182,7 @@ def _code_of(error: HeliconeError) -> int:
 
 
 def _give_up_output() -> None:
-    """Discard the rest of the output, so that Python does not report it at the end of the process."""
+    """Discard the rest of the output, so that Python does not report an error at the end of the process."""
     with suppress(OSError), Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
@@ -191,19 +193,19 @@ def _fail(message: str, code: int) -> None:
 
 
 def _shown(default: object) -> str | None:
-    """A default in the help; None if the option is off by default."""
+    """Return a default as the help shows it, or None if the option is off by default."""
     return None if default is None or default is False or default == "" else str(default)
 
 
 def _epilogue(command: str) -> str:
-    """The end of the help of a command, in Markdown."""
+    """Return the text below the options in the help of a command, as Markdown."""
     examples = f"Examples:\n\n```text\n{_EXAMPLES[command]}```"
     parts = (examples, _MORE.get(command), _EXIT_CODES, _documentation(_PAGES[command]))
     return "\n\n".join(part for part in parts if part)
 
 
 def _documentation(page: str) -> str | None:
-    """The address of the documentation of the installed version; None if its metadata has none."""
+    """Return the URL of the documentation for the installed version, or None if its metadata has none."""
     package = metadata("helicone-sessions")
     addresses = dict(line.split(", ", 1) for line in package.get_all("Project-URL", []))
     address = addresses.get("Documentation")
@@ -211,9 +213,9 @@ def _documentation(page: str) -> str | None:
 
 
 def _app(command: str) -> "App":
-    """The app with the command to run, or with all commands for the overview."""
+    """Create the app with the command to run, or with all commands for the overview."""
     try:
-        import rich  # noqa: F401 - they are an extra
+        import rich  # noqa: F401 - an extra
         from cyclopts import App, Parameter
     except ImportError as error:
         raise MissingExtra("cli", package=error.name or "cyclopts", purpose="the command line") from error
@@ -221,15 +223,15 @@ def _app(command: str) -> "App":
         name="helicone-sessions",
         help=_OVERVIEW,
         help_epilogue=_EXIT_CODES,
-        # By default each option would have a negative twin such as --no-live.
+        # Otherwise each flag would also have a negative form such as --no-live.
         default_parameter=Parameter(negative="", show_default=_shown),
         suppress_keyboard_interrupt=False,
     )
-    # Commands are imported on use, so that each needs only its own extras.
+    # Commands are imported on use, so that each requires only the extras it uses.
     for name, function in _COMMANDS.items():
         app.command(f"helicone_sessions.cli.{function}", name=name, help_epilogue=_epilogue(name))
         if not command:
             app[name]
-    # It writes only the file that --output names.
+    # The command writes only the file given by --output.
     app.register_install_completion_command(name="install-completion", add_to_startup=False)
     return app

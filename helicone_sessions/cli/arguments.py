@@ -1,4 +1,4 @@
-"""Arguments of several commands: filters, times, segments, and the service or data that answers."""
+"""Arguments that several commands share: filters, times, segments, and the source of the answers."""
 
 import json
 import os
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
     from helicone_sessions.local.storage.rows import Loaded
 
-# A column, and its values after the first = that is not inside a map key.
+# A column and, after the first = outside a map key, its values.
 _BY: Final = re.compile(
     r"""((?:[^=\[]|\[(?:"(?:[^"\\]|\\.)*+"|'(?:[^'\\]|\\.)*+'|[^\]"'])*+\])++)=(.*)""", re.DOTALL
 )
-# A name of any characters and a filter; names with characters of a column and its values need quotes.
+# A name and a filter. A name needs quotes if it contains characters that separate a column from its values.
 _NAMED: Final = re.compile(
     r"""\s*(?:(?P<quote>["'])(?P<quoted>.+?)(?P=quote)|(?P<name>[^=<>:\["']+))\s*:(?P<filter>.*)""", re.DOTALL
 )
@@ -48,7 +48,7 @@ _COLUMNS: Final = "helicone-sessions filter --help lists the columns, with examp
 
 
 def moment_of(argument: str, text: str, zone: tzinfo) -> datetime:
-    """A date or a time such as 2026-11-01 or 2026-11-01T18:00, by default in *zone*."""
+    """Parse a date or time such as 2026-11-01 or 2026-11-01T18:00; *zone* is the default time zone."""
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
@@ -60,7 +60,7 @@ def moment_of(argument: str, text: str, zone: tzinfo) -> datetime:
 
 
 def condition(text: str) -> Filter:
-    """A filter as text.
+    """Parse a filter.
 
     >>> condition("cost > 0.1")
     F.cost > 0.1
@@ -83,9 +83,10 @@ class Times:
 
     Args:
         last: How far back to look, e.g. 90m, 12h, 7d or 2w.
-        begin: The start of the time range, e.g. 2026-11-01 or 2026-11-01T18:00Z, by default in --time-zone.
+        begin: The start of the time range, e.g. 2026-11-01 or 2026-11-01T18:00Z. If it has no time zone,
+            --time-zone applies.
         end: The end of the time range; now by default.
-        time_zone: The time zone, e.g. Europe/Berlin, for dates and days; UTC by default.
+        time_zone: The time zone for dates and days, e.g. Europe/Berlin; UTC by default.
     """
 
     last: str | None = None
@@ -104,9 +105,10 @@ class Times:
             ) from None
 
     def time_filter(self, every: timedelta | None = None) -> TimeFilter | None:
-        """The time range; None if no option gives one.
+        """Return the time range, or None if no option sets one.
 
-        In periods of whole days, *last* starts at midnight, so that only the current day is partial.
+        If *every* is a number of whole days, a range set by *last* starts at midnight, so that only the
+        current day is partial.
         """
         if self.last is not None:
             return self._up_to_now(self.last, every)
@@ -118,7 +120,8 @@ class Times:
             return None
         begins = moment_of("begin", self.begin, self.zone)
         ends = datetime.now(UTC) if self.end is None else moment_of("end", self.end, self.zone)
-        # Python compares times of the same zone by the wall clock, even across a clock change.
+        # Convert to UTC: Python compares times of the same zone by the wall clock, even across a clock
+        # change.
         if begins.astimezone(UTC) >= ends.astimezone(UTC):
             raise ConfigurationError(
                 argument="begin",
@@ -139,7 +142,7 @@ class Times:
         except FilterError as error:
             problem = error.problem if error.argument == "last" else f"is too long, got {last}"
             raise ConfigurationError(argument="last", problem=problem) from None
-        # The service drops fractions of a second.
+        # Drop fractions of a second, as the service does.
         start, end = (moment.replace(microsecond=0) for moment in (found.start, found.end))
         if every is None or every % timedelta(days=1):
             return TimeFilter(start, end, self.zone)
@@ -147,7 +150,7 @@ class Times:
 
 
 def column_of(given: Sequence[str]) -> Column | None:
-    """The column of ``--by model``; None if ``--by`` has values or filters.
+    """Return the column of an option such as ``--by model``, or None if ``--by`` has values or filters.
 
     >>> column_of(["model"]), column_of(["properties['tier']"]), column_of(["model=gpt-4o"])
     (F.model, F.properties['tier'], None)
@@ -165,9 +168,10 @@ def column_of(given: Sequence[str]) -> Column | None:
 
 
 def segments(given: Sequence[str]) -> dict[str, Filter] | None:
-    """The segments of ``--by``: ``model=gpt-4o,o3``, or ``slow:latency > 5000`` for any filter.
+    """Return the segments of ``--by``, such as ``model=gpt-4o,o3`` or ``slow:latency > 5000``.
 
-    A value with a comma needs quotes, single or double, and so does a name with one of ``=<>:["'``.
+    A value that contains a comma must be in single or double quotes, as must a name that contains one of
+    ``=<>:["'``.
 
     >>> segments(["model=gpt-4o,o3", "slow:latency > 5000"])
     {'gpt-4o': F.model == 'gpt-4o', 'o3': F.model == 'o3', 'slow': F.latency > 5000}
@@ -193,7 +197,7 @@ def _segments(text: str) -> list[tuple[str, Filter]]:
     if named := _NAMED.fullmatch(text):
         return [(named["quoted"] or named["name"].strip(), parse_filter(named["filter"]))]
     found = _BY.fullmatch(text)
-    # A whole condition, such as model == "gpt-4o", has another operator around the =.
+    # In a complete condition, such as model == "gpt-4o", the = is part of another operator.
     if not found or found[1].rstrip().endswith(("!", "<", ">")) or found[2].startswith("="):
         raise _no_segments(text)
     values = [_bare(value, text) for value in _VALUE.findall(found[2])]
@@ -209,7 +213,7 @@ def _no_segments(text: str) -> ConfigurationError:
 
 
 def _bare(value: str, text: str) -> str:
-    """The value without its quotes."""
+    """Remove the quotes around a value."""
     if value.startswith(('"', "'")):
         if len(value) == 1 or value[-1] != value[0]:
             raise ConfigurationError(
@@ -228,7 +232,10 @@ def _bare(value: str, text: str) -> str:
 
 
 def _equal(column: str, value: str, text: str) -> Filter:
-    """The column compared with the value as text, or else as a number, a time, true or false."""
+    """Build a filter that compares a column with a value.
+
+    The value is read as text if possible, otherwise as a number, time or boolean.
+    """
     try:
         found = parse_filter(f"{column} == {json.dumps(value, ensure_ascii=False)}")
     except FilterError as error:
@@ -236,7 +243,7 @@ def _equal(column: str, value: str, text: str) -> Filter:
             found = parse_filter(f"{column} == {value}")
         except FilterError:
             raise error from None
-    # A column or a value with an `or` in it is a whole filter.
+    # If there is an `or` in the column or value, the text is a complete filter.
     if not isinstance(found.node, Leaf):
         raise _no_segments(text)
     return found
@@ -245,13 +252,13 @@ def _equal(column: str, value: str, text: str) -> Filter:
 @Parameter(name="*")
 @attrs.frozen
 class Loading:
-    """How files of requests are read.
+    """Options for reading files of requests.
 
     Args:
-        cost_unit: The unit of cost; billionths of a dollar in a dump of Helicone's own table.
-        map: The field that a column of the data holds, e.g. started=request_created_at. Repeat it for more.
-        assume_time_zone: The zone of times without one, e.g. UTC or Europe/Berlin.
-        rejects: A file for rows that cannot be read; by default the first such row ends the load.
+        cost_unit: The unit of cost. A dump of Helicone's own table uses billionths of a dollar.
+        map: Read a column of the data as a field, e.g. started=request_created_at. Repeat it for more.
+        assume_time_zone: The time zone of times that have none, e.g. UTC or Europe/Berlin.
+        rejects: A file for rows that cannot be read. By default, the load stops at the first such row.
     """
 
     cost_unit: Literal["dollars", "billionths"] | None = None
@@ -261,7 +268,7 @@ class Loading:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The arguments of `LocalServer`."""
+        """Return the options as arguments of `LocalServer`."""
         return {
             "cost_unit": self.cost_unit,
             "columns": dict(map_option(each) for each in self.map or ()),
@@ -270,7 +277,7 @@ class Loading:
         }
 
     def remarks(self, loaded: "Loaded") -> list[str]:
-        """Sentences about a load: its rejected rows, what is missing in others, and unknown columns."""
+        """Return sentences about a load: its rejected rows, missing values and unknown columns."""
         found = []
         if loaded.rejected:
             where = f", written to {self.rejects}" if self.rejects is not None else ""
@@ -281,12 +288,12 @@ class Loading:
         return found
 
 
-# How a column is mapped on the command line.
+# The advice on how to map a column.
 _MAP: Final = "Pass --map {theirs}={field}"
 
 
 def map_option(text: str) -> tuple[str, str]:
-    """The two names of a ``--map``.
+    """Split the value of ``--map`` into the name of the column and the name of the field.
 
     >>> map_option("Started at=request_created_at")
     ('Started at', 'request_created_at')
@@ -304,15 +311,15 @@ def map_option(text: str) -> tuple[str, str]:
 @Parameter(name="*")
 @attrs.frozen
 class Source:
-    """The service, or data on this machine.
+    """The source of the answers: the service, or data on this machine.
 
     Args:
         region: The region of the service.
-        timeout: Seconds for one attempt.
-        max_concurrency: The number of concurrent queries.
-        path: Answer from this store instead, a directory filled by `serve --path` or `sync`.
-        data: Answer from this file of requests instead, .jsonl, .json, .csv or .parquet, or a pattern in
-            quotes. Repeat it for more.
+        timeout: The time limit of one attempt, in seconds.
+        max_concurrency: The maximum number of concurrent queries.
+        path: Answer from this store instead: a directory filled by `serve --path` or `sync`.
+        data: Answer from this file of requests instead (.jsonl, .json, .csv or .parquet), or from all files
+            that match a pattern in quotes. Repeat it for more.
         loading: How the files are read.
         without_unsessioned: Leave out requests without a session id, which otherwise count as one session.
     """
@@ -349,14 +356,14 @@ class Source:
 
     @property
     def name(self) -> str:
-        """The store, the files or the host, for a caption."""
+        """The store, files or host, as shown in captions."""
         if self.is_local:
             return ", ".join([*(() if self.path is None else [str(self.path)]), *(self.data or ())])
         host = URL(os.environ.get("HELICONE_BASE_URL", "")).host
         return host or f"Helicone{'' if self.region is None else f' ({self.region})'}"
 
     def narrowed(self, given: Filter | None) -> Filter | None:
-        """The filter, without requests that have no session id if they are left out."""
+        """Add a condition to the filter if requests without a session id are left out."""
         if not self.without_unsessioned:
             return given
         has_session = ~F.session_id.is_empty()
@@ -364,7 +371,7 @@ class Source:
 
     @asynccontextmanager
     async def client(self, hooks: Hooks | None = None) -> AsyncIterator[HeliconeClient]:
-        """A client of the service, or of an embedded engine that runs during the block."""
+        """Yield a client for the service, or for an embedded engine that runs until the block ends."""
         options: dict[str, Any] = {
             "timeout": self.timeout,
             "max_concurrency": self.max_concurrency,
@@ -379,7 +386,7 @@ class Source:
         data: Any = self.data or ()
         async with AsyncExitStack() as stack:
             with warnings.catch_warnings():
-                # The remarks say the same with the names of options.
+                # The remarks report the same, with the names of the options.
                 warnings.simplefilter("ignore", UserWarning)
                 server = LocalServer(data, path=self.path, **self.loading.options)
                 await stack.enter_async_context(server)
@@ -392,21 +399,23 @@ class Source:
         if not loaded.rows + loaded.rejected:
             files = ", ".join(self.data or ())
             raise ConfigurationError(argument="data", problem=f"must contain rows, got {files}")
-        # A command counts the requests without a session id that its query selects.
+        # Leave this remark out: commands report the requests without a session id that their query selects.
         for remark in self.loading.remarks(attrs.evolve(loaded, without_session=0)):
             say(remark)
 
 
-# Nobody can read the line about a shorter wait.
+# The shortest wait in seconds that is shown; a shorter one would be over before it could be read.
 _NOTABLE = 1.0
 
 
 class QueryProgress(Hooks):
-    """Hooks for a client, and a function for ``on_progress=``.
+    """Shows the progress and waits of queries in a bar.
+
+    It provides hooks for a client, and a function for ``on_progress=``.
 
     Args:
-        bar: The bar.
-        task: Its one task.
+        bar: The progress bar.
+        task: The only task of the bar.
     """
 
     def __init__(self, bar: "Progress", task: "TaskID") -> None:
@@ -419,9 +428,9 @@ class QueryProgress(Hooks):
         self._bar.update(self._task, completed=done, total=total, description="queries")
 
     def waits(self, token: Any, seconds: float, reason: WaitReason, error: Any) -> None:
-        """Show the wait: in the bar, or as one line if standard error is a file."""
+        """Show a wait, in the bar or, if standard error is a file, as one line."""
         until = self._bar.get_time() + seconds
-        # All queries in line report the same wait.
+        # All waiting queries report the same wait, so show it only once.
         if reason != "rate limit" or seconds < _NOTABLE or until < self._waits_until + _NOTABLE:
             return
         self._waits_until = until
@@ -433,10 +442,10 @@ class QueryProgress(Hooks):
 
 @contextmanager
 def of_queries(*, transient: bool = False) -> Iterator[QueryProgress]:
-    """A progress bar on standard error, if it is a terminal.
+    """Show a progress bar on standard error if it is a terminal.
 
     Args:
-        transient: Whether the bar disappears at the end.
+        transient: Whether to remove the bar at the end.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn

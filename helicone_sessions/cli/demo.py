@@ -1,4 +1,4 @@
-"""``helicone-sessions demo``: metrics of sample data."""
+"""The command ``helicone-sessions demo``, which shows metrics of sample data."""
 
 import asyncio
 import sys
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from helicone_sessions.display import terminal
 
 _MOST_DAYS: Final = 3660
-# Up to this number of days, a day of the year appears once.
+# The largest number of days among which each day of the year occurs only once.
 _DAYS_OF_A_YEAR: Final = 365
-# The key of the query without a model, and its name in a table.
+# The key of the query for all models, and its name in a table.
 _ALL: Final = (None,)
 _EVERYTHING: Final = "all sessions"
 _LEVEL: Final = "p95"
-# With these, everything fits a terminal of 24 lines.
+# With these limits, the output fits on a terminal of 24 lines.
 _MOST_BARS: Final = 6
 _SAMPLE_SESSIONS: Final = ("support-chat", "summarise-page", "code-review", "research-agent")
 MODELS: Final = ("gpt-4o-mini", "gpt-4o", "claude-sonnet-4", "claude-opus-4")
@@ -59,14 +59,14 @@ def demo(
 ) -> None:
     """Show session metrics per model, queried as one concurrent batch.
 
-    The embedded engine answers from thirty days of sample requests; no account is needed.
+    The embedded engine answers from thirty days of sample requests. You need no account.
 
     Args:
         live: Query the real service instead, with the key in HELICONE_API_KEY.
         model: A model to show. Repeat it for more models.
         days: The number of days up to the last midnight in UTC.
-        full: Show each day, each session name and all histograms too.
-        code: Show the same queries as a Python program instead.
+        full: Show each day, each session name and all histograms as well.
+        code: Show a Python program with the same queries instead.
     """
     if not 1 <= days <= _MOST_DAYS:
         raise ConfigurationError(argument="days", problem=f"must be from 1 to {_MOST_DAYS}, got {days}")
@@ -79,7 +79,7 @@ def demo(
 def _queries(
     models: Sequence[str], whole: TimeFilter, days: Mapping[date, TimeFilter], *, full: bool
 ) -> dict[Any, SessionMetricsQuery]:
-    """A query for each day and model, for each model, and for everything."""
+    """Return a query for each day and model, for each model, and for everything."""
     shown = (*models, None) if full else (None,)
     queries: dict[Any, SessionMetricsQuery] = {
         (day, model): SessionMetricsQuery(F.model == model if model else None, time_filter=time)
@@ -149,7 +149,10 @@ def _show(
     *,
     full: bool,
 ) -> None:
-    """The headline comes first, the longest table last; without *full*, the output fits 24 lines."""
+    """Print the headline first and the longest table last.
+
+    Without *full*, the output fits on 24 lines.
+    """
     from helicone_sessions.display import terminal
 
     found = answers[_ALL]

@@ -1,4 +1,4 @@
-"""Messages of the commands, and errors as text with options in place of Python's arguments."""
+"""Writes messages of the commands, and renders errors with options instead of Python arguments."""
 
 import os
 import re
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cyclopts import CycloptsError
     from cyclopts.exceptions import CoercionError, UnknownOptionError
 
-# Arguments whose option is not their name with dashes.
+# Arguments whose option has another name. The others use their name with dashes.
 _OPTIONS: Final = {
     "api_key": "HELICONE_API_KEY",
     "base_url": "HELICONE_BASE_URL",
@@ -36,16 +36,16 @@ _OPTIONS: Final = {
     "proxy": "the proxy in the environment",
 }
 _OPTIONS_OF: Final[Mapping[str, Mapping[str, str]]] = {"serve": {"api_key": "HELICONE_SESSIONS_SERVER_KEY"}}
-# Remedies by option; they replace remedies that only help in Python.
+# Remedies by option. They replace remedies that apply only to Python.
 _REMEDIES: Final = {
     "HELICONE_API_KEY": "Run `export HELICONE_API_KEY=sk-helicone-...` with a key from Helicone's settings"
     " page; `helicone-sessions demo` needs none",
     "HELICONE_BASE_URL": "Set it to an address such as https://api.helicone.ai",
     "the proxy in the environment": "Add the host of the service to NO_PROXY, or use an http:// address",
 }
-# The parts of an error name other arguments in backticks.
+# In the parts of an error, other arguments are in backticks.
 _OTHER_ARGUMENT: Final = re.compile(r"`(\w+)`")
-# Options with other names in other programs.
+# The options of other programs, with the names of ours.
 _ELSEWHERE: Final = {
     "--since": "--from",
     "--start": "--from",
@@ -60,13 +60,13 @@ _NUMBERS: Final = {int: "a whole number", float: "a number"}
 
 
 def say(text: str) -> None:
-    """Write a line of this command to the standard error."""
+    """Write a line to standard error, as a message of this command."""
     sys.stderr.write(f"helicone-sessions: {text}\n")
     sys.stderr.flush()
 
 
 def error_text(error: HeliconeError, command: str = "") -> str:
-    """The text of an error, with the next step.
+    """Return the text of an error, followed by what to do next.
 
     Args:
         error: The error.
@@ -84,7 +84,7 @@ def error_text(error: HeliconeError, command: str = "") -> str:
 
 
 def _in_options(error: HeliconeError, command: str) -> str:
-    # The message of a syntax error shows the position in the text.
+    # Keep the message of a syntax error, because it shows the position in the text.
     if error.problem is None or isinstance(error, FilterSyntaxError):
         return str(error)
     options = {**_OPTIONS, **_OPTIONS_OF.get(command, {})}
@@ -99,7 +99,7 @@ def _in_options(error: HeliconeError, command: str) -> str:
 
 
 def caution_text(caution: Caution) -> str:
-    """The text of a caution, with its condition as filter text.
+    """Return the text of a caution, with the condition as filter text.
 
     >>> from helicone_sessions import F
     >>> caution_text((F.cost > 3).cautions()[0])[:28]
@@ -125,7 +125,7 @@ def _advice(error: HeliconeError) -> str:
 
 
 def usage_error(error: "CycloptsError") -> str:
-    """The text of an error in the command line itself, with the command that shows the help."""
+    """Return the text of an error in the command line, with the command that shows the help."""
     command = shlex.join(["helicone-sessions", *_command(error)])
     return f"{_usage_problem(error)}\n  {command} --help shows the usage and examples"
 
@@ -180,11 +180,11 @@ def _missing(argument: str, command: str) -> str:
 
 
 def _unused_words(command: str, unused: list[str], tokens: list[str]) -> str:
-    """The error for words that belong to no option: an unquoted filter, or a file without its option."""
+    """Return the error for words that belong to no option, such as an unquoted filter or a file name."""
     if command in ("metrics", "filter", "sql"):
         first = tokens.index(unused[0]) - 1 if unused[0] in tokens else -1
         whole = " ".join([*(tokens[first : first + 1] if first > 0 else ()), *unused])
-        # cmd.exe passes ' on to the command.
+        # cmd.exe does not treat ' as a quote and passes it on to the command.
         quoted = f'"{whole}"'.replace("'", "") if whole.startswith("'") else shlex.quote(whole)
         kind = "statement" if command == "sql" else "filter"
         return f"a {kind} is one argument: write it in quotes, {quoted}"

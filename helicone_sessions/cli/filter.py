@@ -1,4 +1,4 @@
-"""``helicone-sessions filter``: a filter in its other forms, and the number of requests that match."""
+"""The command ``helicone-sessions filter``, which converts a filter and counts matching requests."""
 
 import asyncio
 import json
@@ -28,13 +28,13 @@ def filter_(
 ) -> None:
     """Show the JSON of a filter, its tree, and the parts that the open-source server would read differently.
 
-    Nothing is sent, and no key is needed. With --path or --data, it also counts the requests that match.
+    The command sends nothing and needs no key. With --path or --data, it also counts the requests that match.
 
     Args:
         text: The filter, e.g. 'cost > 0.1 and model contains "gpt"', or its JSON.
-        output: The format of the output: the API's JSON, the tree, Python source, or text.
-        path: Count in this store, a directory that `serve --path` or `sync` filled.
-        data: Count in this file of requests, .jsonl, .json, .csv or .parquet. Repeat it for more.
+        output: The format of the output: the JSON of the API, the tree, Python source, or text.
+        path: Count in this store: a directory filled by `serve --path` or `sync`.
+        data: Count in this file of requests (.jsonl, .json, .csv or .parquet). Repeat it for more.
         without_unsessioned: Leave out requests without a session id, which otherwise count as one session.
     """
     read = condition(text)
@@ -42,11 +42,11 @@ def filter_(
     shown = {"json": wire, "tree": read.explain(), "python": repr(read), "text": str(read)}
     source = Source(path=path, data=data, without_unsessioned=without_unsessioned)
     if output == "json":
-        # People see the tree too; a pipe gets the JSON alone.
+        # In a terminal, show the tree as well. A pipe gets only the JSON.
         sys.stderr.write(f"{read.explain()}\n\n")
     sys.stdout.write(f"{shown[output]}\n")
     for caution in read.cautions():
-        # The data shows whether it has the latter.
+        # For local data, skip cautions about gaps, because the data itself shows whether it has any.
         if not (source.is_local and caution.effect in IN_DATA):
             sys.stderr.write(f"caution: {caution_text(caution)}\n")
     if source.is_local:
@@ -58,7 +58,7 @@ def filter_(
 
 
 async def _counted(source: Source, given: Filter) -> tuple[CellFigures, CellFigures]:
-    """The figures of the matching requests, and of all requests."""
+    """Return the figures of the matching requests and of all requests."""
     from helicone_sessions.local.drivers.chdb_process import StoreInUse
 
     queries = [SessionMetricsQuery(source.narrowed(each)) for each in (given, None)]

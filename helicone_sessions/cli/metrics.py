@@ -1,4 +1,4 @@
-"""``helicone-sessions metrics``: query the service, and show a table, JSON, CSV, HTML or a picture."""
+"""The command ``helicone-sessions metrics``, which shows metrics as a table, JSON, CSV, HTML or a plot."""
 
 import asyncio
 import math
@@ -41,14 +41,16 @@ _CONDITION: Final = re.compile(r"\s*([\w.]+)\s*(>=|<=|>|<)\s*\$?(\d+(?:\.\d+)?)\
 
 @attrs.frozen
 class Alarm:
-    """A condition on a quantity of a cell, absolute or relative to the earlier cell.
+    """A condition on a quantity of a cell.
+
+    The limit is absolute or relative to the earlier cell.
 
     Args:
-        text: The condition as written.
-        quantity: The quantity.
+        text: The text of the condition.
+        quantity: The quantity to compare.
         compare: Compares the quantity with the limit.
         limit: The limit.
-        is_relative: Whether the limit is a multiple of the earlier value.
+        is_relative: Whether the limit is a factor of the earlier value.
     """
 
     text: str
@@ -59,7 +61,7 @@ class Alarm:
 
     @classmethod
     def parse(cls, text: str) -> "Alarm":
-        """Read a condition such as ``dollars_p95 > 1.5x`` or ``dollars_total > 100``.
+        """Parse a condition such as ``dollars_p95 > 1.5x`` or ``dollars_total > 100``.
 
         Raises:
             ConfigurationError: The text is not a condition.
@@ -86,7 +88,7 @@ class Alarm:
 
     @property
     def level(self) -> PSize | None:
-        """The quantile that the grid needs for the alarm; None if it needs none.
+        """The quantile that a grid must query for this alarm, or None if it needs none.
 
         >>> Alarm.parse("dollars_p95 > 1").level
         'p95'
@@ -95,11 +97,11 @@ class Alarm:
         return next((level for level in get_args(PSize) if level == kind), None)
 
     def reason(self, after: GridCell, before: GridCell | None) -> str | None:
-        """Why the alarm goes off for a cell; None if it does not, or if a value is missing.
+        """Return why the alarm goes off for a cell, or None if it does not or if a value is missing.
 
         Args:
             after: The cell.
-            before: The earlier cell, for a relative condition.
+            before: The earlier cell, if the condition is relative.
         """
         value = after.quantity(self.quantity)
         limit: float | None = self.limit
@@ -112,7 +114,7 @@ class Alarm:
 
 
 def levels_of(alarms: Iterable[Alarm]) -> list[PSize]:
-    """The quantiles that a grid needs for the alarms.
+    """Return the quantiles that a grid must query for the alarms.
 
     >>> levels_of([Alarm.parse("dollars_p95 > 1"), Alarm.parse("sessions < 5")])
     ['p95']
@@ -122,9 +124,9 @@ def levels_of(alarms: Iterable[Alarm]) -> list[PSize]:
 
 Output = Literal["table", "json", "csv", "html"]
 Kind = Literal["lines", "heatmap"]
-# The exit codes if some queries of a grid failed, and if a --fail-if condition holds.
+# The exit codes for a grid with failed queries, and for a --fail-if condition that is met.
 _PARTLY, _ALARM = 5, 6
-# The rate limit of the free tier.
+# The rate limit of the free tier: requests, and minutes.
 _MANY, _WINDOW_MINUTES = 1000, 5
 _DAY: Final = timedelta(days=1)
 _ABOVE: Final = ("gt", "gte")
@@ -132,7 +134,7 @@ _ABOVE: Final = ("gt", "gte")
 
 @attrs.frozen
 class _Report:
-    """A report: its query and how it is shown."""
+    """The query of a report, and how to show the report."""
 
     query: SessionMetricsQuery
     grid: dict[str, Any]
@@ -146,7 +148,7 @@ class _Report:
 
     @property
     def is_table(self) -> bool:
-        """Whether the report has segments, periods or quantities that metrics do not have."""
+        """Whether the report has segments, periods, or quantities beyond those of plain metrics."""
         options = self.grid
         has_columns = bool(options["percentiles"]) or options["exact_sums"]
         return options["by"] is not None or options["every"] is not None or has_columns
@@ -158,7 +160,10 @@ class _Report:
 
     @property
     def query_count(self) -> int:
-        """The number of queries, if known: the values of a column count as one."""
+        """The number of queries.
+
+        The values of a column are not known in advance, so they are counted as one query.
+        """
         by, zone = self.grid["by"], self.grid["time_zone"]
         segments = len(by) if isinstance(by, Mapping) else 1
         return segments * len(periods_of(self.query, self.grid["every"], zone))
@@ -188,8 +193,8 @@ def metrics(
 ) -> None:
     """Show the metrics of sessions, in total or by segment and period.
 
-    The key is taken from HELICONE_API_KEY (`export HELICONE_API_KEY=sk-helicone-...`), the address from
-    HELICONE_BASE_URL or --region; --path and --data need neither.
+    The key is read from HELICONE_API_KEY (`export HELICONE_API_KEY=sk-helicone-...`), and the address from
+    HELICONE_BASE_URL or --region. With --path or --data, you need neither.
 
     Args:
         text: The filter, e.g. 'cost > 0.1 and model contains "gpt"'; all requests by default.
@@ -197,22 +202,23 @@ def metrics(
         p_size: The quantile at which the histograms are cut.
         use_interquartile: Cut the histograms at both ends.
         name_contains: Only sessions of this name.
-        by: Segments: a column, e.g. model, for each of its values; a column and values, e.g.
-            model=gpt-4o,o3; or a name and a filter, e.g. 'slow:latency > 5000'. Repeat the last two for more.
-        top: The number of values of a column to keep, by total cost.
+        by: The segments: a column (model) for one segment per value, a column with values (model=gpt-4o,o3),
+            or a name with a filter ('slow:latency > 5000'). Repeat the last two for more.
+        top: The number of values of the column to keep, those with the highest total cost.
         every: Divide the time range into periods of this length, e.g. 1d or 6h.
-        quantity: The number that a table of several periods, or a picture, shows.
-        percentile: A quantile of all sessions to add to the table, p50, p75, p95, p99 or p99.9. Repeat it
-            for more; on the service each costs another query per cell.
-        exact: Count sessions, requests and dollars on the service too, with another query per cell.
-        compare: Compare with the preceding time range of the same length.
-        fail_if: End with code 6 if a condition holds, e.g. 'dollars_total > 100', or with --compare previous
-            'dollars_p95 > 1.5x'. Repeat it for more.
+        quantity: The quantity to show in a plot or in a table of several periods.
+        percentile: A quantile of all sessions to add to the table: p50, p75, p95, p99 or p99.9. Repeat it for
+            more. On the service, each takes one extra query per cell.
+        exact: Get exact totals of sessions, requests and dollars from the service as well. This takes one
+            extra query per cell.
+        compare: Compare the time range with the preceding one of the same length.
+        fail_if: Exit with code 6 if a condition is met, e.g. 'dollars_total > 100' or, with --compare
+            previous, 'dollars_p95 > 1.5x'. Repeat it for more.
         output: The format of the output.
-        plot: The picture file to write, .png, .svg or .pdf (extra plot).
+        plot: The plot file to write: .png, .svg or .pdf (extra plot).
         kind: How to draw segments and periods.
-        yes: Run thousands of queries without asking first.
-        source: Where the answers come from.
+        yes: Run thousands of queries without confirmation.
+        source: The source of the answers.
     """
     period = None if every is None else length_of(every)
     alarms = list(map(Alarm.parse, fail_if or ()))
@@ -250,7 +256,7 @@ def _segments_by(given: list[str]) -> Column | dict[str, Filter] | None:
 
 
 def _check(report: _Report) -> None:
-    """Reject options without the options that they need.
+    """Check that each option is accompanied by the options it needs.
 
     Raises:
         ConfigurationError: An option is missing.
@@ -276,7 +282,7 @@ def _check_form(report: _Report) -> None:
 
 
 def _before(time: TimeFilter | None) -> TimeFilter:
-    """The preceding time range of the same length; whole days of a zone stay whole days.
+    """Return the preceding time range of the same length; ranges of whole days stay whole days.
 
     Raises:
         ConfigurationError: The report covers all time.
@@ -309,13 +315,13 @@ def _run_grids(report: _Report) -> None:
 
 
 def _name_of(cell: GridCell) -> str:
-    """The segment and the period; a total may lack either."""
+    """Return the names of the segment and period of a cell; a total may lack either."""
     found = [str(part) for part in (cell.segment, cell.period) if part is not None]
     return ", ".join(found if len(found) > 1 else [*found, "total"])
 
 
 def _reasons(alarms: Iterable[Alarm], after: MetricsGrid, before: MetricsGrid | None) -> Iterator[str]:
-    """The reasons for all alarms that go off."""
+    """Yield the reasons for all alarms that go off."""
     for alarm in alarms:
         for new, old in zip(after, before or [None] * len(after), strict=True):
             if reason := alarm.reason(new, old):
@@ -323,7 +329,7 @@ def _reasons(alarms: Iterable[Alarm], after: MetricsGrid, before: MetricsGrid | 
 
 
 def _advice(query: SessionMetricsQuery, *, follows_contract: bool) -> str:
-    """Advice for a report in which no session matches."""
+    """Return advice for a report in which no session matches."""
     leaves = () if query.filter is None else _leaves(query.filter.node)
     limit = next(
         (leaf.value for leaf in leaves if leaf.column.name == "cost" and leaf.operator in _ABOVE), None
@@ -347,7 +353,7 @@ def _leaves(node: Node) -> Iterator[Leaf]:
 
 
 def _announce(count: int, source: Source, *, is_confirmed: bool) -> None:
-    """Say how long many queries will take, and ask in a terminal whether to run them."""
+    """Announce how long the queries will take and, in a terminal, ask whether to run them."""
     if count < _MANY or source.is_local:
         return
     minutes = (math.ceil(count / _MANY) - 1) * _WINDOW_MINUTES
@@ -364,7 +370,7 @@ def _announce(count: int, source: Source, *, is_confirmed: bool) -> None:
 
 
 async def _metrics(report: _Report) -> tuple[SessionMetrics, bool]:
-    """The metrics, and whether the server reads filters as the contract does."""
+    """Return the metrics, and whether the server reads filters as the contract does."""
     with of_queries(transient=True) as progress:
         async with report.source.client(progress) as client:
             found = await client.get_metrics(report.query)
@@ -374,7 +380,10 @@ async def _metrics(report: _Report) -> tuple[SessionMetrics, bool]:
 
 
 async def _note_unsessioned(client: HeliconeClient, report: _Report) -> None:
-    """Say how many requests have no session id; on the service this would take another query."""
+    """Report how many requests have no session id.
+
+    This is skipped on the service, where it would take another query.
+    """
     if report.source.without_unsessioned or not client.offers_grid:
         return
     query, has_none = report.query, F.session_id.is_empty()
@@ -382,7 +391,7 @@ async def _note_unsessioned(client: HeliconeClient, report: _Report) -> None:
     try:
         count = await client.count_requests(narrowed, time_filter=query.time_filter)
     except FilterError:
-        # Conditions on whole sessions cannot be counted.
+        # Requests cannot be counted with conditions on whole sessions.
         return
     if count:
         say(
@@ -392,7 +401,7 @@ async def _note_unsessioned(client: HeliconeClient, report: _Report) -> None:
 
 
 async def _grids(report: _Report) -> tuple[MetricsGrid, MetricsGrid | None]:
-    """The grid, and the grid of the preceding time range if they are compared."""
+    """Return the grid and, for a comparison, the grid of the preceding time range."""
     with of_queries(transient=True) as progress:
         async with report.source.client(progress) as client:
 
@@ -400,7 +409,7 @@ async def _grids(report: _Report) -> tuple[MetricsGrid, MetricsGrid | None]:
                 return await metrics_grid(client, query, **options, on_progress=progress.on_progress)
 
             try:
-                # Rows have no totals, and neither has a comparison.
+                # Totals appear only in tables and HTML, and not in comparisons.
                 totals = report.previous is None and report.output in ("table", "html")
                 after = await grid(report.query, **report.grid, totals=totals)
             except FilterValueError as error:
@@ -412,7 +421,7 @@ async def _grids(report: _Report) -> tuple[MetricsGrid, MetricsGrid | None]:
             await _note_unsessioned(client, report)
             if report.previous is None:
                 return after, None
-            # The same segments, even if they are the values of a column.
+            # Use the same segments for both, even if they are the values of a column.
             options = {**report.grid, "by": after.segments, "top": None}
             earlier = attrs.evolve(report.query, time_filter=report.previous)
             return after, await grid(earlier, **options, totals=False)
@@ -423,7 +432,7 @@ def _is_empty(cell: GridCell) -> bool:
 
 
 def _check_picture(plot: Path) -> None:
-    """Check that the picture can be written, before any query runs."""
+    """Check that the plot can be written before any query runs."""
     from helicone_sessions.report.plot import check_installed
 
     check_installed()
@@ -497,7 +506,7 @@ def _print(shown: Any, note: str) -> None:
 
 def _write(found: Tabular, report: _Report, as_html: Callable[[], str]) -> None:
     if report.output == "html":
-        # Without the meta element a browser would guess the encoding of the file.
+        # Without the meta element, a browser would have to guess the encoding of the file.
         head = '<!doctype html>\n<meta charset="utf-8">\n<title>Session metrics</title>'
         sys.stdout.write(f"{head}\n{as_html()}\n")
     else:

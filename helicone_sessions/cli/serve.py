@@ -1,4 +1,4 @@
-"""``helicone-sessions serve``: the embedded engine as a server, until a signal stops it."""
+"""The command ``helicone-sessions serve``, which runs the embedded engine as a server."""
 
 import asyncio
 import gc
@@ -49,34 +49,35 @@ def serve(
     max_seconds: float = 60.0,
     max_memory: int | None = None,
 ) -> None:
-    """Answer queries from your own data, as the service would, until Ctrl-C or SIGTERM.
+    """Answer queries from your own data as the service would, until Ctrl-C or SIGTERM.
 
-    The key for clients is taken from HELICONE_SESSIONS_SERVER_KEY; by default a random key is generated and
-    shown. Each request is logged as a line on standard error.
+    Clients need the key in HELICONE_SESSIONS_SERVER_KEY. If it is not set, a random key is generated and
+    shown. Each request is logged as one line on standard error.
 
     Args:
         data: A .jsonl, .json, .csv or .parquet file of requests (also .gz) to load first, or a pattern in
-            quotes, e.g. 'exports/*.jsonl'; repeat it for more.
+            quotes, e.g. 'exports/*.jsonl'. Repeat it for more.
         loading: How the files are read.
         without_unsessioned: Leave out requests without a session id, which otherwise count as one session.
         sample: Load a sample month that ends now, as in the demo.
-        path: A directory for the data; by default the data is in memory and lost at the end.
+        path: A directory for the data. By default, the data is kept in memory and lost at the end.
         accept_loss: Open a damaged store without its lost rows.
-        sync_every: Copy new requests of your account into the store at this interval, e.g. 15m; its key is
-            taken from HELICONE_API_KEY.
-        sync_since: The start of the time range to copy, as a date or a length such as 90d; by default all
-            time.
-        clickhouse: Answer from this ClickHouse instead, http://user@host:8123/database; put its password into
-            HELICONE_SESSIONS_CLICKHOUSE_PASSWORD, because other users can see the arguments.
-        organization: The organisation to answer for, if the data holds several.
-        host: The address to listen on; other machines can connect only with HELICONE_SESSIONS_SERVER_KEY set.
-        port: The port; 0 for a free one.
-        rate_limit: Requests per window, after which clients get status 429; the hosted service has 1,000 on
-            its free tier.
+        sync_every: Copy new requests from your account into the store at this interval, e.g. 15m. The key of
+            the account is read from HELICONE_API_KEY.
+        sync_since: The start of the time range to copy, as a date or a length such as 90d. By default, all
+            requests are copied.
+        clickhouse: Answer from this ClickHouse server instead, e.g. http://user@host:8123/database. Put its
+            password into HELICONE_SESSIONS_CLICKHOUSE_PASSWORD, because other users can see the arguments.
+        organization: The organisation to answer for, if the data contains several.
+        host: The address to listen on. Other machines can connect only if HELICONE_SESSIONS_SERVER_KEY is
+            set.
+        port: The port to listen on; 0 for a free one.
+        rate_limit: The number of requests per window. Further requests get status 429. The free tier of the
+            hosted service allows 1,000.
         rate_limit_window: The length of the window of --rate-limit in seconds.
-        semantics: Read filters by the contract, or as the open-source server does.
+        semantics: How to read filters: as the contract requires, or as the open-source server does.
         max_seconds: The timeout of one query in seconds.
-        max_memory: The memory of one query in megabytes; by default unlimited.
+        max_memory: The memory limit of one query in megabytes; unlimited by default.
     """
     from helicone_sessions.local import LocalServer
 
@@ -87,7 +88,7 @@ def serve(
     loads = sample or bool(data)
     rows: Data = LocalServer.sample() if sample else data or ()
     key = os.environ.get(KEY_VARIABLE) or None
-    # Only this user may read the files of the engine and of rejected rows.
+    # Make the files of the engine and of rejected rows readable only by this user.
     os.umask(0o077)
     make = partial(
         LocalServer,
@@ -127,7 +128,7 @@ def serve(
 
 
 def _where(path: Path | None, clickhouse: str | None) -> str:
-    """The location of the requests, without a password."""
+    """Describe where the requests are stored, without a password."""
     if clickhouse is None:
         return "in memory" if path is None else f"in {path}"
     from helicone_sessions.local.drivers.clickhouse import parse_address
@@ -181,7 +182,7 @@ async def _serve(
 
 @contextmanager
 def _modules_not_collected() -> Iterator[None]:
-    """Exclude loaded modules from garbage collections, which otherwise stop the server for up to 50 ms."""
+    """Exclude loaded modules from garbage collection, whose pauses would otherwise reach 50 ms."""
     gc.collect()
     gc.freeze()
     try:
@@ -210,9 +211,9 @@ async def _until(ending: asyncio.Event, rounds: Rounds | None) -> None:
 
 
 async def _started(make: Callable[..., "LocalServer"], ending: asyncio.Event) -> "LocalServer | None":
-    """The server after its load; None if a signal ended the load."""
+    """Return the server after it has loaded its data, or None if a signal ended the load."""
     with _progress() as on_progress, warnings.catch_warnings():
-        # The command announces the content of these warnings in its own words.
+        # The command reports the content of these warnings itself.
         warnings.simplefilter("ignore", UserWarning)
         server = make(on_progress=on_progress)
         starting = asyncio.create_task(server.start())
@@ -258,7 +259,7 @@ async def _announce(
     server: "LocalServer", where: str, *, data: Sequence[str], loading: Loading, shows_key: bool
 ) -> None:
     _report_load(server.loaded, loading)
-    # Counting the rows of a foreign cluster can take long.
+    # Counting the rows of an external cluster can take a long time.
     count = None if where.startswith("in ClickHouse") else await server.count()
     say(f"serving {'the requests' if count is None else f'{count:,} requests'} {where}")
     if count == 0:
@@ -267,7 +268,7 @@ async def _announce(
     key = server.api_key if shows_key else f'"${KEY_VARIABLE}"'
     say("point a client at it with")
     sys.stderr.write(f"  export HELICONE_BASE_URL={server.url} HELICONE_API_KEY={key}\n")
-    # A browser sends nobody the part after the #.
+    # Browsers do not send the part after the # to the server.
     say(f"or open it in a browser: {server.url}/" + (f"#key={quote(key, safe='')}" if shows_key else ""))
     # Scripts wait for this line.
     say(f"ready at {server.url}")
@@ -290,13 +291,13 @@ def _log_requests() -> None:
     log.addHandler(handler)
     log.setLevel(logging.WARNING)
     log.propagate = False
-    # Besides problems, there is one line for each request.
+    # Log one line for each request, in addition to problems.
     logging.getLogger("helicone_sessions.access").setLevel(logging.INFO)
 
 
 @contextmanager
 def _progress() -> Iterator[Callable[[int], None]]:
-    """The progress of a load, on a terminal only."""
+    """Show the progress of a load, on a terminal only."""
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 

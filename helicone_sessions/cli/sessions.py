@@ -1,4 +1,4 @@
-"""``helicone-sessions sessions``: list sessions, the most expensive first."""
+"""The command ``helicone-sessions sessions``, which lists sessions, by default the most expensive first."""
 
 import asyncio
 import sys
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Output = Literal["table", "json", "csv"]
 
-# The most useful ones first: a narrow terminal shows the others in a second block.
+# Ordered by usefulness: a narrow terminal shows the last ones in a second block.
 _HEADS: Final = ("cost", "requests", "seconds", "start", "tokens", "name", "users")
 _WORDS: Final = ("start", "name", "users")
 _PAST: Final = datetime(2000, 1, 1, tzinfo=UTC)
@@ -39,10 +39,10 @@ def sessions(
     output: Output = "table",
     source: Source = Source(),
 ) -> None:
-    """List the sessions with matching requests, with the totals of these requests.
+    """List the sessions that have matching requests, and the totals of these requests.
 
-    The key is taken from HELICONE_API_KEY, the address from HELICONE_BASE_URL or --region; --path and --data
-    need neither.
+    The key is read from HELICONE_API_KEY, and the address from HELICONE_BASE_URL or --region. With --path or
+    --data, you need neither.
 
     Args:
         text: The filter, e.g. 'cost > 0.1 and model contains "gpt"'; all requests by default.
@@ -50,11 +50,11 @@ def sessions(
         sort: The field to sort by, with - for the largest first: created_at, latest_request_created_at,
             total_cost, total_requests, prompt_tokens, completion_tokens, total_tokens, avg_latency, duration,
             session_id or session_name.
-        limit: The number of sessions; 0 for all.
+        limit: The maximum number of sessions; 0 for all.
         name: Only sessions of this name.
         search: Only sessions with this text in their id or name.
         output: The format of the output.
-        source: Where the answers come from.
+        source: The source of the answers.
     """
     if limit < 0:
         raise ConfigurationError(argument="limit", problem=f"must be 0 or more, got {limit}")
@@ -93,7 +93,7 @@ async def _count(
     try:
         return await client.count_sessions(given, time_filter=time, name=name, search=search)
     except HeliconeError:
-        # The service cannot count with conditions on whole sessions.
+        # The service cannot count sessions if the filter has conditions on whole sessions.
         return None
 
 

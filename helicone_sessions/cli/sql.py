@@ -1,4 +1,4 @@
-"""``helicone-sessions sql``: run a SELECT on a store."""
+"""The command ``helicone-sessions sql``, which runs a SELECT on a store."""
 
 import asyncio
 import sys
@@ -28,18 +28,18 @@ def sql(
     output: Output = "table",
     unconfined: bool = False,
 ) -> None:
-    """Run one SELECT of ClickHouse's SQL on a store, whose requests are the table `requests`.
+    """Run a ClickHouse SELECT statement on a store.
 
-    The statement runs in a process that can read the store and nothing else.
+    The table `requests` contains the requests. The statement runs in a process that can read only the store.
 
     Args:
         text: The statement, e.g. 'SELECT model, sum(cost) AS dollars FROM requests GROUP BY model'.
         path: The directory of the store.
-        limit: The number of rows to return; 0 for all.
+        limit: The maximum number of rows to return; 0 for all.
         max_seconds: The timeout in seconds.
-        max_memory: The memory of the statement in megabytes.
+        max_memory: The memory limit of the statement in megabytes.
         output: The format of the output; redirect Parquet to a file.
-        unconfined: Run even if the system cannot deny the statement access to your other files.
+        unconfined: Run even if the system cannot prevent the statement from reading your other files.
     """
     from helicone_sessions.local import Limits
 

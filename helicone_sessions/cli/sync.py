@@ -1,4 +1,4 @@
-"""``helicone-sessions sync``: copy an account's requests into a store on this machine."""
+"""The command ``helicone-sessions sync``, which copies the requests of an account into a local store."""
 
 import asyncio
 import os
@@ -30,18 +30,18 @@ from helicone_sessions.transport.client import HeliconeClient
 if TYPE_CHECKING:
     from helicone_sessions.local import LocalServer
 
-# A shell adds this to the number of the signal that ended a command.
+# Shells report 128 plus the number of the signal that ended a command.
 SIGNALLED: Final = 128
-# `timeout` and other programs signal a process and its group, so it receives the signal twice.
+# `timeout` and other programs signal both a process and its group, so the process receives the signal twice.
 _SECONDS_OF_ONE_SIGNAL: Final = 0.5
 
 
 @contextmanager
 def signals(tell: Callable[[int], object]) -> Iterator[None]:
-    """Inside the block, the first SIGINT or SIGTERM calls a function; later ones have their previous effect.
+    """Call a function on the first SIGINT or SIGTERM in the block; later signals have their previous effect.
 
     Args:
-        tell: The function, called in the loop with the number of the signal.
+        tell: The function to call with the number of the signal. It runs in the event loop.
     """
     before: dict[int, Any] = {}
     loop = asyncio.get_running_loop()
@@ -79,21 +79,22 @@ def sync(
     region: Literal["us", "eu"] | None = None,
     timeout: float = 60.0,
 ) -> None:
-    """Copy new requests of your account into a store.
+    """Copy new requests from your account into a store.
 
-    The key is taken from HELICONE_API_KEY, the address from HELICONE_BASE_URL or --region. The store
-    remembers the time range that it covers, and the next sync continues there, even after a kill. Tags and
+    The key is read from HELICONE_API_KEY, and the address from HELICONE_BASE_URL or --region. The store
+    records which time range it covers, so the next sync continues there, even after a kill. Tags and
     deletions are not copied.
 
     Args:
         path: The directory of the store, which is created if it is missing.
-        since: The start of the time range to copy, as a date or a length such as 90d; by default all time.
-        until: The end of the time range to copy, as a date or a time; now by default.
+        since: The start of the time range to copy, as a date or a length such as 90d. By default, all
+            requests are copied.
+        until: The end of the time range to copy, as a date or time; now by default.
         every: Repeat the sync at this interval, e.g. 15m, until Ctrl-C or SIGTERM.
-        bodies: Also copy the bodies of requests and responses; each takes a download.
+        bodies: Also copy the bodies of requests and responses, with one download per request.
         organization: The organisation (a UUID) for the requests, if the store has several accounts.
         region: The region of the service.
-        timeout: Seconds for one attempt.
+        timeout: The time limit of one attempt, in seconds.
     """
     interval = None if every is None else length_of(every, "every")
     if interval is not None and until is not None:
@@ -101,7 +102,7 @@ def sync(
             argument="every", problem="cannot be combined with `until`", remedy="Leave one of them out"
         )
     rounds = Rounds(path, since, until, interval, bodies, organization, region, timeout)
-    # Only this user may read the files of the store.
+    # Make the files of the store readable only by this user.
     os.umask(0o077)
     if code := asyncio.run(_until_signal(rounds)):
         raise SystemExit(code)
@@ -120,7 +121,7 @@ async def _until_signal(rounds: "Rounds") -> int:
         working.cancel()
         await asyncio.wait((working,))
     say("stopped; the next sync continues from here")
-    # With --every a signal is the normal end.
+    # With --every, a signal is the normal way to stop.
     return 0 if rounds.every is not None else SIGNALLED + signal.Signals(received.result())
 
 
@@ -131,7 +132,7 @@ def _write(line: str) -> None:
 
 @attrs.frozen
 class Rounds:
-    """The syncs of one command, into a store or into a server that has it open."""
+    """The syncs of one command, into a store or into a server that has the store open."""
 
     path: "Path | LocalServer"
     since: str | None = None
@@ -145,10 +146,10 @@ class Rounds:
     shows_bar: bool = True
 
     async def run(self) -> None:
-        """Run the rounds until they are cancelled, or a single round without `every`.
+        """Run rounds until cancelled, or a single round if `every` is None.
 
         Raises:
-            HeliconeError: A round fails, and the next one would fail too.
+            HeliconeError: A round failed, and the next one would fail as well.
         """
         clock = current()
         ends = None if self.until is None else moment_of("until", self.until, UTC)
@@ -189,14 +190,17 @@ class Rounds:
 
 
 def _may_pass(error: HeliconeError, *, is_first: bool) -> bool:
-    """Whether a later round may succeed. After the first, the store may be in use briefly."""
+    """Whether a later round may succeed.
+
+    After the first round, another process may have the store open for a short time.
+    """
     if isinstance(error, AuthenticationError):
         return False
     return not (is_first and isinstance(error, (ConfigurationError, FilterError)))
 
 
 def _start(text: str | None) -> datetime | None:
-    """The start of the time range: a date, a time, or a length that ends now."""
+    """Parse the start of the time range: a date, a time, or a length of time before now."""
     if text is None:
         return None
     try:
@@ -206,7 +210,7 @@ def _start(text: str | None) -> datetime | None:
 
 
 def _estimate(total: int, client: HeliconeClient) -> str:
-    """A sentence about the queries and the time that the sync takes."""
+    """Estimate, in one sentence, how many queries and how much time the sync takes."""
     queries = queries_of(total)
     text = f"{total:,} {'request' if total == 1 else 'requests'} to copy in about {queries:,} queries"
     limit = client.service_limit
@@ -223,7 +227,7 @@ def _duration(seconds: float) -> str:
 
 
 def _line(report: SyncReport) -> str:
-    """The report as one line."""
+    """Format the report as one line."""
     parts = [f"{report.requests - report.replaced:,} new requests", f"{report.replaced:,} replaced"]
     if report.skipped:
         reasons = "; ".join(f"{reason}: {number:,}" for reason, number in sorted(report.skipped.items()))
@@ -239,7 +243,7 @@ def _now() -> str:
 
 @contextmanager
 def _bar(*, is_shown: bool) -> Iterator[tuple[QueryProgress, Callable[[int, int | None], None]]]:
-    """A bar with count, rate and remaining time on standard error, if it is a terminal."""
+    """Show a bar with count, rate and remaining time on standard error if it is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -1,4 +1,4 @@
-"""Numbers as text, and histograms as plain values for HTML and the terminal."""
+"""Format numbers as text, and convert histograms to plain values for HTML and the terminal."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -6,18 +6,18 @@ from typing import Final, NamedTuple
 
 MISSING: Final = "-"
 
-# Below this, two decimals of a dollar are too coarse.
+# Smaller amounts, in dollars, need more than two decimals.
 _FEW_CENTS: Final = 0.1
 
 
 class Panel(NamedTuple):
-    """A histogram of sessions, ready to show.
+    """A histogram of sessions, ready for display.
 
     Args:
-        title: The text above it.
+        title: The heading.
         unit: The unit of the ranges and the mean.
-        bars: Start, end and number of sessions of each bar, lowest first.
-        mean: The mean of all sessions; None if there is none.
+        bars: The start, the end and the session count of each bar, lowest bar first.
+        mean: The mean over all sessions, or None if there are no sessions.
     """
 
     title: str
@@ -31,7 +31,7 @@ class Range(NamedTuple):
 
     Args:
         label: The range, without its unit.
-        sessions: The number of sessions; it can be fractional.
+        sessions: The number of sessions, which can be fractional.
     """
 
     label: str
@@ -39,7 +39,7 @@ class Range(NamedTuple):
 
 
 def number(value: float | None, unit: str) -> str:
-    """The value rounded for reading; a dash if there is none.
+    """The value, rounded for display, or a dash for None.
 
     >>> number(8.521, "dollars"), number(0.00103, "dollars"), number(421.19, "seconds")
     ('$8.52', '$0.0010', '421')
@@ -50,7 +50,7 @@ def number(value: float | None, unit: str) -> str:
 
 
 def column_numbers(values: Iterable[float | None], unit: str) -> list[str]:
-    """Values of one column rounded for reading, with the same number of decimals.
+    """The values of one column, rounded for display to the same number of decimals.
 
     >>> column_numbers([8.521, 0.00103, None], "dollars"), column_numbers([14.5, 2.364], "requests")
     (['$8.5210', '$0.0010', '-'], ['14.50', '2.36'])
@@ -81,7 +81,7 @@ def amount(value: float | None, unit: str) -> str:
 
 
 def means(answers: Iterable[Sequence[Panel]]) -> list[list[str]]:
-    """The means of several answers as rows of text, rounded by column.
+    """The means of several answers as rows of text. All values in a column have the same number of decimals.
 
     >>> panels = [Panel("Requests", "requests", [], 3.0), Panel("Dollars", "dollars", [], None)]
     >>> means([panels])
@@ -95,13 +95,13 @@ def means(answers: Iterable[Sequence[Panel]]) -> list[list[str]]:
 
 
 def ranges(panel: Panel, most: int | None = None) -> list[Range]:
-    """The bars of a histogram for reading.
+    """The bars of a histogram with their ranges as text.
 
-    Requests are whole numbers, so each bar names the whole numbers in it.
+    Request counts are whole numbers, so their ranges start and end at whole numbers.
 
     Args:
         panel: The histogram.
-        most: The largest number of bars; the neighbours with the fewest sessions are joined.
+        most: The maximum number of bars. Adjacent bars with the fewest sessions are merged.
 
     >>> ranges(Panel("Requests", "requests", [(1, 1.5, 6), (1.5, 4.2, 2.5), (4.2, 9, 1)], 3.0))
     [Range(label='1', sessions=6.0), Range(label='2 to 4', sessions=2.5), Range(label='5 to 9', sessions=1.0)]
@@ -119,7 +119,7 @@ def ranges(panel: Panel, most: int | None = None) -> list[Range]:
 
 
 def _whole(bars: Sequence[tuple[float, float, float]]) -> list[tuple[float, float, float]]:
-    """Bars from their first whole number to their last; one without a whole number joins its neighbour."""
+    """Round the bars to whole numbers. A bar without a whole number is merged with its neighbour."""
     found: list[tuple[float, float, float]] = []
     carried = 0.0
     for place, (start, end, sessions) in enumerate(bars):
@@ -137,7 +137,7 @@ def _whole(bars: Sequence[tuple[float, float, float]]) -> list[tuple[float, floa
 
 
 def cut_note(level: str = "the query's p_size", *, both_ends: bool = False) -> str:
-    """A sentence that says which sessions a histogram leaves out.
+    """A sentence about the sessions that a histogram leaves out.
 
     >>> cut_note("p95")
     'Cut at p95: sessions above that quantile are not drawn.'

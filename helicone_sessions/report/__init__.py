@@ -1,4 +1,4 @@
-"""Grids of metrics by segment and period, comparisons, and pictures (extra ``plot``)."""
+"""Grids of metrics by segment and period, comparisons of grids, and plots (extra ``plot``)."""
 
 from helicone_sessions.report.cells import GridCell, Quantity
 from helicone_sessions.report.comparison import Change, GridComparison

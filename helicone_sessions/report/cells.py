@@ -1,4 +1,4 @@
-"""`GridCell`: one query of a grid with its figures, and the quantities that grids show."""
+"""The cells of a grid, and the quantities that can be shown for each cell."""
 
 from collections.abc import Hashable, Mapping
 from typing import Final, Literal, get_args
@@ -37,7 +37,7 @@ Quantity = Literal[
     "seconds_p99.9",
     "dollars_p99.9",
 ]
-"""A number of a cell: a mean or a quantile of its sessions, their cut, or a total."""
+"""The name of a quantity of a cell: a mean, a quantile, a total, or the value where a histogram is cut."""
 
 _METRICS: Final = {unit: name for name, unit in UNITS.items()}
 _MEANINGS: Final = {
@@ -53,7 +53,7 @@ CUTS: Final[tuple[Quantity, ...]] = ("requests_cut", "seconds_cut", "dollars_cut
 
 
 def quantiles(levels: "tuple[PSize, ...]") -> tuple[Quantity, ...]:
-    """The quantities that are quantiles.
+    """Return the names of the quantities for the given quantile levels.
 
     >>> quantiles(("p95",))
     ('requests_p95', 'seconds_p95', 'dollars_p95')
@@ -66,15 +66,15 @@ QUANTITIES: Final[tuple[Quantity, ...]] = get_args(Quantity)
 
 @attrs.frozen
 class CellSums:
-    """Sessions, requests and dollars of a cell.
+    """The numbers of sessions and requests in a cell, and their cost.
 
     Args:
         sessions: The number of sessions.
         requests: The number of requests.
-        dollars: The cost of all requests.
-        is_exact: Whether they are exact. An estimate follows from the number of drawn sessions. It is at most
-            one session too low (three with ``use_interquartile``), and at most the share that the cut leaves
-            out too high: 1/3 at p75, 5.3 % at p95, 0.1 % at p99.9.
+        dollars: The cost of all requests, in dollars.
+        is_exact: Whether the numbers are exact. Otherwise they are estimated from the number of drawn
+            sessions. An estimate may be up to one session too low (three with ``use_interquartile``). It may
+            be too high by up to the share that the cut leaves out: 1/3 at p75, 5.3 % at p95, 0.1 % at p99.9.
 
     >>> CellSums(sessions=4, requests=12, dollars=1.0).is_exact
     True
@@ -91,13 +91,13 @@ class GridCell:
     """One cell of a grid.
 
     Args:
-        segment: The name of its segment; None in the total of a period.
-        period: Its period; None in the total of a segment.
-        query: Its query.
-        metrics: The metrics; None if the query failed or did not run.
+        segment: The name of the segment; None in the total of a period.
+        period: The period; None in the total of a segment.
+        query: The query of the cell.
+        metrics: The metrics; None if the query failed or has not run.
         error: The error of the query; None if it succeeded.
-        sums: The numbers of sessions, requests and dollars; None without metrics.
-        percentiles: The quantiles requested for the grid, by their ``p_size``.
+        sums: The numbers of sessions, requests and dollars; None if there are no metrics.
+        percentiles: The quantiles requested for the grid, keyed by ``p_size``.
 
     >>> from helicone_sessions.testing import metrics
     >>> cell = GridCell("o3", None, SessionMetricsQuery(), metrics(cost=0.5))
@@ -122,10 +122,12 @@ class GridCell:
         return html.titled(f"{self.segment}, {self.period}", shown, is_html=self.metrics is not None)
 
     def quantity(self, name: Quantity) -> float | None:
-        """A number of the cell; None if its query failed, if no session matches, or if it was not requested.
+        """Return a quantity of the cell.
+
+        The result is None if the query failed, if no session matches, or if the quantity was not requested.
 
         Args:
-            name: A mean of all sessions, a total, a quantile of all sessions, or the value at which a
+            name: The name of a mean or quantile of all sessions, of a total, or of the value at which a
                 histogram is cut.
 
         Raises:
@@ -154,7 +156,7 @@ class GridCell:
 
 
 def unit_of(name: Quantity) -> str:
-    """The unit of a quantity.
+    """Return the unit of a quantity.
 
     Raises:
         ValueError: There is no quantity of that name.
@@ -168,7 +170,7 @@ def unit_of(name: Quantity) -> str:
 
 
 def cut_of(query: SessionMetricsQuery | None) -> str:
-    """A sentence about the cut of the histograms of a query.
+    """Describe in one sentence where the histograms of a query are cut.
 
     >>> cut_of(SessionMetricsQuery(p_size="p95"))
     'Cut at p95: sessions above that quantile are not drawn.'
@@ -177,7 +179,7 @@ def cut_of(query: SessionMetricsQuery | None) -> str:
 
 
 def quantity_title(name: Quantity, query: SessionMetricsQuery) -> str:
-    """The title of a table or a picture that shows one quantity.
+    """Return the title of a table or plot that shows one quantity.
 
     >>> quantity_title("seconds_cut", SessionMetricsQuery(p_size="p95"))
     "Seconds from a session's first request to its last, at about p95"

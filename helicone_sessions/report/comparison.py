@@ -1,4 +1,4 @@
-"""`GridComparison`: two grids side by side."""
+"""Comparisons of two grids."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _HEADS: Final = ("before", "after", "ratio")
-# A notebook shows at most this many rows.
+# The maximum number of rows shown in a notebook.
 _MOST_ROWS: Final = 200
 
 
 @attrs.frozen
 class Change:
-    """The change of one quantity of a cell.
+    """The change in one quantity of a cell.
 
     Args:
         before: The earlier value; None if it is missing.
@@ -51,7 +51,7 @@ class Change:
 
     @property
     def ratio(self) -> float | None:
-        """The later value divided by the earlier one; None if that is zero.
+        """The later value divided by the earlier one; None if the earlier value is zero.
 
         >>> Change(2.0, 3.0).ratio
         1.5
@@ -61,11 +61,11 @@ class Change:
 
 @attrs.frozen(repr=False)
 class GridComparison(Tabular):
-    """The cells of two grids in pairs, as `MetricsGrid.compare` returns them.
+    """The paired cells of two grids, as returned by `MetricsGrid.compare`.
 
     Args:
-        pairs: Each cell with the cell of the earlier grid, segment by segment.
-        query: The common query of all cells of the later grid, if it is known.
+        pairs: Pairs of a cell and the matching cell of the earlier grid, segment by segment.
+        query: The query that the cells of the later grid have in common, if known.
 
     >>> from helicone_sessions import SessionMetricsQuery
     >>> from helicone_sessions.testing import metrics
@@ -110,7 +110,7 @@ class GridComparison(Tabular):
         return len(self.pairs)
 
     def to_rows(self) -> list[Row]:
-        """A dict for each quantity of each pair of cells, with the keys of `columns`."""
+        """Return a dict for each quantity of each pair of cells, with the keys in `columns`."""
         return [_row(after, before, name) for after, before in self.pairs for name in _quantities(after)]
 
 
@@ -134,11 +134,13 @@ def _row(after: GridCell, before: GridCell, name: Quantity) -> Row:
 
 
 def comparison_to_html(comparison: GridComparison, quantity: Quantity = "dollars_mean") -> str:
-    """A comparison as an HTML table: a row for each pair of cells with before, after and their ratio.
+    """Render a comparison as an HTML table.
+
+    Each pair of cells has one row, with the earlier value, the later value and their ratio.
 
     Args:
         comparison: The comparison.
-        quantity: The number to compare.
+        quantity: The quantity to compare.
 
     Raises:
         ValueError: There is no quantity of that name.
@@ -154,11 +156,13 @@ def comparison_to_html(comparison: GridComparison, quantity: Quantity = "dollars
 def comparison_to_terminal(
     comparison: GridComparison, quantity: Quantity = "dollars_mean"
 ) -> "RenderableType":
-    """A comparison as a terminal table (extra ``cli``); for one pair of cells it shows all quantities.
+    """Render a comparison as a terminal table (extra ``cli``).
+
+    If there is only one pair of cells, the table shows all quantities.
 
     Args:
         comparison: The comparison.
-        quantity: The number to compare.
+        quantity: The quantity to compare.
 
     Raises:
         ValueError: There is no quantity of that name.
@@ -181,7 +185,7 @@ def _title(comparison: GridComparison, quantity: Quantity) -> str:
 
 
 def _times(comparison: GridComparison) -> str:
-    """The whole time range of the later grid, and that of the earlier one."""
+    """Describe the time ranges of both grids."""
     spans = []
     for first, last in zip(comparison.pairs[0], comparison.pairs[-1], strict=True):
         if first.period is None or last.period is None:
@@ -191,13 +195,13 @@ def _times(comparison: GridComparison) -> str:
 
 
 def _lines(comparison: GridComparison, quantity: Quantity) -> list[tuple[str, list[str]]]:
-    """A label for each pair of cells, and strings for `_HEADS`."""
+    """Return a label for each pair of cells, and the texts for the columns in `_HEADS`."""
     unit = unit_of(quantity)
     pairs = comparison.pairs[:_MOST_ROWS]
     changes = [Change(before.quantity(quantity), after.quantity(quantity)) for after, before in pairs]
     values = column_numbers([each for change in changes for each in (change.before, change.after)], unit)
     ratios = [MISSING if change.ratio is None else f"{change.ratio:.2f}" for change in changes]
-    # With a period per segment, the segments are enough.
+    # If each segment has only one period, the name of the segment is a sufficient label.
     has_periods = len({after.segment for after, _ in comparison.pairs}) < len(comparison)
     labels = [f"{after.segment}, {after.period}" if has_periods else str(after.segment) for after, _ in pairs]
     texts = zip(values[::2], values[1::2], ratios, strict=True)

@@ -1,4 +1,7 @@
-"""The segments and queries of a grid: one request on the embedded engine, one per cell on the service."""
+"""Finds the segments of a grid and runs its queries.
+
+On the embedded engine, one request returns many cells; on the service, each cell takes one.
+"""
 
 import asyncio
 from collections import defaultdict
@@ -33,16 +36,16 @@ from helicone_sessions.report.cells import CellSums, GridCell
 from helicone_sessions.report.periods import Period, covered_time
 
 EVERYTHING: Final = "all"
-# The requests to read for the values of a column: one page from each part of the time.
+# To find the values of a column, one page of requests is read from each part of the time range.
 SAMPLED_PARTS, SAMPLED_PAGE = 10, 1000
 
 By = Mapping[Any, Condition] | Column | str
-"""Segments: filters by name, or a column whose values are the segments, ``F.model`` or ``"model"``."""
+"""The segments: filters by name, or a column such as ``F.model`` or ``"model"``, one segment per value."""
 Segments = dict[Hashable, Filter]
 
 
 class RequestStream(Protocol):
-    """The part of `HeliconeClient` that finds the values of a column."""
+    """The part of `HeliconeClient` that is used to find the values of a column."""
 
     def stream_requests(
         self,
@@ -51,11 +54,11 @@ class RequestStream(Protocol):
         time_filter: TimeFilter,
         page_size: int,
     ) -> Any:
-        """The matching requests, as an async generator."""
+        """Return an async generator of the matching requests."""
 
 
 def named_segments(by: Mapping[Any, Condition]) -> Segments:
-    """The filters of segments by name.
+    """Return the filters of the segments, by name.
 
     Raises:
         FilterTypeError: A value is not a filter.
@@ -69,11 +72,11 @@ def named_segments(by: Mapping[Any, Condition]) -> Segments:
 
 
 def group_by(by: Any, top: int | None) -> GroupBy | None:
-    """The column in *by*; None if it is a mapping or omitted.
+    """Return the column in *by*, or None if *by* is a mapping or omitted.
 
     Raises:
-        FilterTypeError: *by* is something else, or *top* is not a whole number.
-        FilterValueError: The column cannot be grouped by, or *top* is given without a column.
+        FilterTypeError: *by* has another type, or *top* is not a whole number.
+        FilterValueError: The column does not support grouping, or *top* is given without a column.
     """
     if by is None or isinstance(by, Mapping):
         if top is not None:
@@ -99,21 +102,22 @@ def group_by(by: Any, top: int | None) -> GroupBy | None:
 
 
 def everything() -> Segments:
-    """One segment that holds all requests."""
+    """Return one segment that contains all requests."""
     return {EVERYTHING: ALL}
 
 
 def segments_of_values(by: GroupBy, values: "list[SegmentValue] | tuple[SegmentValue, ...]") -> Segments:
-    """A segment for each value."""
+    """Return one segment per value."""
     return {value: by.filter_of(value) for value in values}
 
 
 async def values_in_sample(
     client: RequestStream, query: SessionMetricsQuery, by: GroupBy
 ) -> list[SegmentValue]:
-    """The values of a column in up to 10,000 requests, the most expensive first.
+    """Find the values of a column in a sample of up to 10,000 requests, the most expensive value first.
 
-    The service cannot list values, so one page of requests is read from each tenth of the time range.
+    The service cannot list the values of a column. Therefore one page of requests is read from each tenth of
+    the time range.
 
     Raises:
         FilterValueError: The query has no time range, or no request in the sample has a value.
@@ -159,17 +163,18 @@ OnProgress = Callable[[int, int | None, int], object]
 
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _SECOND: Final = timedelta(seconds=1)
-# Cells of one request to the engine, so that its response stays far below the client's limit.
+# The maximum number of cells per request to the engine, which keeps the response far below the client's size
+# limit.
 _MOST_CELLS: Final = 5000
-# Concurrent calls of the sessions' count; the client's slots delay most of them.
+# The maximum number of concurrent calls to count_sessions. Most of them wait for one of the client's slots.
 _COUNTED_AT_ONCE: Final = 32
 _NO_SESSION: Final = SessionAverages(None, None, None)
-# Before any stored request.
+# A time before any stored request.
 _EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class Outcome(Protocol):
-    """The outcome of one query of a batch, as `MetricsOutcome`."""
+    """The outcome of one query of a batch; `MetricsOutcome` implements it."""
 
     @property
     def key(self) -> Any:
@@ -185,10 +190,10 @@ class Outcome(Protocol):
 
 
 class MetricsClient(Protocol):
-    """The part of `HeliconeClient` that every grid needs.
+    """The part of `HeliconeClient` that all grids need.
 
-    The optional methods ``query_grid``, ``count_sessions`` and ``stream_requests`` of a `HeliconeClient` are
-    used if they exist.
+    Grids also use the methods ``query_grid``, ``count_sessions`` and ``stream_requests`` of `HeliconeClient`
+    if the client has them.
     """
 
     def stream_metrics(
@@ -199,14 +204,14 @@ class MetricsClient(Protocol):
 
 @attrs.frozen
 class Plan:
-    """The common parts of all cells of a grid.
+    """The properties that all cells of a grid share.
 
     Args:
-        query: The query of all cells.
-        segments: The filters of the segments by name.
+        query: The query that all cells have in common.
+        segments: The filters of the segments, by name.
         periods: The periods in order.
-        percentiles: The quantiles to find for each cell.
-        exact_sums: Whether to count sessions on the service too, with a second query for each cell.
+        percentiles: The quantiles to query for each cell.
+        exact_sums: Whether to get exact sums from the service as well, with one extra query per cell.
     """
 
     query: SessionMetricsQuery
@@ -216,7 +221,7 @@ class Plan:
     exact_sums: bool = False
 
     def cell(self, position: Position) -> GridCell:
-        """The cell at a position, with its query and without metrics."""
+        """Create the cell at a position, with its query but no metrics yet."""
         segment, index = position
         name: Hashable = None
         changes: dict[str, Any] = {}
@@ -228,7 +233,7 @@ class Plan:
         return GridCell(name, period, _in_time(query, self._span(period)))
 
     def grid_query(self, periods: tuple[Period, ...], *, totals: bool) -> GridQuery:
-        """One request for these periods, or for the whole time range."""
+        """Create one query for these periods; without periods, it covers the whole time range."""
         whole = _engine_time(self._span(None))
         return GridQuery(
             self.query if whole is None else attrs.evolve(self.query, time_filter=whole),
@@ -239,7 +244,7 @@ class Plan:
         )
 
     def _span(self, period: Period | None) -> Period:
-        """The period, or one from the first to the last."""
+        """Return *period*, or a period that spans all periods if it is None."""
         if period is not None:
             return period
         first, last = self.periods[0], self.periods[-1]
@@ -247,18 +252,19 @@ class Plan:
 
 
 def _engine_time(period: Period) -> TimeFilter | None:
-    """The time range of a period, with the start that the contract would exclude."""
+    """Return a time filter that includes the start of a period, which the contract would exclude."""
     if not period.includes_start or period.start is None or period.end is None:
         return period.time_filter
-    # In UTC, because Python subtracts times of the same zone by the wall clock, even across a clock change.
+    # Convert to UTC, because Python subtracts times of the same zone by the wall clock, even across a clock
+    # change.
     return TimeFilter(period.start.astimezone(UTC) - _MILLISECOND, period.end)
 
 
 def _in_time(query: SessionMetricsQuery, period: Period) -> SessionMetricsQuery:
-    """The query in a period that includes its start.
+    """Limit a query to a period, including the start of the period.
 
-    The service drops fractions of a second and excludes both ends of a time filter, so a condition selects
-    the requests at the start.
+    The service drops fractions of a second and excludes both ends of a time filter. Therefore an extra
+    condition selects the requests made exactly at the start.
     """
     if not period.includes_start or period.start is None or period.end is None:
         return attrs.evolve(query, time_filter=period.time_filter)
@@ -290,15 +296,15 @@ async def fill(
     cells: dict[Position, GridCell],
     on_progress: OnProgress | None,
 ) -> None:
-    """Run the queries of cells without metrics, and replace them by the filled cells.
+    """Run the queries of all cells without metrics, and put the results into *cells*.
 
-    After a cancellation, *cells* holds the completed cells.
+    If the call is cancelled, the results so far remain in *cells*.
 
     Args:
-        client: The client.
-        plan: The common parts of all cells.
-        cells: The cells.
-        on_progress: Called with the numbers of completed, all and failed queries.
+        client: The client that runs the queries.
+        plan: The properties that all cells share.
+        cells: The cells by position. They are replaced in place.
+        on_progress: Called with the numbers of completed queries, all queries and failed queries.
 
     Raises:
         AuthenticationError: The service rejects the key.
@@ -309,7 +315,7 @@ async def fill(
     progress = _Progress(len(missing) * len(_levels(plan, cells[missing[0]])), on_progress)
     rest = missing
     if hasattr(client, "query_grid") and not _offers_grid(client):
-        # Only a response shows whether the server answers whole grids.
+        # Send one query first: only a response shows whether the server can answer whole grids.
         await _query_cells(client, plan, cells, missing[:1], progress)
         rest = missing[1:]
     if _offers_grid(client):
@@ -348,7 +354,7 @@ async def _query_grid(
 def _requests(
     plan: Plan, missing: list[Position]
 ) -> Iterator[tuple[dict[int | None, int | None], GridQuery]]:
-    """Requests for parts of a grid, each with the positions of its periods in the grid."""
+    """Yield the queries for the parts of a grid, each with the positions of its periods in the grid."""
     wanted = sorted({period for _, period in missing if period is not None})
     has_totals = any(segment is None for segment, _ in missing)
     if any(period is None for _, period in missing):
@@ -375,7 +381,11 @@ def _with_figures(cell: GridCell, figures: CellFigures, levels: tuple[PSize, ...
 
 
 def _levels(plan: Plan, cell: GridCell) -> list[PSize | None]:
-    """The queries of a cell: its own (None), and one for each quantile that it does not return."""
+    """Return the levels to query for a cell.
+
+    None stands for the main query of the cell. The other levels are the quantiles that this query does not
+    return.
+    """
     cut = cell.query.cut
     return [None, *(level for level in plan.percentiles if cut.both_ends or level != cut.p_size)]
 
@@ -423,7 +433,10 @@ def _end(metrics: SessionMetrics, name: str) -> float | None:
 
 
 def _estimate(metrics: SessionMetrics, query: SessionMetricsQuery) -> CellSums:
-    """Sums from the number of drawn sessions, which is at least the share at the cut."""
+    """Estimate the sums of a cell from the number of drawn sessions.
+
+    The drawn sessions are at least the share of all sessions that the cut includes.
+    """
     average = metrics.average
     if average.session_count is None:
         return CellSums(0, 0, 0.0)
@@ -455,7 +468,8 @@ async def _counted(client: Any, cell: GridCell) -> GridCell:
     try:
         count = await client.count_sessions(query.filter, time_filter=time, name=query.name_contains or None)
     except HeliconeError:
-        # The service cannot count with this filter, for example one on whole sessions: the estimate remains.
+        # The service cannot count with this filter, for example a condition on whole sessions. Keep the
+        # estimate.
         return cell
     if count.total_cost is None or count.avg_requests is None:
         return cell

@@ -1,4 +1,4 @@
-"""`metrics_grid`: metrics by segment and period, queried as one batch."""
+"""Grids of metrics by segment and period, queried as one batch."""
 
 import asyncio
 import json
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 _FAILED: Final = "failed"
 _TOTAL: Final = "total"
-# A notebook shows at most this many rows and columns.
+# The maximum numbers of rows and columns shown in a notebook.
 _MOST_ROWS: Final = 200
 _MOST_COLUMNS: Final = 40
 _MOST_NAMES: Final = 8
@@ -60,20 +60,21 @@ _MOST_NAMES: Final = 8
 
 @attrs.frozen(repr=False)
 class MetricsGrid(Tabular):
-    """Metrics by segment and period, as `metrics_grid` returns them.
+    """Metrics by segment and period, as returned by `metrics_grid`.
 
-    Iterate over it for the cells, segment by segment. ``grid[segment, period]`` is one cell; the period can
-    be an index, a `Period`, or a datetime or a day in it. ``grid[segment]`` is a tuple of the segment's
-    cells.
+    Iterating over a grid yields its cells, segment by segment. ``grid[segment, period]`` is one cell, where
+    the period is an index, a `Period`, or a datetime or date in the period. ``grid[segment]`` is a tuple of
+    the cells of a segment.
 
     Args:
-        query: The common query of all cells.
-        segments: The filters of the segments by name.
+        query: The query that all cells have in common.
+        segments: The filters of the segments, by name.
         periods: The periods in order.
-        cells: The cells and totals by the indexes of segment and period; None is the total over all of them.
-        percentiles: The quantiles requested for each cell.
-        exact_sums: Whether sessions were counted on the service too.
-        note: How the segments were found, if they are the values of a column.
+        cells: The cells and totals, keyed by the indexes of segment and period. An index of None stands for
+            the total over all segments or periods.
+        percentiles: The quantiles that were requested for each cell.
+        exact_sums: Whether exact sums were requested from the service.
+        note: A note on how the segments were found, if they are the values of a column.
 
     >>> import asyncio
     >>> from helicone_sessions import F, HeliconeClient
@@ -123,7 +124,7 @@ class MetricsGrid(Tabular):
 
     @property
     def column_names(self) -> tuple[str, ...]:
-        """The columns of the rows: `columns`, and the requested percentiles.
+        """The columns of the rows: those in `columns`, and the requested percentiles.
 
         >>> MetricsGrid(SessionMetricsQuery(), {}, (), {}, percentiles=("p95",)).column_names[-1]
         'dollars_p95'
@@ -144,13 +145,13 @@ class MetricsGrid(Tabular):
     def __len__(self) -> int:
         return len(self.segments) * len(self.periods)
 
-    # A segment's name can also be such a pair; its user has to tell the type checker.
+    # The name of a segment can also be such a pair, but the type checker cannot know this.
     @overload
     def __getitem__(self, key: tuple[Hashable, PeriodKey]) -> GridCell: ...  # type: ignore[overload-overlap]
     @overload
     def __getitem__(self, key: Hashable) -> tuple[GridCell, ...]: ...
     def __getitem__(self, key: Any) -> GridCell | tuple[GridCell, ...]:
-        """A cell by segment and period, or the cells of a segment."""
+        """Return the cell of a segment and period, or all cells of a segment."""
         is_segment = isinstance(key, Hashable) and key in self.segments
         if is_segment or not (isinstance(key, tuple) and len(key) == 2):
             return self._cells_of(self._segment_index(key))
@@ -158,31 +159,31 @@ class MetricsGrid(Tabular):
 
     @property
     def plan(self) -> Plan:
-        """The common parts of all queries."""
+        """The properties that all cells share."""
         return Plan(self.query, self.segments, self.periods, self.percentiles, self.exact_sums)
 
     @property
     def failed(self) -> tuple[GridCell, ...]:
-        """The cells and totals whose query failed or did not run."""
+        """The cells and totals whose query failed or has not run."""
         return tuple(cell for cell in self.cells.values() if cell.metrics is None)
 
     def total(self, segment: Hashable = None, period: PeriodKey | None = None) -> GridCell:
-        """The metrics of a segment over all periods, of a period over all segments, or of everything.
+        """Return the total of a segment over all periods, of a period over all segments, or of everything.
 
-        Totals have separate queries, because they cannot be added up: a session can be in several periods,
-        and the mean of means is not the mean. "All segments" is everything that the query selects,
-        including requests that are in no segment.
+        Totals come from separate queries, because they cannot be computed from the cells: a session can be in
+            several periods, and the mean of means is not the mean. The total over all segments covers
+            everything that the query selects, including requests that are in no segment.
 
         Args:
-            segment: The segment; None for all of them.
+            segment: The segment; None for all segments.
             period: The period, as in ``grid[segment, period]``; None for the whole time range.
 
         Raises:
-            LookupError: There is no such segment or period, or the grid was made without totals.
+            LookupError: There is no such segment or period, or the grid was created without totals.
         """
         first = None if segment is None else self._segment_index(segment)
         second = None if period is None else self._period_index(period)
-        # With a single period, or a single segment of everything, the cells are the totals.
+        # If there is only one period, or one segment of everything, the cells are the totals.
         if second is None and len(self.periods) == 1:
             second = 0
         if first is None and _is_everything(self.segments):
@@ -195,21 +196,26 @@ class MetricsGrid(Tabular):
 
     @property
     def totals(self) -> "GridTotals":
-        """The totals over segments and periods, with the columns of the grid's own rows."""
+        """The totals over segments and periods as a table, with the same columns as the grid."""
         return GridTotals(self)
 
     def to_rows(self) -> list[Row]:
-        """A dict for each cell, with the keys of `column_names`; `totals` has the rows of the totals."""
+        """Return a dict for each cell, with the keys in `column_names`.
+
+        For the totals, use ``totals.to_rows()``.
+        """
         return [_row(self, cell) for cell in self]
 
     def compare(self, before: "MetricsGrid") -> GridComparison:
-        """Compare this grid with an earlier one: segments by name, periods by index.
+        """Compare this grid with an earlier one.
+
+        Segments are matched by name, and periods by index.
 
         Args:
             before: The earlier grid.
 
         Raises:
-            FilterValueError: The earlier grid has other segments or another number of periods.
+            FilterValueError: The grids differ in their segments or in the number of periods.
         """
         if len(self.periods) != len(before.periods):
             raise FilterValueError(
@@ -230,11 +236,13 @@ class MetricsGrid(Tabular):
     async def ask_again(
         self, client: MetricsClient, *, on_progress: OnProgress | None = None
     ) -> "MetricsGrid":
-        """Run the missing queries, and return the completed grid; this one does not change.
+        """Run the missing queries and return the completed grid.
+
+        This grid does not change.
 
         Args:
-            client: The client that runs them.
-            on_progress: As in `metrics_grid`, counting only these queries.
+            client: The client that runs the queries.
+            on_progress: Called as in `metrics_grid`. Only the missing queries are counted.
 
         Raises:
             AuthenticationError: The service rejects the key.
@@ -253,22 +261,24 @@ class MetricsGrid(Tabular):
         return await _filled(client, self, on_progress)
 
     def to_json(self) -> str:
-        """The grid as JSON, which `from_json` reads back.
+        """Return the grid as JSON that `from_json` can read.
 
         Raises:
-            ValueError: JSON cannot hold the name of a segment.
+            ValueError: The name of a segment cannot be represented in JSON.
         """
         return grid_to_json(self.plan, self.cells, self.note)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """The grid that `to_json` wrote; errors come back as `HeliconeError` with their text.
+        """Read a grid from the JSON that `to_json` returned.
+
+        Errors of cells are restored as `HeliconeError` with the original text.
 
         Args:
             text: The JSON.
 
         Raises:
-            ValueError: The text is something else.
+            ValueError: The text is not the JSON of a grid.
         """
         plan, cells, note = grid_from_json(text)
         return cls(plan.query, plan.segments, plan.periods, cells, plan.percentiles, plan.exact_sums, note)
@@ -312,7 +322,7 @@ def _is_everything(segments: Mapping[Hashable, Filter]) -> bool:
 
 
 def _row(grid: MetricsGrid, cell: GridCell) -> Row:
-    """The row of a cell or a total, with the keys of `MetricsGrid.column_names`."""
+    """Return the row of a cell or total, with the keys in `MetricsGrid.column_names`."""
     period = cell.period
 
     def quantities(names: Iterable[Quantity]) -> Row:
@@ -333,7 +343,9 @@ def _row(grid: MetricsGrid, cell: GridCell) -> Row:
 
 @attrs.frozen
 class GridTotals(Tabular):
-    """The totals of a grid as rows; a segment of None is the total over all segments.
+    """The totals of a grid as rows.
+
+    In the rows, a segment of None stands for the total over all segments.
 
     Args:
         grid: The grid.
@@ -355,11 +367,11 @@ class GridTotals(Tabular):
 
     @property
     def column_names(self) -> tuple[str, ...]:
-        """The columns of the rows, as in the grid."""
+        """The columns of the rows, the same as in the grid."""
         return self.grid.column_names
 
     def to_rows(self) -> list[Row]:
-        """A dict for each total, with the keys of `column_names`."""
+        """Return a dict for each total, with the keys in `column_names`."""
         grid = self.grid
         first, last = grid.periods[0], grid.periods[-1]
         rows = []
@@ -385,41 +397,42 @@ async def metrics_grid(
     exact_sums: bool = False,
     on_progress: OnProgress | None = None,
 ) -> MetricsGrid:
-    """Query the metrics of each segment in each period, as one batch.
+    """Get the metrics of each segment in each period, as one batch of queries.
 
-    On the embedded engine the whole grid is one statement; the service is queried cell by cell. If the call
-    is cancelled, the `asyncio.CancelledError` has an attribute ``grid`` with the completed cells, and
-    `MetricsGrid.ask_again` runs the rest.
+    The embedded engine runs one statement for the whole grid. The service is queried cell by cell. If the
+    call is cancelled, the `asyncio.CancelledError` has an attribute ``grid``, which contains the completed
+    cells. To run the remaining queries, call `MetricsGrid.ask_again` on that grid.
 
     Args:
-        client: The client that runs the queries; its limits apply to the whole grid.
-        query: The common query of all cells, with the time range to divide into periods.
-        by: The segments: a filter for each name, for example from ``F.model.is_each([...])``, or a column
-            such as ``F.model``, ``"model"`` or ``F.properties["tier"]``, whose values are the segments. On
-            the service these are the values in up to 10,000 requests, as `MetricsGrid.note` says. By
-            default there is one segment, "all".
-        top: The number of values of a column to keep, by total cost; None for all.
-        every: The length of a period, for example ``"1d"``, or the time filters of the periods, for example
-            from `TimeFilter.split`. By default there is one period, the query's whole time range. A period
-            includes its start.
-        time_zone: The time zone of the periods. Periods of whole days follow its calendar, from midnight to
-            midnight; without a time zone a day is 24 hours from the start of the time range.
-        totals: Whether to query the totals of segments and periods too: one query for each segment, one for
-            each period, and one for everything.
-        percentiles: Quantiles of all sessions to find for each cell, for example ``["p50", "p95"]``; each is
-            exact. On the service each takes another query for each cell.
-        exact_sums: Whether to count sessions, requests and dollars on the service too, with a second query
-            for each cell; otherwise they are estimates there. The service counts only requests with a
-            session id. On the embedded engine totals are always exact.
-        on_progress: Called after each query with the numbers of completed queries, of all queries, and of
-            failed queries.
+        client: The client that runs the queries. Its limits apply to the whole grid.
+        query: The query that all cells have in common. Its time range is divided into periods.
+        by: The segments. Pass a mapping of names to filters, for example ``F.model.is_each([...])``, or a
+            column such as ``F.model``, ``"model"`` or ``F.properties["tier"]`` to get one segment per value.
+            On the service, the values are taken from a sample of up to 10,000 requests, and
+            `MetricsGrid.note` says so. By default, there is a single segment named "all".
+        top: The number of values of the column to keep, those with the highest total cost; None for all.
+        every: The length of a period, for example ``"1d"``, or a list of the time filters of all periods, for
+            example from `TimeFilter.split`. By default, the whole time range of the query is one period. Each
+            period includes its start.
+        time_zone: The time zone of the periods. In a time zone, periods of whole days run from midnight to
+            midnight. If it is omitted, a day is 24 hours, counted from the start of the time range.
+        totals: Whether to get the totals of segments and periods as well. This takes one query per segment,
+            one per period, and one for everything.
+        percentiles: The quantiles of all sessions to get for each cell, for example ``["p50", "p95"]``. They
+            are exact. On the service, each quantile takes one extra query per cell.
+        exact_sums: Whether to get exact sums of sessions, requests and dollars from the service, with one
+            extra query per cell. Otherwise, the sums from the service are estimates. The service counts only
+            requests with a session id. The sums from the embedded engine are always exact.
+        on_progress: Called after each query with the numbers of completed queries, all queries and failed
+            queries.
 
     Returns:
-        The grid. A cell whose query failed holds the error; `MetricsGrid.ask_again` runs it again.
+        The grid. If the query of a cell failed, the cell contains the error. `MetricsGrid.ask_again` runs
+        failed queries again.
 
     Raises:
         FilterTypeError: An argument has the wrong type.
-        FilterValueError: There is no time range to divide, or no segment.
+        FilterValueError: There is no time range to divide, or there are no segments.
         AuthenticationError: The service rejects the key.
 
     >>> import asyncio, datetime as dt
@@ -467,9 +480,9 @@ async def _filled(client: MetricsClient, grid: MetricsGrid, on_progress: OnProgr
 
 
 async def _found_segments(client: Any, query: SessionMetricsQuery, column: GroupBy) -> tuple[Segments, str]:
-    """Segments of the values of a column, with a note on how they were found."""
+    """Find the segments for the values of a column; return them with a note on how they were found."""
     if not client.offers_grid:
-        # Only a response shows whether the server answers whole grids.
+        # Send one query first: only a response shows whether the server can answer whole grids.
         await client.get_metrics(query)
     if client.offers_grid:
         figures = await client.query_grid(GridQuery(query, column))
@@ -515,12 +528,14 @@ def _totals(segments: Segments, periods: tuple[Period, ...]) -> list[Position]:
 def grid_to_html(
     grid: MetricsGrid, quantity: Quantity = "dollars_mean", others: str = ".to_rows(), .to_pandas()"
 ) -> str:
-    """A grid as an HTML table: a row for each period, a column for each segment; darker is more.
+    """Render a grid as an HTML table, with a row per period and a column per segment.
+
+    Darker cells have higher values.
 
     Args:
         grid: The grid.
-        quantity: The number to show of each cell.
-        others: Where to find the other quantities, for the note below the table.
+        quantity: The quantity to show for each cell.
+        others: A note below the table that says where to find the other quantities.
 
     Raises:
         ValueError: There is no quantity of that name.
@@ -546,20 +561,20 @@ def grid_to_html(
 def _html_cell(cell: GridCell, text: str, share: float, period_count: int) -> html.Cell:
     if cell.metrics is None:
         return html.Cell(text, tip=f"{type(cell.error).__name__}: {cell.error}")
-    # The shade of a total has no meaning.
+    # Totals are not shaded, because they are not comparable with the cells.
     is_total = cell.segment is None or (cell.period is None and period_count > 1)
     return html.Cell(text, 0.0 if is_total else share)
 
 
 def grid_to_terminal(grid: MetricsGrid, quantity: Quantity = "dollars_mean") -> "RenderableType":
-    """A grid as a terminal table (extra ``cli``).
+    """Render a grid as a terminal table (extra ``cli``).
 
-    A grid of several periods has a line for each period and a column for each segment. A grid of one period
-    has a line for each segment, with all quantities.
+    If the grid has several periods, the table has a line per period and a column per segment. If it has one
+    period, the table has a line per segment and shows all quantities.
 
     Args:
         grid: The grid.
-        quantity: The number to show of each cell, if there are several periods.
+        quantity: The quantity to show for each cell, if there are several periods.
 
     Raises:
         ValueError: There is no quantity of that name.
@@ -583,9 +598,9 @@ def grid_to_terminal(grid: MetricsGrid, quantity: Quantity = "dollars_mean") -> 
 
 
 def _shown(grid: MetricsGrid) -> tuple[list[int | None], list[int | None], str]:
-    """The segments and periods that a table shows, and a sentence about the others."""
+    """Return the segments and periods to show in a table, and a sentence about those left out."""
     segments, periods = _indexes(grid, 0), _indexes(grid, 1)
-    # With one period, each segment is a line of a terminal's table.
+    # If there is only one period, each segment is a line of the terminal table.
     most = _MOST_ROWS if len(grid.periods) == 1 else _MOST_COLUMNS
     columns, lines = _shortened(segments, most), _shortened(periods, _MOST_ROWS)
     left_out = [
@@ -597,16 +612,19 @@ def _shown(grid: MetricsGrid) -> tuple[list[int | None], list[int | None], str]:
 
 
 def _indexes(grid: MetricsGrid, axis: Literal[0, 1]) -> list[int | None]:
-    """The segments (0) or the periods (1) of a table; None is the line of the totals, if there is one."""
+    """Return the indexes of the segments (axis 0) or periods (axis 1) of a table.
+
+    None stands for the totals, if the grid has them.
+    """
     count = (len(grid.segments), len(grid.periods))[axis]
     positions = [position[axis] for position in grid.cells]
-    # The total of all totals is missing from a grid of one segment or period.
+    # A grid with only one segment or period has no grand total.
     is_complete = axis == 0 or len(grid.periods) > 1
     return [*range(count), *([None] if None in positions and is_complete else [])]
 
 
 def _shortened(indexes: list[int | None], most: int) -> list[int | None]:
-    """The first indexes, and the index of the totals."""
+    """Return the first *most* indexes, and None for the totals."""
     totals = [index for index in indexes if index is None]
     return [*indexes[: len(indexes) - len(totals)][:most], *totals]
 
@@ -620,7 +638,7 @@ def _period_name(grid: MetricsGrid, index: int | None) -> str:
 
 
 def _texts(cells: list[GridCell], quantity: Quantity) -> list[str]:
-    """One quantity of the cells of a column."""
+    """Format one quantity of the cells of a column."""
     numbers = column_numbers([cell.quantity(quantity) for cell in cells], unit_of(quantity))
     return [_FAILED if cell.metrics is None else text for cell, text in zip(cells, numbers, strict=True)]
 
@@ -629,10 +647,12 @@ _VERSION: Final = 2
 
 
 def grid_to_json(plan: Plan, cells: Mapping[Position, GridCell], note: str) -> str:
-    """The parts of a `MetricsGrid` as JSON; the queries of cells follow from the plan.
+    """Return the parts of a `MetricsGrid` as JSON.
+
+    The queries of the cells are left out because the plan determines them.
 
     Raises:
-        ValueError: JSON cannot hold the name of a segment.
+        ValueError: The name of a segment cannot be represented in JSON.
     """
     for name in plan.segments:
         if name is not None and not isinstance(name, (str, int, float)):
@@ -664,14 +684,14 @@ def _cell_to_json(position: Position, cell: GridCell) -> dict[str, Any]:
 
 
 def grid_from_json(text: str | bytes) -> tuple[Plan, dict[Position, GridCell], str]:
-    """The plan, cells and note that `grid_to_json` wrote.
+    """Read the plan, cells and note from the JSON that `grid_to_json` returned.
 
     Raises:
-        ValueError: The text is something else.
+        ValueError: The text is not the JSON of a grid.
     """
     try:
         return _parts(json.loads(text))
-    except Exception as error:  # noqa: BLE001 - any error means that the text is something else
+    except Exception as error:  # noqa: BLE001 - any error means that this is not the JSON of a grid
         raise ValueError(f"this is not the JSON of MetricsGrid.to_json(): {error!r}") from None
 
 

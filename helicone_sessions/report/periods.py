@@ -1,4 +1,4 @@
-"""`Period`: one step of time in a grid, with readable ends."""
+"""The periods of a grid."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from helicone_sessions.filters.constants import zone_of
 from helicone_sessions.messages.query import SessionMetricsQuery, TimeFilter, border_of
 
 Every = timedelta | str | Iterable[TimeFilter]
-"""The length of a period, or text such as ``"1d"``; or the time filters of all periods."""
+"""The length of a period, as a timedelta or as text such as ``"1d"``, or the time filters of all periods."""
 
 _LENGTH: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(m|min|h|d|w)")
 _UNITS: Final = {
@@ -30,17 +30,19 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 @attrs.frozen
 class Period:
-    """A period of time, including its start and excluding its end.
+    """A period of time that includes its start and excludes its end.
 
-    As text, it is the day or the moment at which it starts, with "(part)" if it is shorter than `every`.
+    ``str()`` gives the day or time at which the period starts, followed by "(part)" if it is shorter than
+    `every`.
 
     Args:
-        start: The start; None is the start of all time.
+        start: The start; None if the period has no start.
         end: The end.
-        time_filter: The time filter of its query. The service excludes both ends, so the time filter of a
-            period that follows another begins one millisecond before `start`. Requests are stored to the
-            millisecond, so a request made exactly at `start` counts once, in this period.
-        every: The length of the whole periods of its grid; None if they have no common length.
+        time_filter: The time filter of the query. The service excludes both ends of a time filter. Therefore
+            the time filter of a period that follows another one starts one millisecond before `start`.
+            Requests are stored with millisecond precision, so a request made exactly at `start` counts once,
+            in this period.
+        every: The length of a full period in the grid; None if the periods have no common length.
 
     >>> day = Period(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC), None)
     >>> str(day), date(2026, 11, 1) in day, datetime(2026, 11, 2, tzinfo=UTC) in day
@@ -54,7 +56,7 @@ class Period:
 
     @property
     def includes_start(self) -> bool:
-        """Whether the period includes a request made exactly at its start, which a time filter excludes.
+        """Whether the query of the period includes requests made exactly at its start.
 
         >>> day = TimeFilter("2026-11-01", "2026-11-02", "UTC")
         >>> Period(day.start, day.end, day).includes_start
@@ -66,7 +68,7 @@ class Period:
 
     @property
     def is_partial(self) -> bool:
-        """Whether the period is shorter than the whole periods of its grid.
+        """Whether the period is shorter than a full period of its grid.
 
         >>> noon = datetime(2026, 11, 2, 12, tzinfo=UTC)
         >>> today = Period(datetime(2026, 11, 2, tzinfo=UTC), noon, None, every=timedelta(days=1))
@@ -76,7 +78,7 @@ class Period:
         if self.start is None or self.end is None or self.every is None:
             return False
         if self._is_at_midnights():
-            # Without a zone: a day on which clocks change is whole.
+            # Drop the time zone, so that a day on which the clocks change counts as full.
             return self.end.replace(tzinfo=None) - self.start.replace(tzinfo=None) < self.every
         return self.end.astimezone(UTC) - self.start.astimezone(UTC) < self.every
 
@@ -85,7 +87,7 @@ class Period:
         return set(ends) == {time()}
 
     def __contains__(self, moment: date) -> bool:
-        """Whether the period holds a datetime, or the start of a day in its time zone."""
+        """Whether the period contains a datetime, or the start of a date in the time zone of the period."""
         if self.start is None or self.end is None:
             return True
         if not isinstance(moment, datetime):
@@ -100,7 +102,7 @@ class Period:
         return self.start.astimezone(UTC) <= moment.astimezone(UTC) < self.end.astimezone(UTC)
 
     def span(self) -> str:
-        """The period from start to end, for the title of a table of one period.
+        """Return the start and end of the period as text, for the title of a table.
 
         >>> Period(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 8, 12, tzinfo=UTC), None).span()
         '2026-11-01 00:00 to 2026-11-08 12:00'
@@ -114,7 +116,7 @@ class Period:
             return "all time"
         part = " (part)" if self.is_partial else ""
         first, last = self.start.date(), (self.end - _MILLISECOND).date()
-        # A partial day of the calendar has midnight at one end.
+        # A partial calendar day has midnight at one end.
         is_day = time() in (self.start.time(), self.end.time()) and not (self.every or _MILLISECOND) % _DAY
         if is_day or self._is_at_midnights():
             return f"{first}{part}" if first == last else f"{first} to {last}{part}"
@@ -122,19 +124,19 @@ class Period:
 
 
 def _is_repeated(moment: datetime) -> bool:
-    """Whether the clock shows this time twice, because it was put back."""
+    """Whether this wall-clock time occurs twice because clocks are set back."""
     return len({moment.replace(fold=fold).utcoffset() for fold in (0, 1)}) > 1
 
 
 PeriodKey = int | date | Period
-"""A period of a grid by its index, by a day or a datetime in it, or the period itself."""
+"""Identifies a period of a grid: an index, a date or datetime in the period, or the period itself."""
 
 
 def length_of(text: str, argument: str = "every") -> timedelta:
-    """A length of time such as 90m, 12h, 7d or 2w.
+    """Parse a length of time such as 90m, 12h, 7d or 2w.
 
     Raises:
-        FilterValueError: The text is something else, zero, or longer than the calendar.
+        FilterValueError: The text is not a length of time, or the length is zero or longer than the calendar.
 
     >>> length_of("12h")
     datetime.timedelta(seconds=43200)
@@ -158,11 +160,11 @@ def length_of(text: str, argument: str = "every") -> timedelta:
 def periods_of(
     query: SessionMetricsQuery, every: Every | None, time_zone: str | tzinfo | None
 ) -> tuple[Period, ...]:
-    """The periods of a grid.
+    """Return the periods of a grid.
 
     Raises:
         FilterTypeError: *every* is neither a length nor a list of time filters.
-        FilterValueError: The query has no time range to divide, or has one although *every* lists time
+        FilterValueError: The query has no time range to divide, or it has a time range and *every* lists time
             filters.
     """
     whole = query.time_filter
@@ -223,7 +225,7 @@ def _not_every(got: str) -> FilterTypeError:
 
 
 def covered_time(periods: Sequence[Period]) -> TimeFilter | None:
-    """The time range from the first to the last period; None if it is all time, or if there are gaps."""
+    """Return the time range from the first to the last period, or None if it is all time or has gaps."""
     first, last = periods[0].time_filter, periods[-1].time_filter
     has_gaps = any(before.end != after.start for before, after in pairwise(periods))
     return TimeFilter(first.start, last.end) if first and last and not has_gaps else None
@@ -235,7 +237,8 @@ def _periods(
     found = []
     before: datetime | None = None
     for each in time_filters:
-        # `TimeFilter.split` begins a millisecond earlier, to include requests made exactly at the start.
+        # The filters of `TimeFilter.split` start a millisecond early, to include requests made exactly at the
+        # start.
         start = before if before == each.start + _MILLISECOND else border_of(each.start)
         before = each.end
         found.append(Period(start.astimezone(zone), each.end.astimezone(zone), each, every))

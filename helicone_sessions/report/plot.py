@@ -1,4 +1,4 @@
-"""Pictures of metrics, grids and comparisons, readable in black and white (extra ``plot``)."""
+"""Plots of metrics, grids and comparisons that are readable in black and white (extra ``plot``)."""
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 Kind = Literal["lines", "heatmap"]
 
-# More lines than this cannot be told apart, and more rows cannot be read.
+# The maximum numbers of lines and rows in a plot; with more, it is not readable.
 _MOST_LINES: Final = 12
 _MOST_ROWS: Final = 40
 _MOST_NUMBERS: Final = 240
 _MOST_TICKS: Final = 12
 _LONGEST_FILTER: Final = 160
-# Beyond this ratio of the highest to the lowest values, a linear scale squashes the low ones.
+# If the highest values exceed the lowest by more than this ratio, a linear scale squashes the low ones.
 _WIDE: Final = 50
-# Bars of fewer sessions would look like a distribution.
+# Histograms of fewer sessions are not drawn, because they would suggest a distribution.
 _FEWEST_TO_DRAW: Final = 10
 _TEXT: Final = 8.5
 
 
 class _Look(NamedTuple):
-    """The colours on a light or a dark background; lines also differ in dashes and markers."""
+    """The colours, dashes and markers for a light or dark background."""
 
     ink: str
     faint: str
@@ -47,7 +47,7 @@ class _Look(NamedTuple):
 
     @classmethod
     def on(cls, background: Any) -> Self:
-        """The colours for a background."""
+        """Return the look for a background."""
         from matplotlib.colors import to_rgb
 
         is_dark = sum(to_rgb(background)) < 1.5
@@ -82,21 +82,22 @@ def plot_metrics(
     source: str = "",
     ax: "Sequence[Axes] | None" = None,
 ) -> "tuple[Axes, Axes, Axes]":
-    """Draw the three histograms, with the mean of all sessions above each.
+    """Draw the three histograms of metrics, each with the mean of all sessions above it.
 
-    The length of a bar shows its number of sessions. ``axes[0].figure.savefig("sessions.svg")`` writes the
-    picture to a file. All pictures follow the background colours of matplotlib's style, light or dark.
+    The length of a bar is the number of sessions in its range. To save the plot, call
+    ``axes[0].figure.savefig("sessions.svg")``. The colours are chosen to suit the background of the current
+    matplotlib style, light or dark.
 
     Args:
         metrics: The metrics.
-        query: The query of the metrics, so that the caption can show its filter, time range and cut.
+        query: The query of the metrics. Its filter, time range and cut appear in the caption.
         title: The title above the histograms.
-        note: The caption; by default the filter, the time range, the source and the cut.
-        source: Where the metrics come from, for the caption.
-        ax: Three axes to draw into; by default those of a new figure.
+        note: The caption. By default, it contains the filter, the time range, the source and the cut.
+        source: The source of the metrics, for the caption.
+        ax: Three axes to draw into. By default, a new figure is created.
 
     Returns:
-        The axes of requests, seconds and dollars.
+        The axes of the histograms of requests, seconds and dollars.
 
     Raises:
         MissingExtra: matplotlib is not installed.
@@ -129,22 +130,24 @@ def plot_grid(
     source: str = "",
     ax: "Axes | None" = None,
 ) -> "Axes":
-    """Draw one quantity of each cell of a grid: a line for each segment over time, or a heatmap.
+    """Draw one quantity of each cell of a grid, as lines over time or as a heatmap.
 
-    A grid of one period has a bar for each segment instead of lines. A failed cell is a gap in a line, and
-    crossed out in a heatmap, where a cell without a session has a dash. The marker of a partial period is
-    hollow. If there are many segments, only the ones with the highest values are drawn.
+    In a line plot, each segment has one line, or one bar if the grid has only one period. Failed cells leave
+    a gap in a line and are crossed out in a heatmap. In a heatmap, a dash marks a cell without sessions.
+    Partial periods have hollow markers. If there are many segments, only the segments with the highest values
+    are drawn.
 
     Args:
         grid: The grid.
         metric: The quantity, for example ``"dollars_mean"`` or ``"seconds_cut"``.
         kind: ``"lines"`` or ``"heatmap"``.
-        log: Whether the scale is logarithmic. By default it is logarithmic if a linear one would squash a
-            segment; bars are always linear.
-        title: The title above the picture.
-        note: The caption; by default the filter, the time range, the source, the cut and the failed cells.
-        source: Where the metrics come from, for the caption.
-        ax: The axes to draw into; by default those of a new figure.
+        log: Whether the scale is logarithmic. By default, it is logarithmic if a linear scale would squash a
+            segment. Bars always have a linear scale.
+        title: The title above the plot.
+        note: The caption. By default, it contains the filter, the time range, the source, the cut and the
+            number of failed cells.
+        source: The source of the metrics, for the caption.
+        ax: The axes to draw into. By default, a new figure is created.
 
     Raises:
         MissingExtra: matplotlib is not installed.
@@ -166,7 +169,7 @@ def plot_grid(
     cells = {name: grid[name] for name in grid.segments}
     rows = _Rows.of(cells, metric, _MOST_ROWS if is_heatmap else _MOST_LINES)
     is_bars = len(grid.periods) == 1 and not is_heatmap
-    # A bar on a logarithmic scale would have no length.
+    # On a logarithmic scale, the length of a bar has no meaning.
     is_log = not is_bars and (rows.are_wide if log is None else log)
     draw = _heatmap if is_heatmap else _bars if is_bars else _lines
     axes = draw(rows, metric, is_log=is_log, ax=ax)
@@ -188,20 +191,22 @@ def plot_comparison(
     source: str = "",
     ax: "Axes | None" = None,
 ) -> "Axes":
-    """Draw one quantity of each pair of cells: the earlier value hollow, the later one filled.
+    """Draw one quantity of each pair of cells, before and after.
 
-    With several periods, each segment has a dashed line for the earlier grid and a solid one for the later.
-    With one period, each segment has a row from the earlier value to the later, with both and their ratio.
+    Markers of earlier values are hollow, and those of later values are filled. If there are several periods,
+    each segment has a dashed line for the earlier grid and a solid line for the later one. If there is one
+    period, each segment has a row that shows both values and their ratio.
 
     Args:
         comparison: The comparison.
         metric: The quantity, for example ``"dollars_mean"`` or ``"seconds_cut"``.
-        log: Whether the scale is logarithmic. By default it is logarithmic if a linear one would squash a
+        log: Whether the scale is logarithmic. By default, it is logarithmic if a linear scale would squash a
             segment.
-        title: The title above the picture.
-        note: The caption; by default both time ranges, the filter, the source, the cut and the failed cells.
-        source: Where the metrics come from, for the caption.
-        ax: The axes to draw into; by default those of a new figure.
+        title: The title above the plot.
+        note: The caption. By default, it contains both time ranges, the filter, the source, the cut and the
+            number of failed cells.
+        source: The source of the metrics, for the caption.
+        ax: The axes to draw into. By default, a new figure is created.
 
     Raises:
         MissingExtra: matplotlib is not installed.
@@ -237,7 +242,7 @@ def plot_comparison(
 
 
 def _cells_by_segment(comparison: GridComparison) -> dict[Hashable, list[GridCell]]:
-    """The later cells of each segment, followed by the earlier ones."""
+    """Return the later cells of each segment, followed by the earlier ones."""
     by_segment: dict[Hashable, list[tuple[GridCell, GridCell]]] = {}
     for after, before in comparison:
         by_segment.setdefault(after.segment, []).append((after, before))
@@ -248,7 +253,7 @@ def _cells_by_segment(comparison: GridComparison) -> dict[Hashable, list[GridCel
 
 
 class _Rows(NamedTuple):
-    """The cells to draw of each segment, and their values."""
+    """The cells to draw for each segment, and their values."""
 
     metric: Quantity
     names: list[str]
@@ -258,7 +263,7 @@ class _Rows(NamedTuple):
 
     @classmethod
     def of(cls, cells: Mapping[Hashable, Sequence[GridCell]], metric: Quantity, most: int) -> Self:
-        """The rows of the segments with the highest values, up to a limit."""
+        """Return the rows of the *most* segments with the highest values."""
         values = {name: [_value(cell, metric) for cell in row] for name, row in cells.items()}
         highest = sorted(values, key=lambda name: max(_known(values[name]), default=-math.inf), reverse=True)
         drawn = set(highest[:most])
@@ -270,18 +275,18 @@ class _Rows(NamedTuple):
 
     @property
     def periods(self) -> list[Period]:
-        """The periods of a row."""
+        """The periods of each row."""
         return [cell.period for cell in self.cells[0] if cell.period is not None]
 
     @property
     def are_wide(self) -> bool:
-        """Whether a linear scale squashes a row, and a logarithmic one shows all values."""
+        """Whether a linear scale would squash a row and a logarithmic one can show all values."""
         peaks = [max(known) for row in self.values if (known := _known(row))]
         lowest = min((value for row in self.values for value in _known(row)), default=0.0)
         return lowest > 0 and max(peaks) > _WIDE * min(peaks)
 
     def remarks(self, query: SessionMetricsQuery, *, is_log: bool) -> list[str]:
-        """Sentences for the caption."""
+        """Return sentences for the caption."""
         cells = [cell for row in self.cells for cell in row]
         found = [cut_of(query)] if self.metric.endswith("_cut") else []
         if len(self.cells) < self.segment_count:
@@ -341,14 +346,14 @@ def check_installed() -> None:
         MissingExtra: matplotlib is not installed.
     """
     try:
-        import matplotlib.figure  # noqa: F401 - it is an extra
+        import matplotlib.figure  # noqa: F401 - an extra
     except ImportError as error:
         raise MissingExtra("plot", package="matplotlib", purpose="a picture") from error
 
 
 def _figure(width: float, height: float) -> "Figure":
     check_installed()
-    # pyplot would keep each figure in memory and look for a screen.
+    # Figures are created without pyplot, which would keep them in memory and look for a display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -358,7 +363,7 @@ def _figure(width: float, height: float) -> "Figure":
 
 
 def _prepared(ax: "Axes | None", width: float, height: float) -> "tuple[Axes, _Look]":
-    """The axes to draw into, and their colours."""
+    """Return the axes to draw into, and their look."""
     axes: Axes = _figure(width, height).subplots() if ax is None else ax
     look = _Look.on(axes.get_facecolor())
     axes.spines[["top", "right"]].set_visible(False)
@@ -368,7 +373,7 @@ def _prepared(ax: "Axes | None", width: float, height: float) -> "tuple[Axes, _L
 
 
 def _frame(axes: "Axes", title: str, note: str, *, is_new: bool) -> None:
-    """The title and the caption: of the whole figure if it is new, else of the axes."""
+    """Set the title and caption: on the figure if it is new, otherwise on the axes."""
     figure: Any = axes.figure
     look = _Look.on(axes.get_facecolor())
     if is_new:
@@ -390,12 +395,12 @@ def _frame(axes: "Axes", title: str, note: str, *, is_new: bool) -> None:
 
 
 def _literal(text: str) -> str:
-    # matplotlib would set text between two dollar signs as a formula.
+    # matplotlib would typeset text between two dollar signs as a formula.
     return text.replace("$", r"\$")
 
 
 def _draw_histogram(axes: "Axes", panel: Panel) -> None:
-    """A bar for each range, as in the terminal."""
+    """Draw a bar for each range, as in the terminal."""
     axes, look = _prepared(axes, 0, 0)
     axes.set_title(
         _literal(f"{panel.title}\nmean of all: {amount(panel.mean, panel.unit)}"),
@@ -418,7 +423,7 @@ def _draw_histogram(axes: "Axes", panel: Panel) -> None:
 
 
 def _draw_bars(axes: "Axes", look: _Look, lengths: Sequence[float], texts: Sequence[str]) -> None:
-    """Horizontal bars, the first at the top, with a label at the end of each."""
+    """Draw horizontal bars with labels at their ends, the first bar at the top."""
     axes.barh(range(len(lengths)), lengths, 0.7, color=look.bar, edgecolor=look.ink, linewidth=0.7)
     for row, (length, text) in enumerate(zip(lengths, texts, strict=True)):
         style: dict[str, Any] = {"va": "center", "fontsize": _TEXT, "color": look.ink}
@@ -443,7 +448,7 @@ def _lines(rows: _Rows, metric: Quantity, *, is_log: bool, ax: "Axes | None") ->
     axes, look = _prepared(ax, 9.0, 4.4)
     drawn = []
     for (dash, marker), colour, heights in zip(cycle(_FORMS), cycle(look.lines), rows.values, strict=False):
-        # Without clip_on a marker at the upper end would be cut.
+        # With clipping, a marker at the upper end of the axis would be cut off.
         style: dict[str, Any] = {"marker": marker, "color": colour, "markersize": 5, "clip_on": False}
         drawn += axes.plot(range(len(heights)), heights, linestyle=dash, **style)
         partial = [place for place, period in enumerate(rows.periods) if period.is_partial]
@@ -517,7 +522,7 @@ def _heatmap(rows: _Rows, metric: Quantity, *, is_log: bool, ax: "Axes | None") 
 def _write_values(
     axes: "Axes", rows: _Rows, metric: Quantity, look: _Look, image: Any, *, is_log: bool
 ) -> None:
-    """Write the numbers in a small heatmap, and mark the failed cells in every heatmap."""
+    """Write the values into the cells if the heatmap is small, and mark failed cells in any case."""
     is_small = len(rows.periods) * len(rows.names) <= _MOST_NUMBERS
     for row, cells in enumerate(rows.cells):
         texts = column_numbers([cell.quantity(metric) for cell in cells], unit_of(metric))
@@ -542,7 +547,7 @@ def _name_periods(axes: "Axes", periods: Sequence[Period]) -> None:
 
 
 def _dates(periods: Sequence[Period]) -> list[str]:
-    """Short names of periods such as 17 Nov, with the time or the year if needed."""
+    """Return short names for periods, such as 17 Nov, with the time or year if needed."""
     starts = [period.start for period in periods if period.start is not None]
     if len(starts) < len(periods) or len(periods) == 1:
         return [period.span() for period in periods]
@@ -554,7 +559,7 @@ def _dates(periods: Sequence[Period]) -> list[str]:
 
 
 def _date_form(starts: Sequence[datetime]) -> str:
-    # The first period can begin in the middle of a day.
+    # The first period may start in the middle of a day.
     has_times = any(start.time() != time() for start in starts[1:])
     has_years = len({start.year for start in starts}) > 1
     return f"%b{' %Y' if has_years else ''}{' %H:%M' if has_times else ''}"
@@ -563,7 +568,7 @@ def _date_form(starts: Sequence[datetime]) -> str:
 def _scale_values(
     axes: "Axes", name: Literal["x", "y"], metric: Quantity, look: _Look, *, is_log: bool
 ) -> None:
-    """Label the axis of the values; a linear one begins at 0."""
+    """Label the axis of the values; a linear axis starts at 0."""
     axis = axes.xaxis if name == "x" else axes.yaxis
     if is_log:
         (axes.set_xscale if name == "x" else axes.set_yscale)("log", nonpositive="mask")
@@ -590,7 +595,7 @@ def _axis_label(metric: Quantity) -> str:
 
 
 def _name_lines(axes: "Axes", look: _Look, lines: Sequence[Any], names: Sequence[str]) -> None:
-    """Write the name of each line at its right end; a single line needs none."""
+    """Write the name of each line at its right end, unless there is only one line."""
     if len(names) == 1:
         return
     ends = [
@@ -602,7 +607,7 @@ def _name_lines(axes: "Axes", look: _Look, lines: Sequence[Any], names: Sequence
     ]
     to_axes = axes.transData + axes.transAxes.inverted()
     heights = [0.0 if math.isnan(y) else float(to_axes.transform((x, y))[1]) for x, y in ends]
-    # Names are 12 points apart.
+    # Names must be at least 12 points apart.
     gap = 12.0 / (axes.get_window_extent().height / axes.figure.dpi * 72)
     for line, name, end, height in zip(lines, names, ends, _spread(heights, gap), strict=True):
         style: dict[str, Any] = {"va": "center", "fontsize": _TEXT, "color": line.get_color()}
@@ -620,7 +625,7 @@ def _name_lines(axes: "Axes", look: _Look, lines: Sequence[Any], names: Sequence
 
 
 def _spread(places: Sequence[float], gap: float) -> list[float]:
-    """The positions moved apart by at least *gap*, in the same order, and not above 1 if they fit."""
+    """Move positions at least *gap* apart, in the same order, and keep them below 1 if they fit."""
     order = sorted(range(len(places)), key=places.__getitem__)
     found = list(places)
     lowest = 0.0

@@ -1,4 +1,4 @@
-"""For tests of code that uses the client: a fake service on loopback, and a clock without waits."""
+"""Tools for testing code that uses the client: a fake service on loopback, and a virtual clock."""
 
 from helicone_sessions.testing.fake_service import FakeHelicone
 from helicone_sessions.testing.recorded_request import RecordedRequest

@@ -1,4 +1,4 @@
-"""`FakeHelicone`: the endpoints of the service on loopback, with programmable answers."""
+"""A fake Helicone service on loopback, with programmable answers."""
 
 import asyncio
 import threading
@@ -35,15 +35,16 @@ from helicone_sessions.testing.stored_data import StoredData, Traps
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-# The service accepts bodies up to 50 MB (server source).
+# The service accepts request bodies of up to 50 MB (server source).
 _LARGEST_BODY = 50 * 1024 * 1024
 _TURNS_TO_CONNECT = 10
 
 
 class LoopbackServer:
-    """A server that passes each request to *handler*.
+    """An HTTP server that passes each request to *handler*.
 
-    It cancels a request whose client disconnects, and at the end all requests in progress.
+    If a client disconnects, its request is cancelled. When the server ends, all requests in progress are
+    cancelled.
     """
 
     def __init__(self, handler: Handler, host: str, port: int) -> None:
@@ -58,7 +59,7 @@ class LoopbackServer:
 
     @property
     def url(self) -> str:
-        """The address."""
+        """The URL of the server."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}"
 
@@ -80,7 +81,7 @@ class LoopbackServer:
         self._port = self._listening.sockets[0].getsockname()[1]
 
     async def end(self) -> None:
-        """Stop listening, and cancel all requests in progress."""
+        """Stop listening and cancel all requests in progress."""
         await self._stop_listening()
         for task in tuple(self._under_way):
             task.cancel()
@@ -90,8 +91,8 @@ class LoopbackServer:
         if self._listening is None:
             return
         loop = asyncio.get_running_loop()
-        # asyncio neither serves nor closes a connection that it accepts while the server closes. So stop
-        # accepting connections first, and let accepted ones complete.
+        # If asyncio accepts a connection while the server is closing, it neither serves nor closes it.
+        # Therefore stop accepting connections first, and let accepted ones complete.
         if hasattr(loop, "remove_reader") and not _is_proactor(loop):
             for socket in self._listening.sockets:
                 loop.remove_reader(socket)
@@ -110,12 +111,12 @@ class LoopbackServer:
 
 
 def _is_proactor(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether the loop is the default one on Windows, which has no readers."""
+    """Whether this is the default event loop of Windows, which does not support readers."""
     return type(loop).__name__ == "ProactorEventLoop"
 
 
 class ServerThread:
-    """A thread that runs a server in its event loop."""
+    """A thread that runs a server in a separate event loop."""
 
     def __init__(self, server: LoopbackServer) -> None:
         self._server = server
@@ -123,7 +124,7 @@ class ServerThread:
         self._thread = threading.Thread(target=self._run, name="FakeHelicone", daemon=True)
 
     def start(self) -> None:
-        """Start the thread, and return when the server listens.
+        """Start the thread, and return when the server is listening.
 
         Raises:
             OSError: The server cannot listen on the address.
@@ -136,7 +137,7 @@ class ServerThread:
             raise
 
     def end(self) -> None:
-        """Stop the server, and end the thread."""
+        """Stop the server and the thread."""
         try:
             asyncio.run_coroutine_threadsafe(self._server.end(), self._loop).result()
         finally:
@@ -147,7 +148,7 @@ class ServerThread:
         self._thread.join()
 
     def _run(self) -> None:
-        # The runner cancels remaining tasks when the loop stops, and closes the loop.
+        # When the loop stops, the runner cancels the remaining tasks and closes the loop.
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             runner.get_loop().run_forever()
 
@@ -157,32 +158,35 @@ _TOO_MANY: Final = Reply(429, {"error": "Too many requests, please try again lat
 
 
 class FakeHelicone:
-    """A server on loopback that follows the contract of the endpoints for metrics, sessions and requests.
+    """A fake Helicone service on loopback, with the endpoints for metrics, sessions and requests.
 
-    Use it with ``async with`` in the running event loop. With ``with`` it runs in a thread, for tests that
-    are not async, that call ``asyncio.run``, or that use another library's loop.
+    In an ``async with`` block, it runs in the current event loop. In a ``with`` block, it runs in a thread.
+    Use ``with`` in tests that are not async, that call ``asyncio.run``, or that use the event loop of another
+    library.
 
-    It rejects the requests that the open-source server rejects, with the same messages: a wrong path (404), a
-    missing or wrong key (401), a malformed key (400), a body that breaks the contract (400). It also rejects
-    a filter that the real server would silently read only in part. Such filters and broken bodies are
-    recorded in ``complaints``.
+    The fake rejects the same requests as the open-source server, with the same messages: requests with a
+    wrong path (404), a missing or wrong key (401), a malformed key (400), or a body that breaks the contract
+    (400). It also rejects filters that the real server would evaluate only in part without reporting an
+    error. It records such filters, and bodies that break the contract, in ``complaints``.
 
     Args:
         api_key: The key that clients must send.
         host: The address to listen on.
-        port: The port; 0 selects a free one.
-        clock: The clock of the rate limit and of the recorded requests; by default the current clock.
-        strict: Reject filters that the real server would read only in part, and raise an `AssertionError`
-            at the end of the block if there are complaints. Otherwise the fake answers such filters by the
-            contract.
-        patience: Seconds of real time after which a wait in a test fails.
-        traps: How the lists of sessions and requests differ from the contract, as on real servers.
+        port: The port to listen on; 0 selects a free one.
+        clock: The clock for the rate limit and for the times of recorded requests. The default is the current
+            clock.
+        strict: Whether to reject filters that the real server would evaluate only in part, and to raise an
+            `AssertionError` at the end of the block if there are complaints. If false, the fake answers such
+            filters as the contract requires.
+        patience: The real time, in seconds, after which `until` and the other waiting methods fail.
+        traps: Deviations from the contract in the lists of sessions and requests, as they occur on real
+            servers.
 
     Attributes:
-        requests: The requests in the order of arrival, as `RecordedRequest`.
-        complaints: The problems of the requests as text; clear it if they were intended.
+        requests: The requests in order of arrival, as `RecordedRequest`.
+        complaints: The problems found in requests, as text. If a test causes them on purpose, clear the list.
         open: The number of requests in progress.
-        most_open: The highest number of requests in progress at once.
+        most_open: The highest number of requests that were in progress at the same time.
         refused: The number of requests that the rate limit rejected.
 
     >>> from helicone_sessions import F, HeliconeClient
@@ -245,7 +249,7 @@ class FakeHelicone:
 
     @property
     def url(self) -> str:
-        """The address for a client's ``base_url`` while the server runs."""
+        """The URL to pass to clients as ``base_url`` while the server is running."""
         return self._running().url
 
     @property
@@ -262,9 +266,10 @@ class FakeHelicone:
 
     @property
     def sessions(self) -> list[Session]:
-        """The sessions to list and to count.
+        """The sessions that the fake lists and counts.
 
-        The fake evaluates conditions on session columns, ids and names; other conditions match.
+        The fake evaluates conditions on session columns, ids and names. It treats all other conditions as
+        true.
         """
         return self._data.sessions
 
@@ -274,7 +279,7 @@ class FakeHelicone:
 
     @property
     def stored_requests(self) -> list[Request]:
-        """The requests to list and to count, as dicts under the API's names."""
+        """The requests that the fake lists and counts, as dicts with the field names of the API."""
         return self._data.requests
 
     @stored_requests.setter
@@ -283,7 +288,10 @@ class FakeHelicone:
 
     @property
     def traps(self) -> Traps:
-        """How the lists differ from the contract; this can be changed at any time."""
+        """The ways in which the lists deviate from the contract.
+
+        You can change them while the server is running.
+        """
         return self._data.traps
 
     @traps.setter
@@ -291,29 +299,32 @@ class FakeHelicone:
         self._data.traps = traps
 
     def will_answer(self, *answers: Answer) -> None:
-        """Set the answers to the next requests, one each, in the order of arrival.
+        """Set the answers to the next requests, in order of arrival.
 
         Args:
             answers: `SessionMetrics`, a `Reply`, a `Fault`, or an async function that takes the
-                `RecordedRequest` and returns one of them. `SessionMetrics` are replaced by the answer from
-                `sessions` and `stored_requests`, if the request is for them.
+                `RecordedRequest` and returns one of these. If the request is for sessions or requests, the
+                fake ignores `SessionMetrics` and answers from `sessions` or `stored_requests`.
 
         >>> FakeHelicone().will_answer(Reply(503, headers={"Retry-After": "30"}), metrics(cost=0.5))
         """
         self._rules.add(*answers)
 
     def answers(self, to: Matching, answer: Answer) -> None:
-        """Set the answer to every request that matches *to*; the latest matching rule wins.
+        """Set the answer to all requests that match *to*.
+
+        If several rules match, the latest one applies.
 
         Args:
-            to: A `SessionMetricsQuery` for requests with an equal query, a filter for requests with an
-                equal filter, a string for requests with this ``name_contains``, or a function of the query.
+            to: A `SessionMetricsQuery` to match requests with an equal query, a filter to match requests with
+                an equal filter, a string to match requests with this ``name_contains``, or a function that
+                takes the query and returns whether it matches.
             answer: As in `will_answer`.
         """
         self._rules.add_rule(to, answer)
 
     def otherwise(self, answer: Answer) -> None:
-        """Set the answer to all other requests; by default it is ``metrics()``.
+        """Set the answer to all other requests, which is ``metrics()`` by default.
 
         Args:
             answer: As in `will_answer`.
@@ -329,25 +340,26 @@ class FakeHelicone:
         return self._rules.hold(to)
 
     def limit(self, requests: int = 1000, per: float = 300.0) -> None:
-        """Apply a rate limit from now on; by default that of Helicone's free tier.
+        """Apply a rate limit from now on; the default is the limit of Helicone's free tier.
 
-        A window opens with the first request after the previous window. Every response has the headers
-        ``RateLimit-Limit``, ``-Remaining``, ``-Reset`` and ``-Policy``. Requests beyond the limit get status
-        429 and ``Retry-After``, and count too (observed, open-source server of July 2026).
+        A window starts with the first request after the end of the previous window. Every response has the
+        headers ``RateLimit-Limit``, ``RateLimit-Remaining``, ``RateLimit-Reset`` and ``RateLimit-Policy``.
+        Requests beyond the limit get status 429 and a ``Retry-After`` header, and are counted as well
+        (observed, open-source server of July 2026).
 
         Args:
             requests: The number of requests in a window.
-            per: The length of a window in seconds, by the clock of the server.
+            per: The length of a window in seconds, measured by the clock of the server.
 
         >>> FakeHelicone().limit(requests=10, per=60)
         """
         self._window = FixedWindow(requests, per)
 
     def spend(self, requests: int) -> None:
-        """Count requests from other clients with the same budget: other processes, other endpoints.
+        """Count requests that other processes or endpoints have sent under the same limit.
 
         Args:
-            requests: The number of requests.
+            requests: The number of requests to count.
 
         Raises:
             ConfigurationError: There is no rate limit.
@@ -363,10 +375,11 @@ class FakeHelicone:
     # Waits
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Wait until a condition is true, for example ``lambda: server.open == 3``.
+        """Wait until a condition is true.
 
         Args:
-            condition: A function without arguments that returns whether the condition is true.
+            condition: A function without arguments that returns whether the condition is true, for example
+                ``lambda: server.open == 3``.
 
         Raises:
             TimeoutError: The condition is not true within ``patience`` seconds.
@@ -377,7 +390,7 @@ class FakeHelicone:
             await asyncio.sleep(_SECONDS_BETWEEN_CHECKS)
 
     async def arrived(self, requests: int) -> None:
-        """Wait until this number of requests has arrived, answered or not.
+        """Wait until a number of requests has arrived, whether or not they have been answered.
 
         Args:
             requests: The number of requests since the start.
@@ -388,7 +401,9 @@ class FakeHelicone:
         await self.until(lambda: len(self.requests) >= requests)
 
     def wait_until(self, condition: Callable[[], object]) -> None:
-        """Like `until`, in a test that is not async, with a server in a thread.
+        """Wait until a condition is true, from a test that is not async.
+
+        The server must run in a thread, as it does in a ``with`` block.
 
         Args:
             condition: As in `until`.
@@ -406,7 +421,9 @@ class FakeHelicone:
             time.sleep(_SECONDS_BETWEEN_CHECKS)
 
     def wait_for_requests(self, requests: int) -> None:
-        """Like `arrived`, in a test that is not async.
+        """Wait until a number of requests has arrived, from a test that is not async.
+
+        The server must run in a thread, as it does in a ``with`` block.
 
         Args:
             requests: The number of requests since the start.
@@ -465,7 +482,7 @@ class FakeHelicone:
 
     def _complain(self, kind: type[BaseException] | None) -> None:
         __tracebackhide__ = True
-        # Another error would be hidden.
+        # Do not hide an error that the test raised.
         if self.strict and self.complaints and kind is None:
             raise AssertionError(
                 "\n  ".join(["the requests break the contract or would be misread:", *self.complaints])
@@ -539,7 +556,7 @@ class FakeHelicone:
         query: AnyQuery,
         headers: dict[str, str],
     ) -> web.StreamResponse:
-        # The order of arrival decides, even for requests that are held.
+        # Choose the answer now, so that answers follow the order of arrival even if requests are held.
         answer = self._rules.answer_to(query)
         for held in self._rules.holds_on(query):
             await held.wait()
@@ -558,7 +575,7 @@ class FakeHelicone:
         return response(reply, headers)
 
     async def _value(self, answer: Answer, request: RecordedRequest) -> Reply | Fault:
-        """The answer, after calling the test's functions."""
+        """Call the functions of the test until they return a reply or a fault, and return it."""
         while callable(answer):
             answer = checked(await answer(request))
         if isinstance(answer, (Reply, Fault)):
@@ -566,7 +583,7 @@ class FakeHelicone:
         return self._default_reply(request, answer)
 
     def _default_reply(self, request: RecordedRequest, answer: SessionMetrics | None = None) -> Reply:
-        """The response with metrics, or with the stored sessions or requests."""
+        """Return the response with metrics, or with the stored sessions or requests."""
         endpoint = _ENDPOINTS.get(request.path.removeprefix("/"), METRICS)
         if endpoint is METRICS:
             return reply_of(answer or metrics())
@@ -574,14 +591,14 @@ class FakeHelicone:
 
 
 def _peer(request: web.Request) -> tuple[str, int]:
-    """The host and port that a request comes from."""
+    """Return the host and port from which a request came."""
     transport = request.transport
     host, port = transport.get_extra_info("peername")[:2] if transport is not None else ("", 0)
     return host, port
 
 
 def _rejection(request: web.Request, api_key: str, is_endpoint: bool) -> Reply | None:
-    """The response to a request with a wrong path or key; None if both are right."""
+    """Return the response to a request with a wrong path or key, or None if both are correct."""
     if not is_endpoint:
         page = f"<html><body><pre>Cannot {request.method} {request.path}</pre></body></html>"
         return Reply(404, page, {"Content-Type": "text/html"})

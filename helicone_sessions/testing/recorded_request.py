@@ -1,4 +1,4 @@
-"""`RecordedRequest`: a request as it arrived, checked against the contract."""
+"""Records requests as they arrive, and checks them against the contract."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,13 +16,13 @@ from helicone_sessions.messages.protocol import METRICS, AnyQuery, Endpoint
 
 @attrs.frozen(eq=False)
 class CheckedBody:
-    """A body as the contract reads it.
+    """A request body, read and checked according to the contract.
 
     Args:
         json: The decoded body; None if it is not JSON.
         query: The query; None if the body breaks the contract.
-        conditions: The conditions of the filter, one for each column and operator, in their order.
-        complaints: Violations of the contract, and conditions that the service would not read.
+        conditions: The conditions of the filter in order, one for each column and operator.
+        complaints: The violations of the contract, and the conditions that the service would ignore.
     """
 
     json: Any = None
@@ -33,20 +33,20 @@ class CheckedBody:
 
 @attrs.frozen(eq=False, kw_only=True)
 class RecordedRequest:
-    """One request as it arrived.
+    """A request that the fake service received.
 
     Args:
-        number: Its number in the order of arrival, from 1.
+        number: The number of the request in order of arrival, starting at 1.
         method: The HTTP method.
-        path: The path of the address.
+        path: The path of the URL.
         headers: The headers, with the key masked.
         body: The body.
         json: The decoded body; None if it is not JSON.
         query: The query; None if the body breaks the contract.
-        conditions: The conditions of its filter, each as a filter, in their order:
+        conditions: The conditions of the filter in order, each as a filter. You can check for one with
             ``F.cost > 0.1 in request.conditions``.
-        time: The time of arrival, by the clock of the server.
-        connection: The host and port of the client, equal for all requests over one connection.
+        time: The time of arrival, measured by the clock of the server.
+        connection: The host and port of the client. They are the same for all requests over one connection.
 
     >>> import asyncio
     >>> from helicone_sessions import F, HeliconeClient
@@ -76,12 +76,12 @@ _MASKS = {"authorization": "Bearer ***", "proxy-authorization": "***"}
 
 
 def masked(headers: "CIMultiDictProxy[str]") -> "CIMultiDict[str]":
-    """The headers with the key masked, whatever its form."""
+    """Return a copy of the headers with the key masked."""
     return CIMultiDict((name, _MASKS.get(name.lower(), value)) for name, value in headers.items())
 
 
 def check_body(body: bytes, endpoint: Endpoint[Any, Any] = METRICS) -> CheckedBody:
-    """Read a body by the contract, and list its violations and the conditions that would not be read."""
+    """Read a body according to the contract, and list its violations and the ignored conditions."""
     try:
         wire = decode(body)
     except ValueError as error:
@@ -102,7 +102,7 @@ def check_body(body: bytes, endpoint: Endpoint[Any, Any] = METRICS) -> CheckedBo
 
 
 def _leaves(wire: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """The leaves of a filter that follows the contract, from left to right."""
+    """Yield the leaves of a filter that follows the contract, from left to right."""
     waiting = [(wire, path)]
     while waiting:
         item, path = waiting.pop()
@@ -119,7 +119,7 @@ def _as_filter(leaf: Leaf) -> Filter:
 
 
 def _fault_of_leaf(conditions: list[Leaf]) -> str:
-    """The complaint about a leaf that does not hold exactly one condition (server source)."""
+    """Return the complaint about a leaf that does not have exactly one condition (server source)."""
     if not conditions:
         return "a leaf without a condition, which the open-source server reads as everything"
     first: dict[str, Leaf] = {}

@@ -1,4 +1,4 @@
-"""The answers of the fake service: replies, faults, and the rules that choose among them."""
+"""The answers of the fake service: replies, faults, and the rules that select them."""
 
 import socket
 import struct
@@ -38,12 +38,12 @@ _TYPES: Final = {bytes: "application/octet-stream", str: "text/plain; charset=ut
 
 @attrs.frozen
 class Reply:
-    """A response, byte by byte.
+    """An HTTP response with a given status, body and headers.
 
     Args:
         status: The HTTP status.
-        body: Bytes, text, or a mapping to send as JSON.
-        headers: Headers in addition to those of every response.
+        body: The body as bytes, as text, or as a mapping to send as JSON.
+        headers: Headers to send in addition to those of every response.
 
     >>> Reply(200, {"data": None, "error": "Invalid filter"}).raw
     b'{"data":null,"error":"Invalid filter"}'
@@ -62,7 +62,7 @@ class Reply:
 
     @property
     def content_type(self) -> str:
-        """The media type of the body, unless `headers` has another.
+        """The media type of the body, unless `headers` sets another.
 
         >>> Reply(200, {"data": None}).content_type, Reply(502, "bad gateway").content_type
         ('application/json; charset=utf-8', 'text/plain; charset=utf-8')
@@ -71,22 +71,22 @@ class Reply:
 
 
 def response(reply: Reply, headers: Mapping[str, str]) -> web.Response:
-    """A reply for aiohttp; the reply's own headers override *headers*."""
+    """Convert a reply to an aiohttp response; headers of the reply override *headers*."""
     together = CIMultiDict({"Content-Type": reply.content_type, **headers})
     together.update(reply.headers)
     return web.Response(status=reply.status, body=reply.raw, headers=together)
 
 
 def reply_of(metrics: SessionMetrics) -> Reply:
-    """The response with these metrics."""
+    """Return the response that contains these metrics."""
     return Reply(200, {"data": converter.unstructure(metrics), "error": None})
 
 
 def failure(text: str, status: int = 500) -> Reply:
-    """The response for a failed query, as the open-source server sends it.
+    """Create the response that the open-source server sends for a failed query.
 
     Args:
-        text: The text of the error.
+        text: The error text.
         status: The HTTP status; the service uses 500.
 
     >>> failure("Invalid timezone difference").body
@@ -96,7 +96,7 @@ def failure(text: str, status: int = 500) -> Reply:
 
 
 def gateway_page(status: int = 502) -> Reply:
-    """The HTML page of a gateway in front of the service.
+    """Create a response with the HTML error page of a gateway in front of the service.
 
     Args:
         status: The HTTP status.
@@ -116,14 +116,14 @@ def metrics(
     count: float | None = 3.0,
     sessions: float = 4.0,
 ) -> SessionMetrics:
-    """Metrics of identical sessions, so that each histogram has one bar.
+    """Create the metrics of identical sessions, so that each histogram has one bar.
 
-    A histogram has no bar if its number is None, as if no session matched.
+    If a value is None, its histogram has no bar, as if no session matched.
 
     Args:
-        cost: The dollars of each session.
-        duration: The seconds of each session.
-        count: The requests of each session.
+        cost: The cost of each session in dollars.
+        duration: The duration of each session in seconds.
+        count: The number of requests in each session.
         sessions: The number of sessions.
 
     >>> metrics(cost=0.5).average
@@ -137,7 +137,7 @@ def metrics(
 
 
 def _histogram(number: float | None, sessions: float, unit: str) -> Histogram:
-    # In ClickHouse's histogram, equal values have a bar without width.
+    # In a ClickHouse histogram, equal values form a bar of zero width.
     rows = () if number is None else (HistogramRow(float(number), float(number), float(sessions)),)
     return Histogram(rows, unit=unit)
 
@@ -155,19 +155,19 @@ def session(
     avg_latency: float | None = 800.0,
     user_ids: Iterable[str] = ("user-1",),
 ) -> Session:
-    """A session.
+    """Create a session.
 
     Args:
-        session_id: Its id.
-        session_name: Its name.
-        created_at: The time of its first request.
-        duration: Seconds from its first request to its latest.
-        total_cost: Dollars.
-        total_requests: The number of its requests.
-        prompt_tokens: Tokens sent.
-        completion_tokens: Tokens received.
-        avg_latency: Milliseconds per request.
-        user_ids: The users of its requests.
+        session_id: The session id.
+        session_name: The session name.
+        created_at: The time of the first request.
+        duration: The seconds from the first request to the latest.
+        total_cost: The total cost in dollars.
+        total_requests: The number of requests.
+        prompt_tokens: The number of tokens sent.
+        completion_tokens: The number of tokens received.
+        avg_latency: The mean latency of a request in milliseconds.
+        user_ids: The users of the requests.
 
     >>> session("checkout-7", total_cost=0.5).total_tokens
     300
@@ -197,16 +197,16 @@ def request(
     cost: float = 0.125,
     **fields: Any,
 ) -> Request:
-    """A request under the API's names.
+    """Create a request with the field names of the API.
 
     Args:
-        request_id: Its id; by default a new one.
-        created_at: Its time.
-        session_id: The id of its session; None for a request without a session.
-        session_name: The name of its session.
-        model: Its model.
-        cost: Its dollars.
-        fields: Other fields, under the API's names.
+        request_id: The request id; by default, a new one is generated.
+        created_at: The time of the request.
+        session_id: The id of the session; None for a request without a session.
+        session_name: The name of the session.
+        model: The model.
+        cost: The cost in dollars.
+        fields: Other fields, under their names in the API.
 
     >>> request(model="o3", provider="OPENAI")["request_model"]
     'o3'
@@ -235,12 +235,12 @@ def _iso(moment: datetime) -> str:
     return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
 
 
-# SO_LINGER on with zero seconds: closing such a socket resets the connection.
+# Turns SO_LINGER on with zero seconds, so that closing the socket resets the connection.
 _NO_LINGER: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
 class Fault(Enum):
-    """A failure of the connection, which has no status.
+    """A failure of the connection, in place of a complete response.
 
     >>> import asyncio
     >>> from helicone_sessions import HeliconeClient
@@ -258,23 +258,23 @@ class Fault(Enum):
     RESET = "reset"
     """The server resets the connection (TCP RST)."""
     STALL = "stall"
-    """No response ever comes. The client's timeout, which is real time, ends the request."""
+    """The server never responds; the client's timeout, in real time, ends the request."""
     TRUNCATE = "truncate"
     """The server closes the connection in the middle of the response."""
     NOT_HTTP = "not http"
-    """The response is not HTTP."""
+    """The server sends a response that is not HTTP."""
     GOES_STALE = "goes stale"
-    """The server responds, and resets the kept connection at the next request.
+    """The server responds, and then resets the kept-alive connection at the next request.
 
-    A client can meet this when a server closes an idle connection while the next request is on its way.
+    This happens if a server closes an idle connection while the next request is on its way.
     """
 
 
 async def truncated(request: web.Request, reply: Reply, headers: Mapping[str, str]) -> web.StreamResponse:
-    """Send half of a response, and close the connection."""
+    """Send half of a response and close the connection."""
     whole = response(reply, headers)
     half = web.StreamResponse(status=whole.status, headers=whole.headers)
-    # One byte more than the body has, so that an empty body is incomplete too.
+    # Announce one byte more than the body has, so that even an empty body is incomplete.
     half.headers["Content-Length"] = str(len(reply.raw) + 1)
     await half.prepare(request)
     await half.write(reply.raw[: len(reply.raw) // 2])
@@ -290,7 +290,7 @@ def broken_off(request: web.Request, fault: Fault) -> web.StreamResponse:
         _reset(request)
     else:
         _close(request)
-    # aiohttp requires a response, although nobody receives it.
+    # aiohttp requires a response, although it is never sent.
     return web.Response()
 
 
@@ -306,21 +306,20 @@ def _reset(request: web.Request) -> None:
 
 
 Answer: TypeAlias = SessionMetrics | Reply | Fault | Callable[[RecordedRequest], Awaitable["Answer"]]
-"""An answer, or an async function that takes the request and returns one."""
+"""The type of an answer, or of an async function that takes the request and returns an answer."""
 Matching = AnyQuery | Condition | str | Callable[[Any], object]
-"""Requests with an equal query, an equal filter or this ``name_contains``, or a function of the query that
-returns true for them."""
+"""Selects requests by an equal query or filter, by ``name_contains``, or with a function of the query."""
 
 _Matches = Callable[[AnyQuery], object]
-# These faults need an answer to truncate or to follow.
+# These faults come with an answer: the one to truncate, or the one before the reset.
 _FAULTS_OF_ANSWERS: tuple[Answer, ...] = (Fault.TRUNCATE, Fault.GOES_STALE)
 
 
 def checked(answer: Answer) -> Answer:
-    """The answer itself.
+    """Check that *answer* is a valid answer, and return it.
 
     Raises:
-        TypeError: The value is not an answer.
+        TypeError: The value is not a valid answer.
     """
     is_function = callable(answer) and not isinstance(answer, type)
     if is_function or isinstance(answer, (SessionMetrics, Reply, Fault)):
@@ -331,9 +330,9 @@ def checked(answer: Answer) -> Answer:
 
 
 def matcher(to: Matching | None) -> _Matches:
-    """A predicate for queries.
+    """Create a predicate that checks whether a query matches *to*.
 
-    Queries and filters are compared in their wire form, which is the same for equal ones.
+    Queries and filters are compared in the form in which they are sent.
 
     Raises:
         TypeError: *to* cannot be compared with a query.
@@ -362,7 +361,7 @@ def _filter_of(query: AnyQuery) -> Filter:
 
 
 class Held:
-    """Requests that wait for `release`, or for the end of its ``with`` block.
+    """Holds back answers until `release` is called or its ``with`` block ends.
 
     >>> import asyncio
     >>> from helicone_sessions import HeliconeClient
@@ -394,7 +393,10 @@ class Held:
         self.release()
 
     def release(self) -> None:
-        """Answer these requests and later ones; callable from any thread."""
+        """Answer the held requests and all later ones.
+
+        This method can be called from any thread.
+        """
         self._is_released = True
         self._released.notify_all()
 
@@ -404,7 +406,10 @@ class Held:
 
 
 class AnswerRules:
-    """The answers: first the ones for the next requests, then those of the rules, latest rule first."""
+    """Selects the answer to each request.
+
+    Answers to the next requests take precedence over rules, and later rules over earlier ones.
+    """
 
     def __init__(self) -> None:
         self.otherwise: Answer = metrics()
@@ -413,7 +418,7 @@ class AnswerRules:
         self._holds: list[Held] = []
 
     def add(self, *answers: Answer) -> None:
-        """Set the answers to the next requests, one each."""
+        """Set the answers to the next requests, in order of arrival."""
         self._next.extend([checked(answer) for answer in answers])
 
     def add_rule(self, to: Matching, answer: Answer) -> None:
@@ -427,15 +432,15 @@ class AnswerRules:
         return held
 
     def holds_on(self, query: AnyQuery) -> list[Held]:
-        """The holds that a request waits for."""
+        """Return the holds that a request must wait for."""
         return [held for held in tuple(self._holds) if held.matches(query)]
 
     def answer_to(self, query: AnyQuery) -> Answer:
-        """The answer to the next request."""
+        """Return the answer to the next request."""
         return self._next.popleft() if self._next else self._by_rule(query)
 
     def answer_with_fault(self, query: AnyQuery) -> Answer:
-        """The answer that a fault truncates, or after which the connection goes stale."""
+        """Return the answer that a fault truncates, or after which the connection goes stale."""
         answers = (self._by_rule(query), self.otherwise)
         return next((answer for answer in answers if answer not in _FAULTS_OF_ANSWERS), metrics())
 

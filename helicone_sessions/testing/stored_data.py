@@ -1,4 +1,4 @@
-"""The sessions and requests of the fake service, and `Traps`: how real servers differ from the contract."""
+"""The sessions and requests of the fake service, with optional deviations from the contract."""
 
 import random
 import re
@@ -42,17 +42,18 @@ from helicone_sessions.testing.replies import Reply, failure, gateway_page
 
 _WILDCARDS: Final = re.compile(r"\\([\\%_])|(%)|(_)|(.)", re.DOTALL)
 ValueOf = Callable[[Leaf], Any]
-"""Returns the value of the column of a condition; None if it is missing."""
+"""Returns the value of the column in a condition, or None if it is missing."""
 UNKNOWN: Final = object()
-"""The value of an unknown column: every condition on it holds."""
+"""The value of an unknown column, for which every condition is true."""
 
 
 def predicate(condition: Filter | None, *, drops_fractions: bool = False) -> Callable[[ValueOf], bool]:
-    """A function that checks whether values match a filter.
+    """Create a function that checks whether values match a filter.
 
     Args:
-        condition: The filter; None always matches.
-        drops_fractions: Read the times of conditions in whole seconds, as the open-source server does.
+        condition: The filter; None matches everything.
+        drops_fractions: Whether to drop fractions of a second in conditions on times, as the open-source
+            server does.
 
     >>> from helicone_sessions import F
     >>> row = {"model": "gpt-4o"}
@@ -93,7 +94,7 @@ def _holds(leaf: Leaf, value: Any, *, drops_fractions: bool) -> bool:
 
 
 def _pattern(like: str) -> str:
-    """A LIKE pattern as a regular expression."""
+    """Convert a LIKE pattern to a regular expression."""
 
     def part(match: re.Match[str]) -> str:
         escaped, many, one, plain = match.groups()
@@ -105,25 +106,26 @@ def _pattern(like: str) -> str:
 Row = TypeVar("Row", Session, Request)
 
 _NO_CACHE: Final = "00000000-0000-0000-0000-000000000000"
-# Columns that requests have under another name in the API.
+# The columns that have another name in the requests of the API.
 _NAMES: Final = {"status": "response_status", "latency": "delay_ms", "user_id": "request_user_id"}
 
 
 @attrs.frozen(kw_only=True)
 class Traps:
-    """How a server differs from the contract.
+    """The ways in which a server deviates from the contract.
 
-    Each difference exists in the open-source server or an older one.
+    Each deviation occurs in the open-source server or an older version of it.
 
     Args:
-        numbers_as_text: Counts are text.
+        numbers_as_text: Counts are sent as text.
         without_user_ids: Sessions have no ``user_ids``.
-        ignores_offset: The list of sessions is always the newest 50, and their count a bare number.
-        repeats_rows: Rows are stored up to three times; repetitions are removed after a page is cut.
+        ignores_offset: The list of sessions always contains the newest 50, and their count is a bare number.
+        repeats_rows: Rows are stored up to three times. Duplicates are removed only after a page has been
+            cut.
         shuffles_ties: Rows with the same time are in a different order each time.
         drops_fractions: Fractions of a second in conditions and in ``timeFilter`` are ignored.
-        slow_above: Pages with more rows end with a gateway's timeout (504).
-        fails_on_whole_sessions: The count of sessions fails with conditions on whole sessions.
+        slow_above: Pages with more rows than this fail with a gateway timeout (504).
+        fails_on_whole_sessions: Counting sessions fails if the filter has conditions on whole sessions.
 
     >>> Traps(slow_above=100).slow_above
     100
@@ -141,7 +143,7 @@ class Traps:
 
 @attrs.define(eq=False)
 class StoredData:
-    """The sessions and requests of the fake service, and its answers about them."""
+    """Stores the sessions and requests of the fake service, and answers queries about them."""
 
     sessions: list[Session] = attrs.field(factory=list)
     requests: list[Request] = attrs.field(factory=list)
@@ -150,7 +152,7 @@ class StoredData:
     _times: "_Times" = attrs.field(factory=lambda: _Times([]), init=False)
 
     def reply(self, endpoint: Endpoint[Any, Any], query: Any) -> Reply:
-        """The response of an endpoint other than metrics."""
+        """Return the response of an endpoint other than metrics."""
         answers: dict[Endpoint[Any, Any], Callable[[Any], Any]] = {
             SESSIONS: self._page_of_sessions,
             SESSION_COUNT: self._session_count,
@@ -220,7 +222,7 @@ class StoredData:
         self, found: list[Row], offset: int, limit: int, key: Callable[[Row], Any]
     ) -> list[Row] | Reply:
         if self.traps.repeats_rows:
-            # A row has the same number each time.
+            # Derive the number of copies from the key, so that it is the same each time.
             found = [row for row in found for _ in range(1 + crc32(str(key(row)).encode()) % 3)]
         page = found[offset : offset + limit]
         if self.traps.slow_above is not None and len(page) > self.traps.slow_above:
@@ -245,7 +247,7 @@ class StoredData:
         ]
 
     def _selected(self, query: SessionsQuery | SessionMetricsQuery) -> list[Session]:
-        """The sessions that match the time and the filter of a query."""
+        """Return the sessions that match the time filter and the filter of a query."""
         holds = predicate(query.filter, drops_fractions=self.traps.drops_fractions)
         found = [one for one in self.sessions if holds(partial(_of_session, one))]
         if query.time_filter is not None:
@@ -259,7 +261,7 @@ class StoredData:
 
     def _matching_requests(self, query: RequestsQuery | RequestCountQuery) -> list[Request]:
         holds = predicate(query.filter, drops_fractions=self.traps.drops_fractions)
-        # The times are compared at each query, because a test may change the requests in between.
+        # Compare the times at each query, because a test may have changed the requests in between.
         texts = [one["request_created_at"] for one in self.requests]
         if texts != self._times.texts:
             self._times = _Times(texts)
@@ -269,7 +271,7 @@ class StoredData:
 
 @attrs.frozen(eq=False)
 class _Times:
-    """The times of requests in order, so that a page of many requests reads few of them.
+    """An index of the times of requests, so that a page can be found without reading all requests.
 
     Args:
         texts: The times as the API returns them.
@@ -285,10 +287,10 @@ class _Times:
         object.__setattr__(self, "_places", [place for _, place in found])
 
     def places(self, condition: Filter | None) -> list[int]:
-        """The positions of the requests whose time a filter does not exclude, in order of time."""
+        """Return the positions of the requests whose time matches a filter, sorted by time."""
         first, last = 0, len(self._moments)
         for leaf in _conditions_on_time(condition):
-            # A second lower, because the server may drop the fraction.
+            # Use a bound one second lower, because the server may drop the fraction.
             if leaf.operator in ("gt", "gte"):
                 first = max(first, bisect_left(self._moments, leaf.value.replace(microsecond=0)))
             elif leaf.operator in ("lt", "lte"):
@@ -297,7 +299,7 @@ class _Times:
 
 
 def _conditions_on_time(condition: Filter | None) -> Iterator[Any]:
-    """The conditions on the time of requests that hold for every match."""
+    """Yield the conditions on request times that every match must meet."""
     if condition is None or condition.matches_nothing:
         return
     root = simplify(condition.node)
@@ -311,7 +313,10 @@ def _created_at(request: Request) -> datetime:
 
 
 def _of_session(session: Session, leaf: Leaf) -> Any:
-    """The value of a column; from the requests of a session, only id and name are known."""
+    """Return the value of a column for a session.
+
+    Of the columns of requests, only the session id and name are known.
+    """
     if leaf.column.table == SESSION_TABLE:
         name = leaf.column.name.removeprefix("session_")
         return getattr(session, name, UNKNOWN)

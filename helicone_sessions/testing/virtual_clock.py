@@ -1,4 +1,4 @@
-"""`VirtualClock`: a clock on which waiting takes no time."""
+"""A virtual clock, on which waits take no time."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,16 +6,23 @@ from contextlib import suppress
 
 
 class Notifier:
-    """Wakes tasks that wait for a predicate, like `asyncio.Condition`, but from any loop and thread."""
+    """Wakes tasks that wait for a predicate.
+
+    It is like `asyncio.Condition`, but works across event loops and threads.
+    """
 
     def __init__(self) -> None:
         self._waiting: set[asyncio.Future[None]] = set()
 
     async def wait_for(self, predicate: Callable[[], bool]) -> None:
-        """Wait until the predicate is true; it is checked after each notification."""
+        """Wait until the predicate is true.
+
+        It is checked after each notification.
+        """
         while True:
             notified: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            # Register before the check, or a notification from another thread in between would be missed.
+            # Register before the check; otherwise a notification from another thread could be missed in
+            # between.
             self._waiting.add(notified)
             try:
                 if predicate():
@@ -27,7 +34,7 @@ class Notifier:
     def notify_all(self) -> None:
         """Make all waiting tasks check their predicates."""
         for notified in tuple(self._waiting):
-            # A closed loop has no waiting tasks.
+            # If a loop is closed, none of its tasks are waiting.
             with suppress(RuntimeError):
                 notified.get_loop().call_soon_threadsafe(_settle, notified)
 
@@ -38,15 +45,15 @@ def _settle(notified: "asyncio.Future[None]") -> None:
 
 
 class VirtualClock:
-    """A clock on which waiting takes no time.
+    """A clock on which waits take no time.
 
-    `sleep` yields to the event loop once and moves the time. After `stop` only `advance` moves the time, and
-    sleepers wait for it. A client uses the clock that is current when it is created, for the waits of its
-    retries and rate limit. Install one with ``helicone_sessions.clock.replaced``, or use the fixture
-    ``helicone_server``, which does so.
+    `sleep` moves the time forward and returns after yielding to the event loop once. After `stop`, only
+    `advance` moves the time, and sleepers wait until it does. For retries and the rate limit, a client uses
+    the clock that is current when the client is created. To install a virtual clock, use
+    ``helicone_sessions.clock.replaced`` or the ``helicone_server`` fixture.
 
     Args:
-        time: The time at the start, in seconds.
+        time: The initial time, in seconds.
 
     >>> clock = VirtualClock()
     >>> asyncio.run(clock.sleep(30))
@@ -72,10 +79,10 @@ class VirtualClock:
         return self.time
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep for the given number of seconds, and record it in ``slept``.
+        """Sleep for a number of seconds, and append the number to ``slept``.
 
         Args:
-            seconds: The seconds, at least 0.
+            seconds: The number of seconds, at least 0.
         """
         self.slept.append(seconds)
         until = self.time + seconds
@@ -87,7 +94,7 @@ class VirtualClock:
         """Move the time forward.
 
         Args:
-            seconds: The seconds, at least 0.
+            seconds: The number of seconds, at least 0.
 
         Raises:
             ValueError: The number is negative.
@@ -103,7 +110,7 @@ class VirtualClock:
         self._moved.notify_all()
 
     def stop(self) -> None:
-        """Stop the clock: only `advance` moves the time.
+        """Stop the clock, so that only `advance` moves the time.
 
         >>> clock = VirtualClock()
         >>> clock.stop()
@@ -119,7 +126,7 @@ class VirtualClock:
         self._is_stopped = True
 
     def go_on(self) -> None:
-        """Start the clock again, and wake all sleepers.
+        """Restart the clock and wake all sleepers.
 
         >>> clock = VirtualClock()
         >>> clock.stop()

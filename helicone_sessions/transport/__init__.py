@@ -1,1 +1,1 @@
-"""The client: queries, retries, the rate limit and batches."""
+"""The client, with its retries, rate limiting and batches."""

@@ -1,4 +1,4 @@
-"""Many queries at once: limited concurrency, input pulled when slots are free, one outcome for each query."""
+"""Runs many queries with limited concurrency, and pulls the input as slots become free."""
 
 import asyncio
 from collections.abc import (
@@ -27,11 +27,11 @@ K = TypeVar("K")
 
 Query = SessionMetricsQuery | Condition
 Queries = Mapping[K, Query] | Iterable[Query] | AsyncIterable[Query]
-# The metrics and the number of attempts.
+# Metrics, and the number of attempts it took to get them.
 Answer = tuple[SessionMetrics, int]
 Ask = Callable[[SessionMetricsQuery], Awaitable[Answer]]
 
-# With `ordered`, the number of outcomes per slot that can wait for an earlier slow query.
+# With ``ordered``, the number of outcomes per slot that may be held back behind a slow earlier query.
 _LOOK_AHEAD = 4
 
 
@@ -40,12 +40,12 @@ class MetricsOutcome(Generic[K]):
     """The outcome of one query of a batch; exactly one of *metrics* and *error* is None.
 
     Args:
-        key: The key of the query in a mapping, else its position in the input.
+        key: The key of the query if the input is a mapping, otherwise its position in the input.
         query: The query.
-        metrics: Its metrics.
-        error: The error, if there are no metrics.
-        attempts: Number of attempts.
-        elapsed: Seconds from start to end, including waits.
+        metrics: The metrics of the query, or None if it failed.
+        error: The error, or None if the query succeeded.
+        attempts: The number of attempts.
+        elapsed: The seconds from start to end, including all waits.
 
     >>> from helicone_sessions import F
     >>> from helicone_sessions.testing import metrics
@@ -63,10 +63,12 @@ class MetricsOutcome(Generic[K]):
 
 
 def as_query(value: Any, key: object) -> SessionMetricsQuery:
-    """The query itself, or the query for a filter; *key* identifies it in an error.
+    """Convert a query or a filter to a query.
+
+    *key* identifies it in errors.
 
     Raises:
-        FilterTypeError: It is something else.
+        FilterTypeError: *value* is neither a query nor a filter.
     """
     if isinstance(value, SessionMetricsQuery):
         return value
@@ -78,10 +80,10 @@ def as_query(value: Any, key: object) -> SessionMetricsQuery:
 
 
 class MetricsStream(Generic[K]):
-    """The outcomes of a batch, one by one.
+    """An async iterator over the outcomes of a batch; `HeliconeClient.stream_metrics` returns it.
 
-    Iterate over it with ``async for``. Use it with ``async with`` if you may leave the loop early: the end of
-    the block cancels the queries in progress. `HeliconeClient.stream_metrics` returns it.
+    Iterate over it with ``async for``. If you may leave the loop early, use it with ``async with`` as well:
+    leaving the block cancels the queries in progress.
 
     >>> from helicone_sessions import F, HeliconeClient
     >>> from helicone_sessions.testing import FakeHelicone
@@ -145,7 +147,7 @@ class MetricsStream(Generic[K]):
 async def _outcomes(
     queries: Queries[Any], ask: Ask, concurrency: int, now: Callable[[], float], *, ordered: bool
 ) -> AsyncGenerator[MetricsOutcome[Any], None]:
-    # The hint can be too low; then the batch only takes longer.
+    # If the hint is too low, the batch takes longer but is still complete.
     most = max(1, min(concurrency, length_hint(queries, concurrency)))
     workers = _Workers(_source(queries), ask, most, now, is_ordered=ordered)
     try:
@@ -165,7 +167,7 @@ _Item = tuple[Any, Any]
 
 
 def _source(queries: Queries[Any]) -> Iterator[_Item] | AsyncIterator[_Item]:
-    """Each query with its key."""
+    """Yield each query with its key."""
     if isinstance(queries, Mapping):
         return iter(queries.items())
     if isinstance(queries, AsyncIterable):
@@ -180,16 +182,16 @@ async def _numbered(queries: AsyncIterable[Any]) -> AsyncGenerator[_Item, None]:
             yield place, query
             place += 1
     finally:
-        # Not left to the garbage collector, because the input may hold a cursor.
+        # Close it here instead of leaving it to the garbage collector: the input may hold a cursor.
         if isinstance(queries, AsyncGenerator):
             await queries.aclose()
 
 
 @attrs.define(eq=False)
 class _Workers:
-    """One task per slot; each pulls a query, runs it, and pulls the next.
+    """A pool of one task per slot, each of which pulls a query, runs it, and pulls the next.
 
-    A task for each query would cost more than the rest of this module.
+    Creating one task per query would take more time than everything else in this module.
     """
 
     source: Any
@@ -197,9 +199,10 @@ class _Workers:
     most: int
     now: Callable[[], float]
     is_ordered: bool = attrs.field(kw_only=True)
-    # The number of queries that may be pulled beyond the outcomes taken.
+    # The number of queries that may be pulled before the reader takes their outcomes.
     _ahead: int = attrs.field(init=False)
-    # Outcomes that nobody has taken yet, by the position of their query if ordered, else by arrival.
+    # Outcomes that the reader has not taken yet, keyed by the position of the query if ordered, otherwise by
+    # arrival.
     _done: dict[int, MetricsOutcome[Any]] = attrs.field(factory=dict, init=False)
     _errors: int = attrs.field(default=0, init=False)
     _pulled: int = attrs.field(default=0, init=False)
@@ -211,26 +214,26 @@ class _Workers:
     _tasks: list["asyncio.Task[None]"] = attrs.field(factory=list, init=False)
     _working: int = attrs.field(default=0, init=False)
     _pulling: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
-    # Set when there is an outcome to take, or when one is taken.
+    # Set when an outcome is ready.
     _reader: "asyncio.Future[None] | None" = attrs.field(default=None, init=False)
     _resting: list["asyncio.Future[None]"] = attrs.field(factory=list, init=False)
 
     def __attrs_post_init__(self) -> None:
-        # A slow query delays the ordered outcomes after it.
+        # With ordered outcomes, a slow query holds back all outcomes after it.
         self._ahead = self.most * (_LOOK_AHEAD if self.is_ordered else 2)
 
     def start(self) -> None:
-        """Start the tasks, which can start immediately."""
+        """Start the tasks."""
         self._working = self.most
         self._tasks = [asyncio.ensure_future(self._work()) for _ in range(self.most)]
 
     def take(self) -> MetricsOutcome[Any] | None:
-        """The next outcome, if there is one."""
+        """Take the next outcome, or return None if none is ready."""
         outcome = self._done.pop(self._taken, None)
         if outcome is None:
             if self._failure is None or not self._done:
                 return None
-            # No outcome can come before these.
+            # After a failure, no more outcomes arrive, so the gaps before this one stay empty.
             outcome = self._done.pop(min(self._done))
         self._taken += 1
         if outcome.error is not None:
@@ -240,12 +243,12 @@ class _Workers:
         return outcome
 
     def news(self) -> "asyncio.Future[None] | None":
-        """A future that is done when there may be an outcome to take; None after the last.
+        """A future that completes when an outcome may be ready, or None after the last outcome.
 
         Raises:
             AuthenticationError: The service refuses the key.
-            ConfigurationError: The client is closed, or was used on another loop.
-            BaseException: The input raised it, or holds an item that is not a query.
+            ConfigurationError: The client is closed or was first used on another event loop.
+            BaseException: The input raised an exception, or yielded an item that is not a query.
         """
         if self._failure is not None:
             raise self._failure
@@ -255,7 +258,7 @@ class _Workers:
         return None
 
     async def end(self) -> None:
-        """Cancel the tasks in progress, and wait until they end."""
+        """Cancel the tasks in progress and wait for them to finish."""
         self._is_ending = True
         running = [task for task in self._tasks if not task.done()]
         for task in running:
@@ -289,7 +292,8 @@ class _Workers:
                     outcome = MetricsOutcome(key, query, metrics, None, attempts, self.now() - begun)
                 self._finish(place, outcome)
         except BaseException as error:
-            # The reader gets the error, also a CancelledError of the input, unless the batch is ending.
+            # Unless the batch is ending, the reader gets the error, even a CancelledError raised by the
+            # input.
             if self._is_ending or not isinstance(error, (Exception, asyncio.CancelledError)):
                 raise
             self._failure = self._failure or error
@@ -298,9 +302,9 @@ class _Workers:
             self._wake_reader()
 
     def _may_pull(self) -> bool:
-        """Whether more queries may be pulled: few enough outcomes wait for the reader.
+        """Whether another query may be pulled; False if too many outcomes are waiting for the reader.
 
-        The reader must take an error first, because it may end the batch.
+        An outcome with an error must be taken first, because the reader may end the batch.
         """
         if self._is_exhausted or self._failure is not None or self._errors:
             return False

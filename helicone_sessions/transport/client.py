@@ -1,4 +1,4 @@
-"""`HeliconeClient`: all communication between the core and the service."""
+"""The client, which handles all communication with the service."""
 
 import asyncio
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping
@@ -47,50 +47,53 @@ if TYPE_CHECKING:
     from helicone_sessions.transport.signed_bodies import SignedBodies
 
 K = TypeVar("K")
-# Marks an omitted option where None is a value.
+# The default of options for which None is a value.
 _KEPT: Any = object()
 _DEFAULTS: Final = {field.name: field.default for field in attrs.fields(SessionMetricsQuery)}
 OnProgress = Callable[[int, int | None, int], object]
 
 
 class HeliconeClient(Listings):
-    """A client for one Helicone organisation; use it with ``async with`` or end it with `aclose`.
+    """A client for one Helicone organisation.
 
-    Creating a client needs neither the network nor an event loop. A client belongs to the loop on which it is
-    first used.
+    Use it with ``async with``, or call `aclose` when you are done. Creating a client needs neither the
+    network nor an event loop. After its first use, it can only be used on the same event loop.
 
     Args:
-        api_key: The key; by default the environment's ``HELICONE_API_KEY``.
-        region: ``"us"`` or ``"eu"``.
-        base_url: The address of the service instead of a region, for example that of a self-hosted Helicone;
-            by default the environment's ``HELICONE_BASE_URL``, else the US region.
-        session: An aiohttp session to use. The client does not close it, and uses the proxy of that session.
-            Without a session, the client uses the proxy in the environment when it is created
+        api_key: The API key. The default is the environment variable ``HELICONE_API_KEY``.
+        region: The region of Helicone's cloud, ``"us"`` or ``"eu"``.
+        base_url: The URL of the service, for example of a self-hosted Helicone. You can pass it or *region*,
+            not both. The default is the environment variable ``HELICONE_BASE_URL``, or the US region if it is
+            not set.
+        session: An aiohttp session to use. The client uses its proxy settings and does not close it. If you
+            pass none, the client opens a session and reads the proxy from the environment when it is created
             (``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY``, ``NO_PROXY``).
-        timeout: Seconds for one attempt, from sending to the complete response. Waiting for a slot or for the
-            rate limit does not count.
-        deadline: Seconds for a query with all its attempts and waits, including the wait for the rate limit,
-            from the moment it has a slot; None for no limit. A wait or a retry that cannot finish before the
-            deadline is not started; the error is raised immediately.
-        max_retries: The number of retries after a transient failure: no connection, a broken connection, a
-            timeout, a gateway's 5xx, or a transient error of the service such as "too many simultaneous
-            queries". The wait before the first retry is up to half a second, and doubles with each retry up
-            to 20 s; a ``Retry-After`` is added. A refusal by the rate limit (429) does not count as a retry:
-            the query waits for the limit, unless that takes more than an hour (`RateLimited`).
-        max_concurrency: The number of concurrent queries; the service runs six database queries for
-            each. Identical queries in progress at the same time are sent once.
-        rate_limit: Your own limit, in addition to the service's: a `RateLimit`, or an async context manager
-            that is entered for each attempt. Clients with the same key in one process share their knowledge
-            of the service's limit.
-        hooks: `Hooks`, or several, for logs, metrics and traces of queries, attempts and waits.
-        cautions: The reaction to a filter that the open-source server is known to read differently
-            (`Filter.cautions`): ``"warn"`` issues a `HeliconeFilterWarning`, once for each place in your
-            code; ``"error"`` raises an error before anything is sent; ``"ignore"`` does nothing. A server
-            that announces that it follows the contract, such as `LocalServer`, causes a warning only for a
-            condition on a column that lacks values in its data.
+        timeout: The time limit of one attempt in seconds, from sending the request to the end of the
+            response. Time spent waiting for a slot or for the rate limit does not count.
+        deadline: The time limit of a query in seconds, from the moment it gets a slot. It includes all
+            attempts, the waits between them and the waits for the rate limit. None means no limit. If a wait
+            or retry cannot finish before the deadline, the client does not start it and raises the error
+            immediately.
+        max_retries: The maximum number of retries after transient failures: no connection, a broken
+            connection, a timeout, a 5xx response from a gateway, or a transient error of the service such as
+            "too many simultaneous queries". The wait before the first retry is at most half a second. The
+            maximum doubles with each retry, up to 20 s. A ``Retry-After`` header is added to the wait.
+            Rate-limit responses (429) do not use up retries: the query waits for the limit, or raises
+            `RateLimited` if the wait would exceed an hour.
+        max_concurrency: The maximum number of concurrent queries. The service runs six database queries for
+            each. If identical queries are in progress at the same time, only one of them is sent.
+        rate_limit: Your own limit, in addition to the service's. Pass a `RateLimit`, or an async context
+            manager that the client enters for each attempt. Clients with the same key in one process share
+            what they learn about the service's limit.
+        hooks: One or several `Hooks` that log, measure or trace queries, attempts and waits.
+        cautions: How to react to a filter that the open-source server is known to read differently
+            (`Filter.cautions`). ``"warn"`` issues a `HeliconeFilterWarning` once for each place in your code,
+            ``"error"`` raises an error before anything is sent, and ``"ignore"`` does nothing. If the server
+            announces that it follows the contract, as `LocalServer` does, only conditions on columns without
+            values in its data cause warnings.
 
     Raises:
-        ConfigurationError: There is no key, or an argument cannot be used.
+        ConfigurationError: There is no key, or an argument is invalid.
 
     >>> import asyncio
     >>> client = HeliconeClient("sk-helicone-example", region="eu")
@@ -114,11 +117,11 @@ class HeliconeClient(Listings):
         hooks: Hooks | Iterable[Hooks] | None = None,
         cautions: Cautions = "warn",
     ) -> None:
-        # aiohttp takes most of the import time, and building filters does not need it.
+        # Imported here because aiohttp takes most of the import time, and building filters does not need it.
         from helicone_sessions.transport.attempt import Sender, Slots
         from helicone_sessions.transport.connection import Connection
 
-        # A caller's session has its own proxy.
+        # A session that the caller passed in has its own proxy settings.
         settings = resolve(api_key, region, base_url, looks_for_proxy=session is None)
         self._settings = settings
         self._base_url = settings.masked(str(settings.base_url))
@@ -153,9 +156,9 @@ class HeliconeClient(Listings):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections; a session that was passed in stays open.
+        """Close the client and its connections, but not a session that you passed in.
 
-        Queries that wait for the rate limit end with a `ConfigurationError`.
+        Queries that are waiting for the rate limit raise a `ConfigurationError`.
         """
         self._sender.gate.shut()
         await self._connection.close()
@@ -169,16 +172,17 @@ class HeliconeClient(Listings):
         hooks: Hooks | Iterable[Hooks] | None = _KEPT,
         cautions: Cautions | None = None,
     ) -> "HeliconeClient":
-        """The same client with other limits; it shares connections, slots and the rate limit with this one.
+        """Create a client with other options that shares the connections, slots and rate limit of this one.
 
-        Closing one of them closes both.
+        Closing either client closes both.
 
         Args:
-            timeout: Seconds for one attempt.
-            deadline: Seconds for a query with all its attempts and waits, or None for no limit.
-            max_retries: The number of retries.
-            hooks: Hooks that replace this client's; None removes them.
-            cautions: The reaction to filters that the open-source server reads differently.
+            timeout: The time limit of one attempt, in seconds.
+            deadline: The time limit of a query with all its attempts and waits, in seconds; None for no
+                limit.
+            max_retries: The maximum number of retries.
+            hooks: Hooks that replace those of this client; None removes them.
+            cautions: How to react to filters that the open-source server reads differently.
 
         >>> HeliconeClient("sk-helicone-example", region="eu").with_options(timeout=5, max_retries=0)
         HeliconeClient(base_url='https://eu.api.helicone.ai', api_key='***')
@@ -213,20 +217,20 @@ class HeliconeClient(Listings):
         use_interquartile: bool | None = None,
         timezone_difference: float | timedelta | tzinfo = 0,
     ) -> Coroutine[Any, Any, SessionMetrics]:
-        """The metrics of the sessions that a query selects; await the result.
+        """Get the metrics of the sessions that a query selects.
 
         Args:
-            query: A whole query, or a filter that the keywords are added to; None selects everything.
-            name_contains: As in `SessionMetricsQuery`, as are the other arguments.
+            query: A complete query, or a filter to combine with the other arguments. None selects everything.
+            name_contains: Only sessions of this name, as in `SessionMetricsQuery`.
             time_filter: The time range of the requests.
-            p_size: The cut of the histograms.
-            use_interquartile: Cut them at both ends.
-            timezone_difference: Minutes west of UTC.
+            p_size: The percentile at which the histograms are cut.
+            use_interquartile: Whether to cut the histograms at both ends.
+            timezone_difference: The offset of the time zone, in minutes west of UTC.
 
         Raises:
-            FilterError: The query cannot be built or sent; nothing was sent.
-            TransportError: There is no response.
-            APIError: The response has no metrics.
+            FilterError: The query cannot be built or sent. Nothing was sent.
+            TransportError: No response arrived.
+            APIError: The response contains no metrics.
 
         >>> from helicone_sessions.testing import FakeHelicone
         >>> async def main():
@@ -243,7 +247,7 @@ class HeliconeClient(Listings):
             "use_interquartile": use_interquartile,
             "timezone_difference": timezone_difference,
         }
-        # A task does not know who made it: the place is noted before there is one.
+        # Record the caller's line now: inside a task it can no longer be found.
         return self._get_metrics(query, keywords, callers_place())
 
     async def _get_metrics(
@@ -280,23 +284,24 @@ class HeliconeClient(Listings):
     def get_metrics_many(
         self, queries: Any, *, return_errors: bool = False, on_progress: OnProgress | None = None
     ) -> Any:
-        """The metrics of many queries, `max_concurrency` at a time; await the result.
+        """Get the metrics of many queries, with up to ``max_concurrency`` of them running at a time.
 
         Args:
             queries: A mapping or an iterable of queries or filters.
-            return_errors: Return errors instead of metrics; by default the first error is raised, and the
-                rest is cancelled.
-            on_progress: Called after each outcome with the numbers of finished queries, of all queries (None
-                if the length of the input is unknown) and of failures.
+            return_errors: Whether to return the errors of failed queries in place of their metrics. By
+                default, the first error is raised and the remaining queries are cancelled.
+            on_progress: Called after each outcome with three numbers: the finished queries, all queries (None
+                if the length of the input is unknown), and the failed queries.
 
         Returns:
-            A dict with the same keys in the same order for a mapping, else a list.
+            If *queries* is a mapping, a dict with the same keys in the same order; otherwise a list.
 
         Raises:
-            HeliconeError: The first error, unless *return_errors*. An `AuthenticationError` is always
-                raised, because no other query would succeed. The metrics so far are in ``answered`` of the
-                error (and of an `asyncio.CancelledError`, which is the cause of the error of
-                ``asyncio.timeout``), by key, or by position in an iterable.
+            HeliconeError: A query failed and *return_errors* is false. An `AuthenticationError` is always
+                raised, because no other query would succeed. The error has an attribute ``answered`` with the
+                metrics received so far, by key or, for an iterable, by position. If the call is cancelled,
+                the `asyncio.CancelledError` has this attribute as well. If ``asyncio.timeout`` cancels it,
+                the ``__cause__`` of the `TimeoutError` is that `asyncio.CancelledError`.
 
         >>> from helicone_sessions import F
         >>> from helicone_sessions.testing import FakeHelicone
@@ -329,7 +334,7 @@ class HeliconeClient(Listings):
                     if on_progress is not None:
                         on_progress(len(answers), total, failed)
         except (HeliconeError, asyncio.CancelledError) as error:
-            # So that the caller's own timeout loses nothing.
+            # If the caller's own timeout expires, the metrics received so far are not lost.
             error.answered = _metrics_of(answers)  # type: ignore[union-attr]
             raise
         return _in_order(answers, keys)
@@ -343,18 +348,18 @@ class HeliconeClient(Listings):
         self, queries: Iterable[Query] | AsyncIterable[Query], *, ordered: bool = False
     ) -> MetricsStream[int]: ...
     def stream_metrics(self, queries: Queries[Any], *, ordered: bool = False) -> MetricsStream[Any]:
-        """The outcomes of many queries, each as it completes.
+        """Run many queries and yield the outcome of each as it completes.
 
-        The client pulls the input only when a slot is free, so the input can be endless. Use ``async with``
-        if you may leave the loop early.
+        The client pulls a query only when a slot is free, so the input can be endless. If you may leave the
+        loop early, use the stream with ``async with``.
 
         Args:
             queries: A mapping, an iterable or an async iterable of queries or filters.
-            ordered: Return the outcomes in the order of the input.
+            ordered: Whether to yield the outcomes in the order of the input.
 
         Returns:
-            An async iterable of `MetricsOutcome`. After the outcome of an `AuthenticationError` it raises
-            that error, because no other query would succeed.
+            An async iterable of `MetricsOutcome`. If the service refuses the key, it yields the outcome with
+            the `AuthenticationError` and then raises that error, because no other query would succeed.
 
         >>> from helicone_sessions import F
         >>> from helicone_sessions.testing import FakeHelicone
@@ -385,7 +390,7 @@ class HeliconeClient(Listings):
     async def _answer(
         self, place: Place, query: SessionMetricsQuery, observer: Observer | None = None
     ) -> Answer:
-        """The metrics of a query, and the number of attempts."""
+        """Return the metrics of a query and the number of attempts."""
         if query.matches_nothing:
             return SessionMetrics.empty(), 0
         call = Call(METRICS, protocol.request(query), False, query.cut)
@@ -398,7 +403,9 @@ class HeliconeClient(Listings):
         return await sending
 
     def signed_bodies(self) -> "SignedBodies":
-        """A reader of the bodies at the ``signed_body_url`` of requests, without the key; `sync` uses it.
+        """Return a reader for the bodies at the ``signed_body_url`` of requests.
+
+        The reader never sends the API key. `sync` uses it.
 
         >>> client = HeliconeClient("sk-helicone-example")
         >>> async def body(request):
@@ -411,7 +418,7 @@ class HeliconeClient(Listings):
 
     @property
     def service_limit(self) -> RateLimit | None:
-        """The rate limit that the latest response announced; None if no response did.
+        """The rate limit that the latest response announced, or None if no response has announced one.
 
         >>> from helicone_sessions.testing import FakeHelicone
         >>> async def main():
@@ -427,7 +434,7 @@ class HeliconeClient(Listings):
 
     @property
     def offers_grid(self) -> bool:
-        """Whether a response announced that the server answers `query_grid`, as the embedded engine does.
+        """Whether the server has announced support for `query_grid`, as the embedded engine does.
 
         >>> HeliconeClient("sk-helicone-example").offers_grid
         False
@@ -435,16 +442,18 @@ class HeliconeClient(Listings):
         return self._connection.offers_grid
 
     async def query_grid(self, query: GridQuery) -> GridFigures:
-        """The metrics of many segments and periods in one request; `metrics_grid` uses it if it is offered.
+        """Get the metrics of many segments and periods in one request.
+
+        `metrics_grid` uses this method if the server offers it.
 
         Args:
-            query: The segments and periods.
+            query: The query, with its segments and periods.
 
         Raises:
             FilterError: The query cannot be sent.
-            TransportError: No response came.
-            APIError: The response holds no figures; servers without this endpoint cause an `InvalidRequest`
-                with status 404.
+            TransportError: No response arrived.
+            APIError: The response contains no figures. For a server without this endpoint, the error is an
+                `InvalidRequest` with status 404.
 
         >>> from helicone_sessions import InvalidRequest
         >>> from helicone_sessions.testing import FakeHelicone
@@ -488,7 +497,7 @@ class HeliconeClient(Listings):
         found: tuple[Caution, ...],
         place: Place,
     ) -> tuple[Any, int]:
-        """The outcome, after warnings for the cautions."""
+        """Await a call, issue warnings for the cautions, and return the outcome."""
         try:
             outcome = await sending
         except HeliconeError:
@@ -498,14 +507,14 @@ class HeliconeClient(Listings):
         return outcome
 
     def _say(self, condition: Filter | None, found: tuple[Caution, ...], place: Place) -> None:
-        # After the response, because its headers may announce that the server follows the contract.
+        # Warn after the response: its headers may announce that the server follows the contract.
         if self._connection.follows_contract:
             found = self._warnings.of_data(condition, self._connection.gaps)
         self._warnings.say(found, place)
 
 
 def _query(given: Query | None, keywords: Mapping[str, Any]) -> SessionMetricsQuery:
-    """The query itself, or the query for a filter with keywords."""
+    """Return *given* if it is a query, otherwise build a query from the filter and the keywords."""
     if not isinstance(given, SessionMetricsQuery):
         return SessionMetricsQuery(given, **keywords)
     if beside := [name for name, value in keywords.items() if value is not _DEFAULTS[name]]:
@@ -526,7 +535,7 @@ def _metrics_of(answers: Mapping[Any, Any]) -> dict[Any, SessionMetrics]:
 
 
 def _in_order(answers: Mapping[Any, Any], keys: list[Any] | None) -> Any:
-    """The answers by key in the order of the keys, or a list if there are none."""
+    """Return the answers as a dict in the order of *keys*, or as a list if *keys* is None."""
     if keys is None:
         return [answers[place] for place in range(len(answers))]
     return {key: answers[key] for key in keys}

@@ -1,4 +1,4 @@
-"""The address of the service and the key for it, from arguments or from the environment."""
+"""The address and key of the service, from arguments or the environment."""
 
 import hashlib
 import ipaddress
@@ -18,12 +18,12 @@ Region = Literal["us", "eu"]
 
 _SALT: Final = os.urandom(16)
 _REGIONS: Final[dict[str, str]] = {"us": "https://api.helicone.ai", "eu": "https://eu.api.helicone.ai"}
-# Also the address of a whole endpoint, as in the documentation of the API.
+# Also matches the path of a complete endpoint, which users may copy from the API documentation.
 _ENDPOINT: Final = re.compile(r"/v1/*$|/v1/+(?:session|request)(?:/.*)?$")
 
 
 class ApiKey:
-    """An API key that no repr, message or pickle shows."""
+    """An API key that does not appear in reprs, messages or pickles."""
 
     __slots__ = ("_key",)
 
@@ -31,7 +31,7 @@ class ApiKey:
         self._key = key
 
     def reveal(self) -> str:
-        """The key itself, for the header that carries it."""
+        """Return the key itself, for the request header."""
         return self._key
 
     def __repr__(self) -> str:
@@ -43,7 +43,7 @@ class ApiKey:
 
 @attrs.frozen
 class Settings:
-    """The address of the service, its key, and the proxy."""
+    """The address of the service, the API key and the proxy."""
 
     base_url: URL
     api_key: ApiKey
@@ -51,13 +51,13 @@ class Settings:
 
     @property
     def account(self) -> bytes:
-        """Equal for clients with the same key for the same service; it does not contain the key."""
+        """An identifier of the key and the service that does not reveal the key."""
         return hashlib.blake2b(
             f"{self.base_url} {self.api_key.reveal()}".encode(), digest_size=16, key=_SALT
         ).digest()
 
     def masked(self, text: str) -> str:
-        """*text* without the key and without the password of the proxy."""
+        """Mask the API key and the password of the proxy in *text*."""
         proxy = self.proxy or URL()
         return masked_text(text, self.api_key.reveal(), proxy.password or "", proxy.raw_password or "")
 
@@ -70,17 +70,17 @@ def resolve(
     *,
     looks_for_proxy: bool = True,
 ) -> Settings:
-    """The settings from the arguments, and from the environment where an argument is omitted.
+    """Read the settings from the arguments or, where these are omitted, from the environment.
 
     Raises:
-        ConfigurationError: There is no key, or an argument cannot be used.
+        ConfigurationError: There is no key, or an argument is invalid.
     """
     if region is not None and base_url is not None:
         raise ConfigurationError(
             argument="region", problem="cannot be combined with `base_url`", remedy="Leave out one of them"
         )
     if region is not None and region not in get_args(Region):
-        # The value may be a key in the wrong place, so it is not quoted.
+        # Do not quote the value: it may be a key that was passed by mistake.
         raise ConfigurationError(argument="region", problem="must be 'us' or 'eu'")
     if region is None and base_url is None:
         base_url = environment.get("HELICONE_BASE_URL") or _REGIONS["us"]
@@ -120,7 +120,7 @@ def _key(api_key: object, environment: Mapping[str, str]) -> ApiKey:
 def _address(value: object) -> URL:
     url = _url_of(value) if isinstance(value, str) else value
     if not isinstance(url, URL) or url.scheme not in ("http", "https") or not url.raw_host:
-        # The value may be a key in the wrong place, so it is not quoted.
+        # Do not quote the value: it may be a key that was passed by mistake.
         raise ConfigurationError(
             argument="base_url",
             problem="must be an http(s) URL",
@@ -143,7 +143,7 @@ def _address(value: object) -> URL:
 
 
 def _url_of(text: str) -> URL:
-    """The URL, or an empty one if the text is not a URL."""
+    """Parse *text* as a URL; return an empty URL if it is not one."""
     try:
         return URL(text)
     except ValueError:
@@ -151,7 +151,7 @@ def _url_of(text: str) -> URL:
 
 
 def _check_host(url: URL, argument: str) -> None:
-    """Encode and decode the host: aiohttp would raise UnicodeError at the first query."""
+    """Check that the host can be encoded; otherwise aiohttp would raise UnicodeError at the first query."""
     host = url.raw_host or ""
     try:
         host.encode("idna")
@@ -165,9 +165,10 @@ def _check_host(url: URL, argument: str) -> None:
 
 
 def _proxy(url: URL) -> URL | None:
-    """The proxy for *url* in the environment; loopback addresses have none.
+    """Return the proxy that the environment sets for *url*, or None.
 
-    aiohttp's ``trust_env`` would look it up for each request, which costs more than the request.
+    Loopback addresses have no proxy. With ``trust_env``, aiohttp would look up the proxy for each request,
+    which takes longer than the request itself.
     """
     host = url.host or ""
     if host == "localhost" or _is_loopback(host) or urllib.request.proxy_bypass(host):
@@ -178,7 +179,7 @@ def _proxy(url: URL) -> URL | None:
         return None
     proxy = _url_of(value if "://" in value else f"http://{value}")
     if proxy.scheme not in ("http", "https") or not proxy.raw_host:
-        # The value may hold a password, so it is not quoted.
+        # Do not quote the value: it may contain a password.
         raise ConfigurationError(
             argument="proxy",
             problem=f"must be an http:// address in the environment variables for {url.scheme} addresses",

@@ -1,4 +1,4 @@
-"""Callbacks for logs, metrics and traces: `Hooks`, and the `Observer` that calls them for one query."""
+"""Callbacks for logging, measuring and tracing queries."""
 
 import inspect
 import logging
@@ -16,25 +16,25 @@ from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.protocol import AnyQuery
 
 WaitReason = Literal["rate limit", "retry"]
-"""The reason for a wait: a rate limit, the service's or yours, or the pause before a retry."""
+"""The reason for a wait: the rate limit of the service or of ``rate_limit=``, or the pause before a retry."""
 
 _LOG: Final = logging.getLogger("helicone_sessions")
 _RAISED: Final = object()
-# Hooks whose beginning was called and whose end must be called, each with its token.
+# The hooks whose ``ends`` method must still be called, each with its token.
 _Begun = list[tuple["Hooks", Any]]
 
 
 @attrs.frozen
 class Attempt:
-    """One request of a query, and its outcome.
+    """One attempt of a query, and its outcome.
 
     Args:
-        number: The number of the attempt within its query, from 1.
-        status: The HTTP status of the response, or None if there was none.
-        error: None if there are metrics; otherwise a `HeliconeError`, or the exception that ended the task,
-            such as a `CancelledError`.
-        seconds: From sending to the end of the response.
-        waited: Seconds of waiting before this attempt, for the rate limit or after a failed attempt.
+        number: The number of the attempt within the query, starting at 1.
+        status: The HTTP status of the response, or None if no response arrived.
+        error: None if the attempt succeeded. Otherwise a `HeliconeError`, or the exception that ended the
+            task, such as a `CancelledError`.
+        seconds: The seconds from sending the request to the end of the response.
+        waited: The seconds spent waiting before this attempt, for the rate limit or after a failed attempt.
 
     >>> attempt = Attempt(number=2, status=200, error=None, seconds=0.8, waited=0.5)
     >>> print(f"attempt {attempt.number}: status {attempt.status} after {attempt.seconds} s")
@@ -53,17 +53,17 @@ class QueryOutcome:
     """One query of a client, and its outcome.
 
     Args:
-        query: A `SessionMetricsQuery`, or the query for a page or a count of sessions or requests.
-        answer: The answer: `SessionMetrics`, or that of another endpoint, such as a page of sessions. None if
-            there is an error.
-        error: None if there is an answer; otherwise a `HeliconeError`, or the exception that ended the
-            task, such as a `CancelledError`.
-        attempts: The number of requests for this query. 0 if none was needed, if the query ended before the
-            first, or if it shares the response to an identical query.
+        query: A `SessionMetricsQuery`, or the query for a page or count of sessions or requests.
+        answer: `SessionMetrics`, or the answer of another endpoint, such as a page of sessions. None if the
+            query failed.
+        error: None if the query succeeded. Otherwise a `HeliconeError`, or the exception that ended the task,
+            such as a `CancelledError`.
+        attempts: The number of requests sent for this query. It is 0 if no request was needed, if the query
+            ended before its first request, or if it shared the response to an identical query.
         is_shared: Whether the query waited for the response to an identical query in progress.
-        seconds: From start to end, including all waits.
-        queued: Seconds of waiting for one of the client's slots (``max_concurrency``).
-        waited: Seconds of waiting before attempts, as in `Attempt`.
+        seconds: The seconds from start to end, including all waits.
+        queued: The seconds spent waiting for one of the client's slots (``max_concurrency``).
+        waited: The seconds spent waiting before attempts, as in `Attempt`.
 
     >>> from helicone_sessions import HeliconeClient
     >>> class Ends(Hooks):
@@ -91,21 +91,25 @@ class QueryOutcome:
 
     @property
     def metrics(self) -> SessionMetrics | None:
-        """The answer to a `SessionMetricsQuery` for metrics; None for other queries and errors."""
+        """The metrics, or None if the query failed or was not a query for metrics."""
         return self.answer if isinstance(self.answer, SessionMetrics) else None
 
 
 class Hooks:
-    """Base class for callbacks about queries, attempts and waits; subclass it and pass an instance.
+    """Base class for callbacks about queries, attempts and waits.
 
-    The client calls each method in the task of the query and does not await it, so methods should be quick.
-    The return value of a ``begins`` is the first argument of its ``ends``, which is called however the
-    query or attempt ends, even if the task is cancelled. An exception in a method does not end the query:
-    the logger ``helicone_sessions`` logs its class and traceback without its text, and after a failed
-    ``begins`` the matching calls are skipped. Only exceptions that end a task or a program, such as
-    ``CancelledError`` or ``SystemExit``, are raised, after the other hooks have been called.
+    Subclass it, override the methods you need, and pass an instance to the client. The client calls the
+    methods in the task of the query and does not await them, so they should be quick.
 
-    By default `query_begins` returns the query and `attempt_begins` its token.
+    The value that a ``begins`` method returns is passed to the matching ``ends`` method, which is always
+    called, even if the task is cancelled.
+
+    An exception in a method does not end the query. The logger ``helicone_sessions`` logs its class and
+    traceback, but not its message. If a ``begins`` method fails, the calls that depend on it are skipped.
+    Only exceptions that end a task or the program, such as ``CancelledError`` or ``SystemExit``, are raised,
+    after all other hooks have been called.
+
+    By default, `query_begins` returns the query, and `attempt_begins` returns the token that it receives.
 
     >>> class Requests(Hooks):
     ...     def query_begins(self, query):
@@ -138,31 +142,31 @@ class Hooks:
     """
 
     def query_begins(self, query: AnyQuery) -> Any:
-        """A query begins, before it waits for anything.
+        """Called when a query begins, before it waits for a slot.
 
         Args:
             query: The query.
 
         Returns:
-            The token that the other methods get for this query.
+            A token that is passed to the other methods for this query.
         """
         return query
 
     def attempt_begins(self, token: Any, number: int, url: str) -> Any:
-        """A request is about to be sent.
+        """Called just before a request is sent.
 
         Args:
             token: The return value of `query_begins`.
-            number: 1 for the first attempt of the query.
-            url: The address of the request.
+            number: The number of the attempt within the query, starting at 1.
+            url: The URL of the request.
 
         Returns:
-            The token that `attempt_ends` gets for this attempt.
+            A token that is passed to `attempt_ends` for this attempt.
         """
         return token
 
     def attempt_ends(self, token: Any, attempt: Attempt) -> None:
-        """A response was read, or there will be none.
+        """Called when a response has been read, or when the attempt has ended without one.
 
         Args:
             token: The return value of `attempt_begins`.
@@ -172,21 +176,21 @@ class Hooks:
     def waits(
         self, token: Any, seconds: float, reason: WaitReason, error: TransportError | APIError | None
     ) -> None:
-        """The query begins to wait before its next attempt, and the length of the wait is known.
+        """Called when a query starts to wait for its next attempt, once the length of the wait is known.
 
-        It is called again if the wait turns out to be longer. Waits for a slot do not count, and neither do
-        waits for the responses of other queries, which show the state of the rate limit.
+        It is called again if the wait turns out to be longer. It is not called for waits for a slot, or while
+        the query waits for responses to other queries that show whether the rate limit has room.
 
         Args:
             token: The return value of `query_begins`.
-            seconds: The expected length of the wait.
-            reason: ``"rate limit"``: the limit of the service or of ``rate_limit=``. ``"retry"``: the pause
-                after a failed attempt.
-            error: The failure of the attempt before the wait, or None before the first attempt.
+            seconds: The expected length of the wait, in seconds.
+            reason: ``"rate limit"`` for the limit of the service or of ``rate_limit=``, ``"retry"`` for the
+                pause after a failed attempt.
+            error: The error of the previous attempt, or None before the first attempt.
         """
 
     def query_ends(self, token: Any, outcome: QueryOutcome) -> None:
-        """A query has its metrics, or an error.
+        """Called when a query has succeeded or failed.
 
         Args:
             token: The return value of `query_begins`.
@@ -195,7 +199,7 @@ class Hooks:
 
 
 def check_hooks(value: Any) -> tuple[Hooks, ...]:
-    """The hooks in *value*: None, one, or several.
+    """Return the hooks in *value*, which may be None, one hook, or an iterable of hooks.
 
     Raises:
         ConfigurationError: An item is not an instance of `Hooks`, or has async methods.
@@ -220,12 +224,13 @@ def check_hooks(value: Any) -> tuple[Hooks, ...]:
 
 
 class Observer:
-    """Measures the times of one query and calls the hooks; the query runs inside its ``with`` block.
+    """A context manager around one query that measures its times and calls the hooks.
 
     Args:
-        hooks: The hooks: called in this order for beginnings, and in reverse order for ends.
+        hooks: The hooks. Their ``begins`` methods are called in this order, their ``ends`` methods in
+            reverse.
         query: The query.
-        now: The client's clock.
+        now: Returns the time on the client's clock, in seconds.
     """
 
     answer: Any = None
@@ -237,9 +242,9 @@ class Observer:
         self._now = now
         self._began = self._sent_at = now()
         self._slot_at: float | None = None
-        # The end of the latest attempt; before the first attempt, the moment of the slot.
+        # The time at which the latest attempt ended or, before the first attempt, the query got its slot.
         self._idle_since = 0.0
-        # The wait before the latest attempt, and the length of all attempts.
+        # The wait before the latest attempt, and the total length of all attempts, both in seconds.
         self._waited = self._in_attempts = 0.0
         self._attempts = 0
         self._failed: TransportError | APIError | None = None
@@ -262,16 +267,16 @@ class Observer:
         self._end(error)
 
     def has_slot(self) -> None:
-        """Record that only the rate limit delays the query now."""
+        """Record that the query has a slot, so that from now on only the rate limit delays it."""
         self._slot_at = self._idle_since = self._now()
 
     def waits(self, reason: WaitReason, seconds: float) -> None:
-        """Report a wait whose length is known."""
+        """Tell the hooks about a wait of a known length."""
         for hook, token in self._begun:
             _call(hook, "waits", token, seconds, reason, self._failed)
 
     def attempt_begins(self, url: str) -> None:
-        """Record that a request is about to be sent."""
+        """Record the start of an attempt, and call the hooks."""
         self._sent_at = self._now()
         self._waited = self._sent_at - self._idle_since
         self._attempts += 1
@@ -281,7 +286,7 @@ class Observer:
                 self._begun_attempt.append((hook, own))
 
     def attempt_ends(self, status: int | None, error: BaseException | None) -> None:
-        """Record the end of the attempt."""
+        """Record the end of an attempt, and call the hooks."""
         self._idle_since = self._now()
         seconds = self._idle_since - self._sent_at
         self._in_attempts += seconds
@@ -307,18 +312,18 @@ class Observer:
 
 
 def _call_all(begun: _Begun, method: str, outcome: object) -> None:
-    """Call the hooks of an end in reverse order, even if one of them ends the program."""
+    """Call a method of all hooks in reverse order, even if one of them ends the program."""
     with ExitStack() as ends:
         for hook, token in begun:
             ends.callback(_call, hook, method, token, outcome)
 
 
 def _call(hook: Hooks, method: str, *arguments: object) -> Any:
-    """The return value of a hook; an exception in a hook never ends a query."""
+    """Call a method of a hook and return its result; an exception in it never ends the query."""
     try:
         return getattr(hook, method)(*arguments)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is a mistake in the hook
-        # Without the text, which may quote the arguments.
+    except Exception as error:  # noqa: BLE001 - any exception is a mistake in the hook
+        # Leave out the message of the exception: it may quote the arguments.
         where = "".join(traceback.format_tb(error.__traceback__))
         name = f"{type(hook).__name__}.{method}"
         _LOG.error("the hook %s raised %s; the query continues\n%s", name, type(error).__name__, where)

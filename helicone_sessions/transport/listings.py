@@ -1,4 +1,4 @@
-"""Lists and counts of sessions and requests: the methods of the client other than metrics."""
+"""The client's methods for listing and counting sessions and requests."""
 
 import heapq
 import logging
@@ -61,20 +61,20 @@ _LOG: Final = logging.getLogger("helicone_sessions")
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _SECOND: Final = timedelta(seconds=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-# Their conditions take about a sixteenth of the largest statement.
+# Conditions on this number of ids take up about a sixteenth of the largest statement.
 _IDS_OF_A_QUERY: Final = 200
 _BEYOND_THE_END: Final = 1_000_000_000
 _NEWEST_FIRST: Final = "-created_at"
 _SORTS: Final = (*(field.name for field in attrs.fields(Session)), "duration")
 
-# The answer of an endpoint to a query, with `can_split` as in `Call`.
+# Sends a query to an endpoint and returns the answer, with `can_split` as in `Call`.
 Ask = Callable[..., Awaitable[Any]]
 
 
 class Listings:
-    """The methods of the client for sessions and requests.
+    """The client's methods for sessions and requests.
 
-    They share the gate, the slots, the retries and the hooks of the client; for hooks, each page is a query.
+    They use the client's gate, slots, retries and hooks. Hooks see each page as one query.
     """
 
     _warnings: FilterWarnings
@@ -88,7 +88,7 @@ class Listings:
         place: Place,
         can_split: bool = False,
     ) -> Any:
-        """The answer of an endpoint, after warnings for the cautions."""
+        """Send a query to an endpoint, issue warnings for the cautions, and return the answer."""
         raise NotImplementedError
 
     def _follows_contract(self) -> bool:
@@ -98,7 +98,7 @@ class Listings:
     def _asker(
         self, condition: Filter | None, time_filter: TimeFilter | None, grouping: Grouping | None = None
     ) -> Ask:
-        """A function for the calls of one method, with the cautions of *condition*."""
+        """Return a function that sends the queries of one method with the cautions of *condition*."""
         found = self._warnings.of(
             condition, time_filter, follows_contract=self._follows_contract(), grouping=grouping
         )
@@ -116,30 +116,32 @@ class Listings:
         limit: int | None = 100,
         whole_sessions: bool = False,
     ) -> Coroutine[Any, Any, Sessions]:
-        """The sessions with matching requests, in the order of *sort*; await the result.
+        """Get the sessions that have matching requests, sorted by *sort*.
 
-        The totals of a `Session` cover the matching requests; with *whole_sessions*, all its
-        requests. Requests without a session id are left out.
+        The totals of a `Session` cover its matching requests or, with *whole_sessions*, all its requests.
+        Requests without a session id are left out.
 
-        The service sorts only by ``created_at``. For other orders the client reads all pages, each of up to
-        1,000 sessions, and keeps the first *limit*. Servers from before 2025-09-22 return only the newest 50.
+        The service sorts only by ``created_at``. To sort by another field, the client reads all pages of up
+        to 1,000 sessions each and keeps the first *limit* sessions. Servers from before 2025-09-22 return
+        only the newest 50 sessions.
 
         Args:
-            filter: Conditions on requests, and on whole sessions such as ``F.session_total_cost > 5``; None
-                for all.
+            filter: Conditions on requests and on whole sessions, such as ``F.session_total_cost > 5``. None
+                selects everything.
             time_filter: The time range of the requests.
-            name: The whole name of the sessions.
-            search: A part of the id or the name, ignoring case.
-            sort: A field of `Session` or ``duration``, with ``-`` in front for descending order.
-            limit: The number of sessions; None for all.
-            whole_sessions: Return the totals and times of all requests of these sessions, at any time,
-                instead of only the matching ones. It takes another request for every 200 sessions.
+            name: The complete session name.
+            search: A part of the session id or name; case is ignored.
+            sort: A field of `Session`, or ``duration``. Put ``-`` in front for descending order.
+            limit: The maximum number of sessions; None for all.
+            whole_sessions: Whether the totals and times of a session cover all its requests, including those
+                outside *time_filter*, instead of only the matching ones. This takes one extra API call per
+                200 sessions.
 
         Raises:
-            FilterError: An argument cannot be used or sent; nothing was sent.
-            TransportError: No response came.
-            APIError: The response holds no sessions.
-            UnexpectedResponse: A server from before 2025-09-22 has more sessions than it returns.
+            FilterError: An argument is invalid or cannot be sent. Nothing was sent.
+            TransportError: No response arrived.
+            APIError: The response contains no sessions.
+            UnexpectedResponse: The server is from before 2025-09-22 and has more sessions than it returns.
 
         >>> from helicone_sessions import HeliconeClient
         >>> from helicone_sessions.testing import FakeHelicone, session
@@ -167,20 +169,21 @@ class Listings:
         search: str = "",
         whole_sessions: bool = False,
     ) -> AsyncGenerator[Session, None]:
-        """The sessions with matching requests, page by page, each once; the newest first.
+        """Iterate over the sessions that have matching requests, newest first and each exactly once.
 
-        The stream has every session that was stored before the call, even if others are stored during it. A
-        session whose place in the list changes during the call can arrive later.
+        The client reads page by page. The stream contains every session that was stored before the call, even
+        if others are stored during it. If the position of a session changes during the call, the session can
+        arrive later than expected.
 
         Args:
-            filter: As in `get_sessions`, as are the other arguments.
+            filter: Conditions on requests and whole sessions, as in `get_sessions`.
             time_filter: The time range of the requests.
-            name: The whole name of the sessions.
-            search: A part of the id or the name.
-            whole_sessions: Return the totals of all requests of the sessions.
+            name: The complete session name.
+            search: A part of the session id or name; case is ignored.
+            whole_sessions: Whether the totals cover all requests of each session, as in `get_sessions`.
 
         Raises:
-            HeliconeError: As in `get_sessions`; earlier pages have been returned.
+            HeliconeError: As in `get_sessions`. Sessions from earlier pages have already been yielded.
 
         >>> from helicone_sessions import HeliconeClient
         >>> from helicone_sessions.testing import FakeHelicone, session
@@ -205,15 +208,16 @@ class Listings:
         name: str | None = None,
         search: str = "",
     ) -> Coroutine[Any, Any, SessionCount]:
-        """The number of sessions with matching requests, and the totals of these requests; await the result.
+        """Count the sessions that have matching requests, and compute the totals of these requests.
 
-        The open-source server fails with conditions on whole sessions such as ``F.session_total_cost > 5``.
+        With conditions on whole sessions, such as ``F.session_total_cost > 5``, the open-source server
+        returns an error.
 
         Args:
-            filter: As in `get_sessions`, as are the other arguments.
+            filter: Conditions on requests and whole sessions, as in `get_sessions`.
             time_filter: The time range of the requests.
-            name: The whole name of the sessions.
-            search: A part of the id or the name.
+            name: The complete session name.
+            search: A part of the session id or name; case is ignored.
 
         Raises:
             HeliconeError: As in `get_sessions`.
@@ -239,15 +243,15 @@ class Listings:
         time_filter: TimeFilter | None = None,
         name_contains: str = "",
     ) -> Coroutine[Any, Any, list[SessionName]]:
-        """The names of the sessions with matching requests; await the result.
+        """Get the names of the sessions that have matching requests.
 
-        The service lists at most 50 names, in no particular order, from requests of the last 150 days (server
-        source). A `HeliconeFilterWarning` reports a list of 50 names.
+        The service returns at most 50 names, in no particular order, from requests of the last 150 days
+        (server source). If it returns 50 names, the client issues a `HeliconeFilterWarning`.
 
         Args:
             filter: Conditions on requests; None for all.
             time_filter: The time range of the requests; None for all time.
-            name_contains: A part of the name; older servers compare the whole name.
+            name_contains: A part of the session name. Older servers match only the complete name.
 
         Raises:
             HeliconeError: As in `get_sessions`.
@@ -287,27 +291,27 @@ class Listings:
         time_filter: TimeFilter | None = None,
         page_size: int = REQUESTS_PAGE,
     ) -> AsyncGenerator[Request, None]:
-        """The matching requests, oldest first, each once.
+        """Iterate over the matching requests, oldest first and each exactly once.
 
-        The stream has every request that was stored before the call, even if others are stored during it.
-        (A request that is stored during the call can come after a later one in the same second.) The client
-        reads pages of *page_size*, and smaller pages if the service cannot answer in time. At the end it
-        compares their number with `count_requests`.
+        The stream contains every request that was stored before the call, even if others are stored during
+        it. A request that is stored during the call may be yielded after a later request of the same second.
+        The client reads pages of *page_size* requests, or smaller pages if the service cannot answer in time.
+        At the end, it compares the number of requests with `count_requests`.
 
         Args:
-            filter: Conditions on requests; None for all. Conditions on sessions are errors.
-            time_filter: The time range of the requests; None for all time until the call.
-            page_size: The number of requests in a page, from 1 to 1,000.
+            filter: Conditions on requests; None for all. Conditions on sessions raise an error.
+            time_filter: The time range of the requests; None for all time up to the call.
+            page_size: The number of requests per page, from 1 to 1,000.
 
         Yields:
-            Requests as dicts under the API's names, unchanged. Bodies are placeholders unless
+            Requests as dicts, exactly as the API returns them. Their bodies are placeholders unless
             ``storage_location`` is ``clickhouse``.
 
         Raises:
-            FilterError: An argument cannot be used or sent; nothing was sent.
+            FilterError: An argument is invalid or cannot be sent. Nothing was sent.
             UnexpectedResponse: The service counts more requests than its pages contain.
-            TransportError: No response came.
-            APIError: The response holds no requests.
+            TransportError: No response arrived.
+            APIError: The response contains no requests.
 
         >>> from helicone_sessions import HeliconeClient
         >>> from helicone_sessions.testing import FakeHelicone, request
@@ -331,10 +335,10 @@ class Listings:
         *,
         time_filter: TimeFilter | None = None,
     ) -> Coroutine[Any, Any, int]:
-        """The number of matching requests; await the result.
+        """Count the matching requests.
 
         Args:
-            filter: Conditions on requests; None for all. Conditions on sessions are errors.
+            filter: Conditions on requests; None for all. Conditions on sessions raise an error.
             time_filter: The time range of the requests; None for all time. The open-source server drops
                 fractions of a second.
 
@@ -380,13 +384,13 @@ class Listings:
 
 @attrs.define(eq=False)
 class _SessionList:
-    """The sessions of a query, read despite the traps of the endpoint.
+    """Reads the sessions of a query, and works around the quirks of the endpoint.
 
     Args:
         ask: Sends a query.
-        query: The query, without offset and limit.
+        query: The query, with no offset or limit.
         can_count: Whether the server can count these sessions.
-        is_whole: Return sessions with all their requests instead of only the matching ones.
+        is_whole: Whether the totals cover all requests of a session instead of only the matching ones.
     """
 
     ask: Ask
@@ -401,7 +405,7 @@ class _SessionList:
         return self.query.filter is not None and self.query.filter.matches_nothing
 
     async def rows(self, page_size: int) -> AsyncGenerator[list[Session], None]:
-        """All sessions, page by page, each once."""
+        """Yield all sessions, page by page, each exactly once."""
         if self.is_empty:
             return
         facts = ListFacts(_identity, _newest_first, self.count, "sessions")
@@ -410,7 +414,7 @@ class _SessionList:
                 yield await self._whole(rows) if self.is_whole else rows
 
     async def _whole(self, rows: list[Session]) -> list[Session]:
-        """The same sessions with all their requests, at any time."""
+        """Replace each session with one whose totals cover all its requests, even outside the time range."""
         whole = {}
         always = TimeFilter(_EPOCH, max(self.query.time_filter.end, datetime.now(UTC) + timedelta(days=1)))
         for place in range(0, len(rows), _IDS_OF_A_QUERY):
@@ -422,14 +426,14 @@ class _SessionList:
         return [whole.get(_identity(row), row) for row in rows]
 
     async def count(self) -> int | None:
-        """The number of sessions, or None if the server does not count them."""
+        """Return the number of sessions, or None if the server cannot count them."""
         if not self.can_count():
             return None
         counted = await _or_none(self.ask(SESSION_COUNT, self.query))
         return None if counted is None else counted.count
 
     async def whole_count(self) -> SessionCount:
-        """The number of sessions, and the totals."""
+        """Return the number of sessions and their totals."""
         if self.is_empty:
             return SessionCount(0, 0.0, 0.0, 0.0, 0.0)
         counted: SessionCount = await self.ask(SESSION_COUNT, self.query)
@@ -441,7 +445,8 @@ class _SessionList:
         if offset == 0:
             self._first_page = keys
             return rows
-        # New sessions can move the first page down to here, but not beyond the end.
+        # New sessions can push the rows of the first page down to this offset, but never past the end of the
+        # list.
         is_repeated = bool(rows) and keys == self._first_page
         if is_repeated and await self._sent(query, _BEYOND_THE_END, limit):
             return await self._end_without_offset(len(rows))
@@ -453,7 +458,7 @@ class _SessionList:
         return rows
 
     async def _end_without_offset(self, given: int) -> list[Session]:
-        """No rows if a server that ignores ``offset`` has already returned all of them."""
+        """Return no rows if a server that ignores ``offset`` has already returned all sessions."""
         if given < DEFAULT_SESSIONS_PAGE:
             return []
         counted = await self.count()
@@ -469,7 +474,7 @@ class _SessionList:
 
 
 def _identity(session: Session) -> bytes:
-    # The names of 100,000 sessions would take several times the memory.
+    # Keep hashes: the names of 100,000 sessions would take several times the memory.
     text = f"{len(session.session_id)} {session.session_id}{session.session_name}"
     return blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
 
@@ -479,7 +484,7 @@ def _newest_first(session: Session) -> float:
 
 
 async def _or_none(answer: Awaitable[Any]) -> Any:
-    """The answer, or None if this server does not return it."""
+    """Await the answer; return None if this server does not support the call."""
     try:
         return await answer
     except (InvalidRequest, QueryFailed, ServerError, RequestTimeout) as error:
@@ -496,7 +501,7 @@ async def _each(pages: AsyncGenerator[list[Session], None]) -> AsyncGenerator[Se
 
 @attrs.frozen
 class _Order:
-    """The order of sessions; missing values are last."""
+    """A sort order of sessions; missing values come last."""
 
     name: str
     is_descending: bool
@@ -548,8 +553,7 @@ async def _requests(
     start, end = (None, None) if time is None else _whole_seconds(time)
     between = partial(_requests_between, given)
     if end is None or end > datetime.now(UTC):
-        # Otherwise requests stored from now on would never end; requests stored before are not newer than
-        # this.
+        # End at the newest request so far. Otherwise new requests could keep the stream from ending.
         newest = attrs.evolve(between(start, end), limit=1, sort="desc")
         rows = await ask(REQUESTS, newest)
         if not rows:
@@ -570,7 +574,7 @@ async def _requests(
         async for rows in pages:
             for row in rows:
                 if _is_within(time, _time(row)):
-                    # Identical queries in progress share the response.
+                    # Copy the row, because identical queries in progress share the response.
                     yield dict(row)
 
 
@@ -608,9 +612,9 @@ def _time(request: Request) -> datetime:
 
 
 def _bounds(time: TimeFilter) -> tuple[Filter, Filter]:
-    """The ends of a time filter as conditions, on whole seconds if the meaning is the same.
+    """Convert a time filter to conditions, with whole seconds where that does not change the meaning.
 
-    Requests are stored to the millisecond, and the server drops fractions of conditions.
+    Requests are stored with milliseconds, but the server drops fractions of a second in conditions.
     """
     created_at = F.request_created_at
     after = time.start - timedelta(microseconds=time.start.microsecond % 1000)
@@ -623,7 +627,7 @@ def _bounds(time: TimeFilter) -> tuple[Filter, Filter]:
 
 
 def _with_fractions(condition: Filter | None, time: TimeFilter) -> Filter | None:
-    """The filter of a query with this time filter; the server drops its fractions of a second."""
+    """Add conditions for the fractions of a second in *time*, which the server drops from a time filter."""
     if not (time.start.microsecond or time.end.microsecond):
         return condition
     return all_of(condition, *_bounds(time))

@@ -1,10 +1,10 @@
-"""Lists in pages, read completely: each row once, however the list changes in the meantime.
+"""Reads paged lists completely, with each row exactly once, even if the list changes during the call.
 
-The server cuts a page first and then removes repetitions, so a page can be shorter than requested although
-more follow; only an empty page is certainly the last. The server orders rows by time, and rows with the same
-time arbitrarily. Rows that are stored during a call, and sessions whose first request is stored during it,
-move other rows. Therefore pages overlap where that is cheap, and an uncertain list is read again until it has
-as many rows as the server counts.
+The server removes duplicate rows only after it has cut a page. A page can therefore be shorter than requested
+even if more rows follow, and only an empty page marks the end of the list. The server sorts rows by time; the
+order of rows with the same time is arbitrary. If rows are stored during the call, including the first
+requests of new sessions, other rows move. For this reason, pages overlap where that is cheap. If rows may be
+missing, the list is read again until it has as many rows as the server counts.
 """
 
 import logging
@@ -18,10 +18,10 @@ from helicone_sessions.errors import HeliconeError, UnexpectedResponse
 from helicone_sessions.transport.retry import takes_too_long
 
 _LOG: Final = logging.getLogger("helicone_sessions")
-# After this many successful pages, the next is larger again.
+# The number of successful pages after which the page size grows again.
 _STEADY: Final = 8
-# A list is read this many times in a row without a new row, if the server counts more rows, and if the
-# server does not count.
+# Reading stops after this many passes in a row without a new row. The first number applies if the server
+# counts more rows, the second if it cannot count.
 _MOST_VAIN_PASSES: Final = 10
 _VAIN_PASSES_WITHOUT_COUNT: Final = 3
 _SECOND: Final = timedelta(seconds=1)
@@ -29,7 +29,7 @@ _SECOND: Final = timedelta(seconds=1)
 Row = TypeVar("Row")
 Query = TypeVar("Query")
 Count = Callable[[], Awaitable[int | None]]
-"""The number of rows on the server; None if the server does not count them."""
+"""Returns the number of rows on the server, or None if the server cannot count them."""
 
 
 @attrs.define(eq=False)
@@ -37,8 +37,8 @@ class Pages(Generic[Query, Row]):
     """Reads pages of a size that the server can answer in time.
 
     Args:
-        read: The rows of a page for a query, an offset and a limit.
-        size: The number of rows to request, at first and at most.
+        read: Returns the rows of a page, given a query, an offset and a limit.
+        size: The initial and maximum number of rows per page.
     """
 
     read: Callable[[Query, int, int], Awaitable[list[Row]]]
@@ -50,10 +50,10 @@ class Pages(Generic[Query, Row]):
         self._now = self.size
 
     async def page(self, query: Query, offset: int) -> tuple[list[Row], int]:
-        """The rows from *offset* on, and the requested number.
+        """Read the rows from *offset* on; return them and the number of rows that was requested.
 
         Raises:
-            HeliconeError: A page of one row fails, or a smaller page would not help.
+            HeliconeError: A page of one row failed, or a smaller page would not help.
         """
         while True:
             size = self._now
@@ -73,13 +73,12 @@ class Pages(Generic[Query, Row]):
 
 @attrs.frozen(eq=False)
 class ListFacts(Generic[Row]):
-    """The properties of a list.
+    """The properties of a list that is read in pages.
 
     Args:
-        key: The identity of a row.
-        rank: The position of a row in the order of the list: greater is later; equal ranks can be in any
-            order.
-        count: The number of rows.
+        key: Returns a value that identifies a row.
+        rank: Returns the sort key of a row. Rows with equal sort keys can be in any order.
+        count: Returns the number of rows.
         what: The noun for the rows in messages.
     """
 
@@ -92,10 +91,10 @@ class ListFacts(Generic[Row]):
 async def every_row(
     pages: Pages[Query, Row], query: Query, facts: ListFacts[Row]
 ) -> AsyncGenerator[list[Row], None]:
-    """All rows of a list, page by page, each row once.
+    """Yield all rows of a list, page by page, each row exactly once.
 
     Raises:
-        UnexpectedResponse: The pages lack rows that the server counts.
+        UnexpectedResponse: The server counts more rows than its pages contain.
         HeliconeError: A page cannot be read.
     """
     seen: set[Any] = set()
@@ -119,9 +118,10 @@ async def every_row(
 
 @attrs.define(eq=False)
 class _Pass(Generic[Query, Row]):
-    """One pass through the pages of a list; `is_certain` says that it cannot have missed a row.
+    """One pass through the pages of a list; if `is_certain` is true, it has missed no rows.
 
-    A careful pass overlaps its pages wherever a new row remains, not only where it is cheap.
+    A normal pass overlaps pages only where that is cheap. A careful pass overlaps them wherever the page
+    still has room for a new row.
     """
 
     pages: Pages[Query, Row]
@@ -130,7 +130,7 @@ class _Pass(Generic[Query, Row]):
     is_careful: bool
     is_certain: bool = True
     _offset: int = 0
-    # The last row of the previous page, and whether that page was shorter than requested.
+    # The rank of the last row of the previous page, and whether that page was shorter than requested.
     _edge: Any = None
     _is_short: bool = True
 
@@ -143,12 +143,12 @@ class _Pass(Generic[Query, Row]):
             self.is_certain &= self._is_short
             raise StopAsyncIteration
         rank = self.facts.rank
-        # Unread rows are at the edge or after it. They can have moved up, but at most to the edge: a page
-        # that begins before the edge lacks none of them.
+        # Unread rows are at the edge or after it. They may have moved up, but no further than the edge, so a
+        # page that begins before the edge misses none of them.
         self.is_certain &= self._offset == 0 or rank(rows[0]) < self._edge
         self._edge = rank(rows[-1])
         self._is_short = len(rows) < size
-        # The page is cut before repeated rows are removed, so a row is at its place here or later.
+        # The server cuts the page before it removes duplicate rows, so a row is at this offset or later.
         overlapping = sum(rank(row) < self._edge for row in rows) - 1
         overlaps = overlapping > 0 if self.is_careful else not self._is_short and overlapping >= size // 2
         self._offset += overlapping if overlaps else size
@@ -156,20 +156,20 @@ class _Pass(Generic[Query, Row]):
 
 
 def second_of(moment: datetime) -> datetime:
-    """The whole second of a time, because conditions on times have no fractions on the server."""
+    """Drop the fraction of a second, as the server does in conditions on times."""
     return moment.replace(microsecond=0)
 
 
 @attrs.frozen(eq=False)
 class TimeOrdered(Generic[Query, Row]):
-    """A list in ascending order of time, with queries for ranges of whole seconds.
+    """A list sorted by ascending time, which can be queried for ranges of whole seconds.
 
     Args:
         pages: Reads the pages.
-        between: The query for the rows from one second on, before another.
-        count: The number of rows of such a query.
-        key: The identity of a row.
-        time: The time of a row.
+        between: Returns the query for the rows from one second (included) to another (excluded).
+        count: Returns the number of rows for such a query.
+        key: Returns a value that identifies a row.
+        time: Returns the time of a row.
         what: The noun for the rows in messages.
     """
 
@@ -181,23 +181,23 @@ class TimeOrdered(Generic[Query, Row]):
     what: str
 
     async def rows(self, start: datetime | None, end: datetime | None) -> AsyncGenerator[list[Row], None]:
-        """All rows of the range in their order, page by page, each row once.
+        """Yield all rows of a time range in order, page by page, each row exactly once.
 
-        A page at offset 0 has every row before its last second. So the next page begins with that second,
-        and only a second that fills a page needs an offset.
+        A page at offset 0 contains every row before the last second of the page. Therefore the next page
+        starts with that second, and an offset is needed only if the rows of one second fill a page.
 
         Args:
             start: The first second; None for no limit.
             end: The second after the last; None for no limit.
 
         Raises:
-            UnexpectedResponse: The pages lack rows that the server counts.
+            UnexpectedResponse: The server counts more rows than its pages contain.
             HeliconeError: A page cannot be read.
         """
         whole = self.between(start, end)
         expected = await self.count(whole)
         found = 0
-        # The rows of the second with which the next page begins.
+        # The keys of the rows already read from the second with which the next page starts.
         recent: set[Any] = set()
         while True:
             query = self.between(start, end)
@@ -229,7 +229,7 @@ class TimeOrdered(Generic[Query, Row]):
         return not (await self.pages.page(query, offset))[0]
 
     async def _check_missing(self, whole: Query, found: int) -> None:
-        # Rows may have been deleted meanwhile.
+        # Rows may have been deleted since they were counted.
         expected = await self.count(whole)
         if expected is not None and found < expected:
             raise _incomplete(self.what, found, expected)
@@ -238,7 +238,7 @@ class TimeOrdered(Generic[Query, Row]):
         return expected is None or found >= expected
 
     def _check_start(self, first: datetime, start: datetime | None) -> None:
-        # Otherwise the same page would come again and again.
+        # Otherwise the loop would read the same page forever.
         if start is not None and first < start:
             raise UnexpectedResponse(
                 f"the server ignores conditions on the time of {self.what}:"
@@ -258,7 +258,7 @@ class TimeOrdered(Generic[Query, Row]):
 
 
 def _incomplete(what: str, found: int, expected: int | None) -> UnexpectedResponse:
-    """The error for missing rows."""
+    """Build the error for missing rows."""
     return UnexpectedResponse(
         f"the service counts {expected or 0:,} {what}, and its pages contain only {found:,}",
         status=200,

@@ -1,4 +1,4 @@
-"""Rate limits: the policies of the caller (`Pace`) and the service (`Window`), and the gate for queries."""
+"""The rate limits of the caller (`Pace`) and the service (`Window`), and the gate that applies them."""
 
 import asyncio
 import logging
@@ -21,26 +21,28 @@ from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages.protocol import retry_after
 
 LONGEST_WINDOW: Final = 3600.0
-"""The longest window, in seconds, that queries wait for; longer waits are errors."""
+"""The longest rate-limit window, in seconds, that queries wait for. A longer wait raises an error."""
 
-# The number of requests before the first response, because the service may have a low limit.
+# The number of requests that may be sent before the first response: the limit of the service may be low.
 _UNKNOWN: Final = 8.0
-# A server that counts in milliseconds can see the same moment one millisecond earlier.
+# The clock of a server that counts in milliseconds can be a millisecond behind.
 _MARGIN: Final = 0.001
-# The precision of the reset in seconds after refusals, and the number of refusals that finding it may take.
+# After a refusal, the search for the exact reset stops at this precision in seconds, or after this many
+# refusals.
 _EXACT: Final = 0.02
 _TRIALS: Final = 8
-# The longest pause, in seconds, after a refusal without one; several outlast a window of 300 seconds.
+# The longest pause, in seconds, after a refusal that requests none. Several of them outlast a 300-second
+# window.
 _LONGEST_PAUSE: Final = 60.0
 _NUMBER: Final = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*(?:[,;]|$)")
 _LENGTH: Final = re.compile(r";\s*w=(\d{1,6})\b")
 
 
 def check_seconds(argument: str, value: object) -> float:
-    """A number of seconds above 0.
+    """Check that *value* is a number of seconds above 0, and return it.
 
     Raises:
-        ConfigurationError: It is something else.
+        ConfigurationError: The value is invalid.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
         raise ConfigurationError(
@@ -50,10 +52,10 @@ def check_seconds(argument: str, value: object) -> float:
 
 
 def check_count(argument: str, value: object, *, least: int = 1) -> int:
-    """A whole number of at least *least*.
+    """Check that *value* is a whole number of at least *least*, and return it.
 
     Raises:
-        ConfigurationError: It is something else.
+        ConfigurationError: The value is invalid.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigurationError(
@@ -72,17 +74,17 @@ def _seconds(_owner: object, field: "attrs.Attribute[Any]", value: object) -> No
 
 @attrs.frozen
 class RateLimit:
-    """Your own rate limit: at most *requests* in any *per* seconds.
+    """A rate limit that the client applies: at most *requests* in any span of *per* seconds.
 
-    It applies in addition to the service's limit. The defaults are the limit of Helicone's free tier (server
-    source of July 2026); paid tiers have 10,000 requests in 300 seconds, and self-hosted servers from before
-    October 2025 have 200 in 60 seconds.
+    It applies in addition to the limit of the service. The defaults equal the limit of Helicone's free tier
+    (server source of July 2026). Paid tiers allow 10,000 requests in 300 seconds, and self-hosted servers
+    from before October 2025 allow 200 in 60 seconds.
 
     Args:
-        requests: The number of requests, for all endpoints of the organisation together.
-        per: The length of the span in seconds.
-        burst: The number of requests that may be sent at once; the rest is spread evenly. 1 spreads all of
-            them. By default all may be sent at once.
+        requests: The number of requests, counted over all endpoints together.
+        per: The length of the time span, in seconds.
+        burst: The number of requests that may be sent at once. The remaining requests are spread evenly. With
+            1, all requests are spread evenly. By default, all requests may be sent at once.
 
     Raises:
         ConfigurationError: A number is out of range.
@@ -107,68 +109,74 @@ class Pace:
         self._even_at = float("-inf")
 
     def wait(self, now: float) -> float:
-        """Seconds until the next request may be sent; 0 for now."""
+        """Return the seconds until the next request may be sent; 0 if it may be sent now."""
         waits = [0.0, self._even_at - self._tolerance - now]
         if len(self._taken) == self._taken.maxlen:
             waits.append(self._taken[0] + self._per - now)
         return max(waits)
 
     def take(self, now: float) -> None:
-        """Count a request that goes now."""
+        """Count a request that is sent now."""
         self._taken.append(now)
         self._even_at = max(now, self._even_at) + self._step
 
 
 @attrs.define(eq=False)
 class Window:
-    """The rate limit of the service, as its responses describe it, and the remaining requests.
+    """Tracks the service's rate limit and the remaining requests, as responses announce them.
 
-    The service counts in fixed windows: a number of requests until a reset, then as many again. Each
-    response states the remaining number and the seconds until the reset (``RateLimit-*``; observed,
-    open-source server of July 2026: 1,000 requests in 300 seconds on the free tier). Windows of up to an
-    hour work.
+    The service counts requests in fixed windows: after each reset, the same number is allowed again. Each
+    response states the number of remaining requests and the seconds until the reset in its ``RateLimit-*``
+    headers. In July 2026, the open-source server allowed 1,000 requests in 300 seconds on the free tier
+    (observed). Windows of up to an hour are supported.
 
-    Requests are sent immediately while any remain, and then wait for the reset. After a refusal, requests are
-    sent one at a time until a response shows that there is room again.
+    While requests remain, they are sent immediately. Once the window is used up, they wait for the reset.
+    After a refusal, requests are sent one at a time until a response shows that there is room again.
     """
 
-    # The requests in progress. Responses that were computed before these arrived do not include them.
+    # The number of requests in progress. Responses that the service computed before these arrived do not
+    # count them.
     in_flight: int = attrs.field(default=0, init=False)
-    # The length of a window in seconds, from the latest response; None if no response states it.
+    # The length of a window in seconds, as in the latest response; None if no response has stated it.
     _length: float | None = attrs.field(default=None, init=False)
-    # The first response shows whether there is a limit.
+    # False until the first response shows whether there is a limit.
     _has_answered: bool = attrs.field(default=False, init=False)
-    # The requests of the next window; None if the service names no limit.
+    # The number of requests in a window; None if the service announces no limit.
     _limit: float | None = attrs.field(default=None, init=False)
-    # The lowest number in this window, because responses overtake each other and other processes send too.
+    # The lowest number of remaining requests seen in this window: responses can arrive out of order, and
+    # other processes send requests too.
     _remaining: float = attrs.field(default=0.0, init=False)
-    # The reset comes in whole seconds, rounded up: one response leaves one second open, several narrow it
-    # down.
+    # The service rounds the reset up to whole seconds. One response gives a range of one second, and several
+    # narrow it down.
     _resets_after: float = attrs.field(default=-math.inf, init=False)
     _resets_before: float = attrs.field(default=-math.inf, init=False)
-    # Responses to earlier requests may describe an older window.
+    # Responses to requests sent before this time may describe an older window.
     _opened_at: float = attrs.field(default=-math.inf, init=False)
-    # The service requested a pause (Retry-After), or refused without a length.
+    # The end of a pause, which the service requested (Retry-After) or which follows a refusal without that
+    # header.
     _closed_until: float = attrs.field(default=-math.inf, init=False)
-    # Refusals since the last success or reset; they cause single requests, and pauses that double.
+    # The number of refusals since the last success or reset. After a refusal, requests are sent one at a
+    # time, and the pauses double.
     _refusals: int = attrs.field(default=0, init=False)
-    # Refusals of requests that were sent before this moment belong to the same wave.
+    # Refusals of requests sent before this time count as part of the same refusal.
     _refused_at: float = attrs.field(default=-math.inf, init=False)
-    # Processes that were refused together must not return together.
+    # Adds jitter, so that processes that were refused together do not retry together.
     _random: Callable[[], float] = random.random
 
     @property
     def announced(self) -> RateLimit | None:
-        """The limit as the latest response describes it."""
+        """The limit that the latest response announced."""
         if self._length is None or self._limit is None:
             return None
         return RateLimit(int(self._limit), self._length)
 
     def wait(self, now: float) -> float:
-        """Seconds until the next request may be sent: 0 for now, infinite if only a response can show it.
+        """Return the seconds until the next request may be sent.
+
+        The result is 0 if it may be sent now, and infinity if that depends on the next response.
 
         Args:
-            now: The current second.
+            now: The current time, in seconds.
         """
         if now < self._closed_until:
             return self._closed_until - now
@@ -182,14 +190,14 @@ class Window:
             room = _UNKNOWN if self._limit is None else self._limit
         if self.in_flight + 1 <= room:
             return 0.0
-        # The responses to the requests in progress show whether there is room.
+        # Responses to the requests in progress will show whether there is room.
         return math.inf if self.in_flight else self._resets_before - now
 
     def _trial_at(self) -> float:
-        """The moment for a single request after a refusal.
+        """Return the time at which to try a single request after a refusal.
 
-        Other processes know the reset too, and can spend the whole window within the second that one
-        response leaves open. Halving that second finds the reset after a few more refusals.
+        One response gives the reset only to the second, and within that second other processes can use up the
+        whole window. A binary search finds the exact reset after a few more refusals.
         """
         if self._limit is None or self._remaining >= 1:
             return -math.inf
@@ -198,18 +206,18 @@ class Window:
         return (self._resets_after + self._resets_before) / 2
 
     def ended(self) -> None:
-        """Count the end of a request without a response."""
+        """Count a request as finished without a response."""
         if self.in_flight:
             self.in_flight -= 1
 
     def answered(self, status: int, headers: Mapping[str, str], sent_at: float, now: float) -> None:
-        """Count the end of a request, and learn from its response.
+        """Count a request as finished and update the state from its response.
 
         Args:
-            status: Its HTTP status.
-            headers: Its headers.
-            sent_at: The second at which its request was sent.
-            now: The current second.
+            status: The HTTP status of the response.
+            headers: The headers of the response.
+            sent_at: The time at which the request was sent, in seconds.
+            now: The current time, in seconds.
         """
         if self.in_flight:
             self.in_flight -= 1
@@ -221,7 +229,7 @@ class Window:
                 return
             self._learn(headers, remaining, after, before, now)
         elif status >= 500:
-            # A gateway's page has no figures of the service.
+            # A response from a gateway has no rate-limit headers of the service.
             self._pause(retry_after(headers), now)
             return
         self._has_answered = True
@@ -233,14 +241,14 @@ class Window:
     def _learn(
         self, headers: Mapping[str, str], remaining: float, after: float, before: float, now: float
     ) -> None:
-        """Adopt the figures of a response whose window resets between two times."""
+        """Update the state from a response that puts the reset between *after* and *before*."""
         limit, length = _policy(headers.get("RateLimit-Limit"), headers.get("RateLimit-Policy"))
         if length and limit >= 1:
             self._length = length
         if after < self._resets_before and before > self._resets_after:
             after, before = max(after, self._resets_after), min(before, self._resets_before)
         else:
-            # A new window or another limit, with an unknown reset.
+            # This is a new window or another limit, and its exact reset is not known yet.
             self._opened_at, self._remaining, self._refusals = now, math.inf, min(1, self._refusals)
             if length is not None and before > self._resets_after:
                 # The new window began at the last reset or later.
@@ -250,18 +258,19 @@ class Window:
         self._limit = limit if limit >= 1 else max(1.0, self._limit or 0.0, remaining)
 
     def _refused(self, asked: float | None, sent_at: float, now: float) -> None:
-        # Requests in progress together are refused together, and count as one refusal.
+        # If several requests in progress are refused together, they count as one refusal.
         is_first = sent_at >= self._refused_at
         if is_first:
             self._refusals += 1
             self._refused_at = now
         if self._waits_for_reset(now):
-            # The headers state the reset more exactly than Retry-After, unless it means something else.
+            # The headers state the reset more exactly than Retry-After. If the two differ by more than a
+            # second, Retry-After has another reason.
             if asked is not None and now + asked > self._resets_before + 1:
                 self._pause(asked, now)
             return
         pause = asked or 0.0
-        # A service that refuses again after the requested pause needs a longer one.
+        # If the service refuses again after the pause it requested, wait longer than it requests.
         if is_first and (asked is None or self._refusals > 1):
             longest = min(_LONGEST_PAUSE, 2.0 ** min(self._refusals, 10))
             pause = max(pause, longest * (1 + self._random()) / 2)
@@ -275,35 +284,36 @@ class Window:
             self._closed_until = max(self._closed_until, now + seconds)
 
 
-# Nearly every response repeats the headers of an earlier one.
+# Cached because nearly every response repeats the headers of an earlier one.
 @lru_cache(maxsize=64)
 def _policy(limit: str | None, policy: str | None) -> tuple[float, float | None]:
-    """The requests of a window (0 if missing) and its length in seconds (None if missing)."""
+    """Return the requests per window (0 if missing) and its length in seconds (None if missing)."""
     length = None if policy is None else _LENGTH.search(policy)
     return _number(limit) or _number(policy) or 0.0, None if length is None else float(length[1])
 
 
 @lru_cache(maxsize=1024)
 def _number(text: str | None) -> float | None:
-    """The number at the start of a header, as in ``1000;w=300``."""
+    """Return the number at the start of a header such as ``1000;w=300``."""
     found = None if text is None else _NUMBER.match(text)
     return None if found is None else float(found[1])
 
 
 Limit = RateLimit | AbstractAsyncContextManager[Any]
 
-# Seconds without news after which requests in progress count as lost, for example with a stopped loop.
+# The number of seconds without a response after which requests in progress are considered lost, for example
+# because their event loop has stopped.
 _PATIENCE: Final = 120.0
-# Shorter waits are not logged, and a wait that grows by less counts as the same wait.
+# Waits shorter than this are not logged, and a wait that grows by less is not reported again.
 _NOTABLE: Final = 1.0
 _LOG: Final = logging.getLogger("helicone_sessions")
 
 
 def check_limit(value: Any) -> Limit | None:
-    """A `RateLimit`, a reusable context manager, or None.
+    """Check that *value* is a `RateLimit`, a reusable async context manager or None, and return it.
 
     Raises:
-        ConfigurationError: It is something else.
+        ConfigurationError: The value is invalid.
     """
     if hasattr(value, "gen"):
         raise ConfigurationError(
@@ -322,17 +332,17 @@ def check_limit(value: Any) -> Limit | None:
 
 
 class Budget:
-    """The shared state of all clients in this process with one key for one service."""
+    """The rate-limit state shared by all clients in this process that use the same key and service."""
 
     def __init__(self) -> None:
         self.window = Window()
-        # Clients can run on the loops of several threads.
+        # Clients can run in several threads, each with its own event loop.
         self.lock = threading.Lock()
         self.waiting: set[Gate] = set()
         self.paces: dict[RateLimit, Pace] = {}
 
     def try_take(self, now: float, pace: Pace | None) -> float:
-        """Count a request that goes now, or return the seconds until one may be sent."""
+        """Count a request and return 0 if it may be sent now; otherwise return the seconds until it may."""
         window = self.window
         with self.lock:
             seconds = window.wait(now)
@@ -345,7 +355,7 @@ class Budget:
             return seconds
 
 
-# Two threads that miss the cache at once would otherwise create two objects.
+# Without the lock, two threads that miss the cache at the same time would create two objects.
 _SHARING = threading.Lock()
 
 
@@ -361,22 +371,22 @@ def _shared(account: Hashable, clock: Clock, limit: RateLimit | None) -> tuple[B
 
 
 def _start_over() -> None:
-    """Forget requests in progress in a child process, where there are none."""
+    """Reset the count of requests in progress in a forked process, which has none."""
     _budget.cache_clear()
     _SHARING.release()
 
 
 if hasattr(os, "register_at_fork"):
-    # Taken around the fork, because a thread that holds the lock would not exist in the child.
+    # Hold the lock during the fork. If another thread held it then, the child could never acquire it.
     os.register_at_fork(before=_SHARING.acquire, after_in_parent=_SHARING.release, after_in_child=_start_over)
 
 
 class Gate:
-    """The line where queries wait before each attempt, first come, first served.
+    """The gate at which queries wait before each attempt; they pass in order of arrival.
 
     Args:
-        account: Identifies one key for one service.
-        clock: The clock of all waits.
+        account: Identifies the key and the service.
+        clock: The clock that measures the waits.
         limit: A `RateLimit`, or an async context manager to enter around each attempt.
     """
 
@@ -387,21 +397,24 @@ class Gate:
         self._budget, self._pace = _shared(account, clock, pace)
         self._line: deque[_Waiter] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
-        # Checks the line again when the first query may go, or when no response can be expected.
+        # Checks the line again when the first query may pass, or when a response is no longer expected.
         self._timer: asyncio.Task[None] | asyncio.TimerHandle | None = None
         self._logged_until = -math.inf
         self._is_shut = False
 
     @property
     def announced(self) -> RateLimit | None:
-        """The limit of the service, as its latest response describes it."""
+        """The limit that the service announced in its latest response."""
         return self._budget.window.announced
 
     def try_enter(self, until: float = math.inf) -> bool:
-        """Take a turn if no query waits and there is room; `answered` or `left` returns it.
+        """Try to pass the gate, and return whether that was possible.
+
+        This is possible if there is room and no other query is waiting. If the gate was passed, call
+        `answered` or `left` when the attempt ends.
 
         Args:
-            until: The time by which the query needs room.
+            until: The latest time at which the query may pass, in seconds.
         """
         if self._line or self._is_shut:
             return False
@@ -409,17 +422,19 @@ class Gate:
         return now < until and self._budget.try_take(now, self._pace) <= 0
 
     async def enter(self, until: float = math.inf, on_wait: Callable[[float], None] | None = None) -> bool:
-        """Wait for a turn and for room, and take it; `answered` or `left` returns it.
+        """Wait until the query may pass the gate.
+
+        Call `answered` or `left` when the attempt ends.
 
         Args:
-            until: The time by which the query needs room.
-            on_wait: Called with the seconds of each wait of a known length.
+            until: The latest time at which the query may pass, in seconds.
+            on_wait: Called with the length of each wait in seconds, once it is known.
 
         Returns:
-            Whether the query has a turn; False as soon as there cannot be room in time.
+            True when the query may pass, or False as soon as it is clear that there will be no room in time.
 
         Raises:
-            ConfigurationError: The client was closed meanwhile.
+            ConfigurationError: The client was closed during the wait.
         """
         if self._is_shut:
             raise _closed()
@@ -438,7 +453,7 @@ class Gate:
             if waiter.verdict:
                 self.left()
             waiter.verdict = False
-            # It may have been the first, for which the timer was set.
+            # The query may have been first in line, and the timer is set for the first one.
             self._admit()
             raise
         if self._is_shut and not waiter.verdict:
@@ -446,7 +461,7 @@ class Gate:
         return waiter.verdict
 
     def _admit(self) -> None:
-        """Admit as many queries as there is room for, and set the timer for the next."""
+        """Admit as many queries as there is room for, and set the timer for the next one."""
         now, seconds = self.clock.now(), math.inf
         while self._line:
             first = self._line[0]
@@ -459,7 +474,7 @@ class Gate:
         self._set_timer(now, seconds)
 
     def _tell_waiting(self, now: float, seconds: float) -> None:
-        """Reject queries whose deadline comes earlier, and report the wait to the others."""
+        """Reject the queries whose deadline the wait would exceed, and report the wait to the others."""
         for waiter in self._line:
             if waiter.until <= (now if seconds == math.inf else now + seconds):
                 waiter.decide(False)
@@ -477,7 +492,8 @@ class Gate:
             self._log(now, seconds)
             self._timer = self._loop.create_task(self._look_after(now + seconds))
         else:
-            # Only a response can show it. It comes in real time, so a virtual clock must not run ahead.
+            # The length of the wait depends on a response. Responses arrive in real time, so a virtual clock
+            # must not run ahead.
             until = min(waiter.until for waiter in self._line)
             self._timer = self._loop.call_later(min(_PATIENCE, until - now), self._give_up, until, now)
 
@@ -487,7 +503,7 @@ class Gate:
         self._admit()
 
     def _give_up(self, until: float, since: float) -> None:
-        """Handle the lack of a response: a deadline has passed, or the requests in progress are lost."""
+        """Stop waiting for a response: a deadline has passed, or the requests in progress are lost."""
         self._timer = None
         if until - since > _PATIENCE:
             with self._budget.lock:
@@ -504,27 +520,30 @@ class Gate:
             _LOG.info("requests wait %.1f s for the rate limit", seconds)
 
     def look_again(self) -> None:
-        """Admit the queries that have room now; callable from any thread."""
+        """Admit queries if there is room now.
+
+        This method can be called from any thread.
+        """
         if self._loop is not None:
-            # A loop that was closed meanwhile has no queries in line.
+            # If the loop has been closed in the meantime, none of its queries are in line.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._admit)
 
     def shut(self) -> None:
-        """Close the gate: each query in line, now or later, ends with a `ConfigurationError`."""
+        """Close the gate: queries that are waiting now, or arrive later, raise a `ConfigurationError`."""
         self._is_shut = True
         for waiter in self._line:
             waiter.decide(False)
         self._admit()
 
     def left(self) -> None:
-        """Count the end of a request without a response."""
+        """Count a request as finished without a response."""
         with self._budget.lock:
             self._budget.window.ended()
         self._announce()
 
     def answered(self, status: int, headers: Mapping[str, str], sent_at: float) -> None:
-        """Learn from the response to a request that was sent at *sent_at*."""
+        """Update the state from the response to a request that was sent at *sent_at*."""
         budget = self._budget
         with budget.lock:
             budget.window.answered(status, headers, sent_at, self.clock.now())
@@ -547,13 +566,13 @@ class _Waiter:
     """One query in line.
 
     Args:
-        loop: Its loop.
-        until: Its deadline.
+        loop: The event loop of the query.
+        until: The deadline of the query.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, until: float) -> None:
         self.until = until
-        # True if the query may go, False if it has to give up.
+        # True if the query may pass, False if it must give up, None while neither is decided.
         self.verdict: bool | None = None
         self._loop = loop
         self._woken: asyncio.Future[None] | None = None
@@ -561,7 +580,7 @@ class _Waiter:
         self._heard_until = -math.inf
 
     async def woken(self) -> None:
-        """Wait for a verdict or for news."""
+        """Wait until there is a verdict or a wait to report."""
         self._woken = self._loop.create_future()
         await self._woken
 
@@ -570,18 +589,18 @@ class _Waiter:
             self._woken.set_result(None)
 
     def decide(self, verdict: bool) -> None:
-        """End the wait."""
+        """Set the verdict and wake the query."""
         self.verdict = verdict
         self._wake()
 
     def hear(self, now: float, seconds: float) -> None:
-        """Report the length of the wait in seconds; only a longer wait than before is news."""
+        """Record the length of the wait in seconds, and wake the query if it is longer than before."""
         if now + seconds > self._heard_until + _NOTABLE:
             self._heard_until = now + seconds
             self._news = seconds
             self._wake()
 
     def news(self) -> float | None:
-        """The seconds to report, once."""
+        """Return the wait in seconds if it has not been reported yet, otherwise None."""
         news, self._news = self._news, None
         return news

@@ -1,4 +1,7 @@
-"""The failures to retry, and the waits: a pure policy without a clock."""
+"""The retry policy: which failures to retry, and how long to wait.
+
+The policy is pure and uses no clock.
+"""
 
 import random
 import re
@@ -19,21 +22,25 @@ from helicone_sessions.errors import (
 )
 from helicone_sessions.transport.rate_limit import LONGEST_WINDOW
 
-# The service forwards ClickHouse's text; only these words name a transient cause.
+# The service passes on ClickHouse's error text. Only these words indicate a transient cause.
 _PASSING: Final = re.compile(
     r"\b(timed[ -]out|(socket_)?timeout(_exceeded)?|too many simultaneous|memory limit"
     r"|connection (refused|reset)|ECONNREFUSED|ECONNRESET|ETIMEDOUT)\b",
     re.IGNORECASE,
 )
 _OF_SIZE: Final = re.compile(r"\b(timed[ -]out|timeout(_exceeded)?|memory limit)\b", re.IGNORECASE)
-# Quoted text is part of the query, which can hold such words too.
+# Quoted text comes from the query, which can contain such words as well.
 _QUOTED: Final = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`""")
-# The server timed out before the request arrived, or does not accept it so early in a connection.
+# 408: the server timed out before the request arrived. 425: the server does not accept requests so early in a
+# connection.
 _PASSING_STATUSES: Final = (408, 425)
 
 
 def is_transient(error: HeliconeError) -> bool:
-    """Whether a retry may succeed; retries do no harm, because the POST only reads."""
+    """Whether a retry may succeed.
+
+    Retries are safe because the POST requests only read.
+    """
     if isinstance(error, QueryFailed) or (isinstance(error, ServerError) and error.is_lasting):
         return bool(_PASSING.search(_QUOTED.sub("", error.message)))
     if isinstance(error, ServerError):
@@ -48,7 +55,7 @@ def is_transient(error: HeliconeError) -> bool:
 
 
 def takes_too_long(error: HeliconeError) -> bool:
-    """Whether a query for fewer rows may succeed instead.
+    """Whether the query may succeed if it requests fewer rows.
 
     >>> takes_too_long(ServerError("a gateway's timeout", status=504))
     True
@@ -66,17 +73,20 @@ def takes_too_long(error: HeliconeError) -> bool:
 
 @attrs.frozen
 class RetryPolicy:
-    """The number of retries, and the waits before them.
+    """Decides how often to retry and how long to wait.
 
     Args:
-        max_retries: The number of retries of a query.
-        deadline: Seconds for a query with all its attempts and waits, or None.
-        first_wait: The longest wait before the first retry, in seconds; it doubles with each retry.
-        longest_wait: The largest of these waits, in seconds.
-        longest_asked: The longest wait, in seconds, that the service may request; a longer one is an error.
-        patience: Seconds after which a query that was only refused becomes an error. With windows of up to
-            an hour, a query gets through long before that, even if other processes use up the limit.
-        random: A number from 0 to 1 for jitter, so that clients that failed together do not return together.
+        max_retries: The maximum number of retries per query.
+        deadline: The time limit of a query with all its attempts and waits, in seconds, or None.
+        first_wait: The maximum wait before the first retry, in seconds. It doubles with each retry.
+        longest_wait: The limit to which that maximum grows, in seconds.
+        longest_asked: The longest wait, in seconds, that the service may request. If it requests a longer
+            one, the query fails.
+        patience: The time in seconds after which a query fails if the rate limit has refused all its
+            attempts. With windows of up to an hour, a query succeeds long before that, even if other
+            processes use up the limit.
+        random: Returns a number from 0 to 1. It adds jitter, so that clients that failed together do not
+            retry together.
     """
 
     max_retries: int = 4
@@ -88,10 +98,10 @@ class RetryPolicy:
     random: Callable[[], float] = random.random
 
     def wait(self, error: HeliconeError, retries: int) -> float | None:
-        """Seconds to wait before the next retry, or None if the error is final.
+        """Return the seconds to wait before the next retry, or None if the error is final.
 
         Args:
-            error: The outcome of the latest attempt.
+            error: The error of the latest attempt.
             retries: The number of retries so far.
         """
         if retries >= self.max_retries or isinstance(error, RateLimited) or not is_transient(error):
@@ -100,24 +110,24 @@ class RetryPolicy:
         asked: float | None = getattr(error, "retry_after", None)
         if asked is None:
             return wait
-        # An earlier retry would be refused again, so jitter only adds.
+        # A retry before the requested time would be refused again, so jitter is only added.
         return asked + wait if asked <= self.longest_asked else None
 
     def outlasts(self, error: RateLimited, elapsed: float) -> bool:
-        """Whether the query waits until the rate limit admits it.
+        """Whether the query should keep waiting for the rate limit after a refusal.
 
         Args:
             error: The refusal.
-            elapsed: Seconds since the query began.
+            elapsed: The seconds since the start of the query.
         """
         return elapsed < self.patience and (error.retry_after or 0.0) <= self.longest_asked
 
     def time_limit(self, timeout: float, left: float) -> tuple[float, str, float]:
-        """Seconds for an attempt, with the name and the length of the limit that sets them.
+        """Return the seconds for an attempt, and the name and length of the limit that determines them.
 
         Args:
-            timeout: Seconds for one attempt.
-            left: Seconds until the deadline, infinite without one.
+            timeout: The time limit of one attempt, in seconds.
+            left: The seconds until the deadline, or infinity if there is none.
         """
         if self.deadline is None or timeout <= left:
             return timeout, "timeout", timeout

@@ -1,7 +1,7 @@
-"""Reads the bodies of requests, which have signed addresses outside the service.
+"""Reads request and response bodies, which are stored outside the service under signed URLs.
 
-The addresses come from the service, so they are not trusted: requests to them carry no key, go only to public
-addresses over https, and accept responses of a limited size.
+The client does not trust these URLs, because they come from the service. It sends no key with the requests,
+connects only to public addresses over https, and limits the size of the responses.
 """
 
 import asyncio
@@ -26,15 +26,15 @@ _PIECE: Final = 64 * 1024
 _MOST_REDIRECTS: Final = 3
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _SECONDS: Final = 60.0
-# Seconds before each retry.
+# The seconds to wait before each retry.
 _WAITS: Final = (0.5, 2.0)
 
 
 class BodyUnavailable(Exception):
-    """A body that cannot be read.
+    """Raised when a body cannot be read.
 
     Args:
-        reason: The problem, without the address, which is a secret.
+        reason: The problem. It must not contain the URL, which is a secret.
         is_transient: Whether a retry may succeed.
     """
 
@@ -49,9 +49,9 @@ class SignedBody:
     """The bodies of a request.
 
     Args:
-        request: The body of the request: text, or JSON.
-        response: The body of the response: text, or JSON.
-        size: The number of bytes of both.
+        request: The request body, as text or JSON.
+        response: The response body, as text or JSON.
+        size: The total size of both in bytes.
     """
 
     request: Any
@@ -63,8 +63,9 @@ class SignedBodies:
     """A reader of bodies; use it with ``async with``.
 
     Args:
-        settings: The address of the service, whose host may use http and a private address, and the proxy.
-        most_bytes: The size of the largest body.
+        settings: The address of the service, and the proxy. The host of the service may use http and a
+            private address.
+        most_bytes: The maximum size of a body, in bytes.
     """
 
     def __init__(self, settings: Settings, *, most_bytes: int = _MOST_BYTES) -> None:
@@ -93,7 +94,7 @@ class SignedBodies:
             await self._session.close()
 
     async def read(self, address: object) -> SignedBody:
-        """The bodies of a request.
+        """Read the bodies of a request.
 
         Args:
             address: The ``signed_body_url`` of a request.
@@ -128,7 +129,7 @@ class SignedBodies:
         raise BodyUnavailable("too many redirects")
 
     async def _get(self, url: URL) -> bytearray | str:
-        """The body, or the address of a redirect."""
+        """Return the body, or the target of a redirect."""
         assert self._session is not None
         async with self._session.get(
             url, allow_redirects=False, proxy=self._proxy if url.host != self._host else None
@@ -161,7 +162,7 @@ class SignedBodies:
 
 
 class _PublicResolver(AbstractResolver):
-    """Resolves hosts, and rejects hosts with an address that is not public.
+    """Resolves hosts, and rejects a host if any of its addresses is not public.
 
     Args:
         trusted: Hosts that may have any address.
@@ -175,7 +176,7 @@ class _PublicResolver(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         found = await self._resolver.resolve(host, port, family)
-        # All of them, because the connector takes any that answers.
+        # Check all addresses, because the connector may use any of them.
         if host not in self._trusted and any(_is_private(one["host"]) for one in found):
             raise BodyUnavailable("a private address")
         return found
@@ -185,7 +186,7 @@ class _PublicResolver(AbstractResolver):
 
 
 def _is_private(host: str) -> bool:
-    """Whether the host is a numeric address that is not public.
+    """Whether the host is a numeric IP address that is not public.
 
     >>> [_is_private(host) for host in ("10.0.0.1", "::1", "2130706433", "8.8.8.8", "example.com")]
     [True, True, True, False, False]
@@ -193,7 +194,7 @@ def _is_private(host: str) -> bool:
     try:
         address = ip_address(host)
     except ValueError:
-        # aiohttp does not look such numbers up, and the system reads 2130706433 as 127.0.0.1.
+        # aiohttp does not resolve such numbers, and the operating system reads 2130706433 as 127.0.0.1.
         return ":" in host or host.replace(".", "").isdigit()
     if isinstance(address, IPv6Address):
         address = address.ipv4_mapped or address.sixtofour or address

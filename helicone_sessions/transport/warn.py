@@ -1,4 +1,4 @@
-"""Warnings about filters that the service reads differently, once for each place in the caller's code."""
+"""Issues warnings about filters that the service reads differently, once per line of the caller's code."""
 
 import asyncio
 import inspect
@@ -33,15 +33,15 @@ class Place:
 
 
 def callers_place() -> Place:
-    """The nearest line outside this package and asyncio."""
-    frame = sys._getframe(1)  # noqa: SLF001 - the one way to the caller, as warnings itself takes it
+    """Find the innermost line of the call stack outside this package and asyncio."""
+    frame = sys._getframe(1)  # noqa: SLF001 - the only way to find the caller; warnings does the same
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _INSIDE:
         frame = frame.f_back
     return Place(frame.f_code.co_filename, frame.f_lineno, frame.f_globals)
 
 
 def marked_as_coroutine_function(function: Function) -> Function:
-    """Mark *function*, which returns a coroutine, as a coroutine function, as `unittest.mock` expects."""
+    """Mark *function*, which returns a coroutine, as a coroutine function for `unittest.mock`."""
     if sys.version_info >= (3, 12):
         return inspect.markcoroutinefunction(function)
     # The equivalent of markcoroutinefunction() on 3.11.
@@ -54,12 +54,12 @@ def _utc_now() -> datetime:
 
 
 class FilterWarnings:
-    """Reports the cautions of queries, as the client's ``cautions=`` says.
+    """Reports the cautions of queries according to the client's option ``cautions=``.
 
     Args:
-        mode: ``"warn"`` issues warnings, ``"error"`` rejects a query that the server would read
-            differently, ``"ignore"`` does neither.
-        now: Returns the time of day, with its zone.
+        mode: ``"warn"`` issues warnings, ``"error"`` rejects queries that the server would read differently,
+            and ``"ignore"`` does neither.
+        now: Returns the current time as an aware datetime.
     """
 
     def __init__(self, mode: Cautions, *, now: Callable[[], datetime] = _utc_now) -> None:
@@ -80,16 +80,16 @@ class FilterWarnings:
         follows_contract: bool,
         grouping: Grouping | None = None,
     ) -> tuple[Caution, ...]:
-        """The cautions of a query.
+        """Return the cautions of a query.
 
         Args:
-            condition: Its filter.
-            time_filter: Its time filter.
-            grouping: The endpoint, for a list or a count of sessions.
+            condition: The filter of the query.
+            time_filter: The time filter of the query.
+            grouping: The endpoint, if the query lists or counts sessions.
             follows_contract: Whether the server has announced that it reads filters as the contract does.
 
         Raises:
-            FilterValueError: There are cautions, and the mode is ``"error"``.
+            FilterValueError: The mode is ``"error"``, and there are cautions.
         """
         if self._mode == "ignore" or (self._mode == "warn" and follows_contract):
             return ()
@@ -105,11 +105,11 @@ class FilterWarnings:
         return found
 
     def of_data(self, condition: Filter | None, gaps: DataGaps) -> tuple[Caution, ...]:
-        """The cautions of a filter for a server that reads it as the contract does.
+        """Return the cautions of a filter on a server that reads it as the contract does.
 
         Args:
             condition: The filter.
-            gaps: The gaps that the server has announced.
+            gaps: The gaps in its data that the server has announced.
         """
         if self._mode != "warn" or condition is None or not gaps:
             return ()
@@ -121,12 +121,12 @@ class FilterWarnings:
         return found + time_cautions(time.start, time.end)
 
     def warn(self, message: str, place: Place) -> None:
-        """Warn about an answer."""
+        """Issue a warning about an answer."""
         if self._mode != "ignore":
             _warn(message, place)
 
     def say(self, found: tuple[Caution, ...], place: Place) -> None:
-        """Warn about each caution once per place."""
+        """Issue a warning for each caution, once per place."""
         for caution in found:
             what = (place, caution.effect, caution.column)
             if what not in self._said:
