@@ -235,7 +235,7 @@ class StagingTables:
         await asyncio.to_thread(_sync, [Path(path) for (path,) in found])
 
     def _is_replaced(self, part: str) -> str:
-        """Build the condition on requests in the final table that staged rows replace."""
+        """Build the condition that selects the requests in the final table that staged rows replace."""
         source = f"{self._new_requests} WHERE {part}"
         # Only the first condition can use the index of ids.
         return (

@@ -434,7 +434,7 @@ class ColumnPlan:
     Args:
         columns: The source, the column and the parser of each value, in order of precedence.
         keys: The source, the map and the key of each flat field.
-        tags: The sources of tags.
+        tags: The sources that contain tags.
         ignored: The columns that are not fields.
         mapped: The columns that have a different name in the table, each with that name.
     """
