@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Final, NamedTuple
 
-from helicone_sessions.display import Panel, amount, ranges
+from helicone_sessions.display.numbers import Panel, amount, ranges
 
 _BOX: Final = "font-family:system-ui,sans-serif;font-size:13px;line-height:1.4"
 _FAINT: Final = "opacity:.7;font-size:12px"

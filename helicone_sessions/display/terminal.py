@@ -11,7 +11,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from helicone_sessions.display import MISSING, Panel, ranges
+from helicone_sessions.display.numbers import MISSING, Panel, ranges
 from helicone_sessions.masking import printable
 
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉█"

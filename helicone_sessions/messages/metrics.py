@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, overload
 
 import attrs
 
-from helicone_sessions.display import Panel, cut_note, html
+from helicone_sessions.display import html
+from helicone_sessions.display.numbers import Panel, cut_note
 from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages.tabular import Row, Tabular
 

@@ -6,7 +6,8 @@ from typing import Any, ClassVar, Final, overload
 
 import attrs
 
-from helicone_sessions.display import column_numbers, html, number
+from helicone_sessions.display import html
+from helicone_sessions.display.numbers import column_numbers, number
 from helicone_sessions.messages.metrics import AsDict
 from helicone_sessions.messages.tabular import Row, Tabular, json_text
 

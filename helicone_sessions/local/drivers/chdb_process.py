@@ -1,10 +1,8 @@
-"""Loads chDB, locks its directory for this process, and prevents its use after a fork."""
+"""Loads chDB once in this process, shares its engine, and prevents its use after a fork."""
 
-import contextlib
 import ctypes
 import importlib.util
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -18,7 +16,15 @@ from typing import Any, Final, Protocol
 import attrs
 
 from helicone_sessions.errors import ConfigurationError, MissingExtra
-from helicone_sessions.local.private_files import create_private_directory, open_private
+from helicone_sessions.local.drivers.directory_lock import (
+    ENGINE_LOCK,
+    bad_path,
+    in_use,
+    is_locked,
+    lock_directory,
+    unlock_here,
+    write_lock,
+)
 from helicone_sessions.masking import masked_repr, masked_text
 
 # The signals that chDB handles.
@@ -28,17 +34,8 @@ _SIGACTION_SIZE: Final = 256
 _SUPPORT: Final = "libpybind11nonlimitedapi_chdb_"
 _PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
 
-LOCK_FILE: Final = "helicone-sessions.lock"
-# chDB's lock, which exists while a directory is open, and all entries that chDB creates in a directory. It
-# always creates the last two.
-_ENGINE_LOCK: Final = "status"
-_ENGINE_ENTRIES: Final = frozenset({_ENGINE_LOCK, "data", "tmp", "metadata", "store"})
-_ENGINE_DATA: Final = frozenset({"metadata", "store"})
 _MEMORY: Final = ":memory:"
 _LONGEST_REASON: Final = 300
-_LONGEST_LOCK: Final = 300
-# The file is validated, because other programs may have written to it.
-_SERVER_URL: Final = re.compile(r"https?://[\w.:\[\]-]+")
 _SECONDS_FOR_REASON: Final = 60.0
 
 
@@ -130,10 +127,6 @@ def _platform_without_build() -> str | None:
     return None
 
 
-class StoreInUse(ConfigurationError):
-    """Another process has the directory open."""
-
-
 @attrs.define
 class _Opened:
     """The engine of this process: the location of its data, and the number of its users."""
@@ -213,7 +206,7 @@ def announce_server(url: str | None) -> None:
     """
     with _guard:
         if _process.opened is not None and _process.opened.lock is not None:
-            _write_lock(_process.opened.lock, url or "")
+            write_lock(_process.opened.lock, url or "")
 
 
 def refuse_fork() -> None:
@@ -238,7 +231,7 @@ def is_forked() -> bool:
 def _enter(where: str) -> None:
     opened = _process.opened
     if opened is None:
-        opened = _process.opened = _Opened(where, None if where == _MEMORY else _locked(Path(where)))
+        opened = _process.opened = _Opened(where, None if where == _MEMORY else lock_directory(Path(where)))
     elif opened.where != where:
         raise ConfigurationError(
             argument="path",
@@ -262,120 +255,31 @@ def _leave() -> None:
 def _checked_path(path: str) -> str:
     if "?" in path or not path.isprintable():
         # chDB parses the text after a question mark as options.
-        raise _bad_path(f"must not contain question marks or unprintable characters, got {masked_repr(path)}")
+        raise bad_path(f"must not contain question marks or unprintable characters, got {masked_repr(path)}")
     if not path:
-        raise _bad_path("is empty", "Name a directory, or pass None for memory")
+        raise bad_path("is empty", "Name a directory, or pass None for memory")
     return os.path.realpath(path)
-
-
-def _locked(directory: Path) -> int | None:
-    _create(directory)
-    lock = directory / LOCK_FILE
-    try:
-        if not lock.exists():
-            _refuse_foreign(directory)
-        descriptor = open_private(lock, os.O_RDWR)
-    except OSError as error:
-        raise _bad_path(f"{str(lock)!r} cannot be written to: {error.strerror}") from error
-    try:
-        _lock(descriptor, directory)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _create(directory: Path) -> None:
-    try:
-        create_private_directory(directory)
-    except FileExistsError as error:
-        raise _bad_path(f"{str(directory)!r} is a file") from error
-    except OSError as error:
-        raise _bad_path(f"{str(directory)!r} cannot be created: {error.strerror}") from error
-
-
-def _refuse_foreign(directory: Path) -> None:
-    # A new volume may contain this directory.
-    found = {entry.name for entry in directory.iterdir()} - {"lost+found"}
-    if not (found <= _ENGINE_ENTRIES or found >= _ENGINE_DATA):
-        raise _bad_path(
-            f"{str(directory)!r} holds other files (for example {min(found)!r})",
-            "Name an empty directory, or one that does not exist yet",
-        )
-
-
-def _lock(descriptor: int, directory: Path) -> None:
-    try:
-        is_locked = _try_lock(descriptor)
-    except OSError:
-        # The file system does not support locks.
-        return
-    if not is_locked:
-        raise _in_use(str(directory), os.read(descriptor, _LONGEST_LOCK).decode(errors="replace"))
-    _write_lock(descriptor)
-
-
-def _write_lock(descriptor: int, url: str = "") -> None:
-    """Write the id of this process and the URL of its server."""
-    os.ftruncate(descriptor, 0)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    os.write(descriptor, f"{os.getpid()}\n{url}".encode())
-
-
-def _try_lock(descriptor: int) -> bool:
-    """Try to lock a file. Return False if another process has locked it.
-
-    Raises:
-        MissingExtra: The ``local`` extra is not installed.
-        OSError: The file system does not support locks.
-    """
-    try:
-        from filelock import lock_descriptor
-    except ImportError as error:
-        raise MissingExtra("local", package="filelock", purpose="keeping data in a directory") from error
-    return lock_descriptor(descriptor, blocking=False)
-
-
-def _in_use(where: str, holder: str = "") -> ConfigurationError:
-    process, _, url = holder.partition("\n")
-    who = f"another process ({process})" if process.isdigit() else "another process"
-    remedy = "Wait until that process ends, or stop it"
-    if _SERVER_URL.fullmatch(url):
-        who = f"{who}, a server at {url}"
-        remedy = (
-            f"Query that server: set HELICONE_BASE_URL={url} and HELICONE_API_KEY to its key, and leave out"
-            " `path`. Or stop it"
-        )
-    return StoreInUse(argument="path", problem=f"{where!r} is open in {who}", remedy=remedy)
 
 
 def _explained(error: Exception, where: str) -> ConfigurationError:
     text = str(error)
     if "already initialized with path" in text:
-        return _bad_path(
+        return bad_path(
             f"cannot be {_named(where)}: chDB is in use in this process with other data",
             "Close its connections first, or use another process",
         )
     if text.endswith("Error initializing EmbeddedServer: . (BAD_ARGUMENTS)"):
         # chDB writes the reason only to standard error, so a lock of another process must be detected here.
-        if _is_locked(Path(where) / _ENGINE_LOCK):
-            return _in_use(where)
+        if is_locked(Path(where) / ENGINE_LOCK):
+            return in_use(where)
         text = _reason(where)
     # The innermost of several nested errors is the cause.
     cause = text.partition(", Stack trace")[0].rpartition("DB::Exception: ")[2]
     reason = masked_text(cause, most=_LONGEST_REASON)
-    return _bad_path(
+    return bad_path(
         f"cannot be {_named(where)}, because the embedded engine does not start: {reason}",
         "If its files are damaged, restore them from a backup or load the data into another directory",
     )
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        with path.open("rb+") as file:
-            return not _try_lock(file.fileno())
-    except OSError:
-        return False
 
 
 def _reason(where: str) -> str:
@@ -391,10 +295,6 @@ def _reason(where: str) -> str:
     return lines[0].strip() if lines else "it gives no reason"
 
 
-def _bad_path(problem: str, remedy: str | None = "Name another directory") -> ConfigurationError:
-    return ConfigurationError(argument="path", problem=problem, remedy=remedy)
-
-
 def _named(where: str) -> str:
     return "data in memory" if where == _MEMORY else f"the directory {where!r}"
 
@@ -403,18 +303,7 @@ def _after_fork() -> None:
     # If chDB was imported before the fork, even without being used, the child hangs in its first query.
     _process.is_forked = _process.is_forked or "chdb" in sys.modules
     if _process.opened is not None and _process.opened.where != _MEMORY:
-        _unlock_here(Path(_process.opened.where))
-
-
-def _unlock_here(directory: Path) -> None:
-    # Otherwise, the directory would stay locked as long as a child runs, even after the parent has ended.
-    for name in (LOCK_FILE, _ENGINE_LOCK):
-        with contextlib.suppress(OSError):
-            lock = (directory / name).stat()
-            for descriptor in [int(entry.name) for entry in Path("/dev/fd").iterdir()]:
-                with contextlib.suppress(OSError):
-                    if os.path.samestat(lock, os.fstat(descriptor)):
-                        os.close(descriptor)
+        unlock_here(Path(_process.opened.where))
 
 
 if hasattr(os, "register_at_fork"):

@@ -20,14 +20,8 @@ from typing import Any, BinaryIO, Final
 
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.local.dataset import opened_store
-from helicone_sessions.local.drivers.chdb_process import (
-    LOCK_FILE,
-    Connection,
-    Hold,
-    StoreInUse,
-    hold,
-    load_chdb,
-)
+from helicone_sessions.local.drivers.chdb_process import Connection, Hold, hold, load_chdb
+from helicone_sessions.local.drivers.directory_lock import ENGINE_LOCK, LOCK_FILE, StoreInUse
 from helicone_sessions.local.sql.confinement import confine
 from helicone_sessions.local.storage.fields import REQUEST_COLUMNS
 from helicone_sessions.local.storage.table import OWN_DATABASE, REQUESTS_TABLE
@@ -35,7 +29,6 @@ from helicone_sessions.masking import masked_text
 
 _MODULE: Final = "helicone_sessions.local.sql.worker"
 _HERE: Final = Path(__file__).parent
-_ENGINE_LOCK: Final = "status"
 # The process writes only two files: the lock, and the file with its process id.
 _LARGEST_FILE: Final = 1024 * 1024
 # The address space beyond the limit for statements, which ClickHouse enforces. It covers memory that
@@ -90,7 +83,7 @@ async def _complete(path: str) -> None:
 
 def _opened(directory: Path, memory: int | None) -> tuple[Hold, bool]:
     connect = load_chdb()
-    written = [directory / LOCK_FILE, directory / _ENGINE_LOCK]
+    written = [directory / LOCK_FILE, directory / ENGINE_LOCK]
     for file in written:
         file.touch()
     # chDB imports further modules when it connects.
