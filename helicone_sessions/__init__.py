@@ -90,7 +90,7 @@ __all__ = [
     "sync",
 ]
 
-# Building filters needs neither asyncio nor the rest of the client.
+# These names are loaded on first use, because code that only builds filters does not need the client.
 _ON_DEMAND = {
     "Attempt": "transport.hooks",
     "HeliconeClient": "transport.client",
@@ -103,7 +103,7 @@ _ON_DEMAND = {
     "sync": "syncing",
 }
 
-if not TYPE_CHECKING:  # to a type checker a misspelt name is an error
+if not TYPE_CHECKING:  # so that type checkers report misspelt names
 
     def __getattr__(name: str) -> Any:
         if name == "__version__":

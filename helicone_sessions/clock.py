@@ -1,4 +1,4 @@
-"""The clock that measures waits; tests can replace it."""
+"""The clock for measuring time and sleeping. Tests can replace it."""
 
 import asyncio
 import time
@@ -8,9 +8,9 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """A clock: seconds that never go back, and a way to sleep.
+    """A monotonic clock that can also sleep.
 
-    Any object with these two methods is a clock.
+    Any object with these two methods can be used as a clock.
 
     >>> class Counted:
     ...     seconds = 0.0
@@ -25,7 +25,7 @@ class Clock(Protocol):
     """
 
     def now(self) -> float:
-        """The current time in seconds; only differences between two readings are meaningful."""
+        """Return the current time in seconds. Only differences between readings are meaningful."""
         ...
 
     async def sleep(self, seconds: float) -> None:
@@ -60,7 +60,7 @@ _current: list[Clock] = [SystemClock()]
 
 
 def current() -> Clock:
-    """The clock for objects that are created now.
+    """The current clock, which new objects use.
 
     >>> type(current()).__name__
     'SystemClock'

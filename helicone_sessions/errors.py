@@ -1,4 +1,4 @@
-"""Everything this package raises, as one tree.
+"""The exception tree: every error and warning that this package raises.
 
 ::
 
@@ -12,21 +12,21 @@
     │     ├─ FilterSyntaxError                invalid filter text
     │     └─ UnknownColumn(AttributeError)    an unknown column name
     ├─ TransportError                         no response
-    │  ├─ RequestTimeout(TimeoutError)        not in time
+    │  ├─ RequestTimeout(TimeoutError)        a timeout or deadline passed
     │  └─ ConnectionFailed(ConnectionError)   no connection
     └─ APIError                               a response without metrics
        ├─ AuthenticationError                 401, 403
        ├─ InvalidRequest                      400, 404, 422
-       ├─ RateLimited                         429 that is too long to wait for
+       ├─ RateLimited                         429, and the wait is too long
        ├─ QueryFailed                         the service's error text
-       ├─ ServerError                         5xx without such text
-       └─ UnexpectedResponse                  anything else
+       ├─ ServerError                         5xx without an error text
+       └─ UnexpectedResponse                  any other response
 
-``HeliconeFilterWarning(UserWarning)`` is the only warning: the open-source server is known to read a filter
-differently.
+``HeliconeFilterWarning(UserWarning)`` is the only warning. It reports a filter that the open-source server is
+known to read differently.
 
-Where a builtin fits, the class also derives from it, so that either can be caught. All of them can be pickled
-and copied, and none holds an API key.
+If a built-in exception fits, the class also derives from it, so you can catch either one. All errors can be
+pickled and copied, and none contains an API key.
 """
 
 from collections.abc import Mapping
@@ -34,18 +34,19 @@ from typing import Any
 
 
 class HeliconeError(Exception):
-    """The root of all errors of this package.
+    """Base class of all errors in this package.
 
-    An error carries its parts as data, so that each reader gets them in suitable words: Python names an
-    argument, the command line an option, a server's response a field. Each part is None if it does not apply.
+    An error stores the parts of its message as attributes, so that each interface can use its own terms:
+    Python names an argument, the command line an option, and a server response a field. A part that does not
+    apply is None.
 
     Args:
-        message: The text; if omitted, it is rendered from the parts.
-        argument: The argument that is wrong, under its name in Python.
-        column: The column that the error is about, under its name in the API.
-        field: The JSON path of the field that is wrong.
-        problem: The mistake, including the value; it continues a sentence that begins with the subject.
-        remedy: The way to fix it, as a sentence without its full stop.
+        message: The error text. By default, it is built from the parts.
+        argument: The Python name of the invalid argument.
+        column: The API name of the column that the error is about.
+        field: The JSON path of the invalid field.
+        problem: The mistake, including the value, worded to follow the name of the argument, column or field.
+        remedy: How to fix the mistake, as a sentence without the full stop.
 
     >>> from helicone_sessions import parse_filter
     >>> try:
@@ -58,7 +59,10 @@ class HeliconeError(Exception):
     """
 
     answered: Mapping[Any, Any] | None = None
-    """The metrics that `get_metrics_many` had when this error ended it, by key or position; else None."""
+    """The metrics received before `get_metrics_many` raised this error, by key or position.
+
+    None for any other error.
+    """
     argument: str | None = None
     column: str | int | None = None
     field: str | None = None
@@ -82,21 +86,21 @@ class HeliconeError(Exception):
             "problem": problem,
             "remedy": remedy,
         }
-        # Parts that are not given keep the class's defaults, and take no room in a pickle.
+        # Parts that are not given keep the class defaults, so that a pickle does not contain them.
         self.__dict__.update({name: part for name, part in parts.items() if part is not None})
         message = message or _rendered(argument or column or field, problem, remedy)
         super().__init__(message)
         if isinstance(self, AttributeError):
-            # The message has suggestions; with a name, Python would add its own.
+            # The message already has suggestions. If the name were set, Python would add more.
             AttributeError.__init__(self, message, name="")
 
     @property
     def message(self) -> str:
-        """The text of the error, without status or request id."""
+        """The error text without the status and the request id."""
         return str(self.args[0])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # `Exception.__reduce__` calls the class with `args`, and so loses keyword arguments.
+        # `Exception.__reduce__` passes only `args` to the class, so keyword arguments would be lost.
         return _rebuild, (type(self), self.args, self.__dict__.copy())
 
 
@@ -113,7 +117,7 @@ def _rebuild(kind: type[HeliconeError], args: tuple[Any, ...], state: dict[str, 
 
 
 class ConfigurationError(HeliconeError, ValueError):
-    """The client or the engine was set up in a way that cannot work.
+    """The configuration of the client or the engine is invalid.
 
     >>> from helicone_sessions import HeliconeClient
     >>> HeliconeClient("sk-helicone-example", region="us", base_url="http://localhost:8585")
@@ -124,10 +128,10 @@ class ConfigurationError(HeliconeError, ValueError):
 
 
 class MissingExtra(ConfigurationError, ImportError):
-    """A part of the package needs a dependency that is not installed.
+    """A feature needs a package that is not installed.
 
     Args:
-        extra: The extra of ``helicone-sessions`` that installs it.
+        extra: The extra of ``helicone-sessions`` that installs the package.
         package: The missing package.
         purpose: The feature that needs it.
 
@@ -178,7 +182,7 @@ class FilterValueError(FilterError, ValueError):
 
 
 class UnknownOperator(FilterTypeError, AttributeError):
-    """A column has no operator of that name; the message lists its operators.
+    """The column does not have this operator. The message lists the operators that it has.
 
     >>> from helicone_sessions import F
     >>> F.threat.contains("x")
@@ -189,15 +193,15 @@ class UnknownOperator(FilterTypeError, AttributeError):
 
 
 class FilterSyntaxError(FilterValueError):
-    """Invalid filter text; the message shows the position.
+    """Invalid filter text. The message points at the mistake.
 
     Args:
-        message: The text; it shows the line with the mistake.
-        line: The line, counted from 1.
-        column: The character in this line, counted from 1.
-        offset: The character in the whole text, counted from 0.
+        message: The error text, which includes the line with the mistake.
+        line: The line number, counted from 1.
+        column: The position of the character in this line, counted from 1.
+        offset: The position of the character in the whole text, counted from 0.
         problem: The mistake.
-        remedy: The way to fix it.
+        remedy: How to fix the mistake.
 
     >>> from helicone_sessions import parse_filter
     >>> text = "cost > 0.1 andd threat"
@@ -227,7 +231,7 @@ class FilterSyntaxError(FilterValueError):
 
 
 class UnknownColumn(FilterValueError, AttributeError):
-    """There is no column of that name; the message suggests the nearest.
+    """No column has this name. The message suggests the closest match.
 
     >>> from helicone_sessions import F
     >>> F.modle
@@ -238,13 +242,13 @@ class UnknownColumn(FilterValueError, AttributeError):
 
 
 class TransportError(HeliconeError):
-    """There is no response.
+    """The client received no complete response.
 
     Args:
-        message: The failure.
+        message: A description of the failure.
         attempts: Number of attempts.
         waited: Seconds spent waiting between attempts.
-        parts: The parts of a `HeliconeError`.
+        parts: The keyword arguments of `HeliconeError`.
 
     >>> print(TransportError("the connection broke", attempts=5, waited=6.5))
     the connection broke (after 5 attempts and 6.5 s of waiting)
@@ -269,11 +273,11 @@ def _tries(attempts: int, waited: float) -> str:
 
 
 class RequestTimeout(TransportError, TimeoutError):
-    """A timeout or deadline ended a query.
+    """A query exceeded its timeout or deadline.
 
     Args:
-        message: The failure.
-        limit: The argument of the client that sets the limit: ``timeout`` or ``deadline``.
+        message: A description of the failure.
+        limit: The client argument that sets the limit: ``timeout`` or ``deadline``.
         seconds: The limit in seconds.
         tries: ``attempts`` and ``waited``, as in `TransportError`.
 
@@ -289,10 +293,10 @@ class RequestTimeout(TransportError, TimeoutError):
 
 
 class ConnectionFailed(TransportError, ConnectionError):
-    """The connection could not be made, or broke before the response was complete.
+    """The connection could not be established, or it broke before the response was complete.
 
-    ``is_lasting`` is true if a retry would fail again, for example because a certificate is not trusted or a
-    proxy refuses the connection.
+    ``is_lasting`` is true if a retry would fail in the same way, for example because a certificate is not
+    trusted or a proxy refuses the connection.
 
     >>> import asyncio
     >>> from helicone_sessions import HeliconeClient
@@ -310,17 +314,17 @@ class ConnectionFailed(TransportError, ConnectionError):
 
 
 class APIError(HeliconeError):
-    """The service sent a response that is an error, or is not valid.
+    """The service returned an error or an invalid response.
 
     Args:
-        message: The service's text, or the fault of the response.
+        message: The service's error text, or a description of the invalid response.
         status: The HTTP status of the response.
-        request_id: The id of the request from a header of the service or its gateway, or None.
+        request_id: The request id from a response header of the service or its gateway, or None.
         attempts: Number of attempts.
         waited: Seconds spent waiting between attempts.
-        body_excerpt: The first characters of the body.
-        field: The JSON path of the field that the service names.
-        remedy: The way to fix it; ``str()`` shows it after the message.
+        body_excerpt: The beginning of the response body.
+        field: The JSON path of the field that the service reports.
+        remedy: How to fix the problem. ``str()`` appends it to the message.
 
     >>> print(APIError("Too many requests", status=429, request_id="req-7", attempts=5, waited=61.2))
     Too many requests (status 429, request id req-7, after 5 attempts and 61.2 s of waiting)
@@ -358,8 +362,8 @@ class APIError(HeliconeError):
 class AuthenticationError(APIError):
     """The key is missing or unknown, or lacks permission (401, 403).
 
-    This request is a POST, for which Helicone requires a key with write permission (observed, since
-    2026-03-02), although it only reads.
+    A query only reads data, but it is sent as a POST request, for which Helicone requires a key with write
+    permission (observed, since 2026-03-02).
 
     >>> import asyncio
     >>> from helicone_sessions import HeliconeClient
@@ -375,9 +379,9 @@ class AuthenticationError(APIError):
 
 
 class InvalidRequest(APIError):
-    """The service refused the request as malformed, or does not know the address (400, 404, 422).
+    """The service rejected the request as malformed, or does not know the address (400, 404, 422).
 
-    ``field`` is the JSON path of the first field that the service names, or None.
+    ``field`` is the JSON path of the first field that the service reports, or None.
 
     >>> print(InvalidRequest("the service answered with status 404 and a page of HTML", status=404))
     the service answered with status 404 and a page of HTML (status 404)
@@ -385,13 +389,13 @@ class InvalidRequest(APIError):
 
 
 class RateLimited(APIError):
-    """The rate limit is reached (429), and the query cannot wait until it admits requests again.
+    """The rate limit was reached (429), and the client does not wait for it to reset.
 
-    Either the service asks for a wait of more than an hour, or the wait would end after the deadline, or
-    the query was refused for six hours.
+    This happens if the service requests a wait of more than an hour, if the wait would end after the
+    deadline, or if the service has rejected the query for six hours.
 
     Args:
-        message: The service's text.
+        message: The service's error text.
         retry_after: The wait in seconds that the service requests, or None.
         answer: ``status`` and the other arguments of `APIError`.
 
@@ -405,10 +409,10 @@ class RateLimited(APIError):
 
 
 class QueryFailed(APIError):
-    """The service could not run the query; ``message`` is the service's error text.
+    """The service could not run the query. ``message`` is the error text from the service.
 
-    The open-source server gives nearly every failure of ClickHouse the text "No request count found"; the
-    ``remedy`` suggests a way out.
+    The open-source server reports nearly every ClickHouse error as "No request count found". The ``remedy``
+    then suggests what to try.
 
     >>> import asyncio
     >>> from helicone_sessions import HeliconeClient
@@ -429,10 +433,10 @@ class ServerError(APIError):
     """The service or a gateway in front of it failed (5xx without an envelope).
 
     Args:
-        message: The failure.
+        message: A description of the failure.
         retry_after: The wait in seconds that the response requests, or None.
-        is_lasting: Whether the server itself could not handle the request, for example because it is too
-            large; a retry would fail again, unless the message names a transient cause.
+        is_lasting: Whether the server itself failed to handle the request, for example because the request is
+            too large. A retry would then fail again, unless the message names a transient cause.
         answer: ``status`` and the other arguments of `APIError`.
 
     >>> print(ServerError("the service answered with status 503 and a page of HTML", status=503, attempts=5))
@@ -448,12 +452,13 @@ class ServerError(APIError):
 
 
 class UnexpectedResponse(APIError):
-    """A response that breaks the contract.
+    """A response that violates the API contract.
 
     Args:
-        message: The fault.
-        path: The JSON path of the fault.
-        is_truncated: Whether the body ends too early, as it does when its sender failed; a retry may succeed.
+        message: A description of the violation.
+        path: The JSON path of the violation.
+        is_truncated: Whether the body is incomplete, for example because the sender failed. A retry may
+            succeed.
         is_too_large: Whether the body is larger than the client accepts.
         answer: ``status`` and the other arguments of `APIError`.
 
@@ -477,7 +482,7 @@ class UnexpectedResponse(APIError):
 
 
 class HeliconeFilterWarning(UserWarning):
-    """A filter that the open-source server is known to read differently, or that matches missing values.
+    """Warning about a filter that the open-source server reads differently, or that matches missing values.
 
     `Filter.cautions` lists the reasons.
 

@@ -1,7 +1,7 @@
-"""Values and text for messages, logs and reports: without secrets, without control characters, and short.
+"""Prepare values and text for messages, logs and reports.
 
-Secrets are masked before text is cut, in every spelling: plain, quoted, escaped for JSON, Python, HTML or a
-URL, and already cut by others.
+Secrets are masked, control characters are removed, and long text is cut. Secrets are recognised in plain,
+quoted and truncated form, and with the escapes of JSON, Python, HTML and URLs.
 """
 
 import html
@@ -12,10 +12,10 @@ from typing import Final
 
 MASK: Final = "***"
 
-# A part of a secret at the start or the end of a cut text is masked from this length on.
+# The shortest part of a secret that is masked at the start or the end of truncated text.
 _SHORTEST_PART: Final = 8
 _INSIDE: Final = ("-", "_", "/")
-# A text may have been escaped twice, which repeats backslashes and percent signs.
+# Text may have been escaped more than once, which repeats backslashes and encodes percent signs.
 _UNIT: Final = re.compile(
     r"\\+(?:u(?P<u>[0-9a-fA-F]{4})|U(?P<U>[0-9a-fA-F]{8})|x(?P<x>[0-9a-fA-F]{2})"
     r"|(?P<space>[abfnrtv])|(?P<plain>[/\"']))|%(?:25)*(?P<percent>[0-9a-fA-F]{2})|(?P<entity>&\#?\w{1,8};)|.",
@@ -29,12 +29,12 @@ _KEY_LIKE: Final = (
 
 
 def masked_repr(value: object, *secrets: str, most: int = 60) -> str:
-    """The ``repr`` of an argument's value for an error message, without secrets, cut if it is long.
+    """The ``repr`` of a value for an error message. Secrets are masked, and long text is cut.
 
     Args:
-        value: The value; a string is shown in quotes.
-        secrets: Known secrets. Text that looks like a key is masked even if it is not listed.
-        most: The number of characters after which the text is cut.
+        value: The value. Strings are shown in quotes.
+        secrets: Known secrets to mask. Other text that looks like a key or a password is masked too.
+        most: The maximum number of characters in the result.
 
     >>> masked_repr("fast"), masked_repr(["sk-helicone-abc1234"]), masked_repr("x" * 100, most=10)
     ("'fast'", "['***']", "'xxxxxxxx…")
@@ -53,12 +53,12 @@ def masked_repr(value: object, *secrets: str, most: int = 60) -> str:
 
 
 def masked_text(text: str, *secrets: str, most: int = 500) -> str:
-    r"""Text from outside, without secrets and control characters, cut if it is long.
+    r"""Mask secrets in external text, remove control characters, and cut the text if it is long.
 
     Args:
         text: The text, such as part of a response or the message of another library's exception.
-        secrets: Known secrets. Text that looks like a key is masked even if it is not listed.
-        most: The number of characters after which the text is cut.
+        secrets: Known secrets to mask. Other text that looks like a key or a password is masked too.
+        most: The maximum number of characters in the result.
 
     >>> masked_text("no such key: \\u0073k-1%32", "sk-12"), masked_text("\x1b[31mred")
     ('no such key: ***', '[31mred')
@@ -66,13 +66,14 @@ def masked_text(text: str, *secrets: str, most: int = 500) -> str:
     text = printable(text[: _considered(most)])
     plain, starts = _unescaped(text)
     spans = [(starts[start], starts[end]) for start, end in _secret_spans(plain, secrets)]
-    # As it is too: an escaped "/" in a password would end it early, and a secret may follow a backslash.
+    # The original text is searched too. Unescaping can add a "/" that ends a password early, and it consumes
+    # the first letter of a secret that follows a backslash.
     text = _replaced(text, [*spans, *_secret_spans(text, secrets)])
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def printable(text: str) -> str:
-    r"""Text from outside without control characters, which a terminal would interpret.
+    r"""Remove control characters from external text, so that a terminal does not interpret them.
 
     >>> printable("\x1b[31mred\x07")
     '[31mred'
@@ -81,17 +82,17 @@ def printable(text: str) -> str:
 
 
 def _considered(most: int) -> int:
-    """The length to which text is cut first, so that messages about large values are fast."""
+    """The number of characters to examine, limited so that messages about large values are fast."""
     return 4 * most + 2000
 
 
 def _is_control(letter: str) -> bool:
-    # Also characters that have no width or change the direction of a text, and halves of surrogate pairs.
+    # These include zero-width characters, characters that change the text direction, and lone surrogates.
     return unicodedata.category(letter) in ("Cc", "Cf", "Cs")
 
 
 def _unescaped(text: str) -> tuple[str, list[int]]:
-    """The text with each escape replaced by its character, and the position of each character."""
+    """The text with each escape replaced by its character, and the original position of each character."""
     plain: list[str] = []
     starts: list[int] = []
     for unit in _UNIT.finditer(text):
@@ -128,7 +129,7 @@ def _secret_spans(text: str, secrets: Iterable[str]) -> Iterator[tuple[int, int]
 
 
 def _part_spans(text: str, secret: str) -> Iterator[tuple[int, int]]:
-    """The positions at which the text holds the secret, or ends within it after a long enough beginning."""
+    """The spans of the secret in the text. Truncated secrets are included if they are long enough."""
     head = secret[:_SHORTEST_PART]
     start = text.find(head)
     while start >= 0:
@@ -136,14 +137,14 @@ def _part_spans(text: str, secret: str) -> Iterator[tuple[int, int]]:
         while length < len(secret) and text.startswith(secret[: length + 1], start):
             length += 1
         end = start + length
-        # A longer word only begins like the secret; a cut text may end inside it.
+        # A word that continues differently is not the secret. Text that ends early may be a truncated secret.
         if length == len(secret) or not (text[end : end + 1].isalnum() or text[end : end + 1] in _INSIDE):
             yield start, end
         start = text.find(head, end)
 
 
 def _replaced(text: str, spans: list[tuple[int, int]]) -> str:
-    """The text with a mask in place of each span; spans that touch share one."""
+    """The text with each span replaced by a mask. Spans that touch share one mask."""
     pieces: list[str] = []
     at = 0
     for start, end in sorted(spans):

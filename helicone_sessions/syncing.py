@@ -27,7 +27,7 @@ from helicone_sessions.errors import (
 )
 from helicone_sessions.filters.columns import F
 from helicone_sessions.local.dataset import opened_store
-from helicone_sessions.local.drivers.chdb_process import StoreInUse
+from helicone_sessions.local.drivers.directory_lock import StoreInUse
 from helicone_sessions.local.server import LocalServer
 from helicone_sessions.local.server_config import organization_uuid
 from helicone_sessions.local.storage.store import Store

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from helicone_sessions.cli.arguments import of_queries
-from helicone_sessions.display import amount, column_numbers, cut_note, means, number
+from helicone_sessions.display.numbers import amount, column_numbers, cut_note, means, number
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.filters.columns import F
 from helicone_sessions.messages.metrics import UNITS, SessionMetrics, panels

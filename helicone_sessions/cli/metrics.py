@@ -15,7 +15,8 @@ import attrs
 
 from helicone_sessions.cli.arguments import Source, Times, column_of, condition, of_queries, segments
 from helicone_sessions.cli.error_text import say
-from helicone_sessions.display import html, means
+from helicone_sessions.display import html
+from helicone_sessions.display.numbers import means
 from helicone_sessions.errors import ConfigurationError, FilterError, FilterValueError
 from helicone_sessions.filters.columns import F
 from helicone_sessions.filters.columns.kinds import Column

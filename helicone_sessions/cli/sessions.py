@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 from cyclopts import Parameter
 
 from helicone_sessions.cli.arguments import Source, Times, condition, of_queries
-from helicone_sessions.display import column_numbers
+from helicone_sessions.display.numbers import column_numbers
 from helicone_sessions.errors import ConfigurationError, HeliconeError
 from helicone_sessions.filters.expression import Filter
 from helicone_sessions.messages.query import TimeFilter

@@ -1,10 +1,10 @@
-"""HTML fragments for notebooks; they load nothing, and escape all text."""
+"""HTML fragments for notebooks. They load no external resources, and all text is escaped."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Final, NamedTuple
 
-from helicone_sessions.display import Panel, amount, ranges
+from helicone_sessions.display.numbers import Panel, amount, ranges
 
 _BOX: Final = "font-family:system-ui,sans-serif;font-size:13px;line-height:1.4"
 _FAINT: Final = "opacity:.7;font-size:12px"
@@ -12,11 +12,11 @@ _CELL: Final = "padding:2px 8px;text-align:right"
 
 
 class Cell(NamedTuple):
-    """A cell of a table.
+    """A table cell.
 
     Args:
         text: The text.
-        share: The darkness of its background, from 0 to 1.
+        share: How dark the background is, from 0 to 1.
         tip: The tooltip.
     """
 
@@ -55,7 +55,7 @@ def _panel(panel: Panel) -> str:
 
 
 def table(title: str, heads: Iterable[str], rows: Iterable[tuple[str, Sequence[Cell]]], note: str) -> str:
-    """A table of labelled rows, and a note below it.
+    """A table of labelled rows with a note below it.
 
     >>> "<td" in table("Dollars", ["o3"], [("2026-11-01", [Cell("0.25", 1.0)])], "In dollars.")
     True
@@ -79,7 +79,7 @@ def _cell(cell: Cell) -> str:
 
 
 def titled(title: str, content: str, *, is_html: bool) -> str:
-    """A title above a fragment or text.
+    """A title above an HTML fragment or plain text.
 
     >>> "&lt;b&gt;" in titled("o3", "<b>", is_html=False)
     True
@@ -89,7 +89,7 @@ def titled(title: str, content: str, *, is_html: bool) -> str:
 
 
 def filter_tree(tree: str, cautions: Sequence[str], wire: str) -> str:
-    """A filter as its tree with its cautions; its JSON is folded.
+    """A filter as a tree, with its cautions and its collapsed JSON.
 
     >>> "<details>" in filter_tree("cost gt 0.1 dollars", [], "{}")
     True

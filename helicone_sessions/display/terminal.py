@@ -1,4 +1,4 @@
-"""Tables and block-character histograms that fit a terminal (extra ``cli``)."""
+"""Tables and block-character histograms that fit a terminal (``cli`` extra)."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from textwrap import wrap
@@ -11,15 +11,15 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from helicone_sessions.display import MISSING, Panel, ranges
+from helicone_sessions.display.numbers import MISSING, Panel, ranges
 from helicone_sessions.masking import printable
 
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
-# A histogram of fewer sessions would pretend to be a distribution.
+# Bars for fewer sessions would suggest a distribution that is not there.
 _FEWEST_TO_DRAW: Final = 10
 # Model names are long, and wrap() breaks them at hyphens.
 _WIDEST_HEAD: Final = 10
-# No table is as wide.
+# Wider than any table.
 _UNBOUNDED: Final = 100_000
 # The space between columns.
 _GAP: Final = 3
@@ -45,11 +45,11 @@ class Bar:
 
 
 def histogram(panel: Panel, most: int | None = None) -> Table:
-    """One histogram: a line for each bar with its range and its number of sessions.
+    """A histogram with one line for each bar. The line shows the range and the number of sessions.
 
     Args:
         panel: The histogram.
-        most: The largest number of bars; neighbours are joined.
+        most: The maximum number of bars. Adjacent bars are merged.
     """
     table = Table(
         title=_literal(panel.title, "table.title"),
@@ -73,22 +73,22 @@ def histogram(panel: Panel, most: int | None = None) -> Table:
 
 
 def histograms(panels: Iterable[Panel], note: str) -> RenderableType:
-    """Several histograms, above a note about their cut."""
+    """Several histograms with a note about their cut below them."""
     lines = [item for panel in panels for item in (histogram(panel), Text())]
     below = f"Numbers on the right are session counts. {note} Bars are of unequal width."
     return Group(*lines, Text(below, "dim"))
 
 
 class NumberTable:
-    """A table of numbers that breaks into blocks of columns where the terminal is too narrow.
+    """A table of numbers that is split into blocks of columns if the terminal is too narrow.
 
     Args:
-        title: The text above it.
-        heads: The column headers, without the one above the labels.
-        rows: A label and a string for each column.
-        styles: The styles of rows by label.
+        title: The text above the table.
+        heads: The column headers, except the one above the labels.
+        rows: For each row, its label and a string for each column.
+        styles: The row styles by label.
         words: The headers of columns that hold words instead of numbers.
-        note: The text below it.
+        note: The text below the table.
         label: The header above the labels.
     """
 
@@ -111,7 +111,7 @@ class NumberTable:
         self._styles = styles or {}
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
-        # A truncated number looks like another number.
+        # A truncated number would look like another number, so columns are wide enough for all numbers.
         widths = [
             max(map(cell_len, (*head, *(texts[column] for _, texts in self._rows))), default=0)
             for column, head in enumerate(self._heads)
@@ -127,7 +127,7 @@ class NumberTable:
 
     def _block(self, columns: range, widths: Sequence[int]) -> Table:
         shown = Table(header_style="bold", box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-        # A name that is cut off could not be used elsewhere.
+        # Long names are wrapped, because a truncated name could not be used elsewhere.
         shown.add_column(self._label, overflow="fold")
         for column in columns:
             head = _literal("\n".join(self._heads[column]))
@@ -139,11 +139,11 @@ class NumberTable:
 
 
 class Records:
-    """A table of any values; where the terminal is too narrow, a list of names and values for each row.
+    """A table of any values. If the terminal is too narrow, each row becomes a list of names and values.
 
     Args:
         names: The names of the columns.
-        rows: A string for each column.
+        rows: For each row, a string for each column.
         numbers: The names of the columns that hold numbers.
     """
 
@@ -173,7 +173,7 @@ class Records:
 
 
 def _blocks(widths: Sequence[int], room: int) -> Iterator[range]:
-    """The columns of each block that fits; each block has at least one."""
+    """The columns of each block, as many as fit the width, but at least one."""
     start, used = 0, 0
     for column, width in enumerate(widths):
         used += width + _GAP
@@ -184,5 +184,5 @@ def _blocks(widths: Sequence[int], room: int) -> Iterator[range]:
 
 
 def _literal(text: str, style: str = "") -> Text:
-    # rich reads a str as markup, and a terminal executes control characters.
+    # rich reads a str as markup, and a terminal interprets control characters.
     return Text(printable(text), style)

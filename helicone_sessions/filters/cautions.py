@@ -1,6 +1,6 @@
 """Cautions: conditions that the open-source server reads differently, or that match missing values.
 
-The column table in schema.py holds the facts; this module compares a filter with them.
+The facts are in the column table in schema.py. This module compares filters with them.
 """
 
 import math
@@ -56,12 +56,12 @@ Effect = Literal[
     "missing",
     "uncopied",
 ]
-# Effects of the data, which a server that follows the contract has too.
+# Effects that depend on the data, and so also occur on a server that follows the contract.
 IN_DATA: Final[frozenset[Effect]] = frozenset({"missing", "uncopied"})
 _TURN: Final = 2 * (SERVER_LARGEST_WHOLE + 1)
-# From here on JavaScript writes an exponent, which ClickHouse does not read in whole numbers.
+# From this value on, JavaScript writes an exponent, which ClickHouse does not accept in whole numbers.
 _WITH_EXPONENT: Final = 1e21
-# Texts that ClickHouse reads as a UUID or as a whole number, and whole numbers as ClickHouse writes them.
+# Text that ClickHouse accepts as a UUID or as a whole number, and the form in which it writes whole numbers.
 _UUID: Final = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32}")
 _WHOLE: Final = re.compile("[+-]?[0-9]+")
 _WRITTEN_WHOLE: Final = re.compile("0|-?[1-9][0-9]*")
@@ -75,16 +75,16 @@ class Caution:
 
     Args:
         condition: The condition, as Python source.
-        column: The column's name in the API; empty if the caution is about several.
-        effect: The effect of the condition there: ``"ignored"`` (it becomes true), ``"fails"`` (the query
-            ends with an error), ``"widened"`` (an "or" that matches everything), ``"overflow"`` (another
-            number), ``"sentinel"`` (a word read as a missing or empty value), ``"twisted"`` (another
-            meaning), ``"inexact"`` (a rounded constant), ``"version"`` (it depends on the version of
-            ClickHouse), ``"age"`` (it does not match older requests), ``"size"`` (the statement becomes too
-            long), ``"missing"`` (it also matches requests without a value), ``"uncopied"`` (no request has a
-            value, because a sync did not copy it).
-        reason: The reason.
-        remedy: The way to avoid it.
+        column: The API name of the column, or "" if the caution is about several columns.
+        effect: The effect of the condition on that server: ``"ignored"`` (it becomes true), ``"fails"`` (the
+            query fails), ``"widened"`` (an "or" matches everything), ``"overflow"`` (the constant becomes
+            another number), ``"sentinel"`` (a word is read as a missing or empty value), ``"twisted"`` (it
+            gets another meaning), ``"inexact"`` (the constant is rounded), ``"version"`` (the effect depends
+            on the version of ClickHouse), ``"age"`` (it does not match older requests), ``"size"`` (the
+            statement becomes too long), ``"missing"`` (it also matches requests without a value) or
+            ``"uncopied"`` (no request has a value, because a sync did not copy it).
+        reason: The reason for the effect.
+        remedy: How to avoid the effect.
 
     >>> from helicone_sessions import F
     >>> (caution,) = (F.cost > 3).cautions()
@@ -103,7 +103,7 @@ class Caution:
 
 
 def cautions(root: Node) -> tuple[Caution, ...]:
-    """The cautions of a filter, each once, in the order of its conditions.
+    """The cautions for a filter, without duplicates, in the same order as its conditions.
 
     Raises:
         FilterValueError: The filter cannot be sent.
@@ -149,14 +149,14 @@ class DataGaps:
         return bool(self.some or self.all)
 
 
-# The service has requests without a cost, for example of models without a price.
+# Some requests in the service have no cost, for example because their model has no price.
 SERVICE_GAPS: Final = DataGaps(
     some=frozenset(name for name, column in COLUMNS.items() if column.often_missing)
 )
 
 
 def data_cautions(root: Node, gaps: DataGaps) -> tuple[Caution, ...]:
-    """The cautions of a filter for data with known gaps.
+    """The cautions for a filter on data with known gaps.
 
     >>> from helicone_sessions import F
     >>> condition = (F.cost < 1) & F.request_body.contains("x")
@@ -173,7 +173,7 @@ def data_cautions(root: Node, gaps: DataGaps) -> tuple[Caution, ...]:
 
 
 def _of_missing(root: Node, columns: frozenset[str]) -> dict[Caution, None]:
-    """A caution for each condition that matches the placeholder of a missing value."""
+    """A caution for each condition that matches the placeholder for a missing value."""
 
     def found(node: Node, below: list[dict[Caution, None]]) -> dict[Caution, None]:
         if isinstance(node, Leaf):
@@ -195,7 +195,7 @@ def _of_missing_in_leaf(leaf: Leaf) -> dict[Caution, None]:
 
 
 def _exclude_missing(node: Node) -> set[str]:
-    """The columns whose missing values are excluded by another condition of an "and"."""
+    """The columns for which another condition in an "and" excludes missing values."""
     if not isinstance(node, And):
         return set()
     leaves = (child for child in node.children if isinstance(child, Leaf))
@@ -203,7 +203,7 @@ def _exclude_missing(node: Node) -> set[str]:
 
 
 def _matches_missing(leaf: Leaf) -> bool:
-    """Whether a condition matches the placeholder of a missing value without naming it."""
+    """Whether a condition matches the placeholder for a missing value without naming it."""
     column, value = leaf.column, leaf.value
     if column.missing_as is None:
         return False
@@ -213,7 +213,7 @@ def _matches_missing(leaf: Leaf) -> bool:
 
 
 def time_cautions(start: datetime, end: datetime) -> tuple[Caution, ...]:
-    """The cautions of a query's ``time_filter``.
+    """The cautions for the ``time_filter`` of a query.
 
     >>> import datetime as dt
     >>> start = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -228,7 +228,7 @@ def time_cautions(start: datetime, end: datetime) -> tuple[Caution, ...]:
 
 
 def _is_plain(node: Node) -> bool:
-    """Whether a condition certainly has no caution. The check is quick because it runs for every query."""
+    """Whether a condition certainly has no caution. The check is fast, because it runs for every query."""
     if type(node) is not Leaf:
         return False
     column, value = node.column, node.value
@@ -300,7 +300,7 @@ def _of_text(leaf: Leaf, operator: str, value: str) -> Iterator[Caution]:
 
 
 def _of_score(leaf: Leaf, value: str) -> Iterator[Caution]:
-    """The cautions of ``!=``, the only operator that works there."""
+    """The cautions for ``!=``, the only operator that the server supports for scores."""
     column = leaf.column
     if not _WHOLE.fullmatch(value):
         yield _caution(leaf, "fails", column.server_note)
@@ -335,7 +335,7 @@ def _of_number(leaf: Leaf, value: float) -> Iterator[Caution]:
 
 
 def _bound(leaf: Leaf, value: float, scale: int) -> int | None:
-    """The whole number that has the same effect as the constant on a column of whole numbers."""
+    """The whole number that is equivalent to the constant in a comparison with whole numbers, or None."""
     exact = Decimal(repr(value)) * scale
     if leaf.operator in ("gt", "lte"):
         return math.floor(exact)
@@ -356,7 +356,7 @@ def _of_time(leaf: Leaf, operator: str) -> Iterator[Caution]:
 
 
 def _beyond_time(moment: datetime) -> tuple[str, str]:
-    """The reason and the remedy for a time that a DateTime cannot hold."""
+    """The reason and the remedy for a time outside the range of DateTime."""
     end = f"{SERVER_END_OF_TIME:%Y-%m-%dT%H:%M:%SZ}"
     reason = (
         f"ClickHouse 26.9 reads {moment.isoformat()} as the end of its calendar; older versions wrap around"
@@ -365,7 +365,7 @@ def _beyond_time(moment: datetime) -> tuple[str, str]:
 
 
 def _of_word(leaf: Leaf, operator: str, word: str) -> Iterator[Caution]:
-    """The cautions for text that the server puts into the statement unchanged."""
+    """The cautions for a word that the server inserts into the statement unchanged."""
     column = leaf.column
     is_read = word in column.sentinels
     if operator in column.server_twists:
@@ -443,15 +443,15 @@ def _of_length(leaves: Sequence[Leaf]) -> tuple[Caution, ...]:
     return (Caution(filter_, "", "size", reason, "split it over several queries"),)
 
 
-# The largest filter that the open-source server can run, by the bytes and the nesting of its SQL statement.
-# ClickHouse's defaults set the limits, measured with the server of July 2026 on ClickHouse 26.9: 3,000
-# conditions on properties or 4,500 on the status run, 4,000 or 5,000 fail.
+# The largest filter that the open-source server can run, given as the length and the nesting of its SQL
+# statement. The limits are ClickHouse's defaults. On the server of July 2026 with ClickHouse 26.9, 3,000
+# conditions on properties or 4,500 on the status work, and 4,000 or 5,000 fail.
 STATEMENT_BYTES: Final = 262_144
-# Parentheses that open directly one after another, and parentheses in total.
+# The largest number of parentheses that may open in a row, and the largest number of nested parentheses.
 DEEPEST_TO_THE_LEFT: Final = 196
 DEEPEST: Final = 259
 
-# A constant and a key are parameters, so their own length does not count.
+# Constants and keys are sent as parameters, so their length has no effect.
 _PARAMETER: Final = len("{val_1234 : String}")
 _TABLE: Final = len(f"{REQUESTS}.")
 _JOIN: Final = len("( and )")
@@ -462,7 +462,7 @@ _OPERATORS: Final[Mapping[Operator, int]] = {
     "not-contains": len(" NOT ILIKE '%' || ::text || '%'"),
 }
 _COMPARISON: Final = len(" >= ")
-# Columns that need more than their name in the statement.
+# The additional length for columns that need more than their name in the statement.
 _MORE: Final[Mapping[str, int]] = {
     "property_key": len("has(, )"),
     "properties": len("[]") + _PARAMETER,
@@ -471,14 +471,14 @@ _MORE: Final[Mapping[str, int]] = {
     "cached": len("cache_reference_id"),
     "session_tag": len("properties['Helicone-Session-Id'] IN (SELECT entity_id FROM tags)") + 80,
 }
-# The rest of the statement: conditions on the organisation, the time and the name.
+# The length of the rest of the statement: conditions on the organisation, the time and the name.
 _REST: Final = 1_000
 # This many conditions always fit.
 ALWAYS_FIT: Final = 1_000
 
 
 def statement_bytes(conditions: Iterable[tuple[ColumnFacts, Operator]]) -> int:
-    """The length of the statement, exact to a few bytes per condition.
+    """The length of the statement in bytes, accurate to a few bytes per condition.
 
     >>> from helicone_sessions import F
     >>> statement_bytes([(F.properties["env"].facts, "equals")] * 3000)
@@ -495,7 +495,7 @@ def _condition_bytes(column: ColumnFacts, operator: Operator) -> int:
 
 
 def is_too_deep(wire: Any) -> bool:
-    """Whether the filter has too many parentheses for ClickHouse's parser.
+    """Whether the filter needs more parentheses than ClickHouse's parser accepts.
 
     Args:
         wire: The filter in the API's form.

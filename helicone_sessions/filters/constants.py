@@ -1,4 +1,4 @@
-"""Constants of comparisons: checks, conversion to the form that a leaf holds, and escaping for LIKE."""
+"""Constants in comparisons: validation, conversion to the form stored in a leaf, and escaping for LIKE."""
 
 import json
 import math
@@ -19,10 +19,10 @@ from helicone_sessions.masking import masked_repr
 
 
 def zone_of(time_zone: str | tzinfo) -> tzinfo:
-    """The time zone of that name, or the zone itself.
+    """The time zone for a name or for a tzinfo.
 
-    A pytz zone becomes the `ZoneInfo` of its name, because a datetime with a pytz zone has the zone's
-    19th-century offset unless pytz itself attaches the zone.
+    A pytz zone is replaced by the `ZoneInfo` with the same name. If a pytz zone is attached without pytz's
+    own functions, the datetime has the zone's 19th-century offset.
 
     Raises:
         FilterTypeError: The zone is neither a name nor a tzinfo.
@@ -62,14 +62,15 @@ def has_misplaced_pytz_zone(moment: datetime) -> bool:
     name, pytz = getattr(zone, "zone", None), sys.modules.get("pytz")
     if zone is None or pytz is None or not isinstance(name, str) or pytz.timezone(name) is not zone:
         return False
-    # `localize` and `normalize` choose the offset of that time; `timezone` gives the zone's first offset.
+    # `localize` and `normalize` choose the offset for the given time, but `timezone` returns a zone with its
+    # first offset.
     return bool(zone.normalize(moment).utcoffset() != moment.utcoffset())  # type: ignore[attr-defined]
 
 
 Value = str | int | float | bool | datetime
 E = TypeVar("E", bound=FilterError)
 
-# Remedies for Python; the parser of filter text replaces them.
+# Remedies for Python code. The parser of filter text replaces them.
 NEGATIVE: Final = "To negate a comparison, put it in parentheses after ~: Python computes ~1 as -2"
 ZONE: Final = "Add the zone, for example with .replace(tzinfo=datetime.UTC)"
 DAY: Final = "Pass a datetime with its zone, because a day starts at a different instant in each zone"
@@ -77,12 +78,12 @@ IS_EMPTY: Final = "Use .is_empty(), because a missing value is stored as empty t
 IS_TRUE: Final = "Use .is_true() or .is_false()"
 IS_NULL: Final = "Use .is_null() to match missing text"
 DATETIME: Final = "Convert it to a datetime, for example with datetime.fromisoformat()"
-# Above this, a JSON number no longer identifies one whole number.
+# Above this value, several whole numbers can be read as the same JSON number.
 _LARGEST_WHOLE: Final = 2**53
 
 
 class _Missing(str):
-    """The text that the open-source server reads as a missing value; equal to that text."""
+    """A string that the open-source server reads as a missing value. It is equal to the plain string."""
 
     __slots__ = ()
 
@@ -90,7 +91,7 @@ class _Missing(str):
         return "MISSING"
 
 
-# The constant "null" in its special meaning on that server.
+# The constant "null" with its special meaning on that server.
 MISSING: Final = _Missing("null")
 
 
@@ -100,7 +101,7 @@ def spell_column(column: ColumnFacts, key: str | None = None) -> str:
 
 
 def refusal(kind: type[E], column: ColumnFacts, problem: str, remedy: str, *, key: str | None = None) -> E:
-    """The error about a column, with a message for Python."""
+    """An error about a column, with a message for Python code."""
     name = column.name if key is None else f"{column.name}[{json.dumps(key)}]"
     return kind(
         f"{spell_column(column, key)} {problem}. {remedy}", column=name, problem=problem, remedy=remedy
@@ -108,7 +109,7 @@ def refusal(kind: type[E], column: ColumnFacts, problem: str, remedy: str, *, ke
 
 
 def check(column: ColumnFacts, value: object, key: str | None = None) -> Value:
-    """The *value* in the form that a leaf on *column* holds.
+    """Validate *value*, and convert it to the form stored in a leaf on *column*.
 
     Args:
         column: The column to compare.
@@ -121,7 +122,7 @@ def check(column: ColumnFacts, value: object, key: str | None = None) -> Value:
     """
     plain: Any = value
     kind = type(plain)
-    # Nearly all values are plain, and one test accepts them.
+    # Nearly all values have a built-in type, and a single test accepts them.
     if kind is str:
         if column.kind in _TEXTUAL and plain.isascii():
             return plain  # type: ignore[no-any-return]
@@ -136,7 +137,7 @@ def _check_rarer(column: ColumnFacts, value: object, key: str | None) -> Value:
     if isinstance(value, Enum):
         return check(column, value.value, key)
     if kind.__module__ == "numpy" and getattr(value, "ndim", None) == 0:
-        # A longdouble's item is a longdouble again.
+        # The item() of a longdouble is a longdouble again.
         item = plain.item()
         return check(column, float(plain) if type(item) is kind else item, key)
     if value is None:
@@ -158,7 +159,7 @@ def _text(column: ColumnFacts, value: object, key: str | None) -> str:
 
 
 def is_encodable(text: str) -> bool:
-    """Whether UTF-8 can hold the text; it cannot hold half a surrogate pair."""
+    """Whether the text can be encoded in UTF-8. A lone surrogate cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -221,7 +222,7 @@ def _timestamp(column: ColumnFacts, value: object, key: str | None) -> datetime:
     except OverflowError:
         remedy = "Use a later or an earlier time"
         raise _unfit(FilterValueError, column, key, "a time that exists in UTC", value, remedy) from None
-    # Subclasses, such as the one of pandas, hold more than the time.
+    # Subclasses, such as pandas.Timestamp, hold more than the time.
     return moment if type(moment) is datetime else datetime.combine(moment.date(), moment.time(), UTC)
 
 
@@ -252,14 +253,14 @@ _CHECKS: Final[dict[Kind, Callable[[ColumnFacts, object, str | None], Value]]] =
 }
 
 
-# Characters with a meaning in LIKE patterns; a backslash before any other character is literal.
+# Characters with a special meaning in LIKE patterns. A backslash before any other character is literal.
 _META: Final = re.compile(r"[\\%_]")
 _ESCAPED: Final = re.compile(r"\\([\\%_])")
 _TOKEN: Final = re.compile(r"\\[\\%_]|.", re.DOTALL)
 
 
 def escape_like(text: str) -> str:
-    r"""*text* as a pattern that matches nothing else.
+    r"""The LIKE pattern that matches only *text*.
 
     >>> print(escape_like("50%_off"))
     50\%\_off
@@ -268,7 +269,7 @@ def escape_like(text: str) -> str:
 
 
 def unescape_like(pattern: str) -> str | None:
-    r"""The only text that *pattern* matches, or None if it has wildcards.
+    r"""The only text that *pattern* matches, or None if the pattern has wildcards.
 
     >>> unescape_like(r"50\%"), unescape_like("50%")
     ('50%', None)
@@ -279,7 +280,7 @@ def unescape_like(pattern: str) -> str | None:
 
 
 def like_inside(pattern: str) -> str | None:
-    r"""The text that *pattern* finds anywhere in a value, or None if it means something else.
+    r"""The text that *pattern* searches for anywhere in a value, or None for any other pattern.
 
     >>> like_inside("%gpt%"), like_inside("gpt%"), like_inside("%g_t%"), like_inside(r"%50\%")
     ('gpt', None, None, None)
@@ -310,7 +311,7 @@ def pattern_for_contains(text: str) -> str | None:
 
 
 def sent_for_contains(pattern: str) -> str | None:
-    r"""The text whose `pattern_for_contains` is *pattern*, or None.
+    r"""The text for which `pattern_for_contains` returns *pattern*, or None if there is none.
 
     >>> sent_for_contains(r"%50\%%"), sent_for_contains("%gpt%")
     ('50%', None)

@@ -48,17 +48,18 @@ Constant = bool | int | float | str | datetime | Decimal | Fraction | Enum | UUI
 class Operand:
     """A part of a filter expression: a filter, a column, or an unfinished comparison.
 
-    At run time every operand has every operator, and `precedence` decides. The subclasses declare only the
-    operators that a type checker should accept, so that it rejects the same expressions.
+    At run time, every operand has every operator, and the `precedence` module decides which expressions are
+    valid. The subclasses declare only the operators that a type checker should accept, so that it rejects the
+    same expressions.
     """
 
     __slots__ = ()
 
-    # numpy scalars on the left leave the operation to these classes.
+    # With this attribute, numpy scalars on the left leave the operation to these classes.
     __array_ufunc__: ClassVar[None] = None
 
     def _operand(self, *, alone: bool) -> Node | Terms:
-        """This operand for `precedence`; *alone* on its side of a comparison, or next to & or |."""
+        """This operand in the form that `precedence` uses. It is *alone* if it is not next to & or |."""
         raise NotImplementedError
 
     if not TYPE_CHECKING:
@@ -115,7 +116,7 @@ class Operand:
         __rxor__ = __xor__
 
     def _instead_of_in(self, _item: object) -> str:
-        """The remedy for ``item in self``."""
+        """The remedy to suggest for ``item in self``."""
         return "Use .contains() on a text column, or .is_in([...])"
 
     def _compare(self, operator: Operator, other: object) -> Any:
@@ -152,12 +153,12 @@ def _operand_of(value: object, *, alone: bool = False) -> Node | Terms:
 
 
 def is_constant(value: object) -> bool:
-    """Whether a column can be compared with the value; of numpy, only scalars reach this method."""
+    """Whether a column can be compared with the value. The only numpy values passed here are scalars."""
     return isinstance(value, Constant) or type(value).__module__ == "numpy"
 
 
 def misuse(problem: str, remedy: str) -> FilterTypeError:
-    """The error for an expression that Python evaluates differently, with a suggestion."""
+    """The error for an expression that Python does not evaluate as intended, with a suggestion."""
     return FilterTypeError(problem=problem, remedy=remedy + suggestion())
 
 
@@ -168,7 +169,7 @@ J_co = TypeVar("J_co", covariant=True)
 
 
 class Joinable(Operand, Generic[J_co]):
-    """An operand that is allowed on the right of ``&`` and ``|``; the result is a ``J_co``."""
+    """An operand that is allowed on the right of ``&`` and ``|``. The result has the type ``J_co``."""
 
     __slots__ = ()
 
@@ -195,9 +196,9 @@ class Condition(Joinable["Filter"]):
 
 
 class Filter(Condition):
-    """A condition on requests and sessions; immutable, hashable, picklable.
+    """An immutable condition on requests and sessions, which can be hashed and pickled.
 
-    Comparing a column of ``F`` creates a filter; ``&``, ``|`` and ``~`` combine filters.
+    Compare a column of ``F`` to create a filter, and combine filters with ``&``, ``|`` and ``~``.
 
     >>> from helicone_sessions import F
     >>> F.cost > 0.1 & F.model.contains("gpt")
@@ -210,7 +211,7 @@ class Filter(Condition):
     _node: Node
 
     def __new__(cls, *_: object) -> Self:
-        """Raise an error: filters come from ``F``, `all_of`, `any_of` and `from_wire`."""
+        """Raise an error, because filters are created by ``F``, `all_of`, `any_of` and `from_wire`."""
         raise FilterTypeError(
             problem="Filter cannot be called",
             remedy="Compare a column, for example F.cost > 0.1, or use all_of() or Filter.from_wire()",
@@ -239,7 +240,7 @@ class Filter(Condition):
         if isinstance(other, Filter):
             return self._node is other._node or program(self._node) == program(other._node)
         if isinstance(other, Operand) or is_constant(other):
-            self._compare("equals", other)  # it raises: a condition has no value to compare
+            self._compare("equals", other)  # raises, because a condition has no value to compare
         return NotImplemented
 
     def __ne__(self, other: object) -> bool:
@@ -265,7 +266,7 @@ class Filter(Condition):
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # As one flat tuple, because pickle meets the recursion limit on a deeply nested tree.
+        # A flat tuple, because pickling a deeply nested tree would exceed the recursion limit.
         return _from_program, (program(self._node),)
 
     def to_wire(self) -> WireFilter:
@@ -287,13 +288,13 @@ class Filter(Condition):
 
         Args:
             wire: A leaf, a branch or ``"all"``.
-            expand: If a leaf has several conditions, join them by ``&``, with a `HeliconeFilterWarning`.
-                Otherwise such a leaf is an error, because the open-source server reads only the first
-                condition.
+            expand: If a leaf has several conditions, combine them with ``&`` and issue a
+                `HeliconeFilterWarning`. By default, such a leaf is an error, because the open-source server
+                reads only its first condition.
             path: The JSON path of *wire* in its document, for messages.
 
         Raises:
-            FilterError: *wire* is not a filter of the API; the message gives the JSON path.
+            FilterError: *wire* is not a valid filter. The message gives the JSON path.
 
         >>> Filter.from_wire({"request_response_rmt": {"status": {"gte": 200}}})
         F.status >= 200
@@ -310,7 +311,7 @@ class Filter(Condition):
         return cls._of(node)
 
     def explain(self) -> str:
-        """The filter as an indented tree under the API's own names, with units.
+        """The filter as an indented tree that uses the API's column names and shows units.
 
         >>> from helicone_sessions import F
         >>> print((F.threat | F.cost > 0.1).explain())
@@ -331,8 +332,8 @@ class Filter(Condition):
     def cautions(self) -> tuple[Caution, ...]:
         """The parts of the filter that the open-source server is known to read differently from the contract.
 
-        Each caution has the ``condition``, the ``effect``, the ``reason`` and the ``remedy``. The facts come
-        from that server's code of July 2026; the hosted service was not checked.
+        Each caution has a ``condition``, an ``effect``, a ``reason`` and a ``remedy``. The facts come from
+        that server's code of July 2026; the hosted service was not checked.
 
         Raises:
             FilterValueError: The filter cannot be sent.
@@ -356,7 +357,7 @@ class Filter(Condition):
 
     @property
     def matches_nothing(self) -> bool:
-        """Whether no row can match, as with an empty `any_of`.
+        """Whether no row can match, for example because the filter is an empty `any_of`.
 
         >>> from helicone_sessions import F, any_of
         >>> any_of().matches_nothing, F.threat.is_true().matches_nothing
@@ -371,9 +372,9 @@ def _from_program(steps: tuple[Any, ...]) -> Filter:
 
 
 class Unfinished(Operand, Generic[C_co]):
-    """Operands of ``&`` and ``|`` that still need a comparison; never a filter.
+    """Operands of ``&`` and ``|`` that still lack a comparison, and so are not a filter.
 
-    To a type checker it has a constant of type ``C_co`` at the open end.
+    For type checkers, ``C_co`` is the type of the constant at the open end.
     """
 
     __slots__ = ("_terms",)
@@ -400,16 +401,16 @@ class Unfinished(Operand, Generic[C_co]):
 
 
 def filter_of_contract(wire: object, *, path: str) -> Filter:
-    """The filter that *wire* represents by the contract: all conditions of a leaf count.
+    """The filter that *wire* represents under the contract, which combines all conditions of a leaf.
 
     Raises:
-        FilterError: *wire* is not a filter of the API; the message gives the JSON path from *path* on.
+        FilterError: *wire* is not a valid filter. The message gives the JSON path, which starts with *path*.
     """
     return Filter._of(from_wire(wire, expand=True, path=path))
 
 
 def as_filter(value: object) -> Filter:
-    """*value* as a filter: a filter itself, or a boolean column.
+    """Convert *value*, a filter or a boolean column, to a filter.
 
     Raises:
         FilterTypeError: *value* is something else.
@@ -442,9 +443,10 @@ NONE: Final = Filter._of(NOTHING)
 
 
 def all_of(*filters: Condition | None) -> Filter:
-    """A filter that matches where all *filters* match; None is skipped.
+    """A filter that matches if all *filters* match. None is skipped.
 
-    Without filters, the result is ``ALL``. The cost is linear, so thousands of filters are fine.
+    Without filters, the result is ``ALL``. The time grows linearly with the number of filters, so thousands
+    are fine.
 
     Args:
         filters: Filters and boolean columns, as separate arguments.
@@ -461,7 +463,7 @@ def all_of(*filters: Condition | None) -> Filter:
 
 
 def any_of(*filters: Condition | None) -> Filter:
-    """A filter that matches where at least one of *filters* matches; None is skipped.
+    """A filter that matches if at least one of *filters* matches. None is skipped.
 
     Without filters, the result is ``NONE``, never everything.
 

@@ -1,8 +1,8 @@
-"""Suggests a correction for a rejected expression, from the caller's source.
+"""Suggest a correction for a rejected expression, based on the caller's source.
 
-Python records the source position of each instruction (PEP 657); the expression is the syntax node at that
-position. A suggestion must not hide its error, so this module never raises and never runs the caller's code.
-If the source is ambiguous, there is no suggestion.
+Python records the source position of each instruction (PEP 657), and the expression is the syntax node at
+that position. A suggestion must not hide the original error, so this module never raises an error and never
+runs the caller's code. If the source is ambiguous, there is no suggestion.
 """
 
 import ast
@@ -21,19 +21,19 @@ from typing import Any, Final
 
 import attrs
 
-# First line, last line, first column and last column, in the order of code.co_positions().
+# First line, last line, first column and last column, as in code.co_positions().
 Place = tuple[Any, ...]
 
 _parse = functools.lru_cache(maxsize=4)(ast.parse)  # the same source may fail in a loop
 
 
 class Unsure(Exception):
-    """The source does not show what was meant."""
+    """The intended meaning is not clear from the source."""
 
 
 @attrs.frozen
 class CallSite:
-    """The node that a frame executes.
+    """The syntax node that a frame is executing.
 
     Args:
         code: The code of the frame.
@@ -46,16 +46,16 @@ class CallSite:
     path: list[Any]
 
     def text(self, node: ast.AST) -> str:
-        """Return the source of *node*, one of the path, on one line.
+        """Return the source of *node*, a node in the path, on one line.
 
         Raises:
             Unsure: The code was compiled from another source, or a string spans several lines.
         """
         place = _place(node)
-        # Without the pass, the code would return None at the position of the statement.
+        # Without the pass statement, the code would return None at the position of the other statement.
         module = ast.Module([self.path[1], ast.Pass(lineno=0, col_offset=0)], [])
         compiled = compile(module, "", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
-        # Tools such as pytest add to the code, but names of the source keep their positions.
+        # Tools such as pytest add instructions, but the names in the source keep their positions.
         if not _operands(compiled, place) <= _operands(self.code, place):
             raise Unsure
         text = _on_one_line(ast.get_source_segment(self.source, node) or "")
@@ -65,7 +65,7 @@ class CallSite:
 
 
 def call_site(frame: FrameType) -> CallSite:
-    """Return the node that *frame* executes.
+    """Return the syntax node that *frame* is executing.
 
     Raises:
         Unsure: The source has no node at that position.
@@ -85,12 +85,12 @@ def expression(text: str) -> ast.expr:
 
 
 def is_same(one: ast.AST, other: ast.AST) -> bool:
-    """Whether two expressions mean the same to Python."""
+    """Whether two expressions have the same meaning in Python."""
     return ast.unparse(one) == ast.unparse(other)
 
 
 def _path(node: ast.AST, place: Place) -> list[Any]:
-    """The nodes from *node* to the innermost one at *place*; none if no node is there."""
+    """The nodes from *node* to the innermost one at *place*, or an empty list if there is none."""
     own = _place(node)
     if own and own[1] < place[0]:
         return []
@@ -107,7 +107,7 @@ def _place(node: Any) -> Place:
 
 
 def _operands(code: CodeType, around: Place) -> set[tuple[Place, object]]:
-    """The names, constants and signs that *code* has within the position *around*, with their positions."""
+    """The names, constants and operators in *code* inside the range *around*, with their positions."""
     found = set()
     for step in dis.get_instructions(code):
         place: Any = step.positions
@@ -115,14 +115,14 @@ def _operands(code: CodeType, around: Place) -> set[tuple[Place, object]]:
             found |= _operands(step.argval, around)
         elif None in place or place[::2] < around[::2] or place[1::2] > around[1::2]:
             continue
-        # dis names all of them except small integers; it also shows the ends of jumps.
+        # dis describes all of these except small integers, but also describes the targets of jumps.
         elif (step.argrepr or step.opname == "LOAD_SMALL_INT") and step.opcode not in dis.hasjrel:
             found.add((place, step.argval))
     return found
 
 
 def _on_one_line(source: str) -> str:
-    """*source* without line breaks and comments; the contents of a string may change."""
+    """*source* without line breaks and comments. The contents of strings may change."""
     if "\n" not in source:
         return source
     line = re.sub(r"\s*(#[^\n'\"]*|\\)?\n\s*", " ", source)
@@ -134,11 +134,11 @@ UNKNOWN: Final = object()
 
 
 class Mixed:
-    """The class of something that holds a column or a filter and is neither."""
+    """Marks the type of a value that contains a column or a filter, but is neither."""
 
 
 def is_below(module: object) -> bool:
-    """Whether the module of this name belongs to the filter language."""
+    """Whether the module with this name belongs to the filter language."""
     return f"{module}.".startswith(f"{_PACKAGE}.")
 
 
@@ -147,17 +147,17 @@ def _is_ours(value: object) -> bool:
 
 
 def can(kind: type | None, method: str) -> bool:
-    """Whether *kind* is a class of the filter language with *method*."""
+    """Whether *kind* is a class of the filter language that has *method*."""
     return kind is not None and is_below(kind.__module__) and hasattr(kind, method)
 
 
 class Known:
-    """The names of a frame, looked up without running any code; even isinstance() can run code."""
+    """Looks up the names of a frame without running any code, and so without isinstance()."""
 
     def __init__(self, frame: FrameType) -> None:
         variables = frame.f_locals
         if not issubclass(type(variables), dict):
-            # From 3.13 on a proxy shows them; those of a class or of exec() can be any mapping.
+            # From Python 3.13 on, `f_locals` is a proxy. In a class body or in exec(), it can be any mapping.
             variables = dict(variables) if type(variables).__module__ == "builtins" else {}
         self._scopes = (variables, frame.f_globals)
 
@@ -216,13 +216,13 @@ Piece = tuple[int, str]
 
 
 def suggestion() -> str:
-    """The caller's expression and the suggestion, each on one line, or nothing."""
+    """The caller's expression and the suggestion, each on one line, or an empty string."""
     try:
-        with warnings.catch_warnings():  # Python showed the warnings of this source when it ran
+        with warnings.catch_warnings():  # Python already issued the warnings for this source
             warnings.simplefilter("ignore")
             frame = _caller()
             wrote, meant = _rewritten(call_site(frame), Known(frame))
-    except Exception:  # noqa: BLE001 - it would hide the error that this is for
+    except Exception:  # noqa: BLE001 - it would hide the original error
         return ""
     return f"\n  you wrote:    {wrote}\n  did you mean: {meant}" if len(wrote) <= _LONGEST else ""
 
@@ -242,7 +242,7 @@ def _rewritten(site: CallSite, known: Known) -> tuple[str, str]:
         wrote = site.text(node)
         return wrote, _with_names(wrote, expression(wrote), known)
     whole = node
-    if hasattr(node, "test"):  # 3.11 gives a test the place of its statement
+    if hasattr(node, "test"):  # Python 3.11 gives a test the position of its statement
         above.append(node)
         whole = node.test
     while _is_operator(above[-1]):
@@ -258,7 +258,7 @@ def _rewritten(site: CallSite, known: Known) -> tuple[str, str]:
 
 
 def _is_operator(node: ast.AST) -> bool:
-    """Whether the node joins, compares or negates."""
+    """Whether the node is a logical operation, a comparison or a negation."""
     match node:
         case ast.BoolOp() | ast.Compare() | ast.UnaryOp(op=ast.Not() | ast.Invert()):
             return True
@@ -273,7 +273,7 @@ def _tests(node: ast.AST) -> list[Any]:
 
 
 def _is_given(tree: ast.AST, known: Known) -> str:
-    """The test that an optional filter is given."""
+    """The expression that tests whether an optional filter is given."""
     match tree:
         case ast.UnaryOp(op=ast.Not(), operand=ast.Name() as name) if can(known.kind(name), "to_wire"):
             return f"{name.id} is None"
@@ -283,7 +283,7 @@ def _is_given(tree: ast.AST, known: Known) -> str:
 
 
 def _with_names(wrote: str, tree: Any, known: Known) -> str:
-    """*wrote* with the names of columns as keys instead of the columns."""
+    """*wrote*, with column names instead of columns as keys."""
     source, text, end = wrote.encode(), b"", 0
     for key in _keys(tree, known):
         column = known.value(key)
@@ -305,13 +305,13 @@ def _keys(tree: Any, known: Known) -> list[Any]:
         case ast.Subscript(value=container, slice=key) if type(known.value(container)) is dict:
             return [key]
         case ast.Dict(keys=keys) | ast.Set(elts=keys):
-            return [key for key in keys if key]  # None stands for **
+            return [key for key in keys if key]  # None marks a ** item
     raise Unsure
 
 
 @attrs.frozen(eq=False)
 class _Atom:
-    """An operand: the source between operators."""
+    """An operand, which is the source between two operators."""
 
     text: str
     node: ast.AST
@@ -330,16 +330,16 @@ class _Atom:
         return not self.is_ours and self.kind not in _NO_CONSTANTS
 
 
-# Words, operands, and such a list for each pair of parentheses.
+# A list of words and operands, with a nested list for each pair of parentheses.
 Level = list[Any]
 
 
 class _Reader:
-    """Reads comparisons first, then ~ and not, then & and and, then | and or."""
+    """Reads an expression. Comparisons bind tightest, then ~ and "not", then & and "and", then | and "or"."""
 
     def __init__(self, wrote: str, tree: ast.AST, known: Known) -> None:
         self._text, self._tree, self._known = wrote.encode(), tree, known
-        # Operands of & are filters; operands of "and" can be anything.
+        # Operands of & are filters, but operands of "and" can be anything.
         self._strict = any(isinstance(node, (ast.BoolOp, ast.Not)) for node in ast.walk(tree))
 
     def meaning(self) -> str:
@@ -382,7 +382,7 @@ class _Reader:
                     raise Unsure
                 return _AND, f"({one} | {other}) & ~({one} & {other})"
         _check_mixed(level)
-        # `given or ALL` also replaces an optional filter.
+        # `given or ALL` is a common way to write an optional filter, so it may be correct as it is.
         *given, last = _split(level, "or")
         is_default = bool(given) and _is_optional(last) and last[0].text.endswith(("ALL", "NONE"))
         if is_default or any(map(_is_optional, given)):
@@ -395,7 +395,7 @@ class _Reader:
     def _negated(self, level: Level) -> Piece:
         match level:
             case ["~", _Atom() as first, _, *_] if not first.can("condition"):
-                raise Unsure  # Python computes ~5 at once
+                raise Unsure  # Python evaluates ~5 before this code runs
             case ["~" | "not", *inner]:
                 return _NOT, "~" + _wrapped(self._negated(inner), _OR, _AND, _COMPARISON)
             case [item]:
@@ -439,9 +439,10 @@ def _is_optional(level: Level) -> bool:
 
 
 def _check_mixed(level: Level) -> None:
-    """Give up on a mix of words and signs.
+    """Raise `Unsure` if words and signs are mixed.
 
-    Python reads | before "and", and & and | before "not"; the author of a mix may mean either.
+    Python evaluates | before "and", and it evaluates & and | before "not". The author may have meant another
+    order.
     """
     if "^" in level or ("and" in level and "|" in level):
         raise Unsure
@@ -472,7 +473,7 @@ def _wrapped(piece: Piece, *ranks: int) -> str:
 
 def _chain(level: Level) -> Piece:
     atoms, signs = level[::2], level[1::2]
-    # The middle is written twice, so it must not call anything.
+    # The middle operand is repeated, so it must not contain a call.
     if not all(isinstance(atom, _Atom) for atom in atoms) or any(
         not isinstance(atom.node, (*_REFERENCES, ast.Constant)) for atom in atoms[1:-1]
     ):
@@ -493,7 +494,7 @@ def _between(low: _Atom, column: _Atom, high: _Atom, first: str, second: str) ->
     ends = _RANGES.get((first, second))
     if ends is None or not column.can("between") or not (low.is_constant and high.is_constant):
         return None
-    with contextlib.suppress(TypeError, ValueError):  # where they are no literals
+    with contextlib.suppress(TypeError, ValueError):  # if they are not literals
         if ast.literal_eval(low.text) > ast.literal_eval(high.text):
             raise Unsure
     how = f', inclusive="{ends}"' if ends else ""
@@ -502,7 +503,7 @@ def _between(low: _Atom, column: _Atom, high: _Atom, first: str, second: str) ->
 
 def _membership(left: _Atom, right: _Atom, *, negated: bool) -> Piece:
     if left.can("is_in") and not right.is_ours:
-        # The keys of a dict can be the values, and then the column's name is one of them.
+        # With a dict, the author may mean its keys as values, or look up the column's name in it.
         is_iterable = inspect.getattr_static(right.kind or list, "__iter__", None)
         if right.kind in (str, bytes, dict) or not is_iterable:
             raise Unsure

@@ -1,7 +1,7 @@
-"""A filter as data: conditions joined by and, or and not, and operations on any such tree.
+"""Filters as data: trees of conditions joined by and, or and not, and operations on such trees.
 
-Nodes are immutable and know nothing about operators, JSON or SQL. The two loops `fold` and `_flatten` do all
-walks, so that ten thousand conditions, however joined, never reach the recursion limit.
+Nodes are immutable and know nothing about operators, JSON or SQL. All traversals use the loops in `fold` and
+`_flatten`, so even ten thousand conditions never reach the recursion limit, however they are joined.
 """
 
 from collections.abc import Callable, Iterable
@@ -34,7 +34,7 @@ SYMBOLS: Final[dict[Operator, str]] = {
 
 
 def spell_value(value: Value) -> str:
-    """The constant as Python source; a time needs ``import datetime``."""
+    """The constant as Python source. The source of a time requires ``import datetime``."""
     if isinstance(value, datetime):
         return f"datetime.datetime.fromisoformat({value.isoformat()!r})"
     return repr(value)
@@ -53,7 +53,7 @@ def spell_leaf(column: ColumnFacts, operator: Operator, value: Value, key: str |
 if TYPE_CHECKING:
     from attrs import frozen
 else:
-    # Nodes are frozen for type checkers only: checks at run time would triple the time to create one.
+    # Only type checkers see frozen nodes, because run-time checks would triple the time to create a node.
     frozen = partial(attrs.define, unsafe_hash=True)
 
 
@@ -64,13 +64,13 @@ class Node:
 
     @property
     def children(self) -> "tuple[Node, ...]":
-        """The nodes that this node joins."""
+        """The nodes directly below this node."""
         return ()
 
 
 @frozen
 class Leaf(Node):
-    """One condition: a column, an operator, a constant."""
+    """One condition: a column, an operator and a constant."""
 
     column: ColumnFacts
     operator: Operator
@@ -83,7 +83,7 @@ class Leaf(Node):
 
 @frozen
 class Everything(Node):
-    """The condition that always holds; `EVERYTHING` is the only instance."""
+    """The condition that always holds. `EVERYTHING` is the only instance."""
 
     def __reduce__(self) -> str:
         return "EVERYTHING"
@@ -91,7 +91,7 @@ class Everything(Node):
 
 @frozen
 class Nothing(Node):
-    """The condition that never holds; `NOTHING` is the only instance."""
+    """The condition that never holds. `NOTHING` is the only instance."""
 
     def __reduce__(self) -> str:
         return "NOTHING"
@@ -99,7 +99,7 @@ class Nothing(Node):
 
 @frozen
 class Not(Node):
-    """The complement of a node, kept as written until the filter is compiled."""
+    """The negation of a node. It is kept as written until the filter is compiled."""
 
     child: Node
 
@@ -111,13 +111,13 @@ class Not(Node):
 
 @frozen(eq=False, unsafe_hash=False)
 class Branch(Node):
-    """Several nodes joined by one word, in their written order."""
+    """Several nodes joined by "and" or "or", in the order in which they were written."""
 
     parts: tuple[Node, ...]
 
     @property
     def children(self) -> tuple[Node, ...]:
-        """The joined nodes; a child of the same class is replaced by its children."""
+        """The joined nodes. A child of the same class is replaced by its children."""
         return self._flattened if type(self) in map(type, self.parts) else self.parts
 
     @cached_property
@@ -127,12 +127,12 @@ class Branch(Node):
 
 @frozen(eq=False, unsafe_hash=False)
 class And(Branch):
-    """All children hold."""
+    """A branch that holds if all its children hold."""
 
 
 @frozen(eq=False, unsafe_hash=False)
 class Or(Branch):
-    """At least one child holds."""
+    """A branch that holds if at least one of its children holds."""
 
 
 T = TypeVar("T")
@@ -160,7 +160,8 @@ _CONTENT: Final = attrgetter("value", "column", "operator", "key")
 
 def _flatten(parts: Iterable[Node], kind: type[Branch]) -> Iterable[Node]:
     waiting = list(parts)[::-1]
-    # A repeated branch, as in `f & f`, adds nothing; after enough doublings it would never end.
+    # A repeated branch, as in `f & f`, adds nothing, so it is skipped. Otherwise, repeated doubling would
+    # make this loop practically endless.
     met: set[int] = set()
     while waiting:
         node = waiting.pop()
@@ -172,7 +173,7 @@ def _flatten(parts: Iterable[Node], kind: type[Branch]) -> Iterable[Node]:
 
 
 def join(kind: type[Branch], nodes: Iterable[Node]) -> Node:
-    """The joined *nodes* without the neutral constant, or that constant if there are no nodes."""
+    """Join *nodes*, leaving out the neutral constant. Without nodes, the result is that constant."""
     neutral = EVERYTHING if kind is And else NOTHING
     parts = [node for node in nodes if node is not neutral]
     if len(parts) > 1:
@@ -191,10 +192,10 @@ def fold(
     Args:
         root: The tree.
         combine: Called with a node and the results of its children.
-        prepare: Called on the way down; returns the node to visit instead.
+        prepare: Called with each node before its children; returns the node to visit instead.
     """
     results: list[T] = []
-    # A branch returns here with the number of its children when these are done.
+    # A branch is put back here, with the number of its children, to be handled after them.
     waiting: list[Any] = [root]
     while waiting:
         step = waiting.pop()
@@ -218,7 +219,7 @@ def fold(
 
 
 def program(root: Node) -> tuple[Any, ...]:
-    """The tree as one flat tuple, children before parents; equal trees have equal tuples."""
+    """The tree as one flat tuple, with children before parents. Equal trees have equal tuples."""
     steps: list[Any] = []
 
     def note(node: Node, _below: list[None]) -> None:
@@ -243,7 +244,7 @@ def from_program(steps: Iterable[Any]) -> Node:
 
 
 def plain_conditions(root: Node) -> tuple[Leaf, ...]:
-    """The distinct children of a branch that has only single conditions, as nearly all filters do."""
+    """The distinct conditions of a branch that joins only single conditions; otherwise an empty tuple."""
     if not isinstance(root, Branch):
         return ()
     children: tuple[Any, ...] = root.parts
@@ -253,14 +254,14 @@ def plain_conditions(root: Node) -> tuple[Leaf, ...]:
         kinds = set(map(type, children))
     if kinds != _PLAIN:
         return ()
-    # Conditions with different values differ, so few of them need a hash.
+    # Conditions with different values are distinct, so hashing the conditions is rarely necessary.
     if len(set(map(_VALUE, children))) == len(children):
         return children
     return tuple(dict.fromkeys(children))
 
 
 def simplify(root: Node) -> Node:
-    """The same condition without `Not`, without constants inside and without repetition.
+    """An equivalent tree without `Not`, nested constants and repetitions.
 
     Raises:
         FilterValueError: A negated condition has no inverse in the API.
@@ -278,7 +279,7 @@ _Part = tuple[Any, int, type[Branch] | None, tuple[Any, ...]]
 
 
 def leaves_of(root: Node) -> list[Leaf]:
-    """The conditions of a tree, negations pushed into them."""
+    """The conditions of a tree, with negations pushed into them."""
     found: list[Leaf] = []
     fold(simplify(root), lambda node, _below: found.append(node) if isinstance(node, Leaf) else None)
     return found
@@ -289,12 +290,12 @@ def reduce(
     of_leaf: Callable[[Leaf], T],
     of_branch: Callable[[type[Branch], list[T]], T],
 ) -> T | Everything | Nothing:
-    """The result of a function over the simplified tree, computed from its conditions up.
+    """Compute a result from the simplified tree, from its conditions up.
 
     Args:
         root: The tree. Negations move into the conditions; constants and repetitions are dropped.
-        of_leaf: Returns the result of a condition.
-        of_branch: Joins several results.
+        of_leaf: Returns the result for a condition.
+        of_branch: Combines the results for the children of a branch.
 
     Raises:
         FilterValueError: A negated condition has no inverse in the API.
@@ -353,7 +354,7 @@ def _is_empty_word(leaf: Leaf) -> bool:
 
 
 def _inverse_pattern(leaf: Leaf) -> Leaf | None:
-    """The opposite of a pattern as a condition without wildcards, if there is one."""
+    """The inverse of a pattern as a condition without wildcards, or None if there is none."""
     if leaf.operator == "ilike" and (inside := like_inside(str(leaf.value))):
         return Leaf(leaf.column, "not-contains", inside, leaf.key)
     if leaf.operator == "like":
@@ -364,13 +365,13 @@ def _inverse_pattern(leaf: Leaf) -> Leaf | None:
 
 
 def inverse(leaf: Leaf) -> Node:
-    """The condition that matches where *leaf* does not match.
+    """The condition that matches the rows that *leaf* does not match.
 
-    The API has no "not". Numbers, text, booleans and most comparisons of times have an opposite operator; a
-    row that holds null matches neither of the two, as in SQL.
+    The API has no "not", but numbers, text, booleans and most comparisons of times have an inverse operator.
+    As in SQL, a row with null matches neither the condition nor its inverse.
 
     Raises:
-        FilterValueError: The condition has no opposite.
+        FilterValueError: The condition has no inverse.
     """
     column, operator, value, key = leaf.column, leaf.operator, leaf.value, leaf.key
     if column.kind is Kind.BOOLEAN:
@@ -378,7 +379,7 @@ def inverse(leaf: Leaf) -> Node:
     if column.kind is Kind.TIMESTAMP and operator == "equals":
         return Or((Leaf(column, "lt", value), Leaf(column, "gt", value)))
     if _is_empty_word(leaf):
-        # Only == reads this word; the opposite compares with the empty text itself.
+        # Only == gives this word its special meaning. The inverse compares with the empty text itself.
         if operator == "equals" and column.empty == "":
             return Leaf(column, "not-equals", "", key)
     elif operator in _INVERSE and column.kind is not Kind.KEY:

@@ -1,8 +1,8 @@
-"""Filters as text: ``cost > 0.1 and model contains "gpt"`` becomes a `Filter`.
+"""Parse filter text: ``cost > 0.1 and model contains "gpt"`` becomes a `Filter`.
 
 A comparison binds tightest, then ``not``, then ``and``, then ``or``. The parser reads the text once, from
-left to right. Unfinished groups wait on a list, so nesting never reaches the recursion limit. The columns of
-``F`` create the conditions, so the rules of the language apply to text too.
+left to right. Unfinished groups are kept on a list, so nesting never reaches the recursion limit. The columns
+of ``F`` create the conditions, so filter text follows the same rules as Python expressions.
 """
 
 import json
@@ -50,7 +50,7 @@ from helicone_sessions.masking import masked_repr
 LONGEST: Final = 1_000_000
 
 _TIME: Final = "2026-11-01T00:00:00Z"
-# Remedies for text instead of those for Python.
+# Remedies for filter text, which replace the remedies for Python code.
 _COLUMNS: Final = "Columns have the names of the API, such as cost or model"
 _EXAMPLES: Final = {
     Kind.NUMBER: "Write a number such as 0.1",
@@ -89,21 +89,23 @@ _INCLUSIVE: Final = {
 
 
 def parse_filter(text: str | Template) -> Filter:
-    """Parse filter text; the ``str()`` of a filter gives an equal filter.
+    """Parse filter text. Parsing the ``str()`` of a filter gives an equal filter.
 
-    Columns have the API's names; constants are written as in JSON, times in ISO 8601. The operators are
-    ``== != < <= > >=``, ``0.1 < cost < 5``, ``between``, ``in``, ``contains``, ``like``, ``ilike``,
-    ``startswith``, ``endswith``, ``istartswith``, ``iendswith``, ``is null``, ``is empty``; ``and``, ``or``,
-    ``not`` or ``&``, ``|``, ``~``; ``all`` and ``none``. The API's JSON can replace a condition. Python's
-    spelling works too, with or without ``F.``; the parser runs no code.
+    Use the API's column names, and write constants as in JSON and times in ISO 8601. The operators are ``==
+    != < <= > >=``, ``0.1 < cost < 5``, ``between``, ``in``, ``contains``, ``like``, ``ilike``,
+    ``startswith``, ``endswith``, ``istartswith``, ``iendswith``, ``is null`` and ``is empty``. Combine
+    conditions with ``and``, ``or`` and ``not``, or with ``&``, ``|`` and ``~``. ``all`` matches everything,
+    and ``none`` matches nothing. A condition can also be written as the API's JSON, or in Python syntax with
+    or without ``F.``. The parser never runs code.
 
     Args:
-        text: The filter; on Python 3.14 and later also a template string such as
-            ``t"cost > {x} and properties[{key}] == {value}"``. Its interpolations are constants, keys, lists
-            of constants after ``in``, or filters. They need no quotes, and keep their types.
+        text: The filter text. On Python 3.14 and later, this can also be a template string such as ``t"cost >
+            {x} and properties[{key}] == {value}"``. Each interpolation is a constant, a key, a list of
+            constants after ``in``, or a filter. Interpolations need no quotes, and values keep their types.
 
     Raises:
-        FilterSyntaxError: The text is not a filter; the message shows the position and what to write.
+        FilterSyntaxError: The text is not a valid filter. The message shows the position and the text to
+            write instead.
         FilterTypeError: *text* is not a string, or an interpolation has a value of the wrong type.
 
     >>> parse_filter('cost > 0.1 and model contains "gpt" or properties["env"] == "test"')
@@ -123,10 +125,11 @@ def parse_filter(text: str | Template) -> Filter:
 
 
 def as_filter_text(source: str) -> str:
-    """Convert a condition from an error or a caution, which is Python source, to filter text.
+    """Convert the condition in an error or a caution from Python source to filter text.
 
     Args:
-        source: The source; returned unchanged if it is not a condition, for example "the whole filter".
+        source: The source. If it is not a condition, for example "the whole filter", it is returned
+            unchanged.
 
     >>> as_filter_text("F.model.contains('gpt')"), as_filter_text("the whole filter")
     ('model contains "gpt"', 'the whole filter')
@@ -159,7 +162,7 @@ def _refuse_formatting(interpolation: Interpolation) -> None:
 
 @attrs.frozen(eq=False)
 class _Named:
-    """A column in the text, from the token *first* on, with a *method* after it if there is one."""
+    """A column in the text that starts at the token *first*, and the *method* after it, if any."""
 
     column: Any
     name: str
@@ -196,14 +199,14 @@ class _Named:
 
 @attrs.define(eq=False)
 class _Group:
-    """The conditions between two parentheses, read so far: "any of" of "all of".
+    """The conditions read so far inside a pair of parentheses, as an "or" of "and" groups.
 
     Args:
-        opening: The parenthesis.
-        function: The branch that ``all_of(`` or ``any_of(`` creates.
+        opening: The opening parenthesis.
+        function: The class of branch that ``all_of(`` or ``any_of(`` creates.
         is_inverted: Whether a ``not`` applies to the next condition.
-        arguments: The arguments of the function before the last comma.
-        terms: The conditions.
+        arguments: The arguments of the function up to the last comma.
+        terms: The conditions after the last comma.
     """
 
     opening: Token | None = None
@@ -230,7 +233,7 @@ def _inverted(node: Node) -> Node:
 
 
 class _Parser:
-    """The grammar, with one method for each part; `token` is the next one, `last` the one before it."""
+    """The grammar, with one method for each rule. `token` is the next token, and `last` the previous one."""
 
     def __init__(self, text: str, interpolations: list[Token] | None = None) -> None:
         self.text = text
@@ -260,7 +263,7 @@ class _Parser:
     def error(
         self, problem: str, remedy: str, first: Token | None = None, last: Token | None = None
     ) -> FilterSyntaxError:
-        """The error that shows the text from *first* to *last*, or the next token."""
+        """An error that marks the text from *first* to *last*, by default the next token."""
         first = first or self.token
         line, column, picture = place_of(self.text, first.start, (last or first).end)
         message = f"line {line}, column {column}: {problem}. {remedy}{picture}"
@@ -298,7 +301,7 @@ class _Parser:
         return self.error(f"expected 'and' or 'or', got {self.token}", remedy)
 
     def unfit(self, named: _Named, token: Token) -> FilterSyntaxError:
-        """The error for a word that is not a constant for the column."""
+        """The error for a word that is not a valid constant for the column."""
         kind, problem, remedy = named.kind, f"expected a constant, got {token}", named.example
         if token.word in ("null", "none"):
             problem, remedy = "the API has no comparison with null", named.test_for_null
@@ -323,7 +326,7 @@ class _Parser:
         first: Token,
         last: Token | None = None,
     ) -> Any:
-        """Call a *method* of the language; an error marks the text from *first* to *last*."""
+        """Call a *method* of the language. If it fails, the error marks the text from *first* to *last*."""
         try:
             return method(*values)
         except FilterError as error:
@@ -345,7 +348,7 @@ class _Parser:
     # Grammar
 
     def filter(self) -> Node:
-        """The whole text."""
+        """Parse the whole text."""
         if self.token.is_end:
             raise self.error("the filter is empty", "Write all to match everything")
         outer: list[_Group] = []
@@ -370,7 +373,7 @@ class _Parser:
         return group.closed()
 
     def is_inverted(self) -> bool:
-        """Whether an odd number of ``not`` comes next."""
+        """Step over any ``not``, and return whether their number is odd."""
         inverted = False
         while self.take("not", "~"):
             inverted = not inverted
@@ -397,7 +400,7 @@ class _Parser:
             raise self.not_connected()
 
     def condition(self) -> Node:
-        """One condition without parentheses."""
+        """Parse one condition without parentheses."""
         token = self.token
         if token.sort == "json" or isinstance(token.value, Operand):
             self.advance()
@@ -412,7 +415,7 @@ class _Parser:
         return self.with_column(self.column())
 
     def with_column(self, named: _Named) -> Node:
-        """The condition that begins with a column."""
+        """Parse a condition that begins with a column."""
         if named.method:
             return self.called(named)
         if self.token.sort == "sign":
@@ -429,7 +432,7 @@ class _Parser:
         raise self.no_operator(named)
 
     def column(self) -> _Named:
-        """A column, with the key if it is a map, and with the name of a method after it."""
+        """Parse a column, its key if it is a map, and the method name after it, if any."""
         first = self.token
         name, method = self.column_name()
         column: Any = F[name if name in ALIASES else NAMES[name].name]
@@ -447,7 +450,7 @@ class _Parser:
         return _Named(column, name, first, method)
 
     def column_name(self) -> tuple[str, str]:
-        """The name of a column, such as ``cost`` or ``F["cost"]``, and the name of a method after it."""
+        """Parse the name of a column, such as ``cost`` or ``F["cost"]``, and a method name after it."""
         name, _, method = self.token.text.removeprefix("F.").partition(".")
         if self.token.text == "F":
             self.advance()
@@ -464,7 +467,7 @@ class _Parser:
         return name, method
 
     def key(self) -> Token:
-        """A key in brackets."""
+        """Parse a key in brackets."""
         self.expect("[")
         if self.token.sort == "word":
             raise self.error(f"the key {self.token} has no quotes", f"Write {self.token.quoted}")
@@ -479,7 +482,7 @@ class _Parser:
             raise self.expected(repr(sign), f"Add the {sign}")
 
     def called(self, named: _Named) -> Node:
-        """The arguments of a method, as in Python."""
+        """Parse the arguments of a method, as in Python."""
         method = named.method
         methods = [name for name in METHODS if hasattr(type(named.column), name)]
         if method not in methods:
@@ -500,7 +503,7 @@ class _Parser:
         return self.build(named, getattr(named.column, method), *values)
 
     def inclusive(self) -> Any:
-        """The third argument of ``between``."""
+        """Parse the third argument of ``between``."""
         if self.take("inclusive"):
             self.expect("=")
         if self.token.sort != "text":
@@ -510,7 +513,7 @@ class _Parser:
         return self.advance().value
 
     def compared(self, named: _Named) -> Node:
-        """A column before a sign."""
+        """Parse a comparison with the column on the left."""
         operator = self.sign(named)
         value = self.constant(named)
         if self.token.sort == "sign":
@@ -518,7 +521,7 @@ class _Parser:
         return self.build(named, named.column.condition, operator, value)
 
     def constant_first(self) -> Node:
-        """A constant, a sign and a column, perhaps with another sign and constant."""
+        """Parse a comparison with a constant on the left, and possibly a second one on the right."""
         constant = self.advance()
         if self.token.word == "in":
             raise self.error(
@@ -553,19 +556,19 @@ class _Parser:
         return self.build(attrs.evolve(named, first=constant), named.column.between, low, high, inclusive)
 
     def sign(self, named: _Named, token: Token | None = None) -> Operator:
-        """The operator of the next token, or of the *token* before the column."""
+        """The operator of the next token, or of *token* if that has already been read."""
         token = token or self.advance()
         operator = _SIGNS[token.text]
         self.allow(named, SYMBOLS[operator], token)
         return operator
 
     def allow(self, named: _Named, word: str, token: Token) -> None:
-        """Reject an operator that the kind of column does not have."""
+        """Reject an operator that this kind of column does not have."""
         if word not in OPERATORS_OF[named.kind]:
             raise self.error(f"{named} and has no {word}", named.has, token)
 
     def worded(self, named: _Named, *, inverted: bool) -> Node:
-        """An operator in words and its constants."""
+        """Parse an operator that is a word, and its constants."""
         column, word = named.column, self.token.word
         self.allow(named, word, self.advance())
         if word == "in":
@@ -580,19 +583,19 @@ class _Parser:
         return _inverted(node) if inverted else node
 
     def tested(self, named: _Named) -> Node:
-        """The word after ``is``."""
+        """Parse the word after ``is``."""
         first, inverted, word = self.last, self.take("not"), self.token.word
         if word not in ("null", "empty", *TRUTHS):
             raise self.error("expected null, empty, true or false after is", "Compare a value with ==")
         self.advance()
-        # A map column has the method for null, which explains why there is none.
+        # A column from a map has is_null(), which raises an error with an explanation.
         if not hasattr(named.column, f"is_{word}"):
             raise self.error(f"{named} and cannot be {word}", named.has, first, self.last)
         node = self.build(named, getattr(named.column, f"is_{word}"))
         return _inverted(node) if inverted else node
 
     def listed(self, named: _Named) -> list[Any]:
-        """The constants of a list, or of an interpolation that is a list."""
+        """Parse a list of constants, or an interpolation that is a list."""
         if self.token.sort == "value":
             return self.listed_value(named, self.advance())
         opening = self.take("(", "[")
@@ -616,7 +619,7 @@ class _Parser:
         return [self.checked(named, value, token) for value in values]
 
     def constant(self, named: _Named) -> Any:
-        """The next constant."""
+        """Parse the next constant."""
         in_call = bool(self.take(*_FROM_ISO))
         if in_call:
             self.expect("(")
@@ -629,7 +632,7 @@ class _Parser:
         return value
 
     def value(self, named: _Named, token: Token) -> Any:
-        """The value of a constant for this column, by the rules of the language."""
+        """Convert a constant for this column by the rules of the language."""
         value: Any = token.value
         if token.sort != "value":
             value = token.number

@@ -1,12 +1,12 @@
-"""Comparisons without parentheses, read with the precedence that their author meant.
+"""Read comparisons without parentheses with the precedence that their author intended.
 
 In Python ``&`` and ``|`` bind tighter than comparisons, so ``F.cost > 0.1 & P`` is evaluated as
-``F.cost > (0.1 & P)``. The first and the last operand of ``&`` and ``|`` can therefore still need a
-comparison. They remain open here until it arrives. Then the whole expression is read: comparisons first,
-then ``~``, then ``&``, then ``|``.
+``F.cost > (0.1 & P)``. The first and the last operand of ``&`` and ``|`` can therefore still lack a
+comparison. Such an operand stays open until its comparison arrives. In the whole expression, comparisons then
+bind tightest, followed by ``~``, ``&`` and ``|``.
 
-Each level of parentheses can complete one comparison. Python chains two comparisons, and all ends must be
-closed after the first, so a second one is an error. The result is the intended tree or an error.
+Each level of parentheses can complete only one comparison. Python chains two comparisons, so a second one is
+an error, and the first one must close all open ends. The result is either the intended tree or an error.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ import attrs
 from helicone_sessions.filters.nodes import SYMBOLS, And, Node, Not, Or, join
 from helicone_sessions.filters.schema import Operator
 
-# The operator after the operands change sides.
+# The operator to use after the operands are swapped.
 MIRRORED: Final[dict[Operator, Operator]] = {
     "lt": "gt",
     "gt": "lt",
@@ -30,7 +30,7 @@ _PARENTHESES: Final = "Put each comparison in parentheses, for example (F.cost >
 
 
 class Misread(Exception):
-    """Python evaluates the expression differently from what was intended, or it has no meaning."""
+    """An expression that has no meaning, or that Python evaluates differently from what was intended."""
 
     def __init__(self, problem: str, remedy: str) -> None:
         super().__init__(problem, remedy)
@@ -40,12 +40,12 @@ class Misread(Exception):
 
 @attrs.frozen(eq=False)
 class Open:
-    """An operand that still needs its comparison.
+    """An operand that still lacks its comparison.
 
     Args:
         operand: A column or a constant.
         is_column: Whether the operand is a column.
-        inversions: The number of ``~`` before it.
+        inversions: The number of ``~`` before the operand.
     """
 
     operand: Any
@@ -61,24 +61,25 @@ class Open:
         return "~" * self.inversions + repr(self.operand)
 
 
-# "Any of" of "all of" of conditions; the first or the last operand is open, or both are.
+# Groups of operands: "and" joins each group, and "or" joins the groups. The first operand, the last or both
+# are open.
 Terms: TypeAlias = Sequence[Sequence[Node | Open]]
 
 
 def spell(terms: Terms) -> str:
-    """The terms for a message, with … for each complete condition."""
+    """The terms as text for a message, with … for each complete condition."""
     return " | ".join(
         " & ".join(str(factor) if isinstance(factor, Open) else "…" for factor in term) for term in terms
     )
 
 
 def open_ends(terms: Terms) -> list[Open]:
-    """The first and the last operand, if they need a comparison."""
+    """The first and the last operand, each only if it is open."""
     return [end for end in (terms[0][0], terms[-1][-1]) if isinstance(end, Open)]
 
 
 def combined(kind: type[And | Or], left: Node | Terms, right: Node | Terms) -> Node | Terms:
-    """``left & right`` or ``left | right``.
+    """Combine two operands with ``&`` or ``|``.
 
     Raises:
         Misread: An open operand can no longer get its comparison.
@@ -93,7 +94,7 @@ def combined(kind: type[And | Or], left: Node | Terms, right: Node | Terms) -> N
 
 
 def _check_middle(kind: type[And | Or], left: Terms, right: Terms) -> None:
-    """Reject an open operand next to ``&`` or ``|`` that has no comparison on either side."""
+    """Reject an operand next to ``&`` or ``|`` that can no longer get a comparison."""
     last, first = left[-1][-1], right[0][0]
     if isinstance(last, Open) and (_is_compound(left) or last.is_column):
         raise _alone(last, kind)
@@ -102,7 +103,7 @@ def _check_middle(kind: type[And | Or], left: Terms, right: Terms) -> None:
 
 
 def _check_ends(kind: type[And | Or], left: Terms, right: Terms) -> None:
-    """Reject an open operand inside "|", or on the right of "&": parentheses keep its comparison out."""
+    """Reject an open operand in parentheses that keep its comparison out: in "|", or on the right of "&"."""
     if kind is And and open_ends(left) and len(left) > 1:
         raise _dangling(left)
     if open_ends(right) and (_is_compound(right) if kind is And else len(right) > 1):
@@ -110,10 +111,10 @@ def _check_ends(kind: type[And | Or], left: Terms, right: Terms) -> None:
 
 
 def inverted(terms: Terms) -> Terms:
-    """``~terms``.
+    """Apply ``~`` to the terms.
 
     Raises:
-        Misread: The terms join several operands.
+        Misread: The terms combine several operands.
     """
     only = terms[0][0]
     if _is_compound(terms) or not isinstance(only, Open):
@@ -122,7 +123,7 @@ def inverted(terms: Terms) -> Terms:
 
 
 def compared(left: Node | Terms, operator: Operator, right: Node | Terms) -> Node:
-    """The comparison of *left* with *right*: the operands next to the operator meet, and all ends close.
+    """Compare the last operand of *left* with the first operand of *right*, and close all ends.
 
     Raises:
         Misread: The operands are not a column and a constant, or another end remains open.

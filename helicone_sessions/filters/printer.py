@@ -1,4 +1,4 @@
-"""Filters as text: Python source, the text of `parse_filter`, and a tree for people."""
+"""Convert filters to text: Python source, filter text for `parse_filter`, or a readable tree."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ from helicone_sessions.filters.nodes import (
 from helicone_sessions.filters.schema import Kind
 from helicone_sessions.filters.wire import encode_leaf
 
-# Python's compiler rejects chains of & and | from about 1,000 terms on.
+# Python's compiler rejects chains of & and | with about 1,000 terms or more.
 _WIDEST_CHAIN: Final = 20
 _DEEPEST_INDENT: Final = 40
 
@@ -32,7 +32,7 @@ Step = TypeVar("Step")
 
 
 def _written(first: Step, pieces_of: Callable[[Step], list[str | Step]]) -> str:
-    """The text of a tree, written piece by piece; joining each level would take quadratic time."""
+    """Write a tree piece by piece, because joining the text at each level would take quadratic time."""
     written = []
     waiting: list[str | Step] = [first]
     while waiting:
@@ -79,7 +79,10 @@ def _leaf_source(leaf: Leaf, *, is_inside: bool) -> str:
 
 
 def can_be_written(leaf: Leaf) -> bool:
-    """Whether the language accepts the constant of another client, such as a negative cost or empty text."""
+    """Whether the language accepts the condition.
+
+    Other clients can send constants that it rejects, such as a negative cost or empty text.
+    """
     if leaf.value is MISSING and not leaf.column.nullable:
         return False
     if leaf.key == "" or (leaf.value == "" and leaf.operator in ("contains", "not-contains")):
@@ -92,12 +95,12 @@ def can_be_written(leaf: Leaf) -> bool:
 
 
 def to_text(root: Node) -> str:
-    """The tree as text that `parse_filter` reads back as an equal filter."""
+    """The tree as filter text, from which `parse_filter` creates an equal filter."""
     return _written(root, _pieces)
 
 
 def _pieces(node: Node) -> list[Node | str]:
-    """The node as text and the nodes in it."""
+    """The pieces of the node: its text, and the nodes inside it."""
     if isinstance(node, Leaf):
         return [_leaf_text(node)]
     if isinstance(node, Not):
@@ -107,14 +110,14 @@ def _pieces(node: Node) -> list[Node | str]:
     word = " and " if isinstance(node, And) else " or "
     pieces: list[Node | str] = []
     for part in _parts(node):
-        # Only "or" inside "and" needs them, because "and" binds tighter.
+        # Only "or" inside "and" needs parentheses, because "and" binds tighter.
         inside = [part] if isinstance(part, str) else _in_parentheses(part, Or)
         pieces += [word, *inside]
     return pieces[1:]
 
 
 def _in_parentheses(node: Node, *kinds: type[Branch]) -> list[Node | str]:
-    """The node, in parentheses if it is one of the *kinds* with more than one list."""
+    """The node, in parentheses if it is one of the *kinds* and has more than one part."""
     if isinstance(node, Branch) and isinstance(node, kinds):
         parts = list(_parts(node))
         return [parts[0]] if len(parts) == 1 else ["(", node, ")"]
@@ -122,12 +125,12 @@ def _in_parentheses(node: Node, *kinds: type[Branch]) -> list[Node | str]:
 
 
 def _parts(node: Branch) -> Iterator[Node | str]:
-    """The children of a branch; neighbours that differ only in their constants become one list."""
+    """The children of a branch. Adjacent conditions that differ only in their constants become one list."""
     operator, word = ("equals", "in") if isinstance(node, Or) else ("not-equals", "not in")
     for column, group in groupby(node.children, lambda part: _listed_column(part, operator)):
         parts = list(group)
         values = [part.value for part in parts if isinstance(part, Leaf)]
-        # A list is read as one condition for each different constant.
+        # The parser reads a list as one condition for each distinct constant.
         if column and 1 < len(values) == len({*values}):
             yield f"{column} {word} ({', '.join(map(_constant_text, values))})"
         else:
@@ -135,7 +138,7 @@ def _parts(node: Branch) -> Iterator[Node | str]:
 
 
 def _listed_column(node: Node, operator: str) -> str:
-    """The column of a condition that can be part of a list, or nothing."""
+    """The column of a condition that can be part of a list, or an empty string."""
     if not isinstance(node, Leaf) or node.operator != operator or node.column.kind is Kind.KEY:
         return ""
     return "" if node.value is MISSING or not can_be_written(node) else _column_text(node)
@@ -164,19 +167,19 @@ def _constant_text(value: Value) -> str:
 
 
 def _escaped(text: str) -> str:
-    """JSON in which every character is visible."""
+    """JSON text with invisible characters escaped."""
     if text.isprintable():
         return text
     return "".join(sign if sign.isprintable() else json.dumps(sign)[1:-1] for sign in text)
 
 
 def explain(root: Node) -> str:
-    """The tree with a condition on each line, under the API's own names."""
+    """The tree with one condition per line, using the API's names."""
     lines = []
     waiting = [(root, 0)]
     while waiting:
         node, depth = waiting.pop()
-        # Nobody reads further to the right, and thousands of levels would be mostly spaces.
+        # Deeper levels are not indented further, because thousands of levels would be mostly spaces.
         indent = "  " * depth if depth <= _DEEPEST_INDENT else f"{'  ' * _DEEPEST_INDENT}({depth}) "
         lines.append(indent + _label(node))
         waiting.extend((child, depth + 1) for child in reversed(node.children))

@@ -1,7 +1,7 @@
-"""The facts: every column that a filter can name, and its known properties.
+"""Facts about every column that a filter can name.
 
 Names, tables, kinds and operators come from the contract (its OpenAPI page). The facts about the open-source
-server come from its code of July 2026, run on ClickHouse 26.9, and partly on 25.5 and 24.8. The hosted
+server come from its code of July 2026, run on ClickHouse 26.9 and in part also on 25.5 and 24.8. The hosted
 service was not checked.
 """
 
@@ -29,7 +29,7 @@ COMPARISONS: Final[Mapping[Operator, Callable[[Any, Any], bool]]] = {
     "lt": operator.lt,
     "lte": operator.le,
 }
-"""The operators that compare a value with a constant, as functions of both."""
+"""The comparison operators, as functions of a value and a constant."""
 
 
 # The open-source server binds whole numbers as Int32, and in ClickHouse 26.9 larger ones wrap around.
@@ -38,11 +38,11 @@ SERVER_LARGEST_WHOLE: Final = 2**31 - 1
 # In comparisons with a text column, it reads these words as "is missing" and "is empty".
 SERVER_NULL: Final = "null"
 SERVER_EMPTY: Final = "__empty__"
-# It binds times as DateTime, which ends here.
+# It binds times as DateTime, whose range ends here.
 SERVER_END_OF_TIME: Final = datetime(2106, 2, 7, 6, 28, 16, tzinfo=UTC)
-# It rejects times of earlier years (status 422).
+# It rejects times before this year (status 422).
 SERVER_FIRST_YEAR: Final = 100
-# It keeps the bodies of requests for three months.
+# It keeps bodies for three months.
 SERVER_BODY_DAYS: Final = 90
 
 
@@ -58,7 +58,7 @@ class Kind(StrEnum):
 
 
 class Reading(StrEnum):
-    """The effect of a condition on a column in the metrics query of the open-source server."""
+    """How the metrics query of the open-source server treats a condition on a column."""
 
     READ = "read"
     IGNORED = "ignored: the condition becomes true"
@@ -85,33 +85,33 @@ OPERATORS: Final[dict[Kind, tuple[Operator, ...]]] = {
 
 @attrs.frozen(eq=False)
 class ColumnFacts:
-    """One column of the contract.
+    """One column in the contract.
 
     Args:
-        name: Its name in the API.
-        about: A phrase for people.
-        table: The table whose leaves hold it.
+        name: The name of the column in the API.
+        about: A short description.
+        table: The table that contains the column, as named in a leaf.
         kind: The type of its values.
-        unit: The unit of a number, for people.
-        whole: Whether a number has no fraction.
-        negative: Whether a number can be below zero.
-        uuid: Whether its text is a UUID.
-        nullable: Whether its text can be null; other columns store a missing value as empty text.
-        empty: The text of an empty value.
-        missing_as: The placeholder that is stored for a missing value, for columns that nearly every request
+        unit: The unit of a number, for display.
+        whole: Whether numbers have no fraction.
+        negative: Whether numbers can be below zero.
+        uuid: Whether text must be a UUID.
+        nullable: Whether text can be null. Other columns store missing text as empty text.
+        empty: The text that represents an empty value.
+        missing_as: The placeholder that is stored for a missing value in a column that nearly every request
             has; None for other columns.
-        often_missing: Whether the service has requests without a value.
-        missing_remedy: How to leave out requests without a value.
-        uncopied: How to get values that a sync does not copy; empty for columns that it copies.
+        often_missing: Whether some requests in the service have no value.
+        missing_remedy: How to exclude requests without a value.
+        uncopied: How to get the values if a sync does not copy them; empty if it does.
         sentinels: Words that ``equals`` reads as a missing or empty value.
-        on_server: The effect of a condition in the open-source server.
-        server_refuses: Operators that fail in that server, although it reads the column.
-        server_twists: Operators that it reads differently from the contract.
+        on_server: How the open-source server treats a condition on the column.
+        server_refuses: Operators that fail on that server, although it supports the column.
+        server_twists: Operators whose meaning on that server differs from the contract.
         server_expires: Whether that server deletes the values of older requests.
-        server_scale: The factor that it applies to a constant; it drops the fraction of the product.
-        server_note: Other facts about the server.
+        server_scale: The factor by which that server multiplies a constant before it drops the fraction.
+        server_note: Other facts about that server.
         server_remedy: How to avoid the difference.
-        operators: The operators of the contract.
+        operators: The operators that the contract allows.
     """
 
     name: str
@@ -156,7 +156,7 @@ class ColumnFacts:
 
 
 def column_facts(name: str) -> ColumnFacts:
-    """The facts of the column with this name in the API."""
+    """The facts about the column with this name in the API."""
     return COLUMNS[name]
 
 
@@ -214,7 +214,7 @@ _session_tokens = partial(_session, kind=Kind.NUMBER, unit="tokens", whole=True)
 _session_time = partial(_session, kind=Kind.TIMESTAMP)
 
 _COLUMNS: Final[tuple[ColumnFacts, ...]] = (
-    _text("country_code", "country of the caller, two letters", nullable=True),
+    _text("country_code", "two-letter country code of the caller", nullable=True),
     _milliseconds("latency", "time from request to complete response"),
     _number(
         "cost",
@@ -245,7 +245,7 @@ _COLUMNS: Final[tuple[ColumnFacts, ...]] = (
         missing_as="",
         missing_remedy="add ~F.model.is_empty() to leave them out",
     ),
-    _text("user_id", "user as named by the application"),
+    _text("user_id", "user id set by the application"),
     _uuid("organization_id", "UUID of the organisation", server_remedy=_UUID_REMEDY),
     _absent("node_id", "id of a node", server_remedy=_PROPERTY_REMEDY),
     _absent("job_id", "id of a job", server_remedy=_PROPERTY_REMEDY),
@@ -274,7 +274,7 @@ _COLUMNS: Final[tuple[ColumnFacts, ...]] = (
     ),
     _map(
         "scores",
-        "scores of the request by key, whole numbers",
+        "scores of the request by key, as whole numbers",
         server_refuses=("equals", *_PATTERNS),
         server_note=_SCORE_NOTE,
         server_remedy=_SCORE_REMEDY,
@@ -305,7 +305,7 @@ _COLUMNS: Final[tuple[ColumnFacts, ...]] = (
     ),
     _flag(
         "helicone-score-feedback",
-        "the user's feedback: true is good",
+        "the user's feedback, true if positive",
         server_note="a request without feedback counts as one with bad feedback",
         server_remedy=_FEEDBACK_REMEDY,
     ),
@@ -320,10 +320,10 @@ _COLUMNS: Final[tuple[ColumnFacts, ...]] = (
         server_remedy="use F.session_name",
     ),
     _session("session_total_cost", "price of all requests of the session", kind=Kind.NUMBER, unit="dollars"),
-    _session_tokens("session_total_tokens", "all tokens of the session"),
+    _session_tokens("session_total_tokens", "tokens sent and received in the session"),
     _session_tokens("session_prompt_tokens", "tokens sent in the session"),
     _session_tokens("session_completion_tokens", "tokens received in the session"),
-    _session_tokens("session_total_requests", "requests of the session", unit="requests"),
+    _session_tokens("session_total_requests", "number of requests in the session", unit="requests"),
     _session_time("session_created_at", "time of the first request of the session"),
     _session_time("session_latest_request_created_at", "time of the latest request of the session"),
     _session_text(

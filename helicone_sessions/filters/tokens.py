@@ -1,4 +1,4 @@
-"""The words of filter text, its tokens, and the picture that shows the position of a mistake."""
+"""The vocabulary and the tokens of filter text, and the excerpt that marks the position of a mistake."""
 
 import difflib
 import json
@@ -40,7 +40,7 @@ METHODS: Final = {
     *(*PATTERNS, "not_contains", "eq", "ne", "gt", "gte", "lt", "lte", "between", "is_in", "not_in"),
     *("is_null", "is_empty", "is_true", "is_false"),
 }
-# The API's names of operators, and their form in filter text.
+# Other names of operators, and their spelling in filter text.
 SYNONYMS: Final = {
     "eq": "==",
     "equals": "==",
@@ -77,7 +77,7 @@ _MEANT_SIGNS: Final = {
 }
 _ESCAPE: Final = re.compile(r"\\(u[0-9a-fA-F]{4}|.)")
 _MEANT: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", **{sign: sign for sign in "\"'\\/"}}
-# [0-9]++ never backtracks: rejecting a million digits takes as long as reading them.
+# [0-9]++ never backtracks, so rejecting a million digits takes no longer than reading them.
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?")
 _QUOTES: Final = (
     "\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}"
@@ -117,11 +117,11 @@ class Template(Protocol):
 
     @property
     def interpolations(self) -> tuple[Interpolation, ...]:
-        """The interpolations, one fewer than the strings."""
+        """The interpolations between the strings."""
 
 
 class Wrong(NamedTuple):
-    """A mistake that a single token shows."""
+    """A mistake that can be detected from a single token."""
 
     problem: str
     remedy: str
@@ -129,14 +129,15 @@ class Wrong(NamedTuple):
 
 @attrs.frozen(eq=False)
 class Token:
-    """A piece of the text, from *start* to *end*.
+    """One token of the text, from *start* to *end*.
 
     Args:
-        sort: A comma is a "mark", like parentheses; names and numbers are words.
-        text: The piece as written.
-        start: Its offset.
-        end: The offset after it.
-        value: The value of a string, of JSON or of an interpolation; the `Wrong` of a mistake.
+        sort: The kind of token. Commas and parentheses are "mark"; names and numbers are "word".
+        text: The token as written.
+        start: The offset of its first character.
+        end: The offset after its last character.
+        value: The value of a string, a JSON object or an interpolation, or the `Wrong` that describes a
+            mistake.
     """
 
     sort: Sort
@@ -152,23 +153,23 @@ class Token:
 
     @property
     def word(self) -> str:
-        """The word in lower case; only words have one."""
+        """The word in lower case, or an empty string if the token is not a word."""
         return self.text.lower() if self.sort == "word" else ""
 
     @property
     def number(self) -> int | float | None:
-        """The number that the word spells."""
+        """The word as a number, or None if it is not a number."""
         if self.sort != "word" or not _NUMBER.fullmatch(self.text):
             return None
         try:
             return int(self.text)
         except ValueError:
-            # For example numbers with more digits than Python reads.
+            # The number has a fraction, or more digits than int() accepts.
             return float(self.text)
 
     @property
     def moment(self) -> date | None:
-        """The time or the day that a word or a string spells."""
+        """The word or the string as a time or a date, or None if it is neither."""
         for read in (date.fromisoformat, datetime.fromisoformat):
             try:
                 return read(self.value or self.text)
@@ -178,14 +179,14 @@ class Token:
 
     @property
     def is_constant(self) -> bool:
-        """Whether the token can only be a constant; a word that begins like a number is a constant."""
+        """Whether the token can only be a constant. A word that begins like a number is a constant."""
         if self.sort in ("text", "value") or self.word in TRUTHS:
             return True
         return self.word.lstrip("+-.")[:1].isdecimal()
 
     @property
     def quoted(self) -> str:
-        """The word in quotes."""
+        """The token in quotes."""
         return cut(json.dumps(self.text.strip(_QUOTES), ensure_ascii=False))
 
     def __str__(self) -> str:
@@ -195,7 +196,7 @@ class Token:
 
 
 class _Repeated(ValueError):
-    """A JSON object has a key twice; a decoder would drop the first."""
+    """A JSON object contains a key twice. The decoder would drop the first value."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -209,11 +210,11 @@ _JSON: Final = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def scan(text: str, interpolations: Iterable[Token] = ()) -> Iterator[Token]:
-    """The tokens of *text*, then "end" forever; tokens after "wrong" have no meaning.
+    """Yield the tokens of *text*, then "end" forever. Tokens after a "wrong" token are meaningless.
 
     Args:
         text: The text.
-        interpolations: Tokens of sort "value" in the order of the text.
+        interpolations: The tokens of sort "value", in text order.
     """
     offset = 0
     for value in interpolations:
@@ -240,7 +241,7 @@ def _scan(text: str, offset: int, end: int) -> Iterator[Token]:
         elif sort == "wrong":
             token = attrs.evolve(token, value=_wrong(token, text, end))
         elif sort == "end":
-            # Readers expect the position after the last word.
+            # Report the end at the position after the last word, where a reader expects it.
             start = len(text.rstrip())
             token = Token(sort, "", start, start)
         yield token
@@ -268,7 +269,7 @@ def _decoded(token: Token) -> Token:
             start = token.start + escape.start()
             return Token("wrong", escape[0], start, start + 2, wrong)
     value = _ESCAPE.sub(_meant, token.text[1:-1])
-    # Two escapes can be the halves of one character.
+    # Two escapes can be a surrogate pair, which is one character.
     return attrs.evolve(
         token, value=value.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
     )
@@ -297,7 +298,7 @@ def _json(text: str, start: int) -> Token:
 
 
 def place_of(text: str, start: int, end: int) -> tuple[int, int, str]:
-    """The line, the column and a picture of the piece of *text* from *start* to *end*.
+    """The line and the column at *start*, and an excerpt of *text* that marks the part from *start* to *end*.
 
     >>> print("here:" + place_of("cost > 0.1 and modle", 15, 20)[2])
     here:
@@ -318,13 +319,13 @@ def place_of(text: str, start: int, end: int) -> tuple[int, int, str]:
 
 
 def _width(text: str) -> int:
-    """The number of terminal columns that *text* takes."""
+    """The number of terminal columns that *text* occupies."""
     marks = sum(unicodedata.category(sign) in ("Mn", "Me") for sign in text)
     wide = sum(unicodedata.east_asian_width(sign) in ("W", "F") for sign in text)
     return len(text) - marks + wide
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """A question that suggests one of the *known* words, if one is near."""
+    """A question that suggests the closest of the *known* words, or None if none is close."""
     near = difflib.get_close_matches(word.lower(), known, n=1)
     return f"Did you mean {near[0]!r}?" if near else None

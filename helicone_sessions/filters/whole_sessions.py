@@ -1,6 +1,6 @@
-"""Conditions on whole sessions: the endpoints that read them, and the order that the service needs.
+"""Conditions on whole sessions: the endpoints that support them, and the order that the service requires.
 
-Observed on the open-source server of July 2026, unless the column table says otherwise.
+Observed on the open-source server of July 2026, unless the column table states otherwise.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from helicone_sessions.filters.schema import COLUMNS, SESSIONS, ColumnFacts, Rea
 from helicone_sessions.filters.wire import WireFilter, to_wire
 
 Grouping = Literal["sessions", "session count"]
-"""The endpoints that group requests by session before they filter: the list and the count."""
+"""The endpoints that group requests by session before filtering: the session list and the session count."""
 
 _COUNT_NOTE: Final = "a count of sessions cannot have a condition on whole sessions: the query fails"
 _COUNT_REMEDY: Final = (
@@ -29,12 +29,12 @@ _MIXED_REMEDY: Final = "send one query for each side, or use the embedded engine
 
 
 def is_of_whole_session(column: ColumnFacts) -> bool:
-    """Whether a condition on the column applies to all requests of a session together.
+    """Whether a condition on the column applies to a session as a whole.
 
     >>> is_of_whole_session(COLUMNS["session_total_cost"]), is_of_whole_session(COLUMNS["session_tag"])
     (True, False)
     """
-    # The server looks a tag up for each request.
+    # The server looks up the tag for each request.
     return column.table == SESSIONS and column.on_server is not Reading.READ
 
 
@@ -61,8 +61,8 @@ def has_whole_session_conditions(condition: Filter) -> bool:
 def sessions_first(condition: Filter) -> WireFilter:
     """The filter in the API's form, with conditions on sessions first.
 
-    If a condition on properties or scores comes before one on sessions, the server shifts the values of the
-    conditions and fails.
+    If a condition on properties or scores comes before one on sessions, the server assigns values to the
+    wrong conditions and the query fails.
 
     Raises:
         FilterValueError: The filter cannot be sent.
@@ -82,7 +82,7 @@ def sessions_first(condition: Filter) -> WireFilter:
 
 
 def grouping_cautions(condition: Filter, grouping: Grouping) -> tuple[Caution, ...]:
-    """The cautions of a filter for a list or a count of sessions; `Filter.cautions` is for metrics.
+    """The cautions for a filter in a session list or a session count. `Filter.cautions` is for metrics.
 
     >>> from helicone_sessions import F
     >>> grouping_cautions(F.session_total_cost > 5, "sessions")
@@ -93,7 +93,8 @@ def grouping_cautions(condition: Filter, grouping: Grouping) -> tuple[Caution, .
     found = condition.cautions()
     if not has_whole_session_conditions(condition):
         return found
-    # The metrics query ignores these conditions, and an "or" with one of them.
+    # These cautions apply only to the metrics query, which ignores conditions on whole sessions and any "or"
+    # that contains one.
     kept = [one for one in found if one.effect != "widened" and not _is_ignored(one)]
     if grouping == "session count":
         return (*kept, *dict.fromkeys(_uncountable(condition)))
@@ -111,7 +112,7 @@ def _uncountable(condition: Filter) -> Iterator[Caution]:
 
 
 def _mixed(condition: Filter) -> list[Caution]:
-    """A caution for each "or" of conditions on requests and on whole sessions."""
+    """A caution for each "or" that mixes conditions on requests with conditions on whole sessions."""
     found: list[Caution] = []
 
     def kinds(node: Node, below: list[frozenset[bool]]) -> frozenset[bool]:

@@ -1,8 +1,8 @@
-"""Filters to and from the JSON of the API.
+"""Convert filters to and from the API's JSON.
 
-The server reads only the first column and the first operator of a leaf, so each leaf that this module writes
-holds one of each. A branch joins two nodes. Long lists are paired level by level, which keeps their order:
-ten thousand conditions are only fifteen levels deep.
+The server reads only the first column and the first operator of a leaf, so this module writes leaves with one
+column and one operator. A branch joins two nodes. Long lists are paired level by level, which keeps their
+order. Ten thousand conditions are then only fifteen levels deep.
 """
 
 import difflib
@@ -46,13 +46,13 @@ from helicone_sessions.filters.schema import (
 
 WireFilter = dict[str, Any] | Literal["all"]
 
-# The path to a node, last step first; only an error spells it out.
+# The path to a node, last step first. It becomes text only for an error.
 _Trail = tuple[str, Optional["_Trail"]]
 
-# JSON encoders and the service's SQL fail at not much more; only alternating & and | nest at all.
+# JSON encoders and the service's SQL fail at a slightly greater depth. Only alternating & and | add depth.
 DEEPEST: Final = 200
 
-# The remedy for Python; the parser of filter text replaces it.
+# The remedy for Python code. The parser of filter text replaces it.
 EXPAND: Final = "Pass expand=True to join all of them by &"
 
 _TIME: Final = "Write it like 2026-11-01T00:00:00Z"
@@ -74,7 +74,7 @@ def to_wire(root: Node) -> WireFilter:
     """The filter in the API's form.
 
     Raises:
-        FilterValueError: A negated condition has no inverse, or the tree is more than `DEEPEST` deep.
+        FilterValueError: A negated condition has no inverse, or the tree is more than `DEEPEST` levels deep.
     """
     if type(root) is Leaf:
         return encode_leaf(root)
@@ -113,7 +113,7 @@ def _depth_of_pairs(depths: Sequence[int]) -> int:
 
 
 def _paired(kind: type[Node], parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The parts of a branch joined in pairs, the pairs joined in pairs, and so on, in order."""
+    """Join the parts of a branch in pairs, then the pairs in pairs, and so on. The order stays the same."""
     if len(parts) == 1:
         return parts[0]
     left = 1 << (len(parts) - 1).bit_length() - 1
@@ -125,7 +125,7 @@ def _paired(kind: type[Node], parts: Sequence[dict[str, Any]]) -> dict[str, Any]
 
 
 def encode_leaf(leaf: Leaf) -> dict[str, Any]:
-    """One condition as a leaf of the API."""
+    """One condition as a leaf in the API's form."""
     column, operator, value, key = leaf.column, leaf.operator, leaf.value, leaf.key
     if isinstance(value, str):
         # The server puts % around the value of `contains` without escaping it.
@@ -155,15 +155,15 @@ def from_wire(
 
     Args:
         wire: A leaf, a branch or ``"all"``, as decoded from JSON.
-        expand: If a leaf does not have exactly one condition, join all of its conditions by "and". The
-            open-source server would read only the first.
+        expand: If a leaf does not have exactly one condition, combine all its conditions with "and". The
+            open-source server would read only the first one.
         path: The JSON path of *wire* in its document, for messages.
-        expanded: Collects the JSON paths of the leaves without exactly one condition.
+        expanded: A list to which the JSON paths of such leaves are added.
 
     Raises:
-        FilterTypeError: A value has the wrong type; the message gives its JSON path.
-        FilterValueError: A name is unknown, or a leaf does not have one condition; the message gives its JSON
-            path.
+        FilterTypeError: A value has the wrong type. The message gives its JSON path.
+        FilterValueError: A name is unknown, or a leaf does not have exactly one condition. The message gives
+            its JSON path.
     """
     done: list[Node] = []
     waiting: list[tuple[object, _Trail] | type[And | Or]] = [(wire, (path, None))]
@@ -276,7 +276,7 @@ def _operators(column: ColumnFacts, below: object, here: str, key: str | None) -
 def _decode_condition(column: ColumnFacts, operator: Operator, value: Value, key: str | None) -> Leaf:
     """The inverse of `encode_leaf`."""
     if operator in ("equals", "not-equals"):
-        # The API has no other way to look for a missing value.
+        # The API has no other way to search for a missing value.
         if value == SERVER_NULL and value in column.sentinels:
             value = MISSING
     elif operator == "not-contains":
@@ -360,7 +360,7 @@ def json_text(value: object) -> str:
     try:
         return cut(json.dumps(value, default=repr), 60)
     except (ValueError, TypeError, RecursionError):
-        # Not from JSON.
+        # The value does not come from JSON.
         return f"a {type(value).__name__}"
 
 

@@ -1,4 +1,4 @@
-"""The embedded engine: a local server that answers like the service, from ClickHouse."""
+"""The embedded engine: a local server with the API of the service, backed by ClickHouse."""
 
 from helicone_sessions.local.drivers import Limits
 from helicone_sessions.local.server import LocalServer

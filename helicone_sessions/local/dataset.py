@@ -1,4 +1,4 @@
-"""The requests that a server answers from: a store, or the tables of an existing ClickHouse."""
+"""The data of a server: requests in a store, or in the tables of an existing ClickHouse."""
 
 import logging
 import os
@@ -29,11 +29,11 @@ _REMEDY: Final = "Fix it, or set `rejects` to a file for such rows to load the o
 
 @attrs.define(eq=False, repr=False)
 class Dataset:
-    """The requests of a server, and the engine that answers queries about them.
+    """The requests of a server, and the engine that queries them.
 
     Args:
         config: The arguments of the server.
-        organizations: The organisations to answer for; if empty, the only organisation in the data.
+        organizations: The organisations whose requests are served. If empty, the data must have only one.
     """
 
     config: ServerConfig
@@ -46,7 +46,7 @@ class Dataset:
 
     @property
     def organization_id(self) -> UUID:
-        """The organisation of keys without an organisation."""
+        """The default organisation, for keys that have none."""
         if self.organizations:
             return next(iter(self.organizations))
         return self._only_organization if self._store is None else self._store.organization_id
@@ -87,7 +87,7 @@ class Dataset:
             accept_loss=config.accept_loss,
         )
         await store.open()
-        # This raises if the data has several and none was selected.
+        # This raises an error if the data has several organisations and none was selected.
         _ = self.organization_id
         self.loaded = await store.load(
             config.data,
@@ -100,7 +100,7 @@ class Dataset:
         return driver, store.tables
 
     async def _open_clickhouse(self) -> tuple[Driver, Tables]:
-        # Only a server on an existing ClickHouse needs it.
+        # Only servers that use an existing ClickHouse need this module.
         from helicone_sessions.local.drivers.clickhouse import ClickHouseDriver
 
         driver = ClickHouseDriver(self.config.clickhouse or "", limits=self.config.limits or Limits())
@@ -113,7 +113,7 @@ class Dataset:
 
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[Engine, None]:
-        """The engine; queries inside the block see each load completely or not at all.
+        """Provide the engine. Inside the block, queries see each load completely or not at all.
 
         Raises:
             DriverError: An earlier load could not be completed.
@@ -123,14 +123,14 @@ class Dataset:
             yield engine
             return
         async with store.reading():
-            # A load may have changed the facts about the tables.
+            # A load may have changed the description of the tables.
             yield attrs.evolve(engine, tables=store.tables)
 
     async def gaps(self, organization_id: UUID) -> DataGaps:
-        """The columns without a value in some or in all requests of an organisation."""
+        """The columns that lack values in some or all requests of an organisation."""
         store = self._store
         if store is None:
-            # A ClickHouse with Helicone's tables has the gaps of the service.
+            # Helicone's tables have the same gaps as the service.
             return SERVICE_GAPS
         try:
             async with store.reading():
@@ -140,7 +140,7 @@ class Dataset:
             return DataGaps()
 
     async def count(self) -> int:
-        """The number of requests, of all organisations.
+        """Count the requests of all organisations.
 
         Raises:
             DriverError: ClickHouse rejected the statement.
@@ -154,13 +154,15 @@ class Dataset:
 
         Args:
             rows: The rows.
-            organization_id: Their organisation; by default each row names it, or the data has only one.
+            organization_id: The organisation of the rows. By default, each row names its organisation, or
+                the data has only one.
 
         Raises:
-            ConfigurationError: A row cannot be read or belongs to another organisation, the server answers
-                from an existing ClickHouse, or it was stopped.
-            DriverError: ClickHouse rejected the rows, and none was added; or all were added but not moved to
-                their table yet, in which case the message says so.
+            ConfigurationError: A row cannot be read or belongs to another organisation, the server uses an
+                existing ClickHouse, or the server was stopped.
+            DriverError: ClickHouse rejected the rows, and none was added. If the message says instead that
+                the rows could not be moved from the staging tables, all rows are saved, and the next query or
+                load moves them.
         """
         allowed = self.organizations if organization_id is None else frozenset({organization_id})
         return await self._writable(allowed).load(
@@ -180,7 +182,7 @@ class Dataset:
         return await self._writable(frozenset({organization_id})).copy(requests, organization_id)
 
     def _writable(self, organizations: frozenset[UUID]) -> Store:
-        """The store, after checking that rows of these organisations can be added."""
+        """Check that rows of these organisations can be added, and return the store."""
         if self.config.clickhouse is not None:
             raise ConfigurationError(
                 problem="rows cannot be added to an existing ClickHouse",
@@ -197,7 +199,7 @@ class Dataset:
         return self._store
 
     async def aclose(self) -> None:
-        """Close the connections; data in memory is lost."""
+        """Close the connections. Data in memory is lost."""
         self._engine = None
         store, self._store = self._store, None
         driver, self._driver = self._driver, None
@@ -215,7 +217,7 @@ class Dataset:
 
 @asynccontextmanager
 async def opened_store(path: str | os.PathLike[str]) -> AsyncGenerator[Store, None]:
-    """Open the store in a directory for the block; a missing directory is created.
+    """Open the store in a directory while the block runs. If the directory is missing, it is created.
 
     Raises:
         ConfigurationError: The store cannot be opened, or ClickHouse rejects a statement inside the block.
@@ -236,7 +238,7 @@ async def opened_store(path: str | os.PathLike[str]) -> AsyncGenerator[Store, No
 
 
 def _rejected(error: DriverError, path: str | os.PathLike[str] | None) -> ConfigurationError:
-    """The error for a statement that ClickHouse rejects while the tables are opened or loaded."""
+    """Build the error for a statement that ClickHouse rejects while the tables are opened or loaded."""
     problem = f"ClickHouse rejected a statement: {error.problem}"
     if path is None:
         return ConfigurationError(problem=problem, remedy=error.remedy)
@@ -258,7 +260,7 @@ def _only(organizations: Collection[UUID]) -> UUID:
 
 
 def _with_id(row: Any) -> Any:
-    """Give the row an id, because without one it would replace an equal row that was added earlier."""
+    """Add a random id to a row that has none. Without it, the row would replace an equal earlier row."""
     if isinstance(row, Mapping) and row.get("request_id") is None:
         return {**row, "request_id": str(uuid4())}
     return row
@@ -268,13 +270,13 @@ _REQUIRED: Final = ("organization_id", "request_created_at", "request_id", "prop
 _OF_TAGS: Final = ("organization_id", "entity_type", "entity_id", "tag")
 _SESSION_COLUMNS: Final = {"session_id": SESSION_ID, "session_name": SESSION_NAME}
 _CANNOT_BE_FINAL: Final = 181
-# Enough for an error message.
+# An error message does not need more.
 _MOST_ORGANIZATIONS: Final = 10
 _TIME: Final = r"DateTime(?:64)?(?:\(.*\))?"
 _INTEGER: Final = r"U?Int\d+"
 _NUMBER: Final = rf"(?:{_INTEGER}|Float\d+|Decimal\(.*\))"
 _FLAG: Final = r"(?:Bool|U?Int8)"
-# The types of columns on which the engine's conditions work.
+# The column types that the engine's conditions support.
 _FORMS: Final[dict[Stored, str]] = {
     Stored.UUID: "UUID",
     Stored.TIME: _TIME,
@@ -291,21 +293,21 @@ _FORMS: Final[dict[Stored, str]] = {
     Stored.PROPERTIES: r"Map\(String, String\)",
     Stored.SCORES: rf"Map\(String, {_INTEGER}\)",
 }
-# A wrapper that makes no difference to a condition.
+# This wrapper makes no difference to a condition.
 _WRAPPERS: Final = re.compile(r"LowCardinality\(((?:[^()]|\([^()]*\))*)\)")
 _NULLABLE: Final = re.compile(r"Nullable\((.*)\)")
 
 
 async def find_tables(driver: Driver, database: str | None = None) -> Tables:
-    """Helicone's tables in a database.
+    """Find Helicone's tables in a database.
 
     Args:
         driver: The open driver.
-        database: The database; by default the one that the driver is connected to.
+        database: The database; by default the database to which the driver is connected.
 
     Raises:
-        ConfigurationError: The table of requests is missing or cannot be used; the message says why.
-        DriverError: ClickHouse rejected a statement or gave up.
+        ConfigurationError: The table of requests is missing or cannot be used. The message explains why.
+        DriverError: ClickHouse rejected a statement or did not finish it.
     """
     found, tables = await _columns(driver, database)
     if REQUESTS_TABLE not in tables:
@@ -341,16 +343,16 @@ async def find_tables(driver: Driver, database: str | None = None) -> Tables:
 
 
 async def find_organizations(driver: Driver, tables: Tables) -> list[UUID]:
-    """The organisations that have requests, at most ten, in descending order of their requests.
+    """Find the organisations with the most requests, at most ten, the largest first.
 
     Args:
         driver: The open driver.
-        tables: Its tables.
+        tables: The tables.
 
     Raises:
-        DriverError: ClickHouse rejected the statement or gave up.
+        DriverError: ClickHouse rejected the statement or did not finish it.
     """
-    # Duplicates do not matter here, and without FINAL ClickHouse reads much less.
+    # Duplicates do not matter here, and ClickHouse reads much less without FINAL.
     table = tables.requests.removesuffix(" FINAL")
     text = (
         f"SELECT organization_id FROM {table} GROUP BY organization_id"
@@ -360,7 +362,7 @@ async def find_organizations(driver: Driver, tables: Tables) -> list[UUID]:
 
 
 async def _columns(driver: Driver, database: str | None) -> tuple[str, dict[str, dict[str, str]]]:
-    """The name of the database and, for each table, the types of its columns."""
+    """Return the name of the database and the column types of each table."""
     if database is None:
         database = str((await driver.query(Statement("SELECT currentDatabase()"))).rows[0][0])
     parameters = Parameters()
@@ -424,9 +426,9 @@ async def _tags(driver: Driver, database: str, columns: Mapping[str, str] | None
 
 
 async def _final(driver: Driver, table: str) -> str:
-    """`` FINAL``, which excludes replaced rows, if the table supports it; else an empty string.
+    """Return `` FINAL``, which excludes replaced rows, or an empty string if the table does not support it.
 
-    Only the servers behind a ``Distributed`` table know, so this runs a query that selects no rows.
+    For a ``Distributed`` table, only the servers behind it know, so this runs a query that selects no rows.
     """
     text = f"SELECT 1 FROM {table} FINAL WHERE organization_id = toUUID('{UUID(int=0)}') LIMIT 1"
     try:

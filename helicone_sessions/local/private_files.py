@@ -1,4 +1,4 @@
-"""Creates and opens files and directories that only their owner can read, without following links."""
+"""Creates and opens private files and directories: only their owner can read them. Links are not followed."""
 
 import errno
 import os
@@ -6,16 +6,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-# Windows has no such flag; creating a link there requires a privilege.
+# Windows has no such flag, but creating a link there requires a privilege.
 _NO_LINKS: Final = getattr(os, "O_NOFOLLOW", 0)
 
 
 def open_private(path: str | os.PathLike[str], flags: int) -> int:
-    """Open a file; only its owner can read a new one. Return the file descriptor.
+    """Open a file and return its descriptor. If the file is new, only its owner can read it.
 
     Args:
         path: The file.
-        flags: Flags of `os.open`; ``O_CREAT`` is added.
+        flags: The flags for `os.open`; ``O_CREAT`` is added.
 
     Raises:
         OSError: The file cannot be opened, or is a symbolic link.
@@ -29,9 +29,10 @@ def open_private(path: str | os.PathLike[str], flags: int) -> int:
 
 
 def replace_durably(path: Path, content: bytes) -> None:
-    """Replace a file; after a power failure it has the old content or the new.
+    """Replace the content of a file atomically and durably.
 
-    When this returns, the new content is durable.
+    After a power failure, the file has either the old content or the new content, never a mix of both.
+    When this function returns, the new content is durable.
 
     Raises:
         OSError: The file cannot be written.
@@ -47,7 +48,7 @@ def replace_durably(path: Path, content: bytes) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable."""
+    """Make newly created, renamed and deleted names in a directory durable."""
     if os.name == "nt":
         # Windows cannot open directories.
         return
@@ -59,13 +60,13 @@ def sync_directory(directory: Path) -> None:
 
 
 def create_private_directory(path: Path) -> None:
-    """Create a directory and its parents; only the owner can read a new or empty directory.
+    """Create a directory and its parents. If it is new or empty, make it accessible only to its owner.
 
     Raises:
         OSError: The directory cannot be created.
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not any(path.iterdir()):
-        # An empty directory may belong to another user, for example the root of a volume.
+        # An existing empty directory, such as the root of a volume, may belong to another user.
         with suppress(PermissionError):
             path.chmod(path.stat().st_mode & 0o700)

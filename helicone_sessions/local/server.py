@@ -1,4 +1,4 @@
-"""`LocalServer`: the service's API on your machine, answered by the embedded engine."""
+"""`LocalServer`: serves the service's API on your machine, using the embedded engine."""
 
 import asyncio
 import os
@@ -35,48 +35,52 @@ class LocalServer:
     Use it with ``async with``.
 
     Args:
-        data: A path to a .jsonl, .json, .csv or .parquet file (also .gz for the first three), a pattern such
+        data: A path to a .jsonl, .json, .csv or .parquet file (the first three also as .gz), a pattern such
             as ``"exports/*.jsonl"``, a list of paths, a pandas, polars or pyarrow frame, an iterable of rows,
             or `LocalServer.sample()`. A row is a dict with the column names of Helicone's table or of its
-            request export; ``request_created_at`` is an aware datetime or ISO text with a zone, ``cost`` is
+            request export. ``request_created_at`` is an aware datetime or ISO text with a zone, ``cost`` is
             in dollars, and ``properties`` is a dict. By default there are no requests.
         cost_unit: The unit of ``cost``: ``"dollars"``, or ``"billionths"`` of a dollar, as in a dump of
-            Helicone's table. By default costs are dollars, and a whole number of 1,000 or more is an error.
+            Helicone's table. By default, costs are in dollars, and a whole number of 1,000 or more is
+            rejected.
         columns: A mapping from column names in the data to fields, for example
             ``{"started": "request_created_at"}``.
-        assume_time_zone: The zone of times without a zone: a ``tzinfo`` or a name such as ``"UTC"``.
-        path: The directory that keeps the data; by default the data is in memory and lost at the end.
-        accept_loss: Open a damaged store without its lost rows. By default startup fails, and the error
-            names them.
-        clickhouse: The URL of a ClickHouse with Helicone's tables,
-            ``"http://user:password@host:8123/database"``, instead of *data* and *path*.
-        organization_id: The organisation to answer for, if the data has several.
-        api_key: The key that clients need, or a mapping from keys to their organisations; by default a
-            random key is generated.
+        assume_time_zone: The time zone for times that do not have one: a ``tzinfo`` or a name such as
+            ``"UTC"``.
+        path: The directory that stores the data. By default, the data is kept in memory and lost when the
+            server stops.
+        accept_loss: If the store is damaged, open it without the lost rows. By default, startup fails with
+            an error that names them.
+        clickhouse: The URL of a ClickHouse server with Helicone's tables,
+            ``"http://user:password@host:8123/database"``. It replaces *data* and *path*.
+        organization_id: The organisation whose requests are served, if the data has several.
+        api_key: The key that clients need, or a mapping from keys to organisations. By default, a random key
+            is generated.
         host: The address to listen on. If other machines can reach it, ``api_key`` is required.
         port: The port; 0 selects a free port.
-        semantics: ``"contract"`` reads filters as the contract defines them, ``"helicone"`` as the
-            open-source server does.
+        semantics: How filters are interpreted: ``"contract"`` follows the API's contract, ``"helicone"``
+            follows the open-source server.
         include_unsessioned: Count the requests without a session id as one session, as the service does.
-        rejects: A file for rows that cannot be read; by default the first such row fails the load.
-        on_progress: Called with the number of rows loaded so far, an ``int`` whose ``fraction`` is the loaded
-            part of the files.
-        rate_limit: Requests per window and organisation; None is unlimited. The hosted service has 1,000 on
-            the free tier; older self-hosted servers have 200 per minute.
-        rate_limit_window: Seconds per window.
-        max_concurrency: The number of queries that run at once; by default the number of processors plus one,
-            at most 4.
-        max_queued: The number of additional requests that may wait; more get status 503.
-        limits: The limits of one query.
-        patience: Seconds in which a client must send its request.
-        grace: Seconds in which running queries may finish when the server stops.
-        in_thread: Run on a thread with an event loop, so that the server answers while the caller's code
-            blocks, for example in a notebook or a test. The server then also works in a plain ``with``.
+        rejects: A file that collects the rows that cannot be read. By default, the first such row fails the
+            load.
+        on_progress: A function that is called with the number of rows loaded so far. The number is an ``int``
+            whose attribute ``fraction`` is the loaded fraction of the files.
+        rate_limit: The number of requests allowed per window and organisation; None is unlimited. The hosted
+            service allows 1,000 on the free tier. Older self-hosted servers allow 200 per minute.
+        rate_limit_window: The length of a window in seconds.
+        max_concurrency: The maximum number of queries that run at once. By default, it is the number of
+            processors plus one, at most 4.
+        max_queued: The maximum number of requests that wait for a slot. Further requests get status 503.
+        limits: The limits for each query.
+        patience: The number of seconds within which a client must send its request.
+        grace: The number of seconds that running queries have to finish when the server stops.
+        in_thread: Run the server on a separate thread, so that it responds while the caller's code blocks,
+            for example in a notebook or a test. A plain ``with`` then works as well.
 
     Raises:
-        MissingExtra: On start, if the extra ``local`` is not installed.
-        ConfigurationError: An argument is invalid, or excludes another; on start, if the data cannot be read
-            (the message names the row), or the server cannot listen on the address.
+        MissingExtra: On start, if the ``local`` extra is not installed.
+        ConfigurationError: An argument is invalid, or two arguments exclude each other. On start, the data
+            cannot be read (the message names the row), or the server cannot listen on the address.
 
     >>> async def ask():
     ...     async with LocalServer([{"request_created_at": "2026-11-01T12:00:00Z", "cost": 0.5}]) as server:
@@ -87,7 +91,7 @@ class LocalServer:
     >>> asyncio.run(ask())
     0.5
 
-    With code that blocks, run it on a thread:
+    If your code blocks, run the server on a thread:
 
     >>> from urllib.request import urlopen
     >>> with LocalServer(in_thread=True) as server:
@@ -175,7 +179,7 @@ class LocalServer:
                 )
             organizations = frozenset({self._config.organization_id})
         self._dataset = Dataset(self._config, organizations)
-        # A restart listens on the port that the first start selected.
+        # After a restart, the server listens on the port that the first start selected.
         self._port = port
         self._clock = current()
         self._has_started = False
@@ -186,11 +190,11 @@ class LocalServer:
 
     @staticmethod
     def sample(end: datetime | None = None) -> Iterator[dict[str, Any]]:
-        """Thirty days of generated requests: more than 10,000, four models, four kinds of sessions.
+        """Generate thirty days of requests: more than 10,000, with four models and four kinds of sessions.
 
         Args:
-            end: The end of the thirty days; by default the last midnight in UTC. Everything else is the same
-                in every call.
+            end: The end of the thirty days. By default, it is the last midnight in UTC. Apart from the
+                times, every call returns the same data.
 
         >>> first = next(LocalServer.sample())
         >>> first["model"], first["properties"]["Helicone-Session-Name"]
@@ -206,7 +210,7 @@ class LocalServer:
 
     @property
     def api_key(self) -> str:
-        """The key that a client needs; the first if there are several.
+        """The key that a client needs. If there are several keys, this is the first.
 
         >>> LocalServer(api_key="sk-mine").api_key
         'sk-mine'
@@ -215,7 +219,7 @@ class LocalServer:
 
     @property
     def path(self) -> Path | None:
-        """The directory that keeps the data; None if it is in memory.
+        """The directory that stores the data; None if the data is in memory.
 
         >>> str(LocalServer(path="helicone-data").path)
         'helicone-data'
@@ -224,7 +228,7 @@ class LocalServer:
 
     @property
     def organization_id(self) -> UUID:
-        """The organisation of rows and keys without an organisation.
+        """The organisation of all rows and keys that do not name one.
 
         Raises:
             ConfigurationError: The data has several organisations.
@@ -236,7 +240,7 @@ class LocalServer:
 
     @property
     def loaded(self) -> Loaded:
-        """The result of the load at startup; empty before that.
+        """The result of loading the data at startup. It is empty until the server has started.
 
         >>> LocalServer().loaded.rows
         0
@@ -245,7 +249,7 @@ class LocalServer:
 
     @property
     def url(self) -> str:
-        """The address for a client's ``base_url``, while the server runs."""
+        """The URL of the running server, for a client's ``base_url``."""
         return self._running().url
 
     def _running(self) -> Listening:
@@ -290,12 +294,12 @@ class LocalServer:
             self._stop_thread()
 
     async def start(self) -> None:
-        """Load the data and listen, as ``async with`` does.
+        """Load the data and start to listen, as ``async with`` does.
 
         Raises:
-            MissingExtra: The extra ``local`` is not installed.
-            ConfigurationError: The server is running, the data cannot be read, or it cannot listen on the
-                address.
+            MissingExtra: The ``local`` extra is not installed.
+            ConfigurationError: The server is already running, the data cannot be read, or the server cannot
+                listen on the address.
         """
         self._check_startable()
         if self._config.in_thread:
@@ -325,7 +329,7 @@ class LocalServer:
             )
 
     async def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run *work* on the server's loop; return its result."""
+        """Run *work* on the server's loop and return its result."""
         return await (work if self._thread is None else self._thread.run(work))
 
     def _stop_thread(self) -> None:
@@ -344,7 +348,7 @@ class LocalServer:
             secrets=self._keys.secrets,
         )
         try:
-            # First, so that no data is loaded if the address is taken.
+            # Binding comes first, so that no data is loaded if the address is in use.
             await listening.bind()
             await self._dataset.open()
             await listening.start()
@@ -360,10 +364,10 @@ class LocalServer:
             announce_server(listening.url)
 
     async def count(self) -> int:
-        """The number of requests, of all organisations.
+        """Count the requests of all organisations.
 
         Raises:
-            ConfigurationError: The server is not running, or ClickHouse rejects the count.
+            ConfigurationError: The server is not running, or ClickHouse rejects the query.
 
         >>> async def count():
         ...     async with LocalServer([{"request_created_at": "2026-11-01T12:00:00Z"}]) as server:
@@ -378,15 +382,17 @@ class LocalServer:
     async def add(
         self, rows: Iterable[Mapping[str, Any]], *, organization_id: UUID | str | None = None
     ) -> Loaded:
-        """Add rows while the server runs, all or none; the next query sees them.
+        """Add rows to the running server. Either all rows are added or none, and the next query sees them.
 
         Args:
-            rows: The rows, as in ``data``. A row replaces an earlier row with the same ``request_id``.
-            organization_id: Their organisation, if the server has several and the rows do not name it.
+            rows: The rows, in the form of ``data``. A row replaces an earlier row with the same
+                ``request_id``.
+            organization_id: The organisation of the rows. It is required if the server has several
+                organisations and the rows do not name theirs.
 
         Raises:
-            ConfigurationError: A row cannot be read (the message names it), the server is not running or
-                stops during the load, it answers from an existing ClickHouse, or ClickHouse rejects the rows.
+            ConfigurationError: A row cannot be read (the message names it), ClickHouse rejects the rows, the
+                server uses an existing ClickHouse, or the server is not running or stops during the load.
 
         >>> async def add(row):
         ...     async with LocalServer() as server:
@@ -405,16 +411,16 @@ class LocalServer:
         return await self._asked(self._tracked(self._dataset.add(rows, organization)), "the rows")
 
     async def copy(self, requests: Iterable[Mapping[str, Any]], organization_id: UUID) -> Loaded:
-        """Add requests from the API, as `sync` does; requests that cannot be read are skipped and counted.
+        """Add requests from the API, as `sync` does. Unreadable requests are skipped and counted.
 
         Args:
-            requests: The requests, with the names of the API. A request replaces an earlier one with the same
-                id.
-            organization_id: Their organisation.
+            requests: The requests, with the field names of the API. A request replaces an earlier request
+                with the same id.
+            organization_id: The organisation of the requests.
 
         Raises:
-            ConfigurationError: The server is not running or stops during the load, it answers from an
-                existing ClickHouse, or ClickHouse rejects the rows.
+            ConfigurationError: ClickHouse rejects the rows, the server uses an existing ClickHouse, or the
+                server is not running or stops during the load.
 
         >>> async def copy(request):
         ...     async with LocalServer() as server:
@@ -426,7 +432,7 @@ class LocalServer:
         return await self._asked(self._tracked(self._dataset.copy(requests, organization_id)), "the rows")
 
     async def _asked(self, work: Coroutine[Any, Any, T], subject: str) -> T:
-        """Run *work* on the server's loop; *subject* is for the error if ClickHouse rejects a statement."""
+        """Run *work* on the server's loop. If ClickHouse rejects a statement, the error names *subject*."""
         try:
             return await self._run(work)
         except DriverError as error:
@@ -435,14 +441,17 @@ class LocalServer:
             ) from error
 
     async def _tracked(self, work: Coroutine[Any, Any, Loaded]) -> Loaded:
-        """Run a load; a server that stops waits for it."""
+        """Run a load, and make `aclose` wait until it ends."""
         adding = asyncio.create_task(work)
         self._adding.add(adding)
         adding.add_done_callback(self._adding.discard)
         return await adding
 
     async def aclose(self) -> None:
-        """Reject new requests, wait up to ``grace`` seconds for running ones, and close the data."""
+        """Stop the server and close the data.
+
+        New requests are rejected. Running requests have up to ``grace`` seconds to finish.
+        """
         try:
             await self._run(self._end())
         finally:
@@ -466,7 +475,7 @@ class LocalServer:
 
 
 class _LoopThread:
-    """A thread with an event loop for coroutines; it does not keep the process alive."""
+    """A daemon thread with an event loop that runs coroutines."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -474,11 +483,11 @@ class _LoopThread:
         self._thread.start()
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run *work* on the thread; await its result on the caller's loop."""
+        """Run *work* on the thread, and await its result on the caller's loop."""
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run *work* on the thread and block until it is done; an interrupt cancels it."""
+        """Run *work* on the thread and block until it is done. A keyboard interrupt cancels it."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()

@@ -23,7 +23,7 @@ Organization = UUID | str
 _Path = str | os.PathLike[str]
 _Check = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
-# A client can send these in a header unchanged.
+# The characters that a header can carry unchanged.
 _SENDABLE: Final = re.compile(r"[!-~]+")
 
 
@@ -66,7 +66,7 @@ _path: _Check = _must_be(
 
 
 def organization_uuid(value: UUID | str) -> UUID:
-    """The organisation as a UUID.
+    """Convert the id of an organisation to a UUID.
 
     Raises:
         ConfigurationError: *value* is not a UUID.
@@ -83,10 +83,10 @@ def organization_uuid(value: UUID | str) -> UUID:
         ) from None
 
 
-# No repr, because it would log the data and the password in a URL.
+# The class has no repr, because a repr would reveal the data and the password in a URL.
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class ServerConfig:
-    """The arguments of `LocalServer`, which documents them; `Keys` holds the API keys."""
+    """The arguments of `LocalServer`, which documents them. The API keys are in `Keys`."""
 
     data: Data
     path: _Path | None = attrs.field(validator=_path)
@@ -130,12 +130,12 @@ class ServerConfig:
 
     @property
     def threads(self) -> int:
-        """The number of queries that run at once."""
+        """The maximum number of queries that run at once."""
         return self.max_concurrency or min(4, (os.cpu_count() or 1) + 1)
 
 
 class MalformedToken(Exception):
-    """The header is not ``Bearer`` and a key."""
+    """The authorization header does not consist of ``Bearer`` and a key."""
 
 
 class WrongKey(Exception):
@@ -143,13 +143,13 @@ class WrongKey(Exception):
 
 
 class Keys:
-    """The keys of a server, which are compared as digests.
+    """The API keys of a server. They are compared by their digests.
 
     Args:
         given: One key, or a mapping from keys to organisations; None generates a key.
 
     Raises:
-        ConfigurationError: A header cannot hold a key, or an organisation is not a UUID.
+        ConfigurationError: A key cannot be sent in a header, or an organisation is not a UUID.
 
     >>> Keys("sk-a").organization_of("Bearer sk-a") is None
     True
@@ -164,19 +164,19 @@ class Keys:
 
     @property
     def first(self) -> str:
-        """The key that the server shows to its owner."""
+        """The first key, which `LocalServer.api_key` returns."""
         return self.secrets[0]
 
     @property
     def organizations(self) -> frozenset[UUID]:
-        """The organisations of the keys; empty for a single key without an organisation."""
+        """The organisations of the keys; empty if there is only one key, without an organisation."""
         return frozenset(organization for _, organization in self._digests if organization is not None)
 
     def organization_of(self, authorization: str | None) -> UUID | None:
-        """The organisation of the key in a header; None if the key has none.
+        """The organisation of the key in a header; None if the key has no organisation.
 
         Raises:
-            MalformedToken: The header is not ``Bearer`` and a key.
+            MalformedToken: The header does not consist of ``Bearer`` and a key.
             WrongKey: The header is missing, or its key is unknown.
         """
         if authorization is None:
@@ -186,7 +186,7 @@ class Keys:
             raise MalformedToken
         # A header may contain bytes that are not UTF-8.
         digest = self._digest(words[1].encode(errors="surrogateescape"))
-        # Every key is compared, so that the time does not reveal whether one matches, or which.
+        # Every key is compared, so that the response time does not reveal whether a key matches, or which.
         matches = [found for found in self._digests if hmac.compare_digest(found[0], digest)]
         if not matches:
             raise WrongKey
@@ -210,7 +210,7 @@ def _organizations_by_key(given: str | Mapping[str, Organization]) -> dict[str, 
     try:
         return {key: None if one is None else organization_uuid(one) for key, one in named.items()}
     except ConfigurationError:
-        # Raised outside of `except`, because the value may be the key.
+        # The error is raised outside this block, so that it does not chain one that may contain the key.
         pass
     raise _bad_key("must map each key to the UUID of its organisation", "Write {key: organisation}")
 

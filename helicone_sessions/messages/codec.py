@@ -1,4 +1,4 @@
-"""Unpacks bodies, and reads and writes their JSON with msgspec (extra ``speed``) or the standard library.
+"""Decompress bodies, and read and write JSON with msgspec (``speed`` extra) or the standard library.
 
 The standard library is authoritative: it reads bodies that msgspec rejects, and writes values that msgspec
 would write differently.
@@ -12,12 +12,12 @@ from typing import Any, Final
 
 from helicone_sessions.masking import masked_repr
 
-# json.dumps() and json.loads() would create one for each value.
+# json.dumps() and json.loads() would create a new encoder or decoder for each value.
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False)
 
 
 class EndsEarly(ValueError):
-    """The body ends before it is complete, for example because the sender failed."""
+    """The body is incomplete, for example because the sender failed."""
 
 
 class TooLarge(ValueError):
@@ -25,15 +25,16 @@ class TooLarge(ValueError):
 
 
 def unpack(body: bytes, encoding: str, most: int) -> bytes:
-    """The body without its ``Content-Encoding``.
+    """Decompress a body according to its ``Content-Encoding``.
 
     Args:
-        body: The packed body.
-        encoding: The value of the header.
-        most: The number of bytes at which unpacking stops; the result has at most one more.
+        body: The compressed body.
+        encoding: The value of the ``Content-Encoding`` header.
+        most: The size limit in bytes. The result has at most one byte more, which shows that the limit was
+            exceeded.
 
     Raises:
-        EndsEarly: The body ends before it is complete.
+        EndsEarly: The body is incomplete.
         ValueError: The encoding is not gzip or deflate, or the body does not have this encoding.
 
     >>> import gzip
@@ -47,7 +48,7 @@ def unpack(body: bytes, encoding: str, most: int) -> bytes:
     if wbits is None:
         raise ValueError(f"has the content encoding {masked_repr(encoding)}, expected gzip or deflate")
     if name == "deflate" and body[0] & 0x0F != 8:
-        # Some servers send it without the header that the standard requires.
+        # Some servers send deflate data without the zlib header that the standard requires.
         wbits = -15
     unpacker = zlib.decompressobj(wbits)
     try:
@@ -61,7 +62,7 @@ def unpack(body: bytes, encoding: str, most: int) -> bytes:
 
 @cache
 def installed_msgspec() -> ModuleType | None:
-    """The module, or None if msgspec is not installed."""
+    """The msgspec module, or None if it is not installed."""
     try:
         import msgspec
     except ImportError:
@@ -70,10 +71,10 @@ def installed_msgspec() -> ModuleType | None:
 
 
 def encode(value: Any) -> bytes:
-    """*value* as compact JSON in UTF-8.
+    """Encode *value* as compact JSON in UTF-8.
 
     Raises:
-        ValueError: The value holds NaN, an infinity, or text that UTF-8 cannot hold.
+        ValueError: The value contains NaN, an infinity, or text that cannot be encoded in UTF-8.
 
     >>> encode({"a": [1, "b"]})
     b'{"a":[1,"b"]}'
@@ -91,10 +92,10 @@ def encode(value: Any) -> bytes:
 
 
 def decode(body: bytes) -> Any:
-    """The value of a JSON body.
+    """Decode a JSON body.
 
     Raises:
-        EndsEarly: The body begins like JSON, and ends before it is complete.
+        EndsEarly: The body begins as valid JSON, but is incomplete.
         ValueError: The body is not JSON, or is nested too deeply.
     """
     if msgspec := installed_msgspec():
@@ -116,7 +117,7 @@ def _ends_early(body: bytes, error: ValueError) -> bool:
     text = body.strip()
     if not text:
         return True
-    # A bracket at the end may be an inner one, or part of a string.
+    # A closing bracket at the end may be an inner one, or part of a string.
     expects_more = isinstance(error, json.JSONDecodeError) and (
         error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string")
     )

@@ -1,4 +1,4 @@
-"""The one converter between the classes of this package and the JSON of the API."""
+"""Convert between the classes of this package and the API's JSON."""
 
 import json
 import math
@@ -42,13 +42,13 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 @attrs.frozen
 class Failure:
-    """The envelope of a failed query; ``error`` is the service's text."""
+    """The envelope of a failed query. ``error`` is the service's text."""
 
     error: str
 
 
 class Mismatch(Exception):
-    """A response breaks the contract: the JSON path and the fault."""
+    """A violation of the contract in a response, with its JSON path."""
 
     def __init__(self, path: str, what: str) -> None:
         super().__init__(f"{what} at {path}")
@@ -58,7 +58,7 @@ class Mismatch(Exception):
 def envelope(body: Any, read: Callable[[Any, str], Answer]) -> Answer | Failure | None:
     """The content of an envelope: the answer, the service's error, or None if the value is not an envelope.
 
-    The contract distinguishes the two only by which of ``data`` and ``error`` is null.
+    An answer and an error differ only in which of ``data`` and ``error`` is null.
 
     Args:
         body: The decoded body.
@@ -77,10 +77,10 @@ def envelope(body: Any, read: Callable[[Any, str], Answer]) -> Answer | Failure 
 
 
 def metrics_from(data: Any, path: str = "$") -> SessionMetrics:
-    """The metrics in the ``data`` of a response; unknown fields are ignored.
+    """The metrics in the ``data`` of a response. Unknown fields are ignored.
 
     Raises:
-        Mismatch: The data breaks the contract; *path* is its position.
+        Mismatch: The data breaks the contract. JSON paths in the error start with *path*.
     """
     return _structured(data, SessionMetrics, path)
 
@@ -89,13 +89,13 @@ def sessions_from(data: Any, path: str = "$") -> list[Session]:
     """The sessions of a page.
 
     Raises:
-        Mismatch: The data breaks the contract; *path* is its position.
+        Mismatch: The data breaks the contract. JSON paths in the error start with *path*.
     """
     return _structured(_list(data, path), list[Session], path)
 
 
 def session_count_from(data: Any, path: str = "$") -> SessionCount:
-    """The number of sessions with their totals; servers from before September 2025 return only the number.
+    """The number of sessions, with totals. Servers from before September 2025 send only the number.
 
     Raises:
         Mismatch: The data breaks the contract.
@@ -115,7 +115,7 @@ def session_names_from(data: Any, path: str = "$") -> list[SessionName]:
 
 
 def requests_from(data: Any, path: str = "$") -> list[Request]:
-    """The requests of a page, unchanged; each has an id and a time.
+    """The requests of a page, unchanged. Each must have an id and a time.
 
     Raises:
         Mismatch: The data breaks the contract.
@@ -135,7 +135,7 @@ def requests_from(data: Any, path: str = "$") -> list[Request]:
 
 
 def count_from(data: Any, path: str = "$") -> int:
-    """A number of requests; it can be text.
+    """A number of requests, which can be sent as text.
 
     Raises:
         Mismatch: The data is not a whole number.
@@ -162,13 +162,13 @@ def _structured(data: Any, kind: type[Answer], path: str) -> Answer:
 
 
 def metrics_from_json(text: str | bytes) -> SessionMetrics:
-    """The metrics from the output of ``json.dumps(metrics.to_dict())``.
+    """Read metrics from the output of ``json.dumps(metrics.to_dict())``.
 
     Args:
         text: The JSON.
 
     Raises:
-        ValueError: The text is something else; the message gives the JSON path.
+        ValueError: The text does not have this form. The message gives the JSON path.
 
     >>> import json
     >>> metrics_from_json(json.dumps(SessionMetrics.empty().to_dict())) == SessionMetrics.empty()
@@ -195,7 +195,7 @@ def _describe(error: BaseException, _kind: type | None) -> str:
 
 
 def _number(value: Any, _kind: object) -> float:
-    """A finite number, or the text of one, because older ClickHouse quotes 64-bit integers."""
+    """A finite number. It can be sent as text, because older ClickHouse versions quote 64-bit integers."""
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -206,7 +206,7 @@ def _number(value: Any, _kind: object) -> float:
 
 
 def _whole(value: Any, kind: object) -> int:
-    """A whole number, or its text; null is 0, as in the service."""
+    """A whole number, which can be sent as text. As in the service, null means 0."""
     if value is None:
         return 0
     if isinstance(value, int) and not isinstance(value, bool):
@@ -238,7 +238,7 @@ def _texts(value: Any, kind: object) -> tuple[str, ...]:
 
 
 def moment_in(value: Any, _kind: object = None) -> datetime:
-    """A time in a response; without a zone it is in UTC.
+    """A time in a response. A time without a zone is in UTC.
 
     >>> moment_in("2026-11-20 19:39:59.001")
     datetime.datetime(2026, 11, 20, 19, 39, 59, 1000, tzinfo=datetime.timezone.utc)
@@ -251,7 +251,7 @@ def moment_in(value: Any, _kind: object = None) -> datetime:
 
 
 def _average(value: object, _kind: object) -> float | None:
-    """``[{"average": 1.5}]`` as 1.5; the average of nothing is null or an empty list."""
+    """``[{"average": 1.5}]`` as 1.5. An average over no sessions is null or an empty list."""
     if value is None or value == []:
         return None
     if isinstance(value, list) and isinstance(value[0], Mapping) and "average" in value[0]:
@@ -261,7 +261,7 @@ def _average(value: object, _kind: object) -> float | None:
 
 
 def _register_answers(target: cattrs.Converter) -> None:
-    """Register the hooks for the classes of answers."""
+    """Register the hooks for the answer classes."""
 
     def structure_hook(kind: type[Any], **hooks: Callable[[Any, Any], Any]) -> Callable[[Any, object], Any]:
         overrides: dict[str, Any] = {name: override(struct_hook=hook) for name, hook in hooks.items()}
@@ -311,7 +311,8 @@ def _register_answers(target: cattrs.Converter) -> None:
 
 
 def _time_filter_to_wire(time_filter: TimeFilter) -> dict[str, int]:
-    # Requests are stored to the millisecond. Rounded outwards, the exclusive ends exclude none of them.
+    # Requests are stored with millisecond precision. The ends are exclusive, so they are rounded outwards,
+    # which excludes no matching request.
     return {
         "startTimeUnixMs": (time_filter.start - _EPOCH) // _MILLISECOND,
         "endTimeUnixMs": -((_EPOCH - time_filter.end) // _MILLISECOND),
@@ -343,10 +344,10 @@ def _instant(value: object, path: str) -> datetime:
 
 
 def query_from_wire(value: Any, _kind: object = None) -> SessionMetricsQuery:
-    """The query of a request body that follows the contract.
+    """The query in a request body, which must follow the contract.
 
     Raises:
-        FilterError: The body breaks the contract; the message gives the JSON path.
+        FilterError: The body breaks the contract. The message gives the JSON path.
     """
     return _query_of(SessionMetricsQuery, value, _METRICS_FIELDS, required=2)
 
@@ -377,7 +378,7 @@ def _only_keys(value: Any, allowed: tuple[str, ...], path: str, *, required: int
 
 
 def js_number(value: float) -> str:
-    """The number as JavaScript writes it; the service writes the ends of bars like this.
+    """The number as JavaScript writes it, which is how the service writes the ends of bars.
 
     >>> js_number(5.0), js_number(0.1), js_number(1e-7), js_number(1e21)
     ('5', '0.1', '1e-7', '1e+21')
@@ -393,9 +394,9 @@ def js_number(value: float) -> str:
 
 converter = cattrs.Converter()
 
-# It stops at the first mistake without finding its path, which takes a third of the time.
+# It stops at the first mistake and does not find its path, so it takes a third of the time.
 _plain_converter = cattrs.Converter(detailed_validation=False)
-# It reads `to_dict`, whose keys are the names of the fields.
+# It reads the output of `to_dict`, whose keys are the field names.
 _dict_converter = cattrs.Converter()
 _dict_converter.register_structure_hook(float, _number)
 _register_answers(converter)
@@ -405,7 +406,7 @@ converter.register_structure_hook(SessionMetricsQuery, query_from_wire)
 
 
 def query_to_wire(query: SessionMetricsQuery) -> dict[str, Any]:
-    """The query in the API's form, without the arguments that were not given.
+    """The query in the API's form, without omitted arguments.
 
     Raises:
         FilterValueError: The API cannot express the filter.
@@ -449,10 +450,10 @@ def _without_none(wire: dict[str, Any]) -> dict[str, Any]:
 
 
 def sessions_query_from_wire(value: Any) -> SessionsQuery:
-    """The query of a request body that follows the contract.
+    """The query in a request body, which must follow the contract.
 
     Raises:
-        FilterError: The body breaks the contract; the message gives the JSON path.
+        FilterError: The body breaks the contract. The message gives the JSON path.
     """
     return _query_of(SessionsQuery, value, _SESSIONS_FIELDS, required=4)
 
@@ -475,10 +476,10 @@ def requests_query_to_wire(query: RequestsQuery) -> dict[str, Any]:
 
 
 def requests_query_from_wire(value: Any) -> RequestsQuery:
-    """The query of a request body that follows the contract; ``isCached`` and the like have no effect.
+    """The query in a request body. Fields such as ``isCached`` have no effect.
 
     Raises:
-        FilterError: The body breaks the contract; the message gives the JSON path.
+        FilterError: The body breaks the contract. The message gives the JSON path.
     """
     return _query_of(RequestsQuery, value, _REQUESTS_FIELDS, required=1)
 
@@ -493,10 +494,10 @@ def request_count_query_to_wire(query: RequestsQuery | RequestCountQuery) -> dic
 
 
 def request_count_query_from_wire(value: Any) -> RequestCountQuery:
-    """The query of a request body that follows the contract.
+    """The query in a request body, which must follow the contract.
 
     Raises:
-        FilterError: The body breaks the contract; the message gives the JSON path.
+        FilterError: The body breaks the contract. The message gives the JSON path.
     """
     return _query_of(RequestCountQuery, value, {"filter": _REQUESTS_FIELDS["filter"]}, required=1)
 
@@ -535,7 +536,7 @@ _WireField = tuple[str, Callable[[Any, str], Any]]
 
 
 def _query_of(kind: type[Query], value: Any, fields: Mapping[str, _WireField], *, required: int) -> Query:
-    """The query of a body, by the attribute and the reading function of each field."""
+    """Build a query from a body, given the attribute and the reading function for each field."""
     _only_keys(value, tuple(fields), "$", required=required)
     given = {}
     for wire, (name, read) in fields.items():
@@ -621,7 +622,7 @@ def _name_to_wire(name: SessionName) -> dict[str, Any]:
 
 
 def _clickhouse_time(moment: datetime) -> str:
-    """A time in UTC as ClickHouse writes it, to the millisecond and without a zone."""
+    """A time in UTC as ClickHouse writes it, with milliseconds and without a zone."""
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "milliseconds")
 
 
@@ -634,7 +635,7 @@ def _row_to_wire(row: HistogramRow) -> dict[str, Any]:
 
 
 def _averages_to_wire(averages: SessionAverages) -> dict[str, Any]:
-    # The contract has no null here: the average of nothing is an empty list.
+    # The contract does not allow null here. An average over no sessions is an empty list.
     values = {name: getattr(averages, name) for name in UNITS}
     return {name: [] if value is None else [{"average": value}] for name, value in values.items()}
 

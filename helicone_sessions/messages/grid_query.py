@@ -1,7 +1,7 @@
 """`GridQuery`: the metrics of many segments and periods in one request.
 
 This endpoint is not part of Helicone's API. The embedded engine serves it with ``semantics="contract"``, and
-announces it with `GRID_HEADER` in its responses; other servers need a query for each cell.
+announces it with the `GRID_HEADER` response header. Other servers need one query for each cell.
 
 ``POST /v1/session/metrics/grid`` takes::
 
@@ -13,11 +13,11 @@ announces it with `GRID_HEADER` in its responses; other servers need a query for
       "quantiles": ["p50", "p99"]
     }
 
-``query`` is required and has the form of the metrics query. Each cell has the metrics of that query, with the
-filter of its segment added by "and" and the time range of its period. Totals over all periods have the time
-range of the query, and totals over all segments only its filter. The response holds the cells with at least
-one session, by column: the first cell below belongs to the first segment and the whole time range. A null
-index is a total::
+``query`` is required and has the form of a metrics query. Each cell holds the metrics of that query,
+restricted to the filter of its segment and to the time range of its period. Totals over all periods cover the
+time range of the query, and totals over all segments use only the filter of the query. The response contains
+the cells with at least one session, as one list for each figure. In this example, the first cell belongs to
+the first segment and covers the whole time range, because a null index means a total::
 
     {
       "data": {
@@ -33,8 +33,8 @@ index is a total::
       "error": null
     }
 
-Histograms, averages and quantiles are lists for requests, seconds and dollars, in this order. A histogram is
-a list of the start, the end and the height of each bar.
+Histograms, averages and quantiles are lists with one entry each for requests, seconds and dollars, in this
+order. A histogram is a list of bars, and a bar is a list of its start, end and height.
 """
 
 from collections.abc import Iterator, Mapping
@@ -64,11 +64,11 @@ from helicone_sessions.messages.query import SessionMetricsQuery, TimeFilter
 GRID_PATH: Final = "v1/session/metrics/grid"
 GRID_HEADER: Final = {"Helicone-Sessions-Grid": f"/{GRID_PATH}"}
 MOST_CELLS: Final = 100_000
-"""The largest number of cells of a query, with the totals."""
+"""The maximum number of cells in a query, including the totals."""
 
 SegmentValue = str | int | float | bool | None
 Position = tuple[int | None, int | None]
-"""The indexes of a segment and a period; None is the total over all of them."""
+"""The indexes of a segment and a period; None means the total over all of them."""
 
 _NAMES: Final = ("query", "segments", "periods", "totals", "quantiles")
 _OPTIONAL: Final[tuple[tuple[str, Any, str], ...]] = (
@@ -77,7 +77,7 @@ _OPTIONAL: Final[tuple[tuple[str, Any, str], ...]] = (
     ("totals", bool, "true or false"),
     ("quantiles", list, "a list"),
 )
-# A tuple, because a body can hold values that cannot be hashed.
+# A tuple, because a body can contain values that cannot be hashed.
 GROUPABLE: Final = (
     *(
         name
@@ -93,7 +93,7 @@ GROUPABLE: Final = (
 
 @attrs.frozen
 class GroupBy:
-    """Segments by the values of a column that exist in the data, the most expensive first.
+    """One segment for each value that a column has in the data, the most expensive first.
 
     Args:
         column: A text or boolean column of requests, ``"status"``, or ``"properties"`` with a key.
@@ -102,7 +102,7 @@ class GroupBy:
 
     Raises:
         FilterTypeError: An argument has the wrong type.
-        FilterValueError: The column has no such segments, or *top* is not above zero.
+        FilterValueError: The column cannot be divided into segments, or *top* is not above zero.
 
     >>> GroupBy("properties", "tier").filter_of("pro"), GroupBy("country_code").filter_of(None)
     (F.properties['tier'] == 'pro', F.country_code.is_null())
@@ -130,9 +130,9 @@ class GroupBy:
             raise FilterValueError(argument="top", problem=f"must be at least 1, got {self.top}")
 
     def filter_of(self, value: SegmentValue) -> Filter:
-        """The filter of the segment with this value; None is missing text.
+        """The filter of the segment with this value. None means missing text.
 
-        Requests without a boolean or a status are in no segment.
+        Requests without a boolean value or a status belong to no segment.
         """
         column: Any = F[self.column] if self.key is None else F[self.column][self.key]
         if value is None:
@@ -147,16 +147,17 @@ class GroupBy:
 
 @attrs.frozen
 class GridQuery:
-    """The metrics of segments and periods in one request.
+    """A query for the metrics of many segments and periods in one request.
 
     Args:
-        query: The common part of all cells. Its time range is that of the totals over all periods.
+        query: The query that all cells share. Its time range applies to the totals over all periods.
         segments: The filter of each segment, or a column whose values are the segments. Without segments, all
             cells are totals over all segments.
         periods: The time range of each period; both ends are excluded, as in a query. Without periods, all
-            cells have the time range of the query.
+            cells cover the time range of the query.
         totals: Whether to include the totals over all segments, over all periods, and over both.
-        quantiles: Quantiles of all sessions to return for each cell, independent of the query's ``p_size``.
+        quantiles: The quantiles to return for each cell. They cover all sessions, whatever the query's
+            ``p_size``.
 
     Raises:
         FilterTypeError: An argument has the wrong type.
@@ -171,7 +172,7 @@ class GridQuery:
 
     @property
     def filter(self) -> Filter | None:
-        """The common filter of all cells."""
+        """The filter that all cells share."""
         return self.query.filter
 
     def __attrs_post_init__(self) -> None:
@@ -193,14 +194,14 @@ class GridQuery:
 
 @attrs.frozen
 class CellFigures:
-    """The figures of one cell; all are exact.
+    """The exact figures of one cell.
 
     Args:
-        metrics: The metrics, equal to those of a query for this cell alone.
+        metrics: The metrics that a query for this cell alone would return.
         sessions: The number of sessions.
         requests: The number of requests.
         dollars: The total cost.
-        quantiles: For each requested quantile, the largest value at or below it.
+        quantiles: For each requested quantile, the values of the largest sessions at or below it.
     """
 
     metrics: SessionMetrics
@@ -220,15 +221,15 @@ class GridFigures:
     """The result of a `GridQuery`.
 
     Args:
-        values: With `GroupBy`, the value of each segment; else None.
-        cells: The cells that have sessions, by position.
+        values: The value of each segment if the query has a `GroupBy`; otherwise None.
+        cells: The cells with sessions, by position.
     """
 
     values: tuple[SegmentValue, ...] | None
     cells: Mapping[Position, CellFigures]
 
     def cell(self, segment: int | None, period: int | None) -> CellFigures:
-        """The figures of a cell; a missing cell has no sessions."""
+        """The figures of a cell. If the cell is missing, it has no sessions."""
         return self.cells.get((segment, period)) or CellFigures.empty()
 
 
@@ -269,7 +270,7 @@ def grid_query_from_wire(body: Any) -> GridQuery:
     """The query of a request body.
 
     Raises:
-        FilterError: The body is not a grid query; the message gives the JSON path.
+        FilterError: The body is not a grid query. The message gives the JSON path.
     """
     _check_type(body, Mapping, "an object", "$")
     for name in body:
@@ -320,7 +321,7 @@ def _segments_from_wire(segments: Any) -> tuple[Filter, ...] | GroupBy:
 
 @contextmanager
 def _path(path: str, root: str = "$") -> Iterator[None]:
-    """Replace *root* by *path* in the JSON path of an error."""
+    """Replace *root* with *path* in the JSON path of an error."""
     try:
         yield
     except FilterError as error:
@@ -331,7 +332,7 @@ def _path(path: str, root: str = "$") -> Iterator[None]:
 
 
 def _of_field(error: FilterError, path: str) -> FilterError:
-    """The error about an argument as an error about a field."""
+    """Convert an error about an argument to an error about a field."""
     if error.argument is None:
         return error
     return type(error)(field=f"{path}.{error.argument}", problem=error.problem, remedy=error.remedy)
@@ -347,10 +348,10 @@ def grid_figures_from_wire(data: Any, path: str = "$.data") -> GridFigures:
 
     Args:
         data: The JSON value.
-        path: Its position in the response.
+        path: The JSON path of the value in the response.
 
     Raises:
-        Mismatch: The data has another form.
+        Mismatch: The data does not have the form of a grid.
     """
     try:
         values, cells = data["values"], data["cells"]

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, overload
 
 import attrs
 
-from helicone_sessions.display import Panel, cut_note, html
+from helicone_sessions.display import html
+from helicone_sessions.display.numbers import Panel, cut_note
 from helicone_sessions.masking import masked_repr
 from helicone_sessions.messages.tabular import Row, Tabular
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 UNITS: Final = {"session_count": "requests", "session_duration": "seconds", "session_cost": "dollars"}
-"""The histograms of the metrics, and the unit of each."""
+"""The names of the histograms in the metrics, with their units."""
 TITLES: Final = {
     "session_count": "Requests per session",
     "session_duration": "Seconds per session, first request to last",
@@ -23,13 +24,13 @@ TITLES: Final = {
 
 
 PSize = Literal["p50", "p75", "p95", "p99", "p99.9"]
-"""Where the histograms are cut: only sessions at or below this quantile are drawn."""
+"""The quantile at which the histograms are cut. Only sessions at or below it are drawn."""
 
 _SHARES: Final[Mapping[str, float]] = {"p50": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
 
 
 class AsDict:
-    """Base class of metrics and their parts: values that become plain JSON values."""
+    """Base class of answers and their parts, which can be converted to plain JSON values."""
 
     __slots__ = ()
 
@@ -55,7 +56,8 @@ def _plain(_value: object, _field: object, part: Any) -> Any:
 class HistogramRow(AsDict):
     """One bar of a histogram.
 
-    Bars are ClickHouse's: at most ten, of unequal width, and their heights can be fractional.
+    ClickHouse computes the bars. There are at most ten, their widths differ, and their heights can be
+    fractional.
 
     Args:
         range_start: The start of the bar, in the unit of its histogram.
@@ -74,11 +76,11 @@ class HistogramRow(AsDict):
 
 @attrs.frozen
 class Cut:
-    """The cut of a histogram, which leaves out sessions beyond quantiles of all sessions.
+    """The quantiles beyond which a histogram leaves out sessions.
 
     Args:
         p_size: Sessions above this quantile are left out.
-        both_ends: Whether sessions below its mirror, for example p5 with "p95", are left out too.
+        both_ends: Whether sessions below the opposite quantile, for example p5 with "p95", are left out too.
 
     >>> str(Cut("p95")), Cut("p99.9").share
     ('p95', 0.999)
@@ -102,14 +104,15 @@ class Cut:
 
 @attrs.frozen
 class Histogram(AsDict, Sequence[HistogramRow]):
-    """A histogram over sessions, cut at the query's ``p_size``.
+    """A histogram of sessions, cut at the query's ``p_size``.
 
     It is a sequence of `HistogramRow`, lowest first.
 
     Args:
         rows: The bars.
         unit: The unit of the ranges.
-        cut: The quantiles beyond which sessions are left out; None if it is unknown. Equality ignores it.
+        cut: The quantiles beyond which sessions are left out; None if they are unknown. Comparing histograms
+            ignores the cut.
 
     >>> h = Histogram((HistogramRow(1.0, 2.0, 6.0), HistogramRow(2.0, 4.0, 2.0)), unit="requests")
     >>> len(h), h[0].value, h.total
@@ -135,7 +138,7 @@ class Histogram(AsDict, Sequence[HistogramRow]):
 
     @property
     def total(self) -> float:
-        """The number of sessions in the histogram, without sessions beyond the cut.
+        """The number of sessions in the histogram, excluding sessions beyond the cut.
 
         >>> Histogram((HistogramRow(1.0, 2.0, 6.0), HistogramRow(2.0, 4.0, 2.0)), unit="requests").total
         8.0
@@ -143,15 +146,16 @@ class Histogram(AsDict, Sequence[HistogramRow]):
         return sum(row.value for row in self.rows)
 
     def quantile(self, q: float) -> float | None:
-        """The largest session at or below the quantile *q* of all sessions; exact, but only at the cut.
+        """The value of the largest session at or below quantile *q*. The value is exact; *q* must be the cut.
 
-        The histogram ends at its cut, so the end of its last bar is exact. Inside the histogram a bar can
-        hold most of all sessions; `quantile_bounds` gives its ends. Other quantiles need a query with
-        another ``p_size``.
+        The histogram ends at its cut, so the end of its last bar is exact. Inside the histogram, one bar can
+        hold most of the sessions, so for another quantile you need a query with another ``p_size``.
+        `quantile_bounds` gives the ends of the bar that contains a quantile.
 
         Args:
-            q: The share at the cut, for example 0.95 for "p95"; with ``use_interquartile`` also the opposite
-                share, 0.05, which gives the smallest session at or above that quantile.
+            q: The quantile of the cut, for example 0.95 for "p95". With ``use_interquartile``, it can also be
+                the opposite quantile, 0.05. The result is then the value of the smallest session at or above
+                it.
 
         Returns:
             The value in `unit`; None if no session matches.
@@ -180,13 +184,13 @@ class Histogram(AsDict, Sequence[HistogramRow]):
         raise ValueError(f"the histogram is cut at {cut}, so quantile({q}) is unknown. {_remedy(q)}")
 
     def quantile_bounds(self, q: float) -> tuple[float, float] | None:
-        """The ends of the bar that holds the quantile *q* of all sessions.
+        """The ends of the bar that contains quantile *q* of all sessions.
 
-        Neighbouring bars share the sessions at their border, so a quantile close to a border can be just
-        outside.
+        Adjacent bars share the sessions at their border, so a quantile near a border can be just outside the
+        bar.
 
         Args:
-            q: A share from 0 to the share at the cut.
+            q: A quantile from 0 to the quantile of the cut.
 
         Returns:
             The two ends in `unit`; None if no session matches.
@@ -242,9 +246,10 @@ class SessionAverages(AsDict):
     Each average is None if no session matches.
 
     Args:
-        session_count: Requests per session.
-        session_duration: Seconds from a session's first request to its last; 0 if it has one request.
-        session_cost: Dollars per session.
+        session_count: The average number of requests in a session.
+        session_duration: The average time from the first to the last request of a session, in seconds. A
+            session with one request has a duration of 0.
+        session_cost: The average cost of a session in dollars.
 
     >>> averages = SessionAverages(session_count=3.0, session_duration=12.0, session_cost=0.25)
     >>> averages.session_cost / averages.session_count
@@ -258,15 +263,16 @@ class SessionAverages(AsDict):
 
 @attrs.frozen
 class SessionMetrics(AsDict, Tabular):
-    """The number of requests, the length and the cost of the sessions that a query selects.
+    """The number of requests, the duration and the cost of the sessions that match a query.
 
-    Its rows are the bars of the histograms; a histogram without bars has one row for its average.
+    As a table, the metrics have one row for each bar of a histogram. A histogram without bars has one row for
+    its average.
 
     Args:
-        session_count: Sessions by their number of requests.
-        session_duration: Sessions by their seconds from first to last request.
-        session_cost: Sessions by their dollars.
-        average: The averages of the three.
+        session_count: A histogram of the requests per session.
+        session_duration: A histogram of the seconds from the first to the last request of a session.
+        session_cost: A histogram of the dollars per session.
+        average: The averages of the same three figures.
 
     >>> from helicone_sessions.testing import metrics
     >>> found = metrics(cost=0.5, sessions=4)
@@ -315,7 +321,7 @@ class SessionMetrics(AsDict, Tabular):
 
     @classmethod
     def empty(cls) -> "SessionMetrics":
-        """The metrics of no session at all.
+        """The metrics if no session matches.
 
         >>> SessionMetrics.empty().average.session_cost is None
         True
@@ -325,7 +331,7 @@ class SessionMetrics(AsDict, Tabular):
 
 
 def with_cut(metrics: SessionMetrics, cut: Cut) -> SessionMetrics:
-    """The metrics with their cut in the histograms.
+    """The metrics with *cut* stored in the histograms.
 
     >>> with_cut(SessionMetrics.empty(), Cut("p95")).session_cost.cut
     Cut(p_size='p95', both_ends=False)
@@ -349,7 +355,7 @@ def note_of_cut(cut: Cut | None) -> str:
 
 
 def panels(metrics: SessionMetrics) -> list[Panel]:
-    """The three histograms as plain values to show.
+    """The three histograms as plain values for display.
 
     >>> panels(SessionMetrics.empty())[2]
     Panel(title='Dollars per session', unit='dollars', bars=[], mean=None)

@@ -1,7 +1,6 @@
-"""Metrics as msgspec reads them: the wire classes, whose rows are the public `HistogramRow`.
+"""Decode metrics with msgspec. The wire classes use the public `HistogramRow` for their rows.
 
-The order of keys, whitespace and unknown fields make no difference. The converter handles all other unusual
-responses.
+Key order, whitespace and unknown fields do not matter. The converter handles all other unusual responses.
 """
 
 from math import isfinite
@@ -24,12 +23,12 @@ Rows = tuple[HistogramRow, ...]
 class Average(msgspec.Struct, frozen=True, gc=False):
     """One average."""
 
-    # A string remains a string: read as a number, the text "null" would become None.
+    # A string is kept as a string. If it were read as a number, the text "null" would become None.
     average: float | str | None
 
 
 class Averages(msgspec.Struct, frozen=True, gc=False):
-    """Lists of one average each."""
+    """The averages, each as a list with one item."""
 
     session_count: tuple[Average]
     session_duration: tuple[Average]
@@ -46,25 +45,25 @@ class Data(msgspec.Struct, frozen=True, gc=False):
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):
-    """A whole response with metrics."""
+    """A complete response with metrics."""
 
     data: Data
 
 
-# Not strict, because the ends of a bar are numbers as text.
+# Not strict, because the ends of a bar are numbers in the form of text.
 _DECODER: Final = msgspec.json.Decoder(Envelope, strict=False)
 _REQUESTS, _SECONDS, _DOLLARS = UNITS.values()
 
 
 def metrics_in(body: bytes, cut: Cut | None = None) -> SessionMetrics | None:
-    """The metrics in *body*, or None if the converter has to read it."""
+    """The metrics in *body*, or None if the converter must read it."""
     try:
-        # msgspec does not check the encoding of skipped text, so Python does.
+        # msgspec does not check the encoding of text that it skips, so Python checks it.
         data = _DECODER.decode(body if body.isascii() else body.decode()).data
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     counts, durations, costs = data.session_count, data.session_duration, data.session_cost
-    # Text can be "nan" or "inf". The converter also decides if the sum overflows.
+    # Text can be "nan" or "inf". If only the sum overflows, the converter decides too.
     if not isfinite(sum([row.range_start + row.range_end + row.value for row in counts + durations + costs])):
         return None
     averages = data.average

@@ -1,4 +1,4 @@
-"""The endpoints, and the protocol without I/O: from a query to a request, from a response to an answer."""
+"""The endpoints and the protocol, without I/O: queries become requests, and responses become answers."""
 
 import math
 import threading
@@ -53,12 +53,12 @@ Answer = TypeVar("Answer")
 
 @attrs.frozen(eq=False)
 class Endpoint(Generic[Query, Answer]):
-    """An endpoint, for clients and servers.
+    """An API endpoint, for use by clients and servers.
 
     Args:
-        path: The path, without a slash at the start.
+        path: The path, without a leading slash.
         query_to_wire: Creates the body of a request.
-        query_from_wire: Reads the body of a request strictly; errors carry the JSON path.
+        query_from_wire: Reads the body of a request strictly. Errors give the JSON path.
         answer_from_wire: Reads the ``data`` of an envelope at the given JSON path.
     """
 
@@ -68,7 +68,7 @@ class Endpoint(Generic[Query, Answer]):
     answer_from_wire: Callable[[Any, str], Answer] = attrs.field(repr=False)
 
     def answer_to_wire(self, answer: Answer) -> Any:
-        """``data`` of an envelope with this answer.
+        """The ``data`` in the envelope of this answer.
 
         >>> SESSION_COUNT.answer_to_wire(SessionCount(4))["count"]
         4
@@ -85,7 +85,7 @@ SESSIONS: Final[Endpoint[SessionsQuery, list[Session]]] = Endpoint(
 SESSION_COUNT: Final[Endpoint[SessionsQuery, SessionCount]] = Endpoint(
     "v1/session/count", json.sessions_query_to_wire, json.sessions_query_from_wire, json.session_count_from
 )
-# The body is that of the metrics; `p_size` and `use_interquartile` have no effect.
+# The body is the same as for metrics, but `p_size` and `use_interquartile` have no effect.
 SESSION_NAMES: Final[Endpoint[SessionMetricsQuery, list[SessionName]]] = Endpoint(
     "v1/session/name/query", json.query_to_wire, json.query_from_wire, json.session_names_from
 )
@@ -114,7 +114,7 @@ ENDPOINTS: Final[dict[str, Endpoint[Any, Any]]] = {
 
 PATH: Final = METRICS.path
 
-# A server with this header reads every condition of a filter as the contract does.
+# A server that sends this header evaluates every condition of a filter as the contract specifies.
 _SEMANTICS: Final = "Helicone-Filter-Semantics"
 _CONTRACT: Final = "contract"
 CONTRACT_HEADER: Final = {_SEMANTICS: _CONTRACT}
@@ -124,9 +124,9 @@ _GAPS: Final = "Helicone-Sessions-Gaps"
 # The open-source server answers a larger body with status 500 and no explanation.
 _LARGEST_BODY: Final = 10 * 1024 * 1024
 LARGEST_RESPONSE: Final = 32 * 1024 * 1024
-"""The largest body of a response in bytes, packed and unpacked; metrics take a few thousand bytes."""
+"""The maximum size of a response body in bytes, compressed or not. Metrics take up a few thousand bytes."""
 _EXCERPT_LENGTH: Final = 500
-# ClickHouse quotes the whole query before the cause.
+# ClickHouse quotes the whole query before the cause of an error.
 _MESSAGE_LENGTH: Final = 20_000
 _REQUEST_ID_HEADERS: Final = ("x-request-id", "helicone-id", "cf-ray")
 _BY_STATUS: Final[dict[int, type[APIError]]] = {
@@ -156,10 +156,10 @@ HEADERS: Final = {
 
 
 class Call(NamedTuple):
-    """A request: a POST to the path of *endpoint* with `HEADERS` and the key.
+    """A POST request to the path of *endpoint*, with `HEADERS` and the key.
 
-    A call that *can_split* is not retried if it takes too long; smaller calls replace it. The histograms of
-    its metrics are cut at *cut*.
+    If a call takes too long and *can_split* is true, it is not retried but replaced by smaller calls. *cut*
+    is the cut of the histograms in its metrics.
     """
 
     endpoint: Endpoint[Any, Any]
@@ -198,18 +198,18 @@ def decipher(
     endpoint: Endpoint[Any, Any] = METRICS,
     cut: Cut | None = None,
 ) -> Any:
-    """The answer in a response, of the type of the endpoint.
+    """Read the answer from a response. The type of the answer depends on the endpoint.
 
     The envelope takes precedence over the status, because the service sends an envelope with status 500 for a
-    query that it cannot run; that is not a failure of a gateway. For a 4xx status, the body is not needed.
+    query that it cannot run, which is not a gateway failure. For a 4xx status, the body is not needed.
 
     Args:
         status: The HTTP status.
-        headers: The headers; names are looked up as given, so pass a case-insensitive mapping.
+        headers: The headers, as a case-insensitive mapping.
         body: The whole body.
-        secret: Text to remove from errors if the service echoes it.
+        secret: Text to mask in errors, in case the service repeats it.
         endpoint: The endpoint that was called.
-        cut: The cut of the histograms of metrics.
+        cut: The cut of the histograms in metrics.
 
     Raises:
         AuthenticationError: 401 or 403.
@@ -231,13 +231,13 @@ def decipher(
         fault = TooLarge(f"is larger than {LARGEST_RESPONSE:,} bytes")
     outcome = _Answer(endpoint, status, headers, body, secret, fault).outcome()
     if isinstance(outcome, APIError):
-        # Raised here, because the traceback of the JSON error behind it holds the whole body.
+        # Raised here, because otherwise the traceback of the JSON error would hold the whole body.
         raise outcome
     return with_cut(outcome, cut) if cut is not None and isinstance(outcome, SessionMetrics) else outcome
 
 
 def follows_the_contract(headers: Mapping[str, str]) -> bool:
-    """Whether the server announces that it reads filters as the contract does, as the embedded engine does.
+    """Whether the server announces that it evaluates filters as the contract specifies.
 
     >>> follows_the_contract(CONTRACT_HEADER), follows_the_contract({})
     (True, False)
@@ -302,7 +302,7 @@ def _date(value: str) -> datetime | None:
 
 @cache
 def _metrics_reader() -> Callable[[bytes, Cut | None], SessionMetrics | None]:
-    """The function that reads usual responses with msgspec; without msgspec, the converter reads them all."""
+    """The function that reads typical responses with msgspec. It reads none if msgspec is not installed."""
     if installed_msgspec() is None:
         return lambda _body, _cut: None
     from helicone_sessions.messages.metrics_decoder import metrics_in
@@ -317,7 +317,7 @@ class _Answer:
     headers: Mapping[str, str]
     body: bytes
     secret: str
-    # The reason if the body could not be read.
+    # The reason why the body could not be read, if any.
     fault: ValueError | None
 
     def outcome(self) -> Any:
@@ -347,7 +347,8 @@ class _Answer:
 
     def no_envelope(self, data: object) -> APIError:
         if self.status >= 500:
-            # The server itself rejects in JSON; transient failures are mostly HTML pages of a gateway.
+            # A JSON body comes from the server itself. Transient failures mostly return an HTML page from a
+            # gateway.
             return self.error(ServerError, is_lasting=self.status == 500 and isinstance(data, Mapping))
         return self.error(UnexpectedResponse, self.why_no_envelope(data))
 
@@ -383,7 +384,7 @@ class _Answer:
             self.masked(message or self.said(), _MESSAGE_LENGTH),
             status=self.status,
             request_id=request_id and self.masked(request_id),
-            # Without the mark of the cut.
+            # Without the mark that shows the cut.
             body_excerpt=self.masked(self.text(), _EXCERPT_LENGTH + 1)[:_EXCERPT_LENGTH],
             **facts,
         )
@@ -406,7 +407,7 @@ class _Answer:
             return None
 
     def said(self) -> str:
-        """The service's error text, whatever its form."""
+        """The service's error text, in whatever form it is sent."""
         body = self.json()
         if isinstance(body, Mapping):
             for name in ("error", "message", "detail"):
@@ -443,8 +444,8 @@ class _Answer:
 def _first_field(details: object) -> tuple[str, str] | None:
     """The JSON path of the first field that failed the service's validation, and its problem.
 
-    Each field holds an object with a message (observed, open-source server of July 2026); text and nested
-    objects work too.
+    Each field holds an object with a message (observed, open-source server of July 2026). Text and nested
+    objects are accepted too.
     """
     if isinstance(details, str):
         try:
@@ -467,13 +468,13 @@ def _json_path(names: list[str]) -> str:
 
 @attrs.define(eq=False)
 class FixedWindow:
-    """A number of requests per window; the first request after a window opens the next.
+    """A limit on the requests per window. The first request after the end of a window opens the next one.
 
-    The service counts like this, with express-rate-limit and the headers of the sixth draft of their standard
-    (observed, open-source server of July 2026). Rejected requests count too.
+    The service counts requests in this way. It uses express-rate-limit, with headers as in the sixth draft of
+    the standard (observed, open-source server of July 2026). Rejected requests count too.
 
     Args:
-        requests: The requests of a window.
+        requests: The maximum number of requests in a window.
         per: The length of a window in seconds.
 
     >>> window = FixedWindow(requests=1, per=60.0)
@@ -498,7 +499,7 @@ class FixedWindow:
             raise ValueError(f"per must be a number of seconds above 0, got {masked_repr(value)}")
 
     def take(self, now: float, count: int = 1) -> bool:
-        """Count requests; return False if there is no room for all of them."""
+        """Count requests, and return False if they exceed the limit."""
         with self._lock:
             if now >= self._ends:
                 self._used, self._ends = 0, now + self.per
@@ -506,7 +507,7 @@ class FixedWindow:
             return self._used <= self.requests
 
     def headers(self, now: float) -> dict[str, str]:
-        """The headers of a response, with ``Retry-After`` if the window is overdrawn."""
+        """The headers of a response, with ``Retry-After`` if the limit is exceeded."""
         reset = str(max(0, math.ceil(self._ends - now)))
         headers = {
             "RateLimit-Limit": str(self.requests),

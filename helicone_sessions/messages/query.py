@@ -1,4 +1,4 @@
-"""The queries to the endpoints, and `TimeFilter`."""
+"""The queries for the endpoints, and `TimeFilter`."""
 
 import math
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
@@ -21,16 +21,16 @@ _EXAMPLE = "Pass a length such as days=7"
 
 @attrs.frozen(init=False, repr=False)
 class TimeFilter:
-    """The time range after *start* and before *end*; the contract excludes both ends.
+    """The time range after *start* and before *end*. The contract excludes both ends.
 
     Both ends are stored in UTC and sent in milliseconds, the precision of stored requests.
 
     Args:
-        start: An aware datetime, or ISO 8601 text. With a *time_zone* also a date (its midnight), a naive
-            datetime, or text without an offset.
-        end: A later time, in the same forms.
-        time_zone: The time zone of dates and of times without an offset, by name or as a tzinfo. A local
-            time that clocks repeat means the first of the two, unless its ``fold`` is 1.
+        start: An aware datetime, or ISO 8601 text. With a *time_zone*, it can also be a date (which means
+            midnight), a naive datetime, or text without an offset.
+        end: A later time, in one of the same forms.
+        time_zone: The time zone for dates and for times without an offset, as a name or a tzinfo. A local
+            time that occurs twice because clocks change means the first occurrence, unless its ``fold`` is 1.
 
     Raises:
         FilterTypeError: An end is not a time, or has no time zone.
@@ -78,7 +78,8 @@ class TimeFilter:
 
         Raises:
             FilterTypeError: A length is not a number.
-            FilterValueError: The length is zero or less, or longer than the calendar.
+            FilterValueError: The length is zero or less, or the start is before the first day of the
+                calendar.
 
         >>> TimeFilter.last(days=7).length
         datetime.timedelta(days=7)
@@ -113,7 +114,7 @@ class TimeFilter:
 
     @property
     def length(self) -> timedelta:
-        """From start to end.
+        """The time from start to end.
 
         >>> TimeFilter.last(hours=36).length
         datetime.timedelta(days=1, seconds=43200)
@@ -123,26 +124,26 @@ class TimeFilter:
     def split(
         self, *, days: float = 0, hours: float = 0, minutes: float = 0, time_zone: str | tzinfo | None = None
     ) -> "list[TimeFilter]":
-        """The same time range in parts of equal length; the last part can be shorter.
+        """Split the time range into parts of equal length. The last part can be shorter.
 
         Each request in the range falls into exactly one part. The contract excludes both ends, so every part
-        except the first starts one millisecond before its border, to include the requests made exactly at the
-        border. (The open-source server drops fractions of a second, so such a part also includes the requests
-        of the second before its border.)
+        except the first starts one millisecond before its border, in order to include the requests made
+        exactly at the border. (The open-source server drops fractions of a second, so such a part also
+        includes the requests made in the second before its border.)
 
         Args:
             days: The length of a part. Days, hours and minutes are added.
             hours: Hours.
             minutes: Minutes.
-            time_zone: Use calendar days of this time zone, for example ``"Europe/Berlin"``, from midnight to
-                midnight. A day on which clocks change has 23 or 25 hours, and the first part may be shorter.
-                By default the time zone of the time filter, if the parts are whole days. Without a time zone
-                a day is 24 hours, counted from the start.
+            time_zone: A time zone, for example ``"Europe/Berlin"``. Parts then run from midnight to midnight
+                in this zone. A day on which clocks change has 23 or 25 hours, and the first part may be
+                shorter. If the parts are whole days, the default is the time zone of the time filter. Without
+                a time zone, a day is 24 hours, counted from the start.
 
         Raises:
             FilterTypeError: A length is not a number, or *time_zone* is neither a name nor a tzinfo.
-            FilterValueError: The length is below a millisecond, no time zone has that name, or the length
-                is not in whole days although a time zone is given.
+            FilterValueError: The length is below a millisecond, no time zone has that name, or a time zone is
+                given and the length is not a whole number of days.
 
         >>> import datetime as dt
         >>> start = dt.datetime(2026, 10, 23, 22, tzinfo=dt.UTC)
@@ -198,7 +199,7 @@ def _instant(argument: str, value: object, zone: tzinfo | None) -> datetime:
             remedy="Use zoneinfo.ZoneInfo, or the localize() method of the zone",
         )
     try:
-        # Python compares and subtracts times of the same zone by the wall clock, even across a clock change.
+        # Python compares and subtracts times in the same zone by the wall clock, even across a clock change.
         return moment.astimezone(UTC)
     except OverflowError:
         raise FilterValueError(
@@ -220,9 +221,10 @@ def _from_text(argument: str, text: str) -> datetime:
 
 
 def border_of(start: datetime) -> datetime:
-    """The border of a time filter: the first moment after the start of a part, or the start itself.
+    """The border at which a time filter begins.
 
-    A part of another time filter starts one millisecond before its border, because the start is excluded.
+    A part from `TimeFilter.split` starts one millisecond before its border, because the start is excluded.
+    The border of any other time filter is its start.
 
     >>> border_of(datetime(2026, 10, 31, 23, 59, 59, 999_000, UTC))
     datetime.datetime(2026, 11, 1, 0, 0, tzinfo=datetime.timezone.utc)
@@ -231,7 +233,7 @@ def border_of(start: datetime) -> datetime:
 
 
 def _midnights(start: datetime, end: datetime, step: timedelta, zone: tzinfo) -> list[datetime]:
-    """The midnights of the zone after *start* and before *end*, one for every *step*, in UTC."""
+    """The midnights in the zone after *start* and before *end*, one for each *step*, converted to UTC."""
     if step % _DAY:
         raise FilterValueError(
             argument="time_zone",
@@ -243,7 +245,7 @@ def _midnights(start: datetime, end: datetime, step: timedelta, zone: tzinfo) ->
     while True:
         try:
             day += step
-            # A midnight that the clocks skip is the moment of the change.
+            # If the clocks skip midnight, this is the moment of the change.
             border = datetime.combine(day, time(), zone).astimezone(UTC)
         except OverflowError:
             return found
@@ -280,12 +282,12 @@ _CUTS = {(level, both): Cut(level, both) for level in get_args(PSize) for both i
 
 
 def optional_filter(value: Condition | None) -> Filter | None:
-    """None, or *value* as a filter."""
+    """Convert *value* to a filter, unless it is None."""
     return value if value is None or type(value) is Filter else as_filter(value)
 
 
 def minutes_west(value: float | timedelta | tzinfo) -> float:
-    """A time zone difference as minutes, positive west of UTC."""
+    """Convert a time zone difference to minutes, positive west of UTC."""
     if value is _NO_DIFFERENCE:
         return 0
     if isinstance(value, tzinfo):
@@ -325,7 +327,7 @@ def _check_text(name: str, value: object) -> None:
 
 
 def check_text(_query: object, field: "attrs.Attribute[Any]", value: object) -> None:
-    """An attrs validator for a string that UTF-8 can hold."""
+    """An attrs validator for a string that can be encoded in UTF-8."""
     _check_text(field.name, value)
 
 
@@ -355,14 +357,15 @@ class SessionMetricsQuery:
 
     Args:
         filter: The requests to include; None for all.
-        name_contains: Only sessions of this name; "" for all. (Later versions of the open-source server
-            compare the whole name; use ``F.session_name.contains(...)`` for a part of it.)
+        name_contains: The session name to match; "" for all names. (Later versions of the open-source server
+            compare the whole name. To match a part of it, use ``F.session_name.contains(...)``.)
         time_filter: The time range of the requests; None for all time.
         p_size: The cut of the *histograms*: only sessions at or below this quantile are drawn. The service
-            uses p75 by default. It is not a percentile to return, and it does not affect the averages.
-        use_interquartile: Cut the histograms at both ends, at the quantiles 1-p and p.
-        timezone_difference: Minutes as in the API, positive west of UTC; or a timedelta; or a tzinfo, which
-            gives its current offset.
+            uses p75 by default. It does not select a percentile to return, and it does not affect the
+            averages.
+        use_interquartile: Whether to cut the histograms at both ends, at the quantiles 1-p and p.
+        timezone_difference: The difference from UTC in minutes, positive west of UTC as in the API. It can
+            also be a timedelta, or a tzinfo, whose current offset is used.
 
     Raises:
         FilterTypeError: An argument has the wrong type.
@@ -377,7 +380,7 @@ class SessionMetricsQuery:
     Traceback (most recent call last):
         ...
     helicone_sessions.errors.FilterValueError: p_size must be one of p50, p75, p95, p99, p99.9, got 'p90'
-    """  # noqa: E501 - a doctest shows the whole of it
+    """  # noqa: E501 - a doctest shows the query whole
 
     filter: Filter | None = attrs.field(default=None, converter=optional_filter)
     name_contains: str = ""
@@ -387,7 +390,8 @@ class SessionMetricsQuery:
     timezone_difference: float = attrs.field(default=0, converter=minutes_west)
 
     def __attrs_post_init__(self) -> None:
-        # In one place, and the most frequent defaults first, because a batch creates 100,000 queries.
+        # All checks are here, with the most common defaults first, because a batch can create 100,000
+        # queries.
         if self.name_contains != "":
             _check_text("name_contains", self.name_contains)
         if self.time_filter is not None:
@@ -401,7 +405,7 @@ class SessionMetricsQuery:
 
     @property
     def cut(self) -> Cut:
-        """The cut of the histograms; the service uses p75 if the query has no ``p_size``.
+        """The cut of the histograms. The service uses p75 if the query has no ``p_size``.
 
         >>> SessionMetricsQuery(p_size="p95", use_interquartile=True).cut
         Cut(p_size='p95', both_ends=True)
@@ -410,7 +414,7 @@ class SessionMetricsQuery:
 
     @property
     def matches_nothing(self) -> bool:
-        """Whether the filter can match no request, so that no request to the service is needed.
+        """Whether the filter cannot match any request, so that the client need not call the service.
 
         >>> from helicone_sessions import F
         >>> SessionMetricsQuery(F.model.is_in([])).matches_nothing
@@ -420,24 +424,24 @@ class SessionMetricsQuery:
 
 
 SESSIONS_PAGE: Final = 1000
-"""The largest page of sessions (server source); the server lowers a larger ``limit`` without a message."""
+"""The maximum page size for sessions (server source). The server silently lowers a larger ``limit``."""
 DEFAULT_SESSIONS_PAGE: Final = 50
-"""The page without ``limit`` or with ``limit`` 0, and every page of older servers."""
+"""The page size if ``limit`` is missing or 0, and always on older servers."""
 MOST_NAMES: Final = 50
-"""The largest number of names that the service lists (server source)."""
+"""The maximum number of names that the service lists (server source)."""
 
 
 @attrs.frozen
 class SessionsQuery:
-    """One page of ``POST /v1/session/query``; ``POST /v1/session/count`` takes the same body.
+    """A query for one page of ``POST /v1/session/query``. ``POST /v1/session/count`` takes the same body.
 
     Args:
         time_filter: The time range of the requests.
         filter: Conditions on requests and sessions; None for all.
         search: A part of the session's id or name, ignoring case; "" for all.
-        name: The whole name of the session.
+        name: The exact name of the session.
         offset: The number of sessions to skip. Servers before 2025-09-22 ignore it (server source).
-        limit: The number of sessions in a page, at most 1,000; None or 0 for 50.
+        limit: The number of sessions in a page, at most 1,000. None and 0 mean 50.
         timezone_difference: Minutes that the service adds to the times of its response; the client sends 0.
 
     Raises:
@@ -458,15 +462,15 @@ class SessionsQuery:
 
     @property
     def page_size(self) -> int:
-        """The number of sessions in a page, as the service reads ``limit``."""
+        """The page size that the service derives from ``limit``."""
         return min(self.limit or DEFAULT_SESSIONS_PAGE, SESSIONS_PAGE)
 
 
 REQUESTS_PAGE = 1000
-"""The largest page of requests (server source); a larger ``limit`` is an error in the server."""
+"""The maximum page size for requests (server source). The server rejects a larger ``limit``."""
 
 Request = dict[str, Any]
-"""A request under the API's names, for example ``request_id`` and ``request_created_at``."""
+"""A request as a dict with the API's field names, such as ``request_id`` and ``request_created_at``."""
 
 
 def _requests_only(_query: object, _field: object, value: Filter | None) -> None:
@@ -480,17 +484,17 @@ def _requests_only(_query: object, _field: object, value: Filter | None) -> None
 
 @attrs.frozen
 class RequestsQuery:
-    """One page of ``POST /v1/request/query-clickhouse``.
+    """A query for one page of ``POST /v1/request/query-clickhouse``.
 
-    The server removes repeated requests after it cuts a page, so a page can be shorter than its limit
-    although more follow; only an empty page is certainly the last (server source).
+    The server removes duplicates after it selects a page, so a page can be shorter than its limit even if
+    more pages follow. Only an empty page is certainly the last one (server source).
 
     Args:
         filter: Conditions on requests; None for all requests.
         offset: The number of stored rows to skip.
         limit: The number of stored rows in a page, at most 1,000.
-        sort: The order by ``created_at``; None leaves it to the server.
-        is_scored: Only requests with (or without) scores.
+        sort: The sort direction by ``created_at``; None leaves it to the server.
+        is_scored: True selects requests with scores, False requests without scores, and None all requests.
 
     Raises:
         FilterTypeError: An argument has the wrong type.
@@ -515,7 +519,7 @@ class RequestsQuery:
 
 @attrs.frozen
 class RequestCountQuery:
-    """The query of ``POST /v1/request/count/query``: the number of requests.
+    """A query to ``POST /v1/request/count/query`` for the number of requests.
 
     Args:
         filter: Conditions on requests; None for all requests.

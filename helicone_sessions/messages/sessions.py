@@ -1,4 +1,4 @@
-"""Answers about sessions: `Session`, `Sessions`, `SessionCount`, `SessionName`."""
+"""Answers about sessions: `Session`, `Sessions`, `SessionCount` and `SessionName`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -6,27 +6,28 @@ from typing import Any, ClassVar, Final, overload
 
 import attrs
 
-from helicone_sessions.display import column_numbers, html, number
+from helicone_sessions.display import html
+from helicone_sessions.display.numbers import column_numbers, number
 from helicone_sessions.messages.metrics import AsDict
 from helicone_sessions.messages.tabular import Row, Tabular, json_text
 
 
 @attrs.frozen
 class Session(AsDict):
-    """One session, with the totals of its requests *that match the query*, not of all its requests.
+    """One session, with totals over its requests *that match the query*, not over all its requests.
 
     Args:
-        session_id: The property ``Helicone-Session-Id``.
-        session_name: The property ``Helicone-Session-Name``; "" if it is missing. An id with two names is
-            two sessions.
+        session_id: The ``Helicone-Session-Id`` property.
+        session_name: The ``Helicone-Session-Name`` property; "" if it is missing. An id that occurs with two
+            names counts as two sessions.
         created_at: The time of the first request, in UTC.
         latest_request_created_at: The time of the latest request, in UTC.
-        total_cost: Dollars.
+        total_cost: The cost of the requests in dollars.
         total_requests: The number of requests.
-        prompt_tokens: Tokens sent.
-        completion_tokens: Tokens received.
-        total_tokens: Tokens sent and received; 0 if the service does not know one of them.
-        avg_latency: Milliseconds per request; 0 if no request has a latency.
+        prompt_tokens: The number of tokens sent.
+        completion_tokens: The number of tokens received.
+        total_tokens: The number of tokens sent and received; 0 if the service does not know one of the two.
+        avg_latency: The average latency of a request in milliseconds; 0 if no request has a latency.
         user_ids: The users of the requests; empty if the server is too old to list them.
 
     >>> from helicone_sessions.testing import session
@@ -49,7 +50,7 @@ class Session(AsDict):
 
     @property
     def duration(self) -> timedelta:
-        """The time from the first request to the latest.
+        """The time from the first request to the latest one.
 
         >>> from helicone_sessions.testing import session
         >>> session(duration=90).duration.total_seconds()
@@ -58,7 +59,7 @@ class Session(AsDict):
         return self.latest_request_created_at - self.created_at
 
     def to_dict(self) -> dict[str, Any]:
-        """The session as strings and numbers, for ``json.dumps``; times are ISO 8601.
+        """The session as strings and numbers, for ``json.dumps``. Times are in ISO 8601 format.
 
         >>> from helicone_sessions.testing import session
         >>> session().to_dict()["created_at"]
@@ -96,7 +97,7 @@ def _plain(value: Any) -> Any:
 
 @attrs.frozen(repr=False)
 class Sessions(Tabular, Sequence[Session]):
-    """Sessions in the order of the query; a sequence of `Session`.
+    """A sequence of `Session`, sorted as the query requests.
 
     Args:
         sessions: The sessions.
@@ -133,7 +134,7 @@ class Sessions(Tabular, Sequence[Session]):
         return iter(self.sessions)
 
     def to_rows(self) -> list[Row]:
-        """A dict for each session, with the keys of `columns`; ``user_ids`` is text separated by ", ".
+        """A dict for each session, with the keys of `columns`. ``user_ids`` becomes text, joined with ", ".
 
         >>> from helicone_sessions.testing import session
         >>> Sessions((session(duration=90),)).to_rows()[0]["duration"]
@@ -157,7 +158,7 @@ class Sessions(Tabular, Sequence[Session]):
         return {"sessions": [one.to_dict() for one in self.sessions]}
 
     def to_json(self) -> str:
-        """The sessions as a JSON array of objects; times are ISO 8601.
+        """The sessions as a JSON array of objects. Times are in ISO 8601 format.
 
         >>> Sessions(()).to_json()
         '[]'
@@ -191,16 +192,17 @@ class Sessions(Tabular, Sequence[Session]):
 
 @attrs.frozen
 class SessionCount(AsDict):
-    """The number of matching sessions and their totals, which are 0 without sessions.
+    """The number of matching sessions, with totals and averages that are 0 if no session matches.
 
-    Servers from before September 2025 return only the number; the other fields are then None.
+    Servers from before September 2025 return only the number. The other fields are then None.
 
     Args:
         count: The number of sessions.
-        total_cost: Dollars of all sessions; only matching requests count, not whole sessions.
-        avg_cost: Dollars per session.
-        avg_latency: Milliseconds per session, the sum of the latencies of its requests.
-        avg_requests: Requests per session.
+        total_cost: The cost of all matching requests in dollars. Other requests of the sessions are not
+            included.
+        avg_cost: The average cost of a session in dollars.
+        avg_latency: The average total latency of the requests in a session, in milliseconds.
+        avg_requests: The average number of requests in a session.
 
     >>> SessionCount(4, total_cost=2.0, avg_cost=0.5, avg_latency=900.0, avg_requests=3.0).avg_cost
     0.5
@@ -215,13 +217,13 @@ class SessionCount(AsDict):
 
 @attrs.frozen
 class SessionName(AsDict):
-    """A session name, and figures about its sessions.
+    """A session name, with figures about its sessions.
 
     Args:
-        name: The property ``Helicone-Session-Name``.
+        name: The ``Helicone-Session-Name`` property.
         created_at: The time of the first request, in UTC.
         last_used: The time of the latest request, in UTC.
-        avg_latency: Milliseconds per request.
+        avg_latency: The average latency of a request in milliseconds.
         session_count: The number of sessions.
 
     >>> import datetime as dt
@@ -237,6 +239,6 @@ class SessionName(AsDict):
     session_count: int
 
     def to_dict(self) -> dict[str, Any]:
-        """The name as strings and numbers, for ``json.dumps``; times are ISO 8601."""
+        """The name as strings and numbers, for ``json.dumps``. Times are in ISO 8601 format."""
         # attrs has no type for "an instance of any attrs class".
         return attrs.asdict(self, value_serializer=lambda _value, _field, part: _plain(part))

@@ -1,4 +1,4 @@
-"""`Tabular`: answers as rows, and rows as CSV, JSON or data frames."""
+"""`Tabular`, which converts answers to rows, and rows to CSV, JSON or data frames."""
 
 import csv
 import io
@@ -17,17 +17,17 @@ Row = dict[str, Any]
 
 
 class Tabular:
-    """A value with rows; all rows have the same columns, in the same order."""
+    """An answer with rows. All rows have the same columns, in the same order."""
 
     __slots__ = ()
     columns: ClassVar[Mapping[str, str]]
-    """The columns of the rows with their meanings and units."""
+    """The columns of the rows, with their meanings and units."""
     column_types: ClassVar[Mapping[str, type]]
-    """The columns that are `float`, `int` or `datetime` in frames, whatever their values; others are text."""
+    """The columns of type `float`, `int` or `datetime` in data frames. Other columns are text."""
 
     @property
     def column_names(self) -> tuple[str, ...]:
-        """The columns of the rows in their order."""
+        """The names of the columns, in order."""
         return tuple(self.columns)
 
     def to_rows(self) -> list[Row]:
@@ -40,9 +40,10 @@ class Tabular:
         raise NotImplementedError
 
     def to_csv(self) -> str:
-        """The rows as CSV with a header row; a missing value is an empty field, times are ISO 8601.
+        """The rows as CSV with a header row. Missing values are empty, and times are in ISO 8601 format.
 
-        Text stays as it is; spreadsheets read text that begins with ``=``, ``+``, ``-`` or ``@`` as formulas.
+        Text is not changed. Spreadsheets read text that begins with ``=``, ``+``, ``-`` or ``@`` as a
+        formula.
 
         >>> from helicone_sessions.testing import metrics
         >>> print(metrics(cost=0.5).to_csv())
@@ -59,7 +60,7 @@ class Tabular:
         return text.getvalue()
 
     def to_pandas(self) -> "pd.DataFrame":
-        """The rows as a pandas frame; the type of a column does not depend on its values.
+        """The rows as a pandas data frame. The type of a column does not depend on its values.
 
         Raises:
             MissingExtra: pandas is not installed.
@@ -91,7 +92,7 @@ class Tabular:
         return pd.DataFrame(columns)
 
     def to_polars(self) -> "pl.DataFrame":
-        """The rows as a polars frame; the type of a column does not depend on its values.
+        """The rows as a polars data frame. The type of a column does not depend on its values.
 
         Raises:
             MissingExtra: polars is not installed.
@@ -115,7 +116,7 @@ class Tabular:
                 columns.append(pl.Series(name, values, pl.Int64))
             elif kind is datetime:
                 moments = pl.Series(name, _in_utc(values), pl.Datetime("us", "UTC"))
-                # polars has no time zones without a name.
+                # polars supports only time zones with a name.
                 zone = getattr(_zone(values), "key", "UTC")
                 columns.append(moments.dt.convert_time_zone(zone))
             else:
@@ -142,5 +143,5 @@ def _plain(value: Any) -> Any:
 
 
 def json_text(value: Any) -> str:
-    """JSON for every reader: without NaN, with ISO 8601 times, and with other alphabets unescaped."""
+    """Portable JSON: without NaN, with ISO 8601 times, and with non-ASCII characters unescaped."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import attrs
 
-from helicone_sessions.display import MISSING, column_numbers, html
+from helicone_sessions.display import html
+from helicone_sessions.display.numbers import MISSING, column_numbers
 from helicone_sessions.messages.query import SessionMetricsQuery
 from helicone_sessions.messages.tabular import Row, Tabular
 from helicone_sessions.report.cells import (

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, get_args,
 
 import attrs
 
-from helicone_sessions.display import column_numbers, html
+from helicone_sessions.display import html
+from helicone_sessions.display.numbers import column_numbers
 from helicone_sessions.errors import FilterValueError, HeliconeError
 from helicone_sessions.filters.constants import zone_of
 from helicone_sessions.filters.expression import ALL, Condition, Filter

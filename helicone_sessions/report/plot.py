@@ -7,7 +7,7 @@ from itertools import cycle
 from textwrap import fill, shorten
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self
 
-from helicone_sessions.display import MISSING, Panel, amount, column_numbers, ranges
+from helicone_sessions.display.numbers import MISSING, Panel, amount, column_numbers, ranges
 from helicone_sessions.errors import MissingExtra
 from helicone_sessions.messages.metrics import SessionMetrics, note_of_cut, panels
 from helicone_sessions.messages.query import SessionMetricsQuery

@@ -39,7 +39,7 @@ def printed(*shown: object) -> str:
 def test_a_terminal_shows_names_as_they_are(name: str) -> None:
     """No text in a segment, a label or a title is read as markup or as an emoji."""
     pytest.importorskip("rich", reason="the extra `cli` is not installed")
-    from helicone_sessions.display import Panel
+    from helicone_sessions.display.numbers import Panel
     from helicone_sessions.display.terminal import NumberTable, histogram
 
     shown = printed(NumberTable(f"title {name}", [name], [(f"label {name}", [f"figure {name}"])]))

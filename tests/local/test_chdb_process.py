@@ -16,6 +16,7 @@ import pytest
 from helicone_sessions import ConfigurationError, MissingExtra
 from helicone_sessions.local.drivers import chdb_process
 from helicone_sessions.local.drivers.chdb import ChdbDriver
+from helicone_sessions.local.drivers.directory_lock import LOCK_FILE
 
 pytest.importorskip("chdb", reason="the extra `local` is not installed")
 
@@ -170,7 +171,7 @@ async def test_rights(tmp_path: Path) -> None:
         await driver.open()
         await driver.aclose()
         assert 0o700 == (tmp_path / name).stat().st_mode & 0o777
-        assert 0o600 == (tmp_path / name / chdb_process.LOCK_FILE).stat().st_mode & 0o777
+        assert 0o600 == (tmp_path / name / LOCK_FILE).stat().st_mode & 0o777
         (tmp_path / name).chmod(0o750)
         await driver.open()
         await driver.aclose()
@@ -183,7 +184,7 @@ async def test_lock_that_is_a_link(tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.write_text("precious")
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / chdb_process.LOCK_FILE).symlink_to(other)
+    (tmp_path / "data" / LOCK_FILE).symlink_to(other)
     with pytest.raises(ConfigurationError, match="it is a symbolic link"):
         await ChdbDriver(tmp_path / "data").open()
     assert "precious" == other.read_text()

@@ -374,7 +374,7 @@ async def test_a_mistake_is_shown_while_it_is_typed(opened: Open) -> None:
         assert "^~~~" in said
         assert "true" == await box.get_attribute("aria-invalid")
         await playwright.expect(page.locator("#copy")).to_be_disabled()
-        await page.get_by_role("button", name="Go to the mistake").click()
+        await page.get_by_role("button", name="Go to the error").click()
         await playwright.expect(box).to_be_focused()
         assert "cots" == await box.evaluate("box => box.value.slice(box.selectionStart, box.selectionEnd)")
         await box.press_sequentially("cost")
@@ -421,7 +421,7 @@ async def test_the_means_are_those_of_the_client(opened: Open, server: LocalServ
         costs = page.locator("[data-figure=session_cost]")
         await playwright.expect(costs).to_contain_text(f"${known.average.session_cost:.2f}")
         await playwright.expect(costs).to_contain_text(f"p99 ${known.session_cost.quantile(0.99):.2f}")
-        assert "near p99 and its mirror" in await text_of(page, "#cut")
+        assert "near p99 and the mirrored quantile" in await text_of(page, "#cut")
 
 
 @on_one_loop
@@ -648,7 +648,7 @@ async def test_the_time_line_has_whole_periods_of_the_zone(opened: Open) -> None
         await page.locator("#to").fill("2026-11-01T04:00:00")
         await click_run(page)
         await playwright.expect(columns).to_have_count(3)
-        await playwright.expect(columns.first).to_have_attribute("aria-label", re.compile("only a part"))
+        await playwright.expect(columns.first).to_have_attribute("aria-label", re.compile("partial period"))
         await text_of(page, "#timeline", "only a part of the hour")
 
 
@@ -901,9 +901,9 @@ async def test_the_zone_of_the_times_is_shown(opened: Open, zone: str, said: str
 @pytest.mark.parametrize(
     ("start", "end", "said"),
     [
-        ("2026-11-01T12:00:00", "2026-11-01T12:00:00", "The time ends before it starts"),
-        ("2026-11-02T12:00:00", "2026-11-01T12:00:00", "The time ends before it starts"),
-        ("", "2026-11-01T12:00:00", "The time needs a start"),
+        ("2026-11-01T12:00:00", "2026-11-01T12:00:00", "The time range ends before it starts"),
+        ("2026-11-02T12:00:00", "2026-11-01T12:00:00", "The time range ends before it starts"),
+        ("", "2026-11-01T12:00:00", "The time range needs a start"),
     ],
 )
 async def test_a_time_without_length_is_not_asked_for(opened: Open, start: str, end: str, said: str) -> None:
@@ -974,7 +974,7 @@ async def test_a_redirect_is_not_followed(opened: Open) -> None:
         elsewhere = {"Location": f"{page.url}elsewhere"}
         await page.route("**/query", lambda route: route.fulfill(status=307, headers=elsewhere))
         await page.locator("#run").click()
-        await text_of(page, "#problem", "The server does not answer")
+        await text_of(page, "#problem", "The server does not respond")
         assert ["v1/session/metrics/query"] == asked
 
 
@@ -1090,7 +1090,7 @@ async def test_the_page_outlives_its_server(opened: Open) -> None:
         finally:
             await first.aclose()
         await page.locator("#run").click()
-        await text_of(page, "#problem", "The server does not answer")
+        await text_of(page, "#problem", "The server does not respond")
         async with LocalServer(_rows(), api_key=KEY, port=int(url.rpartition(":")[2])):
             await page.locator("#run").click()
             await playwright.expect(page.locator("#problem")).to_be_hidden()

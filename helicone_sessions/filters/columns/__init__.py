@@ -1,4 +1,4 @@
-"""`F`: every column of the API under its own name."""
+"""`F`, which has an attribute for each column of the API."""
 
 import difflib
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
@@ -18,7 +18,7 @@ from helicone_sessions.masking import masked_repr
 
 
 class Columns:
-    """All columns under their own names: `F`.
+    """The class of `F`, which has an attribute for each column.
 
     >>> F.cost.unit
     'dollars'
@@ -29,7 +29,7 @@ class Columns:
     __slots__ = ()
 
     country_code = TextColumn("country_code")
-    """Country of the caller, two letters."""
+    """Two-letter country code of the caller."""
     latency = NumberColumn("latency")
     """Time from request to complete response, in milliseconds."""
     cost = NumberColumn("cost")
@@ -47,7 +47,7 @@ class Columns:
     model = TextColumn("model")
     """Name of the model."""
     user_id = TextColumn("user_id")
-    """User as named by the application."""
+    """User id set by the application."""
     organization_id = TextColumn("organization_id")
     """UUID of the organisation."""
     node_id = TextColumn("node_id")
@@ -77,7 +77,7 @@ class Columns:
     search_properties = MapColumn("search_properties", TextColumn)
     """Searchable properties by key."""
     scores = MapColumn("scores", ScoreColumn)
-    """Scores of the request by key, whole numbers."""
+    """Scores of the request by key, as whole numbers."""
     scores_column = TextColumn("scores_column")
     """The map of scores as a whole."""
     request_body = TextColumn("request_body")
@@ -93,7 +93,7 @@ class Columns:
     assets = TextColumn("assets")
     """Ids of the assets of the request."""
     helicone_score_feedback = BooleanColumn("helicone-score-feedback")
-    """The user's feedback: true is good."""
+    """The user's feedback, true if positive."""
     prompt_id = TextColumn("prompt_id")
     """Id of the prompt template."""
     prompt_version = TextColumn("prompt_version")
@@ -109,13 +109,13 @@ class Columns:
     session_total_cost = NumberColumn("session_total_cost")
     """Price of all requests of the session, in dollars."""
     session_total_tokens = NumberColumn("session_total_tokens")
-    """All tokens of the session."""
+    """Tokens sent and received in the session."""
     session_prompt_tokens = NumberColumn("session_prompt_tokens")
     """Tokens sent in the session."""
     session_completion_tokens = NumberColumn("session_completion_tokens")
     """Tokens received in the session."""
     session_total_requests = NumberColumn("session_total_requests")
-    """Requests of the session."""
+    """Number of requests in the session."""
     session_created_at = TimestampColumn("session_created_at")
     """Time of the first request of the session."""
     session_latest_request_created_at = TimestampColumn("session_latest_request_created_at")
@@ -124,16 +124,16 @@ class Columns:
     """Tag of the session."""
 
     session_id = TextColumn("properties", ALIASES["session_id"])
-    """Id of the session, the property ``Helicone-Session-Id``."""
+    """Id of the session, from the ``Helicone-Session-Id`` property."""
     session_name = TextColumn("properties", ALIASES["session_name"])
-    """Name of the session, the property ``Helicone-Session-Name``."""
+    """Name of the session, from the ``Helicone-Session-Name`` property."""
 
     def __getitem__(self, name: str) -> Any:
         if name not in self:
             raise _unknown(name)
         return getattr(self, COLUMNS[name].attribute if name in COLUMNS else name)
 
-    if not TYPE_CHECKING:  # to a type checker a misspelt name is an error
+    if not TYPE_CHECKING:  # so that type checkers report misspelt names
 
         def __getattr__(self, name: str) -> NoReturn:
             if name.startswith("__"):
@@ -162,7 +162,7 @@ def _unknown(name: object) -> UnknownColumn:
     )
 
 
-# Names from other APIs whose nearest spelling is another column.
+# Names from other APIs that are spelt like the wrong column.
 _SYNONYMS: Final = {
     "helicone-session-id": "'session_id'",
     "helicone-session-name": "'session_name'",

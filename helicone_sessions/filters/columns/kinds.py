@@ -1,4 +1,4 @@
-"""The classes of columns: the comparisons of each kind, at run time and for type checkers."""
+"""The column classes, which define the comparisons of each kind at run time and for type checkers."""
 
 import difflib
 from collections.abc import Iterable
@@ -42,9 +42,9 @@ Inclusive = Literal["both", "left", "right", "neither"]
 T = TypeVar("T")
 E = TypeVar("E", bound=FilterError)
 
-# The open-source server takes about 4,000.
+# The open-source server accepts about 4,000.
 _MOST_VALUES: Final = 100_000
-# Names in other libraries, in SQL and in the API.
+# Names of methods in other libraries, SQL and the API.
 _SYNONYMS: Final = {
     "equals": "eq",
     "not_equals": "ne",
@@ -71,7 +71,7 @@ _SYNONYMS: Final = {
 
 
 class _Documented:
-    """The docstring of a class of columns; for one of its columns, its meaning and unit come first."""
+    """The docstring of a column class. For a single column, it begins with the column's meaning and unit."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -85,10 +85,10 @@ class _Documented:
 
 
 class Column(Operand):
-    """A column of the API; comparing it with a constant creates a `Filter`.
+    """A column of the API. Comparing it with a constant creates a `Filter`.
 
     Args:
-        name: Its name in the API.
+        name: The name of the column in the API.
         key: The key of a map column.
     """
 
@@ -100,7 +100,7 @@ class Column(Operand):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         # In a notebook, `F.cost?` shows the docstring of the column.
-        setattr(cls, "__doc__", _Documented(cls.__doc__ or ""))  # noqa: B010 - it is no plain text
+        setattr(cls, "__doc__", _Documented(cls.__doc__ or ""))  # noqa: B010 - it is not plain text
 
     def __init__(self, name: str, key: str | None = None) -> None:
         self._facts = COLUMNS[name]
@@ -133,7 +133,7 @@ class Column(Operand):
     def __deepcopy__(self, _memo: object) -> "Column":
         return self
 
-    if not TYPE_CHECKING:  # to a type checker a misspelt name is an error
+    if not TYPE_CHECKING:  # so that type checkers report misspelt names
 
         def __getattr__(self, name: str) -> NoReturn:
             if name.startswith("__"):
@@ -166,10 +166,10 @@ class Column(Operand):
         return [[Open(self, is_column=True)]]
 
     def condition(self, operator: Operator, constant: object) -> Node:
-        """The comparison of the column with *constant*.
+        """Compare the column with *constant*.
 
         Raises:
-            FilterTypeError: The kind of column has no such operator, or the constant has the wrong type.
+            FilterTypeError: The column has no such operator, or the constant has the wrong type.
             FilterValueError: The column cannot hold the constant.
         """
         facts = self._facts
@@ -217,10 +217,10 @@ class Equatable(Column, Generic[T]):
         return self._where("not-equals", value)
 
     def is_in(self, values: Iterable[T]) -> Filter:
-        """The value is one of *values*; an empty list gives ``NONE``.
+        """Match any of *values*. An empty list gives ``NONE``.
 
         Args:
-            values: Constants of the column's kind, 100,000 at most; the open-source server accepts about
+            values: Constants of the column's kind, at most 100,000. The open-source server accepts about
                 4,000.
 
         >>> from helicone_sessions import F
@@ -230,7 +230,7 @@ class Equatable(Column, Generic[T]):
         return Filter._of(join(Or, self._each("equals", values)))
 
     def not_in(self, values: Iterable[T]) -> Filter:
-        """The value is none of *values*; an empty list gives ``ALL``.
+        """Match every value that is not in *values*. An empty list gives ``ALL``.
 
         Args:
             values: As in `is_in`.
@@ -242,7 +242,7 @@ class Equatable(Column, Generic[T]):
         return Filter._of(join(And, self._each("not-equals", values)))
 
     def is_each(self, values: Iterable[T]) -> dict[T, Filter]:
-        """A filter for each of *values*, as a dict: the segments of a table.
+        """A dict with a filter for each of *values*, for example for the segments of a table.
 
         Args:
             values: As in `is_in`.
@@ -268,7 +268,7 @@ class Equatable(Column, Generic[T]):
 
 
 class Ordered(Equatable[T]):
-    """A column whose values have an order."""
+    """A column whose values can be ordered."""
 
     __slots__ = ()
 
@@ -321,12 +321,12 @@ class Ordered(Equatable[T]):
         return self._where("lte", value)
 
     def between(self, low: T, high: T, inclusive: Inclusive = "both") -> Filter:
-        """The value is between *low* and *high*.
+        """Match values between *low* and *high*.
 
         Args:
             low: The lower end.
             high: The upper end.
-            inclusive: Which of the ends belong to the range.
+            inclusive: Which ends belong to the range: ``"both"``, ``"left"``, ``"right"`` or ``"neither"``.
 
         Raises:
             FilterValueError: *low* is above *high*, or *inclusive* is unknown.
@@ -362,19 +362,19 @@ V = TypeVar("V")
 
 
 class Comparable(Joinable["Comparable[V]"], Generic[V]):
-    """To a type checker: a column, or a comparison that lacks the constant on its right."""
+    """The static type of a column, or of a comparison that lacks the constant on its right."""
 
     __slots__ = ()
 
     if TYPE_CHECKING:
-        # The constant may have `&` or `|` behind it: `F.model == "x" & F.threat`.
+        # `&` or `|` may follow the constant: `F.model == "x" & F.threat`.
         def __eq__(self, other: V | Unfinished[V]) -> Filter: ...  # type: ignore[override]
         def __ne__(self, other: V | Unfinished[V]) -> Filter: ...  # type: ignore[override]
         def __invert__(self) -> "Comparable[V]": ...
 
 
 class Sortable(Joinable["Sortable[V]"], Generic[V]):
-    """The same for ordered values."""
+    """The static type of a `Comparable` whose values can be ordered."""
 
     __slots__ = ()
 
@@ -390,7 +390,7 @@ class Sortable(Joinable["Sortable[V]"], Generic[V]):
 
 
 class Keyed(Joinable["Keyed"]):
-    """The same for ``property_key``, which has no ``!=``."""
+    """The static type of ``property_key``, which has no ``!=``."""
 
     __slots__ = ()
 
@@ -426,13 +426,13 @@ class TextColumn(Equatable[Text], Comparable[Text]):
         return f"Use .contains({masked_repr(item)})"
 
     def contains(self, text: Text) -> Filter:
-        r"""The value contains *text*, ignoring case.
+        r"""Match values that contain *text*, ignoring case.
 
         Args:
             text: The text; ``%`` and ``_`` have no special meaning.
 
         Raises:
-            FilterValueError: *text* is empty, which every value contains.
+            FilterValueError: *text* is empty, so every value would match.
 
         >>> from helicone_sessions import F
         >>> F.request_body.contains("50%").to_wire()
@@ -441,7 +441,7 @@ class TextColumn(Equatable[Text], Comparable[Text]):
         return self._matching("contains", text)
 
     def not_contains(self, text: Text) -> Filter:
-        """The value does not contain *text*, ignoring case.
+        """Match values that do not contain *text*, ignoring case.
 
         Args:
             text: As in `contains`.
@@ -449,10 +449,10 @@ class TextColumn(Equatable[Text], Comparable[Text]):
         return self._matching("not-contains", text)
 
     def like(self, pattern: Text) -> Filter:
-        """The value matches *pattern*, where ``%`` matches any text, ``_`` any character.
+        """Match values against *pattern*. ``%`` matches any text, and ``_`` matches any character.
 
         Args:
-            pattern: The pattern; a backslash makes ``%`` or ``_`` literal.
+            pattern: The pattern. A backslash makes the next ``%`` or ``_`` literal.
 
         >>> from helicone_sessions import F
         >>> F.model.like("gpt-_o%")
@@ -461,20 +461,20 @@ class TextColumn(Equatable[Text], Comparable[Text]):
         return self._where("like", pattern)
 
     def ilike(self, pattern: Text) -> Filter:
-        """The value matches *pattern*, ignoring case.
+        """Match values against *pattern*, ignoring case.
 
         Args:
             pattern: As in `like`.
         """
-        # `contains` sends such a pattern; each meaning has one form.
+        # `contains` sends such a pattern. Equal conditions must have the same form.
         literal = sent_for_contains(pattern) if isinstance(pattern, str) else None
         return self._where("contains", literal) if literal else self._where("ilike", pattern)
 
     def startswith(self, text: Text) -> Filter:
-        r"""The value starts with *text*, taken literally.
+        r"""Match values that start with *text*. ``%`` and ``_`` are literal.
 
         Args:
-            text: The beginning; it must not be empty.
+            text: The beginning of the value. It must not be empty.
 
         >>> from helicone_sessions import F
         >>> F.model.startswith("o3_")
@@ -483,18 +483,18 @@ class TextColumn(Equatable[Text], Comparable[Text]):
         return self._matching("like", text, after="%")
 
     def istartswith(self, text: Text) -> Filter:
-        """The value starts with *text*, ignoring case.
+        """Match values that start with *text*, ignoring case.
 
         Args:
-            text: The beginning; it must not be empty.
+            text: The beginning of the value. It must not be empty.
         """
         return self._matching("ilike", text, after="%")
 
     def endswith(self, text: Text) -> Filter:
-        """The value ends with *text*, taken literally.
+        """Match values that end with *text*. ``%`` and ``_`` are literal.
 
         Args:
-            text: The end; it must not be empty.
+            text: The end of the value. It must not be empty.
 
         >>> from helicone_sessions import F
         >>> F.model.endswith("-mini")
@@ -503,21 +503,22 @@ class TextColumn(Equatable[Text], Comparable[Text]):
         return self._matching("like", text, before="%")
 
     def iendswith(self, text: Text) -> Filter:
-        """The value ends with *text*, ignoring case.
+        """Match values that end with *text*, ignoring case.
 
         Args:
-            text: The end; it must not be empty.
+            text: The end of the value. It must not be empty.
         """
         return self._matching("ilike", text, before="%")
 
     def is_null(self) -> Filter:
-        """The value is missing; only ``country_code`` and ``target_url`` can be null.
+        """Match missing values. Only ``country_code`` and ``target_url`` can be null.
 
-        The contract has no such test. The open-source server reads a comparison with the text ``"null"`` as
-        this test (observed, July 2026), and so does the embedded engine; the client sends that comparison.
+        The contract has no such test, so the client sends a comparison with the text ``"null"``. The
+        open-source server (observed, July 2026) and the embedded engine read this comparison as a test for a
+        missing value.
 
         Raises:
-            FilterTypeError: The column is never null; a missing value is stored as empty text.
+            FilterTypeError: The column is never null, because a missing value is stored as empty text.
 
         >>> from helicone_sessions import F
         >>> F.country_code.is_null().to_wire()
@@ -528,7 +529,7 @@ class TextColumn(Equatable[Text], Comparable[Text]):
         return Filter._of(Leaf(self._facts, "equals", MISSING))
 
     def is_empty(self) -> Filter:
-        """The value is empty text, which also represents most missing values.
+        """Match empty text, which also represents most missing values.
 
         >>> from helicone_sessions import F
         >>> ~F.properties["env"].is_empty()
@@ -548,7 +549,7 @@ class TextColumn(Equatable[Text], Comparable[Text]):
 
 
 class NumberColumn(Ordered[Number], Sortable[Number]):
-    """A column of numbers in the unit `unit`.
+    """A column of numbers, measured in `unit`.
 
     >>> from helicone_sessions import F
     >>> (F.cost > 0.1) & F.latency.between(100, 500)
@@ -560,7 +561,7 @@ class NumberColumn(Ordered[Number], Sortable[Number]):
 
     @property
     def unit(self) -> str:
-        """The unit of its values.
+        """The unit of the values.
 
         >>> from helicone_sessions import F
         >>> F.cost.unit, F.latency.unit
@@ -569,12 +570,12 @@ class NumberColumn(Ordered[Number], Sortable[Number]):
         return str(self._facts.unit)
 
     def is_in(self, values: Iterable[Number]) -> Filter:
-        """The value is one of *values*; an empty list gives ``NONE``.
+        """Match any of *values*. An empty list gives ``NONE``.
 
-        A ``range`` of whole numbers takes two conditions.
+        A ``range`` of whole numbers requires only two conditions.
 
         Args:
-            values: Numbers, 100,000 at most; the open-source server accepts about 4,000.
+            values: Numbers, at most 100,000. The open-source server accepts about 4,000.
 
         >>> from helicone_sessions import F
         >>> F.status.is_in(range(500, 600))
@@ -585,9 +586,9 @@ class NumberColumn(Ordered[Number], Sortable[Number]):
         return super().is_in(values)
 
     def not_in(self, values: Iterable[Number]) -> Filter:
-        """The value is none of *values*; an empty list gives ``ALL``.
+        """Match every value that is not in *values*. An empty list gives ``ALL``.
 
-        A ``range`` of whole numbers takes two conditions.
+        A ``range`` of whole numbers requires only two conditions.
 
         Args:
             values: As in `is_in`.
@@ -602,7 +603,7 @@ class NumberColumn(Ordered[Number], Sortable[Number]):
 
 
 class TimestampColumn(Ordered[Moment], Sortable[Moment]):
-    """A column of times; its constants are datetimes with a zone.
+    """A column of times. Its constants are datetimes with a time zone.
 
     >>> import datetime as dt
     >>> from helicone_sessions import F
@@ -614,12 +615,12 @@ class TimestampColumn(Ordered[Moment], Sortable[Moment]):
     _has = "==, !=, <, <=, >, >=, .between(), .is_in(), .not_in()"
 
     def _without_operator(self, operator: Operator, constant: object) -> Node:
-        # The API has no not-equals for times, so this is "before or after".
+        # The API has no not-equals for times, so this condition is "before or after".
         return Or((self.condition("lt", constant), self.condition("gt", constant)))
 
 
 class BooleanColumn(Equatable[bool], Condition):
-    """A boolean column; it is a condition by itself.
+    """A boolean column, which is also a condition by itself.
 
     >>> from helicone_sessions import F
     >>> F.threat & ~F.cached & F.cache_enabled.is_false()
@@ -648,16 +649,16 @@ class BooleanColumn(Equatable[bool], Condition):
         return super()._without_operator(operator, constant)
 
     def is_true(self) -> Filter:
-        """The value is true."""
+        """Match true values."""
         return self._where("equals", True)
 
     def is_false(self) -> Filter:
-        """The value is false."""
+        """Match false values."""
         return self._where("equals", False)
 
 
 class PropertyKeyColumn(Column, Keyed):
-    """The names of a request's properties; it can only be compared with ``==``.
+    """A column of a request's property names. It can only be compared with ``==``.
 
     >>> from helicone_sessions import F
     >>> (F.property_key == "env") | F.property_key.eq("team")
@@ -677,9 +678,9 @@ class PropertyKeyColumn(Column, Keyed):
 
 
 class ScoreColumn(TextColumn):
-    """One score, compared with text or with a number in its shortest form.
+    """A column of one score. Compare it with text or with a number, which is sent in its shortest form.
 
-    The open-source server fails with every operator except ``!=``; the embedded engine evaluates all.
+    On the open-source server, every operator except ``!=`` fails. The embedded engine supports all of them.
 
     >>> from helicone_sessions import F
     >>> F.scores["quality"] == 4
@@ -702,11 +703,11 @@ class ScoreColumn(TextColumn):
         return super()._operators().removesuffix(", .is_empty()")
 
     def is_null(self) -> NoReturn:
-        """Raise an error: a request without the score never matches."""
+        """Raise an error, because a request without the score never matches."""
         raise self._refusal(FilterTypeError, "is never null", _NEVER_MATCHES)
 
     def is_empty(self) -> NoReturn:
-        """Raise an error: a score is a whole number or missing."""
+        """Raise an error, because a score is either a whole number or missing."""
         raise self._refusal(FilterTypeError, "is never empty", _NEVER_MATCHES)
 
 
@@ -714,7 +715,7 @@ M = TypeVar("M", bound=TextColumn)
 
 
 class MapColumn(Operand, Generic[M]):
-    """A map of strings; ``[key]`` is the column of one key.
+    """A column that maps strings to strings. ``[key]`` gives the column of one key.
 
     >>> from helicone_sessions import F
     >>> F.properties["Helicone-Session-Name"].contains("nightly")
@@ -745,7 +746,7 @@ class MapColumn(Operand, Generic[M]):
             raise refusal(FilterValueError, self._facts, problem, "Remove the half of a surrogate pair")
         return self._column(self._facts.name, str.__str__(name))
 
-    if not TYPE_CHECKING:  # to a type checker a misspelt name is an error
+    if not TYPE_CHECKING:  # so that type checkers report misspelt names
 
         def __getattr__(self, name: str) -> NoReturn:
             if name.startswith("__"):

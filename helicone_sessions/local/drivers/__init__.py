@@ -1,4 +1,4 @@
-"""The protocol of the ClickHouse drivers, and the values that pass through it."""
+"""The protocol of the ClickHouse drivers, and the types of its arguments and results."""
 
 import math
 from collections.abc import Mapping
@@ -9,8 +9,9 @@ import attrs
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.masking import masked_repr
 
-# ClickHouse's defaults for the first five would only limit the number of conditions in a filter. The other
-# two optimisations compare every pair of conditions, which takes minutes and gigabytes for ten thousand.
+# The first five settings raise limits that would otherwise restrict the number of conditions in a filter. The
+# other two switch off optimisations that compare every pair of conditions: with ten thousand conditions, they
+# would take minutes and gigabytes.
 LARGE_FILTER_SETTINGS: Final[Mapping[str, float]] = {
     "max_query_size": 64 * 1024 * 1024,
     "max_ast_elements": 2_000_000,
@@ -30,12 +31,12 @@ LIMIT_SETTING_NAMES: Final = tuple(_LIMIT_SETTINGS.values())
 
 
 class DriverError(Exception):
-    """ClickHouse rejected a statement or gave up on it.
+    """ClickHouse rejected a statement or did not finish it.
 
     Args:
-        problem: The problem; usually ClickHouse's message.
-        code: ClickHouse's error code, if known.
-        remedy: The remedy, a sentence without its full stop.
+        problem: A description of the problem, usually ClickHouse's message.
+        code: ClickHouse's error code, if it is known.
+        remedy: The suggested remedy, without the final period.
     """
 
     def __init__(self, problem: str, code: int | None = None, remedy: str | None = None) -> None:
@@ -47,7 +48,7 @@ class DriverError(Exception):
 
 @attrs.frozen
 class Statement:
-    """SQL with ``{name:Type}`` placeholders, and their values in ClickHouse's escaping."""
+    """A SQL text with ``{name:Type}`` placeholders, and their values, escaped for ClickHouse."""
 
     text: str
     parameters: Mapping[str, str | int | float] = attrs.field(factory=dict)
@@ -56,7 +57,7 @@ class Statement:
 def _check_limit(_limits: "Limits", field: "attrs.Attribute[Any]", value: Any) -> None:
     is_fractional = field.name == "seconds"
     is_number = isinstance(value, (int, float) if is_fractional else int) and not isinstance(value, bool)
-    # ClickHouse reads 0 as "unlimited".
+    # In ClickHouse, 0 means "unlimited".
     if value is not None and not (is_number and 0 < value < math.inf):
         raise ConfigurationError(
             argument=f"limits.{field.name}",
@@ -67,13 +68,13 @@ def _check_limit(_limits: "Limits", field: "attrs.Attribute[Any]", value: Any) -
 
 @attrs.frozen
 class Limits:
-    """Limits of one statement; None is unlimited.
+    """The limits of one statement. None means unlimited.
 
     Args:
-        seconds: Execution time (``max_execution_time``).
-        memory: Bytes of memory (``max_memory_usage``).
-        rows: Rows read (``max_rows_to_read``).
-        threads: Threads (``max_threads``).
+        seconds: The maximum execution time in seconds (``max_execution_time``).
+        memory: The maximum memory in bytes (``max_memory_usage``).
+        rows: The maximum number of rows read (``max_rows_to_read``).
+        threads: The maximum number of threads (``max_threads``).
 
     Raises:
         ConfigurationError: A limit is not a number above 0.
@@ -93,7 +94,7 @@ class Limits:
 
 
 def limit_settings(limits: Limits) -> dict[str, float]:
-    """ClickHouse's settings for these limits; unlimited ones are left out."""
+    """Convert limits to ClickHouse's settings. Limits that are None are left out."""
     values = {setting: getattr(limits, name) for name, setting in _LIMIT_SETTINGS.items()}
     return {setting: value for setting, value in values.items() if value is not None}
 
@@ -118,15 +119,15 @@ class Driver(Protocol):
         """Connect.
 
         Raises:
-            ConfigurationError: ClickHouse cannot be used; the message says why, and what to do.
+            ConfigurationError: ClickHouse cannot be used. The message explains why, and what to do.
         """
         ...
 
     async def query(self, statement: Statement, limits: Limits | None = None) -> Result:
-        """Run *statement* under *limits*; by default under the limits of the driver.
+        """Run *statement* with *limits*. By default, the limits of the driver apply.
 
         Raises:
-            DriverError: ClickHouse rejected it or gave up.
+            DriverError: ClickHouse rejected the statement or did not finish it.
         """
         ...
 
@@ -139,32 +140,32 @@ class WritableDriver(Driver, Protocol):
     """A connection to ClickHouse tables that belong to this package."""
 
     async def execute(self, text: str) -> None:
-        """Run a statement without a result."""
+        """Run a statement that has no result."""
         ...
 
     async def insert_select(self, text: str) -> int:
-        """Run an ``INSERT … SELECT``, which may read local files; return the number of rows inserted.
+        """Run an ``INSERT … SELECT``, which may read local files, and return the number of rows inserted.
 
         Raises:
-            DriverError: The rows cannot be read; none was inserted.
+            DriverError: The rows cannot be read. No row was inserted.
         """
         ...
 
     async def insert(self, table: str, batch: bytes) -> None:
-        """Insert JSON Lines, all or none; on return they are durable.
+        """Insert all rows of a batch of JSON Lines, or none. When this returns, the rows are durable.
 
         Raises:
-            DriverError: A line cannot be read.
+            DriverError: A line cannot be read. No row was inserted.
         """
         ...
 
 
 UNLIMITED: Final = Limits(seconds=None)
-"""For statements of the engine itself."""
+"""The limits of the engine's internal statements: none."""
 
 
 async def rows_of(driver: Driver, text: str, **parameters: str) -> list[list[Any]]:
-    """The rows of a statement of the engine itself, which has no limits.
+    """Run one of the engine's internal statements without limits, and return the rows.
 
     Raises:
         DriverError: ClickHouse rejected the statement.

@@ -1,4 +1,4 @@
-"""A driver for chDB, which is ClickHouse in this process: a pool of connections on threads."""
+"""A driver for chDB, the in-process ClickHouse. It runs statements on a pool of threads."""
 
 import asyncio
 import atexit
@@ -54,18 +54,18 @@ _ACCESS_DENIED: Final = 497
 
 _WRITER_SETTINGS: Final[Mapping[str, float]] = {"input_format_skip_unknown_fields": 0}
 
-# In chDB a read-only connection can still access files: by INTO OUTFILE, and by the function `file`, whose
-# quoted name may contain escapes. Values are never part of the text.
+# In chDB, even a read-only connection can access files, with INTO OUTFILE and with the function `file`. The
+# name of the function may be quoted and contain escapes. Values are never part of the text.
 _REACHES_FILES: Final = re.compile(r"""outfile|\bfile\b|["`][^"`]*\\""", re.IGNORECASE)
 
 Work = Callable[[Connection], Any]
-# Opens a connection with this name for work with these limits; None is for work that writes.
+# A function that opens a connection, given its name and its limits. The limits are None for work that writes.
 OpenConnection = Callable[[str, Limits | None], Connection]
 
 
 @attrs.define(eq=False)
 class Run:
-    """One piece of work, queued or running."""
+    """A piece of work that is queued or running."""
 
     work: Work
     limits: Limits | None
@@ -76,7 +76,7 @@ class Run:
 
     @property
     def is_ended(self) -> bool:
-        """Whether the work must stop."""
+        """Whether the work was asked to stop."""
         return self.ended_at < math.inf
 
 
@@ -88,16 +88,17 @@ class _Idle:
 
 
 class Pool:
-    """Threads that each run one piece of work at a time on a connection.
+    """A pool of threads. Each thread runs one piece of work at a time on a connection.
 
-    A connection is reused only after work that succeeded, and only for work with the same limits.
+    A connection is reused only if the previous work succeeded and the next work has the same limits.
 
     Args:
-        open_connection: Opens a connection; its statements have the connection's name as ``log_comment``.
+        open_connection: A function that opens a connection. The connection's statements have its name as
+            ``log_comment``.
         threads: The number of threads.
-        grace: Seconds from the timeout of work until it is killed, and from then until it counts as
-            stuck.
-        done: Called after the last connection is closed.
+        grace: The number of seconds from the timeout of a piece of work until it is killed, and from then
+            until its thread is considered stuck.
+        done: A function that is called after the last connection is closed.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class Pool:
         done: Callable[[], None] = lambda: None,
     ) -> None:
         self._open = open_connection
-        # It kills the statements of the other connections.
+        # This connection kills the statements of the others.
         self._spare = open_connection(SPARE, None)
         self._size = threads
         self._grace = grace
@@ -125,7 +126,8 @@ class Pool:
         self._alarm = threading.Event()
         self._wakes_at = math.inf
         self._watch = self._start(self._keep_watch, "watch")
-        # Started now, because Python starts no threads while the process exits, and the pool may close then.
+        # This thread is started now, because the pool may close while the process exits, and Python cannot
+        # start threads then.
         self._closing = threading.Event()
         self._start(self._finish, "close")
         _pools.add(self)
@@ -134,11 +136,11 @@ class Pool:
         """Queue *work*.
 
         Args:
-            work: A function of a connection.
-            limits: The limits of the connection; None is for work that writes.
+            work: A function that takes a connection.
+            limits: The limits of the connection; None for work that writes.
 
         Raises:
-            DriverError: The pool is closed, or all its threads are stuck.
+            DriverError: The pool is closed, or all threads are stuck.
         """
         run = Run(work, limits)
         with self._lock:
@@ -153,7 +155,7 @@ class Pool:
         return run
 
     def end(self, run: Run) -> None:
-        """Stop *run*, whose caller was cancelled; return immediately."""
+        """Stop a run whose caller was cancelled, without waiting for it."""
         with self._lock:
             run.ended_at = min(run.ended_at, time.monotonic())
             with contextlib.suppress(ValueError):
@@ -162,7 +164,7 @@ class Pool:
         self._alarm.set()
 
     def close(self) -> None:
-        """Reject further work and stop current work; `closed` resolves when all work has stopped."""
+        """Reject further work and stop current work. When all work has stopped, `closed` resolves."""
         with self._lock:
             if self._is_closed:
                 return
@@ -178,7 +180,7 @@ class Pool:
         self._closing.set()
 
     def _start(self, target: Callable[[], None], name: str) -> threading.Thread:
-        # The process does not wait for daemon threads when it exits.
+        # Daemon threads do not delay the exit of the process.
         thread = threading.Thread(target=target, name=f"helicone-engine-{name}", daemon=True)
         thread.start()
         return thread
@@ -191,7 +193,7 @@ class Pool:
         self._alarm.set()
         self._watch.join()
         _settle(self.closed, self._close_connections)
-        # Until now the exit of the process has waited for this pool.
+        # From now on, the process can exit without waiting for this pool.
         _pools.discard(self)
 
     def _close_connections(self) -> None:
@@ -241,7 +243,7 @@ class Pool:
             return
         if not self._keep(idle, run):
             idle.connection.close()
-            # chDB reports a killed insert as a success with no rows.
+            # chDB reports a killed insert as a success without rows.
             _fail(run, DriverError("the statement was stopped", _QUERY_WAS_CANCELLED))
             return
         with contextlib.suppress(InvalidStateError):
@@ -260,7 +262,7 @@ class Pool:
 
     def _keep(self, idle: _Idle, run: Run) -> bool:
         with self._lock:
-            # From now on the watch kills neither this run nor the next one on its connection.
+            # From now on, the watch thread kills neither this run nor the next run on the same connection.
             self._running.discard(run)
             if run.is_ended:
                 return False
@@ -274,7 +276,7 @@ class Pool:
             names, wakes_in = self._look()
             if names:
                 self._kill(names)
-                # ClickHouse cannot kill a statement while it parses it, and some statements check late.
+                # ClickHouse cannot kill a statement while parsing it, and some statements notice a kill late.
                 self._alarm.wait(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
                 continue
@@ -284,11 +286,11 @@ class Pool:
             self._alarm.wait(wakes_in)
 
     def _look(self) -> tuple[list[str], float | None]:
-        """The names of the statements to kill, and the seconds until the next deadline."""
+        """Return the names of the statements to kill, and the seconds until the next deadline."""
         now = time.monotonic()
         with self._lock:
             given_up = self._give_up(now)
-            # A run without a name has not started, and will not.
+            # A run without a name has not started, and it never will.
             names = [run.name for run in self._running if run.is_ended and run.name]
             deadlines = (run.deadline for run in self._running if not run.is_ended)
             self._wakes_at = min(deadlines, default=math.inf)
@@ -309,7 +311,7 @@ class Pool:
     def _kill(self, names: list[str]) -> None:
         listed = ", ".join(f"'{name}'" for name in names)
         try:
-            # Not SYNC, which would wait for statements that never check whether they were killed.
+            # SYNC would wait for statements that never check whether they were killed.
             self._spare.query(f"KILL QUERY WHERE Settings['log_comment'] IN ({listed}) ASYNC")
         except Exception as error:  # noqa: BLE001 - the watch must continue
             _LOG.warning("a statement of the embedded engine could not be killed: %s", error)
@@ -357,8 +359,7 @@ def _fail(run: Run, error: DriverError) -> None:
         run.future.set_exception(error)
 
 
-# The pools that are not closed. A forked child never closes or collects them, because closing a connection
-# would hang there.
+# All open pools. A forked child never closes or collects them, because closing a connection there would hang.
 _pools: Final[set[Pool]] = set()
 
 
@@ -368,7 +369,7 @@ def _close_all() -> None:
     try:
         _close_and_wait(list(_pools))
     except KeyboardInterrupt:
-        # A process that exits while chDB runs would crash.
+        # If the process exited while chDB runs, it would crash.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.raise_signal(signal.SIGINT)
 
@@ -376,7 +377,7 @@ def _close_all() -> None:
 def _close_and_wait(pools: list[Pool]) -> None:
     for pool in pools:
         pool.close()
-    # A process that exits while chDB runs a statement crashes, so it waits, but not forever.
+    # If the process exited while chDB runs a statement, it would crash. So it waits, but not forever.
     until = time.monotonic() + 2 * GRACE
     for pool in pools:
         with contextlib.suppress(Exception):
@@ -387,20 +388,20 @@ atexit.register(_close_all)
 
 
 class ChdbDriver:
-    """ClickHouse in-process, in memory or in a directory.
+    """A driver for an in-process ClickHouse, with its data in memory or in a directory.
 
-    All drivers of a process share one directory, or the data in memory, and only one process can open a
-    directory. A forked process cannot use the engine of its parent.
+    All drivers in a process share the same data, either in one directory or in memory. Only one process can
+    open a directory. A forked process cannot use the engine of its parent.
 
     Args:
-        path: The directory of the data, created if it is missing; None keeps the data in memory until the
-            last driver of the process is closed.
-        limits: The default limits of a query.
-        threads: The number of statements that run at once; by default the number of processors plus one, at
-            most 4.
+        path: The directory of the data. If it is missing, it is created. None keeps the data in memory until
+            the last driver of the process is closed.
+        limits: The default limits for a query.
+        threads: The maximum number of statements that run at once. By default, it is the number of
+            processors plus one, at most 4.
 
     Raises:
-        MissingExtra: The extra ``local`` is not installed.
+        MissingExtra: The ``local`` extra is not installed.
         ConfigurationError: *threads* is not above zero.
     """
 
@@ -421,10 +422,10 @@ class ChdbDriver:
         self._opening: Future[Pool] | None = None
 
     async def open(self) -> None:
-        """Start the engine of this process, or share it if it runs.
+        """Start the engine of this process, or share it if it is already running.
 
         Raises:
-            ConfigurationError: This process was forked, it has other data open, another process has the
+            ConfigurationError: This process was forked or has other data open, another process has the
                 directory open, or the directory cannot be used.
         """
         refuse_fork()
@@ -440,14 +441,15 @@ class ChdbDriver:
             self._opening = None
 
     async def query(self, statement: Statement, limits: Limits | None = None) -> Result:
-        """Run *statement*; if the caller is cancelled, the query is stopped.
+        """Run *statement*. If the caller is cancelled, the statement is stopped.
 
         Args:
             statement: The statement.
-            limits: Its limits; by default the limits of the driver.
+            limits: The limits of the statement; by default the limits of the driver.
 
         Raises:
-            DriverError: ClickHouse rejected the statement or gave up, or the statement accesses files.
+            DriverError: ClickHouse rejected the statement or did not finish it, or the statement accesses
+                files.
             ConfigurationError: The driver is not open, or this process was forked.
         """
         if _REACHES_FILES.search(statement.text):
@@ -456,7 +458,7 @@ class ChdbDriver:
         return Result(found["data"], found["statistics"]["rows_read"])
 
     async def execute(self, text: str) -> None:
-        """Run a statement of the engine itself, without a result.
+        """Run one of the engine's internal statements that has no result.
 
         Raises:
             DriverError: ClickHouse rejected the statement.
@@ -465,23 +467,23 @@ class ChdbDriver:
         await self._run(lambda connection: connection.query(text), None)
 
     async def insert_select(self, text: str) -> int:
-        """Run an ``INSERT … SELECT``, which may read local files; return the number of rows inserted.
+        """Run an ``INSERT … SELECT``, which may read local files, and return the number of rows inserted.
 
         Raises:
-            DriverError: The rows cannot be read; none was inserted.
+            DriverError: The rows cannot be read. No row was inserted.
             ConfigurationError: The driver is not open, or this process was forked.
         """
         return int(await self._run(lambda connection: connection.query(text).rows_written(), None))
 
     async def insert(self, table: str, batch: bytes) -> None:
-        """Insert JSON Lines, all or none.
+        """Insert all rows of a batch of JSON Lines, or none.
 
         Args:
             table: The table.
-            batch: A JSON object on each line, whose fields are columns of the table.
+            batch: The rows. Each line is a JSON object with columns of the table as keys.
 
         Raises:
-            DriverError: A line cannot be read, or has an unknown field; none was inserted.
+            DriverError: A line cannot be read, or has an unknown key. No row was inserted.
             ConfigurationError: The driver is not open, or this process was forked.
         """
         await self._run(lambda connection: _insert(connection, table, batch), None)
@@ -489,8 +491,8 @@ class ChdbDriver:
     async def aclose(self) -> None:
         """Stop running statements and close all connections.
 
-        It waits up to ten seconds. A statement that cannot be stopped keeps its thread and the directory
-        until it finishes.
+        This waits up to ten seconds. If a statement cannot be stopped, its thread continues and the directory
+        stays open until the statement finishes.
         """
         pool, self._pool = self._pool, None
         if pool is None or is_forked():
@@ -531,9 +533,9 @@ class ChdbDriver:
 def _for_reading(limits: Limits) -> dict[str, float]:
     settings = limit_settings(limits)
     if limits.seconds is not None:
-        # ClickHouse rounds down to microseconds, and 0 is unlimited.
+        # ClickHouse rounds down to microseconds, and 0 means unlimited.
         settings["max_execution_time"] = max(limits.seconds, 0.001)
-    # `readonly` is the last, because it forbids every later change.
+    # `readonly` comes last, because it forbids every later change.
     return {**settings, **LARGE_FILTER_SETTINGS, "readonly": 1}
 
 
@@ -563,14 +565,14 @@ def _insert(connection: Connection, table: str, batch: bytes) -> None:
 
 
 def in_thread(work: Callable[[], T], name: str) -> Future[T]:
-    """Run *work* on a daemon thread; neither the loop nor the process waits for it at shutdown."""
+    """Run *work* on a daemon thread, so that neither the loop nor the process waits for it at shutdown."""
     future: Future[T] = _started_future()
     threading.Thread(target=_settle, args=(future, work), name=name, daemon=True).start()
     return future
 
 
 def _started_future() -> Future[Any]:
-    """A future that cannot be cancelled."""
+    """Create a future that cannot be cancelled."""
     future: Future[Any] = Future()
     future.set_running_or_notify_cancel()
     return future

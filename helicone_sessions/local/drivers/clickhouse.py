@@ -1,4 +1,4 @@
-"""A driver for a ClickHouse server or cluster, over its HTTP interface."""
+"""A driver for ClickHouse servers and clusters that uses their HTTP interface."""
 
 import asyncio
 import io
@@ -38,15 +38,15 @@ _REMEDY: Final = (
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 LEAST_VERSION: Final = "22.3"
-# Seconds after the timeout of a query in which the server can report it.
+# The number of seconds after the timeout of a query during which the server can still report the timeout.
 _MARGIN: Final = 10.0
 _SECONDS_TO_CONNECT: Final = 10.0
-# For all checks when the driver is opened.
+# The timeout for all checks that run when the driver is opened.
 _SECONDS_TO_OPEN: Final = 10.0
-# A thread encodes statements with more characters than this, in the text or in the values.
+# Statements are encoded on a thread if their text or their values have more characters than this.
 _LARGE: Final = 100_000
 _SECONDS_TO_KILL: Final = 5.0
-# Enough for a page of requests, in which JSON may write a character as six.
+# This is enough for a page of requests, even if JSON represents every character by a six-character escape.
 _LARGEST_RESPONSE: Final = 128 * 1024 * 1024
 # Older versions of ClickHouse close idle connections after 3 seconds.
 _SECONDS_IDLE: Final = 2.0
@@ -54,7 +54,7 @@ _RESPONSE_SETTINGS: Final = {"default_format": "JSONCompact", "wait_end_of_query
 _WRONG_USER: Final = (192, 193, 194, 516)
 # Error codes for unknown functions, types, parameters and syntax.
 _LACKING: Final = (36, 42, 43, 44, 46, 47, 48, 50, 62, 63, 115, 344, 456, 457)
-# The constructs that the engine's statements use. The word also shows whether parameters arrive unchanged.
+# A statement with all constructs that the engine uses. The word checks that parameters arrive unchanged.
 _NEEDED: Final = Statement(
     """
 SELECT {word:String}, mapContains(map('a', 1), 'a'), CAST(1 AS Bool), 'a' ILIKE 'A',
@@ -70,14 +70,14 @@ _SETTINGS: Final = {
     "http_write_exception_in_output_format": 0,
     **LARGE_FILTER_SETTINGS,
 }
-# Together they stop a query whose caller has disconnected; the first alone has no effect.
+# Together, these settings stop a query when its caller disconnects. The first alone has no effect.
 _CANCEL: Final = "cancel_http_readonly_queries_on_client_close"
 _READ_ONLY: Final = "readonly"
 _SETTING_NAMES: Final = (*_SETTINGS, *LIMIT_SETTING_NAMES, _CANCEL, _READ_ONLY)
 
-# A form field may have 128 KiB (`http_max_field_value_size`), and a character has up to four bytes.
+# A form field can have up to 128 KiB (`http_max_field_value_size`), and a character up to four bytes.
 _LARGEST_FIELD: Final = 100_000
-# A form may have 1000 fields (`http_max_fields`), including those in the URL.
+# A form can have up to 1000 fields (`http_max_fields`), including the fields in the URL.
 _MOST_VALUES: Final = 800
 _LONGEST_SHARED: Final = 500
 _PLACEHOLDER: Final = re.compile(r"\{(\w+):([^{}]+)\}")
@@ -89,7 +89,7 @@ _WHOLE: Final = re.compile(r"(?:Nullable\()?U?Int(?:64|128|256)\)?")
 
 
 class Password:
-    """A password that is not shown, logged or pickled by accident."""
+    """A password that cannot be printed, logged or pickled by accident."""
 
     __slots__ = ("_text",)
 
@@ -103,7 +103,7 @@ class Password:
         raise TypeError("a password is not pickled")
 
     def reveal(self) -> str:
-        """The password itself."""
+        """Return the password as plain text."""
         return self._text
 
 
@@ -112,11 +112,11 @@ class Address:
     """The address and the user of a ClickHouse server.
 
     Args:
-        url: The URL, without user, password and database.
-        user: The user; None is the server's default user.
-        password: The password; may be empty.
-        database: The database; None is the user's default database.
-        has_port: Whether the URL names the port.
+        url: The URL without user, password and database.
+        user: The user; None means the server's default user.
+        password: The password, which may be empty.
+        database: The database; None means the user's default database.
+        has_port: Whether the URL includes a port.
     """
 
     url: URL
@@ -127,7 +127,7 @@ class Address:
 
     @property
     def place(self) -> str:
-        """Host and port, for messages."""
+        """The host and the port, for messages."""
         host = self.url.host or ""
         return f"{f'[{host}]' if ':' in host else host}:{self.url.port}"
 
@@ -136,7 +136,7 @@ class Address:
         return f"{self.url.scheme}://{user}{self.place}/{self.database or ''}"
 
     def headers(self) -> dict[str, str]:
-        """The headers for authentication, built for each request, so that nothing keeps the password."""
+        """Build the authentication headers. They are never stored, because they contain the password."""
         headers = {"X-ClickHouse-User": self.user or "default"}
         if self.password.reveal():
             headers["X-ClickHouse-Key"] = self.password.reveal()
@@ -146,15 +146,16 @@ class Address:
 
 
 def parse_address(text: str, password: str | None = None) -> Address:
-    """Parse a URL of ClickHouse.
+    """Parse the URL of a ClickHouse server.
 
     Args:
-        text: ``http://user:password@host:8123/database``; user, password and database are optional.
-        password: The password; by default the one in *text*, or else the environment variable
+        text: The URL, such as ``http://user:password@host:8123/database``. User, password and database are
+            optional.
+        password: The password. By default, it is taken from *text*, or else from the environment variable
             ``HELICONE_SESSIONS_CLICKHOUSE_PASSWORD``.
 
     Raises:
-        ConfigurationError: The URL is invalid. The message does not repeat it, because it may hold a
+        ConfigurationError: The URL is invalid. The message does not repeat the URL, because it may contain a
             password.
     """
     url = _url(text)
@@ -179,7 +180,7 @@ def parse_address(text: str, password: str | None = None) -> Address:
 
 
 def _url(text: str) -> URL:
-    # The error is raised outside of `except`, because yarl's error repeats parts of the text.
+    # The error is raised outside the `except` block, because yarl's error repeats parts of the text.
     url = _parsed(text)
     if url is None:
         raise _wrong("is not a valid URL")
@@ -202,7 +203,7 @@ def _parsed(text: str) -> URL | None:
 
 
 def _path(url: URL) -> str:
-    # Not decoded, because the name of a database may contain a slash (%2F).
+    # The path is not decoded, because the name of a database may contain a slash (%2F).
     path = url.raw_path.strip("/")
     if "/" in path:
         raise _wrong("has a path with several parts")
@@ -210,17 +211,17 @@ def _path(url: URL) -> str:
 
 
 def _wrong(problem: str) -> ConfigurationError:
-    # The error never repeats the URL, which may hold a password.
+    # The error never repeats the URL, because it may contain a password.
     return ConfigurationError(argument="clickhouse", problem=problem, remedy=_REMEDY)
 
 
 @attrs.frozen
 class UserRights:
-    """The settings that a user may send; none until the server has reported them.
+    """The settings that a user may send. There are none until the server has reported them.
 
     Args:
-        settable: The settings that the server knows and the user may change, each with its largest allowed
-            value, or None.
+        settable: The settings that the server knows and the user may change, by name. Each value is the
+            maximum that the user may set, or None if there is no maximum.
         is_read_only: Whether the user's profile is read-only.
         stops_on_close: Whether a query stops when its connection is closed.
     """
@@ -236,13 +237,13 @@ class UserRights:
 
     @classmethod
     def read(cls, rows: list[list[Any]]) -> Self:
-        """The rights of a user, from the result of `statement`."""
+        """Read the rights of a user from the result of `statement`."""
         values = {name: value for name, value, _, _ in rows}
         mode = values.get(_READ_ONLY)
         settable = {
             name: _number(greatest)
             for name, _, greatest, is_fixed in rows
-            # A user with `readonly = 1` may send no settings at all.
+            # A user with `readonly = 1` must not send any settings.
             if mode != "1" and not int(is_fixed)
         }
         only_reads = mode != "0" or _READ_ONLY in settable
@@ -250,7 +251,7 @@ class UserRights:
         return cls(settable, is_read_only=mode != "0", stops_on_close=only_reads and cancels)
 
     def settings(self, limits: Limits) -> dict[str, str]:
-        """The settings to send with a query under *limits*."""
+        """Return the settings to send with a query that has these limits."""
         wanted: dict[str, float] = {**_SETTINGS, _CANCEL: 1, **limit_settings(limits)}
         if not self.is_read_only:
             wanted[_READ_ONLY] = 2
@@ -260,7 +261,7 @@ class UserRights:
         greatest = self.settable[name]
         if greatest is not None:
             value = min(value, greatest)
-        # A smaller value would be written as 0, which is unlimited.
+        # A smaller value would be written as 0, which means unlimited.
         return str(int(value)) if value == int(value) else f"{max(value, 0.001):.6f}"
 
 
@@ -272,11 +273,11 @@ def _number(text: str | None) -> float | None:
 
 
 class _TimedOut(DriverError):
-    """No response arrived in time; the query may still be running."""
+    """No response arrived in time, so the query may still be running."""
 
 
 class _TooLarge(Exception):
-    """A response has more bytes than the result of any query."""
+    """A response is too large to be the result of one of the engine's queries."""
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:
@@ -289,18 +290,20 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
 
 
 class ClickHouseDriver:
-    """A ClickHouse server or cluster, queried over its HTTP interface.
+    """A driver that queries a ClickHouse server or cluster over HTTP.
 
-    A cluster needs nothing special: connect to any of its servers, to a database with ``Distributed`` tables.
+    To query a cluster, connect to any of its servers and use a database with ``Distributed`` tables.
 
     Args:
-        url: ``http://user:password@host:8123/database``, or with ``https`` (the certificate must be trusted
-            by the system). The default user is ``default``, the default database the user's default.
-        limits: The limits of one query. A user with ``readonly = 1`` may send no settings: then only
-            ``seconds`` applies, beside the limits of the user's profile.
-        password: The password, if it is not in the URL; by default the environment variable
+        url: The URL, such as ``http://user:password@host:8123/database``. For ``https``, the system must
+            trust the certificate. By default, the user is ``default``, and the database is the user's default
+            database.
+        limits: The limits for one query. A user with ``readonly = 1`` must not send settings. For such a
+            user, only ``seconds`` and the limits of the user's profile apply.
+        password: The password, if it is not in the URL. By default, it is taken from the environment variable
             ``HELICONE_SESSIONS_CLICKHOUSE_PASSWORD``.
-        session: A session to use, which stays open; by default the driver creates one.
+        session: An aiohttp session to use. The driver does not close it. By default, the driver creates a
+            session.
 
     Raises:
         ConfigurationError: The URL is invalid.
@@ -319,7 +322,7 @@ class ClickHouseDriver:
         self._session = session
         self._is_ours = session is None
         self._is_closed = False
-        # Until the server has answered, there is nothing to kill a query on.
+        # Until the server has responded once, no query can be running there, so there is none to kill.
         self._was_answered = False
         self._rights = UserRights()
         self._pending: set[asyncio.Task[Any]] = set()
@@ -332,10 +335,10 @@ class ClickHouseDriver:
         raise TypeError("a driver cannot be pickled; create one where it is used")
 
     async def open(self) -> None:
-        """Connect, and check the functions of the server and the rights of the user.
+        """Connect, and check that the server supports all required functions and what the user may change.
 
         Raises:
-            ConfigurationError: The server cannot be used; the message says why, and what to do.
+            ConfigurationError: The server cannot be used. The message explains why, and what to do.
         """
         if self._is_closed:
             raise ConfigurationError(problem="the ClickHouse driver is closed", remedy="Create a new one")
@@ -393,7 +396,7 @@ class ClickHouseDriver:
         """Run *statement*.
 
         Raises:
-            DriverError: ClickHouse rejected the statement or gave up, or no response arrived.
+            DriverError: ClickHouse rejected the statement or did not finish it, or no response arrived.
             ConfigurationError: The driver is not open.
         """
         limits = limits or self._limits
@@ -448,7 +451,7 @@ class ClickHouseDriver:
                 data=io.BytesIO(body),
                 headers=self._address.headers()
                 | {"Content-Type": content_type, "Accept-Encoding": "identity"},
-                # Responses are not decompressed, so the limit on bytes also limits memory.
+                # Nothing is decompressed, so the limit on the size of a response also limits its memory.
                 auto_decompress=False,
                 timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=_SECONDS_TO_CONNECT),
                 allow_redirects=False,
@@ -466,7 +469,7 @@ class ClickHouseDriver:
             failure = _TimedOut(f"no response from ClickHouse within {seconds:g} s; the query was abandoned")
         except (aiohttp.ClientError, OSError) as error:
             failure = self._explained(error)
-        # Raised here, so that no error of aiohttp is its context: that error holds the headers.
+        # The error is raised here, so that it does not chain aiohttp's error, which contains the headers.
         raise failure
 
     def _explained(self, error: Exception) -> DriverError:
@@ -497,7 +500,7 @@ class ClickHouseDriver:
         task.add_done_callback(self._kills.discard)
 
     async def _send_kill(self, session: aiohttp.ClientSession, query_id: str) -> None:
-        # We chose the id, and every user may kill their own queries.
+        # The driver chose this id, and every user may kill their own queries.
         statement = Statement(f"KILL QUERY WHERE query_id = '{query_id}' ASYNC")
         try:
             await self._post(session, statement, {}, _SECONDS_TO_KILL)
@@ -512,7 +515,7 @@ class ClickHouseDriver:
     async def _let_go(self) -> None:
         for pending in self._pending:
             pending.cancel()
-        # In this order, because a cancelled request starts the task that kills its query on the server.
+        # The order matters: a cancelled request starts the task that kills its query on the server.
         await asyncio.gather(*self._pending, return_exceptions=True)
         await asyncio.gather(*self._kills)
         if self._is_ours and self._session is not None:
@@ -530,10 +533,10 @@ def _unusable(problem: str, remedy: str | None = None) -> ConfigurationError:
 
 
 def form(statement: Statement) -> tuple[str, bytes]:
-    """The content type and the body of the request for *statement*.
+    """Encode *statement* as a form, and return the content type and the body of the request.
 
-    It is always a form, because servers and proxies log URLs. A long text is cut into several fields, which
-    ClickHouse joins; many values share fields.
+    The request always uses a form, because servers and proxies log URLs. A long text is split into several
+    fields, which ClickHouse joins. If there are many values, several of them share a field.
     """
     if len(statement.parameters) > _MOST_VALUES:
         statement = _packed(statement)
@@ -558,9 +561,9 @@ def form(statement: Statement) -> tuple[str, bytes]:
 
 
 def _packed(statement: Statement) -> Statement:
-    """The statement with its short values in arrays.
+    """Pack the short values of a statement into arrays.
 
-    The arrays are small, because ClickHouse copies an array to every place that takes a value from it.
+    The arrays are small, because ClickHouse copies an array to every place that uses one of its values.
     """
     parameters = {name: str(value) for name, value in statement.parameters.items()}
     short = [name for name, value in parameters.items() if len(value) <= _LONGEST_SHARED]
@@ -568,7 +571,7 @@ def _packed(statement: Statement) -> Statement:
     size = len(short) // _MOST_VALUES + 1
     for start in range(0, len(short), size):
         together, array = short[start : start + size], f"packed_{start}"
-        # The values are escaped already; inside quotes, the quote must be escaped too.
+        # The values are already escaped, but inside quotes the quote must be escaped too.
         quoted = ",".join("'" + parameters.pop(name).replace("'", "\\'") + "'" for name in together)
         parameters[array] = f"[{quoted}]"
         for place, name in enumerate(together, 1):
@@ -599,16 +602,16 @@ def _pieces(value: str) -> Iterator[str]:
 
 
 def result(status: int, headers: Mapping[str, str], body: bytes, secret: str = "") -> Result:
-    """Read a response.
+    """Decode a response.
 
     Args:
         status: The HTTP status.
         headers: The headers.
         body: The body.
-        secret: The password, which errors must not contain.
+        secret: The password. It is removed from errors.
 
     Raises:
-        DriverError: The response is an error, or not a result.
+        DriverError: The response is an error, or it does not contain a result.
     """
     code = headers.get("X-ClickHouse-Exception-Code")
     answer = _answer(body)
@@ -628,7 +631,7 @@ def result(status: int, headers: Mapping[str, str], body: bytes, secret: str = "
     except (KeyError, TypeError, ValueError):
         pass
     text = body.decode(errors="replace")
-    # If a statement fails after its first rows, the status is 200 and the body ends with the error.
+    # If a statement fails after it has sent rows, the status is 200 and the body ends with the error.
     if found := _CODE.search(text):
         raise _refusal(text[found.start() :], None, status, secret)
     begin = masked_text(text, secret, most=100)
@@ -645,7 +648,7 @@ def _answer(body: bytes) -> Any:
 
 
 def _with_numbers(rows: list[list[Any]], types: list[str]) -> list[list[Any]]:
-    """Convert whole numbers in quotes: older servers quote long ones, unless a setting changes that."""
+    """Convert quoted whole numbers to `int`. Older servers quote long ones, unless a setting changes that."""
     places = [place for place, kind in enumerate(types) if _WHOLE.fullmatch(kind)]
     for row in rows:
         for place in places:

@@ -1,1 +1,1 @@
-"""The HTTP server: listening, routes, request bodies and the page."""
+"""The HTTP server: the listening socket, routes, request bodies and the web page."""

@@ -1,4 +1,4 @@
-"""Listens on an address, writes the access log, and shuts down without losing a connection."""
+"""Listens on an address, writes the access log, and shuts down without dropping connections."""
 
 import asyncio
 import errno
@@ -20,7 +20,7 @@ from helicone_sessions.masking import masked_repr, masked_text
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 ACCESS: Final = logging.getLogger("helicone_sessions.access")
-# The messages of aiohttp about connections.
+# The logger for aiohttp's messages about connections.
 CONNECTIONS: Final = logging.getLogger("helicone_sessions.connections")
 
 _LONGEST_PATH: Final = 200
@@ -32,11 +32,11 @@ _TURNS_TO_CONNECT: Final = 10
 
 @attrs.define
 class RequestFacts:
-    """Facts about a request that its handler adds to the log record.
+    """Facts about a request, which its handler collects for the access log.
 
     Args:
-        organization: The caller.
-        bytes_in: The length of the body, decompressed.
+        organization: The organisation of the caller.
+        bytes_in: The length of the decompressed body in bytes.
         outcome: The outcome in one word.
     """
 
@@ -45,22 +45,22 @@ class RequestFacts:
     outcome: str = "refused"
 
 
-# aiohttp runs each request, and its access logger, in a separate context.
+# aiohttp runs each request together with its access logger in a separate context.
 facts: Final[ContextVar[RequestFacts]] = ContextVar("facts")
 
 
 class AccessLog(AbstractAccessLogger):
-    """Writes the log records, without keys, bodies, filters and query strings."""
+    """Writes the access log. The records contain no keys, bodies, filters or query strings."""
 
     secrets: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def without(cls, secrets: tuple[str, ...]) -> type[Self]:
-        """The class for a server with these keys; aiohttp creates the instance."""
+        """Create a logger class for a server with these keys. aiohttp instantiates it."""
         return type(cls.__name__, (cls,), {"secrets": secrets})
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        """Write the record of a request; its response took *time* seconds."""
+        """Write the record of a request whose response took *time* seconds."""
         size = response.body_length if response.prepared else 0
         seen = facts.get(RequestFacts())
         record(request, response.status, seen, self.secrets, seconds=time, bytes_out=size)
@@ -80,17 +80,17 @@ def record(
     seconds: float,
     bytes_out: int = 0,
 ) -> None:
-    """Write one record.
+    """Write one record to the access log.
 
     Args:
         request: The request.
-        status: The status of its response.
-        seen: The facts from its handler.
-        secrets: The keys of the server, which a path may contain by mistake.
-        seconds: The duration.
-        bytes_out: The length of the response.
+        status: The status of the response.
+        seen: The facts collected by the handler.
+        secrets: The keys of the server. They are masked, because a path may contain a key by mistake.
+        seconds: The duration in seconds.
+        bytes_out: The length of the response in bytes.
     """
-    # Quoted, so that a path or a method cannot forge a line.
+    # Path and method are quoted, so that they cannot forge a log line.
     path = quote(request.rel_url.raw_path, safe="/%")
     fields = {
         "method": masked_text(quote(request.method), *secrets, most=_LONGEST_METHOD),
@@ -106,7 +106,7 @@ def record(
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Drop errors about malformed requests: they quote the key, and the access log has them anyway."""
+    """Whether to keep a message. Errors about malformed requests would quote the key, so they are dropped."""
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
@@ -114,7 +114,7 @@ CONNECTIONS.addFilter(_is_news)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address."""
+    """Whether the address can be reached only from this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -127,9 +127,10 @@ class Listening:
     Args:
         app: The application.
         host: The address.
-        port: The port; 0 selects a free one.
-        patience: Seconds in which the headers of the next request must arrive on a connection.
-        secrets: The keys of the server, which the access log must not contain.
+        port: The port; 0 selects a free port.
+        patience: The number of seconds within which the headers of the next request must arrive on a
+            connection.
+        secrets: The keys of the server. The access log masks them.
     """
 
     def __init__(
@@ -142,12 +143,12 @@ class Listening:
             access_log=ACCESS,
             access_log_class=AccessLog.without(secrets),
             logger=CONNECTIONS,
-            # Bodies are decompressed elsewhere, within limits and on threads.
+            # `request_body` decompresses bodies, within limits and on threads.
             auto_decompress=False,
-            # If a client disconnects, its query is stopped.
+            # If a client disconnects, its query is cancelled.
             handler_cancellation=True,
             keepalive_timeout=patience,
-            # Seconds in which the rest of a rejected body is read, so that the response arrives.
+            # After a rejection, the rest of the body is read for this long, so that the response arrives.
             lingering_time=min(patience, _LINGERING),
             shutdown_timeout=1.0,
         )
@@ -163,11 +164,11 @@ class Listening:
 
     @property
     def port(self) -> int:
-        """The port; after `bind`, the actual one."""
+        """The requested port. After `bind`, it is the actual port."""
         return self._port
 
     async def bind(self) -> None:
-        """Bind to the address, but accept no connections yet.
+        """Bind to the address without accepting connections yet.
 
         Raises:
             ConfigurationError: The address is not available.
@@ -183,12 +184,12 @@ class Listening:
             raise self._cannot_listen(error) from error
         address, self._port = self._listening.sockets[0].getsockname()[:2]
         if ipaddress.ip_address(address).is_unspecified:
-            # It listens on all addresses; clients on this machine use loopback.
+            # The server listens on all addresses. Clients on this machine use the loopback address.
             address = "::1" if ":" in address else "127.0.0.1"
         self.url = f"http://{f'[{address}]' if ':' in address else address}:{self._port}"
 
     async def start(self) -> None:
-        """Accept connections.
+        """Start to accept connections.
 
         Raises:
             ConfigurationError: The address is not available.
@@ -197,11 +198,11 @@ class Listening:
         try:
             await self._listening.start_serving()
         except OSError as error:
-            # Two sockets may be bound to an address until one of them listens.
+            # Two sockets can be bound to the same address until one of them listens.
             raise self._cannot_listen(error) from error
 
     def _connection(self) -> web.RequestHandler:
-        """A connection, which is closed if its first request does not arrive in time."""
+        """Create a connection that is closed if its first request does not arrive in time."""
         assert self._runner.server is not None
         connection = self._runner.server()
         timer = asyncio.get_running_loop().call_later(self._patience, self._close, connection)
@@ -233,15 +234,15 @@ class Listening:
         )
 
     async def end(self, grace: float) -> None:
-        """Accept no more requests, let running ones finish, and cancel the rest.
+        """Stop accepting requests, wait for running requests, and cancel the rest.
 
         Args:
-            grace: Seconds in which running requests may finish.
+            grace: The number of seconds that running requests have to finish.
         """
         self._is_ending = True
         await self._stop_listening()
         if self._runner.server is not None:
-            # It closes idle connections now, and busy ones after their response.
+            # This closes idle connections now, and busy connections after their response.
             self._runner.server.pre_shutdown()
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=grace)
@@ -281,9 +282,9 @@ class Listening:
         if self._listening is None:
             return
         loop = asyncio.get_running_loop()
-        # When its server closes, asyncio drops a connection that it is accepting, but does not close it, and
-        # the client waits for its timeout. So first stop accepting, and let the accepted connections be
-        # created.
+        # When a server closes, asyncio drops connections that are being accepted without closing them, and
+        # their clients wait until they time out. So the server first stops accepting, and lets asyncio finish
+        # the accepted connections.
         if hasattr(loop, "remove_reader") and type(loop).__name__ != "ProactorEventLoop":
             for socket in self._listening.sockets:
                 loop.remove_reader(socket)

@@ -1,7 +1,7 @@
 """Reads, decompresses and decodes request bodies within limits.
 
-A call to a JSON decoder blocks all threads until it returns, so the number of values in one call is limited
-as well as the number of bytes in a body.
+The size of a body is limited. A call to a JSON decoder blocks all threads until it returns, so the number of
+values in one call is limited too.
 """
 
 import asyncio
@@ -25,21 +25,22 @@ from helicone_sessions.messages.query import SessionMetricsQuery
 
 T = TypeVar("T")
 
-# Only a few larger bodies are in memory at a time, however many requests wait.
+# Only a few bodies above this size are in memory at a time, no matter how many requests are waiting.
 LARGE_BODY: Final = 1024 * 1024
-# A thread decodes larger bodies and compiles their filters.
+# Larger bodies are decoded on a thread, and their filters are compiled there.
 SMALL_BODY: Final = 16 * 1024
-# The most commas and opening brackets in one call: about 12,000 conditions, which take 10 ms.
+# The maximum number of commas and opening brackets in one call. It allows about 12,000 conditions, which take
+# 10 ms.
 MOST_SEPARATORS: Final = 75_000
-# Bytes of a piece of a body. A call that copies all of a large body would block the loop.
+# The size of a piece of a body in bytes. Copying a large body in a single call would block the loop.
 _PIECE: Final = 1024 * 1024
-# The most bytes of a row, whose strings are decoded in one call.
+# The maximum size of a row in bytes. All strings of a row are decoded in one call.
 LARGEST_ROW: Final = 16 * 1024 * 1024
-# Characters within which the rows of a list are decoded without counting their values.
+# The rows of a list within this number of characters are decoded without counting their values.
 _WINDOW: Final = 256 * 1024
 _SPACE: Final = re.compile(r"[ \t\r\n]{1,1000000}")
 _STRUCTURE: Final = re.compile(r'["\[\]{},]')
-# The most members of a gzip body, because each has a fixed cost.
+# The number of members of a gzip body is limited, because each member has a fixed cost.
 _MOST_PARTS: Final = 100
 
 
@@ -48,18 +49,18 @@ class TooSlow(Exception):
 
 
 class TooLarge(Exception):
-    """The body has more bytes than allowed."""
+    """The body is larger than allowed."""
 
 
 class LargeBodySlot:
-    """One of the few slots for large bodies, taken at most once and released at the end of the block."""
+    """A slot for a large body. It is taken at most once, and released at the end of the block."""
 
     def __init__(self, slots: asyncio.Semaphore) -> None:
         self._slots = slots
         self.is_taken = False
 
     async def take(self) -> None:
-        """Wait for a slot, unless it is already taken."""
+        """Wait for a slot, unless this object has already taken one."""
         if not self.is_taken:
             await self._slots.acquire()
             self.is_taken = True
@@ -76,18 +77,18 @@ class LargeBodySlot:
 
 
 async def body_of(request: web.Request, patience: float, large: LargeBodySlot, largest: int) -> list[bytes]:
-    """The body, decompressed, in pieces of about a megabyte.
+    """Read and decompress the body, and return it in pieces of about a megabyte.
 
     Args:
         request: The request.
-        patience: Seconds that the body may take to arrive.
-        large: The slot to take if the body is large; waiting for it does not count as patience.
-        largest: The largest size of the body in bytes.
+        patience: The number of seconds within which the body must arrive.
+        large: The slot to take if the body is large. The time spent waiting for the slot is not counted.
+        largest: The maximum size of the body in bytes.
 
     Raises:
         TooSlow: The body did not arrive in time.
-        FilterValueError: The body cannot be decompressed, or ends early.
-        TooLarge: The body has more bytes than allowed.
+        FilterValueError: The body cannot be decompressed, or is incomplete.
+        TooLarge: The body is larger than allowed.
     """
     length = request.content_length or 0
     if length > largest:
@@ -105,20 +106,20 @@ async def body_of(request: web.Request, patience: float, large: LargeBodySlot, l
 
 
 class _Pieces:
-    """Collects bytes in pieces of at least `_PIECE` bytes, except the last piece."""
+    """Collects bytes into pieces of at least `_PIECE` bytes. Only the last piece may be smaller."""
 
     def __init__(self, most: int) -> None:
         self.size = 0
         self._most = most
         self._pieces: list[bytes] = []
-        # Unlike a bytearray, it returns its bytes without copying them.
+        # Unlike a bytearray, this returns its bytes without copying them.
         self._last = io.BytesIO()
 
     def add(self, chunk: bytes) -> None:
         """Add bytes.
 
         Raises:
-            TooLarge: The body has more bytes than allowed.
+            TooLarge: The body is larger than allowed.
         """
         self.size += len(chunk)
         if self.size > self._most:
@@ -169,7 +170,7 @@ _ENCODINGS: Final = {"identity": 0, "gzip": 31, "x-gzip": 31, "deflate": 15}
 def _window_bits(packed: list[bytes], encoding: str) -> int:
     window = _ENCODINGS[encoding]
     if encoding == "deflate" and packed[0] and packed[0][0] & 0xF != zlib.DEFLATED:
-        # Many clients send deflate without the zlib header that the standard requires.
+        # The standard requires a zlib header for deflate, but many clients send none.
         return -window
     return window
 
@@ -195,26 +196,27 @@ def _unpack(packed: list[bytes], encoding: str, most: int) -> list[bytes]:
 
 
 async def read(body: bytes, reader: Callable[[bytes], T]) -> T:
-    """The result of *reader*; a thread reads long bodies, so that the loop stays responsive."""
+    """Call *reader* with the body. Long bodies are read on a thread, so that the loop stays responsive."""
     return reader(body) if len(body) <= SMALL_BODY else await asyncio.to_thread(reader, body)
 
 
 def query_in(body: bytes) -> SessionMetricsQuery:
-    """The query in a body, as the contract defines it.
+    """Parse the query in a body according to the API's contract.
 
     Raises:
-        FilterError: The body is not JSON, or not a query of the contract.
+        FilterError: The body is not JSON, or does not follow the contract.
     """
     return converter.structure(json_in(body), SessionMetricsQuery)
 
 
 def rows_in(pieces: Sequence[bytes]) -> Iterator[Mapping[str, Any]]:
-    """The rows in the pieces of a body: a JSON list, or JSON Lines.
+    """Yield the rows in the pieces of a body, which contains a JSON list or JSON Lines.
 
-    The rows are decoded a few at a time, so that no call takes long and few rows are in memory as objects.
+    The rows are decoded a few at a time, so that no call takes long and only a few rows are in memory as
+    objects.
 
     Raises:
-        FilterError: The body is neither, or a row is not an object or is too large.
+        FilterError: The body has another format, or a row is not an object or is too large.
     """
     begin = pieces[0][:_WINDOW].removeprefix(BOM_UTF8).lstrip()
     for place, row in enumerate(_elements(pieces) if begin.startswith(b"[") else _lines(pieces)):
@@ -224,12 +226,12 @@ def rows_in(pieces: Sequence[bytes]) -> Iterator[Mapping[str, Any]]:
 
 
 def json_in(body: bytes, subject: str = "the body") -> Any:
-    """The JSON value of a body, or of a part of a body.
+    """Decode the JSON value in a body, or in a part of a body.
 
     Raises:
         FilterValueError: The text is not JSON, or has too many values.
     """
-    # Strings contain such characters too, so an exact count follows if there are many.
+    # Strings may contain these characters too, so if there are many, an exact count follows.
     if sum(map(body.count, (b",", b"[", b"{"))) > MOST_SEPARATORS and (
         _end_of_value(_text(body), 0, subject) is None
     ):
@@ -251,7 +253,7 @@ def _lines(pieces: Iterable[bytes]) -> Iterator[Any]:
     number, size = 1, 0
     parts: list[bytes] = []
     for piece in pieces:
-        # Between rows, blank lines are skipped all at once.
+        # Blank lines between rows are skipped all at once.
         rest = piece if parts else piece.lstrip()
         number += piece.count(b"\n", 0, len(piece) - len(rest))
         for part in io.BytesIO(rest):
@@ -273,11 +275,11 @@ def _value_in_line(parts: list[bytes], number: int) -> Iterator[Any]:
 
 
 class _Text:
-    """The text of a body, decoded a piece at a time.
+    """The text of a body, which is decoded piece by piece.
 
     Attributes:
-        text: The decoded text, without the part that was dropped.
-        start: The position of the first unread character in it.
+        text: The decoded text, except the part that was dropped.
+        start: The position of the first unread character in `text`.
     """
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
@@ -286,7 +288,7 @@ class _Text:
         self._more = iterdecode(pieces, "utf-8-sig")
 
     def fill(self, size: int) -> bool:
-        """Decode until *size* characters are unread, if the body has them; return whether any were added.
+        """Decode until *size* characters are unread or the body ends. Return whether any were added.
 
         Raises:
             FilterValueError: The body is not UTF-8.
@@ -311,7 +313,7 @@ class _Text:
                 return
 
     def take(self) -> str:
-        """Skip whitespace and read one character; an empty string at the end."""
+        """Skip whitespace and read one character. At the end of the body, return an empty string."""
         self.skip_space()
         character = self.text[self.start : self.start + 1]
         self.start += len(character)
@@ -321,7 +323,7 @@ class _Text:
         """Read one value.
 
         Raises:
-            FilterValueError: The value is not JSON, has too many values or is too long.
+            FilterValueError: The value is not JSON, contains too many values, or is too long.
         """
         while (end := _end_of_value(self.text, self.start, subject)) is None:
             if len(self.text) - self.start > LARGEST_ROW:
@@ -332,14 +334,14 @@ class _Text:
         try:
             value, length = DECODER.raw_decode(text)
         except (ValueError, RecursionError):
-            # Its error has the subject.
+            # The error of this function names the subject.
             return json_in(text.encode(), subject)
         self.start += length
         return value
 
 
 def _elements(pieces: Iterable[bytes]) -> Iterator[Any]:
-    """The elements of a list, decoded a few at a time."""
+    """Yield the elements of a list, decoding a few at a time."""
     text = _Text(pieces)
     text.take()
     text.skip_space()
@@ -352,7 +354,7 @@ def _elements(pieces: Iterable[bytes]) -> Iterator[Any]:
         values, length, is_over = _leading_elements(text.text[text.start : text.start + _WINDOW])
         text.start += length
         if not values:
-            # The element is longer than the window, or invalid.
+            # The element is longer than the window, or it is invalid.
             values = [text.long_value(f"row {place}")]
             sign = text.take()
             if sign not in {",", "]"}:
@@ -365,7 +367,7 @@ def _elements(pieces: Iterable[bytes]) -> Iterator[Any]:
 
 
 def _leading_elements(window: str) -> tuple[list[Any], int, bool]:
-    """The elements that are complete in *window*, their length, and whether the list ends."""
+    """Return the elements that are complete in *window*, their total length, and whether the list ends."""
     values: list[Any] = []
     length = 0
     while True:
@@ -384,7 +386,7 @@ def _leading_elements(window: str) -> tuple[list[Any], int, bool]:
 
 
 def _end_of_value(text: str, start: int, subject: str) -> int | None:
-    """Find the end of the value at *start* without decoding it; None if the end is not in the text.
+    """Find the end of the value at *start* without decoding it. Return None if the end is not in the text.
 
     Raises:
         FilterValueError: The value contains too many values.

@@ -1,4 +1,4 @@
-"""Handles all paths: authentication, rate limit, queue and responses."""
+"""Handles the requests to all paths, including authentication, the rate limit and the queues."""
 
 import asyncio
 import io
@@ -75,23 +75,24 @@ _LOG: Final = logging.getLogger(__name__)
 
 ROWS_PATH: Final = "v1/rows"
 _MEGABYTE: Final = 1024 * 1024
-# The most bytes of a body: the open-source server's limit, many rows, and about 2,000 conditions.
+# The maximum size of a body in bytes. The limit for queries is that of the open-source server. The limit for
+# filters is enough for about 2,000 conditions.
 LARGEST_QUERY: Final = 10 * _MEGABYTE
 LARGEST_ROWS: Final = 50 * _MEGABYTE
 LARGEST_FILTER: Final = 64 * 1024
-# An error quotes its subject, which may have megabytes.
+# An error may quote a part of the request that has several megabytes.
 _LONGEST_ERROR: Final = 2000
-# The most large bodies in memory at once.
+# The maximum number of large bodies in memory.
 _LARGE_AT_ONCE: Final = 4
-# Requests add their rows one after the other, in the order of arrival.
+# Rows are added by one request at a time, in the order of arrival.
 _ADDED_AT_ONCE: Final = 1
 _CHECKED_AT_ONCE: Final = 1
-# With these statuses the rest of the body is unread, so the connection cannot be reused.
+# With these statuses, part of the body is unread, so the connection cannot be reused.
 _CLOSING: Final = (408, 413)
 # The status that nginx logs for a client that disconnects early.
 _GONE: Final = 499
 
-# They announce that the server reads every condition, and answers whole grids.
+# These headers announce that the server evaluates every condition and supports grid queries.
 _CONTRACT_HEADERS: Final = {**CONTRACT_HEADER, **GRID_HEADER}
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -104,11 +105,11 @@ class _QueueFull(Exception):
 
 
 class _RequestQueue:
-    """A bounded queue in front of a semaphore.
+    """A semaphore with a bounded queue of waiting requests.
 
     Args:
-        running: The number of requests that run at once.
-        waiting: The number of additional requests that may wait.
+        running: The maximum number of requests that run at once.
+        waiting: The maximum number of requests that wait.
     """
 
     def __init__(self, running: int, waiting: int) -> None:
@@ -117,7 +118,7 @@ class _RequestQueue:
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """Hold a place in the queue, where the request waits for ``running``.
+        """Reserve a place in the queue, where the request waits for the semaphore ``running``.
 
         Raises:
             _QueueFull: The queue is full.
@@ -133,7 +134,7 @@ class _RequestQueue:
 
 @attrs.frozen
 class _Route:
-    """The handler of a path, which gets the pieces of the body, its queue, and the size limit of the body."""
+    """The handler for a path, its queue, and its body size limit. The handler takes the body in pieces."""
 
     work: _Work
     queue: _RequestQueue
@@ -141,14 +142,15 @@ class _Route:
 
 
 class Refusal(Exception):
-    """A rejected request, with its response.
+    """The request is rejected with this response.
 
     Args:
         status: The HTTP status.
-        message: The error.
-        outcome: The word for the log.
+        message: The error message.
+        outcome: The outcome for the access log, in one word.
         headers: Additional headers.
-        body: The body of the response, by default ``{"error": message}``; a string is sent as plain text.
+        body: The body of the response. By default, it is ``{"error": message}``. A string is sent as plain
+            text.
     """
 
     def __init__(
@@ -166,7 +168,7 @@ class Refusal(Exception):
         self.body = {"error": cut(message, _LONGEST_ERROR)} if body is None else body
 
     def response(self) -> web.Response:
-        """The response."""
+        """Build the response."""
         if isinstance(self.body, str):
             return web.Response(text=self.body, status=self.status)
         return web.json_response(self.body, status=self.status, headers=self.headers)
@@ -178,7 +180,7 @@ class Endpoints:
 
     Args:
         config: The arguments of the server.
-        dataset: The requests that the server answers from.
+        dataset: The data that the server serves.
         keys: The API keys.
         clock: The clock of the rate limit.
     """
@@ -195,13 +197,13 @@ class Endpoints:
 
     def __attrs_post_init__(self) -> None:
         self._queries = _RequestQueue(self.config.threads, self.config.max_queued)
-        # Separate queues, so that queries do not wait for additions, and checks do not wait for queries.
+        # The queues are separate, so queries never wait for additions, and checks never wait for queries.
         self._additions = _RequestQueue(_ADDED_AT_ONCE, self.config.max_queued)
         self._checks = _RequestQueue(_CHECKED_AT_ONCE, self.config.max_queued)
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
     def app(self) -> web.Application:
-        """The application with all routes."""
+        """Build the application with all routes."""
         app = web.Application(middlewares=[self._outermost])
         answer = self._query if self.config.semantics == "contract" else self._query_as_service
         query = _Route(_on_whole(answer), self._queries, LARGEST_QUERY)
@@ -223,7 +225,7 @@ class Endpoints:
 
     @web.middleware
     async def _outermost(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
-        """Turn every outcome of a request into a response and a word for the log."""
+        """Convert every outcome of a request to a response and a word for the access log."""
         seen = RequestFacts()
         facts.set(seen)
         loop = asyncio.get_running_loop()
@@ -246,7 +248,7 @@ class Endpoints:
     async def _guarded(self, route: "_Route", request: web.Request) -> web.Response:
         organization = self._caller(request)
         facts.get().organization = organization
-        # Checking a filter reads no data, so it does not count.
+        # Checking a filter reads no data, so it is not counted.
         headers = {} if route.queue is self._checks else self._count(organization)
         try:
             response = await self._queued(route, request, organization)
@@ -266,7 +268,7 @@ class Endpoints:
         return organization or self.dataset.organization_id
 
     def _count(self, organization: UUID) -> dict[str, str]:
-        """Count the request against the rate limit; return the headers for the response."""
+        """Count the request against the rate limit, and return the headers for the response."""
         if self.config.rate_limit is None:
             return {}
         window = self._windows.get(organization)
@@ -316,7 +318,7 @@ class Endpoints:
         return _answered(converter.unstructure(metrics), headers)
 
     async def _announced(self, organization: UUID) -> dict[str, str] | None:
-        """The headers of an answer that follows the contract; None for the open-source server's semantics."""
+        """The headers that announce the contract's semantics; None for the open-source server's semantics."""
         if self.config.semantics == "helicone":
             return None
         return {**_CONTRACT_HEADERS, **gaps_header(await self.dataset.gaps(organization))}
@@ -325,9 +327,10 @@ class Endpoints:
     async def _reading(
         self, headers: Mapping[str, str] | None, failure: str | None = None
     ) -> AsyncGenerator[Engine, None]:
-        """The engine; a query that fails inside the block ends with a response, by default with its error.
+        """Provide the engine, and convert a failed query inside the block to a response.
 
-        As on the service, such a query is valid.
+        The response contains *failure* or, by default, the error of the query. The service also treats such
+        a query as valid.
         """
         try:
             async with self.dataset.reading() as engine:
@@ -337,12 +340,12 @@ class Endpoints:
         except PageTooLarge as error:
             raise Refusal(504, f"{error}. Use a smaller limit", "failed") from None
         except (Unanswerable, DriverError) as error:
-            # Without the text of the error, which may quote the filter.
+            # The text of the error is not logged, because it may quote the filter.
             _LOG.info("a query failed: %s, code %s", type(error).__name__, getattr(error, "code", None))
             raise _failed(failure or str(error), headers) from None
 
     async def _query_grid(self, _request: web.Request, body: bytes, organization: UUID) -> web.Response:
-        """Answer a grid query, the metrics of many segments and periods; the service has no such endpoint."""
+        """Answer a grid query: the metrics of many segments and periods. The service lacks this endpoint."""
         with _rejecting_errors():
             grid = await read(body, lambda body: grid_query_from_wire(json_in(body)))
         headers = await self._announced(organization)
@@ -358,7 +361,7 @@ class Endpoints:
         body: bytes,
         organization: UUID,
     ) -> web.Response:
-        """Answer lists and counts of sessions and requests, and names of sessions."""
+        """Answer queries for sessions, requests, session names and counts."""
         headers = await self._announced(organization)
         received = await self._received(endpoint, request, body)
         async with self._reading(headers) as engine:
@@ -377,7 +380,7 @@ class Endpoints:
         body: bytes,
         organization: UUID,
     ) -> web.Response:
-        """Totals and bars, and the sessions in a bar: endpoints that the service does not have."""
+        """Answer queries for totals and bars, or for sessions in a bar. The service lacks these endpoints."""
         headers = await self._announced(organization)
         with _rejecting_errors():
             wire = await read(body, json_in)
@@ -391,7 +394,7 @@ class Endpoints:
     async def _received(
         self, endpoint: Endpoint[Any, Any], request: web.Request, body: bytes
     ) -> ServiceQuery:
-        """The query in a body, under either semantics."""
+        """Parse the query in a body, under either semantics."""
         if self.config.semantics == "helicone":
             return await _read_as_service(endpoint, request, body)
         with _rejecting_errors():
@@ -414,7 +417,7 @@ class Endpoints:
         return web.json_response(checked)
 
     async def _add_rows(self, _request: web.Request, body: list[bytes], organization: UUID) -> web.Response:
-        # With a single key, the rows may name their organisations.
+        # If there is a single key, the rows may name their organisations.
         named = organization if self.keys.organizations else None
         try:
             with _rejecting_errors():
@@ -428,7 +431,7 @@ class Endpoints:
 
 
 def _on_whole(work: _WorkOnWhole) -> _Work:
-    """Turn a handler of whole bodies into a handler of body pieces."""
+    """Convert a handler that takes a whole body to a handler that takes a body in pieces."""
 
     async def on_pieces(request: web.Request, body: list[bytes], organization: UUID) -> web.Response:
         whole = b"".join(body)
@@ -455,7 +458,7 @@ async def _read_as_service(endpoint: Endpoint[Any, Any], request: web.Request, b
 
 @contextmanager
 def _rejecting_errors() -> Iterator[None]:
-    """Inside the block, an error in the body of the request becomes the response to it."""
+    """Convert errors about the request body that are raised inside the block to responses."""
     try:
         yield
     except (ConfigurationError, FilterError) as error:
@@ -463,10 +466,13 @@ def _rejecting_errors() -> Iterator[None]:
 
 
 def check_filter(body: bytes) -> dict[str, Any]:
-    """Check the filter text in a body: its JSON, tree, Python and cautions, or its error with the position.
+    """Check the filter text in a body.
+
+    For a valid filter, the result contains its JSON, its tree, its Python code and its cautions. For an
+    invalid filter, the result contains the error and its position.
 
     Raises:
-        FilterValueError: The body is not an object with a ``text``.
+        FilterValueError: The body is not an object with a ``text`` field.
 
     >>> check_filter(b'{"text": "cost > 1"}')["python"]
     'F.cost > 1'
@@ -480,7 +486,7 @@ def check_filter(body: bytes) -> dict[str, Any]:
             raise FilterValueError(problem='the body must be an object like {"text": "cost > 0.1"}')
     try:
         made = parse_filter(text)
-        # First, because it rejects deep nesting, whose other forms would be huge.
+        # This comes first, because it rejects deep nesting, which would make the other forms huge.
         wire = made.to_wire()
     except FilterError as error:
         return {"error": error.message, "position": _place(error)}
@@ -502,13 +508,13 @@ def _place(error: FilterError) -> dict[str, int] | None:
 
 
 def _with_slashes(path: str) -> str:
-    """The path as a pattern that also matches doubled slashes, for base URLs that end with a slash."""
+    """Convert a path to a pattern that also allows doubled slashes, for base URLs that end with a slash."""
     first, *others = path.split("/")
     return f"/{{_:/*}}{first}" + "".join(f"{{_{place}:/+}}{part}" for place, part in enumerate(others))
 
 
 def _closing(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
-    """The response, which closes the connection if a large part of the request body is unread."""
+    """Make the response close the connection if a large part of the request body may be unread."""
     is_long = request.content_length is None or request.content_length > LARGE_BODY
     is_long = is_long and not request.content.is_eof()
     if is_long or response.status in _CLOSING:
@@ -531,10 +537,10 @@ def _answered(data: Any, headers: Mapping[str, str] | None) -> web.Response:
 
 
 async def _answered_at_length(data: Any, headers: Mapping[str, str] | None) -> web.Response:
-    """A response with many rows, which a thread encodes one by one, so that the loop stays responsive."""
+    """Build a response with many rows. A thread encodes them one by one to keep the loop responsive."""
     facts.get().outcome = "answered"
     body = await asyncio.to_thread(_envelope, data)
-    # aiohttp copies large bytes as a whole, but sends a file in pieces.
+    # aiohttp copies a large bytes object as a whole, but it sends a file in pieces.
     content = io.BytesIO(body) if len(body) > LARGE_BODY else body
     return web.Response(body=content, content_type="application/json", headers=headers)
 
@@ -549,12 +555,12 @@ def _encoded(value: Any) -> bytes:
 
 
 def _failed(error: str, headers: Mapping[str, str] | None) -> Refusal:
-    """The response to a query that failed, as the service sends it."""
+    """Build the response to a failed query, in the format of the service."""
     return Refusal(500, error, "failed", headers, {"data": None, "error": error[:_LONGEST_ERROR]})
 
 
 def _response_of(error: Refusal | web.HTTPException) -> web.Response:
-    """The response to a rejected request; aiohttp's errors become JSON."""
+    """Build the response to a rejected request. aiohttp's errors are converted to JSON."""
     if isinstance(error, Refusal):
         facts.get().outcome = error.outcome
         return error.response()

@@ -1,7 +1,7 @@
-"""Reads request bodies and writes responses as the open-source server does.
+"""Parses request bodies and builds responses in the same way as the open-source server.
 
-That server converts text to numbers and booleans, reads times without a zone as UTC, and accepts a time
-filter that starts after its end. Its errors name the field.
+That server converts text to numbers and booleans, treats times without a zone as UTC, and accepts time
+filters that end before they start. Its errors name the field.
 """
 
 import re
@@ -26,7 +26,7 @@ from helicone_sessions.messages.protocol import (
     Endpoint,
 )
 
-# The server queries the histograms first, and this is its error if one of these queries fails.
+# The server queries the histograms first. It returns this error if one of these queries fails.
 QUERY_FAILED: Final = "No request count found"
 CRASHED: Final = {"message": "Internal Server Error", "details": "Internal Server Error"}
 
@@ -38,7 +38,8 @@ _REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys((REQUESTS.path, REQUEST_COUNT.path), ("filter",)),
 }
 _LARGEST_DIFFERENCE: Final = 1440
-# The milliseconds that the server can write with a year of four digits, and the last that a DateTime holds.
+# In milliseconds: the first and the last time that the server can format with a four-digit year, and the last
+# time that a DateTime can hold.
 _FIRST_MILLISECOND: Final = -62_167_219_200_000
 _LAST_MILLISECOND: Final = 253_402_300_799_999
 _END_OF_TIME: Final = (SERVER_END_OF_TIME - EPOCH) // timedelta(milliseconds=1) - 1
@@ -47,10 +48,10 @@ _AVERAGES: Final = ("session_cost", "session_duration", "session_count")
 
 
 class Invalid(Exception):
-    """A body that the server rejects with status 422.
+    """A body is invalid, and the server rejects it with status 422.
 
     Args:
-        details: The errors by the path of the field.
+        details: The errors, with the paths of the fields as keys.
     """
 
     def __init__(self, details: Mapping[str, Any]) -> None:
@@ -60,12 +61,12 @@ class Invalid(Exception):
 
 @attrs.frozen
 class ServiceQuery:
-    """A query as the server reads it.
+    """A query as the server interprets it.
 
     Args:
         query: The query.
-        wire_filter: Its filter, with converted constants.
-        failure: The server's error, if the query fails on any data.
+        wire_filter: The filter of the query, with converted constants.
+        failure: The server's error, if the query fails regardless of the data.
     """
 
     query: Any
@@ -74,7 +75,7 @@ class ServiceQuery:
 
 
 def read_query(body: bytes, endpoint: Endpoint[Any, Any] = METRICS) -> ServiceQuery:
-    """The query in a request body.
+    """Parse the query in a request body.
 
     Args:
         body: The body.
@@ -82,7 +83,7 @@ def read_query(body: bytes, endpoint: Endpoint[Any, Any] = METRICS) -> ServiceQu
 
     Raises:
         ValueError: The body is not JSON.
-        Invalid: The body is not a query of the contract, even after the server's conversions.
+        Invalid: The body does not follow the contract, even after the server's conversions.
     """
     wire = json_in(body)
     if not isinstance(wire, dict):
@@ -101,13 +102,13 @@ def read_query(body: bytes, endpoint: Endpoint[Any, Any] = METRICS) -> ServiceQu
 
 
 def service_answer(metrics: SessionMetrics) -> dict[str, Any]:
-    """The ``data`` of a response, in the server's order; the average of no sessions is null."""
+    """Build the ``data`` of a response in the server's order. If there are no sessions, averages are null."""
     averages = {name: [{"average": getattr(metrics.average, name)}] for name in _AVERAGES}
     return {**converter.unstructure(metrics), "average": averages}
 
 
 def _details(error: FilterError, wire: Mapping[str, Any]) -> dict[str, Any]:
-    """The error in the server's form."""
+    """Convert an error to the server's format."""
     field = re.sub(r"^\$\.?|[.\[].*", "", error.field or "$")
     found: dict[str, Any] = {"message": error.message}
     if field in wire and not isinstance(wire[field], (dict, list)):
@@ -116,11 +117,11 @@ def _details(error: FilterError, wire: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _within_bounds(wire: Mapping[str, Any], failures: list[str]) -> dict[str, Any]:
-    """Replacements for values that the server accepts, but `SessionMetricsQuery` rejects.
+    """Return replacements for values that the server accepts but `SessionMetricsQuery` rejects.
 
     Args:
         wire: The converted body.
-        failures: Collects the server's errors for such values.
+        failures: A list to which the server's errors for such values are added.
     """
     found: dict[str, Any] = {}
     for name in ("offset", "limit"):
@@ -143,7 +144,7 @@ def _time_within_bounds(start: float, end: float, failures: list[str]) -> dict[s
         failures.append(QUERY_FAILED)
     start, end = (min(max(each, 0), _END_OF_TIME) for each in (start, end))
     if start >= end:
-        # Within one second no request matches, because fractions are dropped and both ends are exclusive.
+        # No request matches a range within one second: fractions are dropped, and both ends are exclusive.
         start, end = 0, 1
     return {"startTimeUnixMs": start, "endTimeUnixMs": end}
 
@@ -177,7 +178,7 @@ def _time_filter(value: Any) -> Any:
 
 
 def _filter(value: Any) -> Any:
-    """The filter with its constants converted."""
+    """Convert the constants of a filter."""
     root = {"filter": value}
     waiting: list[tuple[dict[str, Any], str]] = [(root, "filter")]
     while waiting:

@@ -1,1 +1,1 @@
-"""Answers queries: filters become SQL, and rows become metrics and lists."""
+"""Answers queries: compiles filters to SQL, and converts rows to metrics and lists."""

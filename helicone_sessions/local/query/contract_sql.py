@@ -1,13 +1,13 @@
-"""Compiles a filter to a SQL condition, as the contract defines filters.
+"""Compiles a filter to a SQL condition that follows the API's contract.
 
-All column names in the text come from the tables below. Names and values from the caller only become
+All column names in the SQL come from the tables below. Names and values from the caller are always passed as
 parameters.
 
-A filter may have conditions on whole sessions, such as the total cost. Such a condition covers all requests
-of the session within the time and the name of the query, whatever the rest of the filter says, so that "and",
-"or" and "not" around it keep their meaning. These conditions can be evaluated only after grouping.
-The conditions around them are evaluated for each request before grouping, and their results are kept as
-*marks*.
+A filter may have conditions on whole sessions, such as the total cost. Such a condition applies to all
+requests of a session within the time range and the name of the query, regardless of the rest of the filter.
+This preserves the meaning of "and", "or" and "not" around it. Conditions on sessions can be evaluated only
+after grouping. All other conditions are evaluated for each request before grouping, and their results are
+stored as *marks*.
 """
 
 from collections.abc import Callable, Iterable
@@ -38,16 +38,16 @@ COMPARISONS: Final[dict[Operator, str]] = {
     "contains": "ILIKE",
     "not-contains": "NOT ILIKE",
 }
-# The opposites of negative operators, for columns with several values.
+# The opposites of the negative operators, for columns with several values.
 _POSITIVE: Final[dict[Operator, Operator]] = {"not-equals": "equals", "not-contains": "contains"}
-# Int64 parameters hold whole numbers below this.
+# Int64 parameters can hold whole numbers below this limit.
 _INT64: Final = 2**63
-# DateTime64 cannot compare times outside these; no request is there.
+# DateTime64 cannot compare times outside this range. No request has such a time.
 _FIRST_DAY: Final = datetime(1900, 1, 1, tzinfo=UTC)
 _LAST_DAY: Final = datetime(2299, 12, 31, tzinfo=UTC)
-# With more, ClickHouse plans for seconds, and it cannot be stopped while it plans.
+# With more marks, ClickHouse takes seconds to plan the query, and planning cannot be stopped.
 _MOST_MARKS: Final = 200
-# ClickHouse's parser rejects deeper conditions, with an error of its internals.
+# ClickHouse's parser rejects deeper conditions with an internal error.
 _DEEPEST: Final = 500
 _MOMENT: Final = "DateTime64(6, 'UTC')"
 
@@ -56,8 +56,8 @@ class Unanswerable(Exception):
     """The engine cannot evaluate a condition.
 
     Args:
-        problem: The condition, and why.
-        remedy: An alternative, a sentence without its full stop.
+        problem: The condition, and why it cannot be evaluated.
+        remedy: A suggested alternative, without the final period.
     """
 
     def __init__(self, problem: str, remedy: str | None = None) -> None:
@@ -73,7 +73,7 @@ class Parameters:
     values: dict[str, str | int | float] = attrs.field(factory=dict)
 
     def add(self, kind: str, value: str | float) -> str:
-        """Add *value*; return its placeholder."""
+        """Add a value and return its placeholder."""
         name = f"p{len(self.values)}"
         self.values[name] = _tsv_escaped(value) if isinstance(value, str) else value
         return f"{{{name}:{kind}}}"
@@ -85,7 +85,7 @@ _TSV: Final = str.maketrans(
 
 
 def _tsv_escaped(text: str) -> str:
-    # ClickHouse reads parameters in this form, and would silently change a raw backslash.
+    # ClickHouse expects parameters in this form. It would silently change a raw backslash.
     return text.translate(_TSV)
 
 
@@ -94,8 +94,8 @@ class Condition:
     """A filter as SQL.
 
     Args:
-        text: The condition on requests; if `on_sessions`, on groups of requests.
-        marks: The conditions on requests that `text` refers to as ``marks[1]``, ``marks[2]``, …
+        text: The condition. It applies to requests or, if `on_sessions` is true, to groups of requests.
+        marks: The conditions on requests to which `text` refers as ``marks[1]``, ``marks[2]``, …
         on_sessions: Whether the filter has conditions on whole sessions.
     """
 
@@ -111,10 +111,10 @@ def condition(
 
     Args:
         matching: The filter; None matches every request.
-        parameters: Takes the values.
+        parameters: The parameters of the statement. The values of the filter are added to them.
         tables: The tables.
-        caller: The condition that limits a table to the caller.
-        marks: The marks of earlier conditions of the statement; the result starts with them.
+        caller: The condition that restricts a table to the caller's rows.
+        marks: The marks of earlier conditions of the same statement. The new marks follow them.
 
     Raises:
         Unanswerable: A column is not stored, or a pattern is invalid.
@@ -130,7 +130,7 @@ def condition(
 
 @attrs.define
 class _Compiler:
-    """Compiles the nodes of a filter from the leaves up; each result says whether it is on sessions."""
+    """Compiles the nodes of a filter, the leaves first. Each result records whether it is on sessions."""
 
     parameters: Parameters
     tables: Tables
@@ -163,13 +163,13 @@ class _Compiler:
                 f" {_MOST_MARKS} times",
                 "Combine the conditions on requests, or split the query",
             )
-        # Null becomes false, which changes nothing because there is no "not" above.
+        # Null becomes false. This is safe because there is no "not" above.
         self.marks.append(f"ifNull({text}, 0)")
         return f"marks[{len(self.marks)}]"
 
 
 def _joined(node: Node, parts: list[str]) -> str:
-    """The conditions of a branch, joined with AND or OR."""
+    """Combine the conditions of a branch with AND or OR."""
     return f"({(' AND ' if isinstance(node, And) else ' OR ').join(parts)})"
 
 
@@ -192,10 +192,10 @@ def _of_request(leaf: Leaf, parameters: Parameters, tables: Tables, caller: str)
 
 
 def check_stored(column: ColumnFacts, tables: Tables) -> None:
-    """Check that a table has the columns behind *column*.
+    """Check that the table has the columns that store *column*.
 
     Raises:
-        Unanswerable: The table lacks them.
+        Unanswerable: The table lacks such a column.
     """
     if column.name in _NOT_KEPT:
         raise Unanswerable(f"{column.name} cannot be filtered on here: {_NOT_KEPT[column.name]}")
@@ -207,11 +207,11 @@ def check_stored(column: ColumnFacts, tables: Tables) -> None:
 
 
 def _tag(leaf: Leaf, parameters: Parameters, tables: Tables, caller: str) -> str:
-    """A condition that selects the requests of tagged sessions."""
+    """Build a condition that selects the requests of tagged sessions."""
     if tables.tags is None:
         raise Unanswerable("session_tag cannot be filtered on here: there is no table of tags")
     tagged = f"SELECT entity_id FROM {tables.tags} WHERE {caller} AND entity_type = 'session' AND "
-    # GLOBAL, because each server of a Distributed table would otherwise look only at its own tags.
+    # Without GLOBAL, each server of a Distributed table would search only its own tags.
     before = f"{tables.session_id} GLOBAL IN ({tagged}"
     return _any_of_several(leaf, parameters, "tag", before, ")")
 
@@ -221,7 +221,7 @@ def _cost(leaf: Leaf, parameters: Parameters) -> str:
 
 
 def has_property(key: str, tables: Tables, parameters: Parameters) -> str:
-    """The condition that a request has a property."""
+    """Build the condition that a request has a property."""
     name = parameters.add("String", key)
     if tables.property_keys is None:
         return f"mapContains(properties, {name})"
@@ -229,7 +229,7 @@ def has_property(key: str, tables: Tables, parameters: Parameters) -> str:
 
 
 def property_value(key: str, tables: Tables, parameters: Parameters) -> str:
-    """The expression for a property of a request; ``''`` if the request does not have the property."""
+    """Build the expression for a property. Its value is ``''`` if the request does not have the property."""
     column = tables.property_columns.get(key)
     return f"properties[{parameters.add('String', key)}]" if column is None else column
 
@@ -252,7 +252,7 @@ def _uuid(leaf: Leaf, parameters: Parameters) -> str:
 
 
 def _flag(expression: str, leaf: Leaf, _parameters: Parameters) -> str:
-    """A condition on a boolean."""
+    """Build a condition on a boolean."""
     return f"{expression} = {'true' if leaf.value else 'false'}"
 
 
@@ -276,7 +276,7 @@ def _number(column: str, leaf: Leaf, parameters: Parameters) -> str:
 
 
 def _nanodollars(column: str, leaf: Leaf, parameters: Parameters) -> str:
-    """Compare a column in billionths with dollars, without rounding."""
+    """Compare a column in billionths of a dollar with a value in dollars, without rounding."""
     exact = Decimal(repr(leaf.value)).scaleb(_NANO)
     below = int(min(max(exact.to_integral_value(ROUND_FLOOR), Decimal(-1)), Decimal(2**64)))
     above = int(min(max(exact.to_integral_value(ROUND_CEILING), Decimal(-1)), Decimal(2**64)))
@@ -296,7 +296,7 @@ def _time(column: str, leaf: Leaf, parameters: Parameters) -> str:
 def _text(expression: str, leaf: Leaf, parameters: Parameters) -> str:
     operator, value = leaf.operator, str(leaf.value)
     if operator in ("equals", "not-equals"):
-        # In the API only these words test for a missing value; the service makes this SQL of them.
+        # In the API, only these words test for a missing value. The service compiles them to the same SQL.
         if value == SERVER_NULL and value in leaf.column.sentinels:
             return f"{expression} IS {'NOT ' if operator == 'not-equals' else ''}NULL"
         if value == SERVER_EMPTY and value in leaf.column.sentinels and operator == "equals":
@@ -309,7 +309,10 @@ def _text(expression: str, leaf: Leaf, parameters: Parameters) -> str:
 
 
 def _any_of_several(leaf: Leaf, parameters: Parameters, each: str, before: str, after: str) -> str:
-    """At least one value matches the operator; for a negative operator, no value matches its opposite."""
+    """Build the condition that at least one value matches.
+
+    For a negative operator, it is the condition that no value matches the opposite operator.
+    """
     positive = _POSITIVE.get(leaf.operator)
     inner = attrs.evolve(leaf, operator=positive) if positive else leaf
     value = str(leaf.value)
@@ -339,7 +342,7 @@ EXPRESSIONS: Final = {
     "cached": f"(cache_reference_id != toUUID('{UUID(int=0)}'))",
     "helicone-score-feedback": f"if(mapContains(scores, '{FEEDBACK}'), scores['{FEEDBACK}'] = 1, NULL)",
 }
-# The columns of the table behind a column of the API, if their names differ.
+# The columns of the table that store a column of the API, if the names differ.
 _STORED_IN: Final[dict[str, tuple[str, ...]]] = {
     "session_tag": (),
     "session_session_id": (),

@@ -1,4 +1,4 @@
-"""The engine: runs queries of either semantics as SQL, and makes metrics and lists of the results."""
+"""The engine: runs queries as SQL under either semantics, and converts the results to metrics and lists."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -18,7 +18,7 @@ from helicone_sessions.messages.metrics import SessionMetrics
 from helicone_sessions.messages.query import SessionMetricsQuery
 
 Semantics = Literal["contract", "helicone"]
-# Computes the metrics of a selection.
+# A function that computes the metrics of a selection.
 Strategy = Callable[[Driver, Selection, SessionMetricsQuery], Awaitable[SessionMetrics]]
 
 
@@ -28,15 +28,15 @@ class PageTooLarge(Exception):
 
 @attrs.frozen
 class Engine:
-    """Answers queries from tables.
+    """Answers queries from ClickHouse tables.
 
     Args:
-        driver: Runs the statements.
-        tables: The tables in its ClickHouse.
-        semantics: ``"contract"`` reads filters as the contract defines them, ``"helicone"`` as the
-            open-source server does.
+        driver: The driver that runs the statements.
+        tables: The tables to query.
+        semantics: How filters are interpreted: ``"contract"`` follows the API's contract, ``"helicone"``
+            follows the open-source server.
         include_unsessioned: Count the requests without a session id as one session, as the service does.
-        strategy: Computes the metrics.
+        strategy: The function that computes the metrics.
     """
 
     driver: Driver
@@ -53,21 +53,21 @@ class Engine:
         *,
         is_large: bool = False,
     ) -> SessionMetrics:
-        """The metrics of *query*.
+        """Compute the metrics of *query*.
 
         Args:
             query: The query.
             organization_id: The organisation whose requests are counted.
-            wire_filter: The filter as it was sent, for ``semantics="helicone"``, because ``query.filter``
-                does not keep the order of the conditions in a leaf. By default, the filter as the client
-                sends it.
-            is_large: Compile the filter on a thread, so that the loop stays responsive.
+            wire_filter: The filter as it was sent. Only ``semantics="helicone"`` needs it, because
+                ``query.filter`` does not preserve the order of the conditions in a leaf. By default, it is
+                the filter that the client would send.
+            is_large: Compile the filter on a thread, so that the event loop stays responsive.
 
         Raises:
-            Unanswerable: A condition cannot be evaluated.
-            Crash: The open-source server crashes on the filter (``semantics="helicone"``).
-            DriverError: ClickHouse rejected the statement or gave up.
-            FilterValueError: ``query.filter`` cannot be sent, and *wire_filter* is not given.
+            Unanswerable: The engine cannot evaluate a condition.
+            Crash: The open-source server would crash on the filter (``semantics="helicone"``).
+            DriverError: ClickHouse rejected the statement or did not finish it.
+            FilterValueError: *wire_filter* is not given, and ``query.filter`` cannot be sent.
         """
         arguments = (query, organization_id, wire_filter)
         if is_large:
@@ -77,23 +77,23 @@ class Engine:
         return await self.strategy(self.driver, selection, query)
 
     def listings(self, organization_id: UUID, wire_filter: WireFilter) -> ContractListings | ServiceListings:
-        """The listings of an organisation, under the engine's semantics.
+        """Return the listings of an organisation, under the engine's semantics.
 
         Args:
             organization_id: The organisation.
-            wire_filter: The filter as it was sent, for ``semantics="helicone"``.
+            wire_filter: The filter as it was sent. Only ``semantics="helicone"`` uses it.
         """
         if self.semantics == "contract":
             return ContractListings(self.tables, organization_id)
         return ServiceListings(self.tables, organization_id, wire_filter)
 
     async def answer_listing(self, listing: Listing) -> Any:
-        """The ``data`` of the response to a listing.
+        """Run a listing, and return the ``data`` of the response.
 
         Raises:
-            PageTooLarge: The bodies of its requests are too large for one response.
+            PageTooLarge: The bodies of the requests are too large for one response.
             Unanswerable: There are too many names.
-            DriverError: ClickHouse rejected the statement or gave up.
+            DriverError: ClickHouse rejected the statement or did not finish it.
         """
         if listing.size is not None:
             ((size,),) = (await self.driver.query(listing.size)).rows
@@ -104,15 +104,15 @@ class Engine:
         return listing.data((await self.driver.query(listing.statement)).rows)
 
     async def answer_grid(self, grid: GridQuery, organization_id: UUID) -> dict[str, Any]:
-        """The ``data`` of the response to *grid*, whose filters are read as the contract defines them.
+        """Run a grid query, and return the ``data`` of the response. Filters follow the API's contract.
 
         Args:
             grid: The query.
             organization_id: The organisation whose requests are counted.
 
         Raises:
-            Unanswerable: A condition cannot be evaluated, or a column has too many values.
-            DriverError: ClickHouse rejected a statement or gave up.
+            Unanswerable: The engine cannot evaluate a condition, or a column has too many values.
+            DriverError: ClickHouse rejected a statement or did not finish it.
         """
         return await answer_grid(
             self.driver, self.tables, organization_id, grid, include_unsessioned=self.include_unsessioned
@@ -121,16 +121,16 @@ class Engine:
     def overview(
         self, wanted: Bars | InBar, organization_id: UUID, wire_filter: WireFilter | None = None
     ) -> Listing:
-        """The totals and bars, or the sessions in a bar, of one organisation.
+        """Compile a query for the totals and bars of one organisation, or for the sessions in a bar.
 
         Args:
             wanted: The query.
             organization_id: The organisation.
-            wire_filter: The filter as it was sent, for ``semantics="helicone"``.
+            wire_filter: The filter as it was sent. Only ``semantics="helicone"`` uses it.
 
         Raises:
-            Unanswerable: A condition cannot be evaluated.
-            Crash: The open-source server crashes on the filter (``semantics="helicone"``).
+            Unanswerable: The engine cannot evaluate a condition.
+            Crash: The open-source server would crash on the filter (``semantics="helicone"``).
         """
         selection = self._selection(wanted.query, organization_id, wire_filter)
         if isinstance(wanted, Bars):

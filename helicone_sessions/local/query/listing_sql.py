@@ -1,10 +1,11 @@
-"""Lists and counts of sessions and requests, and names of sessions, under either semantics.
+"""Lists and counts sessions and requests, and lists session names, under either semantics.
 
-`ContractListings` reads queries as the contract defines them. Conditions on requests select the requests
-whose totals are listed. Conditions on whole sessions select sessions by all their requests that match the
-time, the name and the search of the query. Requests without a session id are in no list.
+`ContractListings` interprets queries according to the API's contract. Conditions on requests select the
+requests that are included in the totals. Conditions on whole sessions select sessions, based on all their
+requests that match the time range, the name and the search of the query. Requests without a session id are
+never listed.
 
-`ServiceListings` makes the lists as the open-source server does, with its limits and forms.
+`ServiceListings` produces the same lists as the open-source server, with the same limits and formats.
 """
 
 from collections.abc import Callable, Mapping
@@ -40,7 +41,7 @@ from helicone_sessions.messages.query import (
 )
 
 LARGEST_PAGE: Final = 16 * 1024 * 1024
-"""The bytes of all bodies in a page; the service times out on larger pages."""
+"""The maximum number of bytes of all bodies in a page. The service times out on larger pages."""
 _LARGEST_LIMIT: Final = 1000
 
 Rows = list[list[Any]]
@@ -53,7 +54,7 @@ _EXPRESSIONS: Final[Mapping[str, str]] = {
     "cost": f"cost / {NANO}",
     **{name: f"toString(toDateTime64({name}, 3, 'UTC'))" for name in _TIMES},
 }
-# Fields of a row whose names are not those of their columns, and columns that are not in it.
+# The fields whose names differ from the names of their columns, and the columns that are not part of a row.
 _RENAMED: Final = {
     "response_status": "status",
     "request_user_id": "user_id",
@@ -64,13 +65,13 @@ _RENAMED: Final = {
     "asset_ids": "assets",
 }
 _ABSENT: Final = ("organization_id", "status", "user_id", "latency", "assets")
-# The fields of a row, each with its column.
+# The column of each field of a row.
 _FIELDS: Final[Mapping[str, str]] = {
     **{name: name for name in REQUEST_COLUMNS if name not in _ABSENT},
     **_RENAMED,
 }
 
-# The columns of a group, and the functions that combine the columns of its parts.
+# The columns of a group, each with the function that combines the values of its parts.
 _TOTALS: Final = {
     "requests": "sum",
     "first": "min",
@@ -82,7 +83,7 @@ _TOTALS: Final = {
     "latencies": "sum",
     "users": "groupUniqArrayArray",
 }
-# In the order of the statements' columns.
+# The fields have the same order as the columns of the statements.
 _SESSION_FIELDS: Final = (
     "created_at",
     "latest_request_created_at",
@@ -116,12 +117,12 @@ _OF_GROUPS: Final = {
 
 @attrs.frozen
 class Listing:
-    """A statement, and a function that makes the ``data`` of the response from its rows.
+    """A statement, and a function that converts its rows to the ``data`` of the response.
 
     Args:
         statement: The statement.
-        data: Makes the ``data`` from the rows.
-        size: A statement for the bytes of the bodies in the rows, if they have bodies.
+        data: The function that converts the rows.
+        size: A statement that computes the size of all bodies in bytes, if the rows have bodies.
     """
 
     statement: Statement
@@ -132,14 +133,14 @@ class Listing:
 def _page_of_requests(
     query: RequestsQuery, where: str, parameters: Parameters, tables: Tables, *, empty_body: Any
 ) -> Listing:
-    """A page of requests in order of time, without duplicates.
+    """List a page of requests, sorted by time and without duplicates.
 
     Args:
-        query: The page.
-        where: The condition of the caller and the filter.
+        query: The query for the page.
+        where: The condition that selects the caller's matching requests.
         parameters: The values of the condition.
-        tables: The tables; fields of missing columns are null.
-        empty_body: The value for the body of a request without a body.
+        tables: The tables. If a column is missing, its field is null.
+        empty_body: The value that represents an empty body.
 
     Raises:
         Unanswerable: The page is too long.
@@ -152,7 +153,7 @@ def _page_of_requests(
 ORDER BY request_created_at {word}, request_id {word}
 LIMIT {parameters.add("UInt64", query.limit)} OFFSET {parameters.add("UInt64", query.offset)}"""
     names = [name for name in dict.fromkeys(_FIELDS.values()) if name in tables.columns]
-    # With a prefix, because ClickHouse prefers an alias to a column in ORDER BY.
+    # The aliases have a prefix, because ClickHouse prefers an alias over a column in ORDER BY.
     columns = ", ".join(f"{_EXPRESSIONS.get(name, name)} AS field_{name}" for name in names)
     sizes = " + ".join(f"length({name})" for name in _BODIES if name in names) or "0"
 
@@ -164,7 +165,7 @@ LIMIT {parameters.add("UInt64", query.limit)} OFFSET {parameters.add("UInt64", q
 
 
 def _number_of_requests(where: str, parameters: Parameters, tables: Tables) -> Listing:
-    """The number of requests that match a condition."""
+    """Count the requests that match a condition."""
     text = f"SELECT count() FROM {tables.requests} WHERE {where}"
     return Listing(Statement(text, parameters.values), lambda rows: rows[0][0])
 
@@ -188,7 +189,7 @@ def _request(stored: dict[str, Any], empty_body: Any) -> dict[str, Any]:
 
 
 def _parsed(text: str) -> Any:
-    """A body as in the service's responses: an object or a list as JSON, anything else as text."""
+    """Convert a body as the service does: JSON objects and arrays are parsed, anything else remains text."""
     try:
         value = decode(text.encode())
     except ValueError:
@@ -198,7 +199,7 @@ def _parsed(text: str) -> Any:
 
 @attrs.frozen
 class ContractListings:
-    """Makes the listings of one organisation.
+    """Compiles the listings of one organisation according to the API's contract.
 
     Args:
         tables: The tables.
@@ -209,10 +210,10 @@ class ContractListings:
     organization_id: UUID
 
     def sessions(self, query: SessionsQuery) -> Listing:
-        """A page of sessions, newest first.
+        """List a page of sessions, the newest first.
 
         Raises:
-            Unanswerable: A condition cannot be evaluated.
+            Unanswerable: The engine cannot evaluate a condition.
         """
         parameters = Parameters()
         shift = parameters.add("Int64", round(query.timezone_difference * 60))
@@ -228,10 +229,10 @@ FROM ({self._groups(query, parameters)}) ORDER BY first DESC, id, name LIMIT {li
         return Listing(Statement(text, parameters.values), _sessions)
 
     def session_count(self, query: SessionsQuery) -> Listing:
-        """The number of sessions and their averages; an id with two names counts as two.
+        """Count the sessions and compute their averages. A session id with two names is counted twice.
 
         Raises:
-            Unanswerable: A condition cannot be evaluated.
+            Unanswerable: The engine cannot evaluate a condition.
         """
         parameters = Parameters()
         text = f"""
@@ -240,10 +241,10 @@ FROM ({self._groups(query, parameters)})"""
         return Listing(Statement(text, parameters.values), lambda rows: _session_count(*rows[0]))
 
     def session_names(self, query: SessionMetricsQuery) -> Listing:
-        """The names of sessions, most recently used first.
+        """List the names of sessions, the most recently used first.
 
         Raises:
-            Unanswerable: A condition cannot be evaluated.
+            Unanswerable: The engine cannot evaluate a condition.
         """
         parameters = Parameters()
         groups = self._of_requests(query, query.filter, [], parameters)
@@ -254,26 +255,26 @@ FROM ({groups}) GROUP BY name ORDER BY max(latest) DESC, name LIMIT {_MOST_NAMES
         return Listing(Statement(text, parameters.values), _names)
 
     def requests(self, query: RequestsQuery) -> Listing:
-        """A page of requests, in order of time.
+        """List a page of requests, sorted by time.
 
         Raises:
-            Unanswerable: A condition cannot be evaluated, or the page is too long.
+            Unanswerable: The engine cannot evaluate a condition, or the page is too long.
         """
         parameters = Parameters()
         where = self._matching(query.filter, parameters)
         return _page_of_requests(query, where, parameters, self.tables, empty_body=None)
 
     def request_count(self, query: RequestCountQuery) -> Listing:
-        """The number of requests.
+        """Count the requests.
 
         Raises:
-            Unanswerable: A condition cannot be evaluated.
+            Unanswerable: The engine cannot evaluate a condition.
         """
         parameters = Parameters()
         return _number_of_requests(self._matching(query.filter, parameters), parameters, self.tables)
 
     def _matching(self, matching: Filter | None, parameters: Parameters) -> str:
-        """The condition on the caller, joined with a filter on requests."""
+        """Combine the condition on the caller with a filter on requests."""
         caller = caller_condition(self.organization_id, parameters)
         return f"{caller} AND {condition(matching, parameters, self.tables, caller).text}"
 
@@ -289,7 +290,7 @@ FROM ({groups}) GROUP BY name ORDER BY max(latest) DESC, name LIMIT {_MOST_NAMES
         conditions: list[str],
         parameters: Parameters,
     ) -> str:
-        """A statement for the matching requests, grouped by the id and the name of the session."""
+        """Build a statement that selects the matching requests, grouped by session id and session name."""
         tables = self.tables
         caller = caller_condition(self.organization_id, parameters)
         within = scope(query, tables, caller, parameters, include_unsessioned=False)
@@ -309,7 +310,7 @@ FROM {tables.requests} WHERE {where}
 GROUP BY {", ".join(keys)}"""
         if kept.on_sessions:
             parts = f"SELECT * FROM ({with_session_totals(parts, 'id')}) WHERE {kept.text}"
-        # Without marks, each part is already a group.
+        # If there are no marks, each part is already a group.
         total = "{function}(part_{name}) AS {name}" if kept.marks else "part_{name} AS {name}"
         columns = ", ".join(total.format(name=name, function=function) for name, function in _TOTALS.items())
         return f"SELECT id, name, {columns} FROM ({parts}){' GROUP BY id, name' if kept.marks else ''}"
@@ -320,7 +321,7 @@ def _users(tables: Tables) -> str:
 
 
 def _name_and_search(query: SessionsQuery, search: str, parameters: Parameters, tables: Tables) -> list[str]:
-    """The conditions on the name of *query* and on *search*, the pattern of its search."""
+    """Build the conditions for the name of *query* and for the search pattern *search*."""
     conditions = []
     if query.name:
         conditions.append(f"{tables.session_name} = {parameters.add('String', query.name)}")
@@ -335,7 +336,7 @@ def _sessions(rows: Rows) -> list[dict[str, Any]]:
 
 
 def _session_count(sessions: int, nanodollars: str, latency: float | None, requests: int) -> dict[str, Any]:
-    """The ``data`` of a count of sessions; all zeros without sessions."""
+    """Build the ``data`` for a count of sessions. If there are none, all values are zero."""
     dollars = int(nanodollars) / NANO
     each = sessions or 1
     return {
@@ -354,7 +355,7 @@ def _names(rows: Rows) -> list[dict[str, Any]]:
 
 
 def _name(name: str, first: str, last: str, latency: float | None, sessions: int) -> dict[str, Any]:
-    """The ``data`` of one name."""
+    """Build the ``data`` for one session name."""
     return {
         "name": name,
         "created_at": first,
@@ -367,7 +368,7 @@ def _name(name: str, first: str, last: str, latency: float | None, sessions: int
 
 @attrs.frozen
 class ServiceListings:
-    """Makes the listings of one organisation.
+    """Compiles the listings of one organisation as the open-source server does.
 
     Args:
         tables: The tables.
@@ -380,10 +381,10 @@ class ServiceListings:
     wire: WireFilter
 
     def sessions(self, query: SessionsQuery) -> Listing:
-        """A page of sessions, newest first.
+        """List a page of sessions, the newest first.
 
         Raises:
-            Crash: The server crashes on the filter.
+            Crash: The server would crash on the filter.
             Unanswerable: The query fails on the server.
         """
         parameters = Parameters()
@@ -397,11 +398,11 @@ ORDER BY created_at DESC, id, name LIMIT {limit} OFFSET {offset}"""
         return Listing(Statement(text, parameters.values), _sessions_of_service)
 
     def session_count(self, query: SessionsQuery) -> Listing:
-        """The number of sessions and their averages.
+        """Count the sessions and compute their averages.
 
         Raises:
-            Crash: The server crashes on the filter.
-            Unanswerable: The query fails on the server, as with conditions on whole sessions.
+            Crash: The server would crash on the filter.
+            Unanswerable: The query fails on the server, for example if it has conditions on whole sessions.
         """
         parameters = Parameters()
         text = f"""
@@ -410,10 +411,10 @@ FROM ({self._groups(query, parameters, _OF_KEYS)})"""
         return Listing(Statement(text, parameters.values), lambda rows: _session_count(*rows[0]))
 
     def session_names(self, query: SessionMetricsQuery) -> Listing:
-        """The names of the last 150 days, at most 50.
+        """List the session names of the last 150 days, at most 50.
 
         Raises:
-            Crash: The server crashes on the filter.
+            Crash: The server would crash on the filter.
             Unanswerable: The query fails on the server.
         """
         parameters = Parameters()
@@ -437,10 +438,10 @@ GROUP BY name LIMIT {MOST_NAMES}"""
         return Listing(Statement(text, parameters.values), _names_of_service)
 
     def requests(self, query: RequestsQuery) -> Listing:
-        """A page of requests, in order of time.
+        """List a page of requests, sorted by time.
 
         Raises:
-            Crash: The server crashes on the filter.
+            Crash: The server would crash on the filter.
             Unanswerable: The query fails on the server, or the page is too long.
         """
         parameters = Parameters()
@@ -448,10 +449,10 @@ GROUP BY name LIMIT {MOST_NAMES}"""
         return _page_of_requests(query, where, parameters, self.tables, empty_body=_PLACEHOLDER)
 
     def request_count(self, _query: RequestCountQuery) -> Listing:
-        """The number of requests.
+        """Count the requests.
 
         Raises:
-            Crash: The server crashes on the filter.
+            Crash: The server would crash on the filter.
             Unanswerable: The query fails on the server.
         """
         parameters = Parameters()
@@ -476,7 +477,7 @@ GROUP BY name LIMIT {MOST_NAMES}"""
                 ("avg", "latency"),
             )
         )
-        # Conditions refer to the table's columns, so the aggregates get their names only in the outer query.
+        # The conditions refer to columns of the table, so the aggregates are named only in the outer query.
         return f"""
 SELECT * FROM (
   SELECT *, sent AS prompt_tokens, received AS completion_tokens, sent + received AS total_tokens,
@@ -501,7 +502,7 @@ SELECT * FROM (
 
 
 def _sessions_of_service(rows: Rows) -> list[dict[str, Any]]:
-    """The sessions in the server's form: the number of requests is text, and null is 0."""
+    """Convert sessions to the server's format, in which the number of requests is text and null becomes 0."""
     return [
         {
             name: str(value) if name == "total_requests" else 0 if value is None else value

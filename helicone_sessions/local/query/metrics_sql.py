@@ -1,13 +1,13 @@
-"""The requests that a query selects, as SQL, and the statement that computes its metrics, or a whole grid.
+"""Compiles queries and grids to SQL statements that compute their metrics.
 
-The statement reads the table once and gives the same result on any number of threads. Each session becomes
-one row, the rows become three sorted arrays, and exact quantiles and ClickHouse's ``histogram(10)`` are
-computed from the arrays.
+The statement for a query reads the table once and returns the same result with any number of threads. It
+reduces each session to one row, and the rows to three sorted arrays. From the arrays, it computes exact
+quantiles and ClickHouse's ``histogram(10)``.
 
-The statement of a grid groups requests into *parts*: the requests of a session in the same periods that match
-the same segments. Each part counts in each of its cells, and the sessions of a cell become its metrics as in
-a single query. A condition on whole sessions covers the session's requests in the period, so it is evaluated
-after the parts are distributed over the periods.
+The statement for a grid groups requests into *parts*. A part contains the requests of a session that are in
+the same periods and match the same segments. It is counted in each of its cells, and the metrics of a cell
+are computed from its sessions as in a single query. A condition on whole sessions applies to the session's
+requests in one period, so it is evaluated after the parts are distributed over the periods.
 """
 
 import asyncio
@@ -52,16 +52,16 @@ from helicone_sessions.messages.metrics import (
 from helicone_sessions.messages.query import SessionMetricsQuery, TimeFilter
 
 NANO: Final = 1_000_000_000
-# The cost of a session may exceed the type of the column, whose sum would wrap around.
+# The cost of a session may exceed the range of the column's type, so that a plain sum would wrap around.
 COST: Final = "sum(toInt128(cost))"
-# The columns of a group, from the columns of its parts.
+# The columns of a group, computed from the columns of its parts.
 SUMS_OF_PARTS: Final = (
     "sum(part_requests) AS requests, min(part_first) AS first, max(part_latest) AS latest,"
     " sum(part_nanodollars) AS nanodollars"
 )
-# The figures of all sessions, in the order of `UNITS`.
+# The figures of all sessions, in the same order as `UNITS`.
 _FIGURES: Final = "[counts, durations, costs]"
-# A start and an end, in milliseconds since 1970, between which all requests are.
+# A time range that contains all requests, in milliseconds since 1970.
 _ALL_TIME: Final = (-2_208_988_800_000, 10_413_792_000_000)
 
 
@@ -71,9 +71,9 @@ class Selection:
 
     Args:
         tables: The tables.
-        scope: The condition on the caller's organisation, the time and the name.
+        scope: The condition on the caller's organisation, the time range and the name.
         condition: The condition of the filter.
-        parameters: The values of both.
+        parameters: The values of both conditions.
     """
 
     tables: Tables
@@ -82,19 +82,19 @@ class Selection:
     parameters: Parameters
 
     def groups(self) -> str:
-        """A statement for the selected requests grouped by the session (``id``) and its ``name``.
+        """Build a statement that groups the selected requests by the session (``id``) and its ``name``.
 
-        Its columns are ``id``, ``name``, ``requests``, ``first``, ``latest`` and ``nanodollars``.
+        The columns are ``id``, ``name``, ``requests``, ``first``, ``latest`` and ``nanodollars``.
         """
         return self._by_session() if self.condition.on_sessions else self._by_request()
 
     def sessions(self) -> str:
-        """A statement for the sessions of the selected requests, for conditions on requests only.
+        """Build a statement that selects the sessions. All conditions must be on requests.
 
-        Its columns are ``requests``, ``seconds``, ``nanodollars`` and, unless the tables record
-        it, ``several``: whether the session has several names.
+        The columns are ``requests``, ``seconds`` and ``nanodollars``. If the tables do not record whether a
+        session has several names, the column ``several`` does.
         """
-        # min and max of the names themselves take longer than all the rest.
+        # Hashes are faster: min and max of the names would take longer than everything else.
         name = f"cityHash64({self.tables.each_name})"
         is_known = self.tables.has_several_names is not None
         several = "" if is_known else f", min({name}) != max({name}) AS several"
@@ -112,12 +112,12 @@ SELECT {self.tables.session_key} AS id, {self.tables.name_key} AS name, count() 
 FROM {self.tables.requests} WHERE {self.scope} AND {self.condition.text} GROUP BY id, name"""
 
     def _by_session(self) -> str:
-        """The same statement for conditions on whole sessions.
+        """Build the statement of `groups` for a filter with conditions on whole sessions.
 
-        It also groups the requests by the results of the other conditions, computes the totals of each
-        session with a window, and keeps the groups that match the filter.
+        The statement also groups the requests by the results of the other conditions, computes the totals of
+        each session with a window function, and keeps the groups that match the filter.
         """
-        # One column for all marks, because ClickHouse takes seconds to plan for hundreds of keys.
+        # All marks are in one column, because ClickHouse takes seconds to plan with hundreds of keys.
         marks = f", [{', '.join(self.condition.marks)}] AS marks" if self.condition.marks else ""
         marked = ", marks" if self.condition.marks else ""
         parts = f"""
@@ -129,7 +129,7 @@ FROM ({with_session_totals(parts, "id")}) WHERE {self.condition.text} GROUP BY i
 
 
 def part_columns(tables: Tables) -> str:
-    """The columns of a part: the requests of a session with the same values of all other keys."""
+    """Build the columns of a part: the requests of a session that have the same values for all other keys."""
     prompt, completion = (
         f"ifNull(sum({column}), 0)" if column in tables.columns else "0"
         for column in ("prompt_tokens", "completion_tokens")
@@ -140,11 +140,11 @@ def part_columns(tables: Tables) -> str:
 
 
 def with_session_totals(parts: str, session: str) -> str:
-    """The parts with the totals of their sessions, the columns of conditions on whole sessions.
+    """Add the totals of the session to each part. Conditions on whole sessions use these columns.
 
     Args:
         parts: A statement with the columns of `part_columns`.
-        session: The columns that identify a session in it.
+        session: The columns of the statement that identify a session.
     """
     return f"""
 SELECT *, sum(part_requests) OVER session AS session_requests,
@@ -163,19 +163,19 @@ def select(
     wire: WireFilter | None = None,
     include_unsessioned: bool = True,
 ) -> Selection:
-    """The requests that *query* selects.
+    """Compile the conditions of *query* to a selection of requests.
 
     Args:
         query: The query.
         tables: The tables.
-        organization_id: The caller.
-        wire: The filter as it was sent, to read the query as the open-source server does; by default the
-            query is read as the contract defines it.
+        organization_id: The organisation of the caller.
+        wire: The filter as it was sent. If it is given, the query is interpreted as the open-source server
+            does. By default, it is interpreted according to the API's contract.
         include_unsessioned: Count the requests without a session id as one session, as the service does.
 
     Raises:
-        Crash: The open-source server crashes on the filter.
-        Unanswerable: A condition cannot be evaluated, or the query fails on the open-source server.
+        Crash: The open-source server would crash on the filter.
+        Unanswerable: The engine cannot evaluate a condition, or the query fails on the open-source server.
     """
     parameters = Parameters()
     caller = caller_condition(organization_id, parameters)
@@ -203,15 +203,15 @@ def scope(
     as_service: bool = False,
     include_unsessioned: bool = True,
 ) -> str:
-    """The condition on the caller, and on the time and the name of *query*.
+    """Build the condition on the caller, the time range and the name of *query*.
 
     Args:
         query: The query.
         tables: The tables.
         caller: The condition on the caller.
-        parameters: Takes the values.
-        as_service: Read the query as later versions of the open-source server do: times lose their fractions
-            of a second, and the name must be equal.
+        parameters: The parameters of the statement. The values of the query are added to them.
+        as_service: Interpret the query as later versions of the open-source server do. They truncate times
+            to whole seconds, and match the name exactly.
         include_unsessioned: Include the requests without a session id.
     """
     conditions = [caller]
@@ -234,22 +234,22 @@ def scope(
 
 
 def caller_condition(organization_id: UUID, parameters: Parameters) -> str:
-    """The condition that limits a table to the requests of an organisation."""
+    """Build the condition that restricts a table to the requests of an organisation."""
     return f"organization_id = {parameters.add('UUID', str(organization_id))}"
 
 
 def owned_by(organization_id: UUID, tables: Tables, caller: str) -> str:
-    """The condition that limits requests to those of the caller; ``1`` if all requests are."""
+    """Return the condition on the caller, or ``1`` if the tables have only the caller's requests."""
     return "1" if tables.only_organization == organization_id else caller
 
 
 class OneScan:
-    """Answers queries with one statement each.
+    """Answers each query with one statement.
 
-    The service counts the requests of a session by name. Nearly every session has one name, and grouping by
-    the session alone takes a third less time. Unless the tables record whether a session has several names,
-    the statement checks it. If one has, the statement runs again by name, and later queries group by name
-    immediately.
+    The service counts the requests of a session separately for each name. Nearly every session has one name,
+    and grouping by the session alone takes a third less time. If the tables do not record whether a session
+    has several names, the statement checks this. If a session has several, the statement is repeated with
+    grouping by name, and later queries group by name immediately.
     """
 
     def __init__(self) -> None:
@@ -258,10 +258,10 @@ class OneScan:
     async def answer(
         self, driver: Driver, selection: Selection, query: SessionMetricsQuery
     ) -> SessionMetrics:
-        """The metrics of the selected sessions.
+        """Compute the metrics of the selected sessions.
 
         Raises:
-            DriverError: ClickHouse rejected the statement or gave up.
+            DriverError: ClickHouse rejected the statement or did not finish it.
         """
         may_have_several = self._found_several_names or selection.tables.has_several_names
         if not (may_have_several or selection.condition.on_sessions):
@@ -275,13 +275,13 @@ class OneScan:
 
 
 def quantile_levels(query: SessionMetricsQuery) -> dict[str, float]:
-    """The quantiles at which the histograms end (``high``) and, if interquartile, start (``low``)."""
+    """Return the quantile at which the histograms end (``high``) and, if interquartile, start (``low``)."""
     high = query.cut.share
     return {"high": high} | ({"low": 1 - high} if query.cut.both_ends else {})
 
 
 def metrics_of(histograms: list[list[Any]], averages: list[float | None]) -> SessionMetrics:
-    """Make metrics of three histograms, each a list of bars, and three averages, in the order of `UNITS`."""
+    """Build metrics from three histograms (lists of bars) and three averages, in the order of `UNITS`."""
     named: dict[str, Any] = {
         name: Histogram(tuple(HistogramRow(*bar) for bar in bars), unit=unit)
         for (name, unit), bars in zip(UNITS.items(), histograms, strict=True)
@@ -290,13 +290,13 @@ def metrics_of(histograms: list[list[Any]], averages: list[float | None]) -> Ses
 
 
 def statement(selection: Selection, query: SessionMetricsQuery, *, by_name: bool) -> Statement:
-    """The statement for *query*.
+    """Build the statement for *query*.
 
     Args:
-        selection: The requests.
+        selection: The selected requests.
         query: The query.
-        by_name: Count requests by session and name, instead of by session alone. Without it, an additional
-            column shows whether a session has several names, unless the tables record it.
+        by_name: Count requests by session and name instead of by session alone. If this is false and the
+            tables do not record whether a session has several names, an additional column does.
     """
     several = "" if by_name or selection.tables.has_several_names is not None else ", max(several)"
     text = f"""
@@ -308,10 +308,10 @@ FROM ({_by_name(selection) if by_name else selection.sessions()})"""
 
 
 def sorted_figures(counts: str) -> str:
-    """The sorted figures of all sessions, as columns of the same type.
+    """Build columns for the sorted figures of all sessions, with the same type for all figures.
 
     Args:
-        counts: The counts of requests as an array.
+        counts: The SQL for the array of request counts.
     """
     return f"""arraySort(arrayMap(x -> toFloat64(x), {counts})) AS counts,
   arraySort(groupArray(toFloat64(seconds))) AS durations,
@@ -319,11 +319,11 @@ def sorted_figures(counts: str) -> str:
 
 
 def histograms(levels: Mapping[str, float]) -> str:
-    """The histograms of the sorted figures between the quantiles of `quantile_levels`, in one array."""
+    """Build an array with the histograms of the sorted figures, between the quantiles in *levels*."""
     inside = [f"x <= {_quantile(levels['high'])}"]
     if "low" in levels:
         inside.append(f"x >= {_quantile(levels['low'])}")
-    # One function over an array of arrays, because ClickHouse plans a millisecond longer for three functions.
+    # A single function over an array of arrays: with three functions, planning takes a millisecond longer.
     return (
         f"arrayMap(values -> arrayReduce('histogram(10)',"
         f" arrayFilter(x -> {' AND '.join(inside)}, values)), {_FIGURES})"
@@ -331,7 +331,7 @@ def histograms(levels: Mapping[str, float]) -> str:
 
 
 def largest(level: float) -> str:
-    """The largest of the sorted figures up to a quantile, in one array."""
+    """Build an array that contains, for each figure, the largest value up to a quantile."""
     return f"arrayMap(values -> arrayLast(x -> x <= {_quantile(level)}, values), {_FIGURES})"
 
 
@@ -354,18 +354,18 @@ async def answer_grid(
     *,
     include_unsessioned: bool = True,
 ) -> dict[str, Any]:
-    """The ``data`` of the response to a grid query.
+    """Run a grid query, and return the ``data`` of the response.
 
     Args:
-        driver: Runs the statements.
-        tables: The tables in its ClickHouse.
+        driver: The driver that runs the statements.
+        tables: The tables to query.
         organization_id: The organisation whose requests are counted.
         grid: The query.
         include_unsessioned: Count the requests without a session id as one session.
 
     Raises:
-        Unanswerable: A condition cannot be evaluated, or a column has too many values for segments.
-        DriverError: ClickHouse rejected a statement or gave up.
+        Unanswerable: The engine cannot evaluate a condition, or a column has too many values for segments.
+        DriverError: ClickHouse rejected a statement or did not finish it.
     """
 
     def sql() -> _GridSql:
@@ -377,7 +377,7 @@ async def answer_grid(
         segments = tuple(map(grid.segments.filter_of, values))
     else:
         segments = grid.segments
-    # On a thread, because compiling thousands of filters may take a second.
+    # This runs on a thread, because compiling thousands of filters may take a second.
     statement = await asyncio.to_thread(sql().cells, segments)
     (columns,) = (await driver.query(statement)).rows
     return {"values": values, "cells": _cells(columns, grid.quantiles)}
@@ -396,7 +396,7 @@ async def _values(driver: Driver, sql: "_GridSql", by: GroupBy) -> list[SegmentV
 
 
 def _cells(columns: list[list[Any]], quantiles: Sequence[PSize]) -> dict[str, Any]:
-    """The cells by column, as in the statement, because thousands of rows would be slow to parse."""
+    """Convert the result. The cells stay in columns, because parsing thousands of rows would be slow."""
     segments, periods, sessions, requests, nanodollars, *figures = columns
     bars, averages, *largest_ones = (figures[start : start + 3] for start in range(0, len(figures), 3))
     return {
@@ -413,7 +413,7 @@ def _cells(columns: list[list[Any]], quantiles: Sequence[PSize]) -> dict[str, An
 
 @attrs.define
 class _GridSql:
-    """Makes one statement of a grid. Segments and periods have numbers from 1; 0 is the total."""
+    """Compiles a grid to one statement. Segments and periods are numbered from 1, and 0 is the total."""
 
     tables: Tables
     organization_id: UUID
@@ -422,7 +422,7 @@ class _GridSql:
     parameters: Parameters = attrs.field(factory=Parameters)
 
     def values(self, by: GroupBy, most: int) -> Statement:
-        """The statement for at most *most* + 1 values of a column, the most expensive first."""
+        """Build the statement that selects up to *most* + 1 values of a column, the most expensive first."""
         column = COLUMNS[by.column]
         check_stored(column, self.tables)
         if by.key is not None:
@@ -443,7 +443,7 @@ ORDER BY nanodollars DESC, value LIMIT {by.top or most + 1}"""
         )
 
     def cells(self, segments: Sequence[Filter]) -> Statement:
-        """The statement for the cells that have sessions."""
+        """Build the statement that computes all cells with at least one session."""
         common, *conditions = self._compiled([self.grid.query.filter, *segments])
         of_requests = {n: each.text for n, each in enumerate(conditions, 1) if not each.on_sessions}
         of_sessions = {n: each.text for n, each in enumerate(conditions, 1) if each.on_sessions}
@@ -464,7 +464,7 @@ GROUP BY segment, period, id, name"""
         )
 
     def _figures(self, groups: str) -> str:
-        """The figures of the cells, as SQL, from their requests grouped by id and name of the session."""
+        """Build the SQL for the figures of the cells. *groups* selects their requests, grouped by session."""
         levels = {f"q{n}": Cut(level).share for n, level in enumerate(self.grid.quantiles)}
         quantiles = "".join(f", {largest(level)} AS {name}" for name, level in levels.items())
         columns = [
@@ -486,7 +486,7 @@ FROM ({groups}
 ) AS named GROUP BY segment, period, named.id) GROUP BY segment, period))"""
 
     def _compiled(self, filters: Sequence[Filter | None]) -> list[Condition]:
-        """Compile the filters; the last condition has the marks of all."""
+        """Compile the filters. The last condition contains the marks of all filters."""
         compiled: list[Condition] = []
         caller = self._caller()
         for each in filters:
@@ -501,13 +501,13 @@ FROM ({groups}
         time_filter: TimeFilter | None,
         keys: Mapping[str, str],
     ) -> tuple[str, str]:
-        """A statement for parts, and a condition that the parts must still match.
+        """Build a statement that selects parts, and a condition on parts that the caller must still apply.
 
         Args:
             common: The condition of the query.
             conditions: The conditions of the segments.
             time_filter: The time range of all parts.
-            keys: The keys that group requests besides the session, as SQL by name.
+            keys: Additional keys by which requests are grouped, as SQL by name.
         """
         query = attrs.evolve(self.grid.query, time_filter=time_filter)
         where = scope(
@@ -522,7 +522,7 @@ FROM ({groups}
         if common.on_sessions:
             kept = common.text
         elif any(each.on_sessions for each in conditions):
-            # The totals of a session include requests that do not match, so these must be kept for now.
+            # The totals of a session include requests that do not match, so these are kept for now.
             marks.append(f"ifNull({common.text}, 0)")
             kept = f"marks[{len(marks)}]"
         else:
@@ -539,7 +539,7 @@ FROM {self.tables.requests} WHERE {where} GROUP BY {", ".join(keys)}""",
         )
 
     def _periods(self) -> str:
-        """The numbers of the periods of a request, as SQL."""
+        """Build the SQL for the numbers of the periods that contain a request."""
         times: dict[int, TimeFilter | None] = dict(enumerate(self.grid.periods, 1))
         if self.grid.totals or not times:
             times[0] = self.grid.query.time_filter
@@ -552,14 +552,14 @@ FROM {self.tables.requests} WHERE {where} GROUP BY {", ".join(keys)}""",
   {self._array("UInt32", times)}, {starts}, {ends})"""
 
     def _matching(self, conditions: Mapping[int, str]) -> str:
-        """The numbers of the conditions that hold, as SQL."""
+        """Build the SQL for the numbers of the conditions that are true."""
         if not conditions:
             return "emptyArrayUInt32()"
         holds = ", ".join(f"ifNull({text}, 0)" for text in conditions.values())
         return f"arrayFilter((number, holds) -> holds, {self._array('UInt32', conditions)}, [{holds}])"
 
     def _covered(self) -> TimeFilter | None:
-        """The time range from the first cell to the last; None is all time."""
+        """The time range from the first cell to the last; None means all time."""
         grid = self.grid
         times = [*grid.periods, *([grid.query.time_filter] if grid.totals or not grid.periods else [])]
         known = [each for each in times if each is not None]

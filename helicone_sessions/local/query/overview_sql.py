@@ -1,7 +1,7 @@
-"""Exact totals and bars of a query, and the sessions in a bar; Helicone's API has neither.
+"""Computes exact totals and bars of a query, and lists the sessions in a bar.
 
-A session has the figures of its matching requests. Conditions on whole sessions look at all requests of a
-session instead, so a filter cannot select the sessions in a bar.
+Helicone's API offers neither. The figures of a session cover only its matching requests. Conditions on whole
+sessions cover all requests of a session, so a filter cannot select the sessions in a bar.
 
 ``POST /v1/session/metrics/bars`` takes::
 
@@ -11,19 +11,19 @@ session instead, so a filter cannot select the sessions in a bar.
       "edges": {"session_count": [1, 2, 4], "session_duration": [0, 60], "session_cost": [0, 0.1, 1]}
     }
 
-and counts the sessions below the first edge, between adjacent edges, and from the last edge on::
+and returns the number of sessions below the first edge, between adjacent edges, and from the last edge on::
 
     {"data": {"sessions": 4, "requests": 9, "dollars": 1.25, "unsessioned": 0, "first": 1793491200000,
               "latest": 1793577600000, "counts": {"session_count": [0, 2, 1, 1], …}}, "error": null}
 
-``POST /v1/session/metrics/sessions`` lists the sessions with a figure of at least ``start`` and below
+``POST /v1/session/metrics/sessions`` lists the sessions whose figure is at least ``start`` and less than
 ``end``::
 
     {"query": {…}, "unsessioned": true, "figure": "session_cost", "start": 0.1, "end": 1, "sort": "-dollars",
      "limit": 50}
 
-``unsessioned`` counts the requests without a session id as one session, with the id ``""``. Times are
-milliseconds since 1970.
+If ``unsessioned`` is true, the requests without a session id are counted as one session with the id ``""``.
+Times are in milliseconds since 1970.
 """
 
 import itertools
@@ -47,7 +47,7 @@ IN_BAR_PATH: Final = "v1/session/metrics/sessions"
 MOST_EDGES: Final = 100
 MOST_SESSIONS: Final = 1000
 
-# The columns of a listed session. Every column can sort the list.
+# The columns of a listed session. The list can be sorted by each of them.
 _COLUMNS: Final[Mapping[str, str]] = {
     "id": "id",
     "name": "names",
@@ -66,12 +66,12 @@ _FIGURES: Final[Mapping[str, str]] = {
 
 @attrs.frozen
 class Bars:
-    """The totals of all sessions of a query, and how many have a figure between two edges.
+    """A query for the totals of all sessions, and for the number of sessions between each pair of edges.
 
     Args:
-        query: The query; the cut of its histograms has no effect.
+        query: The query. The cut of its histograms is ignored.
         unsessioned: Count the requests without a session id as one session.
-        edges: Rising edges for figures of the metrics.
+        edges: The edges for each figure, in ascending order.
     """
 
     query: SessionMetricsQuery
@@ -81,17 +81,17 @@ class Bars:
 
 @attrs.frozen
 class InBar:
-    """The sessions of a query, or only the sessions in one bar.
+    """A query for the sessions in one bar, or for all sessions.
 
     Args:
-        query: The query; the cut of its histograms has no effect.
+        query: The query. The cut of its histograms is ignored.
         unsessioned: Count the requests without a session id as one session.
-        figure: The figure of the bar. Requests are counted by the id and the name of a session, as in the
-            metrics, and the other figures by its id.
-        start: The smallest value; None for no limit.
-        end: The first value above the bar; None for no limit.
-        sort: A column, with ``-`` for the largest first.
-        limit: The number of sessions.
+        figure: The figure of the bar. As in the metrics, requests are counted by session id and session name.
+            The other figures are computed by session id.
+        start: The lower limit, inclusive; None means no limit.
+        end: The upper limit, exclusive; None means no limit.
+        sort: The column to sort by. With a leading ``-``, the largest values come first.
+        limit: The maximum number of sessions.
     """
 
     query: SessionMetricsQuery
@@ -104,10 +104,10 @@ class InBar:
 
 
 def bars_from_wire(body: Any) -> Bars:
-    """The `Bars` of a request body.
+    """Parse a request body to `Bars`.
 
     Raises:
-        FilterError: The body has another form.
+        FilterError: The body does not have the expected form.
     """
     query = _checked(body, attrs.fields_dict(Bars))
     edges = body.get("edges", {})
@@ -129,13 +129,13 @@ def bars_from_wire(body: Any) -> Bars:
 
 
 def in_bar_from_wire(body: Any) -> InBar:
-    """The `InBar` of a request body.
+    """Parse a request body to `InBar`.
 
     Raises:
-        FilterError: The body has another form.
+        FilterError: The body does not have the expected form.
     """
     query = _checked(body, attrs.fields_dict(InBar))
-    # The values are of any type until they are checked.
+    # The values can have any type until they are checked.
     found: Any = InBar(**{**body, "query": query})
     if found.figure not in list(UNITS):
         raise _not_among("figure", UNITS, found.figure)
@@ -179,7 +179,7 @@ def _not_among(name: str, known: Mapping[str, str], value: Any) -> FilterValueEr
 
 
 def listing_of_bars(selection: Selection, bars: Bars) -> Listing:
-    """The totals and the bars of a selection."""
+    """Compile the query for the totals and the bars of a selection."""
     counts = {name: _counts(selection, name, edges) for name, edges in bars.edges.items()}
     kept = "1" if bars.unsessioned else "id != ''"
     text = f"""
@@ -210,16 +210,16 @@ FROM (SELECT *, {kept} AS kept FROM ({_sessions(selection)}))"""
 
 
 def _counts(selection: Selection, name: str, edges: Sequence[float]) -> str:
-    """The numbers of sessions by the number of edges that are not above them, as SQL."""
+    """Build the SQL that counts the sessions in each bar. A bar's index is the number of edges below it."""
     array = selection.parameters.add("Array(Float64)", f"[{','.join(repr(float(each)) for each in edges)}]")
     values = "by_name" if name == "session_count" else f"[{_FIGURES[name]}]"
     places = f"arrayMap(value -> arrayCount(edge -> edge <= value, {array}), {values})"
-    # One aggregate function for all bars: dozens of them would take longer to plan than to run.
+    # A single aggregate function counts all bars: dozens of functions would take longer to plan than to run.
     return f"sumMapIf({places}, arrayMap(value -> 1, {values}), kept)"
 
 
 def listing_in_bar(selection: Selection, wanted: InBar) -> Listing:
-    """The sessions of a selection that are in a bar."""
+    """Compile the query for the sessions of a selection that are in a bar."""
     figure = _FIGURES[wanted.figure]
     kept = [] if wanted.unsessioned else ["id != ''"]
     for sign, value in ((">=", wanted.start), ("<", wanted.end)):
@@ -237,7 +237,7 @@ ORDER BY {_COLUMNS[column]} {order}, id, names LIMIT {wanted.limit}"""
 
 
 def _sessions(selection: Selection, *, by_name: bool = False) -> str:
-    """A statement for sessions with their ids and names, instead of the hashes that other queries use."""
+    """Build a statement that selects sessions by id and name. Other statements use hashes instead."""
     tables = attrs.evolve(
         selection.tables,
         session_key=selection.tables.each_id,

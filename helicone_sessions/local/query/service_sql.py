@@ -1,8 +1,8 @@
 """Compiles a filter's JSON to the SQL condition of the open-source server.
 
-The condition has the same operators, types of constants and unquoted words as on that server, so that
-ClickHouse decides what matches and what fails. The limits of that server are checked here, because the engine
-allows larger statements.
+The condition uses the same operators, constant types and unquoted words as the server's condition. ClickHouse
+then decides which requests match and which queries fail, as it does there. The limits of that server are
+checked here, because the engine allows larger statements.
 """
 
 import math
@@ -39,13 +39,14 @@ from helicone_sessions.messages.converter import js_number
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND: Final = timedelta(seconds=1)
-# ClickHouse 26.9 reduces later times to it.
+# ClickHouse 26.9 reduces later times to this second.
 _LAST_SECOND: Final = (SERVER_END_OF_TIME - EPOCH) // _SECOND - 1
-# Of several columns in a leaf the server reads the first of these, or else the first column.
+# If a leaf has several columns, the server reads the first of these. If it has none of them, the server reads
+# the first column in the leaf.
 _READ_FIRST: Final = ("property_key", "properties", "search_properties", "scores", "cached", "cost")
-# For these columns the server binds more values than its condition on groups counts.
+# For these columns, the server binds more values than its condition on groups counts.
 _SHIFTING: Final = frozenset({"properties", "search_properties", "scores"})
-# The server's names of columns that have other names in the API.
+# The columns whose name on the server differs from the name in the API.
 _NAMES: Final[Mapping[str, str]] = {
     "assets": "asset_ids",
     "scores_column": "scores",
@@ -54,11 +55,11 @@ _NAMES: Final[Mapping[str, str]] = {
 
 
 class Crash(Exception):
-    """The server's code crashes, so that it responds with status 500 and without an envelope."""
+    """The server would crash, and respond with status 500 and without an envelope."""
 
 
 class _Sql(str):
-    """A compiled part of the condition, among nodes of the filter that are not compiled yet."""
+    """A compiled part of the condition, as opposed to a node of the filter that is not compiled yet."""
 
     __slots__ = ()
 
@@ -67,13 +68,13 @@ def service_condition(wire: WireFilter, parameters: Parameters, tables: Tables) 
     """Compile a filter to the condition of the open-source server.
 
     Args:
-        wire: The filter as it was sent, which follows the contract.
-        parameters: Takes the values.
+        wire: The filter as it was sent. It must follow the contract.
+        parameters: The parameters of the statement. The values of the filter are added to them.
         tables: The tables.
 
     Raises:
-        Crash: The server crashes on the filter.
-        Unanswerable: The query fails there because of its size, or there is no table of tags.
+        Crash: The server would crash on the filter.
+        Unanswerable: The query is too large for the server, or there is no table of tags.
     """
     conditions: list[tuple[ColumnFacts, Operator]] = []
 
@@ -88,16 +89,19 @@ def service_condition(wire: WireFilter, parameters: Parameters, tables: Tables) 
 
 
 def service_having(wire: WireFilter, parameters: Parameters, columns: Mapping[str, str]) -> str:
-    """Compile a filter to the open-source server's condition on groups; other conditions are true in it.
+    """Compile a filter to the open-source server's condition on groups.
+
+    In this condition, all conditions on requests are replaced by true.
 
     Args:
-        wire: The filter as it was sent, which follows the contract.
-        parameters: Takes the values.
-        columns: The SQL of the columns of sessions that the statement has.
+        wire: The filter as it was sent. It must follow the contract.
+        parameters: The parameters of the statement. The values of the filter are added to them.
+        columns: The SQL of the session columns in the statement, by name.
 
     Raises:
-        Crash: The server crashes on the filter.
-        Unanswerable: The query fails: it has no such column, or a condition on a map precedes the condition.
+        Crash: The server would crash on the filter.
+        Unanswerable: The query fails on the server, because the statement lacks the column, or because a
+            condition on a map comes before the condition.
     """
     is_shifted = False
 
@@ -116,7 +120,7 @@ def service_having(wire: WireFilter, parameters: Parameters, columns: Mapping[st
 
 
 def _joined(wire: WireFilter, leaf: Callable[[list["_Read"]], str]) -> str:
-    """The conditions of a filter, joined as in the filter; *leaf* compiles the columns of a leaf."""
+    """Combine the conditions as in the filter. The function *leaf* compiles the columns of a leaf."""
     parts: list[str] = []
     waiting: list[Any] = [wire]
     while waiting:
@@ -141,15 +145,15 @@ def _check_limits(wire: WireFilter, conditions: list[tuple[ColumnFacts, Operator
 
 
 def second(whole: int, parameters: Parameters) -> str:
-    """The SQL for a time in whole seconds since 1970."""
-    # Not a DateTime as on the server, because ClickHouse then skips partitions that end within its second.
+    """Build the SQL for a time, which is given in whole seconds since 1970."""
+    # With a DateTime, as on the server, ClickHouse would skip partitions that end within the same second.
     moment = parameters.add("Int64", min(max(whole, 0), _LAST_SECOND) * 1000)
     return f"fromUnixTimestamp64Milli({moment}, 'UTC')"
 
 
 @attrs.frozen
 class _Read:
-    """The one condition that the server reads in a table of a leaf."""
+    """The only condition that the server evaluates in one table of a leaf."""
 
     column: ColumnFacts
     key: str
@@ -158,7 +162,7 @@ class _Read:
 
     @classmethod
     def of(cls, columns: Mapping[str, Any]) -> "_Read":
-        """The condition that the server reads among *columns*.
+        """Select the condition that the server evaluates from *columns*.
 
         Raises:
             Crash: There is no condition.
@@ -170,7 +174,7 @@ class _Read:
         return cls(column, key, *_first(below))
 
     def sql(self, parameters: Parameters, tables: Tables) -> str:
-        """The condition as SQL."""
+        """Compile the condition to SQL."""
         match self.column.name:
             case "property_key":
                 return has_property(self.constant, tables, parameters)
@@ -181,9 +185,9 @@ class _Read:
                 return self._compared("key", parameters.add("String", self.constant))
             case "scores":
                 key = parameters.add("String", self.key)
-                # On the server, ClickHouse rejects every equality (code 170) because of an index over the
-                # values. The tables here have no such index, but ClickHouse rejects a comparison with this
-                # text.
+                # On the server, an index over the values makes ClickHouse reject every equality (code 170).
+                # The tables here have no such index, so the constant is replaced by a text that ClickHouse
+                # rejects as well.
                 constant = parameters.add("String", "" if self.operator == "equals" else self.constant)
                 return f"mapContains(scores, {key}) AND {self._compared(f'scores[{key}]', constant)}"
             case "cached":
@@ -194,7 +198,7 @@ class _Read:
         return self.compared(_NAMES.get(self.column.name, self.column.name), parameters)
 
     def compared(self, expression: str, parameters: Parameters) -> str:
-        """The condition on *expression* as SQL."""
+        """Compile the condition on *expression* to SQL."""
         return self._sentinel(expression) or self._compared(expression, self._bound(parameters))
 
     def _sentinel(self, expression: str) -> str | None:
@@ -210,10 +214,10 @@ class _Read:
     def _tagged(self, parameters: Parameters, tables: Tables) -> str:
         if tables.tags is None:
             raise Unanswerable("session_tag cannot be filtered on here: there is no table of tags")
-        # The server searches the tags of all organisations, and puts no % around the constant.
+        # The server searches the tags of all organisations, and does not put % around the constant.
         tag = f"tag {COMPARISONS[self.operator]} {self._bound(parameters)}"
         tagged = f"SELECT entity_id FROM {tables.tags} WHERE {tag} AND entity_type = 'session'"
-        # GLOBAL, because each server of a Distributed table would otherwise look only at its own tags.
+        # Without GLOBAL, each server of a Distributed table would search only its own tags.
         return f"{tables.session_id} GLOBAL IN ({tagged})"
 
     def _compared(self, expression: str, constant: str) -> str:
@@ -222,7 +226,7 @@ class _Read:
         return f"{expression} {COMPARISONS[self.operator]} {constant}"
 
     def _bound(self, parameters: Parameters) -> str:
-        """The constant as a parameter, or unquoted if it is a special word of the server."""
+        """Compile the constant to a parameter, or to an unquoted word if the server treats it specially."""
         match self.column.kind:
             case Kind.NUMBER:
                 return self._number(parameters)
@@ -241,13 +245,13 @@ class _Read:
             value *= self.column.server_scale
             value = float(math.floor(value)) if math.isfinite(value) else value
         if value.is_integer():
-            # As text, as on the server: ClickHouse wraps larger values around, and rejects an exponent.
+            # The value is text, as on the server: ClickHouse wraps larger values and rejects exponents.
             return parameters.add("Int32", js_number(value))
         return parameters.add("Float64", repr(value))
 
 
 def moment_of(text: str) -> datetime:
-    """Parse an ISO 8601 time; without a zone it is UTC, the server's zone.
+    """Parse an ISO 8601 time. A time without a zone is in UTC, the server's time zone.
 
     Raises:
         ValueError: The text is not a time.

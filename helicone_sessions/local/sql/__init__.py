@@ -1,4 +1,4 @@
-"""`Store`, which runs read-only SQL on a store on disk, in a confined process."""
+"""`Store`: runs read-only SQL on a store on disk, in a confined process."""
 
 import asyncio
 import json
@@ -22,12 +22,12 @@ from helicone_sessions.messages.tabular import Row, Tabular, json_text
 
 _WORKER: Final = "helicone_sessions.local.sql.worker"
 DEFAULT_LIMITS: Final = Limits(seconds=60.0, memory=1024**3, threads=2)
-# Seconds after the timeout of a statement at which its process is killed.
+# The process is killed this many seconds after the timeout of its statement.
 _GRACE: Final = 2.0
-# The dynamic loader needs them; the process gets no other variables of the environment.
+# The dynamic loader needs these environment variables. The process gets no others.
 _KEPT_VARIABLES: Final = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
-# ClickHouse's error codes for exceeded limits, with the field of `Limits` and its unit.
+# ClickHouse's error codes for exceeded limits, each with the field of `Limits` and the unit of the limit.
 _TIMEOUT_EXCEEDED: Final = 159
 _LIMITS: Final[Mapping[int, tuple[str, str]]] = {
     _TIMEOUT_EXCEEDED: ("seconds", "s"),
@@ -44,13 +44,13 @@ _LARGEST: Final = 2**63 - 1
 
 @attrs.frozen(eq=False)
 class SqlResult(Tabular):
-    """The rows that a statement selects.
+    """The rows selected by a statement.
 
     Args:
-        columns: The columns in their order, with their ClickHouse types.
-        values: The values of each row. Times are aware datetimes, arrays are lists, maps are dicts, and other
-            values are as in JSON.
-        is_cut: Whether the statement selects more rows than ``limit``; the result has only the first.
+        columns: The ClickHouse type of each column by name, in the order of the statement.
+        values: The values of each row. Times are aware datetimes, arrays are lists, maps are dicts, and all
+            other values have the types that JSON gives them.
+        is_cut: Whether rows are missing because the statement selects more than ``limit``.
 
     >>> SqlResult({"model": "String", "n": "UInt64"}, (("o3", 5),), is_cut=False).to_rows()
     [{'model': 'o3', 'n': 5}]
@@ -62,7 +62,7 @@ class SqlResult(Tabular):
 
     @property
     def column_types(self) -> dict[str, type]:  # type: ignore[override] # likewise
-        """The columns that are `float`, `int` or `datetime` in frames; other columns are text."""
+        """The columns that become `float`, `int` or `datetime` in frames. All other columns become text."""
         values = zip(*self.values, strict=True) if self.values else [()] * len(self.columns)
         kinds = {
             name: _column_type(type_, each)
@@ -71,11 +71,11 @@ class SqlResult(Tabular):
         return {name: kind for name, kind in kinds.items() if kind is not None}
 
     def to_rows(self) -> list[Row]:
-        """The rows as dicts, under the names of the columns."""
+        """Return the rows as dicts with the column names as keys."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.values]
 
     def to_json(self) -> str:
-        """The rows as a JSON array of objects; times are ISO 8601.
+        """Return the rows as a JSON array of objects, with times in ISO 8601.
 
         >>> SqlResult({"n": "UInt64"}, ((5,),), is_cut=False).to_json()
         '[{"n": 5}]'
@@ -89,14 +89,14 @@ class SqlResult(Tabular):
 class Store:
     """Runs read-only SQL on a store on disk.
 
-    Statements run one at a time in a separate process, which can read the tables of the store and nothing
-    else: no other files, no network, no writes. While a store is open, no other process can use it.
+    Statements run one at a time in a separate process. This process can read the tables of the store, but it
+    cannot write, read other files, or use the network. While a store is open, no other process can use it.
 
     Args:
-        path: The directory of the store, filled by `LocalServer` or `sync`.
-        limits: The limits of a statement: by default 60 seconds, 1 GiB of memory and 2 threads.
-        unconfined: Open the store even without Landlock (Linux 5.13 or later). A statement can then read your
-            user's files.
+        path: The directory of the store. `LocalServer` and `sync` create stores.
+        limits: The limits for each statement. By default, they are 60 seconds, 1 GiB of memory and 2 threads.
+        unconfined: Open the store even if the system lacks Landlock (Linux 5.13 or later). Statements can
+            then read every file that your user can read.
 
     Raises:
         ConfigurationError: The path is not a directory.
@@ -141,8 +141,8 @@ class Store:
         """Open the store.
 
         Raises:
-            ConfigurationError: Another process has the store open, it is damaged or has the layout of another
-                version, or this system cannot confine the process.
+            ConfigurationError: Another process is using the store, the store is damaged or was written by an
+                incompatible version, or this system cannot confine the process.
         """
         self._process = await self._started()
         self._is_open = True
@@ -161,9 +161,9 @@ class Store:
         """Run one SELECT.
 
         Args:
-            text: The statement, in ClickHouse's SQL. The table is ``requests``; it has the columns of
-                filters, with ``cost`` in dollars.
-            limit: The largest number of rows to return; None for all, up to 256 MB.
+            text: The statement, in ClickHouse's SQL dialect. The table is ``requests``. Its columns have the
+                same names as in filters, and ``cost`` is in dollars.
+            limit: The maximum number of rows to return. None returns all rows, up to 256 MB.
 
         Raises:
             ConfigurationError: ClickHouse rejects the statement, it exceeds a limit, or the store is closed.
@@ -222,7 +222,7 @@ class Store:
             await self._stop()
             raise self._rejected("", _TIMEOUT_EXCEEDED) from None
         except BaseException:
-            # Otherwise the rest of its output would be the response to the next statement.
+            # Otherwise the rest of the output would be read as the response to the next statement.
             await self._stop()
             raise
 
@@ -239,7 +239,7 @@ class Store:
                 problem=f"is {getattr(self._limits, name)} {unit}, and the statement needs more",
                 remedy="Select fewer rows, for example from a shorter time range, or increase the limit",
             )
-        # Not as `problem`, in which names in backticks are arguments.
+        # This is not passed as `problem`, where names in backticks would be rendered as arguments.
         return ConfigurationError(f"ClickHouse rejects the statement: {problem}")
 
 
@@ -290,7 +290,7 @@ def _decoded(body: bytes, limit: int | None) -> SqlResult:
 
 
 def _column_type(type_: str, values: Sequence[Any]) -> type | None:
-    """The type of a column in frames; None is text.
+    """Return the type of a column in frames; None means text.
 
     >>> _column_type("UInt64", [1, 2]), _column_type("Nullable(Int64)", [1]), _column_type("String", [])
     (<class 'int'>, <class 'float'>, None)
@@ -299,7 +299,7 @@ def _column_type(type_: str, values: Sequence[Any]) -> type | None:
     if _WHOLE.fullmatch(plain):
         if "Nullable(" in type_:
             return float
-        # Frames have no larger integers, for example hashes.
+        # Frames cannot hold larger integers, such as hashes.
         return int if max(values, default=0) <= _LARGEST else None
     if _FRACTIONAL.fullmatch(plain):
         return float
@@ -307,7 +307,7 @@ def _column_type(type_: str, values: Sequence[Any]) -> type | None:
 
 
 def _converted(type_: str, values: list[Any]) -> list[Any]:
-    """Convert the values of a column from JSON: times become datetimes in the zone of the column.
+    """Convert the JSON values of a column. Times become datetimes in the time zone of the column.
 
     >>> _converted("DateTime64(3, 'Europe/Berlin')", ["2026-11-01T12:00:00.500Z"])[0].isoformat()
     '2026-11-01T13:00:00.500000+01:00'

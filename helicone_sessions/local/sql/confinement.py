@@ -1,8 +1,8 @@
 """Permanently denies a Linux process access to files and to the network.
 
-Landlock denies files, and a filter of system calls (seccomp) denies sockets. Both apply to the thread that
-sets them and to threads that it starts. Landlock alone is not enough for sockets: it restricts TCP only on
-newer kernels, and never DNS.
+Landlock blocks access to files, and a system call filter (seccomp) blocks new sockets. Both apply to the
+thread that sets them up and to all threads that it starts later. Landlock alone cannot block the network: it
+restricts TCP only on newer kernels, and it never restricts DNS.
 """
 
 import ctypes
@@ -13,14 +13,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-# These system calls have the same numbers on all architectures of chDB.
+# These system calls have the same numbers on all architectures that chDB supports.
 _CREATE_RULESET: Final = 444
 _ADD_RULE: Final = 445
 _RESTRICT_SELF: Final = 446
 _IO_URING_SETUP: Final = 425
-# For each architecture its number, and the number of the system call `socket`.
+# The number of each architecture, and the number of its `socket` system call.
 _ARCHITECTURES: Final = {"x86_64": (0xC000003E, 41), "aarch64": (0xC00000B7, 198)}
-# On x86-64, a second table of system calls starts at this number.
+# On x86-64, a second system call table starts at this number.
 _OTHER_TABLE: Final = 0x40000000
 
 _GET_VERSION: Final = 1
@@ -29,14 +29,14 @@ _WRITE_FILE: Final = 1 << 1
 _READ_FILE: Final = 1 << 2
 _READ_DIRECTORY: Final = 1 << 3
 _TRUNCATE: Final = 1 << 14
-# The number of kinds of file access in each version of Landlock.
+# The number of file access rights in each version of Landlock.
 _KINDS_OF_ACCESS: Final = {1: 13, 2: 14, 3: 15, 4: 15}
 _KINDS_SINCE_5: Final = 16
 
 _SET_NO_NEW_PRIVILEGES: Final = 38
 _SET_SECCOMP: Final = 22
 _MODE_FILTER: Final = 2
-# The instructions and results of a filter.
+# The instructions and return values of a seccomp filter.
 _LOAD: Final = 0x20
 _JUMP_IF_EQUAL: Final = 0x15
 _JUMP_IF_AT_LEAST: Final = 0x35
@@ -50,14 +50,14 @@ _library: Final = ctypes.CDLL(None, use_errno=True)
 
 
 def confine(*, readable: Iterable[Path], writable: Iterable[Path]) -> bool:
-    """Deny this thread, and threads that it starts, all other files and all new sockets.
+    """Restrict this thread, and the threads that it starts, to the given files, and deny new sockets.
 
     Args:
-        readable: The directories that can still be read.
-        writable: The files that can still be written.
+        readable: The directories that remain readable.
+        writable: The files that remain writable.
 
     Returns:
-        Whether the system supports it: Linux with Landlock, on x86-64 or ARM64.
+        Whether the system supports this. It requires Linux with Landlock, on x86-64 or ARM64.
 
     Raises:
         OSError: A path is missing, or a system call fails.
@@ -92,7 +92,7 @@ def _allow(ruleset: int, path: Path, accesses: int) -> None:
 
 def _deny_sockets() -> None:
     architecture, socket = _ARCHITECTURES[platform.machine()]
-    # A jump skips the number of instructions in its second field if true, in its third field if false.
+    # A jump has two offsets: the number of instructions to skip if the test is true, and if it is false.
     instructions = [
         (_LOAD, 0, 0, _AT_ARCHITECTURE),
         (_JUMP_IF_EQUAL, 0, 4, architecture),

@@ -1,9 +1,9 @@
 """The process that runs users' statements: ``python -m helicone_sessions.local.sql.worker STORE MEMORY``.
 
-First it opens the store with write access, which completes a load that was killed. Then it starts itself
-again, because Landlock does not confine threads that are already running, and opens the store as a read-only
-user. A request is a line of JSON on standard input. A response is a line with its kind and length, then
-JSON.
+The process first opens the store with write access, to complete a load that was interrupted. It then
+restarts itself, because Landlock does not confine threads that are already running, and opens the store as a
+read-only user. Each request is a line of JSON on standard input. Each response is a line with a kind and a
+length, followed by a JSON document of that length.
 """
 
 import asyncio
@@ -20,14 +20,8 @@ from typing import Any, BinaryIO, Final
 
 from helicone_sessions.errors import ConfigurationError
 from helicone_sessions.local.dataset import opened_store
-from helicone_sessions.local.drivers.chdb_process import (
-    LOCK_FILE,
-    Connection,
-    Hold,
-    StoreInUse,
-    hold,
-    load_chdb,
-)
+from helicone_sessions.local.drivers.chdb_process import Connection, Hold, hold, load_chdb
+from helicone_sessions.local.drivers.directory_lock import ENGINE_LOCK, LOCK_FILE, StoreInUse
 from helicone_sessions.local.sql.confinement import confine
 from helicone_sessions.local.storage.fields import REQUEST_COLUMNS
 from helicone_sessions.local.storage.table import OWN_DATABASE, REQUESTS_TABLE
@@ -35,11 +29,10 @@ from helicone_sessions.masking import masked_text
 
 _MODULE: Final = "helicone_sessions.local.sql.worker"
 _HERE: Final = Path(__file__).parent
-_ENGINE_LOCK: Final = "status"
-# The process writes only the lock file and the file with its number.
+# The process writes only two files: the lock, and the file with its process id.
 _LARGEST_FILE: Final = 1024 * 1024
-# ClickHouse limits the memory of a statement; this is for memory that it does not count. chDB also reserves
-# about 2 GiB of addresses that it does not use.
+# The address space beyond the limit for statements, which ClickHouse enforces. It covers memory that
+# ClickHouse does not count, and about 2 GiB of addresses that chDB reserves but does not use.
 _SPARE_ADDRESSES: Final = 6 * 1024**3
 _LARGEST_RESULT: Final = 256 * 1024 * 1024
 _LONGEST_ERROR: Final = 400
@@ -54,9 +47,9 @@ _REQUESTS: Final = f"SELECT {_COLUMNS} FROM {OWN_DATABASE}.{REQUESTS_TABLE}"
 
 
 def main(path: str, memory: str, step: str = "complete") -> None:
-    """Serve statements on the store in *path* until standard input ends."""
+    """Run statements on the store in *path* until standard input is closed."""
     output = os.fdopen(os.dup(1), "wb")
-    # Only responses go to the original standard output.
+    # The original standard output carries only responses.
     os.dup2(2, 1)
     # chDB reads config.xml in the working directory.
     os.chdir(_HERE)
@@ -90,7 +83,7 @@ async def _complete(path: str) -> None:
 
 def _opened(directory: Path, memory: int | None) -> tuple[Hold, bool]:
     connect = load_chdb()
-    written = [directory / LOCK_FILE, directory / _ENGINE_LOCK]
+    written = [directory / LOCK_FILE, directory / ENGINE_LOCK]
     for file in written:
         file.touch()
     # chDB imports further modules when it connects.
@@ -104,7 +97,7 @@ def _opened(directory: Path, memory: int | None) -> tuple[Hold, bool]:
 
 
 def _requests() -> Any:
-    """The requests; the process exits when standard input ends, even during a statement."""
+    """Yield the requests. When standard input is closed, the process exits, even during a statement."""
     waiting: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def read() -> None:
@@ -118,10 +111,10 @@ def _requests() -> Any:
 
 
 def _answer(held: Hold, request: dict[str, Any]) -> tuple[str, bytes]:
-    # After an error, a connection may return rows of the failed statement to the next statement.
+    # After an error, a connection may return rows of the failed statement in the next result.
     connection = held.connect()
     try:
-        # The default database would read an unknown table from a file of that name.
+        # In the default database, an unknown table name would be read as a file name.
         connection.query(f"USE {OWN_DATABASE}")
         settings = {"max_result_bytes": _LARGEST_RESULT, **request["settings"], "readonly": 1}
         listed = ", ".join(f"{name} = {value}" for name, value in settings.items())
@@ -134,8 +127,8 @@ def _answer(held: Hold, request: dict[str, Any]) -> tuple[str, bytes]:
 
 
 def _selected(connection: Connection, text: str, limit: int | None) -> bytes:
-    # A text that ClickHouse parses as one statement cannot close the parentheses around it, and inside
-    # parentheses its grammar allows only SELECT, without FORMAT and INTO OUTFILE.
+    # A text that ClickHouse parses as a single statement cannot close the parentheses around it. Inside
+    # parentheses, ClickHouse's grammar allows only SELECT, without FORMAT and INTO OUTFILE.
     parsed = connection.query(
         "SELECT formatQuery(unhex({text:String}))", "JSONCompact", params={"text": text.encode().hex()}
     )
@@ -156,7 +149,7 @@ def _code(error: Exception) -> int | None:
 
 
 def _shortened(text: str) -> str:
-    # Of several nested errors the innermost is the cause; the scope repeats the statement.
+    # The innermost of several nested errors is the cause. The scope would repeat the statement.
     cause = text.rpartition("Exception: ")[2] if "Exception: " in text else text
     for tail in (": In scope ", " In scope ", ". Expected one of", ", Stack trace", " (version "):
         cause = cause.partition(tail)[0]

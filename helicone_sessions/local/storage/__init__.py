@@ -1,1 +1,1 @@
-"""The store: from users' rows to the engine's tables."""
+"""The store: loads users' rows into the engine's tables."""

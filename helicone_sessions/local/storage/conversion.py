@@ -1,8 +1,8 @@
-"""Converts blocks of files into rows of the table, in SQL.
+"""Converts blocks of files to rows of the table, in SQL.
 
-ClickHouse reads a block as one column for each field, converts and checks the values, and accepts only rows
-that `value_parsers` would certainly read in the same way. Python reads all other rows and makes the error
-messages. Each condition here is therefore narrower than the rule in Python, never wider.
+ClickHouse reads a block as one column per field, and converts and checks the values. It accepts a row only if
+`value_parsers` would certainly read the same values. All other rows are read by Python, which also creates
+the error messages. So each condition in this module may be narrower than the rule in Python, but never wider.
 """
 
 from collections import Counter
@@ -30,23 +30,23 @@ from helicone_sessions.local.storage.fields import (
 from helicone_sessions.local.storage.readers import ArrowRows, Block, CsvLines, CsvRows, JsonLines
 from helicone_sessions.local.storage.value_parsers import EXACT_NANO, PLACEHOLDER, ROUNDING_ERROR
 
-# One thread reads a block in order, because its rows are numbered; several blocks are read at once. The
-# settings for CSV turn off everything that Python's module does not do.
+# Each block is read in order by one thread, because its rows are numbered. Several blocks are read at once.
+# The CSV settings turn off all features that Python's csv module does not have.
 SETTINGS: Final = (
     "max_threads = 1, max_insert_threads = 1, max_parsing_threads = 1, input_format_parallel_parsing = 0,"
     " precise_float_parsing = 1, format_csv_allow_single_quotes = 0, input_format_csv_trim_whitespaces = 0,"
     " input_format_csv_detect_header = 0, input_format_csv_empty_as_default = 0,"
     " input_format_csv_allow_variable_number_of_columns = 0,"
-    # The columns of so many rows fit into the processor's cache.
+    # The columns of this many rows fit into the processor's cache.
     " max_block_size = 8192,"
-    # Working out which rows need an expression takes longer than the expression.
+    # Determining which rows need an expression takes longer than evaluating the expression.
     " short_circuit_function_evaluation = 'disable',"
-    # Compiling the expressions takes longer than evaluating them for a few hundred thousand rows.
+    # For a few hundred thousand rows, compiling the expressions takes longer than evaluating them.
     " compile_expressions = 0"
 )
 
 _UUID: Final = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
-# The only group is the time without its zone.
+# The group matches the time without the zone.
 _MOMENT: Final = (
     r"^(\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])"
     r"[T ](?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,9})?)"
@@ -56,11 +56,11 @@ _WHOLE: Final = r"^-?\d{1,18}(\.0+)?$"
 _COUNT: Final = r"^\d{1,18}(\.0+)?$"
 _MILLISECONDS: Final = r"^(\d{1,18}|\d{1,11}\.\d{1,4})$"
 _DOLLARS: Final = r"^\d{1,12}(\.\d{1,40})?(e-\d{1,2})?$"
-# An object, a list, or a number that Python and ClickHouse may write differently.
+# Matches an object, a list, or a number that Python and ClickHouse may format differently.
 _NOT_PLAIN_TEXT: Final = r"^(\s*[\[{]|-0|-?\d{19,}$|-?\d+(\.\d+)?[eE][-+]?\d+$)"
-# The same among the values of an object.
+# Matches if an object contains such a value.
 _NOT_PLAIN_VALUES: Final = r'"\s*:\s*([\[{]|-0|-?\d{19,}|-?\d+(\.\d+)?[eE])'
-# Texts of numbers have at most 18 digits, too.
+# Numbers in texts are also limited to 18 digits.
 _CERTAIN_WHOLE: Final = 10**18
 _NUMBERS: Final = (Form.MILLISECONDS, Form.COUNT, Form.STATUS, Form.DOLLARS)
 _ZERO_ID: Final = "00000000-0000-0000-0000-000000000000"
@@ -68,7 +68,7 @@ _ZERO_ID: Final = "00000000-0000-0000-0000-000000000000"
 
 @attrs.frozen
 class Converted:
-    """An expression for a column, and the condition under which Python certainly reads the same value."""
+    """The expression for a column, and the condition under which Python certainly reads the same value."""
 
     value: str
     is_certain: str = "1"
@@ -76,15 +76,15 @@ class Converted:
 
 @attrs.frozen
 class BlockPart:
-    """The rows of a block from an index on, which ClickHouse reads.
+    """The part of a block that ClickHouse reads: the rows from an index to the end.
 
     Args:
         block: The block.
         start: The index of the first row to insert.
         version: The version of the row at index 0.
         organizations: The organisations that rows may name.
-        options: How to read the values.
-        more_names: Further columns that the rows may have.
+        options: The options for reading the values.
+        more_names: Additional columns that the rows may have.
     """
 
     block: Block
@@ -96,15 +96,15 @@ class BlockPart:
 
 
 def convert(part: BlockPart, path: str, table: str) -> str | None:
-    """Write a block to a file, and return the statement that inserts the rows of that file into *table*.
+    """Write a block to a file, and build a statement that inserts the rows of the file into *table*.
 
     Args:
         part: The rows.
-        path: The file, whose content is replaced.
+        path: The file. Its content is replaced.
         table: The table.
 
     Returns:
-        The statement; None if only Python can read the block.
+        The statement, or None if only Python can read the block.
     """
     source = _source(part.block, path, part.more_names, part.options)
     if source is None:
@@ -130,16 +130,16 @@ def convert(part: BlockPart, path: str, table: str) -> str | None:
 
 @attrs.frozen
 class _Source:
-    """A block as columns; the index of a row is ``n``.
+    """A block of rows, as a subquery. Its column ``n`` is the index of the row.
 
     Args:
         select: The subquery.
-        texts: For each column of the block, an expression; its type is Nullable(String) unless `types` has
-            another.
+        texts: The expression for each column of the block. Its type is Nullable(String), unless `types`
+            contains another type.
         identity: The expression for the identity of a row, or None if there is none.
         is_certain: The condition under which ClickHouse and Python see the same values.
-        doubles_quotes: Whether the quotes of objects may be doubled once more than necessary.
-        bodies: For columns whose text may be that of an object, the condition under which it is not.
+        doubles_quotes: Whether the quotes in objects may be doubled once more than necessary.
+        bodies: For columns whose text may represent an object, the condition under which it does not.
         types: The types of expressions that are not text.
     """
 
@@ -153,7 +153,7 @@ class _Source:
 
 
 class _Typed(StrEnum):
-    """ClickHouse types for columns of a Parquet file or a frame that are not text; maps are never null."""
+    """The ClickHouse types of columns in Parquet files and frames that are not text. Maps are never null."""
 
     MILLISECONDS = "Nullable(DateTime64(3, 'UTC'))"
     MICROSECONDS = "Nullable(DateTime64(6, 'UTC'))"
@@ -191,7 +191,7 @@ def _json_source(block: JsonLines, path: str, more_names: Collection[str], optio
         {name: f"c{place}" for place, name in enumerate(names, 1)},
         f"concat({_literal(block.file)}, '\\0', toString({block.first} + n), '\\0',"
         " if(endsWith(line, '\\r'), substring(line, 1, length(line) - 1), line))",
-        # Lines that are not JSON give no names; a repeated name is read differently.
+        # Lines that are not JSON have no names. Python and ClickHouse treat repeated names differently.
         f"startsWith(line, '{{') AND length(names) = arrayUniq(names)"
         f" AND arrayAll(name -> name IN ({known}), names)",
         {name: f"JSONType(line, {_literal(name)}) = 'String'" for name in names},
@@ -228,7 +228,7 @@ def _arrow_source(block: ArrowRows, path: str, options: RowOptions) -> _Source |
     targets = Counter(_column(field) for field in fields.values())
     for place, (name, column) in enumerate(zip(fields, block.batch.columns, strict=True)):
         text = texts[name] = f"c{place}"
-        # Several columns for one field have one type, so that the first value can be chosen.
+        # If several columns provide one field, they get the same type, so that the first value can be chosen.
         is_alone = targets[_column(fields[name])] == 1
         is_text = forms[name] is Form.DOLLARS and options.cost_unit == "billionths"
         found = _arrow_column(column, forms[name], may_be_typed=is_alone and not is_text)
@@ -265,14 +265,17 @@ def _is_ascii_by_type(column: Any) -> bool:
 
 
 def _arrow_column(column: Any, form: Form | None, *, may_be_typed: bool) -> tuple[_Typed | None, Any] | None:
-    """A column for ClickHouse with its type, which is None for text; None if its values are not certain."""
+    """Convert a column for ClickHouse, and return its type (None for text) and the converted column.
+
+    Return None if ClickHouse may not read the same values as Python.
+    """
     import pyarrow as pa
     from pyarrow import compute, types
 
     if types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if types.is_floating(column.type):
-        # pandas writes missing numbers as NaN.
+        # pandas represents missing numbers as NaN.
         column = compute.if_else(compute.is_nan(column), None, column)
     if types.is_timestamp(column.type):
         return _arrow_times(column, may_be_typed=may_be_typed) if form is Form.TIME else None
@@ -321,7 +324,7 @@ def _arrow_map(column: Any, form: Form | None) -> tuple[_Typed, Any] | None:
 
 
 def _column(name: str) -> str:
-    """The table column for a field, or the name of the field if there is none."""
+    """Return the table column for a field, or the name of the field if there is no such column."""
     return next((column for column, field in FIELDS.items() if name in field.names), name)
 
 
@@ -331,16 +334,16 @@ def _form(name: str) -> Form | None:
 
 @attrs.frozen
 class _Columns:
-    """Makes the columns of the table from a source."""
+    """Builds the columns of the table from a source."""
 
     source: _Source
     options: RowOptions
     organizations: Collection[str]
-    # Expressions that others refer to by name, so that the text of the statement stays short.
+    # Expressions to which other expressions refer by name. They keep the text of the statement short.
     shared: dict[str, str] = attrs.field(factory=dict)
 
     def converted(self) -> dict[str, Converted] | None:
-        """The columns; None if the source has no times, or its rows cannot be identified."""
+        """Build all columns. Return None if the source has no times, or if its rows cannot be identified."""
         found: dict[str, Converted] = {}
         for column, field in FIELDS.items():
             texts = list(self._texts(field.names))
@@ -372,12 +375,12 @@ class _Columns:
         return found
 
     def _named(self) -> Iterator[tuple[str, str]]:
-        """The field and the expression of each source column."""
+        """Yield the field and the expression of each source column."""
         columns = sorted(self.source.texts, key=lambda name: name not in self.options.columns)
         return ((field_name(name, self.options), self.source.texts[name]) for name in columns)
 
     def _share(self, expression: str) -> str:
-        """A name for an expression of the source's columns."""
+        """Share an expression of the source's columns, and return its name."""
         return self.shared.setdefault(expression, f"s{len(self.shared)}")
 
     def _texts(self, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
@@ -420,7 +423,7 @@ class _Columns:
         }
 
     def _nano(self, name: str, text: str) -> Converted:
-        """Billionths of a dollar, computed as `value_parsers` does for a float."""
+        """Convert to billionths of a dollar in the same way as `value_parsers` does for a float."""
         if name == "cost" and self.options.cost_unit == "billionths":
             return Converted(f"toUInt64OrNull({text})", _or_missing(text, rf"match({text}, '^\\d{{1,18}}$')"))
         is_float = self.source.types.get(text) is _Typed.FLOAT
@@ -463,8 +466,8 @@ class _Columns:
         return self._object(self._share(_single_quoted(text)) if self.source.doubles_quotes else text, form)
 
     def _object(self, text: str, form: Form) -> Converted:
-        """A map from the text of an object."""
-        # The map is empty if the text is not valid.
+        """Convert the text of an object to a map."""
+        # If the text is invalid, the map is empty.
         values = self._share(f"JSONExtract(ifNull({text}, '{{}}'), 'Map(String, Nullable(String))')")
         converted = _map(values, form)
         certain = (
@@ -527,17 +530,17 @@ class _Columns:
     def _time(self, text: str) -> Converted:
         is_utc = str(self.options.assume_time_zone) == "UTC"
         pattern = f"{_MOMENT}{_UTC}?$" if is_utc else f"{_MOMENT}{_UTC}$"
-        # Without a match, the extracted text is empty, which would be read as 1970.
+        # If there is no match, the extracted text is empty, and would be read as 1970 without nullIf.
         value = self._share(f"toDateTime64OrNull(nullIf(extract({text}, {_literal(pattern)}), ''), 3, 'UTC')")
         certain = (
             f"substring({text}, 1, 4) BETWEEN '1901' AND '2298'"
-            # A day that the month does not have would be one of the next month.
+            # A day that does not exist in the month would be read as a day of the next month.
             f" AND toDayOfMonth({value}) = toUInt8OrNull(substring({text}, 9, 2))"
         )
         return Converted(value, _or_missing(text, certain))
 
     def _typed_time(self, time: str) -> Converted:
-        # Before 1970, fractions may be rounded up.
+        # For times before 1970, fractions may be rounded up.
         certain = f"{time} >= toDateTime64('1970-01-01', 3, 'UTC') AND toYear({time}) < 2299"
         return Converted(f"toDateTime64({time}, 3, 'UTC')", _or_missing(time, certain))
 
@@ -570,14 +573,14 @@ def _whole_item(number: str) -> Converted:
 
 
 def _single_quoted(text: str) -> str:
-    """The text of an object without the doubled quotes of Helicone's export tool."""
-    # Python accepts NaN and Infinity in JSON.
+    """Remove the doubled quotes of Helicone's export tool from the text of an object."""
+    # Unlike ClickHouse, Python accepts NaN and Infinity in JSON.
     doubled = f"NOT isValidJSON({text}) AND position({text}, 'NaN') = 0 AND position({text}, 'Infinity') = 0"
     return f"if({doubled}, replaceAll({text}, '\"\"', '\"'), {text})"
 
 
 def _map(values: str, form: Form, *, is_whole: bool = False) -> Converted:
-    """A map of the table from a map whose values may be null; a repeated key is left to Python."""
+    """Convert a map with nullable values for the table. Maps with repeated keys are left to Python."""
     value, certain = "v", f"length({values}) = arrayUniq(mapKeys({values}))"
     if form is Form.SCORES:
         item = _whole_item("v") if is_whole else _score_item("v")

@@ -1,8 +1,8 @@
-"""The fields of a request: their columns, and how users' rows may name and write them.
+"""Defines the fields of a request: their columns, and the names and value formats allowed in users' rows.
 
-`FIELDS` is the one table of these rules. The columns of the tables, the parsers in Python
+`FIELDS` is the only table of these rules. The columns of the tables, the parsers in Python
 (`value_parsers`), the conversion in SQL (`conversion`), the error messages and the table in the documentation
-are all made from it.
+are all derived from it.
 """
 
 import difflib
@@ -23,14 +23,14 @@ FEEDBACK: Final = "helicone-score-feedback"
 
 CostUnit = Literal["dollars", "billionths"]
 COST_UNITS: Final = ("dollars", "billionths")
-# One request does not cost as much, but in billionths of a dollar most do.
+# No request costs this many dollars, but most cost at least this many billionths of a dollar.
 IMPLAUSIBLE_COST: Final = 1000
-# The reason of a rejected row, beside its fields; a fixed row may keep it.
+# The field for the reason in a rejected row. It is ignored if the row is fixed and loaded again.
 REJECTED: Final = "_rejected"
 
 
 class Stored(StrEnum):
-    """The types of the stored columns, as ClickHouse spells them."""
+    """The ClickHouse types of the stored columns."""
 
     UUID = "UUID"
     TIME = "DateTime64(3, 'UTC')"
@@ -49,7 +49,7 @@ class Stored(StrEnum):
 
 
 class Form(Enum):
-    """The forms of values; each value is the text for the documentation."""
+    """The forms of field values. The value of each member is its description in the documentation."""
 
     UUID = "a UUID"
     TIME = "an aware datetime, or ISO 8601 text with a zone"
@@ -66,7 +66,7 @@ class Form(Enum):
 
 
 class Flags(IntFlag):
-    """Facts about a loaded row that its other columns do not show."""
+    """Facts about a loaded row that cannot be derived from its other columns."""
 
     NO_COST = 1
     NO_STATUS = 2
@@ -79,12 +79,13 @@ class Field:
     """A field of a request.
 
     Args:
-        column: Its column in the table.
-        stored: The type of that column.
-        form: The form of its values.
-        aliases: Its other names, in order of precedence after its own; the first value counts.
-        is_required: Whether a row without it is rejected.
-        default: The replacement for a missing value, if it is not that of the column's type.
+        column: The name of the column in the table.
+        stored: The type of the column.
+        form: The form of the values.
+        aliases: Alternative names, in order of precedence after the column name. The first name with a value
+            is used.
+        is_required: Whether rows without this field are rejected.
+        default: The replacement for a missing value, if it differs from the default of the column's type.
     """
 
     column: str
@@ -96,12 +97,12 @@ class Field:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All names, in order of precedence."""
+        """All names of the field, in order of precedence."""
         return (self.column, *self.aliases)
 
     @property
     def if_missing(self) -> str:
-        """The stored value of a request without this field, in words."""
+        """A description of the value that is stored if the field is missing."""
         if self.is_required:
             return "the row is rejected"
         return self.default or _DEFAULTS.get(self.stored, "null")
@@ -157,7 +158,7 @@ REQUEST_COLUMNS: Final[Mapping[str, Stored]] = {field.column: field.stored for f
 
 TAG: Final = "session_tag"
 TAGS: Final = (TAG, "session_tags")
-# Fields that are a key of a map.
+# The fields that are stored under a key of a map.
 KEYS: Final[Mapping[str, tuple[str, str]]] = {
     "session_id": ("properties", SESSION_ID),
     "session_name": ("properties", SESSION_NAME),
@@ -171,9 +172,9 @@ _MAPS: Final = {
     if field.form in (Form.PROPERTIES, Form.SCORES)
     for name in field.names
 }
-# Fields of Helicone's export that are derived from others, or that no filter asks for.
+# Fields of Helicone's export that are derived from other fields, or that filters cannot use.
 _DERIVED: Final = frozenset({"total_tokens", "request_path", "storage_location", REJECTED})
-# Other fields of the export, which are left out with the unknown ones and are no misspellings.
+# Other fields of the export. They are left out like unknown fields, but they are not misspellings.
 _EXPORTED: Final = frozenset(
     {"response_id", "helicone_user", "signed_body_url", "llmSchema", "asset_urls", "updated_at", "size_bytes"}
 )
@@ -181,7 +182,7 @@ _KNOWN: Final = frozenset({*(name for field in _FIELDS for name in field.names),
 
 
 def map_and_key(name: str) -> tuple[str, str] | None:
-    """The map and the key of a flat field.
+    """Return the map and the key under which a flat field is stored. For other fields, return None.
 
     >>> map_and_key("request_properties.env"), map_and_key("session_id"), map_and_key("model")
     (('properties', 'env'), ('properties', 'Helicone-Session-Id'), None)
@@ -193,7 +194,7 @@ def map_and_key(name: str) -> tuple[str, str] | None:
 
 
 def is_known(name: str) -> bool:
-    """Whether a field of this name is read, or left out silently.
+    """Whether a field name is known. Known fields are loaded or silently ignored, but never reported.
 
     >>> is_known("delay_ms"), is_known("scores.quality"), is_known("Cost")
     (True, True, False)
@@ -202,7 +203,7 @@ def is_known(name: str) -> bool:
 
 
 def likely_name(name: str) -> str | None:
-    """The known field that an unknown name probably means.
+    """Guess the known field to which an unknown name refers. Return None if no field is similar.
 
     >>> likely_name("Session ID"), likely_name("costs"), likely_name("colour")
     ('session_id', 'cost', None)
@@ -256,16 +257,18 @@ def _check_cost_unit(_options: Any, _field: Any, value: Any) -> None:
 
 @attrs.frozen
 class RowOptions:
-    """How to read rows that do not follow the default rules.
+    """Options for reading rows that do not follow the default rules.
 
     Args:
         cost_unit: The unit of ``cost``: ``"dollars"``, or ``"billionths"`` of a dollar, as in a dump of
-            Helicone's own table. By default costs are dollars, and a whole cost of 1,000 or more is an error.
-        columns: Names in the data, each with the name of the field that it holds.
-        assume_time_zone: The zone of times without one: a ``tzinfo`` or a name such as ``"UTC"``.
+            Helicone's table. By default, costs are in dollars, and a whole number of 1,000 or more is
+            rejected.
+        columns: A mapping from column names in the data to fields.
+        assume_time_zone: The time zone for times that do not have one: a ``tzinfo`` or a name such as
+            ``"UTC"``.
 
     Raises:
-        ConfigurationError: A value is none of these.
+        ConfigurationError: An option is invalid.
 
     >>> RowOptions(columns={"started": "request_created_at"}, assume_time_zone="UTC").assume_time_zone
     zoneinfo.ZoneInfo(key='UTC')
@@ -277,14 +280,14 @@ class RowOptions:
 
 
 def field_name(name: Any, options: RowOptions) -> str:
-    """The name of the field for a column of the data."""
+    """Return the name of the field for a column of the data."""
     if name in options.columns:
         return options.columns[name]
     return str(name).strip(" \t\ufeff")
 
 
 def as_markdown() -> str:
-    """The table of fields for the documentation."""
+    """Build the table of fields for the documentation."""
     lines = ["| Field | Also as | Holds | If missing |", "| --- | --- | --- | --- |"]
     for field in _FIELDS:
         aliases = ", ".join(f"`{name}`" for name in field.aliases)

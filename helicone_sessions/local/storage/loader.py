@@ -1,4 +1,4 @@
-"""Loads rows: reads ahead on another thread, inserts into staging tables, and moves the rows from there."""
+"""Loads rows: reads them ahead on another thread, inserts them into staging tables, and then moves them."""
 
 import asyncio
 import errno
@@ -53,19 +53,19 @@ from helicone_sessions.local.storage.table import (
 
 _LOG: Final = logging.getLogger(__name__)
 
-# Rows of an asynchronous iterable that are collected before another thread reads them.
+# The number of rows that are collected from an asynchronous iterable before another thread encodes them.
 _COLLECTED: Final = 5_000
-# Blocks that ClickHouse reads at once, each on one thread.
+# The number of blocks that ClickHouse reads at once, each on one thread.
 _AT_ONCE: Final = 2
-# For fewer rows, Python is faster than a statement.
+# For fewer rows than this, Python is faster than a statement.
 _FEW: Final = 64
-# Rows left to Python that are collected before they are inserted.
+# The number of rows left to Python that are collected before they are inserted.
 _KEPT: Final = 1_000
-# The number of ids in memory while existing ones are looked up.
+# The maximum number of ids in memory while existing ids are looked up.
 _IDS: Final = 1_000_000
 _ID: Final = "organization_id, request_id"
 _COLUMNS: Final = f"{', '.join(REQUEST_COLUMNS)}, version, load_flags"
-# Rows without a session, and rows with each of the `Flags`.
+# The fields of `Loaded` that count rows without a session, and rows with each of the `Flags`.
 _REMARKABLE: Final = (
     "without_session",
     "without_cost",
@@ -73,7 +73,7 @@ _REMARKABLE: Final = (
     "without_model",
     "cost_differences",
 )
-# Up to this number of rows, a delete is a patch, which takes effect at once; above it, parts are rewritten.
+# Up to this number of rows, a delete is a patch that takes effect immediately. Larger deletes rewrite parts.
 _PATCH: Final = 50_000
 
 T = TypeVar("T")
@@ -81,15 +81,15 @@ T = TypeVar("T")
 
 @attrs.frozen
 class MovePlan:
-    """How to move the staged rows.
+    """A plan for moving the staged rows.
 
     Args:
         rows: The number of staged rows.
-        distinct: The number of different requests among them.
+        distinct: The number of different requests among the rows.
         organizations: The organisations of the rows.
-        remarkable: The numbers of rows with missing or contradictory values, by the field of `Loaded`.
-        parts: Conditions that split them into parts whose ids are looked up together.
-        existing: For each part, how many of its requests are in the final table already.
+        remarkable: The number of rows with missing or contradictory values, by the field of `Loaded`.
+        parts: Conditions that split the rows into parts. The ids of a part are looked up together.
+        existing: For each part, the number of its requests that are already in the final table.
     """
 
     rows: int = 0
@@ -101,7 +101,7 @@ class MovePlan:
 
     @property
     def replaced(self) -> int:
-        """How many rows replace an existing request, or one of the same load."""
+        """The number of rows that replace an existing request, or another row of the same load."""
         return self.rows - self.distinct + sum(self.existing)
 
     def add_to(self, report: Loaded) -> None:
@@ -112,7 +112,7 @@ class MovePlan:
 
 
 class StagingTables:
-    """The tables that a load first inserts its rows into.
+    """The tables into which a load inserts its rows first.
 
     Args:
         driver: The connection.
@@ -128,7 +128,7 @@ class StagingTables:
         self._new_tags = f"{database}.{INCOMING_TAGS}"
 
     async def insert(self, batch: Batch) -> None:
-        """Insert rows; they are durable when it returns."""
+        """Insert rows. When this returns, the rows are durable."""
         if batch.tags:
             await self._driver.insert(self._new_tags, "\n".join(batch.tags).encode())
         if batch.requests:
@@ -136,7 +136,7 @@ class StagingTables:
             await self._driver.insert(self._new_requests, lines)
 
     async def insert_part(self, part: BlockPart) -> list[int]:
-        """Insert the rows that ClickHouse can read; return the indexes of the rows for Python."""
+        """Insert the rows that ClickHouse can read, and return the indexes of the rows left to Python."""
         rows = range(part.start, part.block.count)
         with NamedTemporaryFile(prefix="helicone-rows-") as file:
             statement = await asyncio.to_thread(convert, part, file.name, self._new_requests)
@@ -157,7 +157,7 @@ class StagingTables:
         return sorted(set(rows).difference(int(index) for (index,) in found))
 
     async def prepare(self, expected: int) -> None:
-        """Create columns for frequent properties, if a first load of *expected* rows has staged some."""
+        """Create columns for frequent properties if a first load of *expected* rows has staged some rows."""
         try:
             if is_due(0, expected) and not await self._count(f"SELECT count() FROM {self._requests}"):
                 await update_property_columns(self._driver, self._database, is_first=True)
@@ -171,7 +171,7 @@ class StagingTables:
             await self._driver.execute(f"TRUNCATE TABLE {name}")
 
     async def plan_move(self) -> MovePlan:
-        """Plan the move of the staged rows; changes nothing."""
+        """Plan the move of the staged rows without changing anything."""
         flags = ", ".join(f"countIf(bitAnd(load_flags, {flag:d}))" for flag in Flags)
         ((rows, organizations, *counts),) = await rows_of(
             self._driver,
@@ -199,7 +199,7 @@ class StagingTables:
         )
 
     async def move(self, plan: MovePlan) -> None:
-        """Move the staged rows, replacing existing requests; can be repeated with a new plan."""
+        """Move the staged rows, and replace existing requests. This can be repeated with a new plan."""
         for part, existing in zip(plan.parts, plan.existing, strict=True):
             if existing:
                 mode = "lightweight_update" if existing <= _PATCH else "alter_update"
@@ -214,7 +214,7 @@ class StagingTables:
 
     async def _bring(self, plan: MovePlan) -> None:
         if plan.distinct == plan.rows:
-            # There are no partitions, so this is the whole table.
+            # The table has no partitions, so this moves the whole table.
             await self._driver.execute(
                 f"ALTER TABLE {self._new_requests} MOVE PARTITION ID 'all' TO TABLE {self._requests}"
             )
@@ -226,7 +226,7 @@ class StagingTables:
             await self._driver.execute(f"{copy}{part} AND ({_ID}, version) IN ({latest})")
 
     async def _sync_directories(self) -> None:
-        """Make the moved parts durable: the names of their directories may not be on the disk yet."""
+        """Make the moved parts durable by syncing the directories that contain them."""
         database, _, table = self._requests.partition(".")
         found = await rows_of(
             self._driver,
@@ -235,9 +235,9 @@ class StagingTables:
         await asyncio.to_thread(_sync, [Path(path) for (path,) in found])
 
     def _is_replaced(self, part: str) -> str:
-        """The condition on final requests that the staged rows replace."""
+        """Build the condition that selects the requests in the final table that staged rows replace."""
         source = f"{self._new_requests} WHERE {part}"
-        # Only the first condition uses the index of ids.
+        # Only the first condition can use the index of ids.
         return (
             f"request_id IN (SELECT request_id FROM {source}) AND {part}"
             f" AND ({_ID}) IN (SELECT {_ID} FROM {source})"
@@ -249,7 +249,7 @@ class StagingTables:
 
 def _sync(parts: list[Path]) -> None:
     for directory in {*parts, *(part.parent for part in parts)}:
-        # If a merge has replaced a part, the new part is durable already.
+        # If a merge has replaced a part, the new part is already durable.
         with suppress(FileNotFoundError):
             sync_directory(directory)
 
@@ -258,8 +258,8 @@ class Progress(int):
     """The number of rows loaded so far.
 
     Args:
-        rows: The number.
-        fraction: The part of the file that is loaded, from 0 to 1, if it is known.
+        rows: The number of rows.
+        fraction: The fraction of the file that is loaded, from 0 to 1, if it is known.
 
     >>> Progress(5, fraction=0.5), Progress(5, fraction=0.5).fraction
     (5, 0.5)
@@ -268,7 +268,7 @@ class Progress(int):
     fraction: float | None
 
     def __new__(cls, rows: int, *, fraction: float | None = None) -> Self:
-        """Make one."""
+        """Create a progress value."""
         progress = super().__new__(cls, rows)
         progress.fraction = fraction
         return progress
@@ -277,18 +277,18 @@ class Progress(int):
 class Loader:
     """Loads the rows of *data* into the staging tables.
 
-    ClickHouse reads blocks of files as far as it can, and `RowEncoder` all other rows. The next part is read
-    while earlier ones are inserted.
+    ClickHouse reads blocks of files as far as it can. `RowEncoder` reads all other rows. While parts are
+    inserted, the next part is read.
 
     Args:
-        encoder: Parses the rows.
+        encoder: The encoder that parses the rows.
         data: The source of the rows.
-        staging: The tables.
-        rejects: The file of rejected rows.
-        on_progress: Called with the `Progress`, each time more rows are durable.
+        staging: The staging tables.
+        rejects: The rejects file.
+        on_progress: A function that is called with the `Progress` each time more rows are durable.
 
     Raises:
-        ConfigurationError: The data is neither files, a frame nor rows.
+        ConfigurationError: The data is not files, a frame or rows.
     """
 
     def __init__(
@@ -314,14 +314,14 @@ class Loader:
         else:
             self._parts = self._batches_of(read_rows(cast("Iterable[Any]", data)))
         self._waiting: deque[tuple[BlockPart, asyncio.Task[list[int]]]] = deque()
-        # Rows that ClickHouse has left to Python; those of several blocks are inserted together.
+        # The rows that ClickHouse has left to Python. Rows from several blocks are inserted together.
         self._left: list[Placed] = []
         self._rows = 0
         self._fraction: float | None = None
         self._is_prepared = False
 
     async def run(self) -> None:
-        """Load all rows; errors from the rows' iterable propagate.
+        """Load all rows. Errors raised by the iterable of rows propagate.
 
         Raises:
             ConfigurationError: A row or the file cannot be read.
@@ -351,12 +351,12 @@ class Loader:
         try:
             return await following
         except ConfigurationError:
-            # An error in an earlier row is raised first.
+            # If an earlier row has an error, that error is raised first.
             await self._finish_all()
             raise
 
     async def _next(self) -> Batch | BlockPart | None:
-        # Reading is CPU work, which would block the event loop.
+        # Reading is CPU-bound, so it would block the event loop.
         part = await _on_own_thread(lambda: next(self._parts, None))
         if part is None and self._live is not None and (rows := await self._collected(self._live)):
             self._parts = self._batches_of(iter(rows))
@@ -386,7 +386,7 @@ class Loader:
                     yield from block.rows()
                     continue
                 start = 0
-                # The first row decides on the organisation.
+                # The first row determines the organisation.
                 while self._encoder.allowed is None and start < block.count:
                     yield from block.rows([start])
                     start += 1
@@ -410,7 +410,7 @@ class Loader:
 
     async def _take(self, part: Batch | BlockPart) -> None:
         if isinstance(part, Batch):
-            # Rejects are in the order of the rows.
+            # This keeps the rejects in the same order as the rows.
             await self._finish_all()
             await self._insert(part)
             return
@@ -424,7 +424,7 @@ class Loader:
         await self._insert_left()
 
     async def _finish_first(self) -> None:
-        """Await the first block, and let Python read the remaining rows."""
+        """Wait for the first block, and let Python read the remaining rows."""
         part, task = self._waiting[0]
         left = await uncancelled(task)
         self._waiting.popleft()
@@ -451,7 +451,7 @@ class Loader:
     async def _insert(self, batch: Batch) -> None:
         await asyncio.to_thread(self._rejects.write, batch.rejects)
         await uncancelled(self._staging.insert(batch))
-        # The encoder has read further by now.
+        # The number is counted here, because the encoder has already read more rows.
         self._rows += len(batch.requests)
         self._tell()
 
@@ -466,12 +466,12 @@ def _rows_left(part: BlockPart, indexes: list[int]) -> list[Placed]:
 
 
 async def _on_own_thread(work: Callable[[], T]) -> T:
-    """Run *work* on a daemon thread: the user's iterable may block forever, and the exit does not wait."""
+    """Run *work* on a daemon thread. If the user's iterable blocks forever, the process can still exit."""
     return await asyncio.wrap_future(in_thread(partial(copy_context().run, work), "helicone-rows"))
 
 
 async def uncancelled(work: Awaitable[T]) -> T:
-    """The result of *work*; cancellation waits for it, because its thread cannot be stopped."""
+    """Await *work* and return its result. A cancellation waits, because the thread cannot be stopped."""
     task = asyncio.ensure_future(work)
     is_cancelled = False
     while not task.done():
@@ -480,23 +480,23 @@ async def uncancelled(work: Awaitable[T]) -> T:
         except asyncio.CancelledError:
             is_cancelled = True
     if is_cancelled:
-        # Its error is retrieved, so that asyncio does not log it.
+        # The error is retrieved, so that asyncio does not log it.
         _ = task.cancelled() or task.exception()
         raise asyncio.CancelledError
     return task.result()
 
 
 class RejectsFile:
-    """The file of rejected rows; without a path, there is none.
+    """The file that collects rejected rows. If the path is None, nothing is written.
 
-    The first rejected row opens it, so a load without rejects leaves an existing file unchanged.
+    The file is opened for the first rejected row. If no row is rejected, an existing file remains unchanged.
 
     Args:
-        path: The file, whose content is replaced.
-        data: The data, which must not be overwritten.
+        path: The file. Its content is replaced.
+        data: The data of the load. The file must not be a part of it.
 
     Raises:
-        ConfigurationError: The file cannot be written, or is the data itself.
+        ConfigurationError: The file cannot be written, or it is a part of the data.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, data: Data) -> None:
@@ -516,12 +516,12 @@ class RejectsFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._file is not None:
-            # After a write error, closing would fail to flush again.
+            # After a write error, closing fails again, because it flushes the file.
             with suppress(OSError) if error else nullcontext():
                 self._file.close()
 
     def write(self, lines: list[str]) -> None:
-        """Write lines, which survive the end of the process.
+        """Write lines, so that they survive if the process is killed.
 
         Raises:
             ConfigurationError: The lines cannot be written.
@@ -537,11 +537,11 @@ class RejectsFile:
                 raise self._refused(error) from error
 
     def _refuse_early(self, path: Path) -> None:
-        """Raise early if the file cannot be written."""
+        """Raise an error before the load starts if the file cannot be written."""
         if path.exists() and any(file.exists() and path.samefile(file) for file in files_of(self._data)):
             raise ConfigurationError(argument="rejects", problem=f"is the data itself ({path})")
         if os.path.lexists(path):
-            # It changes nothing.
+            # Opening the file for writing does not change it.
             os.close(open_private(path, os.O_WRONLY))
         elif not path.parent.is_dir():
             raise FileNotFoundError(errno.ENOENT, "there is no such directory", str(path.parent))

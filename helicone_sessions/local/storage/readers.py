@@ -1,7 +1,7 @@
-"""Where rows come from: memory, frames, or files of one of the known formats.
+"""Reads rows from memory, frames, and files in one of the known formats.
 
-Files and frames are read as blocks of whole rows. A block can give its rows one by one, as Python objects
-with their positions, or be read by ClickHouse as columns of text (`conversion`).
+Files and frames are read in blocks of complete rows. The rows of a block can be read in two ways: one by one,
+as Python objects with their positions, or by ClickHouse as columns of text (see `conversion`).
 """
 
 import csv
@@ -37,7 +37,8 @@ class Frame(Protocol):
 Rows = Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]]
 Data = PathLike | Sequence[PathLike] | Frame | Rows
 
-# Bytes of a block: a few blocks are in memory at once, and planning the statement for one takes 30 ms.
+# The size of a block in bytes. A few blocks are in memory at once, and planning the statement for a block
+# takes 30 ms.
 _BLOCK: Final = 16 * 1024 * 1024
 _LONGEST_LINE: Final = 256 * 1024 * 1024
 _PIECE: Final = 128 * 1024
@@ -45,16 +46,16 @@ _ROWS_OF_BLOCK: Final = 65_536
 _BOM: Final = b"\xef\xbb\xbf"
 _OTHER_FIELDS: Final = "does not have as many fields as the header row"
 _ONE_ROW_A_LINE: Final = "A file with one row per line is named .jsonl"
-# Number of lines in a block from which names are collected; a row with other names is left to Python.
+# Column names are collected from this many lines of a block. Rows with other names are left to Python.
 _SAMPLED: Final = 50
 
 
 @attrs.frozen
 class Unreadable:
-    """A part of a file that should be a row and cannot be read.
+    """A part of a file that should be a row but cannot be read.
 
     Args:
-        reason: The problem; continues a sentence.
+        reason: The problem, as the end of a sentence.
         content: The part of the file.
         field: The field that cannot be read; None if the whole row cannot be read.
     """
@@ -71,8 +72,8 @@ class Placed:
     Args:
         where: The position, for error messages.
         row: The row.
-        identity: The file, the position and the content, from which a missing id is derived; None if it is
-            derived from the row itself.
+        identity: The file, the position and the content. A missing id is derived from them. If this is None,
+            a missing id is derived from the row itself.
         version: The version of the row, if it is reserved.
         index: The index of the row in its block.
     """
@@ -89,17 +90,17 @@ class Block(Protocol):
 
     @property
     def is_for_python(self) -> bool:
-        """Whether ClickHouse cannot read it as Python does."""
+        """Whether only Python can read the block, because ClickHouse would read different values."""
         ...
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The columns; for JSON Lines, the columns in a sample of the rows."""
+        """The names of the columns. For JSON Lines, they are taken from a sample of the rows."""
         ...
 
     @property
     def fraction(self) -> float | None:
-        """The part of the file that has been read, from 0 to 1, if it is known."""
+        """The fraction of the file that has been read, from 0 to 1, if it is known."""
         ...
 
     @property
@@ -108,15 +109,15 @@ class Block(Protocol):
         ...
 
     def rows(self, chosen: Iterable[int] | None = None) -> Iterator[Placed]:
-        """The rows as Python objects: all, or the rows at the *chosen* indexes, which ascend."""
+        """Yield the rows as Python objects. *chosen* restricts them to these indexes, in ascending order."""
         ...
 
 
 def is_rows(data: Data) -> bool:
-    """Whether *data* is an iterable of rows; otherwise it is files or a frame.
+    """Whether *data* is an iterable of rows, and not files or a frame.
 
     Raises:
-        ConfigurationError: The data is none of these.
+        ConfigurationError: The data is not rows, files or a frame.
     """
     if isinstance(data, (str, os.PathLike)) or _is_frame(data) or _is_list_of_paths(data):
         return False
@@ -142,7 +143,7 @@ def _is_list_of_paths(data: object) -> bool:
 
 
 def files_of(data: Data) -> list[Path]:
-    """The files that *data* names, in order; none if it is rows or a frame.
+    """Return the files to which *data* refers, in order. For rows and frames, the list is empty.
 
     Raises:
         ConfigurationError: A pattern matches no file, or a path is empty.
@@ -169,16 +170,16 @@ def _matching(path: str) -> list[Path]:
 
 
 def read_rows(data: Iterable[Any]) -> Iterator[Placed]:
-    """The rows of an iterable, each with its position."""
+    """Yield the rows of an iterable with their positions."""
     for place, row in enumerate(data):
         yield Placed(f"row {place}", row)
 
 
 def read_blocks(data: Data, options: RowOptions) -> Iterator[Block]:
-    """The blocks of the files or the frame in *data*.
+    """Yield the blocks of the files or the frame in *data*.
 
     Raises:
-        ConfigurationError: A file is missing, is of another format, or is broken.
+        ConfigurationError: A file is missing or damaged, or it has an unknown format.
         MissingExtra: Parquet files and frames need pyarrow.
     """
     if _is_frame(data):
@@ -189,7 +190,7 @@ def read_blocks(data: Data, options: RowOptions) -> Iterator[Block]:
 
 
 def _name(path: Path) -> str:
-    """The name for messages and ids; a name may hold bytes that are not UTF-8."""
+    """Return the file name for messages and ids. Bytes that are not UTF-8 are escaped."""
     return path.name.encode(errors="backslashreplace").decode()
 
 
@@ -220,7 +221,7 @@ def _read_file(path: Path, options: RowOptions) -> Iterator[Block]:
 
 @attrs.define
 class _Source:
-    """An open, decompressed file, and the part of it that has been read."""
+    """An open file, decompressed while it is read."""
 
     path: Path
     file: IO[bytes]
@@ -243,7 +244,10 @@ class _Source:
         return source
 
     def read_after(self, rest: bytes | bytearray) -> bytearray:
-        """*rest* and the bytes that follow it in the file, in one buffer; *rest* alone at the end."""
+        """Read the bytes that follow *rest* in the file, and return both in one buffer.
+
+        At the end of the file, the buffer contains only *rest*.
+        """
         buffer = bytearray(len(rest) + _BLOCK)
         buffer[: len(rest)] = rest
         size = len(rest)
@@ -255,19 +259,19 @@ class _Source:
 
     @property
     def fraction(self) -> float | None:
-        """The part of the file that has been read."""
+        """The fraction of the file that has been read."""
         is_open = self._size and not self._raw.closed
         return min(1.0, self._raw.tell() / self._size) if is_open else None
 
     def close(self) -> None:
-        """Close it."""
+        """Close the file."""
         self.file.close()
         self._raw.close()
 
 
 @attrs.frozen
 class JsonLines:
-    """A block of lines of JSON; row numbers are line numbers, from 1."""
+    """A block of JSON Lines. The number of a row is its line number, counted from 1."""
 
     file: str
     payload: bytearray
@@ -277,12 +281,12 @@ class JsonLines:
 
     @property
     def count(self) -> int:
-        """The number of lines; empty ones are not rows."""
+        """The number of lines, including empty lines, which are not rows."""
         return _count_lines(self.payload)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names in a sample of the lines."""
+        """The column names in a sample of the lines."""
         found: dict[str, None] = {}
         for start in range(0, len(self.payload), len(self.payload) // _SAMPLED + 1):
             begin = self.payload.rfind(b"\n", 0, start) + 1
@@ -293,7 +297,7 @@ class JsonLines:
         return tuple(found)
 
     def rows(self, chosen: Iterable[int] | None = None) -> Iterator[Placed]:
-        """The rows of the lines."""
+        """Yield the rows of the lines."""
         lines = self.payload.split(b"\n")
         for index in range(self.count) if chosen is None else chosen:
             line = bytes(lines[index]).removeprefix(_BOM).removesuffix(b"\r")
@@ -317,7 +321,7 @@ def _parsed_line(line: bytes | bytearray) -> Any:
     except (ValueError, RecursionError) as error:
         shortened = text.rstrip().removesuffix(",")
         if len(shortened) < len(text.rstrip()):
-            # Lines of a list of rows.
+            # The lines are elements of a JSON list.
             return _parsed_line(shortened.encode())
         return Unreadable(f"is not JSON: {error}", text)
 
@@ -355,7 +359,7 @@ def _json(path: Path, _options: RowOptions) -> Iterator[Block]:
                     field=path.name, problem=f"is not JSON: {error}", remedy=remedy
                 ) from None
         if isinstance(rows, Mapping) and isinstance(rows.get("data"), list):
-            # The request API wraps its rows in an object.
+            # Responses of the request API are objects that contain the rows.
             rows = rows["data"]
         if not isinstance(rows, list):
             raise ConfigurationError(
@@ -368,7 +372,7 @@ def _json(path: Path, _options: RowOptions) -> Iterator[Block]:
 
 
 def _without_trailing_comma(text: str) -> Any:
-    """The rows of a list that ends with a comma, as a writer that appends rows leaves it."""
+    """Parse a list that ends with a comma, as left by a program that appends rows."""
     start, comma, end = text.rpartition(",")
     if not comma or end.strip() not in ("", "]"):
         return None
@@ -380,7 +384,7 @@ def _without_trailing_comma(text: str) -> Any:
 
 @attrs.frozen
 class RowList:
-    """Rows that are Python objects already, or that cannot be read."""
+    """Rows that are already Python objects, or that cannot be read."""
 
     placed: list[Placed]
     fraction: float | None
@@ -393,20 +397,20 @@ class RowList:
         return len(self.placed)
 
     def rows(self, chosen: Iterable[int] | None = None) -> Iterator[Placed]:
-        """The rows."""
+        """Yield the rows."""
         return iter(self.placed if chosen is None else [self.placed[index] for index in chosen])
 
 
 @attrs.frozen
 class CsvRows:
-    """Complete rows of a CSV file with as many fields as the header row; numbered from 1."""
+    """Complete rows of a CSV file that have as many fields as the header row. They are numbered from 1."""
 
     file: str
     text: str
     first: int
     fraction: float | None
     names: tuple[str, ...]
-    # The line of the file in which each row ends.
+    # The line number at which each row ends.
     lines: list[int]
     is_for_python: bool
     skips_spaces: bool = False
@@ -418,11 +422,11 @@ class CsvRows:
 
     @property
     def payload(self) -> bytes:
-        """The rows as they are in the file."""
+        """The unchanged text of the rows."""
         return self.text.encode()
 
     def rows(self, chosen: Iterable[int] | None = None) -> Iterator[Placed]:
-        """The rows; an empty field is a missing value."""
+        """Yield the rows. Empty fields are missing values."""
         wanted = None if chosen is None else set(chosen)
         reader = csv.reader(
             io.StringIO(self.text, newline=""), strict=True, skipinitialspace=self.skips_spaces
@@ -434,14 +438,14 @@ class CsvRows:
 
 @attrs.frozen
 class CsvLines:
-    """Lines of a CSV file. Each line is one row, or cannot be read; see `_is_row_per_line`."""
+    """Lines of a CSV file. Each line is one row or is unreadable; see `_is_row_per_line`."""
 
     file: str
     payload: bytes
     first: int
     fraction: float | None
     names: tuple[str, ...]
-    # The number of the first line.
+    # The line number of the first line.
     first_line: int
     is_for_python: bool = False
 
@@ -451,7 +455,7 @@ class CsvLines:
         return _count_lines(self.payload)
 
     def rows(self, chosen: Iterable[int] | None = None) -> Iterator[Placed]:
-        """The rows; an empty field is a missing value."""
+        """Yield the rows. Empty fields are missing values."""
         lines = self.payload.split(b"\n")
         for index in range(self.count) if chosen is None else chosen:
             text = lines[index].decode()
@@ -474,14 +478,14 @@ def _csv_row(block: CsvRows | CsvLines, index: int, line: int, fields: list[str]
 
 
 def _is_row_per_line(text: bytes, fields: int) -> bool:
-    """Whether both `csv` and ClickHouse certainly read each line of the text as one row.
+    """Whether both Python's `csv` module and ClickHouse certainly read each line of the text as one row.
 
-    Quotes are where RFC 4180 has them, no field holds a line break, no line is empty, and the number of
-    commas fits *fields* in each line.
+    This is true if quotes follow RFC 4180, no field contains a line break, no line is empty, and each line
+    has the number of commas that *fields* requires.
     """
     start = 0
     while start < len(text):
-        # Pieces that fit into the processor's cache are checked twice as fast.
+        # The text is checked in pieces that fit into the processor's cache, which is twice as fast.
         end = text.find(b"\n", start + _PIECE) + 1 or len(text)
         if not _is_piece_row_per_line(text[start:end], fields):
             return False
@@ -494,7 +498,7 @@ def _is_piece_row_per_line(text: bytes, fields: int) -> bool:
         text = text.replace(b"\r\n", b"\n")
     if b"\0" in text or b"\r" in text:
         return False
-    # A quote in a quoted field is doubled; the rest of the quotes begin and end fields by turns.
+    # Quotes inside quoted fields are doubled. All other quotes alternately open and close fields.
     parts = text.replace(b'""', b"").split(b'"')
     unquoted = b"\n%b\n" % b'"'.join(parts[::2]).removesuffix(b"\n")
     quoted = len(parts) // 2
@@ -510,14 +514,14 @@ def _is_piece_row_per_line(text: bytes, fields: int) -> bool:
 
 
 def _csv(path: Path, _options: RowOptions) -> Iterator[Block]:
-    # A body can be longer than the 131,072 characters that the module takes by default.
+    # A body can be longer than 131,072 characters, the default limit of the csv module.
     csv.field_size_limit(2**31 - 1)
     with closing(_Source.open(path)) as source:
         yield from _CsvReader(_name(path), source).blocks()
 
 
 class _CsvReader:
-    """Cuts a CSV file into blocks; the module `csv` determines where a row ends, and whether it is valid."""
+    """Splits a CSV file into blocks. The `csv` module determines where a row ends and whether it is valid."""
 
     def __init__(self, file: str, source: _Source) -> None:
         self._file = file
@@ -525,14 +529,14 @@ class _CsvReader:
         self._names: tuple[str, ...] = ()
         self._skips_spaces = False
         self._first = 1
-        # The number of lines before the current ones.
+        # The number of lines before the current lines.
         self._before = 0
 
     def blocks(self) -> Iterator[Block]:
-        """The blocks.
+        """Yield the blocks.
 
         Raises:
-            ConfigurationError: The header row cannot be used, or a row has no end.
+            ConfigurationError: The header row cannot be used, or a row is incomplete.
         """
         text = self._after_header(self._source.file.read(_BLOCK).removeprefix(_BOM))
         while text:
@@ -571,7 +575,7 @@ class _CsvReader:
             raise self._bad_header("is not UTF-8")
         if len(header) == 1 and (other := next((sign for sign in ";\t|" if sign in header[0]), None)):
             raise self._bad_header(f"must have commas between the fields, got {other!r}")
-        # Spaces after the commas are those of a file that was written by hand.
+        # Spaces after the commas mean that the file was written by hand.
         self._skips_spaces = any(name.startswith(" ") for name in header)
         self._names = tuple(name.strip(" \t\ufeff") for name in header)
         if twice := _repeated(self._names):
@@ -583,7 +587,7 @@ class _CsvReader:
         return ConfigurationError(field=f"{self._file}, line 1", problem=problem)
 
     def _rows_of(self, lines: list[str], *, is_last: bool) -> Generator[Block, None, int]:
-        """Yield the complete rows; return the number of their lines."""
+        """Yield blocks of complete rows, and return the number of lines that they cover."""
         begin = end = 0
         while begin < len(lines):
             reader = csv.reader(
@@ -612,18 +616,19 @@ class _CsvReader:
             yield from self._cut(lines, begin, ends)
             if wrong is not None:
                 yield self._wrong(wrong, end)
-            # The line after the last row is empty if nothing else has ended the loop.
+            # If nothing else has ended the loop, the line after the last row is empty.
             begin = end if wrong is not None or end == len(lines) else end + 1
         return len(lines)
 
     def _cut(self, lines: list[str], begin: int, ends: list[int]) -> Iterator[Block]:
-        """The block of the rows that end at these lines."""
+        """Yield the block of the rows that end at these lines."""
         if not ends:
             return
         text = "".join(lines[begin : ends[-1]])
         numbers = [self._before + end for end in ends]
         if _is_utf8(text):
-            # ClickHouse takes empty lines of a single column for rows, and no other line breaks.
+            # In files with a single column, ClickHouse reads empty lines as rows. It also supports only the
+            # usual line breaks.
             is_plain = len(self._names) > 1 and "\0" not in text and text.count("\r") == text.count("\r\n")
             yield CsvRows(
                 self._file,
@@ -655,7 +660,7 @@ def _shown(text: str) -> str:
 
 
 def _lines_of(text: bytes) -> list[str]:
-    """The lines with their ends; invalid UTF-8 is detected row by row."""
+    """Split a text into lines, including the line breaks. Invalid UTF-8 is detected later, row by row."""
     return io.StringIO(text.decode(errors="surrogateescape"), newline="").readlines()
 
 
@@ -667,7 +672,7 @@ def _is_utf8(text: str | bytes) -> bool:
 
 
 def _repeated(names: Sequence[str]) -> str | None:
-    """The first repeated name; columns without a name are ignored."""
+    """Find the first repeated name. Columns without a name are ignored."""
     seen: set[str] = set()
     return next((name for name in names if name and (name in seen or seen.add(name))), None)  # type: ignore[func-returns-value]
 
@@ -678,11 +683,11 @@ def _named_twice(name: str) -> str:
 
 @attrs.frozen
 class ArrowRows:
-    """A batch of a Parquet file or a frame; row numbers start at 0.
+    """A batch of rows from a Parquet file or a frame. Rows are numbered from 0.
 
     Args:
-        batch: The known columns.
-        names: All columns of the source.
+        batch: The columns that are known fields.
+        names: The names of all columns of the source.
     """
 
     file: str
@@ -698,7 +703,7 @@ class ArrowRows:
         return int(self.batch.num_rows)
 
     def rows(self, chosen: Iterable[int] | None = None) -> Iterator[Placed]:
-        """The rows; each value is read separately, so that none affects another."""
+        """Yield the rows. Each value is read separately, so that an invalid value does not affect others."""
         indexes = range(self.count) if chosen is None else list(chosen)
         columns = [
             (name, [_value(column, index) for index in indexes])
@@ -718,7 +723,7 @@ def _value(column: Any, index: int) -> Any:
     try:
         scalar = column[index]
         value = scalar.as_py()
-        # Of a repeated key of a map the last value counts, as in drivers of ClickHouse.
+        # If a map repeats a key, the last value is used, as in ClickHouse's drivers.
         return dict(value) if value is not None and hasattr(scalar.type, "key_type") else value
     except (ValueError, TypeError, ArithmeticError, KeyError) as error:
         return Unreadable(f"cannot be read: {error}", None)

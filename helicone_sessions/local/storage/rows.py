@@ -1,7 +1,7 @@
 """Encodes users' rows for the tables.
 
-`fields` has the rules. A value that cannot be read is an error that names the row and the field; unknown
-columns are reported.
+The module `fields` contains the rules. If a value cannot be read, an error names the row and the field.
+Unknown columns are reported.
 """
 
 import json
@@ -43,19 +43,20 @@ from helicone_sessions.masking import masked_repr
 
 DEFAULT_ORGANIZATION: Final = UUID("00000000-0000-4000-8000-000000000001")
 
-# A batch ends with the first of these that it reaches.
+# A batch ends when it reaches the first of these limits.
 _BATCH: Final = 20_000
 _BATCH_CHARACTERS: Final = 32 * 1024 * 1024
-# A slow source does not have to fill a batch.
+# This limit ensures that rows from a slow source do not wait for a full batch.
 _BATCH_SECONDS: Final = 1.0
-# Bounds the memory for rows that all have different columns.
+# These limits bound the memory if all rows have different columns.
 _PLANS: Final = 1_000
 _NAMES: Final = 200
-# Of a row without its time, an error shows so many columns; one of these words is in the name of the time.
+# If a row has no time, the error lists up to this many columns. A column is probably the time if its name
+# contains one of these words.
 _NAMES_SHOWN: Final = 8
 _TIMES: Final = ("created", "time", "date", "start")
 
-# The values were made here, so they cannot be circular.
+# The values are created in this module, so they cannot be circular.
 _encode: Final = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
 
 
@@ -64,18 +65,20 @@ class Loaded:
     """The result of a load.
 
     Args:
-        rows: The number of rows loaded.
-        replaced: How many of the rows replaced an existing request or another row of the same load.
-        rejected: How many rows could not be read, and were written to the file of rejects or skipped.
-        reasons: The number of rejected rows by reason.
-        ignored: Columns of the data that are not fields of a request.
-        mapped: Columns of the data that have another name in the table, with that name.
-        without_session: How many rows have no session id. Together they count as one session in every mean,
-            unless the server leaves them out (``include_unsessioned=False``).
-        without_cost: How many rows have no cost. A missing cost is stored as 0, so it lowers every mean.
-        without_status: How many rows have no status; it is stored as 0.
-        without_model: How many rows have no model; it is stored as empty text.
-        cost_differences: How many rows have a ``costUSD`` that differs from their ``cost``; ``cost`` counts.
+        rows: The number of loaded rows.
+        replaced: The number of loaded rows that replaced an existing request or another row of the same load.
+        rejected: The number of rows that could not be read. They were written to the rejects file or skipped.
+        reasons: The number of rejected rows for each reason.
+        ignored: The columns of the data that are not fields of a request.
+        mapped: The columns of the data that have a different name in the table, each with that name.
+        without_session: The number of rows without a session id. Together, they count as one session in every
+            mean, unless the server excludes them (``include_unsessioned=False``).
+        without_cost: The number of rows without a cost. A missing cost is stored as 0, so it lowers every
+            mean.
+        without_status: The number of rows without a status. A missing status is stored as 0.
+        without_model: The number of rows without a model. A missing model is stored as empty text.
+        cost_differences: The number of rows whose ``costUSD`` differs from their ``cost``. In this case,
+            ``cost`` is used.
 
     >>> Loaded(rows=3, ignored={"note"}, mapped={"delay_ms": "latency"}).mapped["delay_ms"]
     'latency'
@@ -94,10 +97,11 @@ class Loaded:
     cost_differences: int = 0
 
     def ignored_text(self, remedy: str = "Pass columns={{{theirs!r}: {field!r}}}") -> str:
-        """The ignored columns as text, each with the field that it probably means.
+        """List the ignored columns as text, each with the field that was probably intended.
 
         Args:
-            remedy: How to map a column *theirs* to a *field*.
+            remedy: The advice for mapping a column to a field, with the placeholders ``theirs`` and
+                ``field``.
 
         >>> Loaded(ignored={"Session ID", "note"}).ignored_text()
         "Session ID (did you mean session_id? Pass columns={'Session ID': 'session_id'}), note"
@@ -105,7 +109,7 @@ class Loaded:
         return ", ".join(_ignored_name(name, remedy) for name in sorted(self.ignored))
 
     def remarks(self) -> list[str]:
-        """Sentences about values that are missing or contradict each other.
+        """Describe missing and contradictory values, one sentence for each kind.
 
         >>> Loaded(rows=5, without_cost=2).remarks()
         ['2 of 5 requests have no cost, which counts as 0 dollars in every mean']
@@ -118,7 +122,7 @@ class Loaded:
             (self.without_cost, "have no cost, which counts as 0 dollars in every mean"),
             (self.without_status, "have no status, which is stored as 0"),
             (self.without_model, "have no model, which is stored as empty text"),
-            (self.cost_differences, "have a costUSD that differs from their cost; cost counts"),
+            (self.cost_differences, "have a costUSD that differs from their cost; cost is used"),
         )
         return [f"{count:,} of {self.rows:,} requests {text}" for count, text in facts if count]
 
@@ -132,7 +136,7 @@ def _ignored_name(name: str, remedy: str) -> str:
 
 
 def _without_time(row: Mapping[Any, Any]) -> str:
-    """The reason to reject a row without its time, with the column that probably holds it."""
+    """Describe why a row without a time is rejected, and suggest a column that probably contains the time."""
     reason = "has no request_created_at"
     names = [str(name) for name in row]
     if not names or "request_created_at" in names:
@@ -144,12 +148,12 @@ def _without_time(row: Mapping[Any, Any]) -> str:
 
 
 class BadRow(Exception):
-    """A row that cannot be read.
+    """A row cannot be read.
 
     Args:
-        where: Its position.
-        field: The wrong field; None if the whole row is wrong.
-        reason: The problem; continues a sentence.
+        where: The position of the row.
+        field: The invalid field; None if the whole row is invalid.
+        reason: The problem, as the end of a sentence.
     """
 
     def __init__(self, where: str, field: str | None, reason: str) -> None:
@@ -160,23 +164,23 @@ class BadRow(Exception):
 
     @property
     def summary(self) -> str:
-        """The reason without the value of the row."""
+        """The reason, without any value from the row."""
         return self.reason if self.field is None else f"{self.field!r} cannot be read"
 
     def as_error(self, remedy: str | None) -> ConfigurationError:
-        """The error for a load without rejects."""
+        """Build the error that is raised if the load has no rejects file."""
         place = self.where if self.field is None else f"{self.where}, field {self.field!r}"
         return ConfigurationError(field=place, problem=self.reason, remedy=remedy)
 
 
 @attrs.define
 class Batch:
-    """Rows that are inserted together, as lines of JSON.
+    """Rows that are inserted together, encoded as JSON Lines.
 
     Args:
         requests: The requests.
-        tags: The tags of sessions that they named.
-        rejects: The lines for the file of rejects.
+        tags: The session tags in the rows.
+        rejects: The lines for the rejects file.
     """
 
     requests: list[str] = attrs.field(factory=list)
@@ -185,14 +189,16 @@ class Batch:
 
 
 class RowEncoder:
-    """Encodes the rows of one load as lines of JSON for the tables.
+    """Encodes the rows of one load as JSON Lines for the tables.
 
     Args:
-        organizations: The organisations that rows may name; by default the first row decides.
-        first_version: The version of the first row; later rows have higher ones, and the highest counts.
-        with_rejects: Put rows that cannot be read among the rejects, instead of raising an error.
-        remedy: The remedy in that error.
-        options: How to read the values.
+        organizations: The organisations that rows may name. By default, only the organisation of the first
+            row is allowed.
+        first_version: The version of the first row. Later rows have higher versions, and the row with the
+            highest version of a request is used.
+        with_rejects: Collect rows that cannot be read as rejects instead of raising an error.
+        remedy: The remedy in this error.
+        options: The options for reading the values.
     """
 
     def __init__(
@@ -204,7 +210,7 @@ class RowEncoder:
         with_rejects: bool = False,
         remedy: str | None = None,
     ) -> None:
-        # The organisations that rows may name; None before the first row has decided.
+        # The organisations that rows may name; None until the first row has determined the only one.
         self.allowed = None if organizations is None else {str(each) for each in organizations}
         self.next_version = first_version
         self._with_rejects = with_rejects
@@ -212,14 +218,14 @@ class RowEncoder:
         self.options = options
         self._is_stopped = False
         self._plans: dict[tuple[Any, ...], ColumnPlan] = {}
-        # Rows of several blocks are encoded on several threads.
+        # Rows from different blocks may be encoded on different threads.
         self._lock = threading.RLock()
         self._names: dict[Any, None] = {}
         self.organizations: set[str] = set()
         self.report = Loaded()
 
     def next_batch(self, rows: Iterator[Placed]) -> Batch | None:
-        """The next rows; None if there are no more.
+        """Encode the next rows. Return None if there are no more rows.
 
         Raises:
             ConfigurationError: A row cannot be read.
@@ -251,16 +257,16 @@ class RowEncoder:
         return batch if count else None
 
     def stop(self) -> None:
-        """End a batch that another thread reads, at its next row."""
+        """Stop the batch that another thread is reading. It ends at its next row."""
         self._is_stopped = True
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the columns in the rows so far, up to a limit."""
+        """The column names in all rows so far, up to a limit."""
         return tuple(self._names)
 
     def reserve(self, count: int) -> int:
-        """Reserve versions for *count* rows, and return the first."""
+        """Reserve versions for *count* rows, and return the first version."""
         first = self.next_version
         self.next_version += count
         return first
@@ -330,16 +336,16 @@ def _expected(allowed: set[str]) -> str:
 
 
 def _row_id(placed: Placed, line: str) -> UUID:
-    """An id for a row without one, derived from its position and content."""
+    """Derive the id of a row that has none from its position and content."""
     if placed.identity is None:
         name = f"{placed.where}\0{line}".encode(errors="backslashreplace")
         return UUID(blake2b(name, digest_size=16).hexdigest())
-    # The conversion in SQL makes the same id.
+    # The conversion in SQL creates the same id.
     return UUID(md5(placed.identity, usedforsecurity=False).hexdigest())
 
 
 def _stored(plan: "ColumnPlan", where: str, row: Mapping[Any, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The values for the table, and the tags of the session."""
+    """Return the values for the table, and the tags of the session."""
     stored, flags = _columns(plan, where, row)
     tags: list[str] = []
     for source, map_name, key in plan.keys:
@@ -355,7 +361,7 @@ def _stored(plan: "ColumnPlan", where: str, row: Mapping[Any, Any]) -> tuple[dic
 
 
 def _columns(plan: "ColumnPlan", where: str, row: Mapping[Any, Any]) -> tuple[dict[str, Any], int]:
-    """The values of columns that are not maps, and whether two costs of the row differ, as flags."""
+    """Return the values of all columns that are not maps, and a flag if two costs of the row differ."""
     stored: dict[str, Any] = {}
     flags = 0
     for source, target, parse in plan.columns:
@@ -381,7 +387,7 @@ def _differs(parse: Parser, value: Any, cost: int) -> bool:
     try:
         other = parse(value)
     except (ValueError, TypeError, ArithmeticError):
-        # Only the first of two values has to be readable.
+        # If there are two values, only the first must be readable.
         return False
     return other is not None and other != cost
 
@@ -393,7 +399,7 @@ def _tag_line(organization: str, session: str, tag: str) -> str:
 
 
 def _reject(bad: BadRow, row: object) -> str:
-    """The row as a line of JSON with the reason beside its fields, so that it can be fixed and loaded."""
+    """Encode a row as a line of JSON with the reason, so that the user can fix the row and load it."""
     reason: dict[str, Any] = {"where": bad.where, "field": bad.field, "reason": bad.reason}
     fields = {}
     if isinstance(row, Unreadable) and isinstance(row.content, Mapping):
@@ -410,7 +416,7 @@ def _encoded(value: object) -> str:
     try:
         return json.dumps(value, default=str, allow_nan=False)
     except (ValueError, TypeError, RecursionError):
-        # A value that JSON does not have.
+        # The value has a type that JSON does not support.
         return json.dumps(_in_python(value))
 
 
@@ -423,14 +429,14 @@ def _in_python(content: object) -> str:
 
 @attrs.frozen
 class ColumnPlan:
-    """How to parse rows with the same columns.
+    """A plan for parsing rows that have the same columns.
 
     Args:
         columns: The source, the column and the parser of each value, in order of precedence.
         keys: The source, the map and the key of each flat field.
-        tags: The sources of tags.
+        tags: The sources that contain tags.
         ignored: The columns that are not fields.
-        mapped: The columns with another name in the table, with that name.
+        mapped: The columns that have a different name in the table, each with that name.
     """
 
     columns: tuple[tuple[Any, str, Parser], ...]
@@ -441,8 +447,8 @@ class ColumnPlan:
 
     @classmethod
     def of(cls, names: tuple[Any, ...], options: RowOptions) -> "ColumnPlan":
-        """The plan for rows with these columns."""
-        # A renamed column has precedence over one with that name.
+        """Build the plan for rows with these columns."""
+        # A renamed column takes precedence over a column that already has the name.
         ordered = sorted(names, key=lambda name: name not in options.columns)
         fields = {name: field_name(name, options) for name in ordered}
         columns = [

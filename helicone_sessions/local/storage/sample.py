@@ -1,7 +1,7 @@
-"""A sample of thirty days of generated requests, the same on every machine.
+"""Generates a sample of thirty days of requests, which is the same on every machine.
 
-Four kinds of sessions use four models. One model costs several times as much as the others, research sessions
-are much longer than the rest, and on one day a provider has an outage: requests fail, are repeated, and
+Four kinds of sessions use four models. One model costs several times as much as the others. Research sessions
+are much longer than other sessions. On one day, a provider has an outage: requests fail, are repeated, and
 take five times as long.
 """
 
@@ -40,7 +40,7 @@ class _Work:
     models: tuple[tuple[_Model, float], ...]
 
 
-# Dollars are per million tokens.
+# The prices are in dollars per million tokens.
 _GPT = _Model("gpt-4o", "OPENAI", 2.5, 10.0, 90)
 _MINI = _Model("gpt-4o-mini", "OPENAI", 0.15, 0.6, 120)
 _SONNET = _Model("claude-sonnet-4", "ANTHROPIC", 3.0, 15.0, 70)
@@ -57,11 +57,11 @@ _PLANS: Final = (("free", 0.6), ("team", 0.3), ("enterprise", 0.1))
 
 
 def sample_rows(end: datetime | None = None) -> Iterator[dict[str, Any]]:
-    """The rows of the sample, session by session.
+    """Generate the rows of the sample, session by session.
 
     Args:
-        end: The end of the thirty days; by default the last midnight in UTC, so that the last days of
-            the sample are the last days of the calendar.
+        end: The end of the thirty days. By default, it is the last midnight in UTC, so that the sample ends
+            with yesterday.
     """
     chance = random.Random(_SEED)  # noqa: S311 - to be the same on every machine is its purpose
     end = end or datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -69,7 +69,7 @@ def sample_rows(end: datetime | None = None) -> Iterator[dict[str, Any]]:
     number = 0
     for day in range(DAYS):
         midnight = start + timedelta(days=day)
-        # Two quiet days a week, the same ones whatever the calendar says.
+        # Every week of the sample has two quiet days. They do not depend on the calendar.
         share = 0.45 if day % 7 in (5, 6) else 1.0
         for work in _WORKS:
             for _ in range(_poisson(chance, work.sessions_a_day * share * (1 + day / 100))):
@@ -98,7 +98,7 @@ def _session(
     }
     if plan == "enterprise":
         common["session_tag"] = "priority"
-    # A working day: few sessions at night, most in the afternoon.
+    # On a working day, most sessions are in the afternoon and few are at night.
     moment = midnight + timedelta(hours=min(max(chance.gauss(14, 3.2), 0.0), 22.0))
     last = midnight + timedelta(days=1)
     context = work.prompt * chance.lognormvariate(0, 0.35)
@@ -114,7 +114,7 @@ def _session(
                     **_times(moment, row),
                 }
             moment += timedelta(milliseconds=row["latency"] + 1000 * chance.expovariate(1 / work.pause))
-        # A conversation includes its earlier messages.
+        # Each request of a conversation includes all earlier messages.
         context += work.completion * (1 + step % 3)
 
 
@@ -155,7 +155,7 @@ def _pick(chance: random.Random, choices: tuple[tuple[Any, float], ...]) -> Any:
 
 
 def _poisson(chance: random.Random, mean: float) -> int:
-    """A Poisson-distributed number of rare events (Knuth's method)."""
+    """Draw a Poisson-distributed number with Knuth's method."""
     limit, product, count = math.exp(-mean), chance.random(), 0
     while product > limit:
         product *= chance.random()

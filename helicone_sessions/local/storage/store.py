@@ -1,9 +1,10 @@
-"""A store: the requests in tables that this package creates, fills and, in memory, drops.
+"""A store: requests in tables that this package creates and fills.
 
-A load fills staging tables first, and its rows move to the requests when it is complete, so that a failed
-load changes nothing. After a kill, the next `Store.open` moves what was staged: every batch that
-``on_progress`` has reported is kept. Replaced requests are deleted before the move, so that no query has to
-look for duplicates; queries wait in the meantime.
+A load inserts its rows into staging tables. When it is complete, the rows are moved to the table of requests.
+Therefore, a failed load changes nothing. If the process is killed during a load, the next `Store.open` moves
+the staged rows, so every batch that was reported to ``on_progress`` is kept. Replaced requests are deleted
+before the move, so that queries need not check for duplicates. During the move, queries wait. Tables in
+memory are dropped when the store is closed.
 """
 
 import asyncio
@@ -52,34 +53,35 @@ _LOG: Final = logging.getLogger(__name__)
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _MOST_NAMED: Final = 5
-# The API returns costs in dollars.
+# The API always returns costs in dollars.
 _OF_SERVICE: Final = RowOptions(cost_unit="dollars")
 
 
-# A process has one engine, so the name identifies the database.
+# A process has only one engine, so the name identifies the database.
 _open_stores: Final[WeakValueDictionary[str, "Store"]] = WeakValueDictionary()
 _open_stores_lock: Final = threading.Lock()
 
 
 class _Staged(Enum):
-    """The rows in the staging tables."""
+    """The state of the rows in the staging tables."""
 
     NOTHING = auto()
-    USELESS = auto()  # to be deleted: the load has failed, or they have moved
-    COMPLETE = auto()  # to be moved to the requests
+    USELESS = auto()  # to be deleted, because the load has failed or the rows have been moved
+    COMPLETE = auto()  # to be moved to the table of requests
 
 
 class Store:
-    """Requests in tables of this package.
+    """Requests in tables that belong to this package.
 
     Args:
         driver: The connection.
-        database: The name of a database to keep. By default a new one is created, which `aclose` drops.
-        directory: The directory of a store on disk, for the record of its rows.
-        accept_loss: Open a damaged store without the rows that are lost.
+        database: The name of a database that is kept. By default, a new database is created, and `aclose`
+            drops it.
+        directory: The directory of a store on disk. It contains the record of the rows.
+        accept_loss: If the store is damaged, open it without the lost rows.
 
     Raises:
-        ConfigurationError: The name is not made of letters, digits and underscores.
+        ConfigurationError: The name contains characters other than letters, digits and underscores.
     """
 
     def __init__(
@@ -104,29 +106,29 @@ class Store:
         self._keeper = RecordKeeper(driver, self._database, directory)
         self._version = 0
         self._staged = _Staged.NOTHING
-        # One load at a time: the next one may replace rows of this one.
+        # Only one load runs at a time, because the next load may replace its rows.
         self._load_lock = asyncio.Lock()
         self._lock = ReadWriteLock()
-        # A move has begun to change the requests and has not ended.
+        # Whether a move has started to change the requests and has not finished.
         self._is_half_moved = False
         self._reading: asyncio.Task[None] | None = None
         self._is_closed = False
         self._tables = Tables.own(self._database)
         self._requests = 0
-        # `_tables` knows the names of requests of lower versions.
+        # The facts in `_tables` about session names cover all requests of lower versions.
         self._studied_version = 0
         self._gaps: dict[UUID, DataGaps] = {}
         self.organizations: frozenset[UUID] = frozenset()
 
     @property
     def tables(self) -> Tables:
-        """The tables, with the facts that are known now: the next load may change them."""
+        """The tables, including the facts that are currently known. The next load may change these facts."""
         only = next(iter(self.organizations)) if len(self.organizations) == 1 else None
         return attrs.evolve(self._tables, only_organization=only)
 
     @property
     def organization_id(self) -> UUID:
-        """The organisation of the requests; a default one if there are none.
+        """The organisation of the requests. If there are no requests, it is a default organisation.
 
         Raises:
             ConfigurationError: There are several organisations.
@@ -136,11 +138,11 @@ class Store:
         return next(iter(self.organizations), DEFAULT_ORGANIZATION)
 
     async def open(self) -> None:
-        """Create missing tables, and complete a load that a killed process left unfinished.
+        """Create missing tables, and complete a load that was interrupted when a process was killed.
 
         Raises:
-            ConfigurationError: The tables have another version's layout, another store of this process has
-                them open, or rows are lost (unless *accept_loss*).
+            ConfigurationError: The tables have the layout of another version, another store of this process
+                has opened them, or rows are lost (unless *accept_loss* is true).
         """
         await self._check_layout()
         if self._is_kept:
@@ -173,31 +175,33 @@ class Store:
         remedy: str | None = None,
         row_options: RowOptions = RowOptions(),  # noqa: B008 - it is frozen
     ) -> Loaded:
-        """Load rows or a file.
+        """Load rows, a frame or files.
 
-        A row with the id of an existing request replaces it. A load that fails keeps nothing. If the process
-        dies, or the load of a kept database is cancelled, what *on_progress* has reported is kept: the next
-        load or `open` moves it to the requests.
+        If a row has the id of an existing request, it replaces that request. If the load fails, no row is
+        kept. If the process is killed, or the load of a kept database is cancelled, all rows that were
+        reported to *on_progress* are kept, and the next load or `open` moves them to the table of requests.
 
         Args:
             data: A path or pattern, a list of them, a frame, or an iterable of mappings, which may be
-                asynchronous. Without an id a row is
-                identified by its position, its content and the name of its file.
-            rejects: A file for rows that cannot be read, one JSON object per line; by default such a row
+                asynchronous. If a row has no id, it is identified by its position, its content and the name
+                of its file.
+            rejects: A file that collects the rows that cannot be read, as JSON Lines. By default, such a row
                 fails the load.
             skip_rejects: Leave out rows that cannot be read.
-            on_progress: Called with the number of rows loaded so far, each time more are durable.
-            organizations: The organisations that rows may name. By default there is one: that of the
-                existing requests, or else that of the first row.
-            of_one: Reject organisations other than that of the existing requests.
+            on_progress: A function that is called with the number of rows loaded so far, each time more rows
+                are durable.
+            organizations: The organisations that rows may name. By default, only one is allowed: the
+                organisation of the existing requests or, if there are none, of the first row.
+            of_one: Reject rows of any organisation other than that of the existing requests.
             remedy: The remedy in the error for a row that cannot be read.
-            row_options: How to read rows that do not follow the default rules.
+            row_options: The options for rows that do not follow the default rules.
 
         Raises:
-            ConfigurationError: A row or the file cannot be read, the file of rejects cannot be written, or
-                the store was closed.
-            DriverError: ClickHouse rejected the rows, and none of them is kept. Or all are staged but could
-                not be moved yet, and the message says so: queries fail until a query or load has moved them.
+            ConfigurationError: A row or a file cannot be read, the rejects file cannot be written, or the
+                store was closed.
+            DriverError: ClickHouse rejected the rows, and none of them is kept. If the message says instead
+                that the rows could not be moved, all rows are staged, and queries fail until a later query or
+                load has moved them.
         """
         async with self._load_lock:
             self._refuse_if_closed()
@@ -226,11 +230,11 @@ class Store:
             return encoder.report
 
     async def copy(self, requests: Iterable[Mapping[str, Any]], organization_id: UUID) -> Loaded:
-        """Load requests from the API for an organisation; invalid ones are skipped and counted.
+        """Load an organisation's requests from the API. Invalid requests are skipped and counted.
 
         Raises:
             ConfigurationError: The store was closed.
-            DriverError: As in `load`.
+            DriverError: See `load`.
         """
         organization = {"organization_id": str(organization_id)}
         return await self.load(
@@ -242,10 +246,12 @@ class Store:
 
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[None, None]:
-        """Inside the block no load changes the requests, so that queries see each load whole or not at all.
+        """Prevent changes to the requests while the block runs.
+
+        Queries inside the block therefore see each load completely or not at all.
 
         Raises:
-            DriverError: An earlier load could not be moved, and still cannot.
+            DriverError: The rows of an earlier load could not be moved, and they still cannot.
         """
         while True:
             async with self._lock.reading():
@@ -256,7 +262,7 @@ class Store:
                 await uncancelled(self._settle())
 
     async def gaps(self, organization_id: UUID) -> DataGaps:
-        """The columns without a value in some or in all requests of an organisation; call it in `reading`.
+        """The columns that lack values in some or all requests of an organisation. Call this in `reading`.
 
         Raises:
             DriverError: ClickHouse rejected the statement.
@@ -269,7 +275,7 @@ class Store:
         return found
 
     async def aclose(self) -> None:
-        """End the current load, and drop the tables unless they are kept."""
+        """Stop the current load, and drop the tables unless they are kept."""
         self._is_closed = True
         if self._reading is not None:
             self._reading.cancel()
@@ -298,7 +304,7 @@ class Store:
             )
 
     def _allowed(self, organizations: Collection[UUID] | None, *, of_one: bool) -> Collection[UUID] | None:
-        """The organisations that rows may name; None lets the first row decide."""
+        """Return the organisations that rows may name; None if the first row determines the only one."""
         allowed = organizations if organizations is not None else self.organizations or None
         if of_one and self.organizations and not self.organizations.issuperset(allowed or ()):
             raise ConfigurationError(
@@ -332,7 +338,7 @@ class Store:
         )
 
     async def _is_damaged(self, directory: Path) -> bool:
-        """Whether the store has losses, which the caller has accepted; broken parts are then detached."""
+        """Whether rows are lost and the caller has accepted this. In this case, broken parts are detached."""
         inspection = await inspect(self._driver, self._database, directory)
         if not inspection.losses:
             self._keeper.record = inspection.record or Record()
@@ -342,7 +348,8 @@ class Store:
         _LOG.warning("a damaged store was opened: %s", "; ".join(inspection.losses))
         delete_checkpoint(directory)
         await self._keeper.keep(Record(is_moving=True))
-        # A part cannot be detached while there are patches; the caller repeats their deletes.
+        # A part cannot be detached while there are patches. The patches are dropped, and the caller repeats
+        # their deletes.
         patches = await rows_of(
             self._driver,
             "SELECT table, name FROM system.parts"
@@ -354,7 +361,7 @@ class Store:
         return True
 
     async def _delete_duplicates(self) -> None:
-        """Delete replaced requests that are visible again, because the part with their deletion is lost."""
+        """Delete replaced requests that are visible again because the part with their delete is lost."""
         requests = f"{self._database}.{REQUESTS_TABLE}"
         latest = f"SELECT organization_id, request_id, max(version) FROM {requests} GROUP BY 1, 2"
         await self._driver.execute(
@@ -363,7 +370,7 @@ class Store:
         )
 
     async def _read(self, work: Coroutine[Any, Any, None]) -> None:
-        """Await *work*, which `aclose` ends."""
+        """Await *work*, and let `aclose` cancel it."""
         self._reading = asyncio.create_task(work)
         try:
             await self._reading
@@ -390,20 +397,20 @@ class Store:
             await self._move_staged()
 
     def _accept(self, encoder: RowEncoder) -> None:
-        """From here on the staged rows belong to the store."""
+        """Mark the staged rows as accepted. From now on, they belong to the store."""
         self._staged = _Staged.COMPLETE
         self._version = encoder.next_version
         self.organizations |= {UUID(each) for each in encoder.organizations}
 
     async def _settle(self) -> None:
-        """Move or delete the rows that an earlier load has left in the staging tables."""
+        """Move or delete the rows that an earlier load left in the staging tables."""
         if self._staged is _Staged.COMPLETE:
             await self._move_staged()
         elif self._staged is _Staged.USELESS:
             await self._clear_staging()
 
     async def _move_staged(self) -> None:
-        """Move all staged rows; it can be repeated, for example after a kill."""
+        """Move all staged rows. This can be repeated, for example after the process was killed."""
         try:
             await self._move(await self._staging.plan_move())
         except DriverError as error:
@@ -415,7 +422,7 @@ class Store:
             ) from error
 
     async def _move(self, plan: MovePlan) -> None:
-        # Only this step changes the rows that queries read.
+        # This is the only step that changes rows which queries read.
         async with self._lock.writing():
             self._is_half_moved = True
             await self._keeper.begin_move(replaced=sum(plan.existing))
@@ -428,16 +435,16 @@ class Store:
         try:
             await self._clear_staging()
         except DriverError as error:
-            # The next load clears them, or a move after a kill replaces each request by itself.
+            # The next load deletes them. If they are moved again after a kill, the result is the same.
             _LOG.warning("the staged rows of a load could not be deleted yet: %s", error)
 
     async def _study(self, plan: MovePlan = MovePlan()) -> None:  # noqa: B008 - it is frozen
-        """Update the facts about the tables after a load; without them, queries are slower."""
+        """Update the facts about the tables after a load. They make queries faster."""
         self._gaps.clear()
         before = self._requests
         self._requests += plan.distinct - sum(plan.existing)
         several = self._tables.has_several_names
-        # If most requests are new, a scan is faster than a search for their sessions.
+        # If most requests are new, scanning all requests is faster than searching for their sessions.
         since = self._studied_version if several is not None and plan.rows < before else 0
         self._tables = Tables.own(self._database)
         try:
@@ -459,10 +466,10 @@ class Store:
 
 
 class ReadWriteLock:
-    """Admits readers together and a writer alone, in the order in which they arrive."""
+    """A lock that admits either several readers or one writer, in the order in which they arrive."""
 
     def __init__(self) -> None:
-        # A writer holds it and readers only acquire it; `asyncio.Lock` is fair.
+        # A writer holds this lock, while readers only pass through it. `asyncio.Lock` is fair.
         self._turnstile = asyncio.Lock()
         self._readers = 0
         self._no_reader = asyncio.Event()
@@ -470,7 +477,7 @@ class ReadWriteLock:
 
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[None, None]:
-        """A block without writers."""
+        """Exclude writers while the block runs."""
         async with self._turnstile:
             self._readers += 1
             self._no_reader.clear()
@@ -483,14 +490,14 @@ class ReadWriteLock:
 
     @asynccontextmanager
     async def writing(self) -> AsyncGenerator[None, None]:
-        """A block without readers and without other writers."""
+        """Exclude readers and other writers while the block runs."""
         async with self._turnstile:
             await self._no_reader.wait()
             yield
 
 
 def several_organizations(organizations: Collection[UUID]) -> ConfigurationError:
-    """The error for data of several organisations where one is needed."""
+    """Build the error for data that has several organisations where only one is allowed."""
     named = ", ".join(sorted(map(str, organizations))[:_MOST_NAMED])
     more = ", …" if len(organizations) > _MOST_NAMED else ""
     return ConfigurationError(
@@ -501,7 +508,7 @@ def several_organizations(organizations: Collection[UUID]) -> ConfigurationError
 
 
 async def rebuild(path: Path) -> int:
-    """Rebuild a store of an older layout; it can be repeated after an interruption.
+    """Rebuild a store that has an older layout. This can be repeated after an interruption.
 
     Args:
         path: The directory.
@@ -510,8 +517,8 @@ async def rebuild(path: Path) -> int:
         The number of requests.
 
     Raises:
-        ConfigurationError: The directory has no store of an older layout, or another process uses it.
-        DriverError: ClickHouse gave up; no row is lost.
+        ConfigurationError: The directory contains no store with an older layout, or another process uses it.
+        DriverError: ClickHouse did not finish a statement. No row is lost.
     """
     if not await asyncio.to_thread(path.is_dir):
         raise ConfigurationError(argument="path", problem=f"must be the directory of a store, got {path}")
@@ -550,7 +557,7 @@ async def _rebuild(driver: WritableDriver) -> int:
             f"INSERT INTO {fresh}.{table} ({columns}) SELECT {columns} FROM {OWN_DATABASE}.{table}"
             " SETTINGS max_partitions_per_insert_block = 0"
         )
-    # From here on, each table is either the old one or the new one, and both have all rows.
+    # From now on, each table is either the old or the new table. Both contain all rows.
     for table in OWN_TABLES:
         await driver.execute(f"EXCHANGE TABLES {fresh}.{table} AND {OWN_DATABASE}.{table}")
     await driver.execute(f"DROP DATABASE {fresh} SYNC")
@@ -562,7 +569,7 @@ async def _rebuild(driver: WritableDriver) -> int:
 
 
 async def _common_columns(driver: WritableDriver, table: str, fresh: str) -> list[str]:
-    """The stored columns that both tables have."""
+    """Return the stored columns that both tables have."""
     databases = f"'{OWN_DATABASE}', '{fresh}'"
     text = (
         f"SELECT name FROM system.columns WHERE table = '{table}' AND database IN ({databases})"

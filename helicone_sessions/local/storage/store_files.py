@@ -1,9 +1,9 @@
-"""The two files beside the tables of a store: the record of its rows, and the checkpoint of a sync.
+"""Two files next to the tables of a store: the record of its rows, and the checkpoint of a sync.
 
-ClickHouse moves unreadable parts of a table out of the way and continues with the others. The record then
-shows that rows are missing. The checkpoint has the time ranges whose requests a store holds completely, by
-organisation. It is written after the rows: after a kill between the two, the next sync reads and replaces
-them.
+If parts of a table are unreadable, ClickHouse sets them aside and continues with the other parts. The record
+makes it possible to detect the missing rows. The checkpoint contains, for each organisation, the time ranges
+whose requests are completely stored. It is written after the rows. If the process is killed in between, the
+next sync copies and replaces these rows again.
 """
 
 import asyncio
@@ -39,12 +39,12 @@ _LONGEST_REASON: Final = 200
 
 @attrs.frozen
 class Record:
-    """The rows of a store.
+    """The numbers of rows in a store.
 
     Args:
         requests: The number of requests.
         tags: The number of different tags.
-        is_moving: The rows of a load are being moved in, so that there may be more.
+        is_moving: Whether the rows of a load are being moved in. If so, there may be more rows than recorded.
     """
 
     requests: int = 0
@@ -53,7 +53,7 @@ class Record:
 
     @classmethod
     def read(cls, directory: Path) -> "Record | None":
-        """The record in *directory*; None if there is none.
+        """Read the record in *directory*. Return None if there is none.
 
         Raises:
             ValueError: The record is damaged.
@@ -70,7 +70,7 @@ class Record:
         return cls(fields["requests"], fields["tags"], fields["is_moving"])
 
     def write(self, directory: Path) -> None:
-        """Replace the record in *directory*; when this returns, it survives a power failure.
+        """Replace the record in *directory* durably.
 
         Raises:
             DriverError: The record cannot be written.
@@ -92,9 +92,9 @@ class Inspection:
     """The state of a store on disk.
 
     Args:
-        record: The record; None if none can be read.
-        losses: The differences from the record, each as part of a sentence.
-        broken: The parts that are in a table and cannot be read, as table and name.
+        record: The record; None if it is missing or unreadable.
+        losses: Descriptions of the differences from the record. Each is a part of a sentence.
+        broken: The table and the name of each part that is in use and cannot be read.
     """
 
     record: Record | None
@@ -102,7 +102,7 @@ class Inspection:
     broken: tuple[tuple[str, str], ...] = ()
 
     def error(self, directory: Path) -> ConfigurationError:
-        """The error for a store that has losses."""
+        """Build the error for a store that has lost rows."""
         more = len(self.losses) - _MOST_NAMED
         named = [*self.losses[:_MOST_NAMED], *([f"and {more} more"] if more > 0 else [])]
         return ConfigurationError(
@@ -113,7 +113,7 @@ class Inspection:
 
 
 async def inspect(driver: WritableDriver, database: str, directory: Path) -> Inspection:
-    """Read every part of a store, and compare its rows with the record."""
+    """Read all parts of a store, and compare the rows with the record."""
     try:
         record = Record.read(directory)
     except (OSError, ValueError, KeyError, TypeError):
@@ -134,7 +134,7 @@ async def inspect(driver: WritableDriver, database: str, directory: Path) -> Ins
 async def _damaged_parts(
     driver: WritableDriver, database: str, tables: Iterable[str]
 ) -> dict[tuple[str, str], str]:
-    """A description of the damage for the table and the name of each damaged part."""
+    """Find the damaged parts. Return a description of the damage by table and name of the part."""
     damaged = {}
     for table in tables:
         for part, is_intact, reason in await rows_of(driver, f"CHECK TABLE {database}.{table}"):
@@ -159,12 +159,12 @@ def _differences(record: Record | None, requests: int, tags: int) -> list[str]:
 
 @attrs.define
 class RecordKeeper:
-    """Keeps the record of a store while loads change it; in memory there is none.
+    """Updates the record of a store when loads change the store. A store in memory has no record.
 
     Args:
         driver: The connection.
         database: The database of the store.
-        directory: Its directory; None if it is in memory.
+        directory: The directory of the store; None if it is in memory.
         record: The current record.
     """
 
@@ -174,7 +174,7 @@ class RecordKeeper:
     record: Record = Record()
 
     async def keep(self, record: Record) -> None:
-        """Write *record* unless it is the current one.
+        """Write *record*, unless it equals the current record.
 
         Raises:
             DriverError: The record cannot be written.
@@ -193,7 +193,7 @@ class RecordKeeper:
         await self.keep(Record(remaining, self.record.tags, is_moving=True))
 
     async def end_move(self) -> None:
-        """Count the rows after a move.
+        """Count the rows after a move, and record the result.
 
         Raises:
             DriverError: The rows cannot be counted, or the record cannot be written.
@@ -203,14 +203,14 @@ class RecordKeeper:
 
 
 async def _count_rows(driver: WritableDriver, database: str) -> tuple[int, int]:
-    """The number of requests and of different tags in a store."""
+    """Count the requests and the different tags in a store."""
     requests = await rows_of(driver, f"SELECT count() FROM {database}.{REQUESTS_TABLE}")
     tags = await rows_of(driver, f"SELECT count() FROM {database}.{TAGS_TABLE} FINAL")
     return int(requests[0][0]), int(tags[0][0])
 
 
 Period = tuple[datetime, datetime]
-"""A start and an end; the end is excluded."""
+"""A start and an exclusive end."""
 
 
 @attrs.frozen
@@ -218,7 +218,7 @@ class Coverage:
     """The time ranges of one organisation whose requests are stored.
 
     Args:
-        periods: The time ranges, in order and without overlap.
+        periods: The time ranges, sorted and without overlap.
         newest: The time of the newest request.
 
     >>> from datetime import UTC
@@ -234,7 +234,7 @@ class Coverage:
     newest: datetime | None = None
 
     def plus(self, start: datetime, end: datetime) -> "Coverage":
-        """The coverage with one more period, which may overlap others or be empty."""
+        """Return the coverage with an additional period, which may be empty or overlap other periods."""
         merged: list[Period] = []
         for first, last in sorted([*self.periods, *([(start, end)] if start < end else [])]):
             if merged and first <= merged[-1][1]:
@@ -244,11 +244,11 @@ class Coverage:
         return attrs.evolve(self, periods=tuple(merged))
 
     def with_newest(self, moment: datetime) -> "Coverage":
-        """The coverage after a request of this time."""
+        """Return the coverage after adding a request with this time."""
         return attrs.evolve(self, newest=max(moment, self.newest or moment))
 
     def missing(self, start: datetime, end: datetime) -> Iterator[Period]:
-        """The periods between *start* and *end* that are not covered, in order."""
+        """Yield the periods between *start* and *end* that are not covered, in ascending order."""
         for first, last in self.periods:
             if start < min(first, end):
                 yield start, min(first, end)
@@ -258,7 +258,7 @@ class Coverage:
 
 
 def read_checkpoint(directory: Path, organization: UUID) -> Coverage:
-    """The coverage of an organisation; empty if the file is missing or damaged.
+    """Read the coverage of an organisation. It is empty if the file is missing or damaged.
 
     Raises:
         ConfigurationError: The file cannot be read.
@@ -272,7 +272,7 @@ def read_checkpoint(directory: Path, organization: UUID) -> Coverage:
 
 
 def write_checkpoint(directory: Path, organization: UUID, coverage: Coverage) -> None:
-    """Replace the coverage of an organisation; when this returns, it survives a power failure.
+    """Replace the coverage of an organisation durably.
 
     Raises:
         ConfigurationError: The file cannot be written.
@@ -290,7 +290,7 @@ def write_checkpoint(directory: Path, organization: UUID, coverage: Coverage) ->
 
 
 def delete_checkpoint(directory: Path) -> None:
-    """Forget the coverage, because rows are lost: the next sync reads everything again.
+    """Delete the coverage after rows were lost, so that the next sync copies everything again.
 
     Raises:
         ConfigurationError: The file cannot be deleted.

@@ -1,10 +1,11 @@
-"""The tables that the engine reads, Helicone's or its own with the same structure, and facts about them.
+"""Describes the tables that the engine reads, and creates its own tables with the structure of Helicone's.
 
-Cautions need the columns without values. Queries are faster if it is known whether sessions have several
-names, and which properties are frequent.
+The description includes some facts about the data. Cautions depend on which columns have no values. Queries
+are faster if the engine knows whether sessions have several names, and which properties are frequent.
 
-Frequent properties become columns of the tables. ClickHouse computes such a column from the map of properties
-wherever a part does not have it yet, so a column changes the speed of a query and never its result.
+Frequent properties are stored as additional columns. If a part does not have such a column yet, ClickHouse
+computes it from the map of properties. An additional column therefore never changes the result of a query,
+only its speed.
 """
 
 import re
@@ -22,7 +23,7 @@ from helicone_sessions.local.drivers import WritableDriver, rows_of
 from helicone_sessions.local.storage.fields import REQUEST_COLUMNS, SESSION_ID, SESSION_NAME, Stored
 
 SESSION_COLUMNS: Final[Mapping[str, str]] = {SESSION_ID: "session_id", SESSION_NAME: "session_name"}
-"""The columns of the engine's tables for the properties that identify a session."""
+"""The columns of the engine's tables that store the properties which identify a session."""
 
 
 OWN_DATABASE: Final = "helicone_sessions"
@@ -34,45 +35,46 @@ INCOMING_REQUESTS: Final = "incoming_requests"
 INCOMING_TAGS: Final = "incoming_tags"
 OWN_TABLES: Final = (REQUESTS_TABLE, TAGS_TABLE, INCOMING_REQUESTS, INCOMING_TAGS)
 
-# A load is acknowledged when its rows are on the disk; staged parts become parts of the requests.
+# A load is acknowledged only after its rows are on disk. Staged parts later become parts of the requests.
 _WRITE_THROUGH: Final = (
     "fsync_after_insert = 1, fsync_part_directory = 1,"
     " min_rows_to_fsync_after_merge = 1, min_compressed_bytes_to_fsync_after_merge = 1"
 )
 
-# It goes up with every change of the tables below; the tables of a store carry it as their comment.
+# The number increases with every change of the tables below. The tables of a store have it in their comment.
 LAYOUT: Final = 3
 LAYOUT_MARK: Final = f"helicone-sessions, layout {LAYOUT}"
 _LAYOUT_MARKS: Final = re.compile(r"helicone-sessions, layout (\d{1,9})")
 
 
 def _hash(text: str) -> str:
-    # Requests are grouped by hashes, because 16 bytes take half the time of a text of 36. With 128 bits, the
-    # probability that any two of a billion sessions share a hash is 10^-21, far below that of a memory error,
-    # and it takes 2^64 attempts to construct two such ids.
+    # Requests are grouped by hashes, because grouping by 16 bytes takes half as long as grouping by a text of
+    # 36 characters. With 128 bits, the probability that any two of a billion sessions share a hash is 10^-21,
+    # far less than the probability of a memory error. Constructing two such ids takes 2^64 attempts.
     return f"reinterpretAsUInt128(sipHash128({text}))"
 
 
 @attrs.frozen
 class Tables:
-    """The tables of requests and tags, as SQL, and known facts about them.
+    """The SQL for the tables of requests and tags, and known facts about them.
 
-    The expressions for sessions and properties are the only SQL that depends on the table.
+    Only the expressions for sessions and properties depend on the tables. All other SQL is the same for all
+    tables.
 
     Args:
-        requests: The table of requests, with ``FINAL`` where it replaces rows.
-        tags: The table of tags, also with ``FINAL``; None if there is none.
-        columns: The existing columns of requests.
-        session_id: The expression for a request's session id in a condition, which may use an index.
-        session_name: The expression for the name of its session in a condition.
+        requests: The table of requests, with ``FINAL`` if the table replaces rows.
+        tags: The table of tags, also with ``FINAL``; None if there is no such table.
+        columns: The existing columns of the table of requests.
+        session_id: The expression for the session id in conditions. It can use an index.
+        session_name: The expression for the session name in conditions.
         each_id: The expression for the session id in statements that read every row.
-        each_name: The expression for the name in statements that read every row.
+        each_name: The expression for the session name in statements that read every row.
         session_key: The expression that groups requests into sessions.
         each_name_key: The expression that groups the requests of a session by name.
         property_keys: The column with the keys of the properties, if there is one.
         property_columns: The columns of frequent properties, by key.
         has_several_names: Whether a session may have several names; None if unknown.
-        only_organization: The organisation of all requests; None if there are several, or if unknown.
+        only_organization: The only organisation with requests; None if there are several, or if unknown.
     """
 
     requests: str
@@ -91,7 +93,7 @@ class Tables:
 
     @classmethod
     def own(cls, database: str) -> "Tables":
-        """The tables that `create_statements` makes; a load leaves no request in them twice."""
+        """Describe the tables that `create_statements` creates. They contain each request only once."""
         return cls(
             f"{database}.{REQUESTS_TABLE}",
             f"{database}.{TAGS_TABLE} FINAL",
@@ -103,12 +105,12 @@ class Tables:
 
     @property
     def name_key(self) -> str:
-        """Like `each_name_key`, but empty if each session has only one name."""
+        """The expression `each_name_key`, or an empty string literal if each session has only one name."""
         return "''" if self.has_several_names is False else self.each_name_key
 
 
-# ClickHouse compresses large parts with ZSTD by default, which takes a third of the time of a query without a
-# filter. T64 drops the bits that no value of a block needs: it is both smaller and faster there.
+# By default, ClickHouse compresses large parts with ZSTD, and decompression takes a third of the time of a
+# query without a filter. T64 drops the bits that no value of a block uses, so it is both smaller and faster.
 _CODECS: Final[Mapping[Stored, str]] = {
     Stored.TIME: "T64",
     Stored.MAYBE_TIME: "T64, LZ4",
@@ -131,7 +133,7 @@ _INDEXES: Final = """\
   INDEX by_property mapKeys(properties) TYPE bloom_filter(0.01) GRANULARITY 1,
   INDEX by_property_key property_keys TYPE bloom_filter(0.01) GRANULARITY 1,
   INDEX by_property_value mapValues(properties) TYPE bloom_filter(0.01) GRANULARITY 1"""
-# In merged parts a map has as many buckets as keys, so that a condition on a key reads about that key alone.
+# In merged parts, a map has as many buckets as keys. So a condition on a key reads little more than that key.
 _BUCKETS: Final = (
     "map_serialization_version = 'with_buckets', map_buckets_strategy = 'linear',"
     " map_buckets_min_avg_size = 0"
@@ -143,19 +145,19 @@ def _column(name: str, stored: Stored) -> str:
 
 
 def layout_of(comment: str) -> int | None:
-    """The layout in the comment of a table; None if the table is not one of this package's."""
+    """Parse the layout number in the comment of a table; None if this package did not create the table."""
     mark = _LAYOUT_MARKS.fullmatch(comment)
     return None if mark is None else int(mark[1])
 
 
 def create_statements(database: str) -> list[str]:
-    """The statements that create missing tables in *database*, whose name comes from the engine.
+    """Build the statements that create missing tables in *database*, a name chosen by the engine.
 
-    A load moves whole parts from the staging table to the requests, so both have the same structure, and
-    neither is partitioned. Block numbers are kept for the deletes of a load, which are patches of a few
-    rows; a merged part would bring those of another table with it, so the staging table does not merge.
-    Its parts keep all columns in one file: some 160 files for each part would take a sixth of the time of a
-    load.
+    A load moves whole parts from the staging table to the table of requests, so both tables have the same
+    structure, and neither is partitioned. Both store block numbers, because the deletes of a load need them
+    (they are patches of a few rows). The staging table does not merge parts, because a merged part would
+    carry block numbers from one table to the other. Its parts store all columns in one file. Otherwise, each
+    part would have about 160 files, and writing them would take a sixth of the time of a load.
     """
     columns = ",\n  ".join(_column(name, stored) for name, stored in REQUEST_COLUMNS.items())
     structure = f"""(
@@ -166,7 +168,7 @@ def create_statements(database: str) -> list[str]:
 {_INDEXES}
 )"""
     order = "ORDER BY (organization_id, request_created_at, request_id)"
-    # A merge has buffers for each column of each part; by default it takes up to 100 parts.
+    # A merge needs buffers for each column of each part. By default, it can include up to 100 parts.
     settings = (
         "enable_block_number_column = 1, enable_block_offset_column = 1, max_parts_to_merge_at_once = 16,"
         f" {_WRITE_THROUGH}, {_BUCKETS}"
@@ -199,14 +201,14 @@ COMMENT '{LAYOUT_MARK}'"""
 
 
 _PREFIX: Final = "property_of_"
-# With fewer requests, a condition on a property takes a few milliseconds anyway.
+# With fewer requests, a condition on a property takes only a few milliseconds without such a column.
 _FEWEST_REQUESTS: Final = 2**18
-# The number of requests that are searched for keys, evenly spread: there may be millions of different keys.
+# Keys are collected from this many evenly spread requests, because there may be millions of different keys.
 _SAMPLE: Final = 2**18
 _MOST_COLUMNS: Final = 8
 _FREQUENT: Final = 0.1
 _LOOKED_UP: Final = 10_000
-# Columns that have a value in nearly every request, or that a sync may not copy.
+# Columns that nearly every request has, and columns that a sync may not copy.
 _OFTEN_THERE: Final = frozenset(name for name, facts in COLUMNS.items() if facts.missing_as is not None)
 _TAG: Final = "session_tag"
 _UNCOPIED: Final = frozenset(name for name, facts in COLUMNS.items() if facts.uncopied) - {_TAG}
@@ -215,21 +217,21 @@ _UNCOPIED: Final = frozenset(name for name, facts in COLUMNS.items() if facts.un
 async def has_several_names(
     driver: WritableDriver, database: str, *, since: int = 0, rows: int | None = None
 ) -> bool:
-    """Whether a session has several names.
+    """Whether any session has several names.
 
     Args:
         driver: The connection.
         database: The database.
-        since: Look only at the sessions that have requests of this version or a later one.
-        rows: The number of those requests.
+        since: Check only sessions that have requests of this version or a later version.
+        rows: The number of these requests.
     """
     requests = f"{database}.{REQUESTS_TABLE}"
     changed = "1"
     if since:
-        # For a few sessions, an index finds their other requests; for many, a scan is faster.
+        # If there are few sessions, an index finds their other requests. If there are many, a scan is faster.
         key = "session_id" if rows is not None and rows <= _LOOKED_UP else "session_key"
         changed = f"{key} IN (SELECT {key} FROM {requests} WHERE version >= {since})"
-    # Hashes are compared faster than texts; two names share a hash as rarely as two ids do.
+    # Comparing hashes is faster than comparing texts. Two names share a hash as rarely as two ids.
     name = "sipHash128(session_name)"
     found = await rows_of(
         driver,
@@ -240,14 +242,14 @@ async def has_several_names(
 
 
 async def data_gaps(driver: WritableDriver, database: str, organization: UUID) -> DataGaps:
-    """The columns without a value in some or in all requests of an organisation.
+    """Find the columns that lack values in some or all requests of an organisation.
 
     Args:
         driver: The connection.
         database: The database.
         organization: The organisation.
     """
-    # Each search ends at the first row that it finds.
+    # Each search stops at the first match.
     searches = {"": "1"}
     searches |= {name: f"{name} = {COLUMNS[name].missing_as!r}" for name in _OFTEN_THERE}
     searches |= {name: f"{name} != ''" for name in _UNCOPIED}
@@ -261,21 +263,22 @@ async def data_gaps(driver: WritableDriver, database: str, organization: UUID) -
 
 
 def _any_of(table: str, search: str) -> str:
-    """A subquery for 1 if a row matches a condition, or else 0."""
+    """Build a subquery that returns 1 if a row matches a condition, otherwise 0."""
     first = f"SELECT 1 FROM {table} WHERE organization_id = {{organization:UUID}} AND {search} LIMIT 1"
     return f"(SELECT count() FROM ({first}))"
 
 
 def is_due(before: int, after: int) -> bool:
-    """Whether a load that changed the number of requests calls for `update_property_columns`.
+    """Whether `update_property_columns` is needed after a load that changed the number of requests.
 
-    It does when that number passes a power of two, so that all calls together cost as much as the last two.
+    It is needed whenever the number passes a power of two. All calls together therefore take only about as
+    long as the last two.
     """
     return after >= _FEWEST_REQUESTS and after.bit_length() > before.bit_length()
 
 
 async def property_columns(driver: WritableDriver, database: str) -> dict[str, str]:
-    """The columns of frequent properties by key, including the columns that identify a session."""
+    """Return the columns of frequent properties by key, including the columns that identify a session."""
     found = await rows_of(
         driver,
         "SELECT comment, name FROM system.columns WHERE database = {database:String}"
@@ -291,8 +294,8 @@ async def update_property_columns(driver: WritableDriver, database: str, *, is_f
     Args:
         driver: The connection.
         database: The database.
-        is_first: Look at the staged rows instead, because there are no requests yet. Rows that are staged
-            later then already have the columns, which takes far less time than adding them to the requests.
+        is_first: Use the staged rows, because there are no requests yet. Rows that are staged later are then
+            written with the columns, which is much faster than adding columns to existing requests.
     """
     table = INCOMING_REQUESTS if is_first else REQUESTS_TABLE
     wanted = {_column_of(key): key for key in await _frequent_keys(driver, f"{database}.{table}")}
@@ -300,7 +303,7 @@ async def update_property_columns(driver: WritableDriver, database: str, *, is_f
     unneeded = known - wanted.keys() - set(SESSION_COLUMNS.values())
     missing = {name: key for name, key in wanted.items() if name not in known}
     if changes := _changes(unneeded, missing):
-        # A load may move whole parts from one table to the other, so both have the same columns.
+        # A load may move whole parts between the tables, so both need the same columns.
         for table in (INCOMING_REQUESTS, REQUESTS_TABLE):
             await driver.execute(f"ALTER TABLE {database}.{table} {', '.join(changes)}")
     if missing and not is_first:
@@ -329,7 +332,7 @@ async def _frequent_keys(driver: WritableDriver, requests: str) -> list[str]:
 
 
 def _column_of(key: str) -> str:
-    # A key may be any text, of any length.
+    # The name is a hash, because a key may be any text of any length.
     return f"{_PREFIX}{blake2b(key.encode(), digest_size=16).hexdigest()}"
 
 
@@ -348,5 +351,5 @@ def _drop(name: str) -> Iterable[str]:
 
 
 def _literal(text: str) -> str:
-    """*text* as a literal made of its bytes, so that no character needs an escape."""
+    """Build a SQL literal from the bytes of *text*, so that no character needs an escape."""
     return f"unhex('{text.encode().hex()}')"

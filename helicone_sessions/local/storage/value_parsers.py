@@ -1,8 +1,8 @@
-"""Parsers of the values in a user's row, one for each `Form`.
+"""Parsers for the values in users' rows, one for each `Form`.
 
-A parser returns None for a missing value, and raises ValueError with the type that it expects. The usual
-types come first in each, because they are parsed millions of times. Scalars and arrays of numpy, which is
-not imported, are parsed as the Python values that they represent.
+For a missing value, a parser returns None. For an invalid value, it raises a ValueError that describes the
+expected type. Each parser checks the most common types first, because it runs millions of times. Scalars and
+arrays of numpy are parsed as the Python values that they represent, without importing numpy.
 """
 
 import json
@@ -24,31 +24,31 @@ Parser = Callable[[Any], Any]
 
 _NANO: Final = 9
 _LARGEST_WHOLE: Final = 2**63
-# Below it, a double times a billion has a few bits for the fraction left.
+# If a double is below this limit, its product with a billion still has a few bits for the fraction.
 EXACT_NANO: Final = 2.0**36
-# Twice the relative error of such a product, whose factor and result are both rounded.
+# Twice the relative error of this product, because both the factor and the result are rounded.
 ROUNDING_ERROR: Final = 2.0**-51
-# JavaScript writes numbers from the first limit up, and below the second, with an exponent.
+# JavaScript uses an exponent for numbers at or above the first limit, and for numbers below the second.
 _LARGE: Final = 1e21
 _SMALL: Final = 1e-6
-# A small `t` or `z` (RFC 3339), and the zone as BigQuery writes it.
+# The pattern also allows a lower-case `t` or `z` (RFC 3339), and the zone in BigQuery's format.
 _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d)[tT ](\d\d:\d\d.*?)(?:[zZ]| ?UTC)?", re.ASCII)
 PLACEHOLDER: Final = "helicone_message"
 
 
 class _Refused(ValueError):
-    """An error whose message is for users, unlike those of the JSON encoder."""
+    """An error with a message for users, unlike the errors of the JSON encoder."""
 
 
 class ImplausibleCost(Exception):
-    """A whole cost of at least a thousand dollars, without a unit."""
+    """A cost is a whole number of at least a thousand, and no unit is given."""
 
     def __init__(self, cost: object) -> None:
         super().__init__(cost)
         self.cost = cost
 
     def as_error(self, where: str, field: str) -> ConfigurationError:
-        """The error for the user."""
+        """Build the error for the user."""
         return ConfigurationError(
             field=f"{where}, field {field!r}",
             problem=f"must be dollars, and {masked_repr(self.cost, most=80)} is implausible for one request",
@@ -74,7 +74,7 @@ def _text(value: Any) -> Any:
 
 
 def _scalar_text(value: bool | float | str) -> str | None:
-    """The JSON text of a value; numbers are written as JavaScript writes them."""
+    """Convert a value to JSON text. Numbers are formatted as in JavaScript."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -92,7 +92,7 @@ def _scalar_text(value: bool | float | str) -> str | None:
 
 
 def _body(value: Any) -> Any:
-    """A body is text in the table, and an object in Helicone's export."""
+    """Parse a body. Bodies are text in the table, and objects in Helicone's export."""
     if isinstance(value, str):
         return None if _is_placeholder_text(value) else _text(value)
     value = _plain(value)
@@ -102,7 +102,7 @@ def _body(value: Any) -> Any:
 
 
 def _is_placeholder_text(text: str) -> bool:
-    """Whether the API returned a placeholder, because the body is stored elsewhere."""
+    """Whether the text is the placeholder that the API returns if a body is stored elsewhere."""
     if PLACEHOLDER not in text[:30] or not text.lstrip().startswith("{"):
         return False
     with suppress(ValueError, RecursionError):
@@ -129,7 +129,7 @@ def _whole(value: Any) -> Any:
     number = _number(value)
     if number is None:
         return None
-    # Larger Decimals can be compared, but not computed with.
+    # Larger Decimals can be compared, but arithmetic with them fails.
     if not -_LARGEST_WHOLE < number < _LARGEST_WHOLE or number != number.to_integral_value():
         _refuse(value, "a whole number")
     return int(number)
@@ -176,7 +176,7 @@ def _dollars(value: Any) -> Any:
     dollars = _number(value)
     if dollars is None:
         return None
-    # Much larger amounts overflow.
+    # Much larger amounts would overflow.
     nano = dollars.scaleb(_NANO).to_integral_value() if -1 < dollars < 2**64 else Decimal(-1)
     return int(nano) if 0 <= nano < 2**64 and dollars >= 0 else _refuse(value, "dollars from 0 to 18 billion")
 
@@ -202,7 +202,7 @@ def _time(value: Any, zone: tzinfo | None = None) -> Any:
     if not isinstance(moment, datetime):
         if _plain(value) is None:
             return None
-        # A datetime64 of numpy is a time without a zone.
+        # numpy's datetime64 is a time without a zone.
         expected = (
             "a time with its zone" if hasattr(value, "tolist") else "an aware datetime or ISO 8601 text"
         )
@@ -218,11 +218,11 @@ def _time(value: Any, zone: tzinfo | None = None) -> Any:
             )
         moment = moment.replace(tzinfo=zone)
     if not 1900 < moment.year < 2299:
-        # The table would store the nearest time in its range instead.
+        # The table would store the nearest time in its range instead of this time.
         _refuse(value, "a time between the years 1900 and 2299")
     if moment.tzinfo is not UTC:
         moment = moment.astimezone(UTC)
-    # Times are stored in milliseconds; the zone follows after 23 characters.
+    # Times are stored in milliseconds. The text of the time zone starts after 23 characters.
     return moment.isoformat(" ", "milliseconds")[:23]
 
 
@@ -264,7 +264,7 @@ def _texts(value: Any) -> Any:
 
 
 def _list_in(text: str) -> list[Any]:
-    """The list in the JSON text of a CSV field, or a list of the text itself."""
+    """Parse a CSV field as a JSON list. If it is not a list, return a list that contains the text."""
     if text.startswith("["):
         with suppress(ValueError, RecursionError):
             return list(json.loads(text))
@@ -284,7 +284,7 @@ def _map_of(parse_item: Parser) -> Parser:
 
 
 def _object_in(text: str) -> Any:
-    """The object in the JSON text of a CSV field; Helicone's export tool doubles its quotes."""
+    """Parse a CSV field as a JSON object. Helicone's export tool doubles the quotes in it."""
     for spelling in (text, text.replace('""', '"')):
         with suppress(ValueError, RecursionError):
             return json.loads(spelling)
@@ -292,7 +292,7 @@ def _object_in(text: str) -> Any:
 
 
 def _property(value: Any) -> Any:
-    """A property is text in the table."""
+    """Parse a property. Properties are text in the table."""
     if isinstance(value, (dict, list, tuple)):
         return _json(value)
     plain = _plain(value)
@@ -302,7 +302,7 @@ def _property(value: Any) -> Any:
 
 
 def _json(value: Any) -> Any:
-    """The value as JSON, without spaces or escapes, as JavaScript writes it."""
+    """Encode a value as JSON without spaces or escapes, as JavaScript does."""
     try:
         return _text(_encode(value))
     except _Refused:
@@ -316,19 +316,19 @@ def _json(value: Any) -> Any:
 
 
 def _item(value: Any) -> Any:
-    """The JSON value for a Python value that JSON does not have."""
+    """Convert a Python value that JSON does not support to a JSON value."""
     plain = dict(value) if isinstance(value, Mapping) else _plain(value)
     return _refuse(value, "text", f": JSON has no {type(value).__name__}") if plain is value else plain
 
 
-# A circular value reaches the recursion limit; checking each row for one would cost time.
+# The encoder does not check for circular values, because the check is slow. They hit the recursion limit.
 _encode: Final = json.JSONEncoder(
     ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":"), default=_item
 ).encode
 
 
 def _score(value: Any) -> Any:
-    """A score is a whole number in the table; feedback is 1 or 0, and the API wraps scores in objects."""
+    """Parse a score. Scores are whole numbers in the table, feedback is 1 or 0, and the API uses objects."""
     if isinstance(value, Mapping) and "value" in value:
         value = value["value"]
     if isinstance(value, str) and value.lower() in ("true", "false"):
@@ -338,13 +338,13 @@ def _score(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A numpy scalar or array as a Python value, a missing value of pandas as None, others unchanged."""
+    """Convert numpy scalars and arrays to Python values, and pandas' missing values to None."""
     convert = getattr(value, "tolist", None)
     if convert is not None:
         value = convert()
     if isinstance(value, float):
         return None if math.isnan(value) else value
-    # Comparing it gives the missing value again, which is not a boolean.
+    # These values cannot be compared: the result would be the missing value, which is not a boolean.
     return None if type(value).__name__ in ("NAType", "NaTType") else value
 
 
@@ -366,17 +366,17 @@ _PARSERS: Final[dict[Form, Parser]] = {
     Form.PROPERTIES: _map_of(_property),
     Form.SCORES: _map_of(_score),
 }
-# The parsers of single keys of the maps, for flat fields such as `properties.env`.
+# The parsers for single keys of maps, which are needed for flat fields such as `properties.env`.
 ITEM_PARSERS: Final[dict[str, Parser]] = {"properties": _property, "scores": _score}
 parse_texts: Final = _texts
 
 
 def parser_of(name: str, column: str, options: RowOptions) -> Parser:
-    """The parser for the field *name*, whose values go into *column*."""
+    """Select the parser for the field *name*, whose values are stored in *column*."""
     form = FIELDS[column].form
     if form is Form.TIME:
         return partial(_time, zone=options.assume_time_zone)
-    # costUSD is in dollars, whatever the unit of cost.
+    # costUSD is always in dollars, regardless of the unit of cost.
     if name == "cost" and options.cost_unit != "dollars":
         return _plausible_dollars if options.cost_unit is None else _billionths
     return _PARSERS[form]

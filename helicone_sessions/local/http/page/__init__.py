@@ -1,4 +1,4 @@
-"""The page as one document, and the headers that let nothing else run in it."""
+"""The web page as one document, with headers that prevent all other code from running in it."""
 
 import base64
 import hashlib
@@ -23,7 +23,7 @@ from helicone_sessions.messages.protocol import PATH
 
 FILTER_PATH: Final = "v1/filter"
 
-# In this order they are one script.
+# Joined in this order, the files form one script.
 _SCRIPTS: Final = (
     "elements.js",
     "numbers.js",
@@ -42,7 +42,7 @@ _SCRIPTS: Final = (
     "sessions.js",
     "page.js",
 )
-# Scores are a map, and their constants numbers.
+# The constants of these columns have another kind than the column: scores are a map with numbers.
 _TAKEN: Final = {"scores": Kind.NUMBER}
 _CONSTANTS: Final = {
     Kind.NUMBER: "1",
@@ -59,15 +59,15 @@ _NEGATED: Final = {
     "is empty": "is not empty",
 }
 _ENDINGS: Final = ("null", "empty", "true", "false")
-# The columns that the page offers for segments and suggestions: ids of requests and texts are too many.
+# The columns that the page offers for segments and suggestions. Request ids and texts have too many values.
 _GROUPABLE: Final = [
     name
     for name in GROUPABLE
     if name != "properties" and not COLUMNS[name].uuid and not COLUMNS[name].server_expires
 ]
-# The condition that leaves out the requests without a session id.
+# The condition that excludes requests without a session id.
 _SESSIONED: Final = ~F.session_id.is_empty()
-# Keys of maps that Helicone itself writes.
+# The map keys that Helicone itself writes.
 _KEYS: Final = {
     "properties": tuple(ALIASES.values()),
     "scores": ("helicone-score-feedback",),
@@ -75,7 +75,7 @@ _KEYS: Final = {
 
 
 async def page(_request: web.Request) -> web.Response:
-    """The page; it holds no data, so it needs no key."""
+    """Serve the page. It contains no data, so no key is required."""
     facts.get().outcome = "answered"
     text, headers = document()
     return web.Response(text=text, content_type="text/html", charset="utf-8", headers=headers)
@@ -83,7 +83,7 @@ async def page(_request: web.Request) -> web.Response:
 
 @cache
 def document() -> tuple[str, dict[str, str]]:
-    """The text of the page, and its headers.
+    """Return the text of the page and its headers.
 
     >>> text, headers = document()
     >>> text.startswith("<!doctype html>"), headers["Referrer-Policy"]
@@ -109,17 +109,17 @@ def _part(name: str) -> str:
 
 
 def _policy(style: str, script: str) -> Iterator[str]:
-    """The content security policy: the page runs its own script and connects to its own server."""
+    """Yield the content security policy: the page may run only its script and connect only to its server."""
     yield "default-src 'none'"
     yield f"script-src '{_digest(script)}'"
     yield f"style-src '{_digest(style)}'"
-    # The icon is in the page.
+    # The page embeds its icon.
     yield "img-src data:"
     yield "connect-src 'self'"
     yield "base-uri 'none'"
     yield "form-action 'none'"
     yield "frame-ancestors 'none'"
-    # With it the browser itself refuses to read any text as HTML.
+    # With this directive, the browser refuses to parse any text as HTML.
     yield "require-trusted-types-for 'script'"
     yield "trusted-types 'none'"
 
@@ -129,12 +129,12 @@ def _digest(part: str) -> str:
 
 
 def _as_data(value: Any) -> str:
-    """JSON that cannot end the surrounding element."""
+    """Encode a value as JSON that cannot close the surrounding element."""
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _facts() -> dict[str, Any]:
-    """The facts about the API and the filter language that the script uses."""
+    """Collect the facts about the API and the filter language that the script uses."""
     return {
         "queryPath": PATH,
         "filterPath": FILTER_PATH,
@@ -153,7 +153,7 @@ def _facts() -> dict[str, Any]:
 
 
 def _of_alias(alias: str, key: str) -> dict[str, Any]:
-    """The facts of another name for a property, which is used like a text column."""
+    """Describe an alias of a property, which can be used like a text column."""
     column = COLUMNS[f"session_{alias}"]
     operators = _operators(COLUMNS["properties"], _CONSTANTS[Kind.TEXT])
     return {
@@ -181,7 +181,7 @@ def _of_column(column: ColumnFacts) -> dict[str, Any]:
 
 
 def _operators(column: ColumnFacts, constant: str) -> Iterator[str]:
-    """The operators for conditions on the column, and the negations of words."""
+    """Yield the operators that can be used with the column, including negated words."""
     name = f'{column.name}["a"]' if column.kind is Kind.MAP else column.name
     behind = {"in": f"({constant})", "between": f"{constant} and {constant}"} | dict.fromkeys(_ENDINGS, "")
     for operator in OPERATORS_OF[column.kind]:
@@ -189,6 +189,6 @@ def _operators(column: ColumnFacts, constant: str) -> Iterator[str]:
             try:
                 parse_filter(f"{name} {spelt} {behind.get(spelt.split()[-1], constant)}")
             except FilterError:
-                # Of scores there is no "is empty".
+                # Scores do not support "is empty".
                 continue
             yield spelt

@@ -1,5 +1,5 @@
 
-// Bins of histograms: round edges at equal distances, or such that each is a multiple of the one before.
+// Bins of histograms with round edges, on an equal or a logarithmic scale.
 
 const MOST_BINS = 12;
 const STEPS_OF_TIME = [
@@ -10,16 +10,16 @@ const RISING_TIMES = [
   1, 3, 10, 30, 60, 180, 600, 1800, 3600, 10_800, 43_200, 86_400, 259_200, 604_800, 2_592_000, 7_776_000, 31_536_000,
   315_360_000, 3_153_600_000,
 ];
-// A logarithmic scale begins at most so far below its end.
+// The maximum length of a logarithmic scale, in powers of ten.
 const DECADES = 4;
 
-/** Without rounding errors such as 0.30000000000000004. */
+/** Remove rounding errors, such as in 0.30000000000000004. */
 const exact = (value) => Number(value.toPrecision(12));
 
 /**
- * Rising edges of bins for values from *low* to *high*, both of them inside.
+ * Compute the edges of bins that include all values from *low* to *high*.
  *
- * Bins of requests hold whole numbers. *scale* is "equal" or "log".
+ * The edges of bins of requests are whole numbers. *scale* is "equal" or "log".
  */
 function edgesOf(unit, low, high, scale) {
   const edges = scale === "log" ? thinned(rising(unit, low, high)) : equal(unit, low, high);
@@ -28,7 +28,7 @@ function edgesOf(unit, low, high, scale) {
 
 function equal(unit, low, high) {
   const step = stepOf(unit, (high - low) / (MOST_BINS - 2), high);
-  // Requests are counted from the smallest session on: 1 to 5, 6 to 10.
+  // Bins of requests start at the smallest session: 1 to 5, 6 to 10.
   const first = unit === "requests" ? low : exact(Math.floor(low / step) * step);
   const edges = [first];
   while (edges.at(-1) <= high) edges.push(exact(first + edges.length * step));
@@ -38,7 +38,7 @@ function equal(unit, low, high) {
 function stepOf(unit, least, high) {
   if (unit === "seconds") return STEPS_OF_TIME.find((step) => step >= least) ?? STEPS_OF_TIME.at(-1);
   if (unit === "requests" && least <= 1) return 1;
-  // All sessions cost the same.
+  // If all sessions have the same value, *least* is 0.
   const wanted = least || Math.abs(high) / 4 || 1;
   const power = 10 ** Math.floor(Math.log10(wanted));
   return exact([1, 2, 5, 10].find((times) => times * power >= wanted * (1 - 1e-9)) * power);
@@ -56,7 +56,7 @@ function rising(unit, low, high) {
   }
 }
 
-/** Each second edge, each third one and so on, so that there are not too many bins. */
+/** Keep every second edge, every third edge and so on, so that there are not too many bins. */
 function thinned(edges) {
   const stride = Math.ceil((edges.length - 1) / MOST_BINS);
   return edges.filter((_, place) => place % stride === 0 || place === edges.length - 1);
@@ -64,7 +64,7 @@ function thinned(edges) {
 
 const isNew = (edge, place, edges) => place === 0 || edge > edges[place - 1];
 
-/** The edges from the last one at or below *low* to the first one above *high*. */
+/** Return the edges from the last edge at or below *low* to the first edge above *high*. */
 function spanning(edges, low, high) {
   const first = Math.max(0, edges.findLastIndex((edge) => edge <= low));
   const last = edges.findIndex((edge) => edge > high);
@@ -86,8 +86,8 @@ function* decadesBetween(factors, low, high) {
 const decades = (...range) => [...decadesBetween(...range)];
 
 /**
- * The scale that shows the most of a histogram: logarithmic where half of the sessions would be in the first of
- * some ten equal bins.
+ * Choose the scale for a histogram. It is logarithmic if half of the sessions would be in the first of about ten
+ * equal bins.
  */
 function scaleOf(rows) {
   const bars = rows.map(({ range_start, range_end, value }) => [Number(range_start), Number(range_end), value]);
@@ -100,7 +100,7 @@ function scaleOf(rows) {
   return "equal";
 }
 
-/** A bin as text: "1", "2 to 3", "$0.10 to $0.20", "below 5", "16 and more". */
+/** Format a bin, for example "1", "2 to 3", "$0.10 to $0.20", "below 5" or "16 and more". */
 function labelOf(unit, start, end) {
   if (unit === "requests") {
     if (start === null) return `below ${grouped(end)}`;
@@ -112,7 +112,7 @@ function labelOf(unit, start, end) {
   return `${edgeText(unit, start)} to ${edgeText(unit, end)}`;
 }
 
-/** An edge, exactly. */
+/** Format an edge without rounding. */
 function edgeText(unit, edge) {
   if (unit === "seconds") return edge ? partsOf(edge).join(" ") : "0 s";
   if (unit !== "dollars") return grouped(edge);

@@ -1,5 +1,5 @@
 
-// The breakdown: segments as rows with all figures, and the time line, from one request for a whole grid.
+// The breakdown: a table of segments with all figures, and a timeline. One grid request provides the data.
 
 const MOST_PERIODS = 400;
 const HOUR = 3_600_000;
@@ -10,7 +10,7 @@ const QUANTITIES = {
   mean: { title: "Mean cost per session", unit: "dollars", of: (cell) => cell.means[2] },
 };
 
-/** Whole periods of the browser's zone that cover the time, each with its parts outside cut off. */
+/** Split the time range into periods of the browser's time zone. The first and the last period may be partial. */
 function periodsOf([start, end], every) {
   const wanted = every === "auto" ? usualPeriod(end - start) : every;
   const found = [];
@@ -19,7 +19,7 @@ function periodsOf([start, end], every) {
     const [from, to] = [Math.max(at.getTime(), start), Math.min(next.getTime(), end)];
     found.push({ from, to, isPartial: from > at.getTime() || to < next.getTime(), text: nameOf(wanted, at) });
     if (found.length > MOST_PERIODS) {
-      throw new Refused(`These are more than ${MOST_PERIODS} periods. Choose longer periods or a shorter time.`);
+      throw new Refused(`There would be more than ${MOST_PERIODS} periods. Choose longer periods or a shorter time range.`);
     }
     at = next;
   }
@@ -36,14 +36,14 @@ function startOf(every, time) {
   const at = new Date(time);
   if (every === "hour") at.setMinutes(0, 0, 0);
   else at.setHours(0, 0, 0, 0);
-  // Weeks begin on Monday.
+  // Weeks start on Monday.
   if (every === "week") at.setDate(at.getDate() - ((at.getDay() + 6) % 7));
   if (every === "month") at.setDate(1);
   return at;
 }
 
 function nextOf(every, at) {
-  // In this way an hour that the clocks repeat is two periods.
+  // An hour that is repeated when the clocks change becomes two periods.
   if (every === "hour") return new Date(at.getTime() + HOUR);
   const next = new Date(at);
   if (every === "month") next.setMonth(next.getMonth() + 1);
@@ -60,13 +60,13 @@ const NAMES_OF_PERIODS = {
 
 const nameOf = (every, at) => NAMES_OF_PERIODS[every].format(at);
 
-/** The body of the request, and what is needed to show its answer. */
+/** Build the body of the request, with the data that is needed to show the response. */
 function gridOf(asked, read, totals) {
   const column = the("by").value;
   const property = the("property").value;
   const times = asked.between ?? (totals.sessions ? [totals.first, totals.latest + 1] : null);
   const { every, periods } = times && the("every").value ? periodsOf(times, the("every").value) : { periods: [] };
-  // All data is in no time: its first and last period are whole.
+  // Without a time range, the first and the last period are complete.
   if (!asked.between) for (const period of periods) period.isPartial = false;
   const segments = column === "properties" ? { column, key: property } : COLUMNS_OF_NAMES[column] ?? { column };
   return {
@@ -82,12 +82,12 @@ function gridOf(asked, read, totals) {
   };
 }
 
-// Segments by name and by tag: these columns are properties.
+// Segments can be grouped by session name and by tag. These columns are properties.
 const COLUMNS_OF_NAMES = Object.fromEntries(
   FACTS.aliases.map(({ name, key }) => [name, { column: "properties", key }]),
 );
 
-/** The cells of an answer, by segment and period; null is a total. */
+/** Look up the cells of a response by segment and period; null selects a total. */
 function cellsOf({ cells }, level) {
   const found = new Map();
   cells.segment.forEach((segment, place) => {
@@ -100,7 +100,7 @@ function cellsOf({ cells }, level) {
   return (segment, period) => found.get(`${segment} ${period}`);
 }
 
-/** Show the time line and the segments. *actions* are called with a period, and with a condition as text. */
+/** Show the timeline and the segments. The functions in *actions* take a period and a condition as text. */
 function showBreakdown(answer, grid, level, actions) {
   const quantity = QUANTITIES[the("quantity").value];
   const cell = cellsOf(answer, level);
@@ -117,16 +117,16 @@ function timeline(place, { every, periods }, values, { title, unit }, narrow) {
   const texts = unit === "dollars" ? columnNumbers(values, unit) : values.map((value) => grouped(value));
   const columns = periods.map((period, place) => ({
     value: values[place],
-    name: `${period.text}: ${texts[place]}${period.isPartial ? " (only a part of the period is in the time)" : ""}`,
+    name: `${period.text}: ${texts[place]}${period.isPartial ? " (partial period)" : ""}`,
     act: () => narrow(period),
     isPartial: period.isPartial,
   }));
   const ticks = periods.map(({ text }, place) => ({ at: place + 0.5, text }));
   const format = unit === "dollars" ? (value) => edgeText(unit, value) : grouped;
-  const label = `${title} per ${every}. Open a column to see this ${every} alone.`;
+  const label = `${title} per ${every}. Select a column to see only this ${every}.`;
   const found = [made("h3", {}, `${title} per ${every}`), chart(place, label, columns, ticks, { format })];
   if (columns.some(({ isPartial }) => isPartial)) {
-    found.push(made("p", { class: "note" }, `Pale columns: only a part of the ${every} is in the time.`));
+    found.push(made("p", { class: "note" }, `Pale columns: the time range covers only a part of the ${every}.`));
   }
   return found;
 }
@@ -175,12 +175,12 @@ const withText = (values, unit) => {
 
 const segmentName = (value) => (value === "" ? "(empty)" : value === null ? "(missing)" : String(value));
 
-/** The condition of a segment as filter text; "" if there is none in words. */
+/** Return the condition of a segment as filter text, or "" if it cannot be expressed as text. */
 function conditionOf(column, value) {
   if (value === null) return `${column} is null`;
   if (value === "") return `${column} is empty`;
   if (typeof value === "boolean") return `${column} is ${value}`;
-  // These words have another meaning in a comparison.
+  // In a comparison, these words have a special meaning.
   if (value === "null" || value === "__empty__") return "";
   return `${column} == ${JSON.stringify(value)}`;
 }

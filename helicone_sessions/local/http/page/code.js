@@ -1,16 +1,16 @@
 
-// The query as code: Python, the command line, curl and JSON. No code contains the key.
+// The query as code, in Python, for the command line, for curl and in JSON. The code never contains the key.
 
 const TABS = ["python", "command", "curl", "wire"];
-/** Text of a string literal in Python; the escapes of JSON are Python's too. */
+/** Format a string literal for Python. JSON's escapes are also valid in Python. */
 const python = (text) => JSON.stringify(text);
 const STRINGS_OF_PYTHON = /"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'/g;
-/** One word of a shell. */
+/** Quote a word for a shell. */
 const word = (text) => (/^[\w.:/-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`);
 const address = () => BASE.href.replace(/\/$/, "");
 
 function curlText(body) {
-  // No shell expands the text between the quoted words, and indented JSON has no line that is JSON alone.
+  // The shell does not expand the body in the here-document, and no line of indented JSON can end it.
   return [
     `curl -sS '${new URL(FACTS.queryPath, BASE).href.replaceAll("'", "%27")}' \\`,
     '  -H "Authorization: Bearer $HELICONE_API_KEY" \\',
@@ -24,7 +24,7 @@ function curlText(body) {
 
 function commandText({ time, between, size, isInterquartile, name, isSessioned }, text) {
   const words = ["helicone-sessions metrics"];
-  // In parentheses, a filter that begins with a dash is no option.
+  // A filter that starts with a dash is put in parentheses, so that it is not parsed as an option.
   const filter = text.trim().startsWith("-") ? `(${text.trim()})` : text.trim();
   if (filter) words.push(word(filter));
   if (time === "between") {
@@ -83,10 +83,10 @@ function showCode(texts, isNone = false) {
   the("copy").disabled = isNone;
 }
 
-/** Say in the place of the code why there is none. */
+/** Explain, in place of the code, why there is none. */
 const showNoCode = (why) => showCode(Object.fromEntries(TABS.map((id) => [id, why])), true);
 
-/** Show one tab; arrows, Home and End move between them. */
+/** Show one tab. The arrow keys, Home and End move between tabs. */
 function selectTab(id) {
   for (const each of TABS) {
     const isSelected = each === id;
@@ -114,7 +114,7 @@ the("copy").addEventListener("click", async () => {
   the("copied").textContent = await copy(the(selectedTab()));
 });
 
-/** Put a text into the clipboard; if the browser does not allow that, select it. */
+/** Copy the text of an element to the clipboard. If the browser does not allow this, select the text. */
 async function copy(element) {
   try {
     await navigator.clipboard.writeText(element.textContent);

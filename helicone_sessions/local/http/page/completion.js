@@ -1,5 +1,5 @@
 
-// The list of suggestions at the caret, for arrow keys, Enter, Tab, Escape and the mouse.
+// The list of suggestions at the caret, controlled by the arrow keys, Enter, Tab, Escape and the mouse.
 
 class Completion {
   #box;
@@ -18,7 +18,7 @@ class Completion {
       this.close();
       the("hint").textContent = this.#usualHint;
     });
-    // The box keeps the focus while the list is clicked or scrolled.
+    // The box keeps the focus when the user clicks or scrolls the list.
     list.addEventListener("mousedown", (event) => event.preventDefault());
     list.addEventListener("click", (event) => {
       const place = [...list.children].indexOf(event.target.closest("li"));
@@ -26,7 +26,7 @@ class Completion {
     });
   }
 
-  /** Show the suggestions for the place of the caret; *isAsked* shows them even if no word is begun. */
+  /** Show the suggestions at the caret. With *isAsked*, show them even before the user has started a word. */
   offer(isAsked = false) {
     this.#isDismissed = false;
     const { value, selectionStart, selectionEnd } = this.#box;
@@ -44,12 +44,12 @@ class Completion {
     if (partial && options[0].shown !== partial) this.#choose(0);
   }
 
-  /** Show the suggestions again, as values have arrived, unless the reader has dismissed the list. */
+  /** Update the suggestions when values have arrived, unless the user has dismissed the list. */
   offerAgain() {
     if (!this.#isDismissed) this.offer();
   }
 
-  /** Hide the list until the reader types or asks again. */
+  /** Hide the list until the user types or requests it. */
   dismiss() {
     this.close();
     this.#isDismissed = true;
@@ -90,12 +90,12 @@ class Completion {
     this.#box.setAttribute("aria-activedescendant", chosen.id);
   }
 
-  /** Replace the word that is being written by a suggestion. */
+  /** Replace the current word with a suggestion. */
   #take(place) {
     const { text, back = 0 } = this.#options[place];
     const box = this.#box;
     let end = box.selectionStart;
-    // The rest of the word at the caret, and one space after it.
+    // Also replace the rest of the word after the caret, and the space after it.
     if (end > this.#start) end += box.value.slice(end).match(/^[\w.-]*["']?/)[0].length;
     if (box.value[end] === " ") end += 1;
     box.setRangeText(text, this.#start, end, "end");

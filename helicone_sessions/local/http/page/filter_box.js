@@ -1,5 +1,5 @@
 
-// The filter box: the server reads the text a moment after the last key.
+// The filter box. It sends the text to the server shortly after the last keystroke, to be parsed.
 
 const PAUSE = 150;
 const NOT_YET = "Reading the filter …";
@@ -11,9 +11,9 @@ class FilterBox {
   #reading = null;
   #onRead;
   #completion;
-  /** The filter: `{ isEmpty }`, `{ python, wire, … }`, `{ error }`, or null before the server has read it. */
+  /** The filter: `{ isEmpty }`, `{ python, wire, … }`, `{ error }`, or null until the server has parsed it. */
   read = { isEmpty: true };
-  /** Why there is no filter. */
+  /** The reason why there is no filter. */
   unread = NOT_YET;
 
   constructor(onRead) {
@@ -31,7 +31,7 @@ class FilterBox {
     });
   }
 
-  /** The text. */
+  /** The filter text. */
   get text() {
     return this.#box.value;
   }
@@ -41,18 +41,18 @@ class FilterBox {
     this.readSoon();
   }
 
-  /** Show the suggestions again, as values have arrived. */
+  /** Update the suggestions when values have arrived. */
   offerAgain() {
     this.#completion.offerAgain();
   }
 
-  /** Read the text when nobody types for a moment; an answer to an earlier text is dropped. */
+  /** Parse the text after a short pause in typing. Responses to earlier texts are dropped. */
   readSoon() {
     this.#forget();
     this.#timer = setTimeout(() => this.readNow().catch(() => {}), this.#box.value.trim() ? PAUSE : 0);
   }
 
-  /** Read the text now, unless that is done; returns the filter. */
+  /** Parse the text now, unless it is already parsed. Returns the filter. */
   async readNow() {
     if (this.read !== null) return this.read;
     this.#forget();
@@ -101,19 +101,19 @@ class FilterBox {
   }
 
   #mistake({ error, position }, text) {
-    // The first line is a sentence, the others show the place.
+    // The first line is the message. The other lines point at the position.
     const [words, ...picture] = error.split("\n");
     const shown = made("div", { class: "problem" }, made("p", {}, words));
     if (picture.length) shown.append(made("pre", {}, picture.join("\n")));
     if (position) {
-      // The server counts characters, the box the halves of surrogate pairs.
+      // The server counts characters, but the text box counts UTF-16 code units.
       const start = [...text].slice(0, position.offset).join("").length;
       const length = text.slice(start).match(/^(?:[\w.-]+|[^]?)/)[0].length;
       const select = () => {
         this.#box.focus();
         this.#box.setSelectionRange(start, start + length);
       };
-      shown.append(button("Go to the mistake", select));
+      shown.append(button("Go to the error", select));
     }
     return shown;
   }

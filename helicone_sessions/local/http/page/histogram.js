@@ -1,5 +1,5 @@
 
-// Charts of columns: histograms and time lines. Each column is a button; arrow keys move between columns.
+// Column charts: histograms and timelines. Each column is a button. The arrow keys move between columns.
 
 const CHART = { height: 230, top: 22, bottom: 196 };
 const GAP = 14;
@@ -7,12 +7,12 @@ const NARROWEST_CHART = 240;
 const WIDTH_OF_LETTER = 7.4;
 
 /**
- * A chart as wide as *place*, the element that will hold it, so that its text has the size of all text.
+ * Draw a chart with the width of *place*, its future parent element, so that its text is not scaled.
  *
- * columns: `{ value, name, act, isApart, isPartial, bar }`; one that is apart is beyond the scale, and *bar* names
- * the bar for a list of its sessions.
- * ticks: `[{ at, text }]`, with *at* as a number of columns from the left.
- * mark: `{ at, text }` of a vertical line, or null.
+ * columns: `{ value, name, act, isApart, isPartial, bar }`. With *isApart*, a column is outside the scale. *bar* is
+ * the name of the bar in the list of sessions.
+ * ticks: `[{ at, text }]`. *at* is the position as a number of columns from the left.
+ * mark: `{ at, text }` for a vertical line, or null.
  */
 function chart(place, label, columns, ticks, { mark = null, format = grouped } = {}) {
   const whole = Math.max(place.clientWidth, NARROWEST_CHART);
@@ -68,7 +68,7 @@ function barOf({ value, name, act, isApart, isPartial, bar }, left, width, top, 
   return column;
 }
 
-/** Move the focus from column to column. */
+/** Move the focus to another column. */
 function moveInside(bars, event) {
   const at = bars.indexOf(event.target);
   const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: bars.length - 1 }[event.key];
@@ -79,7 +79,7 @@ function moveInside(bars, event) {
   bars[to].focus();
 }
 
-/** Some round heights up to *most*, as text; whole sessions have no fractions. */
+/** Return some round heights up to *most*, formatted as text. Numbers of sessions have no fractions. */
 function heightsOf(most, format) {
   const least = format === grouped ? 1 : 0;
   const power = 10 ** Math.floor(Math.log10(most / 4));
@@ -92,7 +92,7 @@ function heightsOf(most, format) {
   return found;
 }
 
-/** Texts under the axis: each one, each second one and so on, so that none overlap. */
+/** Draw the labels of the axis. If they would overlap, draw only every second label, every third and so on. */
 function ticksOf(ticks, x, frame) {
   const places = ticks.map(({ at, text }) => {
     const half = (text.length * WIDTH_OF_LETTER) / 2;
@@ -115,7 +115,7 @@ function* markOf(mark, x, frame) {
   yield drawn("text", { class: "said", x: place + (isRight ? -5 : 5), y: frame.top - 6, "text-anchor": anchor }, mark.text);
 }
 
-/** Columns without axes, for one row of a table. */
+/** Draw a small chart without axes, for a row of a table. */
 function sparkline(values, label) {
   const most = Math.max(...values) || 1;
   const width = 120 / values.length;

@@ -1,7 +1,7 @@
 
-// Suggestions for the place of the caret in a filter. The server decides whether a filter is valid.
+// Suggestions for the caret position in a filter. The server decides whether a filter is valid.
 
-// A text, a text without its end, a sign, a mark, a word.
+// A token is a quoted text, an unclosed text, a comparison sign, a punctuation mark or a word.
 const TOKEN =
   /\s*(?:(?<text>"(?:[^"\\\n]|\\[^\n])*"|'(?:[^'\\\n]|\\[^\n])*')|(?<open>["'][^]*$)|(?<sign>[=!<>]=|<>|[=<>])|(?<mark>[()[\]{},&|~])|(?<word>[^\s()[\]{},"'&|~<>=!]+)|(?<other>\S))/gy;
 
@@ -18,7 +18,7 @@ function tokensOf(text) {
   });
 }
 
-// The part of a filter that follows a token, by the part that it was read as; null if that is unknown.
+// Functions that return which part follows a token, by the part that the token is; null if unknown.
 const NEXT = {
   condition(seen, { sort, word, small }) {
     if (JOINERS.has(small) || NEGATIONS.has(small) || word === "(") return "condition";
@@ -60,7 +60,7 @@ const NEXT = {
   },
 };
 
-/** The text of a quoted word; the words of a filter have the escapes of JSON. */
+/** Decode a quoted text. Texts in a filter use JSON's escapes. */
 function textOf(quoted) {
   try {
     return JSON.parse(`"${quoted.slice(1, -1).replace(/\\'/g, "'").replace(/(?<!\\)"/g, '\\"')}"`);
@@ -70,9 +70,8 @@ function textOf(quoted) {
 }
 
 /**
- * The context at the end of *text*: the part that follows ("condition", "operator", "key", "value", "list",
- * "between-and" or "joiner", or null if unknown), its column and key, and the start of the word that is being
- * written.
+ * Determine the context at the end of *text*: the part that follows ("condition", "operator", "key", "value",
+ * "list", "between-and" or "joiner", or null if unknown), its column and key, and the start of the current word.
  */
 function contextOf(text) {
   const tokens = tokensOf(text);
@@ -86,17 +85,17 @@ function contextOf(text) {
       start = token.start;
       break;
     }
-    // A filter may also be the API's JSON, and elsewhere an open text has no suggestions.
+    // There are no suggestions for filters in the API's JSON, or inside an unclosed text.
     const isOpaque = token.word === "{" || token.sort === "open" || token.sort === "other";
     due = isOpaque ? null : NEXT[due](seen, { ...token, small: token.word.toLowerCase() });
     if (due === null) break;
   }
-  // "is not nu" is one operator that is being written.
+  // "is not nu" is the beginning of a single operator.
   if (due === "operator" && seen.prefix !== null) start = seen.prefix;
   return { due, column: seen.column, key: seen.key, start };
 }
 
-/** The suggestions: the text, how far from its end the caret goes, and a phrase about it. */
+/** List the suggestions. Each has a text, the distance of the caret from its end, and a description. */
 function optionsFor({ due, column, key }) {
   if (due === "condition") return [...columnOptions(), ...plain(["not", "all", "none"])];
   if (due === "joiner") return plain(["and", "or"]);
@@ -107,7 +106,7 @@ function optionsFor({ due, column, key }) {
   return [];
 }
 
-/** Values that the data holds; the first call for a column requests them. */
+/** List values from the data. The first call for a column requests them. */
 function storedOptions(column, key, ending) {
   const found = storedValues(column, key) ?? [];
   return found.map((value) => ({ shown: JSON.stringify(value), text: `${JSON.stringify(value)}${ending}`, about: "" }));
@@ -159,7 +158,7 @@ function valueOptions({ takes }) {
 
 const plain = (words) => words.map((word) => ({ shown: word, text: `${word} `, about: "" }));
 
-/** A sentence about the part that follows; "" if there is nothing to say. */
+/** Return a hint about the part that follows, or "" if there is none. */
 function hintFor({ due, column }) {
   if (column === null) return "";
   const unit = column.unit && column.unit !== "code" ? `, in ${column.unit}` : "";
@@ -177,7 +176,7 @@ function hintFor({ due, column }) {
 
 const service = (column) => (column.service ? ` Helicone's open-source server: ${column.service}.` : "");
 
-/** The options that the partial word can become, the likeliest first. */
+/** Return the options that match the partial word, the best match first. */
 function matching(options, partial) {
   const written = partial.toLowerCase().replace(/\s+/g, " ");
   const small = written.replace(/^["']/, "");

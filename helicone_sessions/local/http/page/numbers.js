@@ -1,10 +1,10 @@
 
-// Numbers and times as text, rounded as in the tables of the package.
+// Formats numbers and times, with the same rounding as the package's tables.
 
 const MISSING = "-";
 const UNITS_OF_TIME = [[86_400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
 
-/** Values of one column; dollars have the same number of decimals. */
+/** Format the values of one column. All dollar amounts get the same number of decimals. */
 function columnNumbers(values, unit) {
   const isSmall = values.some((value) => value && Math.abs(value) < 0.1);
   return values.map((value) => rounded(value, unit, isSmall ? 4 : 2));
@@ -19,15 +19,15 @@ function rounded(value, unit, decimals) {
   return Math.abs(value) >= 100 ? grouped(value) : String(Number(value.toPrecision(3)));
 }
 
-/** With commas between the thousands. */
+/** Format a number with thousands separators. */
 function grouped(value, decimals = 0) {
   return value.toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
 }
 
-/** The two largest units of a length in seconds. */
+/** Format a duration in seconds with its two largest units. */
 const duration = (seconds) => (seconds < 10 ? `${Number(seconds.toPrecision(2))} s` : partsOf(Math.round(seconds), 2).join(" "));
 
-/** The units of a whole number of seconds, from the largest one on at most so many. */
+/** Split a whole number of seconds into units, the largest first, at most *most* of them. */
 function partsOf(seconds, most = UNITS_OF_TIME.length) {
   let left = seconds;
   const first = UNITS_OF_TIME.findIndex(([size]) => left >= size);
@@ -39,7 +39,7 @@ function partsOf(seconds, most = UNITS_OF_TIME.length) {
   return parts.filter(Boolean);
 }
 
-/** "1 session", "2 sessions". */
+/** Format a count with its noun, for example "1 session" or "2 sessions". */
 const counted = (count, noun) => `${grouped(count)} ${noun}${count === 1 ? "" : "s"}`;
 
 const DATE_AND_TIME = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "short" });

@@ -1,14 +1,14 @@
 
-// The overview: the headline figures, three histograms, and tables of the same numbers.
+// The overview: headline figures, three histograms, and tables with the same numbers.
 
-// In this order, because costs are the first question.
+// Costs come first, because most users look for them first.
 const FIGURES = {
   session_cost: { title: "Cost per session", head: "Cost" },
   session_duration: { title: "Duration per session", head: "Duration" },
   session_count: { title: "Requests per session", head: "Requests" },
 };
 
-/** The edges of all three histograms, from the bars of the API. */
+/** Compute the edges of all three histograms from the bars that the API returns. */
 function edgesOfAll(metrics, scale) {
   const found = {};
   for (const [name, unit] of Object.entries(FACTS.units)) {
@@ -20,7 +20,7 @@ function edgesOfAll(metrics, scale) {
   return found;
 }
 
-/** Show the headline: sessions, total cost, and the mean and the cut of each figure. */
+/** Show the headline: the number of sessions, the total cost, and the mean and the cut of each figure. */
 function showHeadline(metrics, totals, { size }) {
   const mean = (name) => metrics.average[name][0]?.average ?? null;
   const cut = (name) => (metrics[name].length ? Number(metrics[name].at(-1).range_end) : null);
@@ -40,7 +40,7 @@ function tile(title, value, shown, note, name = title) {
   return made("div", { "data-figure": name }, made("dt", {}, title), made("dd", {}, data(value, shown)), made("dd", { class: "note" }, note));
 }
 
-/** Show the histograms; a click on a bar calls *open* with the figure and the ends of the bar. */
+/** Show the histograms. A click on a bar calls *open* with the figure and the edges of the bar. */
 function showHistograms(metrics, totals, edges, asked, open) {
   const panels = Object.entries(FIGURES).map(([name, { title, head }]) => {
     const rows = edges[name] ? binsOf(edges[name], totals.counts[name]) : [];
@@ -50,10 +50,10 @@ function showHistograms(metrics, totals, edges, asked, open) {
   the("pictures").replaceChildren(...figures);
   figures.forEach((figure, place) => figure.append(pictureOf(panels[place], figure, open)));
   the("tables").replaceChildren(...panels.map(tableOf));
-  the("cut").textContent = `${cutOf(asked)} Means are of all sessions.`;
+  the("cut").textContent = `${cutOf(asked)} Means include all sessions.`;
 }
 
-/** The bins with their numbers of sessions; those beyond the edges only if they hold a session. */
+/** Return the bins with their session counts. Bins beyond the edges are included only if they have sessions. */
 function binsOf(edges, counts) {
   const ends = [null, ...edges, null];
   const bins = counts.map((sessions, place) => ({ start: ends[place], end: ends[place + 1], sessions }));
@@ -73,7 +73,7 @@ function pictureOf({ name, unit, head, rows, mean }, figure, open) {
   return chart(figure, label, columns, ticksOfBins(rows, unit), { mark: markOfMean(mean, rows, unit) });
 }
 
-/** Edges between the bars; the requests of a bar under its middle. */
+/** Label the edges between bars. For requests, label each bar at its middle. */
 function ticksOfBins(rows, unit) {
   if (unit === "requests") return rows.map((row, place) => ({ at: place + 0.5, text: shortRange(row) }));
   const inside = rows.filter(({ start, end }) => start !== null && end !== null);
@@ -88,10 +88,10 @@ function shortRange({ start, end }) {
   return end - start === 1 ? grouped(start) : `${grouped(start)}–${grouped(end - 1)}`;
 }
 
-/** Where the mean is, if it is inside the bins. */
+/** Return the position of the mean, or null if it is outside the bins. */
 function markOfMean(mean, rows, unit) {
   if (mean === null) return null;
-  // The middle of a bar of requests is its whole number.
+  // The middle of a bar of requests represents its whole number.
   const value = unit === "requests" ? mean + 0.5 : mean;
   const place = rows.findIndex(({ start, end }) => start !== null && end !== null && start <= value && value < end);
   if (place === -1) return null;

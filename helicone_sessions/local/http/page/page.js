@@ -1,22 +1,22 @@
 
-// The page: its parts, joined.
+// The page: connects all parts.
 
 let running = null;
-/** The last query that was answered, with the filter as it was read, its metrics and its totals. */
+/** The last query with a response: the query, its parsed filter, its metrics and its totals. */
 let shown = null;
-/** Whether the fields differ from the query that ran last. */
+/** Whether the fields have changed since the last query. */
 let isChanged = false;
 let limit = PAGE;
 
 const box = new FilterBox(queryChanged);
 
-/** Show a problem; "" hides it. */
+/** Show an error message; "" hides it. */
 function tell(problem = "") {
   the("problem").textContent = problem;
   the("trouble").hidden = !problem;
 }
 
-/** Show the field for the key, with the reason, or hide it once the server has accepted the key. */
+/** Show the field for the key, with the reason for asking. */
 function askForKey(why = "") {
   the("access").hidden = false;
   the("change-key").hidden = true;
@@ -32,7 +32,7 @@ function keyIsAccepted() {
   the("change-key").hidden = false;
 }
 
-/** The fields changed: the answer on the page is one to an earlier query. */
+/** Handle changed fields: mark the results on the page as results of an earlier query. */
 function queryChanged() {
   isChanged = true;
   if (shown) markOld(true);
@@ -44,7 +44,7 @@ function markOld(isOld) {
   the("answer").classList.toggle("old", isOld);
 }
 
-/** Show the code of the query in the fields. */
+/** Show the code for the current query. */
 function showQuery() {
   const { read } = box;
   if (read === null) return showNoCode(box.unread);
@@ -65,9 +65,9 @@ function showQuery() {
 }
 
 /**
- * Run the query and show its answer, or the reason why there is none.
+ * Run the query and show the results, or the reason why there are none.
  *
- * isByHand: the reader pressed Run, so that the focus goes to the answer if it is out of sight.
+ * isByHand: the user started the query, so the results get the focus if they are not visible.
  */
 async function run({ isByHand = false } = {}) {
   running?.abort();
@@ -120,7 +120,7 @@ async function run({ isByHand = false } = {}) {
   }
 }
 
-/** Show the overview of the last answer. */
+/** Show the overview of the last results. */
 function showAnswer(seconds) {
   const { asked, metrics, totals, edges, read } = shown;
   the("took").textContent = `Answered in ${seconds.toFixed(2)} s.`;
@@ -135,7 +135,7 @@ function showAnswer(seconds) {
   showHistograms(metrics, totals, edges, asked, openBar);
 }
 
-/** Say why there may be no session, with the next step. */
+/** Explain why there may be no sessions, and suggest the next step. */
 function showEmpty({ between, isSessioned, name }, read) {
   const isAll = read.isEmpty && !between && !name && !isSessioned;
   const cost = costAbove(read.wire);
@@ -147,7 +147,7 @@ function showEmpty({ between, isSessioned, name }, read) {
       : "Try a longer time range or fewer conditions.";
 }
 
-/** The constant of a condition such as "cost > 3" in a filter; null if there is none. */
+/** Find the constant of a condition such as "cost > 3" in a filter; null if there is none. */
 function costAbove(wire) {
   if (!wire || typeof wire !== "object") return null;
   if (wire.left) return costAbove(wire.left) ?? costAbove(wire.right);
@@ -155,7 +155,7 @@ function costAbove(wire) {
   return gt ?? gte ?? null;
 }
 
-/** Bring the answer into view if it is not; on a phone the fields fill the screen. */
+/** Scroll to the results if they are not visible. On a phone, the fields fill the screen. */
 function showWhereItIs() {
   const { top } = the("answer").getBoundingClientRect();
   if (top >= 0 && top < innerHeight / 2) return;
@@ -166,9 +166,9 @@ function showWhereItIs() {
 const parts = new Map();
 
 /**
- * Load one part of the answer, instead of the same part that is still loading.
+ * Load one part of the results. If an earlier load of the same part is still running, stop it.
  *
- * A problem takes the place of its elements, and the other parts stay.
+ * If an error occurs, its message replaces this part. The other parts remain.
  */
 async function part(ids, signal, work) {
   const problem = the(`${ids[0]}-problem`);
@@ -221,7 +221,7 @@ async function listSessions(ofRun) {
   });
 }
 
-/** The number of sessions in a bar; in all without one. */
+/** Return the number of sessions in a bar, or of all sessions if no bar is given. */
 function sessionsIn(bar) {
   const { totals, edges } = shown;
   if (!bar) return totals.sessions;
@@ -229,7 +229,7 @@ function sessionsIn(bar) {
   return bins.find(({ start, end }) => start === bar.start && end === bar.end)?.sessions ?? 0;
 }
 
-/** List the sessions in a bar, and go to the list. */
+/** List the sessions in a bar, and scroll to the list. */
 async function openBar(name, row) {
   const text = barText(name, row);
   kept.bar = kept.bar === text ? "" : text;
@@ -255,7 +255,7 @@ function narrow(condition) {
   runByHand();
 }
 
-/** Show one period alone. */
+/** Limit the time range to one period. */
 function narrowTime({ from, to }) {
   the("time").value = "between";
   the("from").value = localText(from);
@@ -271,7 +271,7 @@ function runByHand() {
   run({ isByHand: true });
 }
 
-/** Show the fields that the selected options need. */
+/** Show only the fields that the selected options need. */
 function showFields() {
   for (const field of document.querySelectorAll(".between")) field.hidden = the("time").value !== "between";
   the("property-field").hidden = the("by").value !== "properties";
@@ -279,7 +279,7 @@ function showFields() {
   the("breakdown").hidden = access.offersGrid === false;
 }
 
-/** Take the state from the address and run its query; a key in the address replaces the present one. */
+/** Load the state from the URL and run its query. A key in the URL replaces the current key. */
 function start() {
   const key = takeState();
   if (key !== undefined) access.key = key.trim();
@@ -305,7 +305,7 @@ the("access").addEventListener("submit", (event) => {
   event.preventDefault();
   access.key = the("key").value.trim();
   the("key").value = "";
-  // With another key the server may read a filter that it refused before.
+  // With another key, the server may accept a filter that it has rejected before.
   box.readSoon();
   run();
 });
@@ -345,7 +345,7 @@ the("leave-bar").addEventListener("click", async () => {
   the("sessions-title").focus({ preventScroll: true });
 });
 addEventListener("popstate", start);
-// Charts have the width of the window.
+// The width of the charts depends on the width of the window.
 let width = innerWidth;
 addEventListener("resize", () => {
   if (width === innerWidth || !shown?.totals.sessions) return;

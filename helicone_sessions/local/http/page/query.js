@@ -1,9 +1,9 @@
 
-// The query: the fields of the page as the bodies of requests.
+// The query: converts the fields of the page to request bodies.
 
 const DAY = 86_400_000;
 
-/** The fields as they are now, with the time as two instants. */
+/** Read the current fields, with the time range as two instants. */
 function questionNow() {
   const time = the("time").value;
   return {
@@ -16,22 +16,22 @@ function questionNow() {
   };
 }
 
-/** The first millisecond of the time and the first one after it, or null for all time. */
+/** Return the first millisecond of the time range and the first after it, or null for all time. */
 function between(time) {
   if (time === "") return null;
   const now = Date.now();
   if (time !== "between") return [now - Number(time) * DAY, now];
   const [from, to] = ["from", "to"].map((id) => the(id).value);
-  if (!from) throw new Refused("The time needs a start. Fill in the field From.");
+  if (!from) throw new Refused("The time range needs a start. Fill in the From field.");
   const [start, end] = [new Date(from).getTime(), to ? new Date(to).getTime() : now];
-  if (start >= end) throw new Refused("The time ends before it starts. Use an earlier start or a later end.");
+  if (start >= end) throw new Refused("The time range ends before it starts. Use an earlier start or a later end.");
   return [start, end];
 }
 
-/** The time in the form of the API, which excludes both ends. */
+/** Convert the time range to the format of the API, which excludes both ends. */
 const timeFilter = ([start, end]) => ({ startTimeUnixMs: start - 1, endTimeUnixMs: end });
 
-/** The query of the API, with the filter as it was read. */
+/** Build the query for the API with the parsed filter. */
 function bodyOf({ between, size, isInterquartile, name, isSessioned }, read, withUnsessioned = !isSessioned) {
   const body = { nameContains: name, timezoneDifference: 0, pSize: size };
   if (isInterquartile) body.useInterquartile = true;
@@ -43,27 +43,27 @@ function bodyOf({ between, size, isInterquartile, name, isSessioned }, read, wit
   return body;
 }
 
-/** The body of the page's own endpoints, which count the requests without a session id separately. */
+/** Build the body for the page's endpoints, which count the requests without a session id separately. */
 const overviewBody = (asked, read, more) => ({
   query: bodyOf(asked, read, true),
   unsessioned: !asked.isSessioned,
   ...more,
 });
 
-/** The filter as Python, or null if all requests match. */
+/** Return the filter as Python code, or null if all requests match. */
 function pythonFilter({ isSessioned }, read) {
   const { python } = FACTS.sessioned;
   if (read.isEmpty) return isSessioned ? python : null;
   return isSessioned ? `(${read.python}) & ${python}` : read.python;
 }
 
-/** The sentence that says which sessions the histograms leave out. */
+/** Explain where the histograms end, and where the sessions beyond are counted. */
 function cutOf({ size, isInterquartile }) {
-  if (isInterquartile) return `The bars end near ${size} and its mirror. The bars at both ends hold the sessions beyond.`;
-  return `The bars end near ${size}. The last bar holds the sessions beyond.`;
+  if (isInterquartile) return `The scale ends near ${size} and the mirrored quantile. The bars at both ends contain the sessions beyond it.`;
+  return `The scale ends near ${size}. The last bar contains the sessions beyond it.`;
 }
 
-/** The time zone of this browser, with its present offset. */
+/** Return the time zone of this browser with its current offset. */
 function zone() {
   const { timeZone } = Intl.DateTimeFormat().resolvedOptions();
   const minutes = -new Date().getTimezoneOffset();

@@ -1,24 +1,24 @@
 
-// Requests to the server, and its refusals in words with the next step.
+// Sends requests to the server, and explains its errors together with the next step.
 
-/** A refusal or a mistake, in words for the reader. */
+/** An error of the server or of the user. Its message is written for the user. */
 class Refused extends Error {
-  /** Whether another key may help. */
+  /** Whether a different key may solve the problem. */
   isKey = false;
 }
 
-// Below the address of the page, so that it also works behind a proxy with a prefix.
+// Requests are sent relative to the URL of the page, so that they also work behind a proxy with a path prefix.
 const BASE = new URL(".", location.href);
 
 const access = {
   key: "",
-  /** Whether the server takes whole grids; null before its first answer. */
+  /** Whether the server supports grid requests; null before its first response. */
   offersGrid: null,
 };
 
 const NO_KEY = "Enter the key first. The server printed it when it started.";
 
-/** Send a body to the server; returns its answer, decoded. */
+/** Send a body to the server, and return the decoded response. */
 async function post(path, body, signal) {
   const { key } = access;
   if (!key) throw ofKey(NO_KEY);
@@ -37,7 +37,7 @@ async function post(path, body, signal) {
     text = await response.text();
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refused("The server does not answer. Check that it runs, and run the query again; your input stays.");
+    throw new Refused("The server does not respond. Check that it is running, and run the query again. Your input is kept.");
   }
   const answer = inJson(text);
   if (path === FACTS.queryPath) access.offersGrid = response.headers.has(FACTS.gridHeader);
@@ -68,12 +68,12 @@ function refusal(response, answer, text) {
   if (status === 401 || (status === 400 && answer === null)) {
     return ofKey(
       "This is not the server's key. The server prints its key when it starts, unless the key comes from " +
-        "HELICONE_SESSIONS_SERVER_KEY. A generated key is a new one at each start.",
+        "HELICONE_SESSIONS_SERVER_KEY. A generated key changes with every start.",
     );
   }
   if (status === 429) return new Refused(`The rate limit is reached. Try again ${later}.`);
   if (status === 503 && wait !== null) return new Refused(`The server is busy: ${said}. Try again ${later}.`);
-  if (status === 503) return new Refused(`The server has no answer: ${said}. Try again when it runs.`);
+  if (status === 503) return new Refused(`The server cannot respond: ${said}. Try again when it is running.`);
   if (status === 500 && answer?.trace) {
     return new Refused(`The server failed. Its log has the details under trace ${answer.trace}.`);
   }

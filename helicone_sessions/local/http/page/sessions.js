@@ -1,5 +1,5 @@
 
-// The list of sessions: the most expensive ones, or those in a bar of a histogram.
+// The list of sessions: the most expensive sessions, or the sessions in a bar of a histogram.
 
 const PAGE = 20;
 const MOST_LISTED = 1000;
@@ -11,10 +11,10 @@ const SESSION_COLUMNS = [
   ["requests", "Requests"],
   ["dollars", "Cost"],
 ];
-// Narrow screens show them under the id.
+// On narrow screens, these columns are shown below the id.
 const WIDE_COLUMNS = new Set(["name", "first", "seconds", "requests"]);
 
-/** The selected bar from the state: its figure and ends; null if none is selected. */
+/** Return the figure and the edges of the selected bar, or null if no bar is selected. */
 function barNow() {
   const [name, ...ends] = kept.bar.split("..");
   const [start, end] = ends.map((text) => (text === "" ? null : Number(text)));
@@ -24,14 +24,14 @@ function barNow() {
 
 const barText = (name, { start, end }) => `${name}..${start ?? ""}..${end ?? ""}`;
 
-/** The body of the request for *limit* sessions. */
+/** Build the request body for a list of up to *limit* sessions. */
 function sessionsBody(asked, read, limit) {
   const bar = barNow();
   const ends = bar ? { figure: bar.name, start: bar.start, end: bar.end } : {};
   return overviewBody(asked, read, { ...ends, sort: kept.sort, limit });
 }
 
-/** Show sessions, of *total* in the bar or in all. *actions* sort the list and narrow the filter to a session. */
+/** Show sessions. *total* is the number of sessions in the bar, or of all sessions. *actions* sort and filter. */
 function showSessions(sessions, limit, total, actions) {
   const bar = barNow();
   const unit = bar && FACTS.units[bar.name];
@@ -64,7 +64,7 @@ function headOf(column, title, sort) {
 
 function sessionRow({ id, name, first, seconds, dollars, requests }, cost, narrow) {
   const title = id
-    ? button(id, () => narrow(`session_id == ${JSON.stringify(id)}`), { class: "plain", title: "Show this session alone" })
+    ? button(id, () => narrow(`session_id == ${JSON.stringify(id)}`), { class: "plain", title: "Show only this session" })
     : made("span", {}, "(requests without a session id)");
   const time = () => made("time", { datetime: new Date(first).toISOString() }, DATE_AND_TIME.format(first));
   const details = `, ${counted(requests, "request")} in ${duration(seconds)}`;

@@ -1,14 +1,14 @@
 
-// The state of the page: its fields, and the part of the address behind the #, which no server receives.
+// The state of the page: its fields, and the fragment of the URL. Browsers never send the fragment to a server.
 
-// Fields that are the state, and their values in an address without them.
+// The fields that make up the state, with their values if the URL does not contain them.
 const FIELDS = {
   filter: "", name: "", time: "", from: "", to: "", cut: "p95", both: false, sessioned: false,
   scale: "auto", by: "model", property: "", top: "10", every: "auto", quantity: "dollars", sort: "-dollars", bar: "",
 };
-// Fields of the page whose element has another id, because an address names them differently.
+// Fields whose name in the URL differs from the id of their element.
 const IDS = { cut: "size", both: "interquartile" };
-/** The parts of the state that no field of the page holds: the order of the sessions, and the selected bar. */
+/** The parts of the state that have no field on the page: the order of the sessions, and the selected bar. */
 const kept = { sort: FIELDS.sort, bar: FIELDS.bar };
 
 const fieldOf = (name) => the(IDS[name] ?? name);
@@ -17,7 +17,7 @@ function valueOf(name) {
   if (name in kept) return kept[name];
   const field = fieldOf(name);
   if (field.type === "checkbox") return field.checked;
-  // A shared address has the same instants in every zone.
+  // A shared URL refers to the same instants in every time zone.
   if (field.type === "datetime-local") return field.value && new Date(field.value).toISOString();
   return field.value;
 }
@@ -31,11 +31,11 @@ function setValue(name, value) {
   if (field.type === "checkbox") field.checked = value === true || value === "yes";
   else if (field.type === "datetime-local") field.value = localText(Date.parse(value));
   else field.value = value;
-  // A value that a select does not have.
+  // The list does not contain this value.
   if (field.selectedIndex === -1) field.value = FIELDS[name];
 }
 
-/** The address of the present state, without the key. */
+/** Build the URL of the current state, without the key. */
 function addressOfState() {
   const parts = Object.entries(FIELDS)
     .map(([name, usual]) => [name, valueOf(name), usual])
@@ -44,13 +44,13 @@ function addressOfState() {
   return location.pathname + location.search + (parts.length ? `#${parts.join("&")}` : "");
 }
 
-/** Put the state into the address, so that it can be shared and the back button returns to the former one. */
+/** Put the state into the URL, so that it can be shared and the back button restores the previous state. */
 function remember() {
   const address = addressOfState();
   if (address !== location.pathname + location.search + location.hash) history.pushState(null, "", address);
 }
 
-/** Take the state from the address; returns the key in it, which leaves the address at once. */
+/** Load the state from the URL. If the URL contains a key, remove it from the URL and return it. */
 function takeState() {
   const found = new Map();
   for (const part of location.hash.slice(1).split("&")) {
@@ -64,7 +64,7 @@ function takeState() {
   return secret;
 }
 
-/** An instant as the text of a field of local time; "" if it is none. */
+/** Format an instant for a local time field; "" if it is invalid. */
 function localText(instant) {
   if (Number.isNaN(instant)) return "";
   const at = new Date(instant);

@@ -1,10 +1,10 @@
 
-// Values that columns have in the data, for suggestions; each column is requested once.
+// Column values from the data, for suggestions. The values of each column are requested once.
 
 const MOST_VALUES = 30;
 const stored = new Map();
 
-/** The most expensive values of a column; undefined before they arrive, which *onValues* announces. */
+/** Return the most expensive values of a column, or undefined until they arrive. */
 function storedValues(column, key) {
   const name = key === null ? column.name : "properties";
   const isKnown = name === "properties" ? key !== null : FACTS.groupable.includes(name);
@@ -27,7 +27,7 @@ async function requestValues(column, key) {
     const { data } = await post(FACTS.gridPath, { query, segments: { ...by, top: MOST_VALUES }, totals: false });
     return data.values.filter((value) => typeof value === "string" && value !== "");
   } catch (error) {
-    // Suggestions are a help; the query itself shows the problem.
+    // Suggestions are optional. If there is a problem, the query itself reports it.
     if (error instanceof Refused) return [];
     throw error;
   }
