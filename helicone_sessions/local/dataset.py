@@ -33,7 +33,8 @@ class Dataset:
 
     Args:
         config: The arguments of the server.
-        organizations: The organisations whose requests are served. If empty, the data must have only one.
+        organizations: The organisations whose requests are served. If it is empty, the data must
+            belong to one organisation.
     """
 
     config: ServerConfig
@@ -46,7 +47,7 @@ class Dataset:
 
     @property
     def organization_id(self) -> UUID:
-        """The default organisation, for keys that have none."""
+        """The default organisation, used for keys without an organisation."""
         if self.organizations:
             return next(iter(self.organizations))
         return self._only_organization if self._store is None else self._store.organization_id
@@ -154,15 +155,15 @@ class Dataset:
 
         Args:
             rows: The rows.
-            organization_id: The organisation of the rows. By default, each row names its organisation, or
-                the data has only one.
+            organization_id: The organisation of the rows. It is required if the data has several
+                organisations and the rows do not name theirs.
 
         Raises:
             ConfigurationError: A row cannot be read or belongs to another organisation, the server uses an
                 existing ClickHouse, or the server was stopped.
-            DriverError: ClickHouse rejected the rows, and none was added. If the message says instead that
-                the rows could not be moved from the staging tables, all rows are saved, and the next query or
-                load moves them.
+            DriverError: ClickHouse rejected the rows, or it could not move them from the staging tables. The
+                message says which. In the first case, no row is added. In the second case, all rows are
+                saved, and the next query or load moves them.
         """
         allowed = self.organizations if organization_id is None else frozenset({organization_id})
         return await self._writable(allowed).load(
@@ -217,7 +218,7 @@ class Dataset:
 
 @asynccontextmanager
 async def opened_store(path: str | os.PathLike[str]) -> AsyncGenerator[Store, None]:
-    """Open the store in a directory while the block runs. If the directory is missing, it is created.
+    """Open the store in a directory for the duration of the block. A missing directory is created.
 
     Raises:
         ConfigurationError: The store cannot be opened, or ClickHouse rejects a statement inside the block.
@@ -260,7 +261,7 @@ def _only(organizations: Collection[UUID]) -> UUID:
 
 
 def _with_id(row: Any) -> Any:
-    """Add a random id to a row that has none. Without it, the row would replace an equal earlier row."""
+    """Add a random id to a row that has none. Otherwise, it would replace an identical earlier row."""
     if isinstance(row, Mapping) and row.get("request_id") is None:
         return {**row, "request_id": str(uuid4())}
     return row
@@ -428,7 +429,8 @@ async def _tags(driver: Driver, database: str, columns: Mapping[str, str] | None
 async def _final(driver: Driver, table: str) -> str:
     """Return `` FINAL``, which excludes replaced rows, or an empty string if the table does not support it.
 
-    For a ``Distributed`` table, only the servers behind it know, so this runs a query that selects no rows.
+    Only the servers behind a ``Distributed`` table know whether it supports ``FINAL``, so this function runs
+    a query that selects no rows.
     """
     text = f"SELECT 1 FROM {table} FINAL WHERE organization_id = toUUID('{UUID(int=0)}') LIMIT 1"
     try:
@@ -441,7 +443,7 @@ async def _final(driver: Driver, table: str) -> str:
 
 
 async def _reads_parts(driver: Driver, table: str) -> bool:
-    """Whether keys and values can be read separately, which takes a fifth less time than reading the map."""
+    """Whether the keys and values of the properties can be read separately, which is a fifth faster."""
     text = f"SELECT properties.keys, properties.values FROM {table} LIMIT 0"
     try:
         await driver.query(Statement(text))

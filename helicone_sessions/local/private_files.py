@@ -1,4 +1,4 @@
-"""Creates and opens private files and directories: only their owner can read them. Links are not followed."""
+"""Creates and opens files and directories that only their owner can read. Symbolic links are not followed."""
 
 import errno
 import os

@@ -63,17 +63,17 @@ class LocalServer:
         include_unsessioned: Count the requests without a session id as one session, as the service does.
         rejects: A file that collects the rows that cannot be read. By default, the first such row fails the
             load.
-        on_progress: A function that is called with the number of rows loaded so far. The number is an ``int``
-            whose attribute ``fraction`` is the loaded fraction of the files.
-        rate_limit: The number of requests allowed per window and organisation; None is unlimited. The hosted
-            service allows 1,000 on the free tier. Older self-hosted servers allow 200 per minute.
+        on_progress: A callback that receives the number of rows loaded so far. The number is an ``int`` whose
+            attribute ``fraction`` is the loaded fraction of the files.
+        rate_limit: The number of requests allowed per window and organisation; None means unlimited. The
+            hosted service allows 1,000 on the free tier. Older self-hosted servers allow 200 per minute.
         rate_limit_window: The length of a window in seconds.
         max_concurrency: The maximum number of queries that run at once. By default, it is the number of
             processors plus one, at most 4.
         max_queued: The maximum number of requests that wait for a slot. Further requests get status 503.
         limits: The limits for each query.
-        patience: The number of seconds within which a client must send its request.
-        grace: The number of seconds that running queries have to finish when the server stops.
+        patience: The timeout for receiving a request, in seconds.
+        grace: The timeout for running queries when the server stops, in seconds.
         in_thread: Run the server on a separate thread, so that it responds while the caller's code blocks,
             for example in a notebook or a test. A plain ``with`` then works as well.
 
@@ -228,7 +228,7 @@ class LocalServer:
 
     @property
     def organization_id(self) -> UUID:
-        """The organisation of all rows and keys that do not name one.
+        """The organisation of all rows and keys that do not name an organisation.
 
         Raises:
             ConfigurationError: The data has several organisations.
@@ -382,7 +382,7 @@ class LocalServer:
     async def add(
         self, rows: Iterable[Mapping[str, Any]], *, organization_id: UUID | str | None = None
     ) -> Loaded:
-        """Add rows to the running server. Either all rows are added or none, and the next query sees them.
+        """Add rows to the running server: all or none. The next query sees the new rows.
 
         Args:
             rows: The rows, in the form of ``data``. A row replaces an earlier row with the same

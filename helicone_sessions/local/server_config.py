@@ -143,7 +143,7 @@ class WrongKey(Exception):
 
 
 class Keys:
-    """The API keys of a server. They are compared by their digests.
+    """The API keys of a server. Keys are compared by digest.
 
     Args:
         given: One key, or a mapping from keys to organisations; None generates a key.

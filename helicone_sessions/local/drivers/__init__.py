@@ -48,7 +48,7 @@ class DriverError(Exception):
 
 @attrs.frozen
 class Statement:
-    """A SQL text with ``{name:Type}`` placeholders, and their values, escaped for ClickHouse."""
+    """SQL text with ``{name:Type}`` placeholders, and the escaped values of the placeholders."""
 
     text: str
     parameters: Mapping[str, str | int | float] = attrs.field(factory=dict)

@@ -93,12 +93,12 @@ class Pool:
     A connection is reused only if the previous work succeeded and the next work has the same limits.
 
     Args:
-        open_connection: A function that opens a connection. The connection's statements have its name as
-            ``log_comment``.
+        open_connection: A function that opens a named connection. The name becomes the ``log_comment`` of
+            all statements on the connection.
         threads: The number of threads.
-        grace: The number of seconds from the timeout of a piece of work until it is killed, and from then
-            until its thread is considered stuck.
-        done: A function that is called after the last connection is closed.
+        grace: The delay in seconds before work that has timed out is killed, and the same delay again before
+            its thread is considered stuck.
+        done: A callback that runs after the last connection is closed.
     """
 
     def __init__(

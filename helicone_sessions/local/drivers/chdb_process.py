@@ -150,7 +150,7 @@ _process: Final = _Process()
 
 
 class Hold:
-    """A share in the engine. The engine stops when the last share is released.
+    """A reference to the engine. The engine stops when the last reference is released.
 
     Args:
         where: The directory of the data, or ``":memory:"``.
@@ -169,7 +169,7 @@ class Hold:
         return self._connect(self._where)
 
     def release(self) -> None:
-        """Release the share. All of its connections must already be closed."""
+        """Release the reference. All connections opened through it must already be closed."""
         with _guard:
             try:
                 self._anchor.close()

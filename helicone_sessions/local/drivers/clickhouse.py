@@ -217,7 +217,7 @@ def _wrong(problem: str) -> ConfigurationError:
 
 @attrs.frozen
 class UserRights:
-    """The settings that a user may send. There are none until the server has reported them.
+    """The settings that a user may send. Until the server has reported them, the user may send none.
 
     Args:
         settable: The settings that the server knows and the user may change, by name. Each value is the
@@ -298,8 +298,8 @@ class ClickHouseDriver:
         url: The URL, such as ``http://user:password@host:8123/database``. For ``https``, the system must
             trust the certificate. By default, the user is ``default``, and the database is the user's default
             database.
-        limits: The limits for one query. A user with ``readonly = 1`` must not send settings. For such a
-            user, only ``seconds`` and the limits of the user's profile apply.
+        limits: The limits for one query. A user with ``readonly = 1`` must not send settings, so only
+            ``seconds`` and the limits of the user's profile apply to such a user.
         password: The password, if it is not in the URL. By default, it is taken from the environment variable
             ``HELICONE_SESSIONS_CLICKHOUSE_PASSWORD``.
         session: An aiohttp session to use. The driver does not close it. By default, the driver creates a
@@ -335,7 +335,7 @@ class ClickHouseDriver:
         raise TypeError("a driver cannot be pickled; create one where it is used")
 
     async def open(self) -> None:
-        """Connect, and check that the server supports all required functions and what the user may change.
+        """Connect, check that the server supports all required functions, and read the user's rights.
 
         Raises:
             ConfigurationError: The server cannot be used. The message explains why, and what to do.
@@ -648,7 +648,7 @@ def _answer(body: bytes) -> Any:
 
 
 def _with_numbers(rows: list[list[Any]], types: list[str]) -> list[list[Any]]:
-    """Convert quoted whole numbers to `int`. Older servers quote long ones, unless a setting changes that."""
+    """Convert quoted whole numbers to `int`. By default, older servers quote long whole numbers."""
     places = [place for place, kind in enumerate(types) if _WHOLE.fullmatch(kind)]
     for row in rows:
         for place in places:

@@ -1,4 +1,4 @@
-"""The lock of a directory, which one process at a time can open with chDB."""
+"""Locks a directory, so that only one process at a time can open it with chDB."""
 
 import contextlib
 import os

@@ -56,7 +56,7 @@ class AccessLog(AbstractAccessLogger):
 
     @classmethod
     def without(cls, secrets: tuple[str, ...]) -> type[Self]:
-        """Create a logger class for a server with these keys. aiohttp instantiates it."""
+        """Create a logger class that masks these keys. aiohttp instantiates the class."""
         return type(cls.__name__, (cls,), {"secrets": secrets})
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
@@ -106,7 +106,7 @@ def record(
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether to keep a message. Errors about malformed requests would quote the key, so they are dropped."""
+    """Whether to log a message. Errors about malformed requests may quote the key, so they are dropped."""
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
@@ -128,8 +128,7 @@ class Listening:
         app: The application.
         host: The address.
         port: The port; 0 selects a free port.
-        patience: The number of seconds within which the headers of the next request must arrive on a
-            connection.
+        patience: The timeout for receiving the headers of the next request on a connection, in seconds.
         secrets: The keys of the server. The access log masks them.
     """
 
@@ -237,7 +236,7 @@ class Listening:
         """Stop accepting requests, wait for running requests, and cancel the rest.
 
         Args:
-            grace: The number of seconds that running requests have to finish.
+            grace: The timeout for running requests, in seconds.
         """
         self._is_ending = True
         await self._stop_listening()

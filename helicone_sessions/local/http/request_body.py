@@ -81,8 +81,8 @@ async def body_of(request: web.Request, patience: float, large: LargeBodySlot, l
 
     Args:
         request: The request.
-        patience: The number of seconds within which the body must arrive.
-        large: The slot to take if the body is large. The time spent waiting for the slot is not counted.
+        patience: The timeout for receiving the body, in seconds.
+        large: The slot to take if the body is large. Waiting for the slot does not count towards the timeout.
         largest: The maximum size of the body in bytes.
 
     Raises:
@@ -288,7 +288,7 @@ class _Text:
         self._more = iterdecode(pieces, "utf-8-sig")
 
     def fill(self, size: int) -> bool:
-        """Decode until *size* characters are unread or the body ends. Return whether any were added.
+        """Decode text until *size* characters are unread or the body ends. Return whether text was added.
 
         Raises:
             FilterValueError: The body is not UTF-8.

@@ -225,7 +225,7 @@ class Endpoints:
 
     @web.middleware
     async def _outermost(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
-        """Convert every outcome of a request to a response and a word for the access log."""
+        """Convert every outcome of a request to a response, and record the outcome for the access log."""
         seen = RequestFacts()
         facts.set(seen)
         loop = asyncio.get_running_loop()
@@ -327,10 +327,10 @@ class Endpoints:
     async def _reading(
         self, headers: Mapping[str, str] | None, failure: str | None = None
     ) -> AsyncGenerator[Engine, None]:
-        """Provide the engine, and convert a failed query inside the block to a response.
+        """Provide the engine. If a query inside the block fails, raise a `Refusal`.
 
-        The response contains *failure* or, by default, the error of the query. The service also treats such
-        a query as valid.
+        The response contains *failure* or, by default, the error of the query. As in the service,
+        its status is 5xx, because the query itself is valid.
         """
         try:
             async with self.dataset.reading() as engine:
@@ -431,7 +431,7 @@ class Endpoints:
 
 
 def _on_whole(work: _WorkOnWhole) -> _Work:
-    """Convert a handler that takes a whole body to a handler that takes a body in pieces."""
+    """Adapt a handler that takes a whole body, so that it takes the body in pieces."""
 
     async def on_pieces(request: web.Request, body: list[bytes], organization: UUID) -> web.Response:
         whole = b"".join(body)
@@ -458,7 +458,7 @@ async def _read_as_service(endpoint: Endpoint[Any, Any], request: web.Request, b
 
 @contextmanager
 def _rejecting_errors() -> Iterator[None]:
-    """Convert errors about the request body that are raised inside the block to responses."""
+    """Inside the block, convert errors about the request body to a `Refusal`."""
     try:
         yield
     except (ConfigurationError, FilterError) as error:

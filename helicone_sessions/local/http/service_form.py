@@ -102,7 +102,7 @@ def read_query(body: bytes, endpoint: Endpoint[Any, Any] = METRICS) -> ServiceQu
 
 
 def service_answer(metrics: SessionMetrics) -> dict[str, Any]:
-    """Build the ``data`` of a response in the server's order. If there are no sessions, averages are null."""
+    """Build the ``data`` of a response, in the order of the server. Without sessions, averages are null."""
     averages = {name: [{"average": getattr(metrics.average, name)}] for name in _AVERAGES}
     return {**converter.unstructure(metrics), "average": averages}
 

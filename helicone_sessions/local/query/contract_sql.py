@@ -311,7 +311,7 @@ def _text(expression: str, leaf: Leaf, parameters: Parameters) -> str:
 def _any_of_several(leaf: Leaf, parameters: Parameters, each: str, before: str, after: str) -> str:
     """Build the condition that at least one value matches.
 
-    For a negative operator, it is the condition that no value matches the opposite operator.
+    For a negative operator, build the condition that no value matches the opposite operator.
     """
     positive = _POSITIVE.get(leaf.operator)
     inner = attrs.evolve(leaf, operator=positive) if positive else leaf

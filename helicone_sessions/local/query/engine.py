@@ -58,9 +58,9 @@ class Engine:
         Args:
             query: The query.
             organization_id: The organisation whose requests are counted.
-            wire_filter: The filter as it was sent. Only ``semantics="helicone"`` needs it, because
+            wire_filter: The filter as the client sent it. Only ``semantics="helicone"`` needs it, because
                 ``query.filter`` does not preserve the order of the conditions in a leaf. By default, it is
-                the filter that the client would send.
+                built from ``query.filter``.
             is_large: Compile the filter on a thread, so that the event loop stays responsive.
 
         Raises:
@@ -81,7 +81,7 @@ class Engine:
 
         Args:
             organization_id: The organisation.
-            wire_filter: The filter as it was sent. Only ``semantics="helicone"`` uses it.
+            wire_filter: The filter as the client sent it. Only ``semantics="helicone"`` uses it.
         """
         if self.semantics == "contract":
             return ContractListings(self.tables, organization_id)
@@ -126,7 +126,7 @@ class Engine:
         Args:
             wanted: The query.
             organization_id: The organisation.
-            wire_filter: The filter as it was sent. Only ``semantics="helicone"`` uses it.
+            wire_filter: The filter as the client sent it. Only ``semantics="helicone"`` uses it.
 
         Raises:
             Unanswerable: The engine cannot evaluate a condition.

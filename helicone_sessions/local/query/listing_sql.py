@@ -373,7 +373,7 @@ class ServiceListings:
     Args:
         tables: The tables.
         organization_id: The organisation.
-        wire: The filter as it was sent.
+        wire: The filter as the client sent it.
     """
 
     tables: Tables

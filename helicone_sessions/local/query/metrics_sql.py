@@ -92,7 +92,7 @@ class Selection:
         """Build a statement that selects the sessions. All conditions must be on requests.
 
         The columns are ``requests``, ``seconds`` and ``nanodollars``. If the tables do not record whether a
-        session has several names, the column ``several`` does.
+        session has several names, the additional column ``several`` reports it.
         """
         # Hashes are faster: min and max of the names would take longer than everything else.
         name = f"cityHash64({self.tables.each_name})"
@@ -129,7 +129,7 @@ FROM ({with_session_totals(parts, "id")}) WHERE {self.condition.text} GROUP BY i
 
 
 def part_columns(tables: Tables) -> str:
-    """Build the columns of a part: the requests of a session that have the same values for all other keys."""
+    """Build the columns of a part: the requests of a session with the same values for all grouping keys."""
     prompt, completion = (
         f"ifNull(sum({column}), 0)" if column in tables.columns else "0"
         for column in ("prompt_tokens", "completion_tokens")
@@ -169,8 +169,8 @@ def select(
         query: The query.
         tables: The tables.
         organization_id: The organisation of the caller.
-        wire: The filter as it was sent. If it is given, the query is interpreted as the open-source server
-            does. By default, it is interpreted according to the API's contract.
+        wire: The filter as the client sent it. If it is given, the query is interpreted as the open-source
+            server does. By default, the query is interpreted according to the API's contract.
         include_unsessioned: Count the requests without a session id as one session, as the service does.
 
     Raises:
@@ -248,7 +248,7 @@ class OneScan:
 
     The service counts the requests of a session separately for each name. Nearly every session has one name,
     and grouping by the session alone takes a third less time. If the tables do not record whether a session
-    has several names, the statement checks this. If a session has several, the statement is repeated with
+    has several names, the statement checks this. If any session does, the statement is repeated with
     grouping by name, and later queries group by name immediately.
     """
 
@@ -275,7 +275,7 @@ class OneScan:
 
 
 def quantile_levels(query: SessionMetricsQuery) -> dict[str, float]:
-    """Return the quantile at which the histograms end (``high``) and, if interquartile, start (``low``)."""
+    """Return the quantiles at which histograms end (``high``) and, if interquartile, start (``low``)."""
     high = query.cut.share
     return {"high": high} | ({"low": 1 - high} if query.cut.both_ends else {})
 
@@ -296,7 +296,7 @@ def statement(selection: Selection, query: SessionMetricsQuery, *, by_name: bool
         selection: The selected requests.
         query: The query.
         by_name: Count requests by session and name instead of by session alone. If this is false and the
-            tables do not record whether a session has several names, an additional column does.
+            tables do not record whether a session has several names, an additional column reports it.
     """
     several = "" if by_name or selection.tables.has_several_names is not None else ", max(several)"
     text = f"""
@@ -308,7 +308,7 @@ FROM ({_by_name(selection) if by_name else selection.sessions()})"""
 
 
 def sorted_figures(counts: str) -> str:
-    """Build columns for the sorted figures of all sessions, with the same type for all figures.
+    """Build columns with the sorted figures of all sessions. All columns have the same type.
 
     Args:
         counts: The SQL for the array of request counts.
@@ -331,7 +331,7 @@ def histograms(levels: Mapping[str, float]) -> str:
 
 
 def largest(level: float) -> str:
-    """Build an array that contains, for each figure, the largest value up to a quantile."""
+    """Build an array with the largest value of each figure that does not exceed the quantile."""
     return f"arrayMap(values -> arrayLast(x -> x <= {_quantile(level)}, values), {_FIGURES})"
 
 
@@ -507,7 +507,7 @@ FROM ({groups}
             common: The condition of the query.
             conditions: The conditions of the segments.
             time_filter: The time range of all parts.
-            keys: Additional keys by which requests are grouped, as SQL by name.
+            keys: The SQL of additional grouping keys, by name.
         """
         query = attrs.evolve(self.grid.query, time_filter=time_filter)
         where = scope(

@@ -11,7 +11,8 @@ sessions cover all requests of a session, so a filter cannot select the sessions
       "edges": {"session_count": [1, 2, 4], "session_duration": [0, 60], "session_cost": [0, 0.1, 1]}
     }
 
-and returns the number of sessions below the first edge, between adjacent edges, and from the last edge on::
+and returns the number of sessions below the first edge, between adjacent edges, and at or above the last
+edge::
 
     {"data": {"sessions": 4, "requests": 9, "dollars": 1.25, "unsessioned": 0, "first": 1793491200000,
               "latest": 1793577600000, "counts": {"session_count": [0, 2, 1, 1], …}}, "error": null}
@@ -66,7 +67,7 @@ _FIGURES: Final[Mapping[str, str]] = {
 
 @attrs.frozen
 class Bars:
-    """A query for the totals of all sessions, and for the number of sessions between each pair of edges.
+    """A query for the totals of all sessions, and for the number of sessions between adjacent edges.
 
     Args:
         query: The query. The cut of its histograms is ignored.

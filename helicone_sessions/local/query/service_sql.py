@@ -1,8 +1,8 @@
 """Compiles a filter's JSON to the SQL condition of the open-source server.
 
 The condition uses the same operators, constant types and unquoted words as the server's condition. ClickHouse
-then decides which requests match and which queries fail, as it does there. The limits of that server are
-checked here, because the engine allows larger statements.
+then decides which requests match and which queries fail, as it does for the server. This module checks the
+server's limits, because the engine allows larger statements.
 """
 
 import math
@@ -68,7 +68,7 @@ def service_condition(wire: WireFilter, parameters: Parameters, tables: Tables) 
     """Compile a filter to the condition of the open-source server.
 
     Args:
-        wire: The filter as it was sent. It must follow the contract.
+        wire: The filter as the client sent it. It must follow the contract.
         parameters: The parameters of the statement. The values of the filter are added to them.
         tables: The tables.
 
@@ -94,14 +94,14 @@ def service_having(wire: WireFilter, parameters: Parameters, columns: Mapping[st
     In this condition, all conditions on requests are replaced by true.
 
     Args:
-        wire: The filter as it was sent. It must follow the contract.
+        wire: The filter as the client sent it. It must follow the contract.
         parameters: The parameters of the statement. The values of the filter are added to them.
         columns: The SQL of the session columns in the statement, by name.
 
     Raises:
         Crash: The server would crash on the filter.
-        Unanswerable: The query fails on the server, because the statement lacks the column, or because a
-            condition on a map comes before the condition.
+        Unanswerable: The query fails on the server: the statement lacks a session column of the filter, or
+            a condition on a map precedes a condition on a session column.
     """
     is_shifted = False
 

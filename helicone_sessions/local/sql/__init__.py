@@ -49,7 +49,7 @@ class SqlResult(Tabular):
     Args:
         columns: The ClickHouse type of each column by name, in the order of the statement.
         values: The values of each row. Times are aware datetimes, arrays are lists, maps are dicts, and all
-            other values have the types that JSON gives them.
+            other values have their JSON types.
         is_cut: Whether rows are missing because the statement selects more than ``limit``.
 
     >>> SqlResult({"model": "String", "n": "UInt64"}, (("o3", 5),), is_cut=False).to_rows()

@@ -57,7 +57,7 @@ def confine(*, readable: Iterable[Path], writable: Iterable[Path]) -> bool:
         writable: The files that remain writable.
 
     Returns:
-        Whether the system supports this. It requires Linux with Landlock, on x86-64 or ARM64.
+        Whether the system supports confinement, which requires Linux with Landlock on x86-64 or ARM64.
 
     Raises:
         OSError: A path is missing, or a system call fails.

@@ -139,7 +139,8 @@ class _Source:
         identity: The expression for the identity of a row, or None if there is none.
         is_certain: The condition under which ClickHouse and Python see the same values.
         doubles_quotes: Whether the quotes in objects may be doubled once more than necessary.
-        bodies: For columns whose text may represent an object, the condition under which it does not.
+        bodies: For each column whose text may represent an object, the condition under which the text does
+            not represent one.
         types: The types of expressions that are not text.
     """
 
@@ -267,7 +268,7 @@ def _is_ascii_by_type(column: Any) -> bool:
 def _arrow_column(column: Any, form: Form | None, *, may_be_typed: bool) -> tuple[_Typed | None, Any] | None:
     """Convert a column for ClickHouse, and return its type (None for text) and the converted column.
 
-    Return None if ClickHouse may not read the same values as Python.
+    Return None if ClickHouse might read different values than Python.
     """
     import pyarrow as pa
     from pyarrow import compute, types
@@ -380,7 +381,7 @@ class _Columns:
         return ((field_name(name, self.options), self.source.texts[name]) for name in columns)
 
     def _share(self, expression: str) -> str:
-        """Share an expression of the source's columns, and return its name."""
+        """Name an expression, so that other expressions can refer to it, and return the name."""
         return self.shared.setdefault(expression, f"s{len(self.shared)}")
 
     def _texts(self, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
@@ -423,7 +424,7 @@ class _Columns:
         }
 
     def _nano(self, name: str, text: str) -> Converted:
-        """Convert to billionths of a dollar in the same way as `value_parsers` does for a float."""
+        """Convert a cost to billionths of a dollar in the same way as `value_parsers` does for a float."""
         if name == "cost" and self.options.cost_unit == "billionths":
             return Converted(f"toUInt64OrNull({text})", _or_missing(text, rf"match({text}, '^\\d{{1,18}}$')"))
         is_float = self.source.types.get(text) is _Typed.FLOAT
@@ -573,14 +574,14 @@ def _whole_item(number: str) -> Converted:
 
 
 def _single_quoted(text: str) -> str:
-    """Remove the doubled quotes of Helicone's export tool from the text of an object."""
+    """Undo the doubling of quotes by Helicone's export tool in the text of an object."""
     # Unlike ClickHouse, Python accepts NaN and Infinity in JSON.
     doubled = f"NOT isValidJSON({text}) AND position({text}, 'NaN') = 0 AND position({text}, 'Infinity') = 0"
     return f"if({doubled}, replaceAll({text}, '\"\"', '\"'), {text})"
 
 
 def _map(values: str, form: Form, *, is_whole: bool = False) -> Converted:
-    """Convert a map with nullable values for the table. Maps with repeated keys are left to Python."""
+    """Convert a map with nullable values to the column's type. Python converts maps with repeated keys."""
     value, certain = "v", f"length({values}) = arrayUniq(mapKeys({values}))"
     if form is Form.SCORES:
         item = _whole_item("v") if is_whole else _score_item("v")

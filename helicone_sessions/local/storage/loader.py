@@ -87,7 +87,8 @@ class MovePlan:
         rows: The number of staged rows.
         distinct: The number of different requests among the rows.
         organizations: The organisations of the rows.
-        remarkable: The number of rows with missing or contradictory values, by the field of `Loaded`.
+        remarkable: The numbers of rows with missing or contradictory values. The keys are field names of
+            `Loaded`.
         parts: Conditions that split the rows into parts. The ids of a part are looked up together.
         existing: For each part, the number of its requests that are already in the final table.
     """
@@ -157,7 +158,11 @@ class StagingTables:
         return sorted(set(rows).difference(int(index) for (index,) in found))
 
     async def prepare(self, expected: int) -> None:
-        """Create columns for frequent properties if a first load of *expected* rows has staged some rows."""
+        """If there are no requests yet, create columns for the frequent properties of the staged rows.
+
+        Args:
+            expected: The expected number of rows in the load.
+        """
         try:
             if is_due(0, expected) and not await self._count(f"SELECT count() FROM {self._requests}"):
                 await update_property_columns(self._driver, self._database, is_first=True)
@@ -199,7 +204,7 @@ class StagingTables:
         )
 
     async def move(self, plan: MovePlan) -> None:
-        """Move the staged rows, and replace existing requests. This can be repeated with a new plan."""
+        """Move the staged rows, and replace existing requests. To repeat a failed move, pass a new plan."""
         for part, existing in zip(plan.parts, plan.existing, strict=True):
             if existing:
                 mode = "lightweight_update" if existing <= _PATCH else "alter_update"
@@ -277,15 +282,15 @@ class Progress(int):
 class Loader:
     """Loads the rows of *data* into the staging tables.
 
-    ClickHouse reads blocks of files as far as it can. `RowEncoder` reads all other rows. While parts are
-    inserted, the next part is read.
+    ClickHouse reads blocks of files as far as it can. `RowEncoder` reads all other rows. While one part
+    is inserted, the next part is read.
 
     Args:
         encoder: The encoder that parses the rows.
         data: The source of the rows.
         staging: The staging tables.
         rejects: The rejects file.
-        on_progress: A function that is called with the `Progress` each time more rows are durable.
+        on_progress: A callback that receives the `Progress` each time more rows are durable.
 
     Raises:
         ConfigurationError: The data is not files, a frame or rows.
@@ -471,7 +476,7 @@ async def _on_own_thread(work: Callable[[], T]) -> T:
 
 
 async def uncancelled(work: Awaitable[T]) -> T:
-    """Await *work* and return its result. A cancellation waits, because the thread cannot be stopped."""
+    """Await *work* to its end even if cancelled, because its thread cannot be stopped. Return its result."""
     task = asyncio.ensure_future(work)
     is_cancelled = False
     while not task.done():
@@ -493,7 +498,7 @@ class RejectsFile:
 
     Args:
         path: The file. Its content is replaced.
-        data: The data of the load. The file must not be a part of it.
+        data: The data of the load. The rejects file must not be one of its files.
 
     Raises:
         ConfigurationError: The file cannot be written, or it is a part of the data.

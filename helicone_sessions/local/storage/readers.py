@@ -27,7 +27,7 @@ PathLike = str | os.PathLike[str]
 
 
 class Frame(Protocol):
-    """A frame of pandas or polars, a table of pyarrow, or another producer of Arrow data."""
+    """A pandas or polars frame, a pyarrow table, or another source of Arrow data."""
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """Export the data."""
@@ -72,9 +72,9 @@ class Placed:
     Args:
         where: The position, for error messages.
         row: The row.
-        identity: The file, the position and the content. A missing id is derived from them. If this is None,
-            a missing id is derived from the row itself.
-        version: The version of the row, if it is reserved.
+        identity: The file, position and content of the row, from which a missing id is derived. If it is
+            None, a missing id is derived from the row itself.
+        version: The version of the row, if one is reserved.
         index: The index of the row in its block.
     """
 
@@ -109,12 +109,12 @@ class Block(Protocol):
         ...
 
     def rows(self, chosen: Iterable[int] | None = None) -> Iterator[Placed]:
-        """Yield the rows as Python objects. *chosen* restricts them to these indexes, in ascending order."""
+        """Yield the rows as Python objects, or only those at the ascending indexes *chosen*."""
         ...
 
 
 def is_rows(data: Data) -> bool:
-    """Whether *data* is an iterable of rows, and not files or a frame.
+    """Whether *data* is an iterable of rows rather than files or a frame.
 
     Raises:
         ConfigurationError: The data is not rows, files or a frame.
@@ -621,7 +621,7 @@ class _CsvReader:
         return len(lines)
 
     def _cut(self, lines: list[str], begin: int, ends: list[int]) -> Iterator[Block]:
-        """Yield the block of the rows that end at these lines."""
+        """Yield a block of the rows that end at the lines *ends*."""
         if not ends:
             return
         text = "".join(lines[begin : ends[-1]])

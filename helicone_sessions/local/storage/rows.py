@@ -70,7 +70,7 @@ class Loaded:
         rejected: The number of rows that could not be read. They were written to the rejects file or skipped.
         reasons: The number of rejected rows for each reason.
         ignored: The columns of the data that are not fields of a request.
-        mapped: The columns of the data that have a different name in the table, each with that name.
+        mapped: A mapping from columns of the data to columns of the table, where the names differ.
         without_session: The number of rows without a session id. Together, they count as one session in every
             mean, unless the server excludes them (``include_unsessioned=False``).
         without_cost: The number of rows without a cost. A missing cost is stored as 0, so it lowers every
@@ -197,7 +197,7 @@ class RowEncoder:
         first_version: The version of the first row. Later rows have higher versions, and the row with the
             highest version of a request is used.
         with_rejects: Collect rows that cannot be read as rejects instead of raising an error.
-        remedy: The remedy in this error.
+        remedy: The remedy in the error for a row that cannot be read.
         options: The options for reading the values.
     """
 
@@ -257,7 +257,7 @@ class RowEncoder:
         return batch if count else None
 
     def stop(self) -> None:
-        """Stop the batch that another thread is reading. It ends at its next row."""
+        """Stop the batch that another thread is reading. The batch ends at its next row."""
         self._is_stopped = True
 
     @property
@@ -432,11 +432,11 @@ class ColumnPlan:
     """A plan for parsing rows that have the same columns.
 
     Args:
-        columns: The source, the column and the parser of each value, in order of precedence.
-        keys: The source, the map and the key of each flat field.
-        tags: The sources that contain tags.
-        ignored: The columns that are not fields.
-        mapped: The columns that have a different name in the table, each with that name.
+        columns: The data column, the table column and the parser of each value, in order of precedence.
+        keys: The data column, the map and the key of each flat field.
+        tags: The data columns that contain tags.
+        ignored: The data columns that are not fields.
+        mapped: A mapping from data columns to table columns, where the names differ.
     """
 
     columns: tuple[tuple[Any, str, Parser], ...]

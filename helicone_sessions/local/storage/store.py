@@ -188,8 +188,8 @@ class Store:
             rejects: A file that collects the rows that cannot be read, as JSON Lines. By default, such a row
                 fails the load.
             skip_rejects: Leave out rows that cannot be read.
-            on_progress: A function that is called with the number of rows loaded so far, each time more rows
-                are durable.
+            on_progress: A callback that receives the number of rows loaded so far, each time more rows are
+                durable.
             organizations: The organisations that rows may name. By default, only one is allowed: the
                 organisation of the existing requests or, if there are none, of the first row.
             of_one: Reject rows of any organisation other than that of the existing requests.
@@ -199,9 +199,9 @@ class Store:
         Raises:
             ConfigurationError: A row or a file cannot be read, the rejects file cannot be written, or the
                 store was closed.
-            DriverError: ClickHouse rejected the rows, and none of them is kept. If the message says instead
-                that the rows could not be moved, all rows are staged, and queries fail until a later query or
-                load has moved them.
+            DriverError: ClickHouse rejected the rows, or it could not move them from the staging tables. The
+                message says which. In the first case, no row is kept. In the second case, all rows remain
+                staged, and queries fail until a later query or load has moved them.
         """
         async with self._load_lock:
             self._refuse_if_closed()
@@ -251,7 +251,7 @@ class Store:
         Queries inside the block therefore see each load completely or not at all.
 
         Raises:
-            DriverError: The rows of an earlier load could not be moved, and they still cannot.
+            DriverError: The rows of an earlier load still cannot be moved.
         """
         while True:
             async with self._lock.reading():
@@ -361,7 +361,7 @@ class Store:
         return True
 
     async def _delete_duplicates(self) -> None:
-        """Delete replaced requests that are visible again because the part with their delete is lost."""
+        """Delete replaced requests that have reappeared because the part with their deletion is lost."""
         requests = f"{self._database}.{REQUESTS_TABLE}"
         latest = f"SELECT organization_id, request_id, max(version) FROM {requests} GROUP BY 1, 2"
         await self._driver.execute(
@@ -439,7 +439,7 @@ class Store:
             _LOG.warning("the staged rows of a load could not be deleted yet: %s", error)
 
     async def _study(self, plan: MovePlan = MovePlan()) -> None:  # noqa: B008 - it is frozen
-        """Update the facts about the tables after a load. They make queries faster."""
+        """Update the facts about the tables after a load. The facts make queries faster."""
         self._gaps.clear()
         before = self._requests
         self._requests += plan.distinct - sum(plan.existing)

@@ -210,7 +210,7 @@ async def _count_rows(driver: WritableDriver, database: str) -> tuple[int, int]:
 
 
 Period = tuple[datetime, datetime]
-"""A start and an exclusive end."""
+"""A time range, given by its start and its exclusive end."""
 
 
 @attrs.frozen

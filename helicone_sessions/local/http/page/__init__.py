@@ -109,7 +109,7 @@ def _part(name: str) -> str:
 
 
 def _policy(style: str, script: str) -> Iterator[str]:
-    """Yield the content security policy: the page may run only its script and connect only to its server."""
+    """Yield a content security policy that allows only the page's script and connections to its server."""
     yield "default-src 'none'"
     yield f"script-src '{_digest(script)}'"
     yield f"style-src '{_digest(style)}'"
@@ -129,7 +129,7 @@ def _digest(part: str) -> str:
 
 
 def _as_data(value: Any) -> str:
-    """Encode a value as JSON that cannot close the surrounding element."""
+    """Encode a value as JSON that cannot close the surrounding HTML element."""
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 
 
@@ -153,7 +153,7 @@ def _facts() -> dict[str, Any]:
 
 
 def _of_alias(alias: str, key: str) -> dict[str, Any]:
-    """Describe an alias of a property, which can be used like a text column."""
+    """Describe a property alias, which filters can use like a text column."""
     column = COLUMNS[f"session_{alias}"]
     operators = _operators(COLUMNS["properties"], _CONSTANTS[Kind.TEXT])
     return {
