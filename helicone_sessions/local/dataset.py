@@ -344,7 +344,7 @@ async def find_tables(driver: Driver, database: str | None = None) -> Tables:
 
 
 async def find_organizations(driver: Driver, tables: Tables) -> list[UUID]:
-    """Find the organisations with the most requests, at most ten, the largest first.
+    """Find up to ten organisations with the most requests, in descending order.
 
     Args:
         driver: The open driver.

@@ -41,8 +41,8 @@ class LocalServer:
             request export. ``request_created_at`` is an aware datetime or ISO text with a zone, ``cost`` is
             in dollars, and ``properties`` is a dict. By default there are no requests.
         cost_unit: The unit of ``cost``: ``"dollars"``, or ``"billionths"`` of a dollar, as in a dump of
-            Helicone's table. By default, costs are in dollars, and a whole number of 1,000 or more is
-            rejected.
+            Helicone's table. By default, costs are in dollars, and a whole-number cost of 1,000 or more
+            is rejected.
         columns: A mapping from column names in the data to fields, for example
             ``{"started": "request_created_at"}``.
         assume_time_zone: The time zone for times that do not have one: a ``tzinfo`` or a name such as

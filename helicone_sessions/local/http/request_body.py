@@ -367,7 +367,7 @@ def _elements(pieces: Iterable[bytes]) -> Iterator[Any]:
 
 
 def _leading_elements(window: str) -> tuple[list[Any], int, bool]:
-    """Return the elements that are complete in *window*, their total length, and whether the list ends."""
+    """Return the complete elements in *window*, their total length, and whether the list ends."""
     values: list[Any] = []
     length = 0
     while True:

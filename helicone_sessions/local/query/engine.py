@@ -77,7 +77,7 @@ class Engine:
         return await self.strategy(self.driver, selection, query)
 
     def listings(self, organization_id: UUID, wire_filter: WireFilter) -> ContractListings | ServiceListings:
-        """Return the listings of an organisation, under the engine's semantics.
+        """Return the compiler for an organisation's listings, under the engine's semantics.
 
         Args:
             organization_id: The organisation.

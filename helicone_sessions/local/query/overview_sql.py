@@ -238,7 +238,7 @@ ORDER BY {_COLUMNS[column]} {order}, id, names LIMIT {wanted.limit}"""
 
 
 def _sessions(selection: Selection, *, by_name: bool = False) -> str:
-    """Build a statement that selects sessions by id and name. Other statements use hashes instead."""
+    """Build a statement that selects sessions with their ids and names. Other statements use only hashes."""
     tables = attrs.evolve(
         selection.tables,
         session_key=selection.tables.each_id,

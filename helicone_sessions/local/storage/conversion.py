@@ -154,7 +154,7 @@ class _Source:
 
 
 class _Typed(StrEnum):
-    """The ClickHouse types of columns in Parquet files and frames that are not text. Maps are never null."""
+    """The ClickHouse types of non-text columns in Parquet files and frames. Maps are never null."""
 
     MILLISECONDS = "Nullable(DateTime64(3, 'UTC'))"
     MICROSECONDS = "Nullable(DateTime64(6, 'UTC'))"

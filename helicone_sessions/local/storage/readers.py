@@ -481,7 +481,7 @@ def _is_row_per_line(text: bytes, fields: int) -> bool:
     """Whether both Python's `csv` module and ClickHouse certainly read each line of the text as one row.
 
     This is true if quotes follow RFC 4180, no field contains a line break, no line is empty, and each line
-    has the number of commas that *fields* requires.
+    has exactly *fields* fields.
     """
     start = 0
     while start < len(text):

@@ -192,7 +192,7 @@ class Store:
                 durable.
             organizations: The organisations that rows may name. By default, only one is allowed: the
                 organisation of the existing requests or, if there are none, of the first row.
-            of_one: Reject rows of any organisation other than that of the existing requests.
+            of_one: Reject rows that do not belong to the organisation of the existing requests.
             remedy: The remedy in the error for a row that cannot be read.
             row_options: The options for rows that do not follow the default rules.
 
@@ -466,7 +466,7 @@ class Store:
 
 
 class ReadWriteLock:
-    """A lock that admits either several readers or one writer, in the order in which they arrive."""
+    """A lock that admits either several readers or one writer, in order of arrival."""
 
     def __init__(self) -> None:
         # A writer holds this lock, while readers only pass through it. `asyncio.Lock` is fair.
