@@ -311,7 +311,7 @@ class Sender:
 
 
 def _ended(error: _Failure, status: int | None, query: _Progress) -> _Failure:
-    """Add the history of the query to the failure of its last attempt."""
+    """Add the history of the query to the error of its last attempt."""
     error.attempts, error.waited = query.attempts, query.waited
     if query.observer is not None:
         query.observer.attempt_ends(status, error)

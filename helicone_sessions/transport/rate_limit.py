@@ -474,7 +474,7 @@ class Gate:
         self._set_timer(now, seconds)
 
     def _tell_waiting(self, now: float, seconds: float) -> None:
-        """Reject the queries whose deadline the wait would exceed, and report the wait to the others."""
+        """Reject queries that would miss their deadline, and report the wait to the others."""
         for waiter in self._line:
             if waiter.until <= (now if seconds == math.inf else now + seconds):
                 waiter.decide(False)
