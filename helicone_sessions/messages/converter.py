@@ -406,7 +406,7 @@ converter.register_structure_hook(SessionMetricsQuery, query_from_wire)
 
 
 def query_to_wire(query: SessionMetricsQuery) -> dict[str, Any]:
-    """The query in the API's form, without omitted arguments.
+    """The query in the API's form, with only the arguments that were passed.
 
     Raises:
         FilterValueError: The API cannot express the filter.
