@@ -195,7 +195,7 @@ def metrics(
     """Show the metrics of sessions, in total or by segment and period.
 
     The key is read from HELICONE_API_KEY (`export HELICONE_API_KEY=sk-helicone-...`), and the address from
-    HELICONE_BASE_URL or --region. With --path or --data, you need neither.
+    HELICONE_BASE_URL or --region. Neither is needed with --path or --data.
 
     Args:
         text: The filter, e.g. 'cost > 0.1 and model contains "gpt"'; all requests by default.

@@ -82,8 +82,8 @@ def sync(
     """Copy new requests from your account into a store.
 
     The key is read from HELICONE_API_KEY, and the address from HELICONE_BASE_URL or --region. The store
-    records which time range it covers, so the next sync continues there, even after a kill. Tags and
-    deletions are not copied.
+    records which time range it covers, so the next sync continues where the previous one ended, even after a
+    kill. Tags and deletions are not copied.
 
     Args:
         path: The directory of the store, which is created if it is missing.

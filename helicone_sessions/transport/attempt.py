@@ -173,7 +173,7 @@ class Sender:
                 waiting.set_result(outcome)
 
     async def _shared(self, identity: _Identity, observer: Observer | None) -> Any:
-        """Wait for the answer to an identical call in progress; return None if its query was cancelled."""
+        """Wait for the answer to an identical call in progress; return None if that call was cancelled."""
         running = self._running[identity]
         if running is None:
             running = self._running[identity] = asyncio.get_running_loop().create_future()

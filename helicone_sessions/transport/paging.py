@@ -118,7 +118,7 @@ async def every_row(
 
 @attrs.define(eq=False)
 class _Pass(Generic[Query, Row]):
-    """One pass through the pages of a list; if `is_certain` is true, it has missed no rows.
+    """One pass through the pages of a list. If `is_certain` is true, the pass has missed no rows.
 
     A normal pass overlaps pages only where that is cheap. A careful pass overlaps them wherever the page
     still has room for a new row.
