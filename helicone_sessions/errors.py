@@ -25,8 +25,8 @@
 ``HeliconeFilterWarning(UserWarning)`` is the only warning. It reports a filter that the open-source server is
 known to read differently.
 
-If a built-in exception fits, the class also derives from it, so you can catch either one. All errors can be
-pickled and copied, and none contains an API key.
+If a built-in exception fits, the error class also derives from that exception, so you can catch either. All
+errors can be pickled and copied, and none contains an API key.
 """
 
 from collections.abc import Mapping
@@ -379,7 +379,7 @@ class AuthenticationError(APIError):
 
 
 class InvalidRequest(APIError):
-    """The service rejected the request as malformed, or does not know the address (400, 404, 422).
+    """The service rejected the request as malformed, or does not know the path (400, 404, 422).
 
     ``field`` is the JSON path of the first field that the service reports, or None.
 

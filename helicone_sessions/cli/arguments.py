@@ -442,7 +442,7 @@ class QueryProgress(Hooks):
 
 @contextmanager
 def of_queries(*, transient: bool = False) -> Iterator[QueryProgress]:
-    """Show a progress bar on standard error if it is a terminal.
+    """Show a progress bar if standard error is a terminal.
 
     Args:
         transient: Whether to remove the bar at the end.

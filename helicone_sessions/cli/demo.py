@@ -59,7 +59,7 @@ def demo(
 ) -> None:
     """Show session metrics per model, queried as one concurrent batch.
 
-    The embedded engine answers from thirty days of sample requests. You need no account.
+    The embedded engine answers from thirty days of sample requests. No account is required.
 
     Args:
         live: Query the real service instead, with the key in HELICONE_API_KEY.

@@ -98,7 +98,7 @@ class Alarm:
         return next((level for level in get_args(PSize) if level == kind), None)
 
     def reason(self, after: GridCell, before: GridCell | None) -> str | None:
-        """Return why the alarm goes off for a cell, or None if it does not or if a value is missing.
+        """Return the reason if a cell sets off the alarm; None if it does not, or if a value is missing.
 
         Args:
             after: The cell.
@@ -195,7 +195,7 @@ def metrics(
     """Show the metrics of sessions, in total or by segment and period.
 
     The key is read from HELICONE_API_KEY (`export HELICONE_API_KEY=sk-helicone-...`), and the address from
-    HELICONE_BASE_URL or --region. With --path or --data, you need neither.
+    HELICONE_BASE_URL or --region. Neither is needed with --path or --data.
 
     Args:
         text: The filter, e.g. 'cost > 0.1 and model contains "gpt"'; all requests by default.
@@ -205,7 +205,8 @@ def metrics(
         name_contains: Only sessions of this name.
         by: The segments: a column (model) for one segment per value, a column with values (model=gpt-4o,o3),
             or a name with a filter ('slow:latency > 5000'). Repeat the last two for more.
-        top: The number of values of the column to keep, those with the highest total cost.
+        top: The maximum number of segments if --by is a column. The values with the highest total cost are
+            kept.
         every: Divide the time range into periods of this length, e.g. 1d or 6h.
         quantity: The quantity to show in a plot or in a table of several periods.
         percentile: A quantile of all sessions to add to the table: p50, p75, p95, p99 or p99.9. Repeat it for
@@ -257,7 +258,7 @@ def _segments_by(given: list[str]) -> Column | dict[str, Filter] | None:
 
 
 def _check(report: _Report) -> None:
-    """Check that each option is accompanied by the options it needs.
+    """Check that each option comes with the options that it requires.
 
     Raises:
         ConfigurationError: An option is missing.
@@ -433,7 +434,7 @@ def _is_empty(cell: GridCell) -> bool:
 
 
 def _check_picture(plot: Path) -> None:
-    """Check that the plot can be written before any query runs."""
+    """Check, before any query runs, that the plot can be written."""
     from helicone_sessions.report.plot import check_installed
 
     check_installed()

@@ -41,8 +41,8 @@ def sessions(
 ) -> None:
     """List the sessions that have matching requests, and the totals of these requests.
 
-    The key is read from HELICONE_API_KEY, and the address from HELICONE_BASE_URL or --region. With --path or
-    --data, you need neither.
+    The key is read from HELICONE_API_KEY, and the address from HELICONE_BASE_URL or --region. Neither is
+    needed with --path or --data.
 
     Args:
         text: The filter, e.g. 'cost > 0.1 and model contains "gpt"'; all requests by default.

@@ -38,7 +38,7 @@ _SECONDS_OF_ONE_SIGNAL: Final = 0.5
 
 @contextmanager
 def signals(tell: Callable[[int], object]) -> Iterator[None]:
-    """Call a function on the first SIGINT or SIGTERM in the block; later signals have their previous effect.
+    """Call a function on the first SIGINT or SIGTERM in the block; later signals reach the previous handlers.
 
     Args:
         tell: The function to call with the number of the signal. It runs in the event loop.
@@ -82,8 +82,8 @@ def sync(
     """Copy new requests from your account into a store.
 
     The key is read from HELICONE_API_KEY, and the address from HELICONE_BASE_URL or --region. The store
-    records which time range it covers, so the next sync continues there, even after a kill. Tags and
-    deletions are not copied.
+    records which time range it covers, so the next sync continues where the previous one ended, even after a
+    kill. Tags and deletions are not copied.
 
     Args:
         path: The directory of the store, which is created if it is missing.
@@ -243,7 +243,7 @@ def _now() -> str:
 
 @contextmanager
 def _bar(*, is_shown: bool) -> Iterator[tuple[QueryProgress, Callable[[int, int | None], None]]]:
-    """Show a bar with count, rate and remaining time on standard error if it is a terminal."""
+    """If standard error is a terminal, show a progress bar with count, rate and remaining time."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 

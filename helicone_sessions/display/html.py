@@ -26,7 +26,7 @@ class Cell(NamedTuple):
 
 
 def histograms(panels: Iterable[Panel], note: str) -> str:
-    """Histograms side by side with their means, above a note about their cut.
+    """HTML with the histograms side by side, the mean of each, and a note about the cut.
 
     >>> "no session" in histograms([Panel("Dollars per session", "dollars", [], None)], "Cut at p75.")
     True
@@ -55,7 +55,7 @@ def _panel(panel: Panel) -> str:
 
 
 def table(title: str, heads: Iterable[str], rows: Iterable[tuple[str, Sequence[Cell]]], note: str) -> str:
-    """A table of labelled rows with a note below it.
+    """An HTML table of labelled rows, followed by a note.
 
     >>> "<td" in table("Dollars", ["o3"], [("2026-11-01", [Cell("0.25", 1.0)])], "In dollars.")
     True
@@ -79,7 +79,7 @@ def _cell(cell: Cell) -> str:
 
 
 def titled(title: str, content: str, *, is_html: bool) -> str:
-    """A title above an HTML fragment or plain text.
+    """HTML with a title above an HTML fragment or plain text.
 
     >>> "&lt;b&gt;" in titled("o3", "<b>", is_html=False)
     True
@@ -89,7 +89,7 @@ def titled(title: str, content: str, *, is_html: bool) -> str:
 
 
 def filter_tree(tree: str, cautions: Sequence[str], wire: str) -> str:
-    """A filter as a tree, with its cautions and its collapsed JSON.
+    """HTML with a filter as a tree, followed by its cautions and its JSON (collapsed).
 
     >>> "<details>" in filter_tree("cost gt 0.1 dollars", [], "{}")
     True

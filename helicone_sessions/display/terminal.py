@@ -73,7 +73,7 @@ def histogram(panel: Panel, most: int | None = None) -> Table:
 
 
 def histograms(panels: Iterable[Panel], note: str) -> RenderableType:
-    """Several histograms with a note about their cut below them."""
+    """Several histograms, followed by a note about the cut."""
     lines = [item for panel in panels for item in (histogram(panel), Text())]
     below = f"Numbers on the right are session counts. {note} Bars are of unequal width."
     return Group(*lines, Text(below, "dim"))

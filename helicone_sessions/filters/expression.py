@@ -59,7 +59,7 @@ class Operand:
     __array_ufunc__: ClassVar[None] = None
 
     def _operand(self, *, alone: bool) -> Node | Terms:
-        """This operand in the form that `precedence` uses. It is *alone* if it is not next to & or |."""
+        """This operand in the form that `precedence` uses; *alone* means that it is not next to & or |."""
         raise NotImplementedError
 
     if not TYPE_CHECKING:

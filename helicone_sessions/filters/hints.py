@@ -439,7 +439,7 @@ def _is_optional(level: Level) -> bool:
 
 
 def _check_mixed(level: Level) -> None:
-    """Raise `Unsure` if words and signs are mixed.
+    """Raise `Unsure` if words such as "and" are mixed with signs such as &.
 
     Python evaluates | before "and", and it evaluates & and | before "not". The author may have meant another
     order.

@@ -187,7 +187,7 @@ def fold(
     *,
     prepare: Callable[[Node], Node] | None = None,
 ) -> T:
-    """Compute a result from the leaves up, without recursion.
+    """Compute a result bottom-up, without recursion.
 
     Args:
         root: The tree.
@@ -290,7 +290,7 @@ def reduce(
     of_leaf: Callable[[Leaf], T],
     of_branch: Callable[[type[Branch], list[T]], T],
 ) -> T | Everything | Nothing:
-    """Compute a result from the simplified tree, from its conditions up.
+    """Simplify the tree and compute a result bottom-up.
 
     Args:
         root: The tree. Negations move into the conditions; constants and repetitions are dropped.
@@ -367,8 +367,8 @@ def _inverse_pattern(leaf: Leaf) -> Leaf | None:
 def inverse(leaf: Leaf) -> Node:
     """The condition that matches the rows that *leaf* does not match.
 
-    The API has no "not", but numbers, text, booleans and most comparisons of times have an inverse operator.
-    As in SQL, a row with null matches neither the condition nor its inverse.
+    The API has no "not", but the operators for numbers, text and booleans, and most comparisons of times,
+    have an inverse. As in SQL, a row with null matches neither the condition nor its inverse.
 
     Raises:
         FilterValueError: The condition has no inverse.

@@ -162,7 +162,7 @@ def _refuse_formatting(interpolation: Interpolation) -> None:
 
 @attrs.frozen(eq=False)
 class _Named:
-    """A column in the text that starts at the token *first*, and the *method* after it, if any."""
+    """A column, which starts at the token *first*, and the *method* after it, if any."""
 
     column: Any
     name: str
@@ -632,7 +632,7 @@ class _Parser:
         return value
 
     def value(self, named: _Named, token: Token) -> Any:
-        """Convert a constant for this column by the rules of the language."""
+        """Convert the token to a constant, and check the constant for the column *named*."""
         value: Any = token.value
         if token.sort != "value":
             value = token.number

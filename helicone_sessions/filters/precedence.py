@@ -103,7 +103,7 @@ def _check_middle(kind: type[And | Or], left: Terms, right: Terms) -> None:
 
 
 def _check_ends(kind: type[And | Or], left: Terms, right: Terms) -> None:
-    """Reject an open operand in parentheses that keep its comparison out: in "|", or on the right of "&"."""
+    """Reject an open operand whose comparison is outside its parentheses: in "|", or on the right of "&"."""
     if kind is And and open_ends(left) and len(left) > 1:
         raise _dangling(left)
     if open_ends(right) and (_is_compound(right) if kind is And else len(right) > 1):

@@ -93,13 +93,13 @@ class ColumnFacts:
         table: The table that contains the column, as named in a leaf.
         kind: The type of its values.
         unit: The unit of a number, for display.
-        whole: Whether numbers have no fraction.
-        negative: Whether numbers can be below zero.
+        whole: Whether the numbers are whole.
+        negative: Whether the numbers can be below zero.
         uuid: Whether text must be a UUID.
         nullable: Whether text can be null. Other columns store missing text as empty text.
         empty: The text that represents an empty value.
-        missing_as: The placeholder that is stored for a missing value in a column that nearly every request
-            has; None for other columns.
+        missing_as: The placeholder that is stored for a missing value, if nearly every request has a value;
+            None for other columns.
         often_missing: Whether some requests in the service have no value.
         missing_remedy: How to exclude requests without a value.
         uncopied: How to get the values if a sync does not copy them; empty if it does.

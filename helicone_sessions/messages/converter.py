@@ -378,7 +378,7 @@ def _only_keys(value: Any, allowed: tuple[str, ...], path: str, *, required: int
 
 
 def js_number(value: float) -> str:
-    """The number as JavaScript writes it, which is how the service writes the ends of bars.
+    """The number in JavaScript's notation, in which the service writes the ends of bars.
 
     >>> js_number(5.0), js_number(0.1), js_number(1e-7), js_number(1e21)
     ('5', '0.1', '1e-7', '1e+21')
@@ -406,7 +406,7 @@ converter.register_structure_hook(SessionMetricsQuery, query_from_wire)
 
 
 def query_to_wire(query: SessionMetricsQuery) -> dict[str, Any]:
-    """The query in the API's form, without omitted arguments.
+    """The query in the API's form, with only the arguments that were passed.
 
     Raises:
         FilterValueError: The API cannot express the filter.

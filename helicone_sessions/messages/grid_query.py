@@ -16,8 +16,9 @@ announces it with the `GRID_HEADER` response header. Other servers need one quer
 ``query`` is required and has the form of a metrics query. Each cell holds the metrics of that query,
 restricted to the filter of its segment and to the time range of its period. Totals over all periods cover the
 time range of the query, and totals over all segments use only the filter of the query. The response contains
-the cells with at least one session, as one list for each figure. In this example, the first cell belongs to
-the first segment and covers the whole time range, because a null index means a total::
+the cells with at least one session in columnar form: as lists of values instead of one object per cell. In
+this example, the first cell belongs to the first segment and covers the whole time range, because a null
+index means a total::
 
     {
       "data": {
@@ -102,7 +103,7 @@ class GroupBy:
 
     Raises:
         FilterTypeError: An argument has the wrong type.
-        FilterValueError: The column cannot be divided into segments, or *top* is not above zero.
+        FilterValueError: The column does not support grouping, or *top* is not above zero.
 
     >>> GroupBy("properties", "tier").filter_of("pro"), GroupBy("country_code").filter_of(None)
     (F.properties['tier'] == 'pro', F.country_code.is_null())
@@ -201,7 +202,8 @@ class CellFigures:
         sessions: The number of sessions.
         requests: The number of requests.
         dollars: The total cost.
-        quantiles: For each requested quantile, the values of the largest sessions at or below it.
+        quantiles: For each requested quantile, the largest numbers of requests, seconds and dollars of a
+            session at or below the quantile.
     """
 
     metrics: SessionMetrics
@@ -229,7 +231,7 @@ class GridFigures:
     cells: Mapping[Position, CellFigures]
 
     def cell(self, segment: int | None, period: int | None) -> CellFigures:
-        """The figures of a cell. If the cell is missing, it has no sessions."""
+        """The figures of a cell; a missing cell has no sessions."""
         return self.cells.get((segment, period)) or CellFigures.empty()
 
 
@@ -267,7 +269,7 @@ def grid_query_to_wire(grid: GridQuery) -> dict[str, Any]:
 
 
 def grid_query_from_wire(body: Any) -> GridQuery:
-    """The query of a request body.
+    """The query in a request body.
 
     Raises:
         FilterError: The body is not a grid query. The message gives the JSON path.

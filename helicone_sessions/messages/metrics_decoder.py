@@ -1,6 +1,7 @@
 """Decode metrics with msgspec. The wire classes use the public `HistogramRow` for their rows.
 
-Key order, whitespace and unknown fields do not matter. The converter handles all other unusual responses.
+Key order, whitespace and unknown fields do not matter. The converter reads responses that are unusual in
+other ways.
 """
 
 from math import isfinite

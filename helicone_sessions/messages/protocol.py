@@ -158,8 +158,8 @@ HEADERS: Final = {
 class Call(NamedTuple):
     """A POST request to the path of *endpoint*, with `HEADERS` and the key.
 
-    If a call takes too long and *can_split* is true, it is not retried but replaced by smaller calls. *cut*
-    is the cut of the histograms in its metrics.
+    If a call takes too long and *can_split* is true, the call is not retried but replaced by smaller calls.
+    If the answer is metrics, *cut* is the cut of their histograms.
     """
 
     endpoint: Endpoint[Any, Any]
@@ -274,7 +274,7 @@ def _gaps_in(text: str) -> DataGaps:
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """The wait in seconds that a response requests, or None.
 
-    A date is compared with the ``Date`` of the response, so the clocks need not agree.
+    A date is compared with the ``Date`` header of the response, so the clocks need not agree.
 
     >>> retry_after({"Retry-After": "7"})
     7.0
@@ -302,7 +302,7 @@ def _date(value: str) -> datetime | None:
 
 @cache
 def _metrics_reader() -> Callable[[bytes, Cut | None], SessionMetrics | None]:
-    """The function that reads typical responses with msgspec. It reads none if msgspec is not installed."""
+    """A function that reads typical responses with msgspec; without msgspec, it always returns None."""
     if installed_msgspec() is None:
         return lambda _body, _cut: None
     from helicone_sessions.messages.metrics_decoder import metrics_in
@@ -353,7 +353,7 @@ class _Answer:
         return self.error(UnexpectedResponse, self.why_no_envelope(data))
 
     def refusal(self, kind: type[APIError]) -> APIError:
-        """The error for a status that needs no envelope."""
+        """The error for a status that identifies the error without an envelope."""
         if self.status == 401:
             return self.error(kind, remedy=_WRITE_PERMISSION)
         body = self.json()
@@ -400,7 +400,7 @@ class _Answer:
         return "<" in self.text().lstrip()[:20]
 
     def json(self) -> Any:
-        """The body as JSON; None if it is something else."""
+        """The body as JSON; None if it is not JSON."""
         try:
             return decode(self.body)
         except ValueError:

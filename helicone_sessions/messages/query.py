@@ -137,8 +137,8 @@ class TimeFilter:
             minutes: Minutes.
             time_zone: A time zone, for example ``"Europe/Berlin"``. Parts then run from midnight to midnight
                 in this zone. A day on which clocks change has 23 or 25 hours, and the first part may be
-                shorter. If the parts are whole days, the default is the time zone of the time filter. Without
-                a time zone, a day is 24 hours, counted from the start.
+                shorter. If the length is a number of whole days, the default is the time zone of the time
+                filter. Without a time zone, a day is 24 hours, counted from the start.
 
         Raises:
             FilterTypeError: A length is not a number, or *time_zone* is neither a name nor a tzinfo.
@@ -361,7 +361,7 @@ class SessionMetricsQuery:
             compare the whole name. To match a part of it, use ``F.session_name.contains(...)``.)
         time_filter: The time range of the requests; None for all time.
         p_size: The cut of the *histograms*: only sessions at or below this quantile are drawn. The service
-            uses p75 by default. It does not select a percentile to return, and it does not affect the
+            uses p75 by default. The cut does not select a percentile to return, and it does not affect the
             averages.
         use_interquartile: Whether to cut the histograms at both ends, at the quantiles 1-p and p.
         timezone_difference: The difference from UTC in minutes, positive west of UTC as in the API. It can

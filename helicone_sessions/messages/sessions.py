@@ -217,7 +217,7 @@ class SessionCount(AsDict):
 
 @attrs.frozen
 class SessionName(AsDict):
-    """A session name, with figures about its sessions.
+    """A session name, with statistics about the sessions of this name.
 
     Args:
         name: The ``Helicone-Session-Name`` property.

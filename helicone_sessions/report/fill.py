@@ -1,6 +1,6 @@
 """Finds the segments of a grid and runs its queries.
 
-On the embedded engine, one request returns many cells; on the service, each cell takes one.
+On the embedded engine, one request returns many cells; on the service, each cell takes one request.
 """
 
 import asyncio
@@ -244,7 +244,7 @@ class Plan:
         )
 
     def _span(self, period: Period | None) -> Period:
-        """Return *period*, or a period that spans all periods if it is None."""
+        """Return *period*, or a period that spans all periods if *period* is None."""
         if period is not None:
             return period
         first, last = self.periods[0], self.periods[-1]
@@ -296,7 +296,7 @@ async def fill(
     cells: dict[Position, GridCell],
     on_progress: OnProgress | None,
 ) -> None:
-    """Run the queries of all cells without metrics, and put the results into *cells*.
+    """Run the queries of all cells that have no metrics yet, and store the results in *cells*.
 
     If the call is cancelled, the results so far remain in *cells*.
 
@@ -381,10 +381,10 @@ def _with_figures(cell: GridCell, figures: CellFigures, levels: tuple[PSize, ...
 
 
 def _levels(plan: Plan, cell: GridCell) -> list[PSize | None]:
-    """Return the levels to query for a cell.
+    """Return the quantile levels to query for a cell.
 
-    None stands for the main query of the cell. The other levels are the quantiles that this query does not
-    return.
+    None stands for the main query of the cell. The other levels are the quantiles that the main query does
+    not return.
     """
     cut = cell.query.cut
     return [None, *(level for level in plan.percentiles if cut.both_ends or level != cut.p_size)]
@@ -435,7 +435,7 @@ def _end(metrics: SessionMetrics, name: str) -> float | None:
 def _estimate(metrics: SessionMetrics, query: SessionMetricsQuery) -> CellSums:
     """Estimate the sums of a cell from the number of drawn sessions.
 
-    The drawn sessions are at least the share of all sessions that the cut includes.
+    The drawn sessions make up at least the share of all sessions that the cut includes.
     """
     average = metrics.average
     if average.session_count is None:

@@ -171,9 +171,9 @@ class MetricsGrid(Tabular):
     def total(self, segment: Hashable = None, period: PeriodKey | None = None) -> GridCell:
         """Return the total of a segment over all periods, of a period over all segments, or of everything.
 
-        Totals come from separate queries, because they cannot be computed from the cells: a session can be in
-            several periods, and the mean of means is not the mean. The total over all segments covers
-            everything that the query selects, including requests that are in no segment.
+        Totals come from separate queries. They cannot be computed from the cells, because a session can be in
+        several periods, and the mean of means is not the mean. The total over all segments covers everything
+        that the query selects, including requests that are in no segment.
 
         Args:
             segment: The segment; None for all segments.
@@ -271,7 +271,7 @@ class MetricsGrid(Tabular):
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """Read a grid from the JSON that `to_json` returned.
+        """Read a grid from the JSON that `to_json` returns.
 
         Errors of cells are restored as `HeliconeError` with the original text.
 
@@ -411,7 +411,8 @@ async def metrics_grid(
             column such as ``F.model``, ``"model"`` or ``F.properties["tier"]`` to get one segment per value.
             On the service, the values are taken from a sample of up to 10,000 requests, and
             `MetricsGrid.note` says so. By default, there is a single segment named "all".
-        top: The number of values of the column to keep, those with the highest total cost; None for all.
+        top: The maximum number of segments if *by* is a column. The values with the highest total cost are
+            kept; None keeps all.
         every: The length of a period, for example ``"1d"``, or a list of the time filters of all periods, for
             example from `TimeFilter.split`. By default, the whole time range of the query is one period. Each
             period includes its start.
@@ -536,7 +537,7 @@ def grid_to_html(
     Args:
         grid: The grid.
         quantity: The quantity to show for each cell.
-        others: A note below the table that says where to find the other quantities.
+        others: A note below the table about where to find the other quantities.
 
     Raises:
         ValueError: There is no quantity of that name.
@@ -685,7 +686,7 @@ def _cell_to_json(position: Position, cell: GridCell) -> dict[str, Any]:
 
 
 def grid_from_json(text: str | bytes) -> tuple[Plan, dict[Position, GridCell], str]:
-    """Read the plan, cells and note from the JSON that `grid_to_json` returned.
+    """Read the plan, cells and note from the JSON that `grid_to_json` returns.
 
     Raises:
         ValueError: The text is not the JSON of a grid.

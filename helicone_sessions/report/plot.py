@@ -191,7 +191,7 @@ def plot_comparison(
     source: str = "",
     ax: "Axes | None" = None,
 ) -> "Axes":
-    """Draw one quantity of each pair of cells, before and after.
+    """Draw the earlier and later value of one quantity for each pair of cells.
 
     Markers of earlier values are hollow, and those of later values are filled. If there are several periods,
     each segment has a dashed line for the earlier grid and a solid line for the later one. If there is one
@@ -522,7 +522,7 @@ def _heatmap(rows: _Rows, metric: Quantity, *, is_log: bool, ax: "Axes | None") 
 def _write_values(
     axes: "Axes", rows: _Rows, metric: Quantity, look: _Look, image: Any, *, is_log: bool
 ) -> None:
-    """Write the values into the cells if the heatmap is small, and mark failed cells in any case."""
+    """Mark failed cells and cells without a value; if the heatmap is small, write the other values."""
     is_small = len(rows.periods) * len(rows.names) <= _MOST_NUMBERS
     for row, cells in enumerate(rows.cells):
         texts = column_numbers([cell.quantity(metric) for cell in cells], unit_of(metric))

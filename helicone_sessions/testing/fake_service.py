@@ -178,7 +178,7 @@ class FakeHelicone:
         strict: Whether to reject filters that the real server would evaluate only in part, and to raise an
             `AssertionError` at the end of the block if there are complaints. If false, the fake answers such
             filters as the contract requires.
-        patience: The real time, in seconds, after which `until` and the other waiting methods fail.
+        patience: The timeout of `until` and the other waiting methods, in seconds of real time.
         traps: Deviations from the contract in the lists of sessions and requests, as they occur on real
             servers.
 
@@ -401,7 +401,7 @@ class FakeHelicone:
         await self.until(lambda: len(self.requests) >= requests)
 
     def wait_until(self, condition: Callable[[], object]) -> None:
-        """Wait until a condition is true, from a test that is not async.
+        """In a test that is not async, wait until a condition is true.
 
         The server must run in a thread, as it does in a ``with`` block.
 
@@ -421,7 +421,7 @@ class FakeHelicone:
             time.sleep(_SECONDS_BETWEEN_CHECKS)
 
     def wait_for_requests(self, requests: int) -> None:
-        """Wait until a number of requests has arrived, from a test that is not async.
+        """In a test that is not async, wait until a number of requests has arrived.
 
         The server must run in a thread, as it does in a ``with`` block.
 
@@ -575,7 +575,7 @@ class FakeHelicone:
         return response(reply, headers)
 
     async def _value(self, answer: Answer, request: RecordedRequest) -> Reply | Fault:
-        """Call the functions of the test until they return a reply or a fault, and return it."""
+        """Call functions of the test until one returns a reply or a fault, and return that."""
         while callable(answer):
             answer = checked(await answer(request))
         if isinstance(answer, (Reply, Fault)):

@@ -43,8 +43,8 @@ class RecordedRequest:
         body: The body.
         json: The decoded body; None if it is not JSON.
         query: The query; None if the body breaks the contract.
-        conditions: The conditions of the filter in order, each as a filter. You can check for one with
-            ``F.cost > 0.1 in request.conditions``.
+        conditions: The conditions of the filter in order, each as a filter. To check for a condition, write
+            ``(F.cost > 0.1) in request.conditions``.
         time: The time of arrival, measured by the clock of the server.
         connection: The host and port of the client. They are the same for all requests over one connection.
 

@@ -440,7 +440,7 @@ class AnswerRules:
         return self._next.popleft() if self._next else self._by_rule(query)
 
     def answer_with_fault(self, query: AnyQuery) -> Answer:
-        """Return the answer that a fault truncates, or after which the connection goes stale."""
+        """Return the answer that a fault sends in part (`Fault.TRUNCATE`) or in full (`Fault.GOES_STALE`)."""
         answers = (self._by_rule(query), self.otherwise)
         return next((answer for answer in answers if answer not in _FAULTS_OF_ANSWERS), metrics())
 

@@ -299,7 +299,7 @@ class _Times:
 
 
 def _conditions_on_time(condition: Filter | None) -> Iterator[Any]:
-    """Yield the conditions on request times that every match must meet."""
+    """Yield the conditions on request times that every matching request must meet."""
     if condition is None or condition.matches_nothing:
         return
     root = simplify(condition.node)

@@ -17,7 +17,7 @@ class Notifier:
     async def wait_for(self, predicate: Callable[[], bool]) -> None:
         """Wait until the predicate is true.
 
-        It is checked after each notification.
+        The predicate is checked after each notification.
         """
         while True:
             notified: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -173,7 +173,7 @@ class Sender:
                 waiting.set_result(outcome)
 
     async def _shared(self, identity: _Identity, observer: Observer | None) -> Any:
-        """Wait for the answer to an identical call in progress; return None if its query was cancelled."""
+        """Wait for the answer to an identical call in progress; return None if that call was cancelled."""
         running = self._running[identity]
         if running is None:
             running = self._running[identity] = asyncio.get_running_loop().create_future()
@@ -311,7 +311,7 @@ class Sender:
 
 
 def _ended(error: _Failure, status: int | None, query: _Progress) -> _Failure:
-    """Add the history of the query to the failure of its last attempt."""
+    """Add the history of the query to the error of its last attempt."""
     error.attempts, error.waited = query.attempts, query.waited
     if query.observer is not None:
         query.observer.attempt_ends(status, error)

@@ -63,9 +63,9 @@ class MetricsOutcome(Generic[K]):
 
 
 def as_query(value: Any, key: object) -> SessionMetricsQuery:
-    """Convert a query or a filter to a query.
+    """Convert a filter to a query, or return a query unchanged.
 
-    *key* identifies it in errors.
+    Errors identify the value by *key*.
 
     Raises:
         FilterTypeError: *value* is neither a query nor a filter.
@@ -304,7 +304,7 @@ class _Workers:
     def _may_pull(self) -> bool:
         """Whether another query may be pulled; False if too many outcomes are waiting for the reader.
 
-        An outcome with an error must be taken first, because the reader may end the batch.
+        No query is pulled while an outcome with an error is waiting, because the reader may end the batch.
         """
         if self._is_exhausted or self._failure is not None or self._errors:
             return False

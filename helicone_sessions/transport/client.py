@@ -65,9 +65,9 @@ class HeliconeClient(Listings):
         base_url: The URL of the service, for example of a self-hosted Helicone. You can pass it or *region*,
             not both. The default is the environment variable ``HELICONE_BASE_URL``, or the US region if it is
             not set.
-        session: An aiohttp session to use. The client uses its proxy settings and does not close it. If you
-            pass none, the client opens a session and reads the proxy from the environment when it is created
-            (``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY``, ``NO_PROXY``).
+        session: An aiohttp session to use. The client uses its proxy settings and does not close it. By
+            default, the client opens its own session. When the client is created, it reads the proxy for that
+            session from the environment (``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY``, ``NO_PROXY``).
         timeout: The time limit of one attempt in seconds, from sending the request to the end of the
             response. Time spent waiting for a slot or for the rate limit does not count.
         deadline: The time limit of a query in seconds, from the moment it gets a slot. It includes all
@@ -76,12 +76,12 @@ class HeliconeClient(Listings):
             immediately.
         max_retries: The maximum number of retries after transient failures: no connection, a broken
             connection, a timeout, a 5xx response from a gateway, or a transient error of the service such as
-            "too many simultaneous queries". The wait before the first retry is at most half a second. The
-            maximum doubles with each retry, up to 20 s. A ``Retry-After`` header is added to the wait.
+            "too many simultaneous queries". The wait before the first retry is at most 0.5 s; the maximum
+            doubles with each retry, up to 20 s. The time in a ``Retry-After`` header is added to the wait.
             Rate-limit responses (429) do not use up retries: the query waits for the limit, or raises
             `RateLimited` if the wait would exceed an hour.
-        max_concurrency: The maximum number of concurrent queries. The service runs six database queries for
-            each. If identical queries are in progress at the same time, only one of them is sent.
+        max_concurrency: The maximum number of concurrent queries. For each of them, the service runs six
+            database queries. If identical queries are in progress at the same time, only one of them is sent.
         rate_limit: Your own limit, in addition to the service's. Pass a `RateLimit`, or an async context
             manager that the client enters for each attempt. Clients with the same key in one process share
             what they learn about the service's limit.
@@ -89,8 +89,8 @@ class HeliconeClient(Listings):
         cautions: How to react to a filter that the open-source server is known to read differently
             (`Filter.cautions`). ``"warn"`` issues a `HeliconeFilterWarning` once for each place in your code,
             ``"error"`` raises an error before anything is sent, and ``"ignore"`` does nothing. If the server
-            announces that it follows the contract, as `LocalServer` does, only conditions on columns without
-            values in its data cause warnings.
+            announces that it follows the contract, as `LocalServer` does, only conditions on columns with
+            missing values cause warnings.
 
     Raises:
         ConfigurationError: There is no key, or an argument is invalid.
@@ -172,7 +172,7 @@ class HeliconeClient(Listings):
         hooks: Hooks | Iterable[Hooks] | None = _KEPT,
         cautions: Cautions | None = None,
     ) -> "HeliconeClient":
-        """Create a client with other options that shares the connections, slots and rate limit of this one.
+        """Return a client with other options that shares this client's connections, slots and rate limit.
 
         Closing either client closes both.
 
@@ -221,7 +221,7 @@ class HeliconeClient(Listings):
 
         Args:
             query: A complete query, or a filter to combine with the other arguments. None selects everything.
-            name_contains: Only sessions of this name, as in `SessionMetricsQuery`.
+            name_contains: The session name to match, as in `SessionMetricsQuery`.
             time_filter: The time range of the requests.
             p_size: The percentile at which the histograms are cut.
             use_interquartile: Whether to cut the histograms at both ends.
@@ -290,18 +290,19 @@ class HeliconeClient(Listings):
             queries: A mapping or an iterable of queries or filters.
             return_errors: Whether to return the errors of failed queries in place of their metrics. By
                 default, the first error is raised and the remaining queries are cancelled.
-            on_progress: Called after each outcome with three numbers: the finished queries, all queries (None
-                if the length of the input is unknown), and the failed queries.
+            on_progress: Called after each outcome with the number of finished queries, the number of all
+                queries (None if the length of the input is unknown), and the number of failed queries.
 
         Returns:
             If *queries* is a mapping, a dict with the same keys in the same order; otherwise a list.
 
         Raises:
-            HeliconeError: A query failed and *return_errors* is false. An `AuthenticationError` is always
-                raised, because no other query would succeed. The error has an attribute ``answered`` with the
-                metrics received so far, by key or, for an iterable, by position. If the call is cancelled,
-                the `asyncio.CancelledError` has this attribute as well. If ``asyncio.timeout`` cancels it,
-                the ``__cause__`` of the `TimeoutError` is that `asyncio.CancelledError`.
+            HeliconeError: A query failed and *return_errors* is false. An `AuthenticationError` is raised
+                even if *return_errors* is true, because all remaining queries would fail as well. The error
+                has an attribute ``answered`` with the metrics received so far, by key or, for an iterable, by
+                position. If the call is cancelled, the `asyncio.CancelledError` has this attribute as well.
+                If ``asyncio.timeout`` cancels the call, the ``__cause__`` of the `TimeoutError` is that
+                `asyncio.CancelledError`.
 
         >>> from helicone_sessions import F
         >>> from helicone_sessions.testing import FakeHelicone
@@ -358,8 +359,9 @@ class HeliconeClient(Listings):
             ordered: Whether to yield the outcomes in the order of the input.
 
         Returns:
-            An async iterable of `MetricsOutcome`. If the service refuses the key, it yields the outcome with
-            the `AuthenticationError` and then raises that error, because no other query would succeed.
+            An async iterable of `MetricsOutcome`. If the service rejects the key, the iterator yields the
+            outcome with the `AuthenticationError` and then raises this error, because all remaining queries
+            would fail as well.
 
         >>> from helicone_sessions import F
         >>> from helicone_sessions.testing import FakeHelicone

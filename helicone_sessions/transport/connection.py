@@ -37,7 +37,7 @@ _CLOSED: Final = (
 
 
 class TimeLimits:
-    """A single event loop timer for all time limits in progress.
+    """One event loop timer for all active time limits.
 
     >>> async def hang(limits):
     ...     with TimeLimit(limits, 0.001):
@@ -54,7 +54,7 @@ class TimeLimits:
         self._timer: asyncio.TimerHandle | None = None
 
     def fire_at(self, when: float) -> None:
-        """Set the timer to a time of the event loop."""
+        """Set the timer to a time on the event loop's clock."""
         self._unset()
         self.fires_at = when
         self._timer = asyncio.get_running_loop().call_at(when, self._fire)
@@ -161,7 +161,7 @@ class Connection:
         return url
 
     def shown_url(self, path: str) -> str:
-        """The URL of an endpoint for messages, without the key that some users put into the URL."""
+        """The URL of an endpoint, as shown in messages: without the key that some users put into the URL."""
         return self._settings.masked(str(self._url(path)))
 
     def claim(self) -> None:
@@ -223,11 +223,11 @@ class Connection:
         """Send a call, and return the status, headers and body of the response.
 
         If the connection closes before a response arrives, the request is immediately repeated once on a new
-            connection: the server may have closed the first one while it was idle.
+        connection, because the server may have closed the first one while it was idle.
 
         Args:
             call: The endpoint and the request body.
-            seconds: The time left until the end of the response, in seconds.
+            seconds: The time left for receiving the complete response, in seconds.
             limit: The name of the time limit, for the error.
             whole: The full time limit in seconds, for the error.
 
@@ -329,7 +329,7 @@ class Connection:
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """Read the body as it was sent; stop reading after `protocol.LARGEST_RESPONSE` bytes."""
+    """Read the raw body; stop after `protocol.LARGEST_RESPONSE` bytes."""
     content, connection = response.content, response.connection
     if connection is not None and connection.protocol is not None:
         _watch(content, connection.protocol.closed)
@@ -379,9 +379,9 @@ def _words(error: Exception) -> str:
 
 
 def _close_at_once(connector: aiohttp.BaseConnector | None) -> None:
-    """Close the connections where nothing can be awaited.
+    """Close the connections without awaiting anything.
 
-    The first step of ``close()`` closes them. The rest, which only waits, is skipped.
+    The first step of ``close()`` closes the connections. The remaining steps only wait and are skipped.
     """
     if connector is not None:
         closing = connector.close().__await__()

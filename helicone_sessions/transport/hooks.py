@@ -178,8 +178,8 @@ class Hooks:
     ) -> None:
         """Called when a query starts to wait for its next attempt, once the length of the wait is known.
 
-        It is called again if the wait turns out to be longer. It is not called for waits for a slot, or while
-        the query waits for responses to other queries that show whether the rate limit has room.
+        It is called again if the wait turns out to be longer. It is not called while the query waits for a
+        slot, or for the response to another query that will show whether the rate limit has room.
 
         Args:
             token: The return value of `query_begins`.

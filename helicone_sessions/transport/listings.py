@@ -458,7 +458,7 @@ class _SessionList:
         return rows
 
     async def _end_without_offset(self, given: int) -> list[Session]:
-        """Return no rows if a server that ignores ``offset`` has already returned all sessions."""
+        """Return no rows if all sessions have been read from a server that ignores ``offset``."""
         if given < DEFAULT_SESSIONS_PAGE:
             return []
         counted = await self.count()
@@ -614,7 +614,7 @@ def _time(request: Request) -> datetime:
 def _bounds(time: TimeFilter) -> tuple[Filter, Filter]:
     """Convert a time filter to conditions, with whole seconds where that does not change the meaning.
 
-    Requests are stored with milliseconds, but the server drops fractions of a second in conditions.
+    Requests are stored with millisecond precision, but the server drops fractions of a second in conditions.
     """
     created_at = F.request_created_at
     after = time.start - timedelta(microseconds=time.start.microsecond % 1000)

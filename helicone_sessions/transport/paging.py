@@ -2,9 +2,9 @@
 
 The server removes duplicate rows only after it has cut a page. A page can therefore be shorter than requested
 even if more rows follow, and only an empty page marks the end of the list. The server sorts rows by time; the
-order of rows with the same time is arbitrary. If rows are stored during the call, including the first
-requests of new sessions, other rows move. For this reason, pages overlap where that is cheap. If rows may be
-missing, the list is read again until it has as many rows as the server counts.
+order of rows with the same time is arbitrary. A row that is added during the call, such as a new session,
+shifts other rows. For this reason, pages overlap where that is cheap. If rows may be missing, the list is
+read again until it has as many rows as the server counts.
 """
 
 import logging
@@ -34,7 +34,7 @@ Count = Callable[[], Awaitable[int | None]]
 
 @attrs.define(eq=False)
 class Pages(Generic[Query, Row]):
-    """Reads pages of a size that the server can answer in time.
+    """Reads pages, and requests smaller pages if the server cannot answer in time.
 
     Args:
         read: Returns the rows of a page, given a query, an offset and a limit.
@@ -50,10 +50,10 @@ class Pages(Generic[Query, Row]):
         self._now = self.size
 
     async def page(self, query: Query, offset: int) -> tuple[list[Row], int]:
-        """Read the rows from *offset* on; return them and the number of rows that was requested.
+        """Return the page of rows that starts at *offset*, and the requested page size.
 
         Raises:
-            HeliconeError: A page of one row failed, or a smaller page would not help.
+            HeliconeError: The page could not be read, and a smaller page is impossible or would not help.
         """
         while True:
             size = self._now
@@ -118,7 +118,7 @@ async def every_row(
 
 @attrs.define(eq=False)
 class _Pass(Generic[Query, Row]):
-    """One pass through the pages of a list; if `is_certain` is true, it has missed no rows.
+    """One pass through the pages of a list. If `is_certain` is true, the pass has missed no rows.
 
     A normal pass overlaps pages only where that is cheap. A careful pass overlaps them wherever the page
     still has room for a new row.

@@ -125,10 +125,10 @@ class Pace:
 class Window:
     """Tracks the service's rate limit and the remaining requests, as responses announce them.
 
-    The service counts requests in fixed windows: after each reset, the same number is allowed again. Each
-    response states the number of remaining requests and the seconds until the reset in its ``RateLimit-*``
-    headers. In July 2026, the open-source server allowed 1,000 requests in 300 seconds on the free tier
-    (observed). Windows of up to an hour are supported.
+    The service counts requests in fixed windows: after each reset, the full number of requests is allowed
+    again. Each response states the number of remaining requests and the seconds until the reset in its
+    ``RateLimit-*`` headers. In July 2026, the open-source server allowed 1,000 requests in 300 seconds on the
+    free tier (observed). Windows of up to an hour are supported.
 
     While requests remain, they are sent immediately. Once the window is used up, they wait for the reset.
     After a refusal, requests are sent one at a time until a response shows that there is room again.
@@ -196,8 +196,8 @@ class Window:
     def _trial_at(self) -> float:
         """Return the time at which to try a single request after a refusal.
 
-        One response gives the reset only to the second, and within that second other processes can use up the
-        whole window. A binary search finds the exact reset after a few more refusals.
+        A single response announces the reset time only to the second, and within this second other processes
+        can use up the whole window. A binary search finds the exact reset after a few more refusals.
         """
         if self._limit is None or self._remaining >= 1:
             return -math.inf
@@ -241,7 +241,7 @@ class Window:
     def _learn(
         self, headers: Mapping[str, str], remaining: float, after: float, before: float, now: float
     ) -> None:
-        """Update the state from a response that puts the reset between *after* and *before*."""
+        """Update the state from a response according to which the reset is between *after* and *before*."""
         limit, length = _policy(headers.get("RateLimit-Limit"), headers.get("RateLimit-Policy"))
         if length and limit >= 1:
             self._length = length
@@ -474,7 +474,7 @@ class Gate:
         self._set_timer(now, seconds)
 
     def _tell_waiting(self, now: float, seconds: float) -> None:
-        """Reject the queries whose deadline the wait would exceed, and report the wait to the others."""
+        """Reject queries that would miss their deadline, and report the wait to the others."""
         for waiter in self._line:
             if waiter.until <= (now if seconds == math.inf else now + seconds):
                 waiter.decide(False)

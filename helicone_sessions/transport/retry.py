@@ -79,11 +79,11 @@ class RetryPolicy:
         max_retries: The maximum number of retries per query.
         deadline: The time limit of a query with all its attempts and waits, in seconds, or None.
         first_wait: The maximum wait before the first retry, in seconds. It doubles with each retry.
-        longest_wait: The limit to which that maximum grows, in seconds.
+        longest_wait: The limit up to which the maximum wait doubles, in seconds.
         longest_asked: The longest wait, in seconds, that the service may request. If it requests a longer
             one, the query fails.
         patience: The time in seconds after which a query fails if the rate limit has refused all its
-            attempts. With windows of up to an hour, a query succeeds long before that, even if other
+            attempts. With windows of up to an hour, a query succeeds long before this time, even if other
             processes use up the limit.
         random: Returns a number from 0 to 1. It adds jitter, so that clients that failed together do not
             retry together.
@@ -123,7 +123,7 @@ class RetryPolicy:
         return elapsed < self.patience and (error.retry_after or 0.0) <= self.longest_asked
 
     def time_limit(self, timeout: float, left: float) -> tuple[float, str, float]:
-        """Return the seconds for an attempt, and the name and length of the limit that determines them.
+        """Return the timeout of an attempt in seconds, and the name and length of the limit that sets it.
 
         Args:
             timeout: The time limit of one attempt, in seconds.

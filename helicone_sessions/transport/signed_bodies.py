@@ -51,7 +51,7 @@ class SignedBody:
     Args:
         request: The request body, as text or JSON.
         response: The response body, as text or JSON.
-        size: The total size of both in bytes.
+        size: The total size of both bodies, in bytes.
     """
 
     request: Any

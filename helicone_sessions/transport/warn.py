@@ -109,7 +109,7 @@ class FilterWarnings:
 
         Args:
             condition: The filter.
-            gaps: The gaps in its data that the server has announced.
+            gaps: The data gaps that the server has announced.
         """
         if self._mode != "warn" or condition is None or not gaps:
             return ()
