@@ -1,4 +1,4 @@
-"""The protocol of the ClickHouse drivers, and the types of its arguments and results."""
+"""The interfaces of the ClickHouse drivers, and the types of their arguments and results."""
 
 import math
 from collections.abc import Mapping
@@ -94,7 +94,7 @@ class Limits:
 
 
 def limit_settings(limits: Limits) -> dict[str, float]:
-    """Convert limits to ClickHouse's settings. Limits that are None are left out."""
+    """Convert *limits* to ClickHouse settings. A limit that is None is left out."""
     values = {setting: getattr(limits, name) for name, setting in _LIMIT_SETTINGS.items()}
     return {setting: value for setting, value in values.items() if value is not None}
 
@@ -152,7 +152,7 @@ class WritableDriver(Driver, Protocol):
         ...
 
     async def insert(self, table: str, batch: bytes) -> None:
-        """Insert all rows of a batch of JSON Lines, or none. When this returns, the rows are durable.
+        """Insert either all rows of a JSON Lines batch or none. When this returns, the rows are durable.
 
         Raises:
             DriverError: A line cannot be read. No row was inserted.
@@ -161,11 +161,11 @@ class WritableDriver(Driver, Protocol):
 
 
 UNLIMITED: Final = Limits(seconds=None)
-"""The limits of the engine's internal statements: none."""
+"""No limits, for the engine's internal statements."""
 
 
 async def rows_of(driver: Driver, text: str, **parameters: str) -> list[list[Any]]:
-    """Run one of the engine's internal statements without limits, and return the rows.
+    """Run an internal statement without limits, and return its rows.
 
     Raises:
         DriverError: ClickHouse rejected the statement.

@@ -1,4 +1,4 @@
-"""A driver for chDB, the in-process ClickHouse. It runs statements on a pool of threads."""
+"""A driver for chDB, the in-process ClickHouse. The driver runs statements on a thread pool."""
 
 import asyncio
 import atexit
@@ -88,16 +88,16 @@ class _Idle:
 
 
 class Pool:
-    """A pool of threads. Each thread runs one piece of work at a time on a connection.
+    """A thread pool. Each thread runs one piece of work at a time on a connection.
 
-    A connection is reused only if the previous work succeeded and the next work has the same limits.
+    A connection is reused only if its previous work succeeded and the next work has the same limits.
 
     Args:
         open_connection: A function that opens a named connection. The name becomes the ``log_comment`` of
             all statements on the connection.
         threads: The number of threads.
-        grace: The delay in seconds before work that has timed out is killed, and the same delay again before
-            its thread is considered stuck.
+        grace: The grace period in seconds. Work is killed when it exceeds its timeout by one grace period.
+            Its thread is considered stuck if the work does not stop within another grace period.
         done: A callback that runs after the last connection is closed.
     """
 
@@ -155,7 +155,7 @@ class Pool:
         return run
 
     def end(self, run: Run) -> None:
-        """Stop a run whose caller was cancelled, without waiting for it."""
+        """Stop a run whose caller was cancelled. This does not wait until the run has stopped."""
         with self._lock:
             run.ended_at = min(run.ended_at, time.monotonic())
             with contextlib.suppress(ValueError):
@@ -164,7 +164,7 @@ class Pool:
         self._alarm.set()
 
     def close(self) -> None:
-        """Reject further work and stop current work. When all work has stopped, `closed` resolves."""
+        """Reject new work and stop current work. The future `closed` completes when all work has stopped."""
         with self._lock:
             if self._is_closed:
                 return
@@ -286,7 +286,7 @@ class Pool:
             self._alarm.wait(wakes_in)
 
     def _look(self) -> tuple[list[str], float | None]:
-        """Return the names of the statements to kill, and the seconds until the next deadline."""
+        """Return the names of the runs to kill, and the seconds until the next deadline, if there is one."""
         now = time.monotonic()
         with self._lock:
             given_up = self._give_up(now)
@@ -388,21 +388,21 @@ atexit.register(_close_all)
 
 
 class ChdbDriver:
-    """A driver for an in-process ClickHouse, with its data in memory or in a directory.
+    """A driver for the in-process ClickHouse (chDB), which keeps data in memory or in a directory.
 
     All drivers in a process share the same data, either in one directory or in memory. Only one process can
-    open a directory. A forked process cannot use the engine of its parent.
+    open a directory. A forked process cannot use its parent's engine.
 
     Args:
-        path: The directory of the data. If it is missing, it is created. None keeps the data in memory until
-            the last driver of the process is closed.
+        path: The data directory, which is created if it does not exist. None keeps the data in memory until
+            the last driver in the process is closed.
         limits: The default limits for a query.
-        threads: The maximum number of statements that run at once. By default, it is the number of
-            processors plus one, at most 4.
+        threads: The maximum number of concurrent statements. The default is the number of processors plus
+            one, but at most 4.
 
     Raises:
         MissingExtra: The ``local`` extra is not installed.
-        ConfigurationError: *threads* is not above zero.
+        ConfigurationError: *threads* is less than 1.
     """
 
     def __init__(
@@ -445,7 +445,7 @@ class ChdbDriver:
 
         Args:
             statement: The statement.
-            limits: The limits of the statement; by default the limits of the driver.
+            limits: The limits of the statement. By default, the limits of the driver apply.
 
         Raises:
             DriverError: ClickHouse rejected the statement or did not finish it, or the statement accesses
@@ -458,7 +458,7 @@ class ChdbDriver:
         return Result(found["data"], found["statistics"]["rows_read"])
 
     async def execute(self, text: str) -> None:
-        """Run one of the engine's internal statements that has no result.
+        """Run an internal statement that has no result.
 
         Raises:
             DriverError: ClickHouse rejected the statement.
@@ -476,11 +476,11 @@ class ChdbDriver:
         return int(await self._run(lambda connection: connection.query(text).rows_written(), None))
 
     async def insert(self, table: str, batch: bytes) -> None:
-        """Insert all rows of a batch of JSON Lines, or none.
+        """Insert either all rows of a JSON Lines batch or none.
 
         Args:
             table: The table.
-            batch: The rows. Each line is a JSON object with columns of the table as keys.
+            batch: The rows, one JSON object per line. The keys are columns of the table.
 
         Raises:
             DriverError: A line cannot be read, or has an unknown key. No row was inserted.
@@ -565,7 +565,7 @@ def _insert(connection: Connection, table: str, batch: bytes) -> None:
 
 
 def in_thread(work: Callable[[], T], name: str) -> Future[T]:
-    """Run *work* on a daemon thread, so that neither the loop nor the process waits for it at shutdown."""
+    """Run *work* on a daemon thread, for which neither the event loop nor the process waits at shutdown."""
     future: Future[T] = _started_future()
     threading.Thread(target=_settle, args=(future, work), name=name, daemon=True).start()
     return future

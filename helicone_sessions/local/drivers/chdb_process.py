@@ -1,4 +1,4 @@
-"""Loads chDB once in this process, shares its engine, and prevents its use after a fork."""
+"""Loads chDB once per process, shares the engine between drivers, and prevents queries after a fork."""
 
 import ctypes
 import importlib.util
@@ -78,7 +78,7 @@ def load_chdb() -> Connect:
 
 @contextmanager
 def kept_signal_handlers() -> Iterator[None]:
-    """Restore the signal handlers after the block. With chDB's handlers, a crashed process does not exit."""
+    """Restore the signal handlers after the block. With chDB's handlers, a crashed process would not exit."""
     sigaction = ctypes.CDLL(None).sigaction
     handlers = {signal.Signals[name]: ctypes.create_string_buffer(_SIGACTION_SIZE) for name in _HANDLED}
     for number, handler in handlers.items():
@@ -91,7 +91,7 @@ def kept_signal_handlers() -> Iterator[None]:
 
 
 def _require_build() -> None:
-    """Check that chDB has a build for this Python. Without one, importing it would crash the interpreter.
+    """Check that chDB has a build for this Python. Otherwise, importing chDB would crash the interpreter.
 
     Raises:
         MissingExtra: chDB has no build for this Python.
@@ -129,7 +129,7 @@ def _platform_without_build() -> str | None:
 
 @attrs.define
 class _Opened:
-    """The engine of this process: the location of its data, and the number of its users."""
+    """The engine of this process: the location of the data, the lock, and the number of references."""
 
     where: str
     lock: int | None
@@ -153,7 +153,7 @@ class Hold:
     """A reference to the engine. The engine stops when the last reference is released.
 
     Args:
-        where: The directory of the data, or ``":memory:"``.
+        where: The data directory, or ``":memory:"``.
         connect: A function that opens a connection.
     """
 
@@ -181,7 +181,7 @@ def hold(path: str | os.PathLike[str] | None, connect: Connect) -> Hold:
     """Start the engine of this process, or share it if it is already running.
 
     Args:
-        path: The directory of the data. If it is missing, it is created. None keeps the data in memory.
+        path: The data directory, which is created if it does not exist. None keeps the data in memory.
         connect: A function that opens a connection.
 
     Raises:
@@ -199,7 +199,7 @@ def hold(path: str | os.PathLike[str] | None, connect: Connect) -> Hold:
 
 
 def announce_server(url: str | None) -> None:
-    """Write the server's URL to the lock file, for other processes that try to open the directory.
+    """Write the server's URL to the lock file, so that other processes can show it in their error.
 
     Args:
         url: The URL; None if the server has stopped.
@@ -283,7 +283,7 @@ def _explained(error: Exception, where: str) -> ConfigurationError:
 
 
 def _reason(where: str) -> str:
-    """Find out why chDB cannot open *where*: start it in another process and read its standard error."""
+    """Start chDB on *where* in a new process, and return the reason for the failure from standard error."""
     command = [sys.executable, "-c", "import sys, chdb; chdb.connect(sys.argv[1])", where]
     try:
         ended = subprocess.run(  # noqa: S603 - a fixed program

@@ -112,7 +112,7 @@ class Address:
     """The address and the user of a ClickHouse server.
 
     Args:
-        url: The URL without user, password and database.
+        url: The URL without the user, the password and the database.
         user: The user; None means the server's default user.
         password: The password, which may be empty.
         database: The database; None means the user's default database.
@@ -151,8 +151,8 @@ def parse_address(text: str, password: str | None = None) -> Address:
     Args:
         text: The URL, such as ``http://user:password@host:8123/database``. User, password and database are
             optional.
-        password: The password. By default, it is taken from *text*, or else from the environment variable
-            ``HELICONE_SESSIONS_CLICKHOUSE_PASSWORD``.
+        password: The password. By default, it is taken from *text* or, if the URL has no password, from the
+            environment variable ``HELICONE_SESSIONS_CLICKHOUSE_PASSWORD``.
 
     Raises:
         ConfigurationError: The URL is invalid. The message does not repeat the URL, because it may contain a
@@ -217,11 +217,11 @@ def _wrong(problem: str) -> ConfigurationError:
 
 @attrs.frozen
 class UserRights:
-    """The settings that a user may send. Until the server has reported them, the user may send none.
+    """The settings that may be sent with a user's queries: none until the server reports them.
 
     Args:
         settable: The settings that the server knows and the user may change, by name. Each value is the
-            maximum that the user may set, or None if there is no maximum.
+            highest value that the user may set, or None if there is no maximum.
         is_read_only: Whether the user's profile is read-only.
         stops_on_close: Whether a query stops when its connection is closed.
     """
@@ -237,7 +237,7 @@ class UserRights:
 
     @classmethod
     def read(cls, rows: list[list[Any]]) -> Self:
-        """Read the rights of a user from the result of `statement`."""
+        """Read the rights of a user from the rows that `statement` returns."""
         values = {name: value for name, value, _, _ in rows}
         mode = values.get(_READ_ONLY)
         settable = {
@@ -296,8 +296,8 @@ class ClickHouseDriver:
 
     Args:
         url: The URL, such as ``http://user:password@host:8123/database``. For ``https``, the system must
-            trust the certificate. By default, the user is ``default``, and the database is the user's default
-            database.
+            trust the server's certificate. By default, the user is ``default``, and the database is the
+            user's default database.
         limits: The limits for one query. A user with ``readonly = 1`` must not send settings, so only
             ``seconds`` and the limits of the user's profile apply to such a user.
         password: The password, if it is not in the URL. By default, it is taken from the environment variable
@@ -533,10 +533,10 @@ def _unusable(problem: str, remedy: str | None = None) -> ConfigurationError:
 
 
 def form(statement: Statement) -> tuple[str, bytes]:
-    """Encode *statement* as a form, and return the content type and the body of the request.
+    """Encode *statement* as a multipart form, and return the content type and the body of the request.
 
-    The request always uses a form, because servers and proxies log URLs. A long text is split into several
-    fields, which ClickHouse joins. If there are many values, several of them share a field.
+    The URL never contains the statement, because servers and proxies log URLs. A long text is split into
+    several fields, which ClickHouse joins. If there are many values, several of them share a field.
     """
     if len(statement.parameters) > _MOST_VALUES:
         statement = _packed(statement)
@@ -608,7 +608,7 @@ def result(status: int, headers: Mapping[str, str], body: bytes, secret: str = "
         status: The HTTP status.
         headers: The headers.
         body: The body.
-        secret: The password. It is removed from errors.
+        secret: The password, which is removed from error messages.
 
     Raises:
         DriverError: The response is an error, or it does not contain a result.
@@ -648,7 +648,7 @@ def _answer(body: bytes) -> Any:
 
 
 def _with_numbers(rows: list[list[Any]], types: list[str]) -> list[list[Any]]:
-    """Convert quoted whole numbers to `int`. By default, older servers quote long whole numbers."""
+    """Convert quoted integers to `int`. By default, older servers quote integers of 64 bits or more."""
     places = [place for place, kind in enumerate(types) if _WHOLE.fullmatch(kind)]
     for row in rows:
         for place in places:

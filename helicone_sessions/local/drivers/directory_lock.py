@@ -98,18 +98,18 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def write_lock(descriptor: int, url: str = "") -> None:
-    """Write the id of this process and the URL of its server."""
+    """Write the id of this process and the URL of its server to the lock file."""
     os.ftruncate(descriptor, 0)
     os.lseek(descriptor, 0, os.SEEK_SET)
     os.write(descriptor, f"{os.getpid()}\n{url}".encode())
 
 
 def in_use(where: str, holder: str = "") -> ConfigurationError:
-    """The error for a directory that another process has open.
+    """Build the error for a directory that another process has open.
 
     Args:
         where: The directory.
-        holder: The content of its lock file.
+        holder: The content of the lock file in the directory.
     """
     process, _, url = holder.partition("\n")
     who = f"another process ({process})" if process.isdigit() else "another process"
@@ -124,7 +124,7 @@ def in_use(where: str, holder: str = "") -> ConfigurationError:
 
 
 def bad_path(problem: str, remedy: str | None = "Name another directory") -> ConfigurationError:
-    """The error for a directory that cannot be used."""
+    """Build the error for a directory that cannot be used."""
     return ConfigurationError(argument="path", problem=problem, remedy=remedy)
 
 
@@ -138,9 +138,9 @@ def is_locked(path: Path) -> bool:
 
 
 def unlock_here(directory: Path) -> None:
-    """Close the lock files of a directory in a forked child.
+    """In a forked child, close the inherited lock files of a directory.
 
-    Otherwise the directory would stay locked while the child runs, even after its parent has ended.
+    Otherwise, the directory would stay locked while the child runs, even after the parent has ended.
     """
     for name in (LOCK_FILE, ENGINE_LOCK):
         with contextlib.suppress(OSError):

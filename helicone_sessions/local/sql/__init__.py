@@ -47,10 +47,10 @@ class SqlResult(Tabular):
     """The rows selected by a statement.
 
     Args:
-        columns: The ClickHouse type of each column by name, in the order of the statement.
+        columns: A mapping from column names to ClickHouse types, in the order of the statement.
         values: The values of each row. Times are aware datetimes, arrays are lists, maps are dicts, and all
             other values have their JSON types.
-        is_cut: Whether rows are missing because the statement selects more than ``limit``.
+        is_cut: Whether rows are missing because the statement selects more than ``limit`` rows.
 
     >>> SqlResult({"model": "String", "n": "UInt64"}, (("o3", 5),), is_cut=False).to_rows()
     [{'model': 'o3', 'n': 5}]
@@ -62,7 +62,7 @@ class SqlResult(Tabular):
 
     @property
     def column_types(self) -> dict[str, type]:  # type: ignore[override] # likewise
-        """The columns that become `float`, `int` or `datetime` in frames. All other columns become text."""
+        """The types of columns that become `float`, `int` or `datetime` in frames. Others become text."""
         values = zip(*self.values, strict=True) if self.values else [()] * len(self.columns)
         kinds = {
             name: _column_type(type_, each)
@@ -89,14 +89,14 @@ class SqlResult(Tabular):
 class Store:
     """Runs read-only SQL on a store on disk.
 
-    Statements run one at a time in a separate process. This process can read the tables of the store, but it
+    Statements run one at a time in a separate process. That process can read the tables of the store, but it
     cannot write, read other files, or use the network. While a store is open, no other process can use it.
 
     Args:
         path: The directory of the store. `LocalServer` and `sync` create stores.
-        limits: The limits for each statement. By default, they are 60 seconds, 1 GiB of memory and 2 threads.
+        limits: The limits for each statement. The default is 60 seconds, 1 GiB of memory and 2 threads.
         unconfined: Open the store even if the system lacks Landlock (Linux 5.13 or later). Statements can
-            then read every file that your user can read.
+            then read every file that your user account can read.
 
     Raises:
         ConfigurationError: The path is not a directory.
@@ -166,7 +166,8 @@ class Store:
             limit: The maximum number of rows to return. None returns all rows, up to 256 MB.
 
         Raises:
-            ConfigurationError: ClickHouse rejects the statement, it exceeds a limit, or the store is closed.
+            ConfigurationError: ClickHouse rejects the statement, the statement exceeds a limit, or the store
+                is closed.
         """
         if limit is not None and (type(limit) is not int or limit < 0):
             raise ConfigurationError(

@@ -60,7 +60,7 @@ def confine(*, readable: Iterable[Path], writable: Iterable[Path]) -> bool:
         Whether the system supports confinement, which requires Linux with Landlock on x86-64 or ARM64.
 
     Raises:
-        OSError: A path is missing, or a system call fails.
+        OSError: A path does not exist, or a system call fails.
     """
     if platform.system() != "Linux" or platform.machine() not in _ARCHITECTURES:
         return False

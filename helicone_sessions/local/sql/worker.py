@@ -1,6 +1,6 @@
 """The process that runs users' statements: ``python -m helicone_sessions.local.sql.worker STORE MEMORY``.
 
-The process first opens the store with write access, to complete a load that was interrupted. It then
+The process first opens the store with write access, to complete any interrupted load. Then the process
 restarts itself, because Landlock does not confine threads that are already running, and opens the store as a
 read-only user. Each request is a line of JSON on standard input. Each response is a line with a kind and a
 length, followed by a JSON document of that length.
