@@ -1,8 +1,9 @@
-"""Converts blocks of files to rows of the table, in SQL.
+"""Uses SQL to convert blocks of files to rows of the table.
 
 ClickHouse reads a block as one column per field, and converts and checks the values. It accepts a row only if
 `value_parsers` would certainly read the same values. All other rows are read by Python, which also creates
-the error messages. So each condition in this module may be narrower than the rule in Python, but never wider.
+the error messages. Each condition in this module may therefore be stricter than the corresponding rule in
+Python, but never more lenient.
 """
 
 from collections import Counter
@@ -68,7 +69,7 @@ _ZERO_ID: Final = "00000000-0000-0000-0000-000000000000"
 
 @attrs.frozen
 class Converted:
-    """The expression for a column, and the condition under which Python certainly reads the same value."""
+    """The SQL for a column, and the condition under which Python certainly reads the same value."""
 
     value: str
     is_certain: str = "1"
@@ -84,7 +85,7 @@ class BlockPart:
         version: The version of the row at index 0.
         organizations: The organisations that rows may name.
         options: The options for reading the values.
-        more_names: Additional columns that the rows may have.
+        more_names: The names of columns that rows may have in addition to the names of the block.
     """
 
     block: Block
@@ -100,8 +101,8 @@ def convert(part: BlockPart, path: str, table: str) -> str | None:
 
     Args:
         part: The rows.
-        path: The file. Its content is replaced.
-        table: The table.
+        path: The file to write. Existing content is replaced.
+        table: The table to insert into.
 
     Returns:
         The statement, or None if only Python can read the block.
@@ -134,14 +135,13 @@ class _Source:
 
     Args:
         select: The subquery.
-        texts: The expression for each column of the block. Its type is Nullable(String), unless `types`
-            contains another type.
-        identity: The expression for the identity of a row, or None if there is none.
-        is_certain: The condition under which ClickHouse and Python see the same values.
+        texts: The expression for each column of the block. The type of an expression is Nullable(String),
+            unless `types` contains another type for it.
+        identity: The expression from which the missing id of a row is derived; None if no id can be derived.
+        is_certain: The condition under which ClickHouse and Python certainly read the same values.
         doubles_quotes: Whether the quotes in objects may be doubled once more than necessary.
-        bodies: For each column whose text may represent an object, the condition under which the text does
-            not represent one.
-        types: The types of expressions that are not text.
+        bodies: For each column, the condition under which the source contains text rather than an object.
+        types: The type of each expression that is not text.
     """
 
     select: str
@@ -335,7 +335,7 @@ def _form(name: str) -> Form | None:
 
 @attrs.frozen
 class _Columns:
-    """Builds the columns of the table from a source."""
+    """Builds the expressions for the columns of the table from a source."""
 
     source: _Source
     options: RowOptions
@@ -344,7 +344,7 @@ class _Columns:
     shared: dict[str, str] = attrs.field(factory=dict)
 
     def converted(self) -> dict[str, Converted] | None:
-        """Build all columns. Return None if the source has no times, or if its rows cannot be identified."""
+        """Build all expressions. Return None if rows have no time, or if missing ids cannot be derived."""
         found: dict[str, Converted] = {}
         for column, field in FIELDS.items():
             texts = list(self._texts(field.names))
@@ -376,12 +376,12 @@ class _Columns:
         return found
 
     def _named(self) -> Iterator[tuple[str, str]]:
-        """Yield the field and the expression of each source column."""
+        """Yield the field name and the expression of each source column."""
         columns = sorted(self.source.texts, key=lambda name: name not in self.options.columns)
         return ((field_name(name, self.options), self.source.texts[name]) for name in columns)
 
     def _share(self, expression: str) -> str:
-        """Name an expression, so that other expressions can refer to it, and return the name."""
+        """Return a name by which other expressions can refer to *expression*."""
         return self.shared.setdefault(expression, f"s{len(self.shared)}")
 
     def _texts(self, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
@@ -467,7 +467,7 @@ class _Columns:
         return self._object(self._share(_single_quoted(text)) if self.source.doubles_quotes else text, form)
 
     def _object(self, text: str, form: Form) -> Converted:
-        """Convert the text of an object to a map."""
+        """Convert the JSON text of an object to a map."""
         # If the text is invalid, the map is empty.
         values = self._share(f"JSONExtract(ifNull({text}, '{{}}'), 'Map(String, Nullable(String))')")
         converted = _map(values, form)
@@ -574,14 +574,14 @@ def _whole_item(number: str) -> Converted:
 
 
 def _single_quoted(text: str) -> str:
-    """Undo the doubling of quotes by Helicone's export tool in the text of an object."""
+    """In the JSON text of an object, undo the doubling of quotes by Helicone's export tool."""
     # Unlike ClickHouse, Python accepts NaN and Infinity in JSON.
     doubled = f"NOT isValidJSON({text}) AND position({text}, 'NaN') = 0 AND position({text}, 'Infinity') = 0"
     return f"if({doubled}, replaceAll({text}, '\"\"', '\"'), {text})"
 
 
 def _map(values: str, form: Form, *, is_whole: bool = False) -> Converted:
-    """Convert a map with nullable values to the column's type. Python converts maps with repeated keys."""
+    """Convert a map with nullable values to the column's type. Maps with repeated keys are left to Python."""
     value, certain = "v", f"length({values}) = arrayUniq(mapKeys({values}))"
     if form is Form.SCORES:
         item = _whole_item("v") if is_whole else _score_item("v")

@@ -1,6 +1,6 @@
 """Defines the fields of a request: their columns, and the names and value formats allowed in users' rows.
 
-`FIELDS` is the only table of these rules. The columns of the tables, the parsers in Python
+`FIELDS` is the single source of these definitions. The columns of the tables, the parsers in Python
 (`value_parsers`), the conversion in SQL (`conversion`), the error messages and the table in the documentation
 are all derived from it.
 """
@@ -85,7 +85,7 @@ class Field:
         aliases: Alternative names, in order of precedence after the column name. The first name with a value
             is used.
         is_required: Whether rows without this field are rejected.
-        default: The replacement for a missing value, if it differs from the default of the column's type.
+        default: A description of the value stored if the field is missing; None for the default of the type.
     """
 
     column: str
@@ -194,7 +194,7 @@ def map_and_key(name: str) -> tuple[str, str] | None:
 
 
 def is_known(name: str) -> bool:
-    """Whether a field name is known. Known fields are loaded or silently ignored, but never reported.
+    """Whether a field name is known. Known fields are loaded or silently ignored. Others are reported.
 
     >>> is_known("delay_ms"), is_known("scores.quality"), is_known("Cost")
     (True, True, False)
@@ -263,8 +263,8 @@ class RowOptions:
         cost_unit: The unit of ``cost``: ``"dollars"``, or ``"billionths"`` of a dollar, as in a dump of
             Helicone's table. By default, costs are in dollars, and a whole-number cost of 1,000 or more
             is rejected.
-        columns: A mapping from column names in the data to fields.
-        assume_time_zone: The time zone for times that do not have one: a ``tzinfo`` or a name such as
+        columns: A mapping from column names in the data to field names.
+        assume_time_zone: The time zone for times without a time zone: a ``tzinfo`` or a name such as
             ``"UTC"``.
 
     Raises:

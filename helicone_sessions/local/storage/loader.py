@@ -1,4 +1,7 @@
-"""Loads rows: reads them ahead on another thread, inserts them into staging tables, and then moves them."""
+"""Loads rows: inserts them into staging tables, and then moves them to the final tables.
+
+Another thread reads the next rows while rows are inserted.
+"""
 
 import asyncio
 import errno
@@ -85,12 +88,12 @@ class MovePlan:
 
     Args:
         rows: The number of staged rows.
-        distinct: The number of different requests among the rows.
-        organizations: The organisations of the rows.
+        distinct: The number of different requests among the staged rows.
+        organizations: The organisations of the staged rows.
         remarkable: The numbers of rows with missing or contradictory values. The keys are field names of
             `Loaded`.
-        parts: Conditions that split the rows into parts. The ids of a part are looked up together.
-        existing: For each part, the number of its requests that are already in the final table.
+        parts: SQL conditions that split the rows into parts. The ids of a part are looked up together.
+        existing: For each part, the number of its ids that are already in the final table.
     """
 
     rows: int = 0
@@ -106,7 +109,7 @@ class MovePlan:
         return self.rows - self.distinct + sum(self.existing)
 
     def add_to(self, report: Loaded) -> None:
-        """Add the counts of the staged rows to the report of their load."""
+        """Copy the counts of this plan to the report of the load."""
         report.replaced = self.replaced
         for field, count in self.remarkable.items():
             setattr(report, field, count)
@@ -117,7 +120,7 @@ class StagingTables:
 
     Args:
         driver: The connection.
-        database: The database of all tables.
+        database: The database of the staging tables and the final tables.
     """
 
     def __init__(self, driver: WritableDriver, database: str) -> None:
@@ -129,7 +132,7 @@ class StagingTables:
         self._new_tags = f"{database}.{INCOMING_TAGS}"
 
     async def insert(self, batch: Batch) -> None:
-        """Insert rows. When this returns, the rows are durable."""
+        """Insert a batch of rows. When this returns, the rows are durable."""
         if batch.tags:
             await self._driver.insert(self._new_tags, "\n".join(batch.tags).encode())
         if batch.requests:
@@ -137,7 +140,7 @@ class StagingTables:
             await self._driver.insert(self._new_requests, lines)
 
     async def insert_part(self, part: BlockPart) -> list[int]:
-        """Insert the rows that ClickHouse can read, and return the indexes of the rows left to Python."""
+        """Insert the rows that ClickHouse can read, and return the indexes of the other rows."""
         rows = range(part.start, part.block.count)
         with NamedTemporaryFile(prefix="helicone-rows-") as file:
             statement = await asyncio.to_thread(convert, part, file.name, self._new_requests)
@@ -204,7 +207,10 @@ class StagingTables:
         )
 
     async def move(self, plan: MovePlan) -> None:
-        """Move the staged rows, and replace existing requests. To repeat a failed move, pass a new plan."""
+        """Move the staged rows to the final tables, where they replace existing requests.
+
+        To repeat a failed move, pass a new plan.
+        """
         for part, existing in zip(plan.parts, plan.existing, strict=True):
             if existing:
                 mode = "lightweight_update" if existing <= _PATCH else "alter_update"
@@ -240,7 +246,7 @@ class StagingTables:
         await asyncio.to_thread(_sync, [Path(path) for (path,) in found])
 
     def _is_replaced(self, part: str) -> str:
-        """Build the condition that selects the requests in the final table that staged rows replace."""
+        """Build the condition for requests in the final table that are replaced by staged rows."""
         source = f"{self._new_requests} WHERE {part}"
         # Only the first condition can use the index of ids.
         return (
@@ -264,7 +270,7 @@ class Progress(int):
 
     Args:
         rows: The number of rows.
-        fraction: The fraction of the file that is loaded, from 0 to 1, if it is known.
+        fraction: The fraction of the file that is loaded, from 0 to 1; None if unknown.
 
     >>> Progress(5, fraction=0.5), Progress(5, fraction=0.5).fraction
     (5, 0.5)
@@ -282,8 +288,8 @@ class Progress(int):
 class Loader:
     """Loads the rows of *data* into the staging tables.
 
-    ClickHouse reads blocks of files as far as it can. `RowEncoder` reads all other rows. While one part
-    is inserted, the next part is read.
+    ClickHouse reads as many rows of a file as it can. `RowEncoder` reads all other rows. While one part of
+    the data is inserted, the next part is read.
 
     Args:
         encoder: The encoder that parses the rows.
@@ -293,7 +299,7 @@ class Loader:
         on_progress: A callback that receives the `Progress` each time more rows are durable.
 
     Raises:
-        ConfigurationError: The data is not files, a frame or rows.
+        ConfigurationError: The data has an unsupported type.
     """
 
     def __init__(
@@ -329,7 +335,7 @@ class Loader:
         """Load all rows. Errors raised by the iterable of rows propagate.
 
         Raises:
-            ConfigurationError: A row or the file cannot be read.
+            ConfigurationError: A row or a file cannot be read.
             DriverError: ClickHouse rejected the rows.
         """
         try:
@@ -429,7 +435,7 @@ class Loader:
         await self._insert_left()
 
     async def _finish_first(self) -> None:
-        """Wait for the first block, and let Python read the remaining rows."""
+        """Wait until ClickHouse has read the first block, and let Python read the other rows of the block."""
         part, task = self._waiting[0]
         left = await uncancelled(task)
         self._waiting.popleft()
@@ -476,7 +482,10 @@ async def _on_own_thread(work: Callable[[], T]) -> T:
 
 
 async def uncancelled(work: Awaitable[T]) -> T:
-    """Await *work* to its end even if cancelled, because its thread cannot be stopped. Return its result."""
+    """Await *work*, and return its result.
+
+    If the caller is cancelled, this still waits until *work* has ended, because its thread cannot be stopped.
+    """
     task = asyncio.ensure_future(work)
     is_cancelled = False
     while not task.done():
@@ -494,14 +503,14 @@ async def uncancelled(work: Awaitable[T]) -> T:
 class RejectsFile:
     """The file that collects rejected rows. If the path is None, nothing is written.
 
-    The file is opened for the first rejected row. If no row is rejected, an existing file remains unchanged.
+    The file is opened when the first row is rejected. If no row is rejected, an existing file is unchanged.
 
     Args:
         path: The file. Its content is replaced.
-        data: The data of the load. The rejects file must not be one of its files.
+        data: The data of the load. The rejects file must not be one of the data files.
 
     Raises:
-        ConfigurationError: The file cannot be written, or it is a part of the data.
+        ConfigurationError: The file cannot be written, or it is one of the data files.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, data: Data) -> None:
@@ -526,7 +535,7 @@ class RejectsFile:
                 self._file.close()
 
     def write(self, lines: list[str]) -> None:
-        """Write lines, so that they survive if the process is killed.
+        """Write and flush lines, so that they survive if the process is killed.
 
         Raises:
             ConfigurationError: The lines cannot be written.

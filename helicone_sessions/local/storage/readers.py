@@ -1,4 +1,4 @@
-"""Reads rows from memory, frames, and files in one of the known formats.
+"""Reads rows from Python objects, frames, and files in supported formats.
 
 Files and frames are read in blocks of complete rows. The rows of a block can be read in two ways: one by one,
 as Python objects with their positions, or by ClickHouse as columns of text (see `conversion`).
@@ -56,7 +56,7 @@ class Unreadable:
 
     Args:
         reason: The problem, as the end of a sentence.
-        content: The part of the file.
+        content: The unreadable content.
         field: The field that cannot be read; None if the whole row cannot be read.
     """
 
@@ -72,8 +72,8 @@ class Placed:
     Args:
         where: The position, for error messages.
         row: The row.
-        identity: The file, position and content of the row, from which a missing id is derived. If it is
-            None, a missing id is derived from the row itself.
+        identity: The file, position and content of the row, from which a missing id is derived. If
+            None, a missing id is derived from `where` and the encoded row.
         version: The version of the row, if one is reserved.
         index: The index of the row in its block.
     """
@@ -86,7 +86,7 @@ class Placed:
 
 
 class Block(Protocol):
-    """Consecutive rows of a file."""
+    """Consecutive rows of a file or a frame."""
 
     @property
     def is_for_python(self) -> bool:
@@ -100,7 +100,7 @@ class Block(Protocol):
 
     @property
     def fraction(self) -> float | None:
-        """The fraction of the file that has been read, from 0 to 1, if it is known."""
+        """The fraction of the file that has been read, from 0 to 1; None if unknown."""
         ...
 
     @property
@@ -109,7 +109,7 @@ class Block(Protocol):
         ...
 
     def rows(self, chosen: Iterable[int] | None = None) -> Iterator[Placed]:
-        """Yield the rows as Python objects, or only those at the ascending indexes *chosen*."""
+        """Yield the rows as Python objects: all rows, or the rows at the ascending indexes *chosen*."""
         ...
 
 
@@ -117,7 +117,7 @@ def is_rows(data: Data) -> bool:
     """Whether *data* is an iterable of rows rather than files or a frame.
 
     Raises:
-        ConfigurationError: The data is not rows, files or a frame.
+        ConfigurationError: The data has an unsupported type.
     """
     if isinstance(data, (str, os.PathLike)) or _is_frame(data) or _is_list_of_paths(data):
         return False
@@ -180,7 +180,7 @@ def read_blocks(data: Data, options: RowOptions) -> Iterator[Block]:
 
     Raises:
         ConfigurationError: A file is missing or damaged, or it has an unknown format.
-        MissingExtra: Parquet files and frames need pyarrow.
+        MissingExtra: The data is a Parquet file or a frame, and pyarrow is not installed.
     """
     if _is_frame(data):
         with _arrow_errors("the frame", "reading frames"):
@@ -233,7 +233,7 @@ class _Source:
         """Open a file.
 
         Raises:
-            ConfigurationError: The file is not UTF-8.
+            ConfigurationError: The file is encoded in UTF-16.
         """
         raw = path.open("rb")
         file = cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if path.suffix.lower() == ".gz" else raw
@@ -244,7 +244,7 @@ class _Source:
         return source
 
     def read_after(self, rest: bytes | bytearray) -> bytearray:
-        """Read the bytes that follow *rest* in the file, and return both in one buffer.
+        """Read the next block of the file, and return a buffer with *rest* and the new bytes.
 
         At the end of the file, the buffer contains only *rest*.
         """
@@ -297,7 +297,7 @@ class JsonLines:
         return tuple(found)
 
     def rows(self, chosen: Iterable[int] | None = None) -> Iterator[Placed]:
-        """Yield the rows of the lines."""
+        """Yield the rows. Empty lines are skipped."""
         lines = self.payload.split(b"\n")
         for index in range(self.count) if chosen is None else chosen:
             line = bytes(lines[index]).removeprefix(_BOM).removesuffix(b"\r")
@@ -372,7 +372,7 @@ def _json(path: Path, _options: RowOptions) -> Iterator[Block]:
 
 
 def _without_trailing_comma(text: str) -> Any:
-    """Parse a list that ends with a comma, as left by a program that appends rows."""
+    """Parse a JSON list that ends with a comma. Programs that append rows to a file leave such lists."""
     start, comma, end = text.rpartition(",")
     if not comma or end.strip() not in ("", "]"):
         return None
@@ -403,7 +403,7 @@ class RowList:
 
 @attrs.frozen
 class CsvRows:
-    """Complete rows of a CSV file that have as many fields as the header row. They are numbered from 1."""
+    """Complete CSV rows, each with as many fields as the header row. Rows are numbered from 1."""
 
     file: str
     text: str
@@ -422,7 +422,7 @@ class CsvRows:
 
     @property
     def payload(self) -> bytes:
-        """The unchanged text of the rows."""
+        """The unchanged text of the rows in UTF-8."""
         return self.text.encode()
 
     def rows(self, chosen: Iterable[int] | None = None) -> Iterator[Placed]:
@@ -521,7 +521,7 @@ def _csv(path: Path, _options: RowOptions) -> Iterator[Block]:
 
 
 class _CsvReader:
-    """Splits a CSV file into blocks. The `csv` module determines where a row ends and whether it is valid."""
+    """Splits a CSV file into blocks. The `csv` module determines where rows end and which rows are valid."""
 
     def __init__(self, file: str, source: _Source) -> None:
         self._file = file
@@ -587,7 +587,7 @@ class _CsvReader:
         return ConfigurationError(field=f"{self._file}, line 1", problem=problem)
 
     def _rows_of(self, lines: list[str], *, is_last: bool) -> Generator[Block, None, int]:
-        """Yield blocks of complete rows, and return the number of lines that they cover."""
+        """Yield blocks of complete rows, and return the number of lines that the blocks cover."""
         begin = end = 0
         while begin < len(lines):
             reader = csv.reader(
@@ -621,7 +621,7 @@ class _CsvReader:
         return len(lines)
 
     def _cut(self, lines: list[str], begin: int, ends: list[int]) -> Iterator[Block]:
-        """Yield a block of the rows that end at the lines *ends*."""
+        """Yield the rows that end at the lines *ends*, as one block if all of them are UTF-8."""
         if not ends:
             return
         text = "".join(lines[begin : ends[-1]])
@@ -660,7 +660,7 @@ def _shown(text: str) -> str:
 
 
 def _lines_of(text: bytes) -> list[str]:
-    """Split a text into lines, including the line breaks. Invalid UTF-8 is detected later, row by row."""
+    """Split *text* into lines that include their line breaks. Invalid UTF-8 is detected later, row by row."""
     return io.StringIO(text.decode(errors="surrogateescape"), newline="").readlines()
 
 
@@ -703,7 +703,7 @@ class ArrowRows:
         return int(self.batch.num_rows)
 
     def rows(self, chosen: Iterable[int] | None = None) -> Iterator[Placed]:
-        """Yield the rows. Each value is read separately, so that an invalid value does not affect others."""
+        """Yield the rows. Each value is read separately, so that an invalid value affects no other value."""
         indexes = range(self.count) if chosen is None else list(chosen)
         columns = [
             (name, [_value(column, index) for index in indexes])

@@ -1,6 +1,6 @@
 """Encodes users' rows for the tables.
 
-The module `fields` contains the rules. If a value cannot be read, an error names the row and the field.
+The module `fields` defines valid rows. If a value cannot be read, the error names the row and the field.
 Unknown columns are reported.
 """
 
@@ -100,8 +100,8 @@ class Loaded:
         """List the ignored columns as text, each with the field that was probably intended.
 
         Args:
-            remedy: The advice for mapping a column to a field, with the placeholders ``theirs`` and
-                ``field``.
+            remedy: A template for the advice to map a column to a field, with the placeholders ``theirs``
+                (the column) and ``field``.
 
         >>> Loaded(ignored={"Session ID", "note"}).ignored_text()
         "Session ID (did you mean session_id? Pass columns={'Session ID': 'session_id'}), note"
@@ -168,7 +168,7 @@ class BadRow(Exception):
         return self.reason if self.field is None else f"{self.field!r} cannot be read"
 
     def as_error(self, remedy: str | None) -> ConfigurationError:
-        """Build the error that is raised if the load has no rejects file."""
+        """Build the error for a load that does not collect rejects."""
         place = self.where if self.field is None else f"{self.where}, field {self.field!r}"
         return ConfigurationError(field=place, problem=self.reason, remedy=remedy)
 
@@ -194,9 +194,9 @@ class RowEncoder:
     Args:
         organizations: The organisations that rows may name. By default, only the organisation of the first
             row is allowed.
-        first_version: The version of the first row. Later rows have higher versions, and the row with the
-            highest version of a request is used.
-        with_rejects: Collect rows that cannot be read as rejects instead of raising an error.
+        first_version: The version of the first row. Later rows have higher versions. If several rows have the
+            same request id, the row with the highest version is used.
+        with_rejects: Add unreadable rows to the rejects of the batch instead of raising an error.
         remedy: The remedy in the error for a row that cannot be read.
         options: The options for reading the values.
     """
@@ -257,7 +257,7 @@ class RowEncoder:
         return batch if count else None
 
     def stop(self) -> None:
-        """Stop the batch that another thread is reading. The batch ends at its next row."""
+        """Stop a running `next_batch` call on another thread. The call ends when it reaches its next row."""
         self._is_stopped = True
 
     @property
@@ -272,7 +272,7 @@ class RowEncoder:
         return first
 
     def note_columns(self, names: tuple[Any, ...]) -> "ColumnPlan":
-        """Add columns to the report, and return the plan for rows that have them."""
+        """Add ignored and renamed columns to the report, and return the plan for rows with these columns."""
         plan = self._plans.get(names)
         if plan is None:
             if len(self._plans) >= _PLANS:
@@ -311,7 +311,7 @@ class RowEncoder:
         return line
 
     def _claim(self, stored: dict[str, Any], where: str) -> None:
-        """Check or set the organisation of a row."""
+        """Check the organisation of a row, or set the organisation if the row names none."""
         named = stored.get("organization_id")
         if self.allowed is None:
             self.allowed = {named or str(DEFAULT_ORGANIZATION)}
@@ -336,7 +336,7 @@ def _expected(allowed: set[str]) -> str:
 
 
 def _row_id(placed: Placed, line: str) -> UUID:
-    """Derive the id of a row that has none from its position and content."""
+    """Derive an id from the position and content of a row that has no id."""
     if placed.identity is None:
         name = f"{placed.where}\0{line}".encode(errors="backslashreplace")
         return UUID(blake2b(name, digest_size=16).hexdigest())
@@ -399,7 +399,7 @@ def _tag_line(organization: str, session: str, tag: str) -> str:
 
 
 def _reject(bad: BadRow, row: object) -> str:
-    """Encode a row as a line of JSON with the reason, so that the user can fix the row and load it."""
+    """Encode a rejected row and the reason as a line of JSON, so that the user can fix and load the row."""
     reason: dict[str, Any] = {"where": bad.where, "field": bad.field, "reason": bad.reason}
     fields = {}
     if isinstance(row, Unreadable) and isinstance(row.content, Mapping):

@@ -1,7 +1,7 @@
-"""Generates a sample of thirty days of requests, which is the same on every machine.
+"""Generates thirty days of sample requests, which are the same on every machine.
 
 Four kinds of sessions use four models. One model costs several times as much as the others. Research sessions
-are much longer than other sessions. On one day, a provider has an outage: requests fail, are repeated, and
+are much longer than other sessions. On one day, a provider has an outage: requests fail, are retried, and
 take five times as long.
 """
 
@@ -60,8 +60,8 @@ def sample_rows(end: datetime | None = None) -> Iterator[dict[str, Any]]:
     """Generate the rows of the sample, session by session.
 
     Args:
-        end: The end of the thirty days. By default, it is the last midnight in UTC, so that the sample ends
-            with yesterday.
+        end: The end of the thirty days. By default, it is the last midnight in UTC, so the last day is
+            yesterday.
     """
     chance = random.Random(_SEED)  # noqa: S311 - to be the same on every machine is its purpose
     end = end or datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)

@@ -1,6 +1,6 @@
 """A store: requests in tables that this package creates and fills.
 
-A load inserts its rows into staging tables. When it is complete, the rows are moved to the table of requests.
+A load inserts rows into staging tables. When the load is complete, the rows move to the table of requests.
 Therefore, a failed load changes nothing. If the process is killed during a load, the next `Store.open` moves
 the staged rows, so every batch that was reported to ``on_progress`` is kept. Replaced requests are deleted
 before the move, so that queries need not check for duplicates. During the move, queries wait. Tables in
@@ -75,9 +75,9 @@ class Store:
 
     Args:
         driver: The connection.
-        database: The name of a database that is kept. By default, a new database is created, and `aclose`
-            drops it.
-        directory: The directory of a store on disk. It contains the record of the rows.
+        database: The name of the database, which is kept when the store is closed. By default, the store
+            creates a database, and `aclose` drops it.
+        directory: The directory of a store on disk, which also contains the record of the rows.
         accept_loss: If the store is damaged, open it without the lost rows.
 
     Raises:
@@ -128,7 +128,7 @@ class Store:
 
     @property
     def organization_id(self) -> UUID:
-        """The organisation of the requests. If there are no requests, it is a default organisation.
+        """The organisation of the requests, or a default organisation if there are no requests.
 
         Raises:
             ConfigurationError: There are several organisations.
@@ -178,15 +178,15 @@ class Store:
         """Load rows, a frame or files.
 
         If a row has the id of an existing request, it replaces that request. If the load fails, no row is
-        kept. If the process is killed, or the load of a kept database is cancelled, all rows that were
+        kept. If the process is killed, or a load into a kept database is cancelled, all rows that were
         reported to *on_progress* are kept, and the next load or `open` moves them to the table of requests.
 
         Args:
-            data: A path or pattern, a list of them, a frame, or an iterable of mappings, which may be
-                asynchronous. If a row has no id, it is identified by its position, its content and the name
-                of its file.
-            rejects: A file that collects the rows that cannot be read, as JSON Lines. By default, such a row
-                fails the load.
+            data: A path or pattern, a list of paths and patterns, a frame, or an iterable of mappings, which
+                may be asynchronous. If a row has no id, an id is derived from the name of the file and from
+                the position and content of the row.
+            rejects: A JSON Lines file for rows that cannot be read. By default, the load fails if a row
+                cannot be read.
             skip_rejects: Leave out rows that cannot be read.
             on_progress: A callback that receives the number of rows loaded so far, each time more rows are
                 durable.
@@ -230,7 +230,7 @@ class Store:
             return encoder.report
 
     async def copy(self, requests: Iterable[Mapping[str, Any]], organization_id: UUID) -> Loaded:
-        """Load an organisation's requests from the API. Invalid requests are skipped and counted.
+        """Load requests that the API returned for an organisation. Invalid requests are skipped and counted.
 
         Raises:
             ConfigurationError: The store was closed.
@@ -262,7 +262,9 @@ class Store:
                 await uncancelled(self._settle())
 
     async def gaps(self, organization_id: UUID) -> DataGaps:
-        """The columns that lack values in some or all requests of an organisation. Call this in `reading`.
+        """Find the columns that lack values in some or all requests of an organisation.
+
+        Call this inside a `reading` block.
 
         Raises:
             DriverError: ClickHouse rejected the statement.
@@ -338,7 +340,7 @@ class Store:
         )
 
     async def _is_damaged(self, directory: Path) -> bool:
-        """Whether rows are lost and the caller has accepted this. In this case, broken parts are detached."""
+        """Whether rows are lost. If the loss is accepted, detach broken parts; otherwise, raise an error."""
         inspection = await inspect(self._driver, self._database, directory)
         if not inspection.losses:
             self._keeper.record = inspection.record or Record()
@@ -361,7 +363,7 @@ class Store:
         return True
 
     async def _delete_duplicates(self) -> None:
-        """Delete replaced requests that have reappeared because the part with their deletion is lost."""
+        """Delete replaced requests that have reappeared because the part with the deletion is lost."""
         requests = f"{self._database}.{REQUESTS_TABLE}"
         latest = f"SELECT organization_id, request_id, max(version) FROM {requests} GROUP BY 1, 2"
         await self._driver.execute(
@@ -508,13 +510,13 @@ def several_organizations(organizations: Collection[UUID]) -> ConfigurationError
 
 
 async def rebuild(path: Path) -> int:
-    """Rebuild a store that has an older layout. This can be repeated after an interruption.
+    """Rebuild a store that has an older layout. An interrupted rebuild can be repeated.
 
     Args:
-        path: The directory.
+        path: The directory of the store.
 
     Returns:
-        The number of requests.
+        The number of requests in the store.
 
     Raises:
         ConfigurationError: The directory contains no store with an older layout, or another process uses it.
@@ -569,7 +571,7 @@ async def _rebuild(driver: WritableDriver) -> int:
 
 
 async def _common_columns(driver: WritableDriver, table: str, fresh: str) -> list[str]:
-    """Return the stored columns that both tables have."""
+    """Return the stored columns that *table* has in both databases."""
     databases = f"'{OWN_DATABASE}', '{fresh}'"
     text = (
         f"SELECT name FROM system.columns WHERE table = '{table}' AND database IN ({databases})"

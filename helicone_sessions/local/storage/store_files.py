@@ -2,8 +2,8 @@
 
 If parts of a table are unreadable, ClickHouse sets them aside and continues with the other parts. The record
 makes it possible to detect the missing rows. The checkpoint contains, for each organisation, the time ranges
-whose requests are completely stored. It is written after the rows. If the process is killed in between, the
-next sync copies and replaces these rows again.
+whose requests are completely stored. The checkpoint is written after the rows. If the process is killed
+between these two writes, the next sync copies the rows again, and they replace the existing rows.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ class Record:
     Args:
         requests: The number of requests.
         tags: The number of different tags.
-        is_moving: Whether the rows of a load are being moved in. If so, there may be more rows than recorded.
+        is_moving: Whether a load is moving rows into the store. If so, there may be more rows than recorded.
     """
 
     requests: int = 0
@@ -93,7 +93,7 @@ class Inspection:
 
     Args:
         record: The record; None if it is missing or unreadable.
-        losses: Descriptions of the differences from the record. Each is a part of a sentence.
+        losses: Descriptions of the damage. Each description is a part of a sentence.
         broken: The table and the name of each part that is in use and cannot be read.
     """
 
@@ -113,7 +113,7 @@ class Inspection:
 
 
 async def inspect(driver: WritableDriver, database: str, directory: Path) -> Inspection:
-    """Read all parts of a store, and compare the rows with the record."""
+    """Read all parts of a store, and compare the numbers of rows with the record."""
     try:
         record = Record.read(directory)
     except (OSError, ValueError, KeyError, TypeError):
@@ -134,7 +134,7 @@ async def inspect(driver: WritableDriver, database: str, directory: Path) -> Ins
 async def _damaged_parts(
     driver: WritableDriver, database: str, tables: Iterable[str]
 ) -> dict[tuple[str, str], str]:
-    """Find the damaged parts. Return a description of the damage by table and name of the part."""
+    """Find the damaged parts. Return a description of the damage by table and part name."""
     damaged = {}
     for table in tables:
         for part, is_intact, reason in await rows_of(driver, f"CHECK TABLE {database}.{table}"):
@@ -184,7 +184,7 @@ class RecordKeeper:
         self.record = record
 
     async def begin_move(self, replaced: int) -> None:
-        """Record that rows are being moved in, and that *replaced* rows are deleted first.
+        """Record the start of a move that first deletes *replaced* existing requests.
 
         Raises:
             DriverError: The record cannot be written.
@@ -215,7 +215,7 @@ Period = tuple[datetime, datetime]
 
 @attrs.frozen
 class Coverage:
-    """The time ranges of one organisation whose requests are stored.
+    """The time ranges in which all requests of one organisation are stored.
 
     Args:
         periods: The time ranges, sorted and without overlap.
@@ -244,7 +244,7 @@ class Coverage:
         return attrs.evolve(self, periods=tuple(merged))
 
     def with_newest(self, moment: datetime) -> "Coverage":
-        """Return the coverage after adding a request with this time."""
+        """Return the coverage after adding a request that was made at *moment*."""
         return attrs.evolve(self, newest=max(moment, self.newest or moment))
 
     def missing(self, start: datetime, end: datetime) -> Iterator[Period]:
@@ -258,7 +258,7 @@ class Coverage:
 
 
 def read_checkpoint(directory: Path, organization: UUID) -> Coverage:
-    """Read the coverage of an organisation. It is empty if the file is missing or damaged.
+    """Read the coverage of an organisation. The coverage is empty if the file is missing or damaged.
 
     Raises:
         ConfigurationError: The file cannot be read.
@@ -272,7 +272,7 @@ def read_checkpoint(directory: Path, organization: UUID) -> Coverage:
 
 
 def write_checkpoint(directory: Path, organization: UUID, coverage: Coverage) -> None:
-    """Replace the coverage of an organisation durably.
+    """Durably replace the coverage of an organisation in the checkpoint file.
 
     Raises:
         ConfigurationError: The file cannot be written.
@@ -290,7 +290,7 @@ def write_checkpoint(directory: Path, organization: UUID, coverage: Coverage) ->
 
 
 def delete_checkpoint(directory: Path) -> None:
-    """Delete the coverage after rows were lost, so that the next sync copies everything again.
+    """Delete the checkpoint after rows were lost, so that the next sync copies everything again.
 
     Raises:
         ConfigurationError: The file cannot be deleted.

@@ -1,11 +1,11 @@
-"""Describes the tables that the engine reads, and creates its own tables with the structure of Helicone's.
+"""Describes the tables that the engine reads, and creates tables with the same structure as Helicone's.
 
 The description includes some facts about the data. Cautions depend on which columns have no values. Queries
 are faster if the engine knows whether sessions have several names, and which properties are frequent.
 
-Frequent properties are stored as additional columns. If a part does not have such a column yet, ClickHouse
-computes it from the map of properties. An additional column therefore never changes the result of a query,
-only its speed.
+Frequent properties are stored as additional columns. If a part of the table does not have such a column yet,
+ClickHouse computes the column from the map of properties. An additional column therefore never changes the
+result of a query, only its speed.
 """
 
 import re
@@ -23,7 +23,7 @@ from helicone_sessions.local.drivers import WritableDriver, rows_of
 from helicone_sessions.local.storage.fields import REQUEST_COLUMNS, SESSION_ID, SESSION_NAME, Stored
 
 SESSION_COLUMNS: Final[Mapping[str, str]] = {SESSION_ID: "session_id", SESSION_NAME: "session_name"}
-"""The columns of the engine's tables that store the properties which identify a session."""
+"""The engine's table columns for the properties that identify a session."""
 
 
 OWN_DATABASE: Final = "helicone_sessions"
@@ -65,13 +65,13 @@ class Tables:
         requests: The table of requests, with ``FINAL`` if the table replaces rows.
         tags: The table of tags, also with ``FINAL``; None if there is no such table.
         columns: The existing columns of the table of requests.
-        session_id: The expression for the session id in conditions. It can use an index.
+        session_id: The expression for the session id in conditions. Such conditions can use an index.
         session_name: The expression for the session name in conditions.
         each_id: The expression for the session id in statements that read every row.
         each_name: The expression for the session name in statements that read every row.
         session_key: The expression that groups requests into sessions.
         each_name_key: The expression that groups the requests of a session by name.
-        property_keys: The column with the keys of the properties, if there is one.
+        property_keys: The column with the property keys; None if there is no such column.
         property_columns: The columns of frequent properties, by key.
         has_several_names: Whether a session may have several names; None if unknown.
         only_organization: The only organisation with requests; None if there are several, or if unknown.
@@ -145,7 +145,7 @@ def _column(name: str, stored: Stored) -> str:
 
 
 def layout_of(comment: str) -> int | None:
-    """Parse the layout number in the comment of a table; None if this package did not create the table."""
+    """Parse the layout number in a table comment. Return None if this package did not create the table."""
     mark = _LAYOUT_MARKS.fullmatch(comment)
     return None if mark is None else int(mark[1])
 
@@ -154,10 +154,11 @@ def create_statements(database: str) -> list[str]:
     """Build the statements that create missing tables in *database*, a name chosen by the engine.
 
     A load moves whole parts from the staging table to the table of requests, so both tables have the same
-    structure, and neither is partitioned. Both store block numbers, because the deletes of a load need them
-    (they are patches of a few rows). The staging table does not merge parts, because a merged part would
-    carry block numbers from one table to the other. Its parts store all columns in one file. Otherwise, each
-    part would have about 160 files, and writing them would take a sixth of the time of a load.
+    structure, and neither is partitioned. Both store block numbers, because the deletes of a load, which are
+    patches of a few rows, need block numbers. The staging table does not merge parts, because a merged part
+    would carry block numbers from one table to the other. Each staged part stores all columns in one file.
+    Otherwise, each part would have about 160 files, and writing them would take a sixth of the time of a
+    load.
     """
     columns = ",\n  ".join(_column(name, stored) for name, stored in REQUEST_COLUMNS.items())
     structure = f"""(
@@ -223,7 +224,7 @@ async def has_several_names(
         driver: The connection.
         database: The database.
         since: Check only sessions that have requests of this version or a later version.
-        rows: The number of these requests.
+        rows: The number of requests with these versions, if known.
     """
     requests = f"{database}.{REQUESTS_TABLE}"
     changed = "1"
@@ -271,8 +272,8 @@ def _any_of(table: str, search: str) -> str:
 def is_due(before: int, after: int) -> bool:
     """Whether `update_property_columns` is needed after a load that changed the number of requests.
 
-    It is needed whenever the number passes a power of two. All calls together therefore take only about as
-    long as the last two.
+    The update is needed whenever the number of requests passes a power of two. All updates together therefore
+    take only about as long as the last two.
     """
     return after >= _FEWEST_REQUESTS and after.bit_length() > before.bit_length()
 

@@ -1,8 +1,8 @@
 """Parsers for the values in users' rows, one for each `Form`.
 
 For a missing value, a parser returns None. For an invalid value, it raises a ValueError that describes the
-expected type. Each parser checks the most common types first, because it runs millions of times. Scalars and
-arrays of numpy are parsed as the Python values that they represent, without importing numpy.
+expected type. Parsers check the most common types first, because they run millions of times. NumPy scalars
+and arrays are parsed as the Python values that they represent, without importing numpy.
 """
 
 import json
@@ -284,7 +284,7 @@ def _map_of(parse_item: Parser) -> Parser:
 
 
 def _object_in(text: str) -> Any:
-    """Parse a CSV field as a JSON object. Helicone's export tool doubles the quotes in it."""
+    """Parse a CSV field as a JSON object. Helicone's export tool doubles the quotes in objects."""
     for spelling in (text, text.replace('""', '"')):
         with suppress(ValueError, RecursionError):
             return json.loads(spelling)
@@ -316,7 +316,7 @@ def _json(value: Any) -> Any:
 
 
 def _item(value: Any) -> Any:
-    """Convert a Python value that JSON does not support to a JSON value."""
+    """Return a JSON value for a Python value that JSON does not support."""
     plain = dict(value) if isinstance(value, Mapping) else _plain(value)
     return _refuse(value, "text", f": JSON has no {type(value).__name__}") if plain is value else plain
 
