@@ -152,7 +152,7 @@ class WritableDriver(Driver, Protocol):
         ...
 
     async def insert(self, table: str, batch: bytes) -> None:
-        """Insert either all rows of a JSON Lines batch or none. When this returns, the rows are durable.
+        """Insert either all rows of a JSON Lines batch or none. The rows are durable when this returns.
 
         Raises:
             DriverError: A line cannot be read. No row was inserted.

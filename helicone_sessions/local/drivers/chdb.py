@@ -155,7 +155,7 @@ class Pool:
         return run
 
     def end(self, run: Run) -> None:
-        """Stop a run whose caller was cancelled. This does not wait until the run has stopped."""
+        """Stop a run whose caller was cancelled, without waiting until the run has stopped."""
         with self._lock:
             run.ended_at = min(run.ended_at, time.monotonic())
             with contextlib.suppress(ValueError):
@@ -390,8 +390,8 @@ atexit.register(_close_all)
 class ChdbDriver:
     """A driver for the in-process ClickHouse (chDB), which keeps data in memory or in a directory.
 
-    All drivers in a process share the same data, either in one directory or in memory. Only one process can
-    open a directory. A forked process cannot use its parent's engine.
+    All drivers in a process share the same data, either in one directory or in memory. Only one process
+    at a time can open a directory. A forked process cannot use its parent's engine.
 
     Args:
         path: The data directory, which is created if it does not exist. None keeps the data in memory until

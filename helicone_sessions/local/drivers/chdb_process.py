@@ -199,7 +199,7 @@ def hold(path: str | os.PathLike[str] | None, connect: Connect) -> Hold:
 
 
 def announce_server(url: str | None) -> None:
-    """Write the server's URL to the lock file, so that other processes can show it in their error.
+    """Write the server's URL to the lock file, so that other processes can name the server in errors.
 
     Args:
         url: The URL; None if the server has stopped.

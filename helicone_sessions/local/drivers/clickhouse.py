@@ -1,4 +1,4 @@
-"""A driver for ClickHouse servers and clusters that uses their HTTP interface."""
+"""A driver for the HTTP interface of ClickHouse servers and clusters."""
 
 import asyncio
 import io
@@ -220,7 +220,7 @@ class UserRights:
     """The settings that may be sent with a user's queries: none until the server reports them.
 
     Args:
-        settable: The settings that the server knows and the user may change, by name. Each value is the
+        settable: The settings that the server supports and the user may change, by name. Each value is the
             highest value that the user may set, or None if there is no maximum.
         is_read_only: Whether the user's profile is read-only.
         stops_on_close: Whether a query stops when its connection is closed.

@@ -28,7 +28,7 @@ def lock_directory(directory: Path) -> int:
     """Create a directory if it is missing, and lock it for this process.
 
     Args:
-        directory: The directory.
+        directory: The directory to lock.
 
     Returns:
         The descriptor of the lock file. Closing it releases the lock.

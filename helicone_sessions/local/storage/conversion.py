@@ -85,7 +85,7 @@ class BlockPart:
         version: The version of the row at index 0.
         organizations: The organisations that rows may name.
         options: The options for reading the values.
-        more_names: The names of columns that rows may have in addition to the names of the block.
+        more_names: The names of columns that rows may have in addition to the columns of the block.
     """
 
     block: Block
@@ -100,7 +100,7 @@ def convert(part: BlockPart, path: str, table: str) -> str | None:
     """Write a block to a file, and build a statement that inserts the rows of the file into *table*.
 
     Args:
-        part: The rows.
+        part: The rows to insert.
         path: The file to write. Existing content is replaced.
         table: The table to insert into.
 

@@ -71,10 +71,10 @@ class Loaded:
         reasons: The number of rejected rows for each reason.
         ignored: The columns of the data that are not fields of a request.
         mapped: A mapping from columns of the data to columns of the table, where the names differ.
-        without_session: The number of rows without a session id. Together, they count as one session in every
-            mean, unless the server excludes them (``include_unsessioned=False``).
-        without_cost: The number of rows without a cost. A missing cost is stored as 0, so it lowers every
-            mean.
+        without_session: The number of rows without a session id. Together, these rows count as one session in
+            every mean, unless the server excludes them (``include_unsessioned=False``).
+        without_cost: The number of rows without a cost. A missing cost is stored as 0, so it lowers mean
+            costs.
         without_status: The number of rows without a status. A missing status is stored as 0.
         without_model: The number of rows without a model. A missing model is stored as empty text.
         cost_differences: The number of rows whose ``costUSD`` differs from their ``cost``. In this case,

@@ -177,8 +177,8 @@ class Store:
     ) -> Loaded:
         """Load rows, a frame or files.
 
-        If a row has the id of an existing request, it replaces that request. If the load fails, no row is
-        kept. If the process is killed, or a load into a kept database is cancelled, all rows that were
+        If a row has the id of an existing request, the row replaces that request. If the load fails, no row
+        is kept. If the process is killed, or a load into a kept database is cancelled, all rows that were
         reported to *on_progress* are kept, and the next load or `open` moves them to the table of requests.
 
         Args:
@@ -190,8 +190,8 @@ class Store:
             skip_rejects: Leave out rows that cannot be read.
             on_progress: A callback that receives the number of rows loaded so far, each time more rows are
                 durable.
-            organizations: The organisations that rows may name. By default, only one is allowed: the
-                organisation of the existing requests or, if there are none, of the first row.
+            organizations: The organisations that rows may name. By default, the only allowed
+                organisation is that of the existing requests or, if there are none, of the first row.
             of_one: Reject rows that do not belong to the organisation of the existing requests.
             remedy: The remedy in the error for a row that cannot be read.
             row_options: The options for rows that do not follow the default rules.
@@ -277,7 +277,7 @@ class Store:
         return found
 
     async def aclose(self) -> None:
-        """Stop the current load, and drop the tables unless they are kept."""
+        """Stop the current load, and drop the database unless it is kept."""
         self._is_closed = True
         if self._reading is not None:
             self._reading.cancel()

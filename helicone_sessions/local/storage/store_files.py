@@ -53,7 +53,7 @@ class Record:
 
     @classmethod
     def read(cls, directory: Path) -> "Record | None":
-        """Read the record in *directory*. Return None if there is none.
+        """Read the record in *directory*. Return None if the file is missing.
 
         Raises:
             ValueError: The record is damaged.
