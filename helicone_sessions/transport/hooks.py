@@ -106,7 +106,7 @@ class Hooks:
 
     An exception in a method does not end the query. The client logs the class and traceback of the exception,
     but not the message, to the logger ``helicone_sessions``. If a ``begins`` method fails, the client skips
-    the methods that would receive its token.
+    the methods that would receive the token.
     Only exceptions that end a task or the program, such as ``CancelledError`` or ``SystemExit``, are raised,
     after all other hooks have been called.
 

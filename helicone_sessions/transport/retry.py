@@ -79,7 +79,7 @@ class RetryPolicy:
         max_retries: The maximum number of retries per query.
         deadline: The time limit of a query with all its attempts and waits, in seconds, or None.
         first_wait: The maximum wait before the first retry, in seconds. It doubles with each retry.
-        longest_wait: The upper bound of this maximum, in seconds.
+        longest_wait: The upper bound of the maximum wait, in seconds.
         longest_asked: The longest wait, in seconds, that the service may request. If it requests a longer
             one, the query fails.
         patience: The time in seconds after which a query fails if the rate limit has refused all its
