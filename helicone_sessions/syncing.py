@@ -357,7 +357,7 @@ def _without_bodies(request: Request) -> Request:
 
 
 def _as_body(value: Any) -> str | None:
-    """Return a body as text; question marks replace incomplete characters, such as half an emoji at a cut."""
+    """Return a body as text, with a question mark for each incomplete character, such as half an emoji."""
     if value is None:
         return None
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -205,7 +205,7 @@ def _epilogue(command: str) -> str:
 
 
 def _documentation(page: str) -> str | None:
-    """Return the URL of the documentation for the installed version, or None if its metadata has none."""
+    """Return the URL of a page in the documentation of this version; None if the metadata has no URL."""
     package = metadata("helicone-sessions")
     addresses = dict(line.split(", ", 1) for line in package.get_all("Project-URL", []))
     address = addresses.get("Documentation")

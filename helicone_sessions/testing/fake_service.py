@@ -165,9 +165,9 @@ class FakeHelicone:
     library.
 
     The fake rejects the same requests as the open-source server, with the same messages: requests with a
-    wrong path (404), a missing or wrong key (401), a malformed key (400), or a body that breaks the contract
-    (400). It also rejects filters that the real server would evaluate only in part without reporting an
-    error. It records such filters, and bodies that break the contract, in ``complaints``.
+    wrong path (404), a missing or wrong key (401), a malformed key (400), or a body that breaks the API
+    contract (400). It also rejects filters that the real server would evaluate only in part without reporting
+    an error. It records such filters, and bodies that break the contract, in ``complaints``.
 
     Args:
         api_key: The key that clients must send.
@@ -268,8 +268,8 @@ class FakeHelicone:
     def sessions(self) -> list[Session]:
         """The sessions that the fake lists and counts.
 
-        The fake evaluates conditions on session columns, ids and names. It treats all other conditions as
-        true.
+        The fake evaluates conditions on whole sessions, session ids and session names. It treats all other
+        conditions as true.
         """
         return self._data.sessions
 

@@ -164,8 +164,8 @@ def session(
         duration: The seconds from the first request to the latest.
         total_cost: The total cost in dollars.
         total_requests: The number of requests.
-        prompt_tokens: The number of tokens sent.
-        completion_tokens: The number of tokens received.
+        prompt_tokens: The number of prompt tokens.
+        completion_tokens: The number of completion tokens.
         avg_latency: The mean latency of a request in milliseconds.
         user_ids: The users of the requests.
 

@@ -123,7 +123,7 @@ class Traps:
             bare number.
         repeats_rows: Each row is stored up to three times. The server removes duplicates from a page only
             after it has selected the rows of the page.
-        shuffles_ties: Rows with the same time are in a different order each time.
+        shuffles_ties: Rows with the same time are in a random order, which changes with each response.
         drops_fractions: Fractions of a second in conditions and in ``timeFilter`` are ignored.
         slow_above: Pages with more rows than this fail with a gateway timeout (504).
         fails_on_whole_sessions: A count of sessions fails if the filter has conditions on whole sessions.
@@ -316,7 +316,7 @@ def _created_at(request: Request) -> datetime:
 def _of_session(session: Session, leaf: Leaf) -> Any:
     """Return the value of a column for a session.
 
-    Of the columns of requests, only the session id and name are known.
+    Of the request columns, only the session id and the session name are known.
     """
     if leaf.column.table == SESSION_TABLE:
         name = leaf.column.name.removeprefix("session_")

@@ -89,7 +89,7 @@ class HeliconeClient(Listings):
         cautions: How to react to a filter that the open-source server is known to read differently
             (`Filter.cautions`). ``"warn"`` issues a `HeliconeFilterWarning` once for each place in your code,
             ``"error"`` raises an error before anything is sent, and ``"ignore"`` does nothing. If the server
-            announces that it follows the contract, as `LocalServer` does, only conditions on columns with
+            announces that it follows the API contract, as `LocalServer` does, only conditions on columns with
             missing values cause warnings.
 
     Raises:

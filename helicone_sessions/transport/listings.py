@@ -296,7 +296,7 @@ class Listings:
         The stream contains every request that was stored before the call, even if others are stored during
         it. A request that is stored during the call may be yielded after a later request of the same second.
         The client reads pages of *page_size* requests, or smaller pages if the service cannot answer in time.
-        At the end, it compares the number of requests with `count_requests`.
+        At the end, it compares the number of requests with the result of `count_requests`.
 
         Args:
             filter: Conditions on requests; None for all. Conditions on sessions raise an error.

@@ -37,7 +37,7 @@ _PASSING_STATUSES: Final = (408, 425)
 
 
 def is_transient(error: HeliconeError) -> bool:
-    """Whether a retry may succeed.
+    """Whether a retry may succeed after this error.
 
     Retries are safe because the POST requests change nothing.
     """
@@ -55,7 +55,7 @@ def is_transient(error: HeliconeError) -> bool:
 
 
 def takes_too_long(error: HeliconeError) -> bool:
-    """Whether the query may succeed with a smaller page.
+    """Whether a retry that requests fewer rows may succeed after this error.
 
     >>> takes_too_long(ServerError("a gateway's timeout", status=504))
     True
