@@ -324,7 +324,7 @@ class FakeHelicone:
         self._rules.add_rule(to, answer)
 
     def otherwise(self, answer: Answer) -> None:
-        """Set the answer to all other requests; until then, it is ``metrics()``.
+        """Set the answer to all other requests (``metrics()`` by default).
 
         Args:
             answer: As in `will_answer`.
@@ -583,7 +583,7 @@ class FakeHelicone:
         return self._default_reply(request, answer)
 
     def _default_reply(self, request: RecordedRequest, answer: SessionMetrics | None = None) -> Reply:
-        """Return a response with *answer* or, for other endpoints, with the stored sessions or requests."""
+        """Return a response with metrics or, at other endpoints, with the stored sessions or requests."""
         endpoint = _ENDPOINTS.get(request.path.removeprefix("/"), METRICS)
         if endpoint is METRICS:
             return reply_of(answer or metrics())

@@ -81,7 +81,7 @@ def masked(headers: "CIMultiDictProxy[str]") -> "CIMultiDict[str]":
 
 
 def check_body(body: bytes, endpoint: Endpoint[Any, Any] = METRICS) -> CheckedBody:
-    """Decode a body, and check it and the conditions of its filter against the contract."""
+    """Decode a body, and check the body and its filter against the contract."""
     try:
         wire = decode(body)
     except ValueError as error:

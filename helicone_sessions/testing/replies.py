@@ -432,7 +432,7 @@ class AnswerRules:
         return held
 
     def holds_on(self, query: AnyQuery) -> list[Held]:
-        """Return the `Held` objects whose release a request with this query must wait for."""
+        """Return the `Held` objects that hold back requests with this query."""
         return [held for held in tuple(self._holds) if held.matches(query)]
 
     def answer_to(self, query: AnyQuery) -> Answer:

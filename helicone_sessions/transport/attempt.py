@@ -311,7 +311,7 @@ class Sender:
 
 
 def _ended(error: _Failure, status: int | None, query: _Progress) -> _Failure:
-    """Complete the error of a failed attempt with the attempts and waits of the query so far."""
+    """Add the number of attempts and the total wait of a query to the error of its latest attempt."""
     error.attempts, error.waited = query.attempts, query.waited
     if query.observer is not None:
         query.observer.attempt_ends(status, error)

@@ -183,8 +183,8 @@ class TimeOrdered(Generic[Query, Row]):
     async def rows(self, start: datetime | None, end: datetime | None) -> AsyncGenerator[list[Row], None]:
         """Yield all rows of a time range in order, page by page, each row exactly once.
 
-        A page at offset 0 contains every row from before the second of its last row. Therefore the next
-        query starts at that second, and an offset is needed only if the rows of one second fill a page.
+        A page at offset 0 is complete up to the second of its last row. Therefore the next query starts at
+        that second, and an offset is needed only if the rows of one second fill a page.
 
         Args:
             start: The first second of the range; None for no limit.

@@ -123,7 +123,7 @@ class RetryPolicy:
         return elapsed < self.patience and (error.retry_after or 0.0) <= self.longest_asked
 
     def time_limit(self, timeout: float, left: float) -> tuple[float, str, float]:
-        """Return the timeout of an attempt in seconds, and the name and length of the limit it comes from.
+        """Return the timeout of an attempt in seconds, and the name and length of the limit that applies.
 
         Args:
             timeout: The time limit of one attempt, in seconds.
