@@ -120,7 +120,7 @@ async def values_in_sample(
     the time range.
 
     Raises:
-        FilterValueError: The query has no time range, or no request in the sample has a value.
+        FilterValueError: The query has no time range, or no requests match the query.
     """
     if query.time_filter is None:
         raise FilterValueError(
@@ -303,7 +303,7 @@ async def fill(
     Args:
         client: The client that runs the queries.
         plan: The properties that all cells share.
-        cells: The cells by position. They are replaced in place.
+        cells: The cells by position, updated in place.
         on_progress: Called with the numbers of completed queries, all queries and failed queries.
 
     Raises:

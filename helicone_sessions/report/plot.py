@@ -568,7 +568,7 @@ def _date_form(starts: Sequence[datetime]) -> str:
 def _scale_values(
     axes: "Axes", name: Literal["x", "y"], metric: Quantity, look: _Look, *, is_log: bool
 ) -> None:
-    """Label the axis of the values; a linear axis starts at 0."""
+    """Label the value axis, and start it at 0 if it is linear."""
     axis = axes.xaxis if name == "x" else axes.yaxis
     if is_log:
         (axes.set_xscale if name == "x" else axes.set_yscale)("log", nonpositive="mask")

@@ -233,7 +233,7 @@ class Listening:
         )
 
     async def end(self, grace: float) -> None:
-        """Stop accepting requests, wait for running requests, and cancel the rest.
+        """Stop accepting requests, and cancel the running ones after a grace period.
 
         Args:
             grace: The timeout for running requests, in seconds.

@@ -297,7 +297,7 @@ def statement(selection: Selection, query: SessionMetricsQuery, *, by_name: bool
         selection: The selected requests.
         query: The query.
         by_name: Count requests by session and name instead of by session alone. If this is false and the
-            tables do not record whether a session has several names, an additional column reports it.
+            tables do not record whether a session has several names, an additional column does.
     """
     several = "" if by_name or selection.tables.has_several_names is not None else ", max(several)"
     text = f"""
