@@ -38,7 +38,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The clock of this machine.
+    """The monotonic clock of the operating system.
 
     >>> clock = SystemClock()
     >>> clock.now() <= clock.now()

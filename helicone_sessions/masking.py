@@ -1,4 +1,4 @@
-"""Prepare values and text for messages, logs and reports.
+"""Prepares values and text for messages, logs and reports.
 
 Secrets are masked, control characters are removed, and long text is cut. Secrets are recognised in plain,
 quoted and truncated form, and with the escapes of JSON, Python, HTML and URLs.

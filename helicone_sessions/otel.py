@@ -44,7 +44,7 @@ class OpenTelemetryHooks(Hooks):
     the query starts, even in a batch. The span of a query or attempt is current while the query or attempt
     runs. The spans of attempts follow the stable semantic conventions for HTTP clients.
 
-    Spans never contain keys, answers or error messages. They contain no part of a query either, except the
+    Spans never contain keys, responses or error messages. They contain no part of a query either, except the
     filter if you set *record_filter*.
 
     Args:
@@ -96,7 +96,7 @@ class OpenTelemetryHooks(Hooks):
         reason: WaitReason,
         error: TransportError | APIError | None,
     ) -> None:
-        """Add an event to the span of the query."""
+        """Add an event for the wait to the span of the query."""
         token.span.add_event(
             "helicone_sessions.wait",
             {"helicone_sessions.wait.seconds": seconds, "helicone_sessions.wait.reason": reason},

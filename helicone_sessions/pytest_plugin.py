@@ -15,7 +15,7 @@ def helicone_server(monkeypatch: pytest.MonkeyPatch) -> "Iterator[FakeHelicone]"
 
     The fixture sets ``HELICONE_API_KEY`` and ``HELICONE_BASE_URL``. It also installs a virtual clock
     (``helicone_server.clock``), so clients do not really wait. The test fails if a request body breaks the
-    contract, or if a leaf of its filter does not have exactly one condition. For other filters that the
+    contract, or if a leaf of the filter does not have exactly one condition. For other filters that the
     service reads differently, the client issues a ``HeliconeFilterWarning``.
     """
     # pytest loads this plugin in every run, so it imports as little as possible.

@@ -70,8 +70,8 @@ class SyncReport:
         requests: The number of requests that were stored. Of these, ``requests - replaced`` are new.
         replaced: The number of requests that replaced an earlier copy in the store. They include the requests
             of the last hour, which each sync reads again.
-        skipped: The number of requests that could not be stored, by reason. It includes requests that were
-            stored without their bodies, under reasons such as ``"bodies: status 404"``.
+        skipped: The number of requests that could not be stored, by reason. Requests that were stored without
+            their bodies are counted here as well, under reasons such as ``"bodies: status 404"``.
         cost_differences: The number of requests whose ``cost`` and ``costUSD`` differ. The store contains
             ``cost``, because the metrics of the service are based on it.
         since: The start of the time range that was read; None if it starts with the first request of the
@@ -304,7 +304,7 @@ class _Copying:
         return read
 
     async def _note(self, start: datetime, end: datetime) -> None:
-        """Record that the time range from *start* to *end* has been read."""
+        """Record in the checkpoint that the time range from *start* to *end* has been copied."""
         # The clock of this machine may be wrong, so the time after the newest request is not recorded as
         # covered.
         settled = min(end, self.began - OVERLAP, self.coverage.newest or start)
@@ -340,7 +340,7 @@ class _Copying:
                 requests, size = [], 0
 
     async def _with_bodies(self, bodies: SignedBodies, request: Request) -> tuple[Request, int]:
-        """Return a request with its bodies, and their size in bytes."""
+        """Return a request with its bodies, and the total size of the bodies in bytes."""
         if request.get("storage_location") == "clickhouse":
             return request, 0
         try:
@@ -357,7 +357,7 @@ def _without_bodies(request: Request) -> Request:
 
 
 def _as_body(value: Any) -> str | None:
-    """Return a body as text; question marks replace incomplete characters, such as half an emoji at a cut."""
+    """Return a body as text, with a question mark for each incomplete character, such as half an emoji."""
     if value is None:
         return None
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -198,14 +198,14 @@ def _shown(default: object) -> str | None:
 
 
 def _epilogue(command: str) -> str:
-    """Return the text below the options in the help of a command, as Markdown."""
+    """Return the text that follows the options in a command's help, as Markdown."""
     examples = f"Examples:\n\n```text\n{_EXAMPLES[command]}```"
     parts = (examples, _MORE.get(command), _EXIT_CODES, _documentation(_PAGES[command]))
     return "\n\n".join(part for part in parts if part)
 
 
 def _documentation(page: str) -> str | None:
-    """Return the URL of the documentation for the installed version, or None if its metadata has none."""
+    """Return the URL of a page in the documentation of this version; None if the metadata has no URL."""
     package = metadata("helicone-sessions")
     addresses = dict(line.split(", ", 1) for line in package.get_all("Project-URL", []))
     address = addresses.get("Documentation")
@@ -213,7 +213,7 @@ def _documentation(page: str) -> str | None:
 
 
 def _app(command: str) -> "App":
-    """Create the app with the command to run, or with all commands for the overview."""
+    """Create the app. Import all commands only if *command* is empty, for the overview of all commands."""
     try:
         import rich  # noqa: F401 - an extra
         from cyclopts import App, Parameter

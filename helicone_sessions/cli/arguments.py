@@ -1,4 +1,4 @@
-"""Arguments that several commands share: filters, times, segments, and the source of the answers."""
+"""Arguments that several commands share: filters, times, segments, and the data source."""
 
 import json
 import os
@@ -311,7 +311,7 @@ def map_option(text: str) -> tuple[str, str]:
 @Parameter(name="*")
 @attrs.frozen
 class Source:
-    """The source of the answers: the service, or data on this machine.
+    """The data source: the service, or a store or files on this machine.
 
     Args:
         region: The region of the service.
@@ -351,19 +351,19 @@ class Source:
 
     @property
     def is_local(self) -> bool:
-        """Whether the answers come from this machine."""
+        """Whether the data is on this machine."""
         return self.path is not None or self.data is not None
 
     @property
     def name(self) -> str:
-        """The store, files or host, as shown in captions."""
+        """The name of the store, files or host for captions."""
         if self.is_local:
             return ", ".join([*(() if self.path is None else [str(self.path)]), *(self.data or ())])
         host = URL(os.environ.get("HELICONE_BASE_URL", "")).host
         return host or f"Helicone{'' if self.region is None else f' ({self.region})'}"
 
     def narrowed(self, given: Filter | None) -> Filter | None:
-        """Add a condition to the filter if requests without a session id are left out."""
+        """Return the filter; with --without-unsessioned, it excludes requests without a session id."""
         if not self.without_unsessioned:
             return given
         has_session = ~F.session_id.is_empty()
@@ -409,7 +409,7 @@ _NOTABLE = 1.0
 
 
 class QueryProgress(Hooks):
-    """Shows the progress and waits of queries in a bar.
+    """Shows the progress and the waits of queries in a progress bar.
 
     It provides hooks for a client, and a function for ``on_progress=``.
 
@@ -428,7 +428,7 @@ class QueryProgress(Hooks):
         self._bar.update(self._task, completed=done, total=total, description="queries")
 
     def waits(self, token: Any, seconds: float, reason: WaitReason, error: Any) -> None:
-        """Show a wait, in the bar or, if standard error is a file, as one line."""
+        """Show a wait in the progress bar or, if standard error is a file, as one line."""
         until = self._bar.get_time() + seconds
         # All waiting queries report the same wait, so show it only once.
         if reason != "rate limit" or seconds < _NOTABLE or until < self._waits_until + _NOTABLE:

@@ -79,7 +79,7 @@ def demo(
 def _queries(
     models: Sequence[str], whole: TimeFilter, days: Mapping[date, TimeFilter], *, full: bool
 ) -> dict[Any, SessionMetricsQuery]:
-    """Return a query for each day and model, for each model, and for everything."""
+    """Return the queries for each day (with *full*, also per model), for each model, and for all requests."""
     shown = (*models, None) if full else (None,)
     queries: dict[Any, SessionMetricsQuery] = {
         (day, model): SessionMetricsQuery(F.model == model if model else None, time_filter=time)

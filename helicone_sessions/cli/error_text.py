@@ -1,4 +1,4 @@
-"""Writes messages of the commands, and renders errors with options instead of Python arguments."""
+"""Writes the messages of the commands; errors name options instead of Python arguments."""
 
 import os
 import re
@@ -125,7 +125,7 @@ def _advice(error: HeliconeError) -> str:
 
 
 def usage_error(error: "CycloptsError") -> str:
-    """Return the text of an error in the command line, with the command that shows the help."""
+    """Return the text of a usage error, with the command that shows the help."""
     command = shlex.join(["helicone-sessions", *_command(error)])
     return f"{_usage_problem(error)}\n  {command} --help shows the usage and examples"
 

@@ -58,7 +58,7 @@ def filter_(
 
 
 async def _counted(source: Source, given: Filter) -> tuple[CellFigures, CellFigures]:
-    """Return the counts and totals of the matching requests and of all requests."""
+    """Return the totals of the matching requests and of all requests."""
     from helicone_sessions.local.drivers.directory_lock import StoreInUse
 
     queries = [SessionMetricsQuery(source.narrowed(each)) for each in (given, None)]

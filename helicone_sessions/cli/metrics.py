@@ -44,14 +44,14 @@ _CONDITION: Final = re.compile(r"\s*([\w.]+)\s*(>=|<=|>|<)\s*\$?(\d+(?:\.\d+)?)\
 class Alarm:
     """A condition on a quantity of a cell.
 
-    The limit is absolute or relative to the earlier cell.
+    The limit is a fixed number, or a multiple of the value in the preceding time range.
 
     Args:
         text: The text of the condition.
         quantity: The quantity to compare.
         compare: Compares the quantity with the limit.
         limit: The limit.
-        is_relative: Whether the limit is a factor of the earlier value.
+        is_relative: Whether the limit is a multiple of the value in the preceding time range.
     """
 
     text: str
@@ -102,7 +102,7 @@ class Alarm:
 
         Args:
             after: The cell.
-            before: The earlier cell, if the condition is relative.
+            before: The same cell in the preceding time range, or None without a comparison.
         """
         value = after.quantity(self.quantity)
         limit: float | None = self.limit
@@ -156,14 +156,14 @@ class _Report:
 
     @property
     def is_grid(self) -> bool:
-        """Whether the report has more than one answer."""
+        """Whether the report needs a grid instead of plain metrics."""
         return self.is_table or bool(self.alarms) or self.previous is not None
 
     @property
     def query_count(self) -> int:
         """The number of queries.
 
-        The values of a column are not known in advance, so they are counted as one query.
+        If a column defines the segments, their number is unknown, so each period counts as one query.
         """
         by, zone = self.grid["by"], self.grid["time_zone"]
         segments = len(by) if isinstance(by, Mapping) else 1
@@ -317,7 +317,7 @@ def _run_grids(report: _Report) -> None:
 
 
 def _name_of(cell: GridCell) -> str:
-    """Return the names of the segment and period of a cell; a total may lack either."""
+    """Return the names of a cell's segment and period, or "total" where one of them is missing."""
     found = [str(part) for part in (cell.segment, cell.period) if part is not None]
     return ", ".join(found if len(found) > 1 else [*found, "total"])
 
@@ -331,7 +331,7 @@ def _reasons(alarms: Iterable[Alarm], after: MetricsGrid, before: MetricsGrid | 
 
 
 def _advice(query: SessionMetricsQuery, *, follows_contract: bool) -> str:
-    """Return advice for a report in which no session matches."""
+    """Return advice for a report without matching sessions."""
     leaves = () if query.filter is None else _leaves(query.filter.node)
     limit = next(
         (leaf.value for leaf in leaves if leaf.column.name == "cost" and leaf.operator in _ABOVE), None

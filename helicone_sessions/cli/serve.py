@@ -192,7 +192,7 @@ def _modules_not_collected() -> Iterator[None]:
 
 
 async def _until(ending: asyncio.Event, rounds: Rounds | None) -> None:
-    """Sync until the server ends.
+    """Wait until *ending* is set, and run the syncs meanwhile.
 
     Raises:
         HeliconeError: The sync cannot continue.

@@ -192,7 +192,8 @@ class Rounds:
 def _may_pass(error: HeliconeError, *, is_first: bool) -> bool:
     """Whether a later round may succeed.
 
-    After the first round, another process may have the store open for a short time.
+    If the arguments are invalid, the first round fails, and so would all later ones. After the first round, a
+    `ConfigurationError` can be temporary, for example if another process has the store open.
     """
     if isinstance(error, AuthenticationError):
         return False

@@ -1,4 +1,4 @@
-"""A fake Helicone service on loopback, with programmable answers."""
+"""A fake Helicone service on loopback, with programmable responses."""
 
 import asyncio
 import threading
@@ -43,7 +43,7 @@ _TURNS_TO_CONNECT = 10
 class LoopbackServer:
     """An HTTP server that passes each request to *handler*.
 
-    If a client disconnects, its request is cancelled. When the server ends, all requests in progress are
+    If a client disconnects, its request is cancelled. When the server stops, all requests in progress are
     cancelled.
     """
 
@@ -165,9 +165,9 @@ class FakeHelicone:
     library.
 
     The fake rejects the same requests as the open-source server, with the same messages: requests with a
-    wrong path (404), a missing or wrong key (401), a malformed key (400), or a body that breaks the contract
-    (400). It also rejects filters that the real server would evaluate only in part without reporting an
-    error. It records such filters, and bodies that break the contract, in ``complaints``.
+    wrong path (404), a missing or wrong key (401), a malformed key (400), or a body that breaks the API
+    contract (400). It also rejects filters that the real server would evaluate only in part without reporting
+    an error. It records such filters, and bodies that break the contract, in ``complaints``.
 
     Args:
         api_key: The key that clients must send.
@@ -268,8 +268,8 @@ class FakeHelicone:
     def sessions(self) -> list[Session]:
         """The sessions that the fake lists and counts.
 
-        The fake evaluates conditions on session columns, ids and names. It treats all other conditions as
-        true.
+        The fake evaluates conditions on whole sessions, session ids and session names. It treats all other
+        conditions as true.
         """
         return self._data.sessions
 
@@ -324,7 +324,7 @@ class FakeHelicone:
         self._rules.add_rule(to, answer)
 
     def otherwise(self, answer: Answer) -> None:
-        """Set the answer to all other requests, which is ``metrics()`` by default.
+        """Set the answer to all other requests (``metrics()`` by default).
 
         Args:
             answer: As in `will_answer`.
@@ -344,8 +344,8 @@ class FakeHelicone:
 
         A window starts with the first request after the end of the previous window. Every response has the
         headers ``RateLimit-Limit``, ``RateLimit-Remaining``, ``RateLimit-Reset`` and ``RateLimit-Policy``.
-        Requests beyond the limit get status 429 and a ``Retry-After`` header, and are counted as well
-        (observed, open-source server of July 2026).
+        Requests beyond the limit get status 429 and a ``Retry-After`` header, and they count towards the
+        limit as well (observed, open-source server of July 2026).
 
         Args:
             requests: The number of requests in a window.
@@ -356,7 +356,7 @@ class FakeHelicone:
         self._window = FixedWindow(requests, per)
 
     def spend(self, requests: int) -> None:
-        """Count requests that other processes or endpoints have sent under the same limit.
+        """Count requests towards the rate limit, as if other processes had sent them.
 
         Args:
             requests: The number of requests to count.
@@ -378,8 +378,8 @@ class FakeHelicone:
         """Wait until a condition is true.
 
         Args:
-            condition: A function without arguments that returns whether the condition is true, for example
-                ``lambda: server.open == 3``.
+            condition: A function without arguments, for example ``lambda: server.open == 3``. The condition
+                is true when the function returns a true value.
 
         Raises:
             TimeoutError: The condition is not true within ``patience`` seconds.
@@ -575,7 +575,7 @@ class FakeHelicone:
         return response(reply, headers)
 
     async def _value(self, answer: Answer, request: RecordedRequest) -> Reply | Fault:
-        """Call functions of the test until one returns a reply or a fault, and return that."""
+        """Convert an answer to a reply or a fault; if the answer is a function, convert its result."""
         while callable(answer):
             answer = checked(await answer(request))
         if isinstance(answer, (Reply, Fault)):
@@ -583,7 +583,7 @@ class FakeHelicone:
         return self._default_reply(request, answer)
 
     def _default_reply(self, request: RecordedRequest, answer: SessionMetrics | None = None) -> Reply:
-        """Return the response with metrics, or with the stored sessions or requests."""
+        """Return a response with metrics or, at other endpoints, with the stored sessions or requests."""
         endpoint = _ENDPOINTS.get(request.path.removeprefix("/"), METRICS)
         if endpoint is METRICS:
             return reply_of(answer or metrics())

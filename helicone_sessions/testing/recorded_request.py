@@ -16,7 +16,7 @@ from helicone_sessions.messages.protocol import METRICS, AnyQuery, Endpoint
 
 @attrs.frozen(eq=False)
 class CheckedBody:
-    """A request body, read and checked according to the contract.
+    """A request body that has been decoded and checked against the contract.
 
     Args:
         json: The decoded body; None if it is not JSON.
@@ -81,7 +81,7 @@ def masked(headers: "CIMultiDictProxy[str]") -> "CIMultiDict[str]":
 
 
 def check_body(body: bytes, endpoint: Endpoint[Any, Any] = METRICS) -> CheckedBody:
-    """Read a body according to the contract, and list its violations and the ignored conditions."""
+    """Decode a body, and check the body and its filter against the contract."""
     try:
         wire = decode(body)
     except ValueError as error:

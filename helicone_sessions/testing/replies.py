@@ -1,4 +1,4 @@
-"""The answers of the fake service: replies, faults, and the rules that select them."""
+"""The responses and faults of the fake service, and the rules that select them."""
 
 import socket
 import struct
@@ -164,8 +164,8 @@ def session(
         duration: The seconds from the first request to the latest.
         total_cost: The total cost in dollars.
         total_requests: The number of requests.
-        prompt_tokens: The number of tokens sent.
-        completion_tokens: The number of tokens received.
+        prompt_tokens: The number of prompt tokens.
+        completion_tokens: The number of completion tokens.
         avg_latency: The mean latency of a request in milliseconds.
         user_ids: The users of the requests.
 
@@ -361,7 +361,7 @@ def _filter_of(query: AnyQuery) -> Filter:
 
 
 class Held:
-    """Holds back answers until `release` is called or its ``with`` block ends.
+    """Holds back answers until `release` is called or the ``with`` block ends.
 
     >>> import asyncio
     >>> from helicone_sessions import HeliconeClient
@@ -408,7 +408,7 @@ class Held:
 class AnswerRules:
     """Selects the answer to each request.
 
-    Answers to the next requests take precedence over rules, and later rules over earlier ones.
+    Answers added with `add` take precedence over rules, and later rules take precedence over earlier ones.
     """
 
     def __init__(self) -> None:
@@ -432,7 +432,7 @@ class AnswerRules:
         return held
 
     def holds_on(self, query: AnyQuery) -> list[Held]:
-        """Return the holds that a request must wait for."""
+        """Return the `Held` objects that hold back requests with this query."""
         return [held for held in tuple(self._holds) if held.matches(query)]
 
     def answer_to(self, query: AnyQuery) -> Answer:

@@ -119,13 +119,14 @@ class Traps:
     Args:
         numbers_as_text: Counts are sent as text.
         without_user_ids: Sessions have no ``user_ids``.
-        ignores_offset: The list of sessions always contains the newest 50, and their count is a bare number.
-        repeats_rows: Rows are stored up to three times. Duplicates are removed only after a page has been
-            cut.
-        shuffles_ties: Rows with the same time are in a different order each time.
+        ignores_offset: Every page of sessions contains the newest 50 sessions, and the count of sessions is a
+            bare number.
+        repeats_rows: Each row is stored up to three times. The server removes duplicates from a page only
+            after it has selected the rows of the page.
+        shuffles_ties: Rows with the same time are in a random order, which changes with each response.
         drops_fractions: Fractions of a second in conditions and in ``timeFilter`` are ignored.
         slow_above: Pages with more rows than this fail with a gateway timeout (504).
-        fails_on_whole_sessions: Counting sessions fails if the filter has conditions on whole sessions.
+        fails_on_whole_sessions: A count of sessions fails if the filter has conditions on whole sessions.
 
     >>> Traps(slow_above=100).slow_above
     100
@@ -152,7 +153,7 @@ class StoredData:
     _times: "_Times" = attrs.field(factory=lambda: _Times([]), init=False)
 
     def reply(self, endpoint: Endpoint[Any, Any], query: Any) -> Reply:
-        """Return the response of an endpoint other than metrics."""
+        """Return the response of any endpoint except the one for metrics."""
         answers: dict[Endpoint[Any, Any], Callable[[Any], Any]] = {
             SESSIONS: self._page_of_sessions,
             SESSION_COUNT: self._session_count,
@@ -315,7 +316,7 @@ def _created_at(request: Request) -> datetime:
 def _of_session(session: Session, leaf: Leaf) -> Any:
     """Return the value of a column for a session.
 
-    Of the columns of requests, only the session id and name are known.
+    Of the request columns, only the session id and the session name are known.
     """
     if leaf.column.table == SESSION_TABLE:
         name = leaf.column.name.removeprefix("session_")

@@ -1,4 +1,4 @@
-"""A virtual clock, on which waits take no time."""
+"""A virtual clock, with which waits take no real time."""
 
 import asyncio
 from collections.abc import Callable
@@ -45,12 +45,12 @@ def _settle(notified: "asyncio.Future[None]") -> None:
 
 
 class VirtualClock:
-    """A clock on which waits take no time.
+    """A clock with which waits take no real time.
 
     `sleep` moves the time forward and returns after yielding to the event loop once. After `stop`, only
-    `advance` moves the time, and sleepers wait until it does. For retries and the rate limit, a client uses
-    the clock that is current when the client is created. To install a virtual clock, use
-    ``helicone_sessions.clock.replaced`` or the ``helicone_server`` fixture.
+    `advance` moves the time, and each sleeper wakes when its sleep is over on this clock. For retries and the
+    rate limit, a client uses the clock that is current when the client is created. To install a virtual
+    clock, use ``helicone_sessions.clock.replaced`` or the ``helicone_server`` fixture.
 
     Args:
         time: The initial time, in seconds.

@@ -1,4 +1,4 @@
-"""Runs many queries with limited concurrency, and pulls the input as slots become free."""
+"""Runs many queries with limited concurrency, and pulls the next query when a slot becomes free."""
 
 import asyncio
 from collections.abc import (
@@ -248,7 +248,8 @@ class _Workers:
         Raises:
             AuthenticationError: The service refuses the key.
             ConfigurationError: The client is closed or was first used on another event loop.
-            BaseException: The input raised an exception, or yielded an item that is not a query.
+            BaseException: The input raised an exception, or yielded an item that is neither a query nor a
+                filter.
         """
         if self._failure is not None:
             raise self._failure

@@ -78,8 +78,8 @@ class HeliconeClient(Listings):
             connection, a timeout, a 5xx response from a gateway, or a transient error of the service such as
             "too many simultaneous queries". The wait before the first retry is at most 0.5 s; the maximum
             doubles with each retry, up to 20 s. The time in a ``Retry-After`` header is added to the wait.
-            Rate-limit responses (429) do not use up retries: the query waits for the limit, or raises
-            `RateLimited` if the wait would exceed an hour.
+            Rate-limit responses (429) do not use up retries: the query waits for the limit to reset, or
+            raises `RateLimited` if the wait would exceed an hour.
         max_concurrency: The maximum number of concurrent queries. For each of them, the service runs six
             database queries. If identical queries are in progress at the same time, only one of them is sent.
         rate_limit: Your own limit, in addition to the service's. Pass a `RateLimit`, or an async context
@@ -89,7 +89,7 @@ class HeliconeClient(Listings):
         cautions: How to react to a filter that the open-source server is known to read differently
             (`Filter.cautions`). ``"warn"`` issues a `HeliconeFilterWarning` once for each place in your code,
             ``"error"`` raises an error before anything is sent, and ``"ignore"`` does nothing. If the server
-            announces that it follows the contract, as `LocalServer` does, only conditions on columns with
+            announces that it follows the API contract, as `LocalServer` does, only conditions on columns with
             missing values cause warnings.
 
     Raises:
@@ -284,13 +284,13 @@ class HeliconeClient(Listings):
     def get_metrics_many(
         self, queries: Any, *, return_errors: bool = False, on_progress: OnProgress | None = None
     ) -> Any:
-        """Get the metrics of many queries, with up to ``max_concurrency`` of them running at a time.
+        """Get the metrics of many queries, running up to ``max_concurrency`` of them at a time.
 
         Args:
             queries: A mapping or an iterable of queries or filters.
             return_errors: Whether to return the errors of failed queries in place of their metrics. By
                 default, the first error is raised and the remaining queries are cancelled.
-            on_progress: Called after each outcome with the number of finished queries, the number of all
+            on_progress: Called after each query with the number of finished queries, the total number of
                 queries (None if the length of the input is unknown), and the number of failed queries.
 
         Returns:
@@ -298,9 +298,10 @@ class HeliconeClient(Listings):
 
         Raises:
             HeliconeError: A query failed and *return_errors* is false. An `AuthenticationError` is raised
-                even if *return_errors* is true, because all remaining queries would fail as well. The error
-                has an attribute ``answered`` with the metrics received so far, by key or, for an iterable, by
-                position. If the call is cancelled, the `asyncio.CancelledError` has this attribute as well.
+                even if *return_errors* is true, because all remaining queries would fail as well. Either
+                error has an attribute ``answered`` with the metrics received so far, by key or, for an
+                iterable, by position. If the call is cancelled, the `asyncio.CancelledError` has this
+                attribute as well.
                 If ``asyncio.timeout`` cancels the call, the ``__cause__`` of the `TimeoutError` is that
                 `asyncio.CancelledError`.
 
@@ -454,7 +455,7 @@ class HeliconeClient(Listings):
         Raises:
             FilterError: The query cannot be sent.
             TransportError: No response arrived.
-            APIError: The response contains no figures. For a server without this endpoint, the error is an
+            APIError: The response contains no metrics. For a server without this endpoint, the error is an
                 `InvalidRequest` with status 404.
 
         >>> from helicone_sessions import InvalidRequest
@@ -499,7 +500,7 @@ class HeliconeClient(Listings):
         found: tuple[Caution, ...],
         place: Place,
     ) -> tuple[Any, int]:
-        """Await a call, issue warnings for the cautions, and return the outcome."""
+        """Await a call, issue warnings for the cautions, and return the result of the call."""
         try:
             outcome = await sending
         except HeliconeError:

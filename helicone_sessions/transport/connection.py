@@ -105,7 +105,7 @@ class TimeLimit:
         return self
 
     def expire(self) -> None:
-        """Cancel the block."""
+        """Cancel the task that runs the block."""
         self._limits.running.remove(self)
         self._task.cancel()
 
@@ -257,7 +257,7 @@ class Connection:
         raise failed from cause
 
     def _note(self, headers: Mapping[str, str]) -> None:
-        """Record what the headers of a response announce."""
+        """Record the features and data gaps that the server announces in the headers of a response."""
         if protocol.follows_the_contract(headers):
             self.follows_contract = True
             self.offers_grid = offers_grid(headers)

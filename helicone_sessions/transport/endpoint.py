@@ -51,7 +51,7 @@ class Settings:
 
     @property
     def account(self) -> bytes:
-        """An identifier of the key and the service that does not reveal the key."""
+        """Identifies the key and the service without revealing the key."""
         return hashlib.blake2b(
             f"{self.base_url} {self.api_key.reveal()}".encode(), digest_size=16, key=_SALT
         ).digest()

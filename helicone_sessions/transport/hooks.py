@@ -104,8 +104,9 @@ class Hooks:
     The value that a ``begins`` method returns is passed to the matching ``ends`` method, which is always
     called, even if the task is cancelled.
 
-    An exception in a method does not end the query. The logger ``helicone_sessions`` logs its class and
-    traceback, but not its message. If a ``begins`` method fails, the calls that depend on it are skipped.
+    An exception in a method does not end the query. The client logs the class and traceback of the exception,
+    but not the message, to the logger ``helicone_sessions``. If a ``begins`` method fails, the client skips
+    the methods that would receive the token.
     Only exceptions that end a task or the program, such as ``CancelledError`` or ``SystemExit``, are raised,
     after all other hooks have been called.
 
@@ -227,8 +228,8 @@ class Observer:
     """A context manager around one query that measures its times and calls the hooks.
 
     Args:
-        hooks: The hooks. Their ``begins`` methods are called in this order, their ``ends`` methods in
-            reverse.
+        hooks: The hooks. Their ``begins`` methods are called in the given order, and their ``ends`` methods
+            in reverse order.
         query: The query.
         now: Returns the time on the client's clock, in seconds.
     """
@@ -267,11 +268,11 @@ class Observer:
         self._end(error)
 
     def has_slot(self) -> None:
-        """Record that the query has a slot, so that from now on only the rate limit delays it."""
+        """Record that the query got a slot. Any wait from now on is for the rate limit or a retry."""
         self._slot_at = self._idle_since = self._now()
 
     def waits(self, reason: WaitReason, seconds: float) -> None:
-        """Tell the hooks about a wait of a known length."""
+        """Report a wait and its expected length in seconds to the hooks."""
         for hook, token in self._begun:
             _call(hook, "waits", token, seconds, reason, self._failed)
 
@@ -319,7 +320,7 @@ def _call_all(begun: _Begun, method: str, outcome: object) -> None:
 
 
 def _call(hook: Hooks, method: str, *arguments: object) -> Any:
-    """Call a method of a hook and return its result; an exception in it never ends the query."""
+    """Call a method of a hook and return the result; an exception in the method never ends the query."""
     try:
         return getattr(hook, method)(*arguments)
     except Exception as error:  # noqa: BLE001 - any exception is a mistake in the hook

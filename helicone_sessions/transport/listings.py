@@ -98,7 +98,7 @@ class Listings:
     def _asker(
         self, condition: Filter | None, time_filter: TimeFilter | None, grouping: Grouping | None = None
     ) -> Ask:
-        """Return a function that sends the queries of one method with the cautions of *condition*."""
+        """Return a function that sends queries and warns about the cautions of the filter and time filter."""
         found = self._warnings.of(
             condition, time_filter, follows_contract=self._follows_contract(), grouping=grouping
         )
@@ -296,7 +296,7 @@ class Listings:
         The stream contains every request that was stored before the call, even if others are stored during
         it. A request that is stored during the call may be yielded after a later request of the same second.
         The client reads pages of *page_size* requests, or smaller pages if the service cannot answer in time.
-        At the end, it compares the number of requests with `count_requests`.
+        At the end, it compares the number of requests with the result of `count_requests`.
 
         Args:
             filter: Conditions on requests; None for all. Conditions on sessions raise an error.
@@ -304,8 +304,8 @@ class Listings:
             page_size: The number of requests per page, from 1 to 1,000.
 
         Yields:
-            Requests as dicts, exactly as the API returns them. Their bodies are placeholders unless
-            ``storage_location`` is ``clickhouse``.
+            Requests as dicts, exactly as the API returns them. The bodies of a request are placeholders
+            unless its ``storage_location`` is ``clickhouse``.
 
         Raises:
             FilterError: An argument is invalid or cannot be sent. Nothing was sent.
@@ -433,7 +433,7 @@ class _SessionList:
         return None if counted is None else counted.count
 
     async def whole_count(self) -> SessionCount:
-        """Return the number of sessions and their totals."""
+        """Return the number of sessions and the totals of their matching requests."""
         if self.is_empty:
             return SessionCount(0, 0.0, 0.0, 0.0, 0.0)
         counted: SessionCount = await self.ask(SESSION_COUNT, self.query)
@@ -458,7 +458,11 @@ class _SessionList:
         return rows
 
     async def _end_without_offset(self, given: int) -> list[Session]:
-        """Return no rows if all sessions have been read from a server that ignores ``offset``."""
+        """Return no rows if the first page of a server that ignores ``offset`` contained all sessions.
+
+        Raises:
+            UnexpectedResponse: The server has more sessions, or does not report their number.
+        """
         if given < DEFAULT_SESSIONS_PAGE:
             return []
         counted = await self.count()
@@ -612,7 +616,7 @@ def _time(request: Request) -> datetime:
 
 
 def _bounds(time: TimeFilter) -> tuple[Filter, Filter]:
-    """Convert a time filter to conditions, with whole seconds where that does not change the meaning.
+    """Convert a time filter to conditions, and use whole seconds where this does not change the result.
 
     Requests are stored with millisecond precision, but the server drops fractions of a second in conditions.
     """

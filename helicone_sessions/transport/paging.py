@@ -4,7 +4,7 @@ The server removes duplicate rows only after it has cut a page. A page can there
 even if more rows follow, and only an empty page marks the end of the list. The server sorts rows by time; the
 order of rows with the same time is arbitrary. A row that is added during the call, such as a new session,
 shifts other rows. For this reason, pages overlap where that is cheap. If rows may be missing, the list is
-read again until it has as many rows as the server counts.
+read again until as many rows have been found as the server counts.
 """
 
 import logging
@@ -120,8 +120,8 @@ async def every_row(
 class _Pass(Generic[Query, Row]):
     """One pass through the pages of a list. If `is_certain` is true, the pass has missed no rows.
 
-    A normal pass overlaps pages only where that is cheap. A careful pass overlaps them wherever the page
-    still has room for a new row.
+    A normal pass overlaps two pages only where that is cheap. A careful pass overlaps them whenever the
+    second page still fits a new row.
     """
 
     pages: Pages[Query, Row]
@@ -167,7 +167,7 @@ class TimeOrdered(Generic[Query, Row]):
     Args:
         pages: Reads the pages.
         between: Returns the query for the rows from one second (included) to another (excluded).
-        count: Returns the number of rows for such a query.
+        count: Returns the number of rows that match a query, or None if the server cannot count them.
         key: Returns a value that identifies a row.
         time: Returns the time of a row.
         what: The noun for the rows in messages.
@@ -183,12 +183,12 @@ class TimeOrdered(Generic[Query, Row]):
     async def rows(self, start: datetime | None, end: datetime | None) -> AsyncGenerator[list[Row], None]:
         """Yield all rows of a time range in order, page by page, each row exactly once.
 
-        A page at offset 0 contains every row before the last second of the page. Therefore the next page
-        starts with that second, and an offset is needed only if the rows of one second fill a page.
+        A page at offset 0 is complete up to the second of its last row. Therefore the next query starts at
+        that second, and an offset is needed only if the rows of one second fill a page.
 
         Args:
-            start: The first second; None for no limit.
-            end: The second after the last; None for no limit.
+            start: The first second of the range; None for no limit.
+            end: The end of the range in whole seconds, excluded; None for no limit.
 
         Raises:
             UnexpectedResponse: The server counts more rows than its pages contain.

@@ -123,14 +123,14 @@ class Pace:
 
 @attrs.define(eq=False)
 class Window:
-    """Tracks the service's rate limit and the remaining requests, as responses announce them.
+    """Tracks the rate limit and the number of remaining requests that the service announces in responses.
 
     The service counts requests in fixed windows: after each reset, the full number of requests is allowed
     again. Each response states the number of remaining requests and the seconds until the reset in its
     ``RateLimit-*`` headers. In July 2026, the open-source server allowed 1,000 requests in 300 seconds on the
     free tier (observed). Windows of up to an hour are supported.
 
-    While requests remain, they are sent immediately. Once the window is used up, they wait for the reset.
+    While the window has room, requests are sent immediately. Once it is used up, they wait for the reset.
     After a refusal, requests are sent one at a time until a response shows that there is room again.
     """
 
@@ -196,8 +196,9 @@ class Window:
     def _trial_at(self) -> float:
         """Return the time at which to try a single request after a refusal.
 
-        A single response announces the reset time only to the second, and within this second other processes
-        can use up the whole window. A binary search finds the exact reset after a few more refusals.
+        A response announces the reset only to the second. In the fraction of a second after the reset, other
+        processes can use up the whole new window. A binary search finds the exact time of the reset after a
+        few more refusals.
         """
         if self._limit is None or self._remaining >= 1:
             return -math.inf
@@ -241,7 +242,7 @@ class Window:
     def _learn(
         self, headers: Mapping[str, str], remaining: float, after: float, before: float, now: float
     ) -> None:
-        """Update the state from a response according to which the reset is between *after* and *before*."""
+        """Update the state from a response that announces a reset between *after* and *before*."""
         limit, length = _policy(headers.get("RateLimit-Limit"), headers.get("RateLimit-Policy"))
         if length and limit >= 1:
             self._length = length
@@ -287,7 +288,7 @@ class Window:
 # Cached because nearly every response repeats the headers of an earlier one.
 @lru_cache(maxsize=64)
 def _policy(limit: str | None, policy: str | None) -> tuple[float, float | None]:
-    """Return the requests per window (0 if missing) and its length in seconds (None if missing)."""
+    """Return the requests per window (0 if missing) and the window length in seconds (None if missing)."""
     length = None if policy is None else _LENGTH.search(policy)
     return _number(limit) or _number(policy) or 0.0, None if length is None else float(length[1])
 
@@ -371,7 +372,7 @@ def _shared(account: Hashable, clock: Clock, limit: RateLimit | None) -> tuple[B
 
 
 def _start_over() -> None:
-    """Reset the count of requests in progress in a forked process, which has none."""
+    """Clear the cached budgets in a forked process, which has no requests in progress."""
     _budget.cache_clear()
     _SHARING.release()
 
@@ -408,10 +409,9 @@ class Gate:
         return self._budget.window.announced
 
     def try_enter(self, until: float = math.inf) -> bool:
-        """Try to pass the gate, and return whether that was possible.
+        """Pass the gate if there is room and no other query is waiting, and return whether the query passed.
 
-        This is possible if there is room and no other query is waiting. If the gate was passed, call
-        `answered` or `left` when the attempt ends.
+        If it passed, call `answered` or `left` when the attempt ends.
 
         Args:
             until: The latest time at which the query may pass, in seconds.
@@ -431,7 +431,7 @@ class Gate:
             on_wait: Called with the length of each wait in seconds, once it is known.
 
         Returns:
-            True when the query may pass, or False as soon as it is clear that there will be no room in time.
+            True when the query may pass, or False as soon as it is clear that it cannot pass before *until*.
 
         Raises:
             ConfigurationError: The client was closed during the wait.
@@ -503,7 +503,7 @@ class Gate:
         self._admit()
 
     def _give_up(self, until: float, since: float) -> None:
-        """Stop waiting for a response: a deadline has passed, or the requests in progress are lost."""
+        """Stop waiting for a response, because a deadline has passed or the requests in progress are lost."""
         self._timer = None
         if until - since > _PATIENCE:
             with self._budget.lock:
@@ -594,7 +594,7 @@ class _Waiter:
         self._wake()
 
     def hear(self, now: float, seconds: float) -> None:
-        """Record the length of the wait in seconds, and wake the query if it is longer than before."""
+        """Record the length of the wait in seconds, and wake the query if the wait has become longer."""
         if now + seconds > self._heard_until + _NOTABLE:
             self._heard_until = now + seconds
             self._news = seconds

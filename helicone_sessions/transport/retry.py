@@ -37,9 +37,9 @@ _PASSING_STATUSES: Final = (408, 425)
 
 
 def is_transient(error: HeliconeError) -> bool:
-    """Whether a retry may succeed.
+    """Whether a retry may succeed after this error.
 
-    Retries are safe because the POST requests only read.
+    Retries are safe because the POST requests change nothing.
     """
     if isinstance(error, QueryFailed) or (isinstance(error, ServerError) and error.is_lasting):
         return bool(_PASSING.search(_QUOTED.sub("", error.message)))
@@ -55,7 +55,7 @@ def is_transient(error: HeliconeError) -> bool:
 
 
 def takes_too_long(error: HeliconeError) -> bool:
-    """Whether the query may succeed if it requests fewer rows.
+    """Whether a retry that requests fewer rows may succeed after this error.
 
     >>> takes_too_long(ServerError("a gateway's timeout", status=504))
     True
@@ -79,7 +79,7 @@ class RetryPolicy:
         max_retries: The maximum number of retries per query.
         deadline: The time limit of a query with all its attempts and waits, in seconds, or None.
         first_wait: The maximum wait before the first retry, in seconds. It doubles with each retry.
-        longest_wait: The limit up to which the maximum wait doubles, in seconds.
+        longest_wait: The upper bound of the maximum wait, in seconds.
         longest_asked: The longest wait, in seconds, that the service may request. If it requests a longer
             one, the query fails.
         patience: The time in seconds after which a query fails if the rate limit has refused all its
@@ -123,7 +123,7 @@ class RetryPolicy:
         return elapsed < self.patience and (error.retry_after or 0.0) <= self.longest_asked
 
     def time_limit(self, timeout: float, left: float) -> tuple[float, str, float]:
-        """Return the timeout of an attempt in seconds, and the name and length of the limit that sets it.
+        """Return the timeout of an attempt in seconds, and the name and length of the limit that applies.
 
         Args:
             timeout: The time limit of one attempt, in seconds.

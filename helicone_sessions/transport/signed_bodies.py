@@ -129,7 +129,7 @@ class SignedBodies:
         raise BodyUnavailable("too many redirects")
 
     async def _get(self, url: URL) -> bytearray | str:
-        """Return the body, or the target of a redirect."""
+        """Request a URL, and return the body or, for a redirect, the target."""
         assert self._session is not None
         async with self._session.get(
             url, allow_redirects=False, proxy=self._proxy if url.host != self._host else None

@@ -85,7 +85,7 @@ class FilterWarnings:
         Args:
             condition: The filter of the query.
             time_filter: The time filter of the query.
-            grouping: The endpoint, if the query lists or counts sessions.
+            grouping: Whether the query lists or counts sessions; None for any other query.
             follows_contract: Whether the server has announced that it reads filters as the contract does.
 
         Raises:
@@ -121,12 +121,12 @@ class FilterWarnings:
         return found + time_cautions(time.start, time.end)
 
     def warn(self, message: str, place: Place) -> None:
-        """Issue a warning about an answer."""
+        """Issue a warning about a result."""
         if self._mode != "ignore":
             _warn(message, place)
 
     def say(self, found: tuple[Caution, ...], place: Place) -> None:
-        """Issue a warning for each caution, once per place."""
+        """Issue a warning for each caution, but only once per line of the caller's code."""
         for caution in found:
             what = (place, caution.effect, caution.column)
             if what not in self._said:

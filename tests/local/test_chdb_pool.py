@@ -11,7 +11,6 @@ from helicone_sessions.local.drivers import DriverError, Limits
 from helicone_sessions.local.drivers.chdb import SPARE, Pool, Run
 
 PATIENCE = 20.0
-SHORT = Limits(seconds=0.001)
 LONG = Limits(seconds=1000.0)
 UNLIMITED = Limits(seconds=None)
 
@@ -74,7 +73,19 @@ def gate() -> Iterator[threading.Event]:
 
 
 def _stick(pool: Pool, gate: threading.Event) -> Run:
-    return pool.submit(lambda _: gate.wait(PATIENCE), SHORT)
+    """Start work that ignores its limit, and let the limit pass."""
+    has_started = threading.Event()
+
+    def work(_: Any) -> None:
+        has_started.set()
+        gate.wait(PATIENCE)
+
+    run = pool.submit(work, LONG)
+    assert has_started.wait(PATIENCE)
+    run.deadline = 0.0
+    # Ending any work makes the pool look at all of it.
+    pool.end(Run(work, LONG))
+    return run
 
 
 def test_connections_are_kept_by_their_limits(pool: FakePool) -> None:
@@ -218,6 +229,7 @@ class BalkingPool(FakePool):
 
     def __init__(self, threads: int) -> None:
         self.spares = 0
+        self.is_renewed = threading.Event()
         super().__init__(threads)
 
     def _connect(self, name: str, limits: Limits | None) -> FakeConnection:
@@ -226,7 +238,10 @@ class BalkingPool(FakePool):
         self.spares += 1
         if self.spares == 2:
             raise RuntimeError("no more connections")
-        return Balking() if self.spares < 4 else FakeConnection()
+        if self.spares < 4:
+            return Balking()
+        self.is_renewed.set()
+        return FakeConnection()
 
 
 def test_statements_that_cannot_be_ended(gate: threading.Event, caplog: pytest.LogCaptureFixture) -> None:
@@ -234,8 +249,7 @@ def test_statements_that_cannot_be_ended(gate: threading.Event, caplog: pytest.L
     pool = BalkingPool(1)
     stuck = _stick(pool, gate)
     assert isinstance(stuck.future.exception(PATIENCE), DriverError)
-    while pool.spares < 4:
-        pass
+    assert pool.is_renewed.wait(PATIENCE)
     gate.set()
     pool.close()
     pool.closed.result(PATIENCE)
