@@ -37,8 +37,8 @@ class CallSite:
 
     Args:
         code: The code of the frame.
-        source: The source of its module.
-        path: The nodes from the module to this one.
+        source: The source of the frame's module.
+        path: The nodes from the module down to the node that the frame is executing.
     """
 
     code: CodeType
@@ -90,7 +90,7 @@ def is_same(one: ast.AST, other: ast.AST) -> bool:
 
 
 def _path(node: ast.AST, place: Place) -> list[Any]:
-    """The nodes from *node* to the innermost one at *place*, or an empty list if there is none."""
+    """The nodes from *node* to the innermost one at *place*, or an empty list if no node is there."""
     own = _place(node)
     if own and own[1] < place[0]:
         return []
@@ -162,7 +162,7 @@ class Known:
         self._scopes = (variables, frame.f_globals)
 
     def value(self, node: ast.AST) -> Any:
-        """The value of *node*, if it can be looked up."""
+        """The value of *node*, or `UNKNOWN` if it cannot be looked up."""
         match node:
             case ast.Name(id=name):
                 scopes = (scope for scope in self._scopes if dict.__contains__(scope, name))
@@ -175,7 +175,7 @@ class Known:
         return UNKNOWN
 
     def kind(self, node: ast.AST) -> type | None:
-        """The class of the value of *node*, if it is known."""
+        """The class of the value of *node*, or None if the class is unknown."""
         match node:
             case ast.Constant(value=value):
                 return type(value)
@@ -283,7 +283,7 @@ def _is_given(tree: ast.AST, known: Known) -> str:
 
 
 def _with_names(wrote: str, tree: Any, known: Known) -> str:
-    """*wrote*, with column names instead of columns as keys."""
+    """The source *wrote*, with column names instead of columns as keys."""
     source, text, end = wrote.encode(), b"", 0
     for key in _keys(tree, known):
         column = known.value(key)

@@ -69,7 +69,7 @@ class TimeFilter:
 
     @classmethod
     def last(cls, *, days: float = 0, hours: float = 0, minutes: float = 0) -> Self:
-        """The period of this length ending now. Days, hours and minutes are added.
+        """The time range of the given length that ends now. Days, hours and minutes are added together.
 
         Args:
             days: Days of 24 hours.
@@ -126,13 +126,13 @@ class TimeFilter:
     ) -> "list[TimeFilter]":
         """Split the time range into parts of equal length. The last part can be shorter.
 
-        Each request in the range falls into exactly one part. The contract excludes both ends, so every part
-        except the first starts one millisecond before its border, in order to include the requests made
-        exactly at the border. (The open-source server drops fractions of a second, so such a part also
-        includes the requests made in the second before its border.)
+        Each request in the range falls into exactly one part. The contract excludes both ends of a part, so
+        every part except the first starts one millisecond before its border with the previous part, in order
+        to include the requests made exactly at the border. (The open-source server drops fractions of a second,
+        so such a part also includes the requests made in the second before its border.)
 
         Args:
-            days: The length of a part. Days, hours and minutes are added.
+            days: The length of a part. Days, hours and minutes are added together.
             hours: Hours.
             minutes: Minutes.
             time_zone: A time zone, for example ``"Europe/Berlin"``. Parts then run from midnight to midnight
@@ -442,7 +442,7 @@ class SessionsQuery:
         name: The exact name of the session.
         offset: The number of sessions to skip. Servers before 2025-09-22 ignore it (server source).
         limit: The number of sessions in a page, at most 1,000. None and 0 mean 50.
-        timezone_difference: Minutes that the service adds to the times of its response; the client sends 0.
+        timezone_difference: Minutes that the service adds to the times in its response; the client sends 0.
 
     Raises:
         FilterTypeError: An argument has the wrong type.
@@ -493,7 +493,7 @@ class RequestsQuery:
         filter: Conditions on requests; None for all requests.
         offset: The number of stored rows to skip.
         limit: The number of stored rows in a page, at most 1,000.
-        sort: The sort direction by ``created_at``; None leaves it to the server.
+        sort: The sort direction by ``created_at``; None uses the server's default.
         is_scored: True selects requests with scores, False requests without scores, and None all requests.
 
     Raises:

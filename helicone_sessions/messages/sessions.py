@@ -26,7 +26,8 @@ class Session(AsDict):
         total_requests: The number of requests.
         prompt_tokens: The number of tokens sent.
         completion_tokens: The number of tokens received.
-        total_tokens: The number of tokens sent and received; 0 if the service does not know one of the two.
+        total_tokens: The number of tokens sent and received; 0 if the service does not know one of the two
+            numbers.
         avg_latency: The average latency of a request in milliseconds; 0 if no request has a latency.
         user_ids: The users of the requests; empty if the server is too old to list them.
 
@@ -239,6 +240,9 @@ class SessionName(AsDict):
     session_count: int
 
     def to_dict(self) -> dict[str, Any]:
-        """The name as strings and numbers, for ``json.dumps``. Times are in ISO 8601 format."""
+        """The name and its statistics as strings and numbers, for ``json.dumps``.
+
+        Times are in ISO 8601 format.
+        """
         # attrs has no type for "an instance of any attrs class".
         return attrs.asdict(self, value_serializer=lambda _value, _field, part: _plain(part))
