@@ -238,7 +238,7 @@ def _unfit(kind: type[E], column: ColumnFacts, key: str | None, wanted: str, val
 
 
 def cut(text: str, most: int = 100) -> str:
-    """The text for a message, cut if it is long."""
+    """The text for a message, shortened if it is long."""
     return text if len(text) <= most else text[: most - 1] + "…"
 
 

@@ -1,7 +1,7 @@
 """Suggest a correction for a rejected expression, based on the caller's source.
 
-Python records the source position of each instruction (PEP 657), and the expression is the syntax node at
-that position. A suggestion must not hide the original error, so this module never raises an error and never
+Python records the source position of each instruction (PEP 657). The rejected expression is the syntax node
+at the position of the caller's current instruction. A suggestion must not hide the original error, so this module never raises an error and never
 runs the caller's code. If the source is ambiguous, there is no suggestion.
 """
 
@@ -152,7 +152,7 @@ def can(kind: type | None, method: str) -> bool:
 
 
 class Known:
-    """Looks up the names of a frame without running any code, and so without isinstance()."""
+    """Looks up the values of a frame's names without running any code, and so without isinstance()."""
 
     def __init__(self, frame: FrameType) -> None:
         variables = frame.f_locals

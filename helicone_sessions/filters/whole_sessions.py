@@ -1,4 +1,4 @@
-"""Conditions on whole sessions: the endpoints that support them, and the order that the server requires.
+"""Conditions on whole sessions: the endpoints that support them, and their required order in a filter.
 
 These facts were observed on the open-source server of July 2026, unless the column table states otherwise.
 """

@@ -115,7 +115,7 @@ def session_names_from(data: Any, path: str = "$") -> list[SessionName]:
 
 
 def requests_from(data: Any, path: str = "$") -> list[Request]:
-    """The requests of a page, unchanged. Each must have an id and a time.
+    """The requests of a page, unchanged. Each request must have an id and a time.
 
     Raises:
         Mismatch: The data breaks the contract.

@@ -195,7 +195,7 @@ class GridQuery:
 
 @attrs.frozen
 class CellFigures:
-    """The exact figures of one cell.
+    """The metrics, totals and quantiles of one cell.
 
     Args:
         metrics: The metrics that a query for this cell alone would return.
@@ -214,7 +214,7 @@ class CellFigures:
 
     @classmethod
     def empty(cls) -> "CellFigures":
-        """The figures of a cell without sessions."""
+        """The metrics, totals and quantiles of a cell without sessions."""
         return cls(SessionMetrics.empty(), 0, 0, 0.0)
 
 
@@ -231,7 +231,7 @@ class GridFigures:
     cells: Mapping[Position, CellFigures]
 
     def cell(self, segment: int | None, period: int | None) -> CellFigures:
-        """The figures of a cell; a missing cell has no sessions."""
+        """The metrics, totals and quantiles of a cell. A cell that is not in `cells` has no sessions."""
         return self.cells.get((segment, period)) or CellFigures.empty()
 
 
@@ -346,7 +346,7 @@ def _check_type(value: object, kind: Any, expected: str, path: str) -> None:
 
 
 def grid_figures_from_wire(data: Any, path: str = "$.data") -> GridFigures:
-    """The figures in the ``data`` of a response.
+    """The `GridFigures` in the ``data`` of a response.
 
     Args:
         data: The decoded JSON value.

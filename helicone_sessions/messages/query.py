@@ -128,8 +128,8 @@ class TimeFilter:
 
         Each request in the range falls into exactly one part. The contract excludes both ends of a part, so
         every part except the first starts one millisecond before its border with the previous part, in order
-        to include the requests made exactly at the border. (The open-source server drops fractions of a second,
-        so such a part also includes the requests made in the second before its border.)
+        to include the requests made exactly at the border. (The open-source server drops fractions of a
+        second, so such a part also includes the requests made in the second before its border.)
 
         Args:
             days: The length of a part. Days, hours and minutes are added together.
@@ -137,7 +137,7 @@ class TimeFilter:
             minutes: Minutes.
             time_zone: A time zone, for example ``"Europe/Berlin"``. Parts then run from midnight to midnight
                 in this zone. A day on which clocks change has 23 or 25 hours, and the first part may be
-                shorter. If the length is a number of whole days, the default is the time zone of the time
+                shorter. If the length is a whole number of days, the default is the time zone of the time
                 filter. Without a time zone, a day is 24 hours, counted from the start.
 
         Raises:
@@ -363,7 +363,7 @@ class SessionMetricsQuery:
         p_size: The cut of the *histograms*: only sessions at or below this quantile are drawn. The service
             uses p75 by default. The cut does not select a percentile to return, and it does not affect the
             averages.
-        use_interquartile: Whether to cut the histograms at both ends, at the quantiles 1-p and p.
+        use_interquartile: Whether to cut the histograms at both ends, for example at p5 and p95.
         timezone_difference: The difference from UTC in minutes, positive west of UTC as in the API. It can
             also be a timedelta, or a tzinfo, whose current offset is used.
 

@@ -98,7 +98,7 @@ def _plain(value: Any) -> Any:
 
 @attrs.frozen(repr=False)
 class Sessions(Tabular, Sequence[Session]):
-    """A sequence of `Session`, sorted as the query requests.
+    """A sequence of `Session`, in the requested order.
 
     Args:
         sessions: The sessions.
@@ -202,7 +202,8 @@ class SessionCount(AsDict):
         total_cost: The cost of all matching requests in dollars. Other requests of the sessions are not
             included.
         avg_cost: The average cost of a session in dollars.
-        avg_latency: The average total latency of the requests in a session, in milliseconds.
+        avg_latency: The total latency of the requests in a session, averaged over the sessions, in
+            milliseconds.
         avg_requests: The average number of requests in a session.
 
     >>> SessionCount(4, total_cost=2.0, avg_cost=0.5, avg_latency=900.0, avg_requests=3.0).avg_cost
