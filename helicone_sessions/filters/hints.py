@@ -1,8 +1,9 @@
 """Suggest a correction for a rejected expression, based on the caller's source.
 
 Python records the source position of each instruction (PEP 657). The rejected expression is the syntax node
-at the position of the caller's current instruction. A suggestion must not hide the original error, so this module never raises an error and never
-runs the caller's code. If the source is ambiguous, there is no suggestion.
+at the position of the caller's current instruction. A suggestion must not hide the original error, so this
+module never raises an error and never runs the caller's code. If the source is ambiguous, there is no
+suggestion.
 """
 
 import ast

@@ -146,11 +146,11 @@ class Histogram(AsDict, Sequence[HistogramRow]):
         return sum(row.value for row in self.rows)
 
     def quantile(self, q: float) -> float | None:
-        """The exact value of the largest session at or below quantile *q*; *q* must be the quantile of the cut.
+        """The exact value of the largest session at or below quantile *q*.
 
-        The histogram ends at its cut, so the end of its last bar is exact. Inside the histogram, one bar can
-        hold most of the sessions, so for another quantile you need a query with another ``p_size``.
-        `quantile_bounds` gives the ends of the bar that contains a quantile.
+        *q* must be the quantile of the cut. The histogram ends at its cut, so the end of its last bar is
+        exact. Inside the histogram, one bar can hold most of the sessions, so for another quantile you need a
+        query with another ``p_size``. `quantile_bounds` gives the ends of the bar that contains a quantile.
 
         Args:
             q: The quantile of the cut, for example 0.95 for "p95". With ``use_interquartile``, *q* can also
