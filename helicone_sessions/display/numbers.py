@@ -81,7 +81,9 @@ def amount(value: float | None, unit: str) -> str:
 
 
 def means(answers: Iterable[Sequence[Panel]]) -> list[list[str]]:
-    """The means of several answers as rows of text. All values in a column have the same number of decimals.
+    """The means of several sets of histograms, as rows of text.
+
+    All values in a column have the same number of decimals.
 
     >>> panels = [Panel("Requests", "requests", [], 3.0), Panel("Dollars", "dollars", [], None)]
     >>> means([panels])

@@ -1,6 +1,7 @@
-"""Cautions: conditions that the open-source server reads differently, or that match missing values.
+"""Cautions: warnings about conditions that can give unexpected results.
 
-The facts are in the column table in schema.py. This module compares filters with them.
+The open-source server reads such a condition differently from the contract, or the condition matches missing
+values. The facts are in the column table in schema.py, and this module compares filters with those facts.
 """
 
 import math
@@ -71,18 +72,21 @@ _NO_SEARCH: Final = "you cannot search for this word there"
 
 @attrs.frozen
 class Caution:
-    """A part of a filter that the open-source server reads differently, or that matches missing values.
+    """A warning about a part of a filter that can give an unexpected result.
+
+    The open-source server reads that part differently from the contract, or the part matches missing values.
 
     Args:
         condition: The condition, as Python source.
         column: The API name of the column, or "" if the caution is about several columns.
-        effect: The effect of the condition on that server: ``"ignored"`` (it becomes true), ``"fails"`` (the
-            query fails), ``"widened"`` (an "or" matches everything), ``"overflow"`` (the constant becomes
-            another number), ``"sentinel"`` (a word is read as a missing or empty value), ``"twisted"`` (it
-            gets another meaning), ``"inexact"`` (the constant is rounded), ``"version"`` (the effect depends
-            on the version of ClickHouse), ``"age"`` (it does not match older requests), ``"size"`` (the
-            statement becomes too long), ``"missing"`` (it also matches requests without a value) or
-            ``"uncopied"`` (no request has a value, because a sync did not copy it).
+        effect: The effect on the open-source server: ``"ignored"`` (the condition becomes true),
+            ``"fails"`` (the query fails), ``"widened"`` (an "or" matches everything), ``"overflow"`` (the
+            constant becomes another number), ``"sentinel"`` (a word is read as a missing or empty value),
+            ``"twisted"`` (the condition gets another meaning), ``"inexact"`` (the constant is rounded),
+            ``"version"`` (the effect depends on the version of ClickHouse), ``"age"`` (the condition does not
+            match older requests), ``"size"`` (the SQL statement becomes too long), ``"missing"`` (the
+            condition also matches requests without a value) or ``"uncopied"`` (no request has a value,
+            because a sync did not copy the column).
         reason: The reason for the effect.
         remedy: How to avoid the effect.
 
@@ -195,7 +199,7 @@ def _of_missing_in_leaf(leaf: Leaf) -> dict[Caution, None]:
 
 
 def _exclude_missing(node: Node) -> set[str]:
-    """The columns for which another condition in an "and" excludes missing values."""
+    """If the node is an "and", the columns whose missing values one of its conditions excludes."""
     if not isinstance(node, And):
         return set()
     leaves = (child for child in node.children if isinstance(child, Leaf))
@@ -203,7 +207,7 @@ def _exclude_missing(node: Node) -> set[str]:
 
 
 def _matches_missing(leaf: Leaf) -> bool:
-    """Whether a condition matches the placeholder for a missing value without naming it."""
+    """Whether a condition matches the placeholder for a missing value, but does not name that placeholder."""
     column, value = leaf.column, leaf.value
     if column.missing_as is None:
         return False
@@ -262,7 +266,7 @@ def _of_leaf(leaf: Leaf) -> Iterator[Caution]:
 
 
 def _sent(leaf: Leaf) -> tuple[str, Any]:
-    """The operator and the constant as they are sent."""
+    """The operator and the constant of a condition, as the API receives them."""
     condition = encode_leaf(leaf)[leaf.column.table][leaf.column.name]
     ((operator, value),) = (condition if leaf.key is None else condition[leaf.key]).items()
     return operator, value
@@ -335,7 +339,7 @@ def _of_number(leaf: Leaf, value: float) -> Iterator[Caution]:
 
 
 def _bound(leaf: Leaf, value: float, scale: int) -> int | None:
-    """The whole number that is equivalent to the constant in a comparison with whole numbers, or None."""
+    """The whole number that can replace the constant in a comparison with whole numbers, if there is one."""
     exact = Decimal(repr(value)) * scale
     if leaf.operator in ("gt", "lte"):
         return math.floor(exact)
@@ -356,7 +360,7 @@ def _of_time(leaf: Leaf, operator: str) -> Iterator[Caution]:
 
 
 def _beyond_time(moment: datetime) -> tuple[str, str]:
-    """The reason and the remedy for a time outside the range of DateTime."""
+    """The reason and the remedy for a time outside the range of ClickHouse's DateTime."""
     end = f"{SERVER_END_OF_TIME:%Y-%m-%dT%H:%M:%SZ}"
     reason = (
         f"ClickHouse 26.9 reads {moment.isoformat()} as the end of its calendar; older versions wrap around"
@@ -365,7 +369,7 @@ def _beyond_time(moment: datetime) -> tuple[str, str]:
 
 
 def _of_word(leaf: Leaf, operator: str, word: str) -> Iterator[Caution]:
-    """The cautions for a word that the server inserts into the statement unchanged."""
+    """The cautions for a word that the server inserts into the SQL statement unchanged."""
     column = leaf.column
     is_read = word in column.sentinels
     if operator in column.server_twists:
@@ -478,7 +482,7 @@ ALWAYS_FIT: Final = 1_000
 
 
 def statement_bytes(conditions: Iterable[tuple[ColumnFacts, Operator]]) -> int:
-    """The length of the statement in bytes, accurate to a few bytes per condition.
+    """The length of the SQL statement for *conditions* in bytes, accurate to a few bytes per condition.
 
     >>> from helicone_sessions import F
     >>> statement_bytes([(F.properties["env"].facts, "equals")] * 3000)

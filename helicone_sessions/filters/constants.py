@@ -21,8 +21,8 @@ from helicone_sessions.masking import masked_repr
 def zone_of(time_zone: str | tzinfo) -> tzinfo:
     """The time zone for a name or for a tzinfo.
 
-    A pytz zone is replaced by the `ZoneInfo` with the same name. If a pytz zone is attached without pytz's
-    own functions, the datetime has the zone's 19th-century offset.
+    A pytz zone is replaced by the `ZoneInfo` with the same name. Attaching a pytz zone directly, without
+    pytz's own functions, gives a datetime the zone's 19th-century offset.
 
     Raises:
         FilterTypeError: The zone is neither a name nor a tzinfo.
@@ -83,7 +83,7 @@ _LARGEST_WHOLE: Final = 2**53
 
 
 class _Missing(str):
-    """A string that the open-source server reads as a missing value. It is equal to the plain string."""
+    """A string that the open-source server reads as a missing value. It equals the plain string "null"."""
 
     __slots__ = ()
 
@@ -238,7 +238,7 @@ def _unfit(kind: type[E], column: ColumnFacts, key: str | None, wanted: str, val
 
 
 def cut(text: str, most: int = 100) -> str:
-    """The text for a message, cut if it is long."""
+    """The text for a message, shortened if it is long."""
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
@@ -280,7 +280,7 @@ def unescape_like(pattern: str) -> str | None:
 
 
 def like_inside(pattern: str) -> str | None:
-    r"""The text that *pattern* searches for anywhere in a value, or None for any other pattern.
+    r"""The text in a pattern like ``%text%`` without other wildcards; None for any other pattern.
 
     >>> like_inside("%gpt%"), like_inside("gpt%"), like_inside("%g_t%"), like_inside(r"%50\%")
     ('gpt', None, None, None)
@@ -311,7 +311,7 @@ def pattern_for_contains(text: str) -> str | None:
 
 
 def sent_for_contains(pattern: str) -> str | None:
-    r"""The text for which `pattern_for_contains` returns *pattern*, or None if there is none.
+    r"""The text for which `pattern_for_contains` returns *pattern*, or None if there is no such text.
 
     >>> sent_for_contains(r"%50\%%"), sent_for_contains("%gpt%")
     ('50%', None)

@@ -49,8 +49,8 @@ class Operand:
     """A part of a filter expression: a filter, a column, or an unfinished comparison.
 
     At run time, every operand has every operator, and the `precedence` module decides which expressions are
-    valid. The subclasses declare only the operators that a type checker should accept, so that it rejects the
-    same expressions.
+    valid. The subclasses declare only the operators that a type checker should accept, so that it rejects
+    invalid expressions too.
     """
 
     __slots__ = ()
@@ -158,7 +158,7 @@ def is_constant(value: object) -> bool:
 
 
 def misuse(problem: str, remedy: str) -> FilterTypeError:
-    """The error for an expression that Python does not evaluate as intended, with a suggestion."""
+    """The error for an expression that Python does not evaluate as intended, with a suggested correction."""
     return FilterTypeError(problem=problem, remedy=remedy + suggestion())
 
 
@@ -330,10 +330,10 @@ class Filter(Condition):
         return html.filter_tree(self.explain(), cautions, wire)
 
     def cautions(self) -> tuple[Caution, ...]:
-        """The parts of the filter that the open-source server is known to read differently from the contract.
+        """The cautions for the filter. Most concern parts that the open-source server is known to misread.
 
         Each caution has a ``condition``, an ``effect``, a ``reason`` and a ``remedy``. The facts come from
-        that server's code of July 2026; the hosted service was not checked.
+        the open-source server's code of July 2026; the hosted service was not checked.
 
         Raises:
             FilterValueError: The filter cannot be sent.
@@ -413,7 +413,7 @@ def as_filter(value: object) -> Filter:
     """Convert *value*, a filter or a boolean column, to a filter.
 
     Raises:
-        FilterTypeError: *value* is something else.
+        FilterTypeError: *value* is neither a filter nor a boolean column.
     """
     if isinstance(value, Filter):
         return value
@@ -443,10 +443,10 @@ NONE: Final = Filter._of(NOTHING)
 
 
 def all_of(*filters: Condition | None) -> Filter:
-    """A filter that matches if all *filters* match. None is skipped.
+    """A filter that matches if all *filters* match. Arguments that are None are skipped.
 
-    Without filters, the result is ``ALL``. The time grows linearly with the number of filters, so thousands
-    are fine.
+    Without filters, the result is ``ALL``. Building the result takes linear time, so thousands of filters are
+    fine.
 
     Args:
         filters: Filters and boolean columns, as separate arguments.
@@ -463,9 +463,9 @@ def all_of(*filters: Condition | None) -> Filter:
 
 
 def any_of(*filters: Condition | None) -> Filter:
-    """A filter that matches if at least one of *filters* matches. None is skipped.
+    """A filter that matches if at least one of *filters* matches. Arguments that are None are skipped.
 
-    Without filters, the result is ``NONE``, never everything.
+    Without filters, the result is ``NONE``, which matches nothing.
 
     Args:
         filters: Filters and boolean columns, as separate arguments.

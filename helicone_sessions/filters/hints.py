@@ -1,8 +1,9 @@
 """Suggest a correction for a rejected expression, based on the caller's source.
 
-Python records the source position of each instruction (PEP 657), and the expression is the syntax node at
-that position. A suggestion must not hide the original error, so this module never raises an error and never
-runs the caller's code. If the source is ambiguous, there is no suggestion.
+Python records the source position of each instruction (PEP 657). The rejected expression is the syntax node
+at the position of the caller's current instruction. A suggestion must not hide the original error, so this
+module never raises an error and never runs the caller's code. If the source is ambiguous, there is no
+suggestion.
 """
 
 import ast
@@ -37,8 +38,8 @@ class CallSite:
 
     Args:
         code: The code of the frame.
-        source: The source of its module.
-        path: The nodes from the module to this one.
+        source: The source of the frame's module.
+        path: The nodes from the module down to the node that the frame is executing.
     """
 
     code: CodeType
@@ -90,7 +91,7 @@ def is_same(one: ast.AST, other: ast.AST) -> bool:
 
 
 def _path(node: ast.AST, place: Place) -> list[Any]:
-    """The nodes from *node* to the innermost one at *place*, or an empty list if there is none."""
+    """The nodes from *node* to the innermost one at *place*, or an empty list if no node is there."""
     own = _place(node)
     if own and own[1] < place[0]:
         return []
@@ -152,7 +153,7 @@ def can(kind: type | None, method: str) -> bool:
 
 
 class Known:
-    """Looks up the names of a frame without running any code, and so without isinstance()."""
+    """Looks up the values of a frame's names without running any code, and so without isinstance()."""
 
     def __init__(self, frame: FrameType) -> None:
         variables = frame.f_locals
@@ -162,7 +163,7 @@ class Known:
         self._scopes = (variables, frame.f_globals)
 
     def value(self, node: ast.AST) -> Any:
-        """The value of *node*, if it can be looked up."""
+        """The value of *node*, or `UNKNOWN` if it cannot be looked up."""
         match node:
             case ast.Name(id=name):
                 scopes = (scope for scope in self._scopes if dict.__contains__(scope, name))
@@ -175,7 +176,7 @@ class Known:
         return UNKNOWN
 
     def kind(self, node: ast.AST) -> type | None:
-        """The class of the value of *node*, if it is known."""
+        """The class of the value of *node*, or None if the class is unknown."""
         match node:
             case ast.Constant(value=value):
                 return type(value)
@@ -283,7 +284,7 @@ def _is_given(tree: ast.AST, known: Known) -> str:
 
 
 def _with_names(wrote: str, tree: Any, known: Known) -> str:
-    """*wrote*, with column names instead of columns as keys."""
+    """The source *wrote*, with column names instead of columns as keys."""
     source, text, end = wrote.encode(), b"", 0
     for key in _keys(tree, known):
         column = known.value(key)

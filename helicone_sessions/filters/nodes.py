@@ -173,7 +173,10 @@ def _flatten(parts: Iterable[Node], kind: type[Branch]) -> Iterable[Node]:
 
 
 def join(kind: type[Branch], nodes: Iterable[Node]) -> Node:
-    """Join *nodes*, leaving out the neutral constant. Without nodes, the result is that constant."""
+    """Join *nodes*, but leave out the neutral constant: `EVERYTHING` for "and", `NOTHING` for "or".
+
+    If no other node remains, the result is that constant.
+    """
     neutral = EVERYTHING if kind is And else NOTHING
     parts = [node for node in nodes if node is not neutral]
     if len(parts) > 1:
@@ -244,7 +247,7 @@ def from_program(steps: Iterable[Any]) -> Node:
 
 
 def plain_conditions(root: Node) -> tuple[Leaf, ...]:
-    """The distinct conditions of a branch that joins only single conditions; otherwise an empty tuple."""
+    """The distinct conditions of a branch that joins only single conditions; () for any other node."""
     if not isinstance(root, Branch):
         return ()
     children: tuple[Any, ...] = root.parts
@@ -354,7 +357,7 @@ def _is_empty_word(leaf: Leaf) -> bool:
 
 
 def _inverse_pattern(leaf: Leaf) -> Leaf | None:
-    """The inverse of a pattern as a condition without wildcards, or None if there is none."""
+    """The inverse of a pattern as a condition without wildcards, or None if there is no such condition."""
     if leaf.operator == "ilike" and (inside := like_inside(str(leaf.value))):
         return Leaf(leaf.column, "not-contains", inside, leaf.key)
     if leaf.operator == "like":

@@ -1,7 +1,7 @@
 """Parse filter text: ``cost > 0.1 and model contains "gpt"`` becomes a `Filter`.
 
 A comparison binds tightest, then ``not``, then ``and``, then ``or``. The parser reads the text once, from
-left to right. Unfinished groups are kept on a list, so nesting never reaches the recursion limit. The columns
+left to right. Unfinished groups are kept in a list, so nesting never reaches the recursion limit. The columns
 of ``F`` create the conditions, so filter text follows the same rules as Python expressions.
 """
 
@@ -255,7 +255,7 @@ class _Parser:
         return self.last
 
     def take(self, *words: str) -> Token | None:
-        """Step over the next token if it is one of *words*."""
+        """Step over the next token and return it, if it is one of *words*."""
         return self.advance() if (self.token.word or self.token.text) in words else None
 
     # Errors
@@ -326,7 +326,7 @@ class _Parser:
         first: Token,
         last: Token | None = None,
     ) -> Any:
-        """Call a *method* of the language. If it fails, the error marks the text from *first* to *last*."""
+        """Call *method*. If it rejects *values*, the error marks the text from *first* to *last*."""
         try:
             return method(*values)
         except FilterError as error:

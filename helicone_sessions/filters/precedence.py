@@ -1,4 +1,4 @@
-"""Read comparisons without parentheses with the precedence that their author intended.
+"""Give comparisons without parentheses the precedence that the author of the expression intended.
 
 In Python ``&`` and ``|`` bind tighter than comparisons, so ``F.cost > 0.1 & P`` is evaluated as
 ``F.cost > (0.1 & P)``. The first and the last operand of ``&`` and ``|`` can therefore still lack a

@@ -79,9 +79,9 @@ def _leaf_source(leaf: Leaf, *, is_inside: bool) -> str:
 
 
 def can_be_written(leaf: Leaf) -> bool:
-    """Whether the language accepts the condition.
+    """Whether the filter language accepts the condition.
 
-    Other clients can send constants that it rejects, such as a negative cost or empty text.
+    Other clients can send constants that the language rejects, such as a negative cost or empty text.
     """
     if leaf.value is MISSING and not leaf.column.nullable:
         return False

@@ -47,7 +47,7 @@ SERVER_BODY_DAYS: Final = 90
 
 
 class Kind(StrEnum):
-    """The type of a column's values, which decides its operators."""
+    """The type of a column's values, which determines the column's operators."""
 
     TEXT = "text"
     NUMBER = "number"
@@ -85,13 +85,13 @@ OPERATORS: Final[dict[Kind, tuple[Operator, ...]]] = {
 
 @attrs.frozen(eq=False)
 class ColumnFacts:
-    """One column in the contract.
+    """The facts about one column in the contract.
 
     Args:
         name: The name of the column in the API.
         about: A short description.
         table: The table that contains the column, as named in a leaf.
-        kind: The type of its values.
+        kind: The type of the column's values.
         unit: The unit of a number, for display.
         whole: Whether the numbers are whole.
         negative: Whether the numbers can be below zero.
@@ -102,15 +102,15 @@ class ColumnFacts:
             None for other columns.
         often_missing: Whether some requests in the service have no value.
         missing_remedy: How to exclude requests without a value.
-        uncopied: How to get the values if a sync does not copy them; empty if it does.
+        uncopied: How to get the values if a sync does not copy them; empty if a sync copies them.
         sentinels: Words that ``equals`` reads as a missing or empty value.
         on_server: How the open-source server treats a condition on the column.
         server_refuses: Operators that fail on that server, although it supports the column.
         server_twists: Operators whose meaning on that server differs from the contract.
         server_expires: Whether that server deletes the values of older requests.
         server_scale: The factor by which that server multiplies a constant before it drops the fraction.
-        server_note: Other facts about that server.
-        server_remedy: How to avoid the difference.
+        server_note: Other facts about the column on that server.
+        server_remedy: How to avoid the difference from the contract.
         operators: The operators that the contract allows.
     """
 

@@ -148,7 +148,7 @@ class Token:
 
     @property
     def is_end(self) -> bool:
-        """Whether the text ends here."""
+        """Whether the token marks the end of the text."""
         return self.sort == "end"
 
     @property
@@ -210,11 +210,13 @@ _JSON: Final = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def scan(text: str, interpolations: Iterable[Token] = ()) -> Iterator[Token]:
-    """Yield the tokens of *text*, then "end" forever. Tokens after a "wrong" token are meaningless.
+    """Yield the tokens of *text*, then "end" tokens endlessly.
+
+    Tokens after a "wrong" token are meaningless.
 
     Args:
-        text: The text.
-        interpolations: The tokens of sort "value", in text order.
+        text: The filter text.
+        interpolations: The tokens of the interpolations, which have the sort "value", in text order.
     """
     offset = 0
     for value in interpolations:

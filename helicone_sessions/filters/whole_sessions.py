@@ -1,6 +1,6 @@
-"""Conditions on whole sessions: the endpoints that support them, and the order that the service requires.
+"""Conditions on whole sessions: the endpoints that support them, and their required order in a filter.
 
-Observed on the open-source server of July 2026, unless the column table states otherwise.
+These facts were observed on the open-source server of July 2026, unless the column table states otherwise.
 """
 
 from collections.abc import Iterator
@@ -82,7 +82,9 @@ def sessions_first(condition: Filter) -> WireFilter:
 
 
 def grouping_cautions(condition: Filter, grouping: Grouping) -> tuple[Caution, ...]:
-    """The cautions for a filter in a session list or a session count. `Filter.cautions` is for metrics.
+    """The cautions for a filter in a session list or a session count.
+
+    For a metrics query, use `Filter.cautions`.
 
     >>> from helicone_sessions import F
     >>> grouping_cautions(F.session_total_cost > 5, "sessions")

@@ -1,8 +1,8 @@
 """Convert filters to and from the API's JSON.
 
 The server reads only the first column and the first operator of a leaf, so this module writes leaves with one
-column and one operator. A branch joins two nodes. Long lists are paired level by level, which keeps their
-order. Ten thousand conditions are then only fifteen levels deep.
+column and one operator. A branch joins two nodes. A long list of conditions is joined in pairs, level by
+level, which keeps the order. Ten thousand conditions are then only fifteen levels deep.
 """
 
 import difflib
@@ -158,7 +158,7 @@ def from_wire(
         expand: If a leaf does not have exactly one condition, combine all its conditions with "and". The
             open-source server would read only the first one.
         path: The JSON path of *wire* in its document, for messages.
-        expanded: A list to which the JSON paths of such leaves are added.
+        expanded: Receives the JSON path of each leaf that does not have exactly one condition.
 
     Raises:
         FilterTypeError: A value has the wrong type. The message gives its JSON path.

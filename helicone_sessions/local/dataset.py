@@ -162,8 +162,8 @@ class Dataset:
             ConfigurationError: A row cannot be read or belongs to another organisation, the server uses an
                 existing ClickHouse, or the server was stopped.
             DriverError: ClickHouse rejected the rows, or it could not move them from the staging tables. The
-                message says which. In the first case, no row is added. In the second case, all rows are
-                saved, and the next query or load moves them.
+                message says which step failed. If the rows were rejected, no row is added. Otherwise, all
+                rows are saved, and the next query or load moves them.
         """
         allowed = self.organizations if organization_id is None else frozenset({organization_id})
         return await self._writable(allowed).load(
@@ -261,7 +261,7 @@ def _only(organizations: Collection[UUID]) -> UUID:
 
 
 def _with_id(row: Any) -> Any:
-    """Add a random id to a row that has none. Otherwise, it would replace an identical earlier row."""
+    """Add a random id to a row that has none. Without an id, it would replace an identical earlier row."""
     if isinstance(row, Mapping) and row.get("request_id") is None:
         return {**row, "request_id": str(uuid4())}
     return row
@@ -427,9 +427,9 @@ async def _tags(driver: Driver, database: str, columns: Mapping[str, str] | None
 
 
 async def _final(driver: Driver, table: str) -> str:
-    """Return `` FINAL``, which excludes replaced rows, or an empty string if the table does not support it.
+    """Return `` FINAL``, which excludes replaced rows, or ``""`` if the table does not support ``FINAL``.
 
-    Only the servers behind a ``Distributed`` table know whether it supports ``FINAL``, so this function runs
+    Only the servers behind a ``Distributed`` table know whether the table supports it, so this function runs
     a query that selects no rows.
     """
     text = f"SELECT 1 FROM {table} FINAL WHERE organization_id = toUUID('{UUID(int=0)}') LIMIT 1"
@@ -443,7 +443,7 @@ async def _final(driver: Driver, table: str) -> str:
 
 
 async def _reads_parts(driver: Driver, table: str) -> bool:
-    """Whether the keys and values of the properties can be read separately, which is a fifth faster."""
+    """Whether ClickHouse can read property keys and values separately. Such reads are a fifth faster."""
     text = f"SELECT properties.keys, properties.values FROM {table} LIMIT 0"
     try:
         await driver.query(Statement(text))

@@ -48,7 +48,7 @@ def replace_durably(path: Path, content: bytes) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Make newly created, renamed and deleted names in a directory durable."""
+    """Make the creation, renaming and deletion of files in a directory durable."""
     if os.name == "nt":
         # Windows cannot open directories.
         return

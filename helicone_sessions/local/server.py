@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class LocalServer:
-    """A server that answers the service's API from your own data.
+    """A server that provides the service's API for your own data.
 
     Use it with ``async with``.
 
@@ -294,7 +294,7 @@ class LocalServer:
             self._stop_thread()
 
     async def start(self) -> None:
-        """Load the data and start to listen, as ``async with`` does.
+        """Load the data and start listening, as ``async with`` does.
 
         Raises:
             MissingExtra: The ``local`` extra is not installed.
@@ -385,7 +385,7 @@ class LocalServer:
         """Add rows to the running server: all or none. The next query sees the new rows.
 
         Args:
-            rows: The rows, in the form of ``data``. A row replaces an earlier row with the same
+            rows: The rows, in the same form as in ``data``. A row replaces an earlier row with the same
                 ``request_id``.
             organization_id: The organisation of the rows. It is required if the server has several
                 organisations and the rows do not name theirs.
@@ -487,7 +487,7 @@ class _LoopThread:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run *work* on the thread and block until it is done. A keyboard interrupt cancels it."""
+        """Run *work* on the thread and block until it is done. A keyboard interrupt cancels *work*."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()

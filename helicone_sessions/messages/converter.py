@@ -42,7 +42,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 @attrs.frozen
 class Failure:
-    """The envelope of a failed query. ``error`` is the service's text."""
+    """The envelope of a failed query. ``error`` is the service's error text."""
 
     error: str
 
@@ -56,7 +56,7 @@ class Mismatch(Exception):
 
 
 def envelope(body: Any, read: Callable[[Any, str], Answer]) -> Answer | Failure | None:
-    """The content of an envelope: the answer, the service's error, or None if the value is not an envelope.
+    """The content of an envelope: the answer, the service's error, or None if *body* is not one.
 
     An answer and an error differ only in which of ``data`` and ``error`` is null.
 
@@ -86,7 +86,7 @@ def metrics_from(data: Any, path: str = "$") -> SessionMetrics:
 
 
 def sessions_from(data: Any, path: str = "$") -> list[Session]:
-    """The sessions of a page.
+    """The sessions in the ``data`` of a page.
 
     Raises:
         Mismatch: The data breaks the contract. JSON paths in the error start with *path*.
@@ -106,7 +106,7 @@ def session_count_from(data: Any, path: str = "$") -> SessionCount:
 
 
 def session_names_from(data: Any, path: str = "$") -> list[SessionName]:
-    """The names of sessions.
+    """The session names in the ``data`` of a response.
 
     Raises:
         Mismatch: The data breaks the contract.
@@ -115,7 +115,7 @@ def session_names_from(data: Any, path: str = "$") -> list[SessionName]:
 
 
 def requests_from(data: Any, path: str = "$") -> list[Request]:
-    """The requests of a page, unchanged. Each must have an id and a time.
+    """The requests of a page, unchanged. Each request must have an id and a time.
 
     Raises:
         Mismatch: The data breaks the contract.
@@ -378,7 +378,7 @@ def _only_keys(value: Any, allowed: tuple[str, ...], path: str, *, required: int
 
 
 def js_number(value: float) -> str:
-    """The number in JavaScript's notation, in which the service writes the ends of bars.
+    """The number in JavaScript's notation, which the service uses for the ends of bars.
 
     >>> js_number(5.0), js_number(0.1), js_number(1e-7), js_number(1e21)
     ('5', '0.1', '1e-7', '1e+21')
@@ -406,7 +406,7 @@ converter.register_structure_hook(SessionMetricsQuery, query_from_wire)
 
 
 def query_to_wire(query: SessionMetricsQuery) -> dict[str, Any]:
-    """The query in the API's form, with only the arguments that were passed.
+    """The query in the API's form, without optional fields that are None.
 
     Raises:
         FilterValueError: The API cannot express the filter.
@@ -536,7 +536,7 @@ _WireField = tuple[str, Callable[[Any, str], Any]]
 
 
 def _query_of(kind: type[Query], value: Any, fields: Mapping[str, _WireField], *, required: int) -> Query:
-    """Build a query from a body, given the attribute and the reading function for each field."""
+    """Build a query from a request body, given the attribute and the reading function for each field."""
     _only_keys(value, tuple(fields), "$", required=required)
     given = {}
     for wire, (name, read) in fields.items():

@@ -94,7 +94,7 @@ GROUPABLE: Final = (
 
 @attrs.frozen
 class GroupBy:
-    """One segment for each value that a column has in the data, the most expensive first.
+    """One segment for each value that a column has in the data, with the most expensive value first.
 
     Args:
         column: A text or boolean column of requests, ``"status"``, or ``"properties"`` with a key.
@@ -131,9 +131,9 @@ class GroupBy:
             raise FilterValueError(argument="top", problem=f"must be at least 1, got {self.top}")
 
     def filter_of(self, value: SegmentValue) -> Filter:
-        """The filter of the segment with this value. None means missing text.
+        """The filter of the segment for *value*. None means missing text.
 
-        Requests without a boolean value or a status belong to no segment.
+        If a boolean or status is missing, the request is in no segment.
         """
         column: Any = F[self.column] if self.key is None else F[self.column][self.key]
         if value is None:
@@ -157,8 +157,8 @@ class GridQuery:
         periods: The time range of each period; both ends are excluded, as in a query. Without periods, all
             cells cover the time range of the query.
         totals: Whether to include the totals over all segments, over all periods, and over both.
-        quantiles: The quantiles to return for each cell. They cover all sessions, whatever the query's
-            ``p_size``.
+        quantiles: The quantiles to return for each cell. They are computed over all sessions, whatever
+            the query's ``p_size``.
 
     Raises:
         FilterTypeError: An argument has the wrong type.
@@ -195,15 +195,15 @@ class GridQuery:
 
 @attrs.frozen
 class CellFigures:
-    """The exact figures of one cell.
+    """The metrics, totals and quantiles of one cell.
 
     Args:
         metrics: The metrics that a query for this cell alone would return.
         sessions: The number of sessions.
         requests: The number of requests.
         dollars: The total cost.
-        quantiles: For each requested quantile, the largest numbers of requests, seconds and dollars of a
-            session at or below the quantile.
+        quantiles: For each requested quantile, the largest number of requests, of seconds and of dollars
+            among the sessions at or below the quantile.
     """
 
     metrics: SessionMetrics
@@ -214,7 +214,7 @@ class CellFigures:
 
     @classmethod
     def empty(cls) -> "CellFigures":
-        """The figures of a cell without sessions."""
+        """The metrics, totals and quantiles of a cell without sessions."""
         return cls(SessionMetrics.empty(), 0, 0, 0.0)
 
 
@@ -231,7 +231,7 @@ class GridFigures:
     cells: Mapping[Position, CellFigures]
 
     def cell(self, segment: int | None, period: int | None) -> CellFigures:
-        """The figures of a cell; a missing cell has no sessions."""
+        """The metrics, totals and quantiles of a cell. A cell that is not in `cells` has no sessions."""
         return self.cells.get((segment, period)) or CellFigures.empty()
 
 
@@ -245,7 +245,7 @@ def offers_grid(headers: Mapping[str, str]) -> bool:
 
 
 def grid_query_to_wire(grid: GridQuery) -> dict[str, Any]:
-    """The JSON of the request body.
+    """The request body for *grid*, before it is encoded as JSON.
 
     Raises:
         FilterValueError: A filter cannot be sent.
@@ -346,10 +346,10 @@ def _check_type(value: object, kind: Any, expected: str, path: str) -> None:
 
 
 def grid_figures_from_wire(data: Any, path: str = "$.data") -> GridFigures:
-    """The figures in the ``data`` of a response.
+    """The `GridFigures` in the ``data`` of a response.
 
     Args:
-        data: The JSON value.
+        data: The decoded JSON value.
         path: The JSON path of the value in the response.
 
     Raises:

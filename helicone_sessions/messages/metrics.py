@@ -56,13 +56,13 @@ def _plain(_value: object, _field: object, part: Any) -> Any:
 class HistogramRow(AsDict):
     """One bar of a histogram.
 
-    ClickHouse computes the bars. There are at most ten, their widths differ, and their heights can be
-    fractional.
+    ClickHouse computes the bars. A histogram has at most ten bars, their widths differ, and their heights
+    can be fractional.
 
     Args:
         range_start: The start of the bar, in the unit of its histogram.
         range_end: The end of the bar.
-        value: The number of sessions in it.
+        value: The number of sessions in the bar.
 
     >>> row = HistogramRow(range_start=1.0, range_end=2.0, value=6.0)
     >>> f"{row.value:.0f} sessions of {row.range_start:.0f} to {row.range_end:.0f} requests"
@@ -106,7 +106,7 @@ class Cut:
 class Histogram(AsDict, Sequence[HistogramRow]):
     """A histogram of sessions, cut at the query's ``p_size``.
 
-    It is a sequence of `HistogramRow`, lowest first.
+    It is a sequence of `HistogramRow`, with the lowest bar first.
 
     Args:
         rows: The bars.
@@ -146,16 +146,16 @@ class Histogram(AsDict, Sequence[HistogramRow]):
         return sum(row.value for row in self.rows)
 
     def quantile(self, q: float) -> float | None:
-        """The value of the largest session at or below quantile *q*. The value is exact; *q* must be the cut.
+        """The exact value of the largest session at or below quantile *q*.
 
-        The histogram ends at its cut, so the end of its last bar is exact. Inside the histogram, one bar can
-        hold most of the sessions, so for another quantile you need a query with another ``p_size``.
-        `quantile_bounds` gives the ends of the bar that contains a quantile.
+        *q* must be the quantile of the cut. The histogram ends at its cut, so the end of its last bar is
+        exact. Inside the histogram, one bar can hold most of the sessions, so for another quantile you need a
+        query with another ``p_size``. `quantile_bounds` gives the ends of the bar that contains a quantile.
 
         Args:
-            q: The quantile of the cut, for example 0.95 for "p95". With ``use_interquartile``, it can also be
-                the opposite quantile, 0.05. The result is then the value of the smallest session at or above
-                it.
+            q: The quantile of the cut, for example 0.95 for "p95". With ``use_interquartile``, *q* can also
+                be the opposite quantile, 0.05. The result is then the value of the smallest session at or
+                above that quantile.
 
         Returns:
             The value in `unit`; None if no session matches.
@@ -272,7 +272,7 @@ class SessionMetrics(AsDict, Tabular):
         session_count: A histogram of the requests per session.
         session_duration: A histogram of the seconds from the first to the last request of a session.
         session_cost: A histogram of the dollars per session.
-        average: The averages of the same three figures.
+        average: The averages of the requests, seconds and dollars per session.
 
     >>> from helicone_sessions.testing import metrics
     >>> found = metrics(cost=0.5, sessions=4)
@@ -321,7 +321,7 @@ class SessionMetrics(AsDict, Tabular):
 
     @classmethod
     def empty(cls) -> "SessionMetrics":
-        """The metrics if no session matches.
+        """The metrics of a query that matches no session.
 
         >>> SessionMetrics.empty().average.session_cost is None
         True

@@ -1,7 +1,7 @@
 """Decode metrics with msgspec. The wire classes use the public `HistogramRow` for their rows.
 
-Key order, whitespace and unknown fields do not matter. The converter reads responses that are unusual in
-other ways.
+Key order, whitespace and unknown fields do not matter. If a response is unusual in another way,
+the converter reads it instead.
 """
 
 from math import isfinite
@@ -57,7 +57,7 @@ _REQUESTS, _SECONDS, _DOLLARS = UNITS.values()
 
 
 def metrics_in(body: bytes, cut: Cut | None = None) -> SessionMetrics | None:
-    """The metrics in *body*, or None if the converter must read it."""
+    """The metrics in *body*, or None if the converter must read *body*."""
     try:
         # msgspec does not check the encoding of text that it skips, so Python checks it.
         data = _DECODER.decode(body if body.isascii() else body.decode()).data

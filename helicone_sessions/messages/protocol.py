@@ -68,7 +68,7 @@ class Endpoint(Generic[Query, Answer]):
     answer_from_wire: Callable[[Any, str], Answer] = attrs.field(repr=False)
 
     def answer_to_wire(self, answer: Answer) -> Any:
-        """The ``data`` in the envelope of this answer.
+        """The ``data`` in the envelope of *answer*.
 
         >>> SESSION_COUNT.answer_to_wire(SessionCount(4))["count"]
         4
@@ -156,7 +156,7 @@ HEADERS: Final = {
 
 
 class Call(NamedTuple):
-    """A POST request to the path of *endpoint*, with `HEADERS` and the key.
+    """A POST request to the path of *endpoint*, with `HEADERS` and the API key.
 
     If a call takes too long and *can_split* is true, the call is not retried but replaced by smaller calls.
     If the answer is metrics, *cut* is the cut of their histograms.
@@ -200,8 +200,9 @@ def decipher(
 ) -> Any:
     """Read the answer from a response. The type of the answer depends on the endpoint.
 
-    The envelope takes precedence over the status, because the service sends an envelope with status 500 for a
-    query that it cannot run, which is not a gateway failure. For a 4xx status, the body is not needed.
+    The envelope takes precedence over the status, because the service sends status 500 for a query that it
+    cannot run, and only the envelope distinguishes this error from a gateway failure. For a 4xx
+    status, the body is not needed.
 
     Args:
         status: The HTTP status.
@@ -272,9 +273,10 @@ def _gaps_in(text: str) -> DataGaps:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """The wait in seconds that a response requests, or None.
+    """The wait that a response requests, in seconds, or None if it requests no wait.
 
-    A date is compared with the ``Date`` header of the response, so the clocks need not agree.
+    A date is compared with the ``Date`` header of the response, so the clocks of the client and the
+    server need not agree.
 
     >>> retry_after({"Retry-After": "7"})
     7.0
@@ -353,7 +355,7 @@ class _Answer:
         return self.error(UnexpectedResponse, self.why_no_envelope(data))
 
     def refusal(self, kind: type[APIError]) -> APIError:
-        """The error for a status that identifies the error without an envelope."""
+        """The error for a status that alone identifies the kind of error."""
         if self.status == 401:
             return self.error(kind, remedy=_WRITE_PERMISSION)
         body = self.json()
@@ -470,8 +472,8 @@ def _json_path(names: list[str]) -> str:
 class FixedWindow:
     """A limit on the requests per window. The first request after the end of a window opens the next one.
 
-    The service counts requests in this way. It uses express-rate-limit, with headers as in the sixth draft of
-    the standard (observed, open-source server of July 2026). Rejected requests count too.
+    The service counts requests in this way. It uses express-rate-limit, with the rate limit headers of
+    the sixth IETF draft (observed, open-source server of July 2026). Rejected requests count too.
 
     Args:
         requests: The maximum number of requests in a window.
@@ -499,7 +501,7 @@ class FixedWindow:
             raise ValueError(f"per must be a number of seconds above 0, got {masked_repr(value)}")
 
     def take(self, now: float, count: int = 1) -> bool:
-        """Count requests, and return False if they exceed the limit."""
+        """Count *count* requests at the time *now*, and return whether the limit allows them."""
         with self._lock:
             if now >= self._ends:
                 self._used, self._ends = 0, now + self.per
@@ -507,7 +509,7 @@ class FixedWindow:
             return self._used <= self.requests
 
     def headers(self, now: float) -> dict[str, str]:
-        """The headers of a response, with ``Retry-After`` if the limit is exceeded."""
+        """The rate limit headers of a response at the time *now*, with ``Retry-After`` above the limit."""
         reset = str(max(0, math.ceil(self._ends - now)))
         headers = {
             "RateLimit-Limit": str(self.requests),

@@ -69,7 +69,7 @@ class TimeFilter:
 
     @classmethod
     def last(cls, *, days: float = 0, hours: float = 0, minutes: float = 0) -> Self:
-        """The period of this length ending now. Days, hours and minutes are added.
+        """The time range of the given length that ends now. Days, hours and minutes are added together.
 
         Args:
             days: Days of 24 hours.
@@ -126,18 +126,18 @@ class TimeFilter:
     ) -> "list[TimeFilter]":
         """Split the time range into parts of equal length. The last part can be shorter.
 
-        Each request in the range falls into exactly one part. The contract excludes both ends, so every part
-        except the first starts one millisecond before its border, in order to include the requests made
-        exactly at the border. (The open-source server drops fractions of a second, so such a part also
-        includes the requests made in the second before its border.)
+        Each request in the range falls into exactly one part. The contract excludes both ends of a part, so
+        every part except the first starts one millisecond before its border with the previous part, in order
+        to include the requests made exactly at the border. (The open-source server drops fractions of a
+        second, so such a part also includes the requests made in the second before its border.)
 
         Args:
-            days: The length of a part. Days, hours and minutes are added.
+            days: The length of a part. Days, hours and minutes are added together.
             hours: Hours.
             minutes: Minutes.
             time_zone: A time zone, for example ``"Europe/Berlin"``. Parts then run from midnight to midnight
                 in this zone. A day on which clocks change has 23 or 25 hours, and the first part may be
-                shorter. If the length is a number of whole days, the default is the time zone of the time
+                shorter. If the length is a whole number of days, the default is the time zone of the time
                 filter. Without a time zone, a day is 24 hours, counted from the start.
 
         Raises:
@@ -363,7 +363,7 @@ class SessionMetricsQuery:
         p_size: The cut of the *histograms*: only sessions at or below this quantile are drawn. The service
             uses p75 by default. The cut does not select a percentile to return, and it does not affect the
             averages.
-        use_interquartile: Whether to cut the histograms at both ends, at the quantiles 1-p and p.
+        use_interquartile: Whether to cut the histograms at both ends, for example at p5 and p95.
         timezone_difference: The difference from UTC in minutes, positive west of UTC as in the API. It can
             also be a timedelta, or a tzinfo, whose current offset is used.
 
@@ -442,7 +442,7 @@ class SessionsQuery:
         name: The exact name of the session.
         offset: The number of sessions to skip. Servers before 2025-09-22 ignore it (server source).
         limit: The number of sessions in a page, at most 1,000. None and 0 mean 50.
-        timezone_difference: Minutes that the service adds to the times of its response; the client sends 0.
+        timezone_difference: Minutes that the service adds to the times in its response; the client sends 0.
 
     Raises:
         FilterTypeError: An argument has the wrong type.
@@ -493,7 +493,7 @@ class RequestsQuery:
         filter: Conditions on requests; None for all requests.
         offset: The number of stored rows to skip.
         limit: The number of stored rows in a page, at most 1,000.
-        sort: The sort direction by ``created_at``; None leaves it to the server.
+        sort: The sort direction by ``created_at``; None uses the server's default.
         is_scored: True selects requests with scores, False requests without scores, and None all requests.
 
     Raises:

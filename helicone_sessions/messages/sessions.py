@@ -26,7 +26,8 @@ class Session(AsDict):
         total_requests: The number of requests.
         prompt_tokens: The number of tokens sent.
         completion_tokens: The number of tokens received.
-        total_tokens: The number of tokens sent and received; 0 if the service does not know one of the two.
+        total_tokens: The number of tokens sent and received; 0 if the service does not know one of the two
+            numbers.
         avg_latency: The average latency of a request in milliseconds; 0 if no request has a latency.
         user_ids: The users of the requests; empty if the server is too old to list them.
 
@@ -97,7 +98,7 @@ def _plain(value: Any) -> Any:
 
 @attrs.frozen(repr=False)
 class Sessions(Tabular, Sequence[Session]):
-    """A sequence of `Session`, sorted as the query requests.
+    """A sequence of `Session`, in the requested order.
 
     Args:
         sessions: The sessions.
@@ -201,7 +202,8 @@ class SessionCount(AsDict):
         total_cost: The cost of all matching requests in dollars. Other requests of the sessions are not
             included.
         avg_cost: The average cost of a session in dollars.
-        avg_latency: The average total latency of the requests in a session, in milliseconds.
+        avg_latency: The total latency of the requests in a session, averaged over the sessions, in
+            milliseconds.
         avg_requests: The average number of requests in a session.
 
     >>> SessionCount(4, total_cost=2.0, avg_cost=0.5, avg_latency=900.0, avg_requests=3.0).avg_cost
@@ -239,6 +241,9 @@ class SessionName(AsDict):
     session_count: int
 
     def to_dict(self) -> dict[str, Any]:
-        """The name as strings and numbers, for ``json.dumps``. Times are in ISO 8601 format."""
+        """The name and its statistics as strings and numbers, for ``json.dumps``.
+
+        Times are in ISO 8601 format.
+        """
         # attrs has no type for "an instance of any attrs class".
         return attrs.asdict(self, value_serializer=lambda _value, _field, part: _plain(part))

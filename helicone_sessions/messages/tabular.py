@@ -42,8 +42,8 @@ class Tabular:
     def to_csv(self) -> str:
         """The rows as CSV with a header row. Missing values are empty, and times are in ISO 8601 format.
 
-        Text is not changed. Spreadsheets read text that begins with ``=``, ``+``, ``-`` or ``@`` as a
-        formula.
+        Text is written unchanged, although spreadsheets read text that begins with ``=``, ``+``, ``-`` or
+        ``@`` as a formula.
 
         >>> from helicone_sessions.testing import metrics
         >>> print(metrics(cost=0.5).to_csv())
@@ -143,5 +143,5 @@ def _plain(value: Any) -> Any:
 
 
 def json_text(value: Any) -> str:
-    """Portable JSON: without NaN, with ISO 8601 times, and with non-ASCII characters unescaped."""
+    """Encode *value* as portable JSON: without NaN, with ISO 8601 times and unescaped non-ASCII text."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)

@@ -72,9 +72,10 @@ class CellSums:
         sessions: The number of sessions.
         requests: The number of requests.
         dollars: The cost of all requests, in dollars.
-        is_exact: Whether the numbers are exact. Otherwise they are estimated from the number of drawn
-            sessions. An estimate may be up to one session too low (three with ``use_interquartile``). It may
-            be too high by up to the share that the cut leaves out: 1/3 at p75, 5.3 % at p95, 0.1 % at p99.9.
+        is_exact: Whether the numbers are exact. Otherwise, they are estimated from the number of sessions
+            in the histograms. An estimate may be up to one session too low (three with
+            ``use_interquartile``). It may be too high by up to the ratio of excluded to included sessions:
+            1/3 at p75, 5.3 % at p95, 0.1 % at p99.9.
 
     >>> CellSums(sessions=4, requests=12, dollars=1.0).is_exact
     True

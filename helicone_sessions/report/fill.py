@@ -40,7 +40,7 @@ EVERYTHING: Final = "all"
 SAMPLED_PARTS, SAMPLED_PAGE = 10, 1000
 
 By = Mapping[Any, Condition] | Column | str
-"""The segments: filters by name, or a column such as ``F.model`` or ``"model"``, one segment per value."""
+"""Named filters, or a column such as ``F.model`` or ``"model"`` for one segment per value."""
 Segments = dict[Hashable, Filter]
 
 
@@ -120,7 +120,7 @@ async def values_in_sample(
     the time range.
 
     Raises:
-        FilterValueError: The query has no time range, or no request in the sample has a value.
+        FilterValueError: The query has no time range, or no requests match the query.
     """
     if query.time_filter is None:
         raise FilterValueError(
@@ -233,7 +233,7 @@ class Plan:
         return GridCell(name, period, _in_time(query, self._span(period)))
 
     def grid_query(self, periods: tuple[Period, ...], *, totals: bool) -> GridQuery:
-        """Create one query for these periods; without periods, it covers the whole time range."""
+        """Create one query for the periods, or for the whole time range if *periods* is empty."""
         whole = _engine_time(self._span(None))
         return GridQuery(
             self.query if whole is None else attrs.evolve(self.query, time_filter=whole),
@@ -303,7 +303,7 @@ async def fill(
     Args:
         client: The client that runs the queries.
         plan: The properties that all cells share.
-        cells: The cells by position. They are replaced in place.
+        cells: The cells by position, updated in place.
         on_progress: Called with the numbers of completed queries, all queries and failed queries.
 
     Raises:
@@ -354,7 +354,7 @@ async def _query_grid(
 def _requests(
     plan: Plan, missing: list[Position]
 ) -> Iterator[tuple[dict[int | None, int | None], GridQuery]]:
-    """Yield the queries for the parts of a grid, each with the positions of its periods in the grid."""
+    """Yield queries for the missing cells, each with a map from the grid's period indexes to the query's."""
     wanted = sorted({period for _, period in missing if period is not None})
     has_totals = any(segment is None for segment, _ in missing)
     if any(period is None for _, period in missing):
@@ -433,9 +433,9 @@ def _end(metrics: SessionMetrics, name: str) -> float | None:
 
 
 def _estimate(metrics: SessionMetrics, query: SessionMetricsQuery) -> CellSums:
-    """Estimate the sums of a cell from the number of drawn sessions.
+    """Estimate the sums of a cell from the number of sessions in its histograms.
 
-    The drawn sessions make up at least the share of all sessions that the cut includes.
+    The histograms contain at least the share of all sessions that the cut specifies, such as 95 % at p95.
     """
     average = metrics.average
     if average.session_count is None:

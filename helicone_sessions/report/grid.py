@@ -416,8 +416,8 @@ async def metrics_grid(
         every: The length of a period, for example ``"1d"``, or a list of the time filters of all periods, for
             example from `TimeFilter.split`. By default, the whole time range of the query is one period. Each
             period includes its start.
-        time_zone: The time zone of the periods. In a time zone, periods of whole days run from midnight to
-            midnight. If it is omitted, a day is 24 hours, counted from the start of the time range.
+        time_zone: The time zone of the periods. With a time zone, periods of whole days run from midnight to
+            midnight. By default, a day is 24 hours, counted from the start of the time range.
         totals: Whether to get the totals of segments and periods as well. This takes one query per segment,
             one per period, and one for everything.
         percentiles: The quantiles of all sessions to get for each cell, for example ``["p50", "p95"]``. They
@@ -537,7 +537,7 @@ def grid_to_html(
     Args:
         grid: The grid.
         quantity: The quantity to show for each cell.
-        others: A note below the table about where to find the other quantities.
+        others: Where to find the other quantities, for the note below the table.
 
     Raises:
         ValueError: There is no quantity of that name.
@@ -600,7 +600,7 @@ def grid_to_terminal(grid: MetricsGrid, quantity: Quantity = "dollars_mean") -> 
 
 
 def _shown(grid: MetricsGrid) -> tuple[list[int | None], list[int | None], str]:
-    """Return the segments and periods to show in a table, and a sentence about those left out."""
+    """Return the segments and periods to show in a table, and a sentence about the others."""
     segments, periods = _indexes(grid, 0), _indexes(grid, 1)
     # If there is only one period, each segment is a line of the terminal table.
     most = _MOST_ROWS if len(grid.periods) == 1 else _MOST_COLUMNS

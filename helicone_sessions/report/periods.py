@@ -124,7 +124,7 @@ class Period:
 
 
 def _is_repeated(moment: datetime) -> bool:
-    """Whether this wall-clock time occurs twice because clocks are set back."""
+    """Whether this wall-clock time occurs twice because the clocks are set back."""
     return len({moment.replace(fold=fold).utcoffset() for fold in (0, 1)}) > 1
 
 
@@ -225,7 +225,7 @@ def _not_every(got: str) -> FilterTypeError:
 
 
 def covered_time(periods: Sequence[Period]) -> TimeFilter | None:
-    """Return the time range from the first to the last period, or None if it is all time or has gaps."""
+    """Return the time range that the periods cover, or None if it is unlimited or has gaps."""
     first, last = periods[0].time_filter, periods[-1].time_filter
     has_gaps = any(before.end != after.start for before, after in pairwise(periods))
     return TimeFilter(first.start, last.end) if first and last and not has_gaps else None

@@ -82,7 +82,7 @@ def plot_metrics(
     source: str = "",
     ax: "Sequence[Axes] | None" = None,
 ) -> "tuple[Axes, Axes, Axes]":
-    """Draw the three histograms of metrics, each with the mean of all sessions above it.
+    """Draw the three histograms of metrics, each under a heading with the mean of all sessions.
 
     The length of a bar is the number of sessions in its range. To save the plot, call
     ``axes[0].figure.savefig("sessions.svg")``. The colours are chosen to suit the background of the current
@@ -242,7 +242,7 @@ def plot_comparison(
 
 
 def _cells_by_segment(comparison: GridComparison) -> dict[Hashable, list[GridCell]]:
-    """Return the later cells of each segment, followed by the earlier ones."""
+    """Return each segment's cells in the later grid, followed by its cells in the earlier grid."""
     by_segment: dict[Hashable, list[tuple[GridCell, GridCell]]] = {}
     for after, before in comparison:
         by_segment.setdefault(after.segment, []).append((after, before))
@@ -280,7 +280,7 @@ class _Rows(NamedTuple):
 
     @property
     def are_wide(self) -> bool:
-        """Whether a linear scale would squash a row and a logarithmic one can show all values."""
+        """Whether a linear scale would squash a row, and a logarithmic scale can show all values."""
         peaks = [max(known) for row in self.values if (known := _known(row))]
         lowest = min((value for row in self.values for value in _known(row)), default=0.0)
         return lowest > 0 and max(peaks) > _WIDE * min(peaks)
@@ -568,7 +568,7 @@ def _date_form(starts: Sequence[datetime]) -> str:
 def _scale_values(
     axes: "Axes", name: Literal["x", "y"], metric: Quantity, look: _Look, *, is_log: bool
 ) -> None:
-    """Label the axis of the values; a linear axis starts at 0."""
+    """Label the value axis, and start it at 0 if it is linear."""
     axis = axes.xaxis if name == "x" else axes.yaxis
     if is_log:
         (axes.set_xscale if name == "x" else axes.set_yscale)("log", nonpositive="mask")

@@ -1,4 +1,4 @@
-"""The column classes, which define the comparisons of each kind at run time and for type checkers."""
+"""The column classes, which define the comparisons of each kind of column for Python and type checkers."""
 
 import difflib
 from collections.abc import Iterable
@@ -678,9 +678,9 @@ class PropertyKeyColumn(Column, Keyed):
 
 
 class ScoreColumn(TextColumn):
-    """A column of one score. Compare it with text or with a number, which is sent in its shortest form.
+    """The column of one score. Compare it with text or a number; a number is sent in its shortest form.
 
-    On the open-source server, every operator except ``!=`` fails. The embedded engine supports all of them.
+    On the open-source server, every operator except ``!=`` fails. The embedded engine supports them all.
 
     >>> from helicone_sessions import F
     >>> F.scores["quality"] == 4

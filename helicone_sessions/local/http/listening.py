@@ -32,11 +32,11 @@ _TURNS_TO_CONNECT: Final = 10
 
 @attrs.define
 class RequestFacts:
-    """Facts about a request, which its handler collects for the access log.
+    """The facts about a request that its handler collects for the access log.
 
     Args:
         organization: The organisation of the caller.
-        bytes_in: The length of the decompressed body in bytes.
+        bytes_in: The length of the decompressed request body in bytes.
         outcome: The outcome in one word.
     """
 
@@ -56,7 +56,7 @@ class AccessLog(AbstractAccessLogger):
 
     @classmethod
     def without(cls, secrets: tuple[str, ...]) -> type[Self]:
-        """Create a logger class that masks these keys. aiohttp instantiates the class."""
+        """Create a logger class that masks *secrets*. aiohttp instantiates the class."""
         return type(cls.__name__, (cls,), {"secrets": secrets})
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
@@ -106,7 +106,7 @@ def record(
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether to log a message. Errors about malformed requests may quote the key, so they are dropped."""
+    """Whether to log a message. Errors about malformed requests are dropped, because they may quote a key."""
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
@@ -188,7 +188,7 @@ class Listening:
         self.url = f"http://{f'[{address}]' if ':' in address else address}:{self._port}"
 
     async def start(self) -> None:
-        """Start to accept connections.
+        """Start accepting connections.
 
         Raises:
             ConfigurationError: The address is not available.
@@ -233,7 +233,7 @@ class Listening:
         )
 
     async def end(self, grace: float) -> None:
-        """Stop accepting requests, wait for running requests, and cancel the rest.
+        """Stop accepting requests, and cancel the running ones after a grace period.
 
         Args:
             grace: The timeout for running requests, in seconds.

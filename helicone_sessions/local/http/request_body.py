@@ -53,7 +53,7 @@ class TooLarge(Exception):
 
 
 class LargeBodySlot:
-    """A slot for a large body. It is taken at most once, and released at the end of the block."""
+    """A slot for a large body. It is taken at most once, and released at the end of the ``with`` block."""
 
     def __init__(self, slots: asyncio.Semaphore) -> None:
         self._slots = slots
@@ -196,7 +196,7 @@ def _unpack(packed: list[bytes], encoding: str, most: int) -> list[bytes]:
 
 
 async def read(body: bytes, reader: Callable[[bytes], T]) -> T:
-    """Call *reader* with the body. Long bodies are read on a thread, so that the loop stays responsive."""
+    """Call *reader* with the body, on a thread if the body is long, to keep the event loop responsive."""
     return reader(body) if len(body) <= SMALL_BODY else await asyncio.to_thread(reader, body)
 
 
@@ -216,7 +216,7 @@ def rows_in(pieces: Sequence[bytes]) -> Iterator[Mapping[str, Any]]:
     objects.
 
     Raises:
-        FilterError: The body has another format, or a row is not an object or is too large.
+        FilterError: The body is not in one of these formats, or a row is not an object or is too large.
     """
     begin = pieces[0][:_WINDOW].removeprefix(BOM_UTF8).lstrip()
     for place, row in enumerate(_elements(pieces) if begin.startswith(b"[") else _lines(pieces)):
@@ -367,7 +367,7 @@ def _elements(pieces: Iterable[bytes]) -> Iterator[Any]:
 
 
 def _leading_elements(window: str) -> tuple[list[Any], int, bool]:
-    """Return the complete elements in *window*, their total length, and whether the list ends."""
+    """Return the leading complete elements, their total length, and whether the list ends in *window*."""
     values: list[Any] = []
     length = 0
     while True:
@@ -386,7 +386,7 @@ def _leading_elements(window: str) -> tuple[list[Any], int, bool]:
 
 
 def _end_of_value(text: str, start: int, subject: str) -> int | None:
-    """Find the end of the value at *start* without decoding it. Return None if the end is not in the text.
+    """Find the end of the value at *start* without decoding it. Return None if *text* does not contain it.
 
     Raises:
         FilterValueError: The value contains too many values.

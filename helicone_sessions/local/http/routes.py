@@ -134,7 +134,7 @@ class _RequestQueue:
 
 @attrs.frozen
 class _Route:
-    """The handler for a path, its queue, and its body size limit. The handler takes the body in pieces."""
+    """The handler, request queue and body size limit of a path. The handler takes the body in pieces."""
 
     work: _Work
     queue: _RequestQueue
@@ -329,8 +329,8 @@ class Endpoints:
     ) -> AsyncGenerator[Engine, None]:
         """Provide the engine. If a query inside the block fails, raise a `Refusal`.
 
-        The response contains *failure* or, by default, the error of the query. As in the service,
-        its status is 5xx, because the query itself is valid.
+        The response contains *failure* or, by default, the query's error. The query itself is valid, so the
+        response has a 5xx status, as from the service.
         """
         try:
             async with self.dataset.reading() as engine:
@@ -431,7 +431,7 @@ class Endpoints:
 
 
 def _on_whole(work: _WorkOnWhole) -> _Work:
-    """Adapt a handler that takes a whole body, so that it takes the body in pieces."""
+    """Wrap a handler of whole bodies in a handler that takes the body in pieces."""
 
     async def on_pieces(request: web.Request, body: list[bytes], organization: UUID) -> web.Response:
         whole = b"".join(body)
@@ -458,7 +458,7 @@ async def _read_as_service(endpoint: Endpoint[Any, Any], request: web.Request, b
 
 @contextmanager
 def _rejecting_errors() -> Iterator[None]:
-    """Inside the block, convert errors about the request body to a `Refusal`."""
+    """Raise a `Refusal` if the block raises an error about the request body."""
     try:
         yield
     except (ConfigurationError, FilterError) as error:
@@ -537,7 +537,7 @@ def _answered(data: Any, headers: Mapping[str, str] | None) -> web.Response:
 
 
 async def _answered_at_length(data: Any, headers: Mapping[str, str] | None) -> web.Response:
-    """Build a response with many rows. A thread encodes them one by one to keep the loop responsive."""
+    """Build a response with many rows. A thread encodes them one by one to keep the event loop responsive."""
     facts.get().outcome = "answered"
     body = await asyncio.to_thread(_envelope, data)
     # aiohttp copies a large bytes object as a whole, but it sends a file in pieces.

@@ -102,7 +102,7 @@ def read_query(body: bytes, endpoint: Endpoint[Any, Any] = METRICS) -> ServiceQu
 
 
 def service_answer(metrics: SessionMetrics) -> dict[str, Any]:
-    """Build the ``data`` of a response, in the order of the server. Without sessions, averages are null."""
+    """Build a response's ``data`` in the server's field order. Averages are null if there are no sessions."""
     averages = {name: [{"average": getattr(metrics.average, name)}] for name in _AVERAGES}
     return {**converter.unstructure(metrics), "average": averages}
 
@@ -178,7 +178,7 @@ def _time_filter(value: Any) -> Any:
 
 
 def _filter(value: Any) -> Any:
-    """Convert the constants of a filter."""
+    """Convert the constants of a filter as the server does."""
     root = {"filter": value}
     waiting: list[tuple[dict[str, Any], str]] = [(root, "filter")]
     while waiting:

@@ -1,13 +1,12 @@
 """Compiles a filter to a SQL condition that follows the API's contract.
 
-All column names in the SQL come from the tables below. Names and values from the caller are always passed as
-parameters.
+The SQL contains only known column names. Names and values from the caller are always passed as parameters.
 
 A filter may have conditions on whole sessions, such as the total cost. Such a condition applies to all
 requests of a session within the time range and the name of the query, regardless of the rest of the filter.
-This preserves the meaning of "and", "or" and "not" around it. Conditions on sessions can be evaluated only
-after grouping. All other conditions are evaluated for each request before grouping, and their results are
-stored as *marks*.
+This preserves the meaning of "and", "or" and "not" around the condition. Conditions on whole sessions can be
+evaluated only after grouping. All other conditions are evaluated for each request before grouping, and their
+results are stored as *marks*.
 """
 
 from collections.abc import Callable, Iterable
@@ -91,7 +90,7 @@ def _tsv_escaped(text: str) -> str:
 
 @attrs.frozen
 class Condition:
-    """A filter as SQL.
+    """A filter compiled to SQL.
 
     Args:
         text: The condition. It applies to requests or, if `on_sessions` is true, to groups of requests.
@@ -114,7 +113,7 @@ def condition(
         parameters: The parameters of the statement. The values of the filter are added to them.
         tables: The tables.
         caller: The condition that restricts a table to the caller's rows.
-        marks: The marks of earlier conditions of the same statement. The new marks follow them.
+        marks: The marks of the conditions compiled earlier for the same statement. New marks follow these.
 
     Raises:
         Unanswerable: A column is not stored, or a pattern is invalid.
@@ -130,7 +129,7 @@ def condition(
 
 @attrs.define
 class _Compiler:
-    """Compiles the nodes of a filter, the leaves first. Each result records whether it is on sessions."""
+    """Compiles the nodes of a filter, leaves first. Each result records whether it is on whole sessions."""
 
     parameters: Parameters
     tables: Tables
@@ -207,7 +206,7 @@ def check_stored(column: ColumnFacts, tables: Tables) -> None:
 
 
 def _tag(leaf: Leaf, parameters: Parameters, tables: Tables, caller: str) -> str:
-    """Build a condition that selects the requests of tagged sessions."""
+    """Build a condition on the tags of a request's session."""
     if tables.tags is None:
         raise Unanswerable("session_tag cannot be filtered on here: there is no table of tags")
     tagged = f"SELECT entity_id FROM {tables.tags} WHERE {caller} AND entity_type = 'session' AND "

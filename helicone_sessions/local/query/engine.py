@@ -92,7 +92,7 @@ class Engine:
 
         Raises:
             PageTooLarge: The bodies of the requests are too large for one response.
-            Unanswerable: There are too many names.
+            Unanswerable: There are too many session names.
             DriverError: ClickHouse rejected the statement or did not finish it.
         """
         if listing.size is not None:

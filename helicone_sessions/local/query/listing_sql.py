@@ -1,9 +1,9 @@
 """Lists and counts sessions and requests, and lists session names, under either semantics.
 
 `ContractListings` interprets queries according to the API's contract. Conditions on requests select the
-requests that are included in the totals. Conditions on whole sessions select sessions, based on all their
-requests that match the time range, the name and the search of the query. Requests without a session id are
-never listed.
+requests that are included in a session's totals. Conditions on whole sessions select sessions, based on all
+requests of a session that match the time range, the name and the search of the query. Requests without a
+session id are never listed.
 
 `ServiceListings` produces the same lists as the open-source server, with the same limits and formats.
 """
@@ -41,7 +41,7 @@ from helicone_sessions.messages.query import (
 )
 
 LARGEST_PAGE: Final = 16 * 1024 * 1024
-"""The maximum number of bytes of all bodies in a page. The service times out on larger pages."""
+"""The maximum total size of the bodies in a page, in bytes. The service times out on larger pages."""
 _LARGEST_LIMIT: Final = 1000
 
 Rows = list[list[Any]]
@@ -336,7 +336,7 @@ def _sessions(rows: Rows) -> list[dict[str, Any]]:
 
 
 def _session_count(sessions: int, nanodollars: str, latency: float | None, requests: int) -> dict[str, Any]:
-    """Build the ``data`` for a count of sessions. If there are none, all values are zero."""
+    """Build the ``data`` for a count of sessions. If there are no sessions, all values are zero."""
     dollars = int(nanodollars) / NANO
     each = sessions or 1
     return {
@@ -411,7 +411,7 @@ FROM ({self._groups(query, parameters, _OF_KEYS)})"""
         return Listing(Statement(text, parameters.values), lambda rows: _session_count(*rows[0]))
 
     def session_names(self, query: SessionMetricsQuery) -> Listing:
-        """List the session names of the last 150 days, at most 50.
+        """List at most 50 session names from the last 150 days.
 
         Raises:
             Crash: The server would crash on the filter.

@@ -5,9 +5,10 @@ reduces each session to one row, and the rows to three sorted arrays. From the a
 quantiles and ClickHouse's ``histogram(10)``.
 
 The statement for a grid groups requests into *parts*. A part contains the requests of a session that are in
-the same periods and match the same segments. It is counted in each of its cells, and the metrics of a cell
-are computed from its sessions as in a single query. A condition on whole sessions applies to the session's
-requests in one period, so it is evaluated after the parts are distributed over the periods.
+the same periods and match the same segments. A part is counted in each cell of these periods and segments,
+and the metrics of a cell are computed from the cell's sessions as in a single query. A condition on whole
+sessions applies to a session's requests in one period, so the condition is evaluated after the parts are
+distributed over the periods.
 """
 
 import asyncio
@@ -92,7 +93,7 @@ class Selection:
         """Build a statement that selects the sessions. All conditions must be on requests.
 
         The columns are ``requests``, ``seconds`` and ``nanodollars``. If the tables do not record whether a
-        session has several names, the additional column ``several`` reports it.
+        session has several names, the additional column ``several`` does.
         """
         # Hashes are faster: min and max of the names would take longer than everything else.
         name = f"cityHash64({self.tables.each_name})"
@@ -169,8 +170,8 @@ def select(
         query: The query.
         tables: The tables.
         organization_id: The organisation of the caller.
-        wire: The filter as the client sent it. If it is given, the query is interpreted as the open-source
-            server does. By default, the query is interpreted according to the API's contract.
+        wire: The filter as the client sent it. If it is given, the query is interpreted as on the open-source
+            server. By default, the query is interpreted according to the API's contract.
         include_unsessioned: Count the requests without a session id as one session, as the service does.
 
     Raises:
@@ -248,8 +249,8 @@ class OneScan:
 
     The service counts the requests of a session separately for each name. Nearly every session has one name,
     and grouping by the session alone takes a third less time. If the tables do not record whether a session
-    has several names, the statement checks this. If any session does, the statement is repeated with
-    grouping by name, and later queries group by name immediately.
+    has several names, the statement checks for such sessions. If there are any, the statement is
+    repeated with grouping by name, and later queries group by name immediately.
     """
 
     def __init__(self) -> None:
@@ -296,7 +297,7 @@ def statement(selection: Selection, query: SessionMetricsQuery, *, by_name: bool
         selection: The selected requests.
         query: The query.
         by_name: Count requests by session and name instead of by session alone. If this is false and the
-            tables do not record whether a session has several names, an additional column reports it.
+            tables do not record whether a session has several names, an additional column does.
     """
     several = "" if by_name or selection.tables.has_several_names is not None else ", max(several)"
     text = f"""
@@ -308,7 +309,9 @@ FROM ({_by_name(selection) if by_name else selection.sessions()})"""
 
 
 def sorted_figures(counts: str) -> str:
-    """Build columns with the sorted figures of all sessions. All columns have the same type.
+    """Build columns with the sorted request counts, durations and costs of all sessions.
+
+    All columns have the same type.
 
     Args:
         counts: The SQL for the array of request counts.
@@ -319,7 +322,7 @@ def sorted_figures(counts: str) -> str:
 
 
 def histograms(levels: Mapping[str, float]) -> str:
-    """Build an array with the histograms of the sorted figures, between the quantiles in *levels*."""
+    """Build an array with a histogram of each sorted column, between the quantiles in *levels*."""
     inside = [f"x <= {_quantile(levels['high'])}"]
     if "low" in levels:
         inside.append(f"x >= {_quantile(levels['low'])}")
@@ -331,7 +334,7 @@ def histograms(levels: Mapping[str, float]) -> str:
 
 
 def largest(level: float) -> str:
-    """Build an array with the largest value of each figure that does not exceed the quantile."""
+    """Build an array with the largest value of each sorted column that does not exceed the quantile."""
     return f"arrayMap(values -> arrayLast(x -> x <= {_quantile(level)}, values), {_FIGURES})"
 
 
@@ -464,7 +467,7 @@ GROUP BY segment, period, id, name"""
         )
 
     def _figures(self, groups: str) -> str:
-        """Build the SQL for the figures of the cells. *groups* selects their requests, grouped by session."""
+        """Build the SQL for the values of the cells. *groups* selects the requests, grouped by session."""
         levels = {f"q{n}": Cut(level).share for n, level in enumerate(self.grid.quantiles)}
         quantiles = "".join(f", {largest(level)} AS {name}" for name, level in levels.items())
         columns = [

@@ -1,7 +1,8 @@
-"""Computes exact totals and bars of a query, and lists the sessions in a bar.
+"""Computes the exact totals and histogram bars of a query, and lists the sessions in a bar.
 
-Helicone's API offers neither. The figures of a session cover only its matching requests. Conditions on whole
-sessions cover all requests of a session, so a filter cannot select the sessions in a bar.
+Helicone's API offers neither. The figures of a session (requests, seconds and dollars) cover only the
+session's matching requests. Conditions on whole sessions cover all requests of a session, so a filter cannot
+select the sessions in a bar.
 
 ``POST /v1/session/metrics/bars`` takes::
 
@@ -89,8 +90,8 @@ class InBar:
         unsessioned: Count the requests without a session id as one session.
         figure: The figure of the bar. As in the metrics, requests are counted by session id and session name.
             The other figures are computed by session id.
-        start: The lower limit, inclusive; None means no limit.
-        end: The upper limit, exclusive; None means no limit.
+        start: The lower limit of the figure, inclusive; None means no limit.
+        end: The upper limit of the figure, exclusive; None means no limit.
         sort: The column to sort by. With a leading ``-``, the largest values come first.
         limit: The maximum number of sessions.
     """
@@ -238,7 +239,7 @@ ORDER BY {_COLUMNS[column]} {order}, id, names LIMIT {wanted.limit}"""
 
 
 def _sessions(selection: Selection, *, by_name: bool = False) -> str:
-    """Build a statement that selects sessions with their ids and names. Other statements use only hashes."""
+    """Build a statement that selects sessions with ids and names. Other statements select only hashes."""
     tables = attrs.evolve(
         selection.tables,
         session_key=selection.tables.each_id,

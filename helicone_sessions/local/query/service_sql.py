@@ -55,7 +55,7 @@ _NAMES: Final[Mapping[str, str]] = {
 
 
 class Crash(Exception):
-    """The server would crash, and respond with status 500 and without an envelope."""
+    """The server would crash and respond with status 500, without an envelope."""
 
 
 class _Sql(str):
@@ -120,7 +120,7 @@ def service_having(wire: WireFilter, parameters: Parameters, columns: Mapping[st
 
 
 def _joined(wire: WireFilter, leaf: Callable[[list["_Read"]], str]) -> str:
-    """Combine the conditions as in the filter. The function *leaf* compiles the columns of a leaf."""
+    """Combine the conditions as in the filter. The function *leaf* compiles the conditions of a leaf."""
     parts: list[str] = []
     waiting: list[Any] = [wire]
     while waiting:
@@ -145,7 +145,7 @@ def _check_limits(wire: WireFilter, conditions: list[tuple[ColumnFacts, Operator
 
 
 def second(whole: int, parameters: Parameters) -> str:
-    """Build the SQL for a time, which is given in whole seconds since 1970."""
+    """Build the SQL for a time that is given in whole seconds since 1970."""
     # With a DateTime, as on the server, ClickHouse would skip partitions that end within the same second.
     moment = parameters.add("Int64", min(max(whole, 0), _LAST_SECOND) * 1000)
     return f"fromUnixTimestamp64Milli({moment}, 'UTC')"
@@ -162,7 +162,7 @@ class _Read:
 
     @classmethod
     def of(cls, columns: Mapping[str, Any]) -> "_Read":
-        """Select the condition that the server evaluates from *columns*.
+        """Select the condition in *columns* that the server evaluates.
 
         Raises:
             Crash: There is no condition.

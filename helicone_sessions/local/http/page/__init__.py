@@ -134,7 +134,7 @@ def _as_data(value: Any) -> str:
 
 
 def _facts() -> dict[str, Any]:
-    """Collect the facts about the API and the filter language that the script uses."""
+    """Collect the facts that the page's script needs about the API and the filter language."""
     return {
         "queryPath": PATH,
         "filterPath": FILTER_PATH,
@@ -181,7 +181,7 @@ def _of_column(column: ColumnFacts) -> dict[str, Any]:
 
 
 def _operators(column: ColumnFacts, constant: str) -> Iterator[str]:
-    """Yield the operators that can be used with the column, including negated words."""
+    """Yield the operators that the column supports, including negated ones such as ``not in``."""
     name = f'{column.name}["a"]' if column.kind is Kind.MAP else column.name
     behind = {"in": f"({constant})", "between": f"{constant} and {constant}"} | dict.fromkeys(_ENDINGS, "")
     for operator in OPERATORS_OF[column.kind]:
