@@ -220,7 +220,7 @@ def metrics(
         plot: The plot file to write: .png, .svg or .pdf (extra plot).
         kind: How to draw segments and periods.
         yes: Run thousands of queries without confirmation.
-        source: The source of the answers.
+        source: Where the data comes from.
     """
     period = None if every is None else length_of(every)
     alarms = list(map(Alarm.parse, fail_if or ()))
@@ -284,7 +284,7 @@ def _check_form(report: _Report) -> None:
 
 
 def _before(time: TimeFilter | None) -> TimeFilter:
-    """Return the preceding time range of the same length; ranges of whole days stay whole days.
+    """Return the preceding time range of the same length; whole days stay whole across clock changes.
 
     Raises:
         ConfigurationError: The report covers all time.

@@ -54,7 +54,7 @@ def sessions(
         name: Only sessions of this name.
         search: Only sessions with this text in their id or name.
         output: The format of the output.
-        source: The source of the answers.
+        source: Where the data comes from.
     """
     if limit < 0:
         raise ConfigurationError(argument="limit", problem=f"must be 0 or more, got {limit}")

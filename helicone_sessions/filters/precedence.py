@@ -2,7 +2,7 @@
 
 In Python ``&`` and ``|`` bind tighter than comparisons, so ``F.cost > 0.1 & P`` is evaluated as
 ``F.cost > (0.1 & P)``. The first and the last operand of ``&`` and ``|`` can therefore still lack a
-comparison. Such an operand stays open until its comparison arrives. In the whole expression, comparisons then
+comparison. Such an operand stays `Open` until it is compared. In the whole expression, comparisons then
 bind tightest, followed by ``~``, ``&`` and ``|``.
 
 Each level of parentheses can complete only one comparison. Python chains two comparisons, so a second one is

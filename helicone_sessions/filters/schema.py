@@ -90,7 +90,7 @@ class ColumnFacts:
     Args:
         name: The name of the column in the API.
         about: A short description.
-        table: The table that contains the column, as named in a leaf.
+        table: The name that leaves use for the column's table.
         kind: The type of the column's values.
         unit: The unit of a number, for display.
         whole: Whether the numbers are whole.

@@ -382,7 +382,7 @@ class FakeHelicone:
                 is true when the function returns a true value.
 
         Raises:
-            TimeoutError: The condition is not true within ``patience`` seconds.
+            TimeoutError: The condition stays false for ``patience`` seconds.
         """
         ends = time.monotonic() + self.patience
         while not condition():
@@ -410,7 +410,7 @@ class FakeHelicone:
 
         Raises:
             ConfigurationError: The server runs in the loop of this thread, which the wait would block.
-            TimeoutError: The condition is not true within ``patience`` seconds.
+            TimeoutError: The condition stays false for ``patience`` seconds.
         """
         self._running()
         if self._thread is None:

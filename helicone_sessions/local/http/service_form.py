@@ -48,7 +48,7 @@ _AVERAGES: Final = ("session_cost", "session_duration", "session_count")
 
 
 class Invalid(Exception):
-    """A body is invalid, and the server rejects it with status 422.
+    """Raised for an invalid body; the server responds with status 422.
 
     Args:
         details: The errors, with the paths of the fields as keys.

@@ -621,7 +621,7 @@ class _CsvReader:
         return len(lines)
 
     def _cut(self, lines: list[str], begin: int, ends: list[int]) -> Iterator[Block]:
-        """Yield the rows that end at the lines *ends*, as one block if all of them are UTF-8."""
+        """Yield the rows delimited by *ends*, as one block if all of them are UTF-8."""
         if not ends:
             return
         text = "".join(lines[begin : ends[-1]])

@@ -109,7 +109,7 @@ def _part(name: str) -> str:
 
 
 def _policy(style: str, script: str) -> Iterator[str]:
-    """Yield a content security policy that allows only the page's script and connections to its server."""
+    """Yield the directives of a policy that allows only the page itself and connections to its server."""
     yield "default-src 'none'"
     yield f"script-src '{_digest(script)}'"
     yield f"style-src '{_digest(style)}'"
