@@ -448,7 +448,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "m.jsonl": (b'{"cost": 1\n{"model": "\xff"}', "line 1 is not JSON: "),
     "m2.jsonl": (b'\n{"model": "\xff"}', "line 2 is not UTF-8: "),
     "m3.json": (b'[{"model": "\xff"}]', "cannot be read: "),
-    "m4.csv": (b"a,b,a\n1,2,3\n", "line 1 has two columns 'a'"),
+    "m4.csv": (b"a,b,a\n1,2,3\n", "line 1 has the column 'a' twice"),
     "n.jsonl.gz": (b"no gzip", "cannot be read: Not a gzipped file"),
     "o.jsonl.gz": (
         gzip.compress(b'{"request_created_at": "2026-11-01T12:00:00Z"}\n' * 9)[:-9],

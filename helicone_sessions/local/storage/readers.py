@@ -678,7 +678,7 @@ def _repeated(names: Sequence[str]) -> str | None:
 
 
 def _named_twice(name: str) -> str:
-    return f"has two columns {name!r}; names must be unique"
+    return f"has the column {name!r} twice; names must be unique"
 
 
 @attrs.frozen
