@@ -6,7 +6,7 @@ import re
 import shlex
 import warnings
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -30,7 +30,7 @@ from helicone_sessions.transport.client import HeliconeClient
 from helicone_sessions.transport.hooks import Hooks, WaitReason
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress, ProgressColumn, TaskID
 
     from helicone_sessions.local.storage.rows import Loaded
 
@@ -441,16 +441,36 @@ class QueryProgress(Hooks):
 
 
 @contextmanager
+def progress_bar(
+    *columns: "ProgressColumn", is_shown: bool = True, transient: bool = True
+) -> "Iterator[Progress]":
+    """Show a progress bar if standard error is a terminal.
+
+    Args:
+        columns: The columns of the bar.
+        is_shown: Whether to show the bar on a terminal.
+        transient: Whether to remove the bar at the end.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    is_disabled = not (is_shown and console.is_terminal)
+    bar = Progress(*columns, console=console, disable=is_disabled, transient=transient)
+    # Stopping a disabled bar writes an empty line (rich 13.9), so it is never started.
+    with nullcontext() if is_disabled else bar:
+        yield bar
+
+
+@contextmanager
 def of_queries(*, transient: bool = False) -> Iterator[QueryProgress]:
     """Show a progress bar if standard error is a terminal.
 
     Args:
         transient: Whether to remove the bar at the end.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=transient) as bar:
+    with progress_bar(*columns, transient=transient) as bar:
         yield QueryProgress(bar, bar.add_task("queries", total=None))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote
 
-from helicone_sessions.cli.arguments import Loading
+from helicone_sessions.cli.arguments import Loading, progress_bar
 from helicone_sessions.cli.error_text import say
 from helicone_sessions.cli.sync import SIGNALLED, Rounds, signals
 from helicone_sessions.errors import ConfigurationError
@@ -298,12 +298,10 @@ def _log_requests() -> None:
 @contextmanager
 def _progress() -> Iterator[Callable[[int], None]]:
     """Show the progress of a load, on a terminal only."""
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description} requests loaded"), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+    with progress_bar(*columns) as progress:
         task = progress.add_task("0", total=None)
         yield lambda rows: progress.update(task, description=_described(rows))
 

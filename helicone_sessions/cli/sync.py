@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
-from helicone_sessions.cli.arguments import QueryProgress, moment_of
+from helicone_sessions.cli.arguments import QueryProgress, moment_of, progress_bar
 from helicone_sessions.cli.error_text import error_text, say
 from helicone_sessions.clock import current
 from helicone_sessions.errors import (
@@ -245,10 +245,8 @@ def _now() -> str:
 @contextmanager
 def _bar(*, is_shown: bool) -> Iterator[tuple[QueryProgress, Callable[[int, int | None], None]]]:
     """If standard error is a terminal, show a progress bar with count, rate and remaining time."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -256,9 +254,7 @@ def _bar(*, is_shown: bool) -> Iterator[tuple[QueryProgress, Callable[[int, int 
         TextColumn("{task.fields[rate]:,.0f}/s"),
         TimeRemainingColumn(),
     )
-    with Progress(
-        *columns, console=console, disable=not (is_shown and console.is_terminal), transient=True
-    ) as bar:
+    with progress_bar(*columns, is_shown=is_shown) as bar:
         task = bar.add_task("requests", total=None, rate=0.0, of="?")
 
         def show(done: int, total: int | None) -> None:

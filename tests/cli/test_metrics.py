@@ -82,7 +82,7 @@ def test_a_picture_is_drawn(
     path = tmp_path / "report.svg"
     done = run(service, "metrics", *arguments, "--plot", str(path))
 
-    assert (0, "") == (done.returncode, done.stderr.strip())
+    assert (0, "") == (done.returncode, done.stderr)
     assert "<svg" in path.read_text(encoding="utf-8")
 
 
@@ -128,7 +128,7 @@ def test_a_total_that_fails_is_named(run: Run, service: FakeHelicone) -> None:
 
 def test_periods_up_to_now_cause_no_caution(run: Run, service: FakeHelicone) -> None:
     """Their ends are whole seconds, because the service drops fractions."""
-    assert "" == run(service, "metrics", "--last", "1h", "--every", "30m").stderr.strip()
+    assert "" == run(service, "metrics", "--last", "1h", "--every", "30m").stderr
 
 
 @pytest.mark.parametrize(
