@@ -4,7 +4,7 @@ Key order, whitespace and unknown fields do not matter. If a response is unusual
 the converter reads it instead.
 """
 
-from math import isfinite
+import math
 from typing import Final
 
 import msgspec
@@ -53,7 +53,6 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 
 # Not strict, because the ends of a bar are numbers in the form of text.
 _DECODER: Final = msgspec.json.Decoder(Envelope, strict=False)
-_REQUESTS, _SECONDS, _DOLLARS = UNITS.values()
 
 
 def metrics_in(body: bytes, cut: Cut | None = None) -> SessionMetrics | None:
@@ -63,19 +62,21 @@ def metrics_in(body: bytes, cut: Cut | None = None) -> SessionMetrics | None:
         data = _DECODER.decode(body if body.isascii() else body.decode()).data
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    counts, durations, costs = data.session_count, data.session_duration, data.session_cost
+    total = 0.0
+    for rows in (data.session_count, data.session_duration, data.session_cost):
+        for row in rows:
+            total += row.range_start + row.range_end + row.value
     # Text can be "nan" or "inf". If only the sum overflows, the converter decides too.
-    if not isfinite(sum([row.range_start + row.range_end + row.value for row in counts + durations + costs])):
+    if not math.isfinite(total):
         return None
-    averages = data.average
-    count = averages.session_count[0].average
-    duration = averages.session_duration[0].average
-    cost = averages.session_cost[0].average
-    if isinstance(count, str) or isinstance(duration, str) or isinstance(cost, str):
+    (count,) = data.average.session_count
+    (duration,) = data.average.session_duration
+    (cost,) = data.average.session_cost
+    if isinstance(count.average, str) or isinstance(duration.average, str) or isinstance(cost.average, str):
         return None
     return SessionMetrics(
-        Histogram(counts, unit=_REQUESTS, cut=cut),
-        Histogram(durations, unit=_SECONDS, cut=cut),
-        Histogram(costs, unit=_DOLLARS, cut=cut),
-        SessionAverages(count, duration, cost),
+        Histogram(data.session_count, unit=UNITS["session_count"], cut=cut),
+        Histogram(data.session_duration, unit=UNITS["session_duration"], cut=cut),
+        Histogram(data.session_cost, unit=UNITS["session_cost"], cut=cut),
+        SessionAverages(count.average, duration.average, cost.average),
     )

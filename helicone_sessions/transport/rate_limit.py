@@ -220,8 +220,7 @@ class Window:
             sent_at: The time at which the request was sent, in seconds.
             now: The current time, in seconds.
         """
-        if self.in_flight:
-            self.in_flight -= 1
+        self.ended()
         remaining = _number(headers.get("RateLimit-Remaining"))
         reset = None if remaining is None else _number(headers.get("RateLimit-Reset"))
         if remaining is not None and reset is not None and 0 <= reset <= LONGEST_WINDOW:
@@ -344,13 +343,12 @@ class Budget:
 
     def try_take(self, now: float, pace: Pace | None) -> float:
         """Count a request and return 0 if it may be sent now; otherwise return the seconds until it may."""
-        window = self.window
         with self.lock:
-            seconds = window.wait(now)
+            seconds = self.window.wait(now)
             if pace is not None:
                 seconds = max(seconds, pace.wait(now))
             if seconds <= 0:
-                window.in_flight += 1
+                self.window.in_flight += 1
                 if pace is not None:
                     pace.take(now)
             return seconds
@@ -544,10 +542,9 @@ class Gate:
 
     def answered(self, status: int, headers: Mapping[str, str], sent_at: float) -> None:
         """Update the state from the response to a request that was sent at *sent_at*."""
-        budget = self._budget
-        with budget.lock:
-            budget.window.answered(status, headers, sent_at, self.clock.now())
-        if self._line or budget.waiting:
+        with self._budget.lock:
+            self._budget.window.answered(status, headers, sent_at, self.clock.now())
+        if self._line or self._budget.waiting:
             self._announce()
 
     def _announce(self) -> None:

@@ -93,9 +93,8 @@ class FilterWarnings:
         """
         if self._mode == "ignore" or (self._mode == "warn" and follows_contract):
             return ()
-        if condition is None:
-            found: tuple[Caution, ...] = ()
-        else:
+        found: tuple[Caution, ...] = ()
+        if condition is not None:
             found = condition.cautions() if grouping is None else grouping_cautions(condition, grouping)
         if time_filter is not None:
             found = self._with_time(found, time_filter)
