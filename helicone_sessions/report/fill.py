@@ -383,8 +383,8 @@ def _with_figures(cell: GridCell, figures: CellFigures, levels: tuple[PSize, ...
 def _levels(plan: Plan, cell: GridCell) -> list[PSize | None]:
     """Return the quantile levels to query for a cell.
 
-    None stands for the main query of the cell. The other levels are the quantiles that the main query does
-    not return.
+    None means the main query of the cell. The other levels are the quantiles that this query does not
+    return.
     """
     cut = cell.query.cut
     return [None, *(level for level in plan.percentiles if cut.both_ends or level != cut.p_size)]

@@ -71,7 +71,7 @@ class MetricsGrid(Tabular):
         query: The query that all cells have in common.
         segments: The filters of the segments, by name.
         periods: The periods in order.
-        cells: The cells and totals, keyed by the indexes of segment and period. An index of None stands for
+        cells: The cells and totals, keyed by the indexes of segment and period. An index of None means
             the total over all segments or periods.
         percentiles: The quantiles that were requested for each cell.
         exact_sums: Whether exact sums were requested from the service.
@@ -346,7 +346,7 @@ def _row(grid: MetricsGrid, cell: GridCell) -> Row:
 class GridTotals(Tabular):
     """The totals of a grid as rows.
 
-    In the rows, a segment of None stands for the total over all segments.
+    A row with a segment of None has the total over all segments.
 
     Args:
         grid: The grid.
@@ -616,7 +616,7 @@ def _shown(grid: MetricsGrid) -> tuple[list[int | None], list[int | None], str]:
 def _indexes(grid: MetricsGrid, axis: Literal[0, 1]) -> list[int | None]:
     """Return the indexes of the segments (axis 0) or periods (axis 1) of a table.
 
-    None stands for the totals, if the grid has them.
+    If the grid has totals, their index is None.
     """
     count = (len(grid.segments), len(grid.periods))[axis]
     positions = [position[axis] for position in grid.cells]

@@ -438,7 +438,7 @@ class FakeHelicone:
         if time.monotonic() > ends:
             raise TimeoutError(
                 f"the condition was not true within {self.patience:g} s. The server has received"
-                f" {len(self.requests)} requests, of which {self.open} are in progress"
+                f" {len(self.requests)} requests; {self.open} are still in progress"
             )
 
     # Start and end

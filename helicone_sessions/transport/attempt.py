@@ -274,8 +274,8 @@ class Sender:
         """Wait until the next attempt may start.
 
         Raises:
-            TransportError: There is no next attempt, and the last one failed without a response.
-            APIError: There is no next attempt, and the last response was an error.
+            TransportError: The last attempt got no response, and no other attempt may follow.
+            APIError: The last response was an error, and no other attempt may follow.
         """
         policy, clock = self.policy, self.gate.clock
         query.failed, query.failed_at = failed, clock.now()

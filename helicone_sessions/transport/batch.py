@@ -189,7 +189,7 @@ async def _numbered(queries: AsyncIterable[Any]) -> AsyncGenerator[_Item, None]:
 
 @attrs.define(eq=False)
 class _Workers:
-    """A pool of one task per slot, each of which pulls a query, runs it, and pulls the next.
+    """A pool with one task per slot. Each task pulls a query, runs it, and then pulls the next one.
 
     Creating one task per query would take more time than everything else in this module.
     """

@@ -74,7 +74,7 @@ def service_condition(wire: WireFilter, parameters: Parameters, tables: Tables) 
 
     Raises:
         Crash: The server would crash on the filter.
-        Unanswerable: The query is too large for the server, or there is no table of tags.
+        Unanswerable: The query is too large for the server, or the tags table is missing.
     """
     conditions: list[tuple[ColumnFacts, Operator]] = []
 
