@@ -127,7 +127,7 @@ _DERIVED_COLUMNS: Final = f"""\
   property_keys Array(LowCardinality(String)) MATERIALIZED mapKeys(properties) CODEC(LZ4)"""
 _INDEXES: Final = """\
   INDEX by_request_id request_id TYPE bloom_filter(0.01) GRANULARITY 1,
-  INDEX by_session_id session_id TYPE bloom_filter(0.01) GRANULARITY 1,
+  INDEX by_session_id session_id TYPE bloom_filter(0.0001) GRANULARITY 1,
   INDEX by_user_id user_id TYPE bloom_filter(0.01) GRANULARITY 1,
   INDEX by_version version TYPE minmax GRANULARITY 1,
   INDEX by_property mapKeys(properties) TYPE bloom_filter(0.01) GRANULARITY 1,
