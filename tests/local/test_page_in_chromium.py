@@ -295,6 +295,27 @@ async def test_values_that_arrive_late_do_not_open_a_dismissed_list(opened: Open
 
 
 @on_one_loop
+async def test_values_that_arrive_late_do_not_close_a_requested_list(opened: Open) -> None:
+    """A list that the reader opened with Control+Space stays open when values arrive."""
+    async with opened() as page:
+        held: asyncio.Queue[playwright.Route] = asyncio.Queue()
+        await page.route("**/metrics/grid", held.put)
+        box = page.get_by_role("combobox", name="Filter")
+        options = page.locator("#options").get_by_role("option")
+        await box.press_sequentially("model == ")
+        request = await held.get()
+        await box.fill("all ")
+        await box.press("Control+Space")
+        await playwright.expect(options).to_have_count(2)
+        async with page.expect_response("**/metrics/grid") as response:
+            await request.continue_()
+        await (await response.value).finished()
+        # The page has read the response when it draws next.
+        await page.evaluate("new Promise(requestAnimationFrame)")
+        await playwright.expect(options).to_have_count(2)
+
+
+@on_one_loop
 async def test_a_key_of_a_map_is_put_into_its_brackets(opened: Open) -> None:
     """A map is completed with its brackets and quotes, and the caret between them."""
     async with opened() as page:

@@ -7,6 +7,7 @@ class Completion {
   #options = [];
   #chosen = -1;
   #start = 0;
+  #isAsked = false;
   #isDismissed = false;
   #usualHint = the("hint").textContent;
 
@@ -28,6 +29,7 @@ class Completion {
 
   /** Show the suggestions at the caret. With *isAsked*, show them even before the user has started a word. */
   offer(isAsked = false) {
+    this.#isAsked = isAsked;
     this.#isDismissed = false;
     const { value, selectionStart, selectionEnd } = this.#box;
     if (selectionStart !== selectionEnd || document.activeElement !== this.#box) return this.close();
@@ -46,7 +48,7 @@ class Completion {
 
   /** Update the suggestions when values have arrived, unless the user has dismissed the list. */
   offerAgain() {
-    if (!this.#isDismissed) this.offer();
+    if (!this.#isDismissed) this.offer(this.#isAsked);
   }
 
   /** Hide the list until the user types or requests it. */
