@@ -295,8 +295,8 @@ async def test_values_that_arrive_late_do_not_open_a_dismissed_list(opened: Open
 
 
 @on_one_loop
-async def test_values_that_arrive_late_do_not_close_a_requested_list(opened: Open) -> None:
-    """A list that the reader opened with Control+Space stays open when values arrive."""
+async def test_values_that_arrive_late_keep_a_requested_list(opened: Open) -> None:
+    """A list that the reader opened with Control+Space stays open, with its choice, when values arrive."""
     async with opened() as page:
         held: asyncio.Queue[playwright.Route] = asyncio.Queue()
         await page.route("**/metrics/grid", held.put)
@@ -307,12 +307,16 @@ async def test_values_that_arrive_late_do_not_close_a_requested_list(opened: Ope
         await box.fill("all ")
         await box.press("Control+Space")
         await playwright.expect(options).to_have_count(2)
+        await box.press("ArrowDown")
+        await box.press("ArrowDown")
         async with page.expect_response("**/metrics/grid") as response:
             await request.continue_()
         await (await response.value).finished()
         # The page has read the response when it draws next.
         await page.evaluate("new Promise(requestAnimationFrame)")
         await playwright.expect(options).to_have_count(2)
+        await box.press("Enter")
+        await playwright.expect(box).to_have_value("all or ")
 
 
 @on_one_loop

@@ -48,7 +48,11 @@ class Completion {
 
   /** Update the suggestions when values have arrived, unless the user has dismissed the list. */
   offerAgain() {
-    if (!this.#isDismissed) this.offer(this.#isAsked);
+    if (this.#isDismissed) return;
+    const chosen = this.#options[this.#chosen]?.shown;
+    this.offer(this.#isAsked);
+    const place = this.#options.findIndex(({ shown }) => shown === chosen);
+    if (place >= 0) this.#choose(place);
   }
 
   /** Hide the list until the user types or requests it. */
