@@ -19,7 +19,7 @@ import attrs
 
 from helicone_sessions.filters.cautions import DataGaps
 from helicone_sessions.filters.schema import COLUMNS
-from helicone_sessions.local.drivers import WritableDriver, rows_of
+from helicone_sessions.local.drivers import Limits, Statement, WritableDriver, rows_of
 from helicone_sessions.local.storage.fields import REQUEST_COLUMNS, SESSION_ID, SESSION_NAME, Stored
 
 SESSION_COLUMNS: Final[Mapping[str, str]] = {SESSION_ID: "session_id", SESSION_NAME: "session_name"}
@@ -234,12 +234,12 @@ async def has_several_names(
         changed = f"{key} IN (SELECT {key} FROM {requests} WHERE version >= {since})"
     # Comparing hashes is faster than comparing texts. Two names share a hash as rarely as two ids.
     name = "sipHash128(session_name)"
-    found = await rows_of(
-        driver,
+    statement = Statement(
         f"SELECT 1 FROM {requests} WHERE {changed} GROUP BY organization_id, session_key"
-        f" HAVING min({name}) != max({name}) LIMIT 1",
+        f" HAVING min({name}) != max({name}) LIMIT 1"
     )
-    return bool(found)
+    # Each thread would need memory for all sessions.
+    return bool((await driver.query(statement, Limits(seconds=None, threads=1))).rows)
 
 
 async def data_gaps(driver: WritableDriver, database: str, organization: UUID) -> DataGaps:
