@@ -272,23 +272,33 @@ async def test_suggestions_are_shown_and_inserted(opened: Open) -> None:
         await playwright.expect(page.locator("#hint")).to_contain_text("in milliseconds")
 
 
+async def values_requested(page: playwright.Page) -> playwright.Route:
+    """Type a condition whose values the page requests, and hold the request back."""
+    held: asyncio.Queue[playwright.Route] = asyncio.Queue()
+    await page.route("**/metrics/grid", held.put)
+    await page.get_by_role("combobox", name="Filter").press_sequentially("model == ")
+    return await held.get()
+
+
+async def values_arrive(page: playwright.Page, request: playwright.Route) -> None:
+    """Let the request for values through, and wait until the page has read the response."""
+    async with page.expect_response("**/metrics/grid") as response:
+        await request.continue_()
+    await (await response.value).finished()
+    # The page has read the response when it draws next.
+    await page.evaluate("new Promise(requestAnimationFrame)")
+
+
 @on_one_loop
 @pytest.mark.parametrize("key", ["Escape", "Enter"])
 async def test_values_that_arrive_late_do_not_open_a_dismissed_list(opened: Open, key: str) -> None:
     """After Escape or Enter, the list of suggestions stays closed until the reader types again."""
     async with opened() as page:
-        held: asyncio.Queue[playwright.Route] = asyncio.Queue()
-        await page.route("**/metrics/grid", held.put)
         box = page.get_by_role("combobox", name="Filter")
         options = page.locator("#options").get_by_role("option")
-        await box.press_sequentially("model == ")
-        request = await held.get()
+        request = await values_requested(page)
         await box.press(key)
-        async with page.expect_response("**/metrics/grid") as response:
-            await request.continue_()
-        await (await response.value).finished()
-        # The page has read the response when it draws next.
-        await page.evaluate("new Promise(requestAnimationFrame)")
+        await values_arrive(page, request)
         await playwright.expect(options).to_have_count(0)
         await box.press_sequentially('"b')
         await playwright.expect(options).to_have_count(2)
@@ -298,22 +308,15 @@ async def test_values_that_arrive_late_do_not_open_a_dismissed_list(opened: Open
 async def test_values_that_arrive_late_keep_a_requested_list(opened: Open) -> None:
     """A list that the reader opened with Control+Space stays open, with its choice, when values arrive."""
     async with opened() as page:
-        held: asyncio.Queue[playwright.Route] = asyncio.Queue()
-        await page.route("**/metrics/grid", held.put)
         box = page.get_by_role("combobox", name="Filter")
         options = page.locator("#options").get_by_role("option")
-        await box.press_sequentially("model == ")
-        request = await held.get()
+        request = await values_requested(page)
         await box.fill("all ")
         await box.press("Control+Space")
         await playwright.expect(options).to_have_count(2)
         await box.press("ArrowDown")
         await box.press("ArrowDown")
-        async with page.expect_response("**/metrics/grid") as response:
-            await request.continue_()
-        await (await response.value).finished()
-        # The page has read the response when it draws next.
-        await page.evaluate("new Promise(requestAnimationFrame)")
+        await values_arrive(page, request)
         await playwright.expect(options).to_have_count(2)
         await box.press("Enter")
         await playwright.expect(box).to_have_value("all or ")

@@ -23,6 +23,7 @@ from helicone_sessions.local.query.contract_sql import Parameters, Unanswerable,
 from helicone_sessions.local.query.metrics_sql import (
     COST,
     NANO,
+    all_of,
     caller_condition,
     part_columns,
     scope,
@@ -276,7 +277,7 @@ FROM ({groups}) GROUP BY name ORDER BY max(latest) DESC, name LIMIT {_MOST_NAMES
     def _matching(self, matching: Filter | None, parameters: Parameters) -> str:
         """Combine the condition on the caller with a filter on requests."""
         caller = caller_condition(self.organization_id, parameters)
-        return f"{caller} AND {condition(matching, parameters, self.tables, caller).text}"
+        return all_of(caller, condition(matching, parameters, self.tables, caller).text)
 
     def _groups(self, query: SessionsQuery, parameters: Parameters) -> str:
         conditions = _name_and_search(query, escape_like(query.search), parameters, self.tables)
@@ -294,10 +295,10 @@ FROM ({groups}) GROUP BY name ORDER BY max(latest) DESC, name LIMIT {_MOST_NAMES
         tables = self.tables
         caller = caller_condition(self.organization_id, parameters)
         within = scope(query, tables, caller, parameters, include_unsessioned=False)
-        where = " AND ".join([within, *conditions])
+        where = all_of(within, *conditions)
         kept = condition(matching, parameters, tables, caller)
         if not kept.on_sessions:
-            where = f"{where} AND {kept.text}"
+            where = all_of(where, kept.text)
         keys = {"id": tables.each_id, "name": tables.each_name}
         if kept.marks:
             keys["marks"] = f"[{', '.join(kept.marks)}]"
@@ -494,11 +495,11 @@ SELECT * FROM (
         caller = caller_condition(self.organization_id, parameters)
         within = scope(query, self.tables, caller, parameters, as_service=True)
         compiled = service_condition(self.wire, parameters, self.tables)
-        return " AND ".join([within, _HAS_ID, *conditions, compiled.text])
+        return all_of(within, _HAS_ID, *conditions, compiled.text)
 
     def _matching(self, parameters: Parameters) -> str:
         caller = caller_condition(self.organization_id, parameters)
-        return f"{caller} AND {service_condition(self.wire, parameters, self.tables).text}"
+        return all_of(caller, service_condition(self.wire, parameters, self.tables).text)
 
 
 def _sessions_of_service(rows: Rows) -> list[dict[str, Any]]:
